@@ -1,0 +1,26 @@
+"""likeness learns from images that nobody labelled.
+
+    run = likeness.train("vae", "digits", minutes=1)
+    run.sample(64)
+    run.evaluate()
+"""
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+# Spinning threads make a busy machine 3 to 5 times slower and a quiet one no faster; read when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+if TYPE_CHECKING:
+    from .api import Trained, evaluate, open, train
+
+__version__ = "0.1.0"
+__all__ = ["Trained", "evaluate", "open", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import torch only when something is asked for, so that `likeness --help` is instant."""
+    if name in __all__:
+        return getattr(import_module(".api", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -46,6 +46,12 @@ class Noise:
         part.keys, part.calls = self.keys[rows], self.calls
         return part
 
+    def to(self, device: torch.device | str) -> Noise:
+        """The same numbers, drawn on another device."""
+        part = object.__new__(Noise)
+        part.keys, part.calls = self.keys.to(device), self.calls
+        return part
+
     @property
     def device(self) -> torch.device:
         return self.keys.device

@@ -1,0 +1,348 @@
+"""The command line.  Every flag of a model is one of its options; none is declared here.
+
+Nothing heavy is imported before a verb needs it, so that `likeness --help` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from . import __version__
+
+if TYPE_CHECKING:
+    from .api import Trained, Wishes
+    from .core import Model
+
+Verb = Callable[[list[str]], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses in one sentence, with the flag that was probably meant."""
+
+    def __init__(self, verb: str, text: str, usage: str):
+        super().__init__(f"likeness {verb}", usage=f"likeness {verb} {usage}", description=text, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+        self.verb = verb
+
+    def error(self, message: str) -> NoReturn:
+        from .core import Refusal
+
+        known = [flag for action in self._actions for flag in action.option_strings]
+        wrong = re.search(r"(--[\w-]+)", message) if message.startswith("unrecognized") else None
+        hint = f"  {_closest(wrong[1], known)}" if wrong else ""
+        raise Refusal(f"{message}.{hint}  likeness {self.verb} --help shows what there is.")
+
+
+def _closest(word: str, known: list[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, known, 1)
+    return f"Did you mean {near[0]}?" if near else ""
+
+
+def flags(parser: argparse.ArgumentParser, title: str, owner: type, defaults: object, live: bool = False) -> None:
+    """A flag for each declared option; an option that is not typed is absent from the result."""
+    from .api import option_fields
+
+    group = parser.add_argument_group(title)
+    for f in option_fields(owner, live):
+        default, says = getattr(defaults, f.name, f.default), f.metadata
+        flag, where = f"--{f.name.replace('_', '-')}", dict(dest=f.name, default=argparse.SUPPRESS)
+        span = f", {_short(says['low'])} to {_short(says['high'])}" if says["low"] is not None and says["high"] is not None else ""
+        text = f"{says['help']} [{_short(default)}{span}]".replace("%", "%%")
+        if isinstance(f.default, bool):
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text, **where)  # type: ignore[arg-type]
+        elif says["choices"]:
+            group.add_argument(flag, metavar="|".join(says["choices"]), help=text, **where)  # type: ignore[arg-type]
+        else:
+            group.add_argument(flag, type=_number(type(f.default)), metavar=type(f.default).__name__.upper(), help=text, **where)  # type: ignore[arg-type]
+
+
+def _number(kind: type) -> Callable[[str], Any]:
+    """1e6 and 10_000 are whole numbers, too."""
+
+    def read(text: str) -> Any:
+        if kind is int and float(text) == int(float(text)):
+            return int(text) if text.lstrip("+-").isdigit() else int(float(text))
+        return kind(text)
+
+    read.__name__ = {"int": "whole number", "float": "number"}.get(kind.__name__, kind.__name__)
+    return read
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def count(text: str) -> int:
+    value: int = _number(int)(text)
+    if not 0 < value <= 10_000_000:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 10,000,000")
+    return value
+
+
+def common(parser: argparse.ArgumentParser, *names: str) -> None:
+    """The flags that mean the same for every verb."""
+    known: dict[str, dict[str, Any]] = {
+        "--json": dict(action="store_true", help="print the result as JSON"),
+        "--seed": dict(type=int, default=0, help="of samples and of the choice of held-out images [0]"),
+        "-n": dict(type=count, help="how many"),
+        "-o": dict(type=Path, metavar="FILE", help="where to put it"),
+    }
+    for name in names:
+        parser.add_argument(name, **known[name])
+
+
+def train(argv: list[str]) -> int:
+    """train MODEL DATA [RUN]: learn, or go on where the run folder is; leaves samples, scores and a report"""
+    from . import api, data, engine, models, report, show
+    from .core import Refusal, Training, answers
+    from .run import Run
+
+    name = next((a for a in argv if a in models.NAMES or a.endswith(".py")), None)
+    if name is None and (typed := [a for a in argv if not a.startswith("-")]):
+        models.load(typed[0])
+    kind = models.load(name) if name else None
+    about = (sys.modules[kind.__module__].__doc__ or "") + f"\nAnswers: {', '.join(answers(kind))}." if kind else f"MODEL is one of: {', '.join(models.NAMES)}, or a Python file."
+    parser = Parser("train", about, "MODEL DATA [RUN] [options]")
+    parser.add_argument("model", metavar="MODEL", help="a name from `likeness models`, or a Python file")
+    parser.add_argument("data", metavar="DATA", help="a folder of images, a .npy, .npz or idx file, or a name from `likeness data`")
+    parser.add_argument("run", metavar="RUN", nargs="?", type=Path, help="the run folder [runs/MODEL-DATA]")
+    parser.add_argument("--minutes", type=positive, metavar="M", help="end after M minutes of training in all, instead of after --images")
+    parser.add_argument("--no-report", action="store_true", help="do not score at the end")
+    common(parser, "--json")
+    if kind:
+        flags(parser, f"options of {name}", kind, kind)
+        flags(parser, "training", Training, kind.training)
+    flags(parser, "reading the data", data.Reading, data.Reading())
+    said = vars(parser.parse_args(argv))
+    if kind is None or name is None:
+        raise Refusal("which model?  likeness models lists them.")
+    folder = said["run"] or api.default_folder(name, said["data"])
+    wishes = api.Wishes.sort(kind, {k: v for k, v in said.items() if k not in ("model", "data", "run", "minutes", "no_report", "json")})
+    with api.begin(name, said["data"], folder, wishes) as (run, images):
+        budget = {k: v for k, v in (("minutes", said["minutes"]), ("images", wishes.training.get("images"))) if v is not None}
+        with show.training(run, images, budget, quiet=said["json"]) as tick:
+            number = api.work(run, images, tick, **budget)
+        chief, log, seen, seconds = engine.rank() == 0, run.log(), run.seen, run.seconds
+    if not chief:
+        return 128 + number if number else 0
+    if number:
+        show.say(f"stopped and saved at image {seen:,}; the same command goes on from here")
+        return 128 + number
+    if not said["no_report"]:
+        trained = api.Trained(Run.open(folder), images)
+        show.scores(list(show.listed(trained.scores(), "scoring", said["json"])), said["json"])
+    page = folder / report.NAME
+    result = dict(run=str(folder), seen=seen, seconds=round(seconds, 2), losses=log[-1]["losses"] if log else {}, report=str(page) if page.exists() else None)
+    show.result(result, said["json"], f"done: {folder}, {seen:,} images in {seconds:,.0f} s of training" + ("" if said["no_report"] else f"\nreport: {page}"))
+    return 0
+
+
+def live_run(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[Trained], dict[str, Any]]:
+    """Parse for a verb on runs: what was said, the runs, and the live options that were typed, which every run must have."""
+    from . import api
+    from .core import Refusal
+
+    folders = [Path(a) for a in argv if not a.startswith("-") and (Path(a) / "config.json").exists()]
+    opened = [api.open(folder) for folder in folders]
+    for kind in {type(t.model): t.model for t in opened}.values():
+        flags(parser, f"options of {type(kind).__name__.lower()} that may be turned", type(kind), kind, live=True)
+        break
+    said = vars(parser.parse_args(argv))
+    wanted = said["run"] if isinstance(said["run"], list) else [said["run"]]
+    for folder in wanted:
+        if folder not in folders:
+            raise Refusal(f"{folder} is not a run: it has no config.json.  Runs here: {', '.join(map(str, sorted(p.parent for p in Path('runs').glob('*/config.json')))) or 'none'}.")
+    live = {f.name: said[f.name] for t in opened[:1] for f in api.option_fields(type(t.model), live=True) if f.name in said}
+    by_folder = dict(zip(folders, opened))
+    return said, [by_folder[f] for f in wanted], live
+
+
+def sample(argv: list[str]) -> int:
+    """sample RUN: new images, each with its recipe; image i of a seed is always the same"""
+    from . import show
+    from .core import Refusal
+
+    parser = Parser("sample", "New images of a trained model, as one picture, one file each, or an array.", "RUN [-n 64] [-o out.png | out.npy | folder/] [options]")
+    parser.add_argument("run", metavar="RUN", type=Path)
+    common(parser, "-n", "--seed", "-o", "--json")
+    parser.add_argument("--label", type=int, metavar="CLASS", help="of this class only, where the model is class-conditional")
+    said, (run,), live = live_run(argv, parser)
+    run.turn(**live)
+    n = said["n"] or 64
+    pictures = run.sample(n, said["seed"], label=said["label"])
+    target = said["o"] or run.folder / "samples" / f"seed-{said['seed']}-n-{n}.png"
+    if target.suffix not in ("", ".png", ".npy"):
+        raise Refusal(f"-o {target}: images are written as one .png, as .npy, or into a folder.")
+    show.save_images(target, pictures)
+    show.result(dict(pictures.recipe, path=str(target)), said["json"], f"{n} images: {target}")
+    return 0
+
+
+def evaluate(argv: list[str]) -> int:
+    """evaluate RUN...: score cards of held-out data and samples, scores.json and report.html"""
+    from . import report, show
+
+    parser = Parser("evaluate", "The same questions to every run, answered as score cards: value, interval, n, split, seed.", "RUN [RUN ...] [-n 1000] [options]")
+    parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
+    common(parser, "-n", "--seed", "--json")
+    said, runs, live = live_run(argv, parser)
+    out = {}
+    for run in runs:
+        scores = list(show.listed(run.scores(said["n"] or 1000, said["seed"], **live), str(run.folder), said["json"]))
+        out[str(run.folder)] = [s.as_dict() for s in scores]
+        show.scores(scores, said["json"], title=str(run.folder))
+        show.say(f"report: {run.folder / report.NAME}", said["json"])
+    if said["json"]:
+        print(json.dumps(out, indent=1))
+    return 0
+
+
+def reconstruct(argv: list[str]) -> int:
+    """reconstruct RUN [IMAGES]: what is left of an image after the code"""
+    from . import data, show
+    from .api import images
+    from .metrics.reconstruction import psnr
+    from .pictures import pairs
+
+    parser = Parser("reconstruct", "Originals above, their reconstructions below: of held-out images, or of your own.", "RUN [IMAGES] [-n 16] [-o out.png]")
+    parser.add_argument("run", metavar="RUN", type=Path)
+    parser.add_argument("images", metavar="IMAGES", nargs="?", help="a folder or array of images; held-out ones of the run's data if left out")
+    common(parser, "-n", "-o", "--json")
+    said, (run,), live = live_run(argv, parser)
+    n, x = said["n"] or 16, None
+    if said["images"]:
+        spec = run.run.config.spec
+        x = data.load_like(said["images"], spec, run.run.config.data, n)
+    original, back = run.reconstruct(x, n)
+    target = said["o"] or run.folder / "samples" / "reconstructions.png"
+    show.save_images(target, images(pairs(original, back), run=run.folder.name, seen=run.run.seen, n=len(original)))
+    value = float(psnr(original, back).mean())
+    show.result(dict(path=str(target), n=len(original), psnr=value), said["json"], f"{len(original)} images, PSNR {value:.2f} dB: {target}")
+    return 0
+
+
+def latent(argv: list[str]) -> int:
+    """latent RUN...: pictures of the code: random codes, interpolation, traversal, the 2-D plane"""
+    from . import latent as codes
+    from . import show
+
+    parser = Parser("latent", codes.__doc__ or "", "RUN [RUN ...] [--picture random|interpolation|traversal|plane] [-o out.png]")
+    parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
+    parser.add_argument("--picture", metavar="|".join(codes.PICTURES), default="random", help="which [random]")
+    common(parser, "-n", "--seed", "-o", "--json")
+    said, runs, _ = live_run(argv, parser)
+    target = said["o"] or runs[0].folder / "samples" / f"{said['picture']}.png"
+    codes.draw([(r.run, r.data) for r in runs], said["picture"], target, said["n"] or 10, said["seed"])
+    show.result(dict(path=str(target), picture=said["picture"]), said["json"], str(target))
+    return 0
+
+
+def models(argv: list[str]) -> int:
+    """models: what can be trained, and what each can answer"""
+    from . import models as library
+    from . import show
+    from .core import answers
+
+    parser = Parser("models", "All models: the files in likeness/models.", "[--json]")
+    common(parser, "--json")
+    said = vars(parser.parse_args(argv))
+    rows = []
+    for name in library.NAMES:
+        kind = library.load(name)
+        rows.append(dict(name=name, about=(sys.modules[kind.__module__].__doc__ or "").split("\n")[0], answers=list(answers(kind))))
+    show.table(rows, ("name", "about", "answers"), said["json"], "likeness train NAME --help shows the options of one.")
+    return 0
+
+
+def data(argv: list[str]) -> int:
+    """data: the data sets that have a name, their licences, and whether they are here"""
+    from . import data as datasets
+    from . import show
+
+    parser = Parser("data", "Data sets that need no path.", "[--json]")
+    common(parser, "--json")
+    said = vars(parser.parse_args(argv))
+    show.table(datasets.builtin(), ("name", "about", "licence", "here"), said["json"], "Any folder of images, .npy, .npz or idx file will do as well.")
+    return 0
+
+
+def check(argv: list[str]) -> int:
+    """check DATA: what is in it, what was skipped and why, and what training on it will cost here"""
+    from . import api, cost, models, show
+    from . import data as datasets
+
+    parser = Parser("check", "Reads the data as training would, and measures for a few seconds what training costs on this machine.", "DATA [--model vae] [options]")
+    parser.add_argument("data", metavar="DATA")
+    parser.add_argument("--model", default="vae", metavar="NAME", help="whose training is measured; none skips it [vae]")
+    common(parser, "--json")
+    flags(parser, "reading the data", datasets.Reading, datasets.Reading())
+    said = vars(parser.parse_args(argv))
+    reading = {f.name: said[f.name] for f in api.option_fields(datasets.Reading) if f.name in said}
+    kind = None if said["model"] == "none" else models.load(said["model"])
+    found = datasets.check(said["data"], **reading)
+    costs = cost.measure(kind, datasets.load(said["data"], **reading)) if kind else []
+    show.checked(found, costs, said["json"])
+    return 0
+
+
+VERBS: dict[str, Verb] = {f.__name__: f for f in (train, sample, evaluate, reconstruct, latent, check, models, data)}
+
+HELP = f"""likeness {__version__}: generative and self-supervised models on your own images.
+
+{chr(10).join(f"  likeness {f.__doc__}" for f in VERBS.values())}
+
+  likeness VERB --help            what a verb takes
+  likeness train MODEL --help     the options of a model
+
+Begin with: likeness train vae digits --minutes 1"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(HELP)
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"likeness {__version__}")
+        return 0
+    return guarded(argv)
+
+
+def guarded(argv: list[str]) -> int:
+    """Run a verb; whatever the user can mend is one sentence and an exit code, the rest is our own fault."""
+    from .core import Refusal
+
+    try:
+        if argv[0] not in VERBS:
+            raise Refusal(f"there is no verb {argv[0]!r}; {_closest(argv[0], list(VERBS))}  There are: {', '.join(VERBS)}.")
+        return VERBS[argv[0]](argv[1:])
+    except Refusal as refusal:
+        print(f"likeness: {refusal}", file=sys.stderr)
+        return refusal.code
+    except KeyboardInterrupt:
+        print("likeness: interrupted; what was saved before is intact", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # python would complain once more when it flushes
+        return 141
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        print("likeness: that is a defect of likeness, not of your command; the lines above say where.", file=sys.stderr)
+        return 1

@@ -1,0 +1,138 @@
+"""What every other part sees of the data: `Data`; and how it was asked to be read: `Reading`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core import Batch, Noise, Spec, check_options, option
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How images are read.  Each field is a flag of every command that takes DATA, and an argument of `load`."""
+
+    size: int = option(0, "height and width in pixels: images are scaled and cropped to it; 0 is as the data is, or 64 for a folder", 0, 4096)
+    colour: str = option("auto", "channels to keep; auto is grey when every image is grey", choices=("auto", "grey", "rgb"))
+    binarize: bool = option(False, "turn each pixel black or white once, white with the probability of its brightness (static binarisation)")
+    background: str = option("white", "colour behind transparent pixels: a name or #rrggbb")
+    white: float = option(0.0, "value of white (black is 0) in float or wide integer pixels; 0 is told from the data, and refused where it cannot be", 0.0, 1e12)
+
+    def __post_init__(self) -> None:
+        check_options("data", self)
+
+
+class Lines(Sequence[str]):
+    """Many short texts in one piece of memory: a million file names take 40 MB instead of 150."""
+
+    def __init__(self, blob: bytes | np.ndarray, ends: np.ndarray):
+        """blob: all the texts in UTF-8, one after another.  ends: int64 (N,), where each ends."""
+        self.blob, self.ends = memoryview(np.frombuffer(blob, np.uint8) if isinstance(blob, bytes) else blob), ends
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @overload
+    def __getitem__(self, i: int) -> str: ...
+    @overload
+    def __getitem__(self, i: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, i: int | slice) -> str | tuple[str, ...]:
+        if isinstance(i, slice):
+            return tuple(self[k] for k in range(*i.indices(len(self))))
+        i = range(len(self))[i]
+        return bytes(self.blob[int(self.ends[i - 1]) if i else 0 : int(self.ends[i])]).decode()
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[i] for i in range(len(self)))
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a reader found, before it is split: the same fields as in `Data`."""
+
+    x: np.ndarray
+    hashes: np.ndarray
+    """uint64 (N,) of the pixels of each image"""
+    verdict: str
+    levels: int = 256
+    y: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+    texts: Sequence[str] | None = None
+    attributes: Sequence[dict[str, Any]] | None = None
+    names: Sequence[str] | None = None
+    test: np.ndarray | None = None
+    """bool (N,): the rows of the official test split, where there is one"""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A set of images of one shape, with what is known about each, split into train and held out.
+
+    Pixels lie in memory, in the cache or in the user's own .npy file (mapped read-only).  A folder is decoded into the cache
+    before anything else happens, so that a file which changes or goes while a model trains on it changes nothing.
+    """
+
+    source: str
+    """what the user typed: a built-in name or a path"""
+    fingerprint: str
+    """hex digest that changes when any image, label, caption, the split or the way of reading them changes"""
+    x: np.ndarray
+    """uint8 (N, C, H, W), in memory or memory-mapped read-only"""
+    train: np.ndarray
+    """int64 rows of x to learn from"""
+    held_out: np.ndarray
+    """int64 rows of x never trained on; no image here has an exact duplicate in train"""
+    y: np.ndarray | None = None
+    """int64 (N,) class of each image"""
+    classes: tuple[str, ...] = ()
+    texts: Sequence[str] | None = None
+    """a caption for each image; empty where the file that holds them has none"""
+    attributes: Sequence[dict[str, Any]] | None = None
+    """what was drawn, exactly (built-in set `shapes`)"""
+    names: Sequence[str] | None = None
+    """file name of each image, where it came from a file; bytes that are not UTF-8 or cannot be printed are escaped"""
+    levels: int = 256
+    """2 where every pixel of every image is 0 or 255, else 256"""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """how it was read (size, colour, binarize ...): load(source, **settings) gives the same data again"""
+    verdict: str = ""
+    """one line: how many images were found, used, skipped and why"""
+
+    @property
+    def spec(self) -> Spec:
+        return Spec(self.x.shape[1], self.x.shape[2], len(self.classes), self.levels)
+
+    def batch(self, seed: int, seen: int, n: int, rows: slice = slice(None), key: int = 0) -> Batch:
+        """`rows` of the n training images that come after `seen` others; each carries noise of its own place in the walk."""
+        at = np.arange(seen, seen + n)[rows]
+        return self.take(self.train[self.order(seed, at)], Noise(torch.from_numpy(at), key))
+
+    def take(self, index: np.ndarray, noise: Noise | None = None) -> Batch:
+        """The images of rows `index` (int64) of x, as floats (n, C, H, W) in [-1, 1]."""
+        y = None if self.y is None else torch.from_numpy(self.y[index])
+        return Batch(picture(self.x[index]), y, noise or Noise(torch.from_numpy(index)))
+
+    def order(self, seed: int, at: np.ndarray) -> np.ndarray:
+        """Indices into `train` of places `at` of an endless walk that is shuffled anew every epoch."""
+        n = len(self.train)
+        out = np.empty(len(at), np.int64)
+        for epoch in np.unique(at // n):
+            here = at // n == epoch
+            out[here] = _permutation(seed, int(epoch), n)[at[here] % n]
+        return out
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(n)
+
+
+def picture(x: np.ndarray) -> Tensor:
+    """uint8 becomes float in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(x)).float().mul_(2 / 255).sub_(1)

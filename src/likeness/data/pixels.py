@@ -1,0 +1,42 @@
+"""One picture, as Pillow or numpy holds it, becomes uint8 pixels of one size."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageColor
+
+from ..core import Refusal
+
+
+def ground(name: str) -> tuple[int, int, int]:
+    """The colour that a name or #rrggbb stands for.  Raises Refusal for anything else."""
+    try:
+        return ImageColor.getrgb(name)[:3]
+    except ValueError:
+        raise Refusal(f"data: --background {name!r} is no colour; type a name such as white, or #rrggbb.") from None
+
+
+def fit(image: Image.Image, size: int) -> Image.Image:
+    """Scale so that the short side is `size` (Lanczos, antialiased), keep the middle of the long one."""
+    w, h = image.size
+    short = min(w, h)
+    if (w, h) == (size, size):
+        return image
+    left, top = (w - short) / 2, (h - short) / 2
+    if short == size:
+        return image.crop((int(left), int(top), int(left) + size, int(top) + size))
+    return image.resize((size, size), Image.Resampling.LANCZOS, (left, top, left + short, top + short), reducing_gap=3.0)
+
+
+def planes(image: Image.Image) -> np.ndarray:
+    """An L or RGB image as uint8 (1 or 3, H, W)."""
+    x = np.asarray(image)
+    return x[None] if x.ndim == 2 else x.transpose(2, 0, 1)
+
+
+def resize(x: np.ndarray, size: int) -> np.ndarray:
+    """fit() for arrays: uint8 (n, 1 or 3, H, W) becomes (n, 1 or 3, size, size)."""
+    if x.shape[2:] == (size, size):
+        return x
+    pictures = (Image.fromarray(np.ascontiguousarray(a[0] if len(a) == 1 else a.transpose(1, 2, 0))) for a in x)
+    return np.stack([planes(fit(p, size)) for p in pictures])

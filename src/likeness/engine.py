@@ -1,0 +1,220 @@
+"""The only file that knows devices, precision, compilation and other processes.
+
+Started by torchrun, every process draws the same order and the same noise, takes the images
+rank, rank + world, ... of each batch, and adds up gradients: the same step as one process makes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import platform
+import resource
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from .core import Batch, Noise, Player, Training
+
+M = TypeVar("M", bound=nn.Module)
+
+# Processes
+
+
+def start() -> None:
+    """Join the other processes, if torchrun started this one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def finish() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def share() -> slice:
+    """This process's images of a batch."""
+    return slice(rank(), None, world())
+
+
+def sum_gradients(params: list[nn.Parameter]) -> None:
+    """Each process has weighted its loss by its share of the batch, so the sum is the gradient of the whole."""
+    if world() > 1:
+        grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in params]
+        flat = torch.cat([g.flatten() for g in grads])
+        dist.all_reduce(flat)
+        for p, g in zip(params, flat.split([p.numel() for p in params])):
+            p.grad = g.view_as(p).clone(memory_format=torch.preserve_format)
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    if world() > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def any_process(flag: bool) -> bool:
+    """Whether any process says yes: they must all stop at the same step."""
+    return flag if world() == 1 else bool(sum_over_processes(torch.tensor(float(flag), device=device())) > 0)
+
+
+def may_ask() -> bool:
+    """Whether asking the other processes at every step is cheap: on GPUs it would wait for the step."""
+    return world() == 1 or device().type == "cpu"
+
+
+def wait_for_all() -> None:
+    if world() > 1:
+        dist.barrier()
+
+
+# Devices and precision
+
+
+def device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def native_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 itself; elsewhere autocast only costs."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = ("avx512_bf16", "amx_bf16")
+    try:
+        with open("/proc/cpuinfo") as f:
+            return any(flag in line.split() for line in f if line.startswith("flags") for flag in flags)
+    except OSError:
+        return False
+
+
+def settle(training: Training) -> Training:
+    """Put what `auto` means on this machine into words, since it decides bits."""
+    if training.precision != "auto":
+        return training
+    return replace(training, precision="bf16" if native_bf16() else "fp32")
+
+
+def autocast(training: Training) -> AbstractContextManager[Any]:
+    return torch.autocast(device().type, torch.bfloat16) if training.precision == "bf16" else nullcontext()
+
+
+def place(module: M, training: Training) -> M:
+    """Onto the device, in the memory layout that its convolutions are fastest in."""
+    module = module.to(device())
+    return module.to(memory_format=torch.channels_last) if channels_last(training) else module  # type: ignore[call-overload]
+
+
+def channels_last(training: Training) -> bool:
+    return device().type == "cuda" or training.precision == "bf16"
+
+
+def compile_parts(module: nn.Module, training: Training) -> None:
+    if training.compile:
+        for child in module.children():
+            child.compile()
+
+
+def put(batch: Batch, training: Training) -> Batch:
+    """A batch, ready for a model that place() has placed."""
+    layout = torch.channels_last if channels_last(training) and batch.x.ndim == 4 else torch.preserve_format
+    x = batch.x.to(device(), memory_format=layout, non_blocking=True)
+    y = None if batch.y is None else batch.y.to(device(), non_blocking=True)
+    return Batch(x, y, batch.noise if device().type == "cpu" else batch.noise.to(device()))
+
+
+def optimizer(player: Player, rate: float) -> Optimizer:
+    params = [p for p in player.module.parameters() if p.requires_grad]
+    make = player.optimizer
+    inner = getattr(make, "func", make)
+    fused = {"fused": True} if "fused" in inspect.signature(inner).parameters else {}
+    return make(params, lr=rate * player.rate, **fused)
+
+
+@torch.no_grad()
+def fade(average: nn.Module, student: nn.Module, keep: float) -> None:
+    """average <- keep * average + (1 - keep) * student; buffers are copied."""
+    pairs = [(a, s) for a, s in zip(average.parameters(), student.parameters()) if a.is_floating_point()]
+    torch._foreach_lerp_([a for a, _ in pairs], [s for _, s in pairs], 1 - keep)
+    for a, s in zip(average.buffers(), student.buffers()):
+        a.copy_(s)
+
+
+# Randomness and what decides bits
+
+
+def derive(*where: int | str) -> int:
+    """A number below 2^63 that is a function of where one is: no random state is ever saved."""
+    return int.from_bytes(hashlib.blake2b(repr(where).encode(), digest_size=8).digest()) >> 1
+
+
+def seed(*where: int | str) -> None:
+    """Seed torch's own generator, for whatever in a model does not draw from its batch's noise."""
+    number = derive(*where, rank())
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed(number)
+
+
+def sampling_noise(seed: int, first: int, n: int) -> Noise:
+    """The noise of samples number first ... first+n-1 of a run: sample i is sample i, whatever it is drawn with."""
+    return Noise(range(first, first + n), derive("sample", seed), device())
+
+
+def installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def facts() -> dict[str, Any]:
+    """All that decides bits beside config and images seen."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    return dict(
+        likeness=installed("likeness"),
+        torch=torch.__version__,
+        numpy=installed("numpy"),
+        python=platform.python_version(),
+        device=gpu or f"cpu {platform.machine()}",
+        instructions="cuda" if gpu else torch.backends.cpu.get_cpu_capability(),
+        threads=torch.get_num_threads(),
+        processes=world(),
+    )
+
+
+def match(then: dict[str, Any]) -> list[str]:
+    """Take over the thread count of a run, and say what else differs from when it was made: its bits may, too."""
+    if isinstance(then.get("threads"), int) and 0 < then["threads"] <= 4 * (os.cpu_count() or 1):
+        torch.set_num_threads(then["threads"])
+    now = facts()
+    return [f"{name} was {then.get(name)!r}, is {now[name]!r}" for name in now if name != "python" and then.get(name) != now[name]]
+
+
+def memory_mb() -> float:
+    """The most memory this process has held: of the GPU if there is one, else of the machine."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

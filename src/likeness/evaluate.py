@@ -1,0 +1,301 @@
+"""The one evaluator: a model's own answers beside what comes for free, on images it has not seen.
+
+    for score in evaluate(run, data): print(score.text)
+
+Training, command line and studio all call it.  Each card is yielded as soon as it is known, and nothing
+of the run is changed by asking.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import engine, store
+from .core import BadData, Batch, Model, Refusal, Samples, answers, check_options
+from .data import Data, picture
+from .metrics import likelihood, neighbours, reconstruction
+from .metrics.card import Score, from_dict, measure, small
+from .run import Run
+
+SCORES = "scores.json"
+DRAWN = 256
+"""most samples that are drawn to look for copies"""
+CHUNK = 2**21
+"""values of the images asked about in one go"""
+
+
+@runtime_checkable
+class Diagnoses(Protocol):
+    """A model may know best what is wrong with it, such as unused dimensions of its code."""
+
+    def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
+        """Yield name, value, and a warning (empty if all is well), from held-out images."""
+        ...
+
+
+def evaluate(run: Run, data: Data, n: int = 1000, seed: int = 0, **live: Any) -> Iterator[Score]:
+    """Yield a card for everything that the model answers, each followed by its baselines.
+
+    n: held-out images, a random choice of that many, or all there are.  `live` sets live options of the model for this
+    evaluation, such as k=500.  Raises Refusal where data, n or an option do not fit.
+    """
+    exam = prepare(run, data, n, seed, **live)
+    for part in (exam.likelihood, exam.reconstruction, exam.copying, exam.diagnosis):
+        yield from part()
+
+
+def prepare(run: Run, data: Data, n: int, seed: int, **live: Any) -> Exam:
+    """Check that the question makes sense, and choose the images."""
+    if n < 1:
+        raise Refusal(f"{n} images cannot be scored; ask for 1 or more, and for 100 if the interval is to mean something.")
+    if data.spec.shape != run.config.spec.shape or data.levels != run.config.spec.levels:
+        raise Refusal(f"{data.source} holds images of {_form(data)}, which the model cannot judge: it was trained on {run.config.data.get('source')}.")
+    split, rows = ("held out", data.held_out) if len(data.held_out) else ("train", data.train)
+    chosen = np.random.default_rng((seed, 0xE7A)).permutation(rows)[:n]  # by chance: a folder is sorted by class
+    remarks = []
+    if split == "train":
+        remarks.append("no image was held out, so these are training images, which flatters")
+    if data.fingerprint != run.config.data.get("fingerprint", data.fingerprint):
+        remarks.append(f"{data.source} is not, or no longer, what the model was trained on")
+    model = tuned(run.model, **live)
+    settings = dict(seen=run.seen) | {f.name: getattr(model, f.name) for f in fields(model) if f.metadata.get("live")}
+    return Exam(run, model, data, chosen, split, seed, "; ".join(remarks), settings)
+
+
+def _form(data: Data) -> str:
+    return f"{data.spec.channels}x{data.spec.size}x{data.spec.size} and {data.levels} levels"
+
+
+def tuned(model: Model, **live: Any) -> Model:
+    """The same weights with some live options set; the model itself keeps its own."""
+    known = {f.name for f in fields(model) if f.metadata.get("live")}
+    if wrong := sorted(live.keys() - known):
+        there = f"live options are: {', '.join(sorted(known))}" if known else "it has none"
+        raise Refusal(f"{wrong[0]} is not an option that can be set on a trained {type(model).__name__.lower()}; {there}.")
+    twin = copy.copy(model)
+    for name, value in live.items():
+        setattr(twin, name, value)
+    check_options(type(model).__name__.lower(), twin)
+    return twin
+
+
+@dataclass(frozen=True)
+class Exam:
+    """The questions to one model about one choice of images."""
+
+    run: Run
+    model: Model
+    data: Data
+    rows: np.ndarray
+    split: str
+    seed: int
+    remark: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    # The parts, one a method
+
+    def likelihood(self) -> Iterator[Score]:
+        if "bits_per_dim" not in answers(self.model):
+            return
+        try:
+            bits, kind = self._bits()
+        except Refusal as refusal:
+            yield Score("bits/dim", math.nan, split=self.split, seed=self.seed, better="lower", warning=str(refusal), settings=self.settings)
+            return
+        warning = "; ".join(filter(None, (self.remark, implausible(bits, self.data.levels))))
+        yield from self._in_units(bits, kind=kind, warning=warning, settings=self.settings)
+        yield from self._free_likelihoods()
+
+    def reconstruction(self) -> Iterator[Score]:
+        if not {"encode", "decode"} <= set(answers(self.model)):
+            return
+        x, code = self._pictures(), 0
+        out = []
+        for batch in self._batches():
+            z = self._encode(batch.x)
+            code = z[0].numel()
+            out.append(z)
+        yield from self._compared(x, torch.cat([self._decode(z) for z in out]), of="model", warning=self.remark, settings=dict(self.settings, code=code))
+        train = self._train(reconstruction.affordable(self.data.spec.dims))
+        yield from self._compared(x, reconstruction.mean_image(train, x), of="mean image", against=len(train), note="no code at all")
+        settings = dict(code=min(code, len(train), self.data.spec.dims))
+        note = "the best that a linear code of equal size can do" if settings["code"] == code else "of fewer numbers: there are not as many images or dimensions"
+        yield from self._compared(x, reconstruction.pca(train, x, code, self.seed), of="PCA", against=len(train), note=note, settings=settings)
+
+    def copying(self) -> Iterator[Score]:
+        if "sample" not in answers(self.model) or not len(self.data.train):
+            return
+        drawn = samples(self.run, self.model, min(len(self.rows), DRAWN), self.seed)
+        x = neighbours.grid(drawn.numpy(), self.data.levels)
+        theirs = neighbours.nearest(x, self.data.x, self.data.train)
+        real = None if self.split == "train" else neighbours.nearest(self.data.x[self.rows[:DRAWN]], self.data.x, self.data.train)
+        yield from self._nearness(theirs, real)
+
+    def diagnosis(self) -> Iterator[Score]:
+        if not isinstance(self.model, Diagnoses):
+            return
+        index = self.rows[: max(2, 2**24 // self.data.spec.dims)]
+        for name, value, warning in _diagnosed(self.model, self._batch(index)):
+            yield Score(name, value, n=len(index), split=self.split, seed=self.seed, kind="estimate", warning=warning, settings=self.settings)
+
+    # Likelihood
+
+    def _bits(self) -> tuple[np.ndarray, str]:
+        with torch.no_grad():
+            found = [self.model.bits_per_dim(batch) for batch in self._batches()]  # type: ignore[operator]
+        return torch.cat([bits.values.double().cpu() for bits in found]).numpy(), found[0].kind
+
+    def _in_units(self, bits: np.ndarray, **about: Any) -> Iterator[Score]:
+        """The card in bits/dim, and for black-and-white images in the unit of the papers too."""
+        yield self._card("bits/dim", bits, better="lower", **about)
+        if self.data.levels == 2:
+            yield self._card("nats an image", likelihood.nats(bits, self.data.spec.dims), better="lower", **about)
+
+    def _free_likelihoods(self) -> Iterator[Score]:
+        """What the same images cost without a model."""
+        x, data = self._levels(), self.data
+        yield from self._in_units(np.full(len(x), likelihood.uniform(data.levels)), of="uniform", kind="exact", note="every image equally likely")
+        train = self._some(2**28 // data.spec.dims)
+        bits = likelihood.histogram(data.x, train, x, data.levels)
+        yield from self._in_units(bits, of="independent pixels", kind="exact", against=len(train), note="a histogram for each pixel, from training images")
+        form: likelihood.Format
+        for form in ("PNG", "WebP"):
+            yield self._card("bits/dim", likelihood.codec(x, form, data.levels), better="lower", of=form, kind="upper bound", note="a lossless file an image")
+            value, n = likelihood.sheet(x, form, data.levels)
+            about: dict[str, Any] = dict(of=f"{form} sheet", kind="upper bound", better="lower", note="the same images side by side in one file")
+            yield Score("bits/dim", value, n=n, split=self.split, seed=self.seed, warning=small(n), **about)
+
+    # Reconstruction
+
+    def _compared(self, x: Tensor, y: Tensor, **about: Any) -> Iterator[Score]:
+        yield self._card("squared error", reconstruction.mse(x, y).numpy(), better="lower", **about)
+        yield self._card("PSNR", reconstruction.psnr(x, y).numpy(), unit="dB", better="higher", **about)
+        yield self._card("SSIM", reconstruction.ssim(x, y).numpy(), better="higher", **about)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.model.encode(x)  # type: ignore[operator]
+
+    def _decode(self, z: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.model.decode(z).float().clamp(-1, 1).cpu()  # type: ignore[operator]
+
+    # Copying
+
+    def _nearness(self, theirs: neighbours.Nearest, real: neighbours.Nearest | None) -> Iterator[Score]:
+        """Each measure of the samples, and of held-out images beside it."""
+        copies: list[tuple[str, Callable[[neighbours.Nearest], np.ndarray], str, str]] = [
+            ("distance to training", lambda f: f.distance[:, 0], "levels", ""),
+            ("copies", neighbours.copied, "share", "lower"),
+            ("exact copies", neighbours.exact, "share", "lower"),
+        ]
+        for name, values, unit, better in copies:
+            mine, floor = values(theirs), None if real is None else values(real)
+            warning = "" if unit == "levels" else suspicion(mine, floor)
+            about: dict[str, Any] = dict(unit=unit, better=better, against=len(self.data.train), note=NOTES[name])
+            yield self._card(name, mine, warning=warning, settings=self.settings, **about)
+            if floor is not None:
+                yield self._card(name, floor, of="held-out images", **about)
+        if real is not None:
+            nearer = neighbours.closeness(theirs, real)
+            yield self._card("nearer than held out", nearer, unit="share", against=len(real.row), note=NOTES["nearer"], settings=self.settings)
+
+    # Images, and cards
+
+    def _card(self, name: str, values: np.ndarray, **about: Any) -> Score:
+        return measure(name, values, self.seed, split=self.split, **about)
+
+    def _batches(self) -> Iterator[Batch]:
+        size = max(1, min(256, CHUNK // self.data.spec.dims))
+        for i in range(0, len(self.rows), size):
+            yield self._batch(self.rows[i : i + size])
+
+    def _batch(self, index: np.ndarray) -> Batch:
+        """Images of these rows, each with noise of its own."""
+        noise = engine.Noise(torch.from_numpy(index), engine.derive("evaluate", self.seed))
+        return engine.put(self.data.take(index, noise), self.run.config.training)
+
+    def _levels(self) -> np.ndarray:
+        return np.asarray(self.data.x[self.rows])
+
+    def _pictures(self) -> Tensor:
+        return picture(self._levels())
+
+    def _some(self, most: int) -> np.ndarray:
+        """Training rows to fit a baseline on: all, or a random choice of as many as can be afforded."""
+        if len(self.data.train) <= most:
+            return self.data.train
+        return np.sort(np.random.default_rng((self.seed, 0xF17)).choice(self.data.train, max(1, most), replace=False))
+
+    def _train(self, most: int) -> Tensor:
+        return picture(np.asarray(self.data.x[self._some(most)]))
+
+
+NOTES = {
+    "distance to training": "root mean squared difference to the nearest training image",
+    "copies": "a third as far from the nearest training image as from the second nearest, or nearer",
+    "exact copies": "equal to a training image in every pixel",
+    "nearer": "than half of the held-out images are; one half is to be expected, blurred samples have more",
+}
+
+
+def implausible(bits: np.ndarray, levels: int) -> str:
+    """What cannot be right about a likelihood, or nothing."""
+    if (bits < 0).any():
+        return "below 0 bits: this is not the probability of an image on its grid, and must not be quoted"
+    if bits.mean() > likelihood.uniform(levels):
+        return "worse than giving every image the same probability: the model knows nothing yet"
+    return ""
+
+
+def suspicion(mine: np.ndarray, floor: np.ndarray | None) -> str:
+    """Whether samples copy more than held-out images happen to resemble training images, by more than chance explains."""
+    usual = 0.0 if floor is None else float(floor.mean())
+    noise = 0.0 if floor is None else math.sqrt(usual * (1 - usual) * (1 / len(mine) + 1 / len(floor)))
+    if mine.mean() <= usual + 3 * noise + 1e-12:
+        return ""
+    return f"{int(mine.sum())} of {len(mine)} samples look like copies of training images ({usual:.1%} of held-out images do): the model may have memorised"
+
+
+def samples(run: Run, model: Model, n: int, seed: int) -> Tensor:
+    """Samples 0 ... n-1 of the run, (n, C, H, W) in [-1, 1] in memory, drawn in batches; classes take turns."""
+    assert isinstance(model, Samples)
+    size, labels, parts = max(1, min(64, CHUNK // run.config.spec.dims)), run.config.spec.labels, []
+    for i in range(0, n, size):
+        m = min(size, n - i)
+        y = torch.arange(i, i + m, device=engine.device()) % labels if labels else None
+        with torch.no_grad():
+            *_, x = model.sample(engine.sampling_noise(seed, i, m), y)
+        parts.append(x.float().clamp(-1, 1).cpu())
+    return torch.cat(parts)
+
+
+def _diagnosed(model: Diagnoses, batch: Batch) -> list[tuple[str, float, str]]:
+    with torch.no_grad():
+        return list(model.diagnose(batch))
+
+
+def save_scores(folder: Path, scores: Sequence[Score]) -> Path:
+    """Replace scores.json, which holds one evaluation."""
+    store.write(folder / SCORES, json.dumps([s.as_dict() for s in scores], indent=2, ensure_ascii=False, allow_nan=False, default=str).encode())
+    return folder / SCORES
+
+
+def load_scores(folder: Path) -> list[Score]:
+    """The last evaluation, or nothing if there was none.  Raises BadData if the file is damaged."""
+    try:
+        return [from_dict(said) for said in json.loads((folder / SCORES).read_text())]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadData(f"{folder / SCORES} cannot be read ({error}); evaluate the run again.") from None

@@ -1,0 +1,116 @@
+"""The score card: a number, how sure it is, and everything one must know to read it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+import numpy as np
+
+FEW, TOO_FEW = 100, 10
+"""images below which an interval is doubtful, and below which none is given"""
+
+
+@dataclass(frozen=True)
+class Score:
+    name: str
+    """the measure, such as bits/dim: cards of one name are comparable"""
+    value: float
+    """nan if the measure was refused; `warning` then says why"""
+    unit: str = ""
+    of: str = "model"
+    """whose score it is: the model's, or that of a baseline, by name"""
+    low: float | None = None
+    high: float | None = None
+    """ends of the 95 % interval"""
+    how: str = ""
+    """what the interval accounts for"""
+    n: int = 0
+    against: int | None = None
+    """number of images on the other side, where two sets are compared or a baseline is fitted"""
+    split: str = "held out"
+    seed: int = 0
+    kind: Literal["exact", "upper bound", "estimate", "measured"] = "measured"
+    better: Literal["lower", "higher", ""] = ""
+    note: str = ""
+    warning: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def refused(self) -> bool:
+        return math.isnan(self.value)
+
+    @property
+    def number(self) -> str:
+        """The value for people, with its interval."""
+        if self.refused:
+            return "refused"
+        interval = "" if self.low is None or self.high is None else f" [{short(self.low)}, {short(self.high)}]"
+        return short(self.value) + interval
+
+    @property
+    def text(self) -> str:
+        """The card on one line."""
+        unit = f" {self.unit}" if self.unit else ""
+        kind = "" if self.kind == "measured" else f" ({self.kind})"
+        sides = f"n={self.n:,}" + ("" if self.against is None else f" against {self.against:,}")
+        warning = f"  Warning: {self.warning}" if self.warning else ""
+        return f"{self.name} of {self.of}: {self.number}{unit}{kind}, {self.split}, {sides}, seed {self.seed}{warning}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, which knows neither nan nor infinity: they become null."""
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
+
+
+def from_dict(said: dict[str, Any]) -> Score:
+    """The card that as_dict() wrote down; what another version added is passed over."""
+    known = {f.name for f in fields(Score)}
+    return Score(**{k: v for k, v in said.items() if k in known} | {"value": math.nan if said["value"] is None else float(said["value"])})
+
+
+def short(value: float) -> str:
+    """Four significant digits, and never in scientific notation between a thousandth and a million."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    if not 1e-3 <= abs(value) < 1e6:
+        return f"{value:.3g}"
+    return f"{value:,.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
+
+
+def measure(name: str, values: np.ndarray, seed: int = 0, **about: Any) -> Score:
+    """The card of a mean over images, `values` (n,), with its interval and what must be said about so few."""
+    n = len(values)
+    warning = "; ".join(filter(None, (about.pop("warning", ""), small(n))))
+    if n == 0 or not np.isfinite(values).all():
+        bad = f"{n - int(np.isfinite(values).sum())} of {n} values are not numbers" if n else ""
+        return Score(name, math.nan, n=n, seed=seed, warning="; ".join(filter(None, (bad, warning))), **about)
+    low, high = interval(values, seed) if n >= TOO_FEW else (None, None)
+    how = "95 % bootstrap over images" if n >= TOO_FEW else ""
+    return Score(name, float(np.mean(values, dtype=np.float64)), low=low, high=high, how=how, n=n, seed=seed, warning=warning, **about)
+
+
+def small(n: int) -> str:
+    """What a reader must hear about a score of n images, or nothing."""
+    if n < TOO_FEW:
+        return f"n = {n}: too few images for an interval; take at least {FEW}"
+    return f"n = {n}: the interval itself is doubtful below {FEW} images" if n < FEW else ""
+
+
+def interval(
+    values: np.ndarray,
+    seed: int = 0,
+    statistic: Callable[..., np.ndarray] = np.mean,
+    repeats: int = 1000,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """The percentile bootstrap interval of `statistic(values (n, ...), axis=1)` over the images (Efron 1979).
+
+    Resamples are drawn in chunks of at most 32 MB, from a generator of their own.
+    """
+    rng, n = np.random.default_rng((seed, 0xB007)), len(values)
+    chunk = max(1, 2**22 // max(1, values.size))
+    draws = [statistic(values[rng.integers(0, n, (min(chunk, repeats - i), n))], axis=1) for i in range(0, repeats, chunk)]
+    low, high = np.quantile(np.concatenate(draws), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

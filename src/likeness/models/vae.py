@@ -1,0 +1,169 @@
+"""Variational autoencoder: an autoencoder whose code is a distribution that one can sample from.
+
+Kingma & Welling, "Auto-Encoding Variational Bayes", 2014.  The encoder is q(z|x), a Gaussian with diagonal covariance;
+the decoder is p(x|z); the prior p(z) is a standard Gaussian.
+
+    log p(x) >= E_{q(z|x)} [log p(x|z)] - KL(q(z|x) || p(z))                              (3)
+    z = mu + sigma * eps,  eps ~ N(0, I)                                                  (4), section 2.4
+    KL = 1/2 sum_j (mu_j^2 + sigma_j^2 - 1 - log sigma_j^2)                               (10), appendix B
+
+The first term of (3), negated, is the distortion: nats to describe the image once z is known.  The KL is the rate: nats
+to describe z.  More draws of z make the bound tighter (Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders",
+2016):
+
+    log p(x) >= E log 1/k sum_i w_i,   w_i = p(x|z_i) p(z_i) / q(z_i|x)                   (IWAE 8)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..core import Batch, Bits, Loss, Model, Noise, Refusal, Training, option
+from ..parts import mlp, resnet
+from ..parts.likelihoods import LIKELIHOODS, Bernoulli, Discretised
+
+ROWS = 512
+"""codes decoded at a time by bits_per_dim"""
+
+
+class Gauss(NamedTuple):
+    """q(z|x): a Gaussian for each image, (B, latent) each."""
+
+    mu: Tensor
+    log_var: Tensor
+
+    def draw(self, eps: Tensor) -> Tensor:
+        """(4)"""
+        return self.mu + (self.log_var / 2).exp() * eps
+
+    def kl(self) -> Tensor:
+        """(10) for every dimension, (B, latent): nats to tell z to somebody who knows only p(z)."""
+        return (self.mu.square() + self.log_var.exp() - 1 - self.log_var) / 2
+
+    def log_ratio(self, eps: Tensor) -> Tensor:
+        """log p(z) - log q(z|x) at z = draw(eps), (B,)."""
+        return (eps.square() + self.log_var - self.draw(eps).square()).sum(1) / 2
+
+
+def iwae(log_w: Tensor) -> Tensor:
+    """(IWAE 8): log of the mean of k importance weights, from their logarithms (k, B) to (B,)."""
+    return log_w.logsumexp(0) - math.log(len(log_w))
+
+
+def log_weights(q: Gauss, log_likelihood: Callable[[Tensor], Tensor], noise: Noise, k: int) -> Tensor:
+    """log w_1 ... log w_k for each image, (k, B).  `log_likelihood` maps codes (n * B, latent), n draws for all images, to (n * B,)."""
+    out = []
+    together = max(1, ROWS // len(q.mu))
+    for i in range(0, k, together):
+        eps = [noise.normal(q.mu.shape[1]) for _ in range(min(together, k - i))]
+        log_p = log_likelihood(torch.cat([q.draw(e) for e in eps])).view(len(eps), -1)
+        out.append(log_p + torch.stack([q.log_ratio(e) for e in eps]))
+    return torch.cat(out)
+
+
+class Units(NamedTuple):
+    """What each dimension of the code is used for."""
+
+    kl: Tensor
+    """(latent,) nats, mean over the images"""
+    spread: Tensor
+    """(latent,) Var_x E_q[z]; a unit is active above 0.01 (Burda et al. 2016, section 5.2)"""
+    active: int
+    verdict: str
+    """empty, or what is wrong"""
+
+
+class VAE(Model):
+    latent: int = option(32, "numbers in the code z", 1, 4096)
+    net: str = option("conv", "kind of both networks", choices=("conv", "mlp"))
+    width: int = option(32, "channels at 14 pixels, when net is conv", 4, 512)
+    hidden: int = option(400, "units of a hidden layer, when net is mlp", 4, 8192)
+    depth: int = option(2, "residual blocks a level, or hidden layers", 0, 16)
+    likelihood: str = option("auto", "p(x|z); auto is bernoulli for two levels, else logistic", choices=("auto", "bernoulli", "logistic", "gaussian"))
+    beta: float = option(1.0, "weight of the rate; 1 is the bound itself", 0.0, 1000.0)
+    free_bits: float = option(0.0, "nats of each dimension's rate that cost nothing", 0.0, 10.0)
+    k: int = option(1, "importance samples of bits_per_dim; 1 is the ELBO", 1, 100_000, live=True)
+    draw: bool = option(False, "sample draws the pixels too, instead of showing their mean", live=True)
+
+    training = Training(rate=1e-3)
+
+    def build(self) -> None:
+        self.p = self.choose_likelihood()
+        c, size, out = self.spec.channels, self.spec.size, self.p.outputs * self.spec.channels
+        if self.net == "mlp":
+            self.encoder = mlp.encoder((c, size, size), 2 * self.latent, self.hidden, self.depth)
+            self.decoder = mlp.decoder(self.latent, (out, size, size), self.hidden, self.depth)
+        else:
+            self.encoder = resnet.encoder(c, size, 2 * self.latent, self.width, self.depth)
+            self.decoder = resnet.decoder(self.latent, out, size, self.width, self.depth)
+
+    def choose_likelihood(self) -> Bernoulli | Discretised:
+        levels = self.spec.levels
+        name = self.likelihood if self.likelihood != "auto" else "bernoulli" if levels == 2 else "logistic"
+        if name != "bernoulli":
+            return LIKELIHOODS[name](levels)
+        if levels != 2:
+            raise Refusal(
+                f"vae: --likelihood bernoulli asks for two brightness levels and these images have {levels}, on which cross-entropy is "
+                "no likelihood; type --likelihood logistic, or make the images black and white with --binarize."
+            )
+        return Bernoulli()
+
+    def posterior(self, x: Tensor) -> Gauss:
+        mu, log_var = self.encoder(x).float().chunk(2, 1)
+        return Gauss(mu, log_var)
+
+    def loss(self, batch: Batch) -> Loss:
+        q = self.posterior(batch.x)
+        z = q.draw(batch.noise.normal(self.latent))
+        distortion = -self.p.log_prob(batch.x, self.decoder(z)).mean()
+        kl = q.kl().mean(0)
+        total = (distortion + self.beta * kl.clamp(min=self.free_bits).sum()) / self.spec.dims
+        return Loss(total, {"distortion": distortion, "rate": kl.sum()})
+
+    @torch.no_grad()
+    def bits_per_dim(self, batch: Batch) -> Bits:
+        """(3) for k = 1, (IWAE 8) for more; exactly k codes are decoded for each image."""
+        nats = torch.cat([self.bound(part) for part in batch.split(ROWS)])
+        return Bits(-nats / (self.spec.dims * math.log(2)), "upper bound")
+
+    def bound(self, batch: Batch) -> Tensor:
+        """A lower bound on log p(x) in nats, (B,)."""
+        q = self.posterior(batch.x)
+        if self.k == 1:
+            return self.log_likelihood(batch.x, q.draw(batch.noise.normal(self.latent))) - q.kl().sum(1)
+        return iwae(log_weights(q, partial(self.log_likelihood, batch.x), batch.noise, self.k))
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x|z), (n * B,), of codes (n * B, latent) that belong to images (B, C, H, W)."""
+        return self.p.log_prob(x.repeat(len(z) // len(x), 1, 1, 1), self.decoder(z))
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.posterior(x).mu
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.p.mean(self.decoder(z))
+
+    @torch.no_grad()
+    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+        out = self.decoder(noise.normal(self.latent))
+        yield self.p.draw(out, noise) if self.draw else self.p.mean(out)
+
+    @torch.no_grad()
+    def active_units(self, x: Tensor) -> Units:
+        """Which dimensions of the code say anything about the images x, and whether that looks like a collapse."""
+        q = self.posterior(x)
+        spread = q.mu.var(0)
+        active = int((spread > 0.01).sum())
+        verdict = ""
+        if active < min(5, self.latent):
+            verdict = f"only {active} of {self.latent} dimensions of the code are used: the posterior has collapsed to the prior; lower beta, or set free_bits."
+        elif self.latent >= 50 and active == self.latent:
+            verdict = f"all {self.latent} dimensions of the code are used: it has too few of them, or beta is too low to make any superfluous."
+        return Units(q.kl().mean(0), spread, active, verdict)

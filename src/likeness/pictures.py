@@ -1,0 +1,139 @@
+"""Images for people: grids of them, and PNG files that carry their recipe."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+
+from .core import BadData, DiskTrouble, NotAllowed, Refusal
+
+TILE, GAP, PAPER = 48, 2, 238
+"""a tile has at least 48 pixels a side, 2 lie between two tiles, and that grey shows there"""
+
+
+def pixels(x: Tensor) -> np.ndarray:
+    """(B, C, H, W) in [-1, 1] as uint8 (B, H, W, 3).  One channel is grey; of more than three the first three show; no number is middle grey."""
+    levels = x.detach().float().cpu().nan_to_num(0.0).clamp(-1, 1).add(1).mul(127.5).round().byte().numpy()
+    c = levels.shape[1]
+    shown = levels[:, :3] if c >= 3 else levels[:, [0, 0, 0]]
+    return np.ascontiguousarray(shown.transpose(0, 2, 3, 1))
+
+
+def enlargement(height: int, width: int) -> int:
+    """The whole number by which small images are enlarged, so that a digit of 8x8 can be seen."""
+    return max(1, math.ceil(TILE / max(height, width)))
+
+
+def enlarge(image: np.ndarray, scale: int) -> np.ndarray:
+    """Each pixel of (..., H, W, 3) as a square of scale x scale."""
+    return image.repeat(scale, -3).repeat(scale, -2)
+
+
+def grid(x: Tensor, columns: int | None = None, gap: int = GAP, scale: int | None = None) -> np.ndarray:
+    """Images (B, C, H, W) in [-1, 1] side by side, nearly square unless `columns` are given: uint8 (height, width, 3).
+
+    `scale` enlarges by a whole number; the default makes a tile of at least 48 pixels.
+    """
+    if not len(x):
+        raise Refusal("there is no image to show; ask for one or more.")
+    columns = min(len(x), columns or math.ceil(math.sqrt(len(x))))
+    tiles = enlarge(pixels(x), scale or enlargement(*x.shape[-2:]))
+    n, h, w, _ = tiles.shape
+    page = np.full((math.ceil(n / columns) * (h + gap) + gap, columns * (w + gap) + gap, 3), PAPER, np.uint8)
+    for i, tile in enumerate(tiles):
+        top, left = gap + i // columns * (h + gap), gap + i % columns * (w + gap)
+        page[top : top + h, left : left + w] = tile
+    return page
+
+
+def strips(*lines: Tensor, columns: int | None = None, gap: int = GAP, scale: int | None = None) -> np.ndarray:
+    """Lines of images that belong together, each (B, C, H, W), one above the other: an original above its reconstruction.
+
+    Where B is more than `columns` the strip goes on below, after a wider gap.
+    """
+    b = min(map(len, lines))
+    columns = min(b, columns or max(1, 960 // (gap + lines[0].shape[-1] * (scale or enlargement(*lines[0].shape[-2:])))))
+    blocks = [np.concatenate([grid(line[i : i + columns], columns, gap, scale) for line in lines]) for i in range(0, b, columns)]
+    return np.concatenate([np.pad(x, ((0, 2 * gap), (0, blocks[0].shape[1] - x.shape[1]), (0, 0)), constant_values=PAPER) for x in blocks])
+
+
+def ungrid(page: np.ndarray, size: int) -> np.ndarray | None:
+    """The tiles (B, size, size, 3) of a page that `grid` made of square images, its own defaults assumed; None if it is no such page.
+
+    Empty places at the end come back as paper.
+    """
+    scale = enlargement(size, size)
+    pitch = size * scale + GAP
+    rows, columns = (page.shape[0] - GAP) // pitch, (page.shape[1] - GAP) // pitch
+    if page.shape != (rows * pitch + GAP, columns * pitch + GAP, 3) or not rows * columns:
+        return None
+    cut = page[GAP:, GAP:].reshape(rows, pitch, columns, pitch, 3).transpose(0, 2, 1, 3, 4)
+    return np.ascontiguousarray(cut[:, :, : pitch - GAP : scale, : pitch - GAP : scale].reshape(rows * columns, size, size, 3))
+
+
+def png(image: np.ndarray, recipe: dict[str, Any]) -> bytes:
+    """A PNG file of uint8 (H, W, 3) or (H, W) that says in its text chunk `likeness` how it was made: the same bytes for the same input."""
+    text = PngImagePlugin.PngInfo()
+    text.add_text("likeness", json.dumps(recipe, sort_keys=True, default=str))
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG", pnginfo=text, optimize=True)
+    return file.getvalue()
+
+
+def uri(file: bytes) -> str:
+    """A PNG file as the address of itself, for a page that needs no other file."""
+    return "data:image/png;base64," + base64.b64encode(file).decode()
+
+
+def write_png(path: Path, image: np.ndarray, recipe: dict[str, Any]) -> None:
+    """Replace `path` whole or not at all.  Raises DiskTrouble or NotAllowed."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with temporary.open("wb") as f:
+            f.write(png(image, recipe))
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        kind = NotAllowed if isinstance(error, PermissionError) else DiskTrouble
+        raise kind(f"the picture {path} could not be written ({error.strerror or error}); make room, or name another folder.") from error
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """How a picture was made.  Raises Refusal if it is not one of ours, BadData if it is damaged.  No pixel is decoded."""
+    try:
+        said = _text(path.read_bytes(), b"likeness")
+    except OSError as error:
+        raise Refusal(f"{path} cannot be read ({error.strerror}); name a PNG file that likeness wrote.") from None
+    if said is None:
+        raise Refusal(f"{path} carries no recipe; only PNG files that likeness wrote do, and only while nobody has saved them anew.")
+    try:
+        recipe = json.loads(said)
+    except ValueError:
+        recipe = None
+    if not isinstance(recipe, dict):
+        raise BadData(f"the recipe in {path} is damaged; make the picture again.")
+    return recipe
+
+
+def _text(file: bytes, keyword: bytes) -> bytes | None:
+    """The tEXt chunk of that keyword (PNG specification, 11.3.4.3)."""
+    at = 8
+    while file[:8] == b"\x89PNG\r\n\x1a\n" and at + 8 <= len(file):
+        length, kind = struct.unpack_from(">I4s", file, at)
+        content = file[at + 8 : at + 8 + length]
+        if kind == b"tEXt" and content.startswith(keyword + b"\0"):
+            return content[len(keyword) + 1 :]
+        at += length + 12
+    return None

@@ -1,0 +1,242 @@
+"""A run is a folder: what was asked for, and how far it has got.
+
+    config.json   model and options, data, training, machine; written once, read by people
+    state/        weights, their running average, one optimiser a player, images seen (store.py)
+    log.jsonl     learning curves, throughput, memory
+    samples/      images of the same noise while training
+    scores.json   the last evaluation
+    report.html   all of it on one page
+    method.py     only for a model whose file lies outside the package
+
+Neither the random state nor the place in the data is saved: both are functions of the seed and of
+the number of images seen.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import engine, models, store
+from .core import BadData, Busy, Model, Refusal, Spec, Training
+
+LOG, CONFIG = "log.jsonl", "config.json"
+
+
+@dataclass(frozen=True)
+class Config:
+    model: str
+    spec: Spec
+    training: Training
+    options: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    """source, fingerprint, and the settings it was read with"""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """what decides bits beside the above: versions, threads, instruction set, processes"""
+
+    def build(self, folder: Path) -> Model:
+        """The model at its first weights, which are a function of the seed."""
+        name = str(folder / self.model) if self.model.endswith(".py") else self.model
+        kind = models.load(name)
+        known = {f.name for f in fields(kind)}
+        if unknown := [o for o in self.options if o not in known]:
+            raise BadData(f"{folder / CONFIG} sets {', '.join(unknown)}, which {self.model} does not have; it was written by another version of likeness.")
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(engine.derive("weights", self.training.seed))
+            return kind(spec=self.spec, **self.options)
+
+    def differences(self, asked: dict[str, dict[str, Any]]) -> list[str]:
+        """What is asked for that this run was not made with.  A longer budget is none, where it decides no bits."""
+        mine = asdict(self)
+        free = {"images"} if self.training.schedule == "constant" else set()
+        pairs = [(mine[part], name, value) for part, wishes in asked.items() for name, value in wishes.items() if name not in free]
+        return [f"{name} is {there.get(name)!r} there, {value!r} was asked for" for there, name, value in pairs if there.get(name) != value]
+
+
+def read_config(folder: Path) -> Config:
+    try:
+        said = json.loads((folder / CONFIG).read_text())
+        return Config(said["model"], Spec(**said["spec"]), Training(**said["training"]), said["options"], said["data"], said["facts"])
+    except FileNotFoundError:
+        raise Refusal(f"{folder} is not a run: it has no {CONFIG}.  A run is made by: likeness train MODEL DATA {folder}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadData(f"{folder / CONFIG} cannot be read ({error}); restore it from a copy, or train into another folder.") from None
+
+
+class Run:
+    """Open a run to ask it questions: `model` answers.  `Run.create` and `resume` make it trainable."""
+
+    def __init__(self, folder: Path, config: Config):
+        self.folder, self.config = folder, config
+        self.seen = 0
+        self.seconds = 0.0
+        """time spent in training steps so far"""
+        self.window: dict[str, list[Tensor]] = {}
+        """losses since the last line of the log, not read from the device yet"""
+        self.notes: list[str] = []
+        """what the user should hear about how this run was opened"""
+        self.student = engine.place(config.build(folder), config.training)
+        self.model = deepcopy(self.student).eval().requires_grad_(False)
+        """the running average of the student: the one that answers questions"""
+        self._lock: int | None = None
+        self._saved = -1
+
+    # Making and opening
+
+    @classmethod
+    def create(cls, folder: Path, config: Config) -> Run:
+        """A new run folder, locked, at its first weights."""
+        if (folder / CONFIG).exists():
+            raise Refusal(f"{folder} holds a run already; train with the same options to resume it, or name another folder.")
+        source = Path(config.model)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if config.model.endswith(".py") and source.resolve() != (folder / "method.py").resolve():
+                shutil.copyfile(source, folder / "method.py")
+        except FileNotFoundError:
+            models.load(config.model)
+            raise
+        except OSError as error:
+            raise store.trouble(error, folder) from error
+        if config.model.endswith(".py"):
+            config = Config("method.py", *(getattr(config, f.name) for f in fields(Config)[1:]))
+        run = cls(folder, config)
+        run.lock()
+        store.write(folder / CONFIG, json.dumps(asdict(config), indent=2, ensure_ascii=False).encode())
+        run._make_trainable()
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """To ask questions: the running average of the newest good state."""
+        run = cls(folder, read_config(folder))
+        if (state := run._newest()) is not None:
+            _load_module(run.model, state, "model")
+        return run
+
+    @classmethod
+    def resume(cls, folder: Path, *, lock: bool = True) -> Run:
+        """To train on from the newest good state; `lock` keeps others out."""
+        run = cls(folder, read_config(folder))
+        if lock:
+            run.lock()
+        differs = engine.match(run.config.facts)
+        if differs:
+            run.notes.append(f"going on, but not bit by bit as an uninterrupted run would: {'; '.join(differs)}")
+        run._make_trainable()
+        state = run._newest()
+        if state is not None:
+            run._restore(state)
+        if lock:
+            run._trim_log()
+        return run
+
+    def _make_trainable(self) -> None:
+        engine.compile_parts(self.student, self.config.training)
+        self.players = self.student.players()
+        self.optimizers = {p.name: engine.optimizer(p, self.config.training.rate) for p in self.players}
+
+    def lock(self) -> None:
+        """Keep a second trainer out; the lock goes with the process, however it ends."""
+        self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            self._lock = None
+            raise Busy(f"{self.folder} is being trained by another process; wait for it, or name another folder.") from None
+
+    def close(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    # State
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that must be remembered beside two numbers, by name."""
+        out = {f"{part}/{name}": t for part in ("student", "model") for name, t in getattr(self, part).state_dict().items()}
+        for player in self.players:
+            state = self.optimizers[player.name].state
+            for name, p in player.module.named_parameters():
+                out |= {f"optimizer/{player.name}/{name}/{key}": torch.as_tensor(v) for key, v in state.get(p, {}).items()}
+        return out | {f"window/{name}": torch.stack(values) for name, values in self.window.items() if values}
+
+    def save(self) -> None:
+        """Commit the state to the disk; raises DiskTrouble with the earlier state intact."""
+        if self._saved != self.seen:
+            facts = dict(seen=self.seen, seconds=self.seconds, facts=engine.facts())
+            if (self.folder / LOG).exists():
+                store.fsync(self.folder / LOG)  # a state never knows more than the log
+            store.save(self.folder / "state", self.seen, self.tensors(), facts)
+            self._saved = self.seen
+
+    def _newest(self) -> dict[str, Tensor] | None:
+        found = store.newest(self.folder / "state")
+        if found is None:
+            return None
+        tensors, facts, damaged = found
+        if damaged:
+            self.notes.append(f"state {', '.join(damaged)} is damaged; the one before it, of image {facts['seen']:,}, is used")
+        self.seen, self.seconds = facts["seen"], facts["seconds"]
+        self._saved = -1 if damaged else self.seen
+        return tensors
+
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        for part in ("student", "model"):
+            _load_module(getattr(self, part), state, part)
+        for player in self.players:
+            for name, p in player.module.named_parameters():
+                prefix = f"optimizer/{player.name}/{name}/"
+                kept = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+                if kept:
+                    optimizer = self.optimizers[player.name]
+                    optimizer.state[p] = {k: _like(v, p, bool(optimizer.defaults.get("fused"))) for k, v in kept.items()}
+        self.window = {k.removeprefix("window/"): list(v.to(engine.device())) for k, v in state.items() if k.startswith("window/")}
+
+    # Log
+
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of log.jsonl; a last line that a crash has torn is left out."""
+        try:
+            text = (self.folder / LOG).read_text()
+        except FileNotFoundError:
+            return []
+        return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+
+    def note(self, line: dict[str, Any]) -> None:
+        try:
+            with (self.folder / LOG).open("a") as f:
+                f.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise store.trouble(error, self.folder / LOG) from error
+
+    def _trim_log(self) -> None:
+        """What was logged after the state that one resumes from will be logged again."""
+        if (self.folder / LOG).exists():
+            kept = [line for line in self.log() if line["seen"] <= self.seen]
+            store.write(self.folder / LOG, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+
+def _like(value: Tensor, p: nn.Parameter, fused: bool) -> Tensor:
+    """Where and how the optimiser itself would keep it: in the layout of its parameter, which decides bits."""
+    if value.ndim and value.shape == p.shape:
+        return torch.empty_like(p, requires_grad=False).copy_(value)
+    return value.to(p.device if fused else "cpu")
+
+
+def _load_module(module: nn.Module, state: dict[str, Tensor], part: str) -> None:
+    mine = {k.removeprefix(f"{part}/"): v for k, v in state.items() if k.startswith(f"{part}/")}
+    try:
+        module.load_state_dict(mine)
+    except RuntimeError as error:
+        raise BadData(f"the saved weights do not fit the model ({str(error).splitlines()[-1].strip()}); they were written by another version of it.") from None

@@ -1,0 +1,172 @@
+"""What the command line shows: progress, tables, where things were written.
+
+Results go to stdout, everything else to stderr; a bar where somebody is watching, a line now and then where not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from . import engine, pictures
+from .api import Pictures, Tick
+from .data import Data
+from .metrics.card import Score
+from .run import Run
+from .train import Step
+
+EVERY = 10.0
+"""seconds between two lines where nobody is watching"""
+
+err = Console(stderr=True, highlight=False)
+
+
+def say(text: str, quiet: bool = False) -> None:
+    if not quiet:
+        err.print(escape(text), soft_wrap=True)
+
+
+def result(values: dict[str, Any], as_json: bool, text: str) -> None:
+    print(json.dumps(values, default=str) if as_json else text)
+
+
+def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool, footer: str = "") -> None:
+    if as_json:
+        print(json.dumps(rows, indent=1, default=str))
+        return
+    out = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        cells = (row.get(c, "") for c in columns)
+        out.add_row(*(escape(", ".join(c) if isinstance(c, (list, tuple)) else str(c)) for c in cells))
+    Console(highlight=False).print(out)
+    if footer:
+        print(f"\n{footer}")
+
+
+@contextmanager
+def training(run: Run, data: Data, budget: dict[str, Any], quiet: bool = False) -> Iterator[Tick]:
+    """A function to be told of each step."""
+    for note in run.notes:
+        say(f"note: {note}")
+    if quiet or engine.rank() != 0:
+        yield lambda step: None
+        return
+    facts, training = run.config.facts, run.config.training
+    goal = f"{budget['minutes']:g} minutes" if "minutes" in budget else f"{budget.get('images', training.images):,} images"
+    say(data.verdict)
+    weights = sum(p.numel() for p in run.model.parameters())
+    say(f"{run.config.model}, {weights:,} weights, for {goal}, in {training.precision} with {facts['threads']} threads -> {run.folder}")
+    if run.seen:
+        say(f"going on at image {run.seen:,}")
+    share = _share(run, budget)
+    with _bar(share()) if err.is_terminal else _lines(share, run) as update:
+        yield lambda step: update(step, share())
+
+
+def _share(run: Run, budget: dict[str, Any]) -> Any:
+    """How much of the budget is spent, from 0 to 1."""
+    images = budget.get("images", math.inf if "minutes" in budget else run.config.training.images)
+
+    def spent() -> float:
+        return min(1.0, max(run.seen / max(images, 1), run.seconds / (60 * budget.get("minutes", math.inf))))
+
+    return spent
+
+
+def _text(step: Step) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in step.losses.items())
+
+
+@contextmanager
+def _bar(begin: float) -> Iterator[Any]:
+    columns = (BarColumn(24), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn(), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, console=err, refresh_per_second=4) as progress:
+        task = progress.add_task("", total=1.0, completed=begin, text="")
+        seen, since, told = 0, time.monotonic(), 0.0
+
+        def update(step: Step, share: float) -> None:
+            nonlocal seen, told
+            seen = seen or step.seen
+            now = time.monotonic()
+            if now - told > 0.25:  # a loss is read from the device only when it is shown
+                told = now
+                rate = (step.seen - seen) / max(now - since, 1e-9)
+                progress.update(task, completed=share, text=f"{step.seen:,} images  {rate:,.0f}/s  {_text(step)}")
+
+        yield update
+        progress.update(task, completed=1.0 if task is not None and progress.tasks[0].completed > 0.99 else progress.tasks[0].completed)
+
+
+@contextmanager
+def _lines(share: Any, run: Run) -> Iterator[Any]:
+    told = time.monotonic()
+
+    def update(step: Step, spent: float) -> None:
+        nonlocal told
+        if time.monotonic() - told > EVERY:
+            told = time.monotonic()
+            say(f"{spent:4.0%}  {step.seen:,} images  {step.seen / max(run.seconds, 1e-9):,.0f}/s  {_text(step)}")
+
+    yield update
+
+
+def listed(scores: Iterable[Score], title: str, quiet: bool = False) -> Iterator[Score]:
+    """Pass scores on, showing which one was last."""
+    if quiet or not err.is_terminal:
+        yield from scores
+        return
+    with err.status(escape(title)) as status:
+        for score in scores:
+            status.update(escape(f"{title}: {score.name}"))
+            yield score
+
+
+def scores(cards: Sequence[Score], as_json: bool, title: str = "") -> None:
+    if as_json:
+        return
+    if title:
+        print(f"\n{title}")
+    for card in cards:
+        print(f"  {card}")
+
+
+def save_images(target: Path, images: Pictures) -> None:
+    """As one picture (.png), an array (.npy, uint8 (N, H, W, C)), or a file each (a folder)."""
+    from . import store
+
+    x = ((images.x.clamp(-1, 1) + 1) * 127.5).round().to("cpu").numpy().astype(np.uint8).transpose(0, 2, 3, 1)
+    try:
+        (target.parent if target.suffix else target).mkdir(parents=True, exist_ok=True)
+        if target.suffix == ".npy":
+            np.save(target, x)
+        elif target.suffix == ".png":
+            images.save(target)
+        else:
+            for i, picture in enumerate(x):
+                pictures.write_png(target / f"{images.recipe.get('first', 0) + i:06d}.png", picture, dict(images.recipe, number=images.recipe.get("first", 0) + i))
+    except OSError as error:
+        raise store.trouble(error, target) from error
+
+
+def checked(report: Any, costs: Sequence[dict[str, Any]], as_json: bool) -> None:
+    """The verdict on a data set, and what training on it costs."""
+    if as_json:
+        print(json.dumps(dict(report.as_dict(), cost=list(costs)), indent=1, default=str))
+        return
+    for line in report.lines():
+        print(line)
+    for cost in costs:
+        print(f"{cost['model']} in {cost['precision']}: {cost['images_per_second']:,.0f} images/s, {cost['memory_mb']:,.0f} MB; {cost['says']}")
+
+
