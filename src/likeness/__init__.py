@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from .api import Trained, evaluate, open, train
+    from .api import Trained, open, train
 
 __version__ = "0.1.0"
-__all__ = ["Trained", "evaluate", "open", "train"]
+__all__ = ["Trained", "open", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,15 +22,14 @@ import torch
 from torch import Tensor
 
 from . import data as datasets
-from . import engine, models, pictures, report
+from . import engine, loop, models, pictures, report
 from . import evaluate as evaluation
-from . import train as training
 from .core import Model, Refusal, Training, answers, ask
 from .data import Data
 from .metrics.card import Score
 from .run import CONFIG, Config, Run, read_config
 
-Tick = Callable[[training.Step], None]
+Tick = Callable[[loop.Step], None]
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,8 @@ class Cards:
         return iter(self.scores)
 
     def __getitem__(self, name: str) -> Score:
-        return next(s for s in self.scores if s.name == name)
+        """The model's own card of that name, such as "bits/dim"."""
+        return next(s for s in self.scores if s.name == name and s.of == "model")
 
     def __repr__(self) -> str:
         return "\n".join(str(s) for s in self.scores)
@@ -184,10 +184,10 @@ class Trained:
         return self.run.folder
 
     @torch.no_grad()
-    def sample(self, n: int = 64, seed: int = 0, first: int = 0, label: int | None = None) -> Pictures:
+    def sample(self, n: int = 64, seed: int = 0, first: int = 0, label: int | None = None, **live: Any) -> Pictures:
         """Images number first ... first+n-1 of this seed: each is the same in whatever company it is drawn."""
         hint = "Its codes can be decoded: likeness latent" if "decode" in answers(self.model) else ""
-        draw = ask(self.model, "sample", hint)
+        draw = ask(evaluation.tuned(self.model, **live), "sample", hint)
         labels = self.run.config.spec.labels
         if label is not None and not 0 <= label < labels:
             raise Refusal(f"there is no label {label}: {self.folder} knows {f'0 to {labels - 1}' if labels else 'no labels'}.")
@@ -215,29 +215,15 @@ class Trained:
 
     def scores(self, n: int = 1000, seed: int = 0, **live: Any) -> Iterator[Score]:
         """The same one by one, as they are known."""
-        self.turn(**live)
         scores = []
-        for score in evaluation.evaluate(self.run, self.data, n, seed):
+        for score in evaluation.evaluate(self.run, self.data, n, seed, **live):
             scores.append(score)
             yield score
         evaluation.save_scores(self.folder, scores)
         report.write(self.run, self.data, scores)
 
-    def turn(self, **live: Any) -> None:
-        """Set live options of the trained model; any other is fixed when a model is built."""
-        known = {f.name for f in option_fields(type(self.model), live=True)}
-        for name, value in live.items():
-            if name not in known:
-                can = f"can be turned: {', '.join(sorted(known))}" if known else "has nothing to turn after training"
-                raise Refusal(f"{name!r} is no live option of {self.run.config.model}; it {can}.")
-            setattr(self.model, name, value)
-        if live:
-            from .core import check_options
-
-            check_options(self.run.config.model, self.model)
-
     def _repr_html_(self) -> str:
-        view = training.view(self.run, self.data, 36)
+        view = loop.view(self.run, self.data, 36)
         picture = "" if view is None else f'<img alt="samples" src="data:image/png;base64,{b64encode(images(view)._repr_png_()).decode()}">'
         return f"<p><b>{escape(str(self.folder))}</b>: {escape(self.run.config.model)}, {self.run.seen:,} images seen</p>{picture}"
 
@@ -247,8 +233,8 @@ class Trained:
 
 def work(run: Run, data: Data, tick: Tick, **budget: Any) -> int:
     """Train, with pictures on the way; SIGINT and SIGTERM save and end it.  Returns the number of the signal, or 0."""
-    with training.stopping() as stop:
-        for step in training.record(run, data, training.fit(run, data, stop=stop, **budget)):
+    with loop.stopping() as stop:
+        for step in loop.record(run, data, loop.fit(run, data, stop=stop, **budget)):
             tick(step)
         return stop.signal
 
@@ -270,8 +256,3 @@ def train(model: str, source: str | Path, folder: str | Path | None = None, *, m
 def open(folder: str | Path) -> Trained:
     """The run in `folder`, to ask it questions."""
     return Trained(Run.open(Path(folder)))
-
-
-def evaluate(*folders: str | Path, n: int = 1000, seed: int = 0) -> dict[str, Cards]:
-    """Score cards of several runs."""
-    return {str(f): open(f).evaluate(n, seed) for f in folders}

@@ -128,7 +128,7 @@ def train(argv: list[str]) -> int:
         flags(parser, f"options of {name}", kind, kind)
         flags(parser, "training", Training, kind.training)
     flags(parser, "reading the data", data.Reading, data.Reading())
-    said = vars(parser.parse_args(argv))
+    said = vars(parser.parse_intermixed_args(argv))
     if kind is None or name is None:
         raise Refusal("which model?  likeness models lists them.")
     folder = said["run"] or api.default_folder(name, said["data"])
@@ -146,7 +146,7 @@ def train(argv: list[str]) -> int:
     if not said["no_report"]:
         trained = api.Trained(Run.open(folder), images)
         show.scores(list(show.listed(trained.scores(), "scoring", said["json"])), said["json"])
-    page = folder / report.NAME
+    page = folder / report.PAGE
     result = dict(run=str(folder), seen=seen, seconds=round(seconds, 2), losses=log[-1]["losses"] if log else {}, report=str(page) if page.exists() else None)
     show.result(result, said["json"], f"done: {folder}, {seen:,} images in {seconds:,.0f} s of training" + ("" if said["no_report"] else f"\nreport: {page}"))
     return 0
@@ -162,7 +162,7 @@ def live_run(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[Trai
     for kind in {type(t.model): t.model for t in opened}.values():
         flags(parser, f"options of {type(kind).__name__.lower()} that may be turned", type(kind), kind, live=True)
         break
-    said = vars(parser.parse_args(argv))
+    said = vars(parser.parse_intermixed_args(argv))
     wanted = said["run"] if isinstance(said["run"], list) else [said["run"]]
     for folder in wanted:
         if folder not in folders:
@@ -182,9 +182,8 @@ def sample(argv: list[str]) -> int:
     common(parser, "-n", "--seed", "-o", "--json")
     parser.add_argument("--label", type=int, metavar="CLASS", help="of this class only, where the model is class-conditional")
     said, (run,), live = live_run(argv, parser)
-    run.turn(**live)
     n = said["n"] or 64
-    pictures = run.sample(n, said["seed"], label=said["label"])
+    pictures = run.sample(n, said["seed"], label=said["label"], **live)
     target = said["o"] or run.folder / "samples" / f"seed-{said['seed']}-n-{n}.png"
     if target.suffix not in ("", ".png", ".npy"):
         raise Refusal(f"-o {target}: images are written as one .png, as .npy, or into a folder.")
@@ -206,7 +205,7 @@ def evaluate(argv: list[str]) -> int:
         scores = list(show.listed(run.scores(said["n"] or 1000, said["seed"], **live), str(run.folder), said["json"]))
         out[str(run.folder)] = [s.as_dict() for s in scores]
         show.scores(scores, said["json"], title=str(run.folder))
-        show.say(f"report: {run.folder / report.NAME}", said["json"])
+        show.say(f"report: {run.folder / report.PAGE}", said["json"])
     if said["json"]:
         print(json.dumps(out, indent=1))
     return 0
@@ -214,11 +213,9 @@ def evaluate(argv: list[str]) -> int:
 
 def reconstruct(argv: list[str]) -> int:
     """reconstruct RUN [IMAGES]: what is left of an image after the code"""
-    from . import data, show
-    from .api import images
+    from . import data, pictures, show, store
     from .metrics.reconstruction import psnr
-    from .pictures import pairs
-
+    
     parser = Parser("reconstruct", "Originals above, their reconstructions below: of held-out images, or of your own.", "RUN [IMAGES] [-n 16] [-o out.png]")
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("images", metavar="IMAGES", nargs="?", help="a folder or array of images; held-out ones of the run's data if left out")
@@ -230,7 +227,8 @@ def reconstruct(argv: list[str]) -> int:
         x = data.load_like(said["images"], spec, run.run.config.data, n)
     original, back = run.reconstruct(x, n)
     target = said["o"] or run.folder / "samples" / "reconstructions.png"
-    show.save_images(target, images(pairs(original, back), run=run.folder.name, seen=run.run.seen, n=len(original)))
+    store.make(target.parent)
+    pictures.write_png(target, pictures.strips(original, back), dict(run=run.folder.name, seen=run.run.seen, n=len(original)))
     value = float(psnr(original, back).mean())
     show.result(dict(path=str(target), n=len(original), psnr=value), said["json"], f"{len(original)} images, PSNR {value:.2f} dB: {target}")
     return 0
@@ -260,7 +258,7 @@ def models(argv: list[str]) -> int:
 
     parser = Parser("models", "All models: the files in likeness/models.", "[--json]")
     common(parser, "--json")
-    said = vars(parser.parse_args(argv))
+    said = vars(parser.parse_intermixed_args(argv))
     rows = []
     for name in library.NAMES:
         kind = library.load(name)
@@ -276,7 +274,7 @@ def data(argv: list[str]) -> int:
 
     parser = Parser("data", "Data sets that need no path.", "[--json]")
     common(parser, "--json")
-    said = vars(parser.parse_args(argv))
+    said = vars(parser.parse_intermixed_args(argv))
     show.table(datasets.builtin(), ("name", "about", "licence", "here"), said["json"], "Any folder of images, .npy, .npz or idx file will do as well.")
     return 0
 
@@ -291,7 +289,7 @@ def check(argv: list[str]) -> int:
     parser.add_argument("--model", default="vae", metavar="NAME", help="whose training is measured; none skips it [vae]")
     common(parser, "--json")
     flags(parser, "reading the data", datasets.Reading, datasets.Reading())
-    said = vars(parser.parse_args(argv))
+    said = vars(parser.parse_intermixed_args(argv))
     reading = {f.name: said[f.name] for f in api.option_fields(datasets.Reading) if f.name in said}
     kind = None if said["model"] == "none" else models.load(said["model"])
     found = datasets.check(said["data"], **reading)

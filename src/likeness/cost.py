@@ -12,7 +12,7 @@ from . import engine
 from .core import Model
 from .data import Data
 from .run import Config, Run
-from .train import fit
+from .loop import fit
 
 SECONDS = 2.0
 """of steps that are counted, after a first few that are not"""

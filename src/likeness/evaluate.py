@@ -25,6 +25,7 @@ from .core import BadData, Batch, Model, Refusal, Samples, answers, check_option
 from .data import Data, picture
 from .metrics import likelihood, neighbours, reconstruction
 from .metrics.card import Score, from_dict, measure, small
+from .noise import Noise
 from .run import Run
 
 SCORES = "scores.json"
@@ -119,18 +120,13 @@ class Exam:
     def reconstruction(self) -> Iterator[Score]:
         if not {"encode", "decode"} <= set(answers(self.model)):
             return
-        x, code = self._pictures(), 0
-        out = []
-        for batch in self._batches():
-            z = self._encode(batch.x)
-            code = z[0].numel()
-            out.append(z)
-        yield from self._compared(x, torch.cat([self._decode(z) for z in out]), of="model", warning=self.remark, settings=dict(self.settings, code=code))
+        code = self._encode(self._batch(self.rows[:1]).x)[0].numel()
+        yield from self._compared(self._rebuild, warning=self.remark, settings=self.settings | {"code": code})
         train = self._train(reconstruction.affordable(self.data.spec.dims))
-        yield from self._compared(x, reconstruction.mean_image(train, x), of="mean image", against=len(train), note="no code at all")
-        settings = dict(code=min(code, len(train), self.data.spec.dims))
-        note = "the best that a linear code of equal size can do" if settings["code"] == code else "of fewer numbers: there are not as many images or dimensions"
-        yield from self._compared(x, reconstruction.pca(train, x, code, self.seed), of="PCA", against=len(train), note=note, settings=settings)
+        yield from self._compared(reconstruction.mean_image(train), of="mean image", against=len(train), note="no code at all")
+        fewer = min(code, len(train), self.data.spec.dims)
+        note = "the best linear code of equal size" if fewer == code else "a smaller code: there are not as many images or dimensions"
+        yield from self._compared(reconstruction.pca(train, code, self.seed), of="PCA", against=len(train), note=note, settings={"code": fewer})
 
     def copying(self) -> Iterator[Score]:
         if "sample" not in answers(self.model) or not len(self.data.train):
@@ -177,18 +173,22 @@ class Exam:
 
     # Reconstruction
 
-    def _compared(self, x: Tensor, y: Tensor, **about: Any) -> Iterator[Score]:
-        yield self._card("squared error", reconstruction.mse(x, y).numpy(), better="lower", **about)
-        yield self._card("PSNR", reconstruction.psnr(x, y).numpy(), unit="dB", better="higher", **about)
-        yield self._card("SSIM", reconstruction.ssim(x, y).numpy(), better="higher", **about)
+    def _compared(self, rebuild: Callable[[Tensor], Tensor], **about: Any) -> Iterator[Score]:
+        """Three measures of a way to rebuild images, batch by batch."""
+        pairs = ((batch.x.cpu(), rebuild(batch.x)) for batch in self._batches())
+        found = [(reconstruction.mse(x, y), reconstruction.psnr(x, y), reconstruction.ssim(x, y)) for x, y in pairs]
+        error, psnr, ssim = (torch.cat(values).numpy() for values in zip(*found))
+        yield self._card("squared error", error, better="lower", **about)
+        yield self._card("PSNR", psnr, unit="dB", better="higher", **about)
+        yield self._card("SSIM", ssim, better="higher", **about)
 
     def _encode(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             return self.model.encode(x)  # type: ignore[operator]
 
-    def _decode(self, z: Tensor) -> Tensor:
+    def _rebuild(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            return self.model.decode(z).float().clamp(-1, 1).cpu()  # type: ignore[operator]
+            return self.model.decode(self._encode(x)).float().clamp(-1, 1).cpu()  # type: ignore[operator]
 
     # Copying
 
@@ -222,14 +222,11 @@ class Exam:
 
     def _batch(self, index: np.ndarray) -> Batch:
         """Images of these rows, each with noise of its own."""
-        noise = engine.Noise(torch.from_numpy(index), engine.derive("evaluate", self.seed))
+        noise = Noise(torch.from_numpy(index), engine.derive("evaluate", self.seed))
         return engine.put(self.data.take(index, noise), self.run.config.training)
 
     def _levels(self) -> np.ndarray:
         return np.asarray(self.data.x[self.rows])
-
-    def _pictures(self) -> Tensor:
-        return picture(self._levels())
 
     def _some(self, most: int) -> np.ndarray:
         """Training rows to fit a baseline on: all, or a random choice of as many as can be afforded."""

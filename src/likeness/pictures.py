@@ -1,4 +1,4 @@
-"""Images for people: grids of them, and PNG files that carry their recipe."""
+"""Images for people: grids of them, PNG files that carry their recipe, and curves."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import json
 import math
 import os
 import struct
+from collections.abc import Iterable
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +139,101 @@ def _text(file: bytes, keyword: bytes) -> bytes | None:
             return content[len(keyword) + 1 :]
         at += length + 12
     return None
+
+
+# Curves, as SVG within a page: no script, no library
+
+
+class Axis:
+    """Numbers to places on a line of `length`, and the numbers worth writing beside it."""
+
+    def __init__(self, values: np.ndarray, length: float, log: bool):
+        self.log, self.length = log, length
+        low, high = float(values.min()), float(values.max())
+        if log:
+            low, high = math.log10(low), math.log10(high)
+        spare = 0.04 * (high - low) or 0.5 * abs(high) or 0.5
+        self.low, self.high = low - spare, high + spare
+
+    def place(self, value: float) -> float:
+        value = math.log10(value) if self.log else value
+        return (value - self.low) / (self.high - self.low) * self.length
+
+    def ticks(self) -> list[float]:
+        """Round numbers: 1, 2, 5 times powers of ten."""
+        if self.log:
+            steps = (1,) if self.high - self.low > 3 else (1, 2, 5)
+            found = [s * 10.0**k for k in range(math.floor(self.low) - 1, math.ceil(self.high) + 1) for s in steps]
+            found = [v for v in found if self.low <= math.log10(v) <= self.high]
+            if len(found) >= 2:
+                return found
+        low, high = (10**self.low, 10**self.high) if self.log else (self.low, self.high)
+        rough = (high - low) / 4
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
+        return [round(i * step, 12) for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def compact(value: float) -> str:
+    """A number for an axis: 12k, 3M, 0.25."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def smooth(y: np.ndarray) -> np.ndarray:
+    """A running average over about a twentieth of the points, without the lag that starting at zero would cause."""
+    keep = max(0.0, 1 - 20 / max(20, len(y)))
+    out, total, weight = np.empty(len(y)), 0.0, 0.0
+    for i, value in enumerate(y):
+        total, weight = keep * total + value, keep * weight + 1
+        out[i] = total / weight
+    return out
+
+
+def curve(x: np.ndarray, y: np.ndarray, title: str, below: str) -> str:
+    """A line chart as SVG: raw values faint, a running average over them, axes, and a value wherever one points.
+
+    x rises.  An axis is logarithmic where its values span two powers of ten (y) or more than two (x).  `title`, `below`: any text.
+    """
+    fine = np.isfinite(x) & np.isfinite(y)
+    x, y = _thin(x[fine]), _thin(y[fine])
+    if not len(x):
+        return ""
+    wide, high, left, top = 340.0, 150.0, 48.0, 26.0
+    across = Axis(x, wide, bool(x[0] > 0 and x[-1] > 100 * x[0]))
+    up = Axis(y, high, bool(y.min() > 0 and y.max() > 100 * y.min()))
+
+    def point(a: float, b: float) -> tuple[float, float]:
+        return left + across.place(a), top + high - up.place(b)
+
+    averaged = smooth(y)
+    lines = [_line("raw", map(point, x, y)), _line("smooth", map(point, x, averaged))]
+    told = [_told(*point(a, b), f"{below} {a:,.0f}: {c:.5g}") for a, b, c in zip(x, averaged, y)][:: max(1, len(x) // 60)]
+    frame = [_row(left, wide, point(x[0], v)[1], compact(v)) for v in up.ticks()] + [_mark(point(v, y[0])[0], top + high, compact(v)) for v in across.ticks()]
+    words = f'<text class="name" x="0" y="13">{escape(title)}</text><text class="below" x="{left + wide:g}" y="{top + high + 32:g}">{escape(below)}</text>'
+    says = escape(f"{title}: from {y[0]:.4g} to {y[-1]:.4g} over {x[-1]:,.0f} {below}")
+    inner = "".join([words, *frame, *lines, *told])
+    return f'<svg class="curve" viewBox="0 0 {left + wide + 8:g} {top + high + 38:g}" role="img" aria-label="{says}">{inner}</svg>'
+
+
+def _thin(values: np.ndarray, most: int = 400) -> np.ndarray:
+    """Means of neighbours, where there are more values than a chart has room for."""
+    return values if len(values) <= most else np.array([part.mean() for part in np.array_split(values, most)])
+
+
+def _line(kind: str, points: Iterable[tuple[float, float]]) -> str:
+    return f'<polyline class="{kind}" points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in points)}"/>'
+
+
+def _told(a: float, b: float, text: str) -> str:
+    return f'<circle cx="{a:.1f}" cy="{b:.1f}" r="6"><title>{escape(text)}</title></circle>'
+
+
+def _row(left: float, wide: float, y: float, text: str) -> str:
+    return f'<path d="M{left:g} {y:.1f}h{wide:g}"/><text class="y" x="{left - 6:g}" y="{y + 4:.1f}">{text}</text>'
+
+
+def _mark(x: float, y: float, text: str) -> str:
+    return f'<text class="x" x="{x:.1f}" y="{y + 16:g}">{text}</text>'

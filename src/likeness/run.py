@@ -175,8 +175,7 @@ class Run:
         """Commit the state to the disk; raises DiskTrouble with the earlier state intact."""
         if self._saved != self.seen:
             facts = dict(seen=self.seen, seconds=self.seconds, facts=engine.facts())
-            if (self.folder / LOG).exists():
-                store.fsync(self.folder / LOG)  # a state never knows more than the log
+            store.flush(self.folder / LOG)  # a state never knows more than the log
             store.save(self.folder / "state", self.seen, self.tensors(), facts)
             self._saved = self.seen
 

@@ -19,12 +19,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from . import engine, pictures
+from . import engine, pictures, store
 from .api import Pictures, Tick
 from .data import Data
 from .metrics.card import Score
 from .run import Run
-from .train import Step
+from .loop import Step
 
 EVERY = 10.0
 """seconds between two lines where nobody is watching"""
@@ -143,11 +143,9 @@ def scores(cards: Sequence[Score], as_json: bool, title: str = "") -> None:
 
 def save_images(target: Path, images: Pictures) -> None:
     """As one picture (.png), an array (.npy, uint8 (N, H, W, C)), or a file each (a folder)."""
-    from . import store
-
     x = ((images.x.clamp(-1, 1) + 1) * 127.5).round().to("cpu").numpy().astype(np.uint8).transpose(0, 2, 3, 1)
+    store.make(target.parent if target.suffix else target)
     try:
-        (target.parent if target.suffix else target).mkdir(parents=True, exist_ok=True)
         if target.suffix == ".npy":
             np.save(target, x)
         elif target.suffix == ".png":

@@ -14,10 +14,11 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
+from safetensors.torch import load, save as serialise
 from torch import Tensor
 
 from .core import BadData, DiskTrouble, NotAllowed
@@ -33,6 +34,15 @@ def fsync(path: Path) -> None:
         os.close(handle)
 
 
+def flush(path: Path) -> None:
+    """What a file holds is on the disk, if there is such a file."""
+    try:
+        if path.exists():
+            fsync(path)
+    except OSError as error:
+        raise trouble(error, path) from error
+
+
 def write(path: Path, content: bytes) -> None:
     """Replace a file: after a crash at any moment it holds the old content or the new."""
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
@@ -42,8 +52,17 @@ def write(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
         fsync(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise trouble(error, path) from error
+
+
+def make(folder: Path) -> None:
+    """A folder to write into; raises NotAllowed or DiskTrouble."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise trouble(error, folder) from error
 
 
 def trouble(error: OSError, path: Path) -> DiskTrouble | NotAllowed:
@@ -61,7 +80,7 @@ def save(folder: Path, number: int, tensors: dict[str, Tensor], facts: dict[str,
         folder.mkdir(parents=True, exist_ok=True)
         _clean(folder)
         temporary.mkdir()
-        payload = safetensors.torch.save({name: t.detach().contiguous() for name, t in tensors.items()})
+        payload = serialise({name: t.detach().contiguous() for name, t in tensors.items()})
         (temporary / "state.safetensors").write_bytes(payload)
         fsync(temporary / "state.safetensors")
         manifest = dict(facts, bytes=len(payload), sha256=hashlib.sha256(payload).hexdigest())
@@ -112,7 +131,7 @@ def newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] 
     damaged: list[str] = []
     for state in _states(folder):
         if (found := _read(state)) is not None:
-            return safetensors.torch.load(found[0]), found[1], damaged
+            return load(found[0]), found[1], damaged
         damaged.append(state.name)
     if damaged:
         raise BadData(f"every saved state in {folder} is damaged ({', '.join(damaged)}).  Restore one from a copy, or remove the folder to begin again.")

@@ -5,79 +5,98 @@
 
 Which images form a batch is a function of the seed and of how many were seen before, so a run
 resumes by remembering one number.
+
+    dataset.py   Data, and Reading: how it was asked to be read
+    folder.py    a folder of images          sniff.py, pixels.py   one file, one picture
+    arrays.py    .npy, .npz, idx             named.py, lock.py, shapes.py   the sets that have a name
+    cache.py     decoded once, then mapped   split.py   what is held out   check.py   what is in it
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
+import difflib
+import hashlib
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from ..core import Batch, Noise, Spec
+from ..core import Refusal
+from . import arrays, cache, folder, named
+from .binary import binarized
+from .cache import Progress
+from .dataset import Data, Images, Reading, picture
+from .pixels import ground
+from .split import split
 
-
-@dataclass(frozen=True)
-class Data:
-    """A set of images of one shape, with what is known about each, split into train and held out."""
-
-    source: str
-    """what the user typed: a built-in name or a path"""
-    fingerprint: str
-    """hex digest that changes when any image, label, or the way of reading them changes"""
-    x: np.ndarray
-    """uint8 (N, C, H, W), in memory or memory-mapped read-only"""
-    train: np.ndarray
-    """int64 rows of x to learn from"""
-    held_out: np.ndarray
-    """int64 rows of x never trained on; no image here has an exact duplicate in train"""
-    y: np.ndarray | None = None
-    """int64 (N,) class of each image"""
-    classes: tuple[str, ...] = ()
-    texts: tuple[str, ...] | None = None
-    """a caption for each image"""
-    attributes: tuple[dict[str, Any], ...] | None = None
-    """what was drawn, exactly (built-in set `shapes`)"""
-    names: tuple[str, ...] | None = None
-    """file name of each image, where it came from a file"""
-    levels: int = 256
-    settings: dict[str, Any] = field(default_factory=dict)
-    """how it was read (size, colour, binarize ...): load(source, **settings) gives the same data again"""
-    verdict: str = ""
-    """one line: how many images were found, used, skipped and why"""
-
-    @property
-    def spec(self) -> Spec:
-        return Spec(self.x.shape[1], self.x.shape[2], len(self.classes), self.levels)
-
-    def batch(self, seed: int, seen: int, n: int, rows: slice = slice(None), key: int = 0) -> Batch:
-        """`rows` of the n training images that come after `seen` others; each carries noise of its own place in the walk."""
-        at = np.arange(seen, seen + n)[rows]
-        return self.take(self.train[self.order(seed, at)], Noise(torch.from_numpy(at), key))
-
-    def take(self, index: np.ndarray, noise: Noise | None = None) -> Batch:
-        """The images of rows `index` of x, as floats in [-1, 1]."""
-        y = None if self.y is None else torch.from_numpy(self.y[index])
-        return Batch(picture(self.x[index]), y, noise or Noise(torch.from_numpy(index)))
-
-    def order(self, seed: int, at: np.ndarray) -> np.ndarray:
-        """Indices into `train` of places `at` of an endless walk that is shuffled anew every epoch."""
-        n = len(self.train)
-        out = np.empty(len(at), np.int64)
-        for epoch in np.unique(at // n):
-            here = at // n == epoch
-            out[here] = _permutation(seed, int(epoch), n)[at[here] % n]
-        return out
+__all__ = ["Data", "Reading", "load", "picture"]
 
 
-@lru_cache(maxsize=2)
-def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch)).permutation(n)
+def load(
+    source: str | Path,
+    size: int | None = None,
+    colour: str = "auto",
+    binarize: bool = False,
+    background: str = "white",
+    white: float = 0.0,
+    *,
+    cache: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Data:
+    """The images of a folder, of an array file, or of a set that has a name (data.named.NAMES, or shapes:N).
+
+    The other arguments are the fields of Reading; those that were used are in Data.settings.  `cache` is the folder for decoded images
+    (else LIKENESS_CACHE, XDG_CACHE_HOME/likeness or ~/.cache/likeness); progress(done, total) is called while something is decoded.
+
+    Raises Refusal for a source that does not exist or could mean two things, BadData for one that holds too little, Offline where a set
+    would have to be downloaded, DiskTrouble and NotAllowed where the cache cannot be written.
+    """
+    reading = Reading(size or 0, colour, binarize, background, white)
+    found = read(str(source), reading, cache, progress)
+    return _finish(str(source), found, reading, cache)
 
 
-def picture(x: np.ndarray) -> Tensor:
-    """uint8 becomes float in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(x)).float().mul_(2 / 255).sub_(1)
+def read(source: str, reading: Reading, place: Path | str | None = None, progress: Progress | None = None) -> Images:
+    """What `source` holds, not yet split."""
+    ground(reading.background)
+    if source.partition(":")[0] in named.NAMES and (source in named.NAMES or source.startswith("shapes:")):
+        return named.read(source, reading, lambda: cache.root(place), progress)
+    path = Path(source).expanduser()
+    try:
+        if path.is_dir():
+            files = arrays.idx_folder(path)
+            base = cache.root(place)
+            return arrays.read_idx_folder(path, files, reading, base, progress) if files else folder.read(path, reading, base, progress)
+        if path.is_file():
+            return arrays.read(path, reading, cache.root(place), progress)
+    except (ValueError, OSError):  # a null byte, a name too long
+        pass
+    raise Refusal(f"there is no folder, file or set called {source!r}; {_closest(source, path)}")
+
+
+def _closest(source: str, path: Path) -> str:
+    beside = [str(path.with_name(p.name)) for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(source, [*named.NAMES, *beside], 1)
+    return f"did you mean {near[0]!r}?" if near else f"the sets are {', '.join(named.NAMES)}."
+
+
+def _finish(source: str, found: Images, reading: Reading, place: Path | str | None) -> Data:
+    train, held_out = split(found.hashes, found.test)
+    dropped = len(found.x) - len(train) - len(held_out)
+    if reading.binarize:
+        found = binarized(found, lambda: cache.root(place))
+        clean = ~np.isin(found.hashes[train], found.hashes[held_out])
+        dropped, train = dropped + int((~clean).sum()), train[clean]
+    verdict = found.verdict + (f"; {dropped:,} copies of held-out images are left out of training" if dropped else "")
+    settings = asdict(replace(reading, size=found.x.shape[2], colour=("grey", "rgb")[found.x.shape[1] == 3]))
+    data = Data(source, "", found.x, train, held_out, found.y, found.classes, found.texts, found.attributes, found.names, found.levels, settings, verdict)
+    return replace(data, fingerprint=_fingerprint(data, found.hashes))
+
+
+def _fingerprint(data: Data, hashes: np.ndarray) -> str:
+    digest = hashlib.blake2b(repr((data.x.shape, data.classes, data.levels)).encode(), digest_size=16)
+    for part in (hashes, data.train, data.held_out, data.y):
+        digest.update(b"" if part is None else np.ascontiguousarray(part))
+    for text in data.texts or () if data.attributes is None else ():
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()

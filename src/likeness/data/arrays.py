@@ -7,14 +7,13 @@ lies and never copied: leave it alone while a model trains on it.  Everything el
 
 from __future__ import annotations
 
-import bz2
 import gzip
-import io
 import lzma
 import math
 import os
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..core import BadData, NotAllowed, Refusal
-from .cache import Entry, Progress, Writer, content_hash, fetch, is_binary, key_of, room_for
+from .cache import Progress, Writer, content_hash, fetch, is_binary, key_of, room_for
 from .dataset import Images, Reading
 from .pixels import resize
 
@@ -41,29 +40,46 @@ class Raw:
     x: np.ndarray
     """(N, H, W), (N, H, W, C) or (N, C, H, W) of any type of number"""
     y: np.ndarray | None = None
-    test: np.ndarray | None = None
+    train: int | None = None
+    """rows from here on are the official test split"""
+    classes: tuple[str, ...] = ()
+    """names of the labels 0 ... K-1, where they are known"""
     mapped: bool = False
+    note: str = ""
 
 
 def read(path: Path, reading: Reading, base: Path, progress: Progress | None) -> Images:
     """The images of an array file.  Raises BadData for a damaged one, Refusal for one that could mean two things."""
     stat = path.stat()
-    raw = _open(path)
     key = key_of("array", str(path.resolve()), stat.st_size, stat.st_mtime_ns, reading)
-    return settle(raw, key, reading, base, progress, f"{len(raw.x):,} images from {path.name}", path.name)
+    return settle(lambda: _open(path), key, path.name, reading, base, progress)
 
 
-def settle(raw: Raw, key: str, reading: Reading, base: Path, progress: Progress | None, verdict: str, what: str) -> Images:
-    """Raw arrays become Images, through the cache entry `key` unless they can be mapped as they are."""
-    y, classes = label(raw.y, len(raw.x), what)
-    x, low, high = channels_second(raw.x, what), *span(raw.x, reading.white, what)
+def settle(make: Callable[[], Raw], key: str, what: str, reading: Reading, base: Path, progress: Progress | None) -> Images:
+    """Raw arrays become Images.  `make` is called only where the cache has no entry `key`, or to map a file that needs none."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        raw = make()
+        y, classes = label(raw.y, raw.classes, len(raw.x), what)
+        if y is not None:
+            (folder / "y.i64").write_bytes(y.tobytes())
+        told = dict(classes=classes, train=raw.train, note=raw.note)
+        return told | _pixels(raw, what, reading, folder, progress)
+
+    entry = fetch(base, key, build)
+    x = entry.x if "shape" in entry.meta else channels_second(make().x, what)
+    y = np.array(entry.array("y.i64", np.int64)) if (entry.folder / "y.i64").exists() else None
+    train, classes = entry.meta["train"], tuple(entry.meta["classes"])
+    note = f"{len(x):,} images: {len(x):,} used, 0 skipped{entry.meta['note']}"
+    return Images(x, entry.hashes, note, entry.meta["levels"], y, classes, test=None if train is None else np.arange(len(x)) >= train)
+
+
+def _pixels(raw: Raw, what: str, reading: Reading, folder: Path, progress: Progress | None) -> dict[str, Any]:
+    x, (low, high) = channels_second(raw.x, what), span(raw.x, reading.white, what)
     size = reading.size or min(x.shape[2:])
     if raw.mapped and x.dtype == np.uint8 and (low, high) == (0, 255) and x.shape[2:] == (size, size) and reading.colour == "auto":
-        entry = fetch(base, key, lambda folder: _describe(x, folder, progress))
-    else:
-        entry = fetch(base, key, lambda folder: convert(x, low, high, size, reading, folder, progress))
-        x = entry.x
-    return Images(x, entry.hashes, verdict, entry.meta["levels"], y, classes, test=raw.test)
+        return _describe(x, folder, progress)
+    return convert(x, low, high, size, reading, folder, progress)
 
 
 def convert(x: np.ndarray, low: float, high: float, size: int, reading: Reading, folder: Path, progress: Progress | None) -> dict[str, Any]:
@@ -141,10 +157,12 @@ def _extremes(x: np.ndarray) -> tuple[float, float]:
     return float(np.min([p.min() for p in parts])), float(np.max([p.max() for p in parts]))
 
 
-def label(y: np.ndarray | None, n: int, what: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Labels of any kind as int64 0 ... K-1 with the K names, in sorted order."""
-    if y is None:
+def label(y: np.ndarray | None, known: tuple[str, ...], n: int, what: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Labels of any kind as int64 0 ... K-1 with the K names: those known, else the values in sorted order."""
+    if y is None or (known and not np.isin(y, range(len(known))).all()):
         return None, ()
+    if known:
+        return y.astype(np.int64), known
     y = y.reshape(-1) if y.size == len(y) else y
     if y.shape != (n,) or y.dtype.kind not in "buifU":
         raise BadData(f"{what}: {n} images need labels of shape ({n},), numbers or text, and these are {y.dtype} of shape {y.shape}.")
@@ -208,8 +226,8 @@ def _npz(path: Path) -> Raw:
 
 def joined(x: np.ndarray, y: np.ndarray | None, tx: np.ndarray, ty: np.ndarray | None) -> Raw:
     """A training set and its official test set, one after the other."""
-    test = np.arange(len(x) + len(tx)) >= len(x)
-    return Raw(np.concatenate([x, tx]), None if y is None or ty is None else np.concatenate([y.reshape(-1), ty.reshape(-1)]), test)
+    labels = None if y is None or ty is None else np.concatenate([y.reshape(-1), ty.reshape(-1)])
+    return Raw(np.concatenate([x, tx]), labels, len(x), note=f"; the {len(tx):,} of the official test split are held out")
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
@@ -233,7 +251,7 @@ def unpacked(path: Path) -> IO[bytes]:
     """Open a file that may be compressed."""
     with path.open("rb") as file:
         head = file.read(6)
-    for magic, opener in ((b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\0", lzma.open), (b"BZh", bz2.open)):
+    for magic, opener in ((b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\0", lzma.open)):
         if head.startswith(magic):
             return opener(path, "rb")  # type: ignore[no-any-return, operator]
     return path.open("rb")
@@ -277,18 +295,13 @@ def idx_folder(folder: Path) -> tuple[Path, ...] | None:
 
 
 def read_idx_folder(folder: Path, files: tuple[Path, ...], reading: Reading, base: Path, progress: Progress | None) -> Images:
-    try:
-        x, y, tx, ty = map(_idx, files)
-        raw = joined(x, y, tx, ty)
-    except (OSError, ValueError, EOFError, zlib.error, lzma.LZMAError) as why:
-        raise BadData(f"the idx files in {folder} cannot be read ({str(why)[:200]}); fetch them again.") from None
+    """The four files of idx_folder() as one set, with their official test split."""
+
+    def make() -> Raw:
+        try:
+            return joined(*map(_idx, files))
+        except (OSError, ValueError, EOFError, zlib.error, lzma.LZMAError) as why:
+            raise BadData(f"the idx files in {folder} cannot be read ({str(why)[:200]}); fetch them again.") from None
+
     stats = [(f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    return settle(raw, key_of("idx", str(folder.resolve()), stats, reading), reading, base, progress, f"{len(x):,} images and {len(tx):,} test images", folder.name)
-
-
-__all__ = ["Entry", "Raw", "read", "read_idx_folder", "settle"]
-
-
-def from_bytes(blob: bytes) -> np.ndarray:
-    """read_idx of bytes in memory."""
-    return read_idx(io.BytesIO(blob))
+    return settle(make, key_of("idx", str(folder.resolve()), stats, reading), folder.name, reading, base, progress)

@@ -30,6 +30,8 @@ GROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)
 SIZES = {"small": 0.24, "large": 0.40}
 """radius of the circle around the object, as a share of the cell"""
 SHIFT = 0.08
+VERSION = 1
+"""raised whenever the same scene would be drawn otherwise"""
 PLACES = (
     *("at the top left", "at the top", "at the top right"),
     *("at the left", "in the centre", "at the right"),
@@ -39,10 +41,10 @@ PLACES = (
 
 @dataclass(frozen=True)
 class Scenes(Sequence[dict[str, Any]]):
-    """What was drawn.  Objects stand from large to small, then in reading order; (N, 3) arrays, of which the first count[i] columns hold."""
+    """What was drawn.  Objects stand from large to small, then in reading order; (N, 3) arrays, of which the first many[i] columns hold."""
 
     side: int
-    count: np.ndarray
+    many: np.ndarray
     ground: np.ndarray
     place: np.ndarray
     form: np.ndarray
@@ -52,7 +54,7 @@ class Scenes(Sequence[dict[str, Any]]):
     """float (N, 3, 2), x and y in cells"""
 
     def __len__(self) -> int:
-        return len(self.count)
+        return len(self.many)
 
     @property
     def centre(self) -> np.ndarray:
@@ -73,7 +75,7 @@ class Scenes(Sequence[dict[str, Any]]):
         if isinstance(i, slice):
             return tuple(self[k] for k in range(*i.indices(len(self))))
         i = range(len(self))[i]
-        return dict(background=tuple(GROUNDS)[self.ground[i]], objects=[self._object(i, k) for k in range(self.count[i])])
+        return dict(background=tuple(GROUNDS)[self.ground[i]], objects=[self._object(i, k) for k in range(self.many[i])])
 
     def _object(self, i: int, k: int) -> dict[str, Any]:
         place = int(self.place[i, k])
@@ -140,7 +142,7 @@ def draw(scenes: Scenes, step: int = 500) -> Iterator[np.ndarray]:
         x = np.broadcast_to(grounds[scenes.ground[rows]][..., None, None], (len(rows), 3, scenes.side, scenes.side)).copy()
         for k in range(3):
             for form, distance in enumerate(DISTANCES):
-                here = rows[(scenes.count[rows] > k) & (scenes.form[rows, k] == form)]
+                here = rows[(scenes.many[rows] > k) & (scenes.form[rows, k] == form)]
                 across, down = (axis - centre[here, k, i, None] for i in (0, 1))
                 cover = np.clip(0.5 - distance(across[:, None, :], down[:, :, None], radius[here, k, None, None]), 0, 1)[:, None]
                 x[here - start] += cover * (colours[scenes.colour[here, k]][..., None, None] - x[here - start])

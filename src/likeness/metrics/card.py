@@ -47,7 +47,7 @@ class Score:
         """The value for people, with its interval."""
         if self.refused:
             return "refused"
-        interval = "" if self.low is None or self.high is None else f" [{short(self.low)}, {short(self.high)}]"
+        interval = "" if self.low is None or self.high is None or self.low == self.high else f" [{short(self.low)}, {short(self.high)}]"
         return short(self.value) + interval
 
     @property
@@ -58,6 +58,9 @@ class Score:
         sides = f"n={self.n:,}" + ("" if self.against is None else f" against {self.against:,}")
         warning = f"  Warning: {self.warning}" if self.warning else ""
         return f"{self.name} of {self.of}: {self.number}{unit}{kind}, {self.split}, {sides}, seed {self.seed}{warning}"
+
+    def __str__(self) -> str:
+        return self.text
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, which knows neither nan nor infinity: they become null."""
@@ -86,8 +89,11 @@ def measure(name: str, values: np.ndarray, seed: int = 0, **about: Any) -> Score
     if n == 0 or not np.isfinite(values).all():
         bad = f"{n - int(np.isfinite(values).sum())} of {n} values are not numbers" if n else ""
         return Score(name, math.nan, n=n, seed=seed, warning="; ".join(filter(None, (bad, warning))), **about)
-    low, high = interval(values, seed) if n >= TOO_FEW else (None, None)
-    how = "95 % bootstrap over images" if n >= TOO_FEW else ""
+    low, high, how = None, None, ""
+    if n >= TOO_FEW and about.get("unit") == "share":
+        (low, high), how = wilson(float(values.sum()), n), "95 % Wilson"
+    elif n >= TOO_FEW:
+        (low, high), how = interval(values, seed), "95 % bootstrap over images"
     return Score(name, float(np.mean(values, dtype=np.float64)), low=low, high=high, how=how, n=n, seed=seed, warning=warning, **about)
 
 
@@ -114,3 +120,9 @@ def interval(
     draws = [statistic(values[rng.integers(0, n, (min(chunk, repeats - i), n))], axis=1) for i in range(0, repeats, chunk)]
     low, high = np.quantile(np.concatenate(draws), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def wilson(k: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """The interval of a share k / n (Wilson 1927): unlike the bootstrap's it does not shrink to nothing where k is 0 or n."""
+    middle, spread = k + z * z / 2, z * math.sqrt(k * (n - k) / n + z * z / 4)
+    return max(0.0, (middle - spread) / (n + z * z)), min(1.0, (middle + spread) / (n + z * z))

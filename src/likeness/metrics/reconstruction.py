@@ -5,6 +5,8 @@ Images are float tensors (B, C, H, W) in [-1, 1], so the data range is 2.  Every
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -58,22 +60,27 @@ def _blur(x: Tensor, window: Tensor) -> Tensor:
     return out.view(b, c, *out.shape[-2:])
 
 
-def mean_image(train: Tensor, x: Tensor) -> Tensor:
-    """The reconstruction that needs no code at all: the mean of the training images, whatever x is."""
-    return train.mean(0, keepdim=True).expand_as(x)
+def mean_image(train: Tensor) -> Callable[[Tensor], Tensor]:
+    """The reconstruction that needs no code at all: the mean of the training images, whatever the image is."""
+    mean = train.mean(0)
+    return lambda x: mean.expand_as(x)
 
 
-def pca(train: Tensor, x: Tensor, size: int, seed: int = 0) -> Tensor:
-    """The best linear reconstruction of x from `size` numbers: principal components of `train` (N, C, H, W).
+def pca(train: Tensor, size: int, seed: int = 0) -> Callable[[Tensor], Tensor]:
+    """The best linear reconstruction from `size` numbers: principal components of `train` (N, C, H, W), clamped to [-1, 1].
 
-    With fewer than `size` training images or dimensions there are that many components.  Clamped to [-1, 1].
+    With fewer than `size` training images or dimensions there are that many components.
     """
     from sklearn.decomposition import PCA  # a second to import, which only this baseline should cost
 
     known = train.flatten(1).numpy()
     fitted = PCA(min(size, *known.shape), random_state=seed).fit(known)
-    out = fitted.inverse_transform(fitted.transform(x.flatten(1).numpy()))
-    return torch.from_numpy(np.asarray(out, np.float32)).view_as(x).clamp(-1, 1)
+
+    def rebuild(x: Tensor) -> Tensor:
+        out = fitted.inverse_transform(fitted.transform(x.flatten(1).cpu().numpy()))
+        return torch.from_numpy(np.asarray(out, np.float32)).view_as(x).clamp(-1, 1)
+
+    return rebuild
 
 
 def affordable(dims: int, most: int = 10_000) -> int:

@@ -1,0 +1,45 @@
+"""Static binarisation: each pixel of each image becomes black or white, once and for all."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..core import Noise
+from .cache import Writer, fetch, key_of
+from .dataset import Images
+
+KEY = 0xB1A51
+SMALL = 1 << 22
+"""bytes that are binarised anew at every start, in memory"""
+
+
+def binarized(found: Images, base: Callable[[], Path]) -> Images:
+    """Each pixel becomes 255 with the probability of its brightness, else 0 (Salakhutdinov & Murray 2008, section 6.1).
+
+    The noise belongs to the row and to this function, so it is the same in every run and on every machine.  Copies of one grey
+    picture become different binary ones; they still lie on one side of the split, which is made from the grey pictures.
+    """
+    key = key_of("binary", found.x.shape, hashlib.blake2b(np.ascontiguousarray(found.hashes)).hexdigest())
+    if found.x.nbytes > SMALL:
+        entry = fetch(base(), key, lambda folder: _build(found.x, folder))
+        return replace(found, x=entry.x, hashes=entry.hashes, levels=2)
+    with tempfile.TemporaryDirectory() as place:
+        entry = fetch(Path(place), key, lambda folder: _build(found.x, folder))
+        return replace(found, x=np.array(entry.x), hashes=np.array(entry.hashes), levels=2)
+
+
+def _build(x: np.ndarray, folder: Path) -> dict[str, Any]:
+    writer = Writer(folder)
+    for i in range(0, len(x), 256):
+        part = torch.from_numpy(np.array(x[i : i + 256]))
+        noise = Noise(torch.arange(i, i + len(part)), KEY).uniform(*part.shape[1:])
+        writer.add((noise < part / 255).to(torch.uint8).mul_(255).numpy())
+    return writer.finish()

@@ -1,0 +1,116 @@
+"""What lies in a folder: one walk that reads no file, keeps names in one piece of memory, and never writes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..core import NotAllowed
+
+BESIDE = (b".txt", b".json", b".jsonl", b".csv", b".tsv", b".md", b".xml", b".yaml", b".yml", b".html", b".npy", b".db", b".ini")
+"""endings of what commonly lies beside images; with hidden files they are passed over, and not counted as images that failed"""
+IMAGES = (b".png", b".jpg", b".jpeg", b".webp", b".bmp", b".gif", b".tif", b".tiff", b".avif", b".ppm", b".pgm")
+CAPTIONS = b"metadata.jsonl"
+
+
+@dataclass
+class Listing:
+    root: bytes
+    blob: bytearray = field(default_factory=bytearray)
+    """relative paths of the files, one after another"""
+    ends: array[int] = field(default_factory=lambda: array("q"))
+    sizes: array[int] = field(default_factory=lambda: array("q"))
+    times: array[int] = field(default_factory=lambda: array("q"))
+    """of the last change, in ns"""
+    captions: list[tuple[bytes, int, int]] = field(default_factory=list)
+    odd: list[tuple[bytes, str, str]] = field(default_factory=list)
+    """path, reason and detail of what cannot be an image: links that lead nowhere, pipes, folders that may not be read"""
+    passed: list[tuple[bytes, str]] = field(default_factory=list)
+    """path and reason of what does not claim to be one"""
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def path(self, i: int) -> bytes:
+        """Relative to the folder."""
+        return bytes(self.blob[self.ends[i - 1] if i else 0 : self.ends[i]])
+
+    def digest(self) -> str:
+        """Changes with any name, size or time of change."""
+        h = hashlib.blake2b(repr((self.root, self.captions, self.odd, self.passed)).encode(), digest_size=16)
+        for part in (self.blob, self.ends, self.sizes, self.times):
+            h.update(part)
+        return h.hexdigest()
+
+
+def printable(name: bytes) -> str:
+    """A file name as it can safely be shown and written down: what is not UTF-8 or not printable is escaped."""
+    text = name.decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def walk(folder: Path) -> Listing:
+    """List a folder and all below it, in an order that depends on names alone.
+
+    Links are followed, each folder is entered once, so a loop of links ends.  Raises NotAllowed where the folder itself may not be read.
+    """
+    found = Listing(os.fsencode(folder.resolve()))
+    visited: set[tuple[int, int]] = set()
+    todo = [b""]
+    while todo:
+        inside = todo.pop()
+        below: list[tuple[bool, bytes]] = []
+        for name, entry, status in _entries(found, inside, visited):
+            if stat.S_ISDIR(status.st_mode):
+                below.append((entry.is_symlink(), name))
+            else:
+                _file(found, name, status)
+        # Folders before links to folders, so that what is in both has its own name; the stack turns the order round.
+        todo += [name for _, name in sorted(below, reverse=True)]
+    return found
+
+
+def _entries(found: Listing, inside: bytes, visited: set[tuple[int, int]]) -> Iterator[tuple[bytes, os.DirEntry[bytes], os.stat_result]]:
+    """The entries of one folder in the order of their names, but for those that are listed as odd or passed over."""
+    try:
+        here = os.stat(os.path.join(found.root, inside))
+        if (here.st_dev, here.st_ino) in visited:
+            found.odd.append((inside, "links back", "this folder is listed already under another name"))
+            return
+        visited.add((here.st_dev, here.st_ino))
+        with os.scandir(os.path.join(found.root, inside)) as scan:
+            entries = sorted(scan, key=lambda e: e.name)
+    except OSError as why:
+        if not inside:
+            raise NotAllowed(f"{printable(found.root)} cannot be listed ({why.strerror}); name a folder that you may read.") from None
+        found.odd.append((inside, "unreadable", f"folder: {why.strerror}"))
+        return
+    for entry in entries:
+        name = os.path.join(inside, entry.name)
+        if entry.name.startswith(b".") or entry.name == b"__MACOSX":
+            found.passed.append((name, "hidden"))
+            continue
+        try:
+            yield name, entry, entry.stat()
+        except OSError as why:
+            found.odd.append((name, "dangling links" if entry.is_symlink() else "unreadable", why.strerror or str(why)))
+
+
+def _file(found: Listing, name: bytes, status: os.stat_result) -> None:
+    lower = name.lower()
+    if not stat.S_ISREG(status.st_mode):
+        found.odd.append((name, "not regular files", stat.filemode(status.st_mode)))
+    elif os.path.basename(lower) == CAPTIONS:
+        found.captions.append((name, status.st_size, status.st_mtime_ns))
+    elif lower.endswith(BESIDE):
+        found.passed.append((name, "beside"))
+    else:
+        found.blob += name
+        found.ends.append(len(found.blob))
+        found.sizes.append(status.st_size)
+        found.times.append(status.st_mtime_ns)

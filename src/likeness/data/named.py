@@ -1,0 +1,169 @@
+"""The sets that have a name: `digits` and `shapes` without a network; `mnist`, `fashion-mnist` and `cifar10` by the lock table."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import tarfile
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..core import BadData, Refusal
+from . import arrays, lock, shapes
+from .arrays import Raw
+from .cache import Progress, Writer, fetch, key_of, room_for
+from .dataset import Images, Reading
+from .pixels import resize
+
+NAMES = {
+    "digits": "1,797 handwritten digits, 8x8 grey, from scikit-learn; no network",
+    "shapes": "coloured shapes drawn by code, 32x32 RGB, with captions and exact attributes; shapes:50000 for as many; no network",
+    "mnist": "70,000 handwritten digits, 28x28 grey",
+    "fashion-mnist": "70,000 pieces of clothing, 28x28 grey",
+    "cifar10": "60,000 photographs of ten classes, 32x32 RGB",
+}
+CLASSES = {
+    "mnist": tuple("0123456789"),
+    "fashion-mnist": ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+}
+SHAPES = 10_000
+
+
+def read(name: str, reading: Reading, base: Callable[[], Path], progress: Progress | None) -> Images:
+    """The set called `name`, one of NAMES or shapes:N.  `base` is asked for the cache only where it is needed."""
+    if name == "digits":
+        return _digits(reading, progress)
+    if name.partition(":")[0] == "shapes":
+        return _shapes(_count(name), reading, base(), progress)
+    digests = [f.digest for f in lock.FILES[name]]
+    # How much of CIFAR-10 there is depends on where it was found.
+    where = "sheets" if name == "cifar10" and _sheets() else ""
+    return arrays.settle(lambda: _named(name, base(), progress), key_of(name, digests, where, reading), name, reading, base(), progress)
+
+
+def _digits(reading: Reading, progress: Progress | None) -> Images:
+    """Held in memory, so that it works where nothing can be written but a temporary folder."""
+    with tempfile.TemporaryDirectory() as place:
+        found = arrays.settle(_read_digits, "digits", "digits", reading, Path(place), progress)
+        return replace(found, x=np.array(found.x), hashes=np.array(found.hashes))
+
+
+def _read_digits() -> Raw:
+    """Read the table of scikit-learn's load_digits without importing scikit-learn, which takes as long as importing torch."""
+    place = importlib.util.find_spec("sklearn")
+    table = Path(place.origin).parent / "datasets" / "data" / "digits.csv.gz" if place and place.origin else None
+    if table is None or not table.is_file():
+        raise BadData("digits are part of scikit-learn, and they are not in the one installed here; reinstall it: pip install --force-reinstall scikit-learn.")
+    rows = np.loadtxt(table, np.int64, delimiter=",")
+    return Raw(np.rint(rows[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8), rows[:, -1], classes=CLASSES["mnist"])
+
+
+def _count(name: str) -> int:
+    """shapes:50000 has 50,000."""
+    number = name.partition(":")[2] or str(SHAPES)
+    if not (number.isascii() and number.isdecimal() and 2 <= int(number[:12]) <= 10_000_000):
+        raise Refusal(f"{name!r} should end in a number of images from 2 to 10000000, such as shapes:50000.")
+    return int(number)
+
+
+def _shapes(n: int, reading: Reading, base: Path, progress: Progress | None) -> Images:
+    side = 64 if reading.size > 32 else 32
+    size = reading.size or side
+    scenes = shapes.invent(n, side)
+
+    def build(folder: Path) -> dict[str, Any]:
+        room_for(folder, n * 3 * size * size)
+        writer = Writer(folder, reading.colour)
+        for x in shapes.draw(scenes):
+            writer.add(resize(x, size))
+            if progress:
+                progress(len(writer.hashes), n)
+        return writer.finish()
+
+    entry = fetch(base, key_of("shapes", shapes.VERSION, n, side, size, reading.colour), build)
+    y = scenes.form[:, 0].astype(np.int64)
+    note = f"{n:,} images: {n:,} used, 0 skipped; drawn by code"
+    return Images(entry.x, entry.hashes, note, entry.meta["levels"], y, shapes.FORMS, shapes.Captions(scenes), scenes)
+
+
+def _named(name: str, base: Path, progress: Progress | None) -> Raw:
+    raw = _cifar(base, progress) if name == "cifar10" else _idx(name, base, progress)
+    return replace(raw, classes=CLASSES[name])
+
+
+def _idx(name: str, base: Path, progress: Progress | None) -> Raw:
+    x, y, tx, ty = (arrays.read_idx(io.BytesIO(lock.content(name, f, base, progress))) for f in lock.FILES[name])
+    return arrays.joined(x, y, tx, ty)
+
+
+# CIFAR-10 comes as the authors' archive, as the six files in it, or as contact sheets of 1,000 images.
+
+_ROW = 1 + 3 * 32 * 32
+BATCHES = {
+    "data_batch_1.bin": "aadd24acce27caa71bf4b10992e9e7b2d74c2540",
+    "data_batch_2.bin": "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795",
+    "data_batch_3.bin": "1dd00a74ab1d17a6e7d73e185b69dbf31242f295",
+    "data_batch_4.bin": "aab85764eb3584312d3c7f65fd2fd016e36a258e",
+    "data_batch_5.bin": "26e2849e66a845b7f1e4614ae70f4889ae604628",
+    "test_batch.bin": "67eb016db431130d61cd03c7ad570b013799c88c",
+}
+"""sha1 of the files inside the archive, as other projects publish them; the sha256 of the archive is in the lock table"""
+
+
+def _cifar(base: Path, progress: Progress | None) -> Raw:
+    if folder := next((p for p in lock.places("cifar10") if all((p / n).is_file() for n in BATCHES)), None):
+        return _batches([_batch(folder / n, digest) for n, digest in BATCHES.items()])
+    if sheets := _sheets():
+        return _from_sheets(sheets)
+    with tarfile.open(fileobj=io.BytesIO(lock.content("cifar10", lock.FILES["cifar10"][0], base, progress))) as archive:
+        files = (archive.extractfile(f"cifar-10-batches-bin/{n}") for n in BATCHES)
+        return _batches([np.frombuffer(f.read(), np.uint8) for f in files if f])
+
+
+def _batch(path: Path, digest: str) -> np.ndarray:
+    blob = path.read_bytes()
+    if hashlib.sha1(blob, usedforsecurity=False).hexdigest() != digest:
+        raise BadData(f"{path} is not the file that cifar10 is made of: its sha1 should be {digest}; delete it, or put a good copy in its place.")
+    return np.frombuffer(blob, np.uint8)
+
+
+def _batches(parts: list[np.ndarray]) -> Raw:
+    """Rows of a label and 32x32 pixels of red, then green, then blue."""
+    rows = np.concatenate(parts).reshape(-1, _ROW)
+    x, y, train = rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0], len(rows) - len(parts[-1]) // _ROW
+    return arrays.joined(x[:train], y[:train], x[train:], y[train:])
+
+
+def _sheets() -> Path | None:
+    """The folder of contact sheets, where the user has neither the archive nor its files."""
+    whole = lock.lookup("cifar10", lock.FILES["cifar10"][0].name) or any((p / "test_batch.bin").is_file() for p in lock.places("cifar10"))
+    return None if whole else next((p for p in lock.places("cifar10") if (p / "test_00.webp").is_file()), None)
+
+
+def _from_sheets(folder: Path) -> Raw:
+    """Part of CIFAR-10: lossless sheets train_NN.webp and test_00.webp of 25 x 40 images, and their labels, one byte an image.
+
+    Labels are those of the sheets in the order of their names, with the test sheet last.
+    """
+    names = [*sorted(folder.glob("train_*.webp")), folder / "test_00.webp"]
+    try:
+        x = np.concatenate([_tiles(path) for path in names])
+        labels = np.fromfile(folder / "labels_51000.u8", np.uint8).reshape(51, 1000)
+        y = labels[[*(int(path.stem.removeprefix("train_")) for path in names[:-1]), 50]].reshape(-1)
+    except (OSError, ValueError, IndexError, SyntaxError) as why:
+        raise BadData(f"the contact sheets of CIFAR-10 in {folder} cannot be read ({why}); fetch them again, or the archive.") from None
+    raw = arrays.joined(x[:-1000], y[:-1000], x[-1000:], y[-1000:])
+    return replace(raw, note=f"; this is a part of CIFAR-10: {len(x) - 1000:,} of its 50,000 training images and {1000:,} of its 10,000 test images")
+
+
+def _tiles(path: Path) -> np.ndarray:
+    with Image.open(path, formats=["WEBP"]) as image:
+        return np.asarray(image).reshape(25, 32, 40, 32, 3).transpose(0, 2, 4, 1, 3).reshape(1000, 3, 32, 32)

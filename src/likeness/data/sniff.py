@@ -1,0 +1,202 @@
+"""One file becomes pixels, or a reason why not.  Files are hostile: nothing here trusts an ending, a header or a size."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from .dataset import Reading
+from .pixels import fit, ground, planes
+
+MAGIC = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+    **{b"P%d" % n: "PPM" for n in range(1, 7)},
+}
+MOST_PIXELS, MOST_SIDE, MOST_ASPECT, LEAST_SIDE, MOST_BYTES = 50_000_000, 30_000, 20, 8, 1 << 29
+GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+KNOWN = (*GREY, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class Skip(Exception):
+    """This file is not used: a reason of two words, which is counted, and a detail, which is listed."""
+
+    def __init__(self, reason: str, detail: str = ""):
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class Decoded:
+    pixels: np.ndarray
+    """uint8 (1 or 3, S, S)"""
+    size: tuple[int, int]
+    """width and height in the file"""
+    mode: str
+    notes: tuple[str, ...]
+    """what had to be converted"""
+
+
+def kind(head: bytes) -> str | None:
+    """The image format that a file's first bytes announce, or None: then it is opened no further."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[4:8] == b"ftyp" and (head[8:12] in (b"avif", b"avis") or b"avif" in head[12:32]):
+        return "AVIF"
+    found = next((name for magic, name in MAGIC.items() if head.startswith(magic)), None)
+    return None if found == "PPM" and head[2:3] not in b" \t\r\n#" else found
+
+
+def decode(path: bytes, listed: tuple[int, int], reading: Reading) -> Decoded:
+    """The picture in a file that had this size and time of change (ns) when it was listed.  Raises Skip, and nothing else."""
+    try:
+        blob = _bytes(path, listed)
+        format = kind(blob[:32])
+        if format is None:
+            raise Skip("not images", f"begins with {blob[:8]!r}")
+        if format == "PNG":
+            check_png(blob)
+        Image.init()
+        with Image.open(io.BytesIO(blob), formats=[format] if format in Image.OPEN else []) as image:
+            _check_size(image.size, reading)
+            return _pixels(image, format, reading)
+    except Skip:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as why:
+        raise Skip("too large", str(why)) from None
+    except Exception as why:  # hostile files raise everything from struct.error to ZeroDivisionError in a decoder
+        text = str(why)
+        cut = isinstance(why, EOFError) or "truncat" in text.lower()
+        raise Skip("truncated" if cut else "damaged", f"{type(why).__name__}: {text[:200]}") from None
+
+
+def _bytes(path: bytes, listed: tuple[int, int]) -> bytes:
+    """The whole file at once, so that it cannot change under the decoder."""
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(handle, "rb") as file:
+            now = os.fstat(handle)
+            if not stat.S_ISREG(now.st_mode) or (now.st_size, now.st_mtime_ns) != listed:
+                raise Skip("changed meanwhile", "not as it was when the folder was listed; run the command again")
+            if now.st_size > MOST_BYTES:
+                raise Skip("too large", f"{now.st_size:,} bytes")
+            blob = file.read()
+    except FileNotFoundError:
+        raise Skip("changed meanwhile", "gone since the folder was listed") from None
+    except OSError as why:
+        raise Skip("unreadable", why.strerror or str(why)) from None
+    if not blob:
+        raise Skip("empty", "zero bytes")
+    return blob
+
+
+def check_png(blob: bytes) -> None:
+    """Compare the checksum of every critical chunk, since Pillow skips those of the pixels.  Raises Skip."""
+    at, view = 8, memoryview(blob)
+    while at + 12 <= len(blob):
+        length, name = int.from_bytes(view[at : at + 4], "big"), bytes(view[at + 4 : at + 8])
+        end = at + 8 + length
+        if end + 4 > len(blob):
+            break
+        if name[:1].isupper() and zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+            raise Skip("damaged", f"the checksum of chunk {name!r} is wrong")
+        if name == b"IEND":
+            return
+        at = end + 4
+    raise Skip("truncated", "the file ends before its last chunk")
+
+
+def _check_size(size: tuple[int, int], reading: Reading) -> None:
+    """From the header alone: a picture of 120 megapixels fits in 15 kB."""
+    w, h = size
+    least = min(LEAST_SIDE, reading.size)
+    if w * h > MOST_PIXELS or max(w, h) > MOST_SIDE:
+        raise Skip("too large", f"{w}x{h}: more than {MOST_PIXELS // 10**6} megapixels, or a side over {MOST_SIDE}")
+    if min(w, h) < least:
+        raise Skip("too small", f"{w}x{h}: a side under {least}")
+    if max(w, h) > MOST_ASPECT * min(w, h):
+        raise Skip("too elongated", f"{w}x{h}: one side over {MOST_ASPECT} times the other")
+
+
+def _pixels(image: Image.Image, format: str, reading: Reading) -> Decoded:
+    size, mode = image.size, image.mode
+    if mode not in KNOWN:
+        raise Skip("damaged", f"unknown mode {mode}")
+    notes = [_animated(image)]
+    if format == "JPEG":
+        image.draft(None, (3 * reading.size, 3 * reading.size))  # decodes at 1/2, 1/4 or 1/8 while that is large enough
+    image.load()
+    plain, note = _eight_bits(image, reading)
+    turn = _orientation(image)
+    plain = _opaque(fit(plain, reading.size), reading)
+    notes += [note, "turned by EXIF" if turn in TURNS else ""]
+    plain = plain.transpose(TURNS[turn]) if turn in TURNS else plain
+    return Decoded(planes(plain), size, mode, tuple(filter(None, notes)))
+
+
+def _animated(image: Image.Image) -> str:
+    with suppress(Exception):  # its first picture may be whole all the same
+        if getattr(image, "is_animated", False):
+            return "animated, first frame"
+    return ""
+
+
+def _orientation(image: Image.Image) -> int:
+    with suppress(Exception):  # damaged EXIF beside good pixels
+        return int(image.getexif().get(0x0112, 1))
+    return 1
+
+
+def _eight_bits(image: Image.Image, reading: Reading) -> tuple[Image.Image, str]:
+    """As L, RGB, LA or RGBA, with what had to be done for it."""
+    mode = image.mode
+    if mode[0] in "IF":
+        return _scaled(image, reading), "16-bit" if mode[0] == "I" else "float"
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        grey = mode in GREY
+        return image.convert("RGBA").convert("LA") if grey else image.convert("RGBA"), "transparent"
+    wanted = "L" if mode in GREY else "RGB"
+    return image if mode == wanted else image.convert(wanted), mode if mode in ("CMYK", "LAB", "HSV", "YCbCr") else ""
+
+
+def _scaled(image: Image.Image, reading: Reading) -> Image.Image:
+    """Wide pixels: white is what --white says, else 65535 for whole numbers that fit in 16 bits, and 1 for fractions."""
+    x = np.asarray(image, np.float64)
+    low, high = float(x.min()), float(x.max())
+    white = reading.white or (65535.0 if image.mode[0] == "I" else 1.0)
+    if not (0 <= low and high <= white):
+        raise Skip("no known white", f"pixels from {low:g} to {high:g}, where 0 is black and {white:g} white; say what white is with --white")
+    return Image.fromarray(np.rint(x * (255 / white)).astype(np.uint8))
+
+
+def _opaque(image: Image.Image, reading: Reading) -> Image.Image:
+    """Lay what is transparent on the background."""
+    if image.mode not in ("LA", "RGBA"):
+        return image
+    colour = ground(reading.background)
+    under = Image.new("RGBA", image.size, (*colour, 255))
+    flat = Image.alpha_composite(under, image.convert("RGBA"))
+    return flat.convert("L" if image.mode == "LA" and len(set(colour)) == 1 else "RGB")

@@ -1,0 +1,430 @@
+"""A run on one page: report.html, which needs no other file, no network and no script.
+
+Everything in it that came from outside (names, options, warnings) is escaped, and the page forbids
+itself to load anything.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from . import engine, pictures, store
+from .core import Batch, Refusal, answers
+from .data import Data, Reading
+from .metrics import neighbours
+from .metrics.card import Score, short
+from .run import Run
+
+PAGE = "report.html"
+MOMENTS = 8
+"""pictures in the row that shows how samples changed"""
+FEW_IMAGES = 1000
+RIVALS = (
+    ("bits/dim", "independent pixels", "it knows less of images than a histogram for each pixel"),
+    ("squared error", "mean image", "its code says nothing"),
+    ("squared error", "PCA", "a linear code of that size keeps more"),
+)
+
+
+def write(run: Run, data: Data, scores: Sequence[Score]) -> Path:
+    """Replace report.html in the run's folder; returns its path."""
+    store.write(run.folder / PAGE, page(run, data, scores).encode())
+    return run.folder / PAGE
+
+
+def page(run: Run, data: Data, scores: Sequence[Score]) -> str:
+    """The whole report as one HTML document: the same bytes for the same run, data and scores."""
+    title = f"{run.config.model} on {data.source}"
+    sections = [
+        _section("What to look out for", _warnings(run, data, scores)),
+        *_pictures(run, data),
+        _section("Over time", _film(run), "One column a moment, one line a sample: the noise is always the same."),
+        _section("Learning curves", _curves(run), "Faint: as logged. Dark: running average. Point at the line for values."),
+        _section("Scores", cards(scores), _setting(scores)),
+        _section("How to make it again", _commands(run)),
+        _section("Data", _table(_about_data(data))),
+        _section("Options", _options(run)),
+    ]
+    head = f'<p class="kind">likeness</p><h1>{_e(title)}</h1><p class="status">{_e(_status(run, data))}</p>{_facts(run, data)}'
+    foot = f"likeness {run.config.facts.get('likeness', '')} · {run.folder.name} · {run.seen:,} images seen"
+    return TEMPLATE.format(title=_e(title), css=CSS, body=f"<header>{head}</header><main>{''.join(sections)}</main><footer>{_e(foot)}</footer>")
+
+
+# Words
+
+
+def _e(text: object) -> str:
+    return escape(str(text))
+
+
+def _section(title: str, body: str, lead: str = "") -> str:
+    """Nothing at all where there is nothing to show."""
+    return f"<section><h2>{title}</h2>{f'<p class=lead>{_e(lead)}</p>' if lead else ''}{body}</section>" if body else ""
+
+
+def _status(run: Run, data: Data) -> str:
+    goal = run.config.training.images
+    done = "finished" if run.seen >= goal else f"stopped at {run.seen / max(goal, 1):.0%} of {goal:,} images"
+    shape = "×".join(map(str, data.spec.shape))
+    return f"{done} · {len(data.train):,} training images of {shape} · answers {', '.join(answers(run.model)) or 'nothing'}"
+
+
+def _facts(run: Run, data: Data) -> str:
+    """The numbers at the top."""
+    last: dict[str, float] = next((line["time"] for line in reversed(run.log()) if "time" in line), {})
+    weights = sum(p.numel() for p in run.model.parameters())
+    known = {
+        "images seen": f"{run.seen:,}",
+        "passes": f"{run.seen / max(len(data.train), 1):.1f}",
+        "training time": _duration(last.get("seconds")),
+        "images a second": f"{last['images_per_second']:,.0f}" if "images_per_second" in last else "",
+        "memory": f"{last['memory_mb']:,.0f} MB" if "memory_mb" in last else "",
+        "weights": f"{weights:,}",
+    } | {name: str(run.config.facts[name]) for name in ("device", "threads", "torch") if name in run.config.facts}
+    return "<dl>" + "".join(f"<div><dt>{_e(k)}</dt><dd>{_e(v)}</dd></div>" for k, v in known.items() if v) + "</dl>"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def _warnings(run: Run, data: Data, scores: Sequence[Score]) -> str:
+    """Everything suspicious, each once, or the sentence that there was nothing."""
+    found: dict[str, list[str]] = {}
+    for score in scores:
+        for text in filter(None, score.warning.split("; ") if score.of == "model" else []):
+            names = found.setdefault(text, [])
+            names += [score.name] if score.name not in names else []
+    own = [] if scores else ["It has not been evaluated yet."]
+    if len(data.train) < FEW_IMAGES:
+        own.append(f"{len(data.train):,} training images are few: look at the nearest training images below before believing in new ones.")
+    own += _standing(scores)
+    if run.seen < len(data.train):
+        own.append("It has not seen every training image once: too early to judge.")
+    items = [f"<li>{_e(text)}</li>" for text in own] + [
+        f"<li>{_e(text)} <span class=note>({_e(', '.join(names))})</span></li>" for text, names in found.items()
+    ]
+    return f"<ul class=warn>{''.join(items)}</ul>" if items else "<p class=fine>No check has found anything suspicious.</p>"
+
+
+def _standing(scores: Sequence[Score]) -> list[str]:
+    """Baselines without learning, or without curves, that the model should have left behind."""
+    known = {(s.name, s.of): s.value for s in scores}
+    found = []
+    for name, rival, meaning in RIVALS:
+        mine, theirs = known.get((name, "model")), known.get((name, rival))
+        if mine is not None and theirs is not None and mine > theirs:
+            found.append(f"{name}: the model ({short(mine)}) is behind {rival} ({short(theirs)}); {meaning}.")
+    return found
+
+
+def _commands(run: Run) -> str:
+    c, again = run.config, shlex.quote(str(run.folder))
+    start = shlex.join(["likeness", "train", c.model, str(c.data.get("source", "DATA")), str(run.folder)])
+    wishes = _changed(c.options, {f.name: f.default for f in fields(run.model)}) | _changed(asdict(c.training), asdict(type(run.model).training))
+    wishes |= _changed({k: v for k, v in c.data.items() if k not in ("source", "fingerprint")}, asdict(Reading()))
+    if run.seen:
+        wishes["images"] = run.seen
+    flags = " ".join(_flag(name, value) for name, value in wishes.items())
+    lines = [("from nothing to here", f"{start} {flags}"), ("to go on", start), ("to score it anew", f"likeness evaluate {again}")]
+    return "<dl class=commands>" + "".join(f"<div><dt>{what}</dt><dd><code>{_e(line)}</code></dd></div>" for what, line in lines) + "</dl>"
+
+
+def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if k not in defaults or defaults[k] != v}
+
+
+def _flag(name: str, value: Any) -> str:
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return shlex.quote(f"--{flag}" if value else f"--no-{flag}")
+    return shlex.join([f"--{flag}", str(value)])
+
+
+def _about_data(data: Data) -> dict[str, Any]:
+    names = ", ".join(data.classes[:20]) + (" …" if len(data.classes) > 20 else "")
+    sides = f"{len(data.train):,} to learn from, {len(data.held_out):,} held out"
+    known = {"source": data.source, "verdict": data.verdict, "split": sides, "classes": f"{len(data.classes)}: {names}" if data.classes else ""}
+    return known | {"levels": data.levels, "fingerprint": data.fingerprint[:16]} | data.settings
+
+
+def _options(run: Run) -> str:
+    parts = {"model": run.config.options, "training": asdict(run.config.training), "machine": run.config.facts}
+    return "<div class=columns>" + "".join(f"<div><h3>{name}</h3>{_table(values)}</div>" for name, values in parts.items()) + "</div>"
+
+
+def _table(values: dict[str, Any]) -> str:
+    rows = (f'<tr><th scope="row">{_e(k)}</th><td>{_e(v)}</td></tr>' for k, v in values.items() if v not in ("", None))
+    return f'<div class=wide><table class="plain">{"".join(rows)}</table></div>'
+
+
+# Scores
+
+
+def cards(scores: Iterable[Score]) -> str:
+    """Score cards as HTML, one table a measure: the model among its baselines, best first."""
+    groups: dict[str, list[Score]] = {}
+    for score in scores:
+        groups.setdefault(score.name, []).append(score)
+    return "".join(_measure(name, group) for name, group in groups.items())
+
+
+def _measure(name: str, group: list[Score]) -> str:
+    worst = max((abs(s.value) for s in group if not s.refused), default=0.0)
+    upwards = group[0].better == "higher"
+    order = sorted(group, key=lambda s: (s.refused, -s.value if upwards else s.value))
+    direction = {"lower": "lower is better", "higher": "higher is better", "": ""}[group[0].better]
+    unit = ", ".join(filter(None, (group[0].unit, direction)))
+    columns = ("whose", "", "value", "95 % interval", "images", "kind", "split", "what it is")
+    head = "".join(f'<th scope="col">{c or "<span class=hidden>as a bar</span>"}</th>' for c in columns)
+    rows = "".join(_row(s, worst) for s in order)
+    caption = f"<caption>{_e(name)} <span class=note>{_e(unit)}</span></caption>"
+    return f"<div class=wide><table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+
+
+def _row(s: Score, worst: float) -> str:
+    share = 0.0 if s.refused or not worst else 100 * abs(s.value) / worst
+    images = f"{s.n:,}" + ("" if s.against is None else f" / {s.against:,}")
+    between = "" if s.low is None or s.high is None or s.low == s.high else f"{short(s.low)} – {short(s.high)}"
+    about = s.note or ", ".join(f"{k} = {v}" for k, v in s.settings.items() if k != "seen")
+    text = [between, images, "" if s.kind == "measured" else s.kind, s.split, s.warning if s.refused else about]
+    cells = "".join(f"<td>{_e(c)}</td>" for c in text)
+    bar = f'<td class=bar><span style="width:{share:.1f}%"></span></td>'
+    mine = ' class="model"' if s.of == "model" else ""
+    return f'<tr{mine}><th scope="row">{_e(s.of)}</th>{bar}<td class=value>{_e("refused" if s.refused else short(s.value))}</td>{cells}</tr>'
+
+
+def _setting(scores: Sequence[Score]) -> str:
+    if not scores:
+        return ""
+    seen = next((s.settings["seen"] for s in scores if "seen" in s.settings), None)
+    how = ", ".join(sorted({s.how for s in scores if s.how}))
+    at = f" after {seen:,} images seen" if isinstance(seen, int) else ""
+    sides = "Where two numbers of images stand, the second is that of the other side, such as training images."
+    return f"Seed {scores[0].seed}{at}. Intervals: {how or 'none, too few images'}. {sides}"
+
+
+# Pictures
+
+
+def _pictures(run: Run, data: Data) -> list[str]:
+    """What the model can show; a question that it refuses leaves its section out."""
+    out = []
+    for show in (_samples, _reconstructions):
+        try:
+            out.append(show(run, data))
+        except Refusal as refusal:
+            out.append(_section("Pictures", f"<p>{_e(refusal)}</p>"))
+    return out
+
+
+@torch.no_grad()
+def _samples(run: Run, data: Data) -> str:
+    """Samples, and the training images nearest to them."""
+    if "sample" not in answers(run.model):
+        return ""
+    n, labels = _room(data), run.config.spec.labels
+    y = torch.arange(n, device=engine.device()) % labels if labels else None
+    *_, x = run.model.sample(engine.sampling_noise(0, 0, n), y)  # type: ignore[operator]
+    x = x.float().cpu()
+    recipe = dict(_recipe(run), seed=0)
+    tiles = [_img(image, recipe | {"sample": i}) for i, image in enumerate(pictures.pixels(x))]
+    lead = f"The first {n} of seed 0, not chosen, drawn from the running average of the weights."
+    return _section("Samples", _tiles(tiles, data, f"{n} samples"), lead) + _neighbours(run, data, x)
+
+
+def _neighbours(run: Run, data: Data, x: Tensor, n: int = 16) -> str:
+    if not len(data.train):
+        return ""
+    found = neighbours.nearest(neighbours.grid(x.numpy(), data.levels), data.x, data.train, 1)
+    order = found.distance[:, 0].argsort(kind="stable")[:n]
+    mine, theirs = pictures.pixels(x[order]), pictures.pixels(data.take(found.row[order, 0]).x)
+    says = [f"{found.distance[i, 0]:.1f} levels apart; training image {found.row[i, 0]}" for i in order]
+    pairs = [_pair(run, a, b, text) for a, b, text in zip(mine, theirs, says)]
+    lead = "The samples that come nearest to a training image, each above that image. If the two are the same picture, it has been learnt by heart."
+    return _section("Nearest training images", _tiles(pairs, data, f"{len(pairs)} samples above their nearest training images"), lead)
+
+
+@torch.no_grad()
+def _reconstructions(run: Run, data: Data, n: int = 16) -> str:
+    if not {"encode", "decode"} <= set(answers(run.model)):
+        return ""
+    rows = data.held_out if len(data.held_out) else data.train
+    batch = _placed(run, data.take(np.random.default_rng(0).permutation(rows)[:n]))
+    back = run.model.decode(run.model.encode(batch.x)).float().cpu()  # type: ignore[operator]
+    pairs = zip(pictures.pixels(batch.x), pictures.pixels(back))
+    tiles = [_pair(run, a, b, "") for a, b in pairs]
+    lead = f"{'Held-out' if len(data.held_out) else 'Training'} images, chosen by chance, each above what is left of it after the code."
+    return _section("Reconstructions", _tiles(tiles, data, f"{len(tiles)} images above their reconstructions"), lead)
+
+
+def _placed(run: Run, batch: Batch) -> Batch:
+    return engine.put(batch, run.config.training)
+
+
+def _room(data: Data) -> int:
+    return 64 if data.spec.size <= 32 else 32 if data.spec.size <= 128 else 12
+
+
+def _recipe(run: Run) -> dict[str, Any]:
+    return dict(run=run.folder.name, model=run.config.model, seen=run.seen, version=run.config.facts.get("likeness", ""))
+
+
+def _img(image: np.ndarray, recipe: dict[str, Any]) -> str:
+    return f'<img alt="" src="{pictures.uri(pictures.png(image, recipe))}">'
+
+
+def _pair(run: Run, above: np.ndarray, below: np.ndarray, says: str) -> str:
+    return f'<div class=pair title="{_e(says)}">{_img(above, _recipe(run))}{_img(below, _recipe(run))}</div>'
+
+
+def _tiles(tiles: Sequence[str], data: Data, alt: str) -> str:
+    """Tiles that flow with the width of the page; sharp where images are small."""
+    sharp = " sharp" if data.spec.size <= 64 else ""
+    return f'<div class="tiles{sharp}" role="img" aria-label="{_e(alt)}" style="--tile:{_wide(data.spec.size)}px">{"".join(tiles)}</div>'
+
+
+def _wide(size: int) -> int:
+    """Pixels of a tile: 16, 8 or 4 stand side by side on a wide page."""
+    return 56 if size <= 32 else 116 if size <= 128 else 200
+
+
+def _film(run: Run) -> str:
+    """A few moments of samples/, each twice as far on as the one before, as far as there are pictures."""
+    found = sorted(p for p in (run.folder / "samples").glob("*.png") if re.fullmatch(r"\d+", p.stem))
+    moments = [_moment(run, path) for path in _spread(found)]
+    return f'<div class=film style="--n:{len(moments)};--tile:{1.4 * _wide(run.config.spec.size):.0f}px">{"".join(moments)}</div>' if len(found) > 1 else ""
+
+
+def _spread(found: list[Path]) -> list[Path]:
+    """At most eight, evenly spaced on a logarithmic scale of images seen, first and last among them."""
+    if len(found) <= MOMENTS:
+        return found
+    seen = np.log(np.maximum(1, [int(p.stem) for p in found]))
+    wanted = np.linspace(seen[0], seen[-1], MOMENTS)
+    return [found[i] for i in sorted({int(abs(seen - w).argmin()) for w in wanted})]
+
+
+def _moment(run: Run, path: Path) -> str:
+    """The first samples of one picture, one above the other, or the whole picture if it is no grid of ours."""
+    try:
+        with Image.open(path) as file:
+            whole = np.asarray(file.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return ""
+    size = run.config.spec.size
+    tiles = pictures.ungrid(whole, size)
+    shown = [whole] if tiles is None else tiles[: 6 if size <= 64 else 3]
+    images = "".join(_img(tile, {"run": run.folder.name, "seen": int(path.stem)}) for tile in shown)
+    label = pictures.compact(int(path.stem))
+    sharp = " class=sharp" if size <= 64 else ""
+    return f'<figure{sharp} role="img" aria-label="after {int(path.stem):,} images">{images}<figcaption>{label}</figcaption></figure>'
+
+
+def _curves(run: Run) -> str:
+    """A chart for each loss and its terms, and for the speed."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for line in run.log():
+        rate = line.get("time", {}).get("images_per_second")
+        for name, value in line.get("losses", {}).items() | ({("images a second", rate)} if rate is not None else set()):
+            series.setdefault(name, []).append((line["seen"], value))
+    order = sorted(series, key=lambda name: name == "images a second")
+    tables = ((name, np.array(series[name], float)) for name in order if len(series[name]) > 1)
+    charts = [pictures.curve(t[:, 0], t[:, 1], name, "images seen") for name, t in tables]
+    return f"<div class=charts>{''.join(charts)}</div>" if any(charts) else ""
+
+
+TEMPLATE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<style>{css}</style></head><body>{body}</body></html>
+"""
+
+CSS = """
+:root { --paper:#fbfaf7; --ink:#24231f; --soft:#6a665e; --line:#e3dfd6; --mine:#2c5f8d; --bar:#cfcabe; --warn:#fdf3dc; --edge:#d09a2c; --code:#f2efe8; }
+@media (prefers-color-scheme: dark) {
+  :root { --paper:#161718; --ink:#e7e4dd; --soft:#a19c92; --line:#303133; --mine:#86b6e2; --bar:#4a4b4d; --warn:#2b2517; --edge:#c0923a; --code:#202123; }
+}
+* { box-sizing:border-box; }
+body { margin:0 auto; padding:2.5rem clamp(1rem,4vw,3rem) 4rem; max-width:68rem; background:var(--paper); color:var(--ink);
+  font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif; font-variant-numeric:tabular-nums; }
+h1,h2 { font-family:"Iowan Old Style","Palatino Linotype",Palatino,Georgia,"Noto Serif","DejaVu Serif",serif;
+  font-weight:500; line-height:1.2; overflow-wrap:anywhere; }
+h1 { font-size:clamp(1.8rem,5vw,2.7rem); margin:.1em 0 .25em; }
+h2 { font-size:1.35rem; margin:0 0 .4rem; }
+h3 { font-size:.95rem; margin:0 0 .3rem; }
+.kind { margin:0; color:var(--mine); font-weight:600; letter-spacing:.06em; }
+.status,.lead,.note,footer { color:var(--soft); }
+.status { margin:0 0 1.4rem; }
+.lead { margin:0 0 1rem; max-width:44rem; }
+.note { font-weight:400; }
+section { margin-top:2.8rem; }
+footer { margin-top:3.5rem; padding-top:1rem; border-top:1px solid var(--line); font-size:.85rem; }
+dl { margin:0; display:grid; grid-template-columns:repeat(auto-fill,minmax(9.5rem,1fr)); gap:0 1.5rem; }
+dl div { border-top:1px solid var(--line); padding:.45rem 0 .6rem; }
+dt { color:var(--soft); font-size:.8rem; }
+dd { margin:0; font-size:1.05rem; overflow-wrap:anywhere; }
+dl.commands { grid-template-columns:1fr; }
+code { font:.85rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace; overflow-wrap:anywhere; }
+ul.warn { margin:0; padding:.8rem 1.2rem .8rem 2rem; background:var(--warn); border-left:4px solid var(--edge); }
+ul.warn li+li { margin-top:.35rem; }
+.fine { margin:0; }
+.tiles { display:grid; grid-template-columns:repeat(auto-fill,minmax(var(--tile),1fr)); gap:5px; }
+.pair { display:grid; gap:2px; margin-bottom:7px; }
+img { display:block; width:100%; height:auto; }
+.sharp img { image-rendering:pixelated; }
+.film { display:grid; grid-template-columns:repeat(var(--n),minmax(0,1fr)); gap:5px; max-width:calc(var(--n)*var(--tile)); }
+figure { margin:0; display:grid; gap:5px; align-content:start; }
+figcaption { text-align:center; color:var(--soft); font-size:.8rem; }
+.charts { display:grid; grid-template-columns:repeat(auto-fill,minmax(min(100%,21rem),1fr)); gap:1.5rem 2rem; }
+.curve { width:100%; height:auto; overflow:visible; }
+.curve text { font-size:11px; fill:var(--soft); }
+.curve .name { font-size:13px; font-weight:600; fill:var(--ink); }
+.curve .x { text-anchor:middle; }
+.curve .y,.curve .below { text-anchor:end; }
+.curve path { stroke:var(--line); }
+.curve polyline { fill:none; stroke:var(--mine); }
+.curve .raw { opacity:.3; }
+.curve .smooth { stroke-width:2; stroke-linejoin:round; }
+.curve circle { fill:var(--mine); fill-opacity:0; }
+.curve circle:hover { fill-opacity:.6; }
+.wide { overflow-x:auto; }
+table { border-collapse:collapse; width:100%; font-size:.9rem; margin-bottom:1.8rem; }
+caption { text-align:left; font-weight:600; padding:.2rem 0; }
+th,td { text-align:left; vertical-align:baseline; padding:.32rem .9rem .32rem 0; border-bottom:1px solid var(--line); font-weight:400; white-space:nowrap; }
+thead th { color:var(--soft); font-size:.8rem; }
+td:last-child { white-space:normal; min-width:13rem; color:var(--soft); padding-right:0; }
+.value { text-align:right; }
+.bar { width:9rem; min-width:6rem; }
+.bar span { display:block; height:.6rem; background:var(--bar); }
+.model th,.model .value { font-weight:650; color:var(--mine); }
+.model .bar span { background:var(--mine); }
+.hidden { position:absolute; clip-path:inset(50%); width:1px; height:1px; overflow:hidden; }
+.columns { display:grid; grid-template-columns:repeat(auto-fill,minmax(min(100%,18rem),1fr)); gap:0 2.5rem; }
+.plain th { color:var(--soft); }
+.plain td { white-space:normal; overflow-wrap:anywhere; color:var(--ink); min-width:0; }
+@media print {
+  body { max-width:none; padding:0; font-size:11pt; }
+  section { break-inside:avoid; }
+}
+@media (max-width:40rem) {
+  .film { gap:3px; }
+  figure { gap:3px; }
+  .tiles { gap:3px; }
+}
+"""

@@ -1,0 +1,47 @@
+"""Small data and small runs for every test; one thread, so that bits do not depend on the machine's cores."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields, replace
+from pathlib import Path
+
+import likeness  # noqa: F401  (sets the environment before torch is imported)
+import numpy as np
+import pytest
+import torch
+from likeness import engine, models
+from likeness.data import Data
+from likeness.run import Config, Run
+
+SMALL = dict(latent=8, width=8, hidden=32, depth=1)
+"""options by name, for any model that has them"""
+
+
+def toy(n: int = 64, size: int = 16, channels: int = 1, levels: int = 256, held_out: int = 16) -> Data:
+    """Discs and squares of random place and brightness."""
+    rng = np.random.default_rng(0)
+    grid = np.arange(size)
+    cx, cy = rng.uniform(size / 4, size * 3 / 4, (2, n, 1, 1))
+    r, label = rng.uniform(size / 8, size / 4, (n, 1, 1)), rng.integers(0, 2, n)
+    dx, dy = np.abs(grid[None, None, :] - cx), np.abs(grid[None, :, None] - cy)
+    inside = np.where(label[:, None, None] == 0, dx**2 + dy**2 < r**2, np.maximum(dx, dy) < r)
+    shade = rng.integers(128, 256, (n, channels, 1, 1)) if levels == 256 else 255
+    x = (inside[:, None] * shade * np.ones((1, channels, 1, 1))).astype(np.uint8)
+    return Data("toy", "toy-1", x, np.arange(held_out, n), np.arange(held_out), y=label, classes=("disc", "square"), levels=levels)
+
+
+def small_run(name: str, folder: Path, data: Data | None = None, *, options: dict | None = None, **training: object) -> tuple[Run, Data]:
+    """A run of a small version of the model, in fp32."""
+    kind, data = models.load(name), data or toy()
+    known = {f.name for f in fields(kind)}
+    settings = replace(kind.training, **(dict(images=128, batch=16, precision="fp32", warmup=32, ema=64) | training))
+    chosen = {k: v for k, v in SMALL.items() if k in known} | (options or {})
+    config = Config(name, data.spec, settings, kind(spec=data.spec, **chosen).options(), dict(source="toy", fingerprint="toy-1"), engine.facts())
+    return Run.create(folder, config), data
+
+
+@pytest.fixture(autouse=True)
+def one_thread(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

@@ -1,0 +1,56 @@
+"""kill -9 at any moment, also in the middle of a save, loses nothing but time."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import random
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import small_run, toy
+from likeness import models
+from likeness.loop import fit
+from likeness.run import CONFIG, Run
+from lives import BATCH, STEPS, live
+
+KILLS = 24
+
+
+def one_life(name: str, folder: Path, rng: random.Random, in_a_save: bool) -> bool:
+    """Start a process that trains, kill it; whether it left a half-written state."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["likeness.loop", "likeness.run", "conftest"])
+    mine, theirs = context.Pipe()
+    process = context.Process(target=live, args=(name, folder, 0.0, theirs))
+    process.start()
+    assert mine.poll(60), "it never began to train"
+    time.sleep(rng.uniform(0.0, 0.12))
+    if in_a_save:
+        until = time.monotonic() + 5
+        while time.monotonic() < until and process.is_alive() and not any((folder / "state").glob("*.tmp-*")):
+            pass
+    process.kill()
+    process.join(30)
+    return any((folder / "state").glob("*.tmp-*"))
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_killed_at_random_moments_it_ends_in_the_same_bits(name, tmp_path):
+    straight, data = small_run(name, tmp_path / "straight", toy(size=8), images=STEPS * BATCH)
+    list(fit(straight, data))
+    rng, folder, torn = random.Random(name), tmp_path / "killed", 0
+    kills = -(-KILLS // len(models.NAMES))
+    for number in range(kills):
+        torn += one_life(name, folder, rng, in_a_save=number % 2 == 1)
+    assert torn >= 2, "no kill fell into a save"
+    seen = Run.open(folder).seen if (folder / CONFIG).exists() else 0
+    assert seen < STEPS * BATCH, "it was done before the last kill: more steps are needed for this test to mean anything"
+    last = Run.resume(folder)
+    assert len(list(itertools.islice(fit(last, data, save_every=1e9), 10**6))) > 0
+    one, two = straight.tensors(), last.tensors()
+    assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+    assert [(s["seen"], s["losses"]) for s in straight.log()] == [(s["seen"], s["losses"]) for s in last.log()]
+    assert not list((folder / "state").glob("*.tmp-*"))

@@ -1,0 +1,244 @@
+"""The promises of docs/design.md, for every model by the mere presence of its file."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from conftest import small_run, toy
+from likeness import engine, loop, models
+from likeness.core import Batch, Classifies, Decodes, Denoises, Diverged, Encodes, Noise, Refusal, Samples, Scores, Spec, Translates, answers, ask
+from likeness.run import Run
+from likeness.loop import fit
+
+every_model = pytest.mark.parametrize("name", models.NAMES)
+
+
+def state_of(run: Run) -> dict[str, torch.Tensor]:
+    return dict(sorted(run.tensors().items()))
+
+
+def same(a: Run, b: Run) -> bool:
+    one, two = state_of(a), state_of(b)
+    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+
+
+def curves(run: Run) -> list[tuple]:
+    return [(line["seen"], line["losses"]) for line in run.log()]
+
+
+@every_model
+def test_stopping_and_resuming_changes_no_bit(name, tmp_path):
+    straight, data = small_run(name, tmp_path / "a", images=256)
+    first = [s.losses for s in fit(straight, data)]
+    broken, _ = small_run(name, tmp_path / "b", images=256)
+    second = []
+    for _ in range(2):  # once in the middle of a line of the log, once after it
+        second += [s.losses for s in itertools.islice(fit(broken, data), 5)]
+        broken.save()
+        list(itertools.islice(fit(broken, data), 2))  # steps that no state remembers, as at a kill
+        broken.close()
+        broken = Run.resume(tmp_path / "b")
+    second += [s.losses for s in fit(broken, data)]
+    assert first == second and len(first) == 16
+    assert same(straight, broken)
+    assert curves(straight) == curves(broken)
+
+
+@every_model
+def test_watching_sampling_and_evaluating_change_nothing(name, tmp_path):
+    alone, data = small_run(name, tmp_path / "a")
+    list(fit(alone, data))
+    watched, _ = small_run(name, tmp_path / "b")
+    for step in loop.record(watched, data, fit(watched, data), n=4):
+        assert all(map(math.isfinite, step.losses.values()))
+        loop.view(watched, data, 4)
+        if isinstance(watched.model, Scores):
+            watched.model.bits_per_dim(data.take(data.held_out[:3]))
+    assert same(alone, watched)
+    assert list((tmp_path / "b" / "samples").glob("*.png"))
+
+
+@every_model
+def test_every_weight_moves_and_every_frozen_one_does_not(name, tmp_path):
+    run, data = small_run(name, tmp_path / "a")
+    frozen = next(iter(run.student.named_parameters()))[0]
+    run.student.get_parameter(frozen).requires_grad_(False)
+    run.optimizers = {p.name: engine.optimizer(p, run.config.training.rate) for p in run.players}
+    before = {k: v.clone() for k, v in run.student.named_parameters()}
+    list(fit(run, data))
+    still = {k for k, v in run.student.named_parameters() if torch.equal(v, before[k])}
+    assert still == {k for k, v in run.student.named_parameters() if not v.requires_grad} == {frozen}
+
+
+@every_model
+def test_sample_i_is_sample_i(name, tmp_path):
+    run, data = small_run(name, tmp_path)
+    if not isinstance(run.model, Samples):
+        assert "sample" not in answers(run.model)
+        with pytest.raises(Refusal, match="does not answer sample; it answers: "):
+            ask(run.model, "sample")
+        return
+    list(fit(run, data))
+    *_, a = run.model.sample(engine.sampling_noise(3, 0, 6))
+    *_, b = run.model.sample(engine.sampling_noise(3, 4, 1))
+    *_, other = run.model.sample(engine.sampling_noise(4, 4, 1))
+    assert a.shape == (6, *data.spec.shape) and bool(a.isfinite().all()) and float(a.abs().max()) <= 1
+    assert torch.allclose(a[4], b[0], atol=1e-5), "sample 4 depends on its company"
+    assert not torch.allclose(b[0], other[0], atol=1e-3), "the seed is not used"
+
+
+@every_model
+def test_what_it_answers_has_the_right_shape(name, tmp_path):
+    run, data = small_run(name, tmp_path)
+    model, batch = run.model, data.take(data.held_out[:6])
+    if isinstance(model, Scores):
+        bits = model.bits_per_dim(batch)
+        assert bits.values.shape == (6,) and bits.kind in ("exact", "upper bound", "estimate") and not bits.values.requires_grad
+        part = model.bits_per_dim(batch[2:4]).values
+        assert torch.allclose(bits.values[2:4], part, rtol=1e-5), "an image's bits depend on its company"
+    if isinstance(model, Encodes):
+        assert len(model.encode(batch.x)) == 6
+    if isinstance(model, Decodes):
+        assert model.decode(torch.randn(3, model.latent)).shape == (3, *data.spec.shape)
+    if isinstance(model, Denoises):
+        assert model.denoise(batch.x, torch.zeros(6, dtype=torch.long)).shape == batch.x.shape
+    if isinstance(model, Translates):
+        assert model.translate(batch.x).shape == batch.x.shape
+    if isinstance(model, Classifies):
+        assert model.classify(batch.x).shape == (6, data.spec.labels)
+    assert answers(model), "a model that answers nothing is of no use"
+
+
+@every_model
+def test_splitting_a_batch_optimises_the_same(name, tmp_path):
+    whole, data = small_run(name, tmp_path / "a", clip=0.0)
+    if whole.student.whole_batch:
+        pieces, _ = small_run(name, tmp_path / "b", micro=5)
+        with pytest.raises(Refusal, match="use a smaller --batch"):
+            next(fit(pieces, data))
+        return
+    pieces, _ = small_run(name, tmp_path / "b", micro=5, clip=0.0)
+    first, second = next(fit(whole, data)), next(fit(pieces, data))
+    for term, value in first.losses.items():
+        assert second.losses[term] == pytest.approx(value, rel=1e-5)
+    grads = [torch.cat([p.grad.flatten() for p in r.student.parameters() if p.grad is not None]) for r in (whole, pieces)]
+    assert torch.allclose(*grads, rtol=1e-4, atol=1e-6 * float(grads[0].abs().max()))
+
+
+@every_model
+def test_a_loss_that_is_no_number_stops_with_the_good_state_intact(name, tmp_path):
+    run, data = small_run(name, tmp_path / "a")
+    list(itertools.islice(fit(run, data), 3))
+    run.save()
+    good, player = state_of(run), run.players[0]
+    good = {k: v.clone() for k, v in good.items()}
+
+    def broken(batch: Batch):
+        loss = player.loss(batch)
+        return loss._replace(total=loss.total * torch.tensor(math.nan))
+
+    run.players = (replace(player, loss=broken), *run.players[1:])
+    with pytest.raises(Diverged, match=rf"{player.name} became nan at image 64.*--rate"):
+        list(fit(run, data))
+    run.close()
+    resumed = Run.resume(tmp_path / "a")
+    kept = state_of(resumed)
+    assert resumed.seen == 48 and all(torch.equal(kept[k], good[k]) for k in good)
+
+
+@every_model
+def test_the_loss_falls(name, tmp_path):
+    run, data = small_run(name, tmp_path, toy(64, held_out=8), images=3200, batch=32, rate=1e-3)
+    losses = [s.losses[run.players[0].name] for s in fit(run, data)]
+    if len(run.players) == 1:
+        assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+
+
+@every_model
+def test_options_have_help_and_are_refused_out_of_range(name):
+    kind = models.load(name)
+    spec = Spec(1, 16)
+    for f in fields(kind):
+        if f.name == "spec":
+            continue
+        assert f.metadata.get("help"), f"{f.name} has no help"
+        if f.metadata["high"] is not None:
+            with pytest.raises(Refusal, match="outside of what makes sense"):
+                kind(spec=spec, **{f.name: type(f.default)(f.metadata["high"] * 2 + 1)})
+        if f.metadata["choices"]:
+            with pytest.raises(Refusal, match="is none of"):
+                kind(spec=spec, **{f.name: "nonsense"})
+
+
+@every_model
+def test_no_term_depends_on_the_labels_of_a_model_without_conditions(name, tmp_path):
+    """A batch without labels must do for every model that was built for a Spec without them."""
+    data = replace(toy(), y=None, classes=())
+    run, _ = small_run(name, tmp_path, data)
+    assert next(fit(run, data)).seen == 16
+
+
+MINE = '''
+"""A model of one's own."""
+from torch import Tensor, nn
+from ..core import Batch, Loss, Model, option
+
+class Mine(Model):
+    width: int = option(4, "channels", 1, 8)
+
+    def build(self) -> None:
+        self.net = nn.Conv2d(self.spec.channels, self.spec.channels, 1)
+
+    def loss(self, batch: Batch) -> Loss:
+        return Loss((self.net(batch.x) - batch.x).square().mean())
+'''
+
+
+def test_a_file_outside_the_package_is_a_model(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    run, data = small_run(str(tmp_path / "mine.py"), tmp_path / "run")
+    list(fit(run, data))
+    run.close()
+    (tmp_path / "mine.py").unlink()
+    again = Run.resume(tmp_path / "run")
+    assert again.seen == 128 and again.config.model == "method.py" and again.config.options == {"width": 8}
+
+
+def test_misspelled_names_are_met_with_the_nearest():
+    with pytest.raises(Refusal, match="did you mean 'vae'"):
+        models.load("vea")
+    with pytest.raises(Refusal, match=r"no file .*nowhere\.py"):
+        models.load("nowhere.py")
+
+
+def test_noise_is_a_function_of_key_seed_call_and_place():
+    a, b = Noise(range(10), key=7), Noise([4], key=7)
+    assert torch.equal(a.normal(3, 5)[4], b.normal(3, 5)[0])
+    assert torch.equal(a.uniform(2)[4], b.uniform(2)[0])
+    assert not torch.equal(a.normal(3), Noise(range(10), key=8).normal(3))
+    assert torch.equal(Noise(range(10))[3:5].normal(4), Noise([3, 4]).normal(4))
+
+
+def test_noise_is_normal_uniform_and_uncorrelated():
+    from scipy import stats
+
+    x = Noise(range(500)).normal(400)
+    assert stats.kstest(x.flatten().double().numpy(), "norm").pvalue > 1e-3
+    assert stats.kstest(Noise(range(500)).uniform(400).flatten().double().numpy(), "uniform").pvalue > 1e-3
+    n = math.sqrt(x.numel())
+    for other in (x.roll(1, 0), x.roll(1, 1), x.roll(200, 1), Noise(range(1, 501)).normal(400).roll(1, 1)):
+        assert abs(float((x * other).mean())) * n < 4.5
+    noise = Noise(range(2000))
+    drawn = torch.stack([noise.choose(torch.tensor([0.0, 1.0, 2.0]).log().expand(2000, 3)) for _ in range(5)])
+    assert abs(float((drawn == 2).float().mean()) - 2 / 3) < 0.02 and not bool((drawn == 0).any())
+
+
+def test_the_log_has_early_lines_and_then_one_every_fifty_steps(tmp_path):
+    run, data = small_run("ae", tmp_path, images=16 * 120)
+    list(fit(run, data))
+    assert [line["seen"] // 16 for line in run.log()] == [1, 2, 4, 8, 16, 32, 50, 100]
+    assert set(run.log()[0]["time"]) == {"seconds", "images_per_second", "memory_mb"}
