@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import fields, replace
 from pathlib import Path
 
-import likeness  # noqa: F401  (sets the environment before torch is imported)
 import numpy as np
 import pytest
 import torch
+
+import likeness  # noqa: F401  (sets the environment before torch is imported)
 from likeness import engine, models
 from likeness.data import Data
 from likeness.run import Config, Run

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from conftest import small_run, toy
 from likeness import models
 from likeness.loop import fit

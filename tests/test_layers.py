@@ -43,9 +43,8 @@ def violations(root: Path) -> list[str]:
         for node in ast.walk(ast.parse(file.read_text())):
             if not isinstance(node, ast.ImportFrom) or not node.level:
                 continue
-            for target in imported(node, here):
-                if target != "__version__" and target != here[0] and level[target] >= level[here[0]]:
-                    found.append(f"{'/'.join(here)} imports {target}")
+            others = [t for t in imported(node, here) if t not in ("__version__", here[0])]
+            found += [f"{'/'.join(here)} imports {t}" for t in others if level[t] >= level[here[0]]]
             if here[0] == "models" and node.level == 1 and here[-1] != "__init__":
                 found.append(f"{'/'.join(here)} imports another model")
     return found
@@ -70,6 +69,8 @@ def test_no_unsafe_loading_anywhere():
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys; from likeness.cli import main; main(['--help']); print([m for m in ('torch', 'numpy', 'rich', 'PIL', 'matplotlib') if m in sys.modules])"
+    code = (
+        "import sys; from likeness.cli import main; main(['--help']); print([m for m in ('torch', 'numpy', 'rich', 'PIL', 'matplotlib') if m in sys.modules])"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip().endswith("[]") and "likeness train MODEL DATA" in out

@@ -8,11 +8,12 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
+
 from conftest import small_run, toy
 from likeness import engine, loop, models
 from likeness.core import Batch, Classifies, Decodes, Denoises, Diverged, Encodes, Noise, Refusal, Samples, Scores, Spec, Translates, answers, ask
-from likeness.run import Run
 from likeness.loop import fit
+from likeness.run import Run
 
 every_model = pytest.mark.parametrize("name", models.NAMES)
 

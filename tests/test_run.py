@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import small_run, toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from conftest import small_run, toy
 from likeness import store
 from likeness.core import BadData, Busy, DiskTrouble, NotAllowed, Refusal
 from likeness.loop import fit, halflife, pace
@@ -71,7 +72,7 @@ def test_when_every_state_is_damaged_it_says_so(tmp_path):
     trained(tmp_path)
     for state in (tmp_path / "state").iterdir():
         (state / "manifest.json").write_text("{}")
-    with pytest.raises(BadData, match="every saved state .* damaged"):
+    with pytest.raises(BadData, match=r"every saved state .* damaged"):
         Run.open(tmp_path)
 
 
@@ -86,7 +87,7 @@ def test_a_full_disk_leaves_the_earlier_state(tmp_path, monkeypatch, where):
 
     with monkeypatch.context() as m:
         m.setattr(*((Path, where) if where.startswith("write") else (os, where)), full)
-        with pytest.raises(DiskTrouble, match="disk is full.*what was saved before is intact") as error:
+        with pytest.raises(DiskTrouble, match=r"disk is full.*what was saved before is intact") as error:
             list(fit(run, data))
     assert error.value.code == 74
     run.close()
@@ -115,7 +116,9 @@ def test_a_second_trainer_is_kept_out(tmp_path):
     Run.resume(tmp_path).close()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"model": "ae"}', '{"model": "ae", "spec": 3, "training": {}, "options": {}, "data": {}, "facts": {}}', "\x00\x01"])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"model": "ae"}', '{"model": "ae", "spec": 3, "training": {}, "options": {}, "data": {}, "facts": {}}', "\x00\x01"]
+)
 def test_a_config_that_cannot_be_read_is_refused(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(BadData, match="cannot be read"):
@@ -219,11 +222,30 @@ def test_minutes_are_of_training_in_all(tmp_path):
 
 def test_two_processes_make_the_steps_of_one(tmp_path):
     """torchrun's environment, gloo: after ten steps the weights agree to 1e-6 relative."""
-    command = [sys.executable, "-m", "likeness", "train", "vae", "digits", "--images", "320", "--batch", "32", "--no-report", "--precision", "fp32", "--width", "8"]
+    command = [
+        sys.executable,
+        "-m",
+        "likeness",
+        "train",
+        "vae",
+        "digits",
+        "--images",
+        "320",
+        "--batch",
+        "32",
+        "--no-report",
+        "--precision",
+        "fp32",
+        "--width",
+        "8",
+    ]
     env = dict(os.environ, OMP_NUM_THREADS="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="29533", LIKENESS_CACHE=str(tmp_path / "cache"))
     one = subprocess.run([*command, str(tmp_path / "one")], env=env, capture_output=True, text=True)
     assert one.returncode == 0, one.stderr
-    pair = [subprocess.Popen([*command, str(tmp_path / "two")], env=env | dict(WORLD_SIZE="2", RANK=str(r), LOCAL_RANK=str(r)), stderr=subprocess.PIPE, text=True) for r in (0, 1)]
+    pair = [
+        subprocess.Popen([*command, str(tmp_path / "two")], env=env | dict(WORLD_SIZE="2", RANK=str(r), LOCAL_RANK=str(r)), stderr=subprocess.PIPE, text=True)
+        for r in (0, 1)
+    ]
     errors = [p.communicate(timeout=120)[1] for p in pair]
     assert [p.returncode for p in pair] == [0, 0], errors
     a, b = Run.resume(tmp_path / "one"), Run.resume(tmp_path / "two")

@@ -1,8 +1,8 @@
 """likeness learns from images that nobody labelled.
 
-    run = likeness.train("vae", "digits", minutes=1)
-    run.sample(64)
-    run.evaluate()
+run = likeness.train("vae", "digits", minutes=1)
+run.sample(64)
+run.evaluate()
 """
 
 import os

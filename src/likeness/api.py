@@ -105,7 +105,9 @@ def _compare(folder: Path, model: str, data: Data, wishes: Wishes) -> None:
     if not model.endswith(".py") and model != config.model:
         lines.insert(0, f"model is {config.model!r} there, {model!r} was asked for")
     if lines:
-        raise Refusal(f"{folder} is a run of another kind: {'; '.join(lines)}.  Name another folder for a new run, or leave those options out to go on with this one.")
+        raise Refusal(
+            f"{folder} is a run of another kind: {'; '.join(lines)}.  Name another folder for a new run, or leave those options out to go on with this one."
+        )
 
 
 def open_data(run: Run) -> Data:
@@ -239,7 +241,9 @@ def work(run: Run, data: Data, tick: Tick, **budget: Any) -> int:
         return stop.signal
 
 
-def train(model: str, source: str | Path, folder: str | Path | None = None, *, minutes: float | None = None, images: int | None = None, **options: Any) -> Trained:
+def train(
+    model: str, source: str | Path, folder: str | Path | None = None, *, minutes: float | None = None, images: int | None = None, **options: Any
+) -> Trained:
     """Train `model` on `source`, or go on where its run folder is.
 
     options: any of the model's, of Training (batch, rate, seed ...) and of Reading (size, colour, binarize).

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from . import __version__
 
 if TYPE_CHECKING:
-    from .api import Trained, Wishes
-    from .core import Model
+    from .api import Trained
 
 Verb = Callable[[list[str]], int]
 
@@ -27,7 +26,9 @@ class Parser(argparse.ArgumentParser):
     """Refuses in one sentence, with the flag that was probably meant."""
 
     def __init__(self, verb: str, text: str, usage: str):
-        super().__init__(f"likeness {verb}", usage=f"likeness {verb} {usage}", description=text, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+        super().__init__(
+            f"likeness {verb}", usage=f"likeness {verb} {usage}", description=text, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
         self.verb = verb
 
     def error(self, message: str) -> NoReturn:
@@ -57,11 +58,11 @@ def flags(parser: argparse.ArgumentParser, title: str, owner: type, defaults: ob
         span = f", {_short(says['low'])} to {_short(says['high'])}" if says["low"] is not None and says["high"] is not None else ""
         text = f"{says['help']} [{_short(default)}{span}]".replace("%", "%%")
         if isinstance(f.default, bool):
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text, **where)  # type: ignore[arg-type]
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text, **where)
         elif says["choices"]:
-            group.add_argument(flag, metavar="|".join(says["choices"]), help=text, **where)  # type: ignore[arg-type]
+            group.add_argument(flag, metavar="|".join(says["choices"]), help=text, **where)
         else:
-            group.add_argument(flag, type=_number(type(f.default)), metavar=type(f.default).__name__.upper(), help=text, **where)  # type: ignore[arg-type]
+            group.add_argument(flag, type=_number(type(f.default)), metavar=type(f.default).__name__.upper(), help=text, **where)
 
 
 def _number(kind: type) -> Callable[[str], Any]:
@@ -116,7 +117,11 @@ def train(argv: list[str]) -> int:
     if name is None and (typed := [a for a in argv if not a.startswith("-")]):
         models.load(typed[0])
     kind = models.load(name) if name else None
-    about = (sys.modules[kind.__module__].__doc__ or "") + f"\nAnswers: {', '.join(answers(kind))}." if kind else f"MODEL is one of: {', '.join(models.NAMES)}, or a Python file."
+    about = (
+        (sys.modules[kind.__module__].__doc__ or "") + f"\nAnswers: {', '.join(answers(kind))}."
+        if kind
+        else f"MODEL is one of: {', '.join(models.NAMES)}, or a Python file."
+    )
     parser = Parser("train", about, "MODEL DATA [RUN] [options]")
     parser.add_argument("model", metavar="MODEL", help="a name from `likeness models`, or a Python file")
     parser.add_argument("data", metavar="DATA", help="a folder of images, a .npy, .npz or idx file, or a name from `likeness data`")
@@ -166,7 +171,8 @@ def live_run(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[Trai
     wanted = said["run"] if isinstance(said["run"], list) else [said["run"]]
     for folder in wanted:
         if folder not in folders:
-            raise Refusal(f"{folder} is not a run: it has no config.json.  Runs here: {', '.join(map(str, sorted(p.parent for p in Path('runs').glob('*/config.json')))) or 'none'}.")
+            here = ", ".join(str(p.parent) for p in sorted(Path("runs").glob("*/config.json")))
+            raise Refusal(f"{folder} is not a run: it has no config.json.  Runs here: {here or 'none'}.")
     live = {f.name: said[f.name] for t in opened[:1] for f in api.option_fields(type(t.model), live=True) if f.name in said}
     by_folder = dict(zip(folders, opened))
     return said, [by_folder[f] for f in wanted], live
@@ -177,7 +183,9 @@ def sample(argv: list[str]) -> int:
     from . import show
     from .core import Refusal
 
-    parser = Parser("sample", "New images of a trained model, as one picture, one file each, or an array.", "RUN [-n 64] [-o out.png | out.npy | folder/] [options]")
+    parser = Parser(
+        "sample", "New images of a trained model, as one picture, one file each, or an array.", "RUN [-n 64] [-o out.png | out.npy | folder/] [options]"
+    )
     parser.add_argument("run", metavar="RUN", type=Path)
     common(parser, "-n", "--seed", "-o", "--json")
     parser.add_argument("--label", type=int, metavar="CLASS", help="of this class only, where the model is class-conditional")
@@ -196,7 +204,9 @@ def evaluate(argv: list[str]) -> int:
     """evaluate RUN...: score cards of held-out data and samples, scores.json and report.html"""
     from . import report, show
 
-    parser = Parser("evaluate", "The same questions to every run, answered as score cards: value, interval, n, split, seed.", "RUN [RUN ...] [-n 1000] [options]")
+    parser = Parser(
+        "evaluate", "The same questions to every run, answered as score cards: value, interval, n, split, seed.", "RUN [RUN ...] [-n 1000] [options]"
+    )
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
     common(parser, "-n", "--seed", "--json")
     said, runs, live = live_run(argv, parser)
@@ -215,12 +225,12 @@ def reconstruct(argv: list[str]) -> int:
     """reconstruct RUN [IMAGES]: what is left of an image after the code"""
     from . import data, pictures, show, store
     from .metrics.reconstruction import psnr
-    
+
     parser = Parser("reconstruct", "Originals above, their reconstructions below: of held-out images, or of your own.", "RUN [IMAGES] [-n 16] [-o out.png]")
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("images", metavar="IMAGES", nargs="?", help="a folder or array of images; held-out ones of the run's data if left out")
     common(parser, "-n", "-o", "--json")
-    said, (run,), live = live_run(argv, parser)
+    said, (run,), _ = live_run(argv, parser)
     n, x = said["n"] or 16, None
     if said["images"]:
         spec = run.run.config.spec
@@ -284,7 +294,9 @@ def check(argv: list[str]) -> int:
     from . import api, cost, models, show
     from . import data as datasets
 
-    parser = Parser("check", "Reads the data as training would, and measures for a few seconds what training costs on this machine.", "DATA [--model vae] [options]")
+    parser = Parser(
+        "check", "Reads the data as training would, and measures for a few seconds what training costs on this machine.", "DATA [--model vae] [options]"
+    )
     parser.add_argument("data", metavar="DATA")
     parser.add_argument("--model", default="vae", metavar="NAME", help="whose training is measured; none skips it [vae]")
     common(parser, "--json")

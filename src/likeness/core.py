@@ -23,7 +23,6 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, dataclass_transform, runtime_checkable
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
@@ -114,7 +113,7 @@ class Player:
     steps: int = 1
     rate: float = 1.0
     """multiplies the training's rate, for papers in which the players learn at different speeds"""
-    optimizer: Callable[..., Optimizer] = partial(AdamW, weight_decay=0.0)
+    optimizer: Callable[..., Optimizer] = AdamW
 
 
 adam = partial(partial, Adam)
@@ -286,4 +285,3 @@ def ask(model: Any, question: str, hint: str = "") -> Any:
     if isinstance(model, QUESTIONS[question]):
         return getattr(model, question)
     raise Refusal(f"{type(model).__name__.lower()} does not answer {question}; it answers: {', '.join(answers(model))}.{hint and '  ' + hint}")
-

@@ -11,8 +11,8 @@ from typing import Any
 from . import engine
 from .core import Model
 from .data import Data
-from .run import Config, Run
 from .loop import fit
+from .run import Config, Run
 
 SECONDS = 2.0
 """of steps that are counted, after a first few that are not"""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple
@@ -44,7 +44,7 @@ def fit(
     minutes: float = math.inf,
     save_every: float = 120.0,
     stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Step]:
+) -> Generator[Step]:
     """Train until `images` have been seen (the config's number, unless `minutes` are given), or for `minutes` of
     training in all, or until `stop()`.  Saves every `save_every` seconds and at the end; resumes where the run is.
 
@@ -245,11 +245,11 @@ def stopping() -> Iterator[Stop]:
     stop, before = Stop(), dict[int, Any]()
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, stop.handle)
+            before[int(number)] = signal.signal(number, stop.handle)
     except ValueError:
         pass  # not the main thread: signals go elsewhere
     try:
         yield stop
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for which, handler in before.items():
+            signal.signal(which, handler)

@@ -70,7 +70,11 @@ def _e(text: object) -> str:
 
 def _section(title: str, body: str, lead: str = "") -> str:
     """Nothing at all where there is nothing to show."""
-    return f"<section><h2>{title}</h2>{f'<p class=lead>{_e(lead)}</p>' if lead else ''}{body}</section>" if body else ""
+    return f"<section><h2>{title}</h2>{_tag('p', 'lead', _e(lead)) if lead else ''}{body}</section>" if body else ""
+
+
+def _tag(name: str, kind: str, inner: str) -> str:
+    return f'<{name} class="{kind}">{inner}</{name}>'
 
 
 def _status(run: Run, data: Data) -> str:
@@ -115,10 +119,9 @@ def _warnings(run: Run, data: Data, scores: Sequence[Score]) -> str:
     own += _standing(scores)
     if run.seen < len(data.train):
         own.append("It has not seen every training image once: too early to judge.")
-    items = [f"<li>{_e(text)}</li>" for text in own] + [
-        f"<li>{_e(text)} <span class=note>({_e(', '.join(names))})</span></li>" for text, names in found.items()
-    ]
-    return f"<ul class=warn>{''.join(items)}</ul>" if items else "<p class=fine>No check has found anything suspicious.</p>"
+    own += [f"{text} ({', '.join(names)})" for text, names in found.items()]
+    items = "".join(f"<li>{_e(text)}</li>" for text in own)
+    return _tag("ul", "warn", items) if items else _tag("p", "fine", "No check has found anything suspicious.")
 
 
 def _standing(scores: Sequence[Score]) -> list[str]:
@@ -140,8 +143,9 @@ def _commands(run: Run) -> str:
     if run.seen:
         wishes["images"] = run.seen
     flags = " ".join(_flag(name, value) for name, value in wishes.items())
-    lines = [("from nothing to here", f"{start} {flags}"), ("to go on", start), ("to score it anew", f"likeness evaluate {again}")]
-    return "<dl class=commands>" + "".join(f"<div><dt>{what}</dt><dd><code>{_e(line)}</code></dd></div>" for what, line in lines) + "</dl>"
+    longer = f"{start} --images {2 * max(run.seen, c.training.images)}"
+    lines = {"from nothing to here": f"{start} {flags}", "to go on": longer, "to score it anew": f"likeness evaluate {again}"}
+    return _tag("dl", "commands", "".join(f"<div><dt>{what}</dt><dd><code>{_e(line)}</code></dd></div>" for what, line in lines.items()))
 
 
 def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
@@ -164,23 +168,28 @@ def _about_data(data: Data) -> dict[str, Any]:
 
 def _options(run: Run) -> str:
     parts = {"model": run.config.options, "training": asdict(run.config.training), "machine": run.config.facts}
-    return "<div class=columns>" + "".join(f"<div><h3>{name}</h3>{_table(values)}</div>" for name, values in parts.items()) + "</div>"
+    return _tag("div", "columns", "".join(f"<div><h3>{name}</h3>{_table(values)}</div>" for name, values in parts.items()))
 
 
 def _table(values: dict[str, Any]) -> str:
     rows = (f'<tr><th scope="row">{_e(k)}</th><td>{_e(v)}</td></tr>' for k, v in values.items() if v not in ("", None))
-    return f'<div class=wide><table class="plain">{"".join(rows)}</table></div>'
+    return _tag("div", "wide", _tag("table", "plain", "".join(rows)))
 
 
 # Scores
 
 
 def cards(scores: Iterable[Score]) -> str:
-    """Score cards as HTML, one table a measure: the model among its baselines, best first."""
+    """Score cards as an HTML table, measure by measure: the model among its baselines, best first."""
     groups: dict[str, list[Score]] = {}
     for score in scores:
         groups.setdefault(score.name, []).append(score)
-    return "".join(_measure(name, group) for name, group in groups.items())
+    if not groups:
+        return ""
+    columns = ("whose", '<span class="hidden">as a bar</span>', "value", "95 % interval", "images", "kind", "what it is")
+    head = "".join(f'<th scope="col">{c}</th>' for c in columns)
+    body = "".join(_measure(name, group) for name, group in groups.items())
+    return f'<div class="wide"><table class="scores"><thead><tr>{head}</tr></thead>{body}</table></div>'
 
 
 def _measure(name: str, group: list[Score]) -> str:
@@ -188,24 +197,22 @@ def _measure(name: str, group: list[Score]) -> str:
     upwards = group[0].better == "higher"
     order = sorted(group, key=lambda s: (s.refused, -s.value if upwards else s.value))
     direction = {"lower": "lower is better", "higher": "higher is better", "": ""}[group[0].better]
-    unit = ", ".join(filter(None, (group[0].unit, direction)))
-    columns = ("whose", "", "value", "95 % interval", "images", "kind", "split", "what it is")
-    head = "".join(f'<th scope="col">{c or "<span class=hidden>as a bar</span>"}</th>' for c in columns)
-    rows = "".join(_row(s, worst) for s in order)
-    caption = f"<caption>{_e(name)} <span class=note>{_e(unit)}</span></caption>"
-    return f"<div class=wide><table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    shared = group[0].note if len({s.note for s in group}) == 1 else ""
+    about = "; ".join(filter(None, (group[0].unit, shared, direction)))
+    heading = f'<tr class="measure"><th scope="rowgroup" colspan="7">{_e(name)} <span class="note">{_e(about)}</span></th></tr>'
+    return f"<tbody>{heading}{''.join(_row(s, worst, shared) for s in order)}</tbody>"
 
 
-def _row(s: Score, worst: float) -> str:
+def _row(s: Score, worst: float, shared: str) -> str:
     share = 0.0 if s.refused or not worst else 100 * abs(s.value) / worst
-    images = f"{s.n:,}" + ("" if s.against is None else f" / {s.against:,}")
+    images = f"{s.n:,} {s.split}" + ("" if s.against is None else f" / {s.against:,}")
     between = "" if s.low is None or s.high is None or s.low == s.high else f"{short(s.low)} – {short(s.high)}"
-    about = s.note or ", ".join(f"{k} = {v}" for k, v in s.settings.items() if k != "seen")
-    text = [between, images, "" if s.kind == "measured" else s.kind, s.split, s.warning if s.refused else about]
+    about = s.note if s.note and s.note != shared else ", ".join(f"{k} = {v}" for k, v in s.settings.items() if k != "seen")
+    text = [between, images, "" if s.kind == "measured" else s.kind, s.warning if s.refused else about]
     cells = "".join(f"<td>{_e(c)}</td>" for c in text)
-    bar = f'<td class=bar><span style="width:{share:.1f}%"></span></td>'
+    bar = f'<td class="bar"><span style="width:{share:.1f}%"></span></td>'
     mine = ' class="model"' if s.of == "model" else ""
-    return f'<tr{mine}><th scope="row">{_e(s.of)}</th>{bar}<td class=value>{_e("refused" if s.refused else short(s.value))}</td>{cells}</tr>'
+    return f'<tr{mine}><th scope="row">{_e(s.of)}</th>{bar}<td class="value">{_e("refused" if s.refused else short(s.value))}</td>{cells}</tr>'
 
 
 def _setting(scores: Sequence[Score]) -> str:
@@ -214,7 +221,7 @@ def _setting(scores: Sequence[Score]) -> str:
     seen = next((s.settings["seen"] for s in scores if "seen" in s.settings), None)
     how = ", ".join(sorted({s.how for s in scores if s.how}))
     at = f" after {seen:,} images seen" if isinstance(seen, int) else ""
-    sides = "Where two numbers of images stand, the second is that of the other side, such as training images."
+    sides = "Where two numbers of images stand, the second is that of the other side: training images, or held-out ones."
     return f"Seed {scores[0].seed}{at}. Intervals: {how or 'none, too few images'}. {sides}"
 
 
@@ -289,13 +296,14 @@ def _img(image: np.ndarray, recipe: dict[str, Any]) -> str:
 
 
 def _pair(run: Run, above: np.ndarray, below: np.ndarray, says: str) -> str:
-    return f'<div class=pair title="{_e(says)}">{_img(above, _recipe(run))}{_img(below, _recipe(run))}</div>'
+    return f'<div class="pair" title="{_e(says)}">{_img(above, _recipe(run))}{_img(below, _recipe(run))}</div>'
 
 
 def _tiles(tiles: Sequence[str], data: Data, alt: str) -> str:
     """Tiles that flow with the width of the page; sharp where images are small."""
     sharp = " sharp" if data.spec.size <= 64 else ""
-    return f'<div class="tiles{sharp}" role="img" aria-label="{_e(alt)}" style="--tile:{_wide(data.spec.size)}px">{"".join(tiles)}</div>'
+    widths = f"--tile:{_wide(data.spec.size)}px;--few:{_few(data.spec.size)}"
+    return f'<div class="tiles{sharp}" role="img" aria-label="{_e(alt)}" style="{widths}">{"".join(tiles)}</div>'
 
 
 def _wide(size: int) -> int:
@@ -303,11 +311,16 @@ def _wide(size: int) -> int:
     return 56 if size <= 32 else 116 if size <= 128 else 200
 
 
+def _few(size: int) -> int:
+    """Tiles side by side on a telephone."""
+    return 8 if size <= 32 else 4 if size <= 128 else 2
+
+
 def _film(run: Run) -> str:
     """A few moments of samples/, each twice as far on as the one before, as far as there are pictures."""
     found = sorted(p for p in (run.folder / "samples").glob("*.png") if re.fullmatch(r"\d+", p.stem))
     moments = [_moment(run, path) for path in _spread(found)]
-    return f'<div class=film style="--n:{len(moments)};--tile:{1.4 * _wide(run.config.spec.size):.0f}px">{"".join(moments)}</div>' if len(found) > 1 else ""
+    return f'<div class="film" style="--n:{len(moments)};--tile:{1.4 * _wide(run.config.spec.size):.0f}px">{"".join(moments)}</div>' if len(found) > 1 else ""
 
 
 def _spread(found: list[Path]) -> list[Path]:
@@ -339,13 +352,13 @@ def _curves(run: Run) -> str:
     """A chart for each loss and its terms, and for the speed."""
     series: dict[str, list[tuple[float, float]]] = {}
     for line in run.log():
-        rate = line.get("time", {}).get("images_per_second")
-        for name, value in line.get("losses", {}).items() | ({("images a second", rate)} if rate is not None else set()):
+        rate = {"images a second": line["time"]["images_per_second"]} if "images_per_second" in line.get("time", {}) else {}
+        for name, value in (line.get("losses", {}) | rate).items():
             series.setdefault(name, []).append((line["seen"], value))
     order = sorted(series, key=lambda name: name == "images a second")
     tables = ((name, np.array(series[name], float)) for name in order if len(series[name]) > 1)
     charts = [pictures.curve(t[:, 0], t[:, 1], name, "images seen") for name, t in tables]
-    return f"<div class=charts>{''.join(charts)}</div>" if any(charts) else ""
+    return _tag("div", "charts", "".join(charts)) if any(charts) else ""
 
 
 TEMPLATE = """<!doctype html>
@@ -410,6 +423,7 @@ th,td { text-align:left; vertical-align:baseline; padding:.32rem .9rem .32rem 0;
 thead th { color:var(--soft); font-size:.8rem; }
 td:last-child { white-space:normal; min-width:13rem; color:var(--soft); padding-right:0; }
 .value { text-align:right; }
+.measure th { padding-top:1.5rem; font-weight:600; white-space:normal; }
 .bar { width:9rem; min-width:6rem; }
 .bar span { display:block; height:.6rem; background:var(--bar); }
 .model th,.model .value { font-weight:650; color:var(--mine); }
@@ -425,6 +439,6 @@ td:last-child { white-space:normal; min-width:13rem; color:var(--soft); padding-
 @media (max-width:40rem) {
   .film { gap:3px; }
   figure { gap:3px; }
-  .tiles { gap:3px; }
+  .tiles { gap:3px; grid-template-columns:repeat(var(--few),1fr); }
 }
 """

@@ -22,9 +22,9 @@ from rich.table import Table
 from . import engine, pictures, store
 from .api import Pictures, Tick
 from .data import Data
-from .metrics.card import Score
-from .run import Run
 from .loop import Step
+from .metrics.card import Score, short
+from .run import Run
 
 EVERY = 10.0
 """seconds between two lines where nobody is watching"""
@@ -92,7 +92,8 @@ def _text(step: Step) -> str:
 def _bar(begin: float) -> Iterator[Any]:
     columns = (BarColumn(24), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn(), TextColumn("{task.fields[text]}"))
     with Progress(*columns, console=err, refresh_per_second=4) as progress:
-        task = progress.add_task("", total=1.0, completed=begin, text="")
+        task = progress.add_task("", total=1.0, text="")
+        progress.update(task, completed=begin)
         seen, since, told = 0, time.monotonic(), 0.0
 
         def update(step: Step, share: float) -> None:
@@ -105,7 +106,6 @@ def _bar(begin: float) -> Iterator[Any]:
                 progress.update(task, completed=share, text=f"{step.seen:,} images  {rate:,.0f}/s  {_text(step)}")
 
         yield update
-        progress.update(task, completed=1.0 if task is not None and progress.tasks[0].completed > 0.99 else progress.tasks[0].completed)
 
 
 @contextmanager
@@ -133,12 +133,23 @@ def listed(scores: Iterable[Score], title: str, quiet: bool = False) -> Iterator
 
 
 def scores(cards: Sequence[Score], as_json: bool, title: str = "") -> None:
+    """A row a measure: the model, and beside it what it is compared with."""
     if as_json:
         return
-    if title:
-        print(f"\n{title}")
+    out = Table("measure", "model", "compared with", box=None, pad_edge=False, header_style="bold", title=escape(title) or None, title_justify="left")
+    for name in dict.fromkeys(card.name for card in cards):
+        group = [card for card in cards if card.name == name]
+        others = ", ".join(f"{card.of} {short(card.value)}" for card in group if card.of != "model")
+        for card in (c for c in group if c.of == "model"):
+            kind = "" if card.kind == "measured" else f" ({card.kind})"
+            out.add_row(escape(f"{name}, {card.unit}" if card.unit else name), escape(f"{card.number}{kind}"), escape(others))
+    console = Console(highlight=False)
+    console.print(out)
+    split, n = next(((c.split, c.n) for c in cards if c.of == "model"), ("", 0))
+    console.print(f"{split}, n = {n:,}; intervals are 95 %", style="dim")
     for card in cards:
-        print(f"  {card}")
+        if card.warning and card.of == "model":
+            console.print(escape(f"warning: {card.name}: {card.warning}"), style="yellow", soft_wrap=True)
 
 
 def save_images(target: Path, images: Pictures) -> None:
@@ -152,7 +163,9 @@ def save_images(target: Path, images: Pictures) -> None:
             images.save(target)
         else:
             for i, picture in enumerate(x):
-                pictures.write_png(target / f"{images.recipe.get('first', 0) + i:06d}.png", picture, dict(images.recipe, number=images.recipe.get("first", 0) + i))
+                pictures.write_png(
+                    target / f"{images.recipe.get('first', 0) + i:06d}.png", picture, dict(images.recipe, number=images.recipe.get("first", 0) + i)
+                )
     except OSError as error:
         raise store.trouble(error, target) from error
 
@@ -166,5 +179,3 @@ def checked(report: Any, costs: Sequence[dict[str, Any]], as_json: bool) -> None
         print(line)
     for cost in costs:
         print(f"{cost['model']} in {cost['precision']}: {cost['images_per_second']:,.0f} images/s, {cost['memory_mb']:,.0f} MB; {cost['says']}")
-
-

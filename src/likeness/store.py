@@ -18,7 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load, save as serialise
+from safetensors.torch import load
+from safetensors.torch import save as serialise
 from torch import Tensor
 
 from .core import BadData, DiskTrouble, NotAllowed

@@ -51,35 +51,35 @@ class Raw:
 def read(path: Path, reading: Reading, base: Path, progress: Progress | None) -> Images:
     """The images of an array file.  Raises BadData for a damaged one, Refusal for one that could mean two things."""
     stat = path.stat()
-    key = key_of("array", str(path.resolve()), stat.st_size, stat.st_mtime_ns, reading)
-    return settle(lambda: _open(path), key, path.name, reading, base, progress)
+    return settle(lambda: _open(path), ("array", str(path.resolve()), stat.st_size, stat.st_mtime_ns), path.name, reading, base, progress)
 
 
-def settle(make: Callable[[], Raw], key: str, what: str, reading: Reading, base: Path, progress: Progress | None) -> Images:
-    """Raw arrays become Images.  `make` is called only where the cache has no entry `key`, or to map a file that needs none."""
+def settle(make: Callable[[], Raw], key: tuple[object, ...], what: str, reading: Reading, base: Path, progress: Progress | None) -> Images:
+    """Raw arrays become Images.  `make` is called only where the cache has nothing under `key`, or to map a file that needs no copy."""
 
     def build(folder: Path) -> dict[str, Any]:
         raw = make()
         y, classes = label(raw.y, raw.classes, len(raw.x), what)
         if y is not None:
             (folder / "y.i64").write_bytes(y.tobytes())
-        told = dict(classes=classes, train=raw.train, note=raw.note)
-        return told | _pixels(raw, what, reading, folder, progress)
+        return _pixels(raw, what, reading, folder, progress) | dict(classes=classes, train=raw.train, note=raw.note)
 
-    entry = fetch(base, key, build)
+    entry = fetch(base, key_of(what, *key, reading.key()), build, lambda meta: key_of(what, *key, reading.key(*meta["as"])))
     x = entry.x if "shape" in entry.meta else channels_second(make().x, what)
     y = np.array(entry.array("y.i64", np.int64)) if (entry.folder / "y.i64").exists() else None
     train, classes = entry.meta["train"], tuple(entry.meta["classes"])
     note = f"{len(x):,} images: {len(x):,} used, 0 skipped{entry.meta['note']}"
-    return Images(x, entry.hashes, note, entry.meta["levels"], y, classes, test=None if train is None else np.arange(len(x)) >= train)
+    test = None if train is None else np.arange(len(x)) >= train
+    return Images(x, entry.hashes, note, entry.meta["levels"], y, classes, test=test, entry=entry)
 
 
 def _pixels(raw: Raw, what: str, reading: Reading, folder: Path, progress: Progress | None) -> dict[str, Any]:
     x, (low, high) = channels_second(raw.x, what), span(raw.x, reading.white, what)
-    size = reading.size or min(x.shape[2:])
-    if raw.mapped and x.dtype == np.uint8 and (low, high) == (0, 255) and x.shape[2:] == (size, size) and reading.colour == "auto":
-        return _describe(x, folder, progress)
-    return convert(x, low, high, size, reading, folder, progress)
+    size, colour = reading.size or min(x.shape[2:]), ("grey", "rgb")[x.shape[1] == 3]
+    wanted = colour if reading.colour == "auto" else reading.colour
+    as_it_is = raw.mapped and x.dtype == np.uint8 and (low, high) == (0, 255) and x.shape[2:] == (size, size) and wanted == colour
+    told = _describe(x, folder, progress) if as_it_is else convert(x, low, high, size, reading, folder, progress)
+    return told | {"as": [size, wanted]}
 
 
 def convert(x: np.ndarray, low: float, high: float, size: int, reading: Reading, folder: Path, progress: Progress | None) -> dict[str, Any]:
@@ -304,4 +304,4 @@ def read_idx_folder(folder: Path, files: tuple[Path, ...], reading: Reading, bas
             raise BadData(f"the idx files in {folder} cannot be read ({str(why)[:200]}); fetch them again.") from None
 
     stats = [(f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    return settle(make, key_of("idx", str(folder.resolve()), stats, reading), folder.name, reading, base, progress)
+    return settle(make, ("idx", str(folder.resolve()), stats), folder.name, reading, base, progress)

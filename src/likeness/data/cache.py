@@ -89,22 +89,35 @@ class Entry:
         return self.array("hashes.u64", np.uint64)
 
 
-def fetch(base: Path, key: str, build: Callable[[Path], dict[str, Any]]) -> Entry:
-    """The entry called `key`; where there is no good one, build(folder) writes its files and returns its meta."""
-    folder = base / key
-    if entry := _open(folder):
+def fetch(base: Path, key: str, build: Callable[[Path], dict[str, Any]], twin: Callable[[dict[str, Any]], str] | None = None) -> Entry:
+    """The entry called `key`; where there is no good one, build(folder) writes its files and returns its meta.
+
+    twin(meta) is the key of the same entry for one who asks with everything spelled out that `build` had to find out.
+    """
+    if entry := _named(base, key):
         return entry
     with explained(base), _alone(base / f"{key}.lock"):
-        if entry := _open(folder):
+        if entry := _named(base, key):
             return entry
         with tempfile.TemporaryDirectory(prefix=f"{key}.tmp-", dir=base, ignore_cleanup_errors=True) as work:
             (temporary := Path(work) / "entry").mkdir()
-            _seal(temporary, build(temporary))
-            _replace(temporary, folder)
-    entry = _open(folder)
+            meta = build(temporary)
+            _seal(temporary, meta)
+            _replace(temporary, base / key)
+            if twin and (other := twin(meta)) != key:
+                (Path(work) / "same").write_text(key)
+                (Path(work) / "same").replace(base / f"{other}.same")
+    entry = _open(base / key)
     if entry is None:
-        raise DiskTrouble(f"what was just written to {folder} cannot be read back; check that disk, or set LIKENESS_CACHE to a folder on another.")
+        raise DiskTrouble(f"what was just written to {base / key} cannot be read back; check that disk, or set LIKENESS_CACHE to a folder on another.")
     return entry
+
+
+def _named(base: Path, key: str) -> Entry | None:
+    """The good entry of that key, or the one that another key says is the same."""
+    with suppress(OSError, ValueError):
+        return _open(base / key) or _open(base / Path((base / f"{key}.same").read_text()).name)
+    return None
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..core import Batch, Noise, Spec, check_options, option
+from .cache import Entry
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class Reading:
 
     def __post_init__(self) -> None:
         check_options("data", self)
+
+    def key(self, size: int = 0, colour: str = "") -> tuple[object, ...]:
+        """What decoded pixels depend on; binarisation comes later."""
+        return size or self.size, colour or self.colour, self.background, self.white
 
 
 class Lines(Sequence[str]):
@@ -68,6 +73,8 @@ class Images:
     names: Sequence[str] | None = None
     test: np.ndarray | None = None
     """bool (N,): the rows of the official test split, where there is one"""
+    entry: Entry | None = None
+    """where the reader wrote what else it found out"""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Listing:
     """of the last change, in ns"""
     captions: list[tuple[bytes, int, int]] = field(default_factory=list)
     odd: list[tuple[bytes, str, str]] = field(default_factory=list)
-    """path, reason and detail of what cannot be an image: links that lead nowhere, pipes, folders that may not be read"""
+    """path, reason and detail of what cannot be read: links that lead nowhere, pipes, folders without permission"""
     passed: list[tuple[bytes, str]] = field(default_factory=list)
     """path and reason of what does not claim to be one"""
 
@@ -80,18 +80,20 @@ def _entries(found: Listing, inside: bytes, visited: set[tuple[int, int]]) -> It
     try:
         here = os.stat(os.path.join(found.root, inside))
         if (here.st_dev, here.st_ino) in visited:
-            found.odd.append((inside, "links back", "this folder is listed already under another name"))
+            found.passed.append((inside, "a folder listed already under another name"))
             return
         visited.add((here.st_dev, here.st_ino))
         with os.scandir(os.path.join(found.root, inside)) as scan:
             entries = sorted(scan, key=lambda e: e.name)
+        if inside.lower().endswith(IMAGES):
+            found.passed.append((inside, "a folder named like an image"))
     except OSError as why:
         if not inside:
             raise NotAllowed(f"{printable(found.root)} cannot be listed ({why.strerror}); name a folder that you may read.") from None
         found.odd.append((inside, "unreadable", f"folder: {why.strerror}"))
         return
     for entry in entries:
-        name = os.path.join(inside, entry.name)
+        name = inside + b"/" + entry.name if inside else entry.name
         if entry.name.startswith(b".") or entry.name == b"__MACOSX":
             found.passed.append((name, "hidden"))
             continue
@@ -104,11 +106,12 @@ def _entries(found: Listing, inside: bytes, visited: set[tuple[int, int]]) -> It
 def _file(found: Listing, name: bytes, status: os.stat_result) -> None:
     lower = name.lower()
     if not stat.S_ISREG(status.st_mode):
-        found.odd.append((name, "not regular files", stat.filemode(status.st_mode)))
+        mode = stat.filemode(status.st_mode)
+        found.odd.append((name, "not regular files", mode)) if lower.endswith(IMAGES) else found.passed.append((name, f"no regular file: {mode}"))
     elif os.path.basename(lower) == CAPTIONS:
         found.captions.append((name, status.st_size, status.st_mtime_ns))
     elif lower.endswith(BESIDE):
-        found.passed.append((name, "beside"))
+        found.passed.append((name, "not an image by its ending"))
     else:
         found.blob += name
         found.ends.append(len(found.blob))

@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +47,14 @@ def read(name: str, reading: Reading, base: Callable[[], Path], progress: Progre
     digests = [f.digest for f in lock.FILES[name]]
     # How much of CIFAR-10 there is depends on where it was found.
     where = "sheets" if name == "cifar10" and _sheets() else ""
-    return arrays.settle(lambda: _named(name, base(), progress), key_of(name, digests, where, reading), name, reading, base(), progress)
+    return arrays.settle(lambda: _named(name, base(), progress), (digests, where), name, reading, base(), progress)
 
 
 def _digits(reading: Reading, progress: Progress | None) -> Images:
     """Held in memory, so that it works where nothing can be written but a temporary folder."""
     with tempfile.TemporaryDirectory() as place:
-        found = arrays.settle(_read_digits, "digits", "digits", reading, Path(place), progress)
-        return replace(found, x=np.array(found.x), hashes=np.array(found.hashes))
+        found = arrays.settle(_read_digits, (), "digits", reading, Path(place), progress)
+        return replace(found, x=np.array(found.x), hashes=np.array(found.hashes), entry=None)
 
 
 def _read_digits() -> Raw:
@@ -88,7 +89,8 @@ def _shapes(n: int, reading: Reading, base: Path, progress: Progress | None) -> 
                 progress(len(writer.hashes), n)
         return writer.finish()
 
-    entry = fetch(base, key_of("shapes", shapes.VERSION, n, side, size, reading.colour), build)
+    key = partial(key_of, "shapes", shapes.VERSION, n, side, size)
+    entry = fetch(base, key(reading.colour), build, lambda meta: key("rgb" if meta["shape"][1] == 3 else "grey"))
     y = scenes.form[:, 0].astype(np.int64)
     note = f"{n:,} images: {n:,} used, 0 skipped; drawn by code"
     return Images(entry.x, entry.hashes, note, entry.meta["levels"], y, shapes.FORMS, shapes.Captions(scenes), scenes)

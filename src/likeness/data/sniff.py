@@ -70,10 +70,10 @@ def kind(head: bytes) -> str | None:
     return None if found == "PPM" and head[2:3] not in b" \t\r\n#" else found
 
 
-def decode(path: bytes, listed: tuple[int, int], reading: Reading) -> Decoded:
-    """The picture in a file that had this size and time of change (ns) when it was listed.  Raises Skip, and nothing else."""
+def decode(path: bytes, listed: tuple[int, int], reading: Reading) -> Decoded | Skip:
+    """The picture in a file that had this size and time of change (ns) when it was listed, or why there is none."""
     try:
-        blob = _bytes(path, listed)
+        blob = read_bytes(path, listed)
         format = kind(blob[:32])
         if format is None:
             raise Skip("not images", f"begins with {blob[:8]!r}")
@@ -83,18 +83,18 @@ def decode(path: bytes, listed: tuple[int, int], reading: Reading) -> Decoded:
         with Image.open(io.BytesIO(blob), formats=[format] if format in Image.OPEN else []) as image:
             _check_size(image.size, reading)
             return _pixels(image, format, reading)
-    except Skip:
-        raise
+    except Skip as skip:
+        return skip
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as why:
-        raise Skip("too large", str(why)) from None
+        return Skip("too large", str(why))
     except Exception as why:  # hostile files raise everything from struct.error to ZeroDivisionError in a decoder
         text = str(why)
         cut = isinstance(why, EOFError) or "truncat" in text.lower()
-        raise Skip("truncated" if cut else "damaged", f"{type(why).__name__}: {text[:200]}") from None
+        return Skip("truncated" if cut else "damaged", f"{type(why).__name__}: {text[:200]}")
 
 
-def _bytes(path: bytes, listed: tuple[int, int]) -> bytes:
-    """The whole file at once, so that it cannot change under the decoder."""
+def read_bytes(path: bytes, listed: tuple[int, int]) -> bytes:
+    """The whole file at once, so that it cannot change under the decoder.  Raises Skip."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(handle, "rb") as file:

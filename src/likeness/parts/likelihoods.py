@@ -98,9 +98,17 @@ class Logistic(Discretised):
         return torch.logit(noise.uniform(*shape))
 
 
+def log_ndtr(a: Tensor) -> Tensor:
+    """log of the normal CDF.  torch.special.log_ndtr has the same values, but far out its gradient is 0 or infinite (torch 2.13)."""
+    tail = a < -1
+    y = torch.where(tail, -a, 1.0) / math.sqrt(2)
+    body = torch.log1p(-torch.special.erfc(torch.where(tail, -1.0, a) / math.sqrt(2)) / 2)
+    return torch.where(tail, torch.log(torch.special.erfcx(y) / 2) - y * y, body)
+
+
 class Gaussian(Discretised):
     def log_cdf(self, a: Tensor) -> Tensor:
-        return torch.special.log_ndtr(a)
+        return log_ndtr(a)
 
     def log_mass(self, c: Tensor, d: Tensor) -> Tensor:
         """The difference of two values of the CDF in the lower tail; where the level is so narrow that they cancel, a series in its width."""
@@ -109,7 +117,7 @@ class Gaussian(Discretised):
         e = torch.where(narrow, d, 0.1)
         series = -c * c / 2 - math.log(2 * math.pi) / 2 + e.log() + torch.log1p(e * e * ((c * c).clamp(max=4 / (e * e)) - 1) / 24)
         w = torch.where(narrow, 1.0, d)
-        upper, lower = torch.special.log_ndtr(c + w / 2), torch.special.log_ndtr(c - w / 2)
+        upper, lower = log_ndtr(c + w / 2), log_ndtr(c - w / 2)
         return torch.where(narrow, series, upper + torch.log(-torch.expm1(lower - upper)))
 
     def standard(self, noise: Noise, *shape: int) -> Tensor:
