@@ -70,7 +70,7 @@ def prepare(run: Run, data: Data, n: int, seed: int, **live: Any) -> Exam:
         remarks.append(f"{data.source} is not, or no longer, what the model was trained on")
     model = tuned(run.model, **live)
     settings = dict(seen=run.seen) | {f.name: getattr(model, f.name) for f in fields(model) if f.metadata.get("live")}
-    return Exam(run, model, data, chosen, split, seed, "; ".join(remarks), settings)
+    return Exam(run, model, data, chosen, split, seed, min(n, DRAWN), "; ".join(remarks), settings)
 
 
 def _form(data: Data) -> str:
@@ -100,6 +100,8 @@ class Exam:
     rows: np.ndarray
     split: str
     seed: int
+    drawn: int
+    """number of samples"""
     remark: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -131,7 +133,7 @@ class Exam:
     def copying(self) -> Iterator[Score]:
         if "sample" not in answers(self.model) or not len(self.data.train):
             return
-        drawn = samples(self.run, self.model, min(len(self.rows), DRAWN), self.seed)
+        drawn = samples(self.run, self.model, self.drawn, self.seed)
         x = neighbours.grid(drawn.numpy(), self.data.levels)
         theirs = neighbours.nearest(x, self.data.x, self.data.train)
         real = None if self.split == "train" else neighbours.nearest(self.data.x[self.rows[:DRAWN]], self.data.x, self.data.train)
@@ -294,5 +296,5 @@ def load_scores(folder: Path) -> list[Score]:
         return [from_dict(said) for said in json.loads((folder / SCORES).read_text())]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadData(f"{folder / SCORES} cannot be read ({error}); evaluate the run again.") from None

@@ -152,7 +152,8 @@ class Axis:
         low, high = float(values.min()), float(values.max())
         if log:
             low, high = math.log10(low), math.log10(high)
-        spare = 0.04 * (high - low) or 0.5 * abs(high) or 0.5
+        even = high - low < 1e-6 * max(abs(low), abs(high), 1e-6)  # a constant gets room around it
+        spare = (0.5 * abs(high) if abs(high) > 1e-6 else 0.5) if even else 0.04 * (high - low)
         self.low, self.high = low - spare, high + spare
 
     def place(self, value: float) -> float:
@@ -171,15 +172,21 @@ class Axis:
         rough = (high - low) / 4
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
-        return [round(i * step, 12) for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+        return [float(f"{i * step:.12g}") for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def compact(value: float) -> str:
+def compact(value: float, digits: int = 3) -> str:
     """A number for an axis: 12k, 3M, 0.25."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"
+            return f"{value / size:.{digits}g}{letter}"
+    return f"{value:.{digits}g}"
+
+
+def labels(ticks: list[float]) -> list[str]:
+    """The shortest numbers that can be told apart."""
+    every = ([compact(t, digits) for t in ticks] for digits in range(3, 16))
+    return next((texts for texts in every if len(set(texts)) == len(ticks)), [f"{t:g}" for t in ticks])
 
 
 def smooth(y: np.ndarray) -> np.ndarray:
@@ -211,7 +218,9 @@ def curve(x: np.ndarray, y: np.ndarray, title: str, below: str) -> str:
     averaged = smooth(y)
     lines = [_line("raw", map(point, x, y)), _line("smooth", map(point, x, averaged))]
     told = [_told(*point(a, b), f"{below} {a:,.0f}: {c:.5g}") for a, b, c in zip(x, averaged, y)][:: max(1, len(x) // 60)]
-    frame = [_row(left, wide, point(x[0], v)[1], compact(v)) for v in up.ticks()] + [_mark(point(v, y[0])[0], top + high, compact(v)) for v in across.ticks()]
+    rows, marks = up.ticks(), across.ticks()
+    frame = [_row(left, wide, point(x[0], v)[1], text) for v, text in zip(rows, labels(rows))]
+    frame += [_mark(point(v, y[0])[0], top + high, text) for v, text in zip(marks, labels(marks))]
     words = f'<text class="name" x="0" y="13">{escape(title)}</text><text class="below" x="{left + wide:g}" y="{top + high + 32:g}">{escape(below)}</text>'
     says = escape(f"{title}: from {y[0]:.4g} to {y[-1]:.4g} over {x[-1]:,.0f} {below}")
     inner = "".join([words, *frame, *lines, *told])

@@ -22,6 +22,7 @@ from torch import Tensor
 from . import engine, pictures, store
 from .core import Batch, Refusal, answers
 from .data import Data, Reading
+from .evaluate import samples
 from .metrics import neighbours
 from .metrics.card import Score, short
 from .run import Run
@@ -30,7 +31,7 @@ PAGE = "report.html"
 MOMENTS = 8
 """pictures in the row that shows how samples changed"""
 FEW_IMAGES = 1000
-RIVALS = (
+RIVALS = (  # the weakest first: of each measure only one is told
     ("bits/dim", "independent pixels", "it knows less of images than a histogram for each pixel"),
     ("squared error", "mean image", "its code says nothing"),
     ("squared error", "PCA", "a linear code of that size keeps more"),
@@ -45,7 +46,7 @@ def write(run: Run, data: Data, scores: Sequence[Score]) -> Path:
 
 def page(run: Run, data: Data, scores: Sequence[Score]) -> str:
     """The whole report as one HTML document: the same bytes for the same run, data and scores."""
-    title = f"{run.config.model} on {data.source}"
+    title = f"{run.config.model} on {Path(data.source).name or data.source}"
     sections = [
         _section("What to look out for", _warnings(run, data, scores)),
         *_pictures(run, data),
@@ -126,13 +127,12 @@ def _warnings(run: Run, data: Data, scores: Sequence[Score]) -> str:
 
 def _standing(scores: Sequence[Score]) -> list[str]:
     """Baselines without learning, or without curves, that the model should have left behind."""
-    known = {(s.name, s.of): s.value for s in scores}
-    found = []
+    known, found = {(s.name, s.of): s.value for s in scores}, dict[str, str]()
     for name, rival, meaning in RIVALS:
         mine, theirs = known.get((name, "model")), known.get((name, rival))
         if mine is not None and theirs is not None and mine > theirs:
-            found.append(f"{name}: the model ({short(mine)}) is behind {rival} ({short(theirs)}); {meaning}.")
-    return found
+            found.setdefault(name, f"{name}: the model ({short(mine)}) is behind {rival} ({short(theirs)}); {meaning}.")
+    return list(found.values())
 
 
 def _commands(run: Run) -> str:
@@ -239,15 +239,12 @@ def _pictures(run: Run, data: Data) -> list[str]:
     return out
 
 
-@torch.no_grad()
 def _samples(run: Run, data: Data) -> str:
     """Samples, and the training images nearest to them."""
     if "sample" not in answers(run.model):
         return ""
-    n, labels = _room(data), run.config.spec.labels
-    y = torch.arange(n, device=engine.device()) % labels if labels else None
-    *_, x = run.model.sample(engine.sampling_noise(0, 0, n), y)  # type: ignore[operator]
-    x = x.float().cpu()
+    n = _room(data)
+    x = samples(run, run.model, n, 0)
     recipe = dict(_recipe(run), seed=0)
     tiles = [_img(image, recipe | {"sample": i}) for i, image in enumerate(pictures.pixels(x))]
     lead = f"The first {n} of seed 0, not chosen, drawn from the running average of the weights."
@@ -320,7 +317,9 @@ def _film(run: Run) -> str:
     """A few moments of samples/, each twice as far on as the one before, as far as there are pictures."""
     found = sorted(p for p in (run.folder / "samples").glob("*.png") if re.fullmatch(r"\d+", p.stem))
     moments = [_moment(run, path) for path in _spread(found)]
-    return f'<div class="film" style="--n:{len(moments)};--tile:{1.4 * _wide(run.config.spec.size):.0f}px">{"".join(moments)}</div>' if len(found) > 1 else ""
+    return (
+        f'<div class="film" style="--n:{len(moments)};--tile:{78 if run.config.spec.size <= 32 else 104}px">{"".join(moments)}</div>' if len(found) > 1 else ""
+    )
 
 
 def _spread(found: list[Path]) -> list[Path]:

@@ -16,18 +16,20 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..core import Refusal
-from . import arrays, cache, folder, named
+from . import arrays, cache, folder, formats, named
 from .binary import binarized
 from .cache import Progress
 from .dataset import Data, Images, Reading, picture
 from .pixels import ground
-from .split import split
+from .split import split, without_copies
 
 __all__ = ["Data", "Reading", "load", "picture"]
 
@@ -53,7 +55,7 @@ def load(
     """
     reading = Reading(size or 0, colour, binarize, background, white)
     found = read(str(source), reading, cache, progress)
-    return _finish(str(source), found, reading, cache)
+    return finish(str(source), found, reading, cache)
 
 
 def read(source: str, reading: Reading, place: Path | str | None = None, progress: Progress | None = None) -> Images:
@@ -62,31 +64,31 @@ def read(source: str, reading: Reading, place: Path | str | None = None, progres
     if source.partition(":")[0] in named.NAMES and (source in named.NAMES or source.startswith("shapes:")):
         return named.read(source, reading, lambda: cache.root(place), progress)
     path = Path(source).expanduser()
-    try:
-        if path.is_dir():
-            files = arrays.idx_folder(path)
-            base = cache.root(place)
-            return arrays.read_idx_folder(path, files, reading, base, progress) if files else folder.read(path, reading, base, progress)
-        if path.is_file():
-            return arrays.read(path, reading, cache.root(place), progress)
-    except (ValueError, OSError):  # a null byte, a name too long
-        pass
-    raise Refusal(f"there is no folder, file or set called {source!r}; {_closest(source, path)}")
+    if not os.path.exists(path):
+        raise Refusal(f"there is no folder, file or set called {source!r}; {_closest(source, path)}")
+    if not (path.is_dir() or path.is_file()):
+        raise Refusal(f"{source!r} is neither a folder nor a regular file; name a folder of images, or an .npy, .npz or idx file.")
+    base = cache.root(place)
+    if path.is_file():
+        return arrays.read(path, reading, base, progress)
+    files = formats.idx_folder(path)
+    return arrays.read_idx_folder(path, files, reading, base, progress) if files else folder.read(path, reading, base, progress)
 
 
 def _closest(source: str, path: Path) -> str:
-    beside = [str(path.with_name(p.name)) for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    beside: list[str] = []
+    with suppress(OSError, ValueError):
+        beside = [str(path.with_name(p.name)) for p in path.parent.iterdir()]
     near = difflib.get_close_matches(source, [*named.NAMES, *beside], 1)
     return f"did you mean {near[0]!r}?" if near else f"the sets are {', '.join(named.NAMES)}."
 
 
-def _finish(source: str, found: Images, reading: Reading, place: Path | str | None) -> Data:
+def finish(source: str, found: Images, reading: Reading, place: Path | str | None) -> Data:
     train, held_out = split(found.hashes, found.test)
-    dropped = len(found.x) - len(train) - len(held_out)
     if reading.binarize:
         found = binarized(found, lambda: cache.root(place))
-        clean = ~np.isin(found.hashes[train], found.hashes[held_out])
-        dropped, train = dropped + int((~clean).sum()), train[clean]
+        train = without_copies(train, held_out, found.hashes)
+    dropped = len(found.x) - len(train) - len(held_out)
     verdict = found.verdict + (f"; {dropped:,} copies of held-out images are left out of training" if dropped else "")
     settings = asdict(replace(reading, size=found.x.shape[2], colour=("grey", "rgb")[found.x.shape[1] == 3]))
     data = Data(source, "", found.x, train, held_out, found.y, found.classes, found.texts, found.attributes, found.names, found.levels, settings, verdict)
@@ -96,7 +98,7 @@ def _finish(source: str, found: Images, reading: Reading, place: Path | str | No
 def _fingerprint(data: Data, hashes: np.ndarray) -> str:
     digest = hashlib.blake2b(repr((data.x.shape, data.classes, data.levels)).encode(), digest_size=16)
     for part in (hashes, data.train, data.held_out, data.y):
-        digest.update(b"" if part is None else np.ascontiguousarray(part))
+        digest.update(b"" if part is None else part.tobytes())
     for text in data.texts or () if data.attributes is None else ():
         digest.update(text.encode() + b"\0")
     return digest.hexdigest()

@@ -59,4 +59,4 @@ def _entry(line: bytes, where: str) -> tuple[str, str]:
         name.encode("utf-8", "surrogateescape"), text.encode()
         return name, text
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise BadData(f"{where} should be a JSON object with a file_name and a text, such as {{\"file_name\": \"a.png\", \"text\": \"a cat\"}}.") from None
+        raise BadData(f'{where} should be a JSON object with a file_name and a text, such as {{"file_name": "a.png", "text": "a cat"}}.') from None

@@ -7,54 +7,28 @@ lies and never copied: leave it alone while a model trains on it.  Everything el
 
 from __future__ import annotations
 
-import gzip
-import lzma
 import math
-import os
-import zipfile
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from ..core import BadData, NotAllowed, Refusal
+from ..core import BadData, Refusal
 from .cache import Progress, Writer, content_hash, fetch, is_binary, key_of, room_for
 from .dataset import Images, Reading
+from .formats import DAMAGE, Raw, idx, joined, labels_beside, open_array
 from .pixels import resize
-
-IMAGES, LABELS = ("x", "images", "arr_0", "x_train", "train_images"), ("y", "labels", "arr_1", "y_train", "train_labels")
-TEST_IMAGES, TEST_LABELS = ("x_test", "test_images"), ("y_test", "test_labels")
-IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-IDX_KINDS = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
-MOST = 1 << 32
-"""bytes that one compressed file may unpack to in memory"""
-
-
-@dataclass(frozen=True)
-class Raw:
-    """Arrays as they were found."""
-
-    x: np.ndarray
-    """(N, H, W), (N, H, W, C) or (N, C, H, W) of any type of number"""
-    y: np.ndarray | None = None
-    train: int | None = None
-    """rows from here on are the official test split"""
-    classes: tuple[str, ...] = ()
-    """names of the labels 0 ... K-1, where they are known"""
-    mapped: bool = False
-    note: str = ""
 
 
 def read(path: Path, reading: Reading, base: Path, progress: Progress | None) -> Images:
     """The images of an array file.  Raises BadData for a damaged one, Refusal for one that could mean two things."""
-    stat = path.stat()
-    return settle(lambda: _open(path), ("array", str(path.resolve()), stat.st_size, stat.st_mtime_ns), path.name, reading, base, progress)
+    beside = labels_beside(path)
+    stats = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in (path, beside) if p]
+    return settle(lambda: open_array(path), ("array", stats), path.name, reading, base, progress)
 
 
-def settle(make: Callable[[], Raw], key: tuple[object, ...], what: str, reading: Reading, base: Path, progress: Progress | None) -> Images:
+def settle(make: Callable[[], Raw], key: tuple[str, *tuple[object, ...]], what: str, reading: Reading, base: Path, progress: Progress | None) -> Images:
     """Raw arrays become Images.  `make` is called only where the cache has nothing under `key`, or to map a file that needs no copy."""
 
     def build(folder: Path) -> dict[str, Any]:
@@ -64,7 +38,7 @@ def settle(make: Callable[[], Raw], key: tuple[object, ...], what: str, reading:
             (folder / "y.i64").write_bytes(y.tobytes())
         return _pixels(raw, what, reading, folder, progress) | dict(classes=classes, train=raw.train, note=raw.note)
 
-    entry = fetch(base, key_of(what, *key, reading.key()), build, lambda meta: key_of(what, *key, reading.key(*meta["as"])))
+    entry = fetch(base, key_of(*key, reading.key()), build, lambda meta: key_of(*key, reading.key(*meta["as"])))
     x = entry.x if "shape" in entry.meta else channels_second(make().x, what)
     y = np.array(entry.array("y.i64", np.int64)) if (entry.folder / "y.i64").exists() else None
     train, classes = entry.meta["train"], tuple(entry.meta["classes"])
@@ -131,11 +105,11 @@ def span(x: np.ndarray, white: float, what: str) -> tuple[float, float]:
 
 
 def _guess(kind: np.dtype[Any], low: float, high: float, what: str) -> tuple[float, float]:
-    if kind.kind == "b" or (kind.kind == "f" and 0 <= low and high <= 1):
+    if kind.kind == "b" or (kind.kind == "f" and low >= 0 and high <= 1):
         return 0, 1
-    if kind.kind == "f" and -1 <= low and high <= 1:
+    if kind.kind == "f" and low >= -1 and high <= 1:
         return -1, 1
-    if kind.kind in "ui" and low >= 0 and 1 < high <= 255 or (kind == np.uint8 and high == 0):
+    if (kind.kind in "ui" and low >= 0 and 1 < high <= 255) or (kind == np.uint8 and high == 0):
         return 0, 255
     raise Refusal(f"{what}: {kind} pixels from {low:g} to {high:g} could mean several things; say what white is, such as --white {_likely(high)}.")
 
@@ -159,9 +133,9 @@ def _extremes(x: np.ndarray) -> tuple[float, float]:
 
 def label(y: np.ndarray | None, known: tuple[str, ...], n: int, what: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """Labels of any kind as int64 0 ... K-1 with the K names: those known, else the values in sorted order."""
-    if y is None or (known and not np.isin(y, range(len(known))).all()):
+    if y is None:
         return None, ()
-    if known:
+    if known and np.isin(y, range(len(known))).all():
         return y.astype(np.int64), known
     y = y.reshape(-1) if y.size == len(y) else y
     if y.shape != (n,) or y.dtype.kind not in "buifU":
@@ -172,135 +146,13 @@ def label(y: np.ndarray | None, known: tuple[str, ...], n: int, what: str) -> tu
     return index.astype(np.int64), tuple(f"{v:g}" if y.dtype.kind == "f" else str(v) for v in values)
 
 
-def _open(path: Path) -> Raw:
-    """Look at what is inside, not at the ending."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(6)
-        if head == b"\x93NUMPY":
-            return Raw(read_npy(path), mapped=True)
-        if head[:2] == b"PK":
-            return _npz(path)
-        return _idx_with_labels(path)
-    except PermissionError:
-        raise NotAllowed(f"{path} may not be read by you.") from None
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, MemoryError, OverflowError, NotImplementedError) as why:
-        raise BadData(f"{path} cannot be read as .npy, .npz or idx ({str(why)[:200] or type(why).__name__}); make it again, or name a folder of images.") from None
-
-
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, Fortran order and type that an .npy stream claims, before anything that large is made."""
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    try:
-        shape, fortran, kind = read[np.lib.format.read_magic(file)](file)
-    except (SyntaxError, TypeError, RecursionError, UnicodeDecodeError, AttributeError) as why:
-        raise ValueError(f"its header is damaged: {why}") from None
-    if kind.hasobject or kind.kind not in "buifU" or any(s < 0 for s in shape):
-        raise ValueError(f"it holds {kind} of shape {shape}, not numbers")
-    return shape, fortran, kind
-
-
-def read_npy(path: Path) -> np.ndarray:
-    """Map an .npy file read-only.  Raises ValueError where it is not as long as it claims."""
-    with path.open("rb") as file:
-        shape, fortran, kind = _header(file)
-        start = file.tell()
-        if start + math.prod(shape) * kind.itemsize != os.fstat(file.fileno()).st_size:
-            raise ValueError(f"its header promises {kind} of shape {shape}, and the file is not that long")
-    if not math.prod(shape):
-        return np.zeros(shape, kind)
-    return np.memmap(path, kind, "r", start, shape, "F" if fortran else "C")
-
-
-def _npz(path: Path) -> Raw:
-    with zipfile.ZipFile(path) as archive:
-        names = {n.removesuffix(".npy"): n for n in archive.namelist()}
-        found = {k: next((n for n in keys if n in names), None) for k, keys in dict(x=IMAGES, y=LABELS, tx=TEST_IMAGES, ty=TEST_LABELS).items()}
-        if found["x"] is None:
-            raise ValueError(f"it holds {', '.join(sorted(names)[:8]) or 'nothing'}, and images are looked for as {', '.join(IMAGES)}")
-        part = {k: _member(archive, names[n]) for k, n in found.items() if n}
-    if "tx" not in part:
-        return Raw(part["x"], part.get("y"))
-    return joined(part["x"], part.get("y"), part["tx"], part.get("ty"))
-
-
-def joined(x: np.ndarray, y: np.ndarray | None, tx: np.ndarray, ty: np.ndarray | None) -> Raw:
-    """A training set and its official test set, one after the other."""
-    labels = None if y is None or ty is None else np.concatenate([y.reshape(-1), ty.reshape(-1)])
-    return Raw(np.concatenate([x, tx]), labels, len(x), note=f"; the {len(tx):,} of the official test split are held out")
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    with archive.open(name) as file:
-        shape, fortran, kind = _header(file)
-        blob = bounded(file, math.prod(shape) * kind.itemsize)
-    return np.frombuffer(blob, kind).reshape(shape, order="F" if fortran else "C")
-
-
-def bounded(file: IO[bytes], promised: int) -> bytes:
-    """Read exactly what a header promised: neither a bomb nor a stump gets further."""
-    if promised > MOST:
-        raise ValueError(f"it unpacks to {promised / 2**30:.1f} GB; save it as .npy, which need not fit in memory")
-    blob = file.read(promised + 1)
-    if len(blob) != promised:
-        raise ValueError(f"its header promises {promised:,} bytes and it holds {'more' if len(blob) > promised else f'{len(blob):,}'}")
-    return blob
-
-
-def unpacked(path: Path) -> IO[bytes]:
-    """Open a file that may be compressed."""
-    with path.open("rb") as file:
-        head = file.read(6)
-    for magic, opener in ((b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\0", lzma.open)):
-        if head.startswith(magic):
-            return opener(path, "rb")  # type: ignore[no-any-return, operator]
-    return path.open("rb")
-
-
-def read_idx(file: IO[bytes]) -> np.ndarray:
-    """The array of an idx stream (LeCun's format: two zeros, type, rank, sizes, all big-endian).  Raises ValueError."""
-    head = file.read(4)
-    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in IDX_KINDS or not 1 <= head[3] <= 4:
-        raise ValueError("it does not begin as one of these formats does")
-    sizes = file.read(4 * head[3])
-    if len(sizes) < 4 * head[3]:
-        raise ValueError("its header is cut off")
-    shape, kind = tuple(np.frombuffer(sizes, ">u4").tolist()), np.dtype(IDX_KINDS[head[2]])
-    return np.frombuffer(bounded(file, math.prod(shape) * kind.itemsize), kind).reshape(shape).astype(kind.newbyteorder("="), copy=False)
-
-
-def idx_file(folder: Path, name: str) -> Path | None:
-    """The file called so, plain or compressed."""
-    names = (name + ending for name in (name, name.replace("-idx", ".idx")) for ending in ("", ".gz", ".xz"))
-    return next((folder / n for n in names if (folder / n).is_file()), None)
-
-
-def _idx(path: Path) -> np.ndarray:
-    with unpacked(path) as file:
-        return read_idx(file)
-
-
-def _idx_with_labels(path: Path) -> Raw:
-    """Images, and the labels where they lie beside them under the usual name."""
-    x = _idx(path)
-    stem = path.name.removesuffix(path.suffix) if path.suffix in (".gz", ".xz") else path.name
-    beside = idx_file(path.parent, stem.replace("images", "labels").replace("idx3", "idx1")) if "images" in stem else None
-    return Raw(x, _idx(beside) if beside else None)
-
-
-def idx_folder(folder: Path) -> tuple[Path, ...] | None:
-    """The four idx files of MNIST, where a folder holds them."""
-    found = tuple(idx_file(folder, name) for name in IDX)
-    return found if all(found) else None  # type: ignore[return-value]
-
-
 def read_idx_folder(folder: Path, files: tuple[Path, ...], reading: Reading, base: Path, progress: Progress | None) -> Images:
     """The four files of idx_folder() as one set, with their official test split."""
 
     def make() -> Raw:
         try:
-            return joined(*map(_idx, files))
-        except (OSError, ValueError, EOFError, zlib.error, lzma.LZMAError) as why:
+            return joined(*map(idx, files))
+        except DAMAGE as why:
             raise BadData(f"the idx files in {folder} cannot be read ({str(why)[:200]}); fetch them again.") from None
 
     stats = [(f.stat().st_size, f.stat().st_mtime_ns) for f in files]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..core import Noise
+from ..noise import Noise
 from .cache import Writer, fetch, key_of
 from .dataset import Images
 
@@ -27,7 +27,7 @@ def binarized(found: Images, base: Callable[[], Path]) -> Images:
     The noise belongs to the row and to this function, so it is the same in every run and on every machine.  Copies of one grey
     picture become different binary ones; they still lie on one side of the split, which is made from the grey pictures.
     """
-    key = key_of("binary", found.x.shape, hashlib.blake2b(np.ascontiguousarray(found.hashes)).hexdigest())
+    key = key_of("binary", found.x.shape, hashlib.blake2b(found.hashes.tobytes()).hexdigest())
     if found.x.nbytes > SMALL:
         entry = fetch(base(), key, lambda folder: _build(found.x, folder))
         return replace(found, x=entry.x, hashes=entry.hashes, levels=2)

@@ -99,6 +99,8 @@ def fetch(base: Path, key: str, build: Callable[[Path], dict[str, Any]], twin: C
     with explained(base), _alone(base / f"{key}.lock"):
         if entry := _named(base, key):
             return entry
+        for left in base.glob(f"{key}.tmp-*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=f"{key}.tmp-", dir=base, ignore_cleanup_errors=True) as work:
             (temporary := Path(work) / "entry").mkdir()
             meta = build(temporary)
@@ -179,7 +181,7 @@ def _spot_check(entry: Entry, most: int = 64) -> bool:
 
 def content_hash(image: np.ndarray) -> int:
     """64 bits of BLAKE2b of the pixels: among a million different images two agree with probability 3e-8."""
-    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(image), digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest(), "little")
 
 
 class Writer:
@@ -200,7 +202,7 @@ class Writer:
         self._append(np.ascontiguousarray(np.broadcast_to(x, (len(x), *self.shape))))
 
     def _append(self, x: np.ndarray) -> None:
-        self.file.write(x)
+        self.file.write(x.data)
         self.hashes.extend(content_hash(image) for image in x)
         self.binary = self.binary and is_binary(x)
 
@@ -227,7 +229,8 @@ def room_for(base: Path, size: int) -> None:
     """Refuse before hours of decoding what the disk cannot hold."""
     free = shutil.disk_usage(base).free
     if size > free:
-        raise DiskTrouble(f"the decoded images need {size / 1e6:,.0f} MB and {base} has {free / 1e6:,.0f}; set LIKENESS_CACHE to a larger disk or use a smaller --size.")
+        need = f"the decoded images need {size / 1e6:,.0f} MB and {base} has {free / 1e6:,.0f}"
+        raise DiskTrouble(f"{need}; set LIKENESS_CACHE to a larger disk or use a smaller --size.")
 
 
 def is_binary(x: np.ndarray) -> bool:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core import Batch, Noise, Spec, check_options, option
+from ..core import Batch, Spec, check_options, option
+from ..noise import Noise
 from .cache import Entry
 
 
@@ -23,7 +24,7 @@ class Reading:
     colour: str = option("auto", "channels to keep; auto is grey when every image is grey", choices=("auto", "grey", "rgb"))
     binarize: bool = option(False, "turn each pixel black or white once, white with the probability of its brightness (static binarisation)")
     background: str = option("white", "colour behind transparent pixels: a name or #rrggbb")
-    white: float = option(0.0, "value of white (black is 0) in float or wide integer pixels; 0 is told from the data, and refused where it cannot be", 0.0, 1e12)
+    white: float = option(0.0, "value of white (black is 0) in float or wide integer pixels; 0 is told from the data, or refused", 0.0, 1e12)
 
     def __post_init__(self) -> None:
         check_options("data", self)
@@ -38,7 +39,7 @@ class Lines(Sequence[str]):
 
     def __init__(self, blob: bytes | np.ndarray, ends: np.ndarray):
         """blob: all the texts in UTF-8, one after another.  ends: int64 (N,), where each ends."""
-        self.blob, self.ends = memoryview(np.frombuffer(blob, np.uint8) if isinstance(blob, bytes) else blob), ends
+        self.blob, self.ends = memoryview(blob if isinstance(blob, bytes) else blob.data), ends
 
     def __len__(self) -> int:
         return len(self.ends)

@@ -110,7 +110,7 @@ def _unpacked(path: Path, locked: Locked) -> IO[bytes]:
     """A .tar.gz is compared as it is."""
     ending = "" if locked.name.endswith(".gz") else path.suffix
     openers = {".gz": gzip.open, ".xz": lzma.open}
-    return openers[ending](path, "rb") if ending in openers else path.open("rb")  # type: ignore[no-any-return, operator]
+    return openers[ending](path, "rb") if ending in openers else path.open("rb")  # type: ignore[operator]
 
 
 def _download(name: str, locked: Locked, base: Path, progress: Progress | None) -> Path:

@@ -17,10 +17,10 @@ import numpy as np
 from PIL import Image
 
 from ..core import BadData, Refusal
-from . import arrays, lock, shapes
-from .arrays import Raw
+from . import arrays, formats, lock, shapes
 from .cache import Progress, Writer, fetch, key_of, room_for
 from .dataset import Images, Reading
+from .formats import Raw
 from .pixels import resize
 
 NAMES = {
@@ -47,13 +47,13 @@ def read(name: str, reading: Reading, base: Callable[[], Path], progress: Progre
     digests = [f.digest for f in lock.FILES[name]]
     # How much of CIFAR-10 there is depends on where it was found.
     where = "sheets" if name == "cifar10" and _sheets() else ""
-    return arrays.settle(lambda: _named(name, base(), progress), (digests, where), name, reading, base(), progress)
+    return arrays.settle(lambda: _named(name, base(), progress), (name, digests, where), name, reading, base(), progress)
 
 
 def _digits(reading: Reading, progress: Progress | None) -> Images:
     """Held in memory, so that it works where nothing can be written but a temporary folder."""
     with tempfile.TemporaryDirectory() as place:
-        found = arrays.settle(_read_digits, (), "digits", reading, Path(place), progress)
+        found = arrays.settle(_read_digits, ("digits",), "digits", reading, Path(place), progress)
         return replace(found, x=np.array(found.x), hashes=np.array(found.hashes), entry=None)
 
 
@@ -102,8 +102,8 @@ def _named(name: str, base: Path, progress: Progress | None) -> Raw:
 
 
 def _idx(name: str, base: Path, progress: Progress | None) -> Raw:
-    x, y, tx, ty = (arrays.read_idx(io.BytesIO(lock.content(name, f, base, progress))) for f in lock.FILES[name])
-    return arrays.joined(x, y, tx, ty)
+    x, y, tx, ty = (formats.read_idx(io.BytesIO(lock.content(name, f, base, progress))) for f in lock.FILES[name])
+    return formats.joined(x, y, tx, ty)
 
 
 # CIFAR-10 comes as the authors' archive, as the six files in it, or as contact sheets of 1,000 images.
@@ -131,7 +131,10 @@ def _cifar(base: Path, progress: Progress | None) -> Raw:
 
 
 def _batch(path: Path, digest: str) -> np.ndarray:
-    blob = path.read_bytes()
+    try:
+        blob = path.read_bytes()
+    except OSError as why:
+        raise BadData(f"{path} cannot be read ({why.strerror}); put a good copy in its place.") from None
     if hashlib.sha1(blob, usedforsecurity=False).hexdigest() != digest:
         raise BadData(f"{path} is not the file that cifar10 is made of: its sha1 should be {digest}; delete it, or put a good copy in its place.")
     return np.frombuffer(blob, np.uint8)
@@ -141,7 +144,7 @@ def _batches(parts: list[np.ndarray]) -> Raw:
     """Rows of a label and 32x32 pixels of red, then green, then blue."""
     rows = np.concatenate(parts).reshape(-1, _ROW)
     x, y, train = rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0], len(rows) - len(parts[-1]) // _ROW
-    return arrays.joined(x[:train], y[:train], x[train:], y[train:])
+    return formats.joined(x[:train], y[:train], x[train:], y[train:])
 
 
 def _sheets() -> Path | None:
@@ -162,7 +165,7 @@ def _from_sheets(folder: Path) -> Raw:
         y = labels[[*(int(path.stem.removeprefix("train_")) for path in names[:-1]), 50]].reshape(-1)
     except (OSError, ValueError, IndexError, SyntaxError) as why:
         raise BadData(f"the contact sheets of CIFAR-10 in {folder} cannot be read ({why}); fetch them again, or the archive.") from None
-    raw = arrays.joined(x[:-1000], y[:-1000], x[-1000:], y[-1000:])
+    raw = formats.joined(x[:-1000], y[:-1000], x[-1000:], y[-1000:])
     return replace(raw, note=f"; this is a part of CIFAR-10: {len(x) - 1000:,} of its 50,000 training images and {1000:,} of its 10,000 test images")
 
 

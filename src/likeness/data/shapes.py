@@ -13,7 +13,7 @@ from typing import Any, overload
 import numpy as np
 import torch
 
-from ..core import Noise
+from ..noise import Noise
 
 FORMS = ("circle", "square", "triangle", "star", "cross")
 COLOURS = {
@@ -27,9 +27,9 @@ COLOURS = {
     "cyan": (40, 200, 220),
 }
 GROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128), "beige": (235, 220, 190)}
-SIZES = {"small": 0.24, "large": 0.40}
+SIZES = {"small": 0.24, "large": 0.38}
 """radius of the circle around the object, as a share of the cell"""
-SHIFT = 0.08
+SHIFT = 0.06
 VERSION = 1
 """raised whenever the same scene would be drawn otherwise"""
 PLACES = (
@@ -166,7 +166,7 @@ def _triangle(x: np.ndarray, y: np.ndarray, r: np.ndarray) -> np.ndarray:
 
 def _cross(x: np.ndarray, y: np.ndarray, r: np.ndarray) -> np.ndarray:
     long, thin = np.maximum(abs(x), abs(y)), np.minimum(abs(x), abs(y))
-    return np.maximum(long - r, thin - 0.34 * r)
+    return np.maximum(long - r, thin - 0.4 * r)
 
 
 def _star(x: np.ndarray, y: np.ndarray, r: np.ndarray) -> np.ndarray:

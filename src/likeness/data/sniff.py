@@ -187,7 +187,7 @@ def _scaled(image: Image.Image, reading: Reading) -> Image.Image:
     x = np.asarray(image, np.float64)
     low, high = float(x.min()), float(x.max())
     white = reading.white or (65535.0 if image.mode[0] == "I" else 1.0)
-    if not (0 <= low and high <= white):
+    if not (low >= 0 and high <= white):
         raise Skip("no known white", f"pixels from {low:g} to {high:g}, where 0 is black and {white:g} white; say what white is with --white")
     return Image.fromarray(np.rint(x * (255 / white)).astype(np.uint8))
 

@@ -18,12 +18,18 @@ def split(hashes: np.ndarray, test: np.ndarray | None = None) -> tuple[np.ndarra
     one and at most 10,000: those whose hash is smallest.  So adding images to a folder moves hardly any across, and
     which side a picture is on does not depend on its name or place.  Raises BadData where one side would be empty.
     """
-    out = _by_content(hashes) if test is None else np.isin(hashes, hashes[test])
-    held_out = np.flatnonzero(out if test is None else test)
-    train = np.flatnonzero(~out)
+    if test is None:
+        test = _by_content(hashes)
+    held_out = np.flatnonzero(test)
+    return without_copies(np.flatnonzero(~test), held_out, hashes), held_out
+
+
+def without_copies(train: np.ndarray, held_out: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+    """The rows of `train` whose hash no row of `held_out` has.  Raises BadData where either would be empty."""
+    train = train[~np.isin(hashes[train], hashes[held_out])]
     if not len(train) or not len(held_out):
         raise BadData(f"{len(hashes):,} images hold too few different pictures to learn from some and be judged on others; two at least are needed.")
-    return train, held_out
+    return train
 
 
 def _by_content(hashes: np.ndarray) -> np.ndarray:

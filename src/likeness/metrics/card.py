@@ -100,7 +100,7 @@ def measure(name: str, values: np.ndarray, seed: int = 0, **about: Any) -> Score
 def small(n: int) -> str:
     """What a reader must hear about a score of n images, or nothing."""
     if n < TOO_FEW:
-        return f"n = {n}: too few images for an interval; take at least {FEW}"
+        return f"n = {n}: too few images for an interval, take at least {FEW}"
     return f"n = {n}: the interval itself is doubtful below {FEW} images" if n < FEW else ""
 
 

@@ -22,21 +22,22 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import Batch, Loss, Model, Noise, Training, option
+from ..core import Batch, Loss, Model, Training, option
+from ..noise import Noise
 from ..parts import mlp, resnet
 
 
 class AE(Model):
     latent: int = option(32, "numbers in the code", 1, 4096)
     net: str = option("conv", "kind of both networks; linear is principal component analysis", choices=("conv", "mlp", "linear"))
-    width: int = option(32, "channels at 14 pixels, when net is conv", 4, 512)
+    width: int = option(16, "channels at 14 pixels, when net is conv", 4, 512)
     hidden: int = option(400, "units of a hidden layer, when net is mlp", 4, 8192)
     depth: int = option(2, "residual blocks a level, or hidden layers", 0, 16)
     corruption: str = option("none", "what is done to the images before they are encoded", choices=("none", "gaussian", "masking"))
     amount: float = option(0.3, "standard deviation of that noise, or share of pixels masked", 0.0, 10.0)
     sparsity: float = option(0.0, "weight of the code's sum; above 0 the code is rectified", 0.0, 100.0)
 
-    training = Training(rate=1e-3)
+    training = Training(batch=128, rate=2e-3, images=300_000, warmup=10_000, ema=200_000)
 
     def build(self) -> None:
         c, size = self.spec.channels, self.spec.size
@@ -72,7 +73,7 @@ class AE(Model):
     def encode(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, latent)."""
         z: Tensor = self.encoder(x).float()
-        return F.relu(z) if self.sparsity else z
+        return z.relu() if self.sparsity else z
 
     def decode(self, z: Tensor) -> Tensor:
         """(B, latent) to images (B, C, H, W); values beyond [-1, 1] are possible, and cost while training."""

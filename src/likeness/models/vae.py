@@ -24,7 +24,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..core import Batch, Bits, Loss, Model, Noise, Refusal, Training, option
+from ..core import Batch, Bits, Loss, Model, Refusal, Training, option
+from ..noise import Noise
 from ..parts import mlp, resnet
 from ..parts.likelihoods import LIKELIHOODS, Bernoulli, Discretised
 
@@ -82,7 +83,7 @@ class Units(NamedTuple):
 class VAE(Model):
     latent: int = option(32, "numbers in the code z", 1, 4096)
     net: str = option("conv", "kind of both networks", choices=("conv", "mlp"))
-    width: int = option(32, "channels at 14 pixels, when net is conv", 4, 512)
+    width: int = option(16, "channels at 14 pixels, when net is conv", 4, 512)
     hidden: int = option(400, "units of a hidden layer, when net is mlp", 4, 8192)
     depth: int = option(2, "residual blocks a level, or hidden layers", 0, 16)
     likelihood: str = option("auto", "p(x|z); auto is bernoulli for two levels, else logistic", choices=("auto", "bernoulli", "logistic", "gaussian"))
@@ -91,10 +92,11 @@ class VAE(Model):
     k: int = option(1, "importance samples of bits_per_dim; 1 is the ELBO", 1, 100_000, live=True)
     draw: bool = option(False, "sample draws the pixels too, instead of showing their mean", live=True)
 
-    training = Training(rate=1e-3)
+    training = Training(batch=128, rate=2e-3, images=300_000, warmup=10_000, ema=200_000)
 
     def build(self) -> None:
         self.p = self.choose_likelihood()
+        self.whole_batch = self.free_bits > 0  # type: ignore[misc]  # they are counted on the mean over a batch
         c, size, out = self.spec.channels, self.spec.size, self.p.outputs * self.spec.channels
         if self.net == "mlp":
             self.encoder = mlp.encoder((c, size, size), 2 * self.latent, self.hidden, self.depth)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from torch import nn
 
@@ -10,7 +11,7 @@ from torch import nn
 def mlp(*sizes: int) -> nn.Sequential:
     """Linear maps through `sizes`, with a rectifier between each two."""
     layers: list[nn.Module] = []
-    for inside, outside in zip(sizes, sizes[1:]):
+    for inside, outside in pairwise(sizes):
         layers += [nn.Linear(inside, outside), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

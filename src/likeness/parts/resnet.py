@@ -8,8 +8,12 @@ first, which is all that a network of this depth needs (Zhang, Dauphin & Ma, "Fi
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..core import Refusal
 
 
 class Block(nn.Module):
@@ -22,12 +26,18 @@ class Block(nn.Module):
         nn.init.zeros_(self.conv2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
+        h: Tensor = self.conv2(F.relu(self.conv1(F.relu(x))))
+        return x + h
 
 
 def ladder(size: int) -> list[int]:
     """The widths in pixels that an image of `size` passes through: 28, 14, 7 or 100, 50, 25, 13, 7."""
-    return [size] if size <= 7 else [size, *ladder((size + 1) // 2)]
+    sizes = [size]
+    while sizes[-1] > 7:
+        sizes.append((sizes[-1] + 1) // 2)
+    if len(sizes) == 1:
+        raise Refusal(f"a convolutional network asks for images of at least 8 pixels a side and these have {size}; type --net mlp, or --size 8.")
+    return sizes
 
 
 def channels_at(size: int, width: int) -> int:
@@ -44,22 +54,22 @@ def _blocks(size: int, channels: int, depth: int) -> list[nn.Module]:
     return [Block(channels) for _ in range(depth)] if size <= 16 else []
 
 
-def encoder(channels: int, size: int, out: int, width: int = 32, depth: int = 2) -> nn.Sequential:
-    """(B, channels, size, size) to (B, out); size is at least 8."""
+def encoder(channels: int, size: int, out: int, width: int = 16, depth: int = 2) -> nn.Sequential:
+    """(B, channels, size, size) to (B, out); size below 8 is a Refusal."""
     layers: list[nn.Module] = []
-    for large, small in zip(ladder(size), ladder(size)[1:]):
+    for large, small in pairwise(ladder(size)):
         c = channels_at(small, width)
         layers += [*([nn.ReLU()] if layers else []), _halve(large, channels, c, nn.Conv2d), *_blocks(small, c, depth)]
         channels = c
     return nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(channels * ladder(size)[-1] ** 2, out))
 
 
-def decoder(latent: int, channels: int, size: int, width: int = 32, depth: int = 2) -> nn.Sequential:
-    """(B, latent) to (B, channels, size, size), without a bound on the values; size is at least 8."""
+def decoder(latent: int, channels: int, size: int, width: int = 16, depth: int = 2) -> nn.Sequential:
+    """(B, latent) to (B, channels, size, size), without a bound on the values; size below 8 is a Refusal."""
     sizes = ladder(size)[::-1]
     c = channels_at(sizes[0], width)
     layers: list[nn.Module] = [nn.Linear(latent, c * sizes[0] ** 2), nn.Unflatten(1, (c, sizes[0], sizes[0]))]
-    for small, large in zip(sizes, sizes[1:]):
+    for small, large in pairwise(sizes):
         after = channels if large == size else channels_at(large, width)
         layers += [*_blocks(small, c, depth), nn.ReLU(), _halve(large, c, after, nn.ConvTranspose2d)]
         c = after

@@ -1,0 +1,183 @@
+"""The array formats: .npy, .npz and idx, plain or compressed.  Headers are checked before anything as large as they claim is made."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import math
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ..core import BadData, NotAllowed, Refusal
+from .sniff import kind as image_kind
+
+IMAGES, LABELS = ("x", "images", "arr_0", "x_train", "train_images"), ("y", "labels", "arr_1", "y_train", "train_labels")
+TEST_IMAGES, TEST_LABELS = ("x_test", "test_images"), ("y_test", "test_labels")
+IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+IDX_KINDS = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    MemoryError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+)
+"""what readers of compressed files raise for damaged ones"""
+MOST = 1 << 32
+"""bytes that one compressed file may unpack to in memory"""
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Arrays as they were found."""
+
+    x: np.ndarray
+    """(N, H, W), (N, H, W, C) or (N, C, H, W) of any type of number"""
+    y: np.ndarray | None = None
+    train: int | None = None
+    """rows from here on are the official test split"""
+    classes: tuple[str, ...] = ()
+    """names of the labels 0 ... K-1, where they are known"""
+    mapped: bool = False
+    note: str = ""
+
+
+def open_array(path: Path) -> Raw:
+    """Look at what is inside, not at the ending."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(32)
+        if head[:6] == b"\x93NUMPY":
+            return Raw(read_npy(path), mapped=True)
+        if head[:2] == b"PK":
+            return _npz(path)
+        if image_kind(head):
+            raise Refusal(f"{path} is one image; name the folder that holds your images.")
+        return _idx_with_labels(path)
+    except PermissionError:
+        raise NotAllowed(f"{path} may not be read by you.") from None
+    except DAMAGE as why:
+        text = str(why)[:200] or type(why).__name__
+        raise BadData(f"{path} cannot be read as .npy, .npz or idx ({text}); make it again, or name a folder of images.") from None
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, Fortran order and type that an .npy stream claims, before anything that large is made."""
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    try:
+        shape, fortran, kind = read[np.lib.format.read_magic(file)](file)
+    except Exception as why:  # numpy parses it as Python text, which fails in a dozen ways
+        raise ValueError(f"its header is damaged: {why}") from None
+    if kind.hasobject or kind.kind not in "buifU" or any(s < 0 for s in shape):
+        raise ValueError(f"it holds {kind} of shape {shape}, not numbers")
+    return shape, fortran, kind
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """Map an .npy file read-only.  Raises ValueError where it is not as long as it claims."""
+    with path.open("rb") as file:
+        shape, fortran, kind = _header(file)
+        start = file.tell()
+        if start + math.prod(shape) * kind.itemsize != os.fstat(file.fileno()).st_size:
+            raise ValueError(f"its header promises {kind} of shape {shape}, and the file is not that long")
+    if not math.prod(shape):
+        return np.zeros(shape, kind)
+    return np.memmap(path, kind, "r", start, shape, "F" if fortran else "C")
+
+
+def _npz(path: Path) -> Raw:
+    with zipfile.ZipFile(path) as archive:
+        names = {n.removesuffix(".npy"): n for n in archive.namelist()}
+        found = {k: next((n for n in keys if n in names), None) for k, keys in dict(x=IMAGES, y=LABELS, tx=TEST_IMAGES, ty=TEST_LABELS).items()}
+        if found["x"] is None:
+            raise ValueError(f"it holds {', '.join(sorted(names)[:8]) or 'nothing'}, and images are looked for as {', '.join(IMAGES)}")
+        part = {k: _member(archive, names[n]) for k, n in found.items() if n}
+    if "tx" not in part:
+        return Raw(part["x"], part.get("y"))
+    return joined(part["x"], part.get("y"), part["tx"], part.get("ty"))
+
+
+def joined(x: np.ndarray, y: np.ndarray | None, tx: np.ndarray, ty: np.ndarray | None) -> Raw:
+    """A training set and its official test set, one after the other."""
+    labels = None if y is None or ty is None else np.concatenate([y.reshape(-1), ty.reshape(-1)])
+    return Raw(np.concatenate([x, tx]), labels, len(x), note=f"; the {len(tx):,} of the official test split are held out")
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(name) as file:
+        shape, fortran, kind = _header(file)
+        blob = bounded(file, math.prod(shape) * kind.itemsize)
+    return np.frombuffer(blob, kind).reshape(shape, order="F" if fortran else "C")
+
+
+def bounded(file: IO[bytes], promised: int) -> bytes:
+    """Read exactly what a header promised: neither a bomb nor a stump gets further."""
+    if promised > MOST:
+        raise ValueError(f"it unpacks to {promised / 2**30:.1f} GB; save it as .npy, which need not fit in memory")
+    blob = file.read(promised + 1)
+    if len(blob) != promised:
+        raise ValueError(f"its header promises {promised:,} bytes and it holds {'more' if len(blob) > promised else f'{len(blob):,}'}")
+    return blob
+
+
+def unpacked(path: Path) -> IO[bytes]:
+    """Open a file that may be compressed."""
+    with path.open("rb") as file:
+        head = file.read(6)
+    for magic, opener in ((b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\0", lzma.open)):
+        if head.startswith(magic):
+            return opener(path, "rb")  # type: ignore[return-value]
+    return path.open("rb")
+
+
+def read_idx(file: IO[bytes]) -> np.ndarray:
+    """The array of an idx stream (LeCun's format: two zeros, type, rank, sizes, all big-endian).  Raises ValueError."""
+    head = file.read(4)
+    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in IDX_KINDS or not 1 <= head[3] <= 4:
+        raise ValueError("it does not begin as one of these formats does")
+    sizes = file.read(4 * head[3])
+    if len(sizes) < 4 * head[3]:
+        raise ValueError("its header is cut off")
+    shape, kind = tuple(np.frombuffer(sizes, ">u4").tolist()), np.dtype(IDX_KINDS[head[2]])
+    return np.frombuffer(bounded(file, math.prod(shape) * kind.itemsize), kind).reshape(shape).astype(kind.newbyteorder("="), copy=False)
+
+
+def idx_file(folder: Path, name: str) -> Path | None:
+    """The file called so, plain or compressed."""
+    names = (name + ending for name in (name, name.replace("-idx", ".idx")) for ending in ("", ".gz", ".xz"))
+    return next((folder / n for n in names if (folder / n).is_file()), None)
+
+
+def idx(path: Path) -> np.ndarray:
+    with unpacked(path) as file:
+        return read_idx(file)
+
+
+def _idx_with_labels(path: Path) -> Raw:
+    """Images, and the labels where they lie beside them under the usual name."""
+    beside = labels_beside(path)
+    return Raw(idx(path), idx(beside) if beside else None)
+
+
+def labels_beside(path: Path) -> Path | None:
+    """train-labels-idx1-ubyte for train-images-idx3-ubyte, either of them plain or compressed."""
+    stem = path.name.removesuffix(path.suffix) if path.suffix in (".gz", ".xz") else path.name
+    return idx_file(path.parent, stem.replace("images", "labels").replace("idx3", "idx1")) if "images-idx3" in stem or "images.idx3" in stem else None
+
+
+def idx_folder(folder: Path) -> tuple[Path, ...] | None:
+    """The four idx files of MNIST, where a folder holds them."""
+    found = tuple(idx_file(folder, name) for name in IDX)
+    return found if all(found) else None  # type: ignore[return-value]

@@ -1,0 +1,92 @@
+"""Copies and near copies: resized, recompressed or slightly retouched versions of one picture.
+
+Two images are near copies if their 64-bit DCT hashes (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions",
+section 3.2.1) differ in at most 6 bits, and their 16x16 versions then differ, as a root mean square, by at most a fifth of their own
+standard deviation.  The hash alone would call many digits alike, and comparing all pixels would miss a copy that was once smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+BITS, SHARE = 6, 0.2
+SIDE, KEPT, COARSE, BANDS, CROWD = 32, 8, 16, 4, 64
+
+
+def exact_groups(hashes: np.ndarray) -> list[np.ndarray]:
+    """Rows that have the same hash, a group of two or more each; the largest first."""
+    order = np.argsort(hashes, kind="stable")
+    return _largest_first(np.split(order, np.flatnonzero(np.diff(hashes[order])) + 1))
+
+
+def near_groups(x: np.ndarray, hashes: np.ndarray) -> list[np.ndarray]:
+    """Rows of x, uint8 (N, C, S, S), linked by near copies that are not exact ones; the largest group first.
+
+    Pairs are found by agreeing in one of four bands of 16 bits: none that differs in 3 bits or less is missed, and of those that
+    differ in 6 two in five are.  Of a crowd that agrees in a band each is compared with the next 64, so among very similar images more are.
+    """
+    distinct = np.unique(hashes, return_index=True)[1]
+    codes = dct_hash(x, distinct)
+    parent = np.arange(len(distinct))
+    for a, b in _candidates(codes):
+        alike = _alike(x, distinct[a], distinct[b])
+        for i, j in zip(a[alike], b[alike]):
+            parent[_top(parent, int(i))] = _top(parent, int(j))
+    tops = np.array([_top(parent, i) for i in range(len(parent))], np.int64)
+    order = np.argsort(tops, kind="stable")
+    return _largest_first([distinct[g] for g in np.split(order, np.flatnonzero(np.diff(tops[order])) + 1)])
+
+
+def _largest_first(groups: list[np.ndarray]) -> list[np.ndarray]:
+    return sorted((g for g in groups if len(g) > 1), key=lambda g: (-len(g), int(g.min())))
+
+
+def _top(parent: np.ndarray, i: int) -> int:
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]
+        i = int(parent[i])
+    return i
+
+
+def dct_hash(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """uint64 of each row: which of the 64 lowest frequencies of its 32x32 grey version lie above their median."""
+    grid = np.arange(SIDE)
+    cosine = np.cos(np.pi / SIDE * (grid + 0.5) * np.arange(KEPT)[:, None])
+    down = (cosine @ _shrink(x.shape[2], SIDE)).astype(np.float32)
+    out = np.empty(len(rows), np.uint64)
+    for i in range(0, len(rows), 1024):
+        low = (down @ x[rows[i : i + 1024]].mean(1, dtype=np.float32) @ down.T).reshape(-1, KEPT * KEPT)
+        out[i : i + 1024] = np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1).view(np.uint64)[:, 0]
+    return out
+
+
+def _shrink(size: int, to: int) -> np.ndarray:
+    """(to, size): each of `to` equal stretches as an average of the pixels that it covers."""
+    edges, pixels = np.linspace(0, size, to + 1), np.arange(size)
+    cover = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return np.clip(cover, 0, None) * (to / size)
+
+
+def _candidates(codes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs that differ in at most BITS bits: sorting by each band brings together those that agree in it."""
+    for band in range(BANDS):
+        part = (codes >> np.uint64(16 * band)) & np.uint64(0xFFFF)
+        order = np.lexsort((codes, part))
+        for step in range(1, CROWD + 1):
+            a, b = order[:-step], order[step:]
+            close = part[a] == part[b]
+            if not close.any():
+                break
+            close[close] = np.bitwise_count(codes[a[close]] ^ codes[b[close]]) <= BITS
+            yield a[close], b[close]
+
+
+def _alike(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """bool of each pair of rows: do the coarse pictures agree, measured by how much they vary?"""
+    out, down = np.zeros(len(a), bool), _shrink(x.shape[2], COARSE).astype(np.float32)
+    for i in range(0, len(a), 256):
+        p, q = ((down @ x[rows[i : i + 256]].astype(np.float32) @ down.T).reshape(len(rows[i : i + 256]), -1) for rows in (a, b))
+        out[i : i + 256] = np.sqrt(((p - q) ** 2).mean(1)) <= SHARE * np.minimum(p.std(1), q.std(1))
+    return out

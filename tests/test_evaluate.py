@@ -1,0 +1,267 @@
+"""The evaluator: known answers of toy models come out as cards, by chance never by order, and asking changes nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from likeness import evaluate as evaluation
+from likeness.core import BadData, Batch, Bits, Model, Refusal, Training, option
+from likeness.data import Data
+from likeness.evaluate import evaluate, load_scores, save_scores
+from likeness.metrics import likelihood
+from likeness.metrics.card import Score
+from likeness.noise import Noise
+from likeness.run import Config
+
+
+class Uniform(Model):
+    """Every image equally likely, plus whatever noise it is given."""
+
+    k: int = option(1, "importance samples", 1, 1000, live=True)
+    width: int = option(8, "channels", 1, 64)
+
+    def build(self) -> None:
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def bits_per_dim(self, batch: Batch) -> Bits:
+        jitter = batch.noise.normal(1)[:, 0] * 0.01
+        return Bits(math.log2(self.spec.levels) * self.k + jitter - 0.05, "upper bound")
+
+
+class Mean(Model):
+    """Sees one number of an image: its mean."""
+
+    latent = 1
+
+    def build(self) -> None:
+        pass
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x.flatten(1).mean(1, keepdim=True)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z[:, :, None, None].expand(len(z), *self.spec.shape) * 1.0
+
+    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+        yield noise.uniform(*self.spec.shape) * 2 - 1
+
+    def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
+        yield "active units", float(self.encode(batch.x).var() > 0.01), "" if len(batch) > 10 else "collapsed"
+
+
+class Copier(Mean):
+    shelf: ClassVar[Tensor] = torch.zeros(0)
+
+    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+        yield self.shelf[(noise.uniform(1)[:, 0] * len(self.shelf)).long()]
+
+
+class Refusing(Model):
+    def build(self) -> None:
+        pass
+
+    def bits_per_dim(self, batch: Batch) -> Bits:
+        raise Refusal("cross-entropy on grey levels is no likelihood.")
+
+
+def photos(n: int = 400, levels: int = 256, held: int = 150) -> Data:
+    """Sorted by class: dark images first, bright ones after."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 100, (n, 1, 6, 6)) + np.repeat([0, 150], n // 2)[:, None, None, None]
+    x = (np.where(x > 120, 255, 0) ^ (rng.random(x.shape) < 0.05) * 255 if levels == 2 else x).astype(np.uint8)
+    rows = np.sort(rng.permutation(n)[:held])
+    return Data("photos", "abc", x, np.setdiff1d(np.arange(n), rows), rows, y=np.repeat([0, 1], n // 2), classes=("dark", "bright"), levels=levels)
+
+
+def trained(kind: type[Model], data: Data, folder=None, **options) -> SimpleNamespace:
+    model = kind(spec=data.spec, **options).eval().requires_grad_(False)
+    config = Config("toy", data.spec, Training(precision="fp32"), model.options(), dict(source=data.source, fingerprint=data.fingerprint))
+    return SimpleNamespace(folder=folder, config=config, model=model, seen=6400, log=lambda: [])
+
+
+def named(scores, name: str, of: str = "model") -> Score:
+    (found,) = [s for s in scores if s.name == name and s.of == of]
+    return found
+
+
+# Likelihood
+
+
+def test_known_bits_stand_beside_their_baselines():
+    data = photos()
+    scores = list(evaluate(trained(Uniform, data), data))
+    mine = named(scores, "bits/dim")
+    assert mine.value == pytest.approx(7.95, abs=0.01) and mine.kind == "upper bound" and mine.n == 150 and mine.split == "held out"
+    assert mine.low < mine.value < mine.high and mine.settings == {"seen": 6400, "k": 1}
+    assert named(scores, "bits/dim", "uniform").value == 8.0
+    honest = likelihood.histogram(data.x, data.train, data.x[data.held_out]).mean()
+    assert named(scores, "bits/dim", "independent pixels").value == pytest.approx(honest)
+    assert {s.of for s in scores} == {"model", "uniform", "independent pixels", "PNG", "PNG sheet", "WebP", "WebP sheet"}
+    assert scores[0] is mine and not mine.warning
+
+
+def test_two_levels_are_told_in_nats_too():
+    data = photos(levels=2)
+    scores = list(evaluate(trained(Uniform, data), data))
+    for of in ("model", "uniform", "independent pixels"):
+        assert named(scores, "nats an image", of).value == pytest.approx(named(scores, "bits/dim", of).value * 36 * math.log(2))
+    assert named(scores, "nats an image", "uniform").value == pytest.approx(36 * math.log(2))
+
+
+def test_what_cannot_be_is_flagged():
+    data = photos()
+    assert "worse than giving every image" in next(evaluate(trained(Uniform, data, k=2), data)).warning
+    assert "below 0 bits" in evaluation.implausible(np.array([1.0, -0.1]), 256)
+
+
+def test_a_refused_likelihood_is_a_refused_card():
+    data = photos()
+    (score,) = evaluate(trained(Refusing, data), data)
+    assert score.refused and "cross-entropy" in score.warning
+
+
+def test_live_options_hold_for_this_evaluation_only():
+    data = photos()
+    run = trained(Uniform, data)
+    assert next(evaluate(run, data, k=3)).value == pytest.approx(24, abs=0.1)
+    assert run.model.k == 1
+    for wrong, words in ((dict(width=9), "k"), (dict(nonsense=1), "live options are: k"), (dict(k=0), "outside")):
+        with pytest.raises(Refusal, match=words):
+            next(evaluate(run, data, **wrong))
+
+
+# Which images
+
+
+def test_images_are_chosen_by_chance_not_from_the_front():
+    data = photos()
+    rows = evaluation.prepare(trained(Uniform, data), data, n=40, seed=0).rows
+    assert 0.25 < (data.y[rows] == 1).mean() < 0.75 and len(np.unique(rows)) == 40 and set(rows) <= set(data.held_out)
+    assert (data.y[data.held_out[:40]] == 1).mean() == 0  # the fake: the first n of a sorted folder
+    assert not np.array_equal(rows, evaluation.prepare(trained(Uniform, data), data, n=40, seed=1).rows)
+
+
+def test_the_seed_decides_the_noise_too():
+    data = photos()
+    run = trained(Uniform, data)
+    assert next(evaluate(run, data, seed=0)).value != next(evaluate(run, data, seed=1)).value  # of the same 150 images
+
+
+def test_all_images_if_fewer_and_training_images_only_with_a_warning():
+    data = photos()
+    assert next(evaluate(trained(Uniform, data), data, n=10_000)).n == 150
+    none_held = photos(held=0)
+    score = next(evaluate(trained(Uniform, none_held), none_held))
+    assert score.split == "train" and "flatters" in score.warning
+
+
+@pytest.mark.parametrize("n", [0, -3])
+def test_no_images_are_refused(n):
+    data = photos()
+    with pytest.raises(Refusal, match="1 or more"):
+        next(evaluate(trained(Uniform, data), data, n=n))
+
+
+def test_other_data_is_refused_or_noted():
+    data = photos()
+    with pytest.raises(Refusal, match="2 levels"):
+        next(evaluate(trained(Uniform, data), photos(levels=2)))
+    run = trained(Uniform, data)
+    run.config.data["fingerprint"] = "other"
+    assert "not, or no longer" in next(evaluate(run, data)).warning
+
+
+# Reconstruction, copies, diagnosis
+
+
+def test_reconstructions_stand_beside_the_mean_image_and_pca():
+    data = photos()
+    scores = list(evaluate(trained(Mean, data), data))
+    errors = {of: named(scores, "squared error", of).value for of in ("model", "PCA", "mean image")}
+    assert errors["PCA"] < errors["mean image"] and errors["model"] < errors["mean image"]
+    x = torch.from_numpy(data.x[data.held_out]).float() * 2 / 255 - 1
+    assert errors["model"] == pytest.approx(float(x.flatten(1).var(1, correction=0).mean()), rel=1e-5)
+    assert named(scores, "PSNR", "PCA").settings == {"code": 1} and named(scores, "PSNR").settings["code"] == 1
+    assert named(scores, "SSIM").better == "higher" and named(scores, "PSNR").unit == "dB"
+
+
+def test_copies_are_found_and_new_images_are_not_accused():
+    data = photos()
+    Copier.shelf = torch.from_numpy(data.x[data.train]).float() * 2 / 255 - 1
+    copied = list(evaluate(trained(Copier, data), data))
+    assert named(copied, "exact copies").value == 1 and named(copied, "copies").value > 0.9 and "memorised" in named(copied, "exact copies").warning
+    assert named(copied, "exact copies", "held-out images").value == 0
+    fresh = list(evaluate(trained(Mean, data), data))
+    assert named(fresh, "copies").value == 0 and not any(s.warning for s in fresh)
+    assert named(fresh, "distance to training").value > named(fresh, "distance to training", "held-out images").value
+    few = list(evaluate(trained(Mean, photos(held=3)), photos(held=3), n=1000))
+    assert named(few, "copies").n == evaluation.DRAWN  # samples cost nobody a held-out image
+    assert named(copied, "nearer than held out").value == 1 and named(fresh, "nearer than held out").value < 0.5
+
+
+def test_duplicates_in_the_data_are_no_memorisation():
+    rare, common = np.zeros(200), np.r_[np.ones(80), np.zeros(120)]
+    assert evaluation.suspicion(rare, rare) == "" and evaluation.suspicion(common, common) == ""
+    assert "80 of 200" in evaluation.suspicion(common, rare)
+
+
+def test_a_model_may_diagnose_itself():
+    data = photos()
+    score = named(evaluate(trained(Mean, data), data), "active units")
+    assert score.value == 1 and score.warning == ""
+    assert named(evaluate(trained(Mean, data), data, n=5), "active units").warning == "collapsed"
+
+
+# Promises
+
+
+@pytest.mark.parametrize("kind", [Uniform, Mean])
+def test_the_same_seed_gives_the_same_scores(kind, monkeypatch):
+    data = photos()
+    run = trained(kind, data)
+    first = [s.as_dict() for s in evaluate(run, data, n=60, seed=3)]
+    assert first == [s.as_dict() for s in evaluate(run, data, n=60, seed=3)]
+    assert first != [s.as_dict() for s in evaluate(run, data, n=60, seed=4)]
+    monkeypatch.setattr(evaluation, "CHUNK", 36 * 7)  # other batches, same answers
+    for a, b in zip(first, evaluate(run, data, n=60, seed=3), strict=True):
+        assert a["value"] == pytest.approx(b.value, rel=1e-5)
+
+
+def test_asking_changes_nothing():
+    data = photos()
+    run = trained(Mean, data)
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002  that of others
+    before = data.x.copy()
+    for _ in evaluate(run, data):
+        assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    assert torch.equal(torch_state, torch.get_rng_state()) and np.array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
+    assert np.array_equal(before, data.x) and not run.model.training
+
+
+# scores.json
+
+
+def test_scores_survive_the_disk(tmp_path):
+    data = photos()
+    scores = [*evaluate(trained(Mean, data), data, n=30), Score("bits/dim", math.nan, warning="refused")]
+    path = save_scores(tmp_path, scores)
+    assert [s.as_dict() for s in load_scores(tmp_path)] == [s.as_dict() for s in scores]
+    assert [p.name for p in tmp_path.iterdir()] == ["scores.json"]
+    json.loads(path.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+
+
+def test_damaged_scores_are_a_sentence(tmp_path):
+    assert load_scores(tmp_path) == []
+    for text in ("{", '[{"name": 3}]', "[3]", '{"a": 1}'):
+        (tmp_path / "scores.json").write_text(text)
+        with pytest.raises(BadData, match="evaluate the run again"):
+            load_scores(tmp_path)
