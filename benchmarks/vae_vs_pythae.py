@@ -40,20 +40,20 @@ class Setting:
     batch: int
     rate: float
     threads: int = 2
-    passive: bool = True
+    waiting: str = "PASSIVE"
+    """what threads do between two operations: PASSIVE or ACTIVE"""
     precision: str = "fp32"
     workers: int = 0
     fused: bool = False
 
     def __str__(self) -> str:
         own = self.precision if self.side == "likeness" else f"fp32, {self.workers} workers, {'fused' if self.fused else 'default'} AdamW"
-        return f"{self.threads} threads{'' if self.passive else ' (spinning)'}, {own}"
+        return f"{self.threads} threads{'' if self.waiting == 'PASSIVE' else ' (spinning)'}, {own}"
 
     def measure(self, seconds: float = 0.0, images: int = 0) -> dict[str, float]:
         """Run it in a process of its own for some seconds, or for some images."""
-        env = os.environ | {"OMP_NUM_THREADS": str(self.threads), "OMP_WAIT_POLICY": "PASSIVE" if self.passive else "ACTIVE", "CUDA_VISIBLE_DEVICES": ""}
-        if not self.passive:
-            env.pop("OMP_WAIT_POLICY")
+        # A progress bar that is not drawn costs pythae nothing; tqdm reads this when it is first imported, and torch imports it.
+        env = os.environ | {"OMP_NUM_THREADS": str(self.threads), "OMP_WAIT_POLICY": self.waiting, "CUDA_VISIBLE_DEVICES": "", "TQDM_DISABLE": "1"}
         one = json.dumps(asdict(self) | dict(seconds=seconds, images=images))
         done = subprocess.run([sys.executable, __file__, "--one", one], env=env, capture_output=True, text=True)
         if done.returncode:
@@ -83,8 +83,6 @@ class Clock:
 
 
 def one(wish: dict[str, Any]) -> dict[str, float]:
-    if not wish["passive"]:
-        os.environ["OMP_WAIT_POLICY"] = "ACTIVE" if os.environ.get("OMP_WAIT_POLICY") else ""
     import torch
 
     from likeness import data as datasets
@@ -104,7 +102,7 @@ def start(setting: Setting, data: Any, folder: Path) -> Any:
     from likeness.run import Config, Run
 
     kind = models.load("vae")
-    training = replace(kind.training, batch=setting.batch, rate=setting.rate, warmup=0, images=10**12, precision=setting.precision)
+    training = replace(kind.defaults, batch=setting.batch, rate=setting.rate, warmup=0, images=10**12, precision=setting.precision)
     return Run.create(folder, Config("vae", data.spec, training, NETS[setting.net]))
 
 
@@ -157,7 +155,7 @@ def tune(base: Setting, seconds: float, say: Callable[[str], None]) -> Setting:
         return fastest([replace(base, threads=t, precision=p) for t in (1, 2) for p in ("fp32", "bf16")])
     best = fastest([replace(base, threads=t, workers=w) for t in (1, 2) for w in (0, 1, 2)])
     best = fastest([best, replace(best, fused=True)])
-    return fastest([best, replace(best, passive=False)])
+    return fastest([best, replace(best, waiting="ACTIVE")])
 
 
 def compare(net: str, args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:

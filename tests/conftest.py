@@ -35,7 +35,7 @@ def small_run(name: str, folder: Path, data: Data | None = None, *, options: dic
     """A run of a small version of the model, in fp32."""
     kind, data = models.load(name), data or toy()
     known = {f.name for f in fields(kind)}
-    settings = replace(kind.training, **(dict(images=128, batch=16, precision="fp32", warmup=32, ema=64) | training))
+    settings = replace(kind.defaults, **(dict(images=128, batch=16, precision="fp32", warmup=32, ema=64) | training))
     chosen = {k: v for k, v in SMALL.items() if k in known} | (options or {})
     config = Config(name, data.spec, settings, kind(spec=data.spec, **chosen).options(), dict(source="toy", fingerprint="toy-1"), engine.facts())
     return Run.create(folder, config), data

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from likeness.data import Data
+
 
 def photo(seed: int = 0, w: int = 40, h: int = 40) -> Image.Image:
     """A colour picture with detail that falls off towards high frequencies, as in photographs; another one for every seed."""
@@ -44,3 +46,12 @@ def write_idx_set(folder: Path, n: int = 30, tests: int = 10, pack: bool = True)
     for name, x in zip(names, parts):
         (folder / (name + ".gz" * pack)).write_bytes(gzip.compress(idx_bytes(x)) if pack else idx_bytes(x))
     return parts
+
+
+def same(a: Data, b: Data) -> bool:
+    return a.fingerprint == b.fingerprint and np.array_equal(a.x, b.x) and np.array_equal(a.train, b.train) and a.settings == b.settings
+
+
+def no_leak(data: Data) -> bool:
+    held = {data.x[i].tobytes() for i in data.held_out}
+    return bool(held) and all(data.x[i].tobytes() not in held for i in data.train)

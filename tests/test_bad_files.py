@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import io
 import json
 import os
 import struct
@@ -11,17 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_helpers import encoded, photo, write_photos
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from data_helpers import encoded, photo, write_photos
 from likeness.core import BadData, NotAllowed, Refusal
 from likeness.data import Reading, load, sniff
 from likeness.data.listing import printable, walk
 from likeness.data.sniff import Decoded, Skip, decode
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # the reader of a folder silences them around all files
+# The reader of a folder deals with these around all files; here single files are decoded.
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning:PIL"), pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")]
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +92,14 @@ def test_every_flipped_bit_of_a_png_body_is_noticed():
         with pytest.raises(Skip):
             sniff.check_png(flipped(PNG, at))
     sniff.check_png(PNG)
+
+
+def test_pixels_of_a_png_whose_checksum_is_wrong_are_not_believed(tmp_path):
+    blob = encoded(photo(1), "PNG", compress_level=0)
+    bad = flipped(blob, len(blob) - 14)  # in the checksum
+    Image.open(io.BytesIO(bad)).load()  # Pillow does not mind
+    found = one(tmp_path, bad)
+    assert isinstance(found, Skip) and found.reason == "damaged"
 
 
 def one(tmp_path: Path, blob: bytes, **how: object) -> Decoded | Skip:
@@ -206,7 +216,16 @@ def test_large_pictures_lose_no_more_than_filtering_by_the_jpeg_shortcut(tmp_pat
 
 
 def test_hostile_names_are_read_and_shown_safely(tmp_path):
-    names = ["ünï—код 图.png".encode(), b"it's \"quoted\".PNG", b"new\nline.Png", b"\x1b[31mred.png", b"bad\xff\xfeutf8.png", b"no ending", b"-rf", b"a.jpeg.png"]
+    names = [
+        "ünï—код 图.png".encode(),
+        b'it\'s "quoted".PNG',
+        b"new\nline.Png",
+        b"\x1b[31mred.png",
+        b"bad\xff\xfeutf8.png",
+        b"no ending",
+        b"-rf",
+        b"a.jpeg.png",
+    ]
     folder = os.fsencode(tmp_path / "odd name ö")
     os.mkdir(folder)
     for i, name in enumerate(names):

@@ -131,7 +131,7 @@ def train(argv: list[str]) -> int:
     common(parser, "--json")
     if kind:
         flags(parser, f"options of {name}", kind, kind)
-        flags(parser, "training", Training, kind.training)
+        flags(parser, "training", Training, kind.defaults)
     flags(parser, "reading the data", data.Reading, data.Reading())
     said = vars(parser.parse_intermixed_args(argv))
     if kind is None or name is None:
@@ -223,7 +223,8 @@ def evaluate(argv: list[str]) -> int:
 
 def reconstruct(argv: list[str]) -> int:
     """reconstruct RUN [IMAGES]: what is left of an image after the code"""
-    from . import data, pictures, show, store
+    from . import pictures, show, store
+    from .data import own
     from .metrics.reconstruction import psnr
 
     parser = Parser("reconstruct", "Originals above, their reconstructions below: of held-out images, or of your own.", "RUN [IMAGES] [-n 16] [-o out.png]")
@@ -234,7 +235,7 @@ def reconstruct(argv: list[str]) -> int:
     n, x = said["n"] or 16, None
     if said["images"]:
         spec = run.run.config.spec
-        x = data.load_like(said["images"], spec, run.run.config.data, n)
+        x = own.images(said["images"], spec, run.run.config.data, n)
     original, back = run.reconstruct(x, n)
     target = said["o"] or run.folder / "samples" / "reconstructions.png"
     store.make(target.parent)
@@ -279,13 +280,13 @@ def models(argv: list[str]) -> int:
 
 def data(argv: list[str]) -> int:
     """data: the data sets that have a name, their licences, and whether they are here"""
-    from . import data as datasets
     from . import show
+    from .data import named
 
     parser = Parser("data", "Data sets that need no path.", "[--json]")
     common(parser, "--json")
     said = vars(parser.parse_intermixed_args(argv))
-    show.table(datasets.builtin(), ("name", "about", "licence", "here"), said["json"], "Any folder of images, .npy, .npz or idx file will do as well.")
+    show.table(named.listed(), ("name", "about", "licence", "here"), said["json"], "Any folder of images, .npy, .npz or idx file will do as well.")
     return 0
 
 
@@ -293,6 +294,7 @@ def check(argv: list[str]) -> int:
     """check DATA: what is in it, what was skipped and why, and what training on it will cost here"""
     from . import api, cost, models, show
     from . import data as datasets
+    from .data.check import check as inspect
 
     parser = Parser(
         "check", "Reads the data as training would, and measures for a few seconds what training costs on this machine.", "DATA [--model vae] [options]"
@@ -304,7 +306,7 @@ def check(argv: list[str]) -> int:
     said = vars(parser.parse_intermixed_args(argv))
     reading = {f.name: said[f.name] for f in api.option_fields(datasets.Reading) if f.name in said}
     kind = None if said["model"] == "none" else models.load(said["model"])
-    found = datasets.check(said["data"], **reading)
+    found = inspect(said["data"], datasets.Reading(**reading))
     costs = cost.measure(kind, datasets.load(said["data"], **reading)) if kind else []
     show.checked(found, costs, said["json"])
     return 0
@@ -340,7 +342,9 @@ def guarded(argv: list[str]) -> int:
     try:
         if argv[0] not in VERBS:
             raise Refusal(f"there is no verb {argv[0]!r}; {_closest(argv[0], list(VERBS))}  There are: {', '.join(VERBS)}.")
-        return VERBS[argv[0]](argv[1:])
+        code = VERBS[argv[0]](argv[1:])
+        sys.stdout.flush()
+        return code
     except Refusal as refusal:
         print(f"likeness: {refusal}", file=sys.stderr)
         return refusal.code

@@ -69,7 +69,7 @@ class Spec:
     labels: int = 0
     """number of classes in y, or 0"""
     levels: int = 256
-    """brightness values that a pixel can take: 256, or 2 for black-and-white data"""
+    """brightness values that a pixel can take, evenly spaced: 256, 2 for black-and-white data, 17 for scikit-learn's digits"""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -181,8 +181,9 @@ class Model(nn.Module):
     """
 
     spec: Spec
-    training: ClassVar[Training] = Training()
-    whole_batch: ClassVar[bool] = False
+    defaults: ClassVar[Training] = Training()
+    """how long and how fast, unless the user says otherwise"""
+    whole_batch = False
     """the loss compares the examples of a batch, which therefore must not be split"""
 
     def __init_subclass__(cls) -> None:
@@ -211,7 +212,7 @@ class Model(nn.Module):
         """Whatever moves without a gradient: a teacher's weights, a pool of past images."""
 
     def options(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "spec"}  # type: ignore[arg-type]
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "spec"}
 
 
 class Bits(NamedTuple):

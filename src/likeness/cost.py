@@ -26,7 +26,7 @@ def measure(kind: type[Model], data: Data) -> list[dict[str, Any]]:
 
 
 def _one(kind: type[Model], data: Data, precision: str) -> dict[str, Any]:
-    training = replace(kind.training, precision=precision)
+    training = replace(kind.defaults, precision=precision)
     config = Config(kind.__module__.rsplit(".", 1)[-1], data.spec, training, facts=engine.facts())
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / "probe", config)

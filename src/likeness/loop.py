@@ -55,6 +55,8 @@ def fit(
         raise Refusal(f"{run.config.model} compares the images of a batch, which --micro {training.micro} would split; use a smaller --batch instead.")
     if images is None:
         images = training.images if math.isinf(minutes) else 10**15
+    if student.whole_batch and engine.world() > 1:
+        raise Refusal(f"{run.config.model} compares the images of a batch, which {engine.world()} processes would split; train it with one.")
     if training.batch < engine.world():
         raise Refusal(f"a batch of {training.batch} cannot be shared among {engine.world()} processes; use --batch {engine.world()} or more.")
     saved = time.monotonic()

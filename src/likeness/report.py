@@ -138,7 +138,7 @@ def _standing(scores: Sequence[Score]) -> list[str]:
 def _commands(run: Run) -> str:
     c, again = run.config, shlex.quote(str(run.folder))
     start = shlex.join(["likeness", "train", c.model, str(c.data.get("source", "DATA")), str(run.folder)])
-    wishes = _changed(c.options, {f.name: f.default for f in fields(run.model)}) | _changed(asdict(c.training), asdict(type(run.model).training))
+    wishes = _changed(c.options, {f.name: f.default for f in fields(run.model)}) | _changed(asdict(c.training), asdict(type(run.model).defaults))
     wishes |= _changed({k: v for k, v in c.data.items() if k not in ("source", "fingerprint")}, asdict(Reading()))
     if run.seen:
         wishes["images"] = run.seen

@@ -22,12 +22,20 @@ from rich.table import Table
 from . import engine, pictures, store
 from .api import Pictures, Tick
 from .data import Data
+from .data.check import Check, Copies
 from .loop import Step
 from .metrics.card import Score, short
 from .run import Run
 
 EVERY = 10.0
 """seconds between two lines where nobody is watching"""
+
+
+class Out(Console):
+    def on_broken_pipe(self) -> None:
+        """rich would end the program with the exit code of a defect."""
+        raise BrokenPipeError
+
 
 err = Console(stderr=True, highlight=False)
 
@@ -49,7 +57,7 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool,
     for row in rows:
         cells = (row.get(c, "") for c in columns)
         out.add_row(*(escape(", ".join(c) if isinstance(c, (list, tuple)) else str(c)) for c in cells))
-    Console(highlight=False).print(out)
+    Out(highlight=False).print(out)
     if footer:
         print(f"\n{footer}")
 
@@ -143,7 +151,7 @@ def scores(cards: Sequence[Score], as_json: bool, title: str = "") -> None:
         for card in (c for c in group if c.of == "model"):
             kind = "" if card.kind == "measured" else f" ({card.kind})"
             out.add_row(escape(f"{name}, {card.unit}" if card.unit else name), escape(f"{card.number}{kind}"), escape(others))
-    console = Console(highlight=False)
+    console = Out(highlight=False)
     console.print(out)
     split, n = next(((c.split, c.n) for c in cards if c.of == "model"), ("", 0))
     console.print(f"{split}, n = {n:,}; intervals are 95 %", style="dim")
@@ -154,7 +162,7 @@ def scores(cards: Sequence[Score], as_json: bool, title: str = "") -> None:
 
 def save_images(target: Path, images: Pictures) -> None:
     """As one picture (.png), an array (.npy, uint8 (N, H, W, C)), or a file each (a folder)."""
-    x = ((images.x.clamp(-1, 1) + 1) * 127.5).round().to("cpu").numpy().astype(np.uint8).transpose(0, 2, 3, 1)
+    x = ((images.x.clamp(-1, 1) + 1) * 127.5).round().byte().numpy().transpose(0, 2, 3, 1)
     store.make(target.parent if target.suffix else target)
     try:
         if target.suffix == ".npy":
@@ -162,20 +170,51 @@ def save_images(target: Path, images: Pictures) -> None:
         elif target.suffix == ".png":
             images.save(target)
         else:
-            for i, picture in enumerate(x):
-                pictures.write_png(
-                    target / f"{images.recipe.get('first', 0) + i:06d}.png", picture, dict(images.recipe, number=images.recipe.get("first", 0) + i)
-                )
+            for number, picture in enumerate(x, images.recipe.get("first", 0)):
+                plain = picture.squeeze(-1) if picture.shape[-1] == 1 else picture
+                pictures.write_png(target / f"{number:06d}.png", plain, dict(images.recipe, number=number))
     except OSError as error:
         raise store.trouble(error, target) from error
 
 
-def checked(report: Any, costs: Sequence[dict[str, Any]], as_json: bool) -> None:
+def checked(found: Check, costs: Sequence[dict[str, Any]], as_json: bool) -> None:
     """The verdict on a data set, and what training on it costs."""
     if as_json:
-        print(json.dumps(dict(report.as_dict(), cost=list(costs)), indent=1, default=str))
+        print(json.dumps(dict(found.describe(), cost=list(costs)), indent=1, default=str))
         return
-    for line in report.lines():
-        print(line)
-    for cost in costs:
-        print(f"{cost['model']} in {cost['precision']}: {cost['images_per_second']:,.0f} images/s, {cost['memory_mb']:,.0f} MB; {cost['says']}")
+    c, h, w = found.shape
+    rows = {
+        "a model sees": f"{c}x{h}x{w}, {found.levels} levels; {found.train:,} to learn from, {found.held_out:,} held out",
+        "classes": _counts(found.classes),
+        "captions": f"{found.captions:,}" if found.captions else "",
+        "sizes of files": _counts(found.original_sizes) + (f"; {found.enlarged:,} are smaller than what a model sees" if found.enlarged else ""),
+        "modes": _counts(found.modes),
+        "converted": _counts(found.converted),
+        "skipped": _counts(found.skipped),
+        "full list": found.full_list,
+        "of one colour": f"{found.blank:,}" if found.blank else "",
+        "exact duplicates": _copies(found.exact),
+        "near duplicates": _copies(found.near),
+        **{
+            f"{cost['model']} in {cost['precision']}": f"{cost['images_per_second']:,.0f} images/s, {cost['memory_mb']:,.0f} MB; {cost['says']}"
+            for cost in costs
+        },
+    }
+    print(found.verdict)
+    for name, text in rows.items():
+        if text:
+            print(f"  {name:18} {text}")
+
+
+def _counts(found: dict[str, int], most: int = 10) -> str:
+    """The commonest, with how many there are."""
+    ranked = sorted(found.items(), key=lambda pair: -pair[1])
+    more = f", and {len(ranked) - most} more" if len(ranked) > most else ""
+    return ", ".join(f"{name} {n:,}" for name, n in ranked[:most]) + more
+
+
+def _copies(found: Copies) -> str:
+    if not found.groups:
+        return "none"
+    examples = "; ".join(" = ".join(group[:3]) for group in found.examples[:3])
+    return f"{found.images:,} images in {found.groups:,} groups, such as {examples}"

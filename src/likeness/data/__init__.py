@@ -7,9 +7,10 @@ Which images form a batch is a function of the seed and of how many were seen be
 resumes by remembering one number.
 
     dataset.py   Data, and Reading: how it was asked to be read
-    folder.py    a folder of images          sniff.py, pixels.py   one file, one picture
-    arrays.py    .npy, .npz, idx             named.py, lock.py, shapes.py   the sets that have a name
-    cache.py     decoded once, then mapped   split.py   what is held out   check.py   what is in it
+    folder.py    a folder of images (listing.py, about.py)   sniff.py, pixels.py   one file, one picture
+    arrays.py    .npy, .npz, idx (formats.py)       named.py, lock.py, shapes.py   the sets that have a name
+    cache.py     decoded once, then mapped   split.py   what is held out   binary.py   black and white, once and for all
+    check.py     what is in it (near.py: copies)
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def finish(source: str, found: Images, reading: Reading, place: Path | str | Non
         found = binarized(found, lambda: cache.root(place))
         train = without_copies(train, held_out, found.hashes)
     dropped = len(found.x) - len(train) - len(held_out)
-    verdict = found.verdict + (f"; {dropped:,} copies of held-out images are left out of training" if dropped else "")
+    verdict = found.verdict + (f"; left out of training as copies of held-out images: {dropped:,}" if dropped else "")
     settings = asdict(replace(reading, size=found.x.shape[2], colour=("grey", "rgb")[found.x.shape[1] == 3]))
     data = Data(source, "", found.x, train, held_out, found.y, found.classes, found.texts, found.attributes, found.names, found.levels, settings, verdict)
     return replace(data, fingerprint=_fingerprint(data, found.hashes))

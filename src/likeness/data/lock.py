@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from ..core import BadData, NotAllowed, Offline
-from .cache import Progress, explained, sync
+from .cache import Progress, explained, root, sync
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,12 @@ def lookup(name: str, file: str) -> Path | None:
     """The user's own copy of a file, plain or compressed."""
     names = [f + end for f in (file, file.replace("-idx", ".idx")) for end in ("", ".gz", ".xz")]
     return next((p / n for p in places(name) for n in names if (p / n).is_file()), None)
+
+
+def complete(name: str) -> bool:
+    """Whether nothing would have to be downloaded."""
+    downloads = root() / "downloads" / name
+    return any(places(name)) or all((downloads / f.url.rsplit("/", 1)[-1]).exists() for f in FILES[name])
 
 
 def content(name: str, locked: Locked, base: Path, progress: Progress | None = None) -> bytes:

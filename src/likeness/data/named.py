@@ -54,7 +54,8 @@ def _digits(reading: Reading, progress: Progress | None) -> Images:
     """Held in memory, so that it works where nothing can be written but a temporary folder."""
     with tempfile.TemporaryDirectory() as place:
         found = arrays.settle(_read_digits, ("digits",), "digits", reading, Path(place), progress)
-        return replace(found, x=np.array(found.x), hashes=np.array(found.hashes), entry=None)
+        levels = 17 if found.x.shape[2] == 8 else found.levels  # the table counts 0 to 16
+        return replace(found, x=np.array(found.x), hashes=np.array(found.hashes), entry=None, levels=levels)
 
 
 def _read_digits() -> Raw:
@@ -65,6 +66,15 @@ def _read_digits() -> Raw:
         raise BadData("digits are part of scikit-learn, and they are not in the one installed here; reinstall it: pip install --force-reinstall scikit-learn.")
     rows = np.loadtxt(table, np.int64, delimiter=",")
     return Raw(np.rint(rows[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8), rows[:, -1], classes=CLASSES["mnist"])
+
+
+def listed() -> list[dict[str, Any]]:
+    """A row for each set that has a name, and whether it is on this machine."""
+    rows = []
+    for name, about in NAMES.items():
+        here = name not in lock.FILES or lock.complete(name)
+        rows.append(dict(name=name, about=about, licence=lock.LICENCES.get(name, "free to use"), here="yes" if here else "after a download"))
+    return rows
 
 
 def _count(name: str) -> int:

@@ -37,7 +37,7 @@ class AE(Model):
     amount: float = option(0.3, "standard deviation of that noise, or share of pixels masked", 0.0, 10.0)
     sparsity: float = option(0.0, "weight of the code's sum; above 0 the code is rectified", 0.0, 100.0)
 
-    training = Training(batch=128, rate=2e-3, images=300_000, warmup=10_000, ema=200_000)
+    defaults = Training(batch=128, rate=2e-3, images=200_000, warmup=10_000, ema=200_000)
 
     def build(self) -> None:
         c, size = self.spec.channels, self.spec.size
@@ -59,7 +59,7 @@ class AE(Model):
 
     def loss(self, batch: Batch) -> Loss:
         z = self.encode(self.corrupt(batch.x, batch.noise))
-        error = F.mse_loss(self.decode(z), batch.x)
+        error = F.mse_loss(self.decoder(z).float(), batch.x)
         if not self.sparsity:
             return Loss(error)
         size = self.code_size(z)
@@ -68,14 +68,14 @@ class AE(Model):
     def code_size(self, z: Tensor) -> Tensor:
         """Each code times the length of what it adds to the decoder's first layer, else small codes and large weights would cost nothing."""
         first = next(m for m in self.decoder.modules() if isinstance(m, nn.Linear))
-        return (z.abs() * first.weight.norm(dim=0)).sum(1).mean()
+        return (z.abs() @ first.weight.square().sum(0).sqrt()).mean()
 
     def encode(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, latent)."""
         z: Tensor = self.encoder(x).float()
-        return z.relu() if self.sparsity else z
+        return z.clamp(min=0) if self.sparsity else z
 
     def decode(self, z: Tensor) -> Tensor:
-        """(B, latent) to images (B, C, H, W); values beyond [-1, 1] are possible, and cost while training."""
+        """(B, latent) to images (B, C, H, W)."""
         out: Tensor = self.decoder(z)
-        return out.float()
+        return out.float().clamp(-1, 1)

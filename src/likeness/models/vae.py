@@ -92,11 +92,11 @@ class VAE(Model):
     k: int = option(1, "importance samples of bits_per_dim; 1 is the ELBO", 1, 100_000, live=True)
     draw: bool = option(False, "sample draws the pixels too, instead of showing their mean", live=True)
 
-    training = Training(batch=128, rate=2e-3, images=300_000, warmup=10_000, ema=200_000)
+    defaults = Training(batch=128, rate=2e-3, images=200_000, warmup=10_000, ema=200_000)
 
     def build(self) -> None:
         self.p = self.choose_likelihood()
-        self.whole_batch = self.free_bits > 0  # type: ignore[misc]  # they are counted on the mean over a batch
+        self.whole_batch = self.free_bits > 0  # they are counted on the mean over a batch
         c, size, out = self.spec.channels, self.spec.size, self.p.outputs * self.spec.channels
         if self.net == "mlp":
             self.encoder = mlp.encoder((c, size, size), 2 * self.latent, self.hidden, self.depth)
@@ -156,6 +156,12 @@ class VAE(Model):
     def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
         out = self.decoder(noise.normal(self.latent))
         yield self.p.draw(out, noise) if self.draw else self.p.mean(out)
+
+    def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
+        """For the score cards: how the bound divides, and what the code is used for."""
+        units = self.active_units(batch.x)
+        yield "rate in nats", float(units.kl.sum()), ""
+        yield "active units", float(units.active), units.verdict
 
     @torch.no_grad()
     def active_units(self, x: Tensor) -> Units:

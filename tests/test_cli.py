@@ -1,0 +1,208 @@
+"""The command line, as a person meets it: what it says, what it leaves, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from likeness.cli import main
+from likeness.pictures import read_recipe
+from likeness.run import Run
+from PIL import Image
+
+TINY = ["--width", "8", "--depth", "1", "--latent", "4", "--precision", "fp32"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def said(capsys) -> tuple[str, str]:
+    out = capsys.readouterr()
+    return out.out, out.err
+
+
+@pytest.fixture
+def vae(here, capsys) -> Path:
+    assert main(["train", "vae", "digits", "runs/v", "--images", "640", "--no-report", *TINY]) == 0
+    said(capsys)
+    return Path("runs/v")
+
+
+def test_the_main_job_leaves_all_that_it_promises(here, capsys):
+    assert main(["train", "vae", "digits", "--images", "640", *TINY, "--json"]) == 0
+    out, _ = said(capsys)
+    result = json.loads(out)
+    run = Path(result["run"])
+    assert result["seen"] == 640 and run == Path("runs/vae-digits") and set(result["losses"]) == {"model", "distortion", "rate"}
+    for name in ("config.json", "log.jsonl", "scores.json", "report.html"):
+        assert (run / name).stat().st_size > 100, name
+    cards = json.loads((run / "scores.json").read_text())
+    assert {c["name"] for c in cards} >= {"bits/dim", "PSNR", "SSIM", "distance to training"}
+    assert {c["of"] for c in cards if c["name"] == "bits/dim"} >= {"model", "uniform", "PNG", "independent pixels"}
+    assert len(list((run / "samples").glob("*.png"))) >= 3
+
+
+def test_the_same_command_goes_on_and_a_finished_one_has_nothing_to_do(vae, capsys):
+    command = ["train", "vae", "digits", str(vae), "--no-report"]
+    assert main([*command, "--images", "1280", "--json"]) == 0
+    assert json.loads(said(capsys)[0])["seen"] == 1280
+    assert main([*command, "--images", "1280", "--json"]) == 0
+    assert json.loads(said(capsys)[0])["seen"] == 1280
+
+
+def test_flags_may_stand_anywhere_and_numbers_may_be_written_as_people_do(here, capsys):
+    assert main(["train", "--images", "1.28e2", "vae", *TINY, "digits", "--no-report", "--json", "runs/x"]) == 0
+    assert json.loads(said(capsys)[0]) | {"losses": 0, "seconds": 0} == dict(run="runs/x", seen=128, seconds=0, losses=0, report=None)
+
+
+@pytest.mark.parametrize(
+    ("command", "lesson"),
+    [
+        (["trian", "vae", "digits"], "there is no verb 'trian'; Did you mean train?"),
+        (["train"], "required: MODEL, DATA"),
+        (["train", "vea", "digits"], "did you mean 'vae'?"),
+        (["train", "vae"], "required: DATA"),
+        (["train", "vae", "digist"], "did you mean 'digits'?"),
+        (["train", "vae", "digits", "--latnt", "4"], "Did you mean --latent?"),
+        (["train", "vae", "digits", "--latent", "four"], "argument --latent: invalid whole number value: 'four'"),
+        (["train", "vae", "digits", "--latent", "-3"], "--latent -3 is outside of what makes sense, 1 to 4096"),
+        (["train", "vae", "digits", "--batch", "0"], "--batch 0 is outside"),
+        (["train", "vae", "digits", "--minutes", "0"], "0 is not above 0"),
+        (["train", "vae", "digits", "--likelihood", "bernouli"], "is none of: auto, bernoulli"),
+        (["train", "vae", "digits", "--likelihood", "bernoulli"], "type --likelihood logistic, or make the images black and white with --binarize"),
+        (["train", "vae", "digits", "--rate", "nan"], "--rate nan is outside"),
+        (["train", "./nothing.py", "digits"], "there is no file nothing.py"),
+        (["sample", "runs/none"], "runs/none is not a run"),
+        (["evaluate"], "required: RUN"),
+        (["sample", "runs/v", "-n", "0"], "0 is not between 1 and"),
+        (["sample", "runs/v", "-o", "x.jpg"], "written as one .png, as .npy, or into a folder"),
+        (["sample", "runs/v", "--label", "77"], "there is no label 77"),
+        (["sample", "runs/v", "--k", "0"], "--k 0 is outside"),
+        (["latent", "runs/v", "--picture", "plan"], "did you mean 'plane'?"),
+        (["latent", "runs/v", "--picture", "plane"], "train with --latent 2"),
+        (["train", "vae", "digits", "runs/v", "--latent", "9"], "latent is 4 there, 9 was asked for"),
+        (["train", "ae", "digits", "runs/v"], "model is 'vae' there, 'ae' was asked for"),
+        (["train", "vae", "shapes:100", "runs/v"], "source is 'digits' there, 'shapes:100' was asked for"),
+        (["check", "nowhere"], "there is no folder, file or set called 'nowhere'"),
+    ],
+)
+def test_errors_are_lessons_without_a_traceback(vae, capsys, command, lesson):
+    assert main(command) == 2
+    out, err = said(capsys)
+    assert lesson in err and err.startswith("likeness: ") and "Traceback" not in err and not out
+
+
+def test_a_question_that_a_model_does_not_answer_is_refused_with_what_it_does(here, capsys):
+    assert main(["train", "ae", "digits", "runs/a", "--images", "64", "--no-report", *TINY]) == 0
+    assert main(["sample", "runs/a"]) == 2
+    assert "ae does not answer sample; it answers: encode, decode" in said(capsys)[1]
+
+
+def test_samples_are_a_picture_an_array_or_files_each_with_its_recipe(vae, capsys):
+    for target in ("a.png", "a.npy", "folder"):
+        assert main(["sample", str(vae), "-n", "5", "--seed", "3", "-o", target]) == 0
+    array = np.load("a.npy")
+    assert array.shape == (5, 8, 8, 1) and array.dtype == np.uint8
+    files = sorted(Path("folder").iterdir())
+    assert [f.name for f in files] == [f"{i:06d}.png" for i in range(5)]
+    assert np.array_equal(np.asarray(Image.open(files[4]).convert("L")), array[4, :, :, 0])
+    assert read_recipe(files[4]) | {"run": "v", "seed": 3, "number": 4, "model": "vae", "seen": 640} == read_recipe(files[4])
+    assert main(["sample", str(vae), "-n", "2", "--seed", "3", "-o", "b.npy"]) == 0
+    assert np.abs(np.load("b.npy").astype(int) - array[:2]).max() <= 1
+
+
+def test_evaluate_is_deterministic_and_takes_live_options(vae, capsys):
+    assert main(["evaluate", str(vae), "--json", "-n", "50"]) == 0
+    first = json.loads(said(capsys)[0])
+    assert main(["evaluate", str(vae), "--json", "-n", "50"]) == 0
+    assert json.loads(said(capsys)[0]) == first
+    assert main(["evaluate", str(vae), "--json", "-n", "50", "--k", "20"]) == 0
+    tighter = json.loads(said(capsys)[0])
+    elbo, iwae = (next(c for c in r[str(vae)] if c["name"] == "bits/dim" and c["of"] == "model") for r in (first, tighter))
+    assert iwae["value"] < elbo["value"] and iwae["settings"]["k"] == 20 and elbo["settings"]["k"] == 1
+
+
+def test_reconstruct_held_out_images_and_ones_own(vae, here, capsys):
+    assert main(["reconstruct", str(vae), "-o", "r.png", "--json"]) == 0
+    assert json.loads(said(capsys)[0])["n"] == 16 and read_recipe(Path("r.png"))["n"] == 16
+    (here / "mine").mkdir()
+    for i in range(3):
+        Image.fromarray(np.full((40, 30, 3), 60 * i, np.uint8)).save(here / "mine" / f"{i}.png")
+    assert main(["reconstruct", str(vae), "mine", "-o", "m.png", "--json"]) == 0
+    assert json.loads(said(capsys)[0])["n"] == 3
+
+
+@pytest.mark.parametrize("picture", ["random", "interpolation", "traversal"])
+def test_pictures_of_the_code(vae, picture):
+    assert main(["latent", str(vae), "--picture", picture, "-n", "3", "-o", "p.png"]) == 0
+    assert np.asarray(Image.open("p.png")).std() > 5 and read_recipe(Path("p.png"))["picture"] == picture
+
+
+def test_the_plane_of_a_code_of_two(here):
+    assert main(["train", "vae", "digits", "runs/p", "--images", "128", "--no-report", *TINY, "--latent", "2"]) == 0
+    assert main(["latent", "runs/p", "--picture", "plane", "-o", "p.png"]) == 0
+
+
+def test_check_says_what_is_there_and_what_training_costs(here, capsys):
+    assert main(["check", "digits", "--json"]) == 0
+    found = json.loads(said(capsys)[0])
+    assert "1,797 images" in found["verdict"]
+    assert found["cost"][0]["images_per_second"] > 1 and found["cost"][0]["model"] == "vae"
+
+
+def test_models_and_data_are_listed(capsys):
+    assert main(["models", "--json"]) == 0
+    rows = {r["name"]: r for r in json.loads(said(capsys)[0])}
+    assert rows["vae"]["answers"] == ["sample", "bits_per_dim", "encode", "decode"] and rows["ae"]["answers"] == ["encode", "decode"]
+    assert main(["data", "--json"]) == 0
+    assert {r["name"] for r in json.loads(said(capsys)[0])} >= {"digits", "shapes", "mnist", "fashion-mnist", "cifar10"}
+
+
+@pytest.mark.parametrize("verb", ["train", "sample", "evaluate", "reconstruct", "latent", "models", "data", "check"])
+def test_every_verb_has_help(verb, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([verb, "--help"])
+    assert end.value.code == 0 and f"likeness {verb}" in said(capsys)[0]
+
+
+def test_the_help_of_a_model_shows_its_options_and_answers(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "vae", "--help"])
+    out, _ = said(capsys)
+    assert "Kingma" in out and "--free-bits" in out and "Answers: sample, bits_per_dim, encode, decode" in out and "--rate" in out and "--size" in out
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "likeness", "train", "ae", "digits", str(folder), "--minutes", "5", *TINY]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not (folder / "log.jsonl").exists():
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_ends(tmp_path, number, code):
+    process = start(tmp_path / "r")
+    process.send_signal(number)
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == code and "stopped and saved at image" in err and "Traceback" not in err
+    run = Run.open(tmp_path / "r")
+    assert run.seen > 0 and f"{run.seen:,}" in err
+
+
+def test_a_pipe_that_closes_is_no_defect():
+    process = subprocess.Popen([sys.executable, "-m", "likeness", "models"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read() and process.wait(60) == 141

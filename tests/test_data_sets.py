@@ -1,0 +1,253 @@
+"""The sets that have a name: what shapes shows, and where the others are found, fetched and verified."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.server
+import os
+import re
+import tarfile
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_helpers import encoded, idx_bytes, no_leak, same, write_idx_set
+from likeness.core import BadData, Offline, Refusal
+from likeness.data import load, lock, named, shapes
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("LIKENESS_DATA", raising=False)
+    return tmp_path / "cache"
+
+
+# Shapes
+
+
+def test_shapes_are_reproducible_and_image_i_depends_on_i_alone():
+    few, many = load("shapes:50"), load("shapes:700")
+    assert np.array_equal(few.x, many.x[:50]) and list(few.texts) == list(many.texts[:50]) and few.y.tolist() == many.y[:50].tolist()
+    other = np.concatenate(list(shapes.draw(shapes.invent(50, 32, seed=1))))
+    assert not np.array_equal(other, few.x)
+    assert load("shapes:50", size=64).x.shape == (50, 3, 64, 64) and no_leak(many)
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_shapes_show_what_their_attributes_and_captions_say(side):
+    data = load("shapes:300", size=side)
+    for i in range(300):
+        scene, picture, text = data.attributes[i], data.x[i].astype(int), data.texts[i]
+        assert text.endswith(f"on a {scene['background']} background") and len(re.findall(r"\ba (?:small|large)", text)) == len(scene["objects"])
+        assert data.classes[data.y[i]] == scene["objects"][0]["shape"]
+        assert len({o["place"] for o in scene["objects"]}) == len(scene["objects"])
+        assert [o["size"] for o in scene["objects"]] == sorted(o["size"] for o in scene["objects"])  # large ones first
+        for o in scene["objects"]:
+            assert f"a {o['size']} {o['colour']} {o['shape']} {o['place']}" in text
+            seen = picture[:, int(o["y"]), int(o["x"])]
+            assert abs(seen - shapes.COLOURS[o["colour"]]).max() <= 1, (i, o)
+            column, row = int(3 * o["x"] / side), int(3 * o["y"] / side)
+            assert shapes.PLACES[3 * row + column] == o["place"]
+
+
+def test_objects_keep_to_their_cells_and_do_not_overlap():
+    scenes = shapes.invent(400, 33)
+    cells = np.concatenate(list(shapes.draw(scenes))).reshape(400, 3, 3, 11, 3, 11)
+    grounds = np.array(list(shapes.GROUNDS.values()))[scenes.ground]
+    touched = (cells != grounds[:, :, None, None, None, None]).any((1, 3, 5)).reshape(400, 9)
+    assert np.array_equal(touched.sum(1), scenes.many)
+
+
+def test_forms_have_their_areas():
+    """Coverage summed over pixels is the area of the form; a star is no circle."""
+    r, axis = 20.0, np.arange(64) + 0.5 - 32
+    area = [np.clip(0.5 - d(axis[None, :], axis[:, None], np.float64(r)), 0, 1).sum() / r**2 for d in shapes.DISTANCES]
+    star = 5 * 0.48 * np.sin(np.pi / 5)
+    want = [np.pi, 4 * 0.82**2, 3 * 3**0.5 / 4, star, 4 * (2 * 0.4 - 0.4**2)]
+    assert np.allclose(area, want, rtol=0.02)
+
+
+def test_captions_and_scenes_can_be_sliced():
+    data = load("shapes:20")
+    assert data.texts[-1] == data.texts[19] and len(data.texts[3:7]) == 4 and data.attributes[3:5] == (data.attributes[3], data.attributes[4])
+    with pytest.raises(IndexError):
+        data.attributes[20]
+
+
+@pytest.mark.parametrize("name", ["shapes:", "shapes:1", "shapes:-5", "shapes:x", "shapes:99999999999999999999", "shapes:²"])
+def test_a_number_of_shapes_that_makes_no_sense_is_refused(name):
+    if name == "shapes:":
+        assert len(load(name).x) == named.SHAPES
+        return
+    with pytest.raises(Refusal, match="shapes:50000"):
+        load(name)
+
+
+# Named sets, with a lock table of the test's own
+
+
+def locked_set(monkeypatch, folder: Path, url: str = "https://nowhere.invalid/", pack: bool = True) -> tuple[np.ndarray, ...]:
+    parts = write_idx_set(folder, pack=pack)
+    table = []
+    for old, x in zip(lock.FILES["mnist"], parts):
+        fetched = gzip.compress(idx_bytes(x), mtime=0)
+        table.append(lock.Locked(old.name, f"{url}{old.name}.gz", len(fetched), len(idx_bytes(x)), hashlib.sha256(idx_bytes(x)).hexdigest()))
+    monkeypatch.setitem(lock.FILES, "mnist", tuple(table))
+    return parts
+
+
+@pytest.mark.parametrize("pack", [True, False])
+@pytest.mark.parametrize("folder", ["mnist", "MNIST/raw"])
+def test_a_named_set_is_found_under_likeness_data(tmp_path, monkeypatch, folder, pack):
+    x, y, tx, _ = locked_set(monkeypatch, tmp_path / "sets" / folder, pack=pack)
+    monkeypatch.setenv("LIKENESS_DATA", str(tmp_path / "sets"))
+    data = load("mnist")
+    assert np.array_equal(data.x[:, 0], np.concatenate([x, tx])) and data.held_out.tolist() == list(range(30, 40)) and data.y[:30].tolist() == y.tolist()
+    monkeypatch.delenv("LIKENESS_DATA")
+    assert same(load("mnist"), data) and same(load("mnist", **data.settings), data)  # from the cache
+
+
+def test_a_copy_that_is_not_what_the_table_says_is_refused(tmp_path, monkeypatch):
+    locked_set(monkeypatch, tmp_path / "mnist")
+    path = tmp_path / "mnist" / "train-images-idx3-ubyte.gz"
+    monkeypatch.setenv("LIKENESS_DATA", str(tmp_path))
+    blob = gzip.decompress(path.read_bytes())
+    for bad in (gzip.compress(blob[:-1] + bytes([blob[-1] ^ 1])), gzip.compress(blob + b"more"), path.read_bytes()[:-20], b"junk"):
+        path.write_bytes(bad)
+        with pytest.raises(BadData, match="good copy"):
+            load("mnist")
+
+
+def test_offline_names_the_address_the_place_and_the_variable(place):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("urllib.request.urlopen", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
+        for name in ("mnist", "fashion-mnist", "cifar10"):
+            with pytest.raises(Offline) as refusal:
+                load(name)
+            text = str(refusal.value)
+            assert refusal.value.code == 69 and lock.FILES[name][0].url in text and str(place / "downloads" / name) in text and "LIKENESS_DATA" in text
+    assert not list(place.rglob("downloads/*/*"))
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Serves tmp_path/web on loopback."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *a, **k):
+            super().__init__(*a, directory=str(tmp_path / "web"), **k)
+
+        def log_message(self, *a):
+            pass
+
+    (tmp_path / "web").mkdir()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{httpd.server_port}/"
+        httpd.shutdown()
+        thread.join()
+
+
+def serve(tmp_path: Path, parts: tuple[np.ndarray, ...]) -> None:
+    for locked, x in zip(lock.FILES["mnist"], parts):
+        (tmp_path / "web" / f"{locked.name}.gz").write_bytes(gzip.compress(idx_bytes(x), mtime=0))
+
+
+def test_a_download_happens_once_and_is_verified(tmp_path, monkeypatch, server, place):
+    parts = locked_set(monkeypatch, tmp_path / "made", server)
+    serve(tmp_path, parts)
+    data = load("mnist")
+    data = replace(data, x=np.array(data.x))
+    assert np.array_equal(data.x[:30, 0], parts[0])
+    for file in (tmp_path / "web").iterdir():
+        file.unlink()
+    for entry in place.glob("mnist-*"):
+        os.truncate(entry / "x.u8", 100) if entry.is_dir() else None
+    assert same(load("mnist"), data)  # decoded again, not fetched again
+
+
+def test_a_download_of_another_length_or_content_is_never_used(tmp_path, monkeypatch, server, place):
+    parts = locked_set(monkeypatch, tmp_path / "made", server)
+    serve(tmp_path, parts)
+    first = tmp_path / "web" / "train-images-idx3-ubyte.gz"
+    good = first.read_bytes()
+    for bad in (good[:-10], good + b"more"):
+        first.write_bytes(bad)
+        with pytest.raises(Offline, match="bytes long"):
+            load("mnist")
+    assert not list(place.rglob("downloads/mnist/*"))
+    first.write_bytes(good[:-12] + bytes(12))
+    with pytest.raises(BadData, match="good copy"):
+        load("mnist")
+
+
+def cifar_row(label: int, image: np.ndarray) -> bytes:
+    return bytes([label]) + image.tobytes()
+
+
+def write_cifar(folder: Path, monkeypatch: pytest.MonkeyPatch, n: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    """The six files of the authors' archive, each with n images."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (6 * n, 3, 32, 32), np.uint8), np.arange(6 * n) % 10
+    folder.mkdir(parents=True)
+    for k, name in enumerate(named.BATCHES):
+        blob = b"".join(cifar_row(y[i], x[i]) for i in range(k * n, k * n + n))
+        (folder / name).write_bytes(blob)
+        monkeypatch.setitem(named.BATCHES, name, hashlib.sha1(blob).hexdigest())
+    return x, y
+
+
+def test_cifar10_from_its_files_and_from_its_archive(tmp_path, monkeypatch):
+    x, y = write_cifar(tmp_path / "sets" / "cifar-10-batches-bin", monkeypatch)
+    monkeypatch.setenv("LIKENESS_DATA", str(tmp_path / "sets"))
+    data = load("cifar10")
+    assert np.array_equal(data.x, x) and np.array_equal(data.y, y) and data.held_out.tolist() == list(range(100, 120)) and data.classes[3] == "cat"
+    archive = tmp_path / "packed" / "cifar10" / "cifar-10-binary.tar.gz"
+    archive.parent.mkdir(parents=True)
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(tmp_path / "sets" / "cifar-10-batches-bin", "cifar-10-batches-bin")
+    blob = archive.read_bytes()
+    old = lock.FILES["cifar10"][0]
+    monkeypatch.setitem(lock.FILES, "cifar10", (replace(old, bytes=len(blob), digest=hashlib.sha256(blob).hexdigest()),))
+    monkeypatch.setenv("LIKENESS_DATA", str(tmp_path / "packed"))
+    assert same(load("cifar10"), data)
+
+
+def test_a_damaged_file_of_cifar10_is_refused(tmp_path, monkeypatch):
+    write_cifar(tmp_path / "cifar10", monkeypatch)
+    (tmp_path / "cifar10" / "data_batch_2.bin").write_bytes(b"\0" * 3073 * 20)
+    monkeypatch.setenv("LIKENESS_DATA", str(tmp_path))
+    with pytest.raises(BadData, match="data_batch_2"):
+        load("cifar10")
+
+
+def test_part_of_cifar10_from_contact_sheets_says_that_it_is_a_part(tmp_path, monkeypatch):
+    folder = tmp_path / "cifar10"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    x, labels = rng.integers(0, 256, (3000, 3, 32, 32), np.uint8), rng.integers(0, 10, 51_000).astype(np.uint8)
+    for k, name in enumerate(("train_07", "train_40", "test_00")):
+        sheet = x[1000 * k : 1000 * (k + 1)].reshape(25, 40, 3, 32, 32).transpose(0, 3, 1, 4, 2).reshape(800, 1280, 3)
+        (folder / f"{name}.webp").write_bytes(encoded(Image.fromarray(sheet), "WEBP", lossless=True, quality=0, method=0))
+    labels.tofile(folder / "labels_51000.u8")
+    monkeypatch.setenv("LIKENESS_DATA", str(tmp_path))
+    data = load("cifar10")
+    assert np.array_equal(data.x, x) and np.array_equal(data.y, np.concatenate([labels[7000:8000], labels[40_000:41_000], labels[50_000:]]))
+    assert "a part of CIFAR-10: 2,000 of its 50,000 training images and 1,000 of its 10,000 test images" in data.verdict
+    (folder / "labels_51000.u8").write_bytes(b"short")
+    monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path / "fresh"))
+    with pytest.raises(BadData, match="contact sheets"):
+        load("cifar10")
+
+
+def test_the_lock_table_is_whole():
+    for name, files in lock.FILES.items():
+        assert name in lock.FOLDERS and name in lock.LICENCES and name in named.NAMES
+        assert all(f.url.startswith("https://") and re.fullmatch("[0-9a-f]{64}", f.digest) and f.bytes and f.fetched for f in files)
