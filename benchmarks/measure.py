@@ -20,8 +20,8 @@ def machine() -> str:
             name = next(line.split(":", 1)[1].strip() for line in f if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    flags = torch.backends.cpu.get_cpu_capability()
-    return f"{name}, {len(os.sched_getaffinity(0))} cores ({flags}), load {os.getloadavg()[0]:.1f} at the start, torch {torch.__version__}, Python {platform.python_version()}"
+    cores = f"{len(os.sched_getaffinity(0))} cores ({torch.backends.cpu.get_cpu_capability()}), load {os.getloadavg()[0]:.1f} at the start"
+    return f"{name}, {cores}, torch {torch.__version__}, Python {platform.python_version()}"
 
 
 def heading(load: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
@@ -91,7 +92,5 @@ def train(model: VAE, x: Tensor, batch: int, rate: float, workers: int, fused: b
             optimizer_params={"fused": True} if fused else None,
             no_cuda=True,
         )
-        try:
+        with suppress(Done):
             TrainingPipeline(model=model, training_config=config)(train_data=x, callbacks=[Watch(len(x), batch, tick)])
-        except Done:
-            pass

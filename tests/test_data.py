@@ -51,7 +51,7 @@ def test_digits_are_those_of_scikit_learn():
 
     data, theirs = load("digits"), load_digits()
     assert np.array_equal(data.x[:, 0], np.rint(theirs.images * 255 / 16)) and np.array_equal(data.y, theirs.target)
-    assert data.spec.shape == (1, 8, 8) and data.spec.labels == 10 and data.spec.levels == 256 and data.classes[3] == "3"
+    assert data.spec.shape == (1, 8, 8) and data.spec.labels == 10 and data.spec.levels == 17 and data.classes[3] == "3"
     assert len(data.train) + len(data.held_out) == 1797 and 0.08 < len(data.held_out) / 1797 < 0.12 and no_leak(data)
 
 

@@ -26,7 +26,7 @@ def images(source: str, spec: Spec, settings: dict[str, Any], n: int) -> Tensor:
     reading = Reading(**{k: v for k, v in settings.items() if k in known} | {"size": spec.size, "colour": "grey" if spec.channels == 1 else "rgb"})
     path = Path(source).expanduser()
     x = _one(path, reading) if path.is_file() and kind(_head(path)) else read(source, reading).x[:n]
-    return picture(x if spec.levels != 2 else np.where(x > 127, np.uint8(255), np.uint8(0)))
+    return picture(np.array(x) if spec.levels != 2 else np.where(x > 127, np.uint8(255), np.uint8(0)))
 
 
 def _head(path: Path) -> bytes:
