@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from likeness.cli import main
 from likeness.pictures import read_recipe
 from likeness.run import Run
-from PIL import Image
 
 TINY = ["--width", "8", "--depth", "1", "--latent", "4", "--precision", "fp32"]
 

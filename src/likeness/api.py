@@ -82,7 +82,7 @@ def begin(model: str, source: str, folder: Path, wishes: Wishes) -> Iterator[tup
 
 def _config(model: str, data: Data, wishes: Wishes) -> Config:
     kind = models.load(model)
-    settings = engine.settle(replace(kind.defaults, **wishes.training))
+    settings = engine.settle(replace(kind.defaults, **wishes.training), data.spec)
     options = kind(spec=data.spec, **wishes.options).options()  # the defaults of today are written down
     return Config(model, data.spec, settings, options, _identity(data), engine.facts())
 

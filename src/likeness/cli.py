@@ -274,7 +274,7 @@ def models(argv: list[str]) -> int:
     for name in library.NAMES:
         kind = library.load(name)
         rows.append(dict(name=name, about=(sys.modules[kind.__module__].__doc__ or "").split("\n")[0], answers=list(answers(kind))))
-    show.table(rows, ("name", "about", "answers"), said["json"], "likeness train NAME --help shows the options of one.")
+    show.table(rows, ("name", "answers", "about"), said["json"], "likeness train NAME --help shows the options of one.")
     return 0
 
 
@@ -286,7 +286,7 @@ def data(argv: list[str]) -> int:
     parser = Parser("data", "Data sets that need no path.", "[--json]")
     common(parser, "--json")
     said = vars(parser.parse_intermixed_args(argv))
-    show.table(named.listed(), ("name", "about", "licence", "here"), said["json"], "Any folder of images, .npy, .npz or idx file will do as well.")
+    show.table(named.listed(), ("name", "here", "about", "licence"), said["json"], "Any folder of images, .npy, .npz or idx file will do as well.")
     return 0
 
 

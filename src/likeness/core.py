@@ -164,7 +164,7 @@ class Training:
     micro: int = option(0, "images at once, where a batch does not fit into memory; 0 is all of it", 0, 1_000_000)
     clip: float = option(1.0, "largest norm of a player's gradient; 0 is no limit", 0.0, 1e9)
     seed: int = option(0, "of weights, order and noise", 0, 2**31 - 1)
-    precision: str = option("auto", "bf16 is used by auto where the processor multiplies it natively", choices=("auto", "fp32", "bf16"))
+    precision: str = option("auto", "auto is bf16 where that is faster on this machine, else fp32", choices=("auto", "fp32", "bf16"))
     compile: bool = option(False, "compile the networks: a slow start, then faster on most GPUs")
 
     def __post_init__(self) -> None:

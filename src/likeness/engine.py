@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .core import Batch, Noise, Player, Training
+from .core import Batch, Noise, Player, Spec, Training
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -105,11 +105,16 @@ def native_bf16() -> bool:
         return False
 
 
-def settle(training: Training) -> Training:
+SMALL = 16
+"""pixels a side below which fp32 is faster on a CPU: casting costs more than the products save (`likeness check` measures both)"""
+
+
+def settle(training: Training, spec: Spec) -> Training:
     """Put what `auto` means on this machine into words, since it decides bits."""
     if training.precision != "auto":
         return training
-    return replace(training, precision="bf16" if native_bf16() else "fp32")
+    fast = native_bf16() and (torch.cuda.is_available() or spec.size >= SMALL)
+    return replace(training, precision="bf16" if fast else "fp32")
 
 
 def autocast(training: Training) -> AbstractContextManager[Any]:

@@ -17,7 +17,6 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from . import engine, pictures, store
 from .api import Pictures, Tick
@@ -29,12 +28,6 @@ from .run import Run
 
 EVERY = 10.0
 """seconds between two lines where nobody is watching"""
-
-
-class Out(Console):
-    def on_broken_pipe(self) -> None:
-        """rich would end the program with the exit code of a defect."""
-        raise BrokenPipeError
 
 
 err = Console(stderr=True, highlight=False)
@@ -49,15 +42,19 @@ def result(values: dict[str, Any], as_json: bool, text: str) -> None:
     print(json.dumps(values, default=str) if as_json else text)
 
 
-def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool, footer: str = "") -> None:
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table whose last column may be as long as it likes: where a line is broken is up to the terminal."""
+    wide = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head) - 1)]
+    for row in (head, *rows):
+        print("  ".join([*(cell.ljust(w) for cell, w in zip(row, wide)), row[-1]]).rstrip())
+
+
+def table(rows: Sequence[dict[str, Any]], names: Sequence[str], as_json: bool, footer: str = "") -> None:
     if as_json:
         print(json.dumps(rows, indent=1, default=str))
         return
-    out = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        cells = (row.get(c, "") for c in columns)
-        out.add_row(*(escape(", ".join(c) if isinstance(c, (list, tuple)) else str(c)) for c in cells))
-    Out(highlight=False).print(out)
+    cells = [[", ".join(cell) if isinstance(cell, (list, tuple)) else str(cell) for cell in (row[name] for name in names)] for row in rows]
+    columns(names, cells)
     if footer:
         print(f"\n{footer}")
 
@@ -144,20 +141,20 @@ def scores(cards: Sequence[Score], as_json: bool, title: str = "") -> None:
     """A row a measure: the model, and beside it what it is compared with."""
     if as_json:
         return
-    out = Table("measure", "model", "compared with", box=None, pad_edge=False, header_style="bold", title=escape(title) or None, title_justify="left")
-    for name in dict.fromkeys(card.name for card in cards):
-        group = [card for card in cards if card.name == name]
-        others = ", ".join(f"{card.of} {short(card.value)}" for card in group if card.of != "model")
-        for card in (c for c in group if c.of == "model"):
-            kind = "" if card.kind == "measured" else f" ({card.kind})"
-            out.add_row(escape(f"{name}, {card.unit}" if card.unit else name), escape(f"{card.number}{kind}"), escape(others))
-    console = Out(highlight=False)
-    console.print(out)
-    split, n = next(((c.split, c.n) for c in cards if c.of == "model"), ("", 0))
-    console.print(f"{split}, n = {n:,}; intervals are 95 %", style="dim")
-    for card in cards:
-        if card.warning and card.of == "model":
-            console.print(escape(f"warning: {card.name}: {card.warning}"), style="yellow", soft_wrap=True)
+    if title:
+        print(title)
+    rows = []
+    for card in (c for c in cards if c.of == "model"):
+        others = ", ".join(f"{c.of} {short(c.value)}" for c in cards if c.name == card.name and c.of != "model")
+        kind = "" if card.kind == "measured" else f" ({card.kind})"
+        rows.append((f"{card.name}, {card.unit}" if card.unit else card.name, f"{card.number}{kind}", others))
+    columns(("measure", "model", "compared with"), rows)
+    mine = [card for card in cards if card.of == "model"]
+    if mine:
+        print(f"{mine[0].split}, n = {mine[0].n:,}; intervals are 95 %")
+    for card in mine:
+        if card.warning:
+            print(f"warning: {card.name}: {card.warning}")
 
 
 def save_images(target: Path, images: Pictures) -> None:

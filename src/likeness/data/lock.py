@@ -75,7 +75,7 @@ FOLDERS = {
 LICENCES = {
     "mnist": "none stated by its authors (LeCun, Cortes & Burges)",
     "fashion-mnist": "MIT (Zalando SE)",
-    "cifar10": "none stated; its authors ask to cite Krizhevsky 2009, Learning multiple layers of features from tiny images",
+    "cifar10": "none stated; its authors ask to cite Krizhevsky 2009",
 }
 
 
