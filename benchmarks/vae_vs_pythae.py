@@ -48,7 +48,7 @@ class Setting:
 
     def __str__(self) -> str:
         own = self.precision if self.side == "likeness" else f"fp32, {self.workers} workers, {'fused' if self.fused else 'default'} AdamW"
-        return f"{self.threads} threads{'' if self.waiting == 'PASSIVE' else ' (spinning)'}, {own}"
+        return f"{self.threads} thread{'s' * (self.threads > 1)}{'' if self.waiting == 'PASSIVE' else ' (spinning)'}, {own}"
 
     def measure(self, seconds: float = 0.0, images: int = 0) -> dict[str, float]:
         """Run it in a process of its own for some seconds, or for some images."""

@@ -15,6 +15,9 @@ from likeness.core import Batch, Classifies, Decodes, Denoises, Diverged, Encode
 from likeness.loop import fit
 from likeness.run import Run
 
+CPU = engine.device().type == "cpu"
+"""a GPU picks another way to convolve for another batch, in arithmetic of ten bits"""
+
 every_model = pytest.mark.parametrize("name", models.NAMES)
 
 
@@ -58,7 +61,7 @@ def test_watching_sampling_and_evaluating_change_nothing(name, tmp_path):
         assert all(map(math.isfinite, step.losses.values()))
         loop.view(watched, data, 4)
         if isinstance(watched.model, Scores):
-            watched.model.bits_per_dim(data.take(data.held_out[:3]))
+            watched.model.bits_per_dim(engine.put(data.take(data.held_out[:3]), watched.config.training))
     assert same(alone, watched)
     assert list((tmp_path / "b" / "samples").glob("*.png"))
 
@@ -88,25 +91,25 @@ def test_sample_i_is_sample_i(name, tmp_path):
     *_, b = run.model.sample(engine.sampling_noise(3, 4, 1))
     *_, other = run.model.sample(engine.sampling_noise(4, 4, 1))
     assert a.shape == (6, *data.spec.shape) and bool(a.isfinite().all()) and float(a.abs().max()) <= 1
-    assert torch.allclose(a[4], b[0], atol=1e-5), "sample 4 depends on its company"
+    assert torch.allclose(a[4], b[0], atol=1e-5 if CPU else 1e-2), "sample 4 depends on its company"
     assert not torch.allclose(b[0], other[0], atol=1e-3), "the seed is not used"
 
 
 @every_model
 def test_what_it_answers_has_the_right_shape(name, tmp_path):
     run, data = small_run(name, tmp_path)
-    model, batch = run.model, data.take(data.held_out[:6])
+    model, batch = run.model, engine.put(data.take(data.held_out[:6]), run.config.training)
     if isinstance(model, Scores):
         bits = model.bits_per_dim(batch)
         assert bits.values.shape == (6,) and bits.kind in ("exact", "upper bound", "estimate") and not bits.values.requires_grad
         part = model.bits_per_dim(batch[2:4]).values
-        assert torch.allclose(bits.values[2:4], part, rtol=1e-5), "an image's bits depend on its company"
+        assert torch.allclose(bits.values[2:4], part, rtol=1e-5 if CPU else 1e-3), "an image's bits depend on its company"
     if isinstance(model, Encodes):
         assert len(model.encode(batch.x)) == 6
     if isinstance(model, Decodes):
-        assert model.decode(torch.randn(3, model.latent)).shape == (3, *data.spec.shape)
+        assert model.decode(torch.randn(3, model.latent, device=engine.device())).shape == (3, *data.spec.shape)
     if isinstance(model, Denoises):
-        assert model.denoise(batch.x, torch.zeros(6, dtype=torch.long)).shape == batch.x.shape
+        assert model.denoise(batch.x, torch.zeros(6, dtype=torch.long, device=engine.device())).shape == batch.x.shape
     if isinstance(model, Translates):
         assert model.translate(batch.x).shape == batch.x.shape
     if isinstance(model, Classifies):

@@ -14,6 +14,7 @@ import resource
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
@@ -26,15 +27,26 @@ from .core import Batch, Noise, Player, Spec, Training
 
 M = TypeVar("M", bound=nn.Module)
 
+
+@cache
+def cuda() -> bool:
+    """Whether there is a GPU.  From the first answer on, its convolutions and products add up in a fixed order: without that no resume is exact."""
+    found = torch.cuda.is_available()
+    if found:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    return found
+
+
 # Processes
 
 
 def start() -> None:
     """Join the other processes, if torchrun started this one."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        if torch.cuda.is_available():
+        if cuda():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("nccl" if cuda() else "gloo")
 
 
 def finish() -> None:
@@ -90,12 +102,12 @@ def wait_for_all() -> None:
 
 
 def device() -> torch.device:
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device()) if cuda() else torch.device("cpu")
 
 
 def native_bf16() -> bool:
     """Whether the processor multiplies bfloat16 itself; elsewhere autocast only costs."""
-    if torch.cuda.is_available():
+    if cuda():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     flags = ("avx512_bf16", "amx_bf16")
     try:
@@ -113,7 +125,7 @@ def settle(training: Training, spec: Spec) -> Training:
     """Put what `auto` means on this machine into words, since it decides bits."""
     if training.precision != "auto":
         return training
-    fast = native_bf16() and (torch.cuda.is_available() or spec.size >= SMALL)
+    fast = native_bf16() and (cuda() or spec.size >= SMALL)
     return replace(training, precision="bf16" if fast else "fp32")
 
 
@@ -153,13 +165,25 @@ def optimizer(player: Player, rate: float) -> Optimizer:
     return make(params, lr=rate * player.rate, **fused)
 
 
-@torch.no_grad()
-def fade(average: nn.Module, student: nn.Module, keep: float) -> None:
-    """average <- keep * average + (1 - keep) * student; buffers are copied."""
-    pairs = [(a, s) for a, s in zip(average.parameters(), student.parameters()) if a.is_floating_point()]
-    torch._foreach_lerp_([a for a, _ in pairs], [s for _, s in pairs], 1 - keep)
-    for a, s in zip(average.buffers(), student.buffers()):
-        a.copy_(s)
+class Average:
+    """The running average of a student's weights, kept in a module of its own.
+
+    The pairs of weights are found once: walking through the modules takes longer than a small step.  Buffers may be
+    replaced by the model, so they are looked up again, where there are any.
+    """
+
+    def __init__(self, average: nn.Module, student: nn.Module):
+        self.average, self.student = average, student
+        self.mine, self.theirs = list(average.parameters()), list(student.parameters())
+        self.has_buffers = any(True for _ in student.buffers())
+
+    @torch.no_grad()
+    def fade(self, keep: float) -> None:
+        """average <- keep * average + (1 - keep) * student; buffers are copied."""
+        torch._foreach_lerp_(self.mine, self.theirs, 1 - keep)
+        if self.has_buffers:
+            for mine, theirs in zip(self.average.buffers(), self.student.buffers()):
+                mine.copy_(theirs)
 
 
 # Randomness and what decides bits
@@ -174,7 +198,7 @@ def seed(*where: int | str) -> None:
     """Seed torch's own generator, for whatever in a model does not draw from its batch's noise."""
     number = derive(*where, rank())
     torch.default_generator.manual_seed(number)
-    if torch.cuda.is_available():
+    if cuda():
         torch.cuda.manual_seed(number)
 
 
@@ -192,7 +216,7 @@ def installed(package: str) -> str:
 
 def facts() -> dict[str, Any]:
     """All that decides bits beside config and images seen."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    gpu = torch.cuda.get_device_name() if cuda() else ""
     return dict(
         likeness=installed("likeness"),
         torch=torch.__version__,
@@ -215,11 +239,11 @@ def match(then: dict[str, Any]) -> list[str]:
 
 def memory_mb() -> float:
     """The most memory this process has held: of the GPU if there is one, else of the machine."""
-    if torch.cuda.is_available():
+    if cuda():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def synchronise() -> None:
-    if torch.cuda.is_available():
+    if cuda():
         torch.cuda.synchronize()

@@ -59,6 +59,7 @@ def fit(
         raise Refusal(f"{run.config.model} compares the images of a batch, which {engine.world()} processes would split; train it with one.")
     if training.batch < engine.world():
         raise Refusal(f"a batch of {training.batch} cannot be shared among {engine.world()} processes; use --batch {engine.world()} or more.")
+    student.train()
     saved = time.monotonic()
     while run.seen < images and not _called_off(run, minutes, stop):
         began = time.monotonic()
@@ -91,7 +92,6 @@ def _due(number: int) -> bool:
 def step(run: Run, data: Data) -> dict[str, Tensor]:
     """One move of each player, then what moves by itself, then the running average."""
     training, terms, seen = run.config.training, dict[str, Tensor](), run.seen
-    run.student.train()
     for number, player in enumerate(run.players):
         for again in range(player.steps):
             at = run.seen + again * training.batch
@@ -101,7 +101,7 @@ def step(run: Run, data: Data) -> dict[str, Tensor]:
             terms |= move(run, player, batch)
         seen = max(seen, run.seen + player.steps * training.batch)
     run.student.after_step()
-    engine.fade(run.model, run.student, 0.5 ** ((seen - run.seen) / halflife(training, run.seen)))
+    run.average.fade(0.5 ** ((seen - run.seen) / halflife(training, run.seen)))
     run.seen = seen
     for name, value in terms.items():
         run.window.setdefault(name, []).append(value)
@@ -146,6 +146,9 @@ def halflife(training: Training, seen: int) -> float:
 @contextmanager
 def only(module: nn.Module, whole: nn.Module) -> Iterator[None]:
     """Within, gradients flow into the weights of `module` alone."""
+    if module is whole:
+        yield
+        return
     mine = {id(p) for p in module.parameters()}
     held = [p for p in whole.parameters() if p.requires_grad and id(p) not in mine]
     for p in held:

@@ -141,6 +141,7 @@ class Run:
         return run
 
     def _make_trainable(self) -> None:
+        self.average = engine.Average(self.model, self.student)
         engine.compile_parts(self.student, self.config.training)
         self.players = self.student.players()
         self.optimizers = {p.name: engine.optimizer(p, self.config.training.rate) for p in self.players}
