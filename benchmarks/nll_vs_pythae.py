@@ -3,9 +3,9 @@
     python benchmarks/nll_vs_pythae.py --data mnist --n 200 --k 100
 
 A VAE is trained by our loop, its weights are copied into pythae's model, and both estimate log p(x) of held-out images
-with k codes each.  The two are unbiased in the same way, so that their difference has mean zero; its standard error over
-the images is printed beside it.  pythae is asked as it is written, and again inside torch.no_grad(), which it leaves out;
-the time of the faster of the two counts.  Blocks of images are estimated by turns, and the ratio of times is of a block.
+with k codes each.  Both are the same estimator, with the same small bias, so that their difference has mean zero; its
+standard error over the images is printed beside it.  pythae is asked as it is written, and again inside torch.no_grad(),
+which it leaves out; the time of the faster of the two counts.  Blocks of images are estimated by turns, and the ratio of times is of a block.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def test_watching_sampling_and_evaluating_change_nothing(name, tmp_path):
         assert all(map(math.isfinite, step.losses.values()))
         loop.view(watched, data, 4)
         if isinstance(watched.model, Scores):
-            watched.model.bits_per_dim(engine.put(data.take(data.held_out[:3]), watched.config.training))
+            watched.model.bits_per_dim(engine.put(data.take(data.held_out[:3])))
     assert same(alone, watched)
     assert list((tmp_path / "b" / "samples").glob("*.png"))
 
@@ -98,7 +98,7 @@ def test_sample_i_is_sample_i(name, tmp_path):
 @every_model
 def test_what_it_answers_has_the_right_shape(name, tmp_path):
     run, data = small_run(name, tmp_path)
-    model, batch = run.model, engine.put(data.take(data.held_out[:6]), run.config.training)
+    model, batch = run.model, engine.put(data.take(data.held_out[:6]))
     if isinstance(model, Scores):
         bits = model.bits_per_dim(batch)
         assert bits.values.shape == (6,) and bits.kind in ("exact", "upper bound", "estimate") and not bits.values.requires_grad

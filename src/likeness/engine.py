@@ -6,13 +6,14 @@ rank, rank + world, ... of each batch, and adds up gradients: the same step as o
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import inspect
 import os
 import platform
 import resource
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -42,11 +43,21 @@ def cuda() -> bool:
 
 
 def start() -> None:
-    """Join the other processes, if torchrun started this one."""
+    """Join the other processes, if torchrun started this one, and keep what memory this one has been given."""
+    _keep_memory()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         if cuda():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group("nccl" if cuda() else "gloo")
+
+
+def _keep_memory() -> None:
+    """Tell glibc not to hand every large tensor back to the system: taking it anew costs thousands of page faults a step."""
+    mmap_threshold, trim_threshold = -3, -1
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_threshold, 1 << 30)
+        libc.mallopt(trim_threshold, 2**31 - 1)
 
 
 def finish() -> None:
@@ -133,14 +144,9 @@ def autocast(training: Training) -> AbstractContextManager[Any]:
     return torch.autocast(device().type, torch.bfloat16) if training.precision == "bf16" else nullcontext()
 
 
-def place(module: M, training: Training) -> M:
-    """Onto the device, in the memory layout that its convolutions are fastest in."""
-    module = module.to(device())
-    return module.to(memory_format=torch.channels_last) if channels_last(training) else module  # type: ignore[call-overload]
-
-
-def channels_last(training: Training) -> bool:
-    return device().type == "cuda" or training.precision == "bf16"
+def place(module: M) -> M:
+    """Onto the device, channels last: the layout that convolutions are fastest in, on GPUs and with bf16 on CPUs above all."""
+    return module.to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def compile_parts(module: nn.Module, training: Training) -> None:
@@ -149,12 +155,12 @@ def compile_parts(module: nn.Module, training: Training) -> None:
             child.compile()
 
 
-def put(batch: Batch, training: Training) -> Batch:
+def put(batch: Batch) -> Batch:
     """A batch, ready for a model that place() has placed."""
-    layout = torch.channels_last if channels_last(training) and batch.x.ndim == 4 else torch.preserve_format
+    layout = torch.channels_last if batch.x.ndim == 4 else torch.preserve_format
     x = batch.x.to(device(), memory_format=layout, non_blocking=True)
     y = None if batch.y is None else batch.y.to(device(), non_blocking=True)
-    return Batch(x, y, batch.noise if device().type == "cpu" else batch.noise.to(device()))
+    return Batch(x, y, batch.noise.to(device()) if cuda() else batch.noise)
 
 
 def optimizer(player: Player, rate: float) -> Optimizer:
@@ -174,7 +180,8 @@ class Average:
 
     def __init__(self, average: nn.Module, student: nn.Module):
         self.average, self.student = average, student
-        self.mine, self.theirs = list(average.parameters()), list(student.parameters())
+        self.mine: list[Tensor] = list(average.parameters())
+        self.theirs: list[Tensor] = list(student.parameters())
         self.has_buffers = any(True for _ in student.buffers())
 
     @torch.no_grad()

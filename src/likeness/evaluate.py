@@ -225,7 +225,7 @@ class Exam:
     def _batch(self, index: np.ndarray) -> Batch:
         """Images of these rows, each with noise of its own."""
         noise = Noise(torch.from_numpy(index), engine.derive("evaluate", self.seed))
-        return engine.put(self.data.take(index, noise), self.run.config.training)
+        return engine.put(self.data.take(index, noise))
 
     def _levels(self) -> np.ndarray:
         return np.asarray(self.data.x[self.rows])

@@ -65,7 +65,7 @@ def fit(
         began = time.monotonic()
         terms = step(run, data)
         due = _due(run.seen // training.batch)
-        if due or engine.device().type == "cpu":
+        if due or (not engine.cuda() and not all(math.isfinite(value.item()) for value in terms.values())):
             check(run)
         run.seconds += time.monotonic() - began
         if due:
@@ -97,7 +97,7 @@ def step(run: Run, data: Data) -> dict[str, Tensor]:
             at = run.seen + again * training.batch
             engine.seed("train", training.seed, at, number)
             key = engine.derive("train", training.seed, number, again)
-            batch = engine.put(data.batch(training.seed, at, training.batch, engine.share(), key), training)
+            batch = engine.put(data.batch(training.seed, at, training.batch, engine.share(), key))
             terms |= move(run, player, batch)
         seen = max(seen, run.seen + player.steps * training.batch)
     run.student.after_step()
@@ -224,7 +224,7 @@ def view(run: Run, data: Data, n: int) -> Tensor | None:
         *_, x = run.model.sample(noise, y)
         return x
     if isinstance(run.model, Encodes) and isinstance(run.model, Decodes):
-        batch = engine.put(data.take(data.held_out[:n], Noise(range(min(n, len(data.held_out))))), run.config.training)
+        batch = engine.put(data.take(data.held_out[:n], Noise(range(min(n, len(data.held_out))))))
         return run.model.decode(run.model.encode(batch.x))
     return None
 

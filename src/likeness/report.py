@@ -277,7 +277,7 @@ def _reconstructions(run: Run, data: Data, n: int = 16) -> str:
 
 
 def _placed(run: Run, batch: Batch) -> Batch:
-    return engine.put(batch, run.config.training)
+    return engine.put(batch)
 
 
 def _room(data: Data) -> int:

@@ -84,7 +84,7 @@ class Run:
         """losses since the last line of the log, not read from the device yet"""
         self.notes: list[str] = []
         """what the user should hear about how this run was opened"""
-        self.student = engine.place(config.build(folder), config.training)
+        self.student = engine.place(config.build(folder))
         self.model = deepcopy(self.student).eval().requires_grad_(False)
         """the running average of the student: the one that answers questions"""
         self._lock: int | None = None

@@ -31,6 +31,8 @@ from ..parts.likelihoods import LIKELIHOODS, Bernoulli, Discretised
 
 ROWS = 512
 """codes decoded at a time by bits_per_dim"""
+DRAWS = 16
+"""codes drawn for each image at a time: a fixed number, or an image's noise would depend on its company"""
 
 
 class Gauss(NamedTuple):
@@ -48,8 +50,8 @@ class Gauss(NamedTuple):
         return (self.mu.square() + self.log_var.exp() - 1 - self.log_var) / 2
 
     def log_ratio(self, eps: Tensor) -> Tensor:
-        """log p(z) - log q(z|x) at z = draw(eps), (B,)."""
-        return (eps.square() + self.log_var - self.draw(eps).square()).sum(1) / 2
+        """log p(z) - log q(z|x) at z = draw(eps), (..., B) for eps (..., B, latent)."""
+        return (eps.square() + self.log_var - self.draw(eps).square()).sum(-1) / 2
 
 
 def iwae(log_w: Tensor) -> Tensor:
@@ -59,12 +61,12 @@ def iwae(log_w: Tensor) -> Tensor:
 
 def log_weights(q: Gauss, log_likelihood: Callable[[Tensor], Tensor], noise: Noise, k: int) -> Tensor:
     """log w_1 ... log w_k for each image, (k, B).  `log_likelihood` maps codes (n * B, latent), n draws for all images, to (n * B,)."""
-    out = []
-    together = max(1, ROWS // len(q.mu))
-    for i in range(0, k, together):
-        eps = [noise.normal(q.mu.shape[1]) for _ in range(min(together, k - i))]
-        log_p = log_likelihood(torch.cat([q.draw(e) for e in eps])).view(len(eps), -1)
-        out.append(log_p + torch.stack([q.log_ratio(e) for e in eps]))
+    out, together = [], max(1, ROWS // len(q.mu))
+    for i in range(0, k, DRAWS):
+        eps = noise.normal(min(DRAWS, k - i), q.mu.shape[1]).transpose(0, 1)
+        for part in eps.split(together):
+            log_p = log_likelihood(q.draw(part).flatten(0, 1)).view(len(part), -1)
+            out.append(log_p + q.log_ratio(part))
     return torch.cat(out)
 
 

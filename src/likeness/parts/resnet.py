@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -28,6 +29,17 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h: Tensor = self.conv2(F.relu(self.conv1(F.relu(x))))
         return x + h
+
+
+class Image(nn.Module):
+    """(B, channels * size * size) to (B, channels, size, size), channels last as the convolutions after it want them."""
+
+    def __init__(self, channels: int, size: int):
+        super().__init__()
+        self.shape = (channels, size, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unflatten(1, self.shape).contiguous(memory_format=torch.channels_last)
 
 
 def ladder(size: int) -> list[int]:
@@ -68,7 +80,7 @@ def decoder(latent: int, channels: int, size: int, width: int = 16, depth: int =
     """(B, latent) to (B, channels, size, size), without a bound on the values; size below 8 is a Refusal."""
     sizes = ladder(size)[::-1]
     c = channels_at(sizes[0], width)
-    layers: list[nn.Module] = [nn.Linear(latent, c * sizes[0] ** 2), nn.Unflatten(1, (c, sizes[0], sizes[0]))]
+    layers: list[nn.Module] = [nn.Linear(latent, c * sizes[0] ** 2), Image(c, sizes[0])]
     for small, large in pairwise(sizes):
         after = channels if large == size else channels_at(large, width)
         layers += [*_blocks(small, c, depth), nn.ReLU(), _halve(large, c, after, nn.ConvTranspose2d)]
