@@ -44,7 +44,7 @@ def test_the_main_job_leaves_all_that_it_promises(here, capsys):
     out, _ = said(capsys)
     result = json.loads(out)
     run = Path(result["run"])
-    assert result["seen"] == 640 and run == Path("runs/vae-digits") and set(result["losses"]) == {"model", "distortion", "rate"}
+    assert result["seen"] == 640 and run == Path("runs/vae-digits") and set(result["losses"]) == {"model", "distortion", "rate", "model gradient"}
     for name in ("config.json", "log.jsonl", "scores.json", "report.html"):
         assert (run / name).stat().st_size > 100, name
     cards = json.loads((run / "scores.json").read_text())
@@ -86,14 +86,26 @@ def test_flags_may_stand_anywhere_and_numbers_may_be_written_as_people_do(here, 
         (["sample", "runs/none"], "runs/none is not a run"),
         (["evaluate"], "required: RUN"),
         (["sample", "runs/v", "-n", "0"], "0 is not between 1 and"),
-        (["sample", "runs/v", "-o", "x.jpg"], "written as one .png, as .npy, or into a folder"),
-        (["sample", "runs/v", "--label", "77"], "there is no label 77"),
+        (["sample", "runs/v", "-o", "x.jpg"], "should end in .png or .npy, or be a folder"),
+        (["reconstruct", "runs/v", "-o", "x.npy"], "should end in .png"),
+        (["sample", "runs/v", "--label", "3"], "draws of no class, so not of class 3"),
+        (["sample", "runs/v", "--seed", "-1"], "-1 is not between 0 and"),
+        (["sample", "runs/v", "-n", "inf"], "invalid count value"),
+        (["train", "vae", "digits", "--latent", "1e400"], "invalid whole number value: '1e400'"),
+        (["train", "vae", "digits", "--latent", "2.5"], "invalid whole number value: '2.5'"),
+        (["train", "vea", "digits", "ae"], "did you mean 'vae'?"),
+        (["train", "digits", "vae"], "no model is called 'digits'"),
+        (["train", "vae", ""], "DATA is an empty text"),
+        (["train", "vae", "digits", "runs/v/config.json"], "cannot be a folder"),
+        (["train", "vae", "digits", "--schedule", "cosine", "--minutes", "1"], "give --images as well"),
+        (["train", "vae", "digits", "--free-bits", "0.1", "--micro", "8"], "which --micro 8 would split"),
         (["sample", "runs/v", "--k", "0"], "--k 0 is outside"),
         (["latent", "runs/v", "--picture", "plan"], "did you mean 'plane'?"),
         (["latent", "runs/v", "--picture", "plane"], "train with --latent 2"),
         (["train", "vae", "digits", "runs/v", "--latent", "9"], "latent is 4 there, 9 was asked for"),
         (["train", "ae", "digits", "runs/v"], "model is 'vae' there, 'ae' was asked for"),
         (["train", "vae", "shapes:100", "runs/v"], "source is 'digits' there, 'shapes:100' was asked for"),
+        (["train", "vae", "digits", "runs/v", "--size", "16"], "size is 8 there, 16 was asked for"),
         (["check", "nowhere"], "there is no folder, file or set called 'nowhere'"),
     ],
 )
@@ -131,6 +143,62 @@ def test_evaluate_is_deterministic_and_takes_live_options(vae, capsys):
     tighter = json.loads(said(capsys)[0])
     elbo, iwae = (next(c for c in r[str(vae)] if c["name"] == "bits/dim" and c["of"] == "model") for r in (first, tighter))
     assert iwae["value"] < elbo["value"] and iwae["settings"]["k"] == 20 and elbo["settings"]["k"] == 1
+
+
+def test_what_is_refused_leaves_nothing_behind(here, capsys):
+    assert main(["train", "vae", "digits", "runs/x", "--free-bits", "0.1", "--micro", "8"]) == 2
+    assert main(["train", "vae", "digits", "runs/x", "--batch", "0"]) == 2
+    assert not Path("runs/x").exists()
+
+
+def test_the_same_command_with_auto_goes_on(here, capsys):
+    command = ["train", "ae", "digits", "runs/a", "--precision", "auto", "--no-report", "--images", "64", "--width", "8", "--depth", "1"]
+    assert main(command) == 0 and main(command) == 0
+
+
+def test_a_run_finds_its_folder_of_images_from_anywhere(here, capsys, monkeypatch):
+    (here / "mine").mkdir()
+    for i in range(20):
+        Image.fromarray(np.full((20, 20, 3), 10 * i, np.uint8)).save(here / "mine" / f"{i}.png")
+    command = ["--images", "64", "--no-report", "--size", "8", *TINY]
+    assert main(["train", "ae", "mine", "runs/m", *command]) == 0
+    for same in ("mine/", "./mine", str(here / "mine")):
+        assert main(["train", "ae", same, "runs/m", *command]) == 0
+    monkeypatch.chdir(here / "runs")
+    said(capsys)
+    assert main(["evaluate", "m", "--json"]) == 0
+    assert json.loads(said(capsys)[0])["m"][0]["n"] >= 1
+
+
+def test_a_file_that_has_changed_is_another_model(here, capsys):
+    text = """
+from torch import Tensor, nn
+from ..core import Batch, Loss, Model
+
+class Mine(Model):
+    def build(self) -> None:
+        self.net = nn.Conv2d(1, 1, 1)
+
+    def loss(self, batch: Batch) -> Loss:
+        return Loss(self.net(batch.x).square().mean())
+"""
+    Path("mine.py").write_text(text)
+    command = ["train", "./mine.py", "digits", "runs/m", "--images", "64", "--no-report"]
+    assert main(command) == 0 and main(command) == 0
+    Path("mine.py").write_text(text.replace("1, 1, 1", "1, 1, 3, padding=1"))
+    assert main(command) == 2 and "no longer what this run was made with" in said(capsys)[1]
+    Path("mine.py").write_text("class Mine(:")
+    assert main(["train", "./mine.py", "digits"]) == 2 and "line 1: invalid syntax" in said(capsys)[1]
+    assert main(["train", "vae", "digits", "runs/m"]) == 2
+
+
+def test_runs_of_several_kinds_are_asked_what_each_can_be(vae, capsys):
+    assert main(["train", "ae", "digits", "runs/a", "--images", "64", "--no-report", *TINY]) == 0
+    said(capsys)
+    assert main(["evaluate", "runs/a", str(vae), "--k", "3", "-n", "20", "--json"]) == 0
+    out, err = said(capsys)
+    cards = {name: {c["name"]: c for c in cs if c["of"] == "model"} for name, cs in json.loads(out).items()}
+    assert cards[str(vae)]["bits/dim"]["settings"]["k"] == 3 and "bits/dim" not in cards["runs/a"] and "runs/a has no option k" in err
 
 
 def test_reconstruct_held_out_images_and_ones_own(vae, here, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import http.client
 import http.server
 import os
 import re
@@ -197,10 +198,10 @@ def write_cifar(folder: Path, monkeypatch: pytest.MonkeyPatch, n: int = 20) -> t
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (6 * n, 3, 32, 32), np.uint8), np.arange(6 * n) % 10
     folder.mkdir(parents=True)
-    for k, name in enumerate(named.BATCHES):
+    for k, name in enumerate(lock.BATCHES):
         blob = b"".join(cifar_row(y[i], x[i]) for i in range(k * n, k * n + n))
         (folder / name).write_bytes(blob)
-        monkeypatch.setitem(named.BATCHES, name, hashlib.sha1(blob).hexdigest())
+        monkeypatch.setitem(lock.BATCHES, name, hashlib.sha1(blob).hexdigest())
     return x, y
 
 
@@ -228,26 +229,60 @@ def test_a_damaged_file_of_cifar10_is_refused(tmp_path, monkeypatch):
         load("cifar10")
 
 
-def test_part_of_cifar10_from_contact_sheets_says_that_it_is_a_part(tmp_path, monkeypatch):
-    folder = tmp_path / "cifar10"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    x, labels = rng.integers(0, 256, (3000, 3, 32, 32), np.uint8), rng.integers(0, 10, 51_000).astype(np.uint8)
-    for k, name in enumerate(("train_07", "train_40", "test_00")):
+def write_sheets(folder: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Contact sheets of noise, which the lock table is made to know."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    x, labels = rng.integers(0, 256, (1000 * len(names), 3, 32, 32), np.uint8), np.random.default_rng(0).integers(0, 10, 51_000).astype(np.uint8)
+    for k, name in enumerate(names):
         sheet = x[1000 * k : 1000 * (k + 1)].reshape(25, 40, 3, 32, 32).transpose(0, 3, 1, 4, 2).reshape(800, 1280, 3)
-        (folder / f"{name}.webp").write_bytes(encoded(Image.fromarray(sheet), "WEBP", lossless=True, quality=0, method=0))
-    labels.tofile(folder / "labels_51000.u8")
+        (folder / name).write_bytes(encoded(Image.fromarray(sheet), "WEBP", lossless=True, quality=0, method=0))
+    labels.tofile(folder / lock.LABELS)
+    for name in (*names, lock.LABELS):
+        monkeypatch.setitem(lock.SHEETS, name, hashlib.sha256((folder / name).read_bytes()).hexdigest())
+    return x, labels
+
+
+def test_part_of_cifar10_from_contact_sheets_says_that_it_is_a_part(tmp_path, monkeypatch):
+    x, labels = write_sheets(tmp_path / "cifar10", monkeypatch, ("train_07.webp", "train_40.webp", "test_00.webp"))
     monkeypatch.setenv("LIKENESS_DATA", str(tmp_path))
     data = load("cifar10")
     assert np.array_equal(data.x, x) and np.array_equal(data.y, np.concatenate([labels[7000:8000], labels[40_000:41_000], labels[50_000:]]))
     assert "a part of CIFAR-10: 2,000 of its 50,000 training images and 1,000 of its 10,000 test images" in data.verdict
-    (folder / "labels_51000.u8").write_bytes(b"short")
-    monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path / "fresh"))
-    with pytest.raises(BadData, match="contact sheets"):
+    write_sheets(tmp_path / "cifar10", monkeypatch, ("train_08.webp",), seed=1)
+    assert "3,000 of its 50,000 training images" in load("cifar10").verdict  # one more is noticed
+
+
+@pytest.mark.parametrize("name", ["train_07.webp", "test_00.webp", "labels_51000.u8", "train_20.webp"])
+def test_a_contact_sheet_that_is_not_in_the_table_is_refused(tmp_path, monkeypatch, name):
+    write_sheets(tmp_path / "cifar10", monkeypatch, ("train_07.webp", "test_00.webp"))
+    monkeypatch.setenv("LIKENESS_DATA", str(tmp_path))
+    (tmp_path / "cifar10" / name).write_bytes(b"other")
+    with pytest.raises(BadData, match=name):
         load("cifar10")
+
+
+def test_whether_a_set_is_here_is_told_by_its_files_and_makes_nothing(tmp_path, monkeypatch, place):
+    monkeypatch.setenv("LIKENESS_DATA", str(tmp_path / "sets"))
+    for folder in ("mnist", "cifar10"):
+        (tmp_path / "sets" / folder).mkdir(parents=True)
+    assert [row["here"] for row in named.listed()] == ["yes", "yes", *["after a download"] * 3] and not place.exists()
+    locked_set(monkeypatch, tmp_path / "sets" / "mnist")
+    write_sheets(tmp_path / "sets" / "cifar10", monkeypatch, ("train_07.webp", "test_00.webp"))
+    assert [lock.complete(name) for name in ("mnist", "fashion-mnist", "cifar10")] == [True, False, True]
+    next((tmp_path / "sets" / "mnist").iterdir()).unlink()
+    assert not lock.complete("mnist") and not place.exists()
+
+
+def test_a_server_that_speaks_no_http_is_like_no_network():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("urllib.request.urlopen", lambda *a, **k: (_ for _ in ()).throw(http.client.BadStatusLine("junk")))
+        with pytest.raises(Offline):
+            load("mnist")
 
 
 def test_the_lock_table_is_whole():
     for name, files in lock.FILES.items():
         assert name in lock.FOLDERS and name in lock.LICENCES and name in named.NAMES
         assert all(f.url.startswith("https://") and re.fullmatch("[0-9a-f]{64}", f.digest) and f.bytes and f.fetched for f in files)
+    assert len(lock.SHEETS) == 32 and all(re.fullmatch("[0-9a-f]{64}", digest) for digest in lock.SHEETS.values())

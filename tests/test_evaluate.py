@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -17,7 +19,7 @@ from likeness import evaluate as evaluation
 from likeness.core import BadData, Batch, Bits, Model, Refusal, Training, option
 from likeness.data import Data
 from likeness.evaluate import evaluate, load_scores, save_scores
-from likeness.metrics import likelihood
+from likeness.metrics import likelihood, neighbours
 from likeness.metrics.card import Score
 from likeness.noise import Noise
 from likeness.run import Config
@@ -65,6 +67,25 @@ class Copier(Mean):
         yield self.shelf[(noise.uniform(1)[:, 0] * len(self.shelf)).long()]
 
 
+class Rote(Model):
+    known: ClassVar[Tensor] = torch.zeros(0)
+
+    def build(self) -> None:
+        pass
+
+    def bits_per_dim(self, batch: Batch) -> Bits:
+        seen = (batch.x[:, None] == self.known).flatten(2).all(2).any(1)
+        return Bits(torch.where(seen, 4.0, 9.4) + batch.noise.normal(1)[:, 0] * 0.01, "exact")
+
+
+class Near(Copier):
+    """Samples near to the shelf."""
+
+    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+        (x,) = super().sample(noise, y)
+        yield x + 0.02 * noise.normal(*self.spec.shape)
+
+
 class Refusing(Model):
     def build(self) -> None:
         pass
@@ -105,7 +126,7 @@ def test_known_bits_stand_beside_their_baselines():
     assert named(scores, "bits/dim", "uniform").value == 8.0
     honest = likelihood.histogram(data.x, data.train, data.x[data.held_out]).mean()
     assert named(scores, "bits/dim", "independent pixels").value == pytest.approx(honest)
-    assert {s.of for s in scores} == {"model", "uniform", "independent pixels", "PNG", "PNG sheet", "WebP", "WebP sheet"}
+    assert {s.of for s in scores} == {"model", "training images", "uniform", "independent pixels", "PNG", "PNG sheet", "WebP", "WebP sheet"}
     assert scores[0] is mine and not mine.warning
 
 
@@ -119,8 +140,40 @@ def test_two_levels_are_told_in_nats_too():
 
 def test_what_cannot_be_is_flagged():
     data = photos()
-    assert "worse than giving every image" in next(evaluate(trained(Uniform, data, k=2), data)).warning
-    assert "below 0 bits" in evaluation.implausible(np.array([1.0, -0.1]), 256)
+    assert "the model knows nothing yet" in next(evaluate(trained(Uniform, data, k=2), data)).warning
+    assert "below 0 bits" in evaluation.implausible(np.array([1.0, -0.1]), np.ones(2), 256)
+
+
+def test_a_model_that_learnt_by_heart_is_seen():
+    data = photos()
+    Rote.known = data.take(data.train).x
+    scores = list(evaluate(trained(Rote, data), data))
+    mine, learnt = named(scores, "bits/dim"), named(scores, "bits/dim", "training images")
+    assert (mine.split, learnt.split, mine.n, learnt.n) == ("held out", "train", 150, 150)
+    assert learnt.value == pytest.approx(4, abs=0.02) and mine.value == pytest.approx(9.4, abs=0.02)
+    assert "by heart" in mine.warning and "9.4" in mine.warning and "--images" in mine.warning
+    assert "worse than giving every image" in mine.warning and "knows nothing" not in mine.warning
+    assert next(evaluate(trained(Rote, photos(held=0)), photos(held=0))).split == "train"
+    assert not any(s.of == "training images" for s in evaluate(trained(Rote, photos(held=0)), photos(held=0)))
+
+
+def test_only_a_clear_difference_is_overfitting():
+    rng = np.random.default_rng(0)
+    learnt = rng.normal(2, 0.3, 100)
+    assert "by heart" in evaluation.overfitted(learnt + 0.4, learnt)
+    assert evaluation.overfitted(learnt + 0.1, learnt) == ""  # 5 %
+    assert evaluation.overfitted(learnt[:5] + 0.4, learnt) == ""  # too few
+    assert evaluation.overfitted(rng.normal(2.4, 3, 100), rng.normal(2, 3, 100)) == ""  # chance
+    assert evaluation.overfitted(learnt * np.nan, learnt) == ""
+
+
+def test_only_as_many_files_are_made_as_can_be_afforded(monkeypatch):
+    data = photos()
+    monkeypatch.setattr(likelihood, "SHEET", 36 * 20)
+    scores = list(evaluate(trained(Uniform, data), data))
+    assert named(scores, "bits/dim", "WebP").n == 80 and named(scores, "bits/dim", "PNG sheet").n == 20
+    rows = evaluation.prepare(trained(Uniform, data), data, 1000, 0).rows
+    assert named(scores, "bits/dim", "PNG").value == pytest.approx(likelihood.codec(data.x[rows[:80]], "PNG").mean())
 
 
 def test_a_refused_likelihood_is_a_refused_card():
@@ -208,6 +261,76 @@ def test_copies_are_found_and_new_images_are_not_accused():
     assert named(copied, "nearer than held out").value == 1 and named(fresh, "nearer than held out").value < 0.5
 
 
+def test_copies_are_seen_where_the_data_hold_each_image_twice():
+    once = photos()
+    Near.shelf = torch.from_numpy(once.x[once.train]).float() * 2 / 255 - 1
+    twice = replace(once, x=np.concatenate([once.x, once.x]), train=np.r_[once.train, once.train + 400])
+    for data in (once, twice):
+        scores = list(evaluate(trained(Near, data), data))
+        assert named(scores, "copies").value > 0.9 and "memorised" in named(scores, "copies").warning
+        assert named(scores, "copies").against == 250 and named(scores, "copies", "held-out images").value == 0
+        assert "memorised" in named(scores, "nearer than held out").warning
+
+
+def test_blurred_samples_are_not_accused_of_copying():
+    assert evaluation.too_near(np.full(50, 30.0), np.full(50, 50.0)) == ""
+    assert "samples lie 10.00 levels" in evaluation.too_near(np.full(50, 10.0), np.full(50, 50.0))
+    assert evaluation.too_near(np.full(5, 1.0), np.full(50, 50.0)) == "" and evaluation.too_near(np.ones(50), np.zeros(0)) == ""
+    assert evaluation.too_near(np.r_[np.full(60, 1.0), np.full(40, 99.0)], np.full(50, 50.0)) == ""
+
+
+def test_cards_of_samples_say_so():
+    data = photos()
+    for score in evaluate(trained(Mean, data), data):
+        about_samples = score.of == "model" and score.name in ("distance to training", "copies", "exact copies", "nearer than held out")
+        assert score.split == ("samples" if about_samples else "held out") and about_samples == ("samples, n=256" in score.text)
+
+
+def test_neighbours_are_looked_up_once(monkeypatch):
+    data, asked = photos(), []
+    found = neighbours.nearest
+    monkeypatch.setattr(neighbours, "nearest", lambda x, *rest: asked.append(len(x)) or found(x, *rest))
+    list(evaluate(trained(Mean, data), data, n=40))
+    assert asked == [80]
+
+
+@pytest.mark.parametrize("x", [np.full((30, 3, 9, 9), 128, np.uint8), np.arange(30, dtype=np.uint8).reshape(30, 1, 1, 1)])
+@pytest.mark.parametrize("train", [1, 2, 20])
+def test_poor_data_give_cards_and_no_warnings_of_numpy(x, train):
+    data = Data("poor", "f", x, np.arange(train), np.arange(20, 30))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = list(evaluate(trained(Mean, data), data))
+    assert all(math.isfinite(s.value) for s in scores)
+    assert named(scores, "PSNR", "PCA").settings["code"] <= train - 1
+
+
+def test_numbers_are_what_their_labels_say():
+    """Recomputed by hand, from the labels alone, on data like scikit-learn's digits."""
+    rng = np.random.default_rng(3)
+    steps = np.clip(rng.integers(0, 17, (10, 1, 8, 8)).repeat(30, 0) + rng.integers(-3, 4, (300, 1, 8, 8)), 0, 16)
+    data = Data("like digits", "f", np.rint(steps * 255 / 16).astype(np.uint8), np.arange(200), np.arange(200, 300), levels=17)
+    run = trained(Mean, data)
+    scores = list(evaluate(run, data))
+    x = data.x.reshape(300, 64) / 127.5 - 1
+    held, train = x[200:], x[:200]
+    errors = ((held - held.mean(1, keepdims=True)) ** 2).mean(1)
+    assert named(scores, "squared error").value == pytest.approx(errors.mean(), rel=1e-5)
+    assert named(scores, "PSNR").value == pytest.approx((10 * np.log10(4 / errors)).mean(), rel=1e-5)
+    assert named(scores, "squared error", "mean image").value == pytest.approx(((held - train.mean(0)) ** 2).mean(), rel=1e-5)
+    _, _, axes = np.linalg.svd(train - train.mean(0))
+    rest = (held - train.mean(0)) @ (np.eye(64) - np.outer(axes[0], axes[0]))
+    assert named(scores, "squared error", "PCA").value == pytest.approx((rest**2).mean(), rel=1e-2)  # but for the clamp
+    assert named(scores, "squared error", "PCA").note == "principal components of 200 training images"
+    on_grid = np.rint((evaluation.samples(run, run.model, 256, 0).numpy().reshape(256, 1, 64) + 1) * 8)
+    gaps = (np.rint(on_grid * 255 / 16) - data.x[:200].reshape(200, 64)) ** 2
+    assert named(scores, "distance to training").value == pytest.approx(np.sqrt(gaps.mean(2)).min(1).mean(), rel=1e-6)
+    run = trained(Uniform, data)
+    flat = steps.reshape(300, 64)
+    bits = [-math.log2(((flat[:200, j] == v).sum() + 1) / (200 + 17)) for row in flat[200:] for j, v in enumerate(row)]
+    assert named(evaluate(run, data), "bits/dim", "independent pixels").value == pytest.approx(np.mean(bits), rel=1e-5)
+
+
 def test_duplicates_in_the_data_are_no_memorisation():
     rare, common = np.zeros(200), np.r_[np.ones(80), np.zeros(120)]
     assert evaluation.suspicion(rare, rare) == "" and evaluation.suspicion(common, common) == ""
@@ -248,6 +371,12 @@ def test_asking_changes_nothing():
 
 
 # scores.json
+
+
+def test_names_that_are_no_text_survive_the_disk(tmp_path):
+    score = Score("bits/dim", 1.0, warning="ü/bad\udcff is not what it was trained on")
+    save_scores(tmp_path, [score])
+    assert load_scores(tmp_path) == [score]
 
 
 def test_scores_survive_the_disk(tmp_path):

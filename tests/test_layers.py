@@ -17,10 +17,9 @@ LEVELS = [
     ["engine", "store"],
     ["run"],
     ["loop"],
-    ["evaluate", "latent", "cost"],
-    ["report"],
+    ["watch", "evaluate", "latent", "cost"],
+    ["report", "show"],
     ["api"],
-    ["show"],
     ["cli"],
     ["__main__"],
 ]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import json
 import math
+import sys
+import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -56,7 +59,24 @@ def test_histogram_is_fitted_on_training_rows_alone(monkeypatch):
     assert honest == pytest.approx(8, abs=0.2)
     assert likelihood.histogram(x, np.arange(200, 300), x[200:]).mean() < honest - 0.3  # the fake: fitted on what it is scored on
     monkeypatch.setattr(likelihood, "CHUNK", 100)
+    monkeypatch.setattr(likelihood, "TABLE", 3 * 4 * 256 * 2)
     assert likelihood.histogram(x, np.arange(100), x[200:]).mean() == pytest.approx(honest)
+    view = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    assert likelihood.histogram(view, np.arange(100), view[200:]).mean() == pytest.approx(honest)
+
+
+def test_a_histogram_of_large_images_needs_little_memory():
+    x = noise(12, 3, 128, 128)
+    tracemalloc.start()
+    likelihood.histogram(x, np.arange(12), x[:4])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**26 < x[0].size * 256 * 8  # the counts of all pixels at once
+
+
+@pytest.mark.parametrize("size, n", [(8, 32768), (28, 2674), (128, 128), (256, 100), (1024, 8), (8192, 1)])
+def test_large_images_are_put_into_fewer_files(size, n):
+    assert likelihood.affordable(size * size) == n
 
 
 @pytest.mark.parametrize("form", ["PNG", "WebP"])
@@ -140,6 +160,28 @@ def test_pca_leaves_the_trailing_variance():
     assert float(mean) == pytest.approx(float(eigenvalues.sum()), rel=1e-4)
 
 
+@pytest.mark.parametrize("n, shape", [(12, (3, 20, 20)), (700, (1, 5, 5)), (16, (1, 4, 4)), (17, (1, 4, 4))])
+def test_pca_is_exact_with_more_images_or_more_pixels(n, shape, monkeypatch):
+    monkeypatch.setattr(reconstruction, "_slices", lambda length, others: [slice(i, i + 7) for i in range(0, length, 7)])
+    monkeypatch.setitem(sys.modules, "sklearn.decomposition", None)
+    train = floats(n, *shape) * 0.3
+    linear, flat = reconstruction.pca(train, 6), train.flatten(1).double()
+    _, _, axes = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)
+    assert torch.allclose(linear.axes.T @ linear.axes, torch.eye(6).double(), atol=1e-6)
+    assert torch.allclose(torch.linalg.svdvals(axes[:6] @ linear.axes), torch.ones(6).double(), atol=1e-6)  # the same subspace
+    assert reconstruction.pca(train, 99_999).axes.shape[1] == min(n - 1, math.prod(shape))
+    assert reconstruction.affordable(3 * 256 * 256) == 341 and reconstruction.affordable(784) == 10_000
+
+
+@pytest.mark.parametrize("train", [torch.zeros(5, 1, 4, 4), torch.full((40, 1, 4, 4), 0.3), floats(1, 1, 4, 4)])
+def test_pca_of_images_without_differences_is_their_mean_without_a_warning(train):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        linear = reconstruction.pca(train, 3)
+        assert linear.axes.shape == (16, 0)
+        assert torch.allclose(linear(train), train)
+
+
 # Neighbours
 
 
@@ -180,17 +222,40 @@ def test_ties_keep_their_order_and_missing_neighbours_are_infinitely_far(monkeyp
     train = np.zeros((5, 1, 2, 2), np.uint8)
     assert neighbours.nearest(train[:1], train, np.array([4, 2, 3])).row.tolist() == [[4, 2]]
     lonely = neighbours.nearest(train[:1], train, np.array([1]))
-    assert lonely.distance.tolist() == [[0, np.inf]] and neighbours.copied(lonely).tolist() == [0]
+    assert lonely.distance.tolist() == [[0, np.inf]] and neighbours.copied(lonely, train).tolist() == [0]
     assert neighbours.nearest(train[:1], train, np.zeros(0, np.int64)).row.tolist() == [[-1, -1]]
 
 
 def test_a_blur_is_near_but_not_copied():
-    d = np.array([[1.0, 3.1], [1.0, 3.0], [1.0, 2.9], [0.0, 0.0]])
-    found = neighbours.Nearest(d, np.zeros((4, 2), np.int64))
-    assert neighbours.copied(found).tolist() == [1, 1, 0, 1]
+    train = np.array([0, 100], np.uint8).reshape(2, 1, 1, 1)
+    d = np.array([[1.0, 3.1], [1.0, 3.0], [1.0, 2.9], [0.0, 0.1]])
+    found = neighbours.Nearest(d, np.tile([0, 1], (4, 1)))
+    assert neighbours.copied(found, train).tolist() == [1, 1, 0, 1]
     held_out = neighbours.Nearest(d + 0.5, found.row)
     assert neighbours.closeness(found, held_out).tolist() == [1, 1, 1, 1]
     assert neighbours.closeness(held_out, held_out).mean() < 0.5
+
+
+def test_copies_of_pictures_that_the_data_hold_several_times_are_seen():
+    pictures, rng = noise(40, 1, 8, 8), np.random.default_rng(5)
+    train = np.concatenate([pictures] * 12)
+    x = np.clip(pictures[:20].astype(int) + rng.integers(-3, 4, (20, 1, 8, 8)), 0, 255).astype(np.uint8)
+    known = neighbours.distinct(train, np.arange(480)[::-1])
+    assert len(known) == 40 and sorted(known % 40) == list(range(40))
+    assert neighbours.copied(neighbours.nearest(x, train, known, 8), train).tolist() == [1] * 20
+    assert neighbours.copied(neighbours.nearest(x, train, np.arange(480), 8), train).sum() == 0  # the fake: equal pictures counted each
+
+
+@pytest.mark.parametrize("spread", [1, 3, 10])
+def test_copies_of_pictures_that_the_data_hold_in_versions_are_seen(spread):
+    pictures, rng = noise(40, 1, 8, 8), np.random.default_rng(5)
+    train, x = (np.clip(p.astype(int) + rng.integers(-s, s + 1, p.shape), 0, 255).astype(np.uint8) for p, s in ((pictures.repeat(4, 0), spread), (pictures, 3)))
+    found = neighbours.nearest(x, train, np.arange(160), 8)
+    assert neighbours.copied(found, train).mean() == 1
+    assert neighbours.copied(neighbours.nearest(x, train, np.arange(160), 2), train).mean() < 0.2  # the fake: the second nearest, whatever it is
+    assert neighbours.copied(neighbours.nearest(noise(40, 1, 8, 8, seed=9), train, np.arange(160), 8), train).sum() == 0
+    mean = train.mean(0, keepdims=True).astype(np.uint8)
+    assert neighbours.copied(neighbours.nearest(mean, train, np.arange(160), 8), train).tolist() == [0]
 
 
 @given(st.sampled_from([2, 4, 16, 256]), st.lists(st.floats(-2, 2, width=32), min_size=1, max_size=9))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 import math
 import re
 import shlex
@@ -138,11 +139,25 @@ def test_two_places_of_an_axis_never_bear_one_label(ticks):
     assert pictures.labels([0.25, 5.4, 12000.0]) == ["0.25", "5.4", "12k"]
 
 
-def test_the_running_average_starts_where_the_curve_starts():
-    assert pictures.smooth(np.full(100, 5.0)) == pytest.approx(np.full(100, 5.0))
-    wild = np.random.default_rng(0).normal(size=1000)
-    assert pictures.smooth(wild)[200:].std() < 0.4 * wild.std()
-    assert np.array_equal(pictures.smooth(wild[:10]), wild[:10])
+def test_the_local_mean_is_calmer_than_the_curve():
+    even, wild = np.linspace(0, 1, 1000), np.random.default_rng(0).normal(size=1000)
+    assert pictures.smooth(even, np.full(1000, 5.0)) == pytest.approx(np.full(1000, 5.0))
+    assert pictures.smooth(even, wild).std() < 0.2 * wild.std()
+    assert np.array_equal(pictures.smooth(even[:1000:100], wild[:10]), wild[:10])
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_the_local_mean_lags_nowhere(log):
+    """A falling line, logged every 64 images and drawn over either axis: the dark line must lie upon it."""
+    x = np.arange(1, 401) * 64.0
+    axis = pictures.Axis(x, 1.0, log)
+    places = np.array([axis.place(v) for v in x])
+    assert abs(pictures.smooth(places, 1 - places) - (1 - places)).max() < 0.016
+    average, out = 1 - places[0], []
+    for value in 1 - places:
+        average += (value - average) / 20
+        out.append(average)
+    assert abs(np.array(out) - (1 - places)).max() > (0.1 if log else 0.03)  # the fake: an average of what came before
 
 
 # The page
@@ -292,7 +307,8 @@ def test_the_command_makes_the_same_run(tmp_path):
     run, data = world(tmp_path / "it's a run", source="my photos; rm", latent=9, draw=False)
     codes = re.findall(r"<code>(.*?)</code>", report.page(run, data, []))
     said = shlex.split(html.unescape(codes[0]))
-    assert said[:5] == ["likeness", "train", "my photos; rm", "my photos; rm", str(run.folder)]
+    assert said[:5] == ["likeness", "train", "my photos; rm", "my photos; rm", f"{run.folder}-again"]  # in the old one it would resume
+    assert "in a new folder" in report.page(run, data, []) and shlex.split(html.unescape(codes[1]))[4] == str(run.folder)
     assert said[5:] == ["--latent", "9", "--no-draw", "--rate", "0.005", "--precision", "fp32", "--images", "6400"]
 
 
@@ -305,6 +321,40 @@ def test_pictures_in_the_page_carry_recipes(tmp_path):
     assert recipe["seen"] == 6400 and recipe["sample"] == 0
     *_, x = run.model.sample(report.engine.sampling_noise(0, 0, 1))
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(file))), pictures.pixels(x)[0])
+
+
+def test_large_images_make_no_large_page(tmp_path):
+    run, data = world(tmp_path, size=256)
+    snapshots(tmp_path, 9, size=256)
+    text = report.page(run, data, [])
+    images = [a["src"] for tag, a in tree(text).seen if tag == "img"]
+    assert len(images) == 12 + 2 * 8 + 2 * 8 + 2 * report.MOMENTS and all(i.startswith("data:image/jpeg;base64,") for i in images)
+    assert len(text) < 8e6  # of noise, which no codec shrinks: 12 MB as PNG
+    with Image.open(io.BytesIO(base64.b64decode(images[0].split(",")[1]))) as file:
+        assert file.size == (256, 256) and json.loads(file.info["comment"])["seen"] == 6400
+
+
+def test_neighbours_are_looked_up_only_for_what_is_shown(tmp_path, monkeypatch):
+    found, asked = report.neighbours.nearest, []
+    monkeypatch.setattr(report.neighbours, "nearest", lambda x, *rest: asked.append(len(x)) or found(x, *rest))
+    assert "The first 16 samples, nearest first" in report.page(*world(tmp_path), [])
+    assert asked == [16]
+
+
+def test_names_that_are_no_text_are_shown_as_text(tmp_path):
+    evil = "bad\udcff"
+    run, data = world(tmp_path / evil, source=evil)
+    text = report.page(run, data, [Score("bits/dim", 5.0, warning=evil)])
+    assert "bad\\udcff" in text.encode().decode() and report.cards([Score(evil, 1.0)]).encode()
+    run.folder.mkdir()
+    assert report.write(run, data, []).exists()
+
+
+def test_a_definition_and_settings_share_a_row():
+    page = tree(
+        report.cards([Score("squared error", 1.0, note="mean over pixels", settings={"seen": 1, "code": 3}), Score("squared error", 2.0, of="x", note="none")])
+    )
+    assert "mean over pixels; code = 3" in page.text
 
 
 def test_the_film_shows_the_first_and_the_last_moment(tmp_path):

@@ -6,6 +6,7 @@ import errno
 import itertools
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -103,7 +104,7 @@ def test_a_folder_that_may_not_be_written_is_refused(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", denied)
-    with pytest.raises(NotAllowed, match="may not be written"):
+    with pytest.raises(NotAllowed, match="may not be used"):
         small_run("ae", tmp_path / "x")
 
 
@@ -199,7 +200,7 @@ def test_a_torn_last_line_of_the_log_is_left_out(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_store_write_replaces_a_file_or_leaves_it(tmp_path):
     store.write(tmp_path / "a", b"old")
-    with pytest.raises(DiskTrouble):
+    with pytest.raises(Refusal):
         store.write(Path("/dev/full/a"), b"new")
     assert (tmp_path / "a").read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
 
@@ -218,6 +219,12 @@ def test_minutes_are_of_training_in_all(tmp_path):
     run.seconds = 601.0
     assert list(fit(run, data, minutes=10)) == []
     assert len(list(itertools.islice(fit(run, data, minutes=11), 3))) == 3
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def test_two_processes_make_the_steps_of_one(tmp_path):
@@ -239,7 +246,7 @@ def test_two_processes_make_the_steps_of_one(tmp_path):
         "--width",
         "8",
     ]
-    env = dict(os.environ, OMP_NUM_THREADS="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="29533", LIKENESS_CACHE=str(tmp_path / "cache"))
+    env = dict(os.environ, OMP_NUM_THREADS="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), LIKENESS_CACHE=str(tmp_path / "cache"))
     one = subprocess.run([*command, str(tmp_path / "one")], env=env, capture_output=True, text=True)
     assert one.returncode == 0, one.stderr
     pair = [
@@ -252,6 +259,6 @@ def test_two_processes_make_the_steps_of_one(tmp_path):
     assert a.seen == b.seen == 320 and b.config.facts["processes"] == 2
     for name, value in a.student.state_dict().items():
         other = b.student.state_dict()[name]
-        assert float((value - other).norm()) <= 1e-6 * float(value.norm()) + 1e-9, name
+        assert float((value - other).norm()) <= 1e-6 * float(value.norm()), name
     for mine, theirs in zip(a.log(), b.log()):
         assert mine["losses"] == pytest.approx(theirs["losses"], rel=1e-4)

@@ -6,11 +6,12 @@ Nothing heavy is imported before a verb needs it, so that `likeness --help` is i
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -47,12 +48,14 @@ def _closest(word: str, known: list[str]) -> str:
     return f"Did you mean {near[0]}?" if near else ""
 
 
-def flags(parser: argparse.ArgumentParser, title: str, owner: type, defaults: object, live: bool = False) -> None:
+def flags(parser: argparse.ArgumentParser, title: str, owner: type, defaults: object, live: bool = False, leave_out: Set[str] = frozenset()) -> None:
     """A flag for each declared option; an option that is not typed is absent from the result."""
     from .api import option_fields
 
     group = parser.add_argument_group(title)
     for f in option_fields(owner, live):
+        if f.name in leave_out:
+            continue
         default, says = getattr(defaults, f.name, f.default), f.metadata
         flag, where = f"--{f.name.replace('_', '-')}", dict(dest=f.name, default=argparse.SUPPRESS)
         span = f", {_short(says['low'])} to {_short(says['high'])}" if says["low"] is not None and says["high"] is not None else ""
@@ -69,9 +72,11 @@ def _number(kind: type) -> Callable[[str], Any]:
     """1e6 and 10_000 are whole numbers, too."""
 
     def read(text: str) -> Any:
-        if kind is int and float(text) == int(float(text)):
-            return int(text) if text.lstrip("+-").isdigit() else int(float(text))
-        return kind(text)
+        if kind is not int or text.lstrip("+-").isdigit():
+            return kind(text)
+        if not float(text).is_integer():
+            raise ValueError(text)
+        return int(float(text))
 
     read.__name__ = {"int": "whole number", "float": "number"}.get(kind.__name__, kind.__name__)
     return read
@@ -88,6 +93,13 @@ def positive(text: str) -> float:
     return value
 
 
+def natural(text: str) -> int:
+    value: int = _number(int)(text)
+    if not 0 <= value < 2**31:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {2**31 - 1}")
+    return value
+
+
 def count(text: str) -> int:
     value: int = _number(int)(text)
     if not 0 < value <= 10_000_000:
@@ -99,7 +111,7 @@ def common(parser: argparse.ArgumentParser, *names: str) -> None:
     """The flags that mean the same for every verb."""
     known: dict[str, dict[str, Any]] = {
         "--json": dict(action="store_true", help="print the result as JSON"),
-        "--seed": dict(type=int, default=0, help="of samples and of the choice of held-out images [0]"),
+        "--seed": dict(type=natural, default=0, help="of samples and of the choice of held-out images [0]"),
         "-n": dict(type=count, help="how many"),
         "-o": dict(type=Path, metavar="FILE", help="where to put it"),
     }
@@ -134,12 +146,15 @@ def train(argv: list[str]) -> int:
         flags(parser, "training", Training, kind.defaults)
     flags(parser, "reading the data", data.Reading, data.Reading())
     said = vars(parser.parse_intermixed_args(argv))
-    if kind is None or name is None:
-        raise Refusal("which model?  likeness models lists them.")
+    if kind is None or name is None or said["model"] != name:
+        models.load(said["model"])
+        raise Refusal(f"the model comes first, then the data: likeness train {said['data']} {said['model']}")
+    if not said["data"]:
+        raise Refusal("DATA is an empty text; name a folder of images, a file, or a set from `likeness data`.")
     folder = said["run"] or api.default_folder(name, said["data"])
     wishes = api.Wishes.sort(kind, {k: v for k, v in said.items() if k not in ("model", "data", "run", "minutes", "no_report", "json")})
-    with api.begin(name, said["data"], folder, wishes) as (run, images):
-        budget = {k: v for k, v in (("minutes", said["minutes"]), ("images", wishes.training.get("images"))) if v is not None}
+    budget = {k: v for k, v in (("minutes", said["minutes"]), ("images", wishes.training.get("images"))) if v is not None}
+    with api.begin(name, said["data"], folder, wishes, budget) as (run, images):
         with show.training(run, images, budget, quiet=said["json"]) as tick:
             number = api.work(run, images, tick, **budget)
         chief, log, seen, seconds = engine.rank() == 0, run.log(), run.seen, run.seconds
@@ -157,31 +172,43 @@ def train(argv: list[str]) -> int:
     return 0
 
 
-def live_run(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[Trained], dict[str, Any]]:
-    """Parse for a verb on runs: what was said, the runs, and the live options that were typed, which every run must have."""
-    from . import api
+def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple[Trained, dict[str, Any]]]]:
+    """Parse for a verb on runs: what was said, and the runs, each with those of the typed live options that it has."""
+    from . import api, show
     from .core import Refusal
+    from .run import is_run
 
-    folders = [Path(a) for a in argv if not a.startswith("-") and (Path(a) / "config.json").exists()]
-    opened = [api.open(folder) for folder in folders]
-    for kind in {type(t.model): t.model for t in opened}.values():
-        flags(parser, f"options of {type(kind).__name__.lower()} that may be turned", type(kind), kind, live=True)
-        break
+    folders = [Path(a) for before, a in zip(["", *argv], argv) if not a.startswith("-") and before != "-o" and is_run(Path(a))]
+    opened = {folder: api.open(folder) for folder in folders}
+    turns = {f: {o.name for o in api.option_fields(type(t.model), live=True)} for f, t in opened.items()}
+    known: set[str] = set()
+    for t in opened.values():
+        flags(parser, f"options of {type(t.model).__name__.lower()} that may be turned", type(t.model), t.model, live=True, leave_out=known)
+        known |= turns[t.folder]
     said = vars(parser.parse_intermixed_args(argv))
     wanted = said["run"] if isinstance(said["run"], list) else [said["run"]]
+    if missing := [folder for folder in wanted if folder not in opened]:
+        here = ", ".join(str(p.parent) for p in sorted(Path("runs").glob("*/config.json")))
+        raise Refusal(f"{missing[0]} is not a run: it has no config.json.  Runs here: {here or 'none'}.")
+    typed = {name for name in known if name in said}
     for folder in wanted:
-        if folder not in folders:
-            here = ", ".join(str(p.parent) for p in sorted(Path("runs").glob("*/config.json")))
-            raise Refusal(f"{folder} is not a run: it has no config.json.  Runs here: {here or 'none'}.")
-    live = {f.name: said[f.name] for t in opened[:1] for f in api.option_fields(type(t.model), live=True) if f.name in said}
-    by_folder = dict(zip(folders, opened))
-    return said, [by_folder[f] for f in wanted], live
+        if lacking := typed - turns[folder]:
+            show.say(f"note: {folder} has no option {', '.join(sorted(lacking))}; it is asked without")
+    return said, [(opened[f], {name: said[name] for name in typed & turns[f]}) for f in wanted]
+
+
+def target(given: Path | None, usual: Path, *endings: str) -> Path:
+    """Where to write, refused if the name asks for a format that is not written."""
+    from .core import Refusal
+
+    if given is not None and given.suffix not in endings:
+        raise Refusal(f"-o {given} should end in {' or '.join(e for e in endings if e)}{', or be a folder' if '' in endings else ''}.")
+    return given or usual
 
 
 def sample(argv: list[str]) -> int:
     """sample RUN: new images, each with its recipe; image i of a seed is always the same"""
     from . import show
-    from .core import Refusal
 
     parser = Parser(
         "sample", "New images of a trained model, as one picture, one file each, or an array.", "RUN [-n 64] [-o out.png | out.npy | folder/] [options]"
@@ -189,14 +216,12 @@ def sample(argv: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", type=Path)
     common(parser, "-n", "--seed", "-o", "--json")
     parser.add_argument("--label", type=int, metavar="CLASS", help="of this class only, where the model is class-conditional")
-    said, (run,), live = live_run(argv, parser)
+    said, [(run, live)] = on_runs(argv, parser)
     n = said["n"] or 64
+    path = target(said["o"], run.folder / "samples" / f"seed-{said['seed']}-n-{n}.png", ".png", ".npy", "")
     pictures = run.sample(n, said["seed"], label=said["label"], **live)
-    target = said["o"] or run.folder / "samples" / f"seed-{said['seed']}-n-{n}.png"
-    if target.suffix not in ("", ".png", ".npy"):
-        raise Refusal(f"-o {target}: images are written as one .png, as .npy, or into a folder.")
-    show.save_images(target, pictures)
-    show.result(dict(pictures.recipe, path=str(target)), said["json"], f"{n} images: {target}")
+    pictures.save(path)
+    show.result(dict(pictures.recipe, path=str(path)), said["json"], f"{n} images: {path}")
     return 0
 
 
@@ -209,9 +234,9 @@ def evaluate(argv: list[str]) -> int:
     )
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
     common(parser, "-n", "--seed", "--json")
-    said, runs, live = live_run(argv, parser)
+    said, runs = on_runs(argv, parser)
     out = {}
-    for run in runs:
+    for run, live in runs:
         scores = list(show.listed(run.scores(said["n"] or 1000, said["seed"], **live), str(run.folder), said["json"]))
         out[str(run.folder)] = [s.as_dict() for s in scores]
         show.scores(scores, said["json"], title=str(run.folder))
@@ -231,17 +256,17 @@ def reconstruct(argv: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("images", metavar="IMAGES", nargs="?", help="a folder or array of images; held-out ones of the run's data if left out")
     common(parser, "-n", "-o", "--json")
-    said, (run,), _ = live_run(argv, parser)
+    said, [(run, _)] = on_runs(argv, parser)
     n, x = said["n"] or 16, None
+    path = target(said["o"], run.folder / "samples" / "reconstructions.png", ".png")
     if said["images"]:
         spec = run.run.config.spec
         x = own.images(said["images"], spec, run.run.config.data, n)
     original, back = run.reconstruct(x, n)
-    target = said["o"] or run.folder / "samples" / "reconstructions.png"
-    store.make(target.parent)
-    pictures.write_png(target, pictures.strips(original, back), dict(run=run.folder.name, seen=run.run.seen, n=len(original)))
+    store.make(path.parent)
+    pictures.write_png(path, pictures.strips(original, back), dict(run=run.folder.name, seen=run.run.seen, n=len(original)))
     value = float(psnr(original, back).mean())
-    show.result(dict(path=str(target), n=len(original), psnr=value), said["json"], f"{len(original)} images, PSNR {value:.2f} dB: {target}")
+    show.result(dict(path=str(path), n=len(original), psnr=value), said["json"], f"{len(original)} images, PSNR {value:.2f} dB: {path}")
     return 0
 
 
@@ -254,10 +279,10 @@ def latent(argv: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
     parser.add_argument("--picture", metavar="|".join(codes.PICTURES), default="random", help="which [random]")
     common(parser, "-n", "--seed", "-o", "--json")
-    said, runs, _ = live_run(argv, parser)
-    target = said["o"] or runs[0].folder / "samples" / f"{said['picture']}.png"
-    codes.draw([(r.run, r.data) for r in runs], said["picture"], target, said["n"] or 10, said["seed"])
-    show.result(dict(path=str(target), picture=said["picture"]), said["json"], str(target))
+    said, runs = on_runs(argv, parser)
+    path = target(said["o"], runs[0][0].folder / "samples" / f"{said['picture']}.png", ".png")
+    codes.draw([(r.run, r.data) for r, _ in runs], said["picture"], path, said["n"], said["seed"])
+    show.result(dict(path=str(path), picture=said["picture"]), said["json"], str(path))
     return 0
 
 
@@ -307,7 +332,7 @@ def check(argv: list[str]) -> int:
     reading = {f.name: said[f.name] for f in api.option_fields(datasets.Reading) if f.name in said}
     kind = None if said["model"] == "none" else models.load(said["model"])
     found = inspect(said["data"], datasets.Reading(**reading))
-    costs = cost.measure(kind, datasets.load(said["data"], **reading)) if kind else []
+    costs = cost.measure(said["model"], kind, datasets.load(said["data"], **reading)) if kind else []
     show.checked(found, costs, said["json"])
     return 0
 
@@ -354,7 +379,10 @@ def guarded(argv: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # python would complain once more when it flushes
         return 141
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            print("likeness: the disk is full; what was saved before is intact", file=sys.stderr)
+            return 74
         import traceback
 
         traceback.print_exc()

@@ -20,11 +20,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, dataclass_transform, runtime_checkable
 
+import numpy as np
 from torch import Tensor, nn
-from torch.optim import Adam, AdamW, Optimizer
+from torch.optim import Adam, Optimizer
 
 from .noise import Noise
 
@@ -113,10 +113,7 @@ class Player:
     steps: int = 1
     rate: float = 1.0
     """multiplies the training's rate, for papers in which the players learn at different speeds"""
-    optimizer: Callable[..., Optimizer] = AdamW
-
-
-adam = partial(partial, Adam)
+    optimizer: Callable[..., Optimizer] = Adam
 
 
 def option(
@@ -141,6 +138,9 @@ def check_options(owner: str, thing: Any) -> None:
         if "help" not in f.metadata:
             continue
         value, low, high, choices = getattr(thing, f.name), *(f.metadata[k] for k in ("low", "high", "choices"))
+        if isinstance(value, np.generic):  # what a notebook holds
+            value = value.item()
+            object.__setattr__(thing, f.name, value)
         flag = f"{owner}: --{f.name.replace('_', '-')} {value!r}"
         if choices and value not in choices:
             raise Refusal(f"{flag} is none of: {', '.join(choices)}.")
@@ -183,6 +183,8 @@ class Model(nn.Module):
     spec: Spec
     defaults: ClassVar[Training] = Training()
     """how long and how fast, unless the user says otherwise"""
+    conditional: ClassVar[bool] = False
+    """sample() and the loss use labels y"""
     whole_batch = False
     """the loss compares the examples of a batch, which therefore must not be split"""
 
@@ -197,6 +199,7 @@ class Model(nn.Module):
         super().__init__()
         check_options(type(self).__name__.lower(), self)
         self.build()
+        self.whole_batch = self.whole_batch or any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.modules())
 
     def build(self) -> None:
         """Make the networks as attributes; refuse a Spec or options that do not go together."""

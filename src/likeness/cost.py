@@ -18,16 +18,16 @@ SECONDS = 2.0
 """of steps that are counted, after a first few that are not"""
 
 
-def measure(kind: type[Model], data: Data) -> list[dict[str, Any]]:
+def measure(name: str, kind: type[Model], data: Data) -> list[dict[str, Any]]:
     """Throughput and memory of a throw-away run, in each precision that makes sense here; the faster first."""
     precisions = ("fp32", "bf16") if engine.native_bf16() else ("fp32",)
-    costs = [_one(kind, data, precision) for precision in precisions]
+    costs = [_one(name, kind, data, precision) for precision in precisions]
     return sorted(costs, key=lambda cost: -cost["images_per_second"])
 
 
-def _one(kind: type[Model], data: Data, precision: str) -> dict[str, Any]:
+def _one(name: str, kind: type[Model], data: Data, precision: str) -> dict[str, Any]:
     training = replace(kind.defaults, precision=precision)
-    config = Config(kind.__module__.rsplit(".", 1)[-1], data.spec, training, facts=engine.facts())
+    config = Config(name, data.spec, training, facts=engine.facts())
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / "probe", config)
         steps = fit(run, data, minutes=math.inf, images=10**12, save_every=math.inf)
@@ -41,7 +41,7 @@ def _one(kind: type[Model], data: Data, precision: str) -> dict[str, Any]:
         run.close()
     minutes = training.images / rate / 60
     says = f"its default of {training.images:,} images takes {_time(minutes)}, an epoch of {len(data.train):,} {_time(len(data.train) / rate / 60)}"
-    return dict(model=config.model, precision=precision, images_per_second=rate, memory_mb=engine.memory_mb(), minutes=minutes, says=says)
+    return dict(model=name, precision=precision, images_per_second=rate, memory_mb=engine.memory_mb(), minutes=minutes, says=says)
 
 
 def _time(minutes: float) -> str:

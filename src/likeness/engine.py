@@ -15,6 +15,7 @@ import resource
 import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
+from datetime import timedelta
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
@@ -48,7 +49,7 @@ def start() -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         if cuda():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("nccl" if cuda() else "gloo")
+        dist.init_process_group("nccl" if cuda() else "gloo", timeout=timedelta(hours=24))  # the first may read a million images
 
 
 def _keep_memory() -> None:
@@ -85,7 +86,7 @@ def sum_gradients(params: list[nn.Parameter]) -> None:
         flat = torch.cat([g.flatten() for g in grads])
         dist.all_reduce(flat)
         for p, g in zip(params, flat.split([p.numel() for p in params])):
-            p.grad = g.view_as(p).clone(memory_format=torch.preserve_format)
+            p.grad = torch.empty_like(p).copy_(g.view_as(p))  # in the layout of p: a fused optimiser reads both in the order of memory
 
 
 def sum_over_processes(values: Tensor) -> Tensor:
@@ -94,19 +95,31 @@ def sum_over_processes(values: Tensor) -> Tensor:
     return values
 
 
-def any_process(flag: bool) -> bool:
-    """Whether any process says yes: they must all stop at the same step."""
-    return flag if world() == 1 else bool(sum_over_processes(torch.tensor(float(flag), device=device())) > 0)
+def largest(*values: int) -> list[int]:
+    """The largest of each over all processes."""
+    if world() == 1:
+        return list(values)
+    both = torch.tensor(values, device=device())
+    dist.all_reduce(both, dist.ReduceOp.MAX)
+    return both.tolist()
+
+
+def told(text: str = "") -> str:
+    """What the first process says, to all: it is short, and the others wait for it however long it takes."""
+    if world() == 1:
+        return text
+    size = torch.tensor([len(text.encode())], device=device())
+    dist.broadcast(size, 0)
+    blob = torch.zeros(int(size), dtype=torch.uint8, device=device())
+    if rank() == 0:
+        blob.copy_(torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8) if text else blob)
+    dist.broadcast(blob, 0)
+    return bytes(blob.tolist()).decode()
 
 
 def may_ask() -> bool:
     """Whether asking the other processes at every step is cheap: on GPUs it would wait for the step."""
     return world() == 1 or device().type == "cpu"
-
-
-def wait_for_all() -> None:
-    if world() > 1:
-        dist.barrier()
 
 
 # Devices and precision

@@ -24,13 +24,16 @@ from . import engine, store
 from .core import BadData, Batch, Model, Refusal, Samples, answers, check_options
 from .data import Data, picture
 from .metrics import likelihood, neighbours, reconstruction
-from .metrics.card import Score, from_dict, measure, small
+from .metrics.card import TOO_FEW, Score, from_dict, interval, measure, short, small, wilson
+from .metrics.likelihood import Format
 from .noise import Noise
 from .run import Run
 
 SCORES = "scores.json"
 DRAWN = 256
 """most samples that are drawn to look for copies"""
+NEIGHBOURS = 8
+"""training images looked at about each, so that a few versions of one picture do not hide a copy"""
 CHUNK = 2**21
 """values of the images asked about in one go"""
 
@@ -111,12 +114,16 @@ class Exam:
         if "bits_per_dim" not in answers(self.model):
             return
         try:
-            bits, kind = self._bits()
+            bits, kind = self._bits(self.rows)
         except Refusal as refusal:
             yield Score("bits/dim", math.nan, split=self.split, seed=self.seed, better="lower", warning=str(refusal), settings=self.settings)
             return
-        warning = "; ".join(filter(None, (self.remark, implausible(bits, self.data.levels))))
-        yield from self._in_units(bits, kind=kind, warning=warning, settings=self.settings)
+        learnt = self._bits(self._some(len(self.rows)))[0] if self.split == "held out" else bits
+        doubts = self.remark, implausible(bits, learnt, self.data.levels), overfitted(bits, learnt, self.seed)
+        yield from self._in_units(bits, kind=kind, warning="; ".join(filter(None, doubts)), settings=self.settings)
+        if self.split == "held out":
+            about = dict(of="training images", split="train", note=NOTES["learnt"], settings=self.settings)
+            yield from self._in_units(learnt, kind=kind, **about)
         yield from self._free_likelihoods()
 
     def reconstruction(self) -> Iterator[Score]:
@@ -124,20 +131,21 @@ class Exam:
             return
         code = self._encode(self._batch(self.rows[:1]).x)[0].numel()
         yield from self._compared(self._rebuild, warning=self.remark, settings=self.settings | {"code": code})
-        train = self._train(reconstruction.affordable(self.data.spec.dims))
-        yield from self._compared(reconstruction.mean_image(train), of="mean image", against=len(train), note="no code at all")
-        fewer = min(code, len(train), self.data.spec.dims)
-        note = "the best linear code of equal size" if fewer == code else "a smaller code: there are not as many images or dimensions"
-        yield from self._compared(reconstruction.pca(train, code, self.seed), of="PCA", against=len(train), note=note, settings={"code": fewer})
+        train = picture(np.asarray(self.data.x[self._some(reconstruction.affordable(self.data.spec.dims))]))
+        note = f"of {len(train):,} training images"
+        yield from self._compared(reconstruction.mean_image(train), of="mean image", against=len(train), note=f"mean {note}, no code at all")
+        linear = reconstruction.pca(train, code)
+        about = dict(against=len(train), note=f"principal components {note}", settings={"code": linear.axes.shape[1]})
+        yield from self._compared(linear, of="PCA", **about)
 
     def copying(self) -> Iterator[Score]:
         if "sample" not in answers(self.model) or not len(self.data.train):
             return
-        drawn = samples(self.run, self.model, self.drawn, self.seed)
-        x = neighbours.grid(drawn.numpy(), self.data.levels)
-        theirs = neighbours.nearest(x, self.data.x, self.data.train)
-        real = None if self.split == "train" else neighbours.nearest(self.data.x[self.rows[:DRAWN]], self.data.x, self.data.train)
-        yield from self._nearness(theirs, real)
+        x = neighbours.grid(samples(self.run, self.model, self.drawn, self.seed).numpy(), self.data.levels)
+        real = self.data.x[self.rows[: DRAWN if self.split == "held out" else 0]]
+        known = neighbours.distinct(self.data.x, self.data.train)
+        found = neighbours.nearest(np.concatenate([x, real]), self.data.x, known, NEIGHBOURS)
+        yield from self._nearness(found.of(np.s_[: len(x)]), found.of(np.s_[len(x) :]), len(known))
 
     def diagnosis(self) -> Iterator[Score]:
         if not isinstance(self.model, Diagnoses):
@@ -148,9 +156,9 @@ class Exam:
 
     # Likelihood
 
-    def _bits(self) -> tuple[np.ndarray, str]:
+    def _bits(self, rows: np.ndarray) -> tuple[np.ndarray, str]:
         with torch.no_grad():
-            found = [self.model.bits_per_dim(batch) for batch in self._batches()]  # type: ignore[operator]
+            found = [self.model.bits_per_dim(batch) for batch in self._batches(rows)]  # type: ignore[operator]
         return torch.cat([bits.values.double().cpu() for bits in found]).numpy(), found[0].kind
 
     def _in_units(self, bits: np.ndarray, **about: Any) -> Iterator[Score]:
@@ -161,28 +169,30 @@ class Exam:
 
     def _free_likelihoods(self) -> Iterator[Score]:
         """What the same images cost without a model."""
-        x, data = self._levels(), self.data
+        x, data = np.asarray(self.data.x[self.rows]), self.data
         yield from self._in_units(np.full(len(x), likelihood.uniform(data.levels)), of="uniform", kind="exact", note="every image equally likely")
         train = self._some(2**28 // data.spec.dims)
         bits = likelihood.histogram(data.x, train, x, data.levels)
         yield from self._in_units(bits, of="independent pixels", kind="exact", against=len(train), note="a histogram for each pixel, from training images")
-        form: likelihood.Format
-        for form in ("PNG", "WebP"):
-            yield self._card("bits/dim", likelihood.codec(x, form, data.levels), better="lower", of=form, kind="upper bound", note="a lossless file an image")
-            value, n = likelihood.sheet(x, form, data.levels)
-            about: dict[str, Any] = dict(of=f"{form} sheet", kind="upper bound", better="lower", note="the same images side by side in one file")
-            yield Score("bits/dim", value, n=n, split=self.split, seed=self.seed, warning=small(n), **about)
+        yield from self._in_files(x, "PNG")
+        yield from self._in_files(x, "WebP")
+
+    def _in_files(self, x: np.ndarray, form: Format) -> Iterator[Score]:
+        few, about = x[: likelihood.affordable(self.data.spec.size**2)], dict[str, Any](kind="upper bound", better="lower")
+        yield self._card("bits/dim", likelihood.codec(few, form, self.data.levels), of=form, note="a lossless file an image", **about)
+        value, n = likelihood.sheet(x, form, self.data.levels)
+        about |= dict(of=f"{form} sheet", note="images side by side in one lossless file", warning=small(n))
+        yield Score("bits/dim", value, n=n, split=self.split, seed=self.seed, **about)
 
     # Reconstruction
 
     def _compared(self, rebuild: Callable[[Tensor], Tensor], **about: Any) -> Iterator[Score]:
         """Three measures of a way to rebuild images, batch by batch."""
-        pairs = ((batch.x.cpu(), rebuild(batch.x)) for batch in self._batches())
+        pairs = ((batch.x.cpu(), rebuild(batch.x)) for batch in self._batches(self.rows))
         found = [(reconstruction.mse(x, y), reconstruction.psnr(x, y), reconstruction.ssim(x, y)) for x, y in pairs]
         error, psnr, ssim = (torch.cat(values).numpy() for values in zip(*found))
-        yield self._card("squared error", error, better="lower", **about)
-        yield self._card("PSNR", psnr, unit="dB", better="higher", **about)
-        yield self._card("SSIM", ssim, better="higher", **about)
+        for name, values, unit, better in (("squared error", error, "", "lower"), ("PSNR", psnr, "dB", "higher"), ("SSIM", ssim, "", "higher")):
+            yield self._card(name, values, **{"unit": unit, "better": better, "note": NOTES[name]} | about)
 
     def _encode(self, x: Tensor) -> Tensor:
         with torch.no_grad():
@@ -194,76 +204,93 @@ class Exam:
 
     # Copying
 
-    def _nearness(self, theirs: neighbours.Nearest, real: neighbours.Nearest | None) -> Iterator[Score]:
-        """Each measure of the samples, and of held-out images beside it."""
+    def _nearness(self, theirs: neighbours.Nearest, real: neighbours.Nearest, known: int) -> Iterator[Score]:
+        """Each measure of the samples, and of held-out images beside it, if there are any."""
         copies: list[tuple[str, Callable[[neighbours.Nearest], np.ndarray], str, str]] = [
             ("distance to training", lambda f: f.distance[:, 0], "levels", ""),
-            ("copies", neighbours.copied, "share", "lower"),
+            ("copies", lambda f: neighbours.copied(f, self.data.x), "share", "lower"),
             ("exact copies", neighbours.exact, "share", "lower"),
         ]
+        mine = dict[str, Any](split="samples", settings=self.settings)
         for name, values, unit, better in copies:
-            mine, floor = values(theirs), None if real is None else values(real)
-            warning = "" if unit == "levels" else suspicion(mine, floor)
-            about: dict[str, Any] = dict(unit=unit, better=better, against=len(self.data.train), note=NOTES[name])
-            yield self._card(name, mine, warning=warning, settings=self.settings, **about)
-            if floor is not None:
+            share, floor = values(theirs), values(real)
+            about = dict[str, Any](unit=unit, better=better, against=known, note=NOTES[name])
+            yield self._card(name, share, warning="" if unit == "levels" else suspicion(share, floor), **mine, **about)
+            if len(floor):
                 yield self._card(name, floor, of="held-out images", **about)
-        if real is not None:
-            nearer = neighbours.closeness(theirs, real)
-            yield self._card("nearer than held out", nearer, unit="share", against=len(real.row), note=NOTES["nearer"], settings=self.settings)
+        if len(real.row):
+            nearer, warning = neighbours.closeness(theirs, real), too_near(theirs.distance[:, 0], real.distance[:, 0])
+            yield self._card("nearer than held out", nearer, unit="share", against=len(real.row), note=NOTES["nearer"], warning=warning, **mine)
 
     # Images, and cards
 
     def _card(self, name: str, values: np.ndarray, **about: Any) -> Score:
-        return measure(name, values, self.seed, split=self.split, **about)
+        return measure(name, values, self.seed, **{"split": self.split} | about)
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self, rows: np.ndarray) -> Iterator[Batch]:
         size = max(1, min(256, CHUNK // self.data.spec.dims))
-        for i in range(0, len(self.rows), size):
-            yield self._batch(self.rows[i : i + size])
+        for i in range(0, len(rows), size):
+            yield self._batch(rows[i : i + size])
 
     def _batch(self, index: np.ndarray) -> Batch:
         """Images of these rows, each with noise of its own."""
         noise = Noise(torch.from_numpy(index), engine.derive("evaluate", self.seed))
         return engine.put(self.data.take(index, noise))
 
-    def _levels(self) -> np.ndarray:
-        return np.asarray(self.data.x[self.rows])
-
     def _some(self, most: int) -> np.ndarray:
-        """Training rows to fit a baseline on: all, or a random choice of as many as can be afforded."""
+        """Training rows to look at: all, or a random choice of as many as can be afforded."""
         if len(self.data.train) <= most:
             return self.data.train
         return np.sort(np.random.default_rng((self.seed, 0xF17)).choice(self.data.train, max(1, most), replace=False))
 
-    def _train(self, most: int) -> Tensor:
-        return picture(np.asarray(self.data.x[self._some(most)]))
-
 
 NOTES = {
+    "learnt": "the same model on images that it was trained on",
+    "squared error": "mean over pixels, images in [-1, 1]",
+    "PSNR": "10 log10(4 / squared error) of each image, at most 100",
+    "SSIM": "mean over the places of a Gaussian window, and over channels",
     "distance to training": "root mean squared difference to the nearest training image",
-    "copies": "a third as far from the nearest training image as from the second nearest, or nearer",
+    "copies": "a third as far from the nearest training image as from the next that is another picture, or nearer",
     "exact copies": "equal to a training image in every pixel",
-    "nearer": "than half of the held-out images are; one half is to be expected, blurred samples have more",
+    "nearer": "nearer to a training image than half of the held-out images are; one half is to be expected, blurred samples have more",
 }
 
 
-def implausible(bits: np.ndarray, levels: int) -> str:
-    """What cannot be right about a likelihood, or nothing."""
+def implausible(bits: np.ndarray, learnt: np.ndarray, levels: int) -> str:
+    """What cannot be right about a likelihood, or nothing.  `learnt`: the same of training images."""
     if (bits < 0).any():
         return "below 0 bits: this is not the probability of an image on its grid, and must not be quoted"
     if bits.mean() > likelihood.uniform(levels):
-        return "worse than giving every image the same probability: the model knows nothing yet"
+        nothing = ", and so are training images: the model knows nothing yet" if learnt.mean() > likelihood.uniform(levels) else ""
+        return f"worse than giving every image the same probability{nothing}"
     return ""
 
 
-def suspicion(mine: np.ndarray, floor: np.ndarray | None) -> str:
+def overfitted(bits: np.ndarray, learnt: np.ndarray, seed: int = 0) -> str:
+    """Whether held-out images cost over a tenth more than training images, and more than chance explains."""
+    held, own = float(bits.mean()), float(learnt.mean())
+    if min(len(bits), len(learnt)) >= TOO_FEW and held - own > 0.1 * abs(own) and interval(bits, seed)[0] > interval(learnt, seed)[1]:
+        costs = f"held-out images cost {short(held)} bits/dim, training images {short(own)}"
+        return f"{costs}: it has learnt its training images by heart, so train shorter (--images), or on more images"
+    return ""
+
+
+def suspicion(mine: np.ndarray, floor: np.ndarray) -> str:
     """Whether samples copy more than held-out images happen to resemble training images, by more than chance explains."""
-    usual = 0.0 if floor is None else float(floor.mean())
-    noise = 0.0 if floor is None else math.sqrt(usual * (1 - usual) * (1 / len(mine) + 1 / len(floor)))
+    usual = float(floor.mean()) if len(floor) else 0.0
+    noise = math.sqrt(usual * (1 - usual) * (1 / len(mine) + 1 / len(floor))) if len(floor) else 0.0
     if mine.mean() <= usual + 3 * noise + 1e-12:
         return ""
-    return f"{int(mine.sum())} of {len(mine)} samples look like copies of training images ({usual:.1%} of held-out images do): the model may have memorised"
+    beside = f" ({usual:.1%} of held-out images do)" if len(floor) else ""
+    return f"{int(mine.sum())} of {len(mine)} samples look like copies of training images{beside}: the model may have memorised"
+
+
+def too_near(mine: np.ndarray, floor: np.ndarray) -> str:
+    """Whether samples lie so much nearer to training images than held-out images do that a blur does not explain it."""
+    typical, usual = float(np.median(mine)), float(np.median(floor))
+    if min(len(mine), len(floor)) < TOO_FEW or wilson(float((mine < usual).sum()), len(mine))[0] <= 0.75 or typical > usual / 3:
+        return ""
+    return f"samples lie {short(typical)} levels from a training image, held-out images {short(usual)}: the model may have memorised"
 
 
 def samples(run: Run, model: Model, n: int, seed: int) -> Tensor:
@@ -286,14 +313,15 @@ def _diagnosed(model: Diagnoses, batch: Batch) -> list[tuple[str, float, str]]:
 
 def save_scores(folder: Path, scores: Sequence[Score]) -> Path:
     """Replace scores.json, which holds one evaluation."""
-    store.write(folder / SCORES, json.dumps([s.as_dict() for s in scores], indent=2, ensure_ascii=False, allow_nan=False, default=str).encode())
+    text = json.dumps([s.as_dict() for s in scores], indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    store.write(folder / SCORES, text.encode(errors="backslashreplace"))
     return folder / SCORES
 
 
 def load_scores(folder: Path) -> list[Score]:
     """The last evaluation, or nothing if there was none.  Raises BadData if the file is damaged."""
     try:
-        return [from_dict(said) for said in json.loads((folder / SCORES).read_text())]
+        return [from_dict(said) for said in json.loads((folder / SCORES).read_bytes())]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -50,8 +50,9 @@ class Subject(NamedTuple):
         return self.data.take(rows).x
 
 
-def draw(runs: Sequence[tuple[Run, Data]], picture: str, target: Path, n: int = 10, seed: int = 0) -> None:
-    """Write one picture of all the runs.  n: rows, or images a side."""
+def draw(runs: Sequence[tuple[Run, Data]], picture: str, target: Path, n: int | None = None, seed: int = 0) -> None:
+    """Write one picture of all the runs.  n: rows, or images a side; 10 unless said, 20 for the plane."""
+    n = n or (20 if picture == "plane" else 10)
     if picture not in PICTURES:
         raise Refusal(f"there is no picture {picture!r}; {closest(picture, tuple(PICTURES))}")
     with torch.no_grad():
@@ -108,7 +109,7 @@ def traversal(subject: Subject, n: int, seed: int) -> np.ndarray:
 def plane(subject: Subject, n: int, seed: int) -> np.ndarray:
     if subject.codes.shape[1] != 2:
         raise Refusal(f"{subject.name} has a code of {subject.codes.shape[1]} numbers, and a plane has 2; train with --latent 2.")
-    n, q = max(n, 15), (torch.arange(max(n, 15)) + 0.5) / max(n, 15)
+    q = (torch.arange(n) + 0.5) / n
     if isinstance(subject.model, Samples):  # equal steps of probability under the prior
         across = down = torch.special.ndtri(q)
     else:

@@ -7,18 +7,16 @@ watch, look at the step; to pause, do not ask for the next; to stop, stop.
 from __future__ import annotations
 
 import math
-import signal
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from . import engine, pictures
-from .core import Batch, Decodes, Diverged, Encodes, Noise, Player, Refusal, Samples, Training
+from . import engine
+from .core import Batch, Diverged, Model, Player, Refusal, Training
 from .data import Data
 from .run import Run
 
@@ -36,6 +34,12 @@ class Step(NamedTuple):
         return {name: float(value) for name, value in self.terms.items()}
 
 
+class Stop:
+    """Whoever walks through the steps may set `signal`: the loop then saves and ends after the step it is in."""
+
+    signal: int = 0
+
+
 def fit(
     run: Run,
     data: Data,
@@ -43,28 +47,23 @@ def fit(
     images: int | None = None,
     minutes: float = math.inf,
     save_every: float = 120.0,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Stop | None = None,
 ) -> Generator[Step]:
     """Train until `images` have been seen (the config's number, unless `minutes` are given), or for `minutes` of
-    training in all, or until `stop()`.  Saves every `save_every` seconds and at the end; resumes where the run is.
+    training in all, or until `stop`.  Saves every `save_every` seconds and at the end; resumes where the run is.
 
-    Raises Diverged when a loss is no longer a number: the last saved state is then still good.
+    Raises Diverged when a loss or a gradient is no longer a number: the last saved state is then still good.
     """
-    training, student = run.config.training, run.student
-    if training.micro and student.whole_batch:
-        raise Refusal(f"{run.config.model} compares the images of a batch, which --micro {training.micro} would split; use a smaller --batch instead.")
+    training, stop = run.config.training, stop or Stop()
+    refuse(run.config.model, training, run.student, images, minutes)
     if images is None:
         images = training.images if math.isinf(minutes) else 10**15
-    if student.whole_batch and engine.world() > 1:
-        raise Refusal(f"{run.config.model} compares the images of a batch, which {engine.world()} processes would split; train it with one.")
-    if training.batch < engine.world():
-        raise Refusal(f"a batch of {training.batch} cannot be shared among {engine.world()} processes; use --batch {engine.world()} or more.")
-    student.train()
-    saved = time.monotonic()
-    while run.seen < images and not _called_off(run, minutes, stop):
-        began = time.monotonic()
+    run.student.train()
+    saved, due = time.monotonic(), True
+    while run.seen < images and not _called_off(run, minutes, stop, due):
+        began, before = time.monotonic(), run.seen
         terms = step(run, data)
-        due = _due(run.seen // training.batch)
+        due = _due(before // training.batch, run.seen // training.batch)
         if due or (not engine.cuda() and not all(math.isfinite(value.item()) for value in terms.values())):
             check(run)
         run.seconds += time.monotonic() - began
@@ -74,19 +73,35 @@ def fit(
             keep(run)
             saved = time.monotonic()
         yield Step(run.seen, terms)
-    check(run)
     keep(run)
 
 
-def _called_off(run: Run, minutes: float, stop: Callable[[], bool]) -> bool:
-    """Whether time is up or somebody has asked to stop, in any process: all must end at the same step."""
-    if not (engine.may_ask() or _due(run.seen // run.config.training.batch)):
+def refuse(name: str, training: Training, model: Model, images: int | None = None, minutes: float = math.inf) -> None:
+    """What cannot be trained as asked, before anything is made or moved."""
+    processes = engine.world()
+    if model.whole_batch and training.micro:
+        raise Refusal(f"{name} compares the images of a batch, which --micro {training.micro} would split; use a smaller --batch instead.")
+    if model.whole_batch and processes > 1:
+        raise Refusal(f"{name} compares the images of a batch, which {processes} processes would split; train it with one.")
+    if training.batch < processes:
+        raise Refusal(f"a batch of {training.batch} cannot be shared among {processes} processes; use --batch {processes} or more.")
+    if not minutes > 0:
+        raise Refusal(f"{minutes} minutes are no time to train for; give a number above 0.")
+    if training.schedule == "cosine" and not math.isinf(minutes) and images is None:
+        raise Refusal("--schedule cosine must know at which image it ends, which --minutes does not say; give --images as well.")
+
+
+def _called_off(run: Run, minutes: float, stop: Stop, due: bool) -> bool:
+    """Whether time is up or somebody has asked to stop, in any process: all must end at the same step, and know why."""
+    if not (due or engine.may_ask()):
         return False
-    return engine.any_process(run.seconds >= 60 * minutes or stop())
+    late, stop.signal = engine.largest(int(run.seconds >= 60 * minutes), stop.signal)
+    return bool(late or stop.signal)
 
 
-def _due(number: int) -> bool:
-    return number % LOG_EVERY == 0 or (number < LOG_EVERY and number.bit_count() == 1)
+def _due(before: int, now: int) -> bool:
+    """Whether a line of the log is due after the steps before+1 ... now: at 1, 2, 4 ... 32, and at every fiftieth."""
+    return now // LOG_EVERY > before // LOG_EVERY or (before < LOG_EVERY and now.bit_length() > before.bit_length())
 
 
 def step(run: Run, data: Data) -> dict[str, Tensor]:
@@ -122,12 +137,14 @@ def move(run: Run, player: Player, batch: Batch) -> dict[str, Tensor]:
                 terms[name] = terms.get(name, 0.0) + value.detach().float() * share
     params = [p for group in optimizer.param_groups for p in group["params"]]
     engine.sum_gradients(params)
+    norm = nn.utils.get_total_norm([p.grad for p in params if p.grad is not None])
     if training.clip:
-        nn.utils.clip_grad_norm_(params, training.clip)
+        nn.utils.clip_grads_with_norm_(params, training.clip, norm)
     for group in optimizer.param_groups:
         group["lr"] = training.rate * player.rate * pace(training, run.seen)
     optimizer.step()
-    return dict(zip(terms, engine.sum_over_processes(torch.stack(list(terms.values())))))
+    summed = engine.sum_over_processes(torch.stack(list(terms.values())))
+    return {**dict(zip(terms, summed)), f"{player.name} gradient": norm}
 
 
 def pace(training: Training, seen: int) -> float:
@@ -161,21 +178,21 @@ def only(module: nn.Module, whole: nn.Module) -> Iterator[None]:
 
 
 def check(run: Run) -> None:
-    """Refuse to go on, or to save, when a loss is no longer a number."""
+    """Refuse to go on, or to save, when a loss or a gradient is no longer a number: the weights are then spoilt."""
     for name, values in run.window.items():
         line = torch.stack(values)
         if not bool(line.isfinite().all()):
             first = int((~line.isfinite()).nonzero()[0])
-            seen = run.seen - (len(values) - 1 - first) * run.config.training.batch
+            rate, stride = run.config.training.rate, run.config.training.batch * max(p.steps for p in run.players)
             raise Diverged(
-                f"{name} became {float(line[first])} at image {seen:,}.  The state saved before is intact.  "
-                f"Train into a new folder with a lower rate (--rate {run.config.training.rate / 3:.1g}), a lower --clip, or --precision fp32."
+                f"{name} became {float(line[first])} at image {run.seen - (len(values) - 1 - first) * stride:,}.  The state saved before is intact.  "
+                f"Train into a new folder with a lower rate (--rate {rate / 3:.1g}), a lower --clip, or --precision fp32."
             )
 
 
 def write_line(run: Run) -> None:
     """A line of the log: the mean of each loss since the line before."""
-    losses = {name: float(torch.stack(values).mean()) for name, values in run.window.items()}
+    losses = {name: float(torch.stack(run.window[name]).mean()) for name in sorted(run.window)}
     run.window = {}
     engine.synchronise()
     if engine.rank() == 0:
@@ -184,77 +201,7 @@ def write_line(run: Run) -> None:
 
 
 def keep(run: Run) -> None:
+    """Save what is worth saving; one process does it for all."""
+    check(run)
     if engine.rank() == 0:
         run.save()
-
-
-# Walking through it
-
-
-def record(run: Run, data: Data, steps: Iterator[Step], n: int = 36) -> Iterator[Step]:
-    """Pass the steps on, and put a picture of the same noise, or of the same images, into samples/ at ever longer intervals."""
-    last = run.seen
-    for at in steps:
-        if engine.rank() == 0 and _crossed(last, at.seen):
-            snapshot(run, data, n)
-        last = at.seen
-        yield at
-    if engine.rank() == 0:
-        snapshot(run, data, n)
-
-
-def _crossed(before: int, now: int) -> bool:
-    """Two pictures in every doubling of the images seen."""
-    return math.floor(2 * math.log2(max(before, 1))) < math.floor(2 * math.log2(now)) and now >= 128
-
-
-def snapshot(run: Run, data: Data, n: int) -> None:
-    if (x := view(run, data, n)) is not None:
-        path = run.folder / "samples" / f"{run.seen:012d}.png"
-        path.parent.mkdir(exist_ok=True)
-        pictures.write_png(path, pictures.grid(x), dict(run=run.folder.name, seen=run.seen, seed=0, model=run.config.model))
-
-
-@torch.no_grad()
-def view(run: Run, data: Data, n: int) -> Tensor | None:
-    """What the model can show: samples, else reconstructions of held-out images."""
-    if isinstance(run.model, Samples):
-        noise = engine.sampling_noise(0, 0, n)
-        y = torch.arange(n, device=engine.device()) % run.config.spec.labels if run.config.spec.labels else None
-        *_, x = run.model.sample(noise, y)
-        return x
-    if isinstance(run.model, Encodes) and isinstance(run.model, Decodes):
-        batch = engine.put(data.take(data.held_out[:n], Noise(range(min(n, len(data.held_out))))))
-        return run.model.decode(run.model.encode(batch.x))
-    return None
-
-
-class Stop:
-    """Ask the loop to end after the step it is in: `stop()` is the question, a signal the answer."""
-
-    def __init__(self) -> None:
-        self.signal = 0
-
-    def __call__(self) -> bool:
-        return self.signal != 0
-
-    def handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal:
-            raise KeyboardInterrupt  # the second one does not wait for a save
-        self.signal = number
-
-
-@contextmanager
-def stopping() -> Iterator[Stop]:
-    """Within, SIGINT and SIGTERM only ask to stop."""
-    stop, before = Stop(), dict[int, Any]()
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[int(number)] = signal.signal(number, stop.handle)
-    except ValueError:
-        pass  # not the main thread: signals go elsewhere
-    try:
-        yield stop
-    finally:
-        for which, handler in before.items():
-            signal.signal(which, handler)

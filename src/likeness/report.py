@@ -10,7 +10,6 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,15 @@ from .metrics.card import Score, short
 from .run import Run
 
 PAGE = "report.html"
+SHARP, LARGE = 64, 128
+"""pixels: images up to the one are shown with square pixels, beyond the other as JPEG, and fewer of them"""
 MOMENTS = 8
 """pictures in the row that shows how samples changed"""
 FEW_IMAGES = 1000
 RIVALS = (  # the weakest first: of each measure only one is told
     ("bits/dim", "independent pixels", "it knows less of images than a histogram for each pixel"),
     ("squared error", "mean image", "its code says nothing"),
-    ("squared error", "PCA", "a linear code of that size keeps more"),
+    ("squared error", "PCA", "a linear code of that size, or a smaller one, keeps more"),
 )
 
 
@@ -51,7 +52,11 @@ def page(run: Run, data: Data, scores: Sequence[Score]) -> str:
         _section("What to look out for", _warnings(run, data, scores)),
         *_pictures(run, data),
         _section("Over time", _film(run), "One column a moment, one line a sample: the noise is always the same."),
-        _section("Learning curves", _curves(run), "Faint: as logged. Dark: running average. Point at the line for values."),
+        _section(
+            "Learning curves",
+            _curves(run),
+            "Faint: as logged, or means where there are over 400 lines. Dark: mean of what lies near on the axis. Point at the line for values.",
+        ),
         _section("Scores", cards(scores), _setting(scores)),
         _section("How to make it again", _commands(run)),
         _section("Data", _table(_about_data(data))),
@@ -65,8 +70,7 @@ def page(run: Run, data: Data, scores: Sequence[Score]) -> str:
 # Words
 
 
-def _e(text: object) -> str:
-    return escape(str(text))
+_e = pictures.safe
 
 
 def _section(title: str, body: str, lead: str = "") -> str:
@@ -136,15 +140,16 @@ def _standing(scores: Sequence[Score]) -> list[str]:
 
 
 def _commands(run: Run) -> str:
-    c, again = run.config, shlex.quote(str(run.folder))
-    start = shlex.join(["likeness", "train", c.model, str(c.data.get("source", "DATA")), str(run.folder)])
+    c, here = run.config, str(run.folder)
+    train = ["likeness", "train", c.model, str(c.data.get("source", "DATA"))]
     wishes = _changed(c.options, {f.name: f.default for f in fields(run.model)}) | _changed(asdict(c.training), asdict(type(run.model).defaults))
     wishes |= _changed({k: v for k, v in c.data.items() if k not in ("source", "fingerprint")}, asdict(Reading()))
     if run.seen:
         wishes["images"] = run.seen
     flags = " ".join(_flag(name, value) for name, value in wishes.items())
-    longer = f"{start} --images {2 * max(run.seen, c.training.images)}"
-    lines = {"from nothing to here": f"{start} {flags}", "to go on": longer, "to score it anew": f"likeness evaluate {again}"}
+    start = f"{shlex.join([*train, f'{here}-again'])} {flags}"
+    longer = f"{shlex.join([*train, here])} --images {2 * max(run.seen, c.training.images)}"
+    lines = {"from nothing to here, in a new folder": start, "to go on": longer, "to score it anew": shlex.join(["likeness", "evaluate", here])}
     return _tag("dl", "commands", "".join(f"<div><dt>{what}</dt><dd><code>{_e(line)}</code></dd></div>" for what, line in lines.items()))
 
 
@@ -207,7 +212,8 @@ def _row(s: Score, worst: float, shared: str) -> str:
     share = 0.0 if s.refused or not worst else 100 * abs(s.value) / worst
     images = f"{s.n:,} {s.split}" + ("" if s.against is None else f" / {s.against:,}")
     between = "" if s.low is None or s.high is None or s.low == s.high else f"{short(s.low)} – {short(s.high)}"
-    about = s.note if s.note and s.note != shared else ", ".join(f"{k} = {v}" for k, v in s.settings.items() if k != "seen")
+    settings = ", ".join(f"{k} = {v}" for k, v in s.settings.items() if k != "seen")
+    about = "; ".join(filter(None, ("" if s.note == shared else s.note, settings)))
     text = [between, images, "" if s.kind == "measured" else s.kind, s.warning if s.refused else about]
     cells = "".join(f"<td>{_e(c)}</td>" for c in text)
     bar = f'<td class="bar"><span style="width:{share:.1f}%"></span></td>'
@@ -248,27 +254,28 @@ def _samples(run: Run, data: Data) -> str:
     recipe = dict(_recipe(run), seed=0)
     tiles = [_img(image, recipe | {"sample": i}) for i, image in enumerate(pictures.pixels(x))]
     lead = f"The first {n} of seed 0, not chosen, drawn from the running average of the weights."
-    return _section("Samples", _tiles(tiles, data, f"{n} samples"), lead) + _neighbours(run, data, x)
+    return _section("Samples", _tiles(tiles, data, f"{n} samples"), lead) + _neighbours(run, data, x[: _pairs(data)])
 
 
-def _neighbours(run: Run, data: Data, x: Tensor, n: int = 16) -> str:
+def _neighbours(run: Run, data: Data, x: Tensor) -> str:
+    """Of the first few samples only: `evaluate` has looked at many."""
     if not len(data.train):
         return ""
     found = neighbours.nearest(neighbours.grid(x.numpy(), data.levels), data.x, data.train, 1)
-    order = found.distance[:, 0].argsort(kind="stable")[:n]
+    order = found.distance[:, 0].argsort(kind="stable")
     mine, theirs = pictures.pixels(x[order]), pictures.pixels(data.take(found.row[order, 0]).x)
     says = [f"{found.distance[i, 0]:.1f} levels apart; training image {found.row[i, 0]}" for i in order]
     pairs = [_pair(run, a, b, text) for a, b, text in zip(mine, theirs, says)]
-    lead = "The samples that come nearest to a training image, each above that image. If the two are the same picture, it has been learnt by heart."
+    lead = f"The first {len(x)} samples, nearest first, each above its nearest training image. If the two are the same picture, it has been learnt by heart."
     return _section("Nearest training images", _tiles(pairs, data, f"{len(pairs)} samples above their nearest training images"), lead)
 
 
 @torch.no_grad()
-def _reconstructions(run: Run, data: Data, n: int = 16) -> str:
+def _reconstructions(run: Run, data: Data) -> str:
     if not {"encode", "decode"} <= set(answers(run.model)):
         return ""
     rows = data.held_out if len(data.held_out) else data.train
-    batch = _placed(run, data.take(np.random.default_rng(0).permutation(rows)[:n]))
+    batch = _placed(run, data.take(np.random.default_rng(0).permutation(rows)[: _pairs(data)]))
     back = run.model.decode(run.model.encode(batch.x)).float().cpu()  # type: ignore[operator]
     pairs = zip(pictures.pixels(batch.x), pictures.pixels(back))
     tiles = [_pair(run, a, b, "") for a, b in pairs]
@@ -281,7 +288,12 @@ def _placed(run: Run, batch: Batch) -> Batch:
 
 
 def _room(data: Data) -> int:
-    return 64 if data.spec.size <= 32 else 32 if data.spec.size <= 128 else 12
+    """Samples shown."""
+    return 64 if data.spec.size <= 32 else 32 if data.spec.size <= LARGE else 12
+
+
+def _pairs(data: Data) -> int:
+    return 16 if data.spec.size <= LARGE else 8
 
 
 def _recipe(run: Run) -> dict[str, Any]:
@@ -289,7 +301,8 @@ def _recipe(run: Run) -> dict[str, Any]:
 
 
 def _img(image: np.ndarray, recipe: dict[str, Any]) -> str:
-    return f'<img alt="" src="{pictures.uri(pictures.png(image, recipe))}">'
+    file = pictures.png(image, recipe) if max(image.shape[:2]) <= LARGE else pictures.jpeg(image, recipe)
+    return f'<img alt="" src="{pictures.uri(file)}">'
 
 
 def _pair(run: Run, above: np.ndarray, below: np.ndarray, says: str) -> str:
@@ -298,19 +311,15 @@ def _pair(run: Run, above: np.ndarray, below: np.ndarray, says: str) -> str:
 
 def _tiles(tiles: Sequence[str], data: Data, alt: str) -> str:
     """Tiles that flow with the width of the page; sharp where images are small."""
-    sharp = " sharp" if data.spec.size <= 64 else ""
-    widths = f"--tile:{_wide(data.spec.size)}px;--few:{_few(data.spec.size)}"
+    sharp = " sharp" if data.spec.size <= SHARP else ""
+    tile, few = _wide(data.spec.size)
+    widths = f"--tile:{tile}px;--few:{few}"
     return f'<div class="tiles{sharp}" role="img" aria-label="{_e(alt)}" style="{widths}">{"".join(tiles)}</div>'
 
 
-def _wide(size: int) -> int:
-    """Pixels of a tile: 16, 8 or 4 stand side by side on a wide page."""
-    return 56 if size <= 32 else 116 if size <= 128 else 200
-
-
-def _few(size: int) -> int:
-    """Tiles side by side on a telephone."""
-    return 8 if size <= 32 else 4 if size <= 128 else 2
+def _wide(size: int) -> tuple[int, int]:
+    """Pixels of a tile, so that 16, 8 or 4 stand side by side on a wide page; and how many do on a telephone."""
+    return (56, 8) if size <= 32 else (116, 4) if size <= LARGE else (200, 2)
 
 
 def _film(run: Run) -> str:
@@ -340,10 +349,10 @@ def _moment(run: Run, path: Path) -> str:
         return ""
     size = run.config.spec.size
     tiles = pictures.ungrid(whole, size)
-    shown = [whole] if tiles is None else tiles[: 6 if size <= 64 else 3]
+    shown = [whole] if tiles is None else tiles[: 6 if size <= SHARP else 3 if size <= LARGE else 2]
     images = "".join(_img(tile, {"run": run.folder.name, "seen": int(path.stem)}) for tile in shown)
     label = pictures.compact(int(path.stem))
-    sharp = " class=sharp" if size <= 64 else ""
+    sharp = " class=sharp" if size <= SHARP else ""
     return f'<figure{sharp} role="img" aria-label="after {int(path.stem):,} images">{images}<figcaption>{label}</figcaption></figure>'
 
 
@@ -417,7 +426,6 @@ figcaption { text-align:center; color:var(--soft); font-size:.8rem; }
 .curve circle:hover { fill-opacity:.6; }
 .wide { overflow-x:auto; }
 table { border-collapse:collapse; width:100%; font-size:.9rem; margin-bottom:1.8rem; }
-caption { text-align:left; font-weight:600; padding:.2rem 0; }
 th,td { text-align:left; vertical-align:baseline; padding:.32rem .9rem .32rem 0; border-bottom:1px solid var(--line); font-weight:400; white-space:nowrap; }
 thead th { color:var(--soft); font-size:.8rem; }
 td:last-child { white-space:normal; min-width:13rem; color:var(--soft); padding-right:0; }

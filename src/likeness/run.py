@@ -32,6 +32,14 @@ from .core import BadData, Busy, Model, Refusal, Spec, Training
 LOG, CONFIG = "log.jsonl", "config.json"
 
 
+def is_run(folder: Path) -> bool:
+    """Whether there is a run in the folder; raises NotAllowed where that cannot be seen."""
+    try:
+        return (folder / CONFIG).exists()
+    except OSError as error:
+        raise store.trouble(error, folder) from error
+
+
 @dataclass(frozen=True)
 class Config:
     model: str
@@ -95,11 +103,11 @@ class Run:
     @classmethod
     def create(cls, folder: Path, config: Config) -> Run:
         """A new run folder, locked, at its first weights."""
-        if (folder / CONFIG).exists():
+        if is_run(folder):
             raise Refusal(f"{folder} holds a run already; train with the same options to resume it, or name another folder.")
         source = Path(config.model)
+        store.make(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             if config.model.endswith(".py") and source.resolve() != (folder / "method.py").resolve():
                 shutil.copyfile(source, folder / "method.py")
         except FileNotFoundError:
@@ -111,7 +119,10 @@ class Run:
             config = Config("method.py", *(getattr(config, f.name) for f in fields(Config)[1:]))
         run = cls(folder, config)
         run.lock()
-        store.write(folder / CONFIG, json.dumps(asdict(config), indent=2, ensure_ascii=False).encode())
+        if is_run(folder):
+            run.close()
+            raise Busy(f"{folder} has just been made by another process; train with the same options to go on with it.")
+        store.write(folder / CONFIG, json.dumps(asdict(config), indent=2).encode())
         run._make_trainable()
         return run
 
@@ -137,6 +148,7 @@ class Run:
         if state is not None:
             run._restore(state)
         if lock:
+            store.sweep(folder)
             run._trim_log()
         return run
 
@@ -148,13 +160,15 @@ class Run:
 
     def lock(self) -> None:
         """Keep a second trainer out; the lock goes with the process, however it ends."""
-        self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
+            self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            self._lock = None
+        except BlockingIOError:
+            self.close()
             raise Busy(f"{self.folder} is being trained by another process; wait for it, or name another folder.") from None
+        except OSError as error:
+            self.close()
+            raise store.trouble(error, self.folder / ".lock") from error
 
     def close(self) -> None:
         if self._lock is not None:
@@ -208,10 +222,10 @@ class Run:
     def log(self) -> list[dict[str, Any]]:
         """The lines of log.jsonl; a last line that a crash has torn is left out."""
         try:
-            text = (self.folder / LOG).read_text()
+            text = (self.folder / LOG).read_text(errors="replace")
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+        return [found for line in text.splitlines() if (found := _parsed(line))]
 
     def note(self, line: dict[str, Any]) -> None:
         try:
@@ -225,6 +239,14 @@ class Run:
         if (self.folder / LOG).exists():
             kept = [line for line in self.log() if line["seen"] <= self.seen]
             store.write(self.folder / LOG, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+        return found if isinstance(found, dict) and {"seen", "losses"} <= found.keys() else None
+    except ValueError:
+        return None
 
 
 def _like(value: Tensor, p: nn.Parameter, fused: bool) -> Tensor:

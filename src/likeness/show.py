@@ -8,23 +8,22 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from . import engine, pictures, store
-from .api import Pictures, Tick
+from . import engine
 from .data import Data
 from .data.check import Check, Copies
 from .loop import Step
 from .metrics.card import Score, short
 from .run import Run
+
+Tick = Callable[[Step], None]
 
 EVERY = 10.0
 """seconds between two lines where nobody is watching"""
@@ -155,23 +154,6 @@ def scores(cards: Sequence[Score], as_json: bool, title: str = "") -> None:
     for card in mine:
         if card.warning:
             print(f"warning: {card.name}: {card.warning}")
-
-
-def save_images(target: Path, images: Pictures) -> None:
-    """As one picture (.png), an array (.npy, uint8 (N, H, W, C)), or a file each (a folder)."""
-    x = ((images.x.clamp(-1, 1) + 1) * 127.5).round().byte().numpy().transpose(0, 2, 3, 1)
-    store.make(target.parent if target.suffix else target)
-    try:
-        if target.suffix == ".npy":
-            np.save(target, x)
-        elif target.suffix == ".png":
-            images.save(target)
-        else:
-            for number, picture in enumerate(x, images.recipe.get("first", 0)):
-                plain = picture.squeeze(-1) if picture.shape[-1] == 1 else picture
-                pictures.write_png(target / f"{number:06d}.png", plain, dict(images.recipe, number=number))
-    except OSError as error:
-        raise store.trouble(error, target) from error
 
 
 def checked(found: Check, costs: Sequence[dict[str, Any]], as_json: bool) -> None:

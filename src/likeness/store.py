@@ -22,9 +22,11 @@ from safetensors.torch import load
 from safetensors.torch import save as serialise
 from torch import Tensor
 
-from .core import BadData, DiskTrouble, NotAllowed
+from .core import BadData, DiskTrouble, NotAllowed, Refusal
 
 KEEP = 2
+_verified: set[tuple[Path, str]] = set()
+"""the state that this process wrote last: reading it back at every save would take as long as writing it"""
 
 
 def fsync(path: Path) -> None:
@@ -58,6 +60,12 @@ def write(path: Path, content: bytes) -> None:
         raise trouble(error, path) from error
 
 
+def sweep(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed.  Whoever calls holds the run's lock."""
+    for left in folder.glob(".*.tmp-*"):
+        left.unlink(missing_ok=True)
+
+
 def make(folder: Path) -> None:
     """A folder to write into; raises NotAllowed or DiskTrouble."""
     try:
@@ -66,11 +74,13 @@ def make(folder: Path) -> None:
         raise trouble(error, folder) from error
 
 
-def trouble(error: OSError, path: Path) -> DiskTrouble | NotAllowed:
+def trouble(error: OSError, path: Path) -> Refusal:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskTrouble(f"the disk is full: {path} could not be written; what was saved before is intact.  Make room, then run the same command again.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return NotAllowed(f"{path} may not be written ({error.strerror}); name another run folder.")
+        return NotAllowed(f"{path} may not be used ({error.strerror}); name another folder.")
+    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG):
+        return Refusal(f"{path} cannot be a folder ({error.strerror}); name another.")
     return DiskTrouble(f"{path} could not be written ({error.strerror or error}); what was saved before is intact.")
 
 
@@ -95,7 +105,7 @@ def save(folder: Path, number: int, tensors: dict[str, Tensor], facts: dict[str,
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise trouble(error, final) from error
-    _prune(folder)
+    _prune(folder, final.name)
 
 
 def _clean(folder: Path) -> None:
@@ -105,16 +115,19 @@ def _clean(folder: Path) -> None:
 
 
 def _states(folder: Path) -> list[Path]:
-    return sorted((p for p in folder.glob("*") if p.name.isdigit()), reverse=True)
+    return sorted((p for p in folder.glob("*") if p.name.isdigit()), key=lambda p: int(p.name), reverse=True)
 
 
-def _prune(folder: Path) -> None:
+def _prune(folder: Path, written: str) -> None:
+    """Keep the state just written and the newest other one that is good; those before the latter go."""
     good = 0
     for state in _states(folder):
         if good >= KEEP:
             shutil.rmtree(state, ignore_errors=True)
         else:
-            good += _read(state) is not None
+            good += state.name == written or (folder, state.name) in _verified or _read(state) is not None
+    _verified.clear()
+    _verified.add((folder, written))
 
 
 def _read(state: Path) -> tuple[bytes, dict[str, Any]] | None:

@@ -7,9 +7,9 @@ Which images form a batch is a function of the seed and of how many were seen be
 resumes by remembering one number.
 
     dataset.py   Data, and Reading: how it was asked to be read
-    folder.py    a folder of images (listing.py, about.py)   sniff.py, pixels.py   one file, one picture
+    folder.py    a folder of images (listing.py, about.py, summary.py)   sniff.py, pixels.py   one file, one picture
     arrays.py    .npy, .npz, idx (formats.py)       named.py, lock.py, shapes.py   the sets that have a name
-    cache.py     decoded once, then mapped   split.py   what is held out   binary.py   black and white, once and for all
+    cache.py     decoded once (writer.py), then mapped   split.py   what is held out   binary.py   black and white, once and for all
     check.py     what is in it (near.py: copies)
 """
 
@@ -64,7 +64,9 @@ def read(source: str, reading: Reading, place: Path | str | None = None, progres
     ground(reading.background)
     if source.partition(":")[0] in named.NAMES and (source in named.NAMES or source.startswith("shapes:")):
         return named.read(source, reading, lambda: cache.root(place), progress)
-    path = Path(source).expanduser()
+    if not source.strip():
+        raise Refusal(f"no data set was named; type a folder of images, an array file, or one of {', '.join(named.NAMES)}.")
+    path = Path(os.path.expanduser(source))
     if not os.path.exists(path):
         raise Refusal(f"there is no folder, file or set called {source!r}; {_closest(source, path)}")
     if not (path.is_dir() or path.is_file()):
@@ -85,9 +87,9 @@ def _closest(source: str, path: Path) -> str:
 
 
 def finish(source: str, found: Images, reading: Reading, place: Path | str | None) -> Data:
-    train, held_out = split(found.hashes, found.test)
+    train, held_out = split(found.hashes, found.test, found.keys)
     if reading.binarize:
-        found = binarized(found, lambda: cache.root(place))
+        found = binarized(found, lambda: cache.root(place), source)
         train = without_copies(train, held_out, found.hashes)
     dropped = len(found.x) - len(train) - len(held_out)
     verdict = found.verdict + (f"; left out of training as copies of held-out images: {dropped:,}" if dropped else "")

@@ -6,6 +6,7 @@ import json
 import os
 import posixpath
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,34 +14,49 @@ from ..core import BadData
 from .listing import Listing, printable
 from .sniff import Skip, read_bytes
 
-TRAIN = b"train"
-HELD_OUT = (b"test", b"validation", b"val", b"valid")
+TRAIN = (b"train", b"training")
+HELD_OUT = (b"test", b"testing", b"validation", b"valid", b"val", b"dev", b"eval")
 
 
-def sort_out(listing: Listing, rows: Iterable[int]) -> tuple[np.ndarray | None, tuple[str, ...], np.ndarray | None]:
-    """Classes of the images of `rows`, the names of these, and which are of the official test split; None where there is no such thing.
+class Places(NamedTuple):
+    """What the folders that images lie in say about them."""
 
-    An official split is a folder train/ beside at least one of test/, validation/, val/ and valid/, with no image outside of them; all but
-    train/ is held out.  Classes are two or more folders that hold every image directly, below the split where there is one.
+    y: np.ndarray | None
+    """int64, the class of each image"""
+    classes: tuple[str, ...]
+    test: np.ndarray | None
+    """bool, of the official test split"""
+    beside: int = 0
+    """images that are in no folder of the official split"""
+
+
+def sort_out(listing: Listing, rows: Iterable[int]) -> Places:
+    """Classes and official test split of the images of `rows`; None where there is no such thing.
+
+    An official split is a folder named as in TRAIN beside one named as in HELD_OUT, in capitals or not: the latter is held out, and all
+    else is trained on.  Classes are two or more folders that hold every image directly, below the split where there is one.
     """
     known: dict[bytes, int] = {}
     inside = np.array([known.setdefault(listing.path(row).rpartition(b"/")[0], len(known)) for row in rows], np.int64)
     folders = list(known)
-    tops = {f.partition(b"/")[0] for f in folders}
-    split = TRAIN in tops and len(tops) > 1 and tops <= {TRAIN, *HELD_OUT}
-    test = np.array([split and f.partition(b"/")[0] != TRAIN for f in folders])
+    tops = [f.partition(b"/")[0].lower() for f in folders]
+    split = any(t in TRAIN for t in tops) and any(t in HELD_OUT for t in tops)
+    test = np.array([t in HELD_OUT for t in tops], np.bool_)[inside] if split else None
+    beside = int(np.array([t not in TRAIN + HELD_OUT for t in tops], np.bool_)[inside].sum()) if split else 0
     below = [f.partition(b"/")[2] if split else f for f in folders]
     classes = sorted(set(below))
     if len(classes) < 2 or any(not f or b"/" in f for f in below):
-        return None, (), test[inside] if split else None
+        return Places(None, (), test, beside)
     number = np.array([classes.index(f) for f in below], np.int64)
-    return number[inside], tuple(map(printable, classes)), test[inside] if split else None
+    return Places(number[inside], tuple(map(printable, classes)), test, beside)
 
 
 def captions(listing: Listing) -> dict[bytes, str]:
     """Captions by path, from every metadata.jsonl (one JSON object a line, `file_name` beside it, `text`).  Raises BadData."""
     said: dict[bytes, str] = {}
     for path, size, time in listing.captions:
+        if not size:
+            continue
         try:
             blob = read_bytes(os.path.join(listing.root, path), (size, time))
         except Skip as why:

@@ -15,36 +15,42 @@ from typing import Any
 import numpy as np
 
 from ..core import BadData, Refusal
-from .cache import Progress, Writer, content_hash, fetch, is_binary, key_of, room_for
+from .cache import Progress, family_of, fetch, key_of, room_for
 from .dataset import Images, Reading
 from .formats import DAMAGE, Raw, idx, joined, labels_beside, open_array
-from .pixels import resize
+from .pixels import at_once, resize
+from .writer import Writer, content_hash, is_binary
 
 
 def read(path: Path, reading: Reading, base: Path, progress: Progress | None) -> Images:
     """The images of an array file.  Raises BadData for a damaged one, Refusal for one that could mean two things."""
     beside = labels_beside(path)
     stats = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in (path, beside) if p]
-    return settle(lambda: open_array(path), ("array", stats), path.name, reading, base, progress)
+    family = family_of("array", str(path.resolve()))
+    return settle(lambda: open_array(path), (family, stats), path.name, reading, base, progress, family)
 
 
-def settle(make: Callable[[], Raw], key: tuple[str, *tuple[object, ...]], what: str, reading: Reading, base: Path, progress: Progress | None) -> Images:
+Key = tuple[str, *tuple[object, ...]]
+
+
+def settle(make: Callable[[], Raw], key: Key, what: str, reading: Reading, base: Path, progress: Progress | None, family: str = "") -> Images:
     """Raw arrays become Images.  `make` is called only where the cache has nothing under `key`, or to map a file that needs no copy."""
 
     def build(folder: Path) -> dict[str, Any]:
         raw = make()
+        channels_second(raw.x, what)
         y, classes = label(raw.y, raw.classes, len(raw.x), what)
         if y is not None:
             (folder / "y.i64").write_bytes(y.tobytes())
         return _pixels(raw, what, reading, folder, progress) | dict(classes=classes, train=raw.train, note=raw.note)
 
-    entry = fetch(base, key_of(*key, reading.key()), build, lambda meta: key_of(*key, reading.key(*meta["as"])))
+    entry = fetch(base, key_of(*key, reading.key()), build, lambda meta: key_of(*key, reading.key(*meta["as"])), family)
     x = entry.x if "shape" in entry.meta else channels_second(make().x, what)
     y = np.array(entry.array("y.i64", np.int64)) if (entry.folder / "y.i64").exists() else None
     train, classes = entry.meta["train"], tuple(entry.meta["classes"])
     note = f"{len(x):,} images: {len(x):,} used, 0 skipped{entry.meta['note']}"
     test = None if train is None else np.arange(len(x)) >= train
-    return Images(x, entry.hashes, note, entry.meta["levels"], y, classes, test=test, entry=entry)
+    return Images(x, entry.hashes, note, entry.meta["levels"], y, classes, test=test, keys=entry.keys, entry=entry)
 
 
 def _pixels(raw: Raw, what: str, reading: Reading, folder: Path, progress: Progress | None) -> dict[str, Any]:
@@ -57,15 +63,16 @@ def _pixels(raw: Raw, what: str, reading: Reading, folder: Path, progress: Progr
 
 
 def convert(x: np.ndarray, low: float, high: float, size: int, reading: Reading, folder: Path, progress: Progress | None) -> dict[str, Any]:
-    room_for(folder, len(x) * x.shape[1] * size * size)
-    writer = Writer(folder, reading.colour)
-    for i in range(0, len(x), 256):
-        part = x[i : i + 256]
+    room_for(folder, len(x) * int({"grey": 1, "rgb": 3}.get(reading.colour, x.shape[1])) * size * size)
+    writer, step = Writer(folder, reading.colour), at_once(x)
+    for i in range(0, len(x), step):
+        part = x[i : i + step]
+        keys = [content_hash(image) for image in part]
         if part.dtype != np.uint8 or (low, high) != (0, 255):
             part = np.rint((part.astype(np.float64) - low) * (255 / (high - low))).astype(np.uint8)
-        writer.add(resize(part, size))
+        writer.add(resize(part, size), keys)
         if progress:
-            progress(min(i + 256, len(x)), len(x))
+            progress(min(i + step, len(x)), len(x))
     return writer.finish()
 
 
@@ -83,8 +90,10 @@ def channels_second(x: np.ndarray, what: str) -> np.ndarray:
     """Whatever the layout, a view (N, C, H, W) with 1 or 3 channels."""
     if x.ndim == 3:
         x = x[:, None]
+    if not x.size:
+        raise Refusal(f"{what}: an array of shape {x.shape} holds no pixels; save the images as (N, channels, height, width).")
     first, last = x.ndim == 4 and x.shape[1] in (1, 3), x.ndim == 4 and x.shape[3] in (1, 3)
-    if first == last or 0 in x.shape:
+    if first == last:
         why = "could have its channels first or last" if first else "is not (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels"
         raise Refusal(f"{what}: an array of shape {x.shape} {why}; save it as (N, channels, height, width).")
     return x if first else x.transpose(0, 3, 1, 2)
@@ -94,8 +103,6 @@ def span(x: np.ndarray, white: float, what: str) -> tuple[float, float]:
     """The values that mean black and white.  Raises Refusal where that cannot be told, BadData for NaN or values outside."""
     if x.dtype.kind not in "buif":
         raise BadData(f"{what}: pixels of type {x.dtype} are not numbers; save them as uint8.")
-    if not x.size:
-        return 0, 255
     low, high = _extremes(x)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise BadData(f"{what}: some pixels are not finite numbers; save the images as uint8.")
@@ -127,7 +134,8 @@ def _within(black: float, white: float, low: float, high: float, what: str) -> t
 def _extremes(x: np.ndarray) -> tuple[float, float]:
     if x.dtype == np.uint8 and x[:1].max() > 1:
         return 0, 255  # one look saves reading a mapped file of any size
-    parts = [x[i : i + 1024] for i in range(0, len(x), 1024)]
+    step = at_once(x)
+    parts = [x[i : i + step] for i in range(0, len(x), step)]
     return float(np.min([p.min() for p in parts])), float(np.max([p.max() for p in parts]))
 
 
@@ -135,9 +143,9 @@ def label(y: np.ndarray | None, known: tuple[str, ...], n: int, what: str) -> tu
     """Labels of any kind as int64 0 ... K-1 with the K names: those known, else the values in sorted order."""
     if y is None:
         return None, ()
-    if known and np.isin(y, range(len(known))).all():
+    if y.ndim and known and np.isin(y, range(len(known))).all():
         return y.astype(np.int64), known
-    y = y.reshape(-1) if y.size == len(y) else y
+    y = y.reshape(-1) if y.ndim and y.size == len(y) else y
     if y.shape != (n,) or y.dtype.kind not in "buifU":
         raise BadData(f"{what}: {n} images need labels of shape ({n},), numbers or text, and these are {y.dtype} of shape {y.shape}.")
     values, index = np.unique(y, return_inverse=True)
@@ -156,4 +164,5 @@ def read_idx_folder(folder: Path, files: tuple[Path, ...], reading: Reading, bas
             raise BadData(f"the idx files in {folder} cannot be read ({str(why)[:200]}); fetch them again.") from None
 
     stats = [(f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    return settle(make, ("idx", str(folder.resolve()), stats), folder.name, reading, base, progress)
+    family = family_of("idx", str(folder.resolve()))
+    return settle(make, (family, stats), folder.name, reading, base, progress, family)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,23 +14,26 @@ import numpy as np
 import torch
 
 from ..noise import Noise
-from .cache import Writer, fetch, key_of
+from .cache import family_of, fetch, key_of
 from .dataset import Images
+from .pixels import at_once
+from .writer import Writer
 
 KEY = 0xB1A51
 SMALL = 1 << 22
 """bytes that are binarised anew at every start, in memory"""
 
 
-def binarized(found: Images, base: Callable[[], Path]) -> Images:
+def binarized(found: Images, base: Callable[[], Path], source: str = "") -> Images:
     """Each pixel becomes 255 with the probability of its brightness, else 0 (Salakhutdinov & Murray 2008, section 6.1).
 
     The noise belongs to the row and to this function, so it is the same in every run and on every machine.  Copies of one grey
     picture become different binary ones; they still lie on one side of the split, which is made from the grey pictures.
     """
-    key = key_of("binary", found.x.shape, hashlib.blake2b(found.hashes.tobytes()).hexdigest())
+    family = family_of("binary", os.path.abspath(source))
+    key = key_of(family, found.x.shape, hashlib.blake2b(found.hashes.tobytes()).hexdigest())
     if found.x.nbytes > SMALL:
-        entry = fetch(base(), key, lambda folder: _build(found.x, folder))
+        entry = fetch(base(), key, lambda folder: _build(found.x, folder), family=family)
         return replace(found, x=entry.x, hashes=entry.hashes, levels=2)
     with tempfile.TemporaryDirectory() as place:
         entry = fetch(Path(place), key, lambda folder: _build(found.x, folder))
@@ -37,9 +41,9 @@ def binarized(found: Images, base: Callable[[], Path]) -> Images:
 
 
 def _build(x: np.ndarray, folder: Path) -> dict[str, Any]:
-    writer = Writer(folder)
-    for i in range(0, len(x), 256):
-        part = torch.from_numpy(np.array(x[i : i + 256]))
+    writer, step = Writer(folder), at_once(x)
+    for i in range(0, len(x), step):
+        part = torch.from_numpy(np.array(x[i : i + step]))
         noise = Noise(torch.arange(i, i + len(part)), KEY).uniform(*part.shape[1:])
         writer.add((noise < part / 255).to(torch.uint8).mul_(255).numpy())
     return writer.finish()

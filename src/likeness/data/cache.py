@@ -5,8 +5,11 @@ changed: it is valid, or it is damaged and made again.
 
     x.u8         pixels, uint8 (N, C, S, S) without a header
     hashes.u64   a hash of the pixels of each image
+    keys.u64     a hash of what each image was made from
     ...          whatever else the reader writes
-    entry.json   shapes, counts, and the size and digest of every other file; written last
+    entry.json   shapes, counts, and the size and digest of every other file, and when x.u8 was written; written last
+
+Entries may belong to a family, those of one folder or file, of which the three used last are kept.
 """
 
 from __future__ import annotations
@@ -17,36 +20,48 @@ import json
 import os
 import shutil
 import tempfile
-from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from ..core import DiskTrouble, NotAllowed
+from ..core import DiskTrouble, NotAllowed, Refusal
+from .writer import content_hash
 
 try:
     import fcntl
 except ImportError:  # Windows: two processes that start together both decode, and the second one's work is thrown away
     fcntl = None  # type: ignore[assignment]
 
-VERSION = 1
+VERSION = 2
+KEPT = 3
+TINY = 1 << 24
+"""bytes of pixels that are compared with their hashes at every start, in 40 ms"""
 Progress = Callable[[int, int], None]
 
 
 def root(chosen: Path | str | None = None) -> Path:
-    """The cache folder: as given, else LIKENESS_CACHE, else XDG_CACHE_HOME/likeness, else ~/.cache/likeness.
-
-    Raises NotAllowed where it cannot be made.
-    """
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    path = Path(chosen or os.environ.get("LIKENESS_CACHE") or Path(base) / "likeness").expanduser()
+    """The cache folder, made where it is missing.  Raises NotAllowed where it cannot be."""
+    path = where(chosen)
     with explained(path):
         path.mkdir(parents=True, exist_ok=True)
-    return path.resolve()
+        return path.resolve()
+
+
+def where(chosen: Path | str | None = None) -> Path:
+    """The cache folder: as given, else LIKENESS_CACHE, else XDG_CACHE_HOME/likeness, else ~/.cache/likeness.  Raises Refusal for the home of nobody."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    path = Path(chosen or os.environ.get("LIKENESS_CACHE") or Path(base) / "likeness")
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise Refusal(f"decoded images cannot be written to {path}, since there is no such home folder; set LIKENESS_CACHE to a folder.") from None
+
+
+IN_THE_WAY = tuple(getattr(errno, n) for n in ["EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST", "ENOENT", "ELOOP", "ENAMETOOLONG", "EISDIR"])
 
 
 @contextmanager
@@ -56,16 +71,25 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except OSError as trouble:
         hint = "set LIKENESS_CACHE to a folder on a disk with space that you may write to."
-        if trouble.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if trouble.errno in IN_THE_WAY:
             raise NotAllowed(f"decoded images cannot be written to {path} ({trouble.strerror}); {hint}") from trouble
         if trouble.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
             raise DiskTrouble(f"writing decoded images to {path} failed ({trouble.strerror}); {hint}") from trouble
         raise
+    except (RuntimeError, ValueError) as trouble:
+        if "Symlink loop" not in str(trouble) and "null byte" not in str(trouble):
+            raise
+        raise NotAllowed(f"decoded images cannot be written to {str(path)!r} ({trouble}); set LIKENESS_CACHE to another folder.") from None
 
 
 def key_of(kind: str, *parts: object) -> str:
     """The name of an entry that depends on `parts`."""
     return f"{kind}-{hashlib.blake2b(repr((VERSION, *parts)).encode('utf-8', 'surrogatepass'), digest_size=12).hexdigest()}"
+
+
+def family_of(kind: str, source: object) -> str:
+    """What the keys of all entries made from one source begin with."""
+    return f"{kind}-{hashlib.blake2b(repr(source).encode('utf-8', 'surrogatepass'), digest_size=6).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -88,19 +112,27 @@ class Entry:
     def hashes(self) -> np.ndarray:
         return self.array("hashes.u64", np.uint64)
 
+    @property
+    def keys(self) -> np.ndarray | None:
+        """Of what each image was made from, where that is not the image itself."""
+        return self.array("keys.u64", np.uint64) if (self.folder / "keys.u64").exists() else None
 
-def fetch(base: Path, key: str, build: Callable[[Path], dict[str, Any]], twin: Callable[[dict[str, Any]], str] | None = None) -> Entry:
+
+Build = Callable[[Path], dict[str, Any]]
+
+
+def fetch(base: Path, key: str, build: Build, twin: Callable[[dict[str, Any]], str] | None = None, family: str = "") -> Entry:
     """The entry called `key`; where there is no good one, build(folder) writes its files and returns its meta.
 
     twin(meta) is the key of the same entry for one who asks with everything spelled out that `build` had to find out.
+    A new entry of a `family` pushes out the one that was not used for longest.
     """
     if entry := _named(base, key):
         return entry
     with explained(base), _alone(base / f"{key}.lock"):
         if entry := _named(base, key):
             return entry
-        for left in base.glob(f"{key}.tmp-*"):  # by a process that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        _sweep(base, key)
         with tempfile.TemporaryDirectory(prefix=f"{key}.tmp-", dir=base, ignore_cleanup_errors=True) as work:
             (temporary := Path(work) / "entry").mkdir()
             meta = build(temporary)
@@ -109,6 +141,8 @@ def fetch(base: Path, key: str, build: Callable[[Path], dict[str, Any]], twin: C
             if twin and (other := twin(meta)) != key:
                 (Path(work) / "same").write_text(key)
                 (Path(work) / "same").replace(base / f"{other}.same")
+        if family:
+            _prune(base, family, key)
     entry = _open(base / key)
     if entry is None:
         raise DiskTrouble(f"what was just written to {base / key} cannot be read back; check that disk, or set LIKENESS_CACHE to a folder on another.")
@@ -123,22 +157,56 @@ def _named(base: Path, key: str) -> Entry | None:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Wait until no other process builds the same entry."""
+def _alone(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Wait until no other process builds the same entry; or without waiting, say whether none does."""
     with path.open("w") as handle:
-        if fcntl:
-            # A file system that has no locks only costs a second decoding.
-            with suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        yield _locked(handle, wait)
+
+
+def _locked(handle: IO[str], wait: bool) -> bool:
+    """A file system that has no locks costs a second decoding, but nothing is deleted there."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        return True
+    except (OSError, AttributeError):
+        return wait
+
+
+def _sweep(base: Path, key: str) -> None:
+    """Delete what killed processes left half made; `key` is locked by us."""
+    for left in base.glob("*.tmp-*"):
+        owner = left.name.partition(".tmp-")[0]
+        with suppress(OSError), nullcontext(True) if owner == key else _alone(base / f"{owner}.lock", wait=False) as free:
+            if free:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _prune(base: Path, family: str, key: str) -> None:
+    """Keep the entries of a family that were used last.  Pixels that another process has mapped stay readable to it."""
+    with suppress(OSError):
+        for made in sorted(base.glob(f"{family}-*/entry.json"), key=lambda p: p.stat().st_mtime_ns)[:-KEPT]:
+            if made.parent.name == key:
+                continue
+            with _alone(base / f"{made.parent.name}.lock", wait=False) as free:
+                if free:
+                    made.unlink()
+                    shutil.rmtree(made.parent, ignore_errors=True)
+        for same in base.glob(f"{family}-*.same"):
+            if not (base / Path(same.read_text()).name).exists():
+                same.unlink()
 
 
 def _seal(folder: Path, meta: dict[str, Any]) -> None:
     files = {p.name: [p.stat().st_size, _digest(p)] for p in sorted(folder.iterdir())}
-    (folder / "entry.json").write_text(json.dumps(dict(meta=meta, files=files)))
+    (folder / "entry.json").write_text(json.dumps(dict(meta=meta, files=files, time=_time(folder))))
     for path in folder.iterdir():
         sync(path)
     sync(folder)
+
+
+def _time(folder: Path) -> int:
+    """When the pixels were last written to, in ns."""
+    return (folder / "x.u8").stat().st_mtime_ns if (folder / "x.u8").exists() else 0
 
 
 def _replace(new: Path, folder: Path) -> None:
@@ -157,7 +225,7 @@ def sync(path: Path) -> None:
 
 
 def _digest(path: Path) -> str:
-    """Of small files; the pixels have a hash per image, see _spot_check."""
+    """Of small files; the pixels have a hash per image, see _sound."""
     return "" if path.name == "x.u8" else hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
@@ -166,63 +234,30 @@ def _open(folder: Path) -> Entry | None:
         said = json.loads((folder / "entry.json").read_text())
         good = all((folder / n).stat().st_size == size and _digest(folder / n) == digest for n, (size, digest) in said["files"].items())
         entry = Entry(folder, said["meta"])
-        return entry if good and _spot_check(entry) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        if not (good and _sound(entry, said["time"])):
+            return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         return None
+    with suppress(OSError):  # so that the ones that are used are not the ones that are pruned
+        os.utime(folder / "entry.json")
+    return entry
 
 
-def _spot_check(entry: Entry, most: int = 64) -> bool:
-    """Hash some images again, spread over the file: all of them would mean to read it whole at every start."""
+def _sound(entry: Entry, time: int, most: int = 64) -> bool:
+    """Compare pixels with their hashes: all where they are few, or where the file was written to since it was made; else some, spread over it.
+
+    So damage by a program or a copy is found wherever it is, and the failing of a disk only where one of those some is hit: to read a
+    large file whole at every start would take longer than many trainings.
+    """
     if "shape" not in entry.meta:
         return True
-    rows = np.linspace(0, len(entry.x) - 1, min(most, len(entry.x))).astype(int)
-    return len(entry.hashes) == len(entry.x) and [content_hash(entry.x[i]) for i in rows] == entry.hashes[rows].tolist()
-
-
-def content_hash(image: np.ndarray) -> int:
-    """64 bits of BLAKE2b of the pixels: among a million different images two agree with probability 3e-8."""
-    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest(), "little")
-
-
-class Writer:
-    """Write images one after another as x.u8 and hashes.u64, in as little memory as one batch of them."""
-
-    def __init__(self, folder: Path, colour: str = "auto"):
-        self.path = folder / "x.u8"
-        self.file = self.path.open("wb+")
-        self.colour, self.shape, self.hashes, self.binary = colour, (0, 0, 0), array("Q"), True
-
-    def add(self, x: np.ndarray) -> None:
-        """Append x, uint8 (n, C, S, S).  With colour "auto" the first one in colour turns all that came before to RGB."""
-        x = as_colour(x, self.colour)
-        if not self.hashes:
-            self.shape = x.shape[1:]
-        if x.shape[1] > self.shape[0]:
-            self._to_rgb()
-        self._append(np.ascontiguousarray(np.broadcast_to(x, (len(x), *self.shape))))
-
-    def _append(self, x: np.ndarray) -> None:
-        self.file.write(x.data)
-        self.hashes.extend(content_hash(image) for image in x)
-        self.binary = self.binary and is_binary(x)
-
-    def _to_rgb(self) -> None:
-        grey, before = self.path.with_suffix(".grey"), len(self.hashes)
-        self.file.close()
-        self.path.rename(grey)
-        _, side, _ = self.shape
-        self.file, self.shape, self.hashes = self.path.open("wb+"), (3, side, side), array("Q")
-        old = np.memmap(grey, np.uint8, "r", shape=(before, 1, side, side))
-        for i in range(0, before, 256):
-            self._append(np.repeat(old[i : i + 256], 3, 1))
-        del old
-        grey.unlink()
-
-    def finish(self) -> dict[str, Any]:
-        """Close the files; returns the part of the entry's meta that describes them."""
-        self.file.close()
-        self.path.with_name("hashes.u64").write_bytes(self.hashes.tobytes())
-        return dict(shape=[len(self.hashes), *self.shape], levels=2 if self.binary else 256)
+    x, hashes, changed = entry.x, entry.hashes, _time(entry.folder) != time
+    rows = range(len(x)) if changed or x.nbytes <= TINY else np.linspace(0, len(x) - 1, most).astype(int)
+    good = len(hashes) == len(x) and all(content_hash(x[i]) == hashes[i] for i in rows)
+    if good and changed:  # copied: looked at once
+        with suppress(OSError):
+            os.utime(entry.folder / "x.u8", ns=(time, time))
+    return good
 
 
 def room_for(base: Path, size: int) -> None:
@@ -231,16 +266,3 @@ def room_for(base: Path, size: int) -> None:
     if size > free:
         need = f"the decoded images need {size / 1e6:,.0f} MB and {base} has {free / 1e6:,.0f}"
         raise DiskTrouble(f"{need}; set LIKENESS_CACHE to a larger disk or use a smaller --size.")
-
-
-def is_binary(x: np.ndarray) -> bool:
-    """Only black and white?"""
-    return not np.any((x != 0) & (x != 255))
-
-
-def as_colour(x: np.ndarray, colour: str) -> np.ndarray:
-    """uint8 (n, 1 or 3, H, W) as "grey" or "rgb"; "auto" leaves it.  Grey is the luma of ITU-R BT.601, as in Pillow."""
-    if colour == "grey" and x.shape[1] == 3:
-        weights = np.array([19595, 38470, 7471], np.uint32).reshape(3, 1, 1)
-        return ((x * weights).sum(1, keepdims=True, dtype=np.uint32) + 0x8000 >> 16).astype(np.uint8)
-    return np.repeat(x, 3, 1) if colour == "rgb" and x.shape[1] == 1 else x

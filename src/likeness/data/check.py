@@ -14,6 +14,7 @@ from . import finish, read
 from .cache import Progress
 from .dataset import Images, Reading
 from .near import exact_groups, near_groups
+from .pixels import at_once
 
 MOST_EXAMPLES = 10
 
@@ -77,7 +78,6 @@ def check(source: str | Path, reading: Reading | None = None, *, cache: Path | s
     found = read(str(source), reading, cache, progress)
     data = finish(str(source), found, reading, cache)
     meta = found.entry.meta if found.entry else {}
-    listed = found.entry.folder / "skipped.txt" if found.entry else None
     return Check(
         source=str(source),
         verdict=data.verdict,
@@ -92,8 +92,8 @@ def check(source: str | Path, reading: Reading | None = None, *, cache: Path | s
         **_originals(found),
         modes=meta.get("modes", {}),
         converted=meta.get("converted", {}),
-        skipped=meta.get("skipped", {}),
-        full_list=str(listed) if listed and listed.exists() else "",
+        skipped=found.skipped,
+        full_list=found.full_list,
         blank=_blank(found.x),
         exact=_copies(exact_groups(found.hashes), data.names),
         near=_copies(near_groups(found.x, found.hashes), data.names),
@@ -114,7 +114,8 @@ def _originals(found: Images) -> dict[str, Any]:
 
 
 def _blank(x: np.ndarray) -> int:
-    parts = (x[i : i + 1024] for i in range(0, len(x), 1024))
+    step = at_once(x)
+    parts = (x[i : i + step] for i in range(0, len(x), step))
     return sum(int((p.max((2, 3)) == p.min((2, 3))).all(1).sum()) for p in parts)
 
 

@@ -21,7 +21,7 @@ class Reading:
     """How images are read.  Each field is a flag of every command that takes DATA, and an argument of `load`."""
 
     size: int = option(0, "height and width in pixels: images are scaled and cropped to it; 0 is as the data is, or 64 for a folder", 0, 4096)
-    colour: str = option("auto", "channels to keep; auto is grey when every image is grey", choices=("auto", "grey", "rgb"))
+    colour: str = option("auto", "channels to keep; auto is grey when every image file is grey", choices=("auto", "grey", "rgb"))
     binarize: bool = option(False, "turn each pixel black or white once, white with the probability of its brightness (static binarisation)")
     background: str = option("white", "colour behind transparent pixels: a name or #rrggbb")
     white: float = option(0.0, "value of white (black is 0) in float or wide integer pixels; 0 is told from the data, or refused", 0.0, 1e12)
@@ -74,8 +74,14 @@ class Images:
     names: Sequence[str] | None = None
     test: np.ndarray | None = None
     """bool (N,): the rows of the official test split, where there is one"""
+    keys: np.ndarray | None = None
+    """uint64 (N,) of what each image was made from, which choose the split; else the hashes do"""
     entry: Entry | None = None
     """where the reader wrote what else it found out"""
+    skipped: dict[str, int] = field(default_factory=dict)
+    """files skipped, by reason"""
+    full_list: str = ""
+    """path of the list of them"""
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class Data:
     names: Sequence[str] | None = None
     """file name of each image, where it came from a file; bytes that are not UTF-8 or cannot be printed are escaped"""
     levels: int = 256
-    """2 where every pixel of every image is 0 or 255, else 256"""
+    """2 where every pixel of every image is 0 or 255, 17 for the set `digits` as it is, else 256"""
     settings: dict[str, Any] = field(default_factory=dict)
     """how it was read (size, colour, binarize ...): load(source, **settings) gives the same data again"""
     verdict: str = ""

@@ -11,27 +11,27 @@ import os
 import warnings
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, __version__
 
-from ..core import BadData
+from . import summary
 from .about import captions, sort_out
-from .cache import Entry, Progress, Writer, fetch, key_of, room_for
+from .cache import Entry, Progress, family_of, fetch, key_of, room_for
 from .dataset import Images, Lines, Reading
 from .listing import Listing, printable, walk
 from .sniff import Decoded, Skip, decode
+from .writer import Writer
 
-VERSION = 1
+VERSION = 2
 """raised whenever the same file would become other pixels"""
 SIZE = 64
-MOST_SKIPPED = 0.2
 CHUNK = 64
 
 
@@ -44,55 +44,78 @@ class Tally:
     sizes: array[int] = field(default_factory=lambda: array("i"))
     modes: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
-    skipped: list[tuple[bytes, str, str]] = field(default_factory=list)
+    brightest: int = 0
+    """of the 16-bit values"""
+    failed: list[tuple[bytes, str, str]] = field(default_factory=list)
 
     def use(self, row: int, image: Decoded) -> None:
         self.rows.append(row)
         self.sizes.extend(image.size)
         self.modes[image.mode] += 1
         self.notes.update(image.notes)
+        self.brightest = max(self.brightest, image.brightest)
 
 
 def read(path: Path, reading: Reading, base: Path, progress: Progress | None = None) -> Images:
     """The images below a folder.  Raises BadData where fewer than two, or under four fifths, can be used."""
     reading = replace(reading, size=reading.size or SIZE)
     listing = walk(path)
-    key = partial(key_of, "folder", VERSION, __version__, listing.digest())
-    failed = base / f"{key(reading.key())}.skipped.txt"
-    entry = fetch(
-        base,
-        key(reading.key()),
-        lambda to: _build(listing, reading, to, failed, progress),
-        lambda meta: key(reading.key(colour=("grey", "rgb")[meta["shape"][1] == 3])),
+    said = lru_cache(partial(captions, listing))
+    pixels, about = (family_of(kind, listing.root) for kind in ("folder", "about"))
+    key = partial(key_of, pixels, VERSION, __version__, listing.digest())
+    failed = base / f"{pixels}.skipped.txt"
+
+    def build(to: Path) -> dict[str, Any]:
+        said()  # a line that cannot be read should stop before hours of decoding
+        return _build(listing, reading, to, failed, progress)
+
+    entry = fetch(base, key(reading.key()), build, lambda meta: key(reading.key(colour=("grey", "rgb")[meta["shape"][1] == 3])), pixels)
+    told = fetch(base, key_of(about, entry.folder.name, listing.rest()), partial(summary.build, listing, entry, said, failed), family=about)
+    return _images(entry, told)
+
+
+def _images(entry: Entry, told: Entry) -> Images:
+    y = np.array(entry.array("y.i64", np.int64)) if (entry.folder / "y.i64").exists() else None
+    test = np.array(entry.array("test.u1", np.bool_)) if (entry.folder / "test.u1").exists() else None
+    full_list = str(told.folder / summary.SKIPPED) if (told.folder / summary.SKIPPED).exists() else ""
+    return Images(
+        entry.x,
+        entry.hashes,
+        told.meta["verdict"] + (f" -> {full_list}" if full_list else ""),
+        entry.meta["levels"],
+        y,
+        tuple(entry.meta["classes"]),
+        _lines(told, "texts"),
+        names=_lines(entry, "names"),
+        test=test,
+        keys=entry.keys,
+        entry=entry,
+        skipped=told.meta["skipped"],
+        full_list=full_list,
     )
-    return _images(entry)
 
 
-def _images(entry: Entry) -> Images:
-    has = {p.name for p in entry.folder.iterdir()}
-    names, texts = (Lines(entry.array(f"{n}.bin", np.uint8), entry.array(f"{n}.i64", np.int64)) if f"{n}.bin" in has else None for n in ("names", "texts"))
-    y = np.array(entry.array("y.i64", np.int64)) if "y.i64" in has else None
-    test = np.array(entry.array("test.u1", np.bool_)) if "test.u1" in has else None
-    verdict = entry.meta["verdict"] + (f" -> {entry.folder / 'skipped.txt'}" if "skipped.txt" in has else "")
-    return Images(entry.x, entry.hashes, verdict, entry.meta["levels"], y, tuple(entry.meta["classes"]), texts, names=names, test=test, entry=entry)
+def _lines(entry: Entry, name: str) -> Lines | None:
+    there = (entry.folder / f"{name}.bin").exists()
+    return Lines(entry.array(f"{name}.bin", np.uint8), entry.array(f"{name}.i64", np.int64)) if there else None
 
 
 def _build(listing: Listing, reading: Reading, to: Path, failed: Path, progress: Progress | None) -> dict[str, Any]:
     """Write the cache entry of a folder."""
-    room_for(to, len(listing) * reading.size**2)
-    writer, tally = Writer(to, reading.colour), Tally(skipped=list(listing.odd))
+    room_for(to, len(listing) * reading.size**2 * (1 if reading.colour == "grey" else 3))
+    writer, tally = Writer(to, reading.colour), Tally()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for row, found in enumerate(_decoded(listing, reading)):
             if isinstance(found, Skip):
-                tally.skipped.append((listing.path(row), found.reason, found.detail))
+                tally.failed.append((listing.path(row), found.reason, found.detail))
             else:
-                writer.add(found.pixels[None])
+                writer.add(found.pixels[None], [found.key])
                 tally.use(row, found)
             if progress and (row % CHUNK == 0 or row + 1 == len(listing)):
                 progress(row + 1, len(listing))
-    _enough(listing, tally, failed)
+    summary.enough(listing, len(tally.rows), summary.listed(listing.odd + tally.failed), failed)
     return writer.finish() | _describe(listing, tally, to)
 
 
@@ -123,65 +146,14 @@ def _decode(listing: Listing, rows: range, reading: Reading) -> list[Decoded | S
     return [decode(os.path.join(listing.root, listing.path(row)), (listing.sizes[row], listing.times[row]), reading) for row in rows]
 
 
-def _enough(listing: Listing, tally: Tally, failed: Path) -> None:
-    """Stop where the folder is not what the user believes it to be."""
-    used, skipped = len(tally.rows), len(tally.skipped)
-    if used >= 2 and skipped <= MOST_SKIPPED * (used + skipped):
-        return
-    where = ""
-    if skipped or listing.passed:
-        failed.write_text(_list(listing, tally), encoding="utf-8")
-        where = f"; the full list is {failed}"
-    what = "two images at least are needed" if used < 2 else f"more than {MOST_SKIPPED:.0%} cannot be used, so it may be the wrong folder"
-    raise BadData(f"{printable(listing.root)} holds {used:,} usable images and {skipped:,} others{_commonest(tally)}; {what}{where}.")
-
-
-def _commonest(tally: Tally) -> str:
-    """The ten commonest reasons, each with an example."""
-    example = {reason: f"{printable(path)}: {detail}" for path, reason, detail in reversed(tally.skipped)}
-    counts = Counter(reason for _, reason, _ in tally.skipped).most_common(10)
-    return " (" + "; ".join(f"{n:,} {reason}, such as {example[reason]}" for reason, n in counts) + ")" if counts else ""
-
-
-def _list(listing: Listing, tally: Tally) -> str:
-    """One line a file: reason, detail, name."""
-    rows = [(reason, detail, path) for path, reason, detail in tally.skipped] + [("passed over", why, path) for path, why in listing.passed]
-    return "".join(f"{reason}\t{printable(detail.encode())}\t{printable(path)}\n" for reason, detail, path in rows)
-
-
 def _describe(listing: Listing, tally: Tally, to: Path) -> dict[str, Any]:
     """Write what is known about the images beside them; returns the meta."""
-    said = captions(listing)
-    y, classes, test = sort_out(listing, tally.rows)
-    _write_lines(to, "names", (printable(listing.path(row)) for row in tally.rows))
-    if any(said.values()):
-        _write_lines(to, "texts", (said.get(listing.path(row), "") for row in tally.rows))
-    for name, values in (("y.i64", y), ("test.u1", test), ("sizes.i32", tally.sizes)):
+    y, classes, test, beside = sort_out(listing, tally.rows)
+    summary.write_lines(to, "names", (printable(listing.path(row)) for row in tally.rows))
+    summary.write_rows(to / summary.FAILED, summary.listed(tally.failed))
+    for name, values in (("y.i64", y), ("test.u1", test), ("sizes.i32", tally.sizes), ("rows.i64", tally.rows)):
         if values is not None:
             (to / name).write_bytes(values.tobytes())
-    if tally.skipped or listing.passed:
-        (to / "skipped.txt").write_text(_list(listing, tally), encoding="utf-8")
-    captioned = sum(bool(said.get(listing.path(row))) for row in tally.rows) if any(said.values()) else None
-    reasons = dict(Counter(reason for _, reason, _ in tally.skipped).most_common())
-    return dict(
-        verdict=_verdict(listing, tally, reasons, test, captioned), classes=classes, modes=dict(tally.modes), converted=dict(tally.notes), skipped=reasons
-    )
-
-
-def _write_lines(to: Path, name: str, texts: Iterable[str]) -> None:
-    ends, total = array("q"), 0
-    with (to / f"{name}.bin").open("wb") as file:
-        for text in texts:
-            total += file.write(text.encode())
-            ends.append(total)
-    (to / f"{name}.i64").write_bytes(ends.tobytes())
-
-
-def _verdict(listing: Listing, tally: Tally, reasons: dict[str, int], test: np.ndarray | None, captioned: int | None) -> str:
-    used, skipped = len(tally.rows), len(tally.skipped)
-    converted = ", ".join(f"{n:,} {what}" for what, n in tally.notes.most_common())
-    why = ", ".join(f"{n:,} {reason}" for reason, n in reasons.items())
-    line = f"{used + skipped:,} images: {used:,} used{converted and f' ({converted})'}, {skipped:,} skipped{why and f' ({why})'}"
-    line += f"; the {int(test.sum()):,} of the official test split are held out" if test is not None else ""
-    line += f"; {captioned:,} have captions" if captioned is not None else ""
-    return line + (f"; {len(listing.passed):,} other files passed over" if listing.passed else "")
+    official = None if test is None else int(test.sum())
+    told = dict(classes=classes, modes=dict(tally.modes), converted=dict(tally.notes), brightest=tally.brightest)
+    return told | dict(official=official, beside=beside)

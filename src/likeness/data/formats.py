@@ -8,6 +8,7 @@ import math
 import os
 import zipfile
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -36,7 +37,8 @@ DAMAGE = (
 )
 """what readers of compressed files raise for damaged ones"""
 MOST = 1 << 32
-"""bytes that one compressed file may unpack to in memory"""
+"""bytes that one compressed file may unpack to in memory, and never more than half of what is available"""
+PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
         shape, fortran, kind = read[np.lib.format.read_magic(file)](file)
     except Exception as why:  # numpy parses it as Python text, which fails in a dozen ways
         raise ValueError(f"its header is damaged: {why}") from None
-    if kind.hasobject or kind.kind not in "buifU" or any(s < 0 for s in shape):
+    if kind.hasobject or kind.kind not in "buifU" or any(type(s) is not int or s < 0 for s in shape):
         raise ValueError(f"it holds {kind} of shape {shape}, not numbers")
     return shape, fortran, kind
 
@@ -103,7 +105,9 @@ def _npz(path: Path) -> Raw:
         found = {k: next((n for n in keys if n in names), None) for k, keys in dict(x=IMAGES, y=LABELS, tx=TEST_IMAGES, ty=TEST_LABELS).items()}
         if found["x"] is None:
             raise ValueError(f"it holds {', '.join(sorted(names)[:8]) or 'nothing'}, and images are looked for as {', '.join(IMAGES)}")
-        part = {k: _member(archive, names[n]) for k, n in found.items() if n}
+        wanted = {k: names[n] for k, n in found.items() if n}
+        affordable(sum(_promise(archive, name) for name in wanted.values()))
+        part = {k: _member(archive, name) for k, name in wanted.items()}
     if "tx" not in part:
         return Raw(part["x"], part.get("y"))
     return joined(part["x"], part.get("y"), part["tx"], part.get("ty"))
@@ -115,21 +119,46 @@ def joined(x: np.ndarray, y: np.ndarray | None, tx: np.ndarray, ty: np.ndarray |
     return Raw(np.concatenate([x, tx]), labels, len(x), note=f"; the {len(tx):,} of the official test split are held out")
 
 
+def _promise(archive: zipfile.ZipFile, name: str) -> int:
+    with archive.open(name) as file:
+        shape, _, kind = _header(file)
+    return math.prod(shape) * kind.itemsize
+
+
 def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     with archive.open(name) as file:
         shape, fortran, kind = _header(file)
         blob = bounded(file, math.prod(shape) * kind.itemsize)
-    return np.frombuffer(blob, kind).reshape(shape, order="F" if fortran else "C")
+    return blob.view(kind).reshape(shape, order="F" if fortran else "C")
 
 
-def bounded(file: IO[bytes], promised: int) -> bytes:
-    """Read exactly what a header promised: neither a bomb nor a stump gets further."""
-    if promised > MOST:
-        raise ValueError(f"it unpacks to {promised / 2**30:.1f} GB; save it as .npy, which need not fit in memory")
-    blob = file.read(promised + 1)
-    if len(blob) != promised:
-        raise ValueError(f"its header promises {promised:,} bytes and it holds {'more' if len(blob) > promised else f'{len(blob):,}'}")
+def bounded(file: IO[bytes], promised: int) -> np.ndarray:
+    """Read exactly the bytes that a header promised: neither a bomb nor a stump gets further, or takes memory that it does not fill."""
+    affordable(promised)
+    blob, at = np.empty(promised, np.uint8), 0
+    while piece := file.read(min(PIECE, promised - at + 1)):
+        if at + len(piece) > promised:
+            raise ValueError(f"its header promises {promised:,} bytes and it holds more")
+        blob[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
+        at += len(piece)
+    if at < promised:
+        raise ValueError(f"its header promises {promised:,} bytes and it holds {at:,}")
     return blob
+
+
+def affordable(promised: int) -> None:
+    """Raises ValueError for more than one file may take."""
+    if promised > min(MOST, available() // 2):
+        raise ValueError(f"it unpacks to {promised / 2**30:.1f} GB; save it as .npy, which need not fit in memory")
+
+
+def available() -> int:
+    """Bytes of memory that can be had without swapping; all there are, or MOST twice, where the system does not say."""
+    with suppress(OSError, ValueError, IndexError, StopIteration), open("/proc/meminfo") as file:
+        return 1024 * int(next(line for line in file if line.startswith("MemAvailable")).split()[1])
+    with suppress(OSError, ValueError, AttributeError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 2 * MOST
 
 
 def unpacked(path: Path) -> IO[bytes]:
@@ -151,7 +180,7 @@ def read_idx(file: IO[bytes]) -> np.ndarray:
     if len(sizes) < 4 * head[3]:
         raise ValueError("its header is cut off")
     shape, kind = tuple(np.frombuffer(sizes, ">u4").tolist()), np.dtype(IDX_KINDS[head[2]])
-    return np.frombuffer(bounded(file, math.prod(shape) * kind.itemsize), kind).reshape(shape).astype(kind.newbyteorder("="), copy=False)
+    return bounded(file, math.prod(shape) * kind.itemsize).view(kind).reshape(shape).astype(kind.newbyteorder("="), copy=False)
 
 
 def idx_file(folder: Path, name: str) -> Path | None:

@@ -12,7 +12,12 @@ from pathlib import Path
 
 from ..core import NotAllowed
 
-BESIDE = (b".txt", b".json", b".jsonl", b".csv", b".tsv", b".md", b".xml", b".yaml", b".yml", b".html", b".npy", b".db", b".ini")
+BESIDE = (
+    *(b".txt", b".json", b".jsonl", b".csv", b".tsv", b".md", b".xml", b".yaml", b".yml", b".html", b".db", b".ini", b".log"),
+    *(b".npy", b".npz", b".pt", b".pth", b".ckpt", b".safetensors", b".h5", b".parquet"),
+    *(b".mp4", b".m4v", b".mov", b".avi", b".mkv", b".webm", b".mp3", b".wav"),
+    *(b".zip", b".tar", b".gz", b".tgz", b".xz", b".bz2", b".zst", b".7z", b".rar"),
+)
 """endings of what commonly lies beside images; with hidden files they are passed over, and not counted as images that failed"""
 IMAGES = (b".png", b".jpg", b".jpeg", b".webp", b".bmp", b".gif", b".tif", b".tiff", b".avif", b".ppm", b".pgm")
 CAPTIONS = b"metadata.jsonl"
@@ -41,11 +46,15 @@ class Listing:
         return bytes(self.blob[self.ends[i - 1] if i else 0 : self.ends[i]])
 
     def digest(self) -> str:
-        """Changes with any name, size or time of change."""
-        h = hashlib.blake2b(repr((self.root, self.captions, self.odd, self.passed)).encode(), digest_size=16)
+        """Changes with the name, size or time of change of any file that may be an image."""
+        h = hashlib.blake2b(repr(self.root).encode(), digest_size=16)
         for part in (self.blob, self.ends, self.sizes, self.times):
             h.update(part)
         return h.hexdigest()
+
+    def rest(self) -> tuple[object, ...]:
+        """What the digest leaves out, because no pixel depends on it."""
+        return self.captions, self.odd, self.passed
 
 
 def printable(name: bytes) -> str:

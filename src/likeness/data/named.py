@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import io
 import tarfile
@@ -18,10 +17,11 @@ from PIL import Image
 
 from ..core import BadData, Refusal
 from . import arrays, formats, lock, shapes
-from .cache import Progress, Writer, fetch, key_of, room_for
+from .cache import Progress, fetch, key_of, room_for
 from .dataset import Images, Reading
 from .formats import Raw
 from .pixels import resize
+from .writer import Writer, digest64
 
 NAMES = {
     "digits": "1,797 handwritten digits, 8x8 grey, from scikit-learn; no network",
@@ -46,7 +46,7 @@ def read(name: str, reading: Reading, base: Callable[[], Path], progress: Progre
         return _shapes(_count(name), reading, base(), progress)
     digests = [f.digest for f in lock.FILES[name]]
     # How much of CIFAR-10 there is depends on where it was found.
-    where = "sheets" if name == "cifar10" and _sheets() else ""
+    where = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in _sheets()] if name == "cifar10" else []
     return arrays.settle(lambda: _named(name, base(), progress), (name, digests, where), name, reading, base(), progress)
 
 
@@ -94,7 +94,8 @@ def _shapes(n: int, reading: Reading, base: Path, progress: Progress | None) -> 
         room_for(folder, n * 3 * size * size)
         writer = Writer(folder, reading.colour)
         for x in shapes.draw(scenes):
-            writer.add(resize(x, size))
+            keys = [digest64(b"scene %d" % (len(writer.keys) + i)) for i in range(len(x))]
+            writer.add(resize(x, size), keys)
             if progress:
                 progress(len(writer.hashes), n)
         return writer.finish()
@@ -103,7 +104,7 @@ def _shapes(n: int, reading: Reading, base: Path, progress: Progress | None) -> 
     entry = fetch(base, key(reading.colour), build, lambda meta: key("rgb" if meta["shape"][1] == 3 else "grey"))
     y = scenes.form[:, 0].astype(np.int64)
     note = f"{n:,} images: {n:,} used, 0 skipped; drawn by code"
-    return Images(entry.x, entry.hashes, note, entry.meta["levels"], y, shapes.FORMS, shapes.Captions(scenes), scenes)
+    return Images(entry.x, entry.hashes, note, entry.meta["levels"], y, shapes.FORMS, shapes.Captions(scenes), scenes, keys=entry.keys)
 
 
 def _named(name: str, base: Path, progress: Progress | None) -> Raw:
@@ -119,35 +120,16 @@ def _idx(name: str, base: Path, progress: Progress | None) -> Raw:
 # CIFAR-10 comes as the authors' archive, as the six files in it, or as contact sheets of 1,000 images.
 
 _ROW = 1 + 3 * 32 * 32
-BATCHES = {
-    "data_batch_1.bin": "aadd24acce27caa71bf4b10992e9e7b2d74c2540",
-    "data_batch_2.bin": "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795",
-    "data_batch_3.bin": "1dd00a74ab1d17a6e7d73e185b69dbf31242f295",
-    "data_batch_4.bin": "aab85764eb3584312d3c7f65fd2fd016e36a258e",
-    "data_batch_5.bin": "26e2849e66a845b7f1e4614ae70f4889ae604628",
-    "test_batch.bin": "67eb016db431130d61cd03c7ad570b013799c88c",
-}
-"""sha1 of the files inside the archive, as other projects publish them; the sha256 of the archive is in the lock table"""
 
 
 def _cifar(base: Path, progress: Progress | None) -> Raw:
-    if folder := next((p for p in lock.places("cifar10") if all((p / n).is_file() for n in BATCHES)), None):
-        return _batches([_batch(folder / n, digest) for n, digest in BATCHES.items()])
-    if sheets := _sheets():
-        return _from_sheets(sheets)
+    if files := lock.batches():
+        return _batches([np.frombuffer(lock.verified("cifar10", f, "sha1", lock.BATCHES[f.name]), np.uint8) for f in files])
+    if files := _sheets():
+        return _from_sheets(files)
     with tarfile.open(fileobj=io.BytesIO(lock.content("cifar10", lock.FILES["cifar10"][0], base, progress))) as archive:
-        files = (archive.extractfile(f"cifar-10-batches-bin/{n}") for n in BATCHES)
-        return _batches([np.frombuffer(f.read(), np.uint8) for f in files if f])
-
-
-def _batch(path: Path, digest: str) -> np.ndarray:
-    try:
-        blob = path.read_bytes()
-    except OSError as why:
-        raise BadData(f"{path} cannot be read ({why.strerror}); put a good copy in its place.") from None
-    if hashlib.sha1(blob, usedforsecurity=False).hexdigest() != digest:
-        raise BadData(f"{path} is not the file that cifar10 is made of: its sha1 should be {digest}; delete it, or put a good copy in its place.")
-    return np.frombuffer(blob, np.uint8)
+        members = (archive.extractfile(f"cifar-10-batches-bin/{n}") for n in lock.BATCHES)
+        return _batches([np.frombuffer(f.read(), np.uint8) for f in members if f])
 
 
 def _batches(parts: list[np.ndarray]) -> Raw:
@@ -157,28 +139,25 @@ def _batches(parts: list[np.ndarray]) -> Raw:
     return formats.joined(x[:train], y[:train], x[train:], y[train:])
 
 
-def _sheets() -> Path | None:
-    """The folder of contact sheets, where the user has neither the archive nor its files."""
-    whole = lock.lookup("cifar10", lock.FILES["cifar10"][0].name) or any((p / "test_batch.bin").is_file() for p in lock.places("cifar10"))
-    return None if whole else next((p for p in lock.places("cifar10") if (p / "test_00.webp").is_file()), None)
+def _sheets() -> list[Path]:
+    """The contact sheets, where the user has neither the archive nor its files."""
+    return [] if lock.lookup("cifar10", lock.FILES["cifar10"][0].name) or lock.batches() else lock.sheets()
 
 
-def _from_sheets(folder: Path) -> Raw:
-    """Part of CIFAR-10: lossless sheets train_NN.webp and test_00.webp of 25 x 40 images, and their labels, one byte an image.
+def _from_sheets(files: list[Path]) -> Raw:
+    """Part of CIFAR-10: sheets train_NN.webp and test_00.webp, and their labels, one byte an image.
 
-    Labels are those of the sheets in the order of their names, with the test sheet last.
+    Labels are those of sheets 0 to 49 in the order of their names, with the test sheet last.
     """
-    names = [*sorted(folder.glob("train_*.webp")), folder / "test_00.webp"]
-    try:
-        x = np.concatenate([_tiles(path) for path in names])
-        labels = np.fromfile(folder / "labels_51000.u8", np.uint8).reshape(51, 1000)
-        y = labels[[*(int(path.stem.removeprefix("train_")) for path in names[:-1]), 50]].reshape(-1)
-    except (OSError, ValueError, IndexError, SyntaxError) as why:
-        raise BadData(f"the contact sheets of CIFAR-10 in {folder} cannot be read ({why}); fetch them again, or the archive.") from None
+    blobs = {f.name: lock.verified("cifar10", f, "sha256", lock.SHEETS.get(f.name, "one of those in the lock table")) for f in files}
+    labels = np.frombuffer(blobs.pop(lock.LABELS), np.uint8).reshape(51, 1000)
+    test = blobs.pop(lock.TEST_SHEET)
+    x = np.concatenate([_tiles(blob) for blob in (*blobs.values(), test)])
+    y = labels[[*(int(Path(name).stem.removeprefix("train_")) for name in blobs), 50]].reshape(-1)
     raw = formats.joined(x[:-1000], y[:-1000], x[-1000:], y[-1000:])
     return replace(raw, note=f"; this is a part of CIFAR-10: {len(x) - 1000:,} of its 50,000 training images and {1000:,} of its 10,000 test images")
 
 
-def _tiles(path: Path) -> np.ndarray:
-    with Image.open(path, formats=["WEBP"]) as image:
+def _tiles(blob: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(blob), formats=["WEBP"]) as image:
         return np.asarray(image).reshape(25, 32, 40, 32, 3).transpose(0, 2, 4, 1, 3).reshape(1000, 3, 32, 32)

@@ -10,8 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
+
+from .pixels import at_once
 
 BITS, SHARE = 6, 0.2
+Rows = npt.NDArray[np.int64]
 SIDE, KEPT, COARSE, BANDS, CROWD = 32, 8, 16, 4, 64
 
 
@@ -29,12 +33,14 @@ def near_groups(x: np.ndarray, hashes: np.ndarray) -> list[np.ndarray]:
     """
     distinct = np.unique(hashes, return_index=True)[1]
     codes = dct_hash(x, distinct)
-    parent = np.arange(len(distinct))
+    parent, coarse = np.arange(len(distinct)), Coarse(x, distinct)
     for a, b in _candidates(codes):
-        alike = _alike(x, distinct[a], distinct[b])
+        apart = _tops(parent, a) != _tops(parent, b)
+        a, b = a[apart], b[apart]
+        alike = coarse.alike(a, b)
         for i, j in zip(a[alike], b[alike]):
             parent[_top(parent, int(i))] = _top(parent, int(j))
-    tops = np.array([_top(parent, i) for i in range(len(parent))], np.int64)
+    tops = _tops(parent, np.arange(len(parent)))
     order = np.argsort(tops, kind="stable")
     return _largest_first([distinct[g] for g in np.split(order, np.flatnonzero(np.diff(tops[order])) + 1)])
 
@@ -50,15 +56,23 @@ def _top(parent: np.ndarray, i: int) -> int:
     return i
 
 
+def _tops(parent: Rows, i: Rows) -> Rows:
+    """_top of each of i."""
+    up = parent[i]
+    while (up != i).any():
+        i, up = up, parent[up]
+    return up
+
+
 def dct_hash(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """uint64 of each row: which of the 64 lowest frequencies of its 32x32 grey version lie above their median."""
     grid = np.arange(SIDE)
     cosine = np.cos(np.pi / SIDE * (grid + 0.5) * np.arange(KEPT)[:, None])
     down = (cosine @ _shrink(x.shape[2], SIDE)).astype(np.float32)
-    out = np.empty(len(rows), np.uint64)
-    for i in range(0, len(rows), 1024):
-        low = (down @ x[rows[i : i + 1024]].mean(1, dtype=np.float32) @ down.T).reshape(-1, KEPT * KEPT)
-        out[i : i + 1024] = np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1).view(np.uint64)[:, 0]
+    out, step = np.empty(len(rows), np.uint64), at_once(x)
+    for i in range(0, len(rows), step):
+        low = (down @ x[rows[i : i + step]].mean(1, dtype=np.float32) @ down.T).reshape(-1, KEPT * KEPT)
+        out[i : i + step] = np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1).view(np.uint64)[:, 0]
     return out
 
 
@@ -83,10 +97,30 @@ def _candidates(codes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             yield a[close], b[close]
 
 
-def _alike(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """bool of each pair of rows: do the coarse pictures agree, measured by how much they vary?"""
-    out, down = np.zeros(len(a), bool), _shrink(x.shape[2], COARSE).astype(np.float32)
-    for i in range(0, len(a), 256):
-        p, q = ((down @ x[rows[i : i + 256]].astype(np.float32) @ down.T).reshape(len(rows[i : i + 256]), -1) for rows in (a, b))
-        out[i : i + 256] = np.sqrt(((p - q) ** 2).mean(1)) <= SHARE * np.minimum(p.std(1), q.std(1))
-    return out
+class Coarse:
+    """16x16 versions of pictures, each made once, when it is first compared: most never are."""
+
+    def __init__(self, x: np.ndarray, rows: np.ndarray):
+        self.x, self.rows, self.down = x, rows, _shrink(x.shape[2], COARSE).astype(np.float32)
+        self.made = np.zeros(len(rows), bool)
+        self.small = np.empty((len(rows), x.shape[1] * COARSE**2), np.float32)
+        self.deviation = np.empty(len(rows), np.float32)
+
+    def alike(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """bool of each pair of indices into rows: do the pictures agree, measured by how much they vary?"""
+        both = np.unique(np.concatenate([a, b]))
+        self.make(both[~self.made[both]])
+        out, step = np.zeros(len(a), bool), at_once(self.small)
+        for i in range(0, len(a), step):
+            p, q = a[i : i + step], b[i : i + step]
+            apart = np.sqrt(((self.small[p] - self.small[q]) ** 2).mean(1))
+            out[i : i + step] = apart <= SHARE * np.minimum(self.deviation[p], self.deviation[q])
+        return out
+
+    def make(self, which: np.ndarray) -> None:
+        step = at_once(self.x)
+        for i in range(0, len(which), step):
+            part = which[i : i + step]
+            self.small[part] = (self.down @ self.x[self.rows[part]].astype(np.float32) @ self.down.T).reshape(len(part), -1)
+            self.deviation[part] = self.small[part].std(1)
+        self.made[which] = True

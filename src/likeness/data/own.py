@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from torch import Tensor
 
 from ..core import BadData, Spec
 from . import read
-from .cache import as_colour
 from .dataset import Reading, picture
 from .sniff import Skip, decode, kind
+from .writer import as_colour
 
 
 def images(source: str, spec: Spec, settings: dict[str, Any], n: int) -> Tensor:
@@ -24,14 +25,15 @@ def images(source: str, spec: Spec, settings: dict[str, Any], n: int) -> Tensor:
     """
     known = {f.name for f in fields(Reading)}
     reading = Reading(**{k: v for k, v in settings.items() if k in known} | {"size": spec.size, "colour": "grey" if spec.channels == 1 else "rgb"})
-    path = Path(source).expanduser()
-    x = _one(path, reading) if path.is_file() and kind(_head(path)) else read(source, reading).x[:n]
+    path = Path(os.path.expanduser(source))
+    x = _one(path, reading) if os.path.isfile(path) and kind(_head(path)) else read(source, reading).x[:n]
     return picture(np.array(x) if spec.levels != 2 else np.where(x > 127, np.uint8(255), np.uint8(0)))
 
 
 def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with suppress(OSError), path.open("rb") as file:  # read() says what is wrong
         return file.read(32)
+    return b""
 
 
 def _one(path: Path, reading: Reading) -> np.ndarray:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from PIL import Image, ImageColor
 
 from ..core import Refusal
+
+AT_ONCE = 1 << 24
+
+
+def at_once(x: np.ndarray) -> int:
+    """How many rows of x to work on together: counted in values, because one picture may be 64 bytes or 50 MB."""
+    return max(1, AT_ONCE // max(1, math.prod(x.shape[1:])))
 
 
 def ground(name: str) -> tuple[int, int, int]:

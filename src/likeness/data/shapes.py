@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..noise import Noise
+from .pixels import AT_ONCE
 
 FORMS = ("circle", "square", "triangle", "star", "cross")
 COLOURS = {
@@ -132,8 +133,9 @@ def invent(n: int, side: int, seed: int = 0) -> Scenes:
     return Scenes(side, count, ground, place, form, colour, large.astype(bool), np.take_along_axis(shift, order[..., None], 1))
 
 
-def draw(scenes: Scenes, step: int = 500) -> Iterator[np.ndarray]:
+def draw(scenes: Scenes, most: int = 500) -> Iterator[np.ndarray]:
     """The images in order, as uint8 (step, 3, side, side), each edge anti-aliased over one pixel."""
+    step = max(1, min(most, AT_ONCE // (3 * scenes.side**2)))
     axis = np.arange(scenes.side, dtype=np.float32) + 0.5
     centre, radius = scenes.centre.astype(np.float32), scenes.radius.astype(np.float32)
     grounds, colours = (np.array(list(c.values()), np.float32) for c in (GROUNDS, COLOURS))

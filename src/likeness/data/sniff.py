@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import stat
+import threading
 import zlib
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
 from .dataset import Reading
 from .pixels import fit, ground, planes
+from .writer import digest64
 
 MAGIC = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -28,6 +32,9 @@ MAGIC = {
     **{b"P%d" % n: "PPM" for n in range(1, 7)},
 }
 MOST_PIXELS, MOST_SIDE, MOST_ASPECT, LEAST_SIDE, MOST_BYTES = 50_000_000, 30_000, 20, 8, 1 << 29
+LARGE = 8_000_000
+"""pixels; threads decode larger pictures one after another, because each takes hundreds of megabytes"""
+ONE_AT_A_TIME = threading.Lock()
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 KNOWN = (*GREY, "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 TURNS = {
@@ -58,6 +65,10 @@ class Decoded:
     mode: str
     notes: tuple[str, ...]
     """what had to be converted"""
+    brightest: int = 0
+    """value of 16 bits, where it has such"""
+    key: int = 0
+    """64-bit digest of the file"""
 
 
 def kind(head: bytes) -> str | None:
@@ -73,16 +84,14 @@ def kind(head: bytes) -> str | None:
 def decode(path: bytes, listed: tuple[int, int], reading: Reading) -> Decoded | Skip:
     """The picture in a file that had this size and time of change (ns) when it was listed, or why there is none."""
     try:
-        blob = read_bytes(path, listed)
-        format = kind(blob[:32])
-        if format is None:
-            raise Skip("not images", f"begins with {blob[:8]!r}")
+        blob = read_bytes(path, listed, kind)
+        format = kind(blob[:32]) or ""
         if format == "PNG":
             check_png(blob)
         Image.init()
         with Image.open(io.BytesIO(blob), formats=[format] if format in Image.OPEN else []) as image:
             _check_size(image.size, reading)
-            return _pixels(image, format, reading)
+            return replace(_pixels(image, format, reading), key=digest64(blob))
     except Skip as skip:
         return skip
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as why:
@@ -93,16 +102,20 @@ def decode(path: bytes, listed: tuple[int, int], reading: Reading) -> Decoded | 
         return Skip("truncated" if cut else "damaged", f"{type(why).__name__}: {text[:200]}")
 
 
-def read_bytes(path: bytes, listed: tuple[int, int]) -> bytes:
-    """The whole file at once, so that it cannot change under the decoder.  Raises Skip."""
+def read_bytes(path: bytes, listed: tuple[int, int], known: Callable[[bytes], object] | None = None) -> bytes:
+    """The whole file at once, so that it cannot change under the decoder; no more than 32 bytes where these are not `known`.  Raises Skip."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(handle, "rb") as file:
             now = os.fstat(handle)
             if not stat.S_ISREG(now.st_mode) or (now.st_size, now.st_mtime_ns) != listed:
                 raise Skip("changed meanwhile", "not as it was when the folder was listed; run the command again")
+            head = file.read(32) if known else b""
+            if known and head and not known(head):
+                raise Skip("not images", f"begins with {head[:8]!r}")
             if now.st_size > MOST_BYTES:
                 raise Skip("too large", f"{now.st_size:,} bytes")
+            file.seek(0)
             blob = file.read()
     except FileNotFoundError:
         raise Skip("changed meanwhile", "gone since the folder was listed") from None
@@ -148,13 +161,15 @@ def _pixels(image: Image.Image, format: str, reading: Reading) -> Decoded:
     notes = [_animated(image)]
     if format == "JPEG":
         image.draft(None, (3 * reading.size, 3 * reading.size))  # decodes at 1/2, 1/4 or 1/8 while that is large enough
-    image.load()
-    plain, note = _eight_bits(image, reading)
+    with ONE_AT_A_TIME if math.prod(image.size) > LARGE else nullcontext():
+        image.load()
+        plain, note, brightest = _eight_bits(image, reading)
+        plain = fit(plain, reading.size)
     turn = _orientation(image)
-    plain = _opaque(fit(plain, reading.size), reading)
+    plain = _opaque(plain, reading)
     notes += [note, "turned by EXIF" if turn in TURNS else ""]
     plain = plain.transpose(TURNS[turn]) if turn in TURNS else plain
-    return Decoded(planes(plain), size, mode, tuple(filter(None, notes)))
+    return Decoded(planes(plain), size, mode, tuple(filter(None, notes)), brightest)
 
 
 def _animated(image: Image.Image) -> str:
@@ -170,26 +185,29 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def _eight_bits(image: Image.Image, reading: Reading) -> tuple[Image.Image, str]:
-    """As L, RGB, LA or RGBA, with what had to be done for it."""
+def _eight_bits(image: Image.Image, reading: Reading) -> tuple[Image.Image, str, int]:
+    """As L, RGB, LA or RGBA, with what had to be done for it, and the brightest of 16-bit values where white was not declared."""
     mode = image.mode
     if mode[0] in "IF":
-        return _scaled(image, reading), "16-bit" if mode[0] == "I" else "float"
+        return _scaled(image, reading)
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         grey = mode in GREY
-        return image.convert("RGBA").convert("LA") if grey else image.convert("RGBA"), "transparent"
+        return image.convert("RGBA").convert("LA") if grey else image.convert("RGBA"), "transparent", 0
     wanted = "L" if mode in GREY else "RGB"
-    return image if mode == wanted else image.convert(wanted), mode if mode in ("CMYK", "LAB", "HSV", "YCbCr") else ""
+    return image if mode == wanted else image.convert(wanted), mode if mode in ("CMYK", "LAB", "HSV", "YCbCr") else "", 0
 
 
-def _scaled(image: Image.Image, reading: Reading) -> Image.Image:
+def _scaled(image: Image.Image, reading: Reading) -> tuple[Image.Image, str, int]:
     """Wide pixels: white is what --white says, else 65535 for whole numbers that fit in 16 bits, and 1 for fractions."""
-    x = np.asarray(image, np.float64)
+    x = np.array(image, np.float32)
     low, high = float(x.min()), float(x.max())
     white = reading.white or (65535.0 if image.mode[0] == "I" else 1.0)
     if not (low >= 0 and high <= white):
         raise Skip("no known white", f"pixels from {low:g} to {high:g}, where 0 is black and {white:g} white; say what white is with --white")
-    return Image.fromarray(np.rint(x * (255 / white)).astype(np.uint8))
+    np.rint(np.multiply(x, np.float32(255 / white), out=x), out=x)
+    whole = image.mode[0] == "I"
+    note = f"16-bit, white {white:g}" if whole else "float"
+    return Image.fromarray(x.astype(np.uint8)), note, int(high) if whole and not reading.white else 0
 
 
 def _opaque(image: Image.Image, reading: Reading) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Which images are held out: a function of their content, so that copies of one picture never lie on both sides."""
+"""Which images are held out: a function of what they were made from, with copies of one picture never on both sides."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ SHARE = 0.1
 MOST = 10_000
 
 
-def split(hashes: np.ndarray, test: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def split(hashes: np.ndarray, test: np.ndarray | None = None, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Rows to train on and rows held out, both int64 and ascending; no hash is on both sides.
 
-    hashes: uint64 (N,) of the images' content.  test: bool (N,), the official test split; those rows are held out, and every
-    other row that copies one of them is in neither part.  Without it about a tenth of the distinct pictures is held out, at least
-    one and at most 10,000: those whose hash is smallest.  So adding images to a folder moves hardly any across, and
-    which side a picture is on does not depend on its name or place.  Raises BadData where one side would be empty.
+    hashes: uint64 (N,) of the images' content.  keys: uint64 (N,) of what they were made from (the bytes of a file, a row before it was resized);
+    else the hashes.  test: bool (N,), the official test split; those rows are held out, and every other row that copies one of them is in neither part.
+    Without it about a tenth of the distinct pictures is held out, at least one and at most 10,000: those with the smallest keys, where copies
+    share the smallest of theirs.  So adding images to a folder moves hardly any across, and which side a picture is on depends neither on its
+    name or place nor on size, colour or decoder.  Raises BadData where one side would be empty.
     """
     if test is None:
-        test = _by_content(hashes)
+        test = _by_key(hashes, hashes if keys is None else keys)
     held_out = np.flatnonzero(test)
     return without_copies(np.flatnonzero(~test), held_out, hashes), held_out
 
@@ -32,12 +33,15 @@ def without_copies(train: np.ndarray, held_out: np.ndarray, hashes: np.ndarray) 
     return train
 
 
-def _by_content(hashes: np.ndarray) -> np.ndarray:
+def _by_key(hashes: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """bool (N,): the pictures to hold out."""
-    groups, counts = np.unique(hashes, return_counts=True)
+    groups, inside, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    lowest = np.full(len(groups), 2**64 - 1, np.uint64)
+    np.minimum.at(lowest, inside, keys)
+    order = np.lexsort((groups, lowest))
     # A placeholder that fills a third of a folder would otherwise be a third of what models are judged on.
-    rare = groups[counts <= max(1, SHARE * len(hashes))]
-    candidates = rare if len(rare) else groups[:-1]
-    below = int(np.searchsorted(candidates, np.uint64(SHARE * 2**64)))
+    rare = order[counts[order] <= max(1, SHARE * len(hashes))]
+    candidates = rare if len(rare) else order[:-1]
+    below = int((lowest[candidates] < np.uint64(SHARE * 2**64)).sum())
     share = min(max(below, 1), MOST, max(1, len(groups) // 5), len(groups) - 1)
-    return np.isin(hashes, candidates[:share])
+    return np.isin(inside, candidates[:share])

@@ -31,6 +31,7 @@ class Score:
     against: int | None = None
     """number of images on the other side, where two sets are compared or a baseline is fitted"""
     split: str = "held out"
+    """what the n are: images "held out" or of "train", or "samples" of the model"""
     seed: int = 0
     kind: Literal["exact", "upper bound", "estimate", "measured"] = "measured"
     better: Literal["lower", "higher", ""] = ""

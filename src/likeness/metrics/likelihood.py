@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,8 @@ SHEET = 2**21
 """most pixels of a sheet, which bounds the time that a codec takes"""
 CHUNK = 2**22
 """values looked at in one go"""
+TABLE = 2**20
+"""counts kept in one go"""
 
 
 def uniform(levels: int = 256) -> float:
@@ -64,29 +67,43 @@ def _bytes(image: np.ndarray, form: Format, levels: int) -> int:
     return file.tell()
 
 
+def affordable(pixels: int) -> int:
+    """How many images of that size `codec` can be asked about within a minute: a hundred at least, while images are no larger than 289x289."""
+    return max(1, SHEET // pixels, min(100, 4 * SHEET // pixels))
+
+
 def histogram(train: np.ndarray, rows: np.ndarray, x: np.ndarray, levels: int = 256, alpha: float = 1.0) -> np.ndarray:
     """Bits/dim of each image of x under independent pixels, each with its histogram over the images train[rows].
 
     train uint8 (N, C, H, W), x uint8 (n, C, H, W) -> (n,).  Each count starts at alpha (Laplace 1774), so that no value is
-    impossible.  For two levels these are independent Bernoulli variables.
+    impossible.  For two levels these are independent Bernoulli variables.  Memory is bounded: a few lines of pixels are looked at in one go.
     """
-    dims = math.prod(x.shape[1:])
-    counts = _counts(train, rows, dims, levels)
-    cost = np.log2(len(rows) + alpha * levels) - np.log2(counts + np.float32(alpha))
-    chunk = max(1, CHUNK // dims)
-    parts = [cost[_cells(x[i : i + chunk], levels)].mean(1, dtype=np.float64) for i in range(0, len(x), chunk)]
-    return np.concatenate(parts) if parts else np.zeros(0)
+    _, c, h, w = x.shape
+    total, lines = np.zeros(len(x)), max(1, TABLE // (c * w * levels))
+    for top in range(0, h, lines):
+        here = np.s_[:, top : top + lines]
+        counts = _counts(train, rows, here, levels)
+        cost = np.float32(math.log2(len(rows) + alpha * levels)) - np.log2(counts + np.float32(alpha))
+        for i, cells in _cells(x, np.arange(len(x)), here, levels):
+            total[i : i + len(cells)] += cost[cells].sum(1, dtype=np.float64)
+    return total / (c * h * w)
 
 
-def _counts(train: np.ndarray, rows: np.ndarray, dims: int, levels: int) -> np.ndarray:
-    """How often each value stands at each pixel, (dims * levels,)."""
-    counts, chunk = np.zeros(dims * levels, np.uint32), max(1, CHUNK // dims)
-    for i in range(0, len(rows), chunk):
-        counts += np.bincount(_cells(train[rows[i : i + chunk]], levels).ravel(), minlength=dims * levels).astype(np.uint32)
+def _counts(train: np.ndarray, rows: np.ndarray, here: tuple[slice, slice], levels: int) -> np.ndarray:
+    """How often each value stands at each pixel of these lines, float32 (dims * levels,)."""
+    size = train[:1, *here].size * levels
+    counts = np.zeros(size, np.float32)
+    for _, cells in _cells(train, rows, here, levels):
+        counts += np.bincount(cells.ravel(), minlength=size)
     return counts
 
 
-def _cells(x: np.ndarray, levels: int) -> np.ndarray:
-    """The place of each value in a flat table (dims, levels): 0 ... 255 is read as the nearest of the levels."""
-    flat = x.reshape(len(x), -1).astype(np.int64)
-    return (flat * (levels - 1) + 127) // 255 + np.arange(flat.shape[1]) * levels
+def _cells(x: np.ndarray, rows: np.ndarray, here: tuple[slice, slice], levels: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Of some images after another: the first one's number, and the place of each value in a flat table (dims, levels).
+
+    0 ... 255 is read as the nearest of the levels.
+    """
+    chunk = max(1, CHUNK // x[:1, *here].size)
+    for i in range(0, len(rows), chunk):
+        flat = x[rows[i : i + chunk], *here].reshape(len(rows[i : i + chunk]), -1).astype(np.int64)
+        yield i, (flat * (levels - 1) + 127) // 255 + np.arange(flat.shape[1]) * levels

@@ -2,10 +2,12 @@
 
 Distances are root mean squared differences of pixels in levels, 0 ... 255, and exact.  They mean something
 only beside those of held-out images: `closeness` and `copied` are read as a pair, theirs and the samples'.
+Training images are searched once each (`distinct`): a copy of a picture that the data hold twice is a copy too.
 """
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +22,18 @@ class Nearest(NamedTuple):
     distance: np.ndarray
     """float64 (Q, k), rising: root mean squared difference in levels"""
     row: np.ndarray
-    """int64 (Q, k): which image of train"""
+    """int64 (Q, k): which image of train; -1 where there are fewer than k"""
+
+    def of(self, queries: slice) -> Nearest:
+        return Nearest(self.distance[queries], self.row[queries])
+
+
+def distinct(train: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The first of all equal images among train[rows], for each such set."""
+    first: dict[bytes, int] = {}
+    for row in rows.tolist():
+        first.setdefault(blake2b(train[row].tobytes(), digest_size=16).digest(), row)
+    return np.fromiter(first.values(), np.int64, len(first))
 
 
 def nearest(x: np.ndarray, train: np.ndarray, rows: np.ndarray, k: int = 2) -> Nearest:
@@ -34,10 +47,10 @@ def nearest(x: np.ndarray, train: np.ndarray, rows: np.ndarray, k: int = 2) -> N
     if not len(rows) or not q:
         return Nearest(np.full((q, k), np.inf), np.full((q, k), -1, np.int64))
     best, found = np.full((q, k), np.inf), np.full((q, k), -1, np.int64)
-    chunk = max(1, min(CHUNK // dims, CHUNK // q))
+    chunk, norms = max(1, min(CHUNK // dims, CHUNK // q)), _norms(queries)
     for i in range(0, len(rows), chunk):
         here = np.asarray(rows[i : i + chunk], np.int64)
-        best, found = _merge(best, found, squared(queries, _centred(train[here])), here)
+        best, found = _merge(best, found, squared(queries, _centred(train[here]), norms), here)
     return Nearest(np.sqrt(best / dims), found)
 
 
@@ -45,14 +58,22 @@ def _centred(x: np.ndarray) -> np.ndarray:
     return x.reshape(len(x), -1).astype(np.float32) - 128
 
 
-def squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Squared distances, float64 (Q, N), between rows of whole numbers in -128 ... 127, float32 (Q, dims) and (N, dims); exact."""
-    out = np.zeros((len(a), len(b)))
+def squared(a: np.ndarray, b: np.ndarray, norms: np.ndarray | None = None) -> np.ndarray:
+    """Squared distances, float64 (Q, N), between rows of whole numbers in -128 ... 127, float32 (Q, dims) and (N, dims); exact.
+
+    norms: the squared lengths of the rows of a, float64 (Q,), where they are known already.
+    """
+    out = np.add.outer(_norms(a) if norms is None else norms, _norms(b))
     for i in range(0, a.shape[1], EXACT):
-        p, q = a[:, i : i + EXACT], b[:, i : i + EXACT]
-        out += (p * p).sum(1)[:, None].astype(np.float64) + (q * q).sum(1)
-        out -= 2.0 * (p @ q.T).astype(np.float64)
+        product = a[:, i : i + EXACT] @ b[:, i : i + EXACT].T
+        product *= 2
+        out -= product
     return out
+
+
+def _norms(a: np.ndarray) -> np.ndarray:
+    blocks = (a[:, i : i + EXACT] for i in range(0, a.shape[1], EXACT))
+    return np.stack([np.einsum("ij,ij->i", p, p) for p in blocks]).sum(0, dtype=np.float64)
 
 
 def _merge(best: np.ndarray, found: np.ndarray, d: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -69,14 +90,28 @@ def _merge(best: np.ndarray, found: np.ndarray, d: np.ndarray, rows: np.ndarray)
     return np.take_along_axis(all_d, order, 1), np.take_along_axis(all_n, order, 1)
 
 
-def copied(found: Nearest) -> np.ndarray:
-    """Whether each image is a third as far from its nearest as from its second nearest, or nearer: (Q,) of 0 or 1.
+def copied(found: Nearest, train: np.ndarray) -> np.ndarray:
+    """Whether each image is a third as far from its nearest as from the next other picture, or nearer: (Q,) of 0 or 1.
 
     The ratio does not fall for a mere blur, which is near to everything (Yoon et al. 2023, "Diffusion
-    probabilistic models generalize when they fail to memorize").
+    probabilistic models generalize when they fail to memorize").  Of the k found those are passed over that
+    lie about the nearest as closely as this image does, within three times its distance: nearly the same
+    picture again.  Where all k do, nothing is said to be a copy.
     """
-    first, second = found.distance[:, 0], found.distance[:, 1]
-    return (np.isfinite(second) & (first <= second / 3)).astype(np.float64)
+    first, far = found.distance[:, :1], np.isfinite(found.distance)
+    other = far & (_apart(found, train) > 3 * first)
+    next_one = np.where(other.any(1), other.argmax(1), 0)
+    second = found.distance[np.arange(len(first)), next_one]
+    return (other.any(1) & (first[:, 0] <= second / 3)).astype(np.float64)
+
+
+def _apart(found: Nearest, train: np.ndarray) -> np.ndarray:
+    """How far the k found for an image lie from the nearest of them, (Q, k)."""
+    out = np.zeros(found.distance.shape)
+    for i, row in enumerate(found.row):
+        images = _centred(train[row])
+        out[i] = np.sqrt(squared(images[:1], images)[0] / images.shape[1])
+    return out
 
 
 def exact(found: Nearest) -> np.ndarray:

@@ -52,6 +52,9 @@ def _from_file(path: Path) -> ModuleType:
         module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)
+        except SyntaxError as error:
+            del sys.modules[spec.name]
+            raise Refusal(f"{path}, line {error.lineno}: {error.msg}; a model's file must be Python that can be imported.") from None
         except BaseException:
             del sys.modules[spec.name]
             raise

@@ -3,7 +3,8 @@
 Every class turns `out`, (B, channels * outputs, H, W), into probabilities of x, (B, C, H, W) on the grid 2k/(levels-1) - 1.
 
     log_prob(x, out)   nats of each image, (B,): the logarithm of a probability, so never above zero
-    mean(out)          the image that is expected, in [-1, 1]
+    mean(out)          the image to show, in [-1, 1]: the mean of two levels; of more the centre of the density, which is
+                       its mean but for what lies beyond black and white
     draw(out, noise)   an image drawn from p(x|z), on the grid
 
 A level's probability is the mass of a continuous density between the midpoints to its two neighbours; the lowest and the

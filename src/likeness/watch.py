@@ -1,0 +1,84 @@
+"""Walking through a training: pictures on the way, signals that ask to stop."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import engine, pictures, store
+from .core import Decodes, DiskTrouble, Encodes, NotAllowed, Samples
+from .data import Data
+from .loop import Step, Stop
+from .run import Run
+
+
+def record(run: Run, data: Data, steps: Iterator[Step], n: int = 36) -> Iterator[Step]:
+    """Pass the steps on, and put a picture of the same noise, or of the same images, into samples/ at ever longer intervals."""
+    last = run.seen
+    for at in steps:
+        if engine.rank() == 0 and _crossed(last, at.seen):
+            snapshot(run, data, n)
+        last = at.seen
+        yield at
+    if engine.rank() == 0:
+        snapshot(run, data, n)
+
+
+def _crossed(before: int, now: int) -> bool:
+    """Two pictures in every doubling of the images seen."""
+    return math.floor(2 * math.log2(max(before, 1))) < math.floor(2 * math.log2(now)) and now >= 128
+
+
+def snapshot(run: Run, data: Data, n: int) -> None:
+    """A picture of what the model can show now.  One that cannot be written is no reason to lose the training."""
+    if (x := view(run, data, n)) is not None:
+        path = run.folder / "samples" / f"{run.seen:012d}.png"
+        try:
+            store.make(path.parent)
+            pictures.write_png(path, pictures.grid(x), dict(run=run.folder.name, seen=run.seen, seed=0, model=run.config.model))
+        except (DiskTrouble, NotAllowed) as trouble:
+            run.notes.append(str(trouble))
+
+
+@torch.no_grad()
+def view(run: Run, data: Data, n: int) -> Tensor | None:
+    """What the model can show: samples, else reconstructions of held-out images."""
+    if isinstance(run.model, Samples):
+        y = torch.arange(n, device=engine.device()) % run.config.spec.labels if run.model.conditional else None
+        *_, x = run.model.sample(engine.sampling_noise(0, 0, n), y)
+        return x
+    if isinstance(run.model, Encodes) and isinstance(run.model, Decodes):
+        return run.model.decode(run.model.encode(engine.put(data.take(data.held_out[:n])).x))
+    return None
+
+
+class Signalled(Stop):
+    """SIGINT and SIGTERM ask to stop; a second one does not wait for a save."""
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal:
+            raise KeyboardInterrupt
+        self.signal = number
+
+
+@contextmanager
+def stopping() -> Iterator[Stop]:
+    """Within, signals only ask to stop."""
+    stop, before = Signalled(), dict[int, Any]()
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[int(number)] = signal.signal(number, stop.handle)
+    except ValueError:
+        pass  # not the main thread: signals go elsewhere
+    try:
+        yield stop
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
