@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import io
 import json
 import os
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -293,24 +295,52 @@ def test_a_folder_that_may_not_be_read_is_refused(folder, monkeypatch):
         load(folder)
 
 
-def test_nothing_is_ever_written_into_the_folder(folder, monkeypatch):
+WATCHED: list[list[str]] = []
+
+
+def watch(event: str, args: tuple[object, ...]) -> None:
+    writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    if WATCHED and (writes or event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.utime", "os.link", "os.symlink", "os.truncate")):
+        WATCHED[-1].extend(os.fsdecode(a) for a in args[:2] if isinstance(a, (str, bytes, os.PathLike)) and len(os.fsdecode(a)) > 3)
+
+
+sys.addaudithook(watch)
+
+
+@contextlib.contextmanager
+def touched():
+    """Paths that are written to meanwhile, by whichever function: audit events cannot be gone round."""
+    WATCHED.append([])
+    try:
+        yield WATCHED[-1]
+    finally:
+        WATCHED.pop()
+
+
+def test_nothing_is_ever_written_into_the_folder(folder):
     """Stands for a read-only folder, which root may write to all the same."""
     (folder / "bad.jpg").write_bytes(b"bad")
-    real, inside = builtins.open, []
-
-    def spy(path, mode="r", *rest, **more):
-        if set(mode) & set("wxa+") and str(path).startswith(str(folder)):
-            inside.append(path)
-        return real(path, mode, *rest, **more)
-
-    monkeypatch.setattr(builtins, "open", spy)
     before = {p: p.stat().st_mtime_ns for p in (folder, *folder.rglob("*"))}
     folder.chmod(0o555)
     try:
-        load(folder, size=16)
+        with touched() as paths:
+            load(folder, size=16)
     finally:
         folder.chmod(0o755)
-    assert before == {p: p.stat().st_mtime_ns for p in (folder, *folder.rglob("*"))} and not inside
+    assert before == {p: p.stat().st_mtime_ns for p in (folder, *folder.rglob("*"))}
+    assert any("entry.json" in path for path in paths) and not [path for path in paths if path.startswith(str(folder))]
+
+
+def test_every_way_of_writing_would_be_seen(tmp_path):
+    with touched() as paths:
+        (tmp_path / "a").write_text("x")
+        builtins.open(tmp_path / "b", "wb").close()
+        os.close(os.open(tmp_path / "c", os.O_WRONLY | os.O_CREAT))
+        (tmp_path / "d").mkdir()
+        (tmp_path / "d").rename(tmp_path / "e")
+        os.listdir(tmp_path)
+        (tmp_path / "a").read_text()
+    assert [Path(p).name for p in paths] == ["a", "b", "c", "d", "d", "e"]
 
 
 def test_a_file_that_changes_or_goes_between_listing_and_decoding_is_skipped(folder, monkeypatch):

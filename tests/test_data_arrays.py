@@ -17,9 +17,9 @@ from PIL import Image
 
 from data_helpers import idx_bytes, same, write_idx_set
 from likeness.core import BadData, Refusal
-from likeness.data import load
+from likeness.data import arrays, formats, load, pixels
 from likeness.data.formats import read_idx
-from likeness.data.pixels import fit
+from likeness.data.pixels import fit, resize
 
 anyway = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -48,9 +48,21 @@ def test_layouts_are_told_apart(tmp_path):
     for y in (x, x.transpose(0, 2, 3, 1)):
         assert np.array_equal(load(saved(tmp_path, y)).x, x)
     assert np.array_equal(load(saved(tmp_path, x[:, 0])).x, x[:, :1])
-    for shape in ((12, 3, 10, 3), (12, 100), (12, 5, 10, 10), (0, 3, 8, 8)):
+    for shape in ((12, 3, 10, 3), (12, 100), (12, 5, 10, 10)):
         with pytest.raises(Refusal, match="channels"):
             load(saved(tmp_path, np.zeros(shape, np.uint8)))
+    for shape in ((0, 3, 8, 8), (4, 0, 8)):
+        with pytest.raises(Refusal, match="holds no pixels"):
+            load(saved(tmp_path, np.zeros(shape, np.uint8)))
+
+
+def test_arrays_without_a_dimension_are_refused(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.uint8(3))
+    np.savez(tmp_path / "y.npz", x=rows(), y=np.int64(3))
+    np.savez(tmp_path / "t.npz", x=rows(), y=np.arange(12) % 2, x_test=np.uint8(3), y_test=np.int64(3))
+    for source in (saved(tmp_path, np.uint8(3)), *tmp_path.glob("*.npz")):
+        with pytest.raises(Refusal):
+            load(source)
 
 
 def test_a_plain_npy_is_mapped_and_nothing_is_copied(tmp_path, place):
@@ -167,6 +179,7 @@ HOSTILE = {
     "holds objects": npy_with(b"{'descr': '|O', 'fortran_order': False, 'shape': (10,)}"),
     "has a negative size": npy_with(b"{'descr': '|u1', 'fortran_order': False, 'shape': (-5, 8, 8)}"),
     "has nested brackets": npy_with(b"(" * 5000),
+    "has a truth for a size": npy_with(b"{'descr': '|u1', 'fortran_order': False, 'shape': (True,)}", b"x"),
     "calls a function": npy_with(b"__import__('os').system('true')"),
     "is cut off": npy_with(b"{'descr': '|u1', 'fortran_order': False, 'shape': (40, 8, 8)}"),
     "has an unknown version": b"\x93NUMPY\x09\0" + b"\0" * 90,
@@ -202,6 +215,46 @@ def test_a_zip_bomb_is_read_no_further_than_its_header_promises(tmp_path):
         archive.writestr("x.npy", buffer.getvalue() + bytes(50_000_000))
     with pytest.raises(BadData, match="holds more"):
         load(tmp_path / "a.npz")
+
+
+def promising(path: Path, sizes: dict[str, int]) -> Path:
+    """An .npz whose members claim so many bytes each, and hold none."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, size in sizes.items():
+            archive.writestr(f"{name}.npy", npy_with(b"{'descr': '|u1', 'fortran_order': False, 'shape': (%d, 8, 8)}" % (size // 64), b""))
+    return path
+
+
+def test_all_arrays_of_a_file_together_may_take_half_of_the_memory_there_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "available", lambda: 1 << 20)
+    for sizes in (dict(x=600_000), dict(x_train=400_000, x_test=400_000), dict(x=400_000, y=400_000)):
+        with pytest.raises(BadData, match="unpacks to"):
+            load(promising(tmp_path / "a.npz", sizes))
+    with pytest.raises(BadData, match="and it holds 0"):
+        load(promising(tmp_path / "a.npz", dict(x=400_000)))
+    np.savez(tmp_path / "good.npz", x=rows())
+    assert len(load(tmp_path / "good.npz").x) == 12
+
+
+def test_what_memory_is_available_is_believable():
+    assert 1 << 24 < formats.available() < 1 << 50
+
+
+def test_a_stump_and_a_bomb_are_read_no_further_than_promised():
+    with pytest.raises(ValueError, match="holds 5"):
+        formats.bounded(io.BytesIO(b"short"), 1 << 16)
+    bomb = io.BytesIO(bytes(1 << 22))
+    with pytest.raises(ValueError, match="more"):
+        formats.bounded(bomb, 1 << 10)
+    assert bomb.tell() == (1 << 10) + 1
+
+
+def test_large_arrays_are_converted_few_at_a_time(tmp_path, monkeypatch):
+    parts: list[int] = []
+    monkeypatch.setattr(arrays, "resize", lambda x, size: (parts.append(len(x)), resize(x, size))[1])
+    monkeypatch.setattr(pixels, "AT_ONCE", 3 * 10 * 10 * 2)
+    load(saved(tmp_path, rows() / 255))
+    assert parts == [2] * 6
 
 
 @anyway

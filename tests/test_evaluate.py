@@ -161,7 +161,8 @@ def test_only_a_clear_difference_is_overfitting():
     rng = np.random.default_rng(0)
     learnt = rng.normal(2, 0.3, 100)
     assert "by heart" in evaluation.overfitted(learnt + 0.4, learnt)
-    assert evaluation.overfitted(learnt + 0.1, learnt) == ""  # 5 %
+    sharp = rng.normal(2, 0.05, 100)
+    assert evaluation.overfitted(sharp + 0.1, sharp) == "" and evaluation.overfitted(sharp + 0.3, sharp) != ""  # 5 %, 15 %
     assert evaluation.overfitted(learnt[:5] + 0.4, learnt) == ""  # too few
     assert evaluation.overfitted(rng.normal(2.4, 3, 100), rng.normal(2, 3, 100)) == ""  # chance
     assert evaluation.overfitted(learnt * np.nan, learnt) == ""

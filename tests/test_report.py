@@ -152,7 +152,8 @@ def test_the_local_mean_lags_nowhere(log):
     x = np.arange(1, 401) * 64.0
     axis = pictures.Axis(x, 1.0, log)
     places = np.array([axis.place(v) for v in x])
-    assert abs(pictures.smooth(places, 1 - places) - (1 - places)).max() < 0.016
+    lag = pictures.smooth(places, 1 - places) - (1 - places)
+    assert abs(lag).max() < 0.016 and abs(lag[(places > 0.6) & (places < 0.9)]).max() < 0.005  # at both ends one side is missing
     average, out = 1 - places[0], []
     for value in 1 - places:
         average += (value - average) / 20

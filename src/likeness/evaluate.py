@@ -287,8 +287,10 @@ def suspicion(mine: np.ndarray, floor: np.ndarray) -> str:
 
 def too_near(mine: np.ndarray, floor: np.ndarray) -> str:
     """Whether samples lie so much nearer to training images than held-out images do that a blur does not explain it."""
+    if min(len(mine), len(floor)) < TOO_FEW:
+        return ""
     typical, usual = float(np.median(mine)), float(np.median(floor))
-    if min(len(mine), len(floor)) < TOO_FEW or wilson(float((mine < usual).sum()), len(mine))[0] <= 0.75 or typical > usual / 3:
+    if wilson(float((mine < usual).sum()), len(mine))[0] <= 0.75 or typical > usual / 3:
         return ""
     return f"samples lie {short(typical)} levels from a training image, held-out images {short(usual)}: the model may have memorised"
 

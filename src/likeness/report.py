@@ -33,7 +33,7 @@ MOMENTS = 8
 """pictures in the row that shows how samples changed"""
 FEW_IMAGES = 1000
 RIVALS = (  # the weakest first: of each measure only one is told
-    ("bits/dim", "independent pixels", "it knows less of images than a histogram for each pixel"),
+    ("bits/dim", "independent pixels", "it knows less of these images than a histogram for each pixel"),
     ("squared error", "mean image", "its code says nothing"),
     ("squared error", "PCA", "a linear code of that size, or a smaller one, keeps more"),
 )
@@ -52,11 +52,7 @@ def page(run: Run, data: Data, scores: Sequence[Score]) -> str:
         _section("What to look out for", _warnings(run, data, scores)),
         *_pictures(run, data),
         _section("Over time", _film(run), "One column a moment, one line a sample: the noise is always the same."),
-        _section(
-            "Learning curves",
-            _curves(run),
-            "Faint: as logged, or means where there are over 400 lines. Dark: mean of what lies near on the axis. Point at the line for values.",
-        ),
+        _section("Learning curves", _curves(run), "Faint: as logged, in means where it is long. Dark: mean of its surroundings. Point at the line for values."),
         _section("Scores", cards(scores), _setting(scores)),
         _section("How to make it again", _commands(run)),
         _section("Data", _table(_about_data(data))),

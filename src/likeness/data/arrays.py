@@ -63,7 +63,8 @@ def _pixels(raw: Raw, what: str, reading: Reading, folder: Path, progress: Progr
 
 
 def convert(x: np.ndarray, low: float, high: float, size: int, reading: Reading, folder: Path, progress: Progress | None) -> dict[str, Any]:
-    room_for(folder, len(x) * int({"grey": 1, "rgb": 3}.get(reading.colour, x.shape[1])) * size * size)
+    channels = 1 if reading.colour == "grey" else 3 if reading.colour == "rgb" else x.shape[1]
+    room_for(folder, len(x) * channels * size * size)
     writer, step = Writer(folder, reading.colour), at_once(x)
     for i in range(0, len(x), step):
         part = x[i : i + step]
