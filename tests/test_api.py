@@ -8,9 +8,10 @@ import subprocess
 import sys
 import time
 
-import likeness
 import numpy as np
 import pytest
+
+import likeness
 from likeness.core import Refusal
 
 TINY = dict(width=8, depth=1, latent=4, precision="fp32", batch=64)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from conftest import small_run, toy
 from likeness import engine, models, watch
@@ -216,7 +217,7 @@ def test_a_gradient_that_is_no_number_never_reaches_the_disk(tmp_path):
 
 def test_each_player_has_its_rate_its_moves_and_a_clipped_gradient(tmp_path):
     run, data = small_run(TWO, tmp_path, clip=1e-3, warmup=0, rate=0.01)
-    taken = {name: 0 for name in run.optimizers}
+    taken = dict.fromkeys(run.optimizers, 0)
     for name, optimizer in run.optimizers.items():
         optimizer.register_step_post_hook(lambda *_, name=name: taken.__setitem__(name, taken[name] + 1))
     list(itertools.islice(fit(run, data), 3))

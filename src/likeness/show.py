@@ -150,7 +150,7 @@ def scores(cards: Sequence[Score], as_json: bool, title: str = "") -> None:
     columns(("measure", "model", "compared with"), rows)
     mine = [card for card in cards if card.of == "model"]
     if mine:
-        print(f"{mine[0].split}, n = {mine[0].n:,}; intervals are 95 %")
+        print(f"intervals are 95 %; {', '.join(dict.fromkeys(f'n = {card.n:,} {card.split}' for card in mine))}")
     for card in mine:
         if card.warning:
             print(f"warning: {card.name}: {card.warning}")

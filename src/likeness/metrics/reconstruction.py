@@ -112,7 +112,7 @@ def _slices(length: int, others: int) -> list[slice]:
 
 def _leading(products: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """The `size` largest eigenvalues (k,) and their vectors (R, k), without those that are zero but for rounding."""
-    from scipy.linalg import eigh  # type: ignore[import-untyped]  # three times as fast as torch's, for some of the vectors; a third of a second to import
+    from scipy.linalg import eigh  # three times as fast as torch's, for some of the vectors; a third of a second to import
 
     n = len(products)
     values, vectors = (torch.from_numpy(a) for a in eigh(products.numpy(), subset_by_index=[max(0, n - size), n - 1]))
