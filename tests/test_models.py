@@ -1,4 +1,4 @@
-"""The promises of docs/design.md, for every model by the mere presence of its file."""
+"""The promises, for every model by the mere presence of its file."""
 
 from __future__ import annotations
 
