@@ -27,7 +27,11 @@ from typing import Any
 WARM = 30
 """steps before the clock starts"""
 SIDES = ("pythae", "likeness")
-NETS = {"mlp": dict(net="mlp", latent=32, hidden=400, depth=2), "conv": dict(net="conv", latent=32)}
+NETS = {
+    "mlp": dict(net="mlp", latent=32, hidden=400, depth=2),
+    "conv": dict(net="conv", latent=32),
+    "wide": dict(net="conv", latent=32, width=32),
+}
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,14 @@ class Setting:
     precision: str = "fp32"
     workers: int = 0
     fused: bool = False
+    compiled: bool = False
 
     def __str__(self) -> str:
-        own = self.precision if self.side == "likeness" else f"fp32, {self.workers} workers, {'fused' if self.fused else 'default'} AdamW"
+        own = (
+            self.precision + ", compiled" * self.compiled
+            if self.side == "likeness"
+            else f"fp32, {self.workers} workers, {'fused' if self.fused else 'default'} AdamW"
+        )
         return f"{self.threads} thread{'s' * (self.threads > 1)}{'' if self.waiting == 'PASSIVE' else ' (spinning)'}, {own}"
 
     def measure(self, seconds: float = 0.0, images: int = 0) -> dict[str, float]:
@@ -102,12 +111,15 @@ def start(setting: Setting, data: Any, folder: Path) -> Any:
     from likeness.run import Config, Run
 
     kind = models.load("vae")
-    training = replace(kind.defaults, batch=setting.batch, rate=setting.rate, warmup=0, images=10**12, precision=setting.precision)
+    training = replace(kind.defaults, batch=setting.batch, rate=setting.rate, warmup=0, images=10**12, precision=setting.precision, compile=setting.compiled)
     return Run.create(folder, Config("vae", data.spec, training, NETS[setting.net]))
 
 
 def ours(setting: Setting, data: Any, tick: Callable[[int], bool]) -> Any:
+    from likeness import engine
     from likeness.loop import fit
+
+    engine.start()
 
     with tempfile.TemporaryDirectory() as folder:
         run = start(setting, data, Path(folder))
@@ -151,11 +163,14 @@ def tune(base: Setting, seconds: float, say: Callable[[str], None]) -> Setting:
                 say(f"{s.net:5}{s.side:9}{s}: {tried[s]:,.0f} images/s")
         return max(settings, key=tried.__getitem__)
 
+    waiting = ("ACTIVE", "PASSIVE")
     if base.side == "likeness":
-        return fastest([replace(base, threads=t, precision=p) for t in (1, 2) for p in ("fp32", "bf16")])
+        best = fastest([replace(base, threads=t, precision=p) for t in (1, 2) for p in ("fp32", "bf16")])
+        best = fastest([replace(best, threads=t, waiting=w) for t in (1, 2) for w in waiting])
+        return fastest([best, replace(best, compiled=True)])
     best = fastest([replace(base, threads=t, workers=w) for t in (1, 2) for w in (0, 1, 2)])
     best = fastest([best, replace(best, fused=True)])
-    return fastest([best, replace(best, waiting="ACTIVE")])
+    return fastest([replace(best, threads=t, waiting=w) for t in (1, 2) for w in waiting])
 
 
 def compare(net: str, args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import errno
 import itertools
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from conftest import small_run, toy
 from likeness import store
 from likeness.core import BadData, Busy, DiskTrouble, NotAllowed, Refusal
-from likeness.loop import fit, halflife, pace
+from likeness.loop import THIN, fade, fit, halflife, pace
 from likeness.run import Run, read_config
 
 
@@ -211,6 +212,34 @@ def test_the_rate_and_the_average_are_functions_of_images_seen(tmp_path):
     assert pace(training, 0) == pytest.approx(0.1) and pace(training, 1000) == pytest.approx(0.0) and pace(training, 500) == pytest.approx(0.5)
     assert pace(replace(training, schedule="constant"), 10**9) == 1.0
     assert halflife(training, 200) == 10 and halflife(training, 10**6) == 100
+
+
+def test_a_slow_average_takes_in_every_eighth_step_and_forgets_no_slower(tmp_path):
+    run, _ = small_run("ae", tmp_path, ema=4000)
+    first, stride = 160_000, 16
+    with torch.no_grad():
+        for mine, theirs in zip(run.average.mine, run.average.theirs):
+            mine.zero_(), theirs.fill_(1.0)
+    seen = []
+    for run.seen in range(first, first + 10 * THIN * stride, stride):
+        fade(run, run.seen + stride)
+        seen.append(float(run.average.mine[0].flatten()[0].detach()))
+    assert len(set(seen)) == 10 + (seen[0] == 0)
+    assert 1 - seen[-1] == pytest.approx(0.5 ** (10 * THIN * stride / 4000), rel=1e-4)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_compiled_it_learns_the_same_and_resumes_bit_by_bit(tmp_path):
+    plain = trained(tmp_path / "plain", images=64)
+    whole = trained(tmp_path / "compiled", images=64, compile=True)
+    assert all(torch.allclose(v.float(), plain.tensors()[k].float(), atol=1e-5) for k, v in whole.tensors().items())
+    run, data = small_run("ae", tmp_path / "killed", images=64, compile=True)
+    list(itertools.islice(fit(run, data), 2))
+    run.save()
+    run.close()
+    again = Run.resume(tmp_path / "killed")
+    list(fit(again, data))
+    assert all(torch.equal(v, whole.tensors()[k]) for k, v in again.tensors().items())
 
 
 def test_minutes_are_of_training_in_all(tmp_path):

@@ -19,6 +19,8 @@ from . import __version__
 
 if TYPE_CHECKING:
     from .api import Trained
+    from .core import Model
+    from .data import Data
 
 Verb = Callable[[list[str]], int]
 
@@ -121,19 +123,39 @@ def common(parser: argparse.ArgumentParser, *names: str) -> None:
 
 def train(argv: list[str]) -> int:
     """train MODEL DATA [RUN]: learn, or go on where the run folder is; leaves samples, scores and a report"""
-    from . import api, data, engine, models, report, show
+    from . import api, engine, show
+
+    name, kind, said = train_said(argv)
+    folder = said["run"] or api.default_folder(name, said["data"])
+    wishes = api.Wishes.sort(kind, {k: v for k, v in said.items() if k not in ("model", "data", "run", "minutes", "no_report", "json")})
+    budget = {k: v for k, v in (("minutes", said["minutes"]), ("images", wishes.training.get("images"))) if v is not None}
+    with api.begin(name, said["data"], folder, wishes, budget) as (run, images):
+        with show.training(run, images, budget, quiet=said["json"]) as tick:
+            number = api.work(run, images, tick, **budget)
+        log, seen, seconds = run.log(), run.seen, run.seconds
+        if engine.rank() > 0:
+            return 128 + number if number else 0
+    if number:
+        show.say(f"stopped and saved at image {seen:,}; the same command goes on from here")
+        return 128 + number
+    page = None if said["no_report"] else train_scored(folder, images, said["json"])
+    result = dict(run=str(folder), seen=seen, seconds=round(seconds, 2), losses=log[-1]["losses"] if log else {}, report=str(page) if page else None)
+    show.result(result, said["json"], f"done: {folder}, {seen:,} images in {seconds:,.0f} s of training" + (f"\nreport: {page}" if page else ""))
+    return 0
+
+
+def train_said(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
+    """The model's name, its class, and what was said: a flag for each of its options, so the model must be found first."""
+    from . import data, models
     from .core import Refusal, Training, answers
-    from .run import Run
 
     name = next((a for a in argv if a in models.NAMES or a.endswith(".py")), None)
     if name is None and (typed := [a for a in argv if not a.startswith("-")]):
         models.load(typed[0])
     kind = models.load(name) if name else None
-    about = (
-        (sys.modules[kind.__module__].__doc__ or "") + f"\nAnswers: {', '.join(answers(kind))}."
-        if kind
-        else f"MODEL is one of: {', '.join(models.NAMES)}, or a Python file."
-    )
+    about = f"MODEL is one of: {', '.join(models.NAMES)}, or a Python file."
+    if kind:
+        about = (sys.modules[kind.__module__].__doc__ or "") + f"\nAnswers: {', '.join(answers(kind))}."
     parser = Parser("train", about, "MODEL DATA [RUN] [options]")
     parser.add_argument("model", metavar="MODEL", help="a name from `likeness models`, or a Python file")
     parser.add_argument("data", metavar="DATA", help="a folder of images, a .npy, .npz or idx file, or a name from `likeness data`")
@@ -151,25 +173,18 @@ def train(argv: list[str]) -> int:
         raise Refusal(f"the model comes first, then the data: likeness train {said['data']} {said['model']}")
     if not said["data"]:
         raise Refusal("DATA is an empty text; name a folder of images, a file, or a set from `likeness data`.")
-    folder = said["run"] or api.default_folder(name, said["data"])
-    wishes = api.Wishes.sort(kind, {k: v for k, v in said.items() if k not in ("model", "data", "run", "minutes", "no_report", "json")})
-    budget = {k: v for k, v in (("minutes", said["minutes"]), ("images", wishes.training.get("images"))) if v is not None}
-    with api.begin(name, said["data"], folder, wishes, budget) as (run, images):
-        with show.training(run, images, budget, quiet=said["json"]) as tick:
-            number = api.work(run, images, tick, **budget)
-        chief, log, seen, seconds = engine.rank() == 0, run.log(), run.seen, run.seconds
-    if not chief:
-        return 128 + number if number else 0
-    if number:
-        show.say(f"stopped and saved at image {seen:,}; the same command goes on from here")
-        return 128 + number
-    if not said["no_report"]:
-        trained = api.Trained(Run.open(folder), images)
-        show.scores(list(show.listed(trained.scores(), "scoring", said["json"])), said["json"])
+    return name, kind, said
+
+
+def train_scored(folder: Path, images: Data, quiet: bool) -> Path | None:
+    """Score the run and write its page."""
+    from . import api, report, show
+    from .run import Run
+
+    trained = api.Trained(Run.open(folder), images)
+    show.scores(list(show.listed(trained.scores(), "scoring", quiet)), quiet)
     page = folder / report.PAGE
-    result = dict(run=str(folder), seen=seen, seconds=round(seconds, 2), losses=log[-1]["losses"] if log else {}, report=str(page) if page.exists() else None)
-    show.result(result, said["json"], f"done: {folder}, {seen:,} images in {seconds:,.0f} s of training" + ("" if said["no_report"] else f"\nreport: {page}"))
-    return 0
+    return page if page.exists() else None
 
 
 def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple[Trained, dict[str, Any]]]]:

@@ -162,10 +162,9 @@ def place(module: M) -> M:
     return module.to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def compile_parts(module: nn.Module, training: Training) -> None:
-    if training.compile:
-        for child in module.children():
-            child.compile()
+def compiled(players: tuple[Player, ...], training: Training) -> tuple[Player, ...]:
+    """Their losses compiled, if that is asked for: networks, noise and likelihood become few passes over memory."""
+    return tuple(replace(p, loss=torch.compile(p.loss)) for p in players) if training.compile else players
 
 
 def put(batch: Batch) -> Batch:
@@ -182,6 +181,11 @@ def optimizer(player: Player, rate: float) -> Optimizer:
     inner = getattr(make, "func", make)
     fused = {"fused": True} if "fused" in inspect.signature(inner).parameters else {}
     return make(params, lr=rate * player.rate, **fused)
+
+
+def may_exceed(norm: Tensor, limit: float) -> bool:
+    """Whether a gradient may have to be scaled down: a GPU is not asked, since the answer would wait for the step."""
+    return cuda() or not float(norm) < limit - 1e-5
 
 
 class Average:

@@ -154,8 +154,7 @@ class Run:
 
     def _make_trainable(self) -> None:
         self.average = engine.Average(self.model, self.student)
-        engine.compile_parts(self.student, self.config.training)
-        self.players = self.student.players()
+        self.players = engine.compiled(self.student.players(), self.config.training)
         self.optimizers = {p.name: engine.optimizer(p, self.config.training.rate) for p in self.players}
 
     def lock(self) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 
 FEW, TOO_FEW = 100, 10
 """images below which an interval is doubtful, and below which none is given"""
+Z = 1.959964
+"""standard errors from the middle to the end of a 95 % interval"""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,14 @@ class Score:
     seed: int = 0
     kind: Literal["exact", "upper bound", "estimate", "measured"] = "measured"
     better: Literal["lower", "higher", ""] = ""
+    network: str = ""
+    """which features were compared: name and the first digits of the sha256 of its weights"""
+    resize: str = ""
+    """how images were brought to the size that the network takes"""
+    floor: float | None = None
+    """the same measure of real images against real images, at the same n on both sides: what a perfect model would get"""
+    floor_spread: float = 0.0
+    """standard error of the floor"""
     note: str = ""
     warning: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -42,6 +52,26 @@ class Score:
     @property
     def refused(self) -> bool:
         return math.isnan(self.value)
+
+    @property
+    def spread(self) -> float:
+        """The standard error that the interval stands for; 0 where there is none."""
+        return 0.0 if self.low is None or self.high is None else (self.high - self.low) / (2 * Z)
+
+    @property
+    def beyond(self) -> float:
+        """By how much the value is worse than the floor, beyond three standard errors of their difference; 0 if it is not."""
+        if self.floor is None or self.refused or not self.better:
+            return 0.0
+        worse = self.value - self.floor if self.better == "lower" else self.floor - self.value
+        return max(0.0, worse - 3 * math.hypot(self.spread, self.floor_spread))
+
+    @property
+    def verdict(self) -> str:
+        """The value read against the floor, or nothing where there is none."""
+        if self.floor is None or self.refused or not self.better:
+            return ""
+        return f"worse than real ({short(self.floor)})" if self.beyond else f"as real ({short(self.floor)})"
 
     @property
     def number(self) -> str:
@@ -57,8 +87,9 @@ class Score:
         unit = f" {self.unit}" if self.unit else ""
         kind = "" if self.kind == "measured" else f" ({self.kind})"
         sides = f"n={self.n:,}" + ("" if self.against is None else f" against {self.against:,}")
+        verdict = f", {self.verdict}" if self.verdict else ""
         warning = f"  Warning: {self.warning}" if self.warning else ""
-        return f"{self.name} of {self.of}: {self.number}{unit}{kind}, {self.split}, {sides}, seed {self.seed}{warning}"
+        return f"{self.name} of {self.of}: {self.number}{unit}{kind}{verdict}, {self.split}, {sides}, seed {self.seed}{warning}"
 
     def __str__(self) -> str:
         return self.text
@@ -123,7 +154,7 @@ def interval(
     return float(low), float(high)
 
 
-def wilson(k: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(k: float, n: int, z: float = Z) -> tuple[float, float]:
     """The interval of a share k / n (Wilson 1927): unlike the bootstrap's it does not shrink to nothing where k is 0 or n."""
     middle, spread = k + z * z / 2, z * math.sqrt(k * (n - k) / n + z * z / 4)
     return max(0.0, (middle - spread) / (n + z * z)), min(1.0, (middle + spread) / (n + z * z))
