@@ -134,11 +134,15 @@ def test_samples_are_a_picture_an_array_or_files_each_with_its_recipe(vae, capsy
     assert np.abs(np.load("b.npy").astype(int) - array[:2]).max() <= 1
 
 
+def timeless(cards: dict) -> dict:
+    return {run: [c for c in own if c["name"] not in ("training", "sampling")] for run, own in cards.items()}
+
+
 def test_evaluate_is_deterministic_and_takes_live_options(vae, capsys):
     assert main(["evaluate", str(vae), "--json", "-n", "50"]) == 0
-    first = json.loads(said(capsys)[0])
+    first = timeless(json.loads(said(capsys)[0]))
     assert main(["evaluate", str(vae), "--json", "-n", "50"]) == 0
-    assert json.loads(said(capsys)[0]) == first
+    assert timeless(json.loads(said(capsys)[0])) == first
     assert main(["evaluate", str(vae), "--json", "-n", "50", "--k", "20"]) == 0
     tighter = json.loads(said(capsys)[0])
     elbo, iwae = (next(c for c in r[str(vae)] if c["name"] == "bits/dim" and c["of"] == "model") for r in (first, tighter))

@@ -354,22 +354,26 @@ class Trained:
         back = [decode(encode(part.to(engine.device()))).cpu() for part in x.split(64)]
         return x, torch.cat(back)
 
-    def evaluate(self, n: int = 1000, seed: int = 0, **live: Any) -> Cards:
+    def evaluate(self, n: int = 1000, seed: int = 0, network: str = "auto", **live: Any) -> Cards:
         """Every yardstick that applies; written to scores.json and report.html as well."""
-        return Cards(list(self.scores(n, seed, **live)))
+        return Cards(list(self.scores(n, seed, network, **live)))
 
-    def scores(self, n: int = 1000, seed: int = 0, **live: Any) -> Iterator[Score]:
+    def scores(self, n: int = 1000, seed: int = 0, network: str = "auto", **live: Any) -> Iterator[Score]:
         """The same one by one, as they are known."""
         n, seed, scores = _whole("n", n, 1), _whole("seed", seed, 0), list[Score]()
-        for score in evaluate.evaluate(self.run, self.data, n, seed, **live):
+        for score in evaluate.evaluate(self.run, self.data, n, seed, network, **live):
             scores.append(score)
             yield score
         evaluate.save_scores(self.folder, scores)
         report.write(self.run, self.data, scores)
 
+    def outlook(self, n: int = 1000, seed: int = 0, network: str = "auto", **live: Any) -> str:
+        """What scoring it will take, by a short try."""
+        return evaluate.prepare(self.run, self.data, _whole("n", n, 1), _whole("seed", seed, 0), network, **live).outlook()
+
     def _repr_html_(self) -> str:
         view = watch.view(self.run, self.data, 36)
-        shown = b"" if view is None else Pictures(view.cpu())._repr_png_()
+        shown = b"" if view is None else Pictures(view.cpu(), dict(run=self.folder.name, model=self.config.model, seen=self.run.seen, seed=0))._repr_png_()
         picture = f'<img alt="what the model shows" src="data:image/png;base64,{b64encode(shown).decode()}">' if shown else ""
         return f"<p><b>{escape(str(self.folder))}</b>: {escape(self.config.model)}, {self.run.seen:,} images seen</p>{picture}"
 

@@ -5,120 +5,23 @@ Nothing heavy is imported before a verb needs it, so that `likeness --help` is i
 
 from __future__ import annotations
 
-import argparse
 import errno
 import json
 import os
-import re
+import shutil
 import sys
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .arguments import Parser, closest, common, flags, on_runs, positive, target
 
 if TYPE_CHECKING:
-    from .api import Trained
     from .core import Model
     from .data import Data
 
 Verb = Callable[[list[str]], int]
-
-
-class Parser(argparse.ArgumentParser):
-    """Refuses in one sentence, with the flag that was probably meant."""
-
-    def __init__(self, verb: str, text: str, usage: str):
-        super().__init__(
-            f"likeness {verb}", usage=f"likeness {verb} {usage}", description=text, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        self.verb = verb
-
-    def error(self, message: str) -> NoReturn:
-        from .core import Refusal
-
-        known = [flag for action in self._actions for flag in action.option_strings]
-        wrong = re.search(r"(--[\w-]+)", message) if message.startswith("unrecognized") else None
-        hint = f"  {_closest(wrong[1], known)}" if wrong else ""
-        raise Refusal(f"{message}.{hint}  likeness {self.verb} --help shows what there is.")
-
-
-def _closest(word: str, known: list[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(word, known, 1)
-    return f"Did you mean {near[0]}?" if near else ""
-
-
-def flags(parser: argparse.ArgumentParser, title: str, owner: type, defaults: object, live: bool = False, leave_out: Set[str] = frozenset()) -> None:
-    """A flag for each declared option; an option that is not typed is absent from the result."""
-    from .api import option_fields
-
-    group = parser.add_argument_group(title)
-    for f in option_fields(owner, live):
-        if f.name in leave_out:
-            continue
-        default, says = getattr(defaults, f.name, f.default), f.metadata
-        flag, where = f"--{f.name.replace('_', '-')}", dict(dest=f.name, default=argparse.SUPPRESS)
-        span = f", {_short(says['low'])} to {_short(says['high'])}" if says["low"] is not None and says["high"] is not None else ""
-        text = f"{says['help']} [{_short(default)}{span}]".replace("%", "%%")
-        if isinstance(f.default, bool):
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text, **where)
-        elif says["choices"]:
-            group.add_argument(flag, metavar="|".join(says["choices"]), help=text, **where)
-        else:
-            group.add_argument(flag, type=_number(type(f.default)), metavar=type(f.default).__name__.upper(), help=text, **where)
-
-
-def _number(kind: type) -> Callable[[str], Any]:
-    """1e6 and 10_000 are whole numbers, too."""
-
-    def read(text: str) -> Any:
-        if kind is not int or text.lstrip("+-").isdigit():
-            return kind(text)
-        if not float(text).is_integer():
-            raise ValueError(text)
-        return int(float(text))
-
-    read.__name__ = {"int": "whole number", "float": "number"}.get(kind.__name__, kind.__name__)
-    return read
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def natural(text: str) -> int:
-    value: int = _number(int)(text)
-    if not 0 <= value < 2**31:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {2**31 - 1}")
-    return value
-
-
-def count(text: str) -> int:
-    value: int = _number(int)(text)
-    if not 0 < value <= 10_000_000:
-        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 10,000,000")
-    return value
-
-
-def common(parser: argparse.ArgumentParser, *names: str) -> None:
-    """The flags that mean the same for every verb."""
-    known: dict[str, dict[str, Any]] = {
-        "--json": dict(action="store_true", help="print the result as JSON"),
-        "--seed": dict(type=natural, default=0, help="of samples and of the choice of held-out images [0]"),
-        "-n": dict(type=count, help="how many"),
-        "-o": dict(type=Path, metavar="FILE", help="where to put it"),
-    }
-    for name in names:
-        parser.add_argument(name, **known[name])
 
 
 def train(argv: list[str]) -> int:
@@ -187,40 +90,6 @@ def train_scored(folder: Path, images: Data, quiet: bool) -> Path | None:
     return page if page.exists() else None
 
 
-def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple[Trained, dict[str, Any]]]]:
-    """Parse for a verb on runs: what was said, and the runs, each with those of the typed live options that it has."""
-    from . import api, show
-    from .core import Refusal
-    from .run import is_run
-
-    folders = [Path(a) for before, a in zip(["", *argv], argv) if not a.startswith("-") and before != "-o" and is_run(Path(a))]
-    opened = {folder: api.open(folder) for folder in folders}
-    turns = {f: {o.name for o in api.option_fields(type(t.model), live=True)} for f, t in opened.items()}
-    known: set[str] = set()
-    for t in opened.values():
-        flags(parser, f"options of {type(t.model).__name__.lower()} that may be turned", type(t.model), t.model, live=True, leave_out=known)
-        known |= turns[t.folder]
-    said = vars(parser.parse_intermixed_args(argv))
-    wanted = said["run"] if isinstance(said["run"], list) else [said["run"]]
-    if missing := [folder for folder in wanted if folder not in opened]:
-        here = ", ".join(str(p.parent) for p in sorted(Path("runs").glob("*/config.json")))
-        raise Refusal(f"{missing[0]} is not a run: it has no config.json.  Runs here: {here or 'none'}.")
-    typed = {name for name in known if name in said}
-    for folder in wanted:
-        if lacking := typed - turns[folder]:
-            show.say(f"note: {folder} has no option {', '.join(sorted(lacking))}; it is asked without")
-    return said, [(opened[f], {name: said[name] for name in typed & turns[f]}) for f in wanted]
-
-
-def target(given: Path | None, usual: Path, *endings: str) -> Path:
-    """Where to write, refused if the name asks for a format that is not written."""
-    from .core import Refusal
-
-    if given is not None and given.suffix not in endings:
-        raise Refusal(f"-o {given} should end in {' or '.join(e for e in endings if e)}{', or be a folder' if '' in endings else ''}.")
-    return given or usual
-
-
 def sample(argv: list[str]) -> int:
     """sample RUN: new images, each with its recipe; image i of a seed is always the same"""
     from . import show
@@ -241,23 +110,33 @@ def sample(argv: list[str]) -> int:
 
 
 def evaluate(argv: list[str]) -> int:
-    """evaluate RUN...: score cards of held-out data and samples, scores.json and report.html"""
-    from . import report, show
+    """evaluate RUN...: score cards, scores.json and report.html; of several runs compare.html as well"""
+    from . import compare, report, show
 
     parser = Parser(
-        "evaluate", "The same questions to every run, answered as score cards: value, interval, n, split, seed.", "RUN [RUN ...] [-n 1000] [options]"
+        "evaluate", "The same questions to every run, answered as score cards: value, interval, n, split, seed, floor.", "RUN [RUN ...] [-n 1000] [options]"
     )
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
-    common(parser, "-n", "--seed", "--json")
+    parser.add_argument("--network", default="auto", help="features to compare samples in: classifier, vicreg, inception, a run, a .pt file, none [auto]")
+    common(parser, "-n", "--seed", "-o", "--json")
     said, runs = on_runs(argv, parser)
-    out = {}
+    n, out = said["n"] or 1000, {}
     for run, live in runs:
-        scores = list(show.listed(run.scores(said["n"] or 1000, said["seed"], **live), str(run.folder), said["json"]))
-        out[str(run.folder)] = [s.as_dict() for s in scores]
-        show.scores(scores, said["json"], title=str(run.folder))
+        if not said["json"]:
+            show.say(run.outlook(n, said["seed"], said["network"], **live))
+        scores = list(show.listed(run.scores(n, said["seed"], said["network"], **live), str(run.folder), said["json"]))
+        out[run] = scores
+        if len(runs) == 1:
+            show.scores(scores, said["json"])
         show.say(f"report: {run.folder / report.PAGE}", said["json"])
     if said["json"]:
-        print(json.dumps(out, indent=1))
+        print(json.dumps({str(run.folder): [s.as_dict() for s in scores] for run, scores in out.items()}, indent=1))
+    if len(runs) > 1:
+        found = compare.compare([run.run for run in out], list(out.values()))
+        page = found.write(said["o"] or Path(os.path.commonpath([run.folder.parent.resolve() for run in out])))
+        if not said["json"]:
+            print(found.table(shutil.get_terminal_size((120, 24)).columns))
+        show.say(f"all on one page: {page}", said["json"])
     return 0
 
 
@@ -352,7 +231,45 @@ def check(argv: list[str]) -> int:
     return 0
 
 
-VERBS: dict[str, Verb] = {f.__name__: f for f in (train, sample, evaluate, reconstruct, latent, check, models, data)}
+def detect(argv: list[str]) -> int:
+    """detect RUN... -o FOLDER: can a run's images be told from real ones; detect FOLDER --images PATH...: what is known of files"""
+    from rich.markup import escape
+
+    from . import api, evaluate, judge, show, sides
+    from . import data as datasets
+    from . import detect as detection
+    from .core import Refusal
+
+    usage = "RUN [RUN ...] [--data DATA] -o FOLDER [options] | FOLDER --images PATH [PATH ...]"
+    parser = Parser("detect", "Trains a detector of the runs' images and puts it to the test; or asks one about image files.", usage)
+    parser.add_argument("run", metavar="RUN", type=Path, nargs="+", help="runs whose images are to be told from real ones; or one detector, with --images")
+    parser.add_argument("--images", metavar="PATH", type=Path, nargs="+", help="files, or folders of them, to be judged by the detector")
+    parser.add_argument("--data", metavar="DATA", help="the real images, read as the first run's were [those it was trained on]")
+    parser.add_argument("--error", type=positive, default=0.05, metavar="SHARE", help="of the answers that may be wrong; else it cannot tell [0.05]")
+    common(parser, "-n", "--seed", "-o", "--json")
+    said, runs = on_runs(argv, parser)
+    if said["images"]:
+        found = list(judge.judge(detection.load(said["run"][0]), said["images"]))
+        print(json.dumps([f._asdict() for f in found], indent=1) if said["json"] else "\n".join(f.text for f in found))
+        return 0
+    if said["o"] is None:
+        raise Refusal("a detector is a folder of its own; name it with -o FOLDER, or ask one about files with --images PATH.")
+    first = runs[0][0]
+    reading = {k: v for k, v in first.config.data.items() if k not in ("source", "fingerprint")}
+    images = datasets.load(api.place(said["data"]), **reading) if said["data"] else first.data
+    makers = sides.makers([(run.run, live) for run, live in runs], images)
+    steps = detection.learn(makers, images, said["o"], said["n"] or 2000, error=said["error"], seed=said["seed"])
+    with show.err.status("") as status:
+        for at in steps:
+            status.update(f"{at.share:4.0%}  {escape(at.doing)}")
+    scores = evaluate.load_scores(said["o"])
+    show.scores(scores, said["json"], title=str(said["o"]))
+    if said["json"]:
+        print(json.dumps([s.as_dict() for s in scores], indent=1))
+    return 0
+
+
+VERBS: dict[str, Verb] = {f.__name__: f for f in (train, sample, evaluate, reconstruct, latent, detect, check, models, data)}
 
 HELP = f"""likeness {__version__}: generative and self-supervised models on your own images.
 
@@ -381,7 +298,7 @@ def guarded(argv: list[str]) -> int:
 
     try:
         if argv[0] not in VERBS:
-            raise Refusal(f"there is no verb {argv[0]!r}; {_closest(argv[0], list(VERBS))}  There are: {', '.join(VERBS)}.")
+            raise Refusal(f"there is no verb {argv[0]!r}; {closest(argv[0], list(VERBS))}  There are: {', '.join(VERBS)}.")
         code = VERBS[argv[0]](argv[1:])
         sys.stdout.flush()
         return code

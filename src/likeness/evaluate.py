@@ -11,8 +11,10 @@ from __future__ import annotations
 import copy
 import json
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import engine, store
+from . import distribution, engine, networks, store
 from .core import BadData, Batch, Model, Refusal, Samples, answers, check_options
 from .data import Data, picture
 from .metrics import likelihood, neighbours, reconstruction
@@ -34,6 +36,10 @@ DRAWN = 256
 """most samples that are drawn to look for copies"""
 NEIGHBOURS = 8
 """training images looked at about each, so that a few versions of one picture do not hide a copy"""
+TRIED = 8
+"""samples that are drawn to see how long one takes"""
+FEWEST = 30
+"""images of each side below which sets are not compared"""
 CHUNK = 2**21
 """values of the images asked about in one go"""
 
@@ -47,18 +53,19 @@ class Diagnoses(Protocol):
         ...
 
 
-def evaluate(run: Run, data: Data, n: int = 1000, seed: int = 0, **live: Any) -> Iterator[Score]:
+def evaluate(run: Run, data: Data, n: int = 1000, seed: int = 0, network: str = "auto", **live: Any) -> Iterator[Score]:
     """Yield a card for everything that the model answers, each followed by its baselines.
 
-    n: held-out images, a random choice of that many, or all there are.  `live` sets live options of the model for this
-    evaluation, such as k=500.  Raises Refusal where data, n or an option do not fit.
+    n: held-out images, a random choice of that many, or all there are; and as many samples.  network: whose features the
+    samples are compared in, by its name or path (see networks.load), or "none".  `live` sets live options of the model for
+    this evaluation, such as k=500.  Raises Refusal where data, n, network or an option do not fit.
     """
-    exam = prepare(run, data, n, seed, **live)
-    for part in (exam.likelihood, exam.reconstruction, exam.copying, exam.diagnosis):
+    exam = prepare(run, data, n, seed, network, **live)
+    for part in (exam.likelihood, exam.reconstruction, exam.resemblance, exam.copying, exam.cost, exam.diagnosis):
         yield from part()
 
 
-def prepare(run: Run, data: Data, n: int, seed: int, **live: Any) -> Exam:
+def prepare(run: Run, data: Data, n: int, seed: int, network: str = "auto", **live: Any) -> Exam:
     """Check that the question makes sense, and choose the images."""
     if n < 1:
         raise Refusal(f"{n} images cannot be scored; ask for 1 or more, and for 100 if the interval is to mean something.")
@@ -73,7 +80,7 @@ def prepare(run: Run, data: Data, n: int, seed: int, **live: Any) -> Exam:
         remarks.append(f"{data.source} is not, or no longer, what the model was trained on")
     model = tuned(run.model, **live)
     settings = dict(seen=run.seen) | {f.name: getattr(model, f.name) for f in fields(model) if f.metadata.get("live")}
-    return Exam(run, model, data, chosen, split, seed, min(n, DRAWN), "; ".join(remarks), settings)
+    return Exam(run, model, data, chosen, split, seed, min(n, DRAWN), network, "; ".join(remarks), settings)
 
 
 def _form(data: Data) -> str:
@@ -104,7 +111,8 @@ class Exam:
     split: str
     seed: int
     drawn: int
-    """number of samples"""
+    """samples that are looked at for copies"""
+    network: str = "auto"
     remark: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -138,14 +146,64 @@ class Exam:
         about = dict(against=len(train), note=f"principal components {note}", settings={"code": linear.axes.shape[1]})
         yield from self._compared(linear, of="PCA", **about)
 
+    def resemblance(self) -> Iterator[Score]:
+        if "sample" not in answers(self.model) or self.network == "none":
+            return
+        if self.split != "held out" or min(len(self.rows), len(self.data.train)) < FEWEST:
+            warning = f"samples are compared with held-out images, {FEWEST} at least, and there are {len(self.rows) if self.split == 'held out' else 0}"
+            yield Score("resemblance", math.nan, seed=self.seed, split="samples", warning=warning, settings=self.settings)
+            return
+        try:
+            real = reference(self.data, self.network, len(self.rows), self.seed)
+        except Refusal as refusal:
+            if self.network != "auto":
+                raise
+            yield Score("resemblance", math.nan, seed=self.seed, split="samples", warning=str(refusal), settings=self.settings)
+            return
+        yield from real.judge(self.samples, warning=self.remark, settings=self.settings)
+
     def copying(self) -> Iterator[Score]:
         if "sample" not in answers(self.model) or not len(self.data.train):
             return
-        x = neighbours.grid(samples(self.run, self.model, self.drawn, self.seed).numpy(), self.data.levels)
+        x = self.samples[: self.drawn]
         real = self.data.x[self.rows[: DRAWN if self.split == "held out" else 0]]
         known = neighbours.distinct(self.data.x, self.data.train)
         found = neighbours.nearest(np.concatenate([x, real]), self.data.x, known, NEIGHBOURS)
         yield from self._nearness(found.of(np.s_[: len(x)]), found.of(np.s_[len(x) :]), len(known))
+
+    def cost(self) -> Iterator[Score]:
+        about = dict[str, Any](better="lower", settings=self.settings)
+        yield Score("training", self.run.seconds, unit="seconds", n=self.run.seen, split="train", seed=self.seed, note="images seen, again and again", **about)
+        if "sample" in answers(self.model):
+            n, said = (
+                len(self.samples),
+                f"on {self.run.config.facts.get('device', '')}, {engine.facts()['threads']} threads; memory {engine.memory_mb():,.0f} MB",
+            )
+            yield Score("sampling", self.clock["seconds"] / n, unit="seconds an image", n=n, split="samples", seed=self.seed, note=said, **about)
+
+    def outlook(self) -> str:
+        """A sentence on what the scoring will take; the speed of sampling is tried on a few images."""
+        parts = [f"scoring {self.run.folder} on {len(self.rows):,} images"]
+        if "sample" in answers(self.model) and self.network != "none":
+            began = time.perf_counter()
+            samples(self.run, self.model, TRIED, self.seed)
+            parts.append(f"as many samples take about {math.ceil((time.perf_counter() - began) / TRIED * len(self.rows))} s")
+            kind = networks.best(self.data) if self.network == "auto" else self.network
+            parts += filter(None, [networks.outlook(self.data, kind) if kind in networks.OWN else ""])
+        return "; ".join(parts)
+
+    @cached_property
+    def samples(self) -> np.ndarray:
+        """uint8 on the grid of the data: what resembles real images, and what is looked at for copies."""
+        began = time.perf_counter()
+        x = samples(self.run, self.model, max(self.drawn, len(self.rows) if self.network != "none" else 0), self.seed)
+        engine.synchronise()
+        self.clock["seconds"] = time.perf_counter() - began
+        return neighbours.grid(x.numpy(), self.data.levels)
+
+    @cached_property
+    def clock(self) -> dict[str, float]:
+        return {}
 
     def diagnosis(self) -> Iterator[Score]:
         if not isinstance(self.model, Diagnoses):
@@ -254,6 +312,29 @@ NOTES = {
     "exact copies": "equal to a training image in every pixel",
     "nearer": "nearer to a training image than half of the held-out images are; one half is to be expected, blurred samples have more",
 }
+
+
+@lru_cache(maxsize=2)
+def _reference(data: _Same, network: str, n: int, seed: int) -> distribution.Reference:
+    return distribution.prepare(data.data, networks.load(network, data.data), n, seed)
+
+
+def reference(data: Data, network: str, n: int, seed: int) -> distribution.Reference:
+    """The real side of a comparison; kept for the next model that is judged by the same."""
+    return _reference(_Same(data), network, n, seed)
+
+
+class _Same:
+    """A data set, equal to another of the same images and split."""
+
+    def __init__(self, data: Data):
+        self.data = data
+
+    def __hash__(self) -> int:
+        return hash(self.data.fingerprint)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.data.fingerprint == self.data.fingerprint
 
 
 def implausible(bits: np.ndarray, learnt: np.ndarray, levels: int) -> str:

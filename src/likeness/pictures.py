@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
+from . import __version__
 from .core import BadData, DiskTrouble, NotAllowed, Refusal
 
 TILE, GAP, PAPER = 48, 2, 238
@@ -83,10 +84,14 @@ def ungrid(page: np.ndarray, size: int) -> np.ndarray | None:
     return np.ascontiguousarray(cut[:, :, : pitch - GAP : scale, : pitch - GAP : scale].reshape(rows * columns, size, size, 3))
 
 
+def _said(recipe: dict[str, Any]) -> str:
+    return json.dumps(dict(likeness=__version__) | recipe, sort_keys=True, default=str)
+
+
 def png(image: np.ndarray, recipe: dict[str, Any]) -> bytes:
     """A PNG file of uint8 (H, W, 3) or (H, W) that says in its text chunk `likeness` how it was made: the same bytes for the same input."""
     text = PngImagePlugin.PngInfo()
-    text.add_text("likeness", json.dumps(recipe, sort_keys=True, default=str))
+    text.add_text("likeness", _said(recipe))
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG", pnginfo=text, optimize=True)
     return file.getvalue()
@@ -95,7 +100,7 @@ def png(image: np.ndarray, recipe: dict[str, Any]) -> bytes:
 def jpeg(image: np.ndarray, recipe: dict[str, Any]) -> bytes:
     """A tenth of the bytes, for pages with many large images: JPEG of quality 90, the recipe in its comment."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=90, comment=json.dumps(recipe, sort_keys=True, default=str).encode()[:65_000])
+    Image.fromarray(image).save(file, "JPEG", quality=90, comment=_said(recipe).encode()[:65_000])
     return file.getvalue()
 
 
@@ -135,7 +140,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise Refusal(f"{path} carries no recipe; only PNG files that likeness wrote do, and only while nobody has saved them anew.")
     try:
         recipe = json.loads(said)
-    except ValueError:
+    except (ValueError, RecursionError):
         recipe = None
     if not isinstance(recipe, dict):
         raise BadData(f"the recipe in {path} is damaged; make the picture again.")

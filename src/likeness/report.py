@@ -199,7 +199,8 @@ def _measure(name: str, group: list[Score]) -> str:
     order = sorted(group, key=lambda s: (s.refused, -s.value if upwards else s.value))
     direction = {"lower": "lower is better", "higher": "higher is better", "": ""}[group[0].better]
     shared = group[0].note if len({s.note for s in group}) == 1 else ""
-    about = "; ".join(filter(None, (group[0].unit, shared, direction)))
+    seen_by = f"features of {group[0].network}; {group[0].resize}" if group[0].network else ""
+    about = "; ".join(filter(None, (group[0].unit, shared, direction, seen_by)))
     heading = f'<tr class="measure"><th scope="rowgroup" colspan="7">{_e(name)} <span class="note">{_e(about)}</span></th></tr>'
     return f"<tbody>{heading}{''.join(_row(s, worst, shared) for s in order)}</tbody>"
 
@@ -209,7 +210,7 @@ def _row(s: Score, worst: float, shared: str) -> str:
     images = f"{s.n:,} {s.split}" + ("" if s.against is None else f" / {s.against:,}")
     between = "" if s.low is None or s.high is None or s.low == s.high else f"{short(s.low)} – {short(s.high)}"
     settings = ", ".join(f"{k} = {v}" for k, v in s.settings.items() if k != "seen")
-    about = "; ".join(filter(None, ("" if s.note == shared else s.note, settings)))
+    about = "; ".join(filter(None, (s.verdict, "" if s.note == shared else s.note, settings)))
     text = [between, images, "" if s.kind == "measured" else s.kind, s.warning if s.refused else about]
     cells = "".join(f"<td>{_e(c)}</td>" for c in text)
     bar = f'<td class="bar"><span style="width:{share:.1f}%"></span></td>'

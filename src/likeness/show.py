@@ -144,7 +144,7 @@ def scores(cards: Sequence[Score], as_json: bool, title: str = "") -> None:
         print(title)
     rows = []
     for card in (c for c in cards if c.of == "model"):
-        others = ", ".join(f"{c.of} {short(c.value)}" for c in cards if c.name == card.name and c.of != "model")
+        others = ", ".join(f"{c.of} {short(c.value)}" for c in cards if c.name == card.name and c.of != "model") + (": worse" if card.beyond else "")
         kind = "" if card.kind == "measured" else f" ({card.kind})"
         rows.append((f"{card.name}, {card.unit}" if card.unit else card.name, f"{card.number}{kind}", others))
     columns(("measure", "model", "compared with"), rows)

@@ -4,6 +4,12 @@
     likelihood       what an image costs without learning: uniform, PNG, WebP, independent pixels
     reconstruction   squared error, PSNR, SSIM, and what the mean image and PCA reach
     neighbours       the nearest training images: has it learnt, or copied?
+    moments          Fréchet distance, what endless samples would have, and its error
+    kernels          maximum mean discrepancies: KID, and with a Gaussian kernel
+    manifold         precision, recall, density, coverage, diversity; authentic samples, duplicates
+    twosample        can a classifier tell two sets apart? sliced Wasserstein on pixels
+    classes          which classes, how evenly, how clearly
+    decisions        is a classifier right, calibrated, and does it know what it does not know?
 
 All are functions of arrays.  They know no model, no data set and no run.
 """

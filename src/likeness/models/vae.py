@@ -12,6 +12,10 @@ to describe z.  More draws of z make the bound tighter (Burda, Grosse & Salakhut
 2016):
 
     log p(x) >= E log 1/k sum_i w_i,   w_i = p(x|z_i) p(z_i) / q(z_i|x)                   (IWAE 8)
+
+With --conditional both networks are told the class, q(z|x, y) and p(x|z, y), and every bound above is one on log p(x|y):
+model M2 of Kingma, Rezende, Mohamed & Welling, "Semi-Supervised Learning with Deep Generative Models", 2014, for images
+whose class is known.  The encoder sees the class as one more plane, learnt; the decoder as a one-hot vector beside z.
 """
 
 from __future__ import annotations
@@ -22,7 +26,8 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ..core import Batch, Bits, Loss, Model, Refusal, Training, option
 from ..noise import Noise
@@ -70,6 +75,12 @@ def log_weights(q: Gauss, log_likelihood: Callable[[Tensor], Tensor], noise: Noi
     return torch.cat(out)
 
 
+def told(y: Tensor | None) -> Tensor:
+    if y is None:
+        raise Refusal("vae: this class-conditional model asks for the class of each image, and it is not known; give labelled images.")
+    return y
+
+
 class Units(NamedTuple):
     """What each dimension of the code is used for."""
 
@@ -93,6 +104,7 @@ class VAE(Model):
     free_bits: float = option(0.0, "nats of each dimension's rate that cost nothing", 0.0, 10.0)
     k: int = option(1, "importance samples of bits_per_dim; 1 is the ELBO", 1, 100_000, live=True)
     draw: bool = option(False, "sample draws the pixels too, instead of showing their mean", live=True)
+    conditional: bool = option(False, "p(x|z,y) and q(z|x,y): learn what each class looks like, from labelled images")  # type: ignore[misc]
 
     defaults = Training(batch=128, rate=2e-3, images=200_000, warmup=10_000, ema=200_000)
 
@@ -100,12 +112,22 @@ class VAE(Model):
         self.p = self.choose_likelihood()
         self.whole_batch = self.free_bits > 0  # they are counted on the mean over a batch
         c, size, out = self.spec.channels, self.spec.size, self.p.outputs * self.spec.channels
+        c, code = (c + 1, self.latent + self.count_classes()) if self.conditional else (c, self.latent)
         if self.net == "mlp":
             self.encoder = mlp.encoder((c, size, size), 2 * self.latent, self.hidden, self.depth)
-            self.decoder = mlp.decoder(self.latent, (out, size, size), self.hidden, self.depth)
+            self.decoder = mlp.decoder(code, (out, size, size), self.hidden, self.depth)
         else:
             self.encoder = resnet.encoder(c, size, 2 * self.latent, self.width, self.depth)
-            self.decoder = resnet.decoder(self.latent, out, size, self.width, self.depth)
+            self.decoder = resnet.decoder(code, out, size, self.width, self.depth)
+        if self.conditional:
+            self.planes = nn.Embedding(self.spec.labels, size * size)
+
+    def count_classes(self) -> int:
+        if self.spec.labels < 2:
+            raise Refusal(
+                f"vae: --conditional asks for images of two classes or more and these have {self.spec.labels}; leave it out, or make a sub-folder a class."
+            )
+        return self.spec.labels
 
     def choose_likelihood(self) -> Bernoulli | Discretised:
         levels = self.spec.levels
@@ -119,56 +141,89 @@ class VAE(Model):
             )
         return Bernoulli()
 
+    def shown(self, x: Tensor, y: Tensor | None) -> Tensor:
+        """What the encoder sees: the image, and a plane of its class if the model is conditional."""
+        if not self.conditional:
+            return x
+        return torch.cat([x, self.planes(told(y)).view(-1, 1, *x.shape[2:]).to(x.dtype)], 1)
+
+    def code(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """What the decoder is told: z (n, latent), and the one-hot class if the model is conditional."""
+        return torch.cat([z, F.one_hot(told(y), self.spec.labels).to(z.dtype)], 1) if self.conditional else z
+
     def posterior(self, x: Tensor) -> Gauss:
+        """q(z|x) of what shown() gives."""
         mu, log_var = self.encoder(x).float().chunk(2, 1)
         return Gauss(mu, log_var)
 
     def loss(self, batch: Batch) -> Loss:
-        q = self.posterior(batch.x)
+        q = self.posterior(self.shown(batch.x, batch.y))
         z = q.draw(batch.noise.normal(self.latent))
-        distortion = -self.p.log_prob(batch.x, self.decoder(z)).mean()
+        distortion = -self.p.log_prob(batch.x, self.decoder(self.code(z, batch.y))).mean()
         kl = q.kl().mean(0)
         total = (distortion + self.beta * kl.clamp(min=self.free_bits).sum()) / self.spec.dims
         return Loss(total, {"distortion": distortion, "rate": kl.sum()})
 
     @torch.no_grad()
     def bits_per_dim(self, batch: Batch) -> Bits:
-        """(3) for k = 1, (IWAE 8) for more; exactly k codes are decoded for each image."""
+        """(3) for k = 1, (IWAE 8) for more; exactly k codes are decoded for each image.  Conditional: of p(x|y), y that of the batch."""
         nats = torch.cat([self.bound(part) for part in batch.split(ROWS)])
         return Bits(-nats / (self.spec.dims * math.log(2)), "upper bound")
 
     def bound(self, batch: Batch) -> Tensor:
-        """A lower bound on log p(x) in nats, (B,)."""
-        q = self.posterior(batch.x)
+        """A lower bound on log p(x), or log p(x|y), in nats, (B,)."""
+        q = self.posterior(self.shown(batch.x, batch.y))
+        log_p = partial(self.log_likelihood, batch.x, y=batch.y)
         if self.k == 1:
-            return self.log_likelihood(batch.x, q.draw(batch.noise.normal(self.latent))) - q.kl().sum(1)
-        return iwae(log_weights(q, partial(self.log_likelihood, batch.x), batch.noise, self.k))
+            return log_p(q.draw(batch.noise.normal(self.latent))) - q.kl().sum(1)
+        return iwae(log_weights(q, log_p, batch.noise, self.k))
 
-    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        """log p(x|z), (n * B,), of codes (n * B, latent) that belong to images (B, C, H, W)."""
-        return self.p.log_prob(x.repeat(len(z) // len(x), 1, 1, 1), self.decoder(z))
+    def log_likelihood(self, x: Tensor, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """log p(x|z), (n * B,), of codes (n * B, latent) that belong to images (B, C, H, W) of classes y (B,)."""
+        n = len(z) // len(x)
+        return self.p.log_prob(x.repeat(n, 1, 1, 1), self.decoder(self.code(z, None if y is None else y.repeat(n))))
 
-    def encode(self, x: Tensor) -> Tensor:
-        return self.posterior(x).mu
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Mean of q(z|x), (B, latent).  Conditional: (B, latent + labels), z and then the one-hot class, the likeliest where y is not said."""
+        if self.conditional and y is None:
+            y = self.likeliest(x)
+        return self.code(self.posterior(self.shown(x, y)).mu, y)
+
+    @torch.no_grad()
+    def likeliest(self, x: Tensor) -> Tensor:
+        """The class (B,) under which the image is likeliest by the bound at the mean of q, which needs no noise; all classes equally likely beforehand."""
+        found = []
+        for y in torch.arange(self.spec.labels, device=x.device)[:, None].expand(-1, len(x)):
+            q = self.posterior(self.shown(x, y))
+            found.append(self.log_likelihood(x, q.mu, y) - q.kl().sum(1))
+        return torch.stack(found).argmax(0)
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.p.mean(self.decoder(z))
+        """The mean image of codes as encode() makes them; of the numbers of the class the largest counts, so that any code can be decoded."""
+        if not self.conditional:
+            return self.p.mean(self.decoder(z))
+        if z.shape[1] != self.latent + self.spec.labels:
+            raise Refusal(f"vae: a code of this class-conditional model has {self.latent} + {self.spec.labels} numbers, z and the class, and not {z.shape[1]}.")
+        return self.p.mean(self.decoder(self.code(z[:, : self.latent], z[:, self.latent :].argmax(1))))
 
     @torch.no_grad()
     def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
-        out = self.decoder(noise.normal(self.latent))
+        """Of classes y (B,); a conditional model draws the class as well where none is said."""
+        if self.conditional and y is None:
+            y = noise.choose(torch.zeros(len(noise), self.spec.labels, device=noise.device))
+        out = self.decoder(self.code(noise.normal(self.latent), y))
         yield self.p.draw(out, noise) if self.draw else self.p.mean(out)
 
     def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
         """For the score cards: how the bound divides, and what the code is used for."""
-        units = self.active_units(batch.x)
+        units = self.active_units(batch.x, batch.y)
         yield "rate in nats", float(units.kl.sum()), ""
         yield "active units", float(units.active), units.verdict
 
     @torch.no_grad()
-    def active_units(self, x: Tensor) -> Units:
+    def active_units(self, x: Tensor, y: Tensor | None = None) -> Units:
         """Which dimensions of the code say anything about the images x, and whether that looks like a collapse."""
-        q = self.posterior(x)
+        q = self.posterior(self.shown(x, y))
         spread = q.mu.var(0)
         active = int((spread > 0.01).sum())
         verdict = ""
