@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import small_run
 
+from conftest import small_run
 from likeness import data as datasets
 from likeness import distribution, evaluate, models, networks
 from likeness.core import Refusal

@@ -18,8 +18,10 @@ from . import __version__
 from .arguments import Parser, closest, common, flags, on_runs, positive, target
 
 if TYPE_CHECKING:
+    from .api import Trained
     from .core import Model
     from .data import Data
+    from .metrics.card import Score
 
 Verb = Callable[[list[str]], int]
 
@@ -111,33 +113,47 @@ def sample(argv: list[str]) -> int:
 
 def evaluate(argv: list[str]) -> int:
     """evaluate RUN...: score cards, scores.json and report.html; of several runs compare.html as well"""
-    from . import compare, report, show
+    from . import compare, show
+    from .core import Refusal
 
-    parser = Parser(
-        "evaluate", "The same questions to every run, answered as score cards: value, interval, n, split, seed, floor.", "RUN [RUN ...] [-n 1000] [options]"
-    )
+    text = "The same questions to every run, answered as score cards: value, interval, n, split, seed, and what real images would get."
+    parser = Parser("evaluate", text, "RUN [RUN ...] [-n 1000] [options]")
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
     parser.add_argument("--network", default="auto", help="features to compare samples in: classifier, vicreg, inception, a run, a .pt file, none [auto]")
     common(parser, "-n", "--seed", "-o", "--json")
     said, runs = on_runs(argv, parser)
-    n, out = said["n"] or 1000, {}
+    found: list[list[Score] | Refusal] = []
     for run, live in runs:
-        if not said["json"]:
-            show.say(run.outlook(n, said["seed"], said["network"], **live))
-        scores = list(show.listed(run.scores(n, said["seed"], said["network"], **live), str(run.folder), said["json"]))
-        out[run] = scores
-        if len(runs) == 1:
-            show.scores(scores, said["json"])
-        show.say(f"report: {run.folder / report.PAGE}", said["json"])
+        try:
+            found.append(scored(run, said, live, alone=len(runs) == 1))
+        except Refusal as refusal:
+            if len(runs) == 1:
+                raise
+            show.say(f"{run.folder}: {refusal}")
+            found.append(refusal)
+    cards = {str(run.folder): [s.as_dict() for s in scores] for (run, _), scores in zip(runs, found) if not isinstance(scores, Refusal)}
     if said["json"]:
-        print(json.dumps({str(run.folder): [s.as_dict() for s in scores] for run, scores in out.items()}, indent=1))
+        print(json.dumps(cards, indent=1))
     if len(runs) > 1:
-        found = compare.compare([run.run for run in out], list(out.values()))
-        page = found.write(said["o"] or Path(os.path.commonpath([run.folder.parent.resolve() for run in out])))
+        side_by_side = compare.compare([run.run for run, _ in runs], found)
+        page = side_by_side.write(said["o"] or Path(os.path.commonpath([run.folder.resolve().parent for run, _ in runs])))
         if not said["json"]:
-            print(found.table(shutil.get_terminal_size((120, 24)).columns))
+            print(side_by_side.table(shutil.get_terminal_size((120, 24)).columns))
         show.say(f"all on one page: {page}", said["json"])
     return 0
+
+
+def scored(run: Trained, said: dict[str, Any], live: dict[str, Any], alone: bool) -> list[Score]:
+    """The cards of one run, which are written into its folder, too."""
+    from . import report, show
+
+    how = (said["n"] or 1000, said["seed"], said["network"])
+    show.say(run.outlook(*how, **live), said["json"])
+    scores = list(show.listed(run.scores(*how, **live), str(run.folder), said["json"]))
+    if alone:
+        show.scores(scores, said["json"])
+    show.say(f"report: {run.folder / report.PAGE}", said["json"])
+    return scores
 
 
 def reconstruct(argv: list[str]) -> int:

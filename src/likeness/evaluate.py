@@ -172,7 +172,7 @@ class Exam:
         yield from self._nearness(found.of(np.s_[: len(x)]), found.of(np.s_[len(x) :]), len(known))
 
     def cost(self) -> Iterator[Score]:
-        about = dict[str, Any](better="lower", settings=self.settings)
+        about = dict[str, Any](settings=self.settings)
         yield Score("training", self.run.seconds, unit="seconds", n=self.run.seen, split="train", seed=self.seed, note="images seen, again and again", **about)
         if "sample" in answers(self.model):
             n, said = (

@@ -117,7 +117,7 @@ def _warnings(run: Run, data: Data, scores: Sequence[Score]) -> str:
     own = [] if scores else ["It has not been evaluated yet."]
     if len(data.train) < FEW_IMAGES:
         own.append(f"{len(data.train):,} training images are few: look at the nearest training images below before believing in new ones.")
-    own += _standing(scores)
+    own += standing(scores)
     if run.seen < len(data.train):
         own.append("It has not seen every training image once: too early to judge.")
     own += [f"{text} ({', '.join(names)})" for text, names in found.items()]
@@ -125,7 +125,7 @@ def _warnings(run: Run, data: Data, scores: Sequence[Score]) -> str:
     return _tag("ul", "warn", items) if items else _tag("p", "fine", "No check has found anything suspicious.")
 
 
-def _standing(scores: Sequence[Score]) -> list[str]:
+def standing(scores: Sequence[Score]) -> list[str]:
     """Baselines without learning, or without curves, that the model should have left behind."""
     known, found = {(s.name, s.of): s.value for s in scores}, dict[str, str]()
     for name, rival, meaning in RIVALS:

@@ -100,9 +100,12 @@ class Score:
 
 
 def from_dict(said: dict[str, Any]) -> Score:
-    """The card that as_dict() wrote down; what another version added is passed over."""
+    """The card that as_dict() wrote down; what another version added is passed over.  Raises KeyError, TypeError or ValueError if it is none."""
     known = {f.name for f in fields(Score)}
-    return Score(**{k: v for k, v in said.items() if k in known} | {"value": math.nan if said["value"] is None else float(said["value"])})
+    card = {k: v for k, v in said.items() if k in known} | {"value": math.nan if said["value"] is None else float(said["value"])}
+    for name in ("low", "high", "floor"):
+        card[name] = None if card.get(name) is None else float(card[name])
+    return Score(**card | {name: int(card[name]) for name in ("n", "seed") if name in card})
 
 
 def short(value: float) -> str:
