@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .arguments import Parser, closest, common, flags, on_runs, positive, target
+from .arguments import Parser, closest, common, count, flags, on_runs, positive, target
 
 if TYPE_CHECKING:
     from .api import Trained
@@ -247,6 +247,39 @@ def check(argv: list[str]) -> int:
     return 0
 
 
+def bayes(argv: list[str]) -> int:
+    """bayes DATA: classes by Bayes' rule and by a network: accuracy by labels, calibration, images of another kind"""
+    import time
+
+    from . import api, bayes_page, show, watch
+    from . import bayes as study
+    from . import data as datasets
+    from .metrics.card import Score
+
+    parser = Parser("bayes", study.__doc__ or "", "DATA [-o FOLDER] [--minutes 8] [-k 1] [options]")
+    parser.add_argument("data", metavar="DATA", help="images with classes: a sub-folder a class, or a name from `likeness data`")
+    parser.add_argument("--minutes", type=positive, default=8.0, metavar="M", help="of training and judging, about [8]")
+    parser.add_argument("-k", type=count, default=1, help="importance samples of log p(x|y) [1]")
+    common(parser, "-o", "--seed", "--json")
+    flags(parser, "reading the data", datasets.Reading, datasets.Reading())
+    said = vars(parser.parse_intermixed_args(argv))
+    reading = {f.name: said[f.name] for f in api.option_fields(datasets.Reading) if f.name in said}
+    folder, cards, last = said["o"] or api.default_folder("bayes", said["data"]), list[Score](), time.monotonic()
+    with watch.stopping() as stop:
+        for at in study.run(datasets.load(api.place(said["data"]), **reading), folder, said["minutes"], said["seed"], said["k"], stop=stop):
+            if isinstance(at, Score):
+                cards.append(at)
+            elif time.monotonic() - last > show.EVERY:
+                last = time.monotonic()
+                show.say(f"{at.share:4.0%}  {at.text}", said["json"])
+    if stop.signal:
+        show.say(f"stopped and saved in {folder}; the same command goes on from here")
+        return 128 + stop.signal
+    result = dict(folder=str(folder), picture=str(folder / bayes_page.PICTURE), cards=[c.as_dict() for c in cards])
+    show.result(result, said["json"], "\n".join([*bayes_page.findings(cards), f"picture: {folder / bayes_page.PICTURE}", f"page: {folder / bayes_page.PAGE}"]))
+    return 0
+
+
 def detect(argv: list[str]) -> int:
     """detect RUN... -o FOLDER: can a run's images be told from real ones; detect FOLDER --images PATH...: what is known of files"""
     from rich.markup import escape
@@ -285,7 +318,7 @@ def detect(argv: list[str]) -> int:
     return 0
 
 
-VERBS: dict[str, Verb] = {f.__name__: f for f in (train, sample, evaluate, reconstruct, latent, detect, check, models, data)}
+VERBS: dict[str, Verb] = {f.__name__: f for f in (train, sample, evaluate, reconstruct, latent, bayes, detect, check, models, data)}
 
 HELP = f"""likeness {__version__}: generative and self-supervised models on your own images.
 
