@@ -126,13 +126,14 @@ def _warnings(run: Run, data: Data, scores: Sequence[Score]) -> str:
 
 
 def standing(scores: Sequence[Score]) -> list[str]:
-    """Baselines without learning, or without curves, that the model should have left behind."""
+    """Baselines without learning that the model should have left behind, and where its samples are not as real images are."""
     known, found = {(s.name, s.of): s.value for s in scores}, dict[str, str]()
     for name, rival, meaning in RIVALS:
         mine, theirs = known.get((name, "model")), known.get((name, rival))
         if mine is not None and theirs is not None and mine > theirs:
             found.setdefault(name, f"{name}: the model ({short(mine)}) is behind {rival} ({short(theirs)}); {meaning}.")
-    return list(found.values())
+    unreal = [f"{s.name} ({short(s.value)}, real {short(s.floor or 0.0)})" for s in scores if s.of == "model" and s.beyond]
+    return list(found.values()) + ([f"Samples are worse than real images in: {', '.join(unreal)}."] if unreal else [])
 
 
 def _commands(run: Run) -> str:
