@@ -149,6 +149,19 @@ def test_evaluate_is_deterministic_and_takes_live_options(vae, capsys):
     assert iwae["value"] < elbo["value"] and iwae["settings"]["k"] == 20 and elbo["settings"]["k"] == 1
 
 
+def test_runs_are_put_side_by_side_again_and_again(vae, capsys):
+    assert main(["train", "vae", "digits", "runs/w", "--images", "640", "--no-report", *TINY]) == 0
+    for _ in range(2):  # the second time runs/* holds the page of the first, and whatever else lies there
+        assert main(["evaluate", *map(str, sorted(Path("runs").iterdir())), "-n", "40", "--network", "none"]) == 0
+        out, err = said(capsys)
+        assert "bits/dim" in out and Path("runs/compare.html").exists() and Path("runs/compare.csv").exists()
+        (Path("runs") / "notes.txt").write_text("mine")
+    assert "passed over, since they are no runs: runs/notes.txt" in err
+    assert main(["evaluate", "runs/v", "runs/w", "-n", "40", "--network", "nonsense", "--json"]) == 2
+    assert said(capsys)[0] == ""
+    assert main(["evaluate", "runs/v", "-o", "x"]) == 2 and "two runs or more" in said(capsys)[1]
+
+
 def test_what_is_refused_leaves_nothing_behind(here, capsys):
     assert main(["train", "vae", "digits", "runs/x", "--free-bits", "0.1", "--micro", "8"]) == 2
     assert main(["train", "vae", "digits", "runs/x", "--batch", "0"]) == 2

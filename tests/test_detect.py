@@ -18,7 +18,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from conftest import small_run, toy
-from likeness import detect, evaluate, judge, pictures, sides
+from likeness import __version__, detect, evaluate, judge, pictures, sides
 from likeness.core import BadData, Model, Refusal, Training, option
 from likeness.data import Data, picture
 from likeness.metrics.twosample import auroc
@@ -313,8 +313,8 @@ def test_files_are_judged_as_their_pixels_are(learnt, tmp_path):
     assert np.allclose([f.p for f in found], heard.p[:, 1]) and all(f.remarks == () for f in found)
     assert [f.verdict for f in found] == [{0: "real", 1: "generated", -1: "cannot tell"}[s] for s in heard.says.tolist()]
     assert np.mean([f.verdict == "generated" for f in found[30:]]) > 0.5 > np.mean([f.verdict == "generated" for f in found[:30]])
-    assert found[0].provenance == {"number": "0", "run": "toy", "seed": "5"}
-    assert "carries likeness' provenance: number 0, run toy, seed 5; " in found[0].text
+    assert found[0].provenance == {"likeness": __version__, "number": "0", "run": "toy", "seed": "5"}
+    assert f"carries likeness' provenance: likeness {__version__}, number 0, run toy, seed 5; " in found[0].text
 
 
 def test_a_provenance_is_read_as_if_an_enemy_had_written_it(learnt, tmp_path):
@@ -340,7 +340,7 @@ def test_a_provenance_is_read_as_if_an_enemy_had_written_it(learnt, tmp_path):
         assert found[name].remarks[0] == "carries a provenance of likeness that is damaged", name
 
 
-def test_what_is_no_image_is_a_finding_and_what_is_not_there_a_refusal(learnt, tmp_path):
+def test_what_is_no_image_is_a_finding_and_what_is_not_there_is_one_too(learnt, tmp_path):
     detector = detect.load(learnt.folder)
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "empty.jpg").write_bytes(b"")
@@ -348,8 +348,11 @@ def test_what_is_no_image_is_a_finding_and_what_is_not_there_a_refusal(learnt, t
     found = list(judge.judge(detector, [tmp_path]))
     assert [f.verdict for f in found][:2] == ["no image", "no image"] and found[0].p is None
     assert found[2].remarks == ("scaled from 30x20 to 8x8, which hides traces of single pixels",) and "\x07" not in found[2].text
-    with pytest.raises(Refusal, match="there is no file"):
-        list(judge.judge(detector, [tmp_path / "none.png"]))
+    (none,) = judge.judge(detector, [tmp_path / "none.png"])
+    assert (none.verdict, none.remarks) == ("no image", (judge.MISSING,))
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    Image.new("L", (8, 8)).save(tmp_path / "deep" / "er" / "x.png")
+    assert len(list(judge.judge(detector, [tmp_path / "deep"]))) == 1
     pictures.write_png(tmp_path / "page.png", pictures.grid(torch.zeros(4, 1, 8, 8)), dict(run="toy", n=4, seed=0))
     (page,) = judge.judge(detector, [tmp_path / "page.png"])
     assert page.remarks[0].startswith("a page of 4 images; have") and (page.verdict, page.p) == ("cannot tell", None)

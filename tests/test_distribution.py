@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,3 +127,44 @@ def test_too_few_images_are_refused_on_a_card(tmp_path, digits):
     run, _ = small_run("vae", tmp_path, few, images=64, batch=16)
     (card,) = [c for c in evaluate.evaluate(run, few, n=40) if c.name == "resemblance"]
     assert card.refused and "too few" in card.warning
+
+
+def test_a_network_is_not_shown_the_images_of_the_floor(digits, reference):
+    spared = networks.reserve(digits)
+    assert len(spared) == len(digits.train) // 5 and not set(spared) & set(networks.shown(digits).train)
+    assert set(np.r_[spared, networks.shown(digits).train]) == set(digits.train)
+    real = {image.tobytes() for image in digits.x[spared]}
+    assert all(image.tobytes() in real for image in reference.base.x) and reference.remark == ""
+    flattered = distribution.prepare(digits, replace(reference.network, spares=False), 100)
+    assert "flatters" in next(flattered.judge(flattered.held.x)).warning
+    few = replace(digits, train=digits.train[:400])
+    assert not len(networks.reserve(few)) and len(networks.shown(few).train) == 400
+
+
+def test_features_that_are_all_the_same_are_refused(digits):
+    dead = Network("dead", "0" * 64, 3, "none", "anywhere", lambda x: torch.zeros(len(x), 3))
+    with pytest.raises(Refusal, match="the same features"):
+        distribution.prepare(digits, dead, 100)
+
+
+def test_classes_are_drawn_as_often_as_the_data_have_them():
+    y = np.r_[np.zeros(900, np.int64), np.ones(100, np.int64)]
+    data = Data("two", "t", np.zeros((1000, 1, 8, 8), np.uint8), np.arange(1000), np.array([], np.int64), y, ("a", "b"))
+    drawn = evaluate.shares(data, 500, 0)
+    assert drawn is not None and 0.05 < drawn.mean() < 0.15 and len(evaluate.shares(data, 3000, 0)) == 3000
+    assert evaluate.shares(replace(data, y=None, classes=()), 10, 0) is None
+
+
+def test_samples_that_are_not_numbers_are_told_on_every_card(tmp_path, digits):
+    run, _ = small_run("vae", tmp_path, digits, images=64, batch=16)
+    list(fit(run, digits))
+    sample = run.model.sample
+
+    def half(noise: Noise, y: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
+        *_, x = sample(noise, y)
+        x[::2] = math.nan
+        yield x
+
+    run.model.sample = half
+    cards = [c for c in evaluate.evaluate(run, digits, n=64) if c.of == "model" and c.split == "samples" and c.network]
+    assert cards and all("of 256 samples are not numbers" in c.warning for c in cards)

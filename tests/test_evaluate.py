@@ -270,7 +270,7 @@ def test_copies_are_found_and_new_images_are_not_accused():
 def test_copies_are_seen_where_the_data_hold_each_image_twice():
     once = photos()
     Near.shelf = torch.from_numpy(once.x[once.train]).float() * 2 / 255 - 1
-    twice = replace(once, x=np.concatenate([once.x, once.x]), train=np.r_[once.train, once.train + 400])
+    twice = replace(once, x=np.concatenate([once.x, once.x]), train=np.r_[once.train, once.train + 400], y=None if once.y is None else np.r_[once.y, once.y])
     for data in (once, twice):
         scores = list(evaluate(trained(Near, data), data))
         assert named(scores, "copies").value > 0.9 and "memorised" in named(scores, "copies").warning

@@ -123,6 +123,11 @@ def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple
         known |= turns[t.folder]
     said = vars(parser.parse_intermixed_args(argv))
     wanted = said["run"] if isinstance(said["run"], list) else [said["run"]]
+    if len(wanted) > 1:  # what a shell makes of runs/* holds files, too: our own comparisons among them
+        passed = [f for f in wanted if f not in opened and f.is_file()]
+        wanted = [f for f in wanted if f not in passed]
+        if strange := [str(f) for f in passed if f.stem != "compare"]:
+            show.say(f"note: passed over, since they are no runs: {', '.join(strange)}")
     if missing := [folder for folder in wanted if folder not in opened]:
         here = ", ".join(str(p.parent) for p in sorted(Path("runs").glob("*/config.json")))
         raise Refusal(f"{missing[0]} is not a run: it has no config.json.  Runs here: {here or 'none'}.")
@@ -130,6 +135,7 @@ def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple
     for folder in wanted:
         if lacking := typed - turns[folder]:
             show.say(f"note: {folder} has no option {', '.join(sorted(lacking))}; it is asked without")
+    said["run"] = wanted
     return said, [(opened[f], {name: said[name] for name in typed & turns[f]}) for f in wanted]
 
 

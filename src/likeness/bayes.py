@@ -40,6 +40,7 @@ OPTIONS: dict[str, dict[str, Any]] = {GENERATIVE: {"conditional": True, "latent"
 RESULT, OTHERS = "bayes.json", "some-classes"
 TRAINING = 0.7
 """of the minutes; judging takes the rest"""
+PLAN = "plan.json"
 PASSES = 500
 """most often that an image is seen: ten labels need no more, and leave their time unused"""
 TEST, ASIDE, ALIEN = 2000, 500, 500
@@ -198,6 +199,22 @@ class Moment(NamedTuple):
     text: str
 
 
+def remembered(folder: Path, asked: dict[str, Any], data: Data) -> int:
+    """The most images that each training may see: found once by a short try, or a study that goes on would go on with other budgets."""
+    if not math.isfinite(asked["minutes"]):
+        return max(asked["needs"])
+    try:
+        kept = json.loads((folder / PLAN).read_bytes())
+        if {name: kept[name] for name in asked} == asked:
+            return int(kept["most"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    most = afforded(asked["needs"], 60 * asked["minutes"] * TRAINING, {name: speed(name, data) for name in OPTIONS})
+    store.make(folder)
+    store.write(folder / PLAN, json.dumps(asked | dict(most=most)).encode())
+    return most
+
+
 def train(folder: Path, name: str, data: Data, images: int, seed: int, stop: loop.Stop) -> Generator[loop.Step, None, Run]:
     """A run of one side in its folder, made or gone on with."""
     config = configured(name, data, images, seed)
@@ -264,7 +281,7 @@ def run(
     assert data.y is not None
     subsets, curves, cards = chosen.subsets(data.y), dict[str, Any](), list[Score]()
     needs = [passes * len(rows) for rows in subsets.values()]
-    most = afforded(needs, 60 * minutes * TRAINING, {name: speed(name, data) for name in OPTIONS}) if math.isfinite(minutes) else max(needs)
+    most = remembered(folder, dict(fingerprint=data.fingerprint, minutes=minutes, seed=seed, needs=needs), data)
     for number, (place, rows) in enumerate(subsets.items()):
         budget = Budget(max(64, min(passes * len(rows), most)), most < passes * len(rows), seed, k, stop)
         judges = yield from pair(folder / place, data, rows, budget, number / len(subsets), (number + 0.5) / len(subsets))

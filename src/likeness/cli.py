@@ -122,6 +122,8 @@ def evaluate(argv: list[str]) -> int:
     parser.add_argument("--network", default="auto", help="features to compare samples in: classifier, vicreg, inception, a run, a .pt file, none [auto]")
     common(parser, "-n", "--seed", "-o", "--json")
     said, runs = on_runs(argv, parser)
+    if said["o"] and (len(runs) == 1 or said["o"].suffix):
+        raise Refusal(f"-o {said['o']} would be the folder of compare.html, which takes two runs or more; leave it out, or name a folder.")
     found: list[list[Score] | Refusal] = []
     for run, live in runs:
         try:
@@ -131,6 +133,9 @@ def evaluate(argv: list[str]) -> int:
                 raise
             show.say(f"{run.folder}: {refusal}")
             found.append(refusal)
+    refused = [r for r in found if isinstance(r, Refusal)]
+    if len(refused) == len(found):
+        raise refused[0]
     cards = {str(run.folder): [s.as_dict() for s in scores] for (run, _), scores in zip(runs, found) if not isinstance(scores, Refusal)}
     if said["json"]:
         print(json.dumps(cards, indent=1))
@@ -140,7 +145,7 @@ def evaluate(argv: list[str]) -> int:
         if not said["json"]:
             print(side_by_side.table(shutil.get_terminal_size((120, 24)).columns))
         show.say(f"all on one page: {page}", said["json"])
-    return 0
+    return refused[0].code if refused else 0
 
 
 def scored(run: Trained, said: dict[str, Any], live: dict[str, Any], alone: bool) -> list[Score]:
@@ -284,7 +289,7 @@ def detect(argv: list[str]) -> int:
     """detect RUN... -o FOLDER: can a run's images be told from real ones; detect FOLDER --images PATH...: what is known of files"""
     from rich.markup import escape
 
-    from . import api, evaluate, judge, show, sides
+    from . import api, evaluate, show, sides
     from . import data as datasets
     from . import detect as detection
     from .core import Refusal
@@ -298,9 +303,7 @@ def detect(argv: list[str]) -> int:
     common(parser, "-n", "--seed", "-o", "--json")
     said, runs = on_runs(argv, parser)
     if said["images"]:
-        found = list(judge.judge(detection.load(said["run"][0]), said["images"]))
-        print(json.dumps([f._asdict() for f in found], indent=1) if said["json"] else "\n".join(f.text for f in found))
-        return 0
+        return judged(said)
     if said["o"] is None:
         raise Refusal("a detector is a folder of its own; name it with -o FOLDER, or ask one about files with --images PATH.")
     first = runs[0][0]
@@ -316,6 +319,26 @@ def detect(argv: list[str]) -> int:
     if said["json"]:
         print(json.dumps([s.as_dict() for s in scores], indent=1))
     return 0
+
+
+def judged(said: dict[str, Any]) -> int:
+    """What a detector says about image files, each on a line as it is known."""
+    from . import detect as detection
+    from . import judge
+    from .core import Refusal
+
+    if len(said["run"]) > 1:
+        raise Refusal(f"one detector judges images, and {len(said['run'])} were named; name one: likeness detect FOLDER --images PATH...")
+    found = []
+    for finding in judge.judge(detection.load(said["run"][0]), said["images"]):
+        found.append(finding)
+        if not said["json"]:
+            print(finding.text, flush=True)
+    if said["json"]:
+        print(json.dumps([f._asdict() for f in found], indent=1))
+    if not found:
+        raise Refusal(f"there is no file in {', '.join(map(str, said['images']))}; name images to judge.")
+    return 2 if any(judge.MISSING in f.remarks for f in found) else 0
 
 
 VERBS: dict[str, Verb] = {f.__name__: f for f in (train, sample, evaluate, reconstruct, latent, bayes, detect, check, models, data)}

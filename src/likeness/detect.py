@@ -297,12 +297,13 @@ class Exam(NamedTuple):
         about = dict[str, Any](better="lower", note=f"at most {error:.0%} was aimed at")
         if not len(told.says):
             network = self.found[detector].network
-            return Score(name, math.nan, "share", split="samples", seed=self.seed, network=network, warning="it could tell none of them", **about)
+            return Score(name, math.nan, "share", split="samples", seed=self.seed, network=network, warning=NONE, **about)
         values = told.says != told.label
         above = wilson(float(values.sum()), len(values))[0] > error
         return self.share(name, detector, values, warning=f"more than the {error:.0%} that was aimed at" if above else "", **about)
 
 
+NONE = "it could tell none of them: too few calibration images to promise so small a share of wrong answers; give more (-n), or a larger --error"
 NOTES = {
     "AUROC": "the chance that a generated image looks more generated than a held-out one; one half if nothing tells them apart",
     "accuracy": "as many real as generated images, each called the likelier of the two",

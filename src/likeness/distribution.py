@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from . import networks
 from .core import Refusal
 from .data import Data
 from .metrics import classes, kernels, manifold, moments, neighbours, twosample
@@ -85,8 +86,8 @@ class Reference:
     """as many training images"""
     learnt: np.ndarray
     """float32 (N, d) of training images, each different picture once"""
-    levels: int
-    split: str
+    remark: str
+    """what is wrong with the floor"""
     seed: int
 
     def judge(self, images: np.ndarray, **about: Any) -> Iterator[Score]:
@@ -107,19 +108,19 @@ class Reference:
             said |= dict(network=f"{self.network.label}, {self.network.scope}", resize=self.network.resize)
         gaussian = m.take in (Reference.frechet, Reference.frechet_infinity)
         doubt = moments.too_few(n, d) if gaussian else small(n)
-        said["warning"] = "; ".join(filter(None, (said.get("warning", ""), doubt)))
+        said["warning"] = "; ".join(filter(None, (said.get("warning", ""), doubt, self.remark if m.featured else "")))
         if gaussian and n <= d:
             return Score(m.name, math.nan, **said)
         try:
             taken, floor = m.take(self, seen), self.floor(m)
         except (Refusal, ValueError) as refusal:
-            return Score(m.name, math.nan, **said | dict(warning=str(refusal)))
+            return Score(m.name, math.nan, **said | dict(warning="; ".join(filter(None, (said["warning"], str(refusal))))))
         return Score(m.name, taken.value, low=taken.low, high=taken.high, how=taken.how, floor=floor.value, floor_spread=floor.error, **said)
 
     def _real(self, card: Score, floor: Taken) -> Score:
         """The floor as a card of its own, for tables."""
-        of = "held-out images" if card.name == "authentic" else "real images"
-        return replace(card, of=of, value=floor.value, low=floor.low, high=floor.high, how=floor.how, floor=None, floor_spread=0.0, split="train", warning="")
+        side: dict[str, Any] = dict(of="held-out images", split="held out") if card.name == "authentic" else dict(of="real images", split="train")
+        return replace(card, value=floor.value, low=floor.low, high=floor.high, how=floor.how, floor=None, floor_spread=0.0, warning="", **side)
 
     def floor(self, m: Measure) -> Taken:
         if m.name not in self._floors:
@@ -267,11 +268,18 @@ def prepare(data: Data, network: Network, n: int, seed: int = 0) -> Reference:
     rng = np.random.default_rng((seed, 0xD157))
     if not len(data.held_out):
         raise Refusal(f"{data.source} holds out no image, so nothing can be compared with; give a split (--held-out).")
-    n = min(n, len(data.held_out), len(data.train))
-    held, base = rng.permutation(data.held_out)[:n], rng.permutation(data.train)[:n]
+    spared = networks.reserve(data)
+    pool = spared if len(spared) else data.train
+    n = min(n, len(data.held_out), len(pool))
+    held, base = rng.permutation(data.held_out)[:n], rng.permutation(pool)[:n]
     known = neighbours.distinct(data.x, rng.permutation(data.train)[:LEARNT])
-    learnt = network.features(np.asarray(data.x[known]))
-    return Reference(network, look(network, data.x[held]), look(network, data.x[base]), learnt, data.levels, "held out", seed)
+    learnt = np.concatenate([network.features(np.asarray(data.x[part])) for part in np.array_split(known, math.ceil(len(known) / 1000))])
+    real = look(network, data.x[held])
+    if not np.ptp(real.features, axis=0).any():
+        raise Refusal(f"{network.label} gives every image the same features, so nothing can be compared in them; name another --network.")
+    fair = network.scope == "anywhere" or (len(spared) > 0 and network.spares)
+    met = "" if fair else "the network has learnt from the real images of the floor, which flatters them"
+    return Reference(network, real, look(network, data.x[base]), learnt, met, seed)
 
 
 def look(network: Network, x: np.ndarray) -> Seen:

@@ -160,7 +160,7 @@ class Exam:
                 raise
             yield Score("resemblance", math.nan, seed=self.seed, split="samples", warning=str(refusal), settings=self.settings)
             return
-        yield from real.judge(self.samples, warning=self.remark, settings=self.settings)
+        yield from real.judge(self.samples, warning=self.doubt, settings=self.settings)
 
     def copying(self) -> Iterator[Score]:
         if "sample" not in answers(self.model) or not len(self.data.train):
@@ -175,10 +175,8 @@ class Exam:
         about = dict[str, Any](settings=self.settings)
         yield Score("training", self.run.seconds, unit="seconds", n=self.run.seen, split="train", seed=self.seed, note="images seen, again and again", **about)
         if "sample" in answers(self.model):
-            n, said = (
-                len(self.samples),
-                f"on {self.run.config.facts.get('device', '')}, {engine.facts()['threads']} threads; memory {engine.memory_mb():,.0f} MB",
-            )
+            n, device = len(self.samples), self.run.config.facts.get("device", "")
+            said = f"on {device}, {engine.facts()['threads']} threads; memory of the whole evaluation {engine.memory_mb():,.0f} MB"
             yield Score("sampling", self.clock["seconds"] / n, unit="seconds an image", n=n, split="samples", seed=self.seed, note=said, **about)
 
     def outlook(self) -> str:
@@ -196,10 +194,19 @@ class Exam:
     def samples(self) -> np.ndarray:
         """uint8 on the grid of the data: what resembles real images, and what is looked at for copies."""
         began = time.perf_counter()
-        x = samples(self.run, self.model, max(self.drawn, len(self.rows) if self.network != "none" else 0), self.seed)
+        n, parts = max(self.drawn, len(self.rows) if self.network != "none" else 0), []
+        for x in draw(self.run, self.model, n, self.seed, shares(self.data, n, self.seed)):
+            self.clock["lost"] = self.clock.get("lost", 0.0) + float((~x.isfinite()).flatten(1).any(1).sum())
+            parts.append(neighbours.grid(x.numpy(), self.data.levels))
         engine.synchronise()
         self.clock["seconds"] = time.perf_counter() - began
-        return neighbours.grid(x.numpy(), self.data.levels)
+        return np.concatenate(parts)
+
+    @property
+    def doubt(self) -> str:
+        """What must stand on every card of samples."""
+        x, lost = self.samples, int(self.clock.get("lost", 0))
+        return "; ".join(filter(None, (self.remark, f"{lost:,} of {len(x):,} samples are not numbers" if lost else "")))
 
     @cached_property
     def clock(self) -> dict[str, float]:
@@ -378,15 +385,28 @@ def too_near(mine: np.ndarray, floor: np.ndarray) -> str:
 
 def samples(run: Run, model: Model, n: int, seed: int) -> Tensor:
     """Samples 0 ... n-1 of the run, (n, C, H, W) in [-1, 1] in memory, drawn in batches; classes take turns."""
+    return torch.cat(list(draw(run, model, n, seed)))
+
+
+def draw(run: Run, model: Model, n: int, seed: int, classes: np.ndarray | None = None) -> Iterator[Tensor]:
+    """The same, batch by batch; classes (n,): of each sample, or they take turns."""
     assert isinstance(model, Samples)
-    size, labels, parts = max(1, min(64, CHUNK // run.config.spec.dims)), run.config.spec.labels, []
+    size, labels = max(1, min(64, CHUNK // run.config.spec.dims)), run.config.spec.labels
     for i in range(0, n, size):
         m = min(size, n - i)
-        y = torch.arange(i, i + m, device=engine.device()) % labels if labels else None
+        turns = np.arange(i, i + m) % max(labels, 1) if classes is None else classes[i : i + m]
+        y = torch.from_numpy(turns).to(engine.device()) if labels else None
         with torch.no_grad():
             *_, x = model.sample(engine.sampling_noise(seed, i, m), y)
-        parts.append(x.float().clamp(-1, 1).cpu())
-    return torch.cat(parts)
+        yield x.float().clamp(-1, 1).cpu()
+
+
+def shares(data: Data, n: int, seed: int) -> np.ndarray | None:
+    """Classes of n samples that are as frequent as in the training images, or None: else unequal classes alone would tell samples from data."""
+    if data.y is None or not data.spec.labels or not len(data.train):
+        return None
+    known = np.random.default_rng((seed, 0xC1A)).permutation(data.y[data.train])
+    return np.resize(known, n)
 
 
 def _diagnosed(model: Diagnoses, batch: Batch) -> list[tuple[str, float, str]]:

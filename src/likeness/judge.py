@@ -27,6 +27,9 @@ MOST_FILE, MOST_TEXT, MOST_LINES = 2**26, 120, 12
 """of a provenance, which anybody may have written: bytes of a file that is searched for it, characters of each entry that are shown, entries"""
 
 
+MISSING = "there is no such file"
+
+
 class Finding(NamedTuple):
     """What can be said of a file."""
 
@@ -49,7 +52,7 @@ class Finding(NamedTuple):
 def judge(detector: Detector, paths: Sequence[Path]) -> Iterator[Finding]:
     """Each image file, and those in a folder: first what it says of itself, then what the detector says of it.
 
-    Raises Refusal for a path that does not exist; what is no image is a finding, too.
+    What is no image, or not there at all, is a finding, too.
     """
     spec, kept = detector.model.spec, {k: v for k, v in detector.reading.items() if k in ("background", "white")}
     how = Reading(size=spec.size, colour="grey" if spec.channels == 1 else "rgb", **kept)
@@ -59,12 +62,12 @@ def judge(detector: Detector, paths: Sequence[Path]) -> Iterator[Finding]:
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
-        if not path.exists():
-            raise Refusal(f"there is no file or folder {clean(str(path), 300)}; name images to judge.")
-        yield from sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")) if path.is_dir() else (path,)
+        yield from sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")) if path.is_dir() else (path,)
 
 
 def _finding(detector: Detector, path: Path, how: Reading) -> Finding:
+    if not path.exists():
+        return Finding(clean(str(path), 300), "no image", None, {}, (MISSING,))
     said, remarks = provenance(path)
     found = decode(os.fsencode(path), (path.stat().st_size, path.stat().st_mtime_ns), how) if path.is_file() else Skip("no regular file")
     name = clean(str(path), 300)

@@ -60,6 +60,8 @@ class Network:
     embed: Images
     judge: Images | None = None
     """probabilities of its classes, where it has any"""
+    spares: bool = False
+    """it has not seen reserve(data)"""
     side: int = 0
     """pixels that it scales images to; 0 leaves them as they are"""
 
@@ -130,11 +132,30 @@ class Recipe(NamedTuple):
     """training images that it takes"""
 
 
-VERSION = 1
+VERSION = 2
 """of the models below, beside their options: another number trains anew"""
 OWN = {"classifier": Recipe(40, 100), "vicreg": Recipe(60, 256)}
 A_CLASS = 20
 """training images a class, on average, below which labels teach a classifier too little"""
+
+
+SPARED, ENOUGH = 10_000, 500
+"""most training images that the networks of our own are not shown, and those below which all are shown"""
+
+
+def reserve(data: Data) -> np.ndarray:
+    """Training rows that no network of our own has learnt from, a fifth of them: a function of the data alone.
+
+    Only these can stand for real images: on what it has learnt a classifier is surer than on anything new, and a perfect model
+    would seem worse than real.  Empty for few images, of which none can be spared.
+    """
+    rows = np.random.default_rng(0x5E7).permutation(data.train)
+    return np.sort(rows[: min(SPARED, len(rows) // 5)]) if len(rows) >= ENOUGH else rows[:0]
+
+
+def shown(data: Data) -> Data:
+    """The same data without the reserve."""
+    return replace(data, train=np.setdiff1d(data.train, reserve(data)))
 
 
 def best(data: Data) -> str:
@@ -149,13 +170,13 @@ def own(data: Data, kind: str = "classifier", progress: Progress | None = None) 
     progress(done, total) is called with images seen while it trains.  The settings depend on the data alone.  Raises Refusal where the
     data do not suffice, NotAllowed or DiskTrouble where the cache cannot be written.
     """
-    config = plan(data, kind)
+    config, learnt = plan(data, kind), shown(data)
     folder = _folder(config)
-    with cache.explained(folder.parent):
+    with cache.explained(folder.parent, "feature networks"):
         folder.parent.mkdir(exist_ok=True)
         with _alone(folder.with_suffix(".lock")):
-            run = _kept(folder, config) or _trained(folder, config, data, progress)
-    return _network(run, kind, data)
+            run = _kept(folder, config) or _trained(folder, config, learnt, progress)
+    return replace(_network(run, kind, data), spares=len(learnt.train) < len(data.train))
 
 
 def outlook(data: Data, kind: str = "classifier") -> str:
@@ -337,7 +358,7 @@ def _torchscript(file: Path, blob: bytes, sha256: str) -> Network:
         raise Refusal(f"{file} does not answer forward(x, return_features=True) for images uint8 (n, 3, H, W) ({_first_line(why)}).") from None
     published = sha256 == INCEPTION_SHA256
     name, resize = ("inception", OWN_WAY) if published else (file.stem, "the network's own; grey in three channels")
-    return Network(name, sha256, dims, resize, "anywhere", embed, judge if "no_output_bias" in takes else None, 299)
+    return Network(name, sha256, dims, resize, "anywhere", embed, judge if "no_output_bias" in takes else None, side=299)
 
 
 def _coloured(x: np.ndarray) -> np.ndarray:

@@ -63,11 +63,18 @@ def made(maker: Maker, data: Data, rows: np.ndarray, seed: int) -> np.ndarray:
     """As many images as there are rows: samples, or, of a model that has no samples, reconstructions of these rows.  uint8 (n, C, H, W)."""
     if isinstance(maker.model, Samples):
         # a stream of its own, or the detector would have met the very images that `likeness sample` writes
-        return on_grid(evaluate.samples(maker.run, maker.model, len(rows), engine.derive("detect", seed)).numpy(), data.levels)
+        drawn = evaluate.draw(maker.run, maker.model, len(rows), engine.derive("detect", seed), evaluate.shares(data, len(rows), seed))
+        return np.concatenate([on_grid(_numbers(x, maker).numpy(), data.levels) for x in drawn])
     parts = [engine.put(data.take(part)).x for part in np.array_split(rows, math.ceil(len(rows) / room(data.spec.dims)))]
     with torch.no_grad():
         back = [maker.model.decode(maker.model.encode(x)).float().cpu() for x in parts]  # type: ignore[operator]
     return on_grid(torch.cat(back).numpy(), data.levels)
+
+
+def _numbers(x: torch.Tensor, maker: Maker) -> torch.Tensor:
+    if not bool(x.isfinite().all()):
+        raise Refusal(f"samples of {maker.name} are not numbers; there is nothing to be told from real images.")
+    return x
 
 
 def on_grid(x: np.ndarray, levels: int) -> np.ndarray:

@@ -65,21 +65,21 @@ IN_THE_WAY = tuple(getattr(errno, n) for n in ["EACCES", "EPERM", "EROFS", "ENOT
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explained(path: Path, what: str = "decoded images") -> Iterator[None]:
     """Turn what can go wrong with writing under `path` into a sentence."""
     try:
         yield
     except OSError as trouble:
         hint = "set LIKENESS_CACHE to a folder on a disk with space that you may write to."
         if trouble.errno in IN_THE_WAY:
-            raise NotAllowed(f"decoded images cannot be written to {path} ({trouble.strerror}); {hint}") from trouble
+            raise NotAllowed(f"{what} cannot be written to {path} ({trouble.strerror}); {hint}") from trouble
         if trouble.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
-            raise DiskTrouble(f"writing decoded images to {path} failed ({trouble.strerror}); {hint}") from trouble
+            raise DiskTrouble(f"writing {what} to {path} failed ({trouble.strerror}); {hint}") from trouble
         raise
     except (RuntimeError, ValueError) as trouble:
         if "Symlink loop" not in str(trouble) and "null byte" not in str(trouble):
             raise
-        raise NotAllowed(f"decoded images cannot be written to {str(path)!r} ({trouble}); set LIKENESS_CACHE to another folder.") from None
+        raise NotAllowed(f"{what} cannot be written to {str(path)!r} ({trouble}); set LIKENESS_CACHE to another folder.") from None
 
 
 def key_of(kind: str, *parts: object) -> str:
