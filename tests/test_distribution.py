@@ -167,4 +167,4 @@ def test_samples_that_are_not_numbers_are_told_on_every_card(tmp_path, digits):
 
     run.model.sample = half
     cards = [c for c in evaluate.evaluate(run, digits, n=64) if c.of == "model" and c.split == "samples" and c.network]
-    assert cards and all("of 256 samples are not numbers" in c.warning for c in cards)
+    assert cards and all("32 of 64 samples are not numbers" in c.warning for c in cards)
