@@ -27,7 +27,7 @@ SCALE = {0.0: "0", 0.2: "20 %", 0.4: "40 %", 0.6: "60 %", 0.8: "80 %", 1.0: "100
 
 def write(folder: Path, data: Data, cards: Sequence[Score], result: dict[str, Any]) -> None:
     """bayes.png and bayes.html in `folder`.  Raises DiskTrouble or NotAllowed."""
-    image = draw(cards, result["reliability"], f"{Path(data.source).name or data.source}, {len(data.held_out):,} held out")
+    image = draw(cards, result["reliability"], f"{Path(data.source).name or data.source}, {max(card.n for card in cards):,} held-out images")
     recipe = {key: result[key] for key in ("data", "fingerprint", "seed", "minutes", "k")}
     pictures.write_png(folder / PICTURE, image, recipe)
     store.write(folder / PAGE, page(cards, result, pictures.uri(pictures.png(image, recipe))).encode())

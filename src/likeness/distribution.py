@@ -120,7 +120,7 @@ class Reference:
     def _real(self, card: Score, floor: Taken) -> Score:
         """The floor as a card of its own, for tables."""
         side: dict[str, Any] = dict(of="held-out images", split="held out") if card.name == "authentic" else dict(of="real images", split="train")
-        return replace(card, value=floor.value, low=floor.low, high=floor.high, how=floor.how, floor=None, floor_spread=0.0, warning="", **side)
+        return replace(card, value=floor.value, low=floor.low, high=floor.high, how=floor.how, floor=None, floor_spread=0.0, warning="", settings={}, **side)
 
     def floor(self, m: Measure) -> Taken:
         if m.name not in self._floors:

@@ -200,7 +200,7 @@ def _measure(name: str, group: list[Score]) -> str:
     order = sorted(group, key=lambda s: (s.refused, -s.value if upwards else s.value))
     direction = {"lower": "lower is better", "higher": "higher is better", "": ""}[group[0].better]
     shared = group[0].note if len({s.note for s in group}) == 1 else ""
-    seen_by = f"features of {group[0].network}; {group[0].resize}" if group[0].network else ""
+    seen_by = f"features of {group[0].network}, resizing: {group[0].resize}" if group[0].network else ""
     about = "; ".join(filter(None, (group[0].unit, shared, direction, seen_by)))
     heading = f'<tr class="measure"><th scope="rowgroup" colspan="7">{_e(name)} <span class="note">{_e(about)}</span></th></tr>'
     return f"<tbody>{heading}{''.join(_row(s, worst, shared) for s in order)}</tbody>"
