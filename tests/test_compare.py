@@ -227,7 +227,7 @@ def test_runs_are_columns_and_measures_rows():
     assert [card and card.value for card in find(c, "bits/dim", "uniform").cells] == [8.0, 8.0, None]
     assert find(c, "Fréchet distance", FLOOR).cells[0].value == 1.5 and find(c, "Fréchet distance").places == ("tie", "tie", "")
     assert [c.columns.index(column) for column in c.columns if column.trouble] == [2] and "likeness evaluate runs/new" in c.columns[2].warnings[0]
-    assert c.columns[0].warnings[0].startswith("Samples are worse than real images in: Fréchet")
+    assert c.columns[0].warnings[0].startswith("Samples are worse than real images in 1 of ")
     assert c.columns[0].warnings[1:] == ["the posterior has collapsed (active units)", "lower beta (active units)", "too few (refused one)"]
     parts = [row.group for row in c.rows]
     assert parts == sorted(parts, key=comparison.ORDER.index) and find(c, "weights").group == "cost"

@@ -31,7 +31,7 @@ SHARP, LARGE = 64, 128
 """pixels: images up to the one are shown with square pixels, beyond the other as JPEG, and fewer of them"""
 MOMENTS = 8
 """pictures in the row that shows how samples changed"""
-FEW_IMAGES = 1000
+FEW_IMAGES, NAMED = 1000, 5
 RIVALS = (  # the weakest first: of each measure only one is told
     ("bits/dim", "independent pixels", "it knows less of these images than a histogram for each pixel"),
     ("squared error", "mean image", "its code says nothing"),
@@ -132,8 +132,10 @@ def standing(scores: Sequence[Score]) -> list[str]:
         mine, theirs = known.get((name, "model")), known.get((name, rival))
         if mine is not None and theirs is not None and mine > theirs:
             found.setdefault(name, f"{name}: the model ({short(mine)}) is behind {rival} ({short(theirs)}); {meaning}.")
-    unreal = [f"{s.name} ({short(s.value)}, real {short(s.floor or 0.0)})" for s in scores if s.of == "model" and s.beyond]
-    return list(found.values()) + ([f"Samples are worse than real images in: {', '.join(unreal)}."] if unreal else [])
+    asked = [s for s in scores if s.of == "model" and s.floor is not None]
+    worse = [s.name for s in asked if s.beyond]
+    named = ", ".join(worse[:NAMED]) + (f" and {len(worse) - NAMED} more" if len(worse) > NAMED else "")
+    return list(found.values()) + ([f"Samples are worse than real images in {len(worse)} of {len(asked)} measures: {named}."] if worse else [])
 
 
 def _commands(run: Run) -> str:
