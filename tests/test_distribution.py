@@ -168,3 +168,13 @@ def test_samples_that_are_not_numbers_are_told_on_every_card(tmp_path, digits):
     run.model.sample = half
     cards = [c for c in evaluate.evaluate(run, digits, n=64) if c.of == "model" and c.split == "samples" and c.network]
     assert cards and all("32 of 64 samples are not numbers" in c.warning for c in cards)
+
+
+def test_balls_are_found_once_for_the_images_and_once_for_the_floor(reference, digits, monkeypatch):
+    asked, prdc = [], distribution.manifold.prdc
+    monkeypatch.setattr(distribution.manifold, "prdc", lambda real, fake, k: asked.append(len(fake)) or prdc(real, fake, k))
+    fresh = replace(reference)
+    list(fresh.judge(reference.held.x))
+    assert len(asked) == 2
+    list(fresh.judge(digits.x[digits.train[:100]]))
+    assert len(asked) == 3

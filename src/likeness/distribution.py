@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -201,14 +201,18 @@ class Reference:
     # How they are taken
 
     def _prdc(self, s: Seen) -> manifold.Prdc:
-        """Found once for the four measures that are made of it."""
-        if self._balls.get("of") is not s.features:
-            self._balls.update(of=s.features, are=manifold.prdc(self.held.features, s.features, BALLS))
-        return cast(manifold.Prdc, self._balls["are"])
+        """Found once for the four measures that are made of it, of the images and of the floor in turns."""
+        for features, known in self._balls:
+            if features is s.features:
+                return known
+        found = manifold.prdc(self.held.features, s.features, BALLS)
+        floor = self.base.features
+        self._balls[:] = [pair for pair in self._balls if pair[0] is floor or s.features is floor] + [(s.features, found)]
+        return found
 
     @cached_property
-    def _balls(self) -> dict[str, Any]:
-        return {}
+    def _balls(self) -> list[tuple[np.ndarray, manifold.Prdc]]:
+        return []
 
     @cached_property
     def _histogram(self) -> np.ndarray:
