@@ -87,7 +87,7 @@ def begin(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[st
             run, data = _first(model, place(source), folder, wishes, budget)
         else:
             _heed(engine.told())
-            data = datasets.load(place(source), **_reading(read_config(folder)))
+            data = datasets.load(place(source), **read_config(folder).reading)
             run = Run.resume(folder, lock=False)
         yield run, data
     finally:
@@ -119,8 +119,8 @@ def _open(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[st
         return Run.create(folder, _config(model, kind, data, wishes, budget)), data
     config = read_config(folder)
     _compare(folder, config, model, dict(options=wishes.options, training=_plain(wishes.training), data=dict(source=source) | wishes.reading))
-    data = datasets.load(source, **_reading(config))
-    _compare(folder, config, model, dict(data=_identity(data)))
+    data = datasets.load(source, **config.reading)
+    _compare(folder, config, model, dict(data=data.identity))
     loop.refuse(model, config.training, config.build(folder), **budget)
     return Run.resume(folder), data
 
@@ -129,15 +129,7 @@ def _config(model: str, kind: type[Model], data: Data, wishes: Wishes, budget: d
     settings = engine.settle(replace(kind.defaults, **wishes.training), data.spec)
     built = kind(spec=data.spec, **wishes.options)
     loop.refuse(model, settings, built, **budget)
-    return Config(model, data.spec, settings, built.options(), _identity(data), engine.facts())  # the defaults of today are written down
-
-
-def _identity(data: Data) -> dict[str, Any]:
-    return dict(source=data.source, fingerprint=data.fingerprint, **data.settings)
-
-
-def _reading(config: Config) -> dict[str, Any]:
-    return {k: v for k, v in config.data.items() if k not in ("source", "fingerprint")}
+    return Config(model, data.spec, settings, built.options(), data.identity, engine.facts())  # the defaults of today are written down
 
 
 def _plain(wishes: dict[str, Any]) -> dict[str, Any]:
@@ -228,7 +220,7 @@ def open(folder: str | Path) -> Trained:
 
 def open_data(run: Run) -> Data:
     """The data that a run was trained on, read as it was then."""
-    data = datasets.load(run.config.data["source"], **_reading(run.config))
+    data = datasets.load(run.config.data["source"], **run.config.reading)
     if data.fingerprint != run.config.data["fingerprint"]:
         print(f"likeness: {data.source} has changed since {run.folder} was made; what is compared with it may be off.", file=sys.stderr)
     return data

@@ -238,9 +238,7 @@ def configured(name: str, data: Data, images: int, seed: int) -> Config:
     kind = models.load(name)
     settings = replace(kind.defaults, images=images, seed=seed, batch=64, warmup=min(6400, images // 10), schedule="cosine", ema=images // 10)
     options = kind(spec=data.spec, **OPTIONS[name]).options()
-    return Config(
-        name, data.spec, engine.settle(settings, data.spec), options, dict(source=data.source, fingerprint=data.fingerprint, **data.settings), engine.facts()
-    )
+    return Config(name, data.spec, engine.settle(settings, data.spec), options, data.identity, engine.facts())
 
 
 def speed(name: str, data: Data, seconds: float = 1.0) -> float:

@@ -307,8 +307,7 @@ def detect(argv: list[str]) -> int:
     if said["o"] is None:
         raise Refusal("a detector is a folder of its own; name it with -o FOLDER, or ask one about files with --images PATH.")
     first = runs[0][0]
-    reading = {k: v for k, v in first.config.data.items() if k not in ("source", "fingerprint")}
-    images = datasets.load(api.place(said["data"]), **reading) if said["data"] else first.data
+    images = datasets.load(api.place(said["data"]), **first.config.reading) if said["data"] else first.data
     makers = sides.makers([(run.run, live) for run, live in runs], images)
     steps = detection.learn(makers, images, said["o"], said["n"] or 2000, error=said["error"], seed=said["seed"])
     with show.err.status("") as status:

@@ -210,7 +210,7 @@ def column_of(name: str, run: Run, scores: Sequence[Score] | Refusal) -> Column:
         trouble, scores = [*trouble, str(scores)], ()
     elif not scores:
         trouble.append(f"It has not been scored yet: likeness evaluate {run.folder}")
-    reading = {k: v for k, v in config.data.items() if k not in ("source", "fingerprint")}
+    reading = config.reading
     where = config.data | {"data": config.data.get("source"), "fingerprint": str(config.data.get("fingerprint", ""))[:16]}
     setup = dict(model=config.model) | config.options | asdict(config.training) | where | config.facts
     del setup["source"]

@@ -37,6 +37,7 @@ from .data import Data, Reading, picture
 from .metrics import decisions
 from .metrics.card import Score, Z, measure, small, wilson
 from .metrics.twosample import auroc
+from .networks import digest
 from .run import Config, Run, is_run, read_config
 from .sides import TREATMENTS, Maker, Parts, Progress, Sides, gather, halves, room
 
@@ -167,7 +168,7 @@ class Detector:
 
     @property
     def network(self) -> str:
-        return f"{MODEL} {weights(self.model)[:12]}"
+        return f"{MODEL} {digest(self.model.state_dict())[:12]}"
 
     def hear(self, x: np.ndarray, label: np.ndarray) -> Heard:
         """Of images uint8 (n, C, H, W) on the grid."""
@@ -182,14 +183,6 @@ class Detector:
         return self.hear(np.concatenate(sides[:2]), np.repeat([0, 1], len(sides.real)))
 
 
-def weights(model: Model) -> str:
-    """sha256 of all weights, by name."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode() + b"\0" + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def calibrate(study: Study, about: dict[str, Any]) -> Detector:
     """The detector that was trained in the study's folder, with a temperature and a band of "cannot tell"; written to detector.json."""
     bare = Detector(study.folder, Run.open(study.folder).model)
@@ -197,7 +190,7 @@ def calibrate(study: Study, about: dict[str, Any]) -> Detector:
     temperature = decisions.temperature(heard.log_p, heard.label)
     band = decisions.abstain(decisions.softmax(heard.log_p, temperature), heard.label, about["error"])
     found = dict(temperature=temperature, threshold=band.threshold, decided=band.decided, wrong=band.wrong)
-    facts = about | dict(weights=weights(bare.model), calibration=len(heard.label)) | {k: v if math.isfinite(v) else None for k, v in found.items()}
+    facts = about | dict(weights=digest(bare.model.state_dict()), calibration=len(heard.label)) | {k: v if math.isfinite(v) else None for k, v in found.items()}
     store.write(study.folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=True, default=str).encode())
     return Detector(study.folder, bare.model, temperature, band.threshold, about["error"], about["data"]["reading"])
 
@@ -214,7 +207,7 @@ def load(folder: Path) -> Detector:
         threshold = math.inf if threshold is None else float(threshold)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as why:
         raise BadData(f"{folder / FACTS} cannot be read ({why}); train the detector again.") from None
-    if mine != weights(model) or not temperature > 0:
+    if mine != digest(model.state_dict()) or not temperature > 0:
         raise BadData(f"{folder / FACTS} was made for other weights than those in {folder}; train the detector again.")
     return Detector(folder, model, temperature, threshold, error, reading)
 

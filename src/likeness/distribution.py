@@ -99,7 +99,7 @@ class Reference:
             card = self.card(m, seen, **about)
             yield card
             if card.floor is not None:
-                yield self._real(card, self.floor(m))
+                yield self._real(m, card, self.floor(m))
 
     def card(self, m: Measure, seen: Seen, **about: Any) -> Score:
         n, d = len(seen), seen.features.shape[1]
@@ -117,9 +117,9 @@ class Reference:
             return Score(m.name, math.nan, **said | dict(warning="; ".join(filter(None, (said["warning"], str(refusal))))))
         return Score(m.name, taken.value, low=taken.low, high=taken.high, how=taken.how, floor=floor.value, floor_spread=floor.error, **said)
 
-    def _real(self, card: Score, floor: Taken) -> Score:
+    def _real(self, m: Measure, card: Score, floor: Taken) -> Score:
         """The floor as a card of its own, for tables."""
-        side: dict[str, Any] = dict(of="held-out images", split="held out") if card.name == "authentic" else dict(of="real images", split="train")
+        side: dict[str, Any] = dict(of="held-out images", split="held out") if m.floor == "held" else dict(of="real images", split="train")
         return replace(card, value=floor.value, low=floor.low, high=floor.high, how=floor.how, floor=None, floor_spread=0.0, warning="", settings={}, **side)
 
     def floor(self, m: Measure) -> Taken:
@@ -271,7 +271,7 @@ def prepare(data: Data, network: Network, n: int, seed: int = 0) -> Reference:
     """Look at the real images, at most n of each kind; a random choice.  Raises Refusal where there are too few to compare."""
     rng = np.random.default_rng((seed, 0xD157))
     if not len(data.held_out):
-        raise Refusal(f"{data.source} holds out no image, so nothing can be compared with; give a split (--held-out).")
+        raise Refusal(f"{data.source} holds out no image, so there is nothing to compare samples with; give more images.")
     spared = networks.reserve(data)
     pool = spared if len(spared) else data.train
     n = min(n, len(data.held_out), len(pool))

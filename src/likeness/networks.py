@@ -213,7 +213,7 @@ def plan(data: Data, kind: str) -> Config:
     training = replace(model.defaults, precision="fp32", images=min(model.defaults.images, recipe.epochs * len(data.train)))
     with torch.random.fork_rng():
         options = model(spec=data.spec).options()
-    return Config(kind, data.spec, training, options, dict(source=data.source, fingerprint=data.fingerprint, **data.settings), engine.facts())
+    return Config(kind, data.spec, training, options, data.identity, engine.facts())
 
 
 def _folder(config: Config) -> Path:

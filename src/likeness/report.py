@@ -142,7 +142,7 @@ def _commands(run: Run) -> str:
     c, here = run.config, str(run.folder)
     train = ["likeness", "train", c.model, str(c.data.get("source", "DATA"))]
     wishes = _changed(c.options, {f.name: f.default for f in fields(run.model)}) | _changed(asdict(c.training), asdict(type(run.model).defaults))
-    wishes |= _changed({k: v for k, v in c.data.items() if k not in ("source", "fingerprint")}, asdict(Reading()))
+    wishes |= _changed(c.reading, asdict(Reading()))
     if run.seen:
         wishes["images"] = run.seen
     flags = " ".join(_flag(name, value) for name, value in wishes.items())

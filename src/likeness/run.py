@@ -51,6 +51,11 @@ class Config:
     facts: dict[str, Any] = field(default_factory=dict)
     """what decides bits beside the above: versions, threads, instruction set, processes"""
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How the images were read: load(source, **reading) gives the same again."""
+        return {k: v for k, v in self.data.items() if k not in ("source", "fingerprint")}
+
     def build(self, folder: Path) -> Model:
         """The model at its first weights, which are a function of the seed."""
         name = str(folder / self.model) if self.model.endswith(".py") else self.model

@@ -23,8 +23,8 @@ from . import engine, evaluate
 from .core import Model, Refusal, Samples, answers, ask
 from .data import Data, picture
 from .data.pixels import planes
-from .metrics import neighbours
 from .metrics.card import Score
+from .metrics.neighbours import grid as on_grid
 from .run import Run
 
 LEAST = 40
@@ -75,11 +75,6 @@ def _numbers(x: torch.Tensor, maker: Maker) -> torch.Tensor:
     if not bool(x.isfinite().all()):
         raise Refusal(f"samples of {maker.name} are not numbers; there is nothing to be told from real images.")
     return x
-
-
-def on_grid(x: np.ndarray, levels: int) -> np.ndarray:
-    """Floats in [-1, 1] as a file of the data's own levels would hold them: the one way on which every image comes to a detector."""
-    return neighbours.grid(x, levels)
 
 
 def room(dims: int) -> int:

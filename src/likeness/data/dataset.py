@@ -122,6 +122,11 @@ class Data:
     def spec(self) -> Spec:
         return Spec(self.x.shape[1], self.x.shape[2], len(self.classes), self.levels)
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a run writes down about its data."""
+        return dict(source=self.source, fingerprint=self.fingerprint, **self.settings)
+
     def batch(self, seed: int, seen: int, n: int, rows: slice = slice(None), key: int = 0) -> Batch:
         """`rows` of the n training images that come after `seen` others; each carries noise of its own place in the walk."""
         at = np.arange(seen, seen + n)[rows]
