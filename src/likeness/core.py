@@ -69,7 +69,10 @@ class Spec:
     labels: int = 0
     """number of classes in y, or 0"""
     levels: int = 256
-    """brightness values that a pixel can take, evenly spaced: 256, 2 for black-and-white data, 17 for scikit-learn's digits"""
+    """brightness values that a pixel can take, evenly spaced: 256, 2 for black-and-white data, 17 for scikit-learn's digits; 0 for
+    any number, as in the codes of an autoencoder"""
+    symbols: bool = False
+    """the levels are names, as in the codes of a VQ-VAE: that one lies beside another means nothing"""
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -1,0 +1,163 @@
+"""What every autoregressive model of images has in common.
+
+    p(x) = prod_i p(x_i | x_1, ..., x_{i-1})
+
+The sub-pixels x_i are ordered by rows, then columns, then channels.  One pass over a whole image says all factors at once:
+the likelihood is exact and cheap.  Drawing an image takes as many steps as there are sub-pixels; each step asks for the next
+factor alone, from what a memory has kept of the ones before, and so costs the work of one pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ..core import Batch, Bits, Loss, Model, Noise, Refusal, option
+from .causal import Memory
+from .conditionals import Conditional, level, value
+
+VALUES = 2**24
+"""log-probabilities held at once while they are averaged"""
+
+
+class Autoregressive(Model):
+    """A model says `p`, a conditional, and how its network answers: predict() for an image, pixel() for the next of one that is being drawn."""
+
+    temperature: float = option(1.0, "of samples: below 1 likelier and more alike, above 1 more varied; 1 is the model itself", 0.01, 100.0, live=True)
+
+    if TYPE_CHECKING:
+        p: Conditional
+
+    # What a model gives
+
+    def predict(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """What the network says about every pixel of (B, C, H, W), each from those before it alone: (B, p.outputs, H, W)."""
+        raise NotImplementedError
+
+    def row(self, x: Tensor, memory: Memory, y: Tensor | None = None) -> None:
+        """What can be computed of the memory's row as soon as those above it are known: called once, before its first pixel."""
+
+    def pixel(self, x: Tensor, memory: Memory, y: Tensor | None = None) -> Tensor:
+        """predict() at the memory's row and column alone, (B, p.outputs, 1, 1).  Called for each pixel in turn, and again for each
+        channel if p.sequential; x (B, C, H, W) is only known before that."""
+        raise NotImplementedError
+
+    def note(self, x: Tensor, memory: Memory) -> None:
+        """The memory's pixel is drawn, and will not change: for a layer that sees the image itself."""
+
+    # What follows from it
+
+    def surprise(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """-log p(x_i | x_1 ... x_{i-1}) in nats, (B, C, H, W)."""
+        return -self.p.log_prob(x, self.predict(x, y))
+
+    def loss(self, batch: Batch) -> Loss:
+        nats = self.surprise(batch.x, batch.y).mean()
+        return Loss(nats / math.log(2), {"nats": nats.detach() * self.spec.dims})
+
+    @torch.no_grad()
+    def bits_per_dim(self, batch: Batch) -> Bits:
+        return Bits(self.surprise(batch.x, batch.y).flatten(1).mean(1) / math.log(2), "exact")
+
+    def log_probs(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """log p(x_i = each level | x_1 ... x_{i-1}), (B, C, H, W, levels)."""
+        out = self.predict(x, y)
+        return torch.stack([self.p.logits(x, out, c).log_softmax(-1) for c in range(self.spec.channels)], 1)
+
+    @torch.no_grad()
+    def entropy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """How undecided the model is before it sees each sub-pixel: the mean of its surprise, in nats, (B, C, H, W)."""
+        rows = max(1, VALUES // (self.spec.dims * self.spec.levels))
+        parts = range(0, len(x), rows)
+        return torch.cat([self._entropy(x[i : i + rows], None if y is None else y[i : i + rows]) for i in parts])
+
+    def _entropy(self, x: Tensor, y: Tensor | None) -> Tensor:
+        log_p = self.log_probs(x, y)
+        return -(log_p.exp() * log_p.clamp(min=-1e4)).sum(-1)
+
+    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+        """Yields after each row; what is not drawn yet is black."""
+        size = self.spec.size
+        nothing = torch.zeros(size, size, dtype=torch.bool)
+        yield from self.complete(torch.full((len(noise), *self.spec.shape), -1.0), nothing, noise, y)
+
+    @torch.no_grad()
+    def complete(self, x: Tensor, known: Tensor, noise: Noise, y: Tensor | None = None, naive: bool = False) -> Iterator[Tensor]:
+        """Draw the rest of images of which the first pixels are known, from p(rest | known); yields after each row.
+
+        x: (B, C, H, W).  known: bool (H, W); a pixel that is not known must not come before one that is.  y: classes, drawn evenly
+        where a conditional model is told none.  naive: ask the whole network anew for each sub-pixel; the same images, hundreds of
+        times slower: it is there to test against.
+        """
+        first = self._first_unknown(known)
+        y = self.choose_class(noise) if y is None else y
+        x = x.to(noise.device, next(self.parameters()).dtype).clone()
+        chance = noise.uniform(self.spec.size, self.spec.size, self.spec.channels)  # a pixel's own, however many are known
+        memory = Memory(self.spec.size)
+        for r in range(self.spec.size):
+            memory.row, memory.column = r, 0
+            if not naive:
+                self.row(x, memory, y)
+            for c in range(self.spec.size):
+                memory.column = c
+                self._draw(x, memory, y, chance[:, r, c], r * self.spec.size + c >= first, naive)
+                if not naive:
+                    self.note(x, memory)
+            if (r + 1) * self.spec.size > first:
+                yield x.clone()
+        if first == self.spec.size**2:
+            yield x
+
+    def _draw(self, x: Tensor, memory: Memory, y: Tensor | None, chance: Tensor, unknown: bool, naive: bool) -> None:
+        """One pixel of x in place, if it is unknown; else let the memory take note of it."""
+        r, c = memory.row, memory.column
+        here = memory.here(x)
+        channels = range(self.spec.channels if unknown else 1)
+        for k in channels:
+            if k == 0 or self.p.sequential:
+                out = memory.here(self.predict(x, y)) if naive else self.pixel(x, memory, y)
+            if unknown:
+                probs = (self.p.logits(here, out, k)[:, 0, 0] / self.temperature).softmax(-1)
+                index = (probs.cumsum(-1) < chance[:, k : k + 1]).sum(-1).clamp(max=self.spec.levels - 1)
+                x[:, k, r, c] = value(index, self.spec.levels).to(x.dtype)
+
+    def _first_unknown(self, known: Tensor) -> int:
+        """How many pixels are known: in the order of drawing nothing known may follow what is not."""
+        flat = known.flatten().bool()
+        n = int(flat.sum())
+        if not bool(flat[:n].all()):
+            row = int((~flat[:n]).nonzero()[0]) // self.spec.size
+            raise Refusal(
+                f"{type(self).__name__.lower()} draws from left to right and from top to bottom, and in row {row + 1} something is to be drawn before "
+                "something that is given; let all that is unknown come last, such as the lower half."
+            )
+        return n
+
+    def choose_class(self, noise: Noise) -> Tensor | None:
+        """Classes (B,) for a conditional model that is told none."""
+        return noise.choose(torch.zeros(len(noise), self.spec.labels, device=noise.device)) if self.conditional else None
+
+
+class Planes(nn.Module):
+    """What a network sees of an image: its brightness, or, where levels are names and not amounts, a learned vector for each.
+
+    Planes of a channel lie side by side, so that masks may tell channels apart.
+    """
+
+    def __init__(self, channels: int, levels: int, symbols: bool, width: int = 32):
+        super().__init__()
+        self.levels = levels
+        self.table = nn.Embedding(channels * levels, width) if symbols else None
+        self.channels = channels * (width if symbols else 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, channels, H, W)."""
+        if self.table is None:
+            return x
+        first = torch.arange(x.shape[1], device=x.device) * self.levels
+        found: Tensor = self.table(level(x, self.levels) + first[:, None, None])  # (B, C, H, W, width)
+        return found.movedim(-1, 2).flatten(1, 2)
