@@ -214,6 +214,10 @@ class Model(nn.Module):
     def players(self) -> tuple[Player, ...]:
         return (Player("model", self, self.loss),)
 
+    def tallies(self) -> tuple[Tensor, ...]:
+        """Sums over the batch that loss() has added up for after_step(): those of several processes are made one first."""
+        return ()
+
     def after_step(self) -> None:
         """Whatever moves without a gradient: a teacher's weights, a pool of past images."""
 

@@ -117,6 +117,8 @@ def step(run: Run, data: Data) -> dict[str, Tensor]:
             batch = engine.put(data.batch(training.seed, at, training.batch, engine.share(), key))
             terms |= move(run, player, batch)
         seen = max(seen, run.seen + player.steps * training.batch)
+    for tally in run.student.tallies():
+        engine.sum_over_processes(tally)
     run.student.after_step()
     fade(run, seen)
     run.seen = seen
