@@ -391,7 +391,7 @@ def samples(run: Run, model: Model, n: int, seed: int) -> Tensor:
 def draw(run: Run, model: Model, n: int, seed: int, classes: np.ndarray | None = None) -> Iterator[Tensor]:
     """The same, batch by batch; classes (n,): of each sample, or they take turns."""
     assert isinstance(model, Samples)
-    size, labels = max(1, min(64, CHUNK // run.config.spec.dims)), run.config.spec.labels
+    size, labels = max(1, min(256, CHUNK // run.config.spec.dims)), run.config.spec.labels
     for i in range(0, n, size):
         m = min(size, n - i)
         turns = np.arange(i, i + m) % max(labels, 1) if classes is None else classes[i : i + m]

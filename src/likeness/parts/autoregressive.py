@@ -20,6 +20,8 @@ from ..core import Batch, Bits, Loss, Model, Noise, Refusal, option
 from .causal import Memory
 from .conditionals import Conditional, level, value
 
+OWN, KEY = 32, 0x0E7
+"""samples that a model judges of its own, and the stream of their noise"""
 VALUES = 2**24
 """log-probabilities held at once while they are averaged"""
 
@@ -136,6 +138,18 @@ class Autoregressive(Model):
                 "something that is given; let all that is unknown come last, such as the lower half."
             )
         return n
+
+    @torch.no_grad()
+    def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
+        """Whether it draws what it describes: over its own samples the surprise must on average be what it expected it to be, its entropy."""
+        noise = Noise(range(OWN), KEY, device=batch.x.device)
+        y = self.choose_class(noise)
+        *_, x = self.sample(noise, y)
+        met, expected = ((nats.flatten(1).mean(1) / math.log(2)).double() for nats in (self.surprise(x, y), self.entropy(x, y)))
+        gap = met - expected
+        off = float(gap.mean().abs()) > 4 * float(gap.std()) / math.sqrt(OWN) + 1e-4
+        yield "entropy", float(expected.mean()), ""
+        yield "bits/dim of own samples", float(met.mean()), "its samples are not drawn from what it describes" * off + f" (temperature {self.temperature:g})" * off
 
     def choose_class(self, noise: Noise) -> Tensor | None:
         """Classes (B,) for a conditional model that is told none."""

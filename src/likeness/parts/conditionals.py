@@ -46,8 +46,10 @@ class Softmax(nn.Module):
         self.outputs = channels * levels
 
     def log_prob(self, x: Tensor, out: Tensor) -> Tensor:
-        each = out.unflatten(1, (self.channels, self.levels)).transpose(1, 2)
-        return -F.cross_entropy(each.to(x.dtype), level(x, self.levels), reduction="none")
+        each = out.unflatten(1, (self.channels, self.levels)).permute(0, 3, 4, 1, 2)  # as channels-last features lie in memory
+        k = level(x, self.levels).permute(0, 2, 3, 1)
+        nats = F.cross_entropy(each.reshape(-1, self.levels).to(x.dtype), k.reshape(-1), reduction="none")
+        return -nats.view(k.shape).permute(0, 3, 1, 2)
 
     def logits(self, x: Tensor, out: Tensor, c: int) -> Tensor:
         return out[:, c * self.levels : (c + 1) * self.levels].permute(0, 2, 3, 1)
