@@ -21,6 +21,9 @@ WRITES = {
     "sample": [["sample", "runs/v", "-n", "4", "-o", "one.png"], ["sample", "runs/v", "-n", "3", "-o", "files"], ["sample", "runs/v", "-n", "2"]],
     "reconstruct": [["reconstruct", "runs/v", "-n", "4", "-o", "back.png"], ["reconstruct", "runs/v", "-n", "4"]],
     "latent": [["latent", "runs/v", "--picture", p, "-n", "2", "-o", f"{p}.png"] for p in ("random", "interpolation", "traversal", "plane")],
+    "complete": [["complete", "runs/p", "-n", "2", "-o", "rest.png"], ["complete", "runs/p", "-n", "2", "-o", "rests"]],
+    "score": [["score", "runs/p", "-n", "2", "-o", "maps.png"]],
+    "field": [["field", "runs/p", "-n", "1", "-o", "field.png"]],
     "evaluate": [["evaluate", "runs/v", "-n", "40"]],
 }
 """the verbs that write pictures, with commands that make them write; `train` writes before these"""
@@ -43,6 +46,7 @@ def written(tmp_path_factory) -> Path:
         patch.chdir(here)
         patch.setenv("LIKENESS_CACHE", str(here.parent / "cache"))
         assert cli.main(["train", "vae", "digits", "runs/v", "--images", "640", "--no-report", *TINY]) == 0
+        assert cli.main(["train", "pixelcnn", "digits", "runs/p", "--images", "640", "--no-report", *(t for t in TINY if t not in ("--latent", "2"))]) == 0
         for commands in WRITES.values():
             for command in commands:
                 assert cli.main(command) == 0, command
@@ -68,7 +72,18 @@ def names_its_run(said: dict) -> bool:
 
 def test_every_picture_file_names_its_run_and_how_far_that_was(written):
     files = sorted(p for p in written.rglob("*") if p.suffix in (".png", ".jpg", ".webp"))
-    assert {p.name for p in files} >= {"one.png", "back.png", "random.png", "plane.png", "000000.png", "seed-0-n-2.png", "000000000640.png"}
+    assert {p.name for p in files} >= {
+        "one.png",
+        "back.png",
+        "random.png",
+        "plane.png",
+        "rest.png",
+        "maps.png",
+        "field.png",
+        "000000.png",
+        "seed-0-n-2.png",
+        "000000000640.png",
+    }
     lacking = [str(p.relative_to(written)) for p in files if not names_its_run(recipe(p.read_bytes()))]
     assert lacking == []
     assert all(read_recipe(p) == recipe(p.read_bytes()) for p in files)

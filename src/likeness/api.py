@@ -14,23 +14,24 @@ import os
 import signal
 import sys
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from html import escape
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from . import completion, engine, evaluate, given, inside, loop, models, report, show, surprise, watch, within
 from . import data as datasets
-from . import engine, evaluate, loop, models, pictures, report, show, store, watch
-from .core import Model, Refusal, Training, answers, ask
+from . import field as receptive
+from .core import Completes, Model, Refusal, Training, answers, ask
 from .data import Data, named
 from .metrics.card import Score
-from .run import Config, Run, is_run, read_config
+from .results import Cards, Pictures
+from .run import Config, Run, Stage, is_run, read_config
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,8 @@ def begin(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[st
             run, data = _first(model, place(source), folder, wishes, budget)
         else:
             _heed(engine.told())
-            data = datasets.load(place(source), **read_config(folder).reading)
             run = Run.resume(folder, lock=False)
+            data = datasets.load(run.config.data["source"], **run.config.reading)
         yield run, data
     finally:
         if run is not None:
@@ -113,11 +114,15 @@ def _heed(told: str) -> None:
 
 
 def _open(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[str, Any]) -> tuple[Run, Data]:
-    kind = models.load(model)
+    kind, first = models.load(model), inside.find(source)
+    if first is not None:
+        wishes, source = replace(wishes, reading=inside.reading(first, _plain(wishes.reading))), first.config.data["source"]
     if not is_run(folder):
         data = datasets.load(source, **wishes.reading)
-        return Run.create(folder, _config(model, kind, data, wishes, budget)), data
+        stage = None if first is None else inside.stage(first, data)
+        return Run.create(folder, _config(model, kind, data, wishes, budget, stage), stage), data
     config = read_config(folder)
+    inside.compare(folder, config, model, source, first)
     _compare(folder, config, model, dict(options=wishes.options, training=_plain(wishes.training), data=dict(source=source) | wishes.reading))
     data = datasets.load(source, **config.reading)
     _compare(folder, config, model, dict(data=data.identity))
@@ -125,11 +130,12 @@ def _open(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[st
     return Run.resume(folder), data
 
 
-def _config(model: str, kind: type[Model], data: Data, wishes: Wishes, budget: dict[str, Any]) -> Config:
-    settings = engine.settle(replace(kind.defaults, **wishes.training), data.spec)
-    built = kind(spec=data.spec, **wishes.options)
+def _config(model: str, kind: type[Model], data: Data, wishes: Wishes, budget: dict[str, Any], stage: Stage | None) -> Config:
+    settings = engine.settle(replace(kind.defaults, **wishes.training), data.spec if stage is None else stage.code)
+    built = within.make(kind, data.spec, wishes.options, None if stage is None else stage.model)
     loop.refuse(model, settings, built, **budget)
-    return Config(model, data.spec, settings, built.options(), data.identity, engine.facts())  # the defaults of today are written down
+    first = {} if stage is None else inside.identity(stage.run)
+    return Config(model, data.spec, settings, built.options(), data.identity, engine.facts(), first)  # the defaults of today are written down
 
 
 def _plain(wishes: dict[str, Any]) -> dict[str, Any]:
@@ -226,77 +232,6 @@ def open_data(run: Run) -> Data:
     return data
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Pictures:
-    """Images that show themselves in a notebook.  x: (B, C, H, W) in [-1, 1]."""
-
-    x: Tensor
-    recipe: dict[str, Any] = field(default_factory=dict)
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        return self.x.numpy().astype(dtype or "float32")
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} images of {'x'.join(map(str, self.x.shape[1:]))}, {self.recipe}>"
-
-    def save(self, target: str | Path) -> Path:
-        """As one picture (.png), an array (.npy, uint8 (N, H, W, C)), or a file each (a folder); each with its recipe."""
-        target = Path(target)
-        if target.suffix not in ("", ".png", ".npy"):
-            raise Refusal(f"{target}: images are written as one .png, as .npy, or into a folder.")
-        store.make(target.parent if target.suffix else target)
-        if target.suffix == ".png":
-            pictures.write_png(target, pictures.grid(self.x), self.recipe)
-        elif target.suffix == ".npy":
-            self._save_array(target)
-        else:
-            self._save_files(target)
-        return target
-
-    def _levels(self) -> np.ndarray:
-        return ((self.x.clamp(-1, 1) + 1) * 127.5).round().byte().numpy().transpose(0, 2, 3, 1)
-
-    def _save_array(self, target: Path) -> None:
-        try:
-            np.save(target, self._levels())
-        except OSError as error:
-            raise store.trouble(error, target) from error
-
-    def _save_files(self, target: Path) -> None:
-        for number, picture in enumerate(self._levels(), self.recipe.get("first", 0)):
-            plain = picture.squeeze(-1) if picture.shape[-1] == 1 else picture
-            pictures.write_png(target / f"{number:06d}.png", plain, dict(self.recipe, number=number))
-
-    def _repr_png_(self) -> bytes:
-        return pictures.png(pictures.grid(self.x), self.recipe)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Cards:
-    """Score cards that show themselves as a table."""
-
-    scores: list[Score]
-
-    def __iter__(self) -> Iterator[Score]:
-        return iter(self.scores)
-
-    def __getitem__(self, name: str) -> Score:
-        """The model's own card of that name, such as "bits/dim"."""
-        mine = {s.name: s for s in self.scores if s.of == "model"}
-        if name not in mine:
-            raise KeyError(f"no card is called {name!r}; there are: {', '.join(mine)}")
-        return mine[name]
-
-    def __repr__(self) -> str:
-        return "\n".join(str(s) for s in self.scores)
-
-    def _repr_html_(self) -> str:
-        return report.cards(self.scores)
-
-
 class Trained:
     """A run that answers.  `model`, `folder`, `config` and `log()` are those of the run."""
 
@@ -346,6 +281,74 @@ class Trained:
         back = [decode(encode(part.to(engine.device()))).cpu() for part in x.split(64)]
         return x, torch.cat(back)
 
+    def complete(
+        self,
+        x: Tensor | None = None,
+        n: int = 16,
+        keep: float = 0.5,
+        *,
+        known: Tensor | None = None,
+        draws: int = 1,
+        seed: int = 0,
+        label: int | None = None,
+        **live: Any,
+    ) -> Pictures:
+        """Images of which the upper `keep` of the rows is given, or the pixels `known`, bool (H, W), and the rest is drawn, `draws` times.
+
+        Held-out images unless x (B, C, H, W) in [-1, 1] is given.  Draw k of image i is number i * draws + k of the result, and
+        shown in row i, beside the original and what was given of it.  A class-conditional model is told the classes of held-out
+        images, and draws one for each of your own, unless `label` is said.
+        """
+        draws, spec = _whole("draws", draws, 1), self.config.spec
+        model = evaluate.tuned(self.model, **live)
+        ask(model, "complete", given.who("complete") if "complete" not in answers(model) else "")
+        asked = self._asked(x, n, seed, label)
+        there = completion.upper(spec, keep) if known is None else completion.checked(known, spec)
+        drawn = completion.complete(cast(Completes, model), asked.batch.x, asked.batch.y, there, draws, _whole("seed", seed, 0))
+        recipe = self._recipe(seed=seed, n=len(drawn), draws=draws, known=int(there.sum()), **live)
+        return Pictures(drawn.flatten(0, 1), recipe, completion.page(asked.batch.x, there, drawn))
+
+    def score(
+        self,
+        x: Tensor | None = None,
+        n: int = 16,
+        *,
+        maps: bool = True,
+        seed: int = 0,
+        label: int | None = None,
+        names: Sequence[str] | None = None,
+        **live: Any,
+    ) -> surprise.Scored:
+        """-log2 p of images in bits/dim, their rank among held-out images, and, where the model knows, where in each image its bits are.
+
+        Held-out images unless x (B, C, H, W) in [-1, 1] is given.  `label`: the class of your own, for a class-conditional model.
+        """
+        model = evaluate.tuned(self.model, **live)
+        ask(model, "bits_per_dim", given.who("bits_per_dim") if "bits_per_dim" not in answers(model) else "")
+        asked = self._asked(x, n, seed, label, names)
+        if model.conditional and asked.batch.y is None:
+            raise Refusal(f"{self.folder} judges an image of a class; say which, from 0 to {self.config.spec.labels - 1}, as its label.")
+        usual = given.held_out(self.data, surprise.REFERENCE, seed) if len(self.data.held_out) else None
+        return surprise.score(model, asked, usual, maps, self._recipe(seed=seed, n=len(asked.names), **live))
+
+    def field(self, n: int = 4, seed: int = 0) -> list[receptive.Field]:
+        """Which pixels the predictions of two pixels depend on, and how much: the mean over n held-out images."""
+        ask(self.model, "surprise", given.who("surprise") if "surprise" not in answers(self.model) else "")
+        asked = given.held_out(self.data, _whole("n", n, 1), _whole("seed", seed, 0))
+        return receptive.fields(self.model, asked.batch, f"{self.folder.name}: {self.config.model}")
+
+    def _asked(self, x: Tensor | None, n: int, seed: int, label: int | None, names: Sequence[str] | None = None) -> given.Given:
+        """The images of a question: held-out ones of their own classes, or somebody's own, of class `label` or none."""
+        y = None if label is None else self._labels(torch.arange(1 if x is None else len(x)), label)
+        if x is None and y is not None:
+            raise Refusal(f"held-out images have classes of their own, so label {label} cannot be theirs; leave it out, or name images of your own.")
+        if x is None:
+            return given.held_out(self.data, _whole("n", n, 1), _whole("seed", seed, 0))
+        return given.own(x, y, names, self.config.spec, seed)
+
+    def _recipe(self, **said: Any) -> dict[str, Any]:
+        return dict(run=self.folder.name, model=self.config.model, seen=self.run.seen, **said)
+
     def evaluate(self, n: int = 1000, seed: int = 0, network: str = "auto", **live: Any) -> Cards:
         """Every yardstick that applies; written to scores.json and report.html as well."""
         return Cards(list(self.scores(n, seed, network, **live)))
@@ -370,4 +373,4 @@ class Trained:
         return f"<p><b>{escape(str(self.folder))}</b>: {escape(self.config.model)}, {self.run.seen:,} images seen</p>{picture}"
 
     def __repr__(self) -> str:
-        return f"<{self.config.model} in {self.folder}, {self.run.seen:,} images seen; answers {', '.join(answers(self.model))}>"
+        return f"<{self.config.method} in {self.folder}, {self.run.seen:,} images seen; answers {', '.join(answers(self.model))}>"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .arguments import Parser, closest, common, count, flags, on_runs, positive, target
+from .asking import complete, field, score
 
 if TYPE_CHECKING:
     from .api import Trained
@@ -340,7 +341,7 @@ def judged(said: dict[str, Any]) -> int:
     return 2 if any(judge.MISSING in f.remarks for f in found) else 0
 
 
-VERBS: dict[str, Verb] = {f.__name__: f for f in (train, sample, evaluate, reconstruct, latent, bayes, detect, check, models, data)}
+VERBS: dict[str, Verb] = {f.__name__: f for f in (train, sample, evaluate, reconstruct, complete, score, field, latent, bayes, detect, check, models, data)}
 
 HELP = f"""likeness {__version__}: generative and self-supervised models on your own images.
 

@@ -249,6 +249,26 @@ class Scores(Protocol):
 
 
 @runtime_checkable
+class Completes(Protocol):
+    def complete(self, x: Tensor, known: Tensor, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+        """Draw the pixels of x (B, C, H, W) that are not known, bool (H, W), again and again; the last version counts."""
+        ...
+
+
+@runtime_checkable
+class Surprises(Protocol):
+    """A model that knows where in an image its bits are spent."""
+
+    def surprise(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """-log p of each sub-pixel, given those that come before it: nats (B, C, H, W), which add up to those of the image."""
+        ...
+
+    def entropy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """What the model expects that to be, before it sees the sub-pixel."""
+        ...
+
+
+@runtime_checkable
 class Encodes(Protocol):
     def encode(self, x: Tensor) -> Tensor: ...
 
@@ -258,6 +278,27 @@ class Decodes(Protocol):
     latent: int
 
     def decode(self, z: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Compresses(Protocol):
+    """An autoencoder whose code is an image of another Spec, which any other model may learn (within.py).
+
+    One that knows -log p(x|z) answers distortion(x, z) as well, nats (B,): then the two together have a likelihood.
+    """
+
+    @property
+    def code(self) -> Spec:
+        """What compress() makes of an image."""
+        ...
+
+    def compress(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, *code.shape); on the grid of code.levels, if these are not 0."""
+        ...
+
+    def expand(self, z: Tensor) -> Tensor:
+        """And back, from a drawn code just as well."""
+        ...
 
 
 @runtime_checkable
@@ -278,8 +319,11 @@ class Classifies(Protocol):
 QUESTIONS: dict[str, type] = {
     "sample": Samples,
     "bits_per_dim": Scores,
+    "complete": Completes,
+    "surprise": Surprises,
     "encode": Encodes,
     "decode": Decodes,
+    "compress": Compresses,
     "denoise": Denoises,
     "translate": Translates,
     "classify": Classifies,

@@ -24,6 +24,15 @@ def _mix(z: Tensor) -> Tensor:
     return z
 
 
+def _bits(keys: Tensor, call: int, n: int) -> Tensor:
+    stream = _mix(keys + call * _GOLDEN % 2**62)
+    return _mix(stream[:, None] + torch.arange(1, n + 1, device=keys.device) * _GOLDEN)
+
+
+_bits_eagerly = torch.compiler.disable(_bits)
+"""a compiled loss draws its noise outside of what is compiled on a GPU: Triton (torch 2.11) has no code for these constants"""
+
+
 class Noise:
     """Randomness for a batch, in which image i depends on (key, seeds[i]) alone.
 
@@ -59,9 +68,8 @@ class Noise:
     def bits(self, *shape: int) -> Tensor:
         """64 random bits for each of len(self) x shape numbers."""
         self.calls += 1
-        stream = _mix(self.keys + self.calls * _GOLDEN % 2**62)
-        counter = torch.arange(1, math.prod(shape) + 1, device=self.device) * _GOLDEN
-        return _mix(stream[:, None] + counter).view(len(self), *shape)
+        draw = _bits_eagerly if self.keys.is_cuda else _bits
+        return draw(self.keys, self.calls, math.prod(shape)).view(len(self), *shape)
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform on the open interval (0, 1)."""

@@ -1,4 +1,4 @@
-"""Images for people: grids of them, PNG files that carry their recipe, and curves."""
+"""Images for people: grids of them, sheets of what belongs together, PNG files that carry their recipe, and curves."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import json
 import math
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from torch import Tensor
 
 from . import __version__
@@ -68,6 +68,88 @@ def strips(*lines: Tensor, columns: int | None = None, gap: int = GAP, scale: in
     columns = min(b, columns or max(1, 960 // (gap + lines[0].shape[-1] * (scale or enlargement(*lines[0].shape[-2:])))))
     blocks = [np.concatenate([grid(line[i : i + columns], columns, gap, scale) for line in lines]) for i in range(0, b, columns)]
     return np.concatenate([np.pad(x, ((0, 2 * gap), (0, blocks[0].shape[1] - x.shape[1]), (0, 0)), constant_values=PAPER) for x in blocks])
+
+
+# Sheets: what belongs together in a row, with words
+
+TINT = (170, 196, 226)
+"""where nothing is known: no grey, so that it is not taken for an image"""
+INK, WHITE, LETTERS, LEAD = (40, 40, 40), (255, 255, 255), 13, 18
+"""colours, size and line height of words"""
+RAMP = np.array([(6, 4, 22), (60, 15, 105), (140, 35, 110), (215, 70, 60), (248, 150, 30), (250, 235, 140)], float)
+"""from little to much, ever brighter, so that it can be read without colours too"""
+
+
+def heat(share: np.ndarray) -> np.ndarray:
+    """Numbers of any shape as colours, uint8 (..., 3): 0 and below is dark, 1 and above is bright."""
+    at = np.clip(np.nan_to_num(share), 0, 1) * (len(RAMP) - 1)
+    return np.stack([np.interp(at, np.arange(len(RAMP)), RAMP[:, k]) for k in range(3)], -1).round().astype(np.uint8)
+
+
+def sheet(
+    columns: Sequence[np.ndarray], titles: Sequence[str], notes: Sequence[str] = (), captions: Sequence[Sequence[str]] = (), tile: int = 64
+) -> np.ndarray:
+    """Columns of tiles under their titles, uint8 (height, width, 3).
+
+    columns: each uint8 (B, h, w, 3), its tiles enlarged to `tile` pixels or more.  notes (B): words to the right of each row.
+    captions: words below each tile, (columns, B).
+    """
+    scale = max(1, math.ceil(tile / max(columns[0].shape[1:3])))
+    parts = [enlarge(column, scale) for column in columns]
+    words = captions or [[""]] * len(columns)
+    wide = [max(part.shape[2], *(_length(w) for w in (title, *said))) + 8 for part, title, said in zip(parts, titles, words)]
+    high, below = parts[0].shape[1], LEAD * max(len(w.split("\n")) for said in words for w in said) if captions else 0
+    top, pitch = LEAD * max(t.count("\n") + 1 for t in titles) + 8, high + below + 6
+    size = sum(wide) + 8 + max([0, *(_length(n) for n in notes)]), top + len(parts[0]) * pitch + 2
+    page = Image.new("RGB", size, WHITE)
+    write, lefts = ImageDraw.Draw(page), [8 + sum(wide[:i]) for i in range(len(wide))]
+    for left, title, part, said in zip(lefts, titles, parts, captions or [[]] * len(parts)):
+        _words(write, left, 4, title)
+        for i, image in enumerate(part):
+            page.paste(Image.fromarray(image), (left, top + i * pitch))
+        for i, text in enumerate(said):
+            _words(write, left, top + i * pitch + high + 1, text)
+    for i, note in enumerate(notes):
+        _words(write, sum(wide) + 8, top + i * pitch + (high - LEAD * (note.count("\n") + 1)) // 2, note)
+    return np.array(page)
+
+
+def _length(text: str) -> int:
+    font = ImageFont.load_default(LETTERS)
+    return max(math.ceil(font.getlength(line)) for line in _drawable(text).split("\n"))
+
+
+def _words(write: ImageDraw.ImageDraw, left: float, top: float, text: str) -> None:
+    write.multiline_text((left, top), _drawable(text), INK, ImageFont.load_default(LETTERS), spacing=LEAD - LETTERS)
+
+
+def _drawable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
+
+
+def legend(marks: Sequence[tuple[float, str]], text: str, others: Sequence[tuple[tuple[int, int, int], str]] = (), length: int = 240) -> np.ndarray:
+    """What the colours of heat() mean: a bar with words at places from 0 to 1, and what it measures; below it, what other colours mean."""
+    pad = 24
+    wide = pad + max(length + pad, *(_length(w) + 24 for _, w in others), _length(text)) + 8
+    page = Image.new("RGB", (wide, 24 + 2 * LEAD + 10 + LEAD * len(others)), WHITE)
+    write = ImageDraw.Draw(page)
+    page.paste(Image.fromarray(heat(np.linspace(0, 1, length)[None].repeat(12, 0))), (pad, 8))
+    for place, mark in marks:
+        x = pad + place * (length - 1)
+        write.line([(x, 20), (x, 24)], INK)
+        _words(write, x - _length(mark) / 2, 26, mark)
+    _words(write, pad, 26 + LEAD, text)
+    for i, (colour, word) in enumerate(others):
+        y = 30 + (i + 2) * LEAD
+        write.rectangle([pad, y + 2, pad + 12, y + 14], colour, INK)
+        _words(write, pad + 20, y, word)
+    return np.array(page)
+
+
+def stacked(*pages: np.ndarray) -> np.ndarray:
+    """Pages one below the other, on white."""
+    wide = max(page.shape[1] for page in pages)
+    return np.concatenate([np.pad(page, ((0, 0), (0, wide - page.shape[1]), (0, 0)), constant_values=255) for page in pages])
 
 
 def ungrid(page: np.ndarray, size: int) -> np.ndarray | None:

@@ -24,7 +24,7 @@ from .data import Data, Reading
 from .evaluate import samples
 from .metrics import neighbours
 from .metrics.card import Score, short
-from .run import Run
+from .run import INSIDE, Run
 
 PAGE = "report.html"
 SHARP, LARGE = 64, 128
@@ -47,7 +47,7 @@ def write(run: Run, data: Data, scores: Sequence[Score]) -> Path:
 
 def page(run: Run, data: Data, scores: Sequence[Score]) -> str:
     """The whole report as one HTML document: the same bytes for the same run, data and scores."""
-    title = f"{run.config.model} on {Path(data.source).name or data.source}"
+    title = f"{run.config.method} on {Path(data.source).name or data.source}"
     sections = [
         _section("What to look out for", _warnings(run, data, scores)),
         *_pictures(run, data),
@@ -140,14 +140,14 @@ def standing(scores: Sequence[Score]) -> list[str]:
 
 def _commands(run: Run) -> str:
     c, here = run.config, str(run.folder)
-    train = ["likeness", "train", c.model, str(c.data.get("source", "DATA"))]
+    train, source = ["likeness", "train", c.model], str((c.inside or c.data).get("source", "DATA"))
     wishes = _changed(c.options, {f.name: f.default for f in fields(run.model)}) | _changed(asdict(c.training), asdict(type(run.model).defaults))
     wishes |= _changed(c.reading, asdict(Reading()))
     if run.seen:
         wishes["images"] = run.seen
     flags = " ".join(_flag(name, value) for name, value in wishes.items())
-    start = f"{shlex.join([*train, f'{here}-again'])} {flags}"
-    longer = f"{shlex.join([*train, here])} --images {2 * max(run.seen, c.training.images)}"
+    start = f"{shlex.join([*train, source, f'{here}-again'])} {flags}"
+    longer = f"{shlex.join([*train, str(run.folder / INSIDE) if c.inside else source, here])} --images {2 * max(run.seen, c.training.images)}"
     lines = {"from nothing to here, in a new folder": start, "to go on": longer, "to score it anew": shlex.join(["likeness", "evaluate", here])}
     return _tag("dl", "commands", "".join(f"<div><dt>{what}</dt><dd><code>{_e(line)}</code></dd></div>" for what, line in lines.items()))
 
@@ -171,8 +171,8 @@ def _about_data(data: Data) -> dict[str, Any]:
 
 
 def _options(run: Run) -> str:
-    parts = {"model": run.config.options, "training": asdict(run.config.training), "machine": run.config.facts}
-    return _tag("div", "columns", "".join(f"<div><h3>{name}</h3>{_table(values)}</div>" for name, values in parts.items()))
+    parts = {"model": run.config.options, "training": asdict(run.config.training), "machine": run.config.facts, "first stage": run.config.inside}
+    return _tag("div", "columns", "".join(f"<div><h3>{name}</h3>{_table(values)}</div>" for name, values in parts.items() if values))
 
 
 def _table(values: dict[str, Any]) -> str:

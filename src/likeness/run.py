@@ -7,6 +7,7 @@
     scores.json   the last evaluation
     report.html   all of it on one page
     method.py     only for a model whose file lies outside the package
+    inside/       only for a model that learns the codes of an autoencoder: the run of that, frozen as it was (within.py)
 
 Neither the random state nor the place in the data is saved: both are functions of the seed and of
 the number of images seen.
@@ -19,17 +20,17 @@ import json
 import os
 import shutil
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from . import engine, models, store
-from .core import BadData, Busy, Model, Refusal, Spec, Training
+from . import engine, models, store, within
+from .core import BadData, Busy, Compresses, Model, Refusal, Spec, Training
 
-LOG, CONFIG = "log.jsonl", "config.json"
+LOG, CONFIG, INSIDE = "log.jsonl", "config.json", "inside"
 
 
 def is_run(folder: Path) -> bool:
@@ -50,22 +51,31 @@ class Config:
     """source, fingerprint, and the settings it was read with"""
     facts: dict[str, Any] = field(default_factory=dict)
     """what decides bits beside the above: versions, threads, instruction set, processes"""
+    inside: dict[str, Any] = field(default_factory=dict)
+    """of the first stage, if the model learns the codes of one: source, model, images seen, and sha256 of its weights"""
+
+    @property
+    def method(self) -> str:
+        """What learns, and what it learns if that is not images."""
+        return f"{self.model} in the codes of {self.inside['model']}" if self.inside else self.model
 
     @property
     def reading(self) -> dict[str, Any]:
         """How the images were read: load(source, **reading) gives the same again."""
         return {k: v for k, v in self.data.items() if k not in ("source", "fingerprint")}
 
-    def build(self, folder: Path) -> Model:
-        """The model at its first weights, which are a function of the seed."""
+    def build(self, folder: Path, first: nn.Module | None = None) -> Model:
+        """The model at its first weights, which are a function of the seed.  The first stage is that in the folder, unless it is given."""
         name = str(folder / self.model) if self.model.endswith(".py") else self.model
         kind = models.load(name)
         known = {f.name for f in fields(kind)}
         if unknown := [o for o in self.options if o not in known]:
             raise BadData(f"{folder / CONFIG} sets {', '.join(unknown)}, which {self.model} does not have; it was written by another version of likeness.")
+        if self.inside and first is None:
+            first = _frozen(folder / INSIDE)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(engine.derive("weights", self.training.seed))
-            return kind(spec=self.spec, **self.options)
+            return within.make(kind, self.spec, self.options, first)
 
     def differences(self, asked: dict[str, dict[str, Any]]) -> list[str]:
         """What is asked for that this run was not made with.  A longer budget is none, where it decides no bits."""
@@ -78,17 +88,50 @@ class Config:
 def read_config(folder: Path) -> Config:
     try:
         said = json.loads((folder / CONFIG).read_text())
-        return Config(said["model"], Spec(**said["spec"]), Training(**said["training"]), said["options"], said["data"], said["facts"])
+        return Config(said["model"], Spec(**said["spec"]), Training(**said["training"]), said["options"], said["data"], said["facts"], said.get("inside", {}))
     except FileNotFoundError:
         raise Refusal(f"{folder} is not a run: it has no {CONFIG}.  A run is made by: likeness train MODEL DATA {folder}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadData(f"{folder / CONFIG} cannot be read ({error}); restore it from a copy, or train into another folder.") from None
 
 
+class Stage(NamedTuple):
+    """A trained run, and its model as a first stage: itself, or its codes measured."""
+
+    run: Run
+    model: nn.Module
+
+    @property
+    def code(self) -> Spec:
+        assert isinstance(self.model, Compresses)
+        return self.model.code
+
+    def freeze(self, folder: Path) -> None:
+        """Write what answers into another folder: a run that can be asked, but not trained on."""
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed here
+        store.make(folder)
+        if self.run.config.model.endswith(".py"):
+            store.write(folder / "method.py", (self.run.folder / "method.py").read_bytes())
+        codes = {} if self.model is self.run.model else dict(self.model.named_buffers(recurse=False))
+        tensors = {f"{part}/{name}": t for part, named in (("model", self.run.model.state_dict()), ("codes", codes)) for name, t in named.items()}
+        store.save(folder / "state", self.run.seen, tensors, dict(seen=self.run.seen, seconds=self.run.seconds, facts=self.run.config.facts))
+        store.write(folder / CONFIG, json.dumps(asdict(self.run.config), indent=2).encode())
+
+
+def _frozen(folder: Path) -> nn.Module:
+    """The first stage as freeze() has written it."""
+    if (found := store.newest(folder / "state")) is None:
+        raise BadData(f"{folder} is empty: the autoencoder whose codes this run learns is gone; restore that folder from a copy.")
+    model, state = read_config(folder).build(folder), found[0]
+    _load_module(model, state, "model")
+    codes = {name.removeprefix("codes/"): t for name, t in state.items() if name.startswith("codes/")}
+    return within.Numbers(model, **codes) if codes else model
+
+
 class Run:
     """Open a run to ask it questions: `model` answers.  `Run.create` and `resume` make it trainable."""
 
-    def __init__(self, folder: Path, config: Config):
+    def __init__(self, folder: Path, config: Config, first: nn.Module | None = None):
         self.folder, self.config = folder, config
         self.seen = 0
         self.seconds = 0.0
@@ -97,7 +140,7 @@ class Run:
         """losses since the last line of the log, not read from the device yet"""
         self.notes: list[str] = []
         """what the user should hear about how this run was opened"""
-        self.student = engine.place(config.build(folder))
+        self.student = engine.place(config.build(folder, first))
         self.model = deepcopy(self.student).eval().requires_grad_(False)
         """the running average of the student: the one that answers questions"""
         self._lock: int | None = None
@@ -106,8 +149,8 @@ class Run:
     # Making and opening
 
     @classmethod
-    def create(cls, folder: Path, config: Config) -> Run:
-        """A new run folder, locked, at its first weights."""
+    def create(cls, folder: Path, config: Config, first: Stage | None = None) -> Run:
+        """A new run folder, locked, at its first weights; with a copy of the first stage, if it learns the codes of one."""
         if is_run(folder):
             raise Refusal(f"{folder} holds a run already; train with the same options to resume it, or name another folder.")
         source = Path(config.model)
@@ -121,12 +164,14 @@ class Run:
         except OSError as error:
             raise store.trouble(error, folder) from error
         if config.model.endswith(".py"):
-            config = Config("method.py", *(getattr(config, f.name) for f in fields(Config)[1:]))
-        run = cls(folder, config)
+            config = replace(config, model="method.py")
+        run = cls(folder, config, first.model if first else None)
         run.lock()
         if is_run(folder):
             run.close()
             raise Busy(f"{folder} has just been made by another process; train with the same options to go on with it.")
+        if first:
+            first.freeze(folder / INSIDE)
         store.write(folder / CONFIG, json.dumps(asdict(config), indent=2).encode())
         run._make_trainable()
         return run

@@ -149,7 +149,11 @@ class Autoregressive(Model):
         gap = met - expected
         off = float(gap.mean().abs()) > 4 * float(gap.std()) / math.sqrt(OWN) + 1e-4
         yield "entropy", float(expected.mean()), ""
-        yield "bits/dim of own samples", float(met.mean()), "its samples are not drawn from what it describes" * off + f" (temperature {self.temperature:g})" * off
+        yield (
+            "bits/dim of own samples",
+            float(met.mean()),
+            "its samples are not drawn from what it describes" * off + f" (temperature {self.temperature:g})" * off,
+        )
 
     def choose_class(self, noise: Noise) -> Tensor | None:
         """Classes (B,) for a conditional model that is told none."""

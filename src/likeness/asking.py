@@ -1,0 +1,127 @@
+"""The verbs that put a question to a run about images: complete, score, field.
+
+As in cli.py, nothing heavy is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .arguments import Parser, common, count, natural, on_runs, target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .api import Trained
+
+IMAGES = "a folder, an array or a file of images; held-out ones of the run's data if left out"
+
+
+def complete(argv: list[str]) -> int:
+    """complete RUN [IMAGES]: a part of each image is given, and the rest is drawn, several times"""
+    from . import completion, show
+    from .core import Refusal
+
+    text = "A row an image: the original, the part of it that is given, and what the model draws for the rest."
+    parser = Parser("complete", text, "RUN [IMAGES] [-n 16] [--keep 0.5 | --mask FILE] [-o out.png | out.npy | folder/] [options]")
+    parser.add_argument("run", metavar="RUN", type=Path)
+    parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
+    parser.add_argument("--keep", type=float, metavar="SHARE", help="of the rows that are given, from the top [0.5]")
+    parser.add_argument("--mask", type=Path, metavar="FILE", help="a black-and-white picture of the images' size; what is white is given")
+    parser.add_argument("--draws", type=count, default=3, metavar="K", help="how often the rest of each image is drawn [3]")
+    parser.add_argument("--label", type=natural, metavar="CLASS", help="of your own images, where the model is class-conditional; else it is drawn")
+    common(parser, "-n", "--seed", "-o", "--json")
+    said, [(run, live)] = on_runs(argv, parser)
+    if said["mask"] and said["keep"] is not None:
+        raise Refusal("--keep and --mask both say what is given; name one of them.")
+    path = target(said["o"], run.folder / "samples" / "completions.png", ".png", ".npy", "")
+    known = completion.mask(said["mask"], run.config.spec) if said["mask"] else None
+    keep = 0.5 if said["keep"] is None else said["keep"]
+    n = said["n"] or 16
+    x, _ = brought(run, said["images"], n)
+    drawn = run.complete(x, n, keep, known=known, draws=said["draws"], seed=said["seed"], label=said["label"], **live)
+    drawn.save(path)
+    show.result(dict(drawn.recipe, path=str(path)), said["json"], f"{drawn.recipe['n']} images, {said['draws']} draws of each: {path}")
+    return 0
+
+
+def score(argv: list[str]) -> int:
+    """score RUN [IMAGES]: how surprising each image is, in bits, beside held-out ones, and where in it"""
+    from . import show
+    from . import surprise as module
+    from .core import answers, ask
+    from .given import who
+
+    parser = Parser("score", module.__doc__ or "", "RUN [IMAGES] [-n 16] [-o maps.png | maps.npz] [options]")
+    parser.add_argument("run", metavar="RUN", type=Path)
+    parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
+    parser.add_argument("--label", type=natural, metavar="CLASS", help="of your own images, where the model is class-conditional")
+    common(parser, "-n", "--seed", "-o", "--json")
+    said, [(run, live)] = on_runs(argv, parser)
+    path = target(said["o"], run.folder / "samples" / "surprise.png", ".png", ".npz")
+    if said["o"] and "bits_per_dim" in answers(run.model):
+        ask(run.model, "surprise", f"Without -o there are numbers, of whole images.  {who('surprise') if 'surprise' not in answers(run.model) else ''}")
+    n = said["n"] or 16
+    x, names = brought(run, said["images"], n)
+    scored = run.score(x, n, seed=said["seed"], label=said["label"], names=names, **live)
+    where = scored.save(path) if scored.surprise is not None else None
+    result = dict(run=str(run.folder), kind=scored.kind, against=scored.against, images=scored.rows(), path=str(where) if where else None)
+    show.result(result, said["json"], "\n".join([*_table(scored.rows(), scored.kind, scored.against), *([f"maps: {where}"] if where else [])]))
+    return 0
+
+
+def _table(rows: list[dict[str, Any]], kind: str, against: int) -> list[str]:
+    wide = max(len("image"), *(len(row["name"]) for row in rows))
+    nats = "nats" in rows[0]
+    lines = [f"{'image':{wide}}  bits/dim        bits" + nats * "        nats" + bool(against) * "  rank"]
+    for row in rows:
+        line = f"{row['name']:{wide}}  {row['bits_per_dim']:8.4f}  {row['bits']:10,.1f}" + (f"  {row['nats']:10,.1f}" if nats else "")
+        lines.append(line + (f"  {row['rank']:4.0%}" if against else ""))
+    says = f"bits are {kind if kind == 'exact' else f'an {kind}'}"
+    return [*lines, f"{says}; rank: share of {against} held-out images with fewer bits; near 0 % is as unusual as near 100 %" if against else says]
+
+
+def field(argv: list[str]) -> int:
+    """field RUN...: which pixels a prediction depends on, and how much, of several runs side by side"""
+    from . import field as fields
+    from . import pictures, show, store
+
+    parser = Parser("field", fields.__doc__ or "", "RUN [RUN ...] [-n 4] [-o out.png] [options]")
+    parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
+    common(parser, "-n", "--seed", "-o", "--json")
+    said, runs = on_runs(argv, parser)
+    path, n = target(said["o"], runs[0][0].folder / "samples" / "field.png", ".png"), said["n"] or 4
+    found = [run.field(n, said["seed"]) for run, _ in runs]
+    store.make(path.parent)
+    recipe = dict(picture="field", n=n, seed=said["seed"], runs=[dict(run=run.folder.name, seen=run.run.seen) for run, _ in runs])
+    pictures.write_png(path, fields.page(found, n), recipe)
+    result = dict(path=str(path), fields=[one.as_dict() for each in found for one in each])
+    lines = [f"{one.name}: row {one.row + 1}, column {one.column + 1} {one.says}" for each in found for one in each]
+    show.result(result, said["json"], "\n".join([*lines, str(path)]))
+    return 0
+
+
+def brought(run: Trained, source: str | None, n: int) -> tuple[Tensor | None, list[str] | None]:
+    """Somebody's own images, the first n, with the names of their files; what was skipped or left out is said."""
+    if source is None:
+        return None, None
+    from dataclasses import fields
+
+    from . import data, show
+    from .data import own
+    from .data.listing import printable
+
+    spec, settings = run.config.spec, run.config.data
+    x, path = own.images(source, spec, settings, n), Path(os.path.expanduser(source))
+    if path.is_file() and len(x) == 1:
+        return x, [printable(os.fsencode(path.name))]
+    known = {f.name for f in fields(data.Reading)} & settings.keys()
+    reading = data.Reading(**{k: settings[k] for k in known} | dict(size=spec.size, colour="grey" if spec.channels == 1 else "rgb"))
+    found = data.read(source, reading)
+    if found.skipped:
+        show.say(f"note: {found.verdict}")
+    if len(found.x) > n:
+        show.say(f"note: these are the first {n} of {len(found.x):,} images; -n {len(found.x)} takes all")
+    return x, None if found.names is None else list(found.names[:n])
