@@ -158,9 +158,9 @@ def main() -> None:
     engine.start()
     data = datasets.load(args.data, binarize=args.binarize)
     rows = [row for net in args.nets for row in compare(net, data, args)]
-    print(f"{heading(load)}\n\n{args.data}, {data.levels} levels, batch {args.batch}, Adam {args.rate:g}, {torch.get_num_threads()} threads, ")
+    print(f"{heading(load)}\n\n{args.data}, {data.levels} levels, batch {args.batch}, Adam {args.rate:g}, {torch.get_num_threads()} threads, ", end="")
     print(f"{args.rounds} rounds of {args.seconds:g} s: median (min-max)\n")
-    print(table(["net", "side", "weights", "first loss, nats a pixel", "images/s", "ratio, round by round"], rows))
+    print(table(["net", "side", "weights kept", "first loss, nats a pixel", "images/s", "ratio, round by round"], rows))
 
 
 if __name__ == "__main__":

@@ -122,10 +122,8 @@ def main() -> None:
         rows.append(row(label, model, args))
         print(" ".join(rows[-1]), flush=True)
     way = "all of it" if args.full else f"estimated from {args.passes} of {dims} passes"
-    print(
-        f"\n{heading(load)}\n\n{args.images} images of {args.channels} x {args.size} x {args.size}, {args.levels} levels, {torch.get_num_threads()} threads, fp32, "
-    )
-    print(f"{args.rounds} rounds: median (min-max); naive: {way}\n")
+    what = f"{args.images} images of {args.channels} x {args.size} x {args.size}, {args.levels} levels, fp32, {torch.get_num_threads()} threads"
+    print(f"\n{heading(load)}\n\n{what}, {args.rounds} rounds: median (min-max); naive: {way}\n")
     head = ["model", "weights", "M multiply-adds an image", "from memory, s", "naive, s", "ratio", "ratio of multiply-adds"]
     print(table([*head, "same sub-pixels"] if args.full else head, rows))
     print(f"\nmedian ratio of the models: {statistics.median(float(r[5].strip('*').split()[0].replace(',', '')) for r in rows):,.0f}")

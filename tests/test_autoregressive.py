@@ -33,7 +33,7 @@ LEARNS: dict[str, dict[str, Any]] = {
     "imagegpt": dict(width=32),
 }
 """options with which a model learns any distribution over images of 2x2 pixels"""
-PATIENCE: dict[str, dict[str, Any]] = {"imagegpt": dict(rate=1e-2)}
+PATIENCE: dict[str, dict[str, Any]] = {"pixelcnnpp": dict(rate=1e-2, images=512 * 200), "imagegpt": dict(images=512 * 100)}
 """how long and how fast, where it is not as for the others"""
 
 
@@ -338,26 +338,26 @@ def test_numbers_that_are_no_levels_are_refused(name: str, options: dict[str, An
 
 
 def distribution() -> Data:
-    """256 images of 2x2 pixels with 4 levels, as often as a random distribution says: half of all that there are never occur."""
+    """512 images of 2x2 pixels with 4 levels, each of all that there are as often as a random distribution says."""
     rng = np.random.default_rng(0)
-    counts = rng.multinomial(256, rng.dirichlet(np.ones(256)))
+    counts = 1 + rng.multinomial(256, rng.dirichlet(np.ones(256)))
     x = np.repeat((level(every_image(GREY), 4) * 85).numpy().astype(np.uint8), counts, 0)
-    return Data("toy", "toy-1", x, np.arange(256), np.arange(8), levels=4)
+    return Data("toy", "toy-1", x, np.arange(512), np.arange(8), levels=4)
 
 
 @every_model
 def test_any_distribution_can_be_learnt(name: str, options: dict[str, Any], tmp_path: Path) -> None:
-    """KL(data || model) < 0.01 nats.  A batch is all of the data, so that nothing but the model is in the way."""
+    """KL(data || model) < 0.01 nats after a real training.  A batch is all of the data, so that nothing but the model is in the way."""
     data = distribution()
-    settings = dict(batch=256, images=256 * 200, rate=2e-2, schedule="cosine", warmup=2560, ema=256) | PATIENCE.get(name, {})
+    settings = dict(batch=512, images=512 * 150, rate=2e-2, schedule="cosine", warmup=5120, ema=512) | PATIENCE.get(name, {})
     run, _ = small_run(name, tmp_path, data, options=LEARNS.get(name, {}) | options, **settings)
     x = data.take(data.train).x
-    p = torch.from_numpy(np.bincount(index(x, 4), minlength=256) / 256)
+    p = torch.from_numpy(np.bincount(index(x, 4), minlength=256) / len(x))
     entropy = -torch.special.xlogy(p, p).sum()
     for _ in fit(run, data):
         pass
     assert isinstance(run.model, Autoregressive)
     run.model.double().eval()
     gap = (-log_probabilities(run.model, x.double()).mean() - entropy).item()
-    independent = (data.spec.dims * math.log(4) - entropy).item()  # the fake: a model that has learnt nothing
-    assert -1e-6 < gap < 0.01 < 0.8 < independent
+    uniform = (data.spec.dims * math.log(4) - entropy).item()  # the fake: a model that has learnt nothing
+    assert -1e-6 < gap < 0.01 < 0.15 < uniform

@@ -64,7 +64,9 @@ def train_said(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
         about = (sys.modules[kind.__module__].__doc__ or "") + f"\nAnswers: {', '.join(answers(kind))}."
     parser = Parser("train", about, "MODEL DATA [RUN] [options]")
     parser.add_argument("model", metavar="MODEL", help="a name from `likeness models`, or a Python file")
-    parser.add_argument("data", metavar="DATA", help="a folder of images, a .npy, .npz or idx file, or a name from `likeness data`")
+    parser.add_argument(
+        "data", metavar="DATA", help="a folder of images, a .npy, .npz or idx file, a name from `likeness data`, or a run that encodes: its codes"
+    )
     parser.add_argument("run", metavar="RUN", nargs="?", type=Path, help="the run folder [runs/MODEL-DATA]")
     parser.add_argument("--minutes", type=positive, metavar="M", help="end after M minutes of training in all, instead of after --images")
     parser.add_argument("--no-report", action="store_true", help="do not score at the end")

@@ -78,4 +78,4 @@ class AE(Model):
     def decode(self, z: Tensor) -> Tensor:
         """(B, latent) to images (B, C, H, W)."""
         out: Tensor = self.decoder(z)
-        return out.float().clamp(-1, 1)
+        return out.float().clamp(-1, 1) if self.spec.levels else out.float()

@@ -117,8 +117,8 @@ class Gated(nn.Module):
     def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
         v, h = self.first_v(shift_down(x)), self.first(x)
         for layer in self.layers:
-            v, told = layer.down(v, y)
-            h = layer.along(h, told, y)
+            v, told = layer.down(v, y)  # type: ignore[operator]
+            h = layer.along(h, told, y)  # type: ignore[operator]
         out: Tensor = self.head(h)
         return out
 
@@ -127,12 +127,12 @@ class Gated(nn.Module):
         weight = self.first_v.weight
         v = self.first_v(weight.new_zeros(n, weight.shape[1], 1, memory.size) if above is None else above, memory)
         for layer in self.layers:
-            v, memory.kept[layer] = layer.down(v, y, memory)
+            v, memory.kept[layer] = layer.down(v, y, memory)  # type: ignore[operator]
 
     def pixel(self, here: Tensor, memory: Memory, y: Tensor | None) -> Tensor:
         h, c = self.first(here, memory), memory.column
         for layer in self.layers:
-            h = layer.along(h, memory.kept[layer][:, :, :, c : c + 1], y, memory)
+            h = layer.along(h, memory.kept[layer][:, :, :, c : c + 1], y, memory)  # type: ignore[operator]
         out: Tensor = self.head(h, memory)
         return out
 

@@ -53,8 +53,6 @@ class PixelRNN(Autoregressive):
             raise Refusal("pixelrnn: it draws one of a number of levels, and these are codes that may be any number; take those of a vqvae.")
         if self.first % 2 == 0:
             raise Refusal(f"pixelrnn: --first {self.first} must be odd, to have a middle.")
-        if self.width < spec.channels:
-            raise Refusal(f"pixelrnn: --width {self.width} is less than a feature for each of {spec.channels} channels; take more.")
         self.p = Softmax(spec.channels, spec.levels)
         self.planes = Planes(spec.channels, spec.levels, spec.symbols)
         inside = self.planes.channels
@@ -70,8 +68,7 @@ class PixelRNN(Autoregressive):
         h = self.features(image, y)
         for layer in self.layers:
             h = layer(h, image)
-        out: Tensor = self.head(h)
-        return out
+        return self.head(h)
 
     def features(self, image: Tensor, y: Tensor | None, memory: Memory | None = None) -> Tensor:
         """What the first LSTM is given, (B, 2h, H, W)."""
@@ -84,25 +81,23 @@ class PixelRNN(Autoregressive):
     def row(self, x: Tensor, memory: Memory, y: Tensor | None = None) -> None:
         above = self.planes(x[:, :, memory.row - 1 : memory.row]) if memory.row else None
         for layer in self.layers:
-            layer.row(above, len(x), memory)
+            layer.row(above, len(x), memory)  # type: ignore[operator]
 
     def pixel(self, x: Tensor, memory: Memory, y: Tensor | None = None) -> Tensor:
         h = self.features(self.planes(memory.here(x)), y, memory)
         for layer in self.layers:
-            h = layer.pixel(h, memory)
-        out: Tensor = self.head(h, memory)
-        return out
+            h = layer.pixel(h, memory)  # type: ignore[operator]
+        return self.head(h, memory)
 
     def note(self, x: Tensor, memory: Memory) -> None:
         self.conv.write(self.planes(memory.here(x)), memory)
 
 
-def cell(a: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(3) from the sums a (..., 4h) and the state c (..., h) before, None at the first step; returns h and c."""
-    h = a.shape[-1] // 4
-    gates, content = a.split((3 * h, h), -1)
+def cell(a: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """(3) from the sums a (..., 4h) and the c (..., h) before; returns h and c."""
+    gates, content = a.split((3 * c.shape[-1], c.shape[-1]), -1)
     o, f, i = gates.sigmoid().chunk(3, -1)
-    c = i * content.tanh() if c is None else torch.addcmul(i * content.tanh(), f, c)
+    c = torch.addcmul(i * content.tanh(), f, c)
     return o * c.tanh(), c
 
 
@@ -137,16 +132,15 @@ class LSTM(nn.Module):
         Not in bfloat16: with 16 features that is slower, and c would lose what many steps add to it.
         """
         with torch.autocast(sums.device.type, enabled=False):
-            first, *rest = sums.to(self.states.weight.dtype).split(self.sizes, 1)
-            h, c = cell(first, None)
-            out = [h]
-            for a in rest:
+            h = c = self.states.weight.new_zeros(len(sums), self.sizes[0] + self.reach - 1, self.h)
+            out = []
+            for a in sums.to(h.dtype).split(self.sizes, 1):
                 h, c = self.step(a, h, c)
                 out.append(h)
             return torch.cat(out, 1)
 
     def step(self, a: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """From h and c of the last step those of this one, whose sums but for K^ss are a (B, n, 4h)."""
+        """From h and c of the last step those of this one, whose sums but for K^ss are a (B, n, 4h); beyond the image they are zero."""
         n = a.shape[1]
         if beyond := (n + self.reach - 1 - h.shape[1]) // 2:
             h, c = (F.pad(s, (0, 0, beyond, beyond)) for s in (h, c))
@@ -155,8 +149,7 @@ class LSTM(nn.Module):
     def told(self, h: Tensor) -> Tensor:
         """K^ss * h: from n + reach - 1 states side by side to the sums of n, (B, n, 4h)."""
         n = h.shape[1] - self.reach + 1
-        out: Tensor = self.states(torch.cat([h[:, j : j + n] for j in range(self.reach)], -1))
-        return out
+        return self.states(torch.cat([h[:, j : j + n] for j in range(self.reach)], -1))
 
     def begin(self, n: int, memory: Memory) -> tuple[Tensor, Tensor]:
         """Room for h and c of the row that is to be drawn; returns those of the row above, (B, W + 2, h), zero beyond both ends."""
@@ -180,18 +173,15 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:
         """Features (B, 2h, H, W) of the layer below, and the image as it is given to the network."""
-        out: Tensor = x + self.up(self.states(x, image))
-        return out
+        return x + self.up(self.states(x, image))
 
     def pixel(self, x: Tensor, memory: Memory) -> Tensor:
-        out: Tensor = x + self.up(self.state(x, memory), memory)
-        return out
+        return x + self.up(self.state(x, memory), memory)
 
     def states(self, x: Tensor, image: Tensor) -> Tensor:
         raise NotImplementedError
 
     def state(self, x: Tensor, memory: Memory) -> Tensor:
-        """states() at the memory's pixel."""
         raise NotImplementedError
 
     def row(self, above: Tensor | None, n: int, memory: Memory) -> None:
@@ -206,8 +196,7 @@ class RowLayer(Layer):
         self.lstm = LSTM(groups(2 * h, channels), h, channels, rows, reach=3, left=1)
 
     def states(self, x: Tensor, image: Tensor) -> Tensor:
-        out: Tensor = self.lstm(x)
-        return out
+        return self.lstm(x)
 
     def row(self, above: Tensor | None, n: int, memory: Memory) -> None:
         h, c = self.lstm.begin(n, memory)
@@ -229,8 +218,7 @@ class DiagonalLayer(Layer):
         self.left = LSTM(torch.cat([wide, groups(planes, channels)]), h, channels, [(r + size - 1 - c == d).nonzero()[:, 0] for d in steps], reach=2)
 
     def states(self, x: Tensor, image: Tensor) -> Tensor:
-        out: Tensor = self.right(x) + shift_down(self.left(torch.cat([x, image], 1)))
-        return out
+        return self.right(x) + shift_down(self.left(torch.cat([x, image], 1)))
 
     def row(self, above: Tensor | None, n: int, memory: Memory) -> None:
         h, _ = self.right.begin(n, memory)
@@ -246,8 +234,7 @@ class DiagonalLayer(Layer):
             told = self.left.told(torch.stack([above[:, k + 1], h], 1))[:, 0]
             h, c = cell(sums[:, :, k] + told, c)
             memory.kept[self.left][0, :, k + 1] = h
-        out: Tensor = memory.kept[self.left][0]
-        return out
+        return memory.kept[self.left][0]
 
     def state(self, x: Tensor, memory: Memory) -> Tensor:
         (above, left), at = memory.kept[self], memory.column
@@ -266,5 +253,4 @@ class Head(nn.Module):
         self.out = CausalConv(width, outputs, mask=order(out, own, "B"))
 
     def forward(self, h: Tensor, memory: Memory | None = None) -> Tensor:
-        out: Tensor = self.out(F.relu(self.hidden(F.relu(h), memory)), memory)
-        return out
+        return self.out(F.relu(self.hidden(F.relu(h), memory)), memory)

@@ -56,8 +56,16 @@ class VQVAE(Model):
         self.encoder = encoder(spec.channels, sizes, self.code_width, self.width, self.depth)
         self.book = Codebook(self.codes, self.code_width, self.decay)
         self.decoder = decoder(self.code_width, self.p.outputs * spec.channels, sizes, self.width, self.depth)
-        self.latent = self.code_width * sizes[-1] ** 2
-        self.code = Spec(1, sizes[-1], spec.labels, levels=self.codes, symbols=True)
+
+    @property
+    def code(self) -> Spec:
+        """What its codes are to a second model."""
+        return Spec(1, ladder(self.spec.size, self.halvings)[-1], self.spec.labels, levels=self.codes, symbols=True)
+
+    @property
+    def latent(self) -> int:
+        """Numbers of z_q."""
+        return self.code_width * self.code.size**2
 
     def choose_likelihood(self) -> Bernoulli | Discretised:
         levels = self.spec.levels
@@ -137,7 +145,8 @@ class VQVAE(Model):
         used = int((counts > 0).sum())
         verdict = ""
         if used < self.codes / 2 and len(k) >= 8 * self.codes:
-            verdict = f"only {used} of {self.codes} codes are used: the codebook has collapsed, or is larger than it need be; train longer, or type --codes {max(2, 2 ** (used - 1).bit_length())}."
+            fewer = max(2, 2 ** (used - 1).bit_length())
+            verdict = f"only {used} of {self.codes} codes are used: the codebook has collapsed or is too large; train longer, or type --codes {fewer}."
         yield "codes used", float(used), verdict
         yield "code perplexity", float(perplexity(counts.double())), ""
 
@@ -170,7 +179,7 @@ def decoder(inside: int, out: int, sizes: list[int], width: int, depth: int) -> 
     layers: list[nn.Module] = [nn.Conv2d(inside, width, 3, padding=1), *(Block(width) for _ in range(depth))]
     if len(sizes) == 1:
         return nn.Sequential(*layers, nn.ReLU(), nn.Conv2d(width, out, 3, padding=1))
-    steps = channels(sizes, width)[::-1][:-1] + [out]
+    steps = [*channels(sizes, width)[::-1][:-1], out]
     for (a, b), (_, large) in zip(pairwise(steps), pairwise(sizes[::-1])):
         layers += [nn.ReLU(), nn.ConvTranspose2d(a, b, 4 - large % 2, stride=2, padding=1)]
     return nn.Sequential(*layers)

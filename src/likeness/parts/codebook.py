@@ -9,7 +9,7 @@ batch that are nearest to code i,
 
 with N_i smoothed where it divides, (N_i + eps) / (n + K eps) n for n = sum N_i, as in the authors' code (Sonnet).
 
-A code to which nothing is near never moves again.  So one that falls out of use is put beside the code with the largest
+A code to which nothing is near never moves again, and two may share what one would do for.  So one of no use is put beside the code with the largest
 squared error, whose vectors they then share: the splitting of Linde, Buzo & Gray, "An Algorithm for Vector Quantizer Design",
 1980.  The same rule places all codes at first: those that the first batch meets are split until there are as many as asked for.
 """
@@ -24,6 +24,8 @@ from ..core import Noise
 
 IDLE = 0.1
 """of an even share of the vectors: a code with less of them is put elsewhere"""
+TWIN = 0.3
+"""of the mean error in one of its numbers: so is a code without which the error would grow by less"""
 EPS = 1e-5
 TOGETHER = 2**24
 """distances computed at once"""
@@ -64,10 +66,12 @@ class Codebook(nn.Module):
 
     def nearest(self, z: Tensor) -> Tensor:
         """The number of the code next to each vector, (..., D) to (...), in full precision whatever autocast says."""
-        flat, half = z.flatten(0, -2), self.codes.square().sum(1) / 2
+        middle = self.codes.mean(0)  # far from the origin the differences of products would be lost in rounding
+        codes, flat = self.codes - middle, z.flatten(0, -2)
+        half = codes.square().sum(1) / 2
         with torch.autocast(z.device.type, enabled=False):
             parts = flat.split(max(1, TOGETHER // len(self.codes)))
-            return torch.cat([torch.addmm(half, part, self.codes.T, alpha=-1).argmin(1) for part in parts]).view(z.shape[:-1])
+            return torch.cat([torch.addmm(half, part - middle, codes.T, alpha=-1).argmin(1) for part in parts]).view(z.shape[:-1])
 
     def vectors(self, k: Tensor) -> Tensor:
         """The codes of these numbers, (...) to (..., D)."""
@@ -96,14 +100,17 @@ class Codebook(nn.Module):
         smooth = (self.used + EPS) / (n + len(self.codes) * EPS) * n
         return self.mean[:, 2:] / smooth[:, None]
 
-    def utility(self) -> Tensor:
-        """(K,): by how much the squared error would grow if a code's vectors all went to the code next to it."""
-        apart = torch.cdist(self.codes, self.codes).fill_diagonal_(torch.inf)
-        return self.used * apart.amin(1).square()
+    def idle(self) -> Tensor:
+        """(K,): codes of little use: few vectors are theirs, or these would fare nearly as well with the code next to it, which has more."""
+        apart, near = torch.cdist(self.codes, self.codes).fill_diagonal_(torch.inf).min(1)
+        number = torch.arange(len(near), device=near.device)
+        lighter = (self.used < self.used[near]) | ((self.used == self.used[near]) & (number > near))
+        spare = self.used * apart.square() < TWIN * self.error.mean() / self.codes.shape[1]
+        return (self.used < IDLE * self.used.mean()) | (lighter & spare)
 
     def revive(self) -> None:
         """Each idle code takes over half of what another stands for: of the one with the largest error, the next, and so on."""
-        idle = self.utility() < IDLE * self.error.mean() / self.codes.shape[1]
+        idle = self.idle()
         child = idle.int().argsort(descending=True, stable=True)
         mother = self.error.masked_fill(idle, -1).argsort(descending=True, stable=True)
         pair = (idle[child] & ~idle[mother])[:, None]
