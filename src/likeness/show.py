@@ -70,7 +70,7 @@ def training(run: Run, data: Data, budget: dict[str, Any], quiet: bool = False) 
     goal = f"{budget['minutes']:g} minutes" if "minutes" in budget else f"{budget.get('images', training.images):,} images"
     say(data.verdict)
     weights = sum(p.numel() for p in run.model.parameters())
-    say(f"{run.config.model}, {weights:,} weights, for {goal}, in {training.precision} with {facts['threads']} threads -> {run.folder}")
+    say(f"{run.config.method}, {weights:,} weights, for {goal}, in {training.precision} with {facts['threads']} threads -> {run.folder}")
     if run.seen:
         say(f"going on at image {run.seen:,}")
     share = _share(run, budget)
