@@ -212,7 +212,9 @@ def column_of(name: str, run: Run, scores: Sequence[Score] | Refusal) -> Column:
         trouble.append(f"It has not been scored yet: likeness evaluate {run.folder}")
     reading = config.reading
     where = config.data | {"data": config.data.get("source"), "fingerprint": str(config.data.get("fingerprint", ""))[:16]}
-    setup = dict(model=config.method) | config.options | asdict(config.training) | where | config.facts | {f"first stage {k}": v for k, v in config.inside.items()}
+    setup = (
+        dict(model=config.method) | config.options | asdict(config.training) | where | config.facts | {f"first stage {k}": v for k, v in config.inside.items()}
+    )
     del setup["source"]
     x, refused = _drawn(run)
     data = str(config.data.get("fingerprint") or ""), json.dumps([reading, config.spec], sort_keys=True, default=str)
