@@ -8,7 +8,7 @@ of a grid h x h, and each is replaced by the nearest of K codes e:
 
 argmin has no gradient, so that of z_q is handed to z_e as it is ("straight through"): z_q = z_e + sg[e - z_e].  sg stops a
 gradient.  The middle term of (3), which draws the codes to the vectors, is not needed: here each code is the running mean of
-its vectors (appendix A.1; parts.codebook), and one that is of no use is put where it is.  As in the authors' code both terms are
+its vectors (appendix A.1; parts.codebook), and one that is of no use is put elsewhere.  As in the authors' code both terms are
 means: of nats over the numbers of the image, and of squares over the numbers of z_e.
 
 What is learnt is a compressor.  How its codes are distributed is not: a second model learns that, from what compress() says, and
