@@ -33,16 +33,12 @@ class PixelCNN(Autoregressive):
     depth: int = option(10, "layers after the first", 1, 64)
     kernel: int = option(3, "pixels a side of a kernel after the first, odd", 3, 15)
     first: int = option(7, "pixels a side of the first kernel, odd", 3, 31)
-    conditional: bool = option(False, "p(x|y): learn what each class looks like, from labelled images")  # type: ignore[misc]
 
     defaults = Training(batch=64, rate=2e-3, images=200_000, warmup=10_000, ema=100_000)
 
     def build(self) -> None:
+        self.refuse()
         spec = self.spec
-        if self.conditional and spec.labels < 2:
-            raise Refusal(f"pixelcnn: --conditional asks for images of two classes or more and these have {spec.labels}; leave it out.")
-        if spec.levels < 2:
-            raise Refusal("pixelcnn: it draws one of a number of levels, and these are codes that may be any number; take those of a vqvae.")
         if not (self.kernel % 2 and self.first % 2):
             raise Refusal(f"pixelcnn: --kernel {self.kernel} and --first {self.first} must be odd, to have a middle.")
         self.p = Softmax(spec.channels, spec.levels)
@@ -51,11 +47,6 @@ class PixelCNN(Autoregressive):
 
     def predict(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.stack(self.planes(x), self.told(y))
-
-    def told(self, y: Tensor | None) -> Tensor | None:
-        if self.conditional and y is None:
-            raise Refusal("pixelcnn: a class-conditional model judges an image of a class, and none was said.")
-        return y if self.conditional else None
 
     def row(self, x: Tensor, memory: Memory, y: Tensor | None = None) -> None:
         r = memory.row

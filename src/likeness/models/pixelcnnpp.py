@@ -20,7 +20,6 @@ function of the seed.  As with them, what a block adds is small at first: W_2 be
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -45,14 +44,12 @@ class PixelCNNpp(Autoregressive):
     resolutions: int = option(3, "the image's own, half of it, and so on, as far as 4 pixels a side", 1, 8)
     components: int = option(10, "logistics that a pixel's distribution is mixed of", 1, 256)
     dropout: float = option(0.0, "share of features left out while training; the paper has 0.5, which helps where images are few", 0.0, 0.9)
-    conditional: bool = option(False, "p(x|y): learn what each class looks like, from labelled images")  # type: ignore[misc]
 
     defaults = Training(batch=64, rate=1e-3, images=200_000, warmup=10_000, ema=100_000)
 
     def build(self) -> None:
+        self.refuse()
         spec, w = self.spec, self.width
-        if self.conditional and spec.labels < 2:
-            raise Refusal(f"pixelcnnpp: --conditional asks for images of two classes or more and these have {spec.labels}; leave it out.")
         self.p = self.choose_conditional()
         self.planes = Planes(spec.channels, spec.levels, spec.symbols)
         inside = self.planes.channels + 1
@@ -68,8 +65,6 @@ class PixelCNNpp(Autoregressive):
 
     def choose_conditional(self) -> Conditional:
         c, levels, symbols = self.spec.channels, self.spec.levels, self.spec.symbols
-        if levels < 2:
-            raise Refusal("pixelcnnpp: it draws one of a number of levels, and these are codes that may be any number; take those of a vqvae.")
         if symbols and c > 1:
             raise Refusal(f"pixelcnnpp: the {c} channels of a pixel are drawn together, which asks for amounts and these levels are names; use pixelcnn.")
         return Softmax(c, levels) if symbols or (levels == 2 and c == 1) else LogisticMixture(c, levels, self.components)
@@ -83,8 +78,7 @@ class PixelCNNpp(Autoregressive):
     def loss(self, batch: Batch) -> Loss:
         """As of every autoregressive model, with dropout while the model is in training."""
         drawn = batch.noise.bits(-(-self.chances // 8)).view(torch.uint8) if self.training and self.dropout else None
-        nats = -self.p.log_prob(batch.x, self.predict(batch.x, batch.y, drawn)).mean()
-        return Loss(nats / math.log(2), {"nats": nats.detach() * self.spec.dims})
+        return self.cost(batch.x, self.predict(batch.x, batch.y, drawn))
 
     def predict(self, x: Tensor, y: Tensor | None = None, drawn: Tensor | None = None) -> Tensor:
         """drawn: for dropout, a random byte (B, chances) for every feature of every block."""
@@ -99,11 +93,6 @@ class PixelCNNpp(Autoregressive):
     def seen(self, x: Tensor) -> Tensor:
         """An image and a plane of ones, by which a border is told from grey."""
         return F.pad(self.planes(x), (0, 0, 0, 0, 0, 1), value=1.0)
-
-    def told(self, y: Tensor | None) -> Tensor | None:
-        if self.conditional and y is None:
-            raise Refusal("pixelcnnpp: a class-conditional model judges an image of a class, and none was said.")
-        return y if self.conditional else None
 
     def row(self, x: Tensor, memory: Memory, y: Tensor | None = None) -> None:
         """The vertical stream needs the rows above alone, so it goes through a whole row at once."""

@@ -41,16 +41,12 @@ class PixelRNN(Autoregressive):
     width: int = option(16, "features h of an LSTM; between its layers are twice as many", 3, 1024)
     depth: int = option(4, "layers of LSTM", 1, 64)
     first: int = option(7, "pixels a side of the first kernel, odd", 3, 31)
-    conditional: bool = option(False, "p(x|y): learn what each class looks like, from labelled images")  # type: ignore[misc]
 
     defaults = Training(batch=32, rate=2e-3, images=200_000, warmup=10_000, ema=100_000)
 
     def build(self) -> None:
+        self.refuse()
         spec, wide, f = self.spec, 2 * self.width, self.first // 2
-        if self.conditional and spec.labels < 2:
-            raise Refusal(f"pixelrnn: --conditional asks for images of two classes or more and these have {spec.labels}; leave it out.")
-        if spec.levels < 2:
-            raise Refusal("pixelrnn: it draws one of a number of levels, and these are codes that may be any number; take those of a vqvae.")
         if self.first % 2 == 0:
             raise Refusal(f"pixelrnn: --first {self.first} must be odd, to have a middle.")
         self.p = Softmax(spec.channels, spec.levels)
@@ -72,11 +68,8 @@ class PixelRNN(Autoregressive):
 
     def features(self, image: Tensor, y: Tensor | None, memory: Memory | None = None) -> Tensor:
         """What the first LSTM is given, (B, 2h, H, W)."""
-        if self.label is None:
-            return self.conv(image, memory)
-        if y is None:
-            raise Refusal("pixelrnn: a class-conditional model judges an image of a class, and none was said.")
-        return self.conv(image, memory) + self.label(y)[:, :, None, None]
+        h: Tensor = self.conv(image, memory)
+        return h if self.label is None else h + self.label(self.told(y))[:, :, None, None]
 
     def row(self, x: Tensor, memory: Memory, y: Tensor | None = None) -> None:
         above = self.planes(x[:, :, memory.row - 1 : memory.row]) if memory.row else None

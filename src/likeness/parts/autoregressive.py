@@ -30,9 +30,24 @@ class Autoregressive(Model):
     """A model says `p`, a conditional, and how its network answers: predict() for an image, pixel() for the next of one that is being drawn."""
 
     temperature: float = option(1.0, "of samples: below 1 likelier and more alike, above 1 more varied; 1 is the model itself", 0.01, 100.0, live=True)
+    conditional: bool = option(False, "p(x|y): learn what each class looks like, from labelled images")  # type: ignore[misc]
 
     if TYPE_CHECKING:
         p: Conditional
+
+    def refuse(self) -> None:
+        """What no autoregressive model can learn: for build() to begin with."""
+        name, labels = type(self).__name__.lower(), self.spec.labels
+        if self.conditional and labels < 2:
+            raise Refusal(f"{name}: --conditional asks for images of two classes or more and these have {labels}; leave it out.")
+        if self.spec.levels < 2:
+            raise Refusal(f"{name}: it draws one of a number of levels, and these are codes that may be any number; take those of a vqvae.")
+
+    def told(self, y: Tensor | None) -> Tensor | None:
+        """The classes (B,) that the network is told: none unless it is conditional, and then there must be some."""
+        if self.conditional and y is None:
+            raise Refusal(f"{type(self).__name__.lower()}: a class-conditional model judges an image of a class, and none was said.")
+        return y if self.conditional else None
 
     # What a model gives
 
@@ -58,7 +73,11 @@ class Autoregressive(Model):
         return -self.p.log_prob(x, self.predict(x, y))
 
     def loss(self, batch: Batch) -> Loss:
-        nats = self.surprise(batch.x, batch.y).mean()
+        return self.cost(batch.x, self.predict(batch.x, batch.y))
+
+    def cost(self, x: Tensor, out: Tensor) -> Loss:
+        """Bits a dimension of images (B, C, H, W) by what the network says about them, (B, p.outputs, H, W)."""
+        nats = -self.p.log_prob(x, out).mean()
         return Loss(nats / math.log(2), {"nats": nats.detach() * self.spec.dims})
 
     @torch.no_grad()
@@ -148,12 +167,9 @@ class Autoregressive(Model):
         met, expected = ((nats.flatten(1).mean(1) / math.log(2)).double() for nats in (self.surprise(x, y), self.entropy(x, y)))
         gap = met - expected
         off = float(gap.mean().abs()) > 4 * float(gap.std()) / math.sqrt(OWN) + 1e-4
+        verdict = f"its samples are not drawn from what it describes (temperature {self.temperature:g})" if off else ""
         yield "entropy", float(expected.mean()), ""
-        yield (
-            "bits/dim of own samples",
-            float(met.mean()),
-            "its samples are not drawn from what it describes" * off + f" (temperature {self.temperature:g})" * off,
-        )
+        yield "bits/dim of own samples", float(met.mean()), verdict
 
     def choose_class(self, noise: Noise) -> Tensor | None:
         """Classes (B,) for a conditional model that is told none."""

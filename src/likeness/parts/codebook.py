@@ -9,9 +9,10 @@ batch that are nearest to code i,
 
 with N_i smoothed where it divides, (N_i + eps) / (n + K eps) n for n = sum N_i, as in the authors' code (Sonnet).
 
-A code to which nothing is near never moves again, and two may share what one would do for.  So one of no use is put beside the code with the largest
-squared error, whose vectors they then share: the splitting of Linde, Buzo & Gray, "An Algorithm for Vector Quantizer Design",
-1980.  The same rule places all codes at first: those that the first batch meets are split until there are as many as asked for.
+A code to which nothing is near never moves again, and two may share what one would do for.  So one of no use is put beside the
+code with the largest squared error, whose vectors they then share: the splitting of Linde, Buzo & Gray, "An Algorithm for Vector
+Quantizer Design", 1980.  The same rule places all codes at first: those that the first batch meets are split until there are as
+many as asked for.
 """
 
 from __future__ import annotations
