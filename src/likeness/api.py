@@ -301,7 +301,7 @@ class Trained:
         """
         draws, spec = _whole("draws", draws, 1), self.config.spec
         model = evaluate.tuned(self.model, **live)
-        ask(model, "complete", given.who("complete") if "complete" not in answers(model) else "")
+        given.answer(model, "complete")
         asked = self._asked(x, n, seed, label)
         there = completion.upper(spec, keep) if known is None else completion.checked(known, spec)
         drawn = completion.complete(cast(Completes, model), asked.batch.x, asked.batch.y, there, draws, _whole("seed", seed, 0))
@@ -324,7 +324,7 @@ class Trained:
         Held-out images unless x (B, C, H, W) in [-1, 1] is given.  `label`: the class of your own, for a class-conditional model.
         """
         model = evaluate.tuned(self.model, **live)
-        ask(model, "bits_per_dim", given.who("bits_per_dim") if "bits_per_dim" not in answers(model) else "")
+        given.answer(model, "bits_per_dim")
         asked = self._asked(x, n, seed, label, names)
         if model.conditional and asked.batch.y is None:
             raise Refusal(f"{self.folder} judges an image of a class; say which, from 0 to {self.config.spec.labels - 1}, as its label.")
@@ -333,7 +333,7 @@ class Trained:
 
     def field(self, n: int = 4, seed: int = 0) -> list[receptive.Field]:
         """Which pixels the predictions of two pixels depend on, and how much: the mean over n held-out images."""
-        ask(self.model, "surprise", given.who("surprise") if "surprise" not in answers(self.model) else "")
+        given.answer(self.model, "surprise")
         asked = given.held_out(self.data, _whole("n", n, 1), _whole("seed", seed, 0))
         return receptive.fields(self.model, asked.batch, f"{self.folder.name}: {self.config.model}")
 

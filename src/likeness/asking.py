@@ -5,7 +5,6 @@ As in cli.py, nothing heavy is imported before it is needed.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +50,8 @@ def score(argv: list[str]) -> int:
     """score RUN [IMAGES]: how surprising each image is, in bits, beside held-out ones, and where in it"""
     from . import show
     from . import surprise as module
-    from .core import answers, ask
-    from .given import who
+    from .core import answers
+    from .given import answer
 
     parser = Parser("score", module.__doc__ or "", "RUN [IMAGES] [-n 16] [-o maps.png | maps.npz] [options]")
     parser.add_argument("run", metavar="RUN", type=Path)
@@ -62,7 +61,7 @@ def score(argv: list[str]) -> int:
     said, [(run, live)] = on_runs(argv, parser)
     path = target(said["o"], run.folder / "samples" / "surprise.png", ".png", ".npz")
     if said["o"] and "bits_per_dim" in answers(run.model):
-        ask(run.model, "surprise", f"Without -o there are numbers, of whole images.  {who('surprise') if 'surprise' not in answers(run.model) else ''}")
+        answer(run.model, "surprise", "Without -o there are numbers, of whole images.  ")
     n = said["n"] or 16
     x, names = brought(run, said["images"], n)
     scored = run.score(x, n, seed=said["seed"], label=said["label"], names=names, **live)
@@ -103,25 +102,14 @@ def field(argv: list[str]) -> int:
     return 0
 
 
-def brought(run: Trained, source: str | None, n: int) -> tuple[Tensor | None, list[str] | None]:
+def brought(run: Trained, source: str | None, n: int) -> tuple[Tensor | None, tuple[str, ...] | None]:
     """Somebody's own images, the first n, with the names of their files; what was skipped or left out is said."""
     if source is None:
         return None, None
-    from dataclasses import fields
-
-    from . import data, show
+    from . import show
     from .data import own
-    from .data.listing import printable
 
-    spec, settings = run.config.spec, run.config.data
-    x, path = own.images(source, spec, settings, n), Path(os.path.expanduser(source))
-    if path.is_file() and len(x) == 1:
-        return x, [printable(os.fsencode(path.name))]
-    known = {f.name for f in fields(data.Reading)} & settings.keys()
-    reading = data.Reading(**{k: settings[k] for k in known} | dict(size=spec.size, colour="grey" if spec.channels == 1 else "rgb"))
-    found = data.read(source, reading)
-    if found.skipped:
-        show.say(f"note: {found.verdict}")
-    if len(found.x) > n:
-        show.say(f"note: these are the first {n} of {len(found.x):,} images; -n {len(found.x)} takes all")
-    return x, None if found.names is None else list(found.names[:n])
+    found = own.images(source, run.config.spec, run.config.data, n)
+    for note in found.notes:
+        show.say(f"note: {note}")
+    return found.x, found.names

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .arguments import Parser, closest, common, count, flags, on_runs, positive, target
-from .asking import complete, field, score
+from .asking import brought, complete, field, score
 
 if TYPE_CHECKING:
     from .api import Trained
@@ -167,7 +167,6 @@ def scored(run: Trained, said: dict[str, Any], live: dict[str, Any], alone: bool
 def reconstruct(argv: list[str]) -> int:
     """reconstruct RUN [IMAGES]: what is left of an image after the code"""
     from . import pictures, show, store
-    from .data import own
     from .metrics.reconstruction import psnr
 
     parser = Parser("reconstruct", "Originals above, their reconstructions below: of held-out images, or of your own.", "RUN [IMAGES] [-n 16] [-o out.png]")
@@ -175,11 +174,9 @@ def reconstruct(argv: list[str]) -> int:
     parser.add_argument("images", metavar="IMAGES", nargs="?", help="a folder or array of images; held-out ones of the run's data if left out")
     common(parser, "-n", "-o", "--json")
     said, [(run, _)] = on_runs(argv, parser)
-    n, x = said["n"] or 16, None
+    n = said["n"] or 16
     path = target(said["o"], run.folder / "samples" / "reconstructions.png", ".png")
-    if said["images"]:
-        spec = run.run.config.spec
-        x = own.images(said["images"], spec, run.run.config.data, n)
+    x, _ = brought(run, said["images"], n)
     original, back = run.reconstruct(x, n)
     store.make(path.parent)
     pictures.write_png(path, pictures.strips(original, back), dict(run=run.folder.name, seen=run.run.seen, n=len(original)))
@@ -357,13 +354,25 @@ Begin with: likeness train vae digits --minutes 1"""
 
 def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(HELP)
-        return 0
-    if argv[0] in ("-V", "--version"):
-        print(f"likeness {__version__}")
-        return 0
+    word = argv[0] if argv else "help"
+    if word in ("-h", "--help", "help", "-V", "--version"):
+        return told(f"likeness {__version__}" if word in ("-V", "--version") else HELP)
     return guarded(argv)
+
+
+def told(text: str) -> int:
+    """Print what needs nothing heavy."""
+    try:
+        print(text, flush=True)
+        return 0
+    except BrokenPipeError:
+        return hung_up()
+
+
+def hung_up() -> int:
+    """Whoever read our output has stopped, such as head; python would complain once more when it flushes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141
 
 
 def guarded(argv: list[str]) -> int:
@@ -383,8 +392,7 @@ def guarded(argv: list[str]) -> int:
         print("likeness: interrupted; what was saved before is intact", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # python would complain once more when it flushes
-        return 141
+        return hung_up()
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             print("likeness: the disk is full; what was saved before is intact", file=sys.stderr)

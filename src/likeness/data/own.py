@@ -3,31 +3,55 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from ..core import BadData, Spec
 from . import read
-from .dataset import Reading, picture
+from .dataset import Images, Reading, picture
+from .listing import printable
 from .sniff import Skip, decode, kind
 from .writer import as_colour
 
 
-def images(source: str, spec: Spec, settings: dict[str, Any], n: int) -> Tensor:
-    """The first n images of a file, a folder or an array, as (B, C, H, W) in [-1, 1] of the model's shape.
+class Own(NamedTuple):
+    x: Tensor
+    """(B, C, H, W) in [-1, 1]"""
+    names: tuple[str, ...] | None
+    """of the files, where they came from files"""
+    notes: tuple[str, ...]
+    """what was skipped, and what was left out"""
+
+
+def images(source: str, spec: Spec, settings: dict[str, Any], n: int) -> Own:
+    """The first n images of a file, a folder or an array, of the model's shape.
 
     settings: how the training images were read.  Raises what data.load raises, and BadData for a single file that is no image.
     """
     known = {f.name for f in fields(Reading)}
     reading = Reading(**{k: v for k, v in settings.items() if k in known} | {"size": spec.size, "colour": "grey" if spec.channels == 1 else "rgb"})
     path = Path(os.path.expanduser(source))
-    x = _one(path, reading) if os.path.isfile(path) and kind(_head(path)) else read(source, reading).x[:n]
+    if os.path.isfile(path) and kind(_head(path)):
+        return Own(_shown(_one(path, reading), spec), (printable(os.fsencode(path.name)),), ())
+    found = read(source, reading)
+    return Own(_shown(found.x[:n], spec), None if found.names is None else tuple(found.names[:n]), tuple(_notes(found, n)))
+
+
+def _shown(x: np.ndarray, spec: Spec) -> Tensor:
     return picture(np.array(x) if spec.levels != 2 else np.where(x > 127, np.uint8(255), np.uint8(0)))
+
+
+def _notes(found: Images, n: int) -> Iterator[str]:
+    if found.skipped:
+        yield found.verdict
+    if len(found.x) > n:
+        yield f"these are the first {n} of {len(found.x):,} images; -n {len(found.x)} takes all"
 
 
 def _head(path: Path) -> bytes:
