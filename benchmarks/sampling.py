@@ -85,8 +85,7 @@ def multiply_adds(work: Callable[[], object]) -> float:
     return counter.get_total_flops() / 2
 
 
-def row(label: str, model: Autoregressive, args: argparse.Namespace) -> list[str]:
-    times = measure(model, args.images, args.rounds, 0 if args.full else args.passes)
+def row(label: str, model: Autoregressive, times: Times, args: argparse.Namespace) -> list[str]:
     one = torch.zeros(1, *model.spec.shape, device=engine.device())
     image, drawing = multiply_adds(lambda: model.predict(one)), multiply_adds(lambda: draw(model, 1))
     same = [f"{float((draw(model, args.images) == draw(model, args.images, naive=True)).float().mean()):.2%}"] if args.full else []
@@ -115,18 +114,20 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     engine.start()
-    spec, rows, dims = Spec(args.channels, args.size, levels=args.levels), [], args.channels * args.size**2
+    spec, rows, ratios, dims = Spec(args.channels, args.size, levels=args.levels), [], [], args.channels * args.size**2
     for label, kind, options in variants(args.models):
         torch.manual_seed(0)
         model = engine.place(kind(spec=spec, **options)).eval()
-        rows.append(row(label, model, args))
+        times = measure(model, args.images, args.rounds, 0 if args.full else args.passes)
+        ratios.append(statistics.median(times.ratios))
+        rows.append(row(label, model, times, args))
         print(" ".join(rows[-1]), flush=True)
     way = "all of it" if args.full else f"estimated from {args.passes} of {dims} passes"
     what = f"{args.images} images of {args.channels} x {args.size} x {args.size}, {args.levels} levels, fp32, {torch.get_num_threads()} threads"
     print(f"\n{heading(load)}\n\n{what}, {args.rounds} rounds: median (min-max); naive: {way}\n")
     head = ["model", "weights", "M multiply-adds an image", "from memory, s", "naive, s", "ratio", "ratio of multiply-adds"]
     print(table([*head, "same sub-pixels"] if args.full else head, rows))
-    print(f"\nmedian ratio of the models: {statistics.median(float(r[5].strip('*').split()[0].replace(',', '')) for r in rows):,.0f}")
+    print(f"\nratios from {min(ratios):,.0f} to {max(ratios):,.0f}")
 
 
 if __name__ == "__main__":

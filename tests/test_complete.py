@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from commands import ask, refused
 from conftest import small_run, toy
 from likeness import api, completion, pictures
 from likeness.cli import main
@@ -38,18 +39,6 @@ def here(trained, tmp_path, monkeypatch) -> Path:
     for name in "gcv":
         (tmp_path / name).symlink_to(trained / name)
     return tmp_path
-
-
-def ask(capsys, *argv: str) -> dict:
-    assert main([*argv, "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def refused(capsys, *argv: str) -> str:
-    assert main(list(argv)) == 2
-    out, err = capsys.readouterr()
-    assert not out and "Traceback" not in err
-    return err
 
 
 def draw_mask(path: str, known: np.ndarray) -> None:

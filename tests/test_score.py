@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from commands import ask, refused
 from conftest import small_run, toy
 from likeness import api, field, given, pictures, surprise
 from likeness.cli import main
@@ -42,18 +43,6 @@ def here(trained, tmp_path, monkeypatch) -> Path:
     for name in "gcvab":
         (tmp_path / name).symlink_to(trained / name)
     return tmp_path
-
-
-def ask(capsys, *argv: str) -> dict:
-    assert main([*argv, "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def refused(capsys, *argv: str) -> str:
-    assert main(list(argv)) == 2
-    out, err = capsys.readouterr()
-    assert not out and "Traceback" not in err
-    return err
 
 
 # Numbers

@@ -56,7 +56,7 @@ def draw(runs: Sequence[tuple[Run, Data]], picture: str, target: Path, n: int | 
     if picture not in PICTURES:
         raise Refusal(f"there is no picture {picture!r}; {closest(picture, tuple(PICTURES))}")
     with torch.no_grad():
-        page = stack([PICTURES[picture](_subject(run, data), n, seed) for run, data in runs])
+        page = pictures.stacked(*(PICTURES[picture](_subject(run, data), n, seed) for run, data in runs), gap=16)
     store.make(target.parent)
     recipe = dict(picture=picture, n=n, seed=seed, runs=[dict(run=run.folder.name, seen=run.seen) for run, _ in runs])
     pictures.write_png(target, page, recipe)
@@ -132,15 +132,6 @@ def titled(image: np.ndarray, text: str) -> np.ndarray:
     return out
 
 
-def beside(panels: list[np.ndarray], gap: int = 16) -> np.ndarray:
-    high = max(p.shape[0] for p in panels)
-    return np.concatenate([_padded(p, high, p.shape[1] + gap * (i < len(panels) - 1)) for i, p in enumerate(panels)], 1)
-
-
-def stack(panels: list[np.ndarray], gap: int = 16) -> np.ndarray:
-    wide = max(p.shape[1] for p in panels)
-    return np.concatenate([_padded(p, p.shape[0] + gap * (i < len(panels) - 1), wide) for i, p in enumerate(panels)], 0)
-
-
-def _padded(image: np.ndarray, high: int, wide: int) -> np.ndarray:
-    return np.pad(image, ((0, high - image.shape[0]), (0, wide - image.shape[1]), (0, 0)), constant_values=255)
+def beside(panels: list[np.ndarray]) -> np.ndarray:
+    """Panels from left to right: stacked, when rows are columns."""
+    return pictures.stacked(*(p.transpose(1, 0, 2) for p in panels), gap=16).transpose(1, 0, 2)

@@ -146,10 +146,10 @@ def legend(marks: Sequence[tuple[float, str]], text: str, others: Sequence[tuple
     return np.array(page)
 
 
-def stacked(*pages: np.ndarray) -> np.ndarray:
+def stacked(*pages: np.ndarray, gap: int = 0) -> np.ndarray:
     """Pages one below the other, on white."""
-    wide = max(page.shape[1] for page in pages)
-    return np.concatenate([np.pad(page, ((0, 0), (0, wide - page.shape[1]), (0, 0)), constant_values=255) for page in pages])
+    wide, last = max(page.shape[1] for page in pages), len(pages) - 1
+    return np.concatenate([np.pad(p, ((0, gap * (i < last)), (0, wide - p.shape[1]), (0, 0)), constant_values=255) for i, p in enumerate(pages)])
 
 
 def ungrid(page: np.ndarray, size: int) -> np.ndarray | None:
