@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from likeness import evaluate as evaluation
-from likeness.core import BadData, Batch, Bits, Model, Refusal, Training, option
+from likeness.core import BadData, Batch, Bits, Model, Refusal, Spec, Training, option
 from likeness.data import Data
 from likeness.evaluate import load_scores, save_scores
 from likeness.metrics import likelihood, neighbours
@@ -63,6 +63,28 @@ class Mean(Model):
 
     def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
         yield "active units", float(self.encode(batch.x).var() > 0.01), "" if len(batch) > 10 else "collapsed"
+
+
+class Symbols(Mean):
+    """A code of 4 symbols of 2^16 each: 64 bits, whatever the floats that stand for it."""
+
+    latent = 1000
+
+    @property
+    def code(self) -> Spec:
+        return Spec(1, 2, levels=2**16, symbols=True)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return super().encode(x).expand(-1, 1000)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return super().decode(z[:, :1])
+
+    def compress(self, x: Tensor) -> Tensor:
+        return torch.zeros(len(x), *self.code.shape)
+
+    def expand(self, z: Tensor) -> Tensor:
+        return torch.zeros(len(z), *self.spec.shape)
 
 
 class Copier(Mean):
@@ -251,6 +273,12 @@ def test_reconstructions_stand_beside_the_mean_image_and_pca():
     assert errors["model"] == pytest.approx(float(x.flatten(1).var(1, correction=0).mean()), rel=1e-5)
     assert named(scores, "PSNR", "PCA").settings == {"code": 1} and named(scores, "PSNR").settings["code"] == 1
     assert named(scores, "SSIM").better == "higher" and named(scores, "PSNR").unit == "dB"
+
+
+def test_a_code_of_symbols_stands_beside_principal_components_of_as_many_bits():
+    data = photos()
+    scores = list(evaluate(trained(Symbols, data), data))
+    assert named(scores, "PSNR", "PCA").settings == {"code": 2} and named(scores, "PSNR").settings["code"] == 2
 
 
 def test_copies_are_found_and_new_images_are_not_accused():

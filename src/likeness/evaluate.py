@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from . import distribution, engine, networks, store
-from .core import BadData, Batch, Model, Refusal, Samples, answers, check_options
+from .core import BadData, Batch, Compresses, Model, Refusal, Samples, answers, check_options
 from .data import Data, picture
 from .metrics import likelihood, neighbours, reconstruction
 from .metrics.card import TOO_FEW, Score, from_dict, interval, measure, short, small, wilson
@@ -137,7 +137,7 @@ class Exam:
     def reconstruction(self) -> Iterator[Score]:
         if not {"encode", "decode"} <= set(answers(self.model)):
             return
-        code = self._encode(self._batch(self.rows[:1]).x)[0].numel()
+        code = self._code()
         yield from self._compared(self._rebuild, warning=self.remark, settings=self.settings | {"code": code})
         train = picture(np.asarray(self.data.x[self._some(reconstruction.affordable(self.data.spec.dims))]))
         note = f"of {len(train):,} training images"
@@ -258,6 +258,12 @@ class Exam:
         error, psnr, ssim = (torch.cat(values).numpy() for values in zip(*found))
         for name, values, unit, better in (("squared error", error, "", "lower"), ("PSNR", psnr, "dB", "higher"), ("SSIM", ssim, "", "higher")):
             yield self._card(name, values, **{"unit": unit, "better": better, "note": NOTES[name]} | about)
+
+    def _code(self) -> int:
+        """Numbers of a code.  Symbols count by their bits, 32 a number: what principal components get must be no more than the model has."""
+        if isinstance(self.model, Compresses) and self.model.code.levels:
+            return math.ceil(self.model.code.dims * math.log2(self.model.code.levels) / 32)
+        return self._encode(self._batch(self.rows[:1]).x)[0].numel()
 
     def _encode(self, x: Tensor) -> Tensor:
         with torch.no_grad():
