@@ -21,7 +21,8 @@ from likeness import models
 from likeness.core import Batch, Model, Noise, Refusal, Spec
 from likeness.data import Data
 from likeness.loop import fit
-from likeness.parts.autoregressive import Autoregressive
+from likeness.parts import autoregressive
+from likeness.parts.autoregressive import Autoregressive, choose
 from likeness.parts.conditionals import Softmax, level, value
 
 TINY: dict[str, dict[str, Any]] = {"pixelcnn": dict(first=3, depth=2, width=12)}
@@ -120,6 +121,15 @@ def test_probabilities_of_all_images_sum_to_one(name: str, options: dict[str, An
     assert log_p.max() - log_p.min() > 1, "all images are alike: nothing is tested"
     model.predict = peeking(model.predict, lambda x: x[:, :1])  # type: ignore[method-assign]
     assert abs(log_probabilities(model, every_image(spec)).exp().sum().item() - 1) > 1e-3
+
+
+@every_model
+def test_probabilities_of_all_images_of_4x4_sum_to_one(name: str, options: dict[str, Any]) -> None:
+    """REFERENCE 1.1: 65,536 black-and-white images, in the arithmetic that training uses."""
+    model = make(name, Spec(1, 4, levels=2), options | (dict(width=6, depth=1) if name == "pixelcnn" else {}), 1).float()
+    every = every_image(model.spec).float()
+    log_p = log_probabilities(model, every).double()
+    assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-5) and log_p.max() - log_p.min() > 5
 
 
 def in_order(x: Tensor) -> Tensor:
@@ -272,9 +282,33 @@ def test_a_pixel_meets_the_same_chance_however_many_are_known(name: str, options
     assert len(drawn) == 3 and all((x[:, :, r + 1 :] == -1).all() and (x[:, :, : r + 1] == drawn[-1][:, :, : r + 1]).all() for r, x in enumerate(drawn))
     for n in range(10):
         known = prefix(spec, n)
-        steps = list(model.complete(torch.where(known, drawn[-1], 0.123), known, Noise(range(4))))
+        steps = list(model.complete(torch.where(known, drawn[-1], math.nan), known, Noise(range(4))))
         assert torch.equal(steps[-1], drawn[-1]) and len(steps) == max(1, 3 - n // 3)
     assert not torch.equal(last(model.sample(Noise(range(4), key=1))), drawn[-1])
+
+
+@every_model
+def test_a_row_that_is_given_is_gone_through_at_once(name: str, options: dict[str, Any]) -> None:
+    """But for a PixelRNN, whose states wait for each other: elsewhere a drawing costs what is drawn."""
+    model, places = make(name, Spec(1, 5, levels=4), options), list[tuple[int, int, int]]()
+    pixel = model.pixel
+    model.pixel = lambda x, m, y=None: (places.append((m.row, m.column, m.width)), pixel(x, m, y))[1]  # type: ignore[method-assign]
+    last(model.complete(drawn(model.spec, 2), prefix(model.spec, 12), Noise(range(2))))
+    alone = [(r, c, 1) for r in range(5) for c in range(5)]
+    assert places == (alone if name == "pixelrnn" else [(0, 0, 5), (1, 0, 5), *alone[10:]])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_impossible_is_not_drawn(dtype: torch.dtype) -> None:
+    """Sums of 256 probabilities end below 1 as often as above, and there may be a chance beyond their end."""
+    logits = 3 * torch.randn(4096, 256, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    logits[:, -1] = -200
+    top = torch.full((4096,), 1 - 2.0**-24)  # the largest that Noise.uniform gives
+    fake = (logits.softmax(-1).cumsum(-1) < top[:, None]).sum(-1).clamp(max=255)
+    assert dtype == torch.float64 or bool((fake == 255).any()), "nothing is tested"
+    found = choose(logits, top)
+    assert bool((logits.softmax(-1)[torch.arange(4096), found] > 0).all()) and found.max() < 255
+    assert torch.equal(choose(logits.flip(1), torch.full((4096,), 2.0**-24)) > 0, torch.ones(4096).bool()), "the first level is as impossible"
 
 
 @every_model
@@ -321,6 +355,55 @@ def test_every_class_has_probability_one_and_one_that_is_not_told_is_drawn_evenl
     assert all(chance_of(x[y::3], 3, p[y]) > 1e-3 for y in range(3))
     assert chance_of(x[0::3], 3, p[1]) < 1e-6  # the fake: another class
     assert chance_of(last(model.sample(Noise(range(n)))), 3, p.mean(0)) > 1e-3
+
+
+@every_model
+def test_a_class_that_is_not_told_is_drawn_by_how_well_it_fits_what_is_known(name: str, options: dict[str, Any]) -> None:
+    """p(rest | known) = sum_y p(y | known) p(rest | known, y); the fake draws the class evenly."""
+    spec, n, known = Spec(1, 2, 3, 3), 6000, prefix(Spec(1, 2), 2)
+    model, every = made_for_classes(name, options, spec), every_image(spec)
+    p = torch.stack([log_probabilities(model, every, y).exp() for y in range(3)])
+    begins = level(every, 3)[:, :, known].flatten(1).unique(dim=0, return_inverse=True)[1]
+
+    def conditionals(k: int) -> tuple[Tensor, Tensor]:
+        """p(image | it begins as k) as it is, and with every class as likely as before."""
+        joint = torch.where(begins == k, p, 0.0)
+        return joint.sum(0) / joint.sum(), (joint / joint.sum(1, keepdim=True)).mean(0)
+
+    apart = torch.stack([(exact - even).abs().sum() for exact, even in map(conditionals, range(9))])
+    telling = int(apart.argmax())
+    start, (exact, even) = every[begins == telling][:1].expand(n, -1, -1, -1), conditionals(telling)
+    assert chance_of(last(model.complete(start, known, Noise(range(n)))), 3, exact) > 1e-3
+    fake = last(model.complete(start, known, Noise(range(n)), torch.arange(n) % 3))
+    assert chance_of(fake, 3, even) > 1e-3 and chance_of(fake, 3, exact) < 1e-6
+    nothing, noise = torch.zeros(2, 2, dtype=torch.bool), Noise(range(50))
+    assert torch.equal(last(model.complete(start[:50], nothing, noise)), last(model.sample(Noise(range(50))))), "nothing is known"
+
+
+@every_model
+def test_the_entropy_in_pieces_is_that_of_the_whole(name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each image with its own class."""
+    spec, y = Spec(1, 4, 2, 3), torch.tensor([0, 1, 0])
+    model, x = made_for_classes(name, options, spec), drawn(spec, 3)
+    whole = model.entropy(x, y)
+    assert not torch.allclose(whole, model.entropy(x, 1 - y), atol=1e-3), "the class says nothing"
+    for rows in (1, 2):
+        monkeypatch.setattr(autoregressive, "VALUES", rows * spec.dims * spec.levels)
+        assert torch.allclose(model.entropy(x, y), whole, atol=1e-12) and model.entropy(x, y).shape == whole.shape
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+@every_model
+def test_the_diagnosis_hears_a_temperature(name: str, options: dict[str, Any], conditional: bool) -> None:
+    """Own samples must cost what is claimed as entropy."""
+    spec = Spec(1, 6, 2 * conditional, levels=4)
+    model = make(name, spec, options | dict(conditional=conditional), seed=2)
+    batch = Batch(drawn(spec, 1), None, Noise([0]))
+    for temperature, off in ((1.0, False), (0.7, True), (1.5, True)):
+        model.temperature = temperature
+        entropy, bits = model.diagnose(batch)
+        assert bits[2] == (f"its samples are not drawn from what it describes (temperature {temperature:g})" if off else "")
+        assert not off or (bits[1] < entropy[1]) == (temperature < 1)
 
 
 @every_model

@@ -94,6 +94,12 @@ def test_pixel_after_pixel_is_the_same_as_the_whole(above: int, left: int, right
         assert not torch.allclose(pixel_by_pixel(early, x), early(x), atol=1e-3)
 
 
+def test_a_kernel_of_one_pixel_keeps_nothing_of_the_image() -> None:
+    layer, memory = conv(0, 0, 0), Memory(SIZE)
+    layer(picture()[:, :, :1], memory)
+    assert [tuple(t.shape) for t in memory.kept.values()] == [(INSIDE, OUTSIDE)]
+
+
 @torch.no_grad()
 def test_a_memory_that_is_told_later_forgets_what_it_was_told_before() -> None:
     layer, x, memory = conv(0, 1, 0), picture(), Memory(SIZE)

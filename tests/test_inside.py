@@ -105,7 +105,7 @@ def test_from_python(tmp_path, monkeypatch):
     run = likeness.train(GAUSS, "runs/ae", images=640, precision="fp32", progress=False)
     assert run.folder == Path("runs/tiny_gauss-ae") and np.asarray(run.sample(3, width=0.0)).shape == (3, 1, 8, 8)
     assert run.config.training.precision == "fp32" and isinstance(run.model, Samples) and not isinstance(run.model, (Scores, Decodes))
-    with pytest.raises(Refusal, match="does not answer encode"):
+    with pytest.raises(Refusal, match="does not answer decode"):
         latent.draw([(run.run, run.data)], "random", tmp_path / "x.png")
 
 
@@ -121,6 +121,7 @@ def test_from_python(tmp_path, monkeypatch):
         (["pixelcnn", "runs/new"], "has no saved state, so its codes mean nothing yet; train it first: likeness train ae toy"),
         (["pixelcnn", "runs/ae"], "codes that may be any number; take those of a vqvae"),
         (["pixelcnn", "runs/changed"], "digits has changed since"),
+        (["ae", "runs/ae"], "a model that has --net mlp takes any number, and images, but not the codes of a run, can be read with --size 8"),
     ],
 )
 def test_refusals(many, capsys, command, lesson):

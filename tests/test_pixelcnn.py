@@ -5,7 +5,10 @@ That it is an autoregressive model at all is tested in test_autoregressive.py.
 
 from __future__ import annotations
 
+import importlib
 import itertools
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,14 +37,11 @@ def unmask_the_first(model: PixelCNN) -> None:
 
 
 @nets
-def test_probabilities_of_all_images_of_4x4_sum_to_one(net: str) -> None:
-    """REFERENCE 1.1: 65,536 black-and-white images."""
+def test_the_sum_over_all_images_of_4x4_notices_a_wrong_mask(net: str) -> None:
+    """REFERENCE 1.1: 65,536 black-and-white images, whose probabilities add up to one (test_autoregressive.py)."""
     model = small(net, Spec(1, 4, levels=2), 1, width=6, depth=1).float()
-    every = every_image(model.spec).float()
-    log_p = log_probabilities(model, every).double()
-    assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-5) and log_p.max() - log_p.min() > 10
     unmask_the_first(model)
-    assert abs(log_probabilities(model, every).double().exp().sum().item() - 1) > 0.05
+    assert abs(log_probabilities(model, every_image(model.spec).float()).double().exp().sum().item() - 1) > 0.05
 
 
 # What is seen
@@ -114,6 +114,31 @@ def test_the_blind_spot(net: str, first: int, share: float) -> None:
     assert torch.equal(SEES[net](8, 1, first, 3, 8), expected)
     assert torch.equal(looked_at(net, spec, 4, width=12, first=first, depth=8), expected)
     assert (expected.sum() / past.sum()).item() == pytest.approx(share, abs=5e-4)
+
+
+# The networks
+
+
+@pytest.mark.parametrize("labels", [0, 3])
+@nets
+@torch.no_grad()
+def test_the_network_is_that_of_the_papers(net: str, labels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is commonly written, with full kernels that are masked, of the same weights.  One class is a change of biases (2016b, eq. 4)."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    commonly = importlib.import_module("pixelcnn_training")
+    spec = Spec(1, 9, labels, levels=5)
+    model = small(net, spec, width=8, depth=3, kernel=5, first=7, conditional=labels > 0).float().double()  # theirs are made in float32
+    x = drawn(spec, 4)
+    for k in range(max(labels, 1)):
+        theirs = commonly.twin(SimpleNamespace(student=model)).double()
+        for ours, block in zip(model.stack.layers, theirs.blocks) if net == "gated" and labels else ():
+            vertical, horizontal = ours.label.weight[k].chunk(2)
+            block.vertical.bias += vertical
+            block.horizontal.bias += horizontal - block.vertical_to_horizontal.weight[:, :, 0, 0] @ vertical
+        if net == "plain" and labels:
+            theirs.first.bias += model.stack.label.weight[k]
+        expected, found = theirs(x), model.predict(x, torch.full((4,), k))
+        assert torch.allclose(found, expected, rtol=0, atol=1e-10) and expected.std(0).mean() > 0.1
 
 
 # Drawing

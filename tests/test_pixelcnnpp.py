@@ -7,11 +7,13 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from likeness.core import Batch, Noise, Refusal, Spec
 from likeness.models import load
-from likeness.parts.causal import Memory
+from likeness.models import pixelcnnpp as module
+from likeness.parts.causal import CausalConv, Memory
 from likeness.parts.conditionals import Softmax, value
 from likeness.parts.mixture import LogisticMixture
 from likeness.parts.strided import Double, Halve
@@ -101,6 +103,37 @@ def test_a_low_resolution_feature_is_computed_once() -> None:
     assert calls == {0: 256, 1: 64, 2: 16}
 
 
+@pytest.mark.parametrize("vertical", [True, False])
+@pytest.mark.parametrize("skips", [True, False])
+@torch.no_grad()
+def test_a_block_is_what_the_paper_says(vertical: bool, skips: bool) -> None:
+    """x + a (.) sigmoid(b), [a, b] = W_2 * f(W_1 * f(x) + V f(heard)) + U y, f(x) = [elu(x), elu(-x)]; with a skip another V f(opposite)."""
+    model = wild(Spec(1, 6, 3), conditional=True, resolutions=1)
+    stream = model.vertical if vertical else model.horizontal
+    block = (stream.back if skips else stream.there)[0]
+    x, heard, opposite = torch.randn(3, 2, 6, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = torch.tensor([2, 0])
+
+    def f(x: Tensor) -> Tensor:
+        return torch.cat([torch.where(s > 0, s, s.exp() - 1) for s in (x, -x)], 1)
+
+    def seen(layer: CausalConv, x: Tensor) -> Tensor:
+        return F.conv2d(F.pad(x, (1, int(vertical), 1, 0)), layer.weight, layer.bias)
+
+    h = seen(block.first, f(x))
+    if skips:
+        h = h + F.conv2d(f(opposite), block.skip.weight)
+    if not vertical:
+        h = h + heard
+    a, b = (seen(block.second, f(h)) + block.label.weight[y][:, :, None, None]).chunk(2, 1)
+    expected = x + a * torch.sigmoid(b)
+    go = module.Way(y, heard={} if vertical else {block.place: heard})
+    out = block(module.features(x), go, f(opposite) if skips else None)
+    assert torch.allclose(out.x, expected, atol=1e-12) and torch.allclose(out.f, f(expected), atol=1e-12)
+    if vertical:  # V f(heard), on the way to the block of the horizontal stream
+        assert torch.allclose(go.heard[block.place], F.conv2d(f(expected), block.across.weight), atol=1e-12)
+
+
 @pytest.mark.parametrize("size", [2, 7, 8])
 def test_halving_and_doubling_say_the_same_of_rows_and_pixels(size: int) -> None:
     torch.manual_seed(0)
@@ -173,7 +206,7 @@ def test_dropout_is_of_the_batchs_noise_and_of_training_alone() -> None:
     assert torch.equal(drawn, again)
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize("share", [1 / 256, 0.1, 0.5])
 def test_dropout_leaves_out_that_share_and_keeps_the_mean(share: float) -> None:
     Way = PixelCNNpp.predict.__globals__["Way"]
     x = torch.ones(4, 7, 15, 15)
@@ -183,7 +216,7 @@ def test_dropout_leaves_out_that_share_and_keeps_the_mean(share: float) -> None:
         return Way(None, noise.bits(-(-n // 8)).view(torch.uint8)).thin(x, share, slice(0, n))
 
     thin = thinned(x, Noise(range(4)))
-    assert (thin == 0).float().mean().item() == pytest.approx(share, abs=0.015) and thin.mean().item() == pytest.approx(1, abs=0.03)
+    assert 0 < (thin == 0).float().mean().item() == pytest.approx(share, abs=0.015) and thin.mean().item() == pytest.approx(1, abs=0.03)
     assert torch.equal(thinned(x[:1], Noise([2])), thin[2:3]) and not torch.equal(thin[0], thin[1])
 
 

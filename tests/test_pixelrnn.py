@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from likeness.core import Batch, Noise, Refusal, Spec
 from likeness.models.pixelrnn import LSTM, DiagonalLayer, PixelRNN, RowLayer
+from likeness.parts.causal import CausalConv
 from test_autoregressive import drawn, every_image, jacobian, last, log_probabilities, make, prefix, same_by_full_passes
 
 nets = pytest.mark.parametrize("net", ["diagonal", "row"])
@@ -143,6 +145,29 @@ def test_a_scan_is_the_recurrence(scan: str, size: int) -> None:
         turned = [(r, size - 1 - c) for r, c in places]
         for fake in ((turned, mirrored, (before[0], -before[1])), (places, told, (-1, 0) if scan != "row" else (0, -1))):
             assert not torch.allclose(h, by_hand(*fake)[0], atol=1e-3)
+
+
+@nets
+@torch.no_grad()
+def test_the_network_is_that_of_figure_5(net: str) -> None:
+    """A masked kernel; layers each of which adds what its LSTM says, of as many features as came in, to what came in; two kernels of one pixel."""
+    model = small(net, Spec(3, 5, 2, levels=3), depth=3, conditional=True)
+    x, y = drawn(model.spec, 2), torch.tensor([1, 0])
+
+    def kernel(layer: CausalConv, x: Tensor) -> Tensor:
+        return F.conv2d(F.pad(x, (layer.left, layer.right, layer.above, 0)), layer.masked, layer.bias)
+
+    assert model.label is not None
+    h = kernel(model.conv, x) + model.label.weight[y][:, :, None, None]
+    for layer in model.layers:
+        if net == "row":
+            states = layer.lstm(h)
+        else:
+            left = layer.left(torch.cat([h, x], 1))
+            states = layer.right(h) + torch.cat([torch.zeros_like(left[:, :, :1]), left[:, :, :-1]], 2)
+        h = h + kernel(layer.up, states)
+    expected = kernel(model.head.out, kernel(model.head.hidden, h.relu()).relu())
+    assert torch.allclose(model.predict(x, y), expected, atol=1e-12)
 
 
 @nets

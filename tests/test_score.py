@@ -12,12 +12,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+import likeness
 from commands import ask, refused
 from conftest import small_run, toy
 from likeness import api, field, given, pictures, surprise
+from likeness import data as datasets
 from likeness.cli import main
 from likeness.core import Batch, Model, Noise, Refusal, Spec, answers
+from likeness.data import own
 from likeness.models import load
+from likeness.parts.causal import CausalConv, groups
 from likeness.pictures import read_recipe
 
 TINY = ["--width", "8", "--depth", "1", "--precision", "fp32", "--images", "3200", "--warmup", "0", "--no-report"]
@@ -57,8 +61,8 @@ def test_the_surprise_map_sums_to_the_bits(tmp_path, channels):
     assert np.allclose(scored.surprise.flatten(1).mean(1), scored.bits, rtol=1e-5)
     assert not np.allclose(scored.entropy.flatten(1).mean(1), scored.bits, rtol=1e-3), "the entropy is no copy of it"
     assert float(scored.entropy.min()) >= 0 and float(scored.entropy.max()) <= 8 + 1e-5
-    own = run.score(scored.x, names=[f"{i}.png" for i in range(7)])
-    assert np.allclose(own.bits, scored.bits, rtol=1e-6) and np.allclose(own.rank, scored.rank) and own.names[2] == "2.png"
+    again = run.score(scored.x, names=[f"{i}.png" for i in range(7)])
+    assert np.allclose(again.bits, scored.bits, rtol=1e-6) and np.allclose(again.rank, scored.rank) and again.names[2] == "2.png"
 
 
 def test_a_rank_is_the_share_of_held_out_images_with_fewer_bits():
@@ -96,6 +100,28 @@ def test_values_between_two_levels_go_to_the_nearest():
 
 def pictures_of(levels: int) -> Tensor:
     return torch.from_numpy(np.round(np.arange(levels) * 255 / (levels - 1))).float().mul(2 / 255).sub(1) if levels == 256 else torch.linspace(-1, 1, levels)
+
+
+def test_images_of_ones_own_become_black_and_white_by_the_rule_of_the_training(tmp_path, monkeypatch, capsys):
+    """Each pixel by chance: they cost what held-out ones of the training cost, and a set is read as a training on it would read it."""
+    monkeypatch.chdir(tmp_path)
+    shade = np.where(np.arange(8) < 4, 80, 170) + np.random.default_rng(0).integers(-20, 21, (600, 8, 8))
+    np.save("grey.npy", shade.astype(np.uint8))
+    small = dict(width=8, depth=1, images=2560, rate=1e-2, warmup=0, ema=64, precision="fp32")
+    run = likeness.train("pixelcnn", "grey.npy", "b", binarize=True, **small, progress=False)
+    rows = run.data.held_out
+    np.save("mine.npy", np.load("grey.npy")[rows])
+    found = own.images("mine.npy", run.config.spec, run.config.data, len(rows))
+    said, usual = run.score(found.x, maps=False), run.score(run.data.take(rows).x, maps=False)
+    cut = run.score(torch.where(found.x > 0, 1.0, -1.0), maps=False)  # the fake
+    error = math.sqrt((said.bits.var() + usual.bits.var()) / len(rows))
+    assert abs(said.bits.mean() - usual.bits.mean()) < 4 * error < 20 * error < abs(cut.bits.mean() - usual.bits.mean())
+    assert torch.equal(said.x, datasets.load("mine.npy", binarize=True).take(np.arange(len(rows))).x)
+    assert torch.equal(usual.x, run.data.take(rows).x), "what is black and white stays"
+    assert torch.equal(run.score(found.x[:7], maps=False).x, said.x[:7]), "it depends on the other images"
+    assert torch.equal(run.complete(found.x[:7], keep=0.5).x[:, :, :4], said.x[:7, :, :4])
+    rows_said = {r["name"]: r["bits_per_dim"] for r in ask(capsys, "score", "b", "mine.npy", "-n", "9")["images"]}
+    assert rows_said == pytest.approx(dict(zip(said.names[:9], said.bits[:9].tolist())))
 
 
 # The verb
@@ -267,7 +293,25 @@ class Cheat(Model):
 
 def test_a_model_that_looks_ahead_is_found_out():
     one = field.fields(Cheat(spec=Spec(1, 8)), Batch(torch.rand(2, 1, 8, 8), None, Noise(range(2))), "cheat")[0]
-    assert one.seen == 4 and one.leaks == 4 and "and 4 LATER ones: a defect" in one.says
+    assert one.seen == 4 and one.leaks == 5 and "and ITSELF and 4 LATER ones: a defect" in one.says
+
+
+@pytest.mark.parametrize("channels, symbols", [(1, False), (3, False), (1, True), (2, True)])
+@pytest.mark.parametrize("net", ["plain", "gated"])
+def test_a_model_whose_pixels_see_themselves_is_found_out(net, channels, symbols):
+    """REFERENCE 1.1's fake, mask B in the first layer: log p(x_i) may change with x_i, what is expected of it may not."""
+    torch.manual_seed(0)
+    spec = Spec(channels, 8, levels=4, symbols=symbols)
+    model = load("pixelcnn")(spec=spec, net=net, depth=1, first=3, kernel=3, width=12).eval()
+    batch = Batch(torch.randint(0, 4, (2, channels, 8, 8)) * (2 / 3) - 1, None, Noise(range(2)))
+    honest = field.fields(model, batch, "honest")
+    assert [one.leaks for one in honest] == [0, 0]
+    first = next(m for m in model.modules() if isinstance(m, CausalConv) and m.mask is not None)
+    allowed = groups(first.out_channels, channels)[:, None, None, None] >= groups(first.in_channels, channels)[:, None, None]
+    first.mask[:, :, -1:, first.left : first.left + 1] = allowed
+    for one, before in zip(field.fields(model, batch, "cheat"), honest):
+        assert one.leaks == 1 and "and ITSELF: a defect" in one.says and one.how == before.how == ("changed levels" if symbols else "derivatives")
+        assert one.as_dict()["later"] == 1 and seen(one) >= seen(before)
 
 
 def test_the_verb_puts_runs_side_by_side(here, capsys):

@@ -6,12 +6,15 @@ depth, and this shows it (van den Oord et al. 2016b, figure 1).
 
 In float64, so that only what is not there is exactly zero.  A model that looks levels up in a table has no derivative:
 there each pixel is changed to another level, and how far log p(x_i) moves is what counts.
+
+log p(x_i) may well change with x_i, whose level it is asked about.  Whether the prediction itself has seen it, its entropy says: that
+must change with nothing but what comes before.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +41,8 @@ class Field:
     """of the pixel that is predicted"""
     influence: Tensor
     """(H, W), float64: mean over images, sum over channels; nats for a whole unit of brightness, or for a changed level"""
+    ahead: Tensor
+    """bool (H, W): the pixels, of it and of the later ones, of which the prediction knows what it must not"""
     how: str
     """derivatives, or changed levels"""
 
@@ -53,15 +58,14 @@ class Field:
 
     @property
     def leaks(self) -> int:
-        """Later pixels that it depends on: 0, or the model is no factorisation at all."""
-        after = ~self.before
-        after[self.row, self.column] = False
-        return int((self.influence[after] != 0).sum())
+        """Pixels that it depends on of itself and the later ones: 0, or the model is no factorisation at all."""
+        return int(self.ahead.sum())
 
     @property
     def says(self) -> str:
-        leaks = f"\nand {self.leaks} LATER ones: a defect" if self.leaks else ""
-        return f"sees {self.seen} of {int(self.before.sum())} earlier pixels{leaks}"
+        own = bool(self.ahead[self.row, self.column])
+        leaks = [*(["ITSELF"] if own else []), *([f"{self.leaks - own} LATER ones"] if self.leaks > own else [])]
+        return f"sees {self.seen} of {int(self.before.sum())} earlier pixels" + (f"\nand {' and '.join(leaks)}: a defect" if leaks else "")
 
     def as_dict(self) -> dict[str, Any]:
         return dict(name=self.name, row=self.row, column=self.column, seen=self.seen, earlier=int(self.before.sum()), later=self.leaks, how=self.how)
@@ -79,39 +83,69 @@ def fields(model: Model, batch: Batch, name: str) -> list[Field]:
 
 
 def _field(model: Any, x: Tensor, y: Tensor | None, name: str, row: int, column: int) -> Field:
-    found = _slopes(model, x, y, row, column)
+    found, how = _slopes(model.surprise, x, y, row, column).abs().sum((0, 1)), "derivatives"
     # a derivative that stands at its own pixel alone comes from the level that is asked about, not from what is seen
     elsewhere = torch.ones_like(found, dtype=torch.bool)
     elsewhere[row, column] = False
     if found[elsewhere].any() or (row, column) == (0, 0):
-        return Field(name, row, column, found.cpu(), "derivatives")
-    return Field(name, row, column, _changes(model, x, y, row, column).cpu(), "changed levels")
+        undecided = _slopes(model.entropy, x, y, row, column)
+    else:
+        found, how = _changes(model, x, y, row, column), "changed levels"
+        undecided = _own_changes(model, x, y, row, column)
+    ahead = (undecided != 0) & ~_earlier(x.shape[1:], row, column).to(x.device)
+    later = (torch.arange(found.numel(), device=x.device) > row * found.shape[1] + column).view_as(found)
+    return Field(name, row, column, found.cpu(), (ahead.any(1).any(0) | (later & (found != 0))).cpu(), how)
 
 
-def _slopes(model: Any, x: Tensor, y: Tensor | None, row: int, column: int) -> Tensor:
-    """(H, W) from one pass back through the network; zeros where there is no way back."""
-    total = torch.zeros(x.shape[-2:], dtype=x.dtype, device=x.device)
+def _earlier(shape: Sequence[int], row: int, column: int) -> Tensor:
+    """bool (C, C, H, W): which sub-pixels come before each channel of a pixel."""
+    (n, h, w), here = shape, torch.zeros(shape[0], *shape, dtype=torch.bool)
+    here[:] = (torch.arange(h * w) < row * w + column).view(h, w)
+    here[:, :, row, column] = torch.ones(n, n).tril(-1).bool()
+    return here
+
+
+def _slopes(nats: Callable[..., Tensor], x: Tensor, y: Tensor | None, row: int, column: int) -> Tensor:
+    """d nats / dx, (C, C, H, W), of each channel at (row, column): mean size over images, from one pass back; zeros where there is no way back."""
+    total = x.new_zeros(x.shape[1], *x.shape[1:])
     for i in range(len(x)):
         with torch.enable_grad():
             image = x[i : i + 1].clone().requires_grad_()
-            nats = model.surprise(image, None if y is None else y[i : i + 1])[:, :, row, column]
-            slopes = [torch.autograd.grad(nats[0, c], image, retain_graph=True, allow_unused=True)[0] for c in range(nats.shape[1]) if nats.requires_grad]
-        total += sum((s[0].abs().sum(0) for s in slopes if s is not None), torch.zeros_like(total))
+            asked = nats(image, None if y is None else y[i : i + 1])[0, :, row, column]
+            for c in range(len(asked) if asked.requires_grad else 0):
+                slope = torch.autograd.grad(asked[c], image, retain_graph=True, allow_unused=True)[0]
+                total[c] += 0 if slope is None else slope[0].abs()
     return total / len(x)
+
+
+@torch.no_grad()
+def _own_changes(model: Any, x: Tensor, y: Tensor | None, row: int, column: int) -> Tensor:
+    """(C, C, H, W): how far the entropy of each channel moves with the level of each one of its own pixel; elsewhere zero."""
+    total, far = x.new_zeros(x.shape[1], *x.shape[1:]), _far(x, model.spec.levels)
+    for c in range(x.shape[1]):
+        other = x.clone()
+        other[:, c, row, column] = far[:, c, row, column]
+        moved = model.entropy(other, y)[:, :, row, column] - model.entropy(x, y)[:, :, row, column]
+        total[:, c, row, column] = moved.abs().mean(0)
+    return total
+
+
+def _far(x: Tensor, levels: int) -> Tensor:
+    """Half the range of levels away."""
+    return value((level(x, levels) + max(1, levels // 2)) % levels, levels).to(x.dtype)
 
 
 @torch.no_grad()
 def _changes(model: Any, x: Tensor, y: Tensor | None, row: int, column: int) -> Tensor:
     """(H, W): how far log p at (row, column) moves when all channels of a pixel go to a level half the range away."""
-    h, w, levels = *x.shape[-2:], model.spec.levels
-    far = value((level(x, levels) + max(1, levels // 2)) % levels, levels).to(x.dtype)
+    (h, w), far = x.shape[-2:], _far(x, model.spec.levels)
     total = torch.zeros(h * w, dtype=x.dtype, device=x.device)
     for i in range(len(x)):
-        label = None if y is None else y[i : i + 1]
-        met = model.surprise(x[i : i + 1], label)[:, :, row, column]
         for some in torch.arange(h * w, device=x.device).split(AT_ONCE):
             here = torch.nn.functional.one_hot(some, h * w).view(-1, 1, h, w).bool()
-            other = model.surprise(torch.where(here, far[i], x[i]), None if label is None else label.expand(len(some)))[:, :, row, column]
+            label = None if y is None else y[i].expand(len(some))
+            # both in batches of one size: of another the same image may be rounded otherwise
+            met, other = (model.surprise(torch.where(moved, far[i], x[i]), label)[:, :, row, column] for moved in (torch.zeros_like(here), here))
             total[some] += (other - met).abs().sum(1)
     return total.view(h, w) / len(x)
 

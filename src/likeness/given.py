@@ -12,6 +12,7 @@ from torch import Tensor
 from . import engine, models
 from .core import QUESTIONS, Batch, Model, Refusal, Spec, answers, ask
 from .data import Data
+from .data.binary import drawn
 from .noise import Noise
 from .parts.conditionals import level, value
 
@@ -30,12 +31,18 @@ def held_out(data: Data, n: int, seed: int) -> Given:
     return Given(data.take(rows, Noise(torch.from_numpy(rows), engine.derive("given", seed))), names)
 
 
-def own(x: Tensor, y: Tensor | None, names: Sequence[str] | None, spec: Spec, seed: int) -> Given:
-    """Images (B, C, H, W) in [-1, 1], put on the grid of levels that the model knows."""
+def own(x: Tensor, y: Tensor | None, names: Sequence[str] | None, spec: Spec, seed: int, binarize: bool = False) -> Given:
+    """Images (B, C, H, W) in [-1, 1], put on the grid of levels that the model knows.
+
+    binarize: its training images were made black and white by chance, and so are these, as rows 0, 1, ... of such a set: cut off at the
+    middle, strokes would be without the ragged edges that the model expects.
+    """
     if x.shape[1:] != spec.shape or not len(x):
         raise Refusal(f"the images of this run are {spec.shape}, and an array of {tuple(x.shape)} was given; make it (B, {', '.join(map(str, spec.shape))}).")
     names = tuple(names or (f"image {i}" for i in range(len(x))))
-    return Given(Batch(on_grid(x.float().cpu(), spec.levels), y, Noise(range(len(x)), engine.derive("own", seed))), names)
+    x = x.float().cpu()
+    x = drawn((x + 1) / 2) * 2.0 - 1 if binarize else on_grid(x, spec.levels)
+    return Given(Batch(x, y, Noise(range(len(x)), engine.derive("own", seed))), names)
 
 
 def on_grid(x: Tensor, levels: int) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..noise import Noise
 from .cache import family_of, fetch, key_of
@@ -40,10 +41,15 @@ def binarized(found: Images, base: Callable[[], Path], source: str = "") -> Imag
         return replace(found, x=np.array(entry.x), hashes=np.array(entry.hashes), levels=2)
 
 
+def drawn(brightness: Tensor, first: int = 0) -> Tensor:
+    """Each pixel of (B, C, H, W) from 0 to 1 black or white, as 0 or 1; the randomness is that of rows first, first + 1, ..."""
+    noise = Noise(torch.arange(first, first + len(brightness)), KEY).uniform(*brightness.shape[1:])
+    return (noise < brightness).to(torch.uint8)
+
+
 def _build(x: np.ndarray, folder: Path) -> dict[str, Any]:
     writer, step = Writer(folder), at_once(x)
     for i in range(0, len(x), step):
         part = torch.from_numpy(np.array(x[i : i + step]))
-        noise = Noise(torch.arange(i, i + len(part)), KEY).uniform(*part.shape[1:])
-        writer.add((noise < part / 255).to(torch.uint8).mul_(255).numpy())
+        writer.add(drawn(part / 255, i).mul_(255).numpy())
     return writer.finish()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from ..core import BadData, Spec
-from . import read
+from ..core import BadData, Refusal, Spec
+from . import points, read
 from .dataset import Images, Reading, picture
 from .listing import printable
 from .sniff import Skip, decode, kind
@@ -30,21 +30,27 @@ class Own(NamedTuple):
 
 
 def images(source: str, spec: Spec, settings: dict[str, Any], n: int) -> Own:
-    """The first n images of a file, a folder or an array, of the model's shape.
+    """The first n images of a file, a folder or an array, of the model's shape; given.own() puts them on its levels.
 
     settings: how the training images were read.  Raises what data.load raises, and BadData for a single file that is no image.
     """
     known = {f.name for f in fields(Reading)}
     reading = Reading(**{k: v for k, v in settings.items() if k in known} | {"size": spec.size, "colour": "grey" if spec.channels == 1 else "rgb"})
+    if spec.points or points.is_points(source):
+        return _points(source, spec, reading, n)
     path = Path(os.path.expanduser(source))
     if os.path.isfile(path) and kind(_head(path)):
-        return Own(_shown(_one(path, reading), spec), (printable(os.fsencode(path.name)),), ())
+        return Own(picture(np.array(_one(path, reading))), (printable(os.fsencode(path.name)),), ())
     found = read(source, reading)
-    return Own(_shown(found.x[:n], spec), None if found.names is None else tuple(found.names[:n]), tuple(_notes(found, n)))
+    return Own(picture(np.array(found.x[:n])), None if found.names is None else tuple(found.names[:n]), tuple(_notes(found, n)))
 
 
-def _shown(x: np.ndarray, spec: Spec) -> Tensor:
-    return picture(np.array(x) if spec.levels != 2 else np.where(x > 127, np.uint8(255), np.uint8(0)))
+def _points(source: str, spec: Spec, reading: Reading, n: int) -> Own:
+    if not (spec.points and points.is_points(source)):
+        wanted = "points; name a set of these, such as ring:100" if spec.points else "images; name a folder, an array or a file of these"
+        raise Refusal(f"{source} does not fit a run that has learnt {wanted}.")
+    found = read(source, replace(reading, size=0, colour="auto"))
+    return Own(picture(found.x[:n]), None, tuple(_notes(found, n)))
 
 
 def _notes(found: Images, n: int) -> Iterator[str]:

@@ -121,9 +121,9 @@ class Gated(nn.Module):
             v, memory.kept[layer] = layer.down(v, y, memory)  # type: ignore[operator]
 
     def pixel(self, here: Tensor, memory: Memory, y: Tensor | None) -> Tensor:
-        h, c = self.first(here, memory), memory.column
+        h = self.first(here, memory)
         for layer in self.layers:
-            h = layer.along(h, memory.kept[layer][:, :, :, c : c + 1], y, memory)  # type: ignore[operator]
+            h = layer.along(h, memory.kept[layer][..., memory.columns], y, memory)  # type: ignore[operator]
         out: Tensor = self.head(h, memory)
         return out
 

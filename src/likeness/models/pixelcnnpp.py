@@ -43,7 +43,7 @@ class PixelCNNpp(Autoregressive):
     depth: int = option(2, "blocks of a resolution, each way; the paper has 5", 1, 32)
     resolutions: int = option(3, "the image's own, half of it, and so on, as far as 4 pixels a side", 1, 8)
     components: int = option(10, "logistics that a pixel's distribution is mixed of", 1, 256)
-    dropout: float = option(0.0, "share of features left out while training; the paper has 0.5, which helps where images are few", 0.0, 0.9)
+    dropout: float = option(0.0, "share of features left out while training, in steps of 1/256; the paper has 0.5, which helps where images are few", 0.0, 0.9)
 
     defaults = Training(batch=64, rate=1e-3, images=200_000, warmup=10_000, ema=100_000)
 
@@ -103,7 +103,8 @@ class PixelCNNpp(Autoregressive):
 
     def pixel(self, x: Tensor, memory: Memory, y: Tensor | None = None) -> Tensor:
         r, c = memory.row, memory.column
-        left = self.seen(x[:, :, r : r + 1, c - 1 : c]) if c else self.nothing(x, 1)
+        left = self.seen(x[:, :, r : r + 1, max(c - 1, 0) : c - 1 + memory.width])
+        left = left if c else torch.cat([self.nothing(x, 1), left], 3)
         go = Way(self.told(y), memory=memory, heard=memory.kept[self])
         h = self.horizontal(features(go.hear(self) + self.left(left, memory)), go)
         out: Tensor = self.head(h.f)
@@ -145,9 +146,9 @@ class Way:
     """what the vertical stream says to the block of this number"""
 
     def hear(self, place: Any) -> Tensor:
-        """(B, C, H, W); with a memory, of its pixel."""
+        """(B, C, H, W); with a memory, of its pixel or row."""
         said = self.heard[place]
-        return said if self.memory is None else said[..., self.memory.column : self.memory.column + 1]
+        return said if self.memory is None else said[..., self.memory.columns]
 
     def lower(self) -> Way:
         return self if self.memory is None else replace(self, memory=half(self.memory))

@@ -82,6 +82,11 @@ class PixelRNN(Autoregressive):
             h = layer.pixel(h, memory)  # type: ignore[operator]
         return self.head(h, memory)
 
+    def take(self, x: Tensor, memory: Memory, y: Tensor | None = None) -> None:
+        """A state waits for the one before it in its row, so a row that is known is gone through as one that is drawn."""
+        for memory.column in range(self.spec.size):
+            self.pixel(x, memory, y)
+
     def note(self, x: Tensor, memory: Memory) -> None:
         self.conv.write(self.planes(memory.here(x)), memory)
 
@@ -219,7 +224,7 @@ class DiagonalLayer(Layer):
 
     def back(self, image: Tensor, memory: Memory) -> Tensor:
         """The LSTM that goes to the left, through the row above, whose features the other one has kept: h (B, W + 2, h)."""
-        x = memory.kept[self.right.inputs][0][memory.row - 1].permute(1, 2, 0).unsqueeze(2)
+        x = memory.kept[self.right.inputs][memory.row - 1].permute(1, 2, 0).unsqueeze(2)
         sums = self.left.inputs(torch.cat([x, image], 1))[:, :, 0]
         above, _ = self.left.begin(len(x), memory)
         h = c = torch.zeros_like(above[:, 0])
@@ -231,6 +236,7 @@ class DiagonalLayer(Layer):
 
     def state(self, x: Tensor, memory: Memory) -> Tensor:
         (above, left), at = memory.kept[self], memory.column
+        self.right.inputs.write(x, memory)  # for back(): the kernel of one pixel itself has no use for it
         h, c = memory.kept[self.right][:, :, at]
         a = self.right.inputs(x, memory)[:, :, 0, 0] + self.right.told(torch.stack([above[:, at + 1], h], 1))[:, 0]
         return self.right.keep(*cell(a, c), memory) + left[:, at + 1, :, None, None]

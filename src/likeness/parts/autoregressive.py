@@ -60,8 +60,14 @@ class Autoregressive(Model):
 
     def pixel(self, x: Tensor, memory: Memory, y: Tensor | None = None) -> Tensor:
         """predict() at the memory's row and column alone, (B, p.outputs, 1, 1).  Called for each pixel in turn, and again for each
-        channel if p.sequential; x (B, C, H, W) is only known before that."""
+        channel if p.sequential; x (B, C, H, W) is only known before that.  Of a row that is known take() may ask all at once."""
         raise NotImplementedError
+
+    def take(self, x: Tensor, memory: Memory, y: Tensor | None = None) -> None:
+        """All of the memory's row is known: let every layer take note of it, in one pass of which nothing else is asked."""
+        memory.width = self.spec.size
+        self.pixel(x, memory, y)
+        memory.width = 1
 
     def note(self, x: Tensor, memory: Memory) -> None:
         """The memory's pixel is drawn, and will not change: for a layer that sees the image itself."""
@@ -89,7 +95,6 @@ class Autoregressive(Model):
         out = self.predict(x, y)
         return torch.stack([self.p.logits(x, out, c).log_softmax(-1) for c in range(self.spec.channels)], 1)
 
-    @torch.no_grad()
     def entropy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """How undecided the model is before it sees each sub-pixel: the mean of its surprise, in nats, (B, C, H, W)."""
         rows = max(1, VALUES // (self.spec.dims * self.spec.levels))
@@ -110,41 +115,43 @@ class Autoregressive(Model):
     def complete(self, x: Tensor, known: Tensor, noise: Noise, y: Tensor | None = None, naive: bool = False) -> Iterator[Tensor]:
         """Draw the rest of images of which the first pixels are known, from p(rest | known); yields after each row.
 
-        x: (B, C, H, W).  known: bool (H, W); a pixel that is not known must not come before one that is.  y: classes, drawn evenly
-        where a conditional model is told none.  naive: ask the whole network anew for each sub-pixel; the same images, hundreds of
-        times slower: it is there to test against.
+        x: (B, C, H, W).  known: bool (H, W); a pixel that is not known must not come before one that is.  y: classes; where a
+        conditional model is told none, they are drawn by how well each fits what is known.  naive: ask the whole network anew for
+        each sub-pixel; the same images, hundreds of times slower: it is there to test against.
         """
-        first = self._first_unknown(known)
-        y = self.choose_class(noise) if y is None else y
-        x = x.to(noise.device, next(self.parameters()).dtype).clone()
+        first, known = self._first_unknown(known), known.to(noise.device).bool()
+        x = torch.where(known, x.to(noise.device, next(self.parameters()).dtype), -1.0)
+        if first == self.spec.size**2:
+            yield x
+            return
+        y = self.choose_class(noise, x, known) if y is None else y
         chance = noise.uniform(self.spec.size, self.spec.size, self.spec.channels)  # a pixel's own, however many are known
         memory = Memory(self.spec.size)
         for r in range(self.spec.size):
             memory.row, memory.column = r, 0
+            unknown = (r + 1) * self.spec.size > first
             if not naive:
                 self.row(x, memory, y)
-            for c in range(self.spec.size):
-                memory.column = c
-                self._draw(x, memory, y, chance[:, r, c], r * self.spec.size + c >= first, naive)
+                if not unknown:
+                    self.take(x, memory, y)
+            for memory.column in range(self.spec.size) if unknown else ():
+                if r * self.spec.size + memory.column >= first:
+                    self._draw(x, memory, y, chance[:, r, memory.column], naive)
+                elif not naive:
+                    self.pixel(x, memory, y)
                 if not naive:
                     self.note(x, memory)
-            if (r + 1) * self.spec.size > first:
+            if unknown:
                 yield x.clone()
-        if first == self.spec.size**2:
-            yield x
 
-    def _draw(self, x: Tensor, memory: Memory, y: Tensor | None, chance: Tensor, unknown: bool, naive: bool) -> None:
-        """One pixel of x in place, if it is unknown; else let the memory take note of it."""
-        r, c = memory.row, memory.column
+    def _draw(self, x: Tensor, memory: Memory, y: Tensor | None, chance: Tensor, naive: bool) -> None:
+        """One pixel of x in place."""
         here = memory.here(x)
-        channels = range(self.spec.channels if unknown else 1)
-        for k in channels:
+        for k in range(self.spec.channels):
             if k == 0 or self.p.sequential:
                 out = memory.here(self.predict(x, y)) if naive else self.pixel(x, memory, y)
-            if unknown:
-                probs = (self.p.logits(here, out, k)[:, 0, 0] / self.temperature).softmax(-1)
-                index = (probs.cumsum(-1) < chance[:, k : k + 1]).sum(-1).clamp(max=self.spec.levels - 1)
-                x[:, k, r, c] = value(index, self.spec.levels).to(x.dtype)
+            found = choose(self.p.logits(here, out, k)[:, 0, 0] / self.temperature, chance[:, k])
+            here[:, k, 0, 0] = value(found, self.spec.levels).to(x.dtype)
 
     def _first_unknown(self, known: Tensor) -> int:
         """How many pixels are known: in the order of drawing nothing known may follow what is not."""
@@ -171,9 +178,29 @@ class Autoregressive(Model):
         yield "entropy", float(expected.mean()), ""
         yield "bits/dim of own samples", float(met.mean()), verdict
 
-    def choose_class(self, noise: Noise) -> Tensor | None:
-        """Classes (B,) for a conditional model that is told none."""
-        return noise.choose(torch.zeros(len(noise), self.spec.labels, device=noise.device)) if self.conditional else None
+    def choose_class(self, noise: Noise, x: Tensor | None = None, known: Tensor | None = None) -> Tensor | None:
+        """Classes (B,) for a conditional model that is told none.
+
+        All are as likely as each other before anything is known, and so p(y | known) ~ p(known | y): a product over the known pixels of x
+        (B, C, H, W), bool (H, W), none of which depends on one that is not known.
+        """
+        if not self.conditional:
+            return None
+        logits = torch.zeros(len(noise), self.spec.labels, device=noise.device)
+        if x is not None and known is not None and known.any():
+            for c in range(self.spec.labels):
+                nats = self.surprise(x, torch.full((len(x),), c, device=x.device))
+                logits[:, c] = -nats[:, :, known].flatten(1).sum(1)
+        return noise.choose(logits)
+
+
+def choose(logits: Tensor, chance: Tensor) -> Tensor:
+    """The level of softmax(logits) (B, levels) at which the sum of the probabilities reaches chance (B,) in (0, 1).
+
+    What they add up to is nearly 1, and a chance beyond that would be given to the last level however unlikely it is.
+    """
+    upto = logits.softmax(-1).cumsum(-1)
+    return (upto < chance[:, None] * upto[:, -1:]).sum(-1)
 
 
 class Planes(nn.Module):

@@ -6,7 +6,8 @@ pixel; what lies after it in that order is left out or masked.
 While an image is drawn, a full pass for each pixel would compute again what is known already.  A `Memory` keeps what each
 layer has been given, so that the same layer, called with the one new pixel, looks up the rest: a pixel costs the work of a
 pixel (Ramachandran et al., "Fast Generation for Convolutional Autoregressive Models", 2017).  A network is written once: with
-a memory its tensors are one pixel, (B, C, 1, 1), or one row, (B, C, 1, W), instead of an image.
+a memory its tensors are one pixel, (B, C, 1, 1), or one row, (B, C, 1, W), instead of an image.  A kernel of one pixel has
+nothing to look up.
 """
 
 from __future__ import annotations
@@ -25,12 +26,19 @@ class Memory:
         self.size = size
         """height and width of the image"""
         self.row = self.column = 0
+        self.width = 1
+        """pixels from there on that are asked about at once: one, or all of a row that is known"""
         self.kept: dict[Any, Any] = {}
-        """anything by layer or by name; for a convolution its inputs so far and its weights as a matrix"""
+        """anything by layer or by name; for a convolution its inputs so far, and its weights as a matrix"""
+
+    @property
+    def columns(self) -> slice:
+        """Where in its row this memory stands."""
+        return slice(self.column, self.column + self.width)
 
     def here(self, x: Tensor) -> Tensor:
-        """The pixel (B, C, 1, 1) of images at which this memory stands."""
-        return x[:, :, self.row : self.row + 1, self.column : self.column + 1]
+        """The pixel (B, C, 1, 1) of images at which this memory stands, or the row (B, C, 1, W)."""
+        return x[:, :, self.row : self.row + 1, self.columns]
 
 
 class CausalConv(nn.Conv2d):
@@ -60,23 +68,35 @@ class CausalConv(nn.Conv2d):
 
     def recall(self, x: Tensor, memory: Memory) -> Tensor:
         """x (B, inside, 1, w), which begins at the memory's column.  All of a window lies side by side in memory, so one product does it."""
-        (b, _, _, w), (seen, matrix) = x.shape, self.write(x, memory)
-        r, c, width = memory.row, memory.column, self.left + 1 + self.right
-        window = seen[r : r + self.above + 1, c : c + w + width - 1].unfold(1, width, 1)  # (above + 1, w, B, inside, width)
-        flat = window.permute(1, 2, 0, 4, 3).reshape(w * b, -1)
+        b, _, _, w = x.shape
+        flat, matrix = self.window(x, memory).reshape(w * b, -1), self.matrix(memory)
         out = flat @ matrix if self.bias is None else torch.addmm(self.bias, flat, matrix)
         return out.view(w, b, -1).permute(1, 2, 0).unsqueeze(2)
 
-    def write(self, x: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-        """Take note of x (B, inside, 1, w), in place of what stood there before; returns all inputs so far, and the weights."""
+    def window(self, x: Tensor, memory: Memory) -> Tensor:
+        """What the kernel covers at each of the pixels x, (w, B, ...), and what it covers later is kept."""
+        if self.weight.shape[2:] == (1, 1):
+            return x[:, :, 0].permute(2, 0, 1)
+        seen, r, c, width = self.write(x, memory), memory.row, memory.column, self.left + 1 + self.right
+        window = seen[r : r + self.above + 1, c : c + x.shape[3] + width - 1].unfold(1, width, 1)  # (above + 1, w, B, inside, width)
+        return window.permute(1, 2, 0, 4, 3)
+
+    def write(self, x: Tensor, memory: Memory) -> Tensor:
+        """Take note of x (B, inside, 1, w), in place of what stood there before; returns all inputs so far, (rows, columns, B, inside)."""
         b, _, _, w = x.shape
         if self not in memory.kept:
-            seen = x.new_zeros(memory.size + self.above, memory.size + self.left + self.right, b, self.in_channels)
-            memory.kept[self] = seen, self.masked.permute(2, 3, 1, 0).reshape(-1, self.out_channels)
-        kept: tuple[Tensor, Tensor] = memory.kept[self]
+            memory.kept[self] = x.new_zeros(memory.size + self.above, memory.size + self.left + self.right, b, self.in_channels)
+        seen: Tensor = memory.kept[self]
         at = memory.column + self.left
-        kept[0][memory.row + self.above, at : at + w] = x[:, :, 0].permute(2, 0, 1)
-        return kept
+        seen[memory.row + self.above, at : at + w] = x[:, :, 0].permute(2, 0, 1)
+        return seen
+
+    def matrix(self, memory: Memory) -> Tensor:
+        """The weights, (window, outside), masked once for all pixels."""
+        if (self, "weights") not in memory.kept:
+            memory.kept[self, "weights"] = self.masked.permute(2, 3, 1, 0).reshape(-1, self.out_channels)
+        found: Tensor = memory.kept[self, "weights"]
+        return found
 
 
 def groups(width: int, channels: int, times: int = 1) -> Tensor:

@@ -48,7 +48,10 @@ def ladder(size: int) -> list[int]:
     while sizes[-1] > 7:
         sizes.append((sizes[-1] + 1) // 2)
     if len(sizes) == 1:
-        raise Refusal(f"a convolutional network asks for images of at least 8 pixels a side and these have {size}; type --net mlp, or --size 8.")
+        raise Refusal(
+            f"a convolutional network asks for images of at least 8 pixels a side and these have {size}; a model that has --net mlp takes any "
+            "number, and images, but not the codes of a run, can be read with --size 8."
+        )
     return sizes
 
 
@@ -57,9 +60,9 @@ def channels_at(size: int, width: int) -> int:
     return max(4, 2 * width >> max(0, (size - 1).bit_length() - 3))
 
 
-def _halve(size: int, inside: int, outside: int, kind: type[nn.Conv2d] | type[nn.ConvTranspose2d]) -> nn.Module:
+def halve(size: int, inside: int, outside: int, kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], bias: bool = True) -> nn.Module:
     """From `size` pixels to half of it, rounded up, or the way back."""
-    return kind(inside, outside, 4 - size % 2, stride=2, padding=1)
+    return kind(inside, outside, 4 - size % 2, stride=2, padding=1, bias=bias)
 
 
 def _blocks(size: int, channels: int, depth: int) -> list[nn.Module]:
@@ -71,7 +74,7 @@ def encoder(channels: int, size: int, out: int, width: int = 16, depth: int = 2)
     layers: list[nn.Module] = []
     for large, small in pairwise(ladder(size)):
         c = channels_at(small, width)
-        layers += [*([nn.ReLU()] if layers else []), _halve(large, channels, c, nn.Conv2d), *_blocks(small, c, depth)]
+        layers += [*([nn.ReLU()] if layers else []), halve(large, channels, c, nn.Conv2d), *_blocks(small, c, depth)]
         channels = c
     return nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(channels * ladder(size)[-1] ** 2, out))
 
@@ -83,6 +86,6 @@ def decoder(latent: int, channels: int, size: int, width: int = 16, depth: int =
     layers: list[nn.Module] = [nn.Linear(latent, c * sizes[0] ** 2), Image(c, sizes[0])]
     for small, large in pairwise(sizes):
         after = channels if large == size else channels_at(large, width)
-        layers += [*_blocks(small, c, depth), nn.ReLU(), _halve(large, c, after, nn.ConvTranspose2d)]
+        layers += [*_blocks(small, c, depth), nn.ReLU(), halve(large, c, after, nn.ConvTranspose2d)]
         c = after
     return nn.Sequential(*layers)

@@ -16,7 +16,7 @@ from .causal import CausalConv, Memory
 def half(memory: Memory) -> Memory:
     """What is kept at half the resolution, standing at the same place."""
     low: Memory = memory.kept.setdefault("half", Memory((memory.size + 1) // 2))
-    low.row, low.column = memory.row // 2, memory.column // 2
+    low.row, low.column, low.width = memory.row // 2, memory.column // 2, (memory.width + 1) // 2
     return low
 
 
