@@ -65,7 +65,7 @@ class Spec:
 
     channels: int
     size: int
-    """height and width in pixels"""
+    """height and width in pixels; 1 for points, whose coordinates are the channels"""
     labels: int = 0
     """number of classes in y, or 0"""
     levels: int = 256
@@ -82,6 +82,11 @@ class Spec:
     def dims(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def points(self) -> bool:
+        """Each example is a point in the plane, (2, 1, 1): neither brightness nor neighbours mean anything."""
+        return self.shape == (2, 1, 1) and not self.levels
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -89,13 +94,17 @@ class Batch:
     y: Tensor | None
     noise: Noise
     """all the randomness that a loss or a bound may use: then a batch may be split, or shared among processes"""
+    step: int = 0
+    """of a training: batches that came before.  What changes in its course is a function of this or of `seen`"""
+    seen: int = 0
+    """of a training: images that came before"""
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, rows: slice) -> Batch:
         """Some of the examples, each with its own randomness."""
-        return Batch(self.x[rows], None if self.y is None else self.y[rows], self.noise[rows])
+        return Batch(self.x[rows], None if self.y is None else self.y[rows], self.noise[rows], self.step, self.seen)
 
     def split(self, size: int) -> list[Batch]:
         return [self[i : i + size] for i in range(0, len(self), size)]
@@ -117,6 +126,8 @@ class Player:
     rate: float = 1.0
     """multiplies the training's rate, for papers in which the players learn at different speeds"""
     optimizer: Callable[..., Optimizer] = Adam
+    after: Callable[[], None] | None = None
+    """what follows each of its steps and has no gradient, such as clipping weights"""
 
 
 def option(

@@ -172,7 +172,7 @@ def put(batch: Batch) -> Batch:
     layout = torch.channels_last if batch.x.ndim == 4 else torch.preserve_format
     x = batch.x.to(device(), memory_format=layout, non_blocking=True)
     y = None if batch.y is None else batch.y.to(device(), non_blocking=True)
-    return Batch(x, y, batch.noise.to(device()) if cuda() else batch.noise)
+    return replace(batch, x=x, y=y, noise=batch.noise.to(device()) if cuda() else batch.noise)
 
 
 def optimizer(player: Player, rate: float) -> Optimizer:

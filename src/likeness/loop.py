@@ -10,7 +10,8 @@ import math
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ class Step(NamedTuple):
     seen: int
     terms: dict[str, Tensor]
     """on the device; reading one waits for the step to be computed"""
+    line: dict[str, Any] | None = None
+    """of the log, if one was due: the mean of each loss since the line before"""
 
     @property
     def losses(self) -> dict[str, float]:
@@ -69,12 +72,11 @@ def fit(
         if due or (not engine.cuda() and not all(math.isfinite(value.item()) for value in terms.values())):
             check(run)
         run.seconds += time.monotonic() - began
-        if due:
-            write_line(run)
+        line = write_line(run) if due else None
         if time.monotonic() - saved > save_every:
             keep(run)
             saved = time.monotonic()
-        yield Step(run.seen, terms)
+        yield Step(run.seen, terms, line)
     keep(run)
 
 
@@ -114,7 +116,8 @@ def step(run: Run, data: Data) -> dict[str, Tensor]:
             at = run.seen + again * training.batch
             engine.seed("train", training.seed, at, number)
             key = engine.derive("train", training.seed, number, again)
-            batch = engine.put(data.batch(training.seed, at, training.batch, engine.share(), key))
+            batch = replace(data.batch(training.seed, at, training.batch, engine.share(), key), step=at // training.batch, seen=at)
+            batch = engine.put(batch)
             terms |= move(run, player, batch)
         seen = max(seen, run.seen + player.steps * training.batch)
     for tally in run.student.tallies():
@@ -147,6 +150,8 @@ def move(run: Run, player: Player, batch: Batch) -> dict[str, Tensor]:
     for group in optimizer.param_groups:
         group["lr"] = training.rate * player.rate * pace(training, run.seen)
     optimizer.step()
+    if player.after:
+        player.after()
     summed = engine.sum_over_processes(torch.stack(list(terms.values())))
     return {**dict(zip(terms, summed)), f"{player.name} gradient": norm}
 
@@ -206,14 +211,16 @@ def check(run: Run) -> None:
             )
 
 
-def write_line(run: Run) -> None:
+def write_line(run: Run) -> dict[str, Any]:
     """A line of the log: the mean of each loss since the line before."""
     losses = {name: float(torch.stack(run.window[name]).mean()) for name in sorted(run.window)}
     run.window = {}
     engine.synchronise()
+    clock = dict(seconds=round(run.seconds, 3), images_per_second=round(run.seen / max(run.seconds, 1e-9), 1), memory_mb=round(engine.memory_mb()))
+    line = dict(seen=run.seen, losses=losses, time=clock)
     if engine.rank() == 0:
-        clock = dict(seconds=round(run.seconds, 3), images_per_second=round(run.seen / max(run.seconds, 1e-9), 1), memory_mb=round(engine.memory_mb()))
-        run.note(dict(seen=run.seen, losses=losses, time=clock))
+        run.note(line)
+    return line
 
 
 def keep(run: Run) -> None:
