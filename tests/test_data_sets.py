@@ -84,7 +84,7 @@ def test_captions_and_scenes_can_be_sliced():
 @pytest.mark.parametrize("name", ["shapes:", "shapes:1", "shapes:-5", "shapes:x", "shapes:99999999999999999999", "shapes:²"])
 def test_a_number_of_shapes_that_makes_no_sense_is_refused(name):
     if name == "shapes:":
-        assert len(load(name).x) == named.SHAPES
+        assert len(load(name).x) == named.COUNTED["shapes"]
         return
     with pytest.raises(Refusal, match="shapes:50000"):
         load(name)
@@ -266,7 +266,8 @@ def test_whether_a_set_is_here_is_told_by_its_files_and_makes_nothing(tmp_path, 
     monkeypatch.setenv("LIKENESS_DATA", str(tmp_path / "sets"))
     for folder in ("mnist", "cifar10"):
         (tmp_path / "sets" / folder).mkdir(parents=True)
-    assert [row["here"] for row in named.listed()] == ["yes", "yes", *["after a download"] * 3] and not place.exists()
+    away = {"mnist", "stacked-mnist", "fashion-mnist", "cifar10"}
+    assert {row["name"]: row["here"] for row in named.listed()} == {n: "after a download" if n in away else "yes" for n in named.NAMES} and not place.exists()
     locked_set(monkeypatch, tmp_path / "sets" / "mnist")
     write_sheets(tmp_path / "sets" / "cifar10", monkeypatch, ("train_07.webp", "test_00.webp"))
     assert [lock.complete(name) for name in ("mnist", "fashion-mnist", "cifar10")] == [True, False, True]

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from conftest import SMALL, small_run, toy
-from likeness import api, engine, evaluate, inside, models, watch, within
+from likeness import api, doctor, engine, evaluate, inside, models, watch, within
 from likeness.core import BadData, Batch, Bits, Noise, Refusal, Spec, answers, ask
 from likeness.loop import fit
 from likeness.parts.conditionals import value
@@ -189,7 +189,7 @@ def test_it_answers_what_the_two_answer_together(tmp_path, vq):
     assert answers(two) == ("encode", "decode") and two.latent == 3
     x = batch_of(data).x
     assert two.encode(x).shape == (6, 3) and torch.equal(two.decode(two.encode(x)), on_vq.expand(two._inner.decode(two.encode(x))))
-    assert isinstance(within.make(encoder, data.spec, dict(net="mlp"), on_ae), evaluate.Diagnoses) is False
+    assert isinstance(within.make(encoder, data.spec, dict(net="mlp"), on_ae), doctor.Diagnoses) is False
     seen = within.make(models.load("classifier"), data.spec, dict(width=4, depth=0), on_vq)
     assert answers(seen) == ("encode", "classify") and seen.conditional and torch.equal(seen.classify(x), seen._inner.classify(on_vq.compress(x)))
     with pytest.raises(Refusal, match="pixelcnn within tinyvq does not answer complete"):

@@ -163,6 +163,8 @@ class Plan:
 def plan(data: Data, seed: int) -> Plan:
     """Raises Refusal where there are no classes, or too few images of them."""
     c = len(data.classes)
+    if data.spec.points:
+        raise Refusal(f"bayes compares ways to tell images apart, and {data.source} is points; give it a set of images, such as digits.")
     if c < 2 or data.y is None:
         raise Refusal(f"bayes compares ways to tell classes apart, and {data.source} has {c or 'no'} class{'es' * (c == 0)}; give it a sub-folder a class.")
     if len(data.train) < 10 * c:

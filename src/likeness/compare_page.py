@@ -158,11 +158,11 @@ def _samples(columns: Sequence[Column]) -> str:
 
 
 def _figure(column: Column, x: Tensor) -> str:
-    size = x.shape[-1]
-    image = pictures.grid(x, 8 if size <= report.LARGE else 4)
+    size, points = x.shape[-1], x.shape[1:] == (2, 1, 1)
+    image = pictures.shown(x) if points else pictures.grid(x, 8 if size <= report.LARGE else 4)
     recipe = dict(run=column.name, model=column.model, seen=column.seen, seed=SEED, n=len(x))
     file = (pictures.png if size <= report.LARGE else pictures.jpeg)(image, recipe)
-    sharp = ' class="sharp"' if size <= report.SHARP else ""
+    sharp = ' class="sharp"' if size <= report.SHARP and not points else ""
     return f'<figure{sharp}><img alt="samples of {_e(column.name)}" src="{pictures.uri(file)}"><figcaption>{_e(column.name)}</figcaption></figure>'
 
 

@@ -21,6 +21,7 @@ from .core import Refusal, answers
 from .evaluate import load_scores, samples
 from .metrics.card import Score, short
 from .run import Run
+from .watch import POINTS
 
 SEED = 0
 """of the samples that are shown"""
@@ -28,10 +29,10 @@ SHOWN, SHOWN_LARGE = 32, 8
 """samples of each run, and of images beyond report.LARGE pixels"""
 FLOOR = "real against real"
 GROUPS = {  # the first that fits a measure's name; a name that fits none is a diagnosis
-    "likelihood": r"bits/dim|nats an image|likelihood",
+    "likelihood": r"bits/dim|nats an image|likelihood|parzen",
     "copying": r"cop(y|ies)|nearer|distance to training|^auth|duplicates|memori[sz]",
-    "quality of samples": r"fr[eé]chet|kernel distance|mmd|precision|density|told apart|wasserstein|grey levels|classifier score|resemblance",
-    "coverage and diversity": r"recall|coverage|diversity|class(es|$| gap)",
+    "quality of samples": r"fr[eé]chet|kernel distance|mmd|precision|density|told apart|wasserstein|grey levels|classifier score|resemblance|high quality",
+    "coverage and diversity": r"recall|coverage|diversity|class(es|$| gap)|modes|reverse kl",
     "reconstruction": r"squared error|psnr|ssim|reconstruct",
     "classification": r"accuracy|log loss|calibration|auroc",
     "cost": r"^training$|^sampling$|time|memory|weights|images seen|images a second",
@@ -56,8 +57,8 @@ def obstacle(a: Score, b: Score) -> str:
     for name in ("better", "unit", "split", "n", "against", "network", "resize"):
         if getattr(a, name) != getattr(b, name):
             return f"different {name}" if name != "against" else "different n on the other side"
-    for name in sorted((a.settings.keys() & b.settings.keys()) - {"seen"}):
-        if a.settings[name] != b.settings[name]:
+    for name in sorted((a.settings.keys() & b.settings.keys()) - {"seen"} | {"weights"}):
+        if a.settings.get(name) != b.settings.get(name):
             return f"different {name}"
     return ""
 
@@ -227,7 +228,8 @@ def _drawn(run: Run) -> tuple[Tensor | None, list[str]]:
     if "sample" not in answers(run.model):
         return None, []
     try:
-        return samples(run, run.model, SHOWN if run.config.spec.size <= report.LARGE else SHOWN_LARGE, SEED), []
+        spec = run.config.spec
+        return samples(run, run.model, POINTS if spec.points else SHOWN if spec.size <= report.LARGE else SHOWN_LARGE, SEED), []
     except Refusal as refusal:
         return None, [str(refusal)]
 

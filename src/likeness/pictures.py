@@ -70,6 +70,79 @@ def strips(*lines: Tensor, columns: int | None = None, gap: int = GAP, scale: in
     return np.concatenate([np.pad(x, ((0, 2 * gap), (0, blocks[0].shape[1] - x.shape[1]), (0, 0)), constant_values=PAPER) for x in blocks])
 
 
+# Points in the plane
+
+PLOT, REACH, FINER = 400, 1.15, 2
+"""a scatter plot has that many pixels a side and shows -1.15 to 1.15, unless points lie outside; it is drawn twice as large"""
+BENEATH, ON_TOP = ((196, 191, 182), 0.4, 3.0), ((38, 84, 150), 0.55, 1.7)
+"""colour, opacity and radius in pixels of dots beneath and on top"""
+RULE, FAINT = (228, 226, 221), (150, 146, 138)
+
+
+def shown(x: Tensor, under: Tensor | None = None) -> np.ndarray:
+    """What a model drew, whatever it is: images (B, C, H, W) side by side, points (B, 2, 1, 1) in the plane; uint8 (height, width, 3).
+
+    under: real examples to be shown pale beneath, if these are points.
+    """
+    return scatter(x.flatten(1), None if under is None else under.flatten(1)) if x.shape[1:] == (2, 1, 1) else grid(x)
+
+
+def scatter(points: Tensor, under: Tensor | None = None) -> np.ndarray:
+    """Points (N, 2), x to the right and y up, over those of `under`, pale: uint8 (PLOT, PLOT, 3).
+
+    Where dots lie on each other they are darker.  The axes are doubled until 99 of 100 points lie within; how many do not is said.
+    """
+    if not len(points):
+        raise Refusal("there is no point to show; ask for one or more.")
+    sets = [np.asarray(p.detach().float().cpu()) for p in (under, points) if p is not None and len(p)]
+    reach = _reach(sets)
+    page = _ruled(reach).astype(float)
+    for at, (colour, opacity, radius) in zip(sets, (BENEATH, ON_TOP)[-len(sets) :]):
+        cover = _dots(at, reach, opacity, radius)[..., None]
+        page = page * (1 - cover) + cover * np.array(colour, float)
+    image = Image.fromarray(page.round().astype(np.uint8))
+    if outside := int((~(np.abs(sets[-1]) <= reach).all(1)).sum()):
+        text = f"{outside:,} of {len(points):,} outside"
+        _words(ImageDraw.Draw(image), PLOT - _length(text) - 4, 2, text)
+    return np.array(image)
+
+
+def _reach(sets: Sequence[np.ndarray]) -> float:
+    """Of the axes; what is no number lies nowhere."""
+    far = [np.abs(s[np.isfinite(s).all(1)]).max(1) for s in sets]
+    most = max([0.0, *(float(np.quantile(f, 0.99)) for f in far if len(f))])
+    return REACH * 2 ** max(0, math.ceil(math.log2(max(most, REACH) / REACH)))
+
+
+def _ruled(reach: float) -> np.ndarray:
+    """White paper with a line at each tick, and numbers along two of its edges."""
+    page = Image.new("RGB", (PLOT, PLOT), WHITE)
+    write, font = ImageDraw.Draw(page), ImageFont.load_default(10)
+    step = reach / REACH
+    for value in (-step, 0.0, step):
+        a = (value / reach + 1) / 2 * PLOT
+        write.line([(a, 0), (a, PLOT)], RULE)
+        write.line([(0, PLOT - a), (PLOT, PLOT - a)], RULE)
+        write.text((a + 3, PLOT - 14), compact(value), FAINT, font)
+        if value:
+            write.text((3, PLOT - a + 1), compact(value), FAINT, font)
+    return np.array(page)
+
+
+def _dots(at: np.ndarray, reach: float, opacity: float, radius: float) -> np.ndarray:
+    """How much of each pixel (PLOT, PLOT) discs at these points (N, 2) cover: k of them, one on the other, 1 - (1 - opacity)^k."""
+    side, r = PLOT * FINER, radius * FINER
+    margin = math.ceil(r)
+    wide = side + 2 * margin
+    inside = at[(np.abs(at) <= reach).all(1)]  # no number is not inside
+    column, row = ((np.array([1, -1]) * inside / reach + 1) / 2 * side).astype(np.int64).clip(0, side - 1).T
+    down, right = np.nonzero(np.hypot(*np.ogrid[-margin : margin + 1, -margin : margin + 1]) <= r)
+    hits = np.bincount(((row * wide + column)[:, None] + down * wide + right).reshape(-1), minlength=wide * wide)
+    cover = 1 - (1 - opacity) ** np.arange(np.max(hits) + 1)
+    fine = cover[hits].reshape(wide, wide)[margin : margin + side, margin : margin + side]
+    return fine.reshape(PLOT, FINER, PLOT, FINER).mean((1, 3))
+
+
 # Sheets: what belongs together in a row, with words
 
 TINT = (170, 196, 226)

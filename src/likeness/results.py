@@ -17,7 +17,7 @@ from .metrics.card import Score
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Pictures:
-    """Images that show themselves in a notebook.  x: (B, C, H, W) in [-1, 1]."""
+    """Images that show themselves in a notebook, or points.  x: (B, C, H, W) in [-1, 1], or (B, 2, 1, 1)."""
 
     x: Tensor
     recipe: dict[str, Any] = field(default_factory=dict)
@@ -31,11 +31,18 @@ class Pictures:
         return len(self.x)
 
     def __repr__(self) -> str:
-        return f"<{len(self)} images of {'x'.join(map(str, self.x.shape[1:]))}, {self.recipe}>"
+        what = "points" if self.points else f"images of {'x'.join(map(str, self.x.shape[1:]))}"
+        return f"<{len(self)} {what}, {self.recipe}>"
+
+    @property
+    def points(self) -> bool:
+        return self.x.shape[1:] == (2, 1, 1)
 
     def save(self, target: str | Path) -> Path:
-        """As one picture (.png), an array (.npy, uint8 (N, H, W, C)), or a file each (a folder); each with its recipe."""
+        """As one picture (.png), an array (.npy, uint8 (N, H, W, C) or float32 points (N, 2)), or a file each (a folder); each with its recipe."""
         target = Path(target)
+        if self.points and not target.suffix:
+            raise Refusal(f"{target}: a point is no picture of its own; write them as one .png, or as .npy.")
         if target.suffix not in ("", ".png", ".npy"):
             raise Refusal(f"{target}: images are written as one .png, as .npy, or into a folder.")
         store.make(target.parent if target.suffix else target)
@@ -52,7 +59,7 @@ class Pictures:
 
     def _save_array(self, target: Path) -> None:
         try:
-            np.save(target, self._levels())
+            np.save(target, self.x.flatten(1).numpy() if self.points else self._levels())
         except OSError as error:
             raise store.trouble(error, target) from error
 
@@ -65,7 +72,7 @@ class Pictures:
         return pictures.png(self._page(), self.recipe)
 
     def _page(self) -> np.ndarray:
-        return pictures.grid(self.x) if self.page is None else self.page
+        return pictures.shown(self.x) if self.page is None else self.page
 
 
 @dataclass(frozen=True, eq=False, repr=False)

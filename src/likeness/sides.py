@@ -47,6 +47,8 @@ class Maker(NamedTuple):
 
 def makers(runs: Sequence[tuple[Run, dict[str, Any]]], data: Data) -> list[Maker]:
     """The runs, each with the live options to turn.  Raises Refusal for one that makes no images, or none like those of `data`."""
+    if data.spec.points:
+        raise Refusal(f"a detector looks at images, and {data.source} is points; likeness evaluate says how well drawn points are told apart from real ones.")
     for run, _ in runs:
         if run.config.spec.shape != data.spec.shape or run.config.spec.levels != data.levels:
             raise Refusal(

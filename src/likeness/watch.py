@@ -18,6 +18,9 @@ from .data import Data
 from .loop import Step, Stop
 from .run import Run
 
+POINTS = 2000
+"""shown in one picture; of images far fewer"""
+
 
 def record(run: Run, data: Data, steps: Iterator[Step], n: int = 36) -> Iterator[Step]:
     """Pass the steps on, and put a picture of the same noise, or of the same images, into samples/ at ever longer intervals."""
@@ -42,7 +45,7 @@ def snapshot(run: Run, data: Data, n: int) -> None:
         path = run.folder / "samples" / f"{run.seen:012d}.png"
         try:
             store.make(path.parent)
-            pictures.write_png(path, pictures.grid(x), dict(run=run.folder.name, seen=run.seen, seed=0, model=run.config.model))
+            pictures.write_png(path, pictures.shown(x, real(data)), dict(run=run.folder.name, seen=run.seen, seed=0, model=run.config.model))
         except (DiskTrouble, NotAllowed) as trouble:
             run.notes.append(str(trouble))
 
@@ -50,6 +53,7 @@ def snapshot(run: Run, data: Data, n: int) -> None:
 @torch.no_grad()
 def view(run: Run, data: Data, n: int) -> Tensor | None:
     """What the model can show: samples, else reconstructions of held-out images."""
+    n = POINTS if run.config.spec.points else n
     if isinstance(run.model, Samples):
         y = torch.arange(n, device=engine.device()) % run.config.spec.labels if run.model.conditional else None
         *_, x = run.model.sample(engine.sampling_noise(0, 0, n), y)
@@ -57,6 +61,11 @@ def view(run: Run, data: Data, n: int) -> Tensor | None:
     if isinstance(run.model, Encodes) and isinstance(run.model, Decodes):
         return run.model.decode(run.model.encode(engine.put(data.take(data.held_out[:n])).x))
     return None
+
+
+def real(data: Data) -> Tensor | None:
+    """Training examples to be shown beneath what a model draws, if these are points."""
+    return data.take(data.train[:POINTS]).x if data.spec.points else None
 
 
 class Signalled(Stop):

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from . import models
 from .core import Batch, Bits, Classifies, Compresses, Decodes, Encodes, Loss, Model, Noise, Player, Refusal, Samples, Scores, Spec
 
 ROWS = 256
@@ -76,10 +77,29 @@ def measured(model: Model, images: Iterable[Tensor]) -> Numbers:
 def make(kind: type[Model], spec: Spec, options: dict[str, Any], first: nn.Module | None) -> Model:
     """A model of images, or of what `first` makes of them."""
     if first is None:
-        return kind(spec=spec, **options)
+        return _own(kind, spec, options)
     stage = cast(Any, first.eval().requires_grad_(False))
     inner = kind(spec=stage.code, **options)
     return _class(kind, type(getattr(stage, "model", stage)), tuple(_abilities(inner, stage)))(inner, stage, spec)
+
+
+def _own(kind: type[Model], spec: Spec, options: dict[str, Any]) -> Model:
+    """A model of the data itself.  Whoever asks one for images to learn points is told which models do."""
+    try:
+        return kind(spec=spec, **options)
+    except Refusal:
+        if not spec.points or _learns(kind, spec):
+            raise
+        able = [name for name in models.NAMES if _learns(models.load(name), spec)]
+        raise Refusal(f"{kind.__name__.lower()} learns images, and these are points in the plane; models that learn points: {', '.join(able)}.") from None
+
+
+def _learns(kind: type[Model], spec: Spec) -> bool:
+    try:
+        kind(spec=spec)
+        return True
+    except Refusal:
+        return False
 
 
 def _abilities(inner: Model, first: object) -> Iterator[type[Within]]:

@@ -8,7 +8,7 @@ resumes by remembering one number.
 
     dataset.py   Data, and Reading: how it was asked to be read
     folder.py    a folder of images (listing.py, about.py, summary.py)   sniff.py, pixels.py   one file, one picture
-    arrays.py    .npy, .npz, idx (formats.py)       named.py, lock.py, shapes.py   the sets that have a name
+    arrays.py    .npy, .npz, idx (formats.py)       named.py, lock.py, shapes.py, points.py   the sets that have a name
     cache.py     decoded once (writer.py), then mapped   split.py   what is held out   binary.py   black and white, once and for all
     check.py     what is in it (near.py: copies)
 """
@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import Refusal
-from . import arrays, cache, folder, formats, named
+from . import arrays, cache, folder, formats, named, points
 from .binary import binarized
 from .cache import Progress
 from .dataset import Data, Images, Reading, picture
@@ -46,7 +46,7 @@ def load(
     cache: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Data:
-    """The images of a folder, of an array file, or of a set that has a name (data.named.NAMES, or shapes:N).
+    """The images of a folder, of an array file, or of a set that has a name (data.named.NAMES, or shapes:N), or the points of one.
 
     The other arguments are the fields of Reading; those that were used are in Data.settings.  `cache` is the folder for decoded images
     (else LIKENESS_CACHE, XDG_CACHE_HOME/likeness or ~/.cache/likeness); progress(done, total) is called while something is decoded.
@@ -62,7 +62,7 @@ def load(
 def read(source: str, reading: Reading, place: Path | str | None = None, progress: Progress | None = None) -> Images:
     """What `source` holds, not yet split."""
     ground(reading.background)
-    if source.partition(":")[0] in named.NAMES and (source in named.NAMES or source.startswith("shapes:")):
+    if named.is_named(source):
         return named.read(source, reading, lambda: cache.root(place), progress)
     if not source.strip():
         raise Refusal(f"no data set was named; type a folder of images, an array file, or one of {', '.join(named.NAMES)}.")
@@ -93,8 +93,9 @@ def finish(source: str, found: Images, reading: Reading, place: Path | str | Non
         train = without_copies(train, held_out, found.hashes)
     dropped = len(found.x) - len(train) - len(held_out)
     verdict = found.verdict + (f"; left out of training as copies of held-out images: {dropped:,}" if dropped else "")
-    settings = asdict(replace(reading, size=found.x.shape[2], colour=("grey", "rgb")[found.x.shape[1] == 3]))
-    data = Data(source, "", found.x, train, held_out, found.y, found.classes, found.texts, found.attributes, found.names, found.levels, settings, verdict)
+    used = reading if points.is_points(source) else replace(reading, size=found.x.shape[2], colour=("grey", "rgb")[found.x.shape[1] == 3])
+    known = found.y, found.classes, found.texts, found.attributes, found.names, found.levels
+    data = Data(source, "", found.x, train, held_out, *known, asdict(used), verdict, found.modes)
     return replace(data, fingerprint=_fingerprint(data, found.hashes))
 
 

@@ -62,10 +62,10 @@ class Check:
     full_list: str
     """path of the list of skipped files with reasons, or nothing"""
     blank: int
-    """images of a single colour"""
+    """images of a single colour; of points none is counted"""
     exact: Copies
     near: Copies
-    """see data.near for what counts; exact copies are not counted again"""
+    """see data.near for what counts; exact copies are not counted again, and points have none"""
 
     def describe(self) -> dict[str, Any]:
         """The same as a dictionary for JSON."""
@@ -94,9 +94,9 @@ def check(source: str | Path, reading: Reading | None = None, *, cache: Path | s
         converted=meta.get("converted", {}),
         skipped=found.skipped,
         full_list=found.full_list,
-        blank=_blank(found.x),
+        blank=0 if data.spec.points else _blank(found.x),
         exact=_copies(exact_groups(found.hashes), data.names),
-        near=_copies(near_groups(found.x, found.hashes), data.names),
+        near=_copies([] if data.spec.points else near_groups(found.x, found.hashes), data.names),
     )
 
 

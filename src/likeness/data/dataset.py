@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -58,6 +58,14 @@ class Lines(Sequence[str]):
         return (self[i] for i in range(len(self)))
 
 
+class Modes(NamedTuple):
+    """Where the points of a law lie that has modes: Gaussians of equal weight around them."""
+
+    centres: np.ndarray
+    """(K, 2)"""
+    sigma: float
+
+
 @dataclass(frozen=True)
 class Images:
     """What a reader found, before it is split: the same fields as in `Data`."""
@@ -82,6 +90,7 @@ class Images:
     """files skipped, by reason"""
     full_list: str = ""
     """path of the list of them"""
+    modes: Modes | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,7 @@ class Data:
     fingerprint: str
     """hex digest that changes when any image, label, caption, the split or the way of reading them changes"""
     x: np.ndarray
-    """uint8 (N, C, H, W), in memory or memory-mapped read-only"""
+    """uint8 (N, C, H, W), in memory or memory-mapped read-only; or float32 points (N, 2, 1, 1)"""
     train: np.ndarray
     """int64 rows of x to learn from"""
     held_out: np.ndarray
@@ -112,11 +121,13 @@ class Data:
     names: Sequence[str] | None = None
     """file name of each image, where it came from a file; bytes that are not UTF-8 or cannot be printed are escaped"""
     levels: int = 256
-    """2 where every pixel of every image is 0 or 255, 17 for the set `digits` as it is, else 256"""
+    """2 where every pixel of every image is 0 or 255, 17 for the set `digits` as it is, 0 for points, else 256"""
     settings: dict[str, Any] = field(default_factory=dict)
     """how it was read (size, colour, binarize ...): load(source, **settings) gives the same data again"""
     verdict: str = ""
     """one line: how many images were found, used, skipped and why"""
+    modes: Modes | None = None
+    """of points, where their law has any"""
 
     @property
     def spec(self) -> Spec:
@@ -153,5 +164,7 @@ def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
 
 
 def picture(x: np.ndarray) -> Tensor:
-    """uint8 becomes float in [-1, 1]."""
+    """uint8 becomes float in [-1, 1]; points are what they are."""
+    if x.dtype == np.float32:
+        return torch.from_numpy(np.ascontiguousarray(x))
     return torch.from_numpy(np.ascontiguousarray(x)).float().mul_(2 / 255).sub_(1)

@@ -1,4 +1,4 @@
-"""The sets that have a name: `digits` and `shapes` without a network; `mnist`, `fashion-mnist` and `cifar10` by the lock table."""
+"""The sets that have a name: `digits`, `shapes` and points without a network; `mnist`, what is made of it, `fashion-mnist` and `cifar10` by the lock table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ..core import BadData, Refusal
-from . import arrays, formats, lock, shapes
+from . import arrays, formats, lock, points, shapes
 from .cache import Progress, fetch, key_of, room_for
 from .dataset import Images, Reading
 from .formats import Raw
@@ -27,23 +27,37 @@ NAMES = {
     "digits": "1,797 handwritten digits, 8x8 grey, from scikit-learn; no network",
     "shapes": "coloured shapes drawn by code, 32x32 RGB, with captions and exact attributes; shapes:50000 for as many; no network",
     "mnist": "70,000 handwritten digits, 28x28 grey",
+    "stacked-mnist": "three digits of mnist as red, green and blue: 1,000 classes, 28x28 RGB; stacked-mnist:50000 for as many to learn from",
     "fashion-mnist": "70,000 pieces of clothing, 28x28 grey",
     "cifar10": "60,000 photographs of ten classes, 32x32 RGB",
+    **points.NAMES,
 }
+COUNTED = {"shapes": 10_000, "stacked-mnist": 128_000, **dict.fromkeys(points.LAWS, points.COUNT)}
+"""sets drawn by code, and how many unless a number is said, as in shapes:50000"""
+STACKED_TESTS = 26_000
+"""held-out images of stacked-mnist, whatever it has to learn from"""
 CLASSES = {
     "mnist": tuple("0123456789"),
     "fashion-mnist": ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
     "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
 }
-SHAPES = 10_000
+
+
+def is_named(source: str) -> bool:
+    """Whether this is no path but the name of a set, such as mnist, shapes:50000 or density:drawing.png."""
+    return source in NAMES or source.partition(":")[0] in COUNTED or points.drawing(source) is not None
 
 
 def read(name: str, reading: Reading, base: Callable[[], Path], progress: Progress | None) -> Images:
-    """The set called `name`, one of NAMES or shapes:N.  `base` is asked for the cache only where it is needed."""
+    """The set called `name`, of which is_named() is true.  `base` is asked for the cache only where it is needed."""
     if name == "digits":
         return _digits(reading, progress)
-    if name.partition(":")[0] == "shapes":
+    if points.is_points(name):
+        return points.read(name, points.COUNT if points.drawing(name) is not None else _count(name), reading)
+    if (kind := name.partition(":")[0]) == "shapes":
         return _shapes(_count(name), reading, base(), progress)
+    if kind == "stacked-mnist":
+        return _stacked(_count(name), reading, base, progress)
     digests = [f.digest for f in lock.FILES[name]]
     # How much of CIFAR-10 there is depends on where it was found.
     where = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in _sheets()] if name == "cifar10" else []
@@ -72,16 +86,19 @@ def listed() -> list[dict[str, Any]]:
     """A row for each set that has a name, and whether it is on this machine."""
     rows = []
     for name, about in NAMES.items():
-        here = name not in lock.FILES or lock.complete(name)
-        rows.append(dict(name=name, about=about, licence=lock.LICENCES.get(name, "free to use"), here="yes" if here else "after a download"))
+        made_of = name.removeprefix("stacked-")
+        here = made_of not in lock.FILES or lock.complete(made_of)
+        rows.append(dict(name=name, about=about, licence=lock.LICENCES.get(made_of, "free to use"), here="yes" if here else "after a download"))
     return rows
 
 
 def _count(name: str) -> int:
     """shapes:50000 has 50,000."""
-    number = name.partition(":")[2] or str(SHAPES)
+    kind, _, said = name.partition(":")
+    number = said or str(COUNTED[kind])
     if not (number.isascii() and number.isdecimal() and 2 <= int(number[:12]) <= 10_000_000):
-        raise Refusal(f"{name!r} should end in a number of images from 2 to 10000000, such as shapes:50000.")
+        many = "points" if points.is_points(name) else "images"
+        raise Refusal(f"{name!r} should end in a number of {many} from 2 to 10000000, such as {kind}:50000.")
     return int(number)
 
 
@@ -105,6 +122,42 @@ def _shapes(n: int, reading: Reading, base: Path, progress: Progress | None) -> 
     y = scenes.form[:, 0].astype(np.int64)
     note = f"{n:,} images: {n:,} used, 0 skipped; drawn by code"
     return Images(entry.x, entry.hashes, note, entry.meta["levels"], y, shapes.FORMS, shapes.Captions(scenes), scenes, keys=entry.keys)
+
+
+def _stacked(n: int, reading: Reading, base: Callable[[], Path], progress: Progress | None) -> Images:
+    """n images to learn from, of digits from MNIST's training images, and others to be judged by, of digits from its test images.
+
+    Class 100 R + 10 G + B of three digits drawn by chance, each a channel: 1,000 modes, nearly equally frequent (Metz et al., "Unrolled
+    Generative Adversarial Networks", 2017, section 3.3.1; the numbers are those of Lin et al., "PacGAN", 2018, section 4.2).
+    """
+    if reading.colour == "grey":
+        raise Refusal("stacked-mnist tells its digits apart by their colours; leave --colour grey out.")
+
+    def build(folder: Path) -> dict[str, Any]:
+        digits = read("mnist", Reading(), base, progress)
+        assert digits.y is not None and digits.test is not None
+        first = _three(np.flatnonzero(~digits.test), n, 0)
+        rows = np.concatenate([first, _three(np.flatnonzero(digits.test), STACKED_TESTS, 1)])
+        (folder / "y.i64").write_bytes((digits.y[rows] @ np.array([100, 10, 1])).tobytes())
+        size = reading.size or digits.x.shape[2]
+        room_for(folder, len(rows) * 3 * size * size)
+        writer, step, pixels = Writer(folder), 4096, resize(digits.x, size)[:, 0]
+        for i in range(0, len(rows), step):
+            writer.add(pixels[rows[i : i + step]])
+            if progress:
+                progress(len(writer.hashes), len(rows))
+        return writer.finish()
+
+    key = partial(key_of, "stacked-mnist", [f.digest for f in lock.FILES["mnist"]], n, STACKED_TESTS)
+    entry = fetch(base(), key(reading.size), build, lambda meta: key(meta["shape"][2]))
+    y, test = np.array(entry.array("y.i64", np.int64)), np.arange(n + STACKED_TESTS) >= n
+    note = f"{len(y):,} images: {len(y):,} used, 0 skipped; drawn by code; the {STACKED_TESTS:,} made of MNIST's test images are held out"
+    return Images(entry.x, entry.hashes, note, entry.meta["levels"], y, tuple(f"{k:03}" for k in range(1000)), test=test, entry=entry)
+
+
+def _three(rows: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """n times three of these rows, by chance: the first ones are the same for every n."""
+    return rows[np.random.default_rng((seed, 0x57AC)).integers(0, len(rows), (n, 3))]
 
 
 def _named(name: str, base: Path, progress: Progress | None) -> Raw:

@@ -37,6 +37,15 @@ def fit(image: Image.Image, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.LANCZOS, (left, top, left + short, top + short), reducing_gap=3.0)
 
 
+def within(image: Image.Image, size: int) -> Image.Image:
+    """Scale so that the long side is at most `size` (Lanczos, antialiased); nothing is cut off or enlarged."""
+    w, h = image.size
+    share = size / max(w, h)
+    if share >= 1:
+        return image
+    return image.resize((max(1, round(w * share)), max(1, round(h * share))), Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
 def planes(image: Image.Image) -> np.ndarray:
     """An L or RGB image as uint8 (1 or 3, H, W)."""
     x = np.asarray(image)

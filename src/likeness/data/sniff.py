@@ -48,6 +48,9 @@ TURNS = {
 }
 
 
+Scale = Callable[[Image.Image, int], Image.Image]
+
+
 class Skip(Exception):
     """This file is not used: a reason of two words, which is counted, and a detail, which is listed."""
 
@@ -59,7 +62,7 @@ class Skip(Exception):
 @dataclass(frozen=True)
 class Decoded:
     pixels: np.ndarray
-    """uint8 (1 or 3, S, S)"""
+    """uint8 (1 or 3, H, W): square, unless it was scaled otherwise"""
     size: tuple[int, int]
     """width and height in the file"""
     mode: str
@@ -81,8 +84,11 @@ def kind(head: bytes) -> str | None:
     return None if found == "PPM" and head[2:3] not in b" \t\r\n#" else found
 
 
-def decode(path: bytes, listed: tuple[int, int], reading: Reading) -> Decoded | Skip:
-    """The picture in a file that had this size and time of change (ns) when it was listed, or why there is none."""
+def decode(path: bytes, listed: tuple[int, int], reading: Reading, scale: Scale = fit) -> Decoded | Skip:
+    """The picture in a file that had this size and time of change (ns) when it was listed, or why there is none.
+
+    scale(image, reading.size) brings it to its size: a square, unless told otherwise.
+    """
     try:
         blob = read_bytes(path, listed, kind)
         format = kind(blob[:32]) or ""
@@ -91,7 +97,7 @@ def decode(path: bytes, listed: tuple[int, int], reading: Reading) -> Decoded | 
         Image.init()
         with Image.open(io.BytesIO(blob), formats=[format] if format in Image.OPEN else []) as image:
             _check_size(image.size, reading)
-            return replace(_pixels(image, format, reading), key=digest64(blob))
+            return replace(_pixels(image, format, reading, scale), key=digest64(blob))
     except Skip as skip:
         return skip
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as why:
@@ -154,7 +160,7 @@ def _check_size(size: tuple[int, int], reading: Reading) -> None:
         raise Skip("too elongated", f"{w}x{h}: one side over {MOST_ASPECT} times the other")
 
 
-def _pixels(image: Image.Image, format: str, reading: Reading) -> Decoded:
+def _pixels(image: Image.Image, format: str, reading: Reading, scale: Scale) -> Decoded:
     size, mode = image.size, image.mode
     if mode not in KNOWN:
         raise Skip("damaged", f"unknown mode {mode}")
@@ -164,7 +170,7 @@ def _pixels(image: Image.Image, format: str, reading: Reading) -> Decoded:
     with ONE_AT_A_TIME if math.prod(image.size) > LARGE else nullcontext():
         image.load()
         plain, note, brightest = _eight_bits(image, reading)
-        plain = fit(plain, reading.size)
+        plain = scale(plain, reading.size)
     turn = _orientation(image)
     plain = _opaque(plain, reading)
     notes += [note, "turned by EXIF" if turn in TURNS else ""]
