@@ -101,6 +101,7 @@ def common(parser: argparse.ArgumentParser, *names: str) -> None:
     known: dict[str, dict[str, Any]] = {
         "--json": dict(action="store_true", help="print the result as JSON"),
         "--seed": dict(type=natural, default=0, help="of samples and of the choice of held-out images [0]"),
+        "--raw": dict(action="store_true", help="by the weights as they are, instead of their running average"),
         "-n": dict(type=count, help="how many"),
         "-o": dict(type=Path, metavar="FILE", help="where to put it"),
     }
@@ -115,7 +116,7 @@ def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple
     from .run import is_run
 
     folders = [Path(a) for before, a in zip(["", *argv], argv) if not a.startswith("-") and before not in ("-o", "--network") and is_run(Path(a))]
-    opened = {folder: api.open(folder) for folder in folders}
+    opened = {folder: api.open(folder, raw="--raw" in argv) for folder in folders}
     turns = {f: {o.name for o in api.option_fields(type(t.model), live=True)} for f, t in opened.items()}
     known: set[str] = set()
     for t in opened.values():

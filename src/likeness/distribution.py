@@ -38,7 +38,7 @@ class Seen:
     """Some images, and what a network says about them."""
 
     x: np.ndarray
-    """uint8 (n, C, H, W)"""
+    """uint8 (n, C, H, W), or float32 points"""
     features: np.ndarray
     """float32 (n, d)"""
     probabilities: np.ndarray | None
@@ -91,10 +91,10 @@ class Reference:
     seed: int
 
     def judge(self, images: np.ndarray, **about: Any) -> Iterator[Score]:
-        """A card for each measure of images, uint8 (n, C, H, W) on the data's grid of levels."""
+        """A card for each measure of images, uint8 (n, C, H, W) on the data's grid of levels, or of points."""
         seen = look(self.network, images[: len(self.held)])
         for m in MEASURES:
-            if m.take in CLASSED and seen.probabilities is None:
+            if (m.take in CLASSED and seen.probabilities is None) or (m.take is Reference.grey_levels and images.dtype != np.uint8):
                 continue
             card = self.card(m, seen, **about)
             yield card
@@ -103,7 +103,8 @@ class Reference:
 
     def card(self, m: Measure, seen: Seen, **about: Any) -> Score:
         n, d = len(seen), seen.features.shape[1]
-        said = dict[str, Any](unit=m.unit, better=m.better, n=n, against=len(self._other(m)), split="samples", seed=self.seed, note=m.note) | about
+        unit = "" if m.unit == "levels" and seen.x.dtype != np.uint8 else m.unit
+        said = dict[str, Any](unit=unit, better=m.better, n=n, against=len(self._other(m)), split="samples", seed=self.seed, note=m.note) | about
         if m.featured:
             said |= dict(network=f"{self.network.label}, {self.network.scope}", resize=self.network.resize)
         gaussian = m.take in (Reference.frechet, Reference.frechet_infinity)

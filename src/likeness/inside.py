@@ -29,7 +29,7 @@ def find(source: str) -> Run | None:
     Raises Refusal for a run that has no code which can be learnt.
     """
     folder = Path(os.path.expanduser(source))
-    if source in named.NAMES or not os.path.isdir(folder) or not is_run(folder):
+    if named.is_named(source) or not os.path.isdir(folder) or not is_run(folder):
         return None
     if not ((folder / "state").exists() or (folder / ".lock").exists()):
         return None

@@ -1,5 +1,6 @@
 """Feature networks for scores: what two sets of images are compared in, each with the hash that a card must carry.
 
+    points(data)         coordinates as they are, of points
     own(data)            a small classifier or VICReg encoder, trained on the data set at hand and kept: always there, and its
                          numbers can be compared only within that data set
     inception(path)      the Inception of 2015, whose numbers other people publish
@@ -51,7 +52,7 @@ class Network:
 
     name: str
     sha256: str
-    """hex"""
+    """hex; empty without weights"""
     dims: int
     resize: str
     """how images are brought to the size that it takes, in a line"""
@@ -68,7 +69,7 @@ class Network:
     @property
     def label(self) -> str:
         """For Score.network."""
-        return f"{self.name} {self.sha256[:12]}"
+        return f"{self.name} {self.sha256[:12]}".strip()
 
     def features(self, x: np.ndarray) -> np.ndarray:
         """Of images uint8 (n, C, H, W), in memory or mapped: float32 (n, dims).  Raises Refusal where they have another shape than it was made for."""
@@ -100,10 +101,12 @@ def digest(tensors: dict[str, Tensor]) -> str:
 def load(name: str, data: Data, progress: Progress | None = None) -> Network:
     """The network called `name`, to look at images like those of `data`.
 
-    name: auto, classifier, vicreg, inception, dinov2, clip (or dinov2:WHERE and clip:WHERE, a folder or a name of the hub),
+    name: auto, points, classifier, vicreg, inception, dinov2, clip (or dinov2:WHERE and clip:WHERE, a folder or a name of the hub),
     the folder of a run that encodes, or a TorchScript file (.pt).  Raises Refusal where there is no such network or it does not fit.
     """
     kind, _, where = name.partition(":")
+    if name == "points" or not data.levels:
+        return points(data, name)
     if name in ("auto", *OWN):
         return own(data, best(data) if name == "auto" else name, progress)
     if name == "inception":
@@ -118,6 +121,15 @@ def load(name: str, data: Data, progress: Progress | None = None) -> Network:
     raise Refusal(
         f"there is no feature network {name!r}; {models.closest(name, NAMES)}  A run that encodes is named by its folder, TorchScript by its .pt file."
     )
+
+
+def points(data: Data, name: str = "points") -> Network:
+    """No network at all: points are compared by their coordinates.  Raises Refusal for images, or where another was named."""
+    if data.levels:
+        raise Refusal(f"points are compared by their coordinates, and {data.source} holds images; leave --network out.")
+    if name not in ("auto", "points"):
+        raise Refusal(f"{name} looks at images, and {data.source} holds points, which are compared by their coordinates; leave --network out.")
+    return Network("coordinates", "", data.spec.dims, "none", "anywhere", lambda x: picture(x).flatten(1), spares=True)
 
 
 # Networks of our own
@@ -159,7 +171,9 @@ def shown(data: Data) -> Data:
 
 
 def best(data: Data) -> str:
-    """Which network of our own suits the data: a classifier where labels tell enough images apart, else vicreg."""
+    """Which network suits the data: a classifier of our own where labels tell enough images apart, else vicreg; none for points."""
+    if not data.levels:
+        return "points"
     seen = 0 if data.y is None or data.spec.labels < 2 else len(np.unique(data.y[data.train]))
     return "classifier" if seen >= 2 and len(data.train) >= max(A_CLASS * seen, OWN["classifier"].fewest) else "vicreg"
 
@@ -399,7 +413,7 @@ HUB = {
     "dinov2": Hub("facebook/dinov2-large", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), _token),
     "clip": Hub("openai/clip-vit-large-patch14", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), _projected),
 }
-NAMES = ("auto", *OWN, "inception", *HUB)
+NAMES = ("auto", "points", *OWN, "inception", *HUB)
 
 
 def hub(kind: str, where: str = "") -> Network:

@@ -143,6 +143,10 @@ class Run:
         self.student = engine.place(config.build(folder, first))
         self.model = deepcopy(self.student).eval().requires_grad_(False)
         """the running average of the student: the one that answers questions"""
+        self.weights = "running average"
+        """which weights those of the model are: these, or "raw weights" """
+        self._kept = True
+        """the student's weights are those of the state"""
         self._lock: int | None = None
         self._saved = -1
 
@@ -177,12 +181,29 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, folder: Path) -> Run:
-        """To ask questions: the running average of the newest good state."""
+    def open(cls, folder: Path, raw: bool = False) -> Run:
+        """To ask questions: the running average of the newest good state; or, if `raw`, its weights without any average.
+
+        Raises Refusal where raw weights were not kept, as in the first stage of another run.
+        """
         run = cls(folder, read_config(folder))
         if (state := run._newest()) is not None:
             _load_module(run.model, state, "model")
+            run._kept = any(name.startswith("student/") for name in state) or not list(run.student.state_dict())
+            if run._kept:
+                _load_module(run.student, state, "student")
+        if raw:
+            run.model, run.weights = run.raw(), "raw weights"
         return run
+
+    def raw(self) -> Model:
+        """A model that answers by the weights as training has left them, without the running average.
+
+        Raises Refusal where they were not kept.
+        """
+        if not self._kept:
+            raise Refusal(f"{self.folder} has kept the running average of its weights only; leave --raw out.")
+        return deepcopy(self.student).eval().requires_grad_(False)
 
     @classmethod
     def resume(cls, folder: Path, *, lock: bool = True) -> Run:

@@ -9,6 +9,8 @@
     manifold         precision, recall, density, coverage, diversity; authentic samples, duplicates
     twosample        can a classifier tell two sets apart? sliced Wasserstein on pixels
     classes          which classes, how evenly, how clearly
+    modes            of data whose modes are known: how many a model has found, and how evenly
+    parzen           the Parzen-window log-likelihood of the first adversarial models, and why it proves nothing
     decisions        is a classifier right, calibrated, and does it know what it does not know?
 
 All are functions of arrays.  They know no model, no data set and no run.

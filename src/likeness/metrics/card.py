@@ -50,6 +50,11 @@ class Score:
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def whose(self) -> str:
+        """The model's, told from that of its raw weights where these were asked."""
+        return str(self.settings.get("weights", self.of)) if self.of == "model" else self.of
+
+    @property
     def refused(self) -> bool:
         return math.isnan(self.value)
 
@@ -89,7 +94,7 @@ class Score:
         sides = f"n={self.n:,}" + ("" if self.against is None else f" against {self.against:,}")
         verdict = f", {self.verdict}" if self.verdict else ""
         warning = f"  Warning: {self.warning}" if self.warning else ""
-        return f"{self.name} of {self.of}: {self.number}{unit}{kind}{verdict}, {self.split}, {sides}, seed {self.seed}{warning}"
+        return f"{self.name} of {self.whose}: {self.number}{unit}{kind}{verdict}, {self.split}, {sides}, seed {self.seed}{warning}"
 
     def __str__(self) -> str:
         return self.text

@@ -42,7 +42,7 @@ def nearest(x: np.ndarray, train: np.ndarray, rows: np.ndarray, k: int = 2) -> N
     Exact, whatever the size: float32 products are summed over blocks of 1024 pixels, within which integers do not
     round, and the blocks in float64.  Equal distances keep the order of `rows`.  Memory is bounded by blocks.
     """
-    queries = _centred(x)
+    queries = centred(x)
     q, dims = queries.shape
     if not len(rows) or not q:
         return Nearest(np.full((q, k), np.inf), np.full((q, k), -1, np.int64))
@@ -50,11 +50,12 @@ def nearest(x: np.ndarray, train: np.ndarray, rows: np.ndarray, k: int = 2) -> N
     chunk, norms = max(1, min(CHUNK // dims, CHUNK // q)), _norms(queries)
     for i in range(0, len(rows), chunk):
         here = np.asarray(rows[i : i + chunk], np.int64)
-        best, found = _merge(best, found, squared(queries, _centred(train[here]), norms), here)
+        best, found = _merge(best, found, squared(queries, centred(train[here]), norms), here)
     return Nearest(np.sqrt(best / dims), found)
 
 
-def _centred(x: np.ndarray) -> np.ndarray:
+def centred(x: np.ndarray) -> np.ndarray:
+    """uint8 (n, ...) as rows of whole numbers in -128 ... 127, float32 (n, dims)."""
     return x.reshape(len(x), -1).astype(np.float32) - 128
 
 
@@ -109,7 +110,7 @@ def _apart(found: Nearest, train: np.ndarray) -> np.ndarray:
     """How far the k found for an image lie from the nearest of them, (Q, k)."""
     out = np.zeros(found.distance.shape)
     for i, row in enumerate(found.row):
-        images = _centred(train[row])
+        images = centred(train[row])
         out[i] = np.sqrt(squared(images[:1], images)[0] / images.shape[1])
     return out
 
