@@ -60,12 +60,13 @@ def table(rows: Sequence[dict[str, Any]], names: Sequence[str], as_json: bool, f
 
 @contextmanager
 def training(run: Run, data: Data, budget: dict[str, Any], quiet: bool = False) -> Iterator[Tick]:
-    """A function to be told of each step."""
+    """A function to be told of each step.  What the run notes on the way is said, too."""
     for note in run.notes:
         say(f"note: {note}")
     if quiet or engine.rank() != 0:
         yield lambda step: None
         return
+    notes = _news(run)
     facts, training = run.config.facts, run.config.training
     goal = f"{budget['minutes']:g} minutes" if "minutes" in budget else f"{budget.get('images', training.images):,} images"
     say(data.verdict)
@@ -75,7 +76,26 @@ def training(run: Run, data: Data, budget: dict[str, Any], quiet: bool = False) 
         say(f"going on at image {run.seen:,}")
     share = _share(run, budget)
     with _bar(share()) if err.is_terminal else _lines(share, run) as update:
-        yield lambda step: update(step, share())
+
+        def tick(step: Step) -> None:
+            notes()
+            update(step, share())
+
+        yield tick
+        notes()
+
+
+def _news(run: Run) -> Callable[[], None]:
+    """Says what has been noted since it was asked last."""
+    said = len(run.notes)
+
+    def tell() -> None:
+        nonlocal said
+        for note in run.notes[said:]:
+            say(f"note: {note}")
+        said = len(run.notes)
+
+    return tell
 
 
 def _share(run: Run, budget: dict[str, Any]) -> Any:
@@ -162,8 +182,9 @@ def checked(found: Check, costs: Sequence[dict[str, Any]], as_json: bool) -> Non
         print(json.dumps(dict(found.describe(), cost=list(costs)), indent=1, default=str))
         return
     c, h, w = found.shape
+    seen = f"{c}x{h}x{w}, {found.levels} levels" if found.levels else "points in the plane"
     rows = {
-        "a model sees": f"{c}x{h}x{w}, {found.levels} levels; {found.train:,} to learn from, {found.held_out:,} held out",
+        "a model sees": f"{seen}; {found.train:,} to learn from, {found.held_out:,} held out",
         "classes": _counts(found.classes),
         "captions": f"{found.captions:,}" if found.captions else "",
         "sizes of files": _counts(found.original_sizes) + (f"; {found.enlarged:,} are smaller than what a model sees" if found.enlarged else ""),

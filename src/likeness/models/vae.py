@@ -230,7 +230,8 @@ class VAE(Model):
         active = int((spread > 0.01).sum())
         verdict = ""
         if active < min(5, self.latent):
-            verdict = f"only {active} of {self.latent} dimensions of the code are used: the posterior has collapsed to the prior; lower beta, or set free_bits."
+            used = f"only {active} of {self.latent} dimensions of the code are used"
+            verdict = f"{used}: the posterior has collapsed to the prior; lower --beta, or type --free-bits 0.1."
         elif self.latent >= 50 and active == self.latent:
-            verdict = f"all {self.latent} dimensions of the code are used: it has too few of them, or beta is too low to make any superfluous."
+            verdict = f"all {self.latent} dimensions of the code are used: it has too few of them, or --beta is too low to make any superfluous."
         return Units(q.kl().mean(0), spread, active, verdict)

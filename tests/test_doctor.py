@@ -1,0 +1,295 @@
+"""Every rule of the doctor on a real run that is broken on purpose, and its silence on healthy ones."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import small_run, toy
+from likeness import api, data, doctor, show
+from likeness.core import Diverged
+from likeness.data import Data
+from likeness.loop import Step, fit
+from likeness.metrics import neighbours
+from likeness.run import Run
+
+POINTS = dict(hidden=64, depth=2, latent=4)
+HEALTHY = dict(game="relativistic", r1=0.1, r2=0.1)
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes begin at half the usual number of batches."""
+    monkeypatch.setattr(doctor, "FIRST", 256)
+
+
+@cache
+def points() -> Data:
+    return data.load("ring:4000")
+
+
+def trained(folder: Path, name: str, images: Data, batches: int, options: dict, **training: object) -> Run:
+    """A run that the doctor has watched."""
+    training = dict(batch=64, warmup=0) | training
+    run, _ = small_run(name, folder, images, options=options, images=batches * training["batch"], **training)
+    for _ in doctor.watch(run, images, fit(run, images)):
+        pass
+    return run
+
+
+def on_ring(folder: Path, batches: int, **options: object) -> Run:
+    training = {k: options.pop(k) for k in ("rate", "seed") if k in options}
+    return trained(folder, "gan", points(), batches, POINTS | options, **(dict(rate=1e-3) | training))
+
+
+def found(run: Run) -> dict[str, doctor.Noted]:
+    """The first finding of each name."""
+    return {noted.name: noted for noted in reversed(doctor.history(run))}
+
+
+def now(run: Run, images: Data) -> dict[str, doctor.Finding]:
+    return {f.name: f for f in doctor.examine(run, images, run.model, doctor.drawn(run.model, images))}
+
+
+# Runs that are well
+
+
+def test_a_healthy_game_is_left_alone(tmp_path):
+    run = on_ring(tmp_path, 550, **HEALTHY)
+    assert doctor.history(run) == [] and now(run, points()) == {} and run.notes == []
+    assert not (run.folder / doctor.FILE).exists()
+
+
+def test_a_healthy_vae_is_left_alone(tmp_path, soon):
+    images = toy(400, held_out=80)
+    run = trained(tmp_path, "vae", images, 260, {}, batch=32, rate=2e-3)
+    assert doctor.history(run) == [] and now(run, images) == {}
+
+
+# Runs that are ill
+
+
+def test_a_discriminator_that_is_far_ahead_silences_the_minimax_generator(tmp_path):
+    run = on_ring(tmp_path, 800, game="minimax", k=20, d_rate=5.0)
+    said = now(run, points())["vanishing gradient"]
+    assert said.remedies[0] == "--game nonsaturating" and "reaches the generator" in said.evidence
+    assert found(run)["vanishing gradient"].until is None
+
+
+def test_the_same_lead_is_no_contest_where_the_generator_still_hears(tmp_path):
+    run = on_ring(tmp_path, 800, k=20, d_rate=5.0)
+    said = now(run, points())
+    assert "no contest" in said and "vanishing gradient" not in said and said["no contest"].remedies == (doctor.CALM, "--k 1", "--d-rate 1")
+
+
+def test_a_generator_that_learns_too_fast_collapses(tmp_path, soon):
+    run = on_ring(tmp_path, 260, rate=0.1)
+    assert "of the variance of the data" in now(run, points())["mode collapse"].evidence
+    assert found(run)["mode collapse"].since == 256 * 64
+
+
+def test_a_critic_without_limits_chases_its_generator(tmp_path):
+    run = on_ring(tmp_path, 800, game="wasserstein", depth=1)
+    assert "swing from" in found(run)["oscillation"].text and "--gradient-penalty 10" in found(run)["oscillation"].text
+
+
+def test_a_critic_that_learns_fast_without_limits_diverges(tmp_path):
+    run = on_ring(tmp_path, 200, game="wasserstein", d_rate=100.0)
+    noted = found(run)["divergence"]
+    assert "gradient of the discriminator has grown" in noted.text and "--rate" in noted.text and noted.since <= 150 * 64
+
+
+def test_a_discriminator_knows_fifty_images_by_heart_and_not_if_they_are_changed(tmp_path, soon):
+    digits = data.load("digits")
+    few = replace(digits, train=np.random.default_rng(0).permutation(digits.train)[:50])
+    run = trained(tmp_path / "a", "gan", few, 260, dict(width=16, latent=16), rate=1e-3, ema=2000)
+    assert now(run, few)["memorisation"].remedies[0] == "--augment gentle" and "held-out one in" in found(run)["memorisation"].text
+    changed = trained(tmp_path / "b", "gan", few, 260, dict(width=16, latent=16, augment="gentle"), rate=1e-3, ema=2000)
+    assert "memorisation" not in now(changed, few)
+
+
+def test_a_rate_that_is_paid_too_dearly_collapses_the_posterior(tmp_path, soon):
+    images = toy(400, held_out=80)
+    run = trained(tmp_path, "vae", images, 260, dict(beta=50.0), batch=32, rate=2e-3)
+    assert list(now(run, images)) == ["active units"] == list(found(run)), "that samples are alike follows, and is not said again"
+    assert "collapsed" in found(run)["active units"].text
+
+
+# Rules on numbers that are known
+
+
+def lines(n: int = 20, images: int = 3200, **terms: object) -> list[doctor.Line]:
+    """A line of the log each so many images; a term is a number or a function of the line's place."""
+    value = lambda v, i: float(v(i) if callable(v) else v)  # noqa: E731
+    names = {k.replace("_", " "): v for k, v in (dict(told_apart=0.7, pull=0.5, on_real=0.2, on_fake=-0.2) | terms).items()}
+    return [dict(seen=images * (i + 1), losses={k: value(v, i) for k, v in names.items()}) for i in range(n)]
+
+
+def test_saturation_asks_for_a_lead_that_lasts():
+    assert doctor.saturation(lines(told_apart=1, pull=0.01)).name == "vanishing gradient"
+    assert doctor.saturation(lines(told_apart=1)).name == "no contest"
+    assert doctor.saturation(lines(told_apart=0.96)) is None
+    assert doctor.saturation(lines(told_apart=0.6, pull=0.01)) is None, "the generator is ahead"
+    assert doctor.saturation(lines(told_apart=lambda i: 1 if i > 16 else 0.6, pull=0.01)) is None
+    assert doctor.saturation(lines(5, told_apart=1)) is None, "too early"
+    assert doctor.saturation([dict(seen=64, losses=dict(model=1.0))] * 20) is None, "no game at all"
+
+
+def test_oscillation_is_told_from_noise_and_its_period_is_found():
+    wave = lines(
+        told_apart=lambda i: 0.5 + 0.2 * math.sin(2 * math.pi * (i + 0.5) / 5), on_real=lambda i: 0.1 * i * math.sin(2 * math.pi * (i + 0.5) / 5), on_fake=0
+    )
+    said = doctor.oscillation(wave)
+    period = float(said.evidence.split("about ")[1].split(" images")[0].replace(",", ""))
+    assert period == pytest.approx(5 * 3200, rel=0.15) and "growing" in said.evidence
+    rng = np.random.default_rng(0)
+    guess = lambda images: lines(images=images, told_apart=lambda i: 0.5 + rng.normal(0, 0.5 / math.sqrt(images)))  # noqa: E731
+    noise = [doctor.oscillation(guess(images)) for images in (400, 3200) for _ in range(200)]
+    assert not any(noise), "a perfect equilibrium is a guess, with the noise of counting"
+    assert doctor.oscillation(lines(told_apart=lambda i: 0.75 + 0.2 * (-1) ** i)) is None, "ahead by more or by less is no turn"
+
+
+def test_divergence_passes_over_a_spike_and_what_is_small():
+    grown = doctor.divergence(lines(model=1, model_gradient=lambda i: 2.0**i))
+    assert grown.name == "divergence" and "from 1 to " in grown.evidence
+    assert doctor.divergence(lines(model=1, model_gradient=lambda i: 1e9 if i == 19 else 1)) is None
+    assert doctor.divergence(lines(model=1, model_gradient=lambda i: 1e-9 * 2**i)) is None
+    assert doctor.divergence(lines(generator=lambda i: 1e3 * i, generator_gradient=1)) is None, "a critic may add any number to all its values"
+    assert "gap" in doctor.divergence(lines(on_real=lambda i: 1e3 * i, generator_gradient=1)).evidence
+
+
+def test_collapse_sees_sameness_and_twins_and_no_blur():
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(128, 3, 4, 4))
+    assert doctor.collapse(rng.normal(size=(128, 3, 4, 4)), real) is None
+    assert doctor.collapse(0.6 * real[::-1], real) is None
+    assert "variance" in doctor.collapse(0.1 * rng.normal(size=(128, 3, 4, 4)), real).evidence
+    twins = np.repeat(rng.normal(size=(16, 3, 4, 4)), 8, 0)
+    assert "next to it" in doctor.collapse(twins + 1e-3 * rng.normal(size=twins.shape), real).evidence
+
+
+def test_dropped_modes_are_counted_against_what_is_usual():
+    real = np.repeat(np.arange(10), 100)
+    assert doctor.dropped(np.arange(128) % 10, real, "classes") is None
+    said = doctor.dropped(np.arange(128) % 8, real, "classes")
+    assert "2 of 10 classes are missing" in said.evidence and "8, 9" in said.evidence
+    assert doctor.dropped(np.zeros(128, int), np.repeat([0, 1], [999, 1]), "classes") is None, "a kind so rare may be absent by chance"
+
+
+def test_by_heart_is_the_share_of_two_gaussians_and_not_only_significant():
+    rng = np.random.default_rng(0)
+    images = lambda ahead, m=16: rng.normal(ahead, 1, (m, doctor.TOGETHER)).mean(1)  # noqa: E731
+    assert doctor.by_heart(images(2.0), images(0.0), images(0.0)).evidence.count("92%") or doctor.by_heart(
+        images(2.0, 4000), images(0.0, 4000), images(0.0)
+    ).evidence.count("92%")
+    assert doctor.by_heart(images(0.5, 4000), images(0.0, 4000), images(0.0)) is None, "certain, but little"
+    assert not any(doctor.by_heart(images(0.0), images(0.0), images(0.0)) for _ in range(200))
+    assert doctor.by_heart(images(9.0, 1), images(0.0, 1), images(0.0)) is None
+
+
+def test_copies_of_training_images_are_found_and_blurred_ones_are_not():
+    near = lambda d: neighbours.Nearest(np.full((128, 1), d), np.zeros((128, 1), np.int64))  # noqa: E731
+    assert doctor.copying(near(5.0), near(40.0)).name == "memorisation"
+    assert doctor.copying(near(20.0), near(40.0)) is None
+
+
+def test_a_missing_class_of_images_is_found_by_their_neighbours():
+    digits = data.load("digits")
+    fine = digits.x[doctor.chosen(digits.held_out, 128)]
+    no_zeros = np.resize(digits.held_out[digits.y[digits.held_out] != 0], 128)
+    assert not list(filter(None, doctor.beside_training(digits, fine)))
+    (said,) = filter(None, doctor.beside_training(digits, digits.x[no_zeros]))
+    assert said.name == "dropped modes" and "1 of 10 classes" in said.evidence and "number 0" in said.evidence
+
+
+def test_only_what_a_model_has_and_is_not_yet_set_is_advised(tmp_path):
+    run, _ = small_run("gan", tmp_path / "a", options=dict(k=5, r1=0.1, r2=0.1), rate=3e-3)
+    asked = doctor.Finding("", "", (doctor.PAIRED, doctor.CALM, "--k 1", "--pack 1", doctor.SLOWER, "--pills 3"))
+    assert next(doctor.suited(run, [None, asked])).remedies == (doctor.PAIRED, "--k 1", "--rate 0.001")
+    other, _ = small_run("vae", tmp_path / "b", images=128)
+    assert next(doctor.suited(other, [doctor.Finding("", "", doctor.VARIED)])).remedies == ("--images 256",)
+
+
+# Watching
+
+
+def notes_of(run: Run) -> str:
+    path = run.folder / doctor.FILE
+    return path.read_text() if path.exists() else ""
+
+
+def test_watching_changes_no_bit(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "FIRST", 4)
+    images = data.load("digits")
+    alone, _ = small_run("gan", tmp_path / "a", images, options=dict(r1=1.0), images=20 * 16)
+    list(fit(alone, images))
+    watched, _ = small_run("gan", tmp_path / "b", images, options=dict(r1=1.0), images=20 * 16)
+    for _ in doctor.watch(watched, images, fit(watched, images)):
+        list(doctor.examine(watched, images, watched.model, doctor.drawn(watched.model, images)))
+    one, two = alone.tensors(), watched.tensors()
+    assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_a_killed_run_notes_nothing_twice_and_all_that_an_uninterrupted_one_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "FIRST", 8)
+    options = dict(options=POINTS | dict(game="wasserstein", d_rate=100.0), images=160 * 64, batch=64, rate=1e-3, warmup=0, ema=64)
+    straight, _ = small_run("gan", tmp_path / "a", points(), **options)
+    list(doctor.watch(straight, points(), fit(straight, points())))
+    broken, _ = small_run("gan", tmp_path / "b", points(), **options)
+    for stop in (40, 80):
+        list(itertools.islice(doctor.watch(broken, points(), fit(broken, points())), stop))
+        broken.save()
+        list(itertools.islice(doctor.watch(broken, points(), fit(broken, points())), 40))  # steps that no state remembers
+        broken.close()
+        broken = Run.resume(tmp_path / "b")
+    list(doctor.watch(broken, points(), fit(broken, points())))
+    assert notes_of(straight) == notes_of(broken) and len(doctor.history(straight)) >= 2
+    assert broken.notes == [], "what was said before is not said again"
+
+
+def test_a_finding_is_said_once_however_often_it_comes_and_goes(tmp_path):
+    run, _ = small_run("ae", tmp_path)
+    notes, ill = doctor.Notes(run), [doctor.Finding("fever", "39 degrees", ("--rest 1",))]
+    for seen, findings in enumerate((ill, ill, [], ill, ill, [], [])):
+        notes.take("log", seen, findings)
+    notes.take("probe", 9, [])
+    assert run.notes == ["fever: 39 degrees.  Train anew with --rest 1"]
+    assert [(n.since, n.until) for n in doctor.history(run)] == [(0, 2), (3, 5)]
+    with (run.folder / doctor.FILE).open("a") as f:
+        f.write('{"seen": 12, "lo')
+    assert len(doctor.history(run)) == 2, "a line that a crash has torn"
+
+
+def test_whoever_trains_hears_of_it_once(tmp_path, capsys):
+    run, images = small_run("ae", tmp_path)
+    with show.training(run, images, {}) as tick:
+        tick(Step(16, {}))
+        run.notes.append("fever: 39 degrees")
+        tick(Step(32, {}))
+        tick(Step(48, {}))
+        run.notes.append("chills")
+    said = capsys.readouterr().err
+    assert said.count("fever: 39 degrees") == 1 and said.count("chills") == 1
+
+
+def test_what_cannot_be_written_does_not_end_the_training(tmp_path):
+    run, _ = small_run("ae", tmp_path)
+    (run.folder / doctor.FILE).mkdir()
+    notes = doctor.Notes(run)
+    notes.take("log", 1, [doctor.Finding("fever", "39 degrees")])
+    assert run.notes[0] == "fever: 39 degrees" and len(run.notes) == 2
+
+
+def test_train_writes_it_down(tmp_path):
+    with pytest.raises(Diverged):
+        api.train("vae", "digits", tmp_path / "r", images=64_000, batch=32, rate=10.0, clip=0.0, warmup=0, progress=False)
+    ill = api.train("gan", "ring:4000", tmp_path / "s", images=6400, game="wasserstein", d_rate=100.0, rate=1e-3, hidden=64, depth=2, progress=False)
+    assert [json.loads(line)["name"] for line in notes_of(ill.run).splitlines()] == ["divergence"]
