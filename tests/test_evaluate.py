@@ -133,7 +133,7 @@ def photos(n: int = 400, levels: int = 256, held: int = 150) -> Data:
 def trained(kind: type[Model], data: Data, folder=None, **options) -> SimpleNamespace:
     model = kind(spec=data.spec, **options).eval().requires_grad_(False)
     config = Config("toy", data.spec, Training(precision="fp32"), model.options(), dict(source=data.source, fingerprint=data.fingerprint))
-    return SimpleNamespace(folder=folder, config=config, model=model, seen=6400, seconds=12.5, log=lambda: [])
+    return SimpleNamespace(folder=folder, config=config, model=model, seen=6400, seconds=12.5, weights="running average", log=lambda: [])
 
 
 def named(scores, name: str, of: str = "model") -> Score:
@@ -206,7 +206,7 @@ def test_only_as_many_files_are_made_as_can_be_afforded(monkeypatch):
 
 def test_a_refused_likelihood_is_a_refused_card():
     data = photos()
-    (score,) = evaluate(trained(Refusing, data), data)
+    score, *_ = evaluate(trained(Refusing, data), data)
     assert score.refused and "cross-entropy" in score.warning
 
 

@@ -24,11 +24,11 @@ from typing import Any, NoReturn, cast
 import torch
 from torch import Tensor
 
-from . import completion, engine, evaluate, given, inside, loop, models, report, show, surprise, watch, within
+from . import completion, doctor, engine, evaluate, given, inside, loop, minimize, models, report, show, surprise, watch, within
 from . import data as datasets
 from . import field as receptive
 from .core import Completes, Model, Refusal, Training, answers, ask
-from .data import Data, named
+from .data import Data, named, points
 from .metrics.card import Score
 from .results import Cards, Pictures
 from .run import Config, Run, Stage, is_run, read_config
@@ -57,19 +57,18 @@ def option_fields(kind: type, live: bool = False) -> list[Any]:
 
 
 def default_folder(model: str, source: str) -> Path:
-    name = Path(os.path.expanduser(source))
-    return Path("runs") / f"{Path(model).stem}-{source.replace(':', '-') if is_named(source) else name.resolve().stem}"
+    picture = points.drawing(source)
+    name = Path(os.path.expanduser(source if picture is None else picture)).resolve().stem
+    return Path("runs") / f"{Path(model).stem}-{source.replace(':', '-') if picture is None and named.is_named(source) else name}"
 
 
 def place(source: str) -> str:
     """A name stays; a path becomes absolute, so that the run finds its data from any folder."""
-    path = os.path.expanduser(source)
-    return source if is_named(source) or not os.path.exists(path) else str(Path(path).resolve())
-
-
-def is_named(source: str) -> bool:
-    """Whether this is one of `likeness data`, such as mnist or shapes:50000."""
-    return source.partition(":")[0] in named.NAMES
+    picture = points.drawing(source)
+    path = os.path.expanduser(source if picture is None else picture)
+    if (picture is None and named.is_named(source)) or not os.path.exists(path):
+        return source
+    return f"{'' if picture is None else f'{points.DENSITY}:'}{Path(path).resolve()}"
 
 
 # A run to train
@@ -157,9 +156,9 @@ def _compare(folder: Path, config: Config, model: str, asked: dict[str, dict[str
 
 
 def work(run: Run, data: Data, tick: show.Tick, **budget: Any) -> int:
-    """Train, with pictures on the way; SIGINT and SIGTERM save and end it.  Returns the number of the signal, or 0."""
+    """Train, with pictures and the doctor's findings on the way; SIGINT and SIGTERM save and end it.  Returns the number of the signal, or 0."""
     with watch.stopping() as stop:
-        for step in watch.record(run, data, loop.fit(run, data, stop=stop, **budget)):
+        for step in doctor.watch(run, data, watch.record(run, data, loop.fit(run, data, stop=stop, **budget))):
             tick(step)
         return stop.signal
 
@@ -219,9 +218,9 @@ def _whole(name: str, value: Any, low: int) -> int:
 # A run to ask
 
 
-def open(folder: str | Path) -> Trained:
-    """The run in `folder`, to ask it questions."""
-    return Trained(Run.open(Path(folder)))
+def open(folder: str | Path, raw: bool = False) -> Trained:
+    """The run in `folder`, to ask it questions: the running average of its weights, or these without any average if `raw`."""
+    return Trained(Run.open(Path(folder), raw))
 
 
 def open_data(run: Run) -> Data:
@@ -259,7 +258,7 @@ class Trained:
             rows = slice(i, min(i + 64, n))
             *_, x = draw(engine.sampling_noise(seed, first + i, rows.stop - i), None if y is None else y[rows])
             parts.append(x.cpu())
-        recipe = dict(run=self.folder.name, model=self.config.model, seen=self.run.seen, seed=seed, first=first, n=n, **live)
+        recipe = self._recipe(seed=seed, first=first, n=n, **live)
         return Pictures(torch.cat(parts), recipe if label is None else recipe | {"label": label})
 
     def _labels(self, numbers: Tensor, label: int | None) -> Tensor | None:
@@ -274,12 +273,19 @@ class Trained:
         raise Refusal(f"{self.config.model} in {self.folder} draws of no class, so not of class {label}; leave the label out.")
 
     @torch.no_grad()
-    def reconstruct(self, x: Tensor | None = None, n: int = 16) -> tuple[Tensor, Tensor]:
-        """(originals, what is left of them after the code), both (B, C, H, W) in [-1, 1]; held-out images unless x is given."""
-        encode, decode = ask(self.model, "encode"), ask(self.model, "decode")
-        x = self.data.take(self.data.held_out[: _whole("n", n, 1)]).x if x is None else x
-        back = [decode(encode(part.to(engine.device()))).cpu() for part in x.split(64)]
-        return x, torch.cat(back)
+    def reconstruct(self, x: Tensor | None = None, n: int = 16, steps: int | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """(originals, what is left of them after the code), both (B, C, H, W) in [-1, 1]; held-out images unless x is given.
+
+        The code of a model that only decodes is searched for, from samples of `seed`, in 200 steps or as many as are said; one
+        that encodes is refined by those that are said.
+        """
+        ask(self.model, "decode")
+        y = None
+        if x is None:
+            held_out = self.data.take(self.data.held_out[: _whole("n", n, 1)])
+            x, y = held_out.x, held_out.y
+        z = minimize.codes(self.model, x, y, None if steps is None else _whole("steps", steps, 0), _whole("seed", seed, 0))
+        return x, minimize.decoded(self.model, z)
 
     def complete(
         self,
@@ -297,7 +303,7 @@ class Trained:
 
         Held-out images unless x (B, C, H, W) in [-1, 1] is given.  Draw k of image i is number i * draws + k of the result, and
         shown in row i, beside the original and what was given of it.  A class-conditional model is told the classes of held-out
-        images, and draws one for each of your own, unless `label` is said.
+        images; of your own it draws one for each, by how well it fits what is given, unless `label` is said.
         """
         draws, spec = _whole("draws", draws, 1), self.config.spec
         model = evaluate.tuned(self.model, **live)
@@ -344,27 +350,28 @@ class Trained:
             raise Refusal(f"held-out images have classes of their own, so label {label} cannot be theirs; leave it out, or name images of your own.")
         if x is None:
             return given.held_out(self.data, _whole("n", n, 1), _whole("seed", seed, 0))
-        return given.own(x, y, names, self.config.spec, seed)
+        return given.own(x, y, names, self.config.spec, seed, self.config.data.get("binarize", False))
 
     def _recipe(self, **said: Any) -> dict[str, Any]:
-        return dict(run=self.folder.name, model=self.config.model, seen=self.run.seen, **said)
+        weights = {} if self.run.weights == evaluate.AVERAGE else {"weights": self.run.weights}
+        return dict(run=self.folder.name, model=self.config.model, seen=self.run.seen, **weights, **said)
 
-    def evaluate(self, n: int = 1000, seed: int = 0, network: str = "auto", **live: Any) -> Cards:
+    def evaluate(self, n: int = 1000, seed: int = 0, network: str = "auto", parzen: bool = False, **live: Any) -> Cards:
         """Every yardstick that applies; written to scores.json and report.html as well."""
-        return Cards(list(self.scores(n, seed, network, **live)))
+        return Cards(list(self.scores(n, seed, network, parzen, **live)))
 
-    def scores(self, n: int = 1000, seed: int = 0, network: str = "auto", **live: Any) -> Iterator[Score]:
+    def scores(self, n: int = 1000, seed: int = 0, network: str = "auto", parzen: bool = False, **live: Any) -> Iterator[Score]:
         """The same one by one, as they are known."""
         n, seed, scores = _whole("n", n, 1), _whole("seed", seed, 0), list[Score]()
-        for score in evaluate.evaluate(self.run, self.data, n, seed, network, **live):
+        for score in evaluate.evaluate(self.run, self.data, n, seed, network, parzen, **live):
             scores.append(score)
             yield score
         evaluate.save_scores(self.folder, scores)
         report.write(self.run, self.data, scores)
 
-    def outlook(self, n: int = 1000, seed: int = 0, network: str = "auto", **live: Any) -> str:
+    def outlook(self, n: int = 1000, seed: int = 0, network: str = "auto", parzen: bool = False, **live: Any) -> str:
         """What scoring it will take, by a short try."""
-        return evaluate.prepare(self.run, self.data, _whole("n", n, 1), _whole("seed", seed, 0), network, **live).outlook()
+        return evaluate.prepare(self.run, self.data, _whole("n", n, 1), _whole("seed", seed, 0), network, parzen, **live).outlook()
 
     def _repr_html_(self) -> str:
         view = watch.view(self.run, self.data, 36)

@@ -1,4 +1,4 @@
-"""The verbs that put a question to a run about images: complete, score, field.
+"""The verbs that put a question to a run about images: reconstruct, complete, score, field.
 
 As in cli.py, nothing heavy is imported before it is needed.
 """
@@ -16,6 +16,53 @@ if TYPE_CHECKING:
     from .api import Trained
 
 IMAGES = "a folder, an array or a file of images; held-out ones of the run's data if left out"
+
+
+def reconstruct(argv: list[str]) -> int:
+    """reconstruct RUN [IMAGES]: what is left of an image after the code, which is searched for where the model only decodes"""
+    from . import given, minimize, pictures, show, store
+    from .core import answers, ask
+    from .metrics.reconstruction import psnr
+
+    text = "Originals above their reconstructions.  Where the model only decodes, the code is searched for, and the nearest of some samples stands below."
+    parser = Parser("reconstruct", text, "RUN [IMAGES] [-n 16] [--steps N] [-o out.png]")
+    parser.add_argument("run", metavar="RUN", type=Path)
+    parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
+    parser.add_argument("--steps", type=count, metavar="N", help=f"of the search for the code [{minimize.STEPS}; none where the model encodes]")
+    common(parser, "-n", "--seed", "-o", "--json")
+    said, [(run, _)] = on_runs(argv, parser)
+    path, seed, n = target(said["o"], run.folder / "samples" / "reconstructions.png", ".png"), said["seed"], said["n"] or 16
+    ask(run.model, "decode")
+    own, names = brought(run, said["images"], n)
+    asked = given.held_out(run.data, n, seed) if own is None else given.own(own, None, names, run.config.spec, seed, run.config.data.get("binarize", False))
+    x, y, encodes = asked.batch.x, asked.batch.y, "encode" in answers(run.model)
+    steps = said["steps"] or (0 if encodes else minimize.STEPS)
+    before = run.reconstruct(x)[1] if encodes else minimize.nearest_samples(run.model, x, y, seed)
+    back = minimize.decoded(run.model, searched(run, x, y, steps, seed)) if steps else before
+    page = pictures.shown(back, x) if run.config.spec.points else pictures.strips(x, back, *([] if encodes else [before]))
+    recipe = dict(run=run.folder.name, seen=run.run.seen, n=len(x), seed=seed, steps=steps)
+    store.make(path.parent)
+    pictures.write_png(path, page, recipe)
+    after, first = psnr(x, back), psnr(x, before)
+    result, says = dict(recipe, path=str(path), psnr=float(after.mean())), f"{len(x)} images, PSNR {after.mean():.2f} dB"
+    if steps:
+        who = "the encoder alone" if encodes else f"the nearest of {minimize.among(run.model):,} samples"
+        rows = [dict(name=name, psnr=float(a), before=float(b)) for name, a, b in zip(asked.names, after, first)]
+        result |= dict(before=float(first.mean()), before_is=who, images=rows)
+        lines = [f"{row['name']}: {row['psnr']:.2f} dB, before {row['before']:.2f}" for row in rows]
+        says = "\n".join([*lines, f"{says} after {steps} steps, before {first.mean():.2f} by {who}"])
+    show.result(result, said["json"], f"{says}: {path}")
+    return 0
+
+
+def searched(run: Trained, x: Tensor, y: Tensor | None, steps: int, seed: int) -> Tensor:
+    """The codes of images, with a word on how far the search is."""
+    from . import minimize, show
+
+    with show.err.status("") as status:
+        for found in minimize.search(run.model, x, y, steps, seed):
+            status.update(f"{found.share:4.0%}  searching for the codes of {len(x)} images")
+    return found.z
 
 
 def complete(argv: list[str]) -> int:

@@ -11,12 +11,13 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .arguments import Parser, closest, common, count, flags, on_runs, positive, target
-from .asking import brought, complete, field, score
+from .asking import brought, complete, field, reconstruct, score
 
 if TYPE_CHECKING:
     from .api import Trained
@@ -97,20 +98,28 @@ def train_scored(folder: Path, images: Data, quiet: bool) -> Path | None:
 
 def sample(argv: list[str]) -> int:
     """sample RUN: new images, each with its recipe; image i of a seed is always the same"""
-    from . import show
+    from . import nearest, show
 
     parser = Parser(
         "sample", "New images of a trained model, as one picture, one file each, or an array.", "RUN [-n 64] [-o out.png | out.npy | folder/] [options]"
     )
     parser.add_argument("run", metavar="RUN", type=Path)
-    common(parser, "-n", "--seed", "-o", "--json")
+    common(parser, "-n", "--seed", "-o", "--raw", "--json")
     parser.add_argument("--label", type=int, metavar="CLASS", help="of this class only, where the model is class-conditional")
+    parser.add_argument("--nearest", action="store_true", help="at the end of each row, framed, the training image nearest to its last sample")
     said, [(run, live)] = on_runs(argv, parser)
-    n = said["n"] or 64
-    path = target(said["o"], run.folder / "samples" / f"seed-{said['seed']}-n-{n}.png", ".png", ".npy", "")
+    points = run.config.spec.points
+    n = said["n"] or (2000 if points else 64)
+    usual = run.folder / "samples" / f"seed-{said['seed']}-n-{n}{'-raw' if said['raw'] else ''}{'-nearest' if said['nearest'] else ''}.png"
+    path = target(said["o"], usual, ".png", *([] if said["nearest"] else [".npy", ""]))
     pictures = run.sample(n, said["seed"], label=said["label"], **live)
+    says = f"{n} {'points' if points else 'images'}"
+    if said["nearest"]:
+        found = nearest.beside(pictures.x, run.data)
+        pictures = replace(pictures, page=found.page, recipe=dict(pictures.recipe, nearest=found.row, distance=found.distance))
+        says += f", framed training images {min(found.distance):.1f} to {max(found.distance):.1f} levels from the sample beside them"
     pictures.save(path)
-    show.result(dict(pictures.recipe, path=str(path)), said["json"], f"{n} images: {path}")
+    show.result(dict(pictures.recipe, path=str(path)), said["json"], f"{says}: {path}")
     return 0
 
 
@@ -123,7 +132,8 @@ def evaluate(argv: list[str]) -> int:
     parser = Parser("evaluate", text, "RUN [RUN ...] [-n 1000] [options]")
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
     parser.add_argument("--network", default="auto", help="features to compare samples in: classifier, vicreg, inception, a run, a .pt file, none [auto]")
-    common(parser, "-n", "--seed", "-o", "--json")
+    parser.add_argument("--parzen", action="store_true", help="the Parzen-window estimate of the first adversarial models as well, which takes minutes")
+    common(parser, "-n", "--seed", "-o", "--raw", "--json")
     said, runs = on_runs(argv, parser)
     if said["o"] and (len(runs) == 1 or said["o"].suffix):
         raise Refusal(f"-o {said['o']} would be the folder of compare.html, which takes two runs or more; leave it out, or name a folder.")
@@ -155,7 +165,7 @@ def scored(run: Trained, said: dict[str, Any], live: dict[str, Any], alone: bool
     """The cards of one run, which are written into its folder, too."""
     from . import report, show
 
-    how = (said["n"] or 1000, said["seed"], said["network"])
+    how = (said["n"] or 1000, said["seed"], said["network"], said["parzen"])
     show.say(run.outlook(*how, **live), said["json"])
     scores = list(show.listed(run.scores(*how, **live), str(run.folder), said["json"]))
     if alone:
@@ -164,39 +174,20 @@ def scored(run: Trained, said: dict[str, Any], live: dict[str, Any], alone: bool
     return scores
 
 
-def reconstruct(argv: list[str]) -> int:
-    """reconstruct RUN [IMAGES]: what is left of an image after the code"""
-    from . import pictures, show, store
-    from .metrics.reconstruction import psnr
-
-    parser = Parser("reconstruct", "Originals above, their reconstructions below: of held-out images, or of your own.", "RUN [IMAGES] [-n 16] [-o out.png]")
-    parser.add_argument("run", metavar="RUN", type=Path)
-    parser.add_argument("images", metavar="IMAGES", nargs="?", help="a folder or array of images; held-out ones of the run's data if left out")
-    common(parser, "-n", "-o", "--json")
-    said, [(run, _)] = on_runs(argv, parser)
-    n = said["n"] or 16
-    path = target(said["o"], run.folder / "samples" / "reconstructions.png", ".png")
-    x, _ = brought(run, said["images"], n)
-    original, back = run.reconstruct(x, n)
-    store.make(path.parent)
-    pictures.write_png(path, pictures.strips(original, back), dict(run=run.folder.name, seen=run.run.seen, n=len(original)))
-    value = float(psnr(original, back).mean())
-    show.result(dict(path=str(path), n=len(original), psnr=value), said["json"], f"{len(original)} images, PSNR {value:.2f} dB: {path}")
-    return 0
-
-
 def latent(argv: list[str]) -> int:
-    """latent RUN...: pictures of the code: random codes, interpolation, traversal, the 2-D plane"""
+    """latent RUN...: pictures of the code: random codes, interpolation, traversal, the 2-D plane, arithmetic"""
     from . import latent as codes
     from . import show
 
-    parser = Parser("latent", codes.__doc__ or "", "RUN [RUN ...] [--picture random|interpolation|traversal|plane] [-o out.png]")
+    parser = Parser("latent", codes.__doc__ or "", "RUN [RUN ...] [--picture NAME] [-o out.png]")
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
     parser.add_argument("--picture", metavar="|".join(codes.PICTURES), default="random", help="which [random]")
+    parser.add_argument("--images", metavar=("A", "B", "C"), nargs=3, help="for arithmetic: three folders or files of a kind each [classes of the data]")
     common(parser, "-n", "--seed", "-o", "--json")
     said, runs = on_runs(argv, parser)
     path = target(said["o"], runs[0][0].folder / "samples" / f"{said['picture']}.png", ".png")
-    codes.draw([(r.run, r.data) for r, _ in runs], said["picture"], path, said["n"], said["seed"])
+    groups = [x for source in said["images"] or () if (x := brought(runs[0][0], source, codes.MEMBERS)[0]) is not None]
+    codes.draw([(r.run, r.data) for r, _ in runs], said["picture"], path, said["n"], said["seed"], groups)
     show.result(dict(path=str(path), picture=said["picture"]), said["json"], str(path))
     return 0
 
@@ -234,20 +225,22 @@ def check(argv: list[str]) -> int:
     """check DATA: what is in it, what was skipped and why, and what training on it will cost here"""
     from . import api, cost, models, show
     from . import data as datasets
+    from .data import points
     from .data.check import check as inspect
 
     parser = Parser(
         "check", "Reads the data as training would, and measures for a few seconds what training costs on this machine.", "DATA [--model vae] [options]"
     )
     parser.add_argument("data", metavar="DATA")
-    parser.add_argument("--model", default="vae", metavar="NAME", help="whose training is measured; none skips it [vae]")
+    parser.add_argument("--model", metavar="NAME", help="whose training is measured; none skips it [vae, for points gan]")
     common(parser, "--json")
     flags(parser, "reading the data", datasets.Reading, datasets.Reading())
     said = vars(parser.parse_intermixed_args(argv))
     reading = {f.name: said[f.name] for f in api.option_fields(datasets.Reading) if f.name in said}
-    kind = None if said["model"] == "none" else models.load(said["model"])
+    name = said["model"] or ("gan" if points.is_points(said["data"]) else "vae")
+    kind = None if name == "none" else models.load(name)
     found = inspect(said["data"], datasets.Reading(**reading))
-    costs = cost.measure(said["model"], kind, datasets.load(said["data"], **reading)) if kind else []
+    costs = cost.measure(name, kind, datasets.load(said["data"], **reading)) if kind else []
     show.checked(found, costs, said["json"])
     return 0
 

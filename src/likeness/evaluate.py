@@ -13,19 +13,19 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import distribution, engine, networks, store
+from . import distribution, doctor, engine, laws, networks, store
 from .core import BadData, Batch, Compresses, Model, Refusal, Samples, answers, check_options
 from .data import Data, picture
-from .metrics import likelihood, neighbours, reconstruction
+from .metrics import likelihood, modes, neighbours, parzen, reconstruction
 from .metrics.card import TOO_FEW, Score, from_dict, interval, measure, short, small, wilson
 from .metrics.likelihood import Format
 from .noise import Noise
@@ -40,37 +40,33 @@ TRIED = 8
 """samples that are drawn to see how long one takes"""
 FEWEST = 30
 """images of each side below which sets are not compared"""
+KERNELS, CHOOSING = 10_000, 1_000
+"""samples about which a Parzen window lies, and images that choose its bandwidth"""
 CHUNK = 2**21
 """values of the images asked about in one go"""
 
 
-@runtime_checkable
-class Diagnoses(Protocol):
-    """A model may know best what is wrong with it, such as unused dimensions of its code."""
-
-    def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
-        """Yield name, value, and a warning (empty if all is well), from held-out images."""
-        ...
-
-
-def evaluate(run: Run, data: Data, n: int = 1000, seed: int = 0, network: str = "auto", **live: Any) -> Iterator[Score]:
+def evaluate(run: Run, data: Data, n: int = 1000, seed: int = 0, network: str = "auto", parzen: bool = False, **live: Any) -> Iterator[Score]:
     """Yield a card for everything that the model answers, each followed by its baselines.
 
     n: held-out images, a random choice of that many, or all there are; and as many samples.  network: whose features the
-    samples are compared in, by its name or path (see networks.load), or "none".  `live` sets live options of the model for
-    this evaluation, such as k=500.  Raises Refusal where data, n, network or an option do not fit.
+    samples are compared in, by its name or path (see networks.load), or "none".  parzen: the Parzen-window estimate as well.
+    `live` sets live options of the model for this evaluation, such as k=500.  Raises Refusal where data, n, network or an option
+    do not fit.
     """
-    exam = prepare(run, data, n, seed, network, **live)
-    for part in (exam.likelihood, exam.reconstruction, exam.resemblance, exam.copying, exam.cost, exam.diagnosis):
+    exam = prepare(run, data, n, seed, network, parzen, **live)
+    for part in (exam.likelihood, exam.window, exam.reconstruction, exam.resemblance, exam.modes, exam.copying, exam.cost, exam.diagnosis):
         yield from part()
 
 
-def prepare(run: Run, data: Data, n: int, seed: int, network: str = "auto", **live: Any) -> Exam:
+def prepare(run: Run, data: Data, n: int, seed: int, network: str = "auto", parzen: bool = False, **live: Any) -> Exam:
     """Check that the question makes sense, and choose the images."""
     if n < 1:
         raise Refusal(f"{n} images cannot be scored; ask for 1 or more, and for 100 if the interval is to mean something.")
     if data.spec.shape != run.config.spec.shape or data.levels != run.config.spec.levels:
-        raise Refusal(f"{data.source} holds images of {_form(data)}, which the model cannot judge: it was trained on {run.config.data.get('source')}.")
+        raise Refusal(f"{data.source} holds {_form(data)}, which the model cannot judge: it was trained on {run.config.data.get('source')}.")
+    if parzen:
+        _check_window(data)
     split, rows = ("held out", data.held_out) if len(data.held_out) else ("train", data.train)
     chosen = np.random.default_rng((seed, 0xE7A)).permutation(rows)[:n]  # by chance: a folder is sorted by class
     remarks = []
@@ -80,11 +76,21 @@ def prepare(run: Run, data: Data, n: int, seed: int, network: str = "auto", **li
         remarks.append(f"{data.source} is not, or no longer, what the model was trained on")
     model = tuned(run.model, **live)
     settings = dict(seen=run.seen) | {f.name: getattr(model, f.name) for f in fields(model) if f.metadata.get("live")}
-    return Exam(run, model, data, chosen, split, seed, min(n, DRAWN), network, "; ".join(remarks), settings)
+    if run.weights != AVERAGE:
+        settings["weights"] = run.weights
+    return Exam(run, model, data, chosen, split, seed, min(n, DRAWN), network, "; ".join(remarks), settings, parzen, live)
+
+
+def _check_window(data: Data) -> None:
+    if not data.levels:
+        raise Refusal(f"a Parzen window is a yardstick of images, and {data.source} holds points; leave --parzen out.")
+    if not len(data.held_out) or len(data.train) < 5 * FEWEST:
+        raise Refusal(f"a Parzen window takes held-out images and {5 * FEWEST} others, which {data.source} does not have; leave --parzen out.")
 
 
 def _form(data: Data) -> str:
-    return f"{data.spec.channels}x{data.spec.size}x{data.spec.size} and {data.levels} levels"
+    c, size, levels = data.spec.channels, data.spec.size, data.levels
+    return f"images of {c}x{size}x{size} and {levels} levels" if levels else f"points of {c} coordinates"
 
 
 def tuned(model: Model, **live: Any) -> Model:
@@ -115,11 +121,18 @@ class Exam:
     network: str = "auto"
     remark: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    parzen: bool = False
+    live: dict[str, Any] = field(default_factory=dict)
+    """options that were set on the model"""
 
     # The parts, one a method
 
     def likelihood(self) -> Iterator[Score]:
         if "bits_per_dim" not in answers(self.model):
+            return
+        if not self.data.levels:
+            bits, kind = self._bits(self.rows)
+            yield self._card("bits/dim", bits, kind=kind, better="lower", note=NOTES["density"], warning=self.remark, settings=self.settings)
             return
         try:
             bits, kind = self._bits(self.rows)
@@ -133,6 +146,28 @@ class Exam:
             about = dict(of="training images", split="train", note=NOTES["learnt"], settings=self.settings)
             yield from self._in_units(learnt, kind=kind, **about)
         yield from self._free_likelihoods()
+
+    def window(self) -> Iterator[Score]:
+        """The Parzen-window estimate of the samples, of training images and of the centres of k-means: with its flaw beside it."""
+        if not self.parzen or "sample" not in answers(self.model):
+            return
+        shuffled = np.random.default_rng((self.seed, 0xB1E)).permutation(self.data.train)
+        choosing, known = np.split(shuffled, [min(CHOOSING, len(shuffled) // 5)])
+        train = np.asarray(self.data.x[known[: parzen.most(self.data.spec.dims)]])
+        rivals = {"model": self.samples[: self.kernels], "training images": train[: self.kernels]}
+        rivals["k-means centres"] = parzen.centres(train, parzen.affordable(len(train), self.kernels, self.data.spec.dims), self.seed)
+        found = {of: self._window(of, x, np.asarray(self.data.x[choosing])) for of, x in rivals.items()}
+        shown = NOTES["shown"] if found["k-means centres"].value > found["model"].value else ""
+        yield replace(found.pop("model"), warning="; ".join(filter(None, (self.doubt, NOTES["flaw"] + shown))))
+        yield from found.values()
+
+    def _window(self, of: str, kernels: np.ndarray, choosing: np.ndarray) -> Score:
+        sigma = parzen.bandwidth(kernels, choosing)
+        (values,) = parzen.log_density(np.asarray(self.data.x[self.rows]), kernels, np.array([sigma]))
+        error = values.std(ddof=1) / math.sqrt(len(values))
+        note = f"standard error {short(error)}; Gaussians of width {sigma:.3f} about {len(kernels):,} images, chosen on {len(choosing):,} training images"
+        settings = self.settings if of == "model" else {}
+        return self._card("Parzen window", values, unit="nats", of=of, kind="estimate", against=len(kernels), note=note, settings=settings)
 
     def reconstruction(self) -> Iterator[Score]:
         if not {"encode", "decode"} <= set(answers(self.model)):
@@ -162,9 +197,26 @@ class Exam:
             return
         yield from real.judge(self.samples, warning=self.doubt, settings=self.settings)
 
-    def copying(self) -> Iterator[Score]:
-        if "sample" not in answers(self.model) or not len(self.data.train):
+    def modes(self) -> Iterator[Score]:
+        """Of data whose modes are known: how many are found, and how evenly, by the model and by its raw weights."""
+        stacked = laws.is_stacked(self.data)
+        if "sample" not in answers(self.model) or not laws.known(self.data) or (stacked and self.network == "none"):
             return
+        law = _law(_Same(self.data), self.seed)
+        yield from self._modes(law, self.samples, "model", self.settings)
+        if self.run.weights == AVERAGE:
+            bare = replace(self, model=tuned(self.run.raw(), **self.live))
+            yield from self._modes(law, bare.made(law.n), RAW, self.settings | {"weights": RAW})
+        yield from modes.cards(law.real, None, law.shares, law.quality, self.seed, of=law.who, note=law.note, network=law.network)
+
+    def _modes(self, law: laws.Law, x: np.ndarray, of: str, settings: dict[str, Any]) -> Iterator[Score]:
+        about = dict(of=of, split="samples", against=law.n, note=law.note, network=law.network, settings=settings)
+        warning = "; ".join(filter(None, (self.doubt if of == "model" else self.remark, law.doubt)))
+        yield from modes.cards(law.modes_of(x[: law.n]), law.real, law.shares, law.quality, self.seed, warning=warning, **about)
+
+    def copying(self) -> Iterator[Score]:
+        if "sample" not in answers(self.model) or not len(self.data.train) or not self.data.levels:
+            return  # among points any two are near: whether they are copies is said by `authentic`
         x = self.samples[: self.drawn]
         real = self.data.x[self.rows[: DRAWN if self.split == "held out" else 0]]
         known = neighbours.distinct(self.data.x, self.data.train)
@@ -181,25 +233,42 @@ class Exam:
 
     def outlook(self) -> str:
         """A sentence on what the scoring will take; the speed of sampling is tried on a few images."""
-        parts = [f"scoring {self.run.folder} on {len(self.rows):,} images"]
+        bare = " by its raw weights" if self.run.weights == RAW else ""
+        parts = [f"scoring {self.run.folder}{bare} on {len(self.rows):,} {'images' if self.data.levels else 'points'}"]
         if "sample" in answers(self.model) and self.network != "none":
             began = time.perf_counter()
             samples(self.run, self.model, TRIED, self.seed)
-            parts.append(f"as many samples take about {math.ceil((time.perf_counter() - began) / TRIED * len(self.rows))} s")
+            parts.append(f"{self.wanted:,} samples take about {math.ceil((time.perf_counter() - began) / TRIED * self.wanted)} s")
             kind = networks.best(self.data) if self.network == "auto" else self.network
-            parts += filter(None, [networks.outlook(self.data, kind) if kind in networks.OWN else ""])
+            parts += filter(None, [networks.outlook(self.data, kind) if kind in networks.OWN and self.data.levels else "", laws.outlook(self.data)])
         return "; ".join(parts)
 
     @cached_property
     def samples(self) -> np.ndarray:
-        """uint8 on the grid of the data: what resembles real images, and what is looked at for copies."""
+        """All that any part looks at; each takes as many as it needs from the first on."""
         began = time.perf_counter()
-        n, parts = max(self.drawn, len(self.rows) if self.network != "none" else 0), []
-        for x in draw(self.run, self.model, n, self.seed, shares(self.data, n, self.seed)):
-            self.clock["lost"] = self.clock.get("lost", 0.0) + float((~x.isfinite()).flatten(1).any(1).sum())
-            parts.append(neighbours.grid(x.numpy(), self.data.levels))
+        x = self.made(self.wanted)
         engine.synchronise()
         self.clock["seconds"] = time.perf_counter() - began
+        return x
+
+    @property
+    def wanted(self) -> int:
+        """What is looked at for copies, what resembles real images, what finds modes and what a Parzen window lies about."""
+        featured = self.network != "none"
+        counted = laws.samples(self.data) if featured or not laws.is_stacked(self.data) else 0
+        return max(self.drawn, len(self.rows) if featured else 0, counted, self.kernels if self.parzen else 0)
+
+    @property
+    def kernels(self) -> int:
+        return min(KERNELS, parzen.most(self.data.spec.dims))
+
+    def made(self, n: int) -> np.ndarray:
+        """Samples 0 ... n-1: uint8 (n, C, H, W) on the grid of the data, or points as they are."""
+        parts = []
+        for x in draw(self.run, self.model, n, self.seed, shares(self.data, n, self.seed)):
+            self.clock["lost"] = self.clock.get("lost", 0.0) + float((~x.isfinite()).flatten(1).any(1).sum())
+            parts.append(neighbours.grid(x.numpy(), self.data.levels) if self.data.levels else np.nan_to_num(x.numpy()))
         return np.concatenate(parts)
 
     @property
@@ -213,11 +282,26 @@ class Exam:
         return {}
 
     def diagnosis(self) -> Iterator[Score]:
-        if not isinstance(self.model, Diagnoses):
-            return
-        index = self.rows[: max(2, 2**24 // self.data.spec.dims)]
-        for name, value, warning in _diagnosed(self.model, self._batch(index)):
-            yield Score(name, value, n=len(index), split=self.split, seed=self.seed, kind="estimate", warning=warning, settings=self.settings)
+        """What the model says of itself, and what the doctor finds beside it."""
+        own = set()
+        for name, value, warning in self._verdicts():
+            own.add(name)
+            yield Score(name, value, n=self._judged, split=self.split, seed=self.seed, kind="estimate", warning=warning, settings=self.settings)
+        samples = self.samples if "sample" in answers(self.model) else None
+        found = [finding.text for finding in doctor.examine(self.run, self.data, self.model, samples) if finding.name not in own]
+        about = dict[str, Any](better="lower", note="what is wrong by the log and by probes", settings=self.settings)
+        yield Score("findings of the doctor", len(found), n=len(self.rows), split=self.split, seed=self.seed, warning="; ".join(found), **about)
+
+    @property
+    def _judged(self) -> int:
+        """Images that a model judges itself by."""
+        return min(len(self.rows), max(2, 2**24 // self.data.spec.dims))
+
+    def _verdicts(self) -> list[tuple[str, float, str]]:
+        if not isinstance(self.model, doctor.Diagnoses):
+            return []
+        with torch.no_grad():
+            return list(self.model.diagnose(self._batch(self.rows[: self._judged])))
 
     # Likelihood
 
@@ -254,10 +338,11 @@ class Exam:
     def _compared(self, rebuild: Callable[[Tensor], Tensor], **about: Any) -> Iterator[Score]:
         """Three measures of a way to rebuild images, batch by batch."""
         pairs = ((batch.x.cpu(), rebuild(batch.x)) for batch in self._batches(self.rows))
-        found = [(reconstruction.mse(x, y), reconstruction.psnr(x, y), reconstruction.ssim(x, y)) for x, y in pairs]
-        error, psnr, ssim = (torch.cat(values).numpy() for values in zip(*found))
-        for name, values, unit, better in (("squared error", error, "", "lower"), ("PSNR", psnr, "dB", "higher"), ("SSIM", ssim, "", "higher")):
-            yield self._card(name, values, **{"unit": unit, "better": better, "note": NOTES[name]} | about)
+        measures = MEASURES if self.data.levels else MEASURES[:1]
+        found = zip(*([take(x, y) for _, take, _, _ in measures] for x, y in pairs))
+        for (name, _, unit, better), values in zip(measures, found):
+            note = NOTES[name if self.data.levels else "points"]
+            yield self._card(name, torch.cat(values).numpy(), **{"unit": unit, "better": better, "note": note} | about)
 
     def _code(self) -> int:
         """Numbers of a code.  Symbols count by their bits, 32 a number: what principal components get must be no more than the model has."""
@@ -271,7 +356,8 @@ class Exam:
 
     def _rebuild(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            return self.model.decode(self._encode(x)).float().clamp(-1, 1).cpu()  # type: ignore[operator]
+            x = self.model.decode(self._encode(x)).float().cpu()  # type: ignore[operator]
+            return x.clamp(-1, 1) if self.data.levels else x
 
     # Copying
 
@@ -315,9 +401,19 @@ class Exam:
         return np.sort(np.random.default_rng((self.seed, 0xF17)).choice(self.data.train, max(1, most), replace=False))
 
 
+MEASURES: tuple[tuple[str, Callable[[Tensor, Tensor], Tensor], str, str], ...] = (
+    ("squared error", reconstruction.mse, "", "lower"),
+    ("PSNR", reconstruction.psnr, "dB", "higher"),
+    ("SSIM", reconstruction.ssim, "", "higher"),
+)
+AVERAGE, RAW = "running average", "raw weights"
 NOTES = {
+    "density": "of a density, which is not a probability: it may be below 0",
+    "flaw": "this estimate says nothing about which model is better (Theis et al. 2016, section 3.1)",
+    "shown": ": it places the centres of k-means, which are no model, above this one",
     "learnt": "the same model on images that it was trained on",
     "squared error": "mean over pixels, images in [-1, 1]",
+    "points": "mean over coordinates",
     "PSNR": "10 log10(4 / squared error) of each image, at most 100",
     "SSIM": "mean over the places of a Gaussian window, and over channels",
     "distance to training": "root mean squared difference to the nearest training image",
@@ -325,6 +421,11 @@ NOTES = {
     "exact copies": "equal to a training image in every pixel",
     "nearer": "nearer to a training image than half of the held-out images are; one half is to be expected, blurred samples have more",
 }
+
+
+@lru_cache(maxsize=2)
+def _law(data: _Same, seed: int) -> laws.Law:
+    return laws.find(data.data, seed)
 
 
 @lru_cache(maxsize=2)
@@ -404,7 +505,7 @@ def draw(run: Run, model: Model, n: int, seed: int, classes: np.ndarray | None =
         y = torch.from_numpy(turns).to(engine.device()) if labels else None
         with torch.no_grad():
             *_, x = model.sample(engine.sampling_noise(seed, i, m), y)
-        yield x.float().clamp(-1, 1).cpu()
+        yield (x.float().clamp(-1, 1) if run.config.spec.levels else x.float()).cpu()
 
 
 def shares(data: Data, n: int, seed: int) -> np.ndarray | None:
@@ -413,11 +514,6 @@ def shares(data: Data, n: int, seed: int) -> np.ndarray | None:
         return None
     known = np.random.default_rng((seed, 0xC1A)).permutation(data.y[data.train])
     return np.resize(known, n)
-
-
-def _diagnosed(model: Diagnoses, batch: Batch) -> list[tuple[str, float, str]]:
-    with torch.no_grad():
-        return list(model.diagnose(batch))
 
 
 def save_scores(folder: Path, scores: Sequence[Score]) -> Path:

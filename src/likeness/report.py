@@ -18,13 +18,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from . import engine, pictures, store
+from . import doctor, engine, pictures, store
 from .core import Batch, Refusal, answers
 from .data import Data, Reading
 from .evaluate import samples
 from .metrics import neighbours
 from .metrics.card import Score, short
 from .run import INSIDE, Run
+from .watch import POINTS
 
 PAGE = "report.html"
 SHARP, LARGE = 64, 128
@@ -32,6 +33,8 @@ SHARP, LARGE = 64, 128
 MOMENTS = 8
 """pictures in the row that shows how samples changed"""
 FEW_IMAGES, NAMED = 1000, 5
+FILM = "One column a moment, one line a sample: the noise is always the same."
+FILM_OF_POINTS = "One picture a moment: the noise is always the same."
 RIVALS = (  # the weakest first: of each measure only one is told
     ("bits/dim", "independent pixels", "it knows less of these images than a histogram for each pixel"),
     ("squared error", "mean image", "its code says nothing"),
@@ -51,7 +54,8 @@ def page(run: Run, data: Data, scores: Sequence[Score]) -> str:
     sections = [
         _section("What to look out for", _warnings(run, data, scores)),
         *_pictures(run, data),
-        _section("Over time", _film(run), "One column a moment, one line a sample: the noise is always the same."),
+        _section("While it trained", _findings(run), "What the doctor found; some of it passed."),
+        _section("Over time", _film(run), FILM_OF_POINTS if data.spec.points else FILM),
         _section("Learning curves", _curves(run), "Faint: as logged, in means where it is long. Dark: mean of its surroundings. Point at the line for values."),
         _section("Scores", cards(scores), _setting(scores)),
         _section("How to make it again", _commands(run)),
@@ -81,8 +85,8 @@ def _tag(name: str, kind: str, inner: str) -> str:
 def _status(run: Run, data: Data) -> str:
     goal = run.config.training.images
     done = "finished" if run.seen >= goal else f"stopped at {run.seen / max(goal, 1):.0%} of {goal:,} images"
-    shape = "×".join(map(str, data.spec.shape))
-    return f"{done} · {len(data.train):,} training images of {shape} · answers {', '.join(answers(run.model)) or 'nothing'}"
+    what = "points in the plane" if data.spec.points else f"images of {'×'.join(map(str, data.spec.shape))}"
+    return f"{done} · {len(data.train):,} training {what} · answers {', '.join(answers(run.model)) or 'nothing'}"
 
 
 def _facts(run: Run, data: Data) -> str:
@@ -115,7 +119,7 @@ def _warnings(run: Run, data: Data, scores: Sequence[Score]) -> str:
             names = found.setdefault(text, [])
             names += [score.name] if score.name not in names else []
     own = [] if scores else ["It has not been evaluated yet."]
-    if len(data.train) < FEW_IMAGES:
+    if len(data.train) < FEW_IMAGES and not data.spec.points:
         own.append(f"{len(data.train):,} training images are few: look at the nearest training images below before believing in new ones.")
     own += standing(scores)
     if run.seen < len(data.train):
@@ -123,6 +127,13 @@ def _warnings(run: Run, data: Data, scores: Sequence[Score]) -> str:
     own += [f"{text} ({', '.join(names)})" for text, names in found.items()]
     items = "".join(f"<li>{_e(text)}</li>" for text in own)
     return _tag("ul", "warn", items) if items else _tag("p", "fine", "No check has found anything suspicious.")
+
+
+def _findings(run: Run) -> str:
+    """The doctor's findings during the training."""
+    spans = ((f"from image {f.since:,} " + ("on" if f.until is None else f"to {f.until:,}"), f.text) for f in doctor.history(run))
+    items = "".join(f"<li>{_e(span)}: {_e(text)}</li>" for span, text in spans)
+    return _tag("ul", "warn", items) if items else ""
 
 
 def standing(scores: Sequence[Score]) -> list[str]:
@@ -167,7 +178,8 @@ def _about_data(data: Data) -> dict[str, Any]:
     names = ", ".join(data.classes[:20]) + (" …" if len(data.classes) > 20 else "")
     sides = f"{len(data.train):,} to learn from, {len(data.held_out):,} held out"
     known = {"source": data.source, "verdict": data.verdict, "split": sides, "classes": f"{len(data.classes)}: {names}" if data.classes else ""}
-    return known | {"levels": data.levels, "fingerprint": data.fingerprint[:16]} | data.settings
+    known["fingerprint"] = data.fingerprint[:16]
+    return known if data.spec.points else known | {"levels": data.levels} | data.settings
 
 
 def _options(run: Run) -> str:
@@ -252,6 +264,9 @@ def _samples(run: Run, data: Data) -> str:
     n = _room(data)
     x = samples(run, run.model, n, 0)
     recipe = dict(_recipe(run), seed=0)
+    if data.spec.points:
+        lead = f"The first {n:,} of seed 0, drawn from the running average of the weights; pale beneath them as many training points."
+        return _section("Samples", _plane(x, data.take(data.train[:n]).x, recipe, f"{n:,} samples over training points"), lead)
     tiles = [_img(image, recipe | {"sample": i}) for i, image in enumerate(pictures.pixels(x))]
     lead = f"The first {n} of seed 0, not chosen, drawn from the running average of the weights."
     return _section("Samples", _tiles(tiles, data, f"{n} samples"), lead) + _neighbours(run, data, x[: _pairs(data)])
@@ -270,6 +285,11 @@ def _neighbours(run: Run, data: Data, x: Tensor) -> str:
     return _section("Nearest training images", _tiles(pairs, data, f"{len(pairs)} samples above their nearest training images"), lead)
 
 
+def _plane(x: Tensor, under: Tensor, recipe: dict[str, Any], alt: str) -> str:
+    """One picture of points (N, 2, 1, 1) over others."""
+    return f'<img class="plane" alt="{_e(alt)}" src="{pictures.uri(pictures.png(pictures.shown(x, under), recipe))}">'
+
+
 @torch.no_grad()
 def _reconstructions(run: Run, data: Data) -> str:
     if not {"encode", "decode"} <= set(answers(run.model)):
@@ -277,6 +297,9 @@ def _reconstructions(run: Run, data: Data) -> str:
     rows = data.held_out if len(data.held_out) else data.train
     batch = _placed(run, data.take(np.random.default_rng(0).permutation(rows)[: _pairs(data)]))
     back = run.model.decode(run.model.encode(batch.x)).float().cpu()  # type: ignore[operator]
+    if data.spec.points:
+        lead = f"{len(back):,} held-out points pale beneath, and what is left of them after the code."
+        return _section("Reconstructions", _plane(back, batch.x.cpu(), _recipe(run), "reconstructions over held-out points"), lead)
     pairs = zip(pictures.pixels(batch.x), pictures.pixels(back))
     tiles = [_pair(run, a, b, "") for a, b in pairs]
     lead = f"{'Held-out' if len(data.held_out) else 'Training'} images, chosen by chance, each above what is left of it after the code."
@@ -289,11 +312,11 @@ def _placed(run: Run, batch: Batch) -> Batch:
 
 def _room(data: Data) -> int:
     """Samples shown."""
-    return 64 if data.spec.size <= 32 else 32 if data.spec.size <= LARGE else 12
+    return POINTS if data.spec.points else 64 if data.spec.size <= 32 else 32 if data.spec.size <= LARGE else 12
 
 
 def _pairs(data: Data) -> int:
-    return 16 if data.spec.size <= LARGE else 8
+    return POINTS if data.spec.points else 16 if data.spec.size <= LARGE else 8
 
 
 def _recipe(run: Run) -> dict[str, Any]:
@@ -326,9 +349,8 @@ def _film(run: Run) -> str:
     """A few moments of samples/, each twice as far on as the one before, as far as there are pictures."""
     found = sorted(p for p in (run.folder / "samples").glob("*.png") if re.fullmatch(r"\d+", p.stem))
     moments = [_moment(run, path) for path in _spread(found)]
-    return (
-        f'<div class="film" style="--n:{len(moments)};--tile:{78 if run.config.spec.size <= 32 else 104}px">{"".join(moments)}</div>' if len(found) > 1 else ""
-    )
+    tile = 128 if run.config.spec.points else 78 if run.config.spec.size <= 32 else 104
+    return f'<div class="film" style="--n:{len(moments)};--tile:{tile}px">{"".join(moments)}</div>' if len(found) > 1 else ""
 
 
 def _spread(found: list[Path]) -> list[Path]:
@@ -348,11 +370,11 @@ def _moment(run: Run, path: Path) -> str:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return ""
     size = run.config.spec.size
-    tiles = pictures.ungrid(whole, size)
+    tiles = None if run.config.spec.points else pictures.ungrid(whole, size)
     shown = [whole] if tiles is None else tiles[: 6 if size <= SHARP else 3 if size <= LARGE else 2]
     images = "".join(_img(tile, {"run": run.folder.name, "seen": int(path.stem)}) for tile in shown)
     label = pictures.compact(int(path.stem))
-    sharp = " class=sharp" if size <= SHARP else ""
+    sharp = " class=sharp" if size <= SHARP and tiles is not None else ""
     return f'<figure{sharp} role="img" aria-label="after {int(path.stem):,} images">{images}<figcaption>{label}</figcaption></figure>'
 
 
@@ -408,6 +430,7 @@ ul.warn li+li { margin-top:.35rem; }
 .tiles { display:grid; grid-template-columns:repeat(auto-fill,minmax(var(--tile),1fr)); gap:5px; }
 .pair { display:grid; gap:2px; margin-bottom:7px; }
 img { display:block; width:100%; height:auto; }
+.plane { width:min(100%,400px); border:1px solid var(--line); }
 .sharp img { image-rendering:pixelated; }
 .film { display:grid; grid-template-columns:repeat(var(--n),minmax(0,1fr)); gap:5px; max-width:calc(var(--n)*var(--tile)); }
 figure { margin:0; display:grid; gap:5px; align-content:start; }
