@@ -293,3 +293,30 @@ def test_train_writes_it_down(tmp_path):
         api.train("vae", "digits", tmp_path / "r", images=64_000, batch=32, rate=10.0, clip=0.0, warmup=0, progress=False)
     ill = api.train("gan", "ring:4000", tmp_path / "s", images=6400, game="wasserstein", d_rate=100.0, rate=1e-3, hidden=64, depth=2, progress=False)
     assert [json.loads(line)["name"] for line in notes_of(ill.run).splitlines()] == ["divergence"]
+
+
+def test_a_remedy_is_one_that_the_model_accepts(tmp_path):
+    """Each with a base that refuses one of the flags."""
+    for options, refused in ((dict(norm="batch"), doctor.CALM), (dict(smooth=0.1), doctor.PAIRED)):
+        run, _ = small_run("gan", tmp_path / refused[2:5], options=options)
+        finding = next(doctor.suited(run, [doctor.Finding("ill", "so", (refused, "--d-rate 2"))]))
+        assert finding.remedies == ("--d-rate 2",)
+
+
+def test_guesses_of_packs_are_as_noisy_as_there_are_packs():
+    rng = np.random.default_rng(0)
+    wild = [[dict(seen=3200 * i, losses={"told apart": rng.binomial(200, 0.5) / 200, "on real": 0.0, "on fake": 0.0}) for i in range(20)] for _ in range(100)]
+    assert not any(doctor.oscillation(log, 16) for log in wild) and any(doctor.oscillation(log) for log in wild)
+
+
+def test_a_critic_under_a_penalty_may_tell_all_apart():
+    assert doctor.saturation(lines(told_apart=1, pull=1)).name == "no contest"
+    assert doctor.saturation(lines(told_apart=1, pull=1, penalty=0.1)) is None
+
+
+def test_looking_at_packs_of_many_does_not_end_a_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "FIRST", 4)
+    data = toy(400, size=8, held_out=160)
+    run, _ = small_run("gan", tmp_path, data, options=dict(net="mlp", pack=16), images=256, batch=32)
+    assert list(doctor.watch(run, data, fit(run, data)))[-1].seen == 256
+    assert len(list(doctor.logits(run, data, run.model.players()[0], data.held_out))) == 160 // (16 * doctor.TOGETHER) == 1

@@ -151,7 +151,7 @@ def test_smoothing_changes_the_target_of_real_images_alone():
 )
 def test_a_penalty_is_that_of_its_paper(options, right):
     loss, plain = (with_line(3.0, 4.0, **o).discriminator_loss(batch()) for o in (options, {}))
-    assert float(loss.terms["penalty"]) == pytest.approx(right, rel=1e-5)
+    assert loss.terms["penalty"].item() == pytest.approx(right, rel=1e-5)
     assert float(loss.total - plain.total) == pytest.approx(right, rel=1e-4) and "penalty" not in plain.terms
     flat = with_line(0.3, 0.4, **options).discriminator_loss(batch())
     if options.get("one_sided"):
@@ -254,7 +254,7 @@ def test_packs_are_of_one_kind_and_penalised_as_one():
     real, drawn, _ = model.D.saw
     assert real.shape == (2, 6, 1, 1) and torch.equal(real[1], batch(n=8).x[3:6].reshape(6, 1, 1)) and torch.equal(drawn[0], fake[:3].reshape(6, 1, 1))
     squared = 6 * 0.25
-    assert float(loss.terms["penalty"]) == pytest.approx(squared / 2 + (math.sqrt(squared) - 1) ** 2, rel=1e-5)
+    assert loss.terms["penalty"].item() == pytest.approx(squared / 2 + (math.sqrt(squared) - 1) ** 2, rel=1e-5)
     with pytest.raises(Refusal, match="larger --batch"):
         model.discriminator_loss(batch(n=2))
 

@@ -43,14 +43,18 @@ def reconstruct(argv: list[str]) -> int:
     recipe = dict(run=run.folder.name, seen=run.run.seen, n=len(x), seed=seed, steps=steps)
     store.make(path.parent)
     pictures.write_png(path, page, recipe)
-    after, first = psnr(x, back), psnr(x, before)
-    result, says = dict(recipe, path=str(path), psnr=float(after.mean())), f"{len(x)} images, PSNR {after.mean():.2f} dB"
+    points = run.config.spec.points
+    name, unit, near = ("distance", "", lambda a, b: (a - b).flatten(1).norm(dim=1)) if points else ("psnr", " dB", psnr)
+    after, first = near(x, back), near(x, before)
+    title = f"{len(x)} points, distance" if points else f"{len(x)} images, PSNR"
+    result, says = dict(recipe, path=str(path)) | {name: float(after.mean())}, f"{title} {after.mean():.{4 if points else 2}f}{unit}"
     if steps:
         who = "the encoder alone" if encodes else f"the nearest of {minimize.among(run.model):,} samples"
-        rows = [dict(name=name, psnr=float(a), before=float(b)) for name, a, b in zip(asked.names, after, first)]
+        rows = [{"name": whose, name: float(a), "before": float(b)} for whose, a, b in zip(asked.names, after, first)]
         result |= dict(before=float(first.mean()), before_is=who, images=rows)
-        lines = [f"{row['name']}: {row['psnr']:.2f} dB, before {row['before']:.2f}" for row in rows]
-        says = "\n".join([*lines, f"{says} after {steps} steps, before {first.mean():.2f} by {who}"])
+        digits = 4 if points else 2
+        lines = [f"{row['name']}: {row[name]:.{digits}f}{unit}, before {row['before']:.{digits}f}" for row in rows]
+        says = "\n".join([*lines, f"{says} after {steps} steps, before {first.mean():.{digits}f} by {who}"])
     show.result(result, said["json"], f"{says}: {path}")
     return 0
 

@@ -13,9 +13,11 @@ Looking changes nothing: probes ask the running average, which is in evaluation 
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
@@ -23,7 +25,7 @@ import numpy as np
 import torch
 
 from . import engine, store
-from .core import Batch, Decodes, Model, Player, Samples
+from .core import Batch, Decodes, Model, Player, Refusal, Samples
 from .data import Data
 from .loop import Step
 from .metrics import neighbours
@@ -109,6 +111,15 @@ class Diagnoses(Protocol):
         ...
 
 
+@runtime_checkable
+class Checks(Protocol):
+    """A model may know which of its options do not go together."""
+
+    def check(self) -> None:
+        """Raises Refusal."""
+        ...
+
+
 Line = dict[str, Any]
 """of log.jsonl: images seen, and the mean of each term"""
 
@@ -120,8 +131,18 @@ def examine(run: Run, data: Data, model: Model, samples: np.ndarray | None = Non
     conditional; without them nothing is said of what is drawn.  The verdicts of diagnose() are among the findings.
     """
     yield from consult(run, run.log())
-    if run.seen >= FIRST * run.config.training.batch:
+    if run.seen >= FIRST * stride(run):
         yield from probed(run, data, model, samples)
+
+
+def stride(run: Run) -> int:
+    """Images in which each player has moved once: a generator whose discriminator moves five times has seen a fifth of the batches."""
+    return run.config.training.batch * max(player.steps for player in run.model.players())
+
+
+def together(model: Model) -> int:
+    """Images that one logit is of, where a discriminator judges several at once."""
+    return int(getattr(model, "pack", 1))
 
 
 def suited(run: Run, findings: Iterable[Finding | None]) -> Iterator[Finding]:
@@ -130,14 +151,32 @@ def suited(run: Run, findings: Iterable[Finding | None]) -> Iterator[Finding]:
     there = run.model.options() | asdict(training)
     numbers = dict(slower=training.rate / 3, shorter=max(1, run.seen // 2), longer=2 * max(run.seen, training.images), stronger=3 * there.get("gamma", 0))
     for finding in filter(None, findings):
-        yield finding._replace(remedies=tuple(r for remedy in finding.remedies if changes(r := remedy.format(**numbers), there)))
+        known = ((r, asked(r, there)) for r in (remedy.format(**numbers) for remedy in finding.remedies))
+        yield finding._replace(remedies=tuple(r for r, wishes in known if wishes and accepts(run.model, wishes)))
 
 
-def changes(remedy: str, there: dict[str, Any]) -> bool:
-    """Whether flags with a value each can be typed, and change anything."""
+def asked(remedy: str, there: dict[str, Any]) -> dict[str, Any]:
+    """What flags with a value each would set; nothing if one of them is unknown or none changes anything."""
     words = remedy.split()
-    asked = {flag[2:].replace("-", "_"): value for flag, value in zip(words[::2], words[1::2])}
-    return asked.keys() <= there.keys() and any(type(there[name])(value) != there[name] for name, value in asked.items())
+    flags = {flag[2:].replace("-", "_"): value for flag, value in zip(words[::2], words[1::2])}
+    if not flags.keys() <= there.keys():
+        return {}
+    wishes = {name: type(there[name])(value) for name, value in flags.items()}
+    return wishes if any(there[name] != value for name, value in wishes.items()) else {}
+
+
+def accepts(model: Model, wishes: dict[str, Any]) -> bool:
+    """Whether a model that can check its options would take these beside those that it has."""
+    if not isinstance(model, Checks):
+        return True
+    twin = copy.copy(model)
+    for name, value in wishes.items():
+        setattr(twin, name, value)
+    try:
+        twin.check()
+    except Refusal:
+        return False
+    return True
 
 
 # Rules of the log
@@ -145,8 +184,8 @@ def changes(remedy: str, there: dict[str, Any]) -> bool:
 
 def consult(run: Run, log: Sequence[Line]) -> Iterator[Finding]:
     """What the first line of a log and the last ones say."""
-    recent = [line for line in log[-MEMORY:] if line["seen"] > EARLY * run.config.training.batch]
-    yield from suited(run, (saturation(recent), oscillation(recent), divergence(log)))
+    recent = [line for line in log[-MEMORY:] if line["seen"] > EARLY * stride(run)]
+    yield from suited(run, (saturation(recent), oscillation(recent, together(run.model)), divergence(log)))
 
 
 def course(lines: Sequence[Line], name: str) -> np.ndarray:
@@ -164,22 +203,28 @@ def saturation(lines: Sequence[Line]) -> Finding | None:
     if len(pull) and pull.mean() < VANISHED:
         heard = f"{share}, and of its slope only {pull.mean():.2g} reaches the generator (0.5 at a guess)"
         return Finding("vanishing gradient", heard, ("--game nonsaturating", PAIRED, "--k 1"))
-    if told.mean() < NO_CONTEST:
+    if told.mean() < NO_CONTEST or held(lines):
         return None
     real, fake = (course(lines[-RECENT:], name).mean() for name in ("on real", "on fake"))
     return Finding("no contest", f"{share}, by logits of {real:.3g} against {fake:.3g}", (CALM, STRONGER, "--k 1", "--d-rate 1"))
 
 
-def oscillation(lines: Sequence[Line]) -> Finding | None:
+def held(lines: Sequence[Line]) -> bool:
+    """A critic under a penalty, whose slope reaches the generator as it is: to be near its optimum is what it is for (Gulrajani et al. 2017)."""
+    pull, penalty = (course(lines[-RECENT:], name) for name in ("pull", "penalty"))
+    return bool(len(penalty) and len(pull) and (pull == 1).all())
+
+
+def oscillation(lines: Sequence[Line], pack: int = 1) -> Finding | None:
     """Discriminator and generator chase each other: what is drawn has moved on before it is known, so that guesses are worse than chance and better in turns.
 
     At an equilibrium it is 1/2 with the noise of counting, and a discriminator that keeps ahead is never below
-    (Mescheder, Geiger & Nowozin 2018 on why the unregularised game circles).
+    (Mescheder, Geiger & Nowozin 2018 on why the unregularised game circles).  pack: images of a pair's side.
     """
     told, seen = course(lines, "told apart"), np.array([line["seen"] for line in lines])
     if len(told) < 10:
         return None
-    margin = max(SWING, SIGMAS * 0.5 / math.sqrt(np.diff(seen).mean()))
+    margin = max(SWING, SIGMAS * 0.5 / math.sqrt(np.diff(seen).mean() / pack))
     sides = np.sign(told - 0.5) * (abs(told - 0.5) > margin)
     turns = np.flatnonzero(np.diff(sides[sides != 0]) != 0)
     if len(turns) < SWINGS:
@@ -331,10 +376,11 @@ def judged(run: Run, data: Data, model: Model) -> Finding | None:
 
 def logits(run: Run, data: Data, player: Player, rows: np.ndarray) -> Iterator[tuple[float, float]]:
     """Means on real and on drawn images, of a few images each; nothing where the loss has no such terms."""
-    some = chosen(rows, DRAWN)
+    pack = together(run.model)
+    some = chosen(rows, DRAWN * pack)
     batch = data.take(some, Noise(torch.from_numpy(some), engine.derive("doctor")))
-    for piece in engine.put(replace(batch, step=1, seen=run.seen)).split(TOGETHER):  # step 1: lazy penalties are not due
-        if len(piece) < TOGETHER:
+    for piece in engine.put(replace(batch, step=1, seen=run.seen)).split(TOGETHER * pack):  # step 1: lazy penalties are not due
+        if len(piece) < TOGETHER * pack:
             return
         terms = player.loss(piece).terms
         if not {"on real", "on fake"} <= terms.keys():
@@ -393,14 +439,15 @@ def watch(run: Run, data: Data, steps: Iterator[Step]) -> Iterator[Step]:
     if engine.rank() != 0:
         yield from steps
         return
-    batch, last = run.config.training.batch, run.seen
+    batch, last = stride(run), run.seen
     log, notes = run.log(), Notes(run)
     for step in steps:
         if step.line:
             log = [*log[:1], *log[1:][1 - MEMORY :], step.line]
             notes.take("log", step.seen, list(consult(run, log)))
         if due(last / batch, step.seen / batch):
-            notes.take("probe", step.seen, list(probed(run, data, run.model, drawn(run.model, data))))
+            with suppress(Refusal):  # what cannot be looked at is no reason to lose the training
+                notes.take("probe", step.seen, list(probed(run, data, run.model, drawn(run.model, data))))
         last = step.seen
         yield step
 

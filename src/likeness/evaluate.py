@@ -289,7 +289,9 @@ class Exam:
             yield Score(name, value, n=self._judged, split=self.split, seed=self.seed, kind="estimate", warning=warning, settings=self.settings)
         samples = self.samples if "sample" in answers(self.model) else None
         found = [finding.text for finding in doctor.examine(self.run, self.data, self.model, samples) if finding.name not in own]
-        about = dict[str, Any](better="lower", note="what is wrong by the log and by probes", settings=self.settings)
+        young = self.run.seen < doctor.FIRST * doctor.stride(self.run)
+        note = f"by the log alone: probes begin after {doctor.FIRST} batches" if young else "what is wrong by the log and by probes"
+        about = dict[str, Any](better="lower", note=note, settings=self.settings)
         yield Score("findings of the doctor", len(found), n=len(self.rows), split=self.split, seed=self.seed, warning="; ".join(found), **about)
 
     @property

@@ -27,7 +27,8 @@ def held_out(data: Data, n: int, seed: int) -> Given:
     rows = np.random.default_rng((seed, 0x91E)).permutation(data.held_out)[:n]
     if not len(rows):
         raise Refusal(f"no image of {data.source} was held out; name images of your own.")
-    names = tuple(f"image {row}" if data.names is None else data.names[int(row)] for row in rows)
+    kind = "point" if data.spec.points else "image"
+    names = tuple(f"{kind} {row}" if data.names is None else data.names[int(row)] for row in rows)
     return Given(data.take(rows, Noise(torch.from_numpy(rows), engine.derive("given", seed))), names)
 
 

@@ -20,7 +20,7 @@ each, and they go together where the mathematics lets them:
     --spectral              each layer of D divided by its largest singular value   Miyato et al. 2018, eq. 8
     --noise                 on all that D sees, fading                      Sønderby et al. 2017; Arjovsky & Bottou 2017
     --smooth                real images are real with 1 - s                 Salimans et al. 2016, section 3.4
-    --d-rate, -k            D learns faster, or more often                  Heusel et al. 2017; Goodfellow et al. 2014, algorithm 1
+    --d-rate, --k           D learns faster, or more often                  Heusel et al. 2017; Goodfellow et al. 2014, algorithm 1
     --spread                D sees how alike a batch is                     Karras et al. 2018, section 3
     --pack                  D judges m images at once                       Lin et al. 2018, section 2
     --unroll                G looks ahead of D's next steps                 Metz et al. 2017, section 2.2
@@ -33,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -170,7 +171,7 @@ class GAN(Model):
                 self.conditional and self.spec.labels < 2,
                 f"--conditional asks for images of two classes or more and these have {self.spec.labels}; leave it out, or make a sub-folder a class.",
             ),
-            (self.spec.symbols, "it draws brightness, and these are the names of codes; train pixelcnn on them."),
+            (self.spec.symbols or self.spec.levels == 1, "it draws brightness, and these are the names of codes; train pixelcnn on them."),
         ):
             if wrong:
                 raise Refusal(f"gan: {why}")
@@ -259,8 +260,8 @@ class GAN(Model):
             out: Tensor = torch.func.functional_call(self.D, weights, judged)
             return out
 
-        for _ in range(self.unroll):
-            loss = self.telling(batch, fake, D).total
+        for i in range(self.unroll):
+            loss = self.telling(replace(batch, step=batch.step + i), fake, D).total
             slope = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
             rate = STRIDE * length(weights.values()) / (length(slope) + 1e-12)
             weights = {name: w - rate * g for (name, w), g in zip(weights.items(), slope)}

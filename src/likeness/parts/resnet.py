@@ -47,6 +47,8 @@ def ladder(size: int) -> list[int]:
     sizes = [size]
     while sizes[-1] > 7:
         sizes.append((sizes[-1] + 1) // 2)
+    if size == 1:
+        raise Refusal("a convolutional network asks for images of at least 8 pixels a side, and these are points or codes of numbers; type --net mlp.")
     if len(sizes) == 1:
         raise Refusal(
             f"a convolutional network asks for images of at least 8 pixels a side and these have {size}; a model that has --net mlp takes any "
