@@ -21,11 +21,12 @@ from modes_found import Options
 from likeness import data as datasets
 from likeness import engine
 
+WIDE: Options = dict(hidden=128, depth=3, batch=256, schedule="cosine", precision="fp32")
 COMMON: dict[str, Options] = {
-    "ring": dict(hidden=64, depth=3, latent=4, batch=256, rate=4e-3, schedule="cosine", beta1=0.0, precision="fp32"),
-    "grid": dict(hidden=128, depth=3, latent=8, batch=256, rate=2e-3, schedule="cosine", beta1=0.0, precision="fp32"),
+    "ring": WIDE | dict(latent=4, rate=4e-3, d_rate=1.5, beta1=0.5, beta2=0.95),
+    "grid": WIDE | dict(latent=8, rate=2e-3, beta1=0.0, beta2=0.99),
 }
-GAMMA = {"ring": 0.1, "grid": 1.0}
+GAMMA = {"ring": 0.3, "grid": 1.0}
 """weight of both slopes in the recommended setting"""
 
 
