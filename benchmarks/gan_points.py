@@ -7,6 +7,8 @@ Of 2,500 drawn points: modes within three standard deviations of which one lies;
 (high quality); and the reverse Kullback-Leibler divergence, of the modes of these points from equally many in each.  All settings
 have the same networks, rate and budget: --seconds of processor time, or --images points.  Both generators are judged: the one that
 was trained, and its running average.  The benchmark goes on where it was stopped.
+
+Networks and rates were chosen for the recommended setting, which flatters it; the last line has those that the model has by default.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ def settings(law: str) -> dict[str, Options]:
         "pack 3": base | dict(pack=3),
         "pack 4": base | dict(pack=4),
         "unroll 5": base | dict(unroll=5),
-        "as of 2014": base | dict(rate=2e-4, schedule="constant", hidden=256, latent=64),
+        "as the model is by default": base | dict(rate=2e-4, d_rate=1.0, beta1=0.5, schedule="constant", beta2=0.99, hidden=256, latent=64),
     }
     return {name: COMMON[law] | options for name, options in own.items()}
 

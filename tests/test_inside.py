@@ -121,7 +121,7 @@ def test_from_python(tmp_path, monkeypatch):
         (["pixelcnn", "runs/new"], "has no saved state, so its codes mean nothing yet; train it first: likeness train ae toy"),
         (["pixelcnn", "runs/ae"], "codes that may be any number; take those of a vqvae"),
         (["pixelcnn", "runs/changed"], "digits has changed since"),
-        (["ae", "runs/ae"], "a model that has --net mlp takes any number, and images, but not the codes of a run, can be read with --size 8"),
+        (["ae", "runs/ae"], "points or codes of numbers; a model that has --net mlp takes them"),
     ],
 )
 def test_refusals(many, capsys, command, lesson):

@@ -184,7 +184,7 @@ def accepts(model: Model, wishes: dict[str, Any]) -> bool:
 
 def consult(run: Run, log: Sequence[Line]) -> Iterator[Finding]:
     """What the first line of a log and the last ones say."""
-    recent = [line for line in log[-MEMORY:] if line["seen"] > EARLY * stride(run)]
+    recent = [line for line in log[-MEMORY:] if line["seen"] > EARLY * run.config.training.batch]
     yield from suited(run, (saturation(recent), oscillation(recent, together(run.model)), divergence(log)))
 
 

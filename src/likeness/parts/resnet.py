@@ -48,7 +48,9 @@ def ladder(size: int) -> list[int]:
     while sizes[-1] > 7:
         sizes.append((sizes[-1] + 1) // 2)
     if size == 1:
-        raise Refusal("a convolutional network asks for images of at least 8 pixels a side, and these are points or codes of numbers; type --net mlp.")
+        raise Refusal(
+            "a convolutional network asks for images of at least 8 pixels a side, and these are points or codes of numbers; a model that has --net mlp takes them."
+        )
     if len(sizes) == 1:
         raise Refusal(
             f"a convolutional network asks for images of at least 8 pixels a side and these have {size}; a model that has --net mlp takes any "
