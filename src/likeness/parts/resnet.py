@@ -49,7 +49,7 @@ def ladder(size: int) -> list[int]:
         sizes.append((sizes[-1] + 1) // 2)
     if size == 1:
         raise Refusal(
-            "a convolutional network asks for images of at least 8 pixels a side, and these are points or codes of numbers; a model that has --net mlp takes them."
+            "a convolutional network asks for images of 8 pixels or more, and these are points or codes of numbers; a model that has --net mlp takes them."
         )
     if len(sizes) == 1:
         raise Refusal(
