@@ -229,7 +229,7 @@ def test_augmentation_is_on_both_sides_and_the_gradient_goes_through_it() -> Non
     [
         (Spec(1, 28), dict(conditional=True), "two classes or more and these have 0"),
         (Spec(1, 28, labels=1), dict(conditional=True), "two classes or more and these have 1"),
-        (POINTS, dict(augment="gentle"), "these are points; leave it out"),
+        (POINTS, dict(augment="gentle"), "these are points or codes; leave it out"),
         (Spec(1, 8, levels=512, symbols=True), {}, "train pixelcnn"),
         (Spec(1, 28), dict(scale=7), "outside of what makes sense, 1 to 6"),
         (Spec(1, 28), dict(gamma=-1.0), "outside of what makes sense"),
@@ -238,3 +238,11 @@ def test_augmentation_is_on_both_sides_and_the_gradient_goes_through_it() -> Non
 def test_what_cannot_be_is_refused_in_a_sentence(spec: Spec, options: dict, words: str) -> None:
     with pytest.raises(Refusal, match=words):
         R3GAN(spec=spec, **options)
+
+
+def test_a_code_of_a_conditional_model_has_its_class_behind_it():
+    model = R3GAN(spec=Spec(1, 8, labels=3), conditional=True, latent=4)
+    with pytest.raises(Refusal, match=r"has 4 \+ 3 numbers, z and the class, and not 4"):
+        model.decode(torch.zeros(2, 4))
+    with pytest.raises(Refusal, match="asks for the class of each image"):
+        model.coded(torch.zeros(2, 4), None)

@@ -37,13 +37,12 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam
 
 from ..core import Batch, Loss, Model, Player, Refusal, Training, option
 from ..noise import Noise
-from ..parts import mlp
+from ..parts import classes, mlp
 from ..parts.adversarial import GAMES, Judge, Spread, between, lipschitz, packed, pull, slopes, smoothed, spectral, told_apart
 from ..parts.augment import POLICIES, augmented
 from ..parts.resnet import Image, halve, ladder
@@ -133,7 +132,7 @@ class GAN(Model):
         self.check()
         mlps, norm_g = self.is_mlp(), self.norm != "none"
         norm_d = self.norm == "batch" or (self.norm == "auto" and not (self.penalised() or self.spectral or self.game == "wasserstein"))
-        c, size, labels = self.spec.channels, self.spec.size, self.spec.labels if self.conditional else 0
+        c, size, labels = self.spec.channels, self.spec.size, classes.several("gan", self.spec) if self.conditional else 0
         if mlps:
             self.G = mlp.decoder(self.latent + labels, self.spec.shape, self.hidden, self.depth)
             trunk = nn.Sequential(mlp.encoder((c * self.pack, size, size), self.hidden, self.hidden, self.depth - 1), nn.LeakyReLU(0.2))
@@ -167,10 +166,6 @@ class GAN(Model):
                 "a penalty is on the slope at one image, which --norm batch mixes with those of the others; leave --norm out.",
             ),
             (self.augment != "none" and not self.spec.levels, "--augment changes brightness and place, and these are points or codes; leave it out."),
-            (
-                self.conditional and self.spec.labels < 2,
-                f"--conditional asks for images of two classes or more and these have {self.spec.labels}; leave it out, or make a sub-folder a class.",
-            ),
             (self.spec.symbols or self.spec.levels == 1, "it draws brightness, and these are the names of codes; train pixelcnn on them."),
         ):
             if wrong:
@@ -276,25 +271,18 @@ class GAN(Model):
 
     def coded(self, z: Tensor, y: Tensor | None) -> Tensor:
         """What G is told: z (B, latent), and the one-hot class if the model is conditional."""
-        if not self.conditional:
-            return z
-        if y is None:
-            raise Refusal("gan: this class-conditional model asks for the class of each image, and it is not known; give labelled images.")
-        return torch.cat([z, F.one_hot(y, self.spec.labels).to(z.dtype)], 1)
+        return classes.beside(z, classes.told("gan", y), self.spec.labels) if self.conditional else z
 
     def decode(self, z: Tensor) -> Tensor:
         """G(z): images (B, C, H, W) of codes (B, latent); of a conditional model (B, latent + labels), z and then the one-hot class."""
-        told = self.latent + (self.spec.labels if self.conditional else 0)
-        if z.shape[1] != told:
-            raise Refusal(f"gan: a code of this model has {told} numbers{', z and the class,' if self.conditional else ''} and not {z.shape[1]}.")
-        x: Tensor = self.G(z).float()
+        x: Tensor = self.G(classes.measured("gan", z, self.latent, self.spec.labels if self.conditional else 0)).float()
         return x.tanh() if self.spec.levels else x
 
     @torch.no_grad()
     def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
         """Of classes y (B,); a conditional model draws the class as well where none is said."""
         if self.conditional and y is None:
-            y = noise.choose(torch.zeros(len(noise), self.spec.labels, device=noise.device))
+            y = classes.drawn(noise, self.spec.labels)
         yield self.decode(self.coded(noise.normal(self.latent), y))
 
     @torch.no_grad()

@@ -38,6 +38,7 @@ from torch.optim import Adam
 
 from ..core import Batch, Loss, Model, Player, Refusal, Training, option
 from ..noise import Noise
+from ..parts import classes
 from ..parts.adversarial import GAMES, pull, told_apart
 from ..parts.augment import POLICIES, augmented
 from ..parts.resnet import channels_at, ladder
@@ -250,7 +251,7 @@ class R3GAN(Model):
 
     def build(self) -> None:
         self.check()
-        c, size, labels = self.spec.channels, self.spec.size, self.spec.labels if self.conditional else 0
+        c, size, labels = self.spec.channels, self.spec.size, classes.several("r3gan", self.spec) if self.conditional else 0
         if size < 8:
             layers, units = dense(self.latent + labels, self.scale)
             self.G = nn.Sequential(*layers, scaled(nn.Linear(units, self.spec.dims)), nn.Unflatten(1, self.spec.shape))
@@ -262,10 +263,9 @@ class R3GAN(Model):
         self.D = Discriminator(seen, features, labels)
 
     def check(self) -> None:
-        labels = f"--conditional asks for images of two classes or more and these have {self.spec.labels}; leave it out, or make a sub-folder a class."
+        """Refuse what cannot be learnt."""
         for wrong, why in (
-            (self.augment != "none" and self.spec.size == 1, "--augment changes images, and these are points; leave it out."),
-            (self.conditional and self.spec.labels < 2, labels),
+            (self.augment != "none" and not self.spec.levels, "--augment changes brightness and place, and these are points or codes; leave it out."),
             (self.spec.symbols or self.spec.levels == 1, "it draws brightness, and these are the names of codes; train pixelcnn on them."),
         ):
             if wrong:
@@ -299,16 +299,16 @@ class R3GAN(Model):
 
     def coded(self, z: Tensor, y: Tensor | None) -> Tensor:
         """What G is told: z (B, latent), and the one-hot class if the model is conditional."""
-        return z if y is None else torch.cat([z, F.one_hot(y, self.spec.labels).to(z.dtype)], 1)
+        return classes.beside(z, classes.told("r3gan", y), self.spec.labels) if self.conditional else z
 
     def decode(self, z: Tensor) -> Tensor:
-        """G(z): images (B, C, H, W) of codes (B, latent), which stand before a one-hot class if the model is conditional."""
-        x: Tensor = self.G(z).float()
+        """G(z): images (B, C, H, W) of codes (B, latent); of a conditional model (B, latent + labels), z and then the one-hot class."""
+        x: Tensor = self.G(classes.measured("r3gan", z, self.latent, self.spec.labels if self.conditional else 0)).float()
         return x.tanh() if self.spec.levels else x
 
     @torch.no_grad()
     def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
         """Of classes y (B,); a conditional model draws the class as well where none is said."""
         if self.conditional and y is None:
-            y = noise.choose(torch.zeros(len(noise), self.spec.labels, device=noise.device))
-        yield self.decode(self.coded(noise.normal(self.latent), y if self.conditional else None))
+            y = classes.drawn(noise, self.spec.labels)
+        yield self.decode(self.coded(noise.normal(self.latent), y))

@@ -26,12 +26,11 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import Batch, Bits, Loss, Model, Refusal, Training, option
 from ..noise import Noise
-from ..parts import mlp, resnet
+from ..parts import classes, mlp, resnet
 from ..parts.likelihoods import LIKELIHOODS, Bernoulli, Discretised
 
 ROWS = 512
@@ -75,12 +74,6 @@ def log_weights(q: Gauss, log_likelihood: Callable[[Tensor], Tensor], noise: Noi
     return torch.cat(out)
 
 
-def told(y: Tensor | None) -> Tensor:
-    if y is None:
-        raise Refusal("vae: this class-conditional model asks for the class of each image, and it is not known; give labelled images.")
-    return y
-
-
 class Units(NamedTuple):
     """What each dimension of the code is used for."""
 
@@ -112,7 +105,7 @@ class VAE(Model):
         self.p = self.choose_likelihood()
         self.whole_batch = self.free_bits > 0  # they are counted on the mean over a batch
         c, size, out = self.spec.channels, self.spec.size, self.p.outputs * self.spec.channels
-        c, code = (c + 1, self.latent + self.count_classes()) if self.conditional else (c, self.latent)
+        c, code = (c + 1, self.latent + classes.several("vae", self.spec)) if self.conditional else (c, self.latent)
         if self.net == "mlp":
             self.encoder = mlp.encoder((c, size, size), 2 * self.latent, self.hidden, self.depth)
             self.decoder = mlp.decoder(code, (out, size, size), self.hidden, self.depth)
@@ -121,13 +114,6 @@ class VAE(Model):
             self.decoder = resnet.decoder(code, out, size, self.width, self.depth)
         if self.conditional:
             self.planes = nn.Embedding(self.spec.labels, size * size)
-
-    def count_classes(self) -> int:
-        if self.spec.labels < 2:
-            raise Refusal(
-                f"vae: --conditional asks for images of two classes or more and these have {self.spec.labels}; leave it out, or make a sub-folder a class."
-            )
-        return self.spec.labels
 
     def choose_likelihood(self) -> Bernoulli | Discretised:
         levels = self.spec.levels
@@ -147,11 +133,11 @@ class VAE(Model):
         """What the encoder sees: the image, and a plane of its class if the model is conditional."""
         if not self.conditional:
             return x
-        return torch.cat([x, self.planes(told(y)).view(-1, 1, *x.shape[2:]).to(x.dtype)], 1)
+        return torch.cat([x, self.planes(classes.told("vae", y)).view(-1, 1, *x.shape[2:]).to(x.dtype)], 1)
 
     def code(self, z: Tensor, y: Tensor | None) -> Tensor:
         """What the decoder is told: z (n, latent), and the one-hot class if the model is conditional."""
-        return torch.cat([z, F.one_hot(told(y), self.spec.labels).to(z.dtype)], 1) if self.conditional else z
+        return classes.beside(z, classes.told("vae", y), self.spec.labels) if self.conditional else z
 
     def posterior(self, x: Tensor) -> Gauss:
         """q(z|x) of what shown() gives."""
@@ -202,17 +188,16 @@ class VAE(Model):
 
     def decode(self, z: Tensor) -> Tensor:
         """The mean image of codes as encode() makes them; of the numbers of the class the largest counts, so that any code can be decoded."""
+        classes.measured("vae", z, self.latent, self.spec.labels if self.conditional else 0)
         if not self.conditional:
             return self.p.mean(self.decoder(z))
-        if z.shape[1] != self.latent + self.spec.labels:
-            raise Refusal(f"vae: a code of this class-conditional model has {self.latent} + {self.spec.labels} numbers, z and the class, and not {z.shape[1]}.")
         return self.p.mean(self.decoder(self.code(z[:, : self.latent], z[:, self.latent :].argmax(1))))
 
     @torch.no_grad()
     def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
         """Of classes y (B,); a conditional model draws the class as well where none is said."""
         if self.conditional and y is None:
-            y = noise.choose(torch.zeros(len(noise), self.spec.labels, device=noise.device))
+            y = classes.drawn(noise, self.spec.labels)
         out = self.decoder(self.code(noise.normal(self.latent), y))
         yield self.p.draw(out, noise) if self.draw else self.p.mean(out)
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import Batch, Bits, Loss, Model, Noise, Refusal, option
+from . import classes
 from .causal import Memory
 from .conditionals import Conditional, level, value
 
@@ -37,9 +38,9 @@ class Autoregressive(Model):
 
     def refuse(self) -> None:
         """What no autoregressive model can learn: for build() to begin with."""
-        name, labels = type(self).__name__.lower(), self.spec.labels
-        if self.conditional and labels < 2:
-            raise Refusal(f"{name}: --conditional asks for images of two classes or more and these have {labels}; leave it out.")
+        name = type(self).__name__.lower()
+        if self.conditional:
+            classes.several(name, self.spec)
         if self.spec.levels < 2:
             raise Refusal(f"{name}: it draws one of a number of levels, and these are codes that may be any number; take those of a vqvae.")
 
