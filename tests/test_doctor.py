@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from conftest import small_run, toy
-from likeness import api, data, doctor, show
+from likeness import api, data, doctor, show, symptoms
 from likeness.core import Diverged
 from likeness.data import Data
 from likeness.loop import Step, fit
@@ -55,7 +55,7 @@ def found(run: Run) -> dict[str, doctor.Noted]:
     return {noted.name: noted for noted in reversed(doctor.history(run))}
 
 
-def now(run: Run, images: Data) -> dict[str, doctor.Finding]:
+def now(run: Run, images: Data) -> dict[str, symptoms.Finding]:
     return {f.name: f for f in doctor.examine(run, images, run.model, doctor.drawn(run.model, images))}
 
 
@@ -87,7 +87,7 @@ def test_a_discriminator_that_is_far_ahead_silences_the_minimax_generator(tmp_pa
 def test_the_same_lead_is_no_contest_where_the_generator_still_hears(tmp_path):
     run = on_ring(tmp_path, 800, k=20, d_rate=5.0)
     said = now(run, points())
-    assert "no contest" in said and "vanishing gradient" not in said and said["no contest"].remedies == (doctor.CALM, "--k 1", "--d-rate 1")
+    assert "no contest" in said and "vanishing gradient" not in said and said["no contest"].remedies == (symptoms.CALM, "--k 1", "--d-rate 1")
 
 
 def test_a_generator_that_learns_too_fast_collapses(tmp_path, soon):
@@ -126,7 +126,7 @@ def test_a_rate_that_is_paid_too_dearly_collapses_the_posterior(tmp_path, soon):
 # Rules on numbers that are known
 
 
-def lines(n: int = 20, images: int = 3200, **terms: object) -> list[doctor.Line]:
+def lines(n: int = 20, images: int = 3200, **terms: object) -> list[symptoms.Line]:
     """A line of the log each so many images; a term is a number or a function of the line's place."""
     value = lambda v, i: float(v(i) if callable(v) else v)  # noqa: E731
     names = {k.replace("_", " "): v for k, v in (dict(told_apart=0.7, pull=0.5, on_real=0.2, on_fake=-0.2) | terms).items()}
@@ -134,69 +134,69 @@ def lines(n: int = 20, images: int = 3200, **terms: object) -> list[doctor.Line]
 
 
 def test_saturation_asks_for_a_lead_that_lasts():
-    assert doctor.saturation(lines(told_apart=1, pull=0.01)).name == "vanishing gradient"
-    assert doctor.saturation(lines(told_apart=1)).name == "no contest"
-    assert doctor.saturation(lines(told_apart=0.96)) is None
-    assert doctor.saturation(lines(told_apart=0.6, pull=0.01)) is None, "the generator is ahead"
-    assert doctor.saturation(lines(told_apart=lambda i: 1 if i > 16 else 0.6, pull=0.01)) is None
-    assert doctor.saturation(lines(5, told_apart=1)) is None, "too early"
-    assert doctor.saturation([dict(seen=64, losses=dict(model=1.0))] * 20) is None, "no game at all"
+    assert symptoms.saturation(lines(told_apart=1, pull=0.01)).name == "vanishing gradient"
+    assert symptoms.saturation(lines(told_apart=1)).name == "no contest"
+    assert symptoms.saturation(lines(told_apart=0.96)) is None
+    assert symptoms.saturation(lines(told_apart=0.6, pull=0.01)) is None, "the generator is ahead"
+    assert symptoms.saturation(lines(told_apart=lambda i: 1 if i > 16 else 0.6, pull=0.01)) is None
+    assert symptoms.saturation(lines(5, told_apart=1)) is None, "too early"
+    assert symptoms.saturation([dict(seen=64, losses=dict(model=1.0))] * 20) is None, "no game at all"
 
 
 def test_oscillation_is_told_from_noise_and_its_period_is_found():
     wave = lines(
         told_apart=lambda i: 0.5 + 0.2 * math.sin(2 * math.pi * (i + 0.5) / 5), on_real=lambda i: 0.1 * i * math.sin(2 * math.pi * (i + 0.5) / 5), on_fake=0
     )
-    said = doctor.oscillation(wave)
+    said = symptoms.oscillation(wave)
     period = float(said.evidence.split("about ")[1].split(" images")[0].replace(",", ""))
     assert period == pytest.approx(5 * 3200, rel=0.15) and "growing" in said.evidence
     rng = np.random.default_rng(0)
     guess = lambda images: lines(images=images, told_apart=lambda i: 0.5 + rng.normal(0, 0.5 / math.sqrt(images)))  # noqa: E731
-    noise = [doctor.oscillation(guess(images)) for images in (400, 3200) for _ in range(200)]
+    noise = [symptoms.oscillation(guess(images)) for images in (400, 3200) for _ in range(200)]
     assert not any(noise), "a perfect equilibrium is a guess, with the noise of counting"
-    assert doctor.oscillation(lines(told_apart=lambda i: 0.75 + 0.2 * (-1) ** i)) is None, "ahead by more or by less is no turn"
+    assert symptoms.oscillation(lines(told_apart=lambda i: 0.75 + 0.2 * (-1) ** i)) is None, "ahead by more or by less is no turn"
 
 
 def test_divergence_passes_over_a_spike_and_what_is_small():
-    grown = doctor.divergence(lines(model=1, model_gradient=lambda i: 2.0**i))
+    grown = symptoms.divergence(lines(model=1, model_gradient=lambda i: 2.0**i))
     assert grown.name == "divergence" and "from 1 to " in grown.evidence
-    assert doctor.divergence(lines(model=1, model_gradient=lambda i: 1e9 if i == 19 else 1)) is None
-    assert doctor.divergence(lines(model=1, model_gradient=lambda i: 1e-9 * 2**i)) is None
-    assert doctor.divergence(lines(generator=lambda i: 1e3 * i, generator_gradient=1)) is None, "a critic may add any number to all its values"
-    assert "gap" in doctor.divergence(lines(on_real=lambda i: 1e3 * i, generator_gradient=1)).evidence
+    assert symptoms.divergence(lines(model=1, model_gradient=lambda i: 1e9 if i == 19 else 1)) is None
+    assert symptoms.divergence(lines(model=1, model_gradient=lambda i: 1e-9 * 2**i)) is None
+    assert symptoms.divergence(lines(generator=lambda i: 1e3 * i, generator_gradient=1)) is None, "a critic may add any number to all its values"
+    assert "gap" in symptoms.divergence(lines(on_real=lambda i: 1e3 * i, generator_gradient=1)).evidence
 
 
 def test_collapse_sees_sameness_and_twins_and_no_blur():
     rng = np.random.default_rng(0)
     real = rng.normal(size=(128, 3, 4, 4))
-    assert doctor.collapse(rng.normal(size=(128, 3, 4, 4)), real) is None
-    assert doctor.collapse(0.6 * real[::-1], real) is None
-    assert "variance" in doctor.collapse(0.1 * rng.normal(size=(128, 3, 4, 4)), real).evidence
+    assert symptoms.collapse(rng.normal(size=(128, 3, 4, 4)), real) is None
+    assert symptoms.collapse(0.6 * real[::-1], real) is None
+    assert "variance" in symptoms.collapse(0.1 * rng.normal(size=(128, 3, 4, 4)), real).evidence
     twins = np.repeat(rng.normal(size=(16, 3, 4, 4)), 8, 0)
-    assert "next to it" in doctor.collapse(twins + 1e-3 * rng.normal(size=twins.shape), real).evidence
+    assert "next to it" in symptoms.collapse(twins + 1e-3 * rng.normal(size=twins.shape), real).evidence
 
 
 def test_dropped_modes_are_counted_against_what_is_usual():
     real = np.repeat(np.arange(10), 100)
-    assert doctor.dropped(np.arange(128) % 10, real, "classes") is None
-    said = doctor.dropped(np.arange(128) % 8, real, "classes")
+    assert symptoms.dropped(np.arange(128) % 10, real, "classes") is None
+    said = symptoms.dropped(np.arange(128) % 8, real, "classes")
     assert "2 of 10 classes are missing" in said.evidence and "8, 9" in said.evidence
-    assert doctor.dropped(np.zeros(128, int), np.repeat([0, 1], [999, 1]), "classes") is None, "a kind so rare may be absent by chance"
+    assert symptoms.dropped(np.zeros(128, int), np.repeat([0, 1], [999, 1]), "classes") is None, "a kind so rare may be absent by chance"
 
 
 def test_by_heart_is_the_share_of_two_gaussians_and_not_only_significant():
     rng = np.random.default_rng(0)
-    images = lambda ahead, m=16: rng.normal(ahead, 1, (m, doctor.TOGETHER)).mean(1)  # noqa: E731
-    assert "in 92% of pairs" in doctor.by_heart(images(2.0, 4000), images(0.0, 4000), images(0.0)).evidence
-    assert doctor.by_heart(images(0.5, 4000), images(0.0, 4000), images(0.0)) is None, "certain, but little"
-    assert not any(doctor.by_heart(images(0.0), images(0.0), images(0.0)) for _ in range(200))
-    assert doctor.by_heart(images(9.0, 1), images(0.0, 1), images(0.0)) is None
+    images = lambda ahead, m=16: rng.normal(ahead, 1, (m, symptoms.TOGETHER)).mean(1)  # noqa: E731
+    assert "in 92% of pairs" in symptoms.by_heart(images(2.0, 4000), images(0.0, 4000), images(0.0)).evidence
+    assert symptoms.by_heart(images(0.5, 4000), images(0.0, 4000), images(0.0)) is None, "certain, but little"
+    assert not any(symptoms.by_heart(images(0.0), images(0.0), images(0.0)) for _ in range(200))
+    assert symptoms.by_heart(images(9.0, 1), images(0.0, 1), images(0.0)) is None
 
 
 def test_copies_of_training_images_are_found_and_blurred_ones_are_not():
     near = lambda d: neighbours.Nearest(np.full((128, 1), d), np.zeros((128, 1), np.int64))  # noqa: E731
-    assert doctor.copying(near(5.0), near(40.0)).name == "memorisation"
-    assert doctor.copying(near(20.0), near(40.0)) is None
+    assert symptoms.copying(near(5.0), near(40.0)).name == "memorisation"
+    assert symptoms.copying(near(20.0), near(40.0)) is None
 
 
 def test_a_missing_class_of_images_is_found_by_their_neighbours():
@@ -210,10 +210,10 @@ def test_a_missing_class_of_images_is_found_by_their_neighbours():
 
 def test_only_what_a_model_has_and_is_not_yet_set_is_advised(tmp_path):
     run, _ = small_run("gan", tmp_path / "a", options=dict(k=5, r1=0.1, r2=0.1), rate=3e-3)
-    asked = doctor.Finding("", "", (doctor.PAIRED, doctor.CALM, "--k 1", "--pack 1", doctor.SLOWER, "--pills 3"))
-    assert next(doctor.suited(run, [None, asked])).remedies == (doctor.PAIRED, "--k 1", "--rate 0.001")
+    asked = symptoms.Finding("", "", (symptoms.PAIRED, symptoms.CALM, "--k 1", "--pack 1", symptoms.SLOWER, "--pills 3"))
+    assert next(doctor.suited(run, [None, asked])).remedies == (symptoms.PAIRED, "--k 1", "--rate 0.001")
     other, _ = small_run("vae", tmp_path / "b", images=128)
-    assert next(doctor.suited(other, [doctor.Finding("", "", doctor.VARIED)])).remedies == ("--images 256",)
+    assert next(doctor.suited(other, [symptoms.Finding("", "", symptoms.VARIED)])).remedies == ("--images 256",)
 
 
 # Watching
@@ -255,7 +255,7 @@ def test_a_killed_run_notes_nothing_twice_and_all_that_an_uninterrupted_one_does
 
 def test_a_finding_is_said_once_however_often_it_comes_and_goes(tmp_path):
     run, _ = small_run("ae", tmp_path)
-    notes, ill = doctor.Notes(run), [doctor.Finding("fever", "39 degrees", ("--rest 1",))]
+    notes, ill = doctor.Notes(run), [symptoms.Finding("fever", "39 degrees", ("--rest 1",))]
     for seen, findings in enumerate((ill, ill, [], ill, ill, [], [])):
         notes.take("log", seen, findings)
     notes.take("probe", 9, [])
@@ -282,7 +282,7 @@ def test_what_cannot_be_written_does_not_end_the_training(tmp_path):
     run, _ = small_run("ae", tmp_path)
     (run.folder / doctor.FILE).mkdir()
     notes = doctor.Notes(run)
-    notes.take("log", 1, [doctor.Finding("fever", "39 degrees")])
+    notes.take("log", 1, [symptoms.Finding("fever", "39 degrees")])
     assert run.notes[0] == "fever: 39 degrees" and len(run.notes) == 2
 
 
@@ -295,21 +295,21 @@ def test_train_writes_it_down(tmp_path):
 
 def test_a_remedy_is_one_that_the_model_accepts(tmp_path):
     """Each with a base that refuses one of the flags."""
-    for options, refused in ((dict(norm="batch"), doctor.CALM), (dict(smooth=0.1), doctor.PAIRED)):
+    for options, refused in ((dict(norm="batch"), symptoms.CALM), (dict(smooth=0.1), symptoms.PAIRED)):
         run, _ = small_run("gan", tmp_path / refused[2:5], options=options)
-        finding = next(doctor.suited(run, [doctor.Finding("ill", "so", (refused, "--d-rate 2"))]))
+        finding = next(doctor.suited(run, [symptoms.Finding("ill", "so", (refused, "--d-rate 2"))]))
         assert finding.remedies == ("--d-rate 2",)
 
 
 def test_guesses_of_packs_are_as_noisy_as_there_are_packs():
     rng = np.random.default_rng(0)
     wild = [[dict(seen=3200 * i, losses={"told apart": rng.binomial(200, 0.5) / 200, "on real": 0.0, "on fake": 0.0}) for i in range(20)] for _ in range(100)]
-    assert not any(doctor.oscillation(log, 16) for log in wild) and any(doctor.oscillation(log) for log in wild)
+    assert not any(symptoms.oscillation(log, 16) for log in wild) and any(symptoms.oscillation(log) for log in wild)
 
 
 def test_a_critic_under_a_penalty_may_tell_all_apart():
-    assert doctor.saturation(lines(told_apart=1, pull=1)).name == "no contest"
-    assert doctor.saturation(lines(told_apart=1, pull=1, penalty=0.1)) is None
+    assert symptoms.saturation(lines(told_apart=1, pull=1)).name == "no contest"
+    assert symptoms.saturation(lines(told_apart=1, pull=1, penalty=0.1)) is None
 
 
 def test_looking_at_packs_of_many_does_not_end_a_training(tmp_path, monkeypatch):
@@ -317,4 +317,4 @@ def test_looking_at_packs_of_many_does_not_end_a_training(tmp_path, monkeypatch)
     data = toy(400, size=8, held_out=160)
     run, _ = small_run("gan", tmp_path, data, options=dict(net="mlp", pack=16), images=256, batch=32)
     assert list(doctor.watch(run, data, fit(run, data)))[-1].seen == 256
-    assert len(list(doctor.logits(run, data, run.model.players()[0], data.held_out))) == 160 // (16 * doctor.TOGETHER) == 1
+    assert len(list(doctor.logits(run, data, run.model.players()[0], data.held_out))) == 160 // (16 * symptoms.TOGETHER) == 1

@@ -19,7 +19,7 @@ from likeness import evaluate as evaluation
 from likeness.core import BadData, Batch, Bits, Model, Refusal, Spec, Training, option
 from likeness.data import Data
 from likeness.evaluate import load_scores, save_scores
-from likeness.metrics import likelihood, neighbours
+from likeness.metrics import doubts, likelihood, neighbours
 from likeness.metrics.card import Score
 from likeness.noise import Noise
 from likeness.run import Config
@@ -168,7 +168,7 @@ def test_two_levels_are_told_in_nats_too():
 def test_what_cannot_be_is_flagged():
     data = photos()
     assert "the model knows nothing yet" in next(evaluate(trained(Uniform, data, k=2), data)).warning
-    assert "below 0 bits" in evaluation.implausible(np.array([1.0, -0.1]), np.ones(2), 256)
+    assert "below 0 bits" in doubts.implausible(np.array([1.0, -0.1]), np.ones(2), 256)
 
 
 def test_a_model_that_learnt_by_heart_is_seen():
@@ -187,12 +187,12 @@ def test_a_model_that_learnt_by_heart_is_seen():
 def test_only_a_clear_difference_is_overfitting():
     rng = np.random.default_rng(0)
     learnt = rng.normal(2, 0.3, 100)
-    assert "by heart" in evaluation.overfitted(learnt + 0.4, learnt)
+    assert "by heart" in doubts.overfitted(learnt + 0.4, learnt)
     sharp = rng.normal(2, 0.05, 100)
-    assert evaluation.overfitted(sharp + 0.1, sharp) == "" and evaluation.overfitted(sharp + 0.3, sharp) != ""  # 5 %, 15 %
-    assert evaluation.overfitted(learnt[:5] + 0.4, learnt) == ""  # too few
-    assert evaluation.overfitted(rng.normal(2.4, 3, 100), rng.normal(2, 3, 100)) == ""  # chance
-    assert evaluation.overfitted(learnt * np.nan, learnt) == ""
+    assert doubts.overfitted(sharp + 0.1, sharp) == "" and doubts.overfitted(sharp + 0.3, sharp) != ""  # 5 %, 15 %
+    assert doubts.overfitted(learnt[:5] + 0.4, learnt) == ""  # too few
+    assert doubts.overfitted(rng.normal(2.4, 3, 100), rng.normal(2, 3, 100)) == ""  # chance
+    assert doubts.overfitted(learnt * np.nan, learnt) == ""
 
 
 def test_only_as_many_files_are_made_as_can_be_afforded(monkeypatch):
@@ -307,10 +307,10 @@ def test_copies_are_seen_where_the_data_hold_each_image_twice():
 
 
 def test_blurred_samples_are_not_accused_of_copying():
-    assert evaluation.too_near(np.full(50, 30.0), np.full(50, 50.0)) == ""
-    assert "samples lie 10.00 levels" in evaluation.too_near(np.full(50, 10.0), np.full(50, 50.0))
-    assert evaluation.too_near(np.full(5, 1.0), np.full(50, 50.0)) == "" and evaluation.too_near(np.ones(50), np.zeros(0)) == ""
-    assert evaluation.too_near(np.r_[np.full(60, 1.0), np.full(40, 99.0)], np.full(50, 50.0)) == ""
+    assert doubts.too_near(np.full(50, 30.0), np.full(50, 50.0)) == ""
+    assert "samples lie 10.00 levels" in doubts.too_near(np.full(50, 10.0), np.full(50, 50.0))
+    assert doubts.too_near(np.full(5, 1.0), np.full(50, 50.0)) == "" and doubts.too_near(np.ones(50), np.zeros(0)) == ""
+    assert doubts.too_near(np.r_[np.full(60, 1.0), np.full(40, 99.0)], np.full(50, 50.0)) == ""
 
 
 def test_cards_of_samples_say_so():
@@ -367,8 +367,8 @@ def test_numbers_are_what_their_labels_say():
 
 def test_duplicates_in_the_data_are_no_memorisation():
     rare, common = np.zeros(200), np.r_[np.ones(80), np.zeros(120)]
-    assert evaluation.suspicion(rare, rare) == "" and evaluation.suspicion(common, common) == ""
-    assert "80 of 200" in evaluation.suspicion(common, rare)
+    assert doubts.suspicion(rare, rare) == "" and doubts.suspicion(common, common) == ""
+    assert "80 of 200" in doubts.suspicion(common, rare)
 
 
 def test_a_model_may_diagnose_itself():

@@ -14,7 +14,7 @@ LEVELS = [
     ["core"],
     ["parts"],
     ["data", "models", "metrics", "pictures"],
-    ["engine", "store"],
+    ["engine", "store", "symptoms"],
     ["within"],
     ["run"],
     ["loop"],

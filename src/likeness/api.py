@@ -31,7 +31,7 @@ from .core import Completes, Model, Refusal, Training, answers, ask
 from .data import Data, named, points
 from .metrics.card import Score
 from .results import Cards, Pictures
-from .run import Config, Run, Stage, is_run, read_config
+from .run import AVERAGE, Config, Run, Stage, is_run, read_config
 
 
 @dataclass(frozen=True)
@@ -353,7 +353,7 @@ class Trained:
         return given.own(x, y, names, self.config.spec, seed, self.config.data.get("binarize", False))
 
     def _recipe(self, **said: Any) -> dict[str, Any]:
-        weights = {} if self.run.weights == evaluate.AVERAGE else {"weights": self.run.weights}
+        weights = {} if self.run.weights == AVERAGE else {"weights": self.run.weights}
         return dict(run=self.folder.name, model=self.config.model, seen=self.run.seen, **weights, **said)
 
     def evaluate(self, n: int = 1000, seed: int = 0, network: str = "auto", parzen: bool = False, **live: Any) -> Cards:

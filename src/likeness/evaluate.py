@@ -25,11 +25,11 @@ from torch import Tensor
 from . import distribution, doctor, engine, laws, networks, store
 from .core import BadData, Batch, Compresses, Model, Refusal, Samples, answers, check_options
 from .data import Data, picture
-from .metrics import likelihood, modes, neighbours, parzen, reconstruction
-from .metrics.card import TOO_FEW, Score, from_dict, interval, measure, short, small, wilson
+from .metrics import doubts, likelihood, modes, neighbours, parzen, reconstruction
+from .metrics.card import Score, from_dict, measure, short, small
 from .metrics.likelihood import Format
 from .noise import Noise
-from .run import Run
+from .run import AVERAGE, RAW, Run
 
 SCORES = "scores.json"
 DRAWN = 256
@@ -140,8 +140,8 @@ class Exam:
             yield Score("bits/dim", math.nan, split=self.split, seed=self.seed, better="lower", warning=str(refusal), settings=self.settings)
             return
         learnt = self._bits(self._some(len(self.rows)))[0] if self.split == "held out" else bits
-        doubts = self.remark, implausible(bits, learnt, self.data.levels), overfitted(bits, learnt, self.seed)
-        yield from self._in_units(bits, kind=kind, warning="; ".join(filter(None, doubts)), settings=self.settings)
+        wrong = self.remark, doubts.implausible(bits, learnt, self.data.levels), doubts.overfitted(bits, learnt, self.seed)
+        yield from self._in_units(bits, kind=kind, warning="; ".join(filter(None, wrong)), settings=self.settings)
         if self.split == "held out":
             about = dict(of="training images", split="train", note=NOTES["learnt"], settings=self.settings)
             yield from self._in_units(learnt, kind=kind, **about)
@@ -374,11 +374,11 @@ class Exam:
         for name, values, unit, better in copies:
             share, floor = values(theirs), values(real)
             about = dict[str, Any](unit=unit, better=better, against=known, note=NOTES[name])
-            yield self._card(name, share, warning="" if unit == "levels" else suspicion(share, floor), **mine, **about)
+            yield self._card(name, share, warning="" if unit == "levels" else doubts.suspicion(share, floor), **mine, **about)
             if len(floor):
                 yield self._card(name, floor, of="held-out images", **about)
         if len(real.row):
-            nearer, warning = neighbours.closeness(theirs, real), too_near(theirs.distance[:, 0], real.distance[:, 0])
+            nearer, warning = neighbours.closeness(theirs, real), doubts.too_near(theirs.distance[:, 0], real.distance[:, 0])
             yield self._card("nearer than held out", nearer, unit="share", against=len(real.row), note=NOTES["nearer"], warning=warning, **mine)
 
     # Images, and cards
@@ -408,7 +408,6 @@ MEASURES: tuple[tuple[str, Callable[[Tensor, Tensor], Tensor], str, str], ...] =
     ("PSNR", reconstruction.psnr, "dB", "higher"),
     ("SSIM", reconstruction.ssim, "", "higher"),
 )
-AVERAGE, RAW = "running average", "raw weights"
 NOTES = {
     "density": "of a density, which is not a probability: it may be below 0",
     "flaw": "this estimate says nothing about which model is better (Theis et al. 2016, section 3.1)",
@@ -451,45 +450,6 @@ class _Same:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Same) and other.data.fingerprint == self.data.fingerprint
-
-
-def implausible(bits: np.ndarray, learnt: np.ndarray, levels: int) -> str:
-    """What cannot be right about a likelihood, or nothing.  `learnt`: the same of training images."""
-    if (bits < 0).any():
-        return "below 0 bits: this is not the probability of an image on its grid, and must not be quoted"
-    if bits.mean() > likelihood.uniform(levels):
-        nothing = ", and so are training images: the model knows nothing yet" if learnt.mean() > likelihood.uniform(levels) else ""
-        return f"worse than giving every image the same probability{nothing}"
-    return ""
-
-
-def overfitted(bits: np.ndarray, learnt: np.ndarray, seed: int = 0) -> str:
-    """Whether held-out images cost over a tenth more than training images, and more than chance explains."""
-    held, own = float(bits.mean()), float(learnt.mean())
-    if min(len(bits), len(learnt)) >= TOO_FEW and held - own > 0.1 * abs(own) and interval(bits, seed)[0] > interval(learnt, seed)[1]:
-        costs = f"held-out images cost {short(held)} bits/dim, training images {short(own)}"
-        return f"{costs}: it has learnt its training images by heart, so train shorter (--images), or on more images"
-    return ""
-
-
-def suspicion(mine: np.ndarray, floor: np.ndarray) -> str:
-    """Whether samples copy more than held-out images happen to resemble training images, by more than chance explains."""
-    usual = float(floor.mean()) if len(floor) else 0.0
-    noise = math.sqrt(usual * (1 - usual) * (1 / len(mine) + 1 / len(floor))) if len(floor) else 0.0
-    if mine.mean() <= usual + 3 * noise + 1e-12:
-        return ""
-    beside = f" ({usual:.1%} of held-out images do)" if len(floor) else ""
-    return f"{int(mine.sum())} of {len(mine)} samples look like copies of training images{beside}: the model may have memorised"
-
-
-def too_near(mine: np.ndarray, floor: np.ndarray) -> str:
-    """Whether samples lie so much nearer to training images than held-out images do that a blur does not explain it."""
-    if min(len(mine), len(floor)) < TOO_FEW:
-        return ""
-    typical, usual = float(np.median(mine)), float(np.median(floor))
-    if wilson(float((mine < usual).sum()), len(mine))[0] <= 0.75 or typical > usual / 3:
-        return ""
-    return f"samples lie {short(typical)} levels from a training image, held-out images {short(usual)}: the model may have memorised"
 
 
 def samples(run: Run, model: Model, n: int, seed: int) -> Tensor:

@@ -31,6 +31,8 @@ from . import engine, models, store, within
 from .core import BadData, Busy, Compresses, Model, Refusal, Spec, Training
 
 LOG, CONFIG, INSIDE = "log.jsonl", "config.json", "inside"
+AVERAGE, RAW = "running average", "raw weights"
+"""which weights a model answers by"""
 
 
 def is_run(folder: Path) -> bool:
@@ -143,8 +145,8 @@ class Run:
         self.student = engine.place(config.build(folder, first))
         self.model = deepcopy(self.student).eval().requires_grad_(False)
         """the running average of the student: the one that answers questions"""
-        self.weights = "running average"
-        """which weights those of the model are: these, or "raw weights" """
+        self.weights = AVERAGE
+        """those that the model has; or RAW"""
         self._kept = True
         """the student's weights are those of the state"""
         self._lock: int | None = None
@@ -193,7 +195,7 @@ class Run:
             if run._kept:
                 _load_module(run.student, state, "student")
         if raw:
-            run.model, run.weights = run.raw(), "raw weights"
+            run.model, run.weights = run.raw(), RAW
         return run
 
     def raw(self) -> Model:

@@ -11,6 +11,7 @@
     classes          which classes, how evenly, how clearly
     modes            of data whose modes are known: how many a model has found, and how evenly
     parzen           the Parzen-window log-likelihood of the first adversarial models, and why it proves nothing
+    doubts           what cannot be right about numbers that look good
     decisions        is a classifier right, calibrated, and does it know what it does not know?
 
 All are functions of arrays.  They know no model, no data set and no run.

@@ -1,0 +1,49 @@
+"""What cannot be right about numbers that look good: a sentence for a card, or nothing."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .card import TOO_FEW, interval, short, wilson
+from .likelihood import uniform
+
+
+def implausible(bits: np.ndarray, learnt: np.ndarray, levels: int) -> str:
+    """What cannot be right about a likelihood, or nothing.  `learnt`: the same of training images."""
+    if (bits < 0).any():
+        return "below 0 bits: this is not the probability of an image on its grid, and must not be quoted"
+    if bits.mean() > uniform(levels):
+        nothing = ", and so are training images: the model knows nothing yet" if learnt.mean() > uniform(levels) else ""
+        return f"worse than giving every image the same probability{nothing}"
+    return ""
+
+
+def overfitted(bits: np.ndarray, learnt: np.ndarray, seed: int = 0) -> str:
+    """Whether held-out images cost over a tenth more than training images, and more than chance explains."""
+    held, own = float(bits.mean()), float(learnt.mean())
+    if min(len(bits), len(learnt)) >= TOO_FEW and held - own > 0.1 * abs(own) and interval(bits, seed)[0] > interval(learnt, seed)[1]:
+        costs = f"held-out images cost {short(held)} bits/dim, training images {short(own)}"
+        return f"{costs}: it has learnt its training images by heart, so train shorter (--images), or on more images"
+    return ""
+
+
+def suspicion(mine: np.ndarray, floor: np.ndarray) -> str:
+    """Whether samples copy more than held-out images happen to resemble training images, by more than chance explains."""
+    usual = float(floor.mean()) if len(floor) else 0.0
+    noise = math.sqrt(usual * (1 - usual) * (1 / len(mine) + 1 / len(floor))) if len(floor) else 0.0
+    if mine.mean() <= usual + 3 * noise + 1e-12:
+        return ""
+    beside = f" ({usual:.1%} of held-out images do)" if len(floor) else ""
+    return f"{int(mine.sum())} of {len(mine)} samples look like copies of training images{beside}: the model may have memorised"
+
+
+def too_near(mine: np.ndarray, floor: np.ndarray) -> str:
+    """Whether samples lie so much nearer to training images than held-out images do that a blur does not explain it."""
+    if min(len(mine), len(floor)) < TOO_FEW:
+        return ""
+    typical, usual = float(np.median(mine)), float(np.median(floor))
+    if wilson(float((mine < usual).sum()), len(mine))[0] <= 0.75 or typical > usual / 3:
+        return ""
+    return f"samples lie {short(typical)} levels from a training image, held-out images {short(usual)}: the model may have memorised"
