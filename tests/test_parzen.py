@@ -82,7 +82,7 @@ def test_it_is_asked_for_and_its_flaw_stands_on_the_card(monkeypatch):
     assert {c.unit for c in cards} == {"nats"} and {c.n for c in cards} == {150} and model.against == train.against == 400 and not model.better
     assert model.low < model.value < model.high and "standard error" in model.note and "1,000" not in model.note and "on 200 training images" in model.note
     assert centres.value > train.value > model.value, "centres of k-means are above real images"
-    assert "says nothing" in model.warning and "above this one" in model.warning and not centres.warning
+    assert "says nothing" in model.warning and "prefers the centres of k-means to real images" in model.warning and not centres.warning
 
 
 def test_bandwidths_are_chosen_on_training_images_that_are_no_kernels(monkeypatch):

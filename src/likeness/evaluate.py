@@ -157,7 +157,7 @@ class Exam:
         rivals = {"model": self.samples[: self.kernels], "training images": train[: self.kernels]}
         rivals["k-means centres"] = parzen.centres(train, parzen.affordable(len(train), self.kernels, self.data.spec.dims), self.seed)
         found = {of: self._window(of, x, np.asarray(self.data.x[choosing])) for of, x in rivals.items()}
-        shown = NOTES["shown"] if found["k-means centres"].value > found["model"].value else ""
+        shown = NOTES["shown"] if found["k-means centres"].value > found["training images"].value else ""
         yield replace(found.pop("model"), warning="; ".join(filter(None, (self.doubt, NOTES["flaw"] + shown))))
         yield from found.values()
 
@@ -411,7 +411,7 @@ MEASURES: tuple[tuple[str, Callable[[Tensor, Tensor], Tensor], str, str], ...] =
 NOTES = {
     "density": "of a density, which is not a probability: it may be below 0",
     "flaw": "this estimate says nothing about which model is better (Theis et al. 2016, section 3.1)",
-    "shown": ": it places the centres of k-means, which are no model, above this one",
+    "shown": ": here it prefers the centres of k-means to real images",
     "learnt": "the same model on images that it was trained on",
     "squared error": "mean over pixels, images in [-1, 1]",
     "points": "mean over coordinates",
