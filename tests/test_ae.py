@@ -5,7 +5,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from likeness.core import Batch, Noise, Spec, answers
+from likeness.core import Batch, Noise, Refusal, Spec, answers
 from likeness.models.ae import AE
 
 
@@ -102,7 +102,19 @@ def test_sparsity_cannot_be_cheated_by_scale() -> None:
     assert torch.allclose(model.code_size(z / 10), before, rtol=1e-5)
 
 
-@pytest.mark.parametrize("options", [dict(), dict(corruption="masking"), dict(corruption="gaussian"), dict(sparsity=0.1), dict(net="linear")])
+def test_sparsity_cannot_be_cheated_by_the_scale_of_one_channel_of_a_grid() -> None:
+    model = AE(spec=Spec(1, 8), latent=32, grid=4, sparsity=1.0)
+    z = torch.rand(5, 2, 4, 4)
+    before = model.code_size(z.flatten(1))
+    first = next(m for m in model.decoder.modules() if isinstance(m, nn.Conv2d))
+    by_hand = (z.sum((2, 3)) @ first.weight.transpose(0, 1).flatten(1).norm(dim=1)).mean()
+    assert torch.allclose(before, by_hand, rtol=1e-5)
+    first.weight.data[:, 1].mul_(10)
+    z[:, 1] /= 10
+    assert torch.allclose(model.code_size(z.flatten(1)), before, rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [dict(), dict(corruption="masking"), dict(corruption="gaussian"), dict(sparsity=0.1), dict(net="linear"), dict(grid=4)])
 def test_splitting_a_batch_leaves_the_loss(options: dict[str, object]) -> None:
     model = AE(spec=Spec(1, 8), **options)
     batch = Batch(digits()[:8], None, Noise(range(8)))
@@ -119,3 +131,62 @@ def test_every_size(size: int) -> None:
     model = AE(spec=Spec(3, size), width=4, depth=1, latent=5)
     x = torch.rand(2, 3, size, size)
     assert model.encode(x).shape == (2, 5) and model.decode(model.encode(x)).shape == x.shape
+
+
+# A code that is an image
+
+
+@pytest.mark.parametrize(("size", "grid"), [(8, 4), (28, 14), (28, 7), (45, 12), (64, 32), (100, 7)])
+def test_every_size_and_grid(size: int, grid: int) -> None:
+    model = AE(spec=Spec(3, size), width=4, depth=1, latent=2 * grid**2, grid=grid)
+    x = torch.rand(2, 3, size, size)
+    assert model.encode(x).shape == (2, 2 * grid**2) and model.decode(model.encode(x)).shape == x.shape
+    model.loss(Batch(x, None, Noise(range(2)))).total.backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+    assert not any(isinstance(m, nn.Linear) for m in model.modules())
+
+
+def test_a_place_of_the_code_is_a_place_of_the_image() -> None:
+    """Both ways by derivative: a corner pixel and the code of the corner reach each other, the opposite corner neither; the order is (c, h, w)."""
+    torch.manual_seed(0)
+    model = AE(spec=Spec(1, 64), width=8, depth=0, latent=3 * 16**2, grid=16).double()
+    for m in model.modules():
+        if isinstance(m, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.uniform_(m.weight, 0.1, 1)  # a rectifier closes no way
+    with torch.no_grad():
+        for row, column in ((0, 0), (0, 63), (63, 0)):
+            x = torch.rand(1, 1, 64, 64, dtype=torch.double)
+            x[0, 0, row, column] += 1
+            base = x.clone()
+            base[0, 0, row, column] -= 1
+            moved = (model.encode(x) - model.encode(base)).view(3, 16, 16).abs().amax(0)
+            assert moved[row // 4, column // 4] > 0 and float(moved[5:11].max()) == float(moved[:, 5:11].max()) == 0
+            assert float(moved[15 - row // 4, 15 - column // 4]) == 0
+            z = torch.rand(1, 3, 16, 16, dtype=torch.double)
+            other = z.clone()
+            other[0, 2, row // 4, column // 4] += 1
+            changed = (model.decoder(z.flatten(1)) - model.decoder(other.flatten(1)))[0, 0].abs()
+            assert changed[row, column] > 0 and float(changed[20:44].max()) == float(changed[:, 20:44].max()) == float(changed[63 - row, 63 - column]) == 0
+
+
+def test_a_grid_reconstructs() -> None:
+    torch.manual_seed(0)
+    x = digits()
+    model = AE(spec=Spec(1, 8), latent=32, grid=4, width=8, depth=1)
+    train(model, x, 300, 5e-3, 128)
+    assert (model.decode(model.encode(x)) - x).square().mean().item() < 0.2 * x.var(0).mean().item()
+
+
+@pytest.mark.parametrize(
+    ("options", "lesson"),
+    [
+        (dict(latent=196, grid=8), "--grid 8 is no width that images of 28 pixels are halved to; type --grid 7 or 14"),
+        (dict(latent=784, grid=28), "type --grid 7 or 14"),
+        (dict(grid=7), "--latent 32 numbers cannot be shared among the 49 places of --grid 7; type --latent 49 for 1 at each, or --latent 98 for 2"),
+        (dict(latent=200, grid=7), "type --latent 196 for 4 at each, or --latent 245 for 5"),
+        (dict(latent=49, grid=7, net="linear"), "asks for a convolutional network, which knows where in the image it is; leave --net linear out"),
+    ],
+)
+def test_refusals_of_a_grid(options: dict[str, object], lesson: str) -> None:
+    with pytest.raises(Refusal, match=lesson):
+        AE(spec=Spec(1, 28), **options)

@@ -52,6 +52,7 @@ def many(tmp_path_factory) -> Iterator[Path]:
         small_run("ae", runs / "new")[0].close()
         trained(TWO, runs / "two")
         likeness.train("ae", "digits", "runs/ae", images=64, width=8, depth=1, latent=4, precision="fp32", progress=False)
+        likeness.train("ae", "digits", "runs/map", images=64, width=8, depth=1, latent=32, grid=4, precision="fp32", progress=False)
         shutil.copytree("runs/vq", "runs/changed")
         config = runs / "changed" / "config.json"
         config.write_text(config.read_text().replace(read_config(runs / "vq").data["fingerprint"], "0" * 32))
@@ -109,6 +110,19 @@ def test_from_python(tmp_path, monkeypatch):
         latent.draw([(run.run, run.data)], "random", tmp_path / "x.png")
 
 
+def test_codes_that_are_images_by_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "vae", "digits", "runs/map", "--grid", "4", "--latent", "32", "--beta", "0.1", "--width", "8", "--images", "640", *TINY]) == 0
+    assert main(["train", GAUSS, "runs/map", "runs/two", "--images", "640", *TINY]) == 0
+    assert main(["sample", "runs/two", "-n", "4", "-o", "x.npy"]) == 0 and np.load("x.npy").shape == (4, 8, 8, 1)
+    assert main(["evaluate", "runs/map", "-n", "60", "--network", "none"]) == 0
+    cards = {c["name"]: c for c in json.loads(Path("runs/map/scores.json").read_text()) if c["of"] == "model"}
+    assert {"bits/dim", "PSNR", "rate in nats", "active units"} <= cards.keys()
+    run = likeness.open("runs/map")
+    for picture in ("random", "interpolation", "traversal"):
+        latent.draw([(run.run, run.data)], picture, Path("x.png"), 3)
+
+
 @pytest.mark.parametrize(
     ("command", "lesson"),
     [
@@ -120,6 +134,10 @@ def test_from_python(tmp_path, monkeypatch):
         (["pixelcnn", "runs/two"], "has no code that images can be made from"),
         (["pixelcnn", "runs/new"], "has no saved state, so its codes mean nothing yet; train it first: likeness train ae toy"),
         (["pixelcnn", "runs/ae"], "codes that may be any number; take those of a vqvae"),
+        (["pixelcnn", "runs/map"], "codes that may be any number; take those of a vqvae"),
+        (["ae", "runs/map"], "at least 8 pixels a side and these have 4"),
+        (["ae", "digits", "runs/ae", "--grid", "4"], "grid is 0 there, 4 was asked for"),
+        (["ae", "digits", "runs/other", "--grid", "2"], "--grid 2 is no width that images of 8 pixels are halved to; type --grid 4."),
         (["pixelcnn", "runs/changed"], "digits has changed since"),
         (["ae", "runs/ae"], "points or codes of numbers; a model that has --net mlp takes them"),
     ],

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from likeness.core import Batch, Noise, Refusal, Samples, Scores, Spec, answers
 from likeness.models.vae import ROWS, VAE, Gauss, iwae, log_weights
+from likeness.parts.resnet import Image
 
 # Probabilistic PCA (Tipping & Bishop 1999): z ~ N(0, I), x = W z + s e, so that x ~ N(0, W W' + s^2 I).
 
@@ -123,6 +124,31 @@ def test_linear_vae_learns_probabilistic_pca() -> None:
     assert nats.mean().item() == pytest.approx(best, abs=0.05)
     assert nats.mean().item() < best + 0.02
     assert evidence(torch.zeros(D, L, dtype=torch.float64), x.double()).mean().item() < best - 1  # without a code
+
+
+def test_the_bound_of_a_grid_is_the_evidence_where_the_posterior_is_exact() -> None:
+    """An image of 2x2 patches, each a probabilistic PCA of its own: the evidence is the sum of theirs, and so is every importance weight."""
+    turned = torch.linalg.qr(torch.randn(4, L, generator=torch.Generator().manual_seed(0), dtype=torch.float64))[0]
+    w = turned * torch.tensor([2.0, 1.2, 0.7])
+    model = LinearVAE(spec=Spec(1, 8, levels=2), grid=4, latent=16 * L, k=7)
+    model.encoder = nn.Sequential(nn.Conv2d(1, 2 * L, 2, 2), nn.Flatten())
+    model.decoder = nn.Sequential(Image(L, 4), nn.ConvTranspose2d(L, 1, 2, 2, bias=False))
+    precision = w.T @ w / S**2 + torch.eye(L, dtype=w.dtype)
+    with torch.no_grad():
+        model.encoder[0].weight[:L] = (torch.linalg.inv(precision) @ w.T / S**2).view(L, 1, 2, 2)
+        model.encoder[0].weight[L:], model.encoder[0].bias[:L], model.encoder[0].bias[L:] = 0, 0, -precision.diag().log()
+        model.decoder[1].weight[:] = w.T.reshape(L, 1, 2, 2)
+    g = torch.Generator().manual_seed(1)
+    patches = torch.randn(20, 4, 4, L, generator=g, dtype=w.dtype) @ w.T + S * torch.randn(20, 4, 4, 4, generator=g, dtype=w.dtype)
+    x = patches.view(20, 4, 4, 2, 2).permute(0, 1, 3, 2, 4).reshape(20, 1, 8, 8).float()
+    law = torch.distributions.MultivariateNormal(torch.zeros(4, dtype=w.dtype), w @ w.T + S**2 * torch.eye(4, dtype=w.dtype))
+    exact = law.log_prob(patches).sum((1, 2))
+    nats = -model.bits_per_dim(Batch(x, None, Noise(range(20)))).values * 64 * math.log(2)
+    assert torch.allclose(nats.double(), exact, atol=1e-3)
+    with torch.no_grad():
+        model.encoder[0].bias[L:] += 1  # the fake: another posterior, and a bound that is not tight
+    model.k = 1
+    assert float((exact + model.bits_per_dim(Batch(x, None, Noise(range(20)))).values * 64 * math.log(2)).mean()) > 10
 
 
 def binary(n: int, size: int = 8) -> Tensor:
@@ -275,6 +301,43 @@ def test_every_size(size: int, channels: int) -> None:
     model.loss(Batch(x, None, Noise(range(2)))).total.backward()
     assert model.decode(model.encode(x)).shape == x.shape
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(("size", "grid"), [(8, 4), (28, 14), (28, 7), (45, 12), (64, 32)])
+def test_every_size_and_grid(size: int, grid: int) -> None:
+    model = VAE(spec=Spec(3, size), width=4, depth=1, latent=2 * grid**2, grid=grid)
+    x = torch.rand(3, 3, size, size) * 2 - 1
+    batch = Batch(x, None, Noise(range(3)))
+    model.loss(batch).total.backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+    assert model.encode(x).shape == (3, 2 * grid**2) and model.decode(model.encode(x)).shape == x.shape
+    together = model.bits_per_dim(Batch(x, None, Noise(range(3)))).values
+    assert torch.allclose(together, torch.cat([model.bits_per_dim(b).values for b in Batch(x, None, Noise(range(3))).split(1)]), atol=1e-5)
+    *_, drawn = model.sample(Noise(range(2)))
+    assert drawn.shape == (2, 3, size, size) and answers(model) == answers(VAE(spec=Spec(1, 8)))
+
+
+def test_a_grid_that_is_full_is_no_fault() -> None:
+    model = VAE(spec=Spec(1, 8, levels=2), latent=64, grid=4)
+    full = Gauss(torch.randn(300, 64), torch.full((300, 64), -3.0))
+    model.posterior = lambda x: full  # type: ignore[method-assign]
+    assert model.active_units(binary(300)).verdict == ""
+    model.posterior = lambda x: Gauss(torch.zeros(300, 64), torch.zeros(300, 64))  # type: ignore[method-assign]
+    assert "collapsed" in model.active_units(binary(300)).verdict
+
+
+@pytest.mark.parametrize(
+    ("options", "lesson"),
+    [
+        (dict(latent=98, grid=14), "cannot be shared among the 196 places of --grid 14; type --latent 196 for 1 at each"),  # twice as many could
+        (dict(latent=196, grid=7, net="mlp"), "leave --net mlp out"),
+        (dict(latent=196, grid=5), "type --grid 7 or 14"),
+        (dict(latent=196, grid=7, conditional=True), "no place in a code that is an image; tell it to the model that learns the codes"),
+    ],
+)
+def test_refusals_of_a_grid(options: dict[str, object], lesson: str) -> None:
+    with pytest.raises(Refusal, match=lesson):
+        VAE(spec=Spec(1, 28, 10), **options)
 
 
 @pytest.mark.parametrize("options", [dict(net="mlp"), dict(likelihood="gaussian"), dict(depth=0), dict(latent=1), dict(likelihood="logistic")])

@@ -26,8 +26,12 @@ PRIOR = dict(width=4, depth=1, first=3)
 """a small pixelcnn"""
 
 
-def trained(name: str, folder: Path, data=None, **training) -> Run:
-    run, data = small_run(name, folder, data, **training)
+MAP = dict(options=dict(latent=32, grid=4))
+"""of a small ae or vae whose code is an image of 2 channels"""
+
+
+def trained(name: str, folder: Path, data=None, options: dict | None = None, **training) -> Run:
+    run, data = small_run(name, folder, data, options=options, **training)
     list(fit(run, data))
     run.close()
     return Run.open(folder)
@@ -85,11 +89,12 @@ def test_its_first_weights_do_not_depend_on_the_first_stage(tmp_path, vq):
 
 
 def test_stopping_and_resuming_changes_no_bit(tmp_path):
-    """Of a code that says what it is, and of one that had to be measured; the latter killed before the first save, too."""
-    for name, first, broken_at in (("pixelcnn", trained(VQ, tmp_path / VQ[-6:-3]), 5), (GAUSS, trained("ae", tmp_path / "ae"), 0)):
-        straight, data = composed(name, tmp_path / f"{Path(name).stem}-a", first, images=192)
+    """Of a code that says what it is, and of those that had to be measured; one of these killed before the first save, too."""
+    kinds = (("pixelcnn", trained(VQ, tmp_path / "vq"), 5), (GAUSS, trained("ae", tmp_path / "ae"), 0), (GAUSS, trained("vae", tmp_path / "vae", **MAP), 5))
+    for name, first, broken_at in kinds:
+        straight, data = composed(name, tmp_path / f"{first.folder.name}-a", first, images=192)
         list(fit(straight, data))
-        broken, _ = composed(name, tmp_path / f"{Path(name).stem}-b", first, images=192)
+        broken, _ = composed(name, tmp_path / f"{first.folder.name}-b", first, images=192)
         if broken_at:
             list(itertools.islice(fit(broken, data), broken_at))
             broken.save()
@@ -127,12 +132,17 @@ def test_what_a_killed_process_left_of_a_first_stage_is_not_used(tmp_path, vq):
     assert Run.open(run.folder / INSIDE).seen == 128 and run.config.inside["seen"] == 128
 
 
-def test_old_runs_still_open(tmp_path):
-    trained("ae", tmp_path)
+@pytest.mark.parametrize("name", ["ae", "vae"])
+def test_old_runs_still_open(tmp_path, name):
+    run = trained(name, tmp_path)
     said = json.loads((tmp_path / "config.json").read_text())
-    assert said.pop("inside") == {}
+    assert said.pop("inside") == {} and said["options"].pop("grid") == 0
     (tmp_path / "config.json").write_text(json.dumps(said))
-    assert Run.open(tmp_path).config.inside == {} and Run.open(tmp_path).config.method == "ae"
+    old = Run.open(tmp_path)
+    assert old.config.inside == {} and old.config.method == name
+    x = batch_of(toy()).x
+    assert torch.equal(old.model.decode(old.model.encode(x)), run.model.decode(run.model.encode(x)))
+    assert inside.stage(old, toy()).code == Spec(8, 1, 2, levels=0)
 
 
 def test_pieces_of_a_batch_optimise_the_same(tmp_path, vq):
@@ -204,6 +214,24 @@ def test_a_sample_is_a_sample_of_the_prior_expanded(tmp_path, vq):
     assert len(got) == len(by_hand) == 8 and all(map(torch.equal, got, by_hand)) and got[-1].shape == (5, *data.spec.shape)
     *_, alone = run.model.sample(Noise([4], 3))
     assert torch.allclose(alone[0], got[-1][4], atol=1e-5)
+
+
+def test_an_image_is_drawn_anew_by_way_of_its_code(tmp_path):
+    class Shifts(models.load(GAUSS)):
+        def redraw(self, x, strength, noise, y=None):
+            yield x
+            yield self.width * (x + strength * noise.normal(*x.shape[1:]) + y[:, None, None, None])
+
+        complete = denoise = redraw  # answers that are not those of a code
+
+    first = inside.stage(trained("vae", tmp_path, **MAP), toy()).model
+    made, x, y = within.make(Shifts, toy().spec, {}, first), batch_of(toy()).x, torch.arange(6) % 2
+    assert answers(made) == ("sample", "redraw")
+    made.width = 0.5  # a live option
+    same_, drawn = made.redraw(x, 0.25, Noise(range(6)), y)
+    z = first.compress(x)
+    assert torch.equal(same_, first.expand(z)) and not drawn.requires_grad
+    assert torch.equal(drawn, first.expand(0.5 * (z + 0.25 * Noise(range(6)).normal(2, 4, 4) + y[:, None, None, None])))
 
 
 def test_live_options_are_those_of_the_prior_and_turn_nothing_else(tmp_path, vq):
@@ -322,6 +350,34 @@ def test_codes_that_are_any_number_are_measured_and_samples_are_images(tmp_path)
     unmeasured = first.model.decode(Noise(range(2000)).normal(8))  # the fake: codes as if they were N(0, I) already
     real = first.model.decode(back).mean(0)
     assert (drawn.mean(0) - real).square().mean() < 0.5 * (unmeasured.mean(0) - real).square().mean()
+
+
+@pytest.mark.parametrize("name", ["ae", "vae"])
+def test_codes_that_are_images_are_measured_by_the_channel(tmp_path, name):
+    first = trained(name, tmp_path / "first", images=1600, **MAP)
+    run, data = composed(GAUSS, tmp_path / "run", first, images=3200, batch=48, options=dict(width=1.0))
+    assert run.model._inner.spec == run.model._first.code == Spec(2, 4, 2, levels=0)
+    x = data.take(data.train).x
+    z = run.student._compressed(x)
+    assert z.shape == (48, 2, 4, 4) and z.mean((0, 2, 3)).abs().max() < 1e-4 and (z.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-4
+    assert z.mean(0).abs().max() > 0.1, "the places of a channel are not made alike"
+    vectors, stage = first.model.encode(x), run.model._first
+    assert vectors.shape == (48, 32) and torch.allclose(z[:, 1].flatten(1), (vectors[:, 16:] - stage.mean[1]) / stage.std[1])
+    assert torch.allclose(stage.expand(z), first.model.decode(vectors), atol=1e-5)
+    list(fit(run, data))
+    *_, drawn = run.model.sample(Noise(range(50)))
+    assert drawn.shape == (50, *data.spec.shape) and float(drawn.abs().max()) <= 1
+    run.close()
+    shutil.rmtree(first.folder)
+    *_, again = Run.open(run.folder).model.sample(Noise(range(50)))
+    assert torch.equal(drawn, again), "the shape of the code is that of the model in the folder"
+
+
+def test_a_model_of_images_may_learn_codes_that_are_images(tmp_path):
+    first = inside.stage(trained("vae", tmp_path, options=dict(latent=128, grid=8)), toy()).model
+    two, x = within.make(models.load("ae"), toy().spec, dict(latent=5, width=8, depth=1), first), batch_of(toy()).x
+    assert answers(two) == ("encode", "decode") and two.latent == 5 and two._inner.net == "conv"
+    assert two.encode(x).shape == (6, 5) and torch.equal(two.decode(two.encode(x)), first.expand(two._inner.decode(two.encode(x))))
 
 
 def test_a_number_that_never_varies_is_left_as_it_is(tmp_path):

@@ -9,7 +9,8 @@ prior over its codes; and Rombach et al., "High-Resolution Image Synthesis with 
     -log p(x) <= -log p(z) - log p(x|z)                    where both are known: P(x) is a sum over all codes, and one term of
                                                            it is no more than the whole
 
-The composition has the options, players and weights of the inner model, and answers what the two answer together.
+The composition has the options, players and weights of the inner model, and answers what the two answer together.  It does not
+complete an image, since a code says of a place more than what is seen there, and has no noisy images, only noisy codes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from . import models
-from .core import Batch, Bits, Classifies, Compresses, Decodes, Encodes, Loss, Model, Noise, Player, Refusal, Samples, Scores, Spec
+from .core import Batch, Bits, Classifies, Compresses, Decodes, Encodes, Loss, Model, Noise, Player, Redraws, Refusal, Samples, Scores, Spec
 
 ROWS = 256
 """images asked about at a time by diagnose"""
@@ -43,22 +44,32 @@ class Distorts(Protocol):
 
 
 class Numbers(nn.Module):
-    """A code of n numbers, (B, n), seen as an image of one pixel and n channels, each of zero mean and unit variance."""
+    """A code of numbers, (B, n), as an image whose channels each have zero mean and unit variance.
+
+    It has c channels at h x h places, n = c h^2, where the model lays its code out on a grid (Rombach et al. 2022, appendix G, where
+    one number scales all channels); else n channels at one place.
+    """
 
     def __init__(self, model: Model, mean: Tensor, std: Tensor):
-        """mean, std: (n,), of the codes of training images."""
+        """mean, std: (c,), of the codes of training images."""
         super().__init__()
         self.model = model
         self.mean, self.std = nn.Buffer(mean), nn.Buffer(std)
-        self.code = Spec(len(mean), 1, model.spec.labels, levels=0)
+        self.code = Spec(len(mean), grid(model), model.spec.labels, levels=0)
 
     def compress(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, n, 1, 1)."""
-        return ((cast(Encodes, self.model).encode(x) - self.mean) / self.std)[:, :, None, None]
+        """(B, C, H, W) to (B, c, h, h)."""
+        z = cast(Encodes, self.model).encode(x).unflatten(1, self.code.shape)
+        return (z - self.mean[:, None, None]) / self.std[:, None, None]
 
     def expand(self, z: Tensor) -> Tensor:
-        """(B, n, 1, 1) to (B, C, H, W)."""
-        return cast(Decodes, self.model).decode(z.flatten(1) * self.std + self.mean)
+        """(B, c, h, h) to (B, C, H, W)."""
+        return cast(Decodes, self.model).decode((z * self.std[:, None, None] + self.mean[:, None, None]).flatten(1))
+
+
+def grid(model: Model) -> int:
+    """Height and width of the model's code as an image: its option of that name, if it has one."""
+    return int(getattr(model, "grid", 0)) or 1
 
 
 @torch.no_grad()
@@ -67,8 +78,9 @@ def measured(model: Model, images: Iterable[Tensor]) -> Numbers:
     z = torch.cat([cast(Encodes, model).encode(x).float() for x in images])
     if z.ndim != 2:
         raise Refusal(f"{type(model).__name__.lower()}: its code of shape {tuple(z.shape[1:])} is no vector; a model whose code is an image answers compress.")
-    std = z.std(0, correction=0)
-    return Numbers(model, z.mean(0), torch.where(std > 1e-6 * std.max(), std, torch.ones_like(std)))  # a number that never varies says nothing
+    z = z.unflatten(1, (-1, grid(model) ** 2))
+    std, mean = z.std((0, 2), correction=0), z.mean((0, 2))
+    return Numbers(model, mean, torch.where(std > 1e-6 * std.max(), std, torch.ones_like(std)))  # a number that never varies says nothing
 
 
 # The composition
@@ -107,6 +119,7 @@ def _abilities(inner: Model, first: object) -> Iterator[type[Within]]:
     bounded = isinstance(inner, Scores) and isinstance(first, Distorts) and inner.spec.levels > 1  # a density is no probability
     able: list[tuple[type[Within], bool]] = [
         (Drawing, isinstance(inner, Samples)),
+        (Redrawing, isinstance(inner, Redraws)),
         (Bounding, bounded),
         (Encoding, isinstance(inner, Encodes)),
         (Decoding, isinstance(inner, Decodes)),
@@ -183,6 +196,13 @@ class Drawing(Within):
     @torch.no_grad()
     def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
         for z in self._turned().sample(noise, y):
+            yield self._first.expand(z)
+
+
+class Redrawing(Within):
+    @torch.no_grad()
+    def redraw(self, x: Tensor, strength: float, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+        for z in self._turned().redraw(self._compressed(x), strength, noise, y):
             yield self._first.expand(z)
 
 

@@ -12,6 +12,8 @@ copying its input:
                 Denoising Autoencoders", 2008, by Gaussian noise or by masking
     sparse      a code that is zero nearly everywhere: rectified, with its sum penalised
 
+With --grid h the code is an image as well, latent / h^2 numbers at each of h x h places, for a second model to learn.
+
 Nothing here says how codes are distributed.  The loss asks for a good decoding of the codes of real images only; these lie
 on some curved sheet with holes, and a code drawn at random falls beside it, where the decoder was never asked anything.  So
 there is no way to sample, no density, and no bits per dimension: that is what a variational autoencoder adds.
@@ -29,6 +31,7 @@ from ..parts import mlp, resnet
 
 class AE(Model):
     latent: int = option(32, "numbers in the code", 1, 4096)
+    grid: int = option(0, "height and width of a code that is an image, latent numbers in all; 0 is a vector", 0, 1024)
     net: str = option("conv", "kind of both networks; linear is principal component analysis", choices=("conv", "mlp", "linear"))
     width: int = option(16, "channels at 14 pixels, when net is conv", 4, 512)
     hidden: int = option(400, "units of a hidden layer, when net is mlp", 4, 8192)
@@ -41,9 +44,11 @@ class AE(Model):
 
     def build(self) -> None:
         c, size = self.spec.channels, self.spec.size
+        if self.grid:
+            resnet.check_grid("ae", self.net, size, self.latent, self.grid)
         if self.net == "conv":
-            self.encoder = resnet.encoder(c, size, self.latent, self.width, self.depth)
-            self.decoder = resnet.decoder(self.latent, c, size, self.width, self.depth)
+            self.encoder = resnet.encoder(c, size, self.latent, self.width, self.depth, self.grid)
+            self.decoder = resnet.decoder(self.latent, c, size, self.width, self.depth, self.grid)
         else:
             depth = 0 if self.net == "linear" else self.depth
             self.encoder = mlp.encoder(self.spec.shape, self.latent, self.hidden, depth)
@@ -67,11 +72,14 @@ class AE(Model):
 
     def code_size(self, z: Tensor) -> Tensor:
         """Each code times the length of what it adds to the decoder's first layer, else small codes and large weights would cost nothing."""
-        first = next(m for m in self.decoder.modules() if isinstance(m, nn.Linear))
-        return (z.abs() @ first.weight.square().sum(0).sqrt()).mean()
+        first = next(m for m in self.decoder.modules() if isinstance(m, (nn.Linear, nn.Conv2d)))
+        length = first.weight.square().sum(0)
+        if self.grid:
+            length = length.sum((1, 2)).repeat_interleave(self.grid**2)
+        return (z.abs() @ length.sqrt()).mean()
 
     def encode(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, latent)."""
+        """(B, C, H, W) to (B, latent): with a grid the channels of an image, one after another."""
         z: Tensor = self.encoder(x).float()
         return z.clamp(min=0) if self.sparsity else z
 

@@ -16,6 +16,10 @@ to describe z.  More draws of z make the bound tighter (Burda, Grosse & Salakhut
 With --conditional both networks are told the class, q(z|x, y) and p(x|z, y), and every bound above is one on log p(x|y):
 model M2 of Kingma, Rezende, Mohamed & Welling, "Semi-Supervised Learning with Deep Generative Models", 2014, for images
 whose class is known.  The encoder sees the class as one more plane, learnt; the decoder as a one-hot vector beside z.
+
+With --grid h the code is an image, latent / h^2 numbers at each of h x h places, and a second model learns how such codes are
+distributed (within.py): Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022, section 3.1.  The prior
+of (3) then need not be a good one, and a small --beta only keeps the codes from growing and from lying in far-off places.
 """
 
 from __future__ import annotations
@@ -88,6 +92,7 @@ class Units(NamedTuple):
 
 class VAE(Model):
     latent: int = option(32, "numbers in the code z", 1, 4096)
+    grid: int = option(0, "height and width of a code that is an image, latent numbers in all; 0 is a vector", 0, 1024)
     net: str = option("conv", "kind of both networks", choices=("conv", "mlp"))
     width: int = option(16, "channels at 14 pixels, when net is conv", 4, 512)
     hidden: int = option(400, "units of a hidden layer, when net is mlp", 4, 8192)
@@ -105,15 +110,24 @@ class VAE(Model):
         self.p = self.choose_likelihood()
         self.whole_batch = self.free_bits > 0  # they are counted on the mean over a batch
         c, size, out = self.spec.channels, self.spec.size, self.p.outputs * self.spec.channels
+        if self.grid:
+            self.check_grid()
         c, code = (c + 1, self.latent + classes.several("vae", self.spec)) if self.conditional else (c, self.latent)
         if self.net == "mlp":
             self.encoder = mlp.encoder((c, size, size), 2 * self.latent, self.hidden, self.depth)
             self.decoder = mlp.decoder(code, (out, size, size), self.hidden, self.depth)
         else:
-            self.encoder = resnet.encoder(c, size, 2 * self.latent, self.width, self.depth)
-            self.decoder = resnet.decoder(code, out, size, self.width, self.depth)
+            self.encoder = resnet.encoder(c, size, 2 * self.latent, self.width, self.depth, self.grid)
+            self.decoder = resnet.decoder(code, out, size, self.width, self.depth, self.grid)
         if self.conditional:
             self.planes = nn.Embedding(self.spec.labels, size * size)
+
+    def check_grid(self) -> None:
+        resnet.check_grid("vae", self.net, self.spec.size, self.latent, self.grid)
+        if self.conditional:
+            raise Refusal(
+                "vae: the class of --conditional has no place in a code that is an image; tell it to the model that learns the codes, and leave it out here."
+            )
 
     def choose_likelihood(self) -> Bernoulli | Discretised:
         levels = self.spec.levels
@@ -172,7 +186,10 @@ class VAE(Model):
         return self.p.log_prob(x.repeat(n, 1, 1, 1), self.decoder(self.code(z, None if y is None else y.repeat(n))))
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Mean of q(z|x), (B, latent).  Conditional: (B, latent + labels), z and then the one-hot class, the likeliest where y is not said."""
+        """Mean of q(z|x), (B, latent): with a grid the channels of an image, one after another.
+
+        Conditional: (B, latent + labels), z and then the one-hot class, the likeliest where y is not said.
+        """
         if self.conditional and y is None:
             y = self.likeliest(x)
         return self.code(self.posterior(self.shown(x, y)).mu, y)
@@ -217,6 +234,6 @@ class VAE(Model):
         if active < min(5, self.latent):
             used = f"only {active} of {self.latent} dimensions of the code are used"
             verdict = f"{used}: the posterior has collapsed to the prior; lower --beta, or type --free-bits 0.1."
-        elif self.latent >= 50 and active == self.latent:
+        elif self.latent >= 50 and active == self.latent and not self.grid:  # a code for a second model is meant to be full
             verdict = f"all {self.latent} dimensions of the code are used: it has too few of them, or --beta is too low to make any superfluous."
         return Units(q.kl().mean(0), spread, active, verdict)

@@ -1,9 +1,12 @@
-"""Residual convolutional networks between a square image and a vector.
+"""Residual convolutional networks between a square image and a vector, or a smaller image.
 
-The image is halved until 4 to 7 pixels are left.  Residual blocks (He et al. 2016) work only where it is 16 pixels
-wide or less: above that, one convolution a level.  There is no normalisation: on a processor it costs as much time
-as the convolutions between which it stands, and a block whose last convolution starts at zero is the identity at
-first, which is all that a network of this depth needs (Zhang, Dauphin & Ma, "Fixup Initialization", 2019).
+The image is halved until 4 to 7 pixels are left, or as many as `grid` says.  With a grid all layers are convolutions: the
+vector is an image of grid x grid places, one channel after another, and the numbers at a place come from what lies around it.
+
+Residual blocks (He et al. 2016) work only where it is 16 pixels wide or less, and at the grid: above that, one
+convolution a level.  There is no normalisation: on a processor it costs as much time as the convolutions between which
+it stands, and a block whose last convolution starts at zero is the identity at first, which is all that a network of
+this depth needs (Zhang, Dauphin & Ma, "Fixup Initialization", 2019).
 """
 
 from __future__ import annotations
@@ -42,8 +45,8 @@ class Image(nn.Module):
         return x.unflatten(1, self.shape).contiguous(memory_format=torch.channels_last)
 
 
-def ladder(size: int) -> list[int]:
-    """The widths in pixels that an image of `size` passes through: 28, 14, 7 or 100, 50, 25, 13, 7."""
+def ladder(size: int, grid: int = 0) -> list[int]:
+    """The widths in pixels that an image of `size` passes through: 28, 14, 7 or 100, 50, 25, 13, 7; down to `grid`, if that is not 0."""
     sizes = [size]
     while sizes[-1] > 7:
         sizes.append((sizes[-1] + 1) // 2)
@@ -56,7 +59,22 @@ def ladder(size: int) -> list[int]:
             f"a convolutional network asks for images of at least 8 pixels a side and these have {size}; a model that has --net mlp takes any "
             "number, and images, but not the codes of a run, can be read with --size 8."
         )
-    return sizes
+    if grid and grid not in sizes[1:]:
+        raise Refusal(f"--grid {grid} is no width that images of {size} pixels are halved to; type --grid {' or '.join(map(str, sizes[:0:-1]))}.")
+    return sizes[: sizes.index(grid) + 1] if grid else sizes
+
+
+def check_grid(name: str, net: str, size: int, latent: int, grid: int) -> None:
+    """Refuse what gives images of `size` no code of `latent` numbers at grid x grid places, in a model called `name`."""
+    if net != "conv":
+        raise Refusal(f"{name}: --grid {grid} asks for a convolutional network, which knows where in the image it is; leave --net {net} out.")
+    ladder(size, grid)
+    if latent % grid**2:
+        channels = max(1, latent // grid**2)
+        raise Refusal(
+            f"{name}: --latent {latent} numbers cannot be shared among the {grid**2} places of --grid {grid}; "
+            f"type --latent {channels * grid**2} for {channels} at each, or --latent {(channels + 1) * grid**2} for {channels + 1}."
+        )
 
 
 def channels_at(size: int, width: int) -> int:
@@ -69,27 +87,33 @@ def halve(size: int, inside: int, outside: int, kind: type[nn.Conv2d] | type[nn.
     return kind(inside, outside, 4 - size % 2, stride=2, padding=1, bias=bias)
 
 
-def _blocks(size: int, channels: int, depth: int) -> list[nn.Module]:
-    return [Block(channels) for _ in range(depth)] if size <= 16 else []
+def _blocks(size: int, channels: int, depth: int, grid: int) -> list[nn.Module]:
+    return [Block(channels) for _ in range(depth)] if size <= 16 or size == grid else []
 
 
-def encoder(channels: int, size: int, out: int, width: int = 16, depth: int = 2) -> nn.Sequential:
-    """(B, channels, size, size) to (B, out); size below 8 is a Refusal."""
+def encoder(channels: int, size: int, out: int, width: int = 16, depth: int = 2, grid: int = 0) -> nn.Sequential:
+    """(B, channels, size, size) to (B, out).  Raises Refusal for a size below 8, and for a grid that it is not halved to."""
     layers: list[nn.Module] = []
-    for large, small in pairwise(ladder(size)):
+    sizes = ladder(size, grid)
+    for large, small in pairwise(sizes):
         c = channels_at(small, width)
-        layers += [*([nn.ReLU()] if layers else []), halve(large, channels, c, nn.Conv2d), *_blocks(small, c, depth)]
+        layers += [*([nn.ReLU()] if layers else []), halve(large, channels, c, nn.Conv2d), *_blocks(small, c, depth, grid)]
         channels = c
-    return nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(channels * ladder(size)[-1] ** 2, out))
+    if grid:
+        return nn.Sequential(*layers, nn.ReLU(), nn.Conv2d(channels, out // grid**2, 1), nn.Flatten())
+    return nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(channels * sizes[-1] ** 2, out))
 
 
-def decoder(latent: int, channels: int, size: int, width: int = 16, depth: int = 2) -> nn.Sequential:
-    """(B, latent) to (B, channels, size, size), without a bound on the values; size below 8 is a Refusal."""
-    sizes = ladder(size)[::-1]
+def decoder(latent: int, channels: int, size: int, width: int = 16, depth: int = 2, grid: int = 0) -> nn.Sequential:
+    """(B, latent) to (B, channels, size, size), without a bound on the values.  Raises Refusal as encoder() does."""
+    sizes = ladder(size, grid)[::-1]
     c = channels_at(sizes[0], width)
-    layers: list[nn.Module] = [nn.Linear(latent, c * sizes[0] ** 2), Image(c, sizes[0])]
+    if grid:
+        layers: list[nn.Module] = [Image(latent // grid**2, grid), nn.Conv2d(latent // grid**2, c, 3, padding=1)]
+    else:
+        layers = [nn.Linear(latent, c * sizes[0] ** 2), Image(c, sizes[0])]
     for small, large in pairwise(sizes):
         after = channels if large == size else channels_at(large, width)
-        layers += [*_blocks(small, c, depth), nn.ReLU(), halve(large, c, after, nn.ConvTranspose2d)]
+        layers += [*_blocks(small, c, depth, grid), nn.ReLU(), halve(large, c, after, nn.ConvTranspose2d)]
         c = after
     return nn.Sequential(*layers)
