@@ -1,0 +1,130 @@
+"""The networks of denoising models: from a noisy image, a time and perhaps a class to an image, or to several.
+
+    unet    images, and codes that are images (unet.py)
+    patches the same on squares of 2x2 pixels
+    dit     the same with a transformer (dit.py)
+    mlp     points in the plane and codes without neighbours
+
+Of every one the scale 1 is a size for a laptop, and scale 2 has twice the width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..core import Refusal, Spec
+from ..noise import Noise
+from .dit import DiT
+from .unet import Plan, UNet, thin, waves, zero
+
+
+def network(net: str, spec: Spec, scale: float, outputs: int, labels: int, times: int = 1, dropout: float = 0.0) -> nn.Module:
+    """A network whose forward(x, t, y=None, noise=None) takes x (B, C, H, W), t (B,) or (B, times) in about 0 to 1000, and y (B,) or None,
+    and gives (B, outputs, H, W) in float32.
+
+    net: auto, unet, patches, dit or mlp; auto is mlp where an example is a single pixel, else unet.
+    labels: number of classes, or 0; y = labels says that there is none, as does None.
+    noise: the examples' own randomness, which dropout is drawn from; without it nothing is left out.
+    """
+    kind = ("mlp" if spec.size == 1 else "unet") if net == "auto" else net
+    if kind not in ("unet", "patches", "dit", "mlp"):
+        raise Refusal(f"there is no network {net}; type --net auto, unet, patches, dit or mlp.")
+    if kind == "mlp":
+        return MLP(spec, outputs, size_of(256, scale, 8), 3, labels, times, dropout)
+    if spec.size == 1:
+        raise Refusal(f"--net {kind} asks for images, and these are points or codes of one pixel; type --net mlp.")
+    if kind == "patches":
+        return Patched(spec, scale, outputs, labels, times, dropout)
+    if kind == "unet":
+        return UNet(plan(spec, scale, outputs, labels, times, dropout))
+    width = size_of(96, scale, 32)
+    return DiT(spec.channels, outputs, spec.size, width, 6, width // 32, labels, times, dropout)
+
+
+def size_of(width: int, scale: float, step: int) -> int:
+    """Scaled, and a multiple of `step`."""
+    return max(step, step * round(width * scale / step))
+
+
+HEAD = 64
+"""features of a head of attention (Dhariwal & Nichol, "Diffusion Models Beat GANs", 2021, section 4.1)"""
+
+
+def plan(spec: Spec, scale: float, outputs: int, labels: int, times: int = 1, dropout: float = 0.0) -> Plan:
+    """Halved until 8 pixels or fewer are left, with attention there; fewer channels above 16 pixels a side, where each costs most."""
+    sizes = [spec.size]
+    while sizes[-1] > 8:
+        sizes.append((sizes[-1] + 1) // 2)
+    channels = tuple(size_of(64 if n <= 16 else 32 if n <= 32 else 16, scale, 16) for n in sizes)
+    return Plan(
+        inside=spec.channels,
+        outside=outputs,
+        channels=channels,
+        attention=tuple(n <= 8 for n in sizes),
+        blocks=1 if scale < 2 else 2,
+        groups=groups(channels),
+        head=HEAD if channels[-1] % HEAD == 0 else None,
+        labels=labels,
+        times=times,
+        dropout=dropout,
+    )
+
+
+def groups(channels: tuple[int, ...]) -> int:
+    """As many as the paper's 32 if they have four channels each, else fewer."""
+    common = math.gcd(*channels) // 4
+    return max(n for n in range(1, 33) if common % n == 0)
+
+
+class Patched(nn.Module):
+    """A U-Net that sees squares of 2x2 pixels as channels: of the work at full resolution, which is most, it has none.
+
+    Like the patches of a transformer; Jabri, Fleet & Chen 2023 and Hoogeboom et al. 2023 do so with large images.
+    """
+
+    def __init__(self, spec: Spec, scale: float, outputs: int, labels: int, times: int, dropout: float):
+        super().__init__()
+        self.size, even = spec.size, (spec.size + 1) // 2
+        self.net = UNet(plan(replace(spec, channels=4 * spec.channels, size=even), scale, 4 * outputs, labels, times, dropout))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, noise: Noise | None = None) -> Tensor:
+        if odd := self.size % 2:
+            x = F.pad(x, (0, odd, 0, odd))
+        out = F.pixel_shuffle(self.net(F.pixel_unshuffle(x, 2), t, y, noise), 2)
+        return out[..., : self.size, : self.size]
+
+
+class MLP(nn.Module):
+    """A residual multi-layer perceptron on all numbers of an example: x + W2 silu(W1 silu(x) + W e(t))."""
+
+    def __init__(self, spec: Spec, outputs: int, width: int, depth: int, labels: int = 0, times: int = 1, dropout: float = 0.0):
+        super().__init__()
+        self.shape, self.labels, self.dropout = (outputs, spec.size, spec.size), labels, dropout
+        self.width = width
+        self.time = nn.Sequential(nn.Linear(times * width, width), nn.SiLU(), nn.Linear(width, width))
+        self.label = nn.Embedding(labels + 1, width) if labels else None
+        self.first = nn.Linear(spec.dims, width)
+        self.told = nn.Linear(width, depth * width)
+        self.inside = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.out = nn.ModuleList(zero(nn.Linear(width, width)) for _ in range(depth))
+        self.last = zero(nn.Linear(width, math.prod(self.shape)))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, noise: Noise | None = None) -> Tensor:
+        """x (B, C, H, W), t (B,) or (B, times), y (B,) or None; (B, outputs, H, W) float32.  See network()."""
+        h = self.first(x.flatten(1))
+        for inside, out, e in zip(self.inside, self.out, self.when(t, y)):
+            h = h + out(thin(F.silu(inside(F.silu(h)) + e), self.dropout, noise))
+        return self.last(F.silu(h)).float().unflatten(1, self.shape)
+
+    def when(self, t: Tensor, y: Tensor | None) -> tuple[Tensor, ...]:
+        """What each block is told of time and class, (B, width)."""
+        with torch.autocast(t.device.type, enabled=False):
+            e = self.time(waves(t.flatten(), self.width).view(len(t), -1))
+            if self.label is not None:
+                e = e + self.label(torch.full((len(t),), self.labels, device=t.device) if y is None else y)
+            return self.told(F.silu(e)).chunk(len(self.inside), 1)
