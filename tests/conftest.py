@@ -14,7 +14,7 @@ from likeness import engine, models
 from likeness.data import Data
 from likeness.run import Config, Run
 
-SMALL = dict(latent=8, width=8, hidden=32, depth=1)
+SMALL = dict(latent=8, width=8, hidden=32, depth=1, scale=0.25, steps=3)
 """options by name, for any model that has them"""
 
 
@@ -34,9 +34,9 @@ def toy(n: int = 64, size: int = 16, channels: int = 1, levels: int = 256, held_
 def small_run(name: str, folder: Path, data: Data | None = None, *, options: dict | None = None, **training: object) -> tuple[Run, Data]:
     """A run of a small version of the model, in fp32."""
     kind, data = models.load(name), data or toy()
-    known = {f.name for f in fields(kind)}
+    known = {f.name: f.default for f in fields(kind)}
     settings = replace(kind.defaults, **(dict(images=128, batch=16, precision="fp32", warmup=32, ema=64) | training))
-    chosen = {k: v for k, v in SMALL.items() if k in known} | (options or {})
+    chosen = {k: v for k, v in SMALL.items() if k in known and type(v) is type(known[k])} | (options or {})
     config = Config(name, data.spec, settings, kind(spec=data.spec, **chosen).options(), dict(source="toy", fingerprint="toy-1"), engine.facts())
     return Run.create(folder, config), data
 

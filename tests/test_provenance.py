@@ -24,10 +24,12 @@ WRITES = {
     "complete": [["complete", "runs/p", "-n", "2", "-o", "rest.png"], ["complete", "runs/p", "-n", "2", "-o", "rests"]],
     "score": [["score", "runs/p", "-n", "2", "-o", "maps.png"]],
     "field": [["field", "runs/p", "-n", "1", "-o", "field.png"]],
+    "edit": [["edit", "runs/d", "-n", "2", "-o", "edits.png"], ["edit", "runs/d", "-n", "2", "-o", "edits"]],
+    "diffuse": [["diffuse", "runs/d", "--picture", p, "-n", "2", "-o", f"{p}.png"] for p in ("forward", "reverse", "schedule", "rate")],
     "evaluate": [["evaluate", "runs/v", "-n", "40"]],
 }
 """the verbs that write pictures, with commands that make them write; `train` writes before these"""
-WRITES_NONE = {"train", "models", "data", "check", "detect"}
+WRITES_NONE = {"train", "models", "data", "check", "detect", "export"}
 ELSEWHERE = {"bayes": "tests/test_bayes.py, since it trains for minutes"}
 ENCODERS = {
     "pictures.py": "the one that adds the recipe",
@@ -47,6 +49,7 @@ def written(tmp_path_factory) -> Path:
         patch.setenv("LIKENESS_CACHE", str(here.parent / "cache"))
         assert cli.main(["train", "vae", "digits", "runs/v", "--images", "640", "--no-report", *TINY]) == 0
         assert cli.main(["train", "pixelcnn", "digits", "runs/p", "--images", "640", "--no-report", *(t for t in TINY if t not in ("--latent", "2"))]) == 0
+        assert cli.main(["train", "ddpm", "digits", "runs/d", "--images", "320", "--no-report", "--scale", "0.25", "--steps", "3", "--precision", "fp32"]) == 0
         for commands in WRITES.values():
             for command in commands:
                 assert cli.main(command) == 0, command

@@ -24,12 +24,13 @@ from typing import Any, NoReturn, cast
 import torch
 from torch import Tensor
 
-from . import completion, doctor, engine, evaluate, given, inside, loop, minimize, models, report, show, surprise, watch, within
+from . import completion, doctor, editing, engine, evaluate, given, inside, loop, minimize, models, report, show, surprise, watch, within
 from . import data as datasets
 from . import field as receptive
-from .core import Completes, Model, Refusal, Training, answers, ask
+from .core import Completes, Model, Redraws, Refusal, Training, answers, ask
 from .data import Data, named, points
 from .metrics.card import Score
+from .parts.denoising import Denoiser
 from .results import Cards, Pictures
 from .run import AVERAGE, Config, Run, Stage, is_run, read_config
 
@@ -247,19 +248,32 @@ class Trained:
         return self._data
 
     @torch.no_grad()
-    def sample(self, n: int = 64, seed: int = 0, first: int = 0, label: int | None = None, **live: Any) -> Pictures:
-        """Images number first ... first+n-1 of this seed: each is the same in whatever company it is drawn."""
+    def sample(self, n: int = 64, seed: int = 0, first: int = 0, label: int | None = None, beside: Trained | None = None, **live: Any) -> Pictures:
+        """Images number first ... first+n-1 of this seed: each is the same in whatever company it is drawn.
+
+        beside: a weaker run of the same denoising model, which guidance above 1 leads away from.
+        """
         n, seed, first = _whole("n", n, 1), _whole("seed", seed, 0), _whole("first", first, 0)
         hint = "Its codes can be decoded: likeness latent" if "decode" in answers(self.model) else ""
-        draw = ask(evaluate.tuned(self.model, **live), "sample", hint)
+        model = evaluate.tuned(self.model, **live)
+        if beside is not None:
+            model = self._beside(model, beside, live)
+        draw = ask(model, "sample", hint)
         numbers = torch.arange(first, first + n, device=engine.device())
         y, parts = self._labels(numbers, label), []
         for i in range(0, n, 64):
             rows = slice(i, min(i + 64, n))
             *_, x = draw(engine.sampling_noise(seed, first + i, rows.stop - i), None if y is None else y[rows])
             parts.append(x.cpu())
-        recipe = self._recipe(seed=seed, first=first, n=n, **live)
+        recipe = self._recipe(seed=seed, first=first, n=n, **live) | ({} if beside is None else {"beside": beside.folder.name})
         return Pictures(torch.cat(parts), recipe if label is None else recipe | {"label": label})
+
+    def _beside(self, model: Model, weak: Trained, live: dict[str, Any]) -> Model:
+        if not isinstance(model, Denoiser):
+            raise Refusal(f"{self.config.model} is not guided by another run; ddpm, edm, flowmatching and meanflow are.")
+        if live.get("guidance", model.guidance) == 1:
+            raise Refusal("beside a weaker run the guidance says how far to go away from it, and 1 is not at all; type --guidance 2.")
+        return model.beside(cast(Denoiser, weak.model))
 
     def _labels(self, numbers: Tensor, label: int | None) -> Tensor | None:
         labels = self.config.spec.labels if self.model.conditional else 0
@@ -313,6 +327,22 @@ class Trained:
         drawn = completion.complete(cast(Completes, model), asked.batch.x, asked.batch.y, there, draws, _whole("seed", seed, 0))
         recipe = self._recipe(seed=seed, n=len(drawn), draws=draws, known=int(there.sum()), **live)
         return Pictures(drawn.flatten(0, 1), recipe, completion.page(asked.batch.x, there, drawn))
+
+    def edit(
+        self, x: Tensor | None = None, n: int = 8, strength: float = 0.5, *, draws: int = 1, seed: int = 0, label: int | None = None, **live: Any
+    ) -> Pictures:
+        """Images like x (B, C, H, W) in [-1, 1], or like held-out ones: noise is added for the share `strength` of the way, and taken away again.
+
+        Draw k of image i is number i * draws + k of the result, and shown in row i beside the original.  `label`: what they shall become,
+        where the model is class-conditional; held-out images keep their class unless it is said.
+        """
+        draws, model = _whole("draws", draws, 1), evaluate.tuned(self.model, **live)
+        given.answer(model, "redraw")
+        asked = self._asked(x, n, seed, None)
+        y = asked.batch.y if label is None else self._labels(torch.arange(len(asked.names)), label)
+        drawn = editing.redraw(cast(Redraws, model), asked.batch.x, y, strength, draws, _whole("seed", seed, 0))
+        recipe = self._recipe(seed=seed, n=len(drawn), draws=draws, strength=strength, **live)
+        return Pictures(drawn.flatten(0, 1), recipe, editing.page(asked.batch.x, drawn))
 
     def score(
         self,

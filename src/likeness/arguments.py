@@ -115,7 +115,7 @@ def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple
     from .core import Refusal
     from .run import is_run
 
-    folders = [Path(a) for before, a in zip(["", *argv], argv) if not a.startswith("-") and before not in ("-o", "--network") and is_run(Path(a))]
+    folders = [Path(a) for before, a in zip(["", *argv], argv) if not a.startswith("-") and before not in ("-o", "--network", "--beside") and is_run(Path(a))]
     opened = {folder: api.open(folder, raw="--raw" in argv) for folder in folders}
     turns = {f: {o.name for o in api.option_fields(type(t.model), live=True)} for f, t in opened.items()}
     known: set[str] = set()

@@ -1,4 +1,4 @@
-"""The verbs that put a question to a run about images: reconstruct, complete, score, field.
+"""The verbs that put a question to a run about images: reconstruct, complete, edit, score, field, diffuse.
 
 As in cli.py, nothing heavy is imported before it is needed.
 """
@@ -150,6 +150,49 @@ def field(argv: list[str]) -> int:
     result = dict(path=str(path), fields=[one.as_dict() for each in found for one in each])
     lines = [f"{one.name}: row {one.row + 1}, column {one.column + 1} {one.says}" for each in found for one in each]
     show.result(result, said["json"], "\n".join([*lines, str(path)]))
+    return 0
+
+
+def diffuse(argv: list[str]) -> int:
+    """diffuse RUN...: pictures of noise being added and taken away, of schedules, and of where on the way an image is told"""
+    from . import diffusion, show
+    from .core import Refusal
+    from .evaluate import tuned
+
+    parser = Parser("diffuse", diffusion.__doc__ or "", "RUN [RUN ...] --picture forward|reverse|schedule|rate [--images IMAGES] [-o out.png] [options]")
+    parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
+    parser.add_argument("--picture", metavar="|".join(diffusion.PICTURES), default="reverse", help="which [reverse]")
+    parser.add_argument("--images", metavar="IMAGES", help=IMAGES)
+    common(parser, "-n", "--seed", "-o", "--raw", "--json")
+    said, runs = on_runs(argv, parser)
+    path = target(said["o"], runs[0][0].folder / "samples" / f"{said['picture']}.png", ".png")
+    if said["images"] and said["picture"] not in ("forward", "rate"):
+        raise Refusal(f"the picture {said['picture']} is of no images that are given; leave --images out, or type --picture forward.")
+    x, _ = brought(runs[0][0], said["images"], said["n"] or 6)
+    for run, live in runs:
+        run.run.model = tuned(run.model, **live)
+    recipe = diffusion.draw([(run.run, run.data) for run, _ in runs], said["picture"], path, said["n"], said["seed"], x)
+    show.result(dict(recipe, path=str(path)), said["json"], str(path))
+    return 0
+
+
+def edit(argv: list[str]) -> int:
+    """edit RUN [IMAGES]: images like these, drawn anew from where they are still seen through noise; rough sketches become likely images"""
+    from . import editing, show
+
+    parser = Parser("edit", editing.__doc__ or "", "RUN [IMAGES] [-n 8] [--strength 0.5] [-o out.png | out.npy | folder/] [options]")
+    parser.add_argument("run", metavar="RUN", type=Path)
+    parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
+    parser.add_argument("--strength", type=float, default=0.5, metavar="SHARE", help="of the way that is gone anew: 0 keeps the image, 1 forgets it [0.5]")
+    parser.add_argument("--draws", type=count, default=3, metavar="K", help="how often each image is drawn [3]")
+    parser.add_argument("--label", type=natural, metavar="CLASS", help="what it shall become, where the model is class-conditional")
+    common(parser, "-n", "--seed", "-o", "--raw", "--json")
+    said, [(run, live)] = on_runs(argv, parser)
+    path, n = target(said["o"], run.folder / "samples" / "edits.png", ".png", ".npy", ""), said["n"] or 8
+    x, _ = brought(run, said["images"], n)
+    drawn = run.edit(x, n, said["strength"], draws=said["draws"], seed=said["seed"], label=said["label"], **live)
+    drawn.save(path)
+    show.result(dict(drawn.recipe, path=str(path)), said["json"], f"{drawn.recipe['n']} images, {said['draws']} draws of each: {path}")
     return 0
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .arguments import Parser, closest, common, count, flags, on_runs, positive, target
-from .asking import brought, complete, field, reconstruct, score
+from .asking import brought, complete, diffuse, edit, field, reconstruct, score
 
 if TYPE_CHECKING:
     from .api import Trained
@@ -98,7 +98,7 @@ def train_scored(folder: Path, images: Data, quiet: bool) -> Path | None:
 
 def sample(argv: list[str]) -> int:
     """sample RUN: new images, each with its recipe; image i of a seed is always the same"""
-    from . import nearest, show
+    from . import api, nearest, show
 
     parser = Parser(
         "sample", "New images of a trained model, as one picture, one file each, or an array.", "RUN [-n 64] [-o out.png | out.npy | folder/] [options]"
@@ -107,12 +107,14 @@ def sample(argv: list[str]) -> int:
     common(parser, "-n", "--seed", "-o", "--raw", "--json")
     parser.add_argument("--label", type=int, metavar="CLASS", help="of this class only, where the model is class-conditional")
     parser.add_argument("--nearest", action="store_true", help="at the end of each row, framed, the training image nearest to its last sample")
+    parser.add_argument("--beside", type=Path, metavar="RUN", help="a weaker run of the same denoising model, which --guidance leads away from")
     said, [(run, live)] = on_runs(argv, parser)
+    weak = api.open(said["beside"]) if said["beside"] else None
     points = run.config.spec.points
     n = said["n"] or (2000 if points else 64)
     usual = run.folder / "samples" / f"seed-{said['seed']}-n-{n}{'-raw' if said['raw'] else ''}{'-nearest' if said['nearest'] else ''}.png"
     path = target(said["o"], usual, ".png", *([] if said["nearest"] else [".npy", ""]))
-    pictures = run.sample(n, said["seed"], label=said["label"], **live)
+    pictures = run.sample(n, said["seed"], label=said["label"], beside=weak, **live)
     says = f"{n} {'points' if points else 'images'}"
     if said["nearest"]:
         found = nearest.beside(pictures.x, run.data)
@@ -189,6 +191,21 @@ def latent(argv: list[str]) -> int:
     groups = [x for source in said["images"] or () if (x := brought(runs[0][0], source, codes.MEMBERS)[0]) is not None]
     codes.draw([(r.run, r.data) for r, _ in runs], said["picture"], path, said["n"], said["seed"], groups)
     show.result(dict(path=str(path), picture=said["picture"]), said["json"], str(path))
+    return 0
+
+
+def export(argv: list[str]) -> int:
+    """export RUN: a ddpm for the library diffusers, as a folder that its DDPMPipeline loads"""
+    from . import exchange, show
+
+    parser = Parser("export", "Write a trained ddpm as a folder that diffusers.DDPMPipeline.from_pretrained loads.", "RUN [-o FOLDER] [--label CLASS]")
+    parser.add_argument("run", metavar="RUN", type=Path)
+    parser.add_argument("--label", type=int, metavar="CLASS", help="that is drawn there, where the model is class-conditional; none if left out")
+    common(parser, "-o", "--raw", "--json")
+    said, [(run, _)] = on_runs(argv, parser)
+    path = target(said["o"], run.folder / "diffusers", "")
+    exchange.export(run.model, path, said["label"])
+    show.result(dict(run=str(run.folder), path=str(path), label=said["label"]), said["json"], f'{path}: DDPMPipeline.from_pretrained("{path}") loads it')
     return 0
 
 
@@ -333,7 +350,9 @@ def judged(said: dict[str, Any]) -> int:
     return 2 if any(judge.MISSING in f.remarks for f in found) else 0
 
 
-VERBS: dict[str, Verb] = {f.__name__: f for f in (train, sample, evaluate, reconstruct, complete, score, field, latent, bayes, detect, check, models, data)}
+VERBS: dict[str, Verb] = {
+    f.__name__: f for f in (train, sample, evaluate, reconstruct, complete, edit, score, field, diffuse, latent, bayes, detect, export, check, models, data)
+}
 
 HELP = f"""likeness {__version__}: generative and self-supervised models on your own images.
 

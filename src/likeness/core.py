@@ -314,7 +314,16 @@ class Compresses(Protocol):
 
 @runtime_checkable
 class Denoises(Protocol):
-    def denoise(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor: ...
+    def denoise(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """The image expected in a noisy one, (B, C, H, W) both, at times t (B,) by the model's own clock (parts/schedules.py)."""
+        ...
+
+
+@runtime_checkable
+class Redraws(Protocol):
+    def redraw(self, x: Tensor, strength: float, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+        """Draw images like x (B, C, H, W): x itself at strength 0, images that have nothing to do with it at 1; the last version counts."""
+        ...
 
 
 @runtime_checkable
@@ -336,6 +345,7 @@ QUESTIONS: dict[str, type] = {
     "decode": Decodes,
     "compress": Compresses,
     "denoise": Denoises,
+    "redraw": Redraws,
     "translate": Translates,
     "classify": Classifies,
 }

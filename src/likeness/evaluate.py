@@ -170,7 +170,8 @@ class Exam:
         return self._card("Parzen window", values, unit="nats", of=of, kind="estimate", against=len(kernels), note=note, settings=settings)
 
     def reconstruction(self) -> Iterator[Score]:
-        if not {"encode", "decode"} <= set(answers(self.model)):
+        able = set(answers(self.model))
+        if not {"encode", "decode"} <= able or "denoise" in able:  # whose code is as long as the image, and says nothing of what it has learnt
             return
         code = self._code()
         yield from self._compared(self._rebuild, warning=self.remark, settings=self.settings | {"code": code})

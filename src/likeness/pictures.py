@@ -348,6 +348,45 @@ class Axis:
         return [float(f"{i * step:.12g}") for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
+COLOURS = ((31, 99, 168), (203, 90, 24), (38, 130, 74), (150, 60, 150), (120, 120, 120), (180, 30, 60))
+"""of lines on a chart, told apart by their order in its key as well"""
+
+
+def chart(lines: Sequence[tuple[str, np.ndarray, np.ndarray]], across: str, up: str, wide: int = 460, high: int = 240) -> np.ndarray:
+    """Lines (name, x (n,), y (n,)) over common axes with a key, uint8 (height, width, 3); what is not finite is left out.
+
+    across, up: what the axes measure.
+    """
+    lines = [(name, x[fine], y[fine]) for name, x, y in lines for fine in [np.isfinite(x) & np.isfinite(y)] if fine.sum() > 1]
+    left, top, fine = 56, 14 + LEAD, 2
+    axes = [Axis(np.concatenate([line[i] for line in lines]), length, False) for i, length in ((1, wide), (2, high))]
+    page = Image.new("RGB", ((left + wide + 12) * fine, (top + high + 44 + LEAD * len(lines)) * fine), WHITE)
+    write = ImageDraw.Draw(page)
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return (left + axes[0].place(x)) * fine, (top + high - axes[1].place(y)) * fine
+
+    ticks = [axis.ticks() for axis in axes]
+    for value in ticks[1]:
+        y = (top + high - axes[1].place(value)) * fine
+        write.line([(left * fine, y), ((left + wide) * fine, y)], RULE, fine)
+    for k, line in enumerate(lines):
+        write.line([at(a, b) for a, b in zip(*line[1:])], COLOURS[k % len(COLOURS)], 2 * fine, "curve")
+    page = page.resize((page.width // fine, page.height // fine), Image.Resampling.LANCZOS)
+    write = ImageDraw.Draw(page)
+    _words(write, 4, 4, up)
+    for value, text in zip(ticks[0], labels(ticks[0])):
+        _words(write, left + axes[0].place(value) - _length(text) / 2, top + high + 4, text)
+    for value, text in zip(ticks[1], labels(ticks[1])):
+        _words(write, left - 6 - _length(text), top + high - axes[1].place(value) - LEAD / 2, text)
+    _words(write, left + wide - _length(across), top + high + 4 + LEAD, across)
+    for k, (name, _, _) in enumerate(lines):
+        y = top + high + 40 + k * LEAD
+        write.line([(left, y + LEAD / 2), (left + 22, y + LEAD / 2)], COLOURS[k % len(COLOURS)], 3)
+        _words(write, left + 30, y, name)
+    return np.array(page)
+
+
 def compact(value: float, digits: int = 3) -> str:
     """A number for an axis: 12k, 3M, 0.25."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):

@@ -1,0 +1,61 @@
+"""Flow matching: learn the velocity with which noise becomes an image, along straight lines.
+
+Lipman, Chen, Ben-Hamu, Nickel & Le, "Flow Matching for Generative Modeling", 2023; Liu, Gong & Liu, "Flow Straight and Fast", 2023.
+Time runs as in diffusion, from the image at 0 to noise at 1:
+
+    x_t = (1 - t) x_0 + t eps
+    minimise  E || v_theta(x_t, t) - (eps - x_0) ||^2                       conditional flow matching (Lipman et al., eq. 9 and 23)
+    dx_t / dt = v_theta(x_t, t)                                             the flow, from 1 to 0
+
+Each pair of an image and a noise is a line, and where lines cross the network learns their mean, so that the flow bends.  Which noise
+belongs to which image is free: paired within a batch so that the sum of squared distances is least, fewer lines cross, and fewer steps
+are needed (Tong et al., "Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal Transport", 2024, section 3.2.3;
+Pooladian et al. 2023).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from ..core import Batch, Loss, Noise, Training, option
+from ..parts.denoising import Denoiser
+from ..parts.schedules import Straight, mixed, over
+
+
+class FlowMatching(Denoiser):
+    coupling: str = option("independent", "of images and noise: as they come, or by optimal transport within a batch", choices=("independent", "ot"))
+    times: str = option("uniform", "law of t in training; logit-normal dwells in the middle (Esser et al. 2024)", choices=("uniform", "logit-normal"))
+
+    defaults = Training(batch=128, rate=1e-3, images=400_000, warmup=4_000, ema=200_000)
+
+    def build(self) -> None:
+        self.schedule: Straight = Straight()
+        self.network = self.make()
+        self.whole_batch = self.coupling == "ot"
+
+    def velocity(self, x_t: Tensor, t: Tensor, y: Tensor | None = None, noise: Noise | None = None) -> Tensor:
+        """v_theta, (B, C, H, W), at times t (B,)."""
+        out: Tensor = self.network(x_t, 1000 * t.float(), y, noise)
+        return out.float()
+
+    def predict(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """Where the straight line through x_t with this velocity began."""
+        return x_t - over(t, x_t) * self.velocity(x_t, t, y)
+
+    def loss(self, batch: Batch) -> Loss:
+        x_0, y = batch.x, self.told(batch)
+        t = batch.noise.uniform() if self.times == "uniform" else batch.noise.normal(1)[:, 0].sigmoid()
+        eps = batch.noise.normal(*self.spec.shape)
+        if self.coupling == "ot":
+            eps = eps[transport(x_0, eps)]
+        return Loss(F.mse_loss(self.velocity(mixed(self.schedule, x_0, eps, t), t, y, batch.noise), eps - x_0))
+
+
+def transport(x: Tensor, eps: Tensor) -> Tensor:
+    """For each image of x (B, ...) its noise among eps (B, ...), as rows (B,): the pairing with the least sum of squared distances."""
+    apart = -(x.flatten(1).double() @ eps.flatten(1).double().T)  # the squares of both are in every pairing
+    _, rows = linear_sum_assignment(apart.cpu().numpy())
+    return torch.from_numpy(rows).to(x.device)

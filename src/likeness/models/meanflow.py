@@ -1,0 +1,97 @@
+"""MeanFlow: learn how far the flow goes, instead of how fast it is, and draw an image in one step.
+
+Geng, Deng, Bai, Kolter & He, "Mean Flows for One-step Generative Modeling", 2025.  On the straight lines of flow matching, x_t = (1 - t)
+x_0 + t eps with velocity v = eps - x_0, the mean velocity between two times is
+
+    u(z_t, r, t) = 1 / (t - r)  int_r^t v(z_s, s) ds                                                     (3)
+
+Multiplied with t - r and differentiated along the flow that becomes a condition which needs no integral,
+
+    u(z_t, r, t) = v(z_t, t) - (t - r) d/dt u(z_t, r, t),    d/dt u = v dz u + dt u                      (6) and (8)
+
+so the network is trained on || u_theta - sg(v - (t - r) d/dt u_theta) ||^2, (9), where the derivative is one product of u's Jacobian
+with (v, 0, 1) in forward mode.  One step from noise is an image:
+
+    x_0 = eps - u(eps, 0, 1)                                                                             (12)
+
+Where r = t this is flow matching, u is the velocity itself, and any sampler can be used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ..core import Batch, Loss, Noise, Training, option
+from ..parts.denoising import SAMPLERS, Denoiser
+from ..parts.samplers import State
+from ..parts.schedules import Level, Straight, mixed, over
+
+CLOCK = 10.0
+"""times the time is what the network is told: (8) multiplies with how fast it answers to that, which at the 1000 of other models drowns the rest"""
+POWER, SOFT = 0.75, 1e-3
+"""of the weight 1 / (error + SOFT)^POWER that keeps far-off targets from drowning the others (section 4.3; CIFAR-10 in the paper)"""
+
+
+class MeanFlow(Denoiser):
+    sampler: str = option(
+        "jump", "way from noise to an image: jump by mean velocities; the others by the velocity alone", choices=("jump", *SAMPLERS), live=True
+    )
+    steps: int = option(1, "of the sampler", 1, 10_000, live=True)
+    apart: float = option(0.5, "share of a batch for which r lies below t; the rest is flow matching", 0.0, 1.0)
+
+    defaults = Training(batch=128, rate=1e-3, images=400_000, warmup=4_000, ema=200_000)
+
+    def build(self) -> None:
+        self.schedule: Straight = Straight()
+        self.network = self.make(times=2)
+
+    def u(self, z: Tensor, r: Tensor, t: Tensor, y: Tensor | None = None, noise: Noise | None = None) -> Tensor:
+        """Mean velocity from time t (B,) back to r (B,), (B, C, H, W); the network is told t and t - r."""
+        out: Tensor = self.network(z, CLOCK * torch.stack([t, t - r], 1).to(z.dtype), y, noise)
+        return out.to(z.dtype)
+
+    def predict(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        return x_t - over(t, x_t) * self.u(x_t, t, t, y)
+
+    def loss(self, batch: Batch) -> Loss:
+        """(9).  Of images with r = t the target is v, so the derivative is asked for the others alone."""
+        x_0, y = batch.x, self.told(batch)
+        r, t = self.two_times(batch.noise)
+        eps = batch.noise.normal(*self.spec.shape)
+        z, v = mixed(self.schedule, x_0, eps, t), eps - x_0
+        target, some = v.clone(), (r < t).nonzero()[:, 0]
+        if len(some):
+            du = self.total_derivative(z[some], v[some], r[some], t[some], None if y is None else y[some])
+            target[some] = v[some] - over((t - r)[some], v) * du
+        error = (self.u(z, r, t, y, batch.noise) - target).flatten(1).square().mean(1)
+        return Loss((error / (error.detach() + SOFT) ** POWER).mean(), {"error": error.mean()})
+
+    def two_times(self, noise: Noise) -> tuple[Tensor, Tensor]:
+        """r <= t, (B,) each: two draws of a logit-normal law, or twice the same (section 4.3, tables 1a and 1d)."""
+        both = (noise.normal(2) - 0.4).sigmoid()
+        t = both.amax(1)
+        return torch.where(noise.uniform() < self.apart, both.amin(1), t), t
+
+    @torch.no_grad()
+    def total_derivative(self, z: Tensor, v: Tensor, r: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        """d/dt u(z_t, r, t) along the flow, (8)."""
+        at, along = (z, r, t), (v, torch.zeros_like(r), torch.ones_like(t))
+        du: Tensor = torch.func.jvp(lambda z, r, t: self.u(z, r, t, y), at, along)[1]
+        return du
+
+    def walk(self, levels: Sequence[Level], x: Tensor, noise: Noise, y: Tensor | None = None) -> Iterator[State]:
+        return self.jump(levels, x, y) if self.sampler == "jump" else super().walk(levels, x, noise, y)
+
+    def jump(self, levels: Sequence[Level], x: Tensor, y: Tensor | None) -> Iterator[State]:
+        """(12), in as many jumps as there are steps."""
+        for here, there in pairwise(levels):
+            t, r = (torch.full((len(x),), level.t, device=x.device) for level in (here, there))
+            u = self.u(x, r, t, y)
+            x = x - (here.t - there.t) * u
+            if there.sigma == 0 and self.spec.levels:
+                x = x.clamp(-1, 1)
+            yield State(x, x if there.sigma == 0 else self.denoise(x, r, y), there)

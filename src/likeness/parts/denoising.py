@@ -1,0 +1,229 @@
+"""What every model has in common that learns to take noise away.
+
+A model says its schedule, its loss, and predict(): the image it expects in a noisy one.  From that alone follow samples by any
+sampler, guidance, the code of an image and its decoding, the drawing of what is missing or only roughly there, and a bound on the likelihood.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..core import Batch, Bits, Model, Noise, Refusal, option
+from . import bounds, classes, ode, samplers
+from .denoisers import network
+from .likelihoods import Gaussian
+from .samplers import State
+from .schedules import Level, Schedule
+
+ROWS = 256
+"""images whose bound is taken at a time"""
+SAMPLERS = ("ancestral", "ddim", "heun", "dpm2m")
+
+
+class Denoiser(Model):
+    net: str = option(
+        "auto", "kind of network; auto is unet for images and mlp for points and codes of one pixel", choices=("auto", "patches", "unet", "dit", "mlp")
+    )
+    scale: float = option(1.0, "size of the network: channels grow with it, and time with its square", 0.25, 16.0)
+    dropout: float = option(0.0, "share of activations left out while training", 0.0, 0.9)
+    conditional: bool = option(False, "p(x|y): learn what each class looks like, from labelled images")  # type: ignore[misc]
+    label_dropout: float = option(0.1, "share of classes left unsaid while training, when conditional: what guidance is measured from", 0.0, 1.0)
+    sampler: str = option("dpm2m", "way from noise to an image; all but heun ask the network once a step, heun twice", choices=SAMPLERS, live=True)
+    steps: int = option(20, "of the sampler", 1, 10_000, live=True)
+    spacing: str = option("even", "of the steps: even by the model's own clock, or as in Karras et al. 2022", choices=("even", "karras"), live=True)
+    eta: float = option(0.0, "of ddim: 0 adds no noise, 1 is ancestral sampling", 0.0, 1.0, live=True)
+    churn: float = option(0.0, "of heun: noise added on the way, S_churn of Karras et al. 2022", 0.0, 1000.0, live=True)
+    guidance: float = option(1.0, "how far to follow the class: 1 is the model itself, 0 ignores it, above 1 exaggerates", 0.0, 50.0, live=True)
+    repeats: int = option(8, "of complete: how often each step is taken back and done again", 1, 1000, live=True)
+    evaluations: int = option(16, "noise levels at which bits_per_dim asks the network about an image", 1, 100_000, live=True)
+
+    likelihood: str = option("bound", "bits_per_dim by the variational bound, or by the probability-flow equation", choices=("bound", "ode"), live=True)
+    tolerance: float = option(1e-3, "of a step of that equation's solution", 1e-9, 1.0, live=True)
+
+    if TYPE_CHECKING:
+        schedule: Schedule
+
+    weak: ClassVar[Denoiser | None] = None
+    """whom guidance leads away from, if not from the model's own idea of no class"""
+
+    # What a model gives
+
+    def predict(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """The expected x_0 of noisy images (B, C, H, W) at times t (B,) as the network has it; y (B,), of which `labels` is no class, or None."""
+        raise NotImplementedError
+
+    # What follows from it
+
+    def make(self, outputs: int = 1, times: int = 1) -> nn.Module:
+        """The network, with `outputs` numbers for each of the image's; for build()."""
+        spec, name = self.spec, type(self).__name__.lower()
+        if spec.symbols:
+            raise Refusal(f"{name}: it learns numbers, and these are the names of codes; take those of an ae or a vae, or train pixelcnn on these.")
+        self.p = Gaussian(spec.levels) if spec.levels > 1 else None
+        labels = classes.several(name, spec) if self.conditional else 0
+        return network(self.net, spec, self.scale, outputs * spec.channels, labels, times, self.dropout)
+
+    def told(self, batch: Batch) -> Tensor | None:
+        """The classes of a batch, (B,), as they are said to the network in training: some are not."""
+        if not self.conditional:
+            return None
+        y = classes.told(type(self).__name__.lower(), batch.y)
+        return torch.where(batch.noise.uniform() < self.label_dropout, self.spec.labels, y)
+
+    def denoise(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """E[x_0 | x_t, y] of images (B, C, H, W) at times t (B,), guided; within what an image can be."""
+        x_0 = self.guided(x_t, t, y)
+        return x_0.clamp(-1, 1) if self.spec.levels else x_0
+
+    def guided(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        """Classifier-free guidance in the convention w = 1 for none: D(x) + w (D(x|y) - D(x)) (Ho & Salimans 2022, eq. 6, with w - 1 for their w).
+
+        Where there is a weaker model, it stands for D(x), told the class as well: autoguidance, Karras et al. 2024, eq. 2.
+        The law that it draws from is not p(x) (p(x|y)/p(x))^w: of Gaussians it has the standard deviation s^w, and the other law has not.
+        """
+        if self.guidance == 1 or (self.weak is None and (y is None or not self.conditional)):
+            return self.predict(x_t, t, y)
+        nothing = self.predict(x_t, t) if self.weak is None else self.weak.predict(x_t, t, y)
+        return torch.lerp(nothing, self.predict(x_t, t, y), self.guidance) if self.guidance else nothing
+
+    def beside(self, weak: Denoiser) -> Denoiser:
+        """The same model, guided away from what a weaker one of its kind says: trained for less time, or smaller."""
+        if type(weak) is not type(self) or weak.spec.shape != self.spec.shape or weak.conditional != self.conditional or weak.clock() != self.clock():
+            name = type(self).__name__.lower()
+            raise Refusal(f"{name} is guided by another {name} of the same images, classes and noise, trained for less time or smaller; name one.")
+        twin = copy.copy(self)
+        twin.__dict__["weak"] = weak
+        return twin
+
+    def clock(self) -> list[Level]:
+        return self.schedule.levels(8)
+
+    def levels(self, steps: int | None = None) -> list[Level]:
+        """What a sampler walks through, from noise to the image."""
+        return self.schedule.levels(steps or self.steps, self.spacing)
+
+    def walk(self, levels: Sequence[Level], x: Tensor, noise: Noise, y: Tensor | None = None) -> Iterator[State]:
+        """From x (B, C, H, W), as it is at the first of the levels, to the last, by the sampler that is set."""
+
+        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            return self.denoise(x_t, t, y)
+
+        if self.sampler == "ddim":
+            return samplers.ddim(denoise, levels, x, noise, self.eta)
+        if self.sampler == "heun":
+            return samplers.heun(denoise, levels, x, noise, self.churn, self.schedule)
+        return (samplers.dpm2m if self.sampler == "dpm2m" else samplers.ancestral)(denoise, levels, x, noise)
+
+    @torch.no_grad()
+    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+        """Yields what the image is expected to be after each step.  A conditional model draws the class where none is said."""
+        if self.conditional and y is None:
+            y = classes.drawn(noise, self.spec.labels)
+        levels = self.levels()
+        for state in self.walk(levels, samplers.start(levels, noise, *self.spec.shape), noise, y):
+            yield state.x if state.at.sigma == 0 else state.x_0
+
+    @torch.no_grad()
+    def complete(self, x: Tensor, known: Tensor, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+        """Draw what is not known of images x (B, C, H, W), wherever it lies; known: bool (H, W).  See samplers.inpaint."""
+        x, known, y = x.to(noise.device), known.to(noise.device).bool(), y if self.conditional else None
+        for state in samplers.inpaint(lambda x_t, t: self.denoise(x_t, t, y), self.levels(), x, known, noise, self.repeats):
+            yield torch.where(known, x, state.x_0)
+
+    @torch.no_grad()
+    def redraw(self, x: Tensor, strength: float, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+        """Images like x (B, C, H, W), from where the share `strength` of the steps still lies ahead: SDEdit, Meng et al. 2022.  At 0 it yields nothing."""
+        levels = self.levels()
+        share = round(strength * (len(levels) - 1))
+        if share == 0:
+            return
+        ahead = levels[-1 - share :]
+        y = y if self.conditional else None
+        x_t = ahead[0].alpha * x.to(noise.device) + ahead[0].sigma * noise.normal(*x.shape[1:])
+        for state in self.walk(ahead, x_t, noise, y):
+            yield state.x if state.at.sigma == 0 else state.x_0
+
+    # The noise that an image comes from
+
+    @property
+    def latent(self) -> int:
+        """Numbers of a code: as many as the image has."""
+        return self.spec.dims
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """The noise, (B, dims) and near N(0, I), that the probability-flow equation leads from to x (B, C, H, W): Heun's rule, backwards.
+
+        Conditional: (B, dims + labels), and behind it the class, or zeros where none was said.
+        """
+        up = [level for level in reversed(self.levels()) if level.sigma]
+        x_t = up[0].alpha * x
+        for state in samplers.heun(lambda x, t: self.predict(x, t, y), up, x_t, Noise([])) if len(up) > 1 else ():
+            x_t = state.x
+        z = x_t.flatten(1) / up[-1].sigma
+        if not self.conditional:
+            return z
+        return classes.beside(z, y, self.spec.labels) if y is not None else torch.cat([z, z.new_zeros(len(z), self.spec.labels)], 1)
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """The image (B, C, H, W) that such noise leads to."""
+        name, labels = type(self).__name__.lower(), self.spec.labels if self.conditional else 0
+        code = classes.measured(name, z, self.latent, labels)
+        y = None
+        if labels:
+            said = code[:, self.latent :]
+            y = torch.where(said.amax(1) > 0, said.argmax(1), labels)
+        levels = self.levels()
+        x = levels[0].sigma * code[:, : self.latent].view(-1, *self.spec.shape)
+        for state in samplers.heun(lambda x, t: self.predict(x, t, y), levels, x, Noise([])):
+            x = state.x
+        return x.clamp(-1, 1) if self.spec.levels else x
+
+    # How likely an image is
+
+    def terms(self, batch: Batch) -> bounds.Terms:
+        """Of a bound on -log P(x), or -log P(x|y), of each image: without guidance, whatever samples are drawn with."""
+        grid, predict = self.on_a_grid(), self.of_class(batch)
+        return bounds.bound(lambda x_t, t: predict(x_t, t).clamp(-1, 1), self.schedule, grid, batch.x, batch.noise, self.evaluations)
+
+    def density(self, batch: Batch) -> ode.Density:
+        """By the probability-flow equation: log P of images on their grid with one Hutchinson probe; of points log p, exactly but for the tolerance."""
+        levels, predict = self.spec.levels, self.of_class(batch)
+        return ode.nats(predict, self.schedule, batch.x, batch.noise, levels, probes=1 if levels else 0, tol=self.tolerance)
+
+    def on_a_grid(self) -> Gaussian:
+        if self.p is None:
+            name = type(self).__name__.lower()
+            raise Refusal(f"{name}: these are numbers without a grid, of which there are densities and no probabilities; it has bits of images.")
+        return self.p
+
+    def of_class(self, batch: Batch) -> samplers.Denoise:
+        """predict(), of the classes that the images of a batch have."""
+        y = classes.told(type(self).__name__.lower(), batch.y) if self.conditional else None
+        return lambda x_t, t: self.predict(x_t, t, y)
+
+    @torch.no_grad()
+    def bits_per_dim(self, batch: Batch) -> Bits:
+        """An unbiased estimate, from as many noise levels as `evaluations`, of an upper bound (parts/bounds.py); or an estimate by the
+        probability-flow equation (parts/ode.py), which is that of samples drawn without noise on the way."""
+        self.on_a_grid()
+        parts = batch.split(ROWS)
+        nats = torch.cat([self.terms(part).total if self.likelihood == "bound" else -self.density(part).log_p for part in parts])
+        return Bits((nats / (self.spec.dims * math.log(2))).float(), "upper bound" if self.likelihood == "bound" else "estimate")
+
+    @torch.no_grad()
+    def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
+        """How the bound divides: what is told on the way, and what at the end (Ho et al. 2020, section 4.3).  Of points their density."""
+        if self.spec.points:
+            yield "negative log density in nats", -float(self.density(batch).log_p.mean()), ""
+        if self.p is not None:
+            parts = [self.terms(part) for part in batch.split(ROWS)]
+            yield "rate in nats", float(torch.cat([part.prior + part.diffusion for part in parts]).mean()), ""
+            yield "distortion in nats", float(torch.cat([part.reconstruction for part in parts]).mean()), ""

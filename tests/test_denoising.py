@@ -1,0 +1,147 @@
+"""What every denoising model answers, by one of them: its code, guidance, edits, and the likelihood by the flow."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from likeness.core import Batch, Noise, Refusal, Spec
+from likeness.models.edm import EDM
+from likeness.models.flowmatching import FlowMatching
+from mixture_truth import THREE, Mixture
+
+POINTS = Spec(2, 1, labels=2, levels=0)
+
+
+def knowing(law: Mixture, **options: object) -> FlowMatching:
+    """A model that knows the law instead of learning it."""
+    model = FlowMatching(spec=POINTS, scale=0.25, **options)
+    perfect = law.denoiser(model.schedule)
+    model.predict = lambda x_t, t, y=None: perfect(x_t, t)
+    return model
+
+
+def drawn(law: Mixture, n: int) -> torch.Tensor:
+    return law.draw(n, 7).float().view(n, 2, 1, 1)
+
+
+def test_the_code_of_a_point_is_noise_and_leads_back_to_it():
+    model, x = knowing(THREE, steps=100), drawn(THREE, 400)
+    z = model.encode(x)
+    assert z.shape == (400, 2) and float(z.mean()) == pytest.approx(0, abs=0.1) and float(z.std()) == pytest.approx(1, abs=0.1)
+    errors = []
+    for steps in (10, 20, 40, 80):
+        model.steps = steps
+        errors.append(float((model.decode(model.encode(x)) - x).norm(dim=1).mean()))
+    assert errors[-1] < 0.02 and errors[-1] < errors[0] / 4
+
+
+def test_the_density_by_the_flow_is_the_laws():
+    model, x = knowing(THREE, tolerance=1e-6), drawn(THREE, 60)
+    found = model.density(Batch(x, None, Noise(range(60)))).log_p
+    assert torch.allclose(found, THREE.log_density(x), atol=5e-3)
+    ((name, value, _),) = model.diagnose(Batch(x, None, Noise(range(60))))
+    assert name == "negative log density in nats" and value == pytest.approx(-float(THREE.log_density(x).mean()), abs=5e-3)
+
+
+def test_bits_by_the_flow_are_no_more_than_the_bound_of_the_same_denoiser():
+    from test_ddpm import on_a_grid
+
+    spec = Spec(2, 1, levels=8)
+    law = on_a_grid(spec)
+    model = EDM(spec=spec, net="mlp", scale=0.25, sigma_min=0.02, evaluations=64)
+    perfect = law.denoiser(model.schedule)
+    model.predict = lambda x_t, t, y=None: perfect(x_t, t)
+    batch = Batch(law.draw(300).float().view(-1, 2, 1, 1), None, Noise(range(300)))
+    bound = model.bits_per_dim(batch)
+    model.likelihood = "ode"
+    flow = model.bits_per_dim(batch)
+    rows = ((batch.x.flatten(1).double() + 1) * 3.5).round().long() @ torch.tensor([8, 1])
+    truth = -float(law.w[rows].log2().mean()) / 2
+    assert (bound.kind, flow.kind) == ("upper bound", "estimate")
+    assert float(flow.values.mean()) == pytest.approx(truth, abs=0.06) and float(bound.values.mean()) == pytest.approx(truth, abs=0.15)
+
+
+class Told(FlowMatching):
+    """Knows two Gaussians, one for each class, and their mixture where no class is said."""
+
+    def predict(self, x_t, t, y=None):
+        laws = [Mixture([1.0], [[m, 0.0]], [0.04]) for m in (-1.0, 1.0)] + [Mixture([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.0]], [0.04, 0.04])]
+        found = torch.stack([law.denoiser(self.schedule)(x_t, t) for law in laws])
+        return found[2] if y is None else found[y, torch.arange(len(y))]
+
+
+def test_a_conditional_model_draws_the_class_it_is_told():
+    model = Told(spec=POINTS, scale=0.25, conditional=True)
+    *_, x = model.sample(Noise(range(200)), torch.zeros(200, dtype=torch.long))
+    assert float(x[:, 0].mean()) == pytest.approx(-1, abs=0.05)
+    *_, both = model.sample(Noise(range(400)))
+    assert float((both[:, 0] > 0).float().mean()) == pytest.approx(0.5, abs=0.1), "where none is said it is drawn"
+
+
+def test_guidance_moves_from_all_to_the_class_and_beyond():
+    model = Told(spec=POINTS, scale=0.25, conditional=True, steps=40)
+    y, spreads = torch.ones(300, dtype=torch.long), []
+    for w in (0.0, 1.0, 3.0):
+        model.guidance = w
+        *_, x = model.sample(Noise(range(300)), y)
+        spreads.append((float((x[:, 0] > 0).float().mean()), float(x[:, 0].std())))
+    assert spreads[0][0] == pytest.approx(0.5, abs=0.1), "a guidance of 0 ignores the class"
+    assert spreads[1][0] == 1.0 and spreads[1][1] == pytest.approx(0.2, abs=0.03)
+    assert spreads[2][0] == 1.0
+
+
+def test_some_classes_are_left_unsaid_in_training():
+    model = Told(spec=POINTS, scale=0.25, conditional=True, label_dropout=0.25)
+    y = model.told(Batch(torch.zeros(8000, 2, 1, 1), torch.ones(8000, dtype=torch.long), Noise(range(8000))))
+    assert set(y.tolist()) == {1, 2} and float((y == 2).float().mean()) == pytest.approx(0.25, abs=0.02)
+    with pytest.raises(Refusal, match="class of each image"):
+        model.told(Batch(torch.zeros(2, 2, 1, 1), None, Noise(range(2))))
+
+
+def test_a_code_keeps_the_class_behind_it():
+    model, x = Told(spec=POINTS, scale=0.25, conditional=True, steps=60), torch.tensor([[-1.1, 0.1], [0.9, -0.2]]).view(2, 2, 1, 1)
+    z = model.encode(x, torch.tensor([0, 1]))
+    assert z.shape == (2, 4) and torch.equal(z[:, 2:], torch.eye(2))
+    assert torch.allclose(model.decode(z), x, atol=0.05)
+    other = model.decode(torch.cat([z[:, :2], z[:, 2:].flip(1)], 1))
+    assert float((other - x)[0, 0]) > 1.5, "the same noise and the other class"
+    assert torch.equal(model.encode(x)[:, 2:], torch.zeros(2, 2))
+
+
+def test_redrawing_keeps_as_much_as_the_strength_leaves():
+    model, x = knowing(THREE, steps=40), torch.tensor([[0.8, -0.4]]).repeat(200, 1).view(200, 2, 1, 1)
+    assert list(model.redraw(x, 0.0, Noise(range(200)))) == []
+    far = []
+    for strength in (0.2, 0.6, 1.0):
+        *_, y = model.redraw(x, strength, Noise(range(200)))
+        far.append(float((y - x).norm(dim=1).mean()))
+    assert far[0] < far[1] < far[2] and far[0] < 0.3
+    *_, fresh = model.redraw(x, 1.0, Noise(range(2000))[:200])
+    assert float((THREE.member(fresh) == 0).float().mean()) == pytest.approx(0.5, abs=0.12), "at 1 nothing is left of it"
+
+
+def test_a_model_of_images_keeps_to_what_an_image_can_be():
+    torch.manual_seed(0)
+    model = EDM(spec=Spec(1, 8), scale=0.25)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    x = 5 * torch.randn(4, 1, 8, 8)
+    assert float(model.denoise(x, torch.full((4,), 2.0)).abs().max()) <= 1 < float(model.predict(x, torch.full((4,), 2.0)).abs().max())
+    *_, drawn = model.sample(Noise(range(4)))
+    assert float(drawn.abs().max()) <= 1 + 1e-6 and math.isfinite(float(drawn.sum()))
+
+
+def test_guidance_beside_a_weaker_model_goes_away_from_it():
+    """Both know a Gaussian, the weaker a wider one: what is drawn is narrower than either."""
+    narrow, wide = (Mixture([1.0], [[0.3, 0.0]], [v]) for v in (0.04, 0.16))
+    strong, weak = knowing(narrow, steps=40), knowing(wide)
+    model = strong.beside(weak)
+    model.guidance = 2.0
+    (*_, plain), (*_, guided) = strong.sample(Noise(range(400))), model.sample(Noise(range(400)))
+    assert float(plain.std(0)[0]) == pytest.approx(0.2, abs=0.03) and float(guided.std(0)[0]) < 0.6 * float(plain.std(0)[0])
+    assert float(guided[:, 0].mean()) == pytest.approx(0.3, abs=0.05)
+    with pytest.raises(Refusal, match="another flowmatching"):
+        strong.beside(EDM(spec=POINTS, scale=0.25))
