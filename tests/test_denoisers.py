@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from likeness.core import Noise, Refusal, Spec
-from likeness.parts.denoisers import MLP, network
+from likeness.parts.denoisers import MLP, Patched, network
 from likeness.parts.dit import DiT, patch_size, positions
 from likeness.parts.unet import Attention, Grow, Norm, Plan, UNet, forward_mode, thin, waves
 
-KINDS = {"unet": Spec(2, 9), "dit": Spec(2, 9), "mlp": Spec(3, 1, levels=0)}
+KINDS = {"unet": Spec(2, 9), "patches": Spec(2, 9), "dit": Spec(2, 9), "mlp": Spec(3, 1, levels=0)}
 """an odd size each, where there is one"""
 
 
@@ -292,7 +292,7 @@ def test_dropout_keeps_the_mean_and_leaves_out_its_share():
 
 
 @pytest.mark.parametrize(
-    "kind, channels, size", [("unet", 1, 28), ("unet", 3, 25), ("unet", 16, 7), ("unet", 64, 4), ("unet", 3, 2), ("dit", 1, 28), ("dit", 3, 25)]
+    "kind, channels, size", [("unet", 1, 28), ("unet", 3, 25), ("unet", 16, 7), ("unet", 64, 4), ("unet", 3, 2), ("dit", 1, 28), ("dit", 3, 25), ("patches", 1, 28), ("patches", 3, 25)]
 )
 @pytest.mark.parametrize("scale", [0.25, 0.7])
 def test_any_size_goes_through(kind, channels, size, scale):
@@ -302,13 +302,15 @@ def test_any_size_goes_through(kind, channels, size, scale):
     assert out.shape == (2, 2 * channels, size, size) and out.dtype == torch.float32 and bool(out.isfinite().all())
 
 
-def test_auto_is_a_unet_for_images_and_an_mlp_for_points():
-    assert isinstance(network("auto", Spec(1, 28), 0.25, 1, 0), UNet)
+def test_auto_depends_on_the_examples():
+    assert isinstance(network("auto", Spec(1, 28), 0.25, 1, 0), Patched)
+    assert isinstance(network("auto", Spec(1, 8), 0.25, 1, 0), UNet)
+    assert isinstance(network("auto", Spec(4, 28, levels=0), 0.25, 4, 0), UNet), "codes"
     assert isinstance(network("auto", Spec(2, 1, levels=0), 0.25, 2, 0), MLP)
     assert isinstance(network("mlp", Spec(1, 8), 0.25, 1, 0), MLP)
 
 
-@pytest.mark.parametrize("kind, spec", [("unet", Spec(1, 28)), ("dit", Spec(1, 28)), ("mlp", Spec(2, 1, levels=0))])
+@pytest.mark.parametrize("kind, spec", [("unet", Spec(1, 28)), ("patches", Spec(1, 28)), ("dit", Spec(1, 28)), ("mlp", Spec(2, 1, levels=0))])
 def test_the_dial(kind, spec):
     """Scale 1 is for a laptop; twice the scale is about twice the width, and four times the weights or a little more."""
     one, two = (sum(p.numel() for p in network(kind, spec, scale, spec.channels, 0).parameters()) for scale in (1, 2))

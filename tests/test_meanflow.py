@@ -104,4 +104,4 @@ def test_without_two_times_it_is_flow_matching():
 def test_two_times_are_in_order_and_as_often_apart_as_said():
     r, t = MeanFlow(spec=POINTS, scale=0.25, apart=0.3).two_times(Noise(range(20_000)))
     assert bool((r <= t).all()) and (r < t).double().mean().item() == pytest.approx(0.3, abs=0.01)
-    assert float(torch.logit(t[r == t]).mean()) == pytest.approx(-0.4 + 1 / math.sqrt(math.pi), abs=0.03)
+    assert float(torch.logit(t[r == t]).mean()) == pytest.approx(-0.4 + 2 / math.sqrt(math.pi), abs=0.06)

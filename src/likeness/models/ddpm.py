@@ -46,7 +46,7 @@ class DDPM(Denoiser):
     objective: str = option("simple", "L_simple (14), or the bound (5) itself", choices=("simple", "bound"))
     variance: str = option("small", "sigma_t^2 of (1): beta tilde, beta, or between them by the network", choices=("small", "large", "learned"))
 
-    defaults = Training(batch=128, rate=1e-3, images=400_000, warmup=4_000, ema=200_000)
+    defaults = Training(batch=32, rate=1e-3, images=300_000, warmup=2_000, ema=50_000)
 
     def build(self) -> None:
         self.schedule: Steps = Steps(BETAS[self.beta](self.T))

@@ -29,7 +29,7 @@ class FlowMatching(Denoiser):
     coupling: str = option("independent", "of images and noise: as they come, or by optimal transport within a batch", choices=("independent", "ot"))
     times: str = option("uniform", "law of t in training; logit-normal dwells in the middle (Esser et al. 2024)", choices=("uniform", "logit-normal"))
 
-    defaults = Training(batch=128, rate=1e-3, images=400_000, warmup=4_000, ema=200_000)
+    defaults = Training(batch=32, rate=1e-3, images=300_000, warmup=2_000, ema=50_000)
 
     def build(self) -> None:
         self.schedule: Straight = Straight()

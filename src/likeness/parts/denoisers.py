@@ -27,11 +27,11 @@ def network(net: str, spec: Spec, scale: float, outputs: int, labels: int, times
     """A network whose forward(x, t, y=None, noise=None) takes x (B, C, H, W), t (B,) or (B, times) in about 0 to 1000, and y (B,) or None,
     and gives (B, outputs, H, W) in float32.
 
-    net: auto, unet, patches, dit or mlp; auto is mlp where an example is a single pixel, else unet.
+    net: auto, unet, patches, dit or mlp; auto is that of best().
     labels: number of classes, or 0; y = labels says that there is none, as does None.
     noise: the examples' own randomness, which dropout is drawn from; without it nothing is left out.
     """
-    kind = ("mlp" if spec.size == 1 else "unet") if net == "auto" else net
+    kind = best(spec) if net == "auto" else net
     if kind not in ("unet", "patches", "dit", "mlp"):
         raise Refusal(f"there is no network {net}; type --net auto, unet, patches, dit or mlp.")
     if kind == "mlp":
@@ -44,6 +44,15 @@ def network(net: str, spec: Spec, scale: float, outputs: int, labels: int, times
         return UNet(plan(spec, scale, outputs, labels, times, dropout))
     width = size_of(96, scale, 32)
     return DiT(spec.channels, outputs, spec.size, width, 6, width // 32, labels, times, dropout)
+
+
+def best(spec: Spec) -> str:
+    """The kind that learns most in equal time on a processor (docs/results); codes have been made small already."""
+    return "mlp" if spec.size == 1 else "patches" if spec.size >= 16 and spec.levels else "unet"
+
+
+OCTAVES = 6
+"""waves of a coordinate, the longest of length 2"""
 
 
 def size_of(width: int, scale: float, step: int) -> int:
@@ -82,25 +91,34 @@ def groups(channels: tuple[int, ...]) -> int:
 
 
 class Patched(nn.Module):
-    """A U-Net that sees squares of 2x2 pixels as channels: of the work at full resolution, which is most, it has none.
+    """A U-Net between two convolutions: squares of 2x2 pixels are its channels, and most of the work at full resolution, where it costs most, is saved.
 
-    Like the patches of a transformer; Jabri, Fleet & Chen 2023 and Hoogeboom et al. 2023 do so with large images.
+    The last convolution sees what the first one found as well, so that no pixel is blurred by the way through the squares.
     """
 
     def __init__(self, spec: Spec, scale: float, outputs: int, labels: int, times: int, dropout: float):
         super().__init__()
-        self.size, even = spec.size, (spec.size + 1) // 2
-        self.net = UNet(plan(replace(spec, channels=4 * spec.channels, size=even), scale, 4 * outputs, labels, times, dropout))
+        thin, half = size_of(16, scale, 8), (spec.size + 1) // 2
+        self.size = spec.size
+        self.first = nn.Conv2d(spec.channels, thin, 3, padding=1)
+        self.net = UNet(plan(replace(spec, channels=4 * thin, size=half), scale, 4 * thin, labels, times, dropout))
+        self.net.last.reset_parameters()  # it is not the last here
+        self.last = zero(nn.Conv2d(2 * thin, outputs, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, noise: Noise | None = None) -> Tensor:
         if odd := self.size % 2:
             x = F.pad(x, (0, odd, 0, odd))
-        out = F.pixel_shuffle(self.net(F.pixel_unshuffle(x, 2), t, y, noise), 2)
-        return out[..., : self.size, : self.size]
+        h = self.first(x)
+        out: Tensor = self.last(F.silu(torch.cat([h, F.pixel_shuffle(self.net(F.pixel_unshuffle(h, 2), t, y, noise), 2)], 1)))
+        return out[..., : self.size, : self.size].float()
 
 
 class MLP(nn.Module):
-    """A residual multi-layer perceptron on all numbers of an example: x + W2 silu(W1 silu(x) + W e(t))."""
+    """A residual multi-layer perceptron on all numbers of an example: x + W2 silu(W1 silu(x) + W e(t)).
+
+    Of points in the plane it is told waves of each coordinate as well: by itself such a network is far too smooth to tell the modes of
+    a grid apart (Tancik et al., "Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional Domains", 2020).
+    """
 
     def __init__(self, spec: Spec, outputs: int, width: int, depth: int, labels: int = 0, times: int = 1, dropout: float = 0.0):
         super().__init__()
@@ -108,7 +126,8 @@ class MLP(nn.Module):
         self.width = width
         self.time = nn.Sequential(nn.Linear(times * width, width), nn.SiLU(), nn.Linear(width, width))
         self.label = nn.Embedding(labels + 1, width) if labels else None
-        self.first = nn.Linear(spec.dims, width)
+        self.octaves = OCTAVES if spec.points else 0
+        self.first = nn.Linear(spec.dims * (1 + 2 * self.octaves), width)
         self.told = nn.Linear(width, depth * width)
         self.inside = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.out = nn.ModuleList(zero(nn.Linear(width, width)) for _ in range(depth))
@@ -116,10 +135,17 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, noise: Noise | None = None) -> Tensor:
         """x (B, C, H, W), t (B,) or (B, times), y (B,) or None; (B, outputs, H, W) float32.  See network()."""
-        h = self.first(x.flatten(1))
+        h = self.first(self.seen(x.flatten(1)))
         for inside, out, e in zip(self.inside, self.out, self.when(t, y)):
             h = h + out(thin(F.silu(inside(F.silu(h)) + e), self.dropout, noise))
         return self.last(F.silu(h)).float().unflatten(1, self.shape)
+
+    def seen(self, x: Tensor) -> Tensor:
+        """x (B, dims), and its waves."""
+        if not self.octaves:
+            return x
+        angle = x[..., None] * (math.pi * 2.0 ** torch.arange(self.octaves, device=x.device, dtype=x.dtype))
+        return torch.cat([x, angle.sin().flatten(1), angle.cos().flatten(1)], 1)
 
     def when(self, t: Tensor, y: Tensor | None) -> tuple[Tensor, ...]:
         """What each block is told of time and class, (B, width)."""

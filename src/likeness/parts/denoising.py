@@ -28,7 +28,7 @@ SAMPLERS = ("ancestral", "ddim", "heun", "dpm2m")
 
 class Denoiser(Model):
     net: str = option(
-        "auto", "kind of network; auto is unet for images and mlp for points and codes of one pixel", choices=("auto", "patches", "unet", "dit", "mlp")
+        "auto", "kind of network; auto is mlp for points and codes of one pixel, patches for images of 16 pixels and more, else unet", choices=("auto", "patches", "unet", "dit", "mlp")
     )
     scale: float = option(1.0, "size of the network: channels grow with it, and time with its square", 0.25, 16.0)
     dropout: float = option(0.0, "share of activations left out while training", 0.0, 0.9)
