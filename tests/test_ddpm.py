@@ -142,10 +142,52 @@ def test_algorithm_2_is_ancestral_sampling(variance):
     assert len(mine) == 20 and all(torch.allclose(a, b, atol=1e-6) for a, b in zip(mine, theirs))
 
 
-def test_numbers_without_a_grid_have_no_bits():
+def test_numbers_without_a_grid_have_no_bound():
     model = DDPM(spec=Spec(2, 1, levels=0), **TINY)
     with pytest.raises(Refusal, match="no probabilities"):
-        model.bits_per_dim(Batch(torch.zeros(2, 2, 1, 1), None, Noise(range(2))))
+        model.terms(Batch(torch.zeros(2, 2, 1, 1), None, Noise(range(2))))
+
+
+def lively(**options: object) -> DDPM:
+    torch.manual_seed(0)
+    model = DDPM(spec=Spec(1, 8), T=50, **options, **TINY)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.05)
+    return model
+
+
+def gradients(model: DDPM, total: torch.Tensor) -> torch.Tensor:
+    return torch.cat([g.flatten() for g in torch.autograd.grad(total, list(model.parameters()), allow_unused=True, retain_graph=True) if g is not None])
+
+
+def test_the_hybrid_loss_is_its_two_terms_with_their_weights():
+    """(16) of Nichol & Dhariwal 2021: in its own words, with the mean detached in the second term."""
+    model = lively(variance="learned")
+    x = torch.rand(32, 1, 8, 8) * 2 - 1
+    loss, noise = model.loss(Batch(x, None, Noise(range(32)))), Noise(range(32))
+    t = 1 + (noise.uniform() * 50).long()
+    eps = noise.normal(1, 8, 8)
+    x_t = mixed(model.schedule, x, eps, t)
+    said, v = model.ask(x_t, t)
+    simple = (said - eps).square().mean()
+    bound = model.step_nats(x, model.image(said.detach(), x_t, t), t, v).mean() * 50 / 64
+    assert float(loss.total) == pytest.approx(float(simple + 1e-3 * bound), rel=1e-5)
+    assert torch.allclose(gradients(model, loss.total), gradients(model, simple + 1e-3 * bound), rtol=1e-3, atol=1e-6)
+    attached = model.step_nats(x, model.image(said, x_t, t), t, v).mean() * 50 / 64
+    assert not torch.allclose(gradients(model, loss.total), gradients(model, simple + 1e-3 * attached), rtol=1e-3, atol=1e-6), "the fake"
+    assert t.min() < 5 and t.max() > 45
+
+
+def test_the_loss_that_is_the_bound_has_its_mean():
+    """Over many draws of t the loss is (5) without its first term, in nats a dimension."""
+    model = lively(objective="bound", predicts="v")
+    x = torch.rand(1, 1, 8, 8).mul(255).round().div(127.5).sub(1).expand(4000, 1, 8, 8)
+    with torch.no_grad():
+        found = float(model.loss(Batch(x, None, Noise(range(4000)))).total)
+        model.evaluations = 49
+        terms = model.terms(Batch(x[:40], None, Noise(range(40))))
+    bound = float((terms.diffusion + terms.reconstruction).mean()) / 64
+    assert 0.99 * bound < found < 1.2 * bound, "the bound keeps what is expected within what an image can be, and so lies a little lower"
 
 
 def test_names_of_codes_are_refused():

@@ -292,7 +292,18 @@ def test_dropout_keeps_the_mean_and_leaves_out_its_share():
 
 
 @pytest.mark.parametrize(
-    "kind, channels, size", [("unet", 1, 28), ("unet", 3, 25), ("unet", 16, 7), ("unet", 64, 4), ("unet", 3, 2), ("dit", 1, 28), ("dit", 3, 25), ("patches", 1, 28), ("patches", 3, 25)]
+    "kind, channels, size",
+    [
+        ("unet", 1, 28),
+        ("unet", 3, 25),
+        ("unet", 16, 7),
+        ("unet", 64, 4),
+        ("unet", 3, 2),
+        ("dit", 1, 28),
+        ("dit", 3, 25),
+        ("patches", 1, 28),
+        ("patches", 3, 25),
+    ],
 )
 @pytest.mark.parametrize("scale", [0.25, 0.7])
 def test_any_size_goes_through(kind, channels, size, scale):

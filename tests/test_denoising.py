@@ -42,11 +42,11 @@ def test_the_density_by_the_flow_is_the_laws():
     model, x = knowing(THREE, tolerance=1e-6), drawn(THREE, 60)
     found = model.density(Batch(x, None, Noise(range(60)))).log_p
     assert torch.allclose(found, THREE.log_density(x), atol=5e-3)
-    ((name, value, _),) = model.diagnose(Batch(x, None, Noise(range(60))))
-    assert name == "negative log density in nats" and value == pytest.approx(-float(THREE.log_density(x).mean()), abs=5e-3)
+    bits = model.bits_per_dim(Batch(x, None, Noise(range(60))))
+    assert bits.kind == "estimate" and float(bits.values.mean()) == pytest.approx(-float(THREE.log_density(x).mean()) / (2 * math.log(2)), abs=5e-3)
 
 
-def test_bits_by_the_flow_are_no_more_than_the_bound_of_the_same_denoiser():
+def test_bits_by_the_flow_and_by_the_bound_of_a_perfect_denoiser_are_the_laws():
     from test_ddpm import on_a_grid
 
     spec = Spec(2, 1, levels=8)
@@ -91,6 +91,75 @@ def test_guidance_moves_from_all_to_the_class_and_beyond():
     assert spreads[0][0] == pytest.approx(0.5, abs=0.1), "a guidance of 0 ignores the class"
     assert spreads[1][0] == 1.0 and spreads[1][1] == pytest.approx(0.2, abs=0.03)
     assert spreads[2][0] == 1.0
+
+
+def test_the_density_is_told_the_class_of_each():
+    """Images leave the solver one by one; each keeps its class."""
+    model = Told(spec=POINTS, scale=0.25, conditional=True, tolerance=1e-5)
+    y = torch.arange(40) % 2
+    x = torch.stack([Mixture([1.0], [[m, 0.0]], [0.04]).draw(1, i)[0] for i, m in enumerate((2.0 * y - 1).tolist())]).float().view(40, 2, 1, 1)
+    found = model.density(Batch(x, y, Noise(range(40)))).log_p
+    want = torch.stack([Mixture([1.0], [[m, 0.0]], [0.04]).log_density(x[i : i + 1])[0] for i, m in enumerate((2.0 * y - 1).tolist())])
+    assert torch.allclose(found, want, atol=2e-2)
+
+
+def test_guidance_that_has_nothing_to_begin_from_is_refused():
+    y = torch.zeros(2, dtype=torch.long)
+    with pytest.raises(Refusal, match="knows no classes"):
+        list(knowing(THREE, guidance=2.0).sample(Noise(range(2))))
+    with pytest.raises(Refusal, match="--label-dropout 0"):
+        list(Told(spec=POINTS, scale=0.25, conditional=True, label_dropout=0.0, guidance=2.0).sample(Noise(range(2)), y))
+
+
+def test_bounds_are_without_guidance():
+    spec = Spec(1, 8, labels=2)
+    torch.manual_seed(0)
+    model = EDM(spec=spec, scale=0.25, conditional=True)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    batch = Batch(torch.rand(4, 1, 8, 8) * 2 - 1, torch.tensor([0, 1, 0, 1]), Noise(range(4)))
+    plain = model.bits_per_dim(batch).values
+    model.guidance = 4.0
+    assert torch.equal(model.bits_per_dim(batch).values, plain)
+    other = Batch(batch.x, 1 - batch.y, Noise(range(4)))
+    assert not torch.equal(model.bits_per_dim(other).values, plain), "it is told the class"
+
+
+def test_what_is_completed_and_redrawn_has_the_class_that_is_said():
+    model = Told(spec=POINTS, scale=0.25, conditional=True, steps=30)
+    x, y = torch.zeros(60, 2, 1, 1), torch.ones(60, dtype=torch.long)
+    *_, new = model.redraw(x, 1.0, Noise(range(60)), y)
+    *_, rest = model.complete(x, torch.zeros(1, 1, dtype=torch.bool), Noise(range(60)), y)
+    assert float((new[:, 0] > 0).float().mean()) == 1 and float((rest[:, 0] > 0).float().mean()) == 1
+
+
+def test_meanflow_is_guided_as_well():
+    from likeness.models.meanflow import MeanFlow
+
+    torch.manual_seed(0)
+    model = MeanFlow(spec=Spec(1, 8, labels=3), scale=0.25, conditional=True)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    y = torch.tensor([0, 1, 2])
+    (*_, plain), (*_, again) = model.sample(Noise(range(3)), y), model.sample(Noise(range(3)), y)
+    model.guidance = 3.0
+    *_, guided = model.sample(Noise(range(3)), y)
+    assert torch.equal(plain, again) and not torch.allclose(plain, guided, atol=1e-4)
+
+
+def test_a_run_of_points_is_judged_and_images_are_reconstructed(tmp_path, monkeypatch, capsys):
+    from commands import ask
+    from likeness.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    small = ["--scale", "0.25", "--precision", "fp32", "--images", "640"]
+    assert main(["train", "edm", "ring", "runs/p", "--batch", "64", *small]) == 0
+    assert main(["train", "edm", "digits", "runs/d", "--no-report", "--steps", "3", *small]) == 0
+    capsys.readouterr()
+    found = {card["name"]: card for card in ask(capsys, "evaluate", "runs/p", "-n", "40")["runs/p"] if card["of"] == "model"}
+    assert found["bits/dim"]["kind"] == "estimate" and math.isfinite(found["bits/dim"]["value"])
+    assert ask(capsys, "reconstruct", "runs/d", "-n", "2")["n"] == 2
+    assert ask(capsys, "edit", "runs/d", "-n", "2", "--strength", "0.01")["n"] == 2
 
 
 def test_some_classes_are_left_unsaid_in_training():

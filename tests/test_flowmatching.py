@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from likeness.core import Batch, Noise, Spec
-from likeness.models.flowmatching import FlowMatching, transport
+from likeness.models.flowmatching import FlowMatching, paired, transport
 from likeness.parts import samplers
 from mixture_truth import THREE
 
@@ -33,6 +33,24 @@ def test_optimal_transport_makes_the_flow_straighter():
         return float(fitted.square().sum() / b.square().sum())
 
     assert said_by_noise(eps) < 0.05 and said_by_noise(paired) > 0.7
+
+
+def test_pairs_are_made_within_a_class():
+    """Else the noise of a class is no longer N(0, I), and samples of it begin where it never was."""
+    y = torch.arange(400) % 2
+    x, eps = torch.where(y.view(-1, 1, 1, 1) == 0, -1.0, 1.0).expand(400, 2, 1, 1), Noise(range(400)).normal(2, 1, 1)
+    told, untold = paired(x, eps, y), paired(x, eps, None)
+    assert sorted(told[y == 0].flatten().tolist()) == sorted(eps[y == 0].flatten().tolist())
+    assert abs(float(told[y == 0].mean())) < 0.15 and float(untold[y == 0].mean()) < -0.5
+
+
+def test_times_are_drawn_by_the_law_that_is_said():
+    said = []
+    for law in ("uniform", "logit-normal"):
+        model = FlowMatching(spec=Spec(2, 1, levels=0), scale=0.25, times=law)
+        model.velocity = lambda x_t, t, y=None, noise=None: said.append(t) or torch.zeros_like(x_t)
+        model.loss(Batch(torch.zeros(4000, 2, 1, 1), None, Noise(range(4000))))
+    assert float((said[0] < 0.05).float().mean()) == pytest.approx(0.05, abs=0.012) and float((said[1] < 0.05).float().mean()) < 0.01
 
 
 def test_only_transport_compares_the_images_of_a_batch():

@@ -28,7 +28,7 @@ def u(z, r, t, y=None, noise=None):
     to = (1 - r) * MEAN + a / b * (z - (1 - t) * MEAN)
     slope = -MEAN + (t - (1 - t) * STD**2) / b.square() * (z - (1 - t) * MEAN)
     same = (t - r).abs() < 1e-12
-    return torch.where(same, slope, (z - to) / torch.where(same, 1.0, t - r))
+    return torch.where(same, slope, (z - to) / torch.where(same, 1.0, t - r)).to(z.dtype)
 
 
 def exact(z, t):
@@ -57,6 +57,70 @@ def test_the_mean_velocity_satisfies_the_identity():
     """REFERENCE row 7, with its fakes: the wrong sign, and a derivative that does not go along the flow."""
     assert residual() < 1e-12
     assert residual(sign=-1.0) > 0.5 and residual(along=False) > 0.5
+
+
+def one_image_model(known) -> MeanFlow:
+    """Of one image, over which the mean velocity of every flow is known: (x_t - x_0) / t, whatever r."""
+    made = MeanFlow(spec=POINTS, scale=0.25, apart=1.0)
+    made.u = known
+    return made
+
+
+def to_the_point(z, r, t, y=None, noise=None):
+    return (z - 0.3) / t.view(-1, 1, 1, 1)
+
+
+def test_the_loss_is_zero_for_the_mean_velocity_and_for_nothing_else():
+    """Where all images are one, v = eps - x_0 is the velocity of the law, so that (9) has no error left; its fakes have."""
+    batch = Batch(torch.full((64, 2, 1, 1), 0.3), None, Noise(range(64)))
+    assert float(one_image_model(to_the_point).loss(batch).terms["error"]) < 1e-6
+    wrong = one_image_model(lambda z, r, t, y=None, noise=None: to_the_point(z, r, t) * (1 + (t - r).view(-1, 1, 1, 1)))
+    assert float(wrong.loss(batch).terms["error"]) > 1e-2
+
+
+def test_the_target_is_the_papers():
+    """v - (t - r) du/dt with the network's own derivative, found here by differences, and no gradient through it."""
+    torch.manual_seed(0)
+    made = MeanFlow(spec=Spec(1, 8), scale=0.25, apart=1.0).double()
+    for p in made.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    x, noise, h = torch.rand(16, 1, 8, 8, dtype=torch.float64) * 2 - 1, Noise(range(16)), 1e-4
+    r, t = (s.double() for s in made.two_times(noise))
+    eps = noise.normal(1, 8, 8).double()
+    at = t.view(-1, 1, 1, 1)
+    z, v = (1 - at) * x + at * eps, eps - x
+    with torch.no_grad():
+        du = (made.u(z + h * v, r, t + h) - made.u(z - h * v, r, t - h)) / (2 * h)
+        error = (made.u(z, r, t) - (v - (t - r).view(-1, 1, 1, 1) * du)).flatten(1).square().mean(1)
+        fake = (made.u(z, r, t) - (v + (t - r).view(-1, 1, 1, 1) * du)).flatten(1).square().mean(1)
+    loss = made.loss(Batch(x, None, Noise(range(16))))
+    assert float(loss.terms["error"]) == pytest.approx(float(error.mean()), rel=1e-3)
+    assert abs(float(fake.mean()) / float(error.mean()) - 1) > 4e-3
+    weights = torch.autograd.grad(loss.total, made.network.last.weight)[0]
+    size = (error + 1e-3) ** 0.75
+    want = torch.autograd.grad(
+        (((made.u(z, r, t) - (v - (t - r).view(-1, 1, 1, 1) * du)).flatten(1).square().mean(1)) / size).mean(), made.network.last.weight
+    )[0]
+    assert torch.allclose(weights, want, rtol=1e-2, atol=1e-4 * float(want.abs().max())), "the weight has no gradient"
+
+
+def test_the_network_is_told_both_times():
+    torch.manual_seed(0)
+    made = MeanFlow(spec=Spec(1, 8), scale=0.25)
+    for p in made.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    z, t = torch.randn(2, 1, 8, 8), torch.tensor([0.9, 0.9])
+    with torch.no_grad():
+        assert float((made.u(z, torch.zeros(2), t) - made.u(z, t, t)).abs().mean()) > 1e-4
+
+
+def test_what_is_no_drawing_walks_the_whole_way():
+    made = model()
+    x = torch.full((4, 2, 1, 1), 1.0)
+    z = made.encode(x)
+    assert float(z.abs().mean()) > 0.1 and torch.allclose(made.decode(z), x, atol=0.05)
+    *_, near = made.redraw(x, 0.2, Noise(range(4)))
+    assert 0 < float((near - x).abs().max()) < 1
 
 
 def test_one_step_draws_from_the_law():

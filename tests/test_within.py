@@ -211,7 +211,8 @@ def test_a_sample_is_a_sample_of_the_prior_expanded(tmp_path, vq):
     list(fit(run, data))
     got = list(run.model.sample(Noise(range(5), 3)))
     by_hand = [vq.model.expand(z) for z in run.model._inner.sample(Noise(range(5), 3))]
-    assert len(got) == len(by_hand) == 8 and all(map(torch.equal, got, by_hand)) and got[-1].shape == (5, *data.spec.shape)
+    some = [by_hand[i] for i in (0, 1, 3, 7)]  # ever fewer of the versions, and the last
+    assert len(by_hand) == 8 and len(got) == 4 and all(map(torch.equal, got, some)) and got[-1].shape == (5, *data.spec.shape)
     *_, alone = run.model.sample(Noise([4], 3))
     assert torch.allclose(alone[0], got[-1][4], atol=1e-5)
 

@@ -270,7 +270,7 @@ class Trained:
 
     def _beside(self, model: Model, weak: Trained, live: dict[str, Any]) -> Model:
         if not isinstance(model, Denoiser):
-            raise Refusal(f"{self.config.model} is not guided by another run; ddpm, edm, flowmatching and meanflow are.")
+            raise Refusal(f"{self.config.model} is not guided by another run: a ddpm, edm, flowmatching or meanflow is, of images or points, not of codes.")
         if live.get("guidance", model.guidance) == 1:
             raise Refusal("beside a weaker run the guidance says how far to go away from it, and 1 is not at all; type --guidance 2.")
         return model.beside(cast(Denoiser, weak.model))

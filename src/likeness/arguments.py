@@ -117,10 +117,11 @@ def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple
 
     folders = [Path(a) for before, a in zip(["", *argv], argv) if not a.startswith("-") and before not in ("-o", "--network", "--beside") and is_run(Path(a))]
     opened = {folder: api.open(folder, raw="--raw" in argv) for folder in folders}
-    turns = {f: {o.name for o in api.option_fields(type(t.model), live=True)} for f, t in opened.items()}
+    taken = {action.dest for action in parser._actions}  # a verb's own flag means what the verb says
+    turns = {f: {o.name for o in api.option_fields(type(t.model), live=True)} - taken for f, t in opened.items()}
     known: set[str] = set()
     for t in opened.values():
-        flags(parser, f"options of {type(t.model).__name__.lower()} that may be turned", type(t.model), t.model, live=True, leave_out=known)
+        flags(parser, f"options of {type(t.model).__name__.lower()} that may be turned", type(t.model), t.model, live=True, leave_out=known | taken)
         known |= turns[t.folder]
     said = vars(parser.parse_intermixed_args(argv))
     wanted = said["run"] if isinstance(said["run"], list) else [said["run"]]

@@ -24,6 +24,8 @@ def redraw(model: Redraws, x: Tensor, y: Tensor | None, strength: float, draws: 
     """Each of x (B, C, H, W) `draws` times: (B, draws, C, H, W) in memory.  y: classes (B,) that they shall have."""
     if not 0 <= strength <= 1:
         raise Refusal(f"a strength lies from 0, which keeps the image, to 1, which forgets it, and not at {strength:g}; half of the way is 0.5.")
+    if draws > MOST:
+        raise Refusal(f"{draws:,} draws of one image are more than have randomness of their own; draw at most {MOST:,}.")
     numbers = (torch.arange(len(x))[:, None] * MOST + torch.arange(draws)).flatten()
     key, parts = engine.derive("redraw", seed), []
     for some in numbers.split(AT_ONCE):

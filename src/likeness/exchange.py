@@ -130,7 +130,7 @@ def export(model: Model, folder: Path, label: int | None = None) -> None:
         raise Refusal(f"this model draws of no class, so not of class {label}; leave the label out.")
     if label is not None and not 0 <= label < model.spec.labels:
         raise Refusal(f"there is no label {label}: the model knows 0 to {model.spec.labels - 1}.")
-    facts = Facts(model.spec.size, model.T, model.beta, model.predicts, model.variance, bool(model.spec.levels))
+    facts = Facts(model.spec.size, model.T, model.beta, model.predicts, model.variance, bool(model.spec.levels) and model.clips)
     to_diffusers(model.network, facts, folder, (model.spec.labels if label is None else label) if model.conditional else None)
 
 
@@ -250,7 +250,7 @@ def opened(folder: Path) -> DDPM:
     kind: type[Model] = DDPM
     options: dict[str, Any] = dict(net="unet", T=facts.steps, beta=facts.beta, predicts=facts.predicts, variance=facts.variance, scale=0.25)
     model = cast(DDPM, kind(spec=Spec(net.plan.inside, facts.size), **options))
-    model.network = net
+    model.network, model.clips = net, facts.clip
     return model.eval()
 
 

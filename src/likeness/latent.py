@@ -82,15 +82,21 @@ def draw(runs: Sequence[tuple[Run, Data]], picture: str, target: Path, n: int | 
         raise Refusal(f"the picture {picture!r} is of held-out images and takes no others; type --picture arithmetic, or leave --images out.")
     make = partial(arithmetic, groups=groups) if groups else PICTURES[picture]
     with torch.no_grad():
-        page = pictures.stacked(*(make(_subject(run, data), n, seed) for run, data in runs), gap=16)
+        page = pictures.stacked(*(make(_subject(run, data, picture not in FEW), n, seed) for run, data in runs), gap=16)
     store.make(target.parent)
     recipe = dict(picture=picture, n=n, seed=seed, runs=[dict(run=run.folder.name, seen=run.seen) for run, _ in runs])
     pictures.write_png(target, page, recipe)
 
 
-def _subject(run: Run, data: Data) -> Subject:
+FEW = ("interpolation", "arithmetic")
+"""pictures of some codes, for which nobody need know where all of them lie"""
+
+
+def _subject(run: Run, data: Data, all_codes: bool = True) -> Subject:
     ask(run.model, "decode")
     subject = Subject(f"{run.config.model}, {run.seen:,} images seen", run.model, data, torch.empty(0))
+    if not all_codes:
+        return subject
     if not isinstance(run.model, Encodes):
         return subject._replace(codes=minimize.draws(run.model, engine.sampling_noise(0, 0, CODES)).cpu())
     rows = np.sort(np.random.default_rng(0).permutation(data.train)[:CODES])

@@ -183,6 +183,15 @@ class Within(Model):
     def after_step(self) -> None:
         self._inner.after_step()
 
+    def _seen(self, versions: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The images of some of the ever better codes, ever fewer of them, and of the last: expanding costs as much as a step of a small model."""
+        number, z = 0, None
+        for number, z in enumerate(versions, 1):
+            if number & (number - 1) == 0:
+                yield self._first.expand(z)
+        if z is not None and number & (number - 1):
+            yield self._first.expand(z)
+
     def _turned(self) -> Any:
         """The inner model with its live options as they are set here."""
         twin = copy.copy(self._inner)
@@ -195,15 +204,13 @@ class Within(Model):
 class Drawing(Within):
     @torch.no_grad()
     def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
-        for z in self._turned().sample(noise, y):
-            yield self._first.expand(z)
+        yield from self._seen(self._turned().sample(noise, y))
 
 
 class Redrawing(Within):
     @torch.no_grad()
     def redraw(self, x: Tensor, strength: float, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
-        for z in self._turned().redraw(self._compressed(x), strength, noise, y):
-            yield self._first.expand(z)
+        yield from self._seen(self._turned().redraw(self._compressed(x), strength, noise, y))
 
 
 class Bounding(Within):

@@ -118,8 +118,11 @@ class DDPM(Denoiser):
         """Ancestral sampling, through all T steps or some of them (Nichol & Dhariwal 2021, section 4), with this model's variance."""
         for here, there in pairwise(levels):
             t, q = torch.full((len(x),), here.t, device=x.device), posterior(here, there)
-            v = self.ask(x, t, y)[1] if self.variance == "learned" else None
-            x_0 = self.denoise(x, t, y)
+            if self.variance == "learned":
+                said, v = self.ask(x, t, y)
+                x_0 = self.kept(self.image(said, x, t)) if self.plain(y) else self.denoise(x, t, y)
+            else:
+                v, x_0 = None, self.denoise(x, t, y)
             x = q.of_x * x + q.of_x_0 * x_0  # (7)
             if there.sigma:
                 x = x + self.deviation(q, v) * noise.normal(*x.shape[1:])

@@ -50,8 +50,16 @@ class FlowMatching(Denoiser):
         t = batch.noise.uniform() if self.times == "uniform" else batch.noise.normal(1)[:, 0].sigmoid()
         eps = batch.noise.normal(*self.spec.shape)
         if self.coupling == "ot":
-            eps = eps[transport(x_0, eps)]
+            eps = paired(x_0, eps, batch.y if self.conditional else None)
         return Loss(F.mse_loss(self.velocity(mixed(self.schedule, x_0, eps, t), t, y, batch.noise), eps - x_0))
+
+
+def paired(x: Tensor, eps: Tensor, y: Tensor | None) -> Tensor:
+    """The noise of each image, by transport; among those of its class where there are classes y (B,), since the noise of a class must stay N(0, I)."""
+    out = eps.clone()
+    for rows in [torch.arange(len(x), device=x.device)] if y is None else [(y == c).nonzero()[:, 0] for c in y.unique()]:
+        out[rows] = eps[rows][transport(x[rows], eps[rows])]
+    return out
 
 
 def transport(x: Tensor, eps: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ Where r = t this is flow matching, u is the velocity itself, and any sampler can
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -44,6 +45,8 @@ class MeanFlow(Denoiser):
     apart: float = option(0.5, "share of a batch for which r lies below t; the rest is flow matching", 0.0, 1.0)
 
     defaults = Training(batch=32, rate=1e-3, images=300_000, warmup=2_000, ema=50_000)
+
+    fewest = 20
 
     def build(self) -> None:
         self.schedule: Straight = Straight()
@@ -88,11 +91,13 @@ class MeanFlow(Denoiser):
         return self.jump(levels, x, y) if self.sampler == "jump" else super().walk(levels, x, noise, y)
 
     def jump(self, levels: Sequence[Level], x: Tensor, y: Tensor | None) -> Iterator[State]:
-        """(12), in as many jumps as there are steps."""
+        """(12), in as many jumps as there are steps; guided, mean velocities are drawn on as velocities are elsewhere."""
         for here, there in pairwise(levels):
             t, r = (torch.full((len(x),), level.t, device=x.device) for level in (here, there))
-            u = self.u(x, r, t, y)
-            x = x - (here.t - there.t) * u
-            if there.sigma == 0 and self.spec.levels:
-                x = x.clamp(-1, 1)
-            yield State(x, x if there.sigma == 0 else self.denoise(x, r, y), there)
+            u = self.led(partial(mean_velocity, x, r, t), y)
+            x_0, x = self.kept(x - here.t * u), x - (here.t - there.t) * u
+            yield State(x if there.sigma else x_0, x_0, there)
+
+
+def mean_velocity(x: Tensor, r: Tensor, t: Tensor, model: MeanFlow, y: Tensor | None) -> Tensor:
+    return model.u(x, r, t, y)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -101,8 +102,8 @@ class Patched(nn.Module):
         thin, half = size_of(16, scale, 8), (spec.size + 1) // 2
         self.size = spec.size
         self.first = nn.Conv2d(spec.channels, thin, 3, padding=1)
-        self.net = UNet(plan(replace(spec, channels=4 * thin, size=half), scale, 4 * thin, labels, times, dropout))
-        self.net.last.reset_parameters()  # it is not the last here
+        self.net: UNet = UNet(plan(replace(spec, channels=4 * thin, size=half), scale, 4 * thin, labels, times, dropout))
+        cast(nn.Conv2d, self.net.last).reset_parameters()  # it is not the last here
         self.last = zero(nn.Conv2d(2 * thin, outputs, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, noise: Noise | None = None) -> Tensor:

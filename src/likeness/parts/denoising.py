@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +28,11 @@ SAMPLERS = ("ancestral", "ddim", "heun", "dpm2m")
 
 class Denoiser(Model):
     net: str = option(
-        "auto", "kind of network; auto is mlp for points and codes of one pixel, patches for images of 16 pixels and more, else unet", choices=("auto", "patches", "unet", "dit", "mlp")
+        "auto",
+        "kind of network; auto is mlp for points and codes of one pixel, patches for images of 16 pixels and more, else unet",
+        choices=("auto", "patches", "unet", "dit", "mlp"),
     )
-    scale: float = option(1.0, "size of the network: channels grow with it, and time with its square", 0.25, 16.0)
+    scale: float = option(1.0, "size of the network: channels grow with it, and time with its square or more", 0.25, 16.0)
     dropout: float = option(0.0, "share of activations left out while training", 0.0, 0.9)
     conditional: bool = option(False, "p(x|y): learn what each class looks like, from labelled images")  # type: ignore[misc]
     label_dropout: float = option(0.1, "share of classes left unsaid while training, when conditional: what guidance is measured from", 0.0, 1.0)
@@ -51,6 +53,10 @@ class Denoiser(Model):
 
     weak: ClassVar[Denoiser | None] = None
     """whom guidance leads away from, if not from the model's own idea of no class"""
+    fewest: ClassVar[int] = 1
+    """steps of all that is no drawing from noise: a model that draws in one step still walks the way for these"""
+    clips = True
+    """what is expected of an image is kept within what an image can be"""
 
     # What a model gives
 
@@ -79,27 +85,46 @@ class Denoiser(Model):
     def denoise(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """E[x_0 | x_t, y] of images (B, C, H, W) at times t (B,), guided; within what an image can be."""
         x_0 = self.guided(x_t, t, y)
-        return x_0.clamp(-1, 1) if self.spec.levels else x_0
+        return self.kept(x_0)
+
+    def kept(self, x_0: Tensor) -> Tensor:
+        return x_0.clamp(-1, 1) if self.spec.levels and self.clips else x_0
 
     def guided(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
-        """Classifier-free guidance in the convention w = 1 for none: D(x) + w (D(x|y) - D(x)) (Ho & Salimans 2022, eq. 6, with w - 1 for their w).
+        return self.led(lambda model, y: model.predict(x_t, t, y), y)
+
+    def led(self, said: Callable[[Any, Tensor | None], Tensor], y: Tensor | None) -> Tensor:
+        """What the model says of noisy images of classes y, said(model, y), drawn on from what it says without: classifier-free guidance in the
+        convention w = 1 for none, D(x) + w (D(x|y) - D(x)) (Ho & Salimans 2022, eq. 6, with w - 1 for their w).
 
         Where there is a weaker model, it stands for D(x), told the class as well: autoguidance, Karras et al. 2024, eq. 2.
         The law that it draws from is not p(x) (p(x|y)/p(x))^w: of Gaussians it has the standard deviation s^w, and the other law has not.
         """
-        if self.guidance == 1 or (self.weak is None and (y is None or not self.conditional)):
-            return self.predict(x_t, t, y)
-        nothing = self.predict(x_t, t) if self.weak is None else self.weak.predict(x_t, t, y)
-        return torch.lerp(nothing, self.predict(x_t, t, y), self.guidance) if self.guidance else nothing
+        if self.plain(y):
+            return said(self, y)
+        nothing = said(self, None) if self.weak is None else said(self.weak, y)
+        return torch.lerp(nothing, said(self, y), self.guidance) if self.guidance else nothing
+
+    def plain(self, y: Tensor | None) -> bool:
+        """Whether nothing is guided.  Raises Refusal where guidance has nothing to begin from."""
+        if self.guidance == 1 or (self.weak is None and self.conditional and y is None):
+            return True
+        if self.weak is None and not (self.conditional and self.label_dropout):
+            why = "was trained with --label-dropout 0, so that it has no idea of no class" if self.conditional else "knows no classes"
+            raise Refusal(f"--guidance {self.guidance:g} leads away from what is drawn without a class, and this model {why}; name a weaker run with --beside.")
+        return False
 
     def beside(self, weak: Denoiser) -> Denoiser:
         """The same model, guided away from what a weaker one of its kind says: trained for less time, or smaller."""
-        if type(weak) is not type(self) or weak.spec.shape != self.spec.shape or weak.conditional != self.conditional or weak.clock() != self.clock():
+        if type(weak) is not type(self) or weak.spec.shape != self.spec.shape or weak.told_apart() != self.told_apart() or weak.clock() != self.clock():
             name = type(self).__name__.lower()
             raise Refusal(f"{name} is guided by another {name} of the same images, classes and noise, trained for less time or smaller; name one.")
         twin = copy.copy(self)
         twin.__dict__["weak"] = weak
         return twin
+
+    def told_apart(self) -> int:
+        return self.spec.labels if self.conditional else 0
 
     def clock(self) -> list[Level]:
         return self.schedule.levels(8)
@@ -107,6 +132,10 @@ class Denoiser(Model):
     def levels(self, steps: int | None = None) -> list[Level]:
         """What a sampler walks through, from noise to the image."""
         return self.schedule.levels(steps or self.steps, self.spacing)
+
+    def way(self) -> list[Level]:
+        """The same, for what is no drawing from noise."""
+        return self.levels(max(self.steps, self.fewest))
 
     def walk(self, levels: Sequence[Level], x: Tensor, noise: Noise, y: Tensor | None = None) -> Iterator[State]:
         """From x (B, C, H, W), as it is at the first of the levels, to the last, by the sampler that is set."""
@@ -133,16 +162,16 @@ class Denoiser(Model):
     def complete(self, x: Tensor, known: Tensor, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
         """Draw what is not known of images x (B, C, H, W), wherever it lies; known: bool (H, W).  See samplers.inpaint."""
         x, known, y = x.to(noise.device), known.to(noise.device).bool(), y if self.conditional else None
-        for state in samplers.inpaint(lambda x_t, t: self.denoise(x_t, t, y), self.levels(), x, known, noise, self.repeats):
+        for state in samplers.inpaint(lambda x_t, t: self.denoise(x_t, t, y), self.way(), x, known, noise, self.repeats):
             yield torch.where(known, x, state.x_0)
 
     @torch.no_grad()
     def redraw(self, x: Tensor, strength: float, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
         """Images like x (B, C, H, W), from where the share `strength` of the steps still lies ahead: SDEdit, Meng et al. 2022.  At 0 it yields nothing."""
-        levels = self.levels()
-        share = round(strength * (len(levels) - 1))
-        if share == 0:
+        levels = self.way()
+        if strength == 0:
             return
+        share = max(1, round(strength * (len(levels) - 1)))
         ahead = levels[-1 - share :]
         y = y if self.conditional else None
         x_t = ahead[0].alpha * x.to(noise.device) + ahead[0].sigma * noise.normal(*x.shape[1:])
@@ -162,7 +191,7 @@ class Denoiser(Model):
 
         Conditional: (B, dims + labels), and behind it the class, or zeros where none was said.
         """
-        up = [level for level in reversed(self.levels()) if level.sigma]
+        up = [level for level in reversed(self.way()) if level.sigma]
         x_t = up[0].alpha * x
         for state in samplers.heun(lambda x, t: self.predict(x, t, y), up, x_t, Noise([])) if len(up) > 1 else ():
             x_t = state.x
@@ -180,7 +209,7 @@ class Denoiser(Model):
         if labels:
             said = code[:, self.latent :]
             y = torch.where(said.amax(1) > 0, said.argmax(1), labels)
-        levels = self.levels()
+        levels = self.way()
         x = levels[0].sigma * code[:, : self.latent].view(-1, *self.spec.shape)
         for state in samplers.heun(lambda x, t: self.predict(x, t, y), levels, x, Noise([])):
             x = state.x
@@ -194,9 +223,10 @@ class Denoiser(Model):
         return bounds.bound(lambda x_t, t: predict(x_t, t).clamp(-1, 1), self.schedule, grid, batch.x, batch.noise, self.evaluations)
 
     def density(self, batch: Batch) -> ode.Density:
-        """By the probability-flow equation: log P of images on their grid with one Hutchinson probe; of points log p, exactly but for the tolerance."""
-        levels, predict = self.spec.levels, self.of_class(batch)
-        return ode.nats(predict, self.schedule, batch.x, batch.noise, levels, probes=1 if levels else 0, tol=self.tolerance)
+        """By the probability-flow equation: log P of images on their grid by Hutchinson's estimate; of points log p, exactly but for the tolerance."""
+        y = classes.told(type(self).__name__.lower(), batch.y) if self.conditional else None
+        probes = 0 if self.spec.points else 1
+        return ode.nats(self.predict, self.schedule, batch.x, batch.noise, self.spec.levels, probes=probes, tol=self.tolerance, y=y)
 
     def on_a_grid(self) -> Gaussian:
         if self.p is None:
@@ -211,18 +241,18 @@ class Denoiser(Model):
 
     @torch.no_grad()
     def bits_per_dim(self, batch: Batch) -> Bits:
-        """An unbiased estimate, from as many noise levels as `evaluations`, of an upper bound (parts/bounds.py); or an estimate by the
-        probability-flow equation (parts/ode.py), which is that of samples drawn without noise on the way."""
-        self.on_a_grid()
-        parts = batch.split(ROWS)
-        nats = torch.cat([self.terms(part).total if self.likelihood == "bound" else -self.density(part).log_p for part in parts])
-        return Bits((nats / (self.spec.dims * math.log(2))).float(), "upper bound" if self.likelihood == "bound" else "estimate")
+        """Of points their density.  Of images an unbiased estimate, from as many noise levels as `evaluations`, of an upper bound
+        (parts/bounds.py); or one by the probability-flow equation (parts/ode.py), which is that of samples drawn without noise on the way."""
+        flow = self.likelihood == "ode" or self.spec.points
+        nats = torch.cat([-self.density(part).log_p if flow else self.terms(part).total for part in batch.split(ROWS)])
+        return Bits((nats / (self.spec.dims * math.log(2))).float(), "estimate" if flow else "upper bound")
 
     @torch.no_grad()
     def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
-        """How the bound divides: what is told on the way, and what at the end (Ho et al. 2020, section 4.3).  Of points their density."""
-        if self.spec.points:
-            yield "negative log density in nats", -float(self.density(batch).log_p.mean()), ""
+        """How the bound divides: what is told on the way, and what at the end (Ho et al. 2020, section 4.3); what chance an estimate has."""
+        if self.p is not None and self.likelihood == "ode":
+            error = self.density(batch[:ROWS]).error / (self.spec.dims * math.log(2))
+            yield "standard error of an image's bits/dim", float(error.square().mean().sqrt()), ""
         if self.p is not None:
             parts = [self.terms(part) for part in batch.split(ROWS)]
             yield "rate in nats", float(torch.cat([part.prior + part.diffusion for part in parts]).mean()), ""

@@ -61,18 +61,21 @@ class Density(NamedTuple):
     """of the denoiser, (B,)"""
 
 
+Ask = Callable[..., Tensor]
+"""Denoise, or one that is told a class as well"""
 Rate = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """z (n, ...) at tau (n,), and which images they are (n,), to dz/dtau (n, ...) and to what is only added up on the way, (n, k)"""
 
 
-def density(denoise: Denoise, schedule: Schedule, x: Tensor, noise: Noise | None = None, probes: int = 0, tol: float = 1e-5) -> Density:
+def density(denoise: Ask, schedule: Schedule, x: Tensor, noise: Noise | None = None, probes: int = 0, tol: float = 1e-5, y: Tensor | None = None) -> Density:
     """log p of images x (B, ...) as points of a continuous space, under the law of x_0 + s eps at the schedule's cleanest time.
 
     It is that of the images which a sampler draws that follows the equation from N(0, s^2 I) at the noisiest time (of a Straight schedule
     from s = 1000): it integrates to one whatever the denoiser.  That law has forgotten the mean m of the images, which costs them
     |m|^2 / 2 s^2 nats, 8e-5 a dimension where all of them are white and s = 80, and scatters those of a single one by |m| / s.
 
-    denoise: differentiable by x.  probes: signs for each image, drawn from noise; 0 is the exact trace, for few dimensions.
+    denoise: differentiable by x.  y: classes (B,) that it is told, if any.
+    probes: signs for each image, drawn from noise; 0 is the exact trace, for few dimensions.
     tol: error allowed in a step, both in z and in nats a dimension.
     """
     dims, (clean, end) = x[0].numel(), ends(schedule)
@@ -80,7 +83,7 @@ def density(denoise: Denoise, schedule: Schedule, x: Tensor, noise: Noise | None
 
     def rate(z: Tensor, tau: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
-            x_t, alpha, x_0 = hidden(denoise, schedule, z.detach().requires_grad_(), tau)
+            x_t, alpha, x_0 = hidden(denoise, schedule, z.detach().requires_grad_(), tau, None if y is None else y[rows])
             trace = quadratic(x_0, x_t, signs if not probes else signs[rows])
         div = dims * torch.sigmoid(-2 * tau)[:, None] - alpha[:, None] * (trace if probes else trace.sum(1, keepdim=True))
         return flow(z, x_0.detach(), tau), div
@@ -93,7 +96,9 @@ def density(denoise: Denoise, schedule: Schedule, x: Tensor, noise: Noise | None
     return Density(each.mean(1), standard_error(each) if probes else torch.zeros_like(last), calls)
 
 
-def nats(denoise: Denoise, schedule: Schedule, x: Tensor, noise: Noise, levels: int, draws: int = 2, probes: int = 1, tol: float = 1e-5) -> Density:
+def nats(
+    denoise: Ask, schedule: Schedule, x: Tensor, noise: Noise, levels: int, draws: int = 2, probes: int = 1, tol: float = 1e-5, y: Tensor | None = None
+) -> Density:
     """log P of images (B, C, H, W) on the grid of `levels` values: an estimate, of something that is nowhere above it; for levels = 0, log p.
 
     By the variational bound with one latent variable, the image at the cleanest time, y = x + s eps (the last step of Ho et al. 2020, eq. 13):
@@ -104,15 +109,15 @@ def nats(denoise: Denoise, schedule: Schedule, x: Tensor, noise: Noise, levels: 
     so coarse that D(y) is the image.  Of `draws` of y each has signs of its own, and the scatter is that of both.
     """
     if not levels:
-        return density(denoise, schedule, x, noise, probes, tol)
+        return density(denoise, schedule, x, noise, probes, tol, y)
     s, grid, each, calls = schedule.level(schedule.cleanest).ratio, Gaussian(levels), [], torch.zeros(len(x), dtype=torch.long, device=x.device)
     for _ in range(draws):
         eps = noise.normal(*x.shape[1:]).to(x.dtype)
-        y = x + s * eps
+        noisy = x + s * eps
         with torch.no_grad():
-            x_0 = hidden(denoise, schedule, y * math.cos(math.atan(s)), torch.full((len(x),), math.log(s), dtype=torch.float64, device=x.device)).x_0
+            x_0 = hidden(denoise, schedule, noisy * math.cos(math.atan(s)), torch.full((len(x),), math.log(s), dtype=torch.float64, device=x.device), y).x_0
         log_q = -eps.double().square().flatten(1).sum(1) / 2 - x[0].numel() * math.log(s * math.sqrt(2 * math.pi))
-        p = density(denoise, schedule, y, noise, probes, tol)
+        p = density(denoise, schedule, noisy, noise, probes, tol, y)
         each.append(p.log_p + grid.log_prob(x, torch.cat([x_0, torch.full_like(x_0, math.log(4 * s))], 1)) - log_q)
         calls += p.calls + 1
     log_p = torch.stack(each, 1)
@@ -148,13 +153,13 @@ class Hidden(NamedTuple):
     x_0: Tensor
 
 
-def hidden(denoise: Denoise, schedule: Schedule, z: Tensor, tau: Tensor) -> Hidden:
+def hidden(denoise: Ask, schedule: Schedule, z: Tensor, tau: Tensor, y: Tensor | None = None) -> Hidden:
     """What the denoiser finds in z."""
     ratio = tau.exp()
     t = schedule.time(ratio)
     alpha = schedule.alpha(t)
     x_t = over(alpha * torch.hypot(ratio, torch.ones_like(ratio)), z) * z
-    return Hidden(x_t, alpha, denoise(x_t, t))
+    return Hidden(x_t, alpha, denoise(x_t, t) if y is None else denoise(x_t, t, y))
 
 
 def flow(z: Tensor, x_0: Tensor, tau: Tensor) -> Tensor:
