@@ -162,7 +162,7 @@ def gradients(model: DDPM, total: torch.Tensor) -> torch.Tensor:
 
 def test_the_hybrid_loss_is_its_two_terms_with_their_weights():
     """(16) of Nichol & Dhariwal 2021: in its own words, with the mean detached in the second term."""
-    model = lively(variance="learned")
+    model = lively(variance="learned", predicts="eps")
     x = torch.rand(32, 1, 8, 8) * 2 - 1
     loss, noise = model.loss(Batch(x, None, Noise(range(32)))), Noise(range(32))
     t = 1 + (noise.uniform() * 50).long()

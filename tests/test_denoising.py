@@ -192,6 +192,7 @@ def test_redrawing_keeps_as_much_as_the_strength_leaves():
     assert float((THREE.member(fresh) == 0).float().mean()) == pytest.approx(0.5, abs=0.12), "at 1 nothing is left of it"
 
 
+@torch.no_grad()
 def test_a_model_of_images_keeps_to_what_an_image_can_be():
     torch.manual_seed(0)
     model = EDM(spec=Spec(1, 8), scale=0.25)

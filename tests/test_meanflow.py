@@ -154,6 +154,7 @@ def test_the_derivative_along_the_flow_is_that_of_differences():
     assert float(found.abs().mean()) > 1e-3 and torch.allclose(found, differences, rtol=1e-2, atol=1e-3 * float(found.abs().mean()))
 
 
+@torch.no_grad()
 def test_without_two_times_it_is_flow_matching():
     torch.manual_seed(0)
     made = MeanFlow(spec=POINTS, scale=0.25, apart=0.0)

@@ -10,7 +10,8 @@ Ho, Jain & Abbeel, "Denoising Diffusion Probabilistic Models", 2020.  With abar_
 
 The mean mu_theta is that of q(x_{t-1} | x_t, x_0), (7), at the image that the network expects.  What the network says may be the
 noise, the image, or v = sqrt(abar) eps - sqrt(1 - abar) x_0 (Salimans & Ho, "Progressive Distillation", 2022, appendix D): one
-follows from the other.
+follows from the other, but where hardly anything is left of an image, its noise says nothing about it, and the first of few steps is
+then blind.  So v is what --predicts says unless it is told otherwise.
 
 The variance sigma_t^2 matters little to samples of 1000 steps and much to the bound: beta tilde is right if all images are the same,
 beta if images are noise, and a learnt one lies between (Nichol & Dhariwal, "Improved Denoising Diffusion Probabilistic Models", 2021,
@@ -42,7 +43,7 @@ VLB = 1e-3
 class DDPM(Denoiser):
     T: int = option(1000, "steps of the forward process", 2, 10_000)
     beta: str = option("cosine", "variances of its steps: Ho et al. 2020, or Nichol & Dhariwal 2021", choices=("linear", "cosine"))
-    predicts: str = option("eps", "what the network says: the noise, the image, or v", choices=("eps", "x0", "v"))
+    predicts: str = option("v", "what the network says: the noise (the paper), the image, or v, which few steps need", choices=("eps", "x0", "v"))
     objective: str = option("simple", "L_simple (14), or the bound (5) itself", choices=("simple", "bound"))
     variance: str = option("small", "sigma_t^2 of (1): beta tilde, beta, or between them by the network", choices=("small", "large", "learned"))
 
