@@ -27,8 +27,8 @@ from .parts.denoising import Denoiser
 from .parts.schedules import Level, mixed
 from .run import Run
 
-COLUMNS = 9
-"""times shown on the way"""
+COLUMNS, PANELS = 9, 5
+"""times shown on the way, of images and of points, whose pictures are larger"""
 LEVELS = 60
 """points of a curve"""
 POINTS = 1500
@@ -55,7 +55,7 @@ def forward(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Tenso
     pages = []
     for run, data in runs:
         model, clean = _model(run), _images(run, data, n, seed, x).x
-        noise, levels = engine.sampling_noise(seed, 0, len(clean)), model.schedule.levels(COLUMNS - 1)[::-1]
+        noise, levels = engine.sampling_noise(seed, 0, len(clean)), model.schedule.levels((PANELS if run.config.spec.points else COLUMNS) - 1)[::-1]
         eps = noise.normal(*clean.shape[1:])
         columns = [_unit(mixed(model.schedule, clean, eps, _times(at, clean)), at) for at in levels]
         pages.append(_sheet(columns, [_name(at) for at in levels], []))
@@ -70,7 +70,8 @@ def reverse(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Tenso
         y = torch.arange(count, device=engine.device()) % run.config.spec.labels if model.conditional else None
         first = samplers.start(levels, noise, *run.config.spec.shape)
         way = [samplers.State(first, model.denoise(first, _times(levels[0], first), y), levels[0]), *model.walk(levels, first, noise, y)]
-        shown = [way[i] for i in sorted({round(k * (len(way) - 1) / (COLUMNS - 1)) for k in range(COLUMNS)})]
+        columns = PANELS if run.config.spec.points else COLUMNS
+        shown = [way[i] for i in sorted({round(k * (len(way) - 1) / (columns - 1)) for k in range(columns)})]
         noisy, expected = [_unit(state.x, state.at) for state in shown], [state.x_0 for state in shown]
         pages.append(_sheet([_alternate(a, b) for a, b in zip(noisy, expected)], [_name(s.at) for s in shown], ["x_t", "expected x_0"] * count))
     return pictures.stacked(*pages, gap=16)
