@@ -169,9 +169,11 @@ def diffuse(argv: list[str]) -> int:
     if said["images"] and said["picture"] not in ("forward", "rate"):
         raise Refusal(f"the picture {said['picture']} is of no images that are given; leave --images out, or type --picture forward.")
     x, _ = brought(runs[0][0], said["images"], said["n"] or 6)
+    typed: dict[str, Any] = {}
     for run, live in runs:
         run.run.model = tuned(run.model, **live)
-    recipe = diffusion.draw([(run.run, run.data) for run, _ in runs], said["picture"], path, said["n"], said["seed"], x)
+        typed |= live
+    recipe = diffusion.draw([(run.run, run.data) for run, _ in runs], said["picture"], path, said["n"], said["seed"], x, **typed)
     show.result(dict(recipe, path=str(path)), said["json"], str(path))
     return 0
 

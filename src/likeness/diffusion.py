@@ -38,7 +38,10 @@ POINTS = 1500
 def draw(
     runs: Sequence[tuple[Run, Data]], picture: str, target: Path, n: int | None = None, seed: int = 0, x: Tensor | None = None, **live: Any
 ) -> dict[str, Any]:
-    """Write one picture of all the runs; returns its recipe.  n: images a run, or images averaged over for the rate.  x: images (B, C, H, W) of your own."""
+    """Write one picture of all the runs; returns its recipe.  n: images a run, or images averaged over for the rate.
+
+    x: images (B, C, H, W) of your own.  live: options that have been set on the models, for the recipe.
+    """
     if picture not in PICTURES:
         raise Refusal(f"there is no picture {picture!r}; {closest(picture, tuple(PICTURES))}")
     for run, _ in runs:
@@ -46,7 +49,7 @@ def draw(
     with torch.no_grad():
         page = PICTURES[picture](runs, n, seed, x)
     store.make(target.parent)
-    recipe = dict(picture=picture, n=n, seed=seed, runs=[dict(run=run.folder.name, seen=run.seen) for run, _ in runs])
+    recipe = dict(picture=picture, n=n, seed=seed, **live, runs=[dict(run=run.folder.name, seen=run.seen) for run, _ in runs])
     pictures.write_png(target, page, recipe)
     return recipe
 

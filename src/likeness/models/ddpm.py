@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import Batch, Loss, Noise, Training, option
-from ..parts import bounds, classes
+from ..parts import bounds
 from ..parts.bounds import Terms
 from ..parts.denoising import Denoiser
 from ..parts.samplers import Posterior, State, posterior
@@ -151,7 +151,7 @@ class DDPM(Denoiser):
     def terms(self, batch: Batch) -> Terms:
         """(5) of each image, from `evaluations` of its T steps, or from all of them where that is as many."""
         self.on_a_grid()
-        y = classes.told("ddpm", batch.y) if self.conditional else None
+        y = self.classes_of(batch)
         last = self.step(batch, torch.ones(len(batch), dtype=torch.long, device=batch.x.device), y)
         total = torch.zeros_like(last)
         for t, weight in self.some_steps(batch):

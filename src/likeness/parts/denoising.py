@@ -44,7 +44,6 @@ class Denoiser(Model):
     guidance: float = option(1.0, "how far to follow the class: 1 is the model itself, 0 ignores it, above 1 exaggerates", 0.0, 50.0, live=True)
     repeats: int = option(8, "of complete: how often each step is taken back and done again", 1, 1000, live=True)
     evaluations: int = option(16, "noise levels at which bits_per_dim asks the network about an image", 1, 100_000, live=True)
-
     likelihood: str = option("bound", "bits_per_dim by the variational bound, or by the probability-flow equation", choices=("bound", "ode"), live=True)
     tolerance: float = option(1e-3, "of a step of that equation's solution", 1e-9, 1.0, live=True)
 
@@ -77,21 +76,16 @@ class Denoiser(Model):
 
     def told(self, batch: Batch) -> Tensor | None:
         """The classes of a batch, (B,), as they are said to the network in training: some are not."""
-        if not self.conditional:
+        if (y := self.classes_of(batch)) is None:
             return None
-        y = classes.told(type(self).__name__.lower(), batch.y)
         return torch.where(batch.noise.uniform() < self.label_dropout, self.spec.labels, y)
 
     def denoise(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """E[x_0 | x_t, y] of images (B, C, H, W) at times t (B,), guided; within what an image can be."""
-        x_0 = self.guided(x_t, t, y)
-        return self.kept(x_0)
+        return self.kept(self.led(lambda model, y: model.predict(x_t, t, y), y))
 
     def kept(self, x_0: Tensor) -> Tensor:
         return x_0.clamp(-1, 1) if self.spec.levels and self.clips else x_0
-
-    def guided(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
-        return self.led(lambda model, y: model.predict(x_t, t, y), y)
 
     def led(self, said: Callable[[Any, Tensor | None], Tensor], y: Tensor | None) -> Tensor:
         """What the model says of noisy images of classes y, said(model, y), drawn on from what it says without: classifier-free guidance in the
@@ -213,19 +207,18 @@ class Denoiser(Model):
         x = levels[0].sigma * code[:, : self.latent].view(-1, *self.spec.shape)
         for state in samplers.heun(lambda x, t: self.predict(x, t, y), levels, x, Noise([])):
             x = state.x
-        return x.clamp(-1, 1) if self.spec.levels else x
+        return self.kept(x)
 
     # How likely an image is
 
     def terms(self, batch: Batch) -> bounds.Terms:
         """Of a bound on -log P(x), or -log P(x|y), of each image: without guidance, whatever samples are drawn with."""
-        grid, predict = self.on_a_grid(), self.of_class(batch)
-        return bounds.bound(lambda x_t, t: predict(x_t, t).clamp(-1, 1), self.schedule, grid, batch.x, batch.noise, self.evaluations)
+        grid, y = self.on_a_grid(), self.classes_of(batch)
+        return bounds.bound(lambda x_t, t: self.predict(x_t, t, y).clamp(-1, 1), self.schedule, grid, batch.x, batch.noise, self.evaluations)
 
     def density(self, batch: Batch) -> ode.Density:
         """By the probability-flow equation: log P of images on their grid by Hutchinson's estimate; of points log p, exactly but for the tolerance."""
-        y = classes.told(type(self).__name__.lower(), batch.y) if self.conditional else None
-        probes = 0 if self.spec.points else 1
+        y, probes = self.classes_of(batch), 0 if self.spec.points else 1
         return ode.nats(self.predict, self.schedule, batch.x, batch.noise, self.spec.levels, probes=probes, tol=self.tolerance, y=y)
 
     def on_a_grid(self) -> Gaussian:
@@ -234,10 +227,9 @@ class Denoiser(Model):
             raise Refusal(f"{name}: these are numbers without a grid, of which there are densities and no probabilities; it has bits of images.")
         return self.p
 
-    def of_class(self, batch: Batch) -> samplers.Denoise:
-        """predict(), of the classes that the images of a batch have."""
-        y = classes.told(type(self).__name__.lower(), batch.y) if self.conditional else None
-        return lambda x_t, t: self.predict(x_t, t, y)
+    def classes_of(self, batch: Batch) -> Tensor | None:
+        """The classes (B,) that the images of a batch are judged as: none unless the model is conditional, and then there must be some."""
+        return classes.told(type(self).__name__.lower(), batch.y) if self.conditional else None
 
     @torch.no_grad()
     def bits_per_dim(self, batch: Batch) -> Bits:
