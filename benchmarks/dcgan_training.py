@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from typing import Any
 import public_dcgan
 import torch
 import torch.nn.functional as F
-from measure import heading, machine, spread, table
+from measure import heading, machine, ours, spread, table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -33,7 +33,6 @@ from likeness import data as datasets
 from likeness import engine, models
 from likeness.core import Batch
 from likeness.data import Data
-from likeness.loop import fit
 from likeness.run import Config, Run
 
 USUAL = "as commonly written"
@@ -96,11 +95,6 @@ def batches(data: Data, size: int) -> Iterator[Tensor]:
     loader = DataLoader(TensorDataset(x), size, shuffle=True, drop_last=True)
     while True:
         yield from (x.to(engine.device()) for (x,) in loader)
-
-
-def ours(run: Run, data: Data) -> Generator[int]:
-    for step in fit(run, data, save_every=math.inf):
-        yield step.seen
 
 
 def rate(steps: Iterator[int], seconds: float, batch: int) -> float:

@@ -14,7 +14,7 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,13 @@ from typing import Any
 import public_pixelcnn
 import torch
 import torch.nn.functional as F
-from measure import heading, machine, spread, table
+from measure import heading, machine, ours, spread, table
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from likeness import data as datasets
 from likeness import engine, models
 from likeness.data import Data
-from likeness.loop import fit
 from likeness.parts.causal import CausalConv
 from likeness.parts.conditionals import level
 from likeness.run import Config, Run
@@ -92,11 +91,6 @@ def compare_losses(run: Run, theirs: nn.Module, images: TensorDataset) -> float:
     if not math.isclose(ours, other, rel_tol=1e-4):
         sys.exit(f"the networks differ: {ours:.6f} nats a pixel of ours, {other:.6f} of theirs")
     return ours
-
-
-def ours(run: Run, data: Data) -> Generator[int]:
-    for step in fit(run, data, save_every=math.inf):
-        yield step.seen
 
 
 def rate(steps: Iterator[int], seconds: float) -> float:

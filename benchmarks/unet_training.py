@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import math
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from typing import Any
 import public_unet
 import torch
 import torch.nn.functional as F
-from measure import heading, machine, spread, table
+from measure import heading, machine, ours, spread, table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -32,7 +31,6 @@ from likeness import data as datasets
 from likeness import engine, models
 from likeness.data import Data
 from likeness.exchange import config_of, named
-from likeness.loop import fit
 from likeness.run import Config, Run
 
 USUAL, LIBRARY = "as commonly written", "diffusers"
@@ -110,11 +108,6 @@ def example(net: nn.Module, images: Iterator[Tensor], rate: float) -> Iterator[i
         optimizer.zero_grad()
         seen += len(clean)
         yield seen
-
-
-def ours(run: Run, data: Data) -> Generator[int]:
-    for step in fit(run, data, save_every=math.inf):
-        yield step.seen
 
 
 def rate(steps: Iterator[int], seconds: float) -> float:
