@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
 
-STEPS, BATCH = 250, 16
+STEPS, BATCH = 150, 16
 
 
-def live(name: str, folder: Path, save_every: float, ready: Connection) -> None:
-    """Begin or go on with a run, saving after every step, to the end."""
+def wait_in_a_save(at: int, ready: Connection) -> None:
+    """At the `at`-th flush of a file or folder of a state that is still being written, say so and wait to be killed."""
+    from likeness import store
+
+    flushed, fsync = 0, store.fsync
+
+    def watched(path: Path) -> None:
+        nonlocal flushed
+        fsync(path)
+        flushed += ".tmp-" in str(path)
+        if flushed == at:
+            ready.send("saving")
+            time.sleep(600)
+
+    store.fsync = watched
+
+
+def live(name: str, folder: Path, save_every: float, ready: Connection, wait_at: int = 0) -> None:
+    """Begin or go on with a run, saving after every step, to the end, or until it waits within a save."""
     from conftest import small_run, toy
     from likeness.loop import fit
     from likeness.run import CONFIG, Run
 
     torch.set_num_threads(1)
     run, data = (Run.resume(folder), toy(size=8)) if (folder / CONFIG).exists() else small_run(name, folder, toy(size=8), images=STEPS * BATCH)
+    wait_in_a_save(wait_at, ready)
     ready.send("training")
     for _ in fit(run, data, save_every=save_every):
         pass
