@@ -171,7 +171,7 @@ def test_the_hybrid_loss_is_its_two_terms_with_their_weights():
     said, v = model.ask(x_t, t)
     simple = (said - eps).square().mean()
     bound = model.step_nats(x, model.image(said.detach(), x_t, t), t, v).mean() * 50 / 64
-    assert loss.total.item() == pytest.approx(float(simple + 1e-3 * bound), rel=1e-5)
+    assert loss.total.item() == pytest.approx((simple + 1e-3 * bound).item(), rel=1e-5)
     assert torch.allclose(gradients(model, loss.total), gradients(model, simple + 1e-3 * bound), rtol=1e-3, atol=1e-6)
     attached = model.step_nats(x, model.image(said, x_t, t), t, v).mean() * 50 / 64
     assert not torch.allclose(gradients(model, loss.total), gradients(model, simple + 1e-3 * attached), rtol=1e-3, atol=1e-6), "the fake"

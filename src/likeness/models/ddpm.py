@@ -143,7 +143,7 @@ class DDPM(Denoiser):
         ratio = log_var - self.small[t.long() - 1].log().view(-1, 1, 1, 1)
         apart = over(self.of_x_0[t.long() - 1], x_0) * (x_0 - expected)
         divergence = ((ratio + torch.exp(-ratio) - 1 + apart.square() * torch.exp(-log_var)) / 2).expand_as(x_0).flatten(1).sum(1)
-        if self.p is None or not bool((t == 1).any()):
+        if self.p is None:
             return divergence
         out = torch.cat([expected, (math.log(4) + log_var / 2).to(x_0.dtype).expand_as(x_0)], 1)
         return torch.where(t == 1, -self.p.log_prob(x_0, out).to(divergence.dtype), divergence)

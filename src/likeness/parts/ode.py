@@ -1,4 +1,4 @@
-"""The probability-flow equation solved to a tolerance: the density of an image, and its way to noise and back.
+"""The probability-flow equation solved to a tolerance: the density of an image.
 
 Song et al., "Score-Based Generative Modeling through Stochastic Differential Equations", 2021, section 4.3 and appendix D.2.  Noise is
 taken out of an image by a differential equation as well as by drawing, and along such a way a density changes by the divergence of
@@ -31,7 +31,6 @@ from torch import Tensor
 from ..core import Diverged
 from ..noise import Noise
 from .likelihoods import Gaussian
-from .samplers import Denoise
 from .schedules import Schedule, over
 
 STAGES = (
@@ -62,7 +61,7 @@ class Density(NamedTuple):
 
 
 Ask = Callable[..., Tensor]
-"""Denoise, or one that is told a class as well"""
+"""denoise(x_t, t), of images and their times, or one that is told a class as well"""
 Rate = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """z (n, ...) at tau (n,), and which images they are (n,), to dz/dtau (n, ...) and to what is only added up on the way, (n, k)"""
 
@@ -124,22 +123,6 @@ def nats(
     return Density(log_p.mean(1), standard_error(log_p), calls)
 
 
-@torch.no_grad()
-def to_noise(denoise: Denoise, schedule: Schedule, x: Tensor, tol: float = 1e-5) -> Tensor:
-    """The noise, N(0, I) if x (B, ...) are like the images that were learnt, from which to_image() makes them."""
-    clean, end = ends(schedule)
-    z, _, _ = integrate(without_density(denoise, schedule), x * math.cos(math.atan(clean)), none(x), math.log(clean), math.log(end), tol)
-    return z * math.sqrt(1 + end**-2)
-
-
-@torch.no_grad()
-def to_image(denoise: Denoise, schedule: Schedule, eps: Tensor, tol: float = 1e-5) -> Tensor:
-    """The images to which noise (B, ...) flows, with what noise there still is at the schedule's cleanest time."""
-    clean, end = ends(schedule)
-    z, _, _ = integrate(without_density(denoise, schedule), eps / math.sqrt(1 + end**-2), none(eps), math.log(end), math.log(clean), tol)
-    return z * math.sqrt(1 + clean**2)
-
-
 def ends(schedule: Schedule) -> tuple[float, float]:
     """The ratios between which the equation is solved."""
     clean, noisy = (schedule.level(t).ratio for t in (schedule.cleanest, schedule.noisiest))
@@ -166,14 +149,6 @@ def flow(z: Tensor, x_0: Tensor, tau: Tensor) -> Tensor:
     """dz / dtau"""
     share = torch.sigmoid(-2 * tau)  # 1 / (1 + s^2)
     return over(share, z) * z - over(share.sqrt(), z) * x_0
-
-
-def without_density(denoise: Denoise, schedule: Schedule) -> Rate:
-    return lambda z, tau, rows: (flow(z, hidden(denoise, schedule, z, tau).x_0, tau), none(z))
-
-
-def none(x: Tensor) -> Tensor:
-    return x.new_zeros(len(x), 0, dtype=torch.float64)
 
 
 def unit_vectors(x: Tensor) -> Tensor:

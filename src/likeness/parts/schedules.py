@@ -64,10 +64,12 @@ class Schedule(nn.Module):
         raise NotImplementedError
 
     def level(self, t: float) -> Level:
-        if t == 0:
-            return Level(0.0, 1.0, 0.0)
-        at = torch.tensor([t], dtype=torch.float64)
-        return Level(t, self.alpha(at).item(), self.sigma(at).item())
+        return self.at([t])[0]
+
+    def at(self, times: list[float]) -> list[Level]:
+        """All at once: on a GPU every number that is asked for is waited for."""
+        t = torch.tensor(times, dtype=torch.float64, device=next(self.buffers(), torch.empty(0)).device)
+        return [Level(*level) for level in zip(times, self.alpha(t).tolist(), self.sigma(t).tolist())]
 
     def levels(self, steps: int, spacing: str = "even", rho: float = 7.0) -> list[Level]:
         """steps + 1 levels, the last of which is the image: what a sampler walks through.
@@ -75,7 +77,7 @@ class Schedule(nn.Module):
         spacing: "even" by the schedule's own clock, or "karras", in which sigma^(1/rho) falls evenly (Karras et al. 2022, eq. 5).
         """
         times = self.karras(steps, rho) if spacing == "karras" else self.even(steps)
-        return [self.level(t) for t in [*dict.fromkeys(times.tolist()), 0.0]]
+        return self.at([*dict.fromkeys(times.tolist()), 0.0])
 
     def karras(self, steps: int, rho: float = 7.0, most: float = 80.0) -> Tensor:
         """(EDM 5).  Of a process that ends in noise alone, or nearly so, it begins at the ratio `most`: steps spent beyond are wasted."""
@@ -119,10 +121,6 @@ class Steps(Schedule):
 
     def karras(self, steps: int, rho: float = 7.0, most: float = 80.0) -> Tensor:
         return super().karras(steps, rho, most).round()
-
-    def level(self, t: float) -> Level:
-        at = torch.tensor([t], dtype=torch.float64, device=self.beta.device)
-        return Level(t, self.alpha(at).item(), self.sigma(at).item())
 
 
 class Sigmas(Schedule):
