@@ -292,3 +292,11 @@ def test_a_pipe_that_closes_is_no_defect():
     assert process.stdout and process.stderr
     process.stdout.close()
     assert "Traceback" not in process.stderr.read() and process.wait(60) == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("words", [["--help"], ["data"]], ids=" ".join)
+def test_an_output_that_is_full_is_no_defect(words):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "likeness", *words], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 74 and done.stderr.startswith("likeness: the disk is full") and done.stderr.count("\n") == 1

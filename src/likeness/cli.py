@@ -377,14 +377,19 @@ def told(text: str) -> int:
     try:
         print(text, flush=True)
         return 0
-    except BrokenPipeError:
-        return hung_up()
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        return unheard(error)
 
 
-def hung_up() -> int:
-    """Whoever read our output has stopped, such as head; python would complain once more when it flushes."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 141
+def unheard(error: OSError) -> int:
+    """Nobody takes our output: whoever read it has stopped, such as head, or the disk is full."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # python would complain once more when it flushes
+    if isinstance(error, BrokenPipeError):
+        return 141
+    print(f"likeness: the disk is full ({error.strerror}); what was saved before is intact", file=sys.stderr)
+    return 74
 
 
 def guarded(argv: list[str]) -> int:
@@ -403,12 +408,9 @@ def guarded(argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("likeness: interrupted; what was saved before is intact", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return hung_up()
     except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            print("likeness: the disk is full; what was saved before is intact", file=sys.stderr)
-            return 74
+        if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ENOSPC):
+            return unheard(error)
         import traceback
 
         traceback.print_exc()

@@ -14,10 +14,7 @@ this.  They train for 1000 epochs; in two, and with lambda 25, the variance neve
 Invariance alone would be content with features that are the same for every image.  The variance term forbids that directly,
 the covariance term forbids that all dimensions say the same: the loss compares the images of a batch.
 
-Whether it has worked is not to be read off the loss.  Two signs of collapse are reported of the features that are used:
-the standard deviation of features of length one (Chen & He, "Exploring Simple Siamese Representation Learning", 2021:
-1/sqrt(d) where they point everywhere, 0 where all are the same), and RankMe, the number of dimensions in use (Garrido et
-al. 2023, eq. 1).
+Whether it has worked is not to be read off the loss: signs of collapse are reported of the features that are used (collapse.py).
 """
 
 from __future__ import annotations
@@ -29,8 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import Batch, Loss, Model, Refusal, Training, option
-from ..noise import Noise
-from ..parts import resnet
+from ..parts import collapse, resnet
+from ..parts.views import cut, lit, seen_from
 
 EPS = 1e-4
 
@@ -66,7 +63,7 @@ class VICReg(Model):
         v = (variance(z) + variance(other)) / 2
         c = covariance(z) + covariance(other)
         total = self.invariance * s + self.variance * v + self.covariance * c
-        return Loss(total, {"invariance": s, "variance": v, "covariance": c})
+        return Loss(total, {"invariance": s, "variance": v, "covariance": c, "spread": collapse.unit_spread(z.detach())})
 
     def view(self, batch: Batch) -> Tensor:
         """A distortion of every image of its own, (B, C, H, W), by the batch's noise alone."""
@@ -85,12 +82,7 @@ class VICReg(Model):
     def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
         """For the score cards: whether the features have collapsed, to a point or to few dimensions."""
         h = torch.cat([self.encode(part.x) for part in batch.split(512)])
-        spread, rank = unit_spread(h), rankme(h)
-        point = "all features point the same way: collapsed; raise --variance, lower --rate, or use a larger --batch"
-        yield "spread of features", spread, point if spread < 0.1 else ""
-        most = min(h.shape)
-        few = f"only about {rank:.1f} of {most} dimensions are in use: partly collapsed; raise --covariance or train longer"
-        yield "RankMe", rank, few if rank < most / 10 else ""
+        yield from collapse.verdicts(h, "raise --variance, lower --rate, or use a larger --batch", "raise --covariance or train longer")
 
 
 def expander(features: int, units: int) -> nn.Sequential:
@@ -117,48 +109,3 @@ def covariance(z: Tensor) -> Tensor:
 def invariance(z: Tensor, other: Tensor) -> Tensor:
     """(5), divided by d"""
     return F.mse_loss(z, other)
-
-
-# Views.  Whatever is drawn comes from the batch's noise, an image's own.
-
-
-def seen_from(x: Tensor, noise: Noise, crop: float, turn: float, flip: bool) -> Tensor:
-    """A window on each image: its sides, place and angle are drawn, and it is scaled back to the image's size; black beyond the image."""
-    scale = 1 - crop * noise.uniform(2)
-    place = (2 * noise.uniform(2) - 1) * (1 - scale)
-    angle = torch.deg2rad((2 * noise.uniform() - 1) * turn)
-    if flip:
-        scale = scale * torch.stack([(noise.uniform() < 0.5).float() * 2 - 1, torch.ones_like(angle)], 1)
-    cos, sin = angle.cos(), angle.sin()
-    turned = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
-    grid = F.affine_grid(torch.cat([turned * scale[:, None], place[..., None]], 2), list(x.shape), align_corners=False)
-    return F.grid_sample(x + 1, grid, "bilinear", "zeros", align_corners=False) - 1
-
-
-def lit(x: Tensor, noise: Noise, most: float) -> Tensor:
-    """Contrast multiplied and brightness added to, by draws up to `most` either way."""
-    contrast, brightness = (most * (2 * noise.uniform(2, 1, 1, 1) - 1)).unbind(1)
-    return x * (1 + contrast) + brightness
-
-
-def cut(x: Tensor, noise: Noise, most: float) -> Tensor:
-    """A square of each view, of a drawn side and place, made grey."""
-    size = x.shape[-1]
-    half, middle = noise.uniform(1) * most * size / 2, noise.uniform(2) * size
-    near = (torch.arange(size, device=x.device) + 0.5 - middle[..., None]).abs() < half[..., None]
-    return x.masked_fill((near[:, 0, :, None] & near[:, 1, None, :])[:, None], 0.0)
-
-
-# Signs of collapse, of features (n, d)
-
-
-def unit_spread(h: Tensor) -> float:
-    """Standard deviation of features scaled to length one, mean over dimensions, times sqrt(d): 1 where they point everywhere, 0 where one way."""
-    return float(F.normalize(h.double(), dim=1).std(0).mean()) * h.shape[1] ** 0.5
-
-
-def rankme(h: Tensor) -> float:
-    """The exponential of the entropy of the singular values: between 1 and min(n, d) (Garrido et al. 2023, eq. 1)."""
-    s = torch.linalg.svdvals(h.double())
-    p = s / s.sum() + 1e-7
-    return float((-(p * p.log()).sum()).exp())
