@@ -29,7 +29,8 @@ LEVELS = [
     ["judge"],
     ["api"],
     ["arguments"],
-    ["asking"],
+    ["probes"],
+    ["asking", "lab"],
     ["cli"],
     ["__main__"],
 ]

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import engine, models, store
 from .core import BadData, Classifies, Model, Offline, Refusal, ask
@@ -417,22 +417,8 @@ NAMES = ("auto", "points", *OWN, "inception", *HUB)
 
 
 def hub(kind: str, where: str = "") -> Network:
-    """DINOv2 or CLIP by transformers.AutoModel, from a folder or by a name of the hub; weights are read from safetensors only.
-
-    Raises Refusal where the package is missing, Offline where the weights are.
-    """
-    about = HUB[kind]
-    place = os.path.expanduser(where) or about.where
-    try:
-        transformers = importlib.import_module("transformers")
-    except ImportError:
-        raise Refusal(f"{kind} needs a package that is not installed; type: pip install transformers, or use classifier, vicreg or inception.") from None
-    try:
-        model = transformers.AutoModel.from_pretrained(place, use_safetensors=True).eval().requires_grad_(False).to(engine.device())
-    except (OSError, ValueError) as why:
-        raise Offline(
-            f"{kind} cannot be loaded from {place} ({_first_line(why)}); type {kind}:FOLDER for one that holds config.json and model.safetensors."
-        ) from None
+    """DINOv2 or CLIP as a feature network; see backbone."""
+    about, model = HUB[kind], backbone(kind, where)
 
     def embed(x: np.ndarray) -> Tensor:
         found: Tensor = about.pick(model, scaled(x, about.mean, about.std).to(engine.device()))
@@ -441,8 +427,27 @@ def hub(kind: str, where: str = "") -> Network:
     with torch.no_grad():
         dims = embed(np.zeros((1, 3, SIDE, SIDE), np.uint8)).shape[1]
     resize = f"Pillow bicubic, antialiased, to {SIDE}x{SIDE}; grey in three channels"
-    name = kind if place == about.where else f"{kind} in {Path(place).name}"
+    name = kind if where in ("", about.where) else f"{kind} in {Path(where).name}"
     return Network(name, digest(model.state_dict()), dims, resize, "anywhere", embed, side=SIDE)
+
+
+def backbone(kind: str, where: str = "") -> nn.Module:
+    """DINOv2 or CLIP by transformers.AutoModel, from a folder or by a name of the hub; weights are read from safetensors only.
+
+    Raises Refusal where the package is missing, Offline where the weights are.
+    """
+    place = os.path.expanduser(where) or HUB[kind].where
+    try:
+        transformers = importlib.import_module("transformers")
+    except ImportError:
+        raise Refusal(f"{kind} needs a package that is not installed; type: pip install transformers, or use classifier, vicreg or inception.") from None
+    try:
+        model: nn.Module = transformers.AutoModel.from_pretrained(place, use_safetensors=True)
+    except (OSError, ValueError) as why:
+        raise Offline(
+            f"{kind} cannot be loaded from {place} ({_first_line(why)}); type {kind}:FOLDER for one that holds config.json and model.safetensors."
+        ) from None
+    return model.eval().requires_grad_(False).to(engine.device())
 
 
 def scaled(x: np.ndarray, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:

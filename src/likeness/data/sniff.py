@@ -13,7 +13,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from .dataset import Reading
 from .pixels import fit, ground, planes
@@ -103,7 +103,7 @@ def decode(path: bytes, listed: tuple[int, int], reading: Reading, scale: Scale 
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as why:
         return Skip("too large", str(why))
     except Exception as why:  # hostile files raise everything from struct.error to ZeroDivisionError in a decoder
-        text = str(why)
+        text = "not what its first bytes say" if isinstance(why, UnidentifiedImageError) else str(why)  # whose own text holds an address in memory
         cut = isinstance(why, EOFError) or "truncat" in text.lower()
         return Skip("truncated" if cut else "damaged", f"{type(why).__name__}: {text[:200]}")
 

@@ -1,0 +1,419 @@
+"""What layers say of every image of a set: one pass, a matrix a layer, a row an image.
+
+    features.npy     float32 (images, values), written chunk by chunk, readable with np.load(..., mmap_mode="r") at any time
+    features.csv     row, file, label
+    features.json    what was asked for, and how far it has come: the same request goes on from there, another one is refused
+
+Files are read as Keras' load_img reads them: RGB, and the whole picture pressed into a square by nearest neighbours.  Where that would
+be wrong it is done as everywhere in this program: pictures are turned as their EXIF says, transparency is laid on white, 16 bits become
+8, and what cannot be used is skipped and listed.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import hashlib
+import io
+import json
+import os
+import time
+import warnings
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .. import data, engine, store
+from ..core import BadData, Busy, DiskTrouble, Refusal
+from ..data import named, points
+from ..data.about import sort_out
+from ..data.dataset import Reading
+from ..data.listing import Listing, printable, walk
+from ..data.pixels import fit, planes
+from ..data.sniff import Skip, decode, kind
+from .probe import Probe, rows
+
+SCALINGS: dict[str, Image.Resampling | None] = {
+    **{name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")},
+    "fit": None,
+}
+"""how a picture becomes a square: pressed into it by one of Pillow's resamplings, or by our readers' way, which cuts off what is too long"""
+POOLS: dict[str, Callable[[Tensor], Tensor]] = {
+    "": rows,
+    "avg": lambda y: y.mean((2, 3)) if y.ndim == 4 else y.mean(1) if y.ndim == 3 else y,
+    "max": lambda y: y.amax((2, 3)) if y.ndim == 4 else y.amax(1) if y.ndim == 3 else y,
+}
+AT_ONCE = dict(cpu=8, cuda=64)
+"""images of 224x224 in one go"""
+SAVE = 5.0
+"""seconds after which what is done is put on the disk"""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request, in all that the numbers depend on."""
+
+    source: str
+    data: str
+    """fingerprint of the images, or of the files and when they were changed"""
+    network: str
+    weights: str
+    sha256: str
+    layers: tuple[str, ...]
+    pool: str
+    size: int
+    interpolation: str
+    precision: str
+
+    def differences(self, other: dict[str, Any]) -> list[str]:
+        mine = json.loads(json.dumps(asdict(self)))
+        return [f"{name} {other.get(name)!r} there, {value!r} asked for" for name, value in mine.items() if other.get(name) != value]
+
+
+@dataclass
+class Done:
+    """How far it has come."""
+
+    files: int = 0
+    """of the set: used or skipped"""
+    rows: int = 0
+    listed: int = 0
+    """bytes of the .csv"""
+    skipped: list[tuple[str, str, str]] = field(default_factory=list)
+    """file, reason, detail"""
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class At:
+    """A word on the way."""
+
+    done: Done
+    total: int
+    seconds: float
+    """since this process began"""
+    fresh: int
+    """rows that it has made"""
+
+
+# Images
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The images of a set, one after another, each as uint8 (3, size, size) or as the reason why it is none."""
+
+    total: int
+    fingerprint: str
+    get: Callable[[int], np.ndarray | Skip]
+    name: Callable[[int], str]
+    label: Callable[[int], str]
+
+
+def pictures(source: str, size: int, scaling: str) -> Pictures:
+    """A folder, one file, an array, or a set that has a name.  Raises Refusal for points and what does not exist."""
+    if points.is_points(source):
+        raise Refusal(f"{source} holds points, and networks look at images; name a folder of these, an array, or digits.")
+    path = Path(os.path.expanduser(source))
+    if not named.is_named(source) and (listing := _listing(path)) is not None:
+        return _of_files(listing, size, scaling)
+    found = data.read(source, Reading())
+    known = hashlib.blake2b(repr(found.x.shape).encode() + found.hashes.tobytes(), digest_size=16).hexdigest()
+
+    def label(i: int) -> str:
+        return "" if found.y is None else found.classes[found.y[i]] if found.classes else str(found.y[i])
+
+    def get(i: int) -> np.ndarray:
+        x = found.x[i]
+        return _square(Image.fromarray(np.ascontiguousarray(x[0] if len(x) == 1 else x.transpose(1, 2, 0))), size, scaling)
+
+    return Pictures(len(found.x), known, get, lambda i: "" if found.names is None else found.names[i], label)
+
+
+def _listing(path: Path) -> Listing | None:
+    """The files of a folder of images, or the one image; nothing for an array or a folder of idx files."""
+    try:
+        if path.is_dir():
+            return None if data.formats.idx_folder(path) else walk(path)
+        with path.open("rb") as file:
+            if not kind(file.read(32)):
+                return None
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    root, name = os.path.split(os.fsencode(path.resolve()))
+    return Listing(root, bytearray(name), array("q", [len(name)]), array("q", [status.st_size]), array("q", [status.st_mtime_ns]))
+
+
+def _of_files(listing: Listing, size: int, scaling: str) -> Pictures:
+    if not len(listing):
+        raise BadData(f"{printable(listing.root)} holds no images; name another folder.")
+    places = sort_out(listing, range(len(listing)))
+    # A JPEG must not be decoded at half its size first: the nearest pixels would be others.
+    reading = Reading(size=4096 if scaling != "fit" else size)
+
+    def get(i: int) -> np.ndarray | Skip:
+        place = os.path.join(listing.root, listing.path(i))
+        found = decode(place, (listing.sizes[i], listing.times[i]), reading, lambda image, _: _scaled(image, size, scaling))
+        return found if isinstance(found, Skip) else _coloured(found.pixels)
+
+    def label(i: int) -> str:
+        return "" if places.y is None else places.classes[places.y[i]]
+
+    return Pictures(len(listing), listing.digest(), get, lambda i: printable(listing.path(i)), label)
+
+
+def _square(image: Image.Image, size: int, scaling: str) -> np.ndarray:
+    return _coloured(planes(_scaled(image, size, scaling)))
+
+
+def _scaled(image: Image.Image, size: int, scaling: str) -> Image.Image:
+    how = SCALINGS[scaling]
+    if how is None:
+        return fit(image, size)
+    return image if image.size == (size, size) else image.resize((size, size), how)
+
+
+def _coloured(x: np.ndarray) -> np.ndarray:
+    """uint8 (1 or 3, H, W) to (3, H, W)."""
+    return np.repeat(x, 3, 0) if len(x) == 1 else x
+
+
+def ahead(images: Pictures, first: int, chunk: int) -> Iterator[list[tuple[int, np.ndarray | Skip]]]:
+    """Chunks of images from the `first` on, decoded by other threads while the network looks at those before."""
+    parts = [range(i, min(i + chunk, images.total)) for i in range(first, images.total, chunk)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        waiting: list[Future[list[tuple[int, np.ndarray | Skip]]]] = []
+        for part in parts:
+            waiting.append(pool.submit(lambda part: [(i, images.get(i)) for i in part], part))
+            if len(waiting) > 2:
+                yield waiting.pop(0).result()
+        for left in waiting:
+            yield left.result()
+
+
+# Files
+
+
+def targets(out: Path, layers: Sequence[str]) -> tuple[dict[str, Path], Path]:
+    """Where each layer's matrix goes, and the name without ending of what is written beside: `out` is an .npy, or a folder."""
+    if out.suffix == ".npy":
+        stem = out.with_suffix("")
+        return ({layers[0]: out} if len(layers) == 1 else {n: stem.with_name(f"{stem.name}-{_safe(n)}.npy") for n in layers}), stem
+    if out.suffix:
+        raise Refusal(f"-o {out} should end in .npy, or be a folder.")
+    return {n: out / f"{_safe(n)}.npy" for n in layers}, out / "features"
+
+
+def _safe(layer: str) -> str:
+    return layer.replace("/", "-")
+
+
+def header(rows: int, width: int) -> bytes:
+    """Of an .npy file; numpy pads it so that it is as long for any number of rows."""
+    out = io.BytesIO()
+    np.lib.format.write_array_header_1_0(out, dict(descr="<f4", fortran_order=False, shape=(rows, width)))
+    return out.getvalue()
+
+
+class Output:
+    """The files of one request, open to be written.  What is on the disk when a process is killed is cut back to what was saved last."""
+
+    def __init__(self, asked: Asked, widths: dict[str, int], out: Path):
+        """widths: values that each layer has for an image."""
+        self.asked, self.widths = asked, widths
+        self.paths, stem = targets(out, asked.layers)
+        self.table, self.manifest = (stem.with_name(f"{stem.name}.{end}") for end in ("csv", "json"))
+        self.done = Done()
+        self.saved = time.monotonic()
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Found as it was left, or made anew.  Raises Refusal where another request was written there, Busy where one is at it."""
+        store.make(self.manifest.parent)
+        self.done = self._left()
+        with ExitStack() as stack:
+            try:
+                files = {path: stack.enter_context(_alone(path)) for path in (self.table, *self.paths.values())}
+                self.list, self.files = files[self.table], {name: files[path] for name, path in self.paths.items()}
+                self._cut()
+            except OSError as why:
+                raise store.trouble(why, self.manifest.parent) from None
+            self.save(self.done.finished)
+            yield
+
+    def _left(self) -> Done:
+        if not self.manifest.exists():
+            if there := next((p for p in (self.table, *self.paths.values()) if p.exists()), None):
+                raise Refusal(f"{there} exists, and there is no {self.manifest.name} that says what it holds; name another file with -o, or remove it.")
+            return Done()
+        try:
+            told = json.loads(self.manifest.read_text())
+            differs, done = self.asked.differences(told["asked"]), Done(**told["done"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise BadData(f"{self.manifest} is damaged; name another file with -o, or remove it.") from None
+        if differs:
+            raise Refusal(f"{self.manifest} holds other features: {'; '.join(differs)}.  Name another file with -o, or remove that one.")
+        if lost := next((p for p in (self.table, *self.paths.values()) if not p.exists()), None):
+            raise BadData(f"{lost} is gone, which {self.manifest} speaks of; remove that, too, and run the command again.")
+        return done
+
+    def _cut(self) -> None:
+        """Back to what was saved."""
+        if not self.done.listed:
+            self.list.write(b"row,file,label\n")
+            self.done.listed = self.list.tell()
+        self.list.truncate(self.done.listed)
+        self.list.seek(0, os.SEEK_END)
+        for name, file in self.files.items():
+            start = header(self.done.rows, self.widths[name])
+            file.seek(0)
+            file.write(start)
+            file.truncate(len(start) + 4 * self.done.rows * self.widths[name])
+            file.seek(0, os.SEEK_END)
+
+    def add(self, part: list[tuple[int, np.ndarray | Skip]], found: dict[str, np.ndarray], images: Pictures) -> None:
+        """The images of a chunk, and the rows of those that can be used."""
+        lines = io.StringIO()
+        writer = csv.writer(lines, lineterminator="\n")
+        for i, picture in part:
+            if isinstance(picture, Skip):
+                self.done.skipped.append((images.name(i), picture.reason, picture.detail))
+            else:
+                writer.writerow((self.done.rows, images.name(i), images.label(i)))
+                self.done.rows += 1
+        try:
+            self.list.write(lines.getvalue().encode())
+            for name, values in found.items():
+                self.files[name].write(np.ascontiguousarray(values, "<f4").data)
+        except OSError as why:
+            raise store.trouble(why, self.manifest.parent) from None
+        self.done.files += len(part)
+        self.done.listed = self.list.tell()
+
+    def save(self, finished: bool = False) -> None:
+        """First the numbers, then the note that they are there."""
+        self.done.finished, self.saved = finished, time.monotonic()
+        try:
+            for name, file in self.files.items():
+                file.seek(0)
+                file.write(header(self.done.rows, self.widths[name]))
+                file.seek(0, os.SEEK_END)
+            for file in (self.list, *self.files.values()):
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as why:
+            raise store.trouble(why, self.manifest.parent) from None
+        files = {name: path.name for name, path in self.paths.items()}
+        store.write(self.manifest, json.dumps(dict(asked=asdict(self.asked), files=files, done=asdict(self.done)), indent=1).encode())
+
+
+def _alone(path: Path) -> IO[bytes]:
+    """A file to read and write, which no other process has open like this."""
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise Busy(f"{path} is being written by another process; wait for it, or name another file with -o.") from None
+    return file
+
+
+# The pass
+
+
+@dataclass
+class Extraction:
+    """A pass over a set of images; nothing is written before it is walked through."""
+
+    net: Probe
+    images: Pictures
+    asked: Asked
+    output: Output
+
+    def __iter__(self) -> Iterator[At]:
+        """Walk on from where it was left, with a word after each chunk.  Whoever stops listening has what was done until then saved."""
+        begun, output = time.monotonic(), self.output
+        with output.opened():
+            fresh = -output.done.rows
+            self._room()
+            try:
+                if not output.done.finished:
+                    for part in ahead(self.images, output.done.files, self._at_once()):
+                        output.add(part, self._looked([x for _, x in part if not isinstance(x, Skip)]), self.images)
+                        if time.monotonic() - output.saved > SAVE:
+                            output.save()
+                        yield At(output.done, self.images.total, time.monotonic() - begun, fresh + output.done.rows)
+            finally:
+                output.save(output.done.files == self.images.total)
+            if not output.done.rows:
+                raise BadData(f"none of the {self.images.total:,} files of {self.asked.source} can be used{_why(output.done)}.")
+            yield At(output.done, self.images.total, time.monotonic() - begun, fresh + output.done.rows)
+
+    def _room(self) -> None:
+        """Refuse before hours of work what the disk cannot hold."""
+        place = self.output.manifest.parent
+        need = 4 * (self.images.total - self.output.done.files) * sum(self.output.widths.values())
+        free = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize
+        if need > free:
+            raise DiskTrouble(f"the features need {need / 1e6:,.0f} MB and {place} has {free / 1e6:,.0f}; name another disk with -o, or type --pool avg.")
+
+    def _at_once(self) -> int:
+        return max(1, AT_ONCE[engine.device().type] * 224**2 // self.asked.size**2) if self.asked.size > 224 else AT_ONCE[engine.device().type]
+
+    @torch.no_grad()
+    def _looked(self, found: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """A row an image of each layer."""
+        if not found:
+            return {}
+        x = torch.from_numpy(np.stack(found)).to(engine.device())
+        with torch.autocast(engine.device().type, torch.bfloat16, enabled=self.asked.precision == "bf16"):
+            said = self.net.outputs(x, self.asked.layers)
+        return {name: POOLS[self.asked.pool](y).float().cpu().numpy() for name, y in said.items()}
+
+
+def extract(
+    net: Probe, source: str, layers: Sequence[str], out: Path, pool: str = "", size: int = 0, interpolation: str = "", precision: str = "fp32"
+) -> Extraction:
+    """Get ready for the outputs of `layers` for every image of `source`, written to `out` (.npy, or a folder).
+
+    pool: "" for all values of a layer, in Keras' order (H, W, C); avg or max over its places.  size: height and width to which images
+    are brought, else the network's own.  interpolation: one of SCALINGS, else the network's own.  Raises Refusal for what is no layer,
+    source or size that the network takes.
+    """
+    layers = tuple(dict.fromkeys(layers))
+    net.check(layers)
+    size, interpolation = size or net.side, interpolation or net.scaling
+    for what, value, known in (("--pool", pool, POOLS), ("--interpolation", interpolation, SCALINGS), ("--precision", precision, ("fp32", "bf16"))):
+        if value not in known:
+            raise Refusal(f"{what} {value} is none of: {', '.join(filter(None, known))}.")
+    with torch.no_grad():
+        said = net.outputs(torch.zeros(1, 3, size, size, device=engine.device()), layers)
+    widths = {name: POOLS[pool](y).shape[1] for name, y in said.items()}
+    images = pictures(source, size, interpolation)
+    asked = Asked(source, images.fingerprint, net.name, net.source, net.sha256, layers, pool, size, interpolation, precision)
+    return Extraction(net, images, asked, Output(asked, widths, out))
+
+
+def _why(done: Done) -> str:
+    """The commonest reasons for skipping, each with an example."""
+    example = {reason: f"{name}: {detail}" for name, reason, detail in reversed(done.skipped)}
+    counts = Counter(reason for _, reason, _ in done.skipped).most_common(5)
+    return " (" + "; ".join(f"{n:,} {reason}, such as {example[reason]}" for reason, n in counts) + ")" if counts else ""
+
+
+def verdict(done: Done) -> str:
+    """One line: how many images were used, and why others were not."""
+    return f"{done.files:,} images: {done.rows:,} used, {len(done.skipped):,} skipped{_why(done)}"

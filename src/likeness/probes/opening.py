@@ -1,0 +1,125 @@
+"""A network by its name, ready to be asked.
+
+load("vgg19")                     with the published weights
+load("mobilenet", "mine.h5")      with those in a file
+load("resnet50", "none")          with random ones, which a seed decides
+load("runs/vicreg-photos")        any run of ours that encodes
+load("dinov2"), load("clip")      with the package `transformers`; dinov2:FOLDER for weights that are kept there
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import engine, networks
+from ..core import Classifies, Model, Refusal, ask
+from ..data.cache import Progress
+from ..models import closest
+from ..run import Run, is_run
+from . import weights as stored
+from .mobilenet import mobilenet, mobilenet_v2
+from .probe import LOGITS, Graph, Hooked, Input, Probe
+from .resnet50 import resnet50
+from .squeezenet import squeezenet
+from .vgg import vgg16, vgg19
+
+GRAPHS: dict[str, Callable[[], Graph]] = dict(
+    vgg16=vgg16, vgg19=vgg19, mobilenet=mobilenet, mobilenet_v2=mobilenet_v2, squeezenet=squeezenet, resnet50=resnet50
+)
+NAMES = (*GRAPHS, *networks.HUB)
+
+
+def load(what: str, weights: str = "", layers: Sequence[str] = (), seed: int = 0, progress: Progress | None = None) -> Probe:
+    """The network called `what`, on this machine's device, its weights fixed.
+
+    weights: a file (.safetensors, .npz, or .h5 as Keras writes it), "none" for random ones that `seed` decides, or nothing for the
+    published ones, which are looked for on this machine and then downloaded.  layers: what it is going to be asked for, so that no more
+    is fetched than these need.  Raises Refusal for an unknown network or layer, Offline where the weights are not at hand, BadData
+    where they are not what they should be.
+    """
+    kind, _, place = what.partition(":")
+    if kind in networks.HUB:
+        net: Probe = _hub(kind, place)
+    elif what in GRAPHS:
+        net = named(what)
+        net.check(layers)
+        stored.fill(net, weights, layers, seed, progress)
+    elif os.path.isdir(os.path.expanduser(what)) and is_run(Path(os.path.expanduser(what))):
+        net = of_run(Path(os.path.expanduser(what)))
+    else:
+        raise Refusal(f"there is no network {what!r}; {closest(what, NAMES)}  A run that encodes is named by its folder.")
+    if weights and what not in GRAPHS:
+        raise Refusal(f"{what} has its own weights; leave --weights out, or name one of {', '.join(GRAPHS)}.")
+    net.check(layers)
+    return net.eval().requires_grad_(False).to(engine.device())
+
+
+def named(what: str) -> Graph:
+    """One of GRAPHS without weights: its tensors have shapes and no values."""
+    with torch.device("meta"):
+        net = GRAPHS[what]()
+        net.layers = net.measured()
+    return net
+
+
+def of_run(folder: Path) -> Probe:
+    """A run of ours: its code is the layer `code`, and the sub-modules that lead there are layers, too."""
+    run = Run.open(folder)
+    model = run.model
+    if model.spec.points or model.spec.channels not in (1, 3):
+        raise Refusal(f"{folder} has learnt no images but points or codes; name a run of images that encodes.")
+    answers = {"code": ask(model, "encode", "Name a run of ae, vae, vicreg or classifier.")}
+    if isinstance(model, Classifies):
+        answers[LOGITS] = model.classify
+    net = Hooked(folder.name, model, {name: _rows(answer) for name, answer in answers.items()}, _shown(folder, model), (3, model.spec.size, model.spec.size))
+    net.least, net.sha256 = model.spec.size, networks.digest(model.state_dict())
+    net.scaling = "fit"
+    net.source = f"{run.config.model} after {run.seen:,} images"
+    net.labels = tuple(map(str, range(model.spec.labels)))
+    return net
+
+
+def _rows(answer: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda x: answer(x).flatten(1)
+
+
+def _shown(folder: Path, model: Model) -> Callable[[Tensor], Tensor]:
+    """Colours and size as in training."""
+    channels, size, _ = model.spec.shape
+
+    def prepare(x: Tensor) -> Tensor:
+        if x.shape[2:] != (size, size):
+            raise Refusal(f"{folder} was trained on images of {size}x{size} and cannot look at {x.shape[3]}x{x.shape[2]}; type --size {size}.")
+        if x.dtype == torch.uint8:
+            x = x.float() / 127.5 - 1
+        return x.mean(1, keepdim=True) if channels == 1 else x.expand(-1, 3, -1, -1)
+
+    return prepare
+
+
+def _hub(kind: str, place: str) -> Probe:
+    """DINOv2 or CLIP: the layer `code` is what `networks.hub` compares images by, and every sub-module is a layer."""
+    about = networks.HUB[kind]
+    model = networks.backbone(kind, place)
+    given = Input(mean=_in_levels(about.mean), scale=_in_levels(about.std))
+    side = networks.SIDE
+
+    def prepare(x: Tensor) -> Tensor:
+        x = given.of(x)
+        return x if x.shape[2:] == (side, side) else F.interpolate(x, (side, side), mode="bicubic", antialias=True, align_corners=False)
+
+    net = Hooked(kind, model, {"code": lambda x: about.pick(model, x)}, prepare, (3, side, side))
+    net.sha256, net.source, net.scaling = networks.digest(model.state_dict()), place or about.where, "bicubic"
+    return net
+
+
+def _in_levels(unit: tuple[float, float, float]) -> tuple[float, float, float]:
+    """What is said of brightness 0 to 1, of 0 to 255."""
+    r, g, b = (255 * v for v in unit)
+    return r, g, b
