@@ -1,0 +1,353 @@
+"""Maps: what stands beside them against scikit-learn and against fakes, new images on old maps, pictures without overlap, pages without network."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.manifold import trustworthiness
+from sklearn.neighbors import LocalOutlierFactor
+
+from likeness.core import BadData, Refusal
+from likeness.lab import gathered, map_page
+from likeness.lab import map as verb
+from likeness.lab.neighbours import neighbours
+from likeness.pictures import read_recipe
+from likeness.probes import atlas, clusters, maps, tsne
+
+HOSTILE = '</script><img src=x onerror=alert(1)>"&\u2028.png'
+
+
+@pytest.fixture(scope="module")
+def digits() -> np.ndarray:
+    return load_digits().data[:500].astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def labels() -> np.ndarray:
+    return load_digits().target[:500]
+
+
+@pytest.fixture(scope="module")
+def made(digits, labels) -> maps.Map:
+    axes = maps.principal(digits)
+    *_, last = maps.arrange(axes.of(digits))
+    settings = dict(data="digits", features="pixels", method="tsne", perplexity=30.0, seed=0)
+    return maps.Map(last.y.numpy(), np.arange(500), tuple(f"{i}.png" for i in range(500)), tuple(map(str, labels)), settings, axes, axes.of(digits))
+
+
+# Principal components
+
+
+@pytest.mark.parametrize("n, wide", [(300, 64), (40, 3000), (1500, 1200)])
+def test_principal_components_are_those_of_scikit_learn(n, wide):
+    x = (np.random.default_rng(0).normal(size=(n, 30)) * np.geomspace(10, 1, 30)) @ np.random.default_rng(1).normal(size=(30, wide)) + 7
+    x = x.astype(np.float32)
+    mine, theirs = maps.principal(x, 10), PCA(10, svd_solver="full").fit(x)
+    assert np.abs((mine.vectors * theirs.components_).sum(1)) == pytest.approx(1, abs=1e-3)
+    assert mine.share == pytest.approx(theirs.explained_variance_ratio_.sum(), rel=1e-4)
+    assert np.abs(mine.of(x)) == pytest.approx(np.abs(theirs.transform(x)), rel=2e-2, abs=0.3)
+    assert (mine.vectors == maps.principal(x, 10).vectors).all()
+
+
+def test_blocks_of_rows_change_nothing(digits, monkeypatch):
+    whole = maps.principal(digits)
+    monkeypatch.setattr(maps, "ROWS", 64 * 37)
+    assert np.abs(maps.principal(digits).of(digits)) == pytest.approx(np.abs(whole.of(digits)), rel=1e-3, abs=0.02)
+
+
+def test_features_that_say_nothing_are_refused():
+    with pytest.raises(Refusal, match="are equal"):
+        maps.principal(np.ones((20, 5), np.float32))
+    with pytest.raises(Refusal, match="not finite"):
+        maps.principal(np.full((20, 5), np.nan, np.float32))
+
+
+# How far it may be believed
+
+
+def test_trustworthiness_is_that_of_scikit_learn(digits, made):
+    found = maps.kept(digits, made.y)
+    assert found.trust.mean() == pytest.approx(trustworthiness(digits, made.y, n_neighbors=10), abs=1e-4)
+
+
+def test_a_pca_plot_called_tsne_is_found_out(digits, labels, made):
+    cards = {(c.name, c.of): c for c in maps.cards(digits, made, labels)}
+    assert cards["neighbours kept", "map"].value > 0.6 and cards["neighbours kept", "PCA plot"].value < 0.3
+    assert cards["neighbours kept", "chance"].value == pytest.approx(10 / 499)
+    assert cards["trustworthiness", "map"].value > 0.98 and cards["trustworthiness", "PCA plot"].value < 0.87
+    assert cards["label of neighbours", "map"].value > 0.9 > cards["label of neighbours", "PCA plot"].value
+    fake = maps.kept(digits, made.reduced[:, :2])  # the fake: a PCA plot, handed in as the map
+    assert fake.recall.mean() == cards["neighbours kept", "PCA plot"].value
+
+
+def test_points_at_random_keep_what_chance_keeps(digits):
+    found = maps.kept(digits, np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32))
+    assert found.recall.mean() == pytest.approx(10 / 499, abs=0.01) and found.trust.mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_map_that_is_the_features_keeps_all():
+    x = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)
+    found = maps.kept(x, 3 * x[:, ::-1])
+    assert (found.recall == 1).all() and (found.trust == 1).all()
+    assert (maps.overlap([x, -x]) == 1).all() and maps.overlap([x, np.random.default_rng(1).permutation(x)]).mean() < 0.2
+
+
+# New images on an old map
+
+
+def test_training_rows_land_near_themselves_and_each_by_itself(digits, made):
+    y = maps.place(made, digits[:60])
+    radius = np.sqrt(tsne.nearest(torch.from_numpy(made.y), 10)[0][:, -1].median().item())
+    apart = np.linalg.norm(y - made.y[:60], axis=1)
+    assert np.median(apart) < 0.3 * radius and (apart < radius).mean() > 0.95
+    assert maps.place(made, digits[7:8]) == pytest.approx(y[7:8], abs=1e-2)
+
+
+def test_new_images_land_among_their_kind(made, labels):
+    new, kind = load_digits().data[500:700].astype(np.float32), load_digits().target[500:700]
+    y = maps.place(made, new)
+    near = np.linalg.norm(y[:, None] - made.y, axis=2).argmin(1)
+    assert (labels[near] == kind).mean() > 0.85
+    with pytest.raises(Refusal, match="64 numbers, and these have 3"):
+        maps.place(made, new[:, :3])
+
+
+def test_between_two_islands_it_lands_on_one():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 4)).astype(np.float32) + np.repeat([[0.0], [6.0]], 40, 0).astype(np.float32)
+    y = rng.normal(size=(80, 2)).astype(np.float32) + np.repeat([[0.0], [50.0]], 40, 0).astype(np.float32)
+    axes = maps.principal(x)
+    made = maps.Map(y, np.arange(80), tuple(map(str, range(80))), (), dict(seed=0), axes, axes.of(x))
+    placed = maps.place(made, np.full((1, 4), 3.1, np.float32))[0]
+    assert np.linalg.norm(y - placed, axis=1).min() < 3  # the fake, the mean of its neighbours, lies in the void
+
+
+def test_a_map_is_read_back_without_pickle(made, tmp_path):
+    made.save(tmp_path / "m.npz")
+    back = maps.Map.load(tmp_path / "m.npz")
+    assert (back.y == made.y).all() and back.names == made.names and back.labels == made.labels and back.settings == made.settings
+    assert (back.reduced == made.reduced).all() and (back.axes.vectors == made.axes.vectors).all()
+    (tmp_path / "bad.npz").write_bytes((tmp_path / "m.npz").read_bytes()[:1000])
+    np.savez(tmp_path / "other.npz", a=np.arange(3))
+    for name in ("bad.npz", "other.npz"):
+        with pytest.raises(BadData, match="is no map"):
+            maps.Map.load(tmp_path / name)
+    with pytest.raises(Refusal, match="there is no map"):
+        maps.Map.load(tmp_path / "none.npz")
+
+
+# Clusters, outliers, copies
+
+
+def test_clusters_that_are_there_are_found():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(n, 5)) + 30 * rng.normal(size=5) for n in (60, 50, 40, 30)]).astype(np.float32)
+    found = clusters.clusters(x)
+    assert len(found.middle) == 4 and np.bincount(found.of).tolist() == [60, 50, 40, 30] and found.silhouette > 0.7
+    assert [found.of[i] for i in found.middle] == [0, 1, 2, 3] and "no clear" not in found.says
+    assert "no clear clusters" in clusters.clusters(rng.normal(size=(300, 30)).astype(np.float32)).says
+    assert len(clusters.clusters(x, 7).middle) == 7
+    with pytest.raises(Refusal, match="more than the 180 different"):
+        clusters.clusters(x, 181)
+
+
+def test_aloneness_is_the_local_outlier_factor():
+    x = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    x[17] += 20
+    assert clusters.aloneness(x) == pytest.approx(-LocalOutlierFactor(20).fit(x).negative_outlier_factor_, rel=1e-4)
+    assert clusters.alone(x)[0][0] == 17
+    assert np.isfinite(clusters.aloneness(np.zeros((30, 2), np.float32))).all()
+
+
+def test_copies_are_found():
+    x = np.random.default_rng(0).integers(0, 256, (20, 3, 8, 8)).astype(np.uint8).repeat(4, 2).repeat(4, 3)
+    x[5] = x[2]
+    x[9] = np.clip(x[4].astype(int) + 3, 0, 255)
+    equal, near = clusters.copies(x)
+    assert [g.tolist() for g in equal] == [[2, 5]] and [sorted(g.tolist()) for g in near] == [[4, 9]]
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("n", [3, 40, 500, 5000])
+def test_no_image_lies_over_another_and_each_is_near_its_place(n):
+    y = np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32) * [3, 1]
+    found = atlas.snap(y)
+    assert len(np.unique(found.cell, axis=0)) == len(found.cell) == len(found.row)
+    assert (found.cell >= 0).all() and (found.cell < [found.columns, found.lines]).all()
+    at, tall = atlas._fitted(y, 1000)
+    moved = np.abs(found.cell - at[found.row] / [1000, tall] * [found.columns - 1, found.lines - 1]).max(1)
+    if n <= found.columns * found.lines / 2:
+        assert len(found.row) == n and np.median(moved) <= 1
+    else:
+        assert len(found.row) < n and (moved <= atlas.NEAR + 0.5).all()
+
+
+def test_a_picture_of_images_holds_each_where_it_should():
+    x = np.zeros((3, 3, 8, 8), np.uint8)
+    for i in range(3):
+        x[i, i] = 255
+    page, n = atlas.images(np.array([[0, 1], [1, 1], [0, 0]], np.float32), x)
+    where = [np.argwhere((page == np.eye(3, dtype=np.uint8)[i] * 255).all(2)).mean(0) for i in range(3)]
+    assert n == 3 and where[0][0] == where[1][0] < where[2][0] and where[0][1] == where[2][1] < where[1][1]  # y is up
+
+
+def test_colours_follow_labels_in_the_order_of_numbers():
+    groups = atlas.grouped(["10", "9", "", "x", "9"])
+    assert groups.names == ("9", "10", "x") and groups.of.tolist() == [1, 0, -1, 2, 0]
+    page = atlas.points(np.random.default_rng(0).normal(size=(5, 2)), groups, HOSTILE)
+    assert page.dtype == np.uint8 and page.ndim == 3
+    for g in (0, 2):
+        assert (page == np.array([int(atlas.COLOURS[g][k : k + 2], 16) for k in (1, 3, 5)])).all(2).any()
+
+
+def test_sprites_are_cut_from_where_the_page_looks():
+    x = np.random.default_rng(0).integers(0, 256, (11, 1, 8, 8)).astype(np.uint8)
+    found = atlas.sprites(x)
+    for i in range(11):
+        top, left = i // found.columns * found.side, i % found.columns * found.side
+        assert (found.sheet[top : top + 8, left : left + 8, 0] == x[i, 0]).all()
+
+
+# The page
+
+
+def test_the_page_needs_nothing_and_escapes_everything(digits, made, labels):
+    names = [HOSTILE, *made.names[1:]]
+    groups = atlas.grouped([HOSTILE, *map(str, labels[1:])])
+    x = digits.reshape(-1, 1, 8, 8).astype(np.uint8)
+    cards, lists = maps.cards(digits, made), [map_page.Listed("Alone", "", [(HOSTILE, [(0, HOSTILE)])])]
+    page = map_page.page(HOSTILE, HOSTILE, made.y, names, [groups], x, cards, lists, {HOSTILE: HOSTILE}, under=made.y[:5])
+    assert "<img src=x" not in page and page.count("<script") == page.count("</script>") == 2
+    tags: list[tuple[str, str]] = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attrs: tags.extend((k, v or "") for k, v in attrs)
+    parser.feed(page)
+    assert all(v.startswith("data:") for k, v in tags if k in ("src", "href")) and not any(k.startswith("on") for k, _ in tags)
+    assert not re.search(r"url\(|@import|://|fetch\(|XMLHttp|import\(", page)
+    assert "default-src 'none'" in page
+    data = json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.S)[1])
+    assert data["names"] == names and data["groups"][0]["names"][-1] == HOSTILE and len(data["x"]) == len(data["y"]) == 500
+    assert all(0 <= v <= 1 for v in data["x"] + data["y"] + data["under"])
+    high = int(made.y[:, 1].argmax())
+    assert data["y"][high] == min(data["y"])  # up is up
+
+
+def test_the_page_names_its_script_by_its_hash(made):
+    import base64
+    import hashlib
+
+    page = map_page.page("a", "b", made.y, made.names, [], None, [], [], {})
+    script = page.rpartition("<script>")[2].partition("</script>")[0]
+    assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in page and "data:," in page
+
+
+# The commands
+
+
+def asked(capsys: pytest.CaptureFixture[str], *argv: str) -> dict:
+    assert verb.map([*argv, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_map_of_images_with_all_that_stands_beside_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tsne, "LATE", 50)
+    monkeypatch.setattr(tsne.descend, "__defaults__", (50, 50))
+    out = tmp_path / "maps" / "m.png"
+    told = asked(capsys, "digits", "-n", "120", "-o", str(out), "--seed", "3")
+    assert told["images"] == 120 and told["perplexity"] == 30 and {s["name"] for s in told["scores"]} >= {"neighbours kept", "trustworthiness", "stability"}
+    assert read_recipe(out)["perplexity"] == 30 and read_recipe(out)["seed"] == 3 and read_recipe(out)["shown"] == 120
+    back = maps.Map.load(tmp_path / "maps" / "m.npz")
+    assert len(back.names) == 120 and back.names[0] == f"row {back.rows[0]}" and set(back.labels) <= set("0123456789")
+    assert (tmp_path / "maps" / "m.html").stat().st_size > 20_000 and len(json.loads((tmp_path / "maps" / "m.json").read_text())["cluster"]) == 120
+    first = back.y.tobytes()
+    asked(capsys, "digits", "-n", "120", "-o", str(out), "--seed", "3", "--starts", "0")
+    assert maps.Map.load(tmp_path / "maps" / "m.npz").y.tobytes() == first
+    placed = asked(capsys, "digits", "-n", "20", "--into", str(tmp_path / "maps" / "m.npz"), "-o", str(tmp_path / "new.png"))
+    assert len(placed["places"]) == 20 and (tmp_path / "new.html").exists()
+    many = asked(capsys, "digits", "-n", "60", "--perplexities", "3", "10", "-o", str(out))
+    assert [row["perplexity"] for row in many["maps"]] == [3, 10] and read_recipe(tmp_path / "maps" / "m-perplexities.png")["perplexities"] == [3, 10]
+
+
+def test_a_matrix_of_features_with_its_names(tmp_path, capsys):
+    x = np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32)
+    np.save(tmp_path / "features.npy", x)
+    (tmp_path / "features.csv").write_text("row,file,label\n" + "".join(f'{i},"a, {i}.png",{"cat" if i % 2 else ""}\n' for i in range(30)))
+    told = asked(capsys, str(tmp_path / "features.npy"), "--method", "pca", "-o", str(tmp_path / "m.png"))
+    back = maps.Map.load(tmp_path / "m.npz")
+    assert told["images"] == 30 and told["method"] == "pca" and back.names[3] == "a, 3.png" and back.labels[:2] == ("", "cat")
+    assert read_recipe(tmp_path / "m.png")["method"] == "pca"
+    for sha in ("1" * 64, "2" * 64):  # as features.py writes it
+        told = dict(asked=dict(source="", network="net", layers=["fc"], pool="", size=8, interpolation="fit", sha256=sha), files=dict(fc="features.npy"))
+        (tmp_path / "features.json").write_text(json.dumps(told))
+        if sha[0] == "1":
+            assert asked(capsys, str(tmp_path / "features.npy"), "--method", "pca", "-o", str(tmp_path / "m.png"))["features"] == "net fc"
+            into = ("--into", str(tmp_path / "m.npz"), "-o", str(tmp_path / "new.png"))
+            assert len(asked(capsys, str(tmp_path / "features.npy"), *into)["places"]) == 30
+    with pytest.raises(Refusal, match="made otherwise: weights 111"):
+        verb.map([str(tmp_path / "features.npy"), *into])
+    (tmp_path / "features.csv").write_text("row,file,label\n0,a,b\n")
+    with pytest.raises(BadData, match="1 lines for 30 features"):
+        verb.map([str(tmp_path / "features.npy")])
+
+
+def test_neighbours_of_an_image(tmp_path, capsys):
+    out = tmp_path / "n.png"
+    assert neighbours(["5", "digits", "-k", "4", "-o", str(out), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    x = (load_digits().images * (255 / 16)).round().reshape(1797, -1)
+    far = np.linalg.norm(x - x[5], axis=1)
+    far[5] = np.inf
+    assert [n["row"] for n in told["neighbours"]] == np.argsort(far, kind="stable")[:4].tolist()
+    assert told["neighbours"][0]["distance"] == pytest.approx(far.min(), rel=1e-4) and read_recipe(out)["query"] == "5"
+    with pytest.raises(Refusal, match="no file, and no name or row"):
+        neighbours(["nowhere.png", "digits"])
+    with pytest.raises(Refusal, match="1,796 other images"):
+        neighbours(["5", "digits", "-k", "2000"])
+
+
+def test_an_image_from_outside_is_read_as_the_others_were(tmp_path, capsys):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3)).astype(np.uint8)).save(tmp_path / f"{i}.png")
+    (tmp_path / "q").mkdir()
+    (tmp_path / "set").mkdir()
+    for i in range(6):
+        (tmp_path / f"{i}.png").rename(tmp_path / "set" / f"{i}.png")
+    (tmp_path / "q" / "mine.png").write_bytes((tmp_path / "set" / "4.png").read_bytes())
+    assert neighbours([str(tmp_path / "q" / "mine.png"), str(tmp_path / "set"), "-k", "2", "-o", str(tmp_path / "n.png"), "--json"]) == 0
+    nearest = json.loads(capsys.readouterr().out)["neighbours"][0]
+    assert nearest["name"] == "4.png" and nearest["distance"] == 0
+
+
+def test_refusals_are_lessons(tmp_path, monkeypatch):
+    def refused(*argv: str) -> str:
+        with pytest.raises(Refusal) as why:
+            verb.map([*argv])
+        return str(why.value)
+
+    out = ("-o", str(tmp_path / "m.png"))
+    assert "type --perplexity 16.3 or less" in refused("digits", "-n", "50", "--perplexity", "30", *out)
+    assert "are a map already" in refused("ring")
+    assert "should end in .png" in refused("digits", "-o", "map.jpg")
+    assert "there is no method 'isomap'" in refused("digits", "-n", "50", "--method", "isomap", *out)
+    assert "--layer, --pool and --weights are of a network" in refused("digits", "--layer", "fc2")
+    assert "there is no file" in refused(str(tmp_path / "none.npy"))
+    assert "2 images, and a map needs 3" in refused("digits", "-n", "2")
+    assert "type 0, or 2 to 20" in refused("digits", "--starts", "1")
+    assert "takes the method of the map" in refused("digits", "--into", "a.npz", "--method", "pca")
+    monkeypatch.setitem(__import__("sys").modules, "umap", None)
+    assert "pip install 'likeness[maps]'" in refused("digits", "-n", "50", "--method", "umap", *out)
+    (tmp_path / "broken.npy").write_bytes(b"no array")
+    with pytest.raises(BadData, match="cannot be read as an array"):
+        gathered.gather(str(tmp_path / "broken.npy"), print)
