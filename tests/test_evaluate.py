@@ -131,8 +131,14 @@ def photos(n: int = 400, levels: int = 256, held: int = 150) -> Data:
 
 
 def trained(kind: type[Model], data: Data, folder=None, **options) -> SimpleNamespace:
+    class Known(Config):
+        """Of a model of this file, which has no name by which it could be found."""
+
+        def build(self, folder, first=None):
+            return kind(spec=self.spec, **self.options)
+
     model = kind(spec=data.spec, **options).eval().requires_grad_(False)
-    config = Config("toy", data.spec, Training(precision="fp32"), model.options(), dict(source=data.source, fingerprint=data.fingerprint))
+    config = Known("toy", data.spec, Training(precision="fp32"), model.options(), dict(source=data.source, fingerprint=data.fingerprint))
     return SimpleNamespace(folder=folder, config=config, model=model, seen=6400, seconds=12.5, weights="running average", log=lambda: [])
 
 

@@ -127,7 +127,8 @@ def accepts(model: Model, wishes: dict[str, Any]) -> bool:
 def consult(run: Run, log: Sequence[Line]) -> Iterator[Finding]:
     """What the first line of a log and the last ones say."""
     recent = [line for line in log[-MEMORY:] if line["seen"] > EARLY * run.config.training.batch]
-    yield from suited(run, (symptoms.saturation(recent), symptoms.oscillation(recent, together(run.model)), symptoms.divergence(log)))
+    of_games = symptoms.saturation(recent), symptoms.oscillation(recent, together(run.model))
+    yield from suited(run, (*of_games, symptoms.divergence(log), symptoms.alike(recent) or symptoms.nothing_learnt(recent)))
 
 
 # Probes

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from torch import Tensor
 from . import distribution, doctor, engine, laws, networks, store
 from .core import BadData, Batch, Compresses, Model, Refusal, Samples, answers, check_options
 from .data import Data, picture
-from .metrics import doubts, likelihood, modes, neighbours, parzen, reconstruction
+from .metrics import doubts, likelihood, modes, neighbours, parzen, probing, reconstruction
 from .metrics.card import Score, from_dict, measure, short, small
 from .metrics.likelihood import Format
 from .noise import Noise
@@ -44,6 +44,8 @@ KERNELS, CHOOSING = 10_000, 1_000
 """samples about which a Parzen window lies, and images that choose its bandwidth"""
 CHUNK = 2**21
 """values of the images asked about in one go"""
+PROBED, WIDEST = 5_000, 4_096
+"""training images whose labels are told when features are probed for classes, and most features that are probed"""
 
 
 def evaluate(run: Run, data: Data, n: int = 1000, seed: int = 0, network: str = "auto", parzen: bool = False, **live: Any) -> Iterator[Score]:
@@ -55,7 +57,7 @@ def evaluate(run: Run, data: Data, n: int = 1000, seed: int = 0, network: str = 
     do not fit.
     """
     exam = prepare(run, data, n, seed, network, parzen, **live)
-    for part in (exam.likelihood, exam.window, exam.reconstruction, exam.resemblance, exam.modes, exam.copying, exam.cost, exam.diagnosis):
+    for part in (exam.likelihood, exam.window, exam.reconstruction, exam.knowledge, exam.resemblance, exam.modes, exam.copying, exam.cost, exam.diagnosis):
         yield from part()
 
 
@@ -104,6 +106,13 @@ def tuned(model: Model, **live: Any) -> Model:
         setattr(twin, name, value)
     check_options(type(model).__name__.lower(), twin)
     return twin
+
+
+class Probed(NamedTuple):
+    """Features of training images whose labels are told, and of those that are asked about."""
+
+    known: np.ndarray
+    asked: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -181,6 +190,46 @@ class Exam:
         linear = reconstruction.pca(train, code)
         about = dict(against=len(train), note=f"principal components {note}", settings={"code": linear.axes.shape[1]})
         yield from self._compared(linear, of="PCA", **about)
+
+    def knowledge(self) -> Iterator[Score]:
+        """What the features know of classes, by nearest neighbours and by a linear map; beside what comes without any learning."""
+        able, y = set(answers(self.model)), self.data.y
+        if "encode" not in able or "denoise" in able or y is None or self.data.spec.labels < 2 or not self.data.levels:
+            return
+        if self.split != "held out" or min(len(self.rows), len(self.data.train)) < FEWEST or self._code() > WIDEST:
+            return
+        known = self._some(PROBED)
+        fresh = engine.place(self._untrained()).eval()
+        told = "; learnt with labels" if self.model.conditional else ""
+        yield from self._probed(Probed(self._features(self.model, known), self._features(self.model, self.rows)), known, told, settings=self.settings)
+        untrained = Probed(self._features(fresh, known), self._features(fresh, self.rows))
+        yield from self._probed(untrained, known, "; its first weights", of="random weights")
+        for of, found in _untaught(_Same(self.data), tuple(known), tuple(self.rows), self.seed).items():
+            yield from self._probed(found, known, f"; {NOTES[of]}", of=of)
+
+    def _probed(self, features: Probed, known: np.ndarray, told: str, **about: Any) -> Iterator[Score]:
+        labels, truth = np.asarray(self.data.y)[known], np.asarray(self.data.y)[self.rows]
+        linear = probing.linear(features.known, labels, self.data.spec.labels, self.seed)
+        found = {"kNN accuracy": probing.knn(features.known, labels, features.asked), "linear accuracy": linear.logits(features.asked).argmax(1)}
+        notes = {"kNN accuracy": NOTES["knn"], "linear accuracy": f"{NOTES['linear']} {linear.penalty:g}"}
+        warning = "" if about.get("of") else self.remark
+        for name, said in found.items():
+            right = (said == truth).astype(np.float64)
+            note = f"{notes[name]}; {features.known.shape[1]:,} features{told}"
+            yield self._card(name, right, unit="share", better="higher", against=len(known), note=note, warning=warning, **about)
+
+    def _untrained(self) -> Model:
+        """The same model at its first weights."""
+        config = self.run.config
+        if config.inside:
+            return config.build(self.run.folder)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(engine.derive("weights", config.training.seed))
+            return type(self.model)(spec=self.model.spec, **self.model.options())
+
+    def _features(self, model: Model, rows: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return torch.cat([model.encode(batch.x).float().flatten(1).cpu() for batch in self._batches(rows)]).numpy()  # type: ignore[operator]
 
     def resemblance(self) -> Iterator[Score]:
         if "sample" not in answers(self.model) or self.network == "none":
@@ -418,6 +467,10 @@ NOTES = {
     "points": "mean over coordinates",
     "PSNR": "10 log10(4 / squared error) of each image, at most 100",
     "SSIM": "mean over the places of a Gaussian window, and over channels",
+    "knn": f"cosine, k = {probing.K}, weights exp(cosine / {probing.TEMPERATURE}), features less their mean",
+    "linear": "logistic regression on standardised features, of penalty",
+    "raw pixels": "at most 16x16, no network",
+    "random patches": "256 whitened patches of training images, nothing learnt (Coates, Lee & Ng 2011)",
     "distance to training": "root mean squared difference to the nearest training image",
     "copies": "a third as far from the nearest training image as from the next that is another picture, or nearer",
     "exact copies": "equal to a training image in every pixel",
@@ -428,6 +481,14 @@ NOTES = {
 @lru_cache(maxsize=2)
 def _law(data: _Same, seed: int) -> laws.Law:
     return laws.find(data.data, seed)
+
+
+@lru_cache(maxsize=2)
+def _untaught(data: _Same, known: tuple[int, ...], asked: tuple[int, ...], seed: int) -> dict[str, Probed]:
+    """Features of images that nobody has learnt, by name; kept for the next model that is judged on the same images."""
+    train, other = (np.asarray(data.data.x[list(rows)]) for rows in (known, asked))
+    ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {"raw pixels": probing.raw, "random patches": probing.Patches(train, seed)}
+    return {of: Probed(way(train), way(other)) for of, way in ways.items()}
 
 
 @lru_cache(maxsize=2)

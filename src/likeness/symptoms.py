@@ -2,7 +2,8 @@
 
 A rule reads lines of the log, or what a probe has measured.  It knows terms of a loss and questions, and no model.  Terms of an
 adversarial loss: "told apart" (share of pairs in which the real image gets the higher logit: 1/2 is a guess), "on real" and
-"on fake" (mean logits), "pull" (mean |dL_G / dD(G(z))|).  Norms of gradients are logged for every player.
+"on fake" (mean logits), "pull" (mean |dL_G / dD(G(z))|).  Of a self-supervised one: "spread" (of what it compares, parts/collapse.py) and
+"chance" (what the loss would be of one that knows nothing).  Norms of gradients are logged for every player.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ SWINGS = 4
 """changes of side within the memory: a game that settles changes once or twice"""
 GROWN = 100.0
 """times that a gradient, a loss or a gap between logits is what it was at the first step, or above 1; healthy ones stay within 20"""
+POINT, LASTING = 0.1, 3
+"""spread at which embeddings are called collapsed, at most, and lines that are to agree on it: it never comes back"""
+LEARNT = 0.01
+"""of what one that knows nothing would lose, that a loss is to save, at least"""
 
 # Of probes.
 NARROW = 0.2
@@ -151,6 +156,26 @@ def divergence(log: Sequence[Line]) -> Finding | None:
                 grew = f"{what} has grown from {first[0]:.2g} to {now:.2g}"
                 return Finding("divergence", grew, (SLOWER, "--clip 1", *([bound(ends)] if "pull" in log[-1]["losses"] else [])))
     return None
+
+
+def alike(lines: Sequence[Line]) -> Finding | None:
+    """What a self-supervised method compares has become the same for every image: its loss may be perfect (Chen & He 2021, section 4.1)."""
+    spread = course(lines[-LASTING:], "spread")
+    if len(spread) < LASTING or spread.max() > POINT:
+        return None
+    loss = course(lines[-LASTING:], "model")
+    beside = f", at a loss of {loss.mean():.2g}" if len(loss) else ""
+    said = f"what is compared is the same for every image: its spread is {spread.mean():.2g} (1 where it points everywhere){beside}; collapsed"
+    return Finding("spread of projections", said, ("--target average", "--target stopped", SLOWER))
+
+
+def nothing_learnt(lines: Sequence[Line]) -> Finding | None:
+    """The loss has stayed where it is without any knowledge of the images.  That of a contrastive method is there after a collapse as well."""
+    loss, chance = (course(lines[-RECENT:], name) for name in ("model", "chance"))
+    if min(len(loss), len(chance)) < RECENT or (loss < (1 - LEARNT) * chance).any():
+        return None
+    said = f"the loss is {loss.mean():.4g}, and one that knew nothing of the images would have {chance.mean():.4g}"
+    return Finding("nothing learnt", said, (SLOWER, LONGER))
 
 
 # Rules of probes

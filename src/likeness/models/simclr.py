@@ -1,0 +1,87 @@
+"""SimCLR: of all images in a batch, the other view of this one is to be found.
+
+Chen, Kornblith, Norouzi & Hinton, "A Simple Framework for Contrastive Learning of Visual Representations", ICML 2020.
+Two views are taken of each of N images; h = f(x) are features, z = g(h) their projections, and for the pair (i, j) of one image
+
+    sim(u, v) = u^T v / (||u|| ||v||)
+    l_ij = -log  exp(sim(z_i, z_j) / tau) / sum_{k != i} exp(sim(z_i, z_k) / tau)         (1)
+
+the loss is the mean of l_ij over both views of all images (NT-Xent).  g is thrown away: features before it keep what the views
+differ in and the loss wants gone (section 4.2).
+
+The value proves little: projections that are all the same have exactly log(2N - 1), and random ones have it too, up to 1/d.  So beside
+it in the log stand that chance level and whether projections have collapsed (collapse.py).
+
+Apart from the paper: Adam in place of LARS, small batches and networks, and no blur, as in its appendix on CIFAR-10 (B.9).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..core import Batch, Loss, Model, Refusal, Training, option
+from ..parts import collapse, resnet, views
+
+
+class SimCLR(Model):
+    features: int = option(128, "numbers of h, which encode() answers", 2, 4096)
+    hidden: int = option(256, "units of the hidden layer of g", 2, 8192)
+    projection: int = option(64, "numbers of z", 2, 4096)
+    width: int = option(16, "channels at 14 pixels", 4, 512)
+    depth: int = option(1, "residual blocks a level", 0, 16)
+    temperature: float = option(0.5, "tau of (1): the lower, the more the likest wrong images count", 0.01, 10.0)
+    crop: float = option(0.4, "least share of the area that a view shows", 0.05, 1.0)
+    jitter: float = option(0.5, "how far colours, brightness and contrast of a view may change", 0.0, 1.0)
+    blur: float = option(0.0, "share of the views that are blurred", 0.0, 1.0)
+    flip: bool = option(False, "views may be mirrored: right for photographs, wrong for digits")
+
+    defaults = Training(batch=128, rate=2e-3, images=200_000, warmup=5_000, schedule="cosine", ema=20_000)
+    whole_batch = True
+
+    def build(self) -> None:
+        features = resnet.encoder(self.spec.channels, self.spec.size, self.features, self.width, self.depth)
+        self.f = nn.Sequential(features, nn.BatchNorm1d(self.features), nn.ReLU())
+        self.g = projector(self.features, self.hidden, self.projection)
+        self.health = collapse.Health()
+
+    def loss(self, batch: Batch) -> Loss:
+        if len(batch) < 2:
+            raise Refusal("simclr compares the images of a batch, and a batch of one has nothing to compare; use a larger --batch.")
+        z = self.g(self.f(torch.cat([self.view(batch), self.view(batch)]))).float()
+        total, found = nt_xent(z, self.temperature)
+        chance = total.new_tensor(math.log(len(z) - 1))
+        return Loss(total, {"found": found, "chance": chance, **self.health(z[: len(batch)], batch.step)})
+
+    def view(self, batch: Batch) -> Tensor:
+        """A distortion of every image of its own, (B, C, H, W), by the batch's noise alone."""
+        x = views.resized(batch.x, batch.noise, self.crop, flip=self.flip)
+        return views.recoloured(x, batch.noise, self.jitter, self.blur)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """h, (B, features), none below zero, of (B, C, H, W)."""
+        h: Tensor = self.f(x)
+        return h.float()
+
+    @torch.no_grad()
+    def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
+        """For the score cards: whether the features have collapsed, to a point or to few dimensions."""
+        h = torch.cat([self.encode(part.x) for part in batch.split(512)])
+        yield from collapse.verdicts(h, "lower --rate, or use a larger --batch", "use a larger --batch, stronger --jitter, or train longer")
+
+
+def projector(features: int, hidden: int, out: int) -> nn.Sequential:
+    """g, of one hidden layer.  No layer has a bias that would be subtracted at once."""
+    return nn.Sequential(nn.Linear(features, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, out))
+
+
+def nt_xent(z: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+    """The mean of (1) over projections (2N, d), row i and row N + i of one image; and how often the other view is the likest of all."""
+    unit = F.normalize(z, dim=1)
+    logits = (unit @ unit.T / tau).masked_fill(torch.eye(len(z), dtype=torch.bool, device=z.device), -math.inf)
+    j = torch.arange(len(z), device=z.device).roll(len(z) // 2)
+    return F.cross_entropy(logits, j), (logits.argmax(1) == j).float().mean()
