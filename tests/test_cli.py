@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from likeness.cli import main
+from likeness import models
+from likeness.cli import VERBS, main
 from likeness.pictures import read_recipe
 from likeness.run import Run
 
@@ -254,11 +255,19 @@ def test_models_and_data_are_listed(capsys):
     assert {r["name"] for r in json.loads(said(capsys)[0])} >= {"digits", "shapes", "mnist", "fashion-mnist", "cifar10"}
 
 
-@pytest.mark.parametrize("verb", ["train", "sample", "evaluate", "reconstruct", "latent", "models", "data", "check"])
+@pytest.mark.parametrize("verb", list(VERBS))
 def test_every_verb_has_help(verb, capsys):
     with pytest.raises(SystemExit) as end:
         main([verb, "--help"])
     assert end.value.code == 0 and f"likeness {verb}" in said(capsys)[0]
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_every_model_has_help(name, capsys):
+    """An option named like a flag of the training or of reading the data could not be typed."""
+    with pytest.raises(SystemExit) as end:
+        main(["train", name, "--help"])
+    assert end.value.code == 0 and f"options of {name}" in said(capsys)[0]
 
 
 def test_the_help_of_a_model_shows_its_options_and_answers(capsys):

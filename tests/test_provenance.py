@@ -27,9 +27,12 @@ WRITES = {
     "edit": [["edit", "runs/d", "-n", "2", "-o", "edits.png"], ["edit", "runs/d", "-n", "2", "-o", "edits"]],
     "diffuse": [["diffuse", "runs/d", "--picture", p, "-n", "2", "-o", f"{p}.png"] for p in ("forward", "reverse", "schedule", "rate")],
     "evaluate": [["evaluate", "runs/v", "-n", "40"]],
+    "map": [["map", "digits", "-n", "60", "-o", "map.png"], ["map", "digits", "-n", "60", "--perplexities", "3", "9", "-o", "maps.png"]],
+    "neighbours": [["neighbours", "5", "digits", "-o", "near.png"]],
+    "look": [["look", "digits", "--pick", "3", "--network", "runs/c", *look] for look in ([], ["--what", "fool", "-o", "fooled.png"])],
 }
 """the verbs that write pictures, with commands that make them write; `train` writes before these"""
-WRITES_NONE = {"train", "models", "data", "check", "detect", "export"}
+WRITES_NONE = {"train", "models", "data", "check", "detect", "export", "features"}
 ELSEWHERE = {"bayes": "tests/test_bayes.py, since it trains for minutes"}
 ENCODERS = {
     "pictures.py": "the one that adds the recipe",
@@ -50,6 +53,7 @@ def written(tmp_path_factory) -> Path:
         assert cli.main(["train", "vae", "digits", "runs/v", "--images", "640", "--no-report", *TINY]) == 0
         assert cli.main(["train", "pixelcnn", "digits", "runs/p", "--images", "640", "--no-report", *(t for t in TINY if t not in ("--latent", "2"))]) == 0
         assert cli.main(["train", "ddpm", "digits", "runs/d", "--images", "320", "--no-report", "--scale", "0.25", "--steps", "3", "--precision", "fp32"]) == 0
+        assert cli.main(["train", "classifier", "digits", "runs/c", "--images", "640", "--no-report", "--precision", "fp32"]) == 0
         for commands in WRITES.values():
             for command in commands:
                 assert cli.main(command) == 0, command
@@ -73,6 +77,11 @@ def names_its_run(said: dict) -> bool:
     return bool(runs) and all(isinstance(r.get("run"), str) and r["run"] and isinstance(r.get("seen"), int) for r in runs)
 
 
+def of_the_lab(said: dict) -> bool:
+    """No run, but images, or a network with the hash of its weights, and what was done with them."""
+    return {"picture", "data", "features"} <= said.keys() or {"look", "network", "weights"} <= said.keys()
+
+
 def test_every_picture_file_names_its_run_and_how_far_that_was(written):
     files = sorted(p for p in written.rglob("*") if p.suffix in (".png", ".jpg", ".webp"))
     assert {p.name for p in files} >= {
@@ -87,7 +96,7 @@ def test_every_picture_file_names_its_run_and_how_far_that_was(written):
         "seed-0-n-2.png",
         "000000000640.png",
     }
-    lacking = [str(p.relative_to(written)) for p in files if not names_its_run(recipe(p.read_bytes()))]
+    lacking = [str(p.relative_to(written)) for p in files if not (names_its_run(said := recipe(p.read_bytes())) or of_the_lab(said))]
     assert lacking == []
     assert all(read_recipe(p) == recipe(p.read_bytes()) for p in files)
 
@@ -97,7 +106,7 @@ def test_every_picture_inside_a_page_does_too(written):
     assert [p.name for p in pages].count("report.html") == 1
     for page in pages:
         found = inside(page.read_text())
-        assert found and all(names_its_run(recipe(file)) for file in found), page
+        assert found and all(names_its_run(said := recipe(file)) or of_the_lab(said) for file in found), page
 
 
 def test_a_sample_says_which_one_it_is(written):
@@ -131,6 +140,7 @@ def test_a_picture_without_its_recipe_is_noticed(tmp_path):
     again = io.BytesIO()
     Image.open(io.BytesIO(png(np.zeros((4, 4), np.uint8), dict(run="v", seen=3)))).save(again, "PNG")
     assert not names_its_run(recipe(again.getvalue()))
+    assert not of_the_lab(dict(picture="map")) and not of_the_lab(dict(look="dream", network="vgg19"))
 
 
 def test_pictures_of_the_docs_carry_theirs():
@@ -138,5 +148,5 @@ def test_pictures_of_the_docs_carry_theirs():
     if not docs.is_dir():
         pytest.skip("installed without its docs")
     said = {p.name: recipe(p.read_bytes()) for p in docs.glob("*.png")}
-    lacking = [name for name, by in said.items() if not (names_its_run(by) or {"data", "seed"} <= by.keys() or {"run", "command"} <= by.keys())]
+    lacking = [name for name, by in said.items() if not (names_its_run(by) or of_the_lab(by) or {"data", "seed"} <= by.keys() or {"run", "command"} <= by.keys())]
     assert lacking == []

@@ -18,6 +18,10 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .arguments import Parser, closest, common, count, flags, on_runs, positive, target
 from .asking import brought, complete, diffuse, edit, field, reconstruct, score
+from .lab.features import features
+from .lab.look import look
+from .lab.map import map as mapped
+from .lab.neighbours import neighbours
 
 if TYPE_CHECKING:
     from .api import Trained
@@ -350,9 +354,9 @@ def judged(said: dict[str, Any]) -> int:
     return 2 if any(judge.MISSING in f.remarks for f in found) else 0
 
 
-VERBS: dict[str, Verb] = {
-    f.__name__: f for f in (train, sample, evaluate, reconstruct, complete, edit, score, field, diffuse, latent, bayes, detect, export, check, models, data)
-}
+ASKING: tuple[Verb, ...] = (reconstruct, complete, edit, score, field, diffuse, latent)
+LAB: tuple[Verb, ...] = (features, mapped, neighbours, look)
+VERBS: dict[str, Verb] = {f.__name__: f for f in (train, sample, evaluate, *ASKING, *LAB, bayes, detect, export, check, models, data)}
 
 HELP = f"""likeness {__version__}: generative and self-supervised models on your own images.
 
