@@ -8,7 +8,8 @@ Of 2,500 drawn points: modes within three standard deviations of which one lies;
 have the same networks, rate and budget: --seconds of processor time, or --images points.  Both generators are judged: the one that
 was trained, and its running average.  The benchmark goes on where it was stopped.
 
-Networks and rates were chosen for the recommended setting, which flatters it; the last line has those that the model has by default.
+Networks and rates were chosen for the recommended setting, which flatters it: on other seeds than those that are reported (10 and 11).
+The last line has those that the model has by default.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from likeness import engine
 
 WIDE: Options = dict(hidden=128, depth=3, batch=256, schedule="cosine", precision="fp32")
 COMMON: dict[str, Options] = {
-    "ring": WIDE | dict(latent=4, rate=4e-3, d_rate=1.5, beta1=0.5, beta2=0.95),
+    "ring": WIDE | dict(latent=4, rate=4e-3, d_rate=1.5, beta1=0.5, beta2=0.95, octaves=3),
     "grid": WIDE | dict(latent=8, rate=2e-3, beta1=0.0, beta2=0.99),
 }
-GAMMA = {"ring": 0.3, "grid": 1.0}
+GAMMA = {"ring": 0.1, "grid": 1.0}
 """weight of both slopes in the recommended setting"""
 
 
@@ -48,6 +49,7 @@ def settings(law: str) -> dict[str, Options]:
         "relativistic": rp,
         "relativistic + r1": rp | dict(r1=gamma),
         "recommended: relativistic + r1 + r2": rp | dict(r1=gamma, r2=gamma),
+        "recommended, no waves": rp | dict(r1=gamma, r2=gamma, octaves=0),
         "recommended, lazy": rp | dict(r1=gamma, r2=gamma, lazy=4),
         "nonsaturating + r1": base | dict(r1=gamma),
         "nonsaturating + r1 + r2": base | dict(r1=gamma, r2=gamma),
@@ -62,7 +64,7 @@ def settings(law: str) -> dict[str, Options]:
         "pack 3": base | dict(pack=3),
         "pack 4": base | dict(pack=4),
         "unroll 5": base | dict(unroll=5),
-        "as the model is by default": base | dict(rate=2e-4, d_rate=1.0, beta1=0.5, schedule="constant", beta2=0.99, hidden=256, latent=64),
+        "as the model is by default": base | dict(rate=2e-4, d_rate=1.0, beta1=0.5, schedule="constant", beta2=0.99, hidden=256, latent=64, octaves=0),
     }
     return {name: COMMON[law] | options for name, options in own.items()}
 

@@ -19,7 +19,8 @@ from likeness.data import Data
 from likeness.loop import fit, halflife, only
 from likeness.models.gan import GAN, STRIDE
 from likeness.noise import Noise
-from likeness.parts.adversarial import GAMES
+from likeness.parts import mlp
+from likeness.parts.adversarial import GAMES, Chain, chain, slopes, weighed
 from likeness.run import Run
 
 POINTS, IMAGES = Spec(2, 1, 2, levels=0), Spec(1, 16, 2)
@@ -230,6 +231,108 @@ def test_the_rates_and_the_numbers_of_steps_are_those_asked_for(tmp_path):
     assert run.optimizers["generator"].param_groups[0]["betas"] == (0.5, 0.99)
 
 
+# Penalties by hand
+
+
+def judge_of_points(octaves: int, hidden: int = 7) -> nn.Sequential:
+    torch.manual_seed(1)
+    return nn.Sequential(mlp.encoder((2, 1, 1), hidden, hidden, 2, octaves), nn.LeakyReLU(0.2), nn.Linear(hidden, 1)).double()
+
+
+def twice(D: nn.Module, real: Tensor, fake: Tensor, game: str, gammas: tuple[float, float]) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+    """The loss, the penalty and the logits, and the loss's derivative, by differentiating twice."""
+    (r, steep_r), (f, steep_f) = (slopes(lambda x: D(x)[:, 0], x) for x in (real, fake))
+    penalty = gammas[0] / 2 * steep_r.mean() + gammas[1] / 2 * steep_f.mean()
+    loss = GAMES[game].discriminator(r, f).mean() + penalty
+    return [t.detach() for t in (loss, penalty, r, f)], torch.autograd.grad(loss, list(D.parameters()))
+
+
+def by_hand(taken: Chain | None, D: nn.Module, real: Tensor, fake: Tensor, game: str, gammas: tuple[float, float]) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+    assert taken is not None
+    found = weighed(taken, real, fake, lambda r, f: GAMES[game].discriminator(r, f).mean(), gammas)
+    return [t.detach() for t in found], torch.autograd.grad(found.loss, list(D.parameters()))
+
+
+def apart(one: tuple[Tensor, ...], two: tuple[Tensor, ...]) -> float:
+    return max(float((a - b).abs().max()) for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("game", GAMES)
+@pytest.mark.parametrize(("octaves", "gammas"), [(0, (0.7, 0.7)), (3, (0.7, 0.4)), (2, (0.0, 0.7)), (1, (0.7, 0.0))])
+def test_penalties_by_hand_have_the_derivative_of_differentiating_twice(game, octaves, gammas):
+    D = judge_of_points(octaves)
+    real, fake = torch.randn(2, 9, 2, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    (right, slope), (found, hand) = twice(D, real, fake, game, gammas), by_hand(chain(D), D, real, fake, game, gammas)
+    assert apart(tuple(right), tuple(found)) < 1e-12 and apart(slope, hand) < 1e-12 * max(1.0, max(float(g.abs().max()) for g in slope))
+    assert max(float(g.abs().max()) for g in slope) > 1e-2
+
+
+class Forgetful(mlp.Waves):
+    """Whose derivative is not that of its waves."""
+
+    def slopes(self, x: Tensor) -> Tensor:
+        return super().slopes(x).abs()
+
+
+def test_wrong_penalties_by_hand_are_told_from_right_ones():
+    D = judge_of_points(2)
+    real, fake = torch.randn(2, 9, 2, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    _, slope = twice(D, real, fake, "relativistic", (0.7, 0.4))
+    taken = chain(D)
+    assert taken is not None and taken.leaks == [0.0, 0.0, 0.2] and taken.waves is not None
+    for wrong, gammas in ((taken, (0.4, 0.7)), (taken._replace(leaks=[0.0] * 3), (0.7, 0.4)), (taken._replace(waves=Forgetful(2)), (0.7, 0.4))):
+        assert apart(slope, by_hand(wrong, D, real, fake, "relativistic", gammas)[1]) > 1e-3
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        loss = weighed(taken, real, fake, lambda r, f: (f - r).mean(), (1.0, 1.0)).loss
+        (again, *_) = torch.autograd.grad(loss, list(D.parameters()), create_graph=True)
+        again.sum().backward()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(r1=1.0, r2=0.5),
+        dict(r1=1.0, octaves=3, game="relativistic", lazy=3),
+        dict(r2=0.3, pack=2, smooth=0.1, octaves=2),
+        dict(r1=0.3, gradient_penalty=5.0, noise=0.2, game="hinge"),
+    ],
+)
+def test_a_model_has_the_same_losses_and_derivatives_either_way(options, monkeypatch):
+    model, found = made(**options), []
+    for plain in (False, True):
+        if plain:
+            monkeypatch.setattr(model, "by_hand", lambda *_: None)
+        loss = model.discriminator_loss(batch(step=6))
+        found.append((gradient(loss.total, model.D), torch.stack([loss.total.detach(), *(t.detach() for t in loss.terms.values())])))
+    (hand, losses), (slope, right) = found
+    assert torch.allclose(losses, right, rtol=1e-5, atol=1e-6) and torch.allclose(hand, slope, rtol=1e-4, atol=1e-6 * float(slope.abs().max()))
+
+
+def test_only_matrices_with_rectifiers_between_them_are_taken_apart():
+    taken = {name: chain(made(**options).D) for name, options in {"plain": {}, "waves": dict(octaves=2), "packs": dict(pack=3)}.items()}
+    assert all(taken.values()) and [len(c.linear) for c in taken.values() if c] == [3, 3, 3]
+    for D in (made(spread=True).D, made(spectral=True).D, made(conditional=True).D, made(IMAGES).D, Line(1.0, 1.0), lambda x: x, nn.Sequential()):
+        assert chain(D) is None
+    smooth = made()
+    smooth.D.trunk[1] = nn.SiLU()
+    assert chain(smooth.D) is None, "its slope changes with x"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert smooth.by_hand(batch(), made().D) is None
+    changed = made(IMAGES, net="mlp", augment="gentle")
+    assert chain(changed.D) and changed.by_hand(batch(IMAGES), changed.D) is None, "the slope is that before the changes"
+
+
+def test_d_is_told_waves_of_the_coordinates():
+    x = torch.tensor([[0.25, -0.5]], dtype=torch.float64)
+    waves = mlp.Waves(2)
+    half = math.sqrt(0.5)
+    assert waves(x.view(1, 2, 1, 1))[0].tolist() == pytest.approx([0.25, -0.5, half, -1, 1, 0, half, 0, 0, -1], abs=1e-12)
+    rows = torch.autograd.functional.jacobian(lambda x: waves(x)[0], x)[:, 0]
+    assert torch.allclose(rows.sum(1), waves.slopes(x)[0], atol=1e-12), "each number depends on its own coordinate alone"
+    assert torch.equal(rows != 0, torch.eye(2, dtype=torch.bool).repeat(5, 1) & (rows != 0))
+    assert made(octaves=3).D.trunk[0][1][0].in_features == 14 and made(octaves=3, pack=2).D.trunk[0][1][0].in_features == 28
+
+
 # What D sees
 
 
@@ -405,6 +508,7 @@ def test_the_encoder_finds_its_way_back_and_nothing_else_learns_from_it(tmp_path
         (IMAGES, dict(spectral=True, weight_clip=0.1), "leave one of them out"),
         (IMAGES, dict(norm="batch", r1=1.0), "leave --norm out"),
         (POINTS, dict(augment="gentle"), "leave it out"),
+        (Spec(1, 4), dict(octaves=3), "no points in the plane"),
         (Spec(4, 8, levels=0), dict(augment="gentle"), "leave it out"),
         (Spec(1, 16, 1), dict(conditional=True), "make a sub-folder a class"),
         (Spec(1, 8, levels=512, symbols=True), {}, "train pixelcnn"),
@@ -470,7 +574,7 @@ def rows() -> list[dict]:
 
 def test_options_go_together():
     """One step of every player; every gradient is a number, and some of each player's are not 0."""
-    assert CHOICES.keys() | SIZES.keys() | {"beta1", "beta2", "spec"} == {f.name for f in fields(GAN)}
+    assert CHOICES.keys() | SIZES.keys() | {"octaves", "beta1", "beta2", "spec"} == {f.name for f in fields(GAN)}
     settings = rows()
     assert 5 < len(settings) < 60
     for options in settings:

@@ -43,7 +43,7 @@ from torch.optim import Adam
 from ..core import Batch, Loss, Model, Player, Refusal, Training, option
 from ..noise import Noise
 from ..parts import classes, mlp
-from ..parts.adversarial import GAMES, Judge, Spread, between, lipschitz, packed, pull, slopes, smoothed, spectral, told_apart
+from ..parts.adversarial import GAMES, Chain, Judge, Spread, between, chain, lipschitz, packed, pull, slopes, smoothed, spectral, told_apart, weighed
 from ..parts.augment import POLICIES, augmented
 from ..parts.resnet import Image, halve, ladder
 
@@ -99,6 +99,7 @@ class GAN(Model):
     width: int = option(32, "channels of the largest layer, when net is dcgan", 4, 512)
     hidden: int = option(256, "units of a hidden layer, when net is mlp", 4, 8192)
     depth: int = option(3, "hidden layers, when net is mlp", 1, 16)
+    octaves: int = option(0, "waves of each coordinate that D is told as well, of points: 3 is usual", 0, 12)
     norm: str = option(
         "auto",
         "batch normalisation, when net is dcgan; auto leaves it out of D beside a penalty, --spectral or --game wasserstein",
@@ -135,7 +136,7 @@ class GAN(Model):
         c, size, labels = self.spec.channels, self.spec.size, classes.several("gan", self.spec) if self.conditional else 0
         if mlps:
             self.G = mlp.decoder(self.latent + labels, self.spec.shape, self.hidden, self.depth)
-            trunk = nn.Sequential(mlp.encoder((c * self.pack, size, size), self.hidden, self.hidden, self.depth - 1), nn.LeakyReLU(0.2))
+            trunk = nn.Sequential(mlp.encoder((c * self.pack, size, size), self.hidden, self.hidden, self.depth - 1, self.octaves), nn.LeakyReLU(0.2))
             features = self.hidden
         else:
             self.G = dcgan_generator(self.latent + labels, c, size, self.width, norm_g)
@@ -165,6 +166,7 @@ class GAN(Model):
                 self.norm == "batch" and self.penalised(),
                 "a penalty is on the slope at one image, which --norm batch mixes with those of the others; leave --norm out.",
             ),
+            (self.octaves and not self.spec.points, "--octaves are waves of coordinates, and these are no points in the plane; leave it out."),
             (self.augment != "none" and not self.spec.levels, "--augment changes brightness and place, and these are points or codes; leave it out."),
             (self.spec.symbols or self.spec.levels == 1, "it draws brightness, and these are the names of codes; train pixelcnn on them."),
         ):
@@ -199,20 +201,32 @@ class GAN(Model):
 
     def telling(self, batch: Batch, fake: Tensor, D: Callable[..., Tensor]) -> Loss:
         """What D, or one that takes its place, minimises."""
-        judge, due, none = self.judge(batch, D), batch.step % self.lazy == 0, fake.new_zeros(1)
-        r, steep_r = slopes(judge, batch.x, self.pack) if self.r1 and due else (judge(batch.x), none)
-        f, steep_f = slopes(judge, fake, self.pack) if self.r2 and due else (judge(fake), none)
-        loss = GAMES[self.game].discriminator(r, f).mean()
-        if self.smooth:
-            loss = loss + smoothed(r, self.smooth).mean()
+        due, known = batch.step % self.lazy == 0, self.by_hand(batch, D)
+        gammas = (self.lazy * self.r1, self.lazy * self.r2) if due else (0.0, 0.0)
+        if known and any(gammas):
+            loss, penalty, r, f = weighed(known, self.seen(batch, batch.x), self.seen(batch, fake), self.wanted, gammas)
+        else:
+            judge, none = self.judge(batch, D), fake.new_zeros(1)
+            r, steep_r = slopes(judge, batch.x, self.pack) if gammas[0] else (judge(batch.x), none)
+            f, steep_f = slopes(judge, fake, self.pack) if gammas[1] else (judge(fake), none)
+            penalty = gammas[0] / 2 * steep_r.mean() + gammas[1] / 2 * steep_f.mean()
+            loss = self.wanted(r, f) + penalty
         terms = {"on real": r.mean(), "on fake": f.mean(), "told apart": told_apart(r, f)}
-        if not self.penalised():
-            return Loss(loss, terms)
-        penalty = self.r1 / 2 * steep_r.mean() + self.r2 / 2 * steep_f.mean()
         if self.gradient_penalty and due:
-            _, steep = slopes(judge, between(batch.x, fake, batch.noise.uniform()), self.pack)
-            penalty = penalty + self.gradient_penalty * lipschitz(steep, self.one_sided).mean()
-        return Loss(loss + self.lazy * penalty, terms | {"penalty": self.lazy * penalty})
+            _, steep = slopes(self.judge(batch, D), between(batch.x, fake, batch.noise.uniform()), self.pack)
+            far = self.lazy * self.gradient_penalty * lipschitz(steep, self.one_sided).mean()
+            loss, penalty = loss + far, penalty + far
+        return Loss(loss, terms | ({"penalty": penalty} if self.penalised() else {}))
+
+    def wanted(self, r: Tensor, f: Tensor) -> Tensor:
+        """What D minimises, without penalties, of the logits of real and of drawn images."""
+        loss = GAMES[self.game].discriminator(r, f).mean()
+        return loss + smoothed(r, self.smooth).mean() if self.smooth else loss
+
+    def by_hand(self, batch: Batch, D: object) -> Chain | None:
+        """D, if its slopes can be had without differentiating twice."""
+        plain = self.augment == "none" and not torch.is_autocast_enabled(batch.x.device.type)
+        return chain(D) if plain else None
 
     def generator_loss(self, batch: Batch) -> Loss:
         game, fake = GAMES[self.game], self.draw(batch)
@@ -233,14 +247,14 @@ class GAN(Model):
     def judge(self, batch: Batch, D: Callable[..., Tensor]) -> Judge:
         """What gives the logits of images of the batch's classes, (B, C, H, W) to (B // pack,), after noise and changes drawn from those of the batch."""
         y = batch.y if self.conditional else None
+        return lambda x: D(self.seen(batch, x), y)
 
-        def logits(x: Tensor) -> Tensor:
-            x = augmented(x, batch.noise, self.augment)
-            if level := self.level(batch.seen):
-                x = x + level * batch.noise.normal(*x.shape[1:])
-            return D(packed(x, self.pack), y)
-
-        return logits
+    def seen(self, batch: Batch, x: Tensor) -> Tensor:
+        """What D sees of images (B, C, H, W): changed, noisy and packed (B // pack, pack C, H, W)."""
+        x = augmented(x, batch.noise, self.augment)
+        if level := self.level(batch.seen):
+            x = x + level * batch.noise.normal(*x.shape[1:])
+        return packed(x, self.pack)
 
     def level(self, seen: int) -> float:
         """Of the noise on all that D sees, after so many images."""

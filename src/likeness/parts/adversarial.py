@@ -16,14 +16,16 @@ log sigmoid(r) is -softplus(-r), and log(1 - sigmoid(f)) is -softplus(f).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..core import Refusal
+from .mlp import Waves
 
 Judge = Callable[[Tensor], Tensor]
 """images (B, C, H, W) to a logit each, (B,)"""
@@ -66,6 +68,117 @@ def slopes(judge: Judge, x: Tensor, pack: int = 1) -> tuple[Tensor, Tensor]:
     logits = judge(x)
     (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
     return logits, packed(slope, pack).square().flatten(1).sum(1)
+
+
+class Chain(NamedTuple):
+    """A discriminator that is matrices with a rectifier between each two, and nothing else."""
+
+    waves: Waves | None
+    """what becomes of an image before the first"""
+    linear: list[nn.Linear]
+    leaks: list[float]
+    """slopes of the rectifiers below 0"""
+
+    def values(self, x: Tensor) -> list[Tensor]:
+        """Of x (B, F): phi(x), what each rectifier makes of what comes before it, and the logits (B, 1)."""
+        found = [self.waves(x) if self.waves else x]
+        for layer, leak in zip(self.linear, self.leaks):
+            found.append(F.leaky_relu_(layer(found[-1]), leak))
+        return [*found, self.linear[-1](found[-1])]
+
+    def slopes(self, values: list[Tensor]) -> list[Tensor]:
+        """Of the logit by phi(x), and by what each matrix gives."""
+        found = [torch.ones_like(values[-1])]
+        for layer, value, leak in zip(self.linear[:0:-1], values[-2:0:-1], self.leaks[::-1]):
+            found.append(_held(found[-1] @ layer.weight, value, leak))
+        return [found[-1] @ self.linear[0].weight, *found[::-1]]
+
+    def derivative(self, a: Tensor, push: Tensor, values: list[Tensor], slopes: list[Tensor]) -> list[Tensor]:
+        """Of sum push D by each weight and bias, where D goes through `a` (B, ...) times 1 / push, its rectifiers held where they were: see weighed()."""
+        found = list[Tensor]()
+        for k, slope in enumerate(slopes):
+            if k:
+                below = self.linear[k - 1]
+                a = _held((a @ below.weight.t()).addcmul_(push, below.bias), values[k], self.leaks[k - 1])
+            found += [slope.t() @ a, (push.t() @ slope)[0]]
+        return found
+
+    def parameters(self) -> list[Tensor]:
+        return [p for layer in self.linear for p in (layer.weight, layer.bias)]
+
+
+def _held(x: Tensor, value: Tensor, leak: float) -> Tensor:
+    """x times the slopes that a rectifier had where it gave `value`."""
+    scaled: Tensor = torch.ops.aten.leaky_relu_backward(x, value, leak, True)
+    return scaled
+
+
+def chain(D: object) -> Chain | None:
+    """D taken apart, or None if it is anything else."""
+    if not isinstance(D, nn.Module):
+        return None
+    leaves = [m for m in D.modules() if not isinstance(m, nn.Flatten) and next(m.children(), None) is None]
+    first = leaves[0] if leaves else None
+    waves = first if isinstance(first, Waves) else None
+    rest = leaves[1:] if waves else leaves
+    linear, bends = [m for m in rest[::2] if type(m) is nn.Linear], [m for m in rest[1::2] if isinstance(m, nn.ReLU | nn.LeakyReLU)]
+    if len(linear) + len(bends) < len(rest) or len(linear) != len(bends) + 1 or linear[-1].out_features != 1:
+        return None
+    return Chain(waves, linear, [m.negative_slope if isinstance(m, nn.LeakyReLU) else 0.0 for m in bends])
+
+
+class Weighed(NamedTuple):
+    loss: Tensor
+    """penalty included, with its derivative by the weights of D"""
+    penalty: Tensor
+    r: Tensor
+    f: Tensor
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # it leaves no graph
+def weighed(D: Chain, real: Tensor, fake: Tensor, want: Callable[[Tensor, Tensor], Tensor], gammas: tuple[float, float]) -> Weighed:
+    """want(D(real), D(fake)) + mean of gammas[0] / 2 |grad D(real)|^2 + gammas[1] / 2 |grad D(fake)|^2, of images (B, ...) each.
+
+    The derivative is done by hand.  While its rectifiers keep their sides, D is linear in phi(x).  With s the slope of D at x, held
+    fixed, and l' that of the loss by the logit, the derivative of l + gamma / 2 |s|^2 by the weights is that of l' D + gamma <s, grad D>.
+    With J = d phi / dx, W_k and b_k the layers, m_k the slopes of the rectifiers, and g_k that of D by what W_k gives,
+
+        d / d W_k = g_k a_(k-1)^T,    d / d b_k = l' g_k,    a_0 = l' phi(x) + gamma J s,    a_k = m_k (W_k a_(k-1) + l' b_k)
+
+    These are four products with each matrix, where to differentiate twice takes six; and no copies.
+    """
+    n, x = len(real), torch.cat([real, fake]).detach().flatten(1)
+    with torch.no_grad():
+        values = D.values(x)
+    logits = values[-1].requires_grad_()
+    with torch.enable_grad():
+        r, f = logits[:, 0].split(n)
+        loss = want(r, f)
+        (push,) = torch.autograd.grad(loss, logits)
+    with torch.no_grad():
+        by_phi, *by_each = D.slopes(values)
+        jacobian = (D.waves.slopes(x) if D.waves else torch.ones_like(x)).view(2 * n, -1, x.shape[1])
+        slope = (by_phi.view_as(jacobian) * jacobian).sum(1)
+        strong = torch.cat([gamma / n * half for gamma, half in zip(gammas, slope.split(n))])
+        penalty = (slope * strong).sum() / 2
+        a = (jacobian * strong[:, None]).flatten(1).addcmul_(push, values[0])
+        grads = D.derivative(a, push, values, by_each)
+    total: Tensor = _Known.apply(loss.detach() + penalty, grads, *D.parameters())
+    return Weighed(total, penalty, r.detach(), f.detach())
+
+
+class _Known(torch.autograd.Function):
+    """A number whose derivatives are known already."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, grads: list[Tensor], *params: Tensor) -> Tensor:
+        ctx.save_for_backward(*grads)
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, up: Tensor) -> tuple[Tensor | None, ...]:
+        return (None, None, *(up * g for g in ctx.saved_tensors))
 
 
 def between(real: Tensor, fake: Tensor, where: Tensor) -> Tensor:
