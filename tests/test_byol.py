@@ -65,11 +65,20 @@ def test_only_the_network_of_the_paper_has_a_target_and_it_is_no_weight():
         model.after_step()
 
 
-def test_the_loss_is_symmetric_and_does_not_need_labels():
-    model = BYOL(spec=Spec(1, 16), target="stopped", **SMALL).train()
-    model.view = lambda b: b.x  # both views alike
-    b = batch()
-    z = model.theta(b.x)
-    assert float(model.loss(b).total.detach()) == pytest.approx(2 * float(distance(model.q(z), z).detach()), rel=1e-5)
+@pytest.mark.parametrize("target", ["average", "stopped"])
+def test_each_view_predicts_what_the_target_says_of_the_other(target):
+    model, b = BYOL(spec=Spec(1, 16), target=target, **SMALL).train(), batch()
+    xi = model.theta if model.xi is None else model.xi
+    with torch.no_grad():
+        for value in xi.buffers():
+            value.add_(0.1 if value.is_floating_point() else 0)
+    seen = []
+    model.view = lambda b: seen.append(b.x + len(seen)) or seen[-1]
+    total = float(model.loss(b).total.detach())
+    v, other = seen
+    with torch.no_grad():
+        by_hand = [distance(model.q(model.theta(x)), xi(aim)) for x, aim in ((v, other), (other, v))]
+        wrong = [distance(model.q(model.theta(x)), xi(x)) for x in (v, other)]
+    assert total == pytest.approx(float(sum(by_hand)), rel=1e-5) and abs(total - float(sum(wrong))) > 1e-3
     with pytest.raises(Refusal, match="larger --batch"):
         model.loss(batch(1))

@@ -47,7 +47,7 @@ def test_saliency_writes_a_picture_and_all_its_numbers(run, photo, tmp_path, cap
     with np.load(said["maps"]) as found:
         total = float(found["integrated_gradients"].sum(dtype=np.float64))
         assert found["gradient"].shape == (3, 16, 16) and found["Grad-CAM"].shape == (1, 16, 16) and found["image"].shape == (3, 16, 16)
-        assert json.loads(str(found["recipe"]))["steps"] == 30
+        assert json.loads(str(found["recipe"]))["steps"] == said["complete"]["gradients"] <= 30
     assert said["complete"]["sum"] == pytest.approx(total, rel=1e-4, abs=1e-4)
     assert said["complete"]["error"] == pytest.approx(abs(total / said["complete"]["difference"] - 1), abs=1e-3)
     assert len(said["sanity"]) >= 2 and set(said["sanity"][0]["signed"]) == set(said["sanity"][0]["absolute"])

@@ -50,6 +50,12 @@ def test_the_contrastive_loss_of_a_collapse_is_that_of_chance_and_spread_and_ran
     assert float(nt_xent(fake, 0.1)[0]) < losses[0] - 0.5 and float(rankme(fake)) < 1.01, "a loss below chance is no proof either: one dimension does it"
 
 
+def test_rankme_is_the_entropy_of_singular_values_that_are_known():
+    q = torch.linalg.qr(torch.from_numpy(np.random.default_rng(0).normal(size=(50, 4))))[0]
+    p = np.array([0.75, 0.25])
+    assert float(rankme(q[:, :2] * torch.tensor([3.0, 1.0]))) == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-4)
+
+
 # Views
 
 

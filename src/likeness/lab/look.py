@@ -64,7 +64,7 @@ def _said(argv: list[str]) -> dict[str, Any]:
     parser.add_argument("--class", dest="of", metavar="CLASS", help="name or number: whose map, what to be taken for, what to show [the likeliest; any other]")
     parser.add_argument("--layer", metavar="NAME", help="to invert, to dream of, or of Grad-CAM; likeness features --layers NETWORK shows all")
     parser.add_argument("--size", type=count, metavar="PIXELS", help=f"of the picture; the long side of a dream [the network's own; {WHOLE}]")
-    parser.add_argument("--steps", type=count, metavar="N", help="of the walk, of each octave of a dream, or of integrated gradients")
+    parser.add_argument("--steps", type=count, metavar="N", help="of the walk, of each octave of a dream, or gradients that are integrated, at most")
     parser.add_argument("--rate", type=positive, metavar="R", help="how long a step is")
     common(parser, "--seed", "-o", "--json")
     group = parser.add_argument_group("saliency")
@@ -127,13 +127,16 @@ def _saliency(net: Probe, said: dict[str, Any], path: Path) -> tuple[dict[str, A
             status.update(f"the same with random weights down to {check.layer}")
     assert found.path is not None
     total, wanted, error = float(found.path.map.sum()), float(found.path.difference), float(found.path.error)
-    recipe = _recipe(net, said, of=int(y), layer=how.layer or saliency.last_with_places(net), samples=how.samples, spread=how.spread, steps=how.steps)
+    recipe = _recipe(net, said, of=int(y), layer=how.layer or saliency.last_with_places(net), samples=how.samples, spread=how.spread, steps=found.path.used)
     arrays = path.with_suffix(".npz")
     store.make(path.parent)
     pictures.write_png(path, saliency.page(x, found.maps, f"{name}, {p:.1%}", checks), recipe)
     store.write(arrays, _arrays(x, found.maps, recipe))
-    complete = dict(sum=total, difference=wanted, error=error)
-    lines = [f"{name} (class {int(y)}), {p:.1%}", f"integrated gradients sum to {total:.4f}; F(image) - F(black) is {wanted:.4f}: off by {error:.2%}"]
+    complete = dict(sum=total, difference=wanted, error=error, gradients=found.path.used)
+    lines = [
+        f"{name} (class {int(y)}), {p:.1%}",
+        f"integrated gradients sum to {total:.4f}; F(image) - F(black) is {wanted:.4f}: off by {error:.2%} after {found.path.used} gradients",
+    ]
     if error > 0.01:
         lines.append(f"that is more than 1 %: ask for more than {how.steps} steps")
     lines += [f"random down to {c.layer}: {_agreement(c)}" for c in checks]
