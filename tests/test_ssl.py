@@ -297,4 +297,4 @@ def test_rules_of_the_log_ask_for_what_lasts():
     said = symptoms.nothing_learnt(lines(model=5.54, chance=5.545))
     assert said.name == "nothing learnt" and "5.54" in said.evidence
     assert symptoms.nothing_learnt(lines(model=5.0, chance=5.545)) is None and symptoms.nothing_learnt(lines(model=5.54)) is None
-    assert symptoms.nothing_learnt(lines(model=5.54, chance=5.545)[:5]) is None, "too early"
+    assert symptoms.nothing_learnt(lines(model=5.54, chance=5.545)[:15]) is None, "too early"

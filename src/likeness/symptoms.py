@@ -35,8 +35,8 @@ GROWN = 100.0
 """times that a gradient, a loss or a gap between logits is what it was at the first step, or above 1; healthy ones stay within 20"""
 POINT, LASTING = 0.1, 3
 """spread at which embeddings are called collapsed, at most, and lines that are to agree on it: it never comes back"""
-LEARNT = 0.01
-"""of what one that knows nothing would lose, that a loss is to save, at least"""
+LEARNT, PATIENCE = 0.01, 16
+"""of what one that knows nothing would lose, that a loss is to save, at least; and lines that one waits for it"""
 
 # Of probes.
 NARROW = 0.2
@@ -171,8 +171,8 @@ def alike(lines: Sequence[Line]) -> Finding | None:
 
 def nothing_learnt(lines: Sequence[Line]) -> Finding | None:
     """The loss has stayed where it is without any knowledge of the images.  That of a contrastive method is there after a collapse as well."""
-    loss, chance = (course(lines[-RECENT:], name) for name in ("model", "chance"))
-    if min(len(loss), len(chance)) < RECENT or (loss < (1 - LEARNT) * chance).any():
+    loss, chance = (course(lines[-PATIENCE:], name) for name in ("model", "chance"))
+    if min(len(loss), len(chance)) < PATIENCE or (loss < (1 - LEARNT) * chance).any():
         return None
     said = f"the loss is {loss.mean():.4g}, and one that knew nothing of the images would have {chance.mean():.4g}"
     return Finding("nothing learnt", said, (SLOWER, LONGER))

@@ -145,7 +145,10 @@ class Patches:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Of images uint8 (m, C, H, W): float32 (m, 2048)."""
-        return np.concatenate([self._some(x[i : i + 128]) for i in range(0, len(x), 128)])
+        out = np.empty((len(x), 2 * FILTERS * POOLED**2), np.float32)  # small results kept between large ones that go would cut memory to pieces
+        for i in range(0, len(x), 128):
+            out[i : i + 128] = self._some(x[i : i + 128])
+        return out
 
     @torch.no_grad()
     def _some(self, raw: np.ndarray) -> np.ndarray:
