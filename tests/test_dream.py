@@ -7,13 +7,14 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from likeness.core import Refusal
 from likeness.metrics.reconstruction import psnr
 from likeness.noise import Noise
-from likeness.probes import dream
+from likeness.probes import dream, opening
 from likeness.probes.dream import Rules, Spectrum, Steepest, direction, moved, octave_sizes, resized, variation
-from likeness.probes.probe import LOGITS, UNIT, Conv, Graph, Hooked
+from likeness.probes.probe import LOGITS, UNIT, Conv, Dense, Flatten, Graph, Hooked
 from tiny_probe import curved, images, probe
 
 NONE = Rules()
@@ -138,6 +139,26 @@ def test_rules_hold_it_down():
     assert float(variation(even)) < 0.5 * float(variation(free)) and float(pale.abs().max()) < 0.8 * float(free.abs().max())
 
 
+def flat() -> Graph:
+    """As VGG ends: a row of all places, and a layer that takes as many."""
+    net = Graph("flat", 8, UNIT, least=4)
+    net.add("conv", Conv(3, 2, 3, 2))
+    net.add("flatten", Flatten())
+    net.add(LOGITS, Dense(2 * 4 * 4, 3))
+    return net
+
+
+def test_a_network_that_takes_one_size_is_shown_no_other():
+    net = probe(flat).float()
+    a, b = (last(dream.class_image(net, 2, (8, 8), steps=steps, rate=0.05)) for steps in (0, 30))
+    assert net.classify(b.x)[0, 2] > net.classify(a.x)[0, 2] + 0.05
+    assert {s.x.shape for s in dream.dream(net, a.x, LOGITS, steps=1, octaves=3)} == {(1, 3, 8, 8)}
+    assert octave_sizes(net, "conv", (8, 8), 2) == [(6, 6), (8, 8)]  # a layer before takes any
+    vgg = opening.named("vgg16")
+    assert dream.fixed(vgg, LOGITS) and dream.fixed(vgg, "flatten") and not dream.fixed(vgg, "block5_pool")
+    assert not any(dream.fixed(opening.named(name), LOGITS) for name in opening.GRAPHS if not name.startswith("vgg"))
+
+
 # Inversion
 
 
@@ -179,14 +200,37 @@ def test_wishes_are_what_they_say():
     assert dream.pleased(net, x, "bend2", "l2", guide) == pytest.approx(sum(best) / 16)
 
 
+class Largest(TorchDispatchMode):
+    """How many numbers the largest tensor had that was made."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.numbers = max([self.numbers, *(t.numel() for t in (out if isinstance(out, tuple) else (out,)) if isinstance(t, Tensor))])
+        return out
+
+
+def test_a_guide_is_met_some_places_at_a_time(monkeypatch):
+    net, x, guide = curved(), images(1, 40).requires_grad_(), images(1, 40, 5)
+    monkeypatch.setattr(dream, "PAIRS", 20_000)
+    with Largest() as largest:
+        (alike := dream._wish(net, "bend1", "l2", guide)(x)).sum().backward()
+    assert largest.numbers <= 20_000 < 1600**2
+    mine, theirs = (dream._places(net.outputs(image, ["bend1"])["bend1"]) for image in (x, guide))
+    at_once = (mine @ theirs.T).amax(1).mean()
+    torch.testing.assert_close(alike, at_once[None])
+    torch.testing.assert_close(x.grad, torch.autograd.grad(at_once, x)[0])
+
+
 def test_octaves_grow_to_the_size_and_stop_at_what_the_network_can_see():
     net = curved()
-    assert octave_sizes(net, (40, 60), 3) == [(round(40 / 1.96), round(60 / 1.96)), (round(40 / 1.4), round(60 / 1.4)), (40, 60)]
-    assert octave_sizes(net, (6, 9), 9) == [(4, 6), (6, 9)]
-    assert octave_sizes(net, (3, 3), 4) == [(3, 3)]
+    assert octave_sizes(net, LOGITS, (40, 60), 3) == [(round(40 / 1.96), round(60 / 1.96)), (round(40 / 1.4), round(60 / 1.4)), (40, 60)]
+    assert octave_sizes(net, LOGITS, (6, 9), 9) == [(4, 6), (6, 9)]
+    assert octave_sizes(net, LOGITS, (3, 3), 4) == [(3, 3)]
     module = torch.nn.Conv2d(3, 2, 3)
     fixed = Hooked("run", module, {"code": lambda x: module(x).flatten(1)}, lambda x: x, (3, 8, 8))
-    assert octave_sizes(fixed, (8, 8), 4) == [(8, 8)]
+    assert octave_sizes(fixed, "code", (8, 8), 4) == [(8, 8)]
     sizes = {tuple(s.x.shape[2:]) for s in dream.dream(net, waves(20), "bend1", steps=1, octaves=3)}
     assert sizes == {(10, 10), (14, 14), (20, 20)}
 

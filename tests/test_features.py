@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import resource
 import shutil
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from likeness.core import BadData, Busy, Refusal
+from likeness.core import BadData, Busy, DiskTrouble, Refusal
 from likeness.lab.features import features as verb
 from likeness.probes import features
-from likeness.probes.features import extract, header, pictures
+from likeness.probes.features import Output, Pictures, ahead, extract, header, pictures
 from likeness.probes.opening import load
 
 LAYERS = ("conv_pw_3_relu", "global_average_pooling2d")
@@ -145,7 +153,7 @@ def test_another_request_is_refused_with_the_difference(net, photos, tmp_path):
         done(load("mobilenet", "none", seed=1), photos, tmp_path / "f.npy", LAYERS[1:])
     other = tmp_path / "photos"
     shutil.copytree(photos, other)
-    with pytest.raises(Refusal, match=r"source .* data .* there"):
+    with pytest.raises(Refusal, match=r"holds other features: data '.* there"):
         done(net, other, tmp_path / "f.npy", LAYERS[1:])
 
 
@@ -183,11 +191,143 @@ def test_two_processes_do_not_write_one_file(net, photos, tmp_path):
     assert np.load(tmp_path / "f.npy").shape == (20, 1024)
 
 
+@contextmanager
+def no_room_behind(size: int) -> Iterator[None]:
+    """Files that this process writes end there, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_costs_what_could_not_be_written(net, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "SAVE", 0.0)
+    done(net, photos, tmp_path / "whole")
+    with no_room_behind(128 + 9 * 4 * 16 * 16 * 128 + 1000), pytest.raises(DiskTrouble):
+        done(net, photos, tmp_path / "cut")
+    told = json.loads((tmp_path / "cut" / "features.json").read_text())["done"]
+    # The damaged file is the sixth: the second chunk has three rows, and the third one did not fit.
+    assert (told["files"], told["rows"], told["finished"], len(told["skipped"])) == (8, 7, False, 1)
+    assert done(net, photos, tmp_path / "cut").fresh == 13
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+def test_what_is_broken_off_within_a_chunk_counts_for_nothing(net, photos, tmp_path, monkeypatch):
+    done(net, photos, tmp_path / "whole")
+    work = extract(net, str(photos), LAYERS[:1], tmp_path / "cut", size=64)
+    walk = iter(work)
+    next(walk)
+
+    class Struck:
+        def __init__(self, file: IO[bytes]):
+            self.file = file
+
+        def write(self, _: object) -> None:
+            raise KeyboardInterrupt
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.file, name)
+
+    work.output.files = {name: Struck(file) for name, file in work.output.files.items()}
+    monkeypatch.setattr(Output, "save", lambda self, finished=False, save=Output.save: (unstruck(self), save(self, finished)))
+    with pytest.raises(KeyboardInterrupt):
+        next(walk)
+    monkeypatch.undo()
+    monkeypatch.setattr(features, "AT_ONCE", dict(cpu=4, cuda=4))
+    done(net, photos, tmp_path / "cut")
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+def unstruck(output: Output) -> None:
+    output.files = {name: getattr(file, "file", file) for name, file in output.files.items()}
+
+
+@pytest.mark.parametrize("part", ["npy", "csv"])
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_file_that_lost_its_end_is_not_filled_with_zeros(net, photos, tmp_path, part, finished, monkeypatch):
+    monkeypatch.setattr(features, "SAVE", 0.0)
+    work = iter(extract(net, str(photos), LAYERS[1:], tmp_path / "f.npy", size=64))
+    for _ in work if finished else range(3):
+        next(work, None)
+    work.close()
+    path = tmp_path / f"f.{part}"
+    half = path.read_bytes()[: path.stat().st_size // 2]
+    path.write_bytes(half)
+    with pytest.raises(BadData, match=rf"f.{part} is shorter than .*f.json says; remove both and run the command again"):
+        done(net, photos, tmp_path / "f.npy", LAYERS[1:])
+    assert path.read_bytes() == half
+
+
+def test_what_is_finished_is_not_written_again(net, photos, tmp_path):
+    done(net, photos, tmp_path, LAYERS[1:])
+    before = {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in tmp_path.iterdir()}
+    done(net, photos, tmp_path, LAYERS[1:])
+    assert {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in tmp_path.iterdir()} == before
+
+
+def test_a_folder_may_be_called_otherwise_on_the_way(net, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    next(work := iter(extract(net, photos.name, LAYERS[1:], tmp_path / "f.npy", size=64)))
+    work.close()
+    assert json.loads((tmp_path / "f.json").read_text())["asked"]["source"] == str(photos)
+    for name in (f"{photos.name}/", str(photos)):
+        assert done(net, name, tmp_path / "f.npy", LAYERS[1:]).done.rows == 20
+
+
 def test_a_header_is_as_long_for_any_number_of_rows():
     assert len({len(header(rows, 100_352)) for rows in (0, 1, 999, 10**9)}) == 1
 
 
 # Reading
+
+
+def test_every_thread_decodes_and_only_so_many_images_ahead():
+    """As many at the same time as there are threads, or all of them would wait for each other for ever."""
+    threads, begun, lock = os.cpu_count() or 1, [], threading.Lock()
+    together = threading.Barrier(threads)
+
+    def get(i: int) -> np.ndarray:
+        with lock:
+            begun.append(i)
+        if i < threads:
+            together.wait(timeout=60)
+        return np.zeros((3, 1, 1), np.uint8)
+
+    work = ahead(Pictures(1000, "", get, str, str), 0, 4)
+    assert [i for i, _ in next(work)] == [0, 1, 2, 3]
+    assert max(begun) < 2 * 4 + threads
+    assert [i for part in work for i, _ in part] == list(range(4, 1000))
+
+
+def test_only_pillow_is_hushed_and_only_while_a_file_is_decoded(tmp_path, recwarn):
+    for i in range(6):
+        Image.fromarray(np.full((20, 20), i, np.uint8)).save(tmp_path / f"{i}.png")
+    before, images = list(warnings.filters), pictures(str(tmp_path), 16, "nearest")
+
+    def scaled(i: int) -> np.ndarray:
+        with features.HUSHED:
+            warnings.warn_explicit("odd file", UserWarning, "TiffImagePlugin.py", 1, "PIL.TiffImagePlugin")
+            warnings.warn_explicit("another thread's", UserWarning, "walker.py", 1, "walker")
+        return images.get(i)
+
+    for _ in ahead(replace(images, get=scaled), 0, 2):
+        warnings.warn("mine", stacklevel=1)
+    assert {str(w.message) for w in recwarn} == {"mine", "another thread's"}
+    assert list(warnings.filters) == before
+
+
+def test_so_many_are_chosen_before_any_is_looked_at(net, photos, tmp_path):
+    done(net, photos, tmp_path / "all.npy", LAYERS[1:])
+    at = done(net, photos, tmp_path / "few.npy", LAYERS[1:], n=7, seed=3)
+    lines, few = (list(csv.DictReader((tmp_path / f"{name}.csv").open())) for name in ("all", "few"))
+    rows = [int(line["row"]) for line in lines if line["file"] in {line["file"] for line in few}]
+    assert at.total == 7 == at.done.files and len(rows) == at.done.rows >= 6
+    assert [lines[i]["file"] for i in rows] == [line["file"] for line in few]
+    np.testing.assert_allclose(np.load(tmp_path / "few.npy"), np.load(tmp_path / "all.npy")[rows], rtol=1e-4, atol=1e-6)
+    with pytest.raises(Refusal, match=r"chosen \[7, 21, 3\] there, \[7, 21, 4\] asked for"):
+        done(net, photos, tmp_path / "few.npy", LAYERS[1:], n=7, seed=4)
 
 
 def test_a_large_jpeg_is_read_pixel_by_pixel(tmp_path):

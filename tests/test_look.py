@@ -13,8 +13,10 @@ from PIL import Image
 from conftest import small_run, toy
 from likeness import pictures
 from likeness.core import BadData, Refusal
+from likeness.lab import look as verb
 from likeness.lab.look import look
 from likeness.loop import fit
+from likeness.probes import opening
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +37,11 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def asked(capsys, *argv: object) -> dict:
+    def unknown(name: str) -> None:
+        raise AssertionError(name)
+
     assert look([*map(str, argv), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
+    return json.loads(capsys.readouterr().out, parse_constant=unknown)
 
 
 def test_saliency_writes_a_picture_and_all_its_numbers(run, photo, tmp_path, capsys):
@@ -53,6 +58,33 @@ def test_saliency_writes_a_picture_and_all_its_numbers(run, photo, tmp_path, cap
     assert len(said["sanity"]) >= 2 and set(said["sanity"][0]["signed"]) == set(said["sanity"][0]["absolute"])
     other = asked(capsys, photo, "--network", run, "--samples", 3, "--steps", 30, "--class", 1 - said["of"], "-o", tmp_path / "b.png")
     assert other["of"] == 1 - said["of"] and other["probability"] == pytest.approx(1 - said["probability"], abs=1e-3)
+
+
+def test_a_black_image_is_told_in_numbers(run, tmp_path, capsys):
+    Image.new("RGB", (16, 16)).save(tmp_path / "black.png")
+    said = asked(capsys, tmp_path / "black.png", "--network", run, "--samples", 1, "--steps", 8, "-o", tmp_path / "a.png")
+    assert said["complete"]["error"] == said["complete"]["difference"] == 0
+
+
+def test_an_image_is_looked_at_before_weights_are_fetched(photo, tmp_path, monkeypatch):
+    monkeypatch.setattr(opening, "load", lambda *a: pytest.fail("fetched"))
+    (tmp_path / "a.png").write_bytes(b"no image")
+    (tmp_path / "folder.png").mkdir()
+    for argv, says in (
+        (["nowhere.png"], "no folder, file or set called 'nowhere.png'"),
+        ([str(tmp_path / "a.png"), "--what", "dream"], "cannot be used|cannot be read|no image"),
+        ([str(photo), "--what", "dream", "--guide", "nowhere.png"], "no folder, file or set called 'nowhere.png'"),
+        ([str(photo), "-o", str(tmp_path / "folder.png")], "is a folder; name another file with -o"),
+    ):
+        with pytest.raises(Refusal, match=says):
+            look(["--network", "vgg16", *argv])
+
+
+def test_numbers_are_those_of_single_precision(run, photo, tmp_path, capsys, monkeypatch):
+    seen, usual = [], torch.backends.cudnn.allow_tf32
+    monkeypatch.setitem(verb.LOOKS, "saliency", lambda *a: seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic)) or ({}, ""))
+    asked(capsys, photo, "--network", run, "-o", tmp_path / "a.png")
+    assert seen == [(False, True)] and torch.backends.cudnn.allow_tf32 is usual
 
 
 def test_fooling_is_told_by_the_file_that_is_written(run, photo, tmp_path, capsys):
@@ -156,3 +188,8 @@ def test_a_run_that_sees_grey_is_looked_into_as_well(tmp_path, capsys):
     said = asked(capsys, "--what", "class", "--class", 0, "--network", tmp_path / "grey", "--steps", 3, "-o", tmp_path / "a.png")
     page = np.asarray(Image.open(said["path"]))
     assert (page[..., 0] == page[..., 2]).all() and torch.isfinite(torch.tensor(said["probability"]))
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)).save(tmp_path / "p.png")
+    how = ("--what", "invert", "--layer", "code", "--network", tmp_path / "grey", "--steps", 3, "--frames", tmp_path / "frames")
+    asked(capsys, tmp_path / "p.png", *how, "-o", tmp_path / "b.png")
+    frame = np.asarray(Image.open(tmp_path / "frames" / "000003.png"))
+    assert (frame[..., 0] == frame[..., 2]).all()

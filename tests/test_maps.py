@@ -73,7 +73,7 @@ def test_features_that_say_nothing_are_refused():
 
 
 def test_trustworthiness_is_that_of_scikit_learn(digits, made):
-    found = maps.kept(digits, made.y)
+    found = maps.kept(digits, dict(map=made.y))["map"]
     assert found.trust.mean() == pytest.approx(trustworthiness(digits, made.y, n_neighbors=10), abs=1e-4)
 
 
@@ -83,20 +83,35 @@ def test_a_pca_plot_called_tsne_is_found_out(digits, labels, made):
     assert cards["neighbours kept", "chance"].value == pytest.approx(10 / 499)
     assert cards["trustworthiness", "map"].value > 0.98 and cards["trustworthiness", "PCA plot"].value < 0.87
     assert cards["label of neighbours", "map"].value > 0.9 > cards["label of neighbours", "PCA plot"].value
-    fake = maps.kept(digits, made.reduced[:, :2])  # the fake: a PCA plot, handed in as the map
+    fake = maps.kept(digits, dict(map=made.reduced[:, :2]))["map"]  # the fake: a PCA plot, handed in as the map
     assert fake.recall.mean() == cards["neighbours kept", "PCA plot"].value
 
 
 def test_points_at_random_keep_what_chance_keeps(digits):
-    found = maps.kept(digits, np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32))
+    found = maps.kept(digits, dict(map=np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32)))["map"]
     assert found.recall.mean() == pytest.approx(10 / 499, abs=0.01) and found.trust.mean() == pytest.approx(0.5, abs=0.03)
 
 
 def test_a_map_that_is_the_features_keeps_all():
     x = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)
-    found = maps.kept(x, 3 * x[:, ::-1])
+    found = maps.kept(x, dict(map=3 * x[:, ::-1]))["map"]
     assert (found.recall == 1).all() and (found.trust == 1).all()
     assert (maps.overlap([x, -x]) == 1).all() and maps.overlap([x, np.random.default_rng(1).permutation(x)]).mean() < 0.2
+
+
+def test_several_maps_are_told_in_one_walk_over_the_features_whatever_is_held(digits, made, labels, monkeypatch):
+    walked, distances = [], maps.distances
+    monkeypatch.setattr(maps, "distances", lambda x, some: walked.append((x.shape[1], len(some))) or distances(x, some))
+    ys = dict(map=made.y, plot=made.reduced[:, :2].copy())
+    whole = maps.kept(digits, ys, labels)
+    assert walked == [(64, 500), (2, 500), (2, 500)]
+    walked.clear()
+    monkeypatch.setattr(maps, "HELD", 500 * 200)
+    parts = maps.kept(digits, ys, labels)
+    assert sorted(walked) == [(2, 100)] * 2 + [(2, 200)] * 4 + [(64, 100), (64, 200), (64, 200)]
+    for name, y in ys.items():
+        assert all((a == b).all() for a, b in zip(whole[name], parts[name]))
+        assert all((a == b).all() for a, b in zip(whole[name], maps.kept(digits, {name: y}, labels)[name]))
 
 
 # New images on an old map
@@ -143,6 +158,21 @@ def test_a_map_is_read_back_without_pickle(made, tmp_path):
         maps.Map.load(tmp_path / "none.npz")
 
 
+def test_a_map_of_wrong_shapes_is_no_map_and_one_in_double_precision_is(made, digits, tmp_path):
+    made.save(tmp_path / "m.npz")
+    with np.load(tmp_path / "m.npz") as f:
+        arrays = dict(f)
+    np.savez(tmp_path / "wide.npz", **{k: v.astype(np.float64) if v.dtype == np.float32 else v for k, v in arrays.items()})
+    back = maps.Map.load(tmp_path / "wide.npz")
+    assert (maps.place(back, digits[:5]) == maps.place(made, digits[:5])).all()
+    wrong = dict(coordinates=np.float32(1), reduced=arrays["reduced"][:3], mean=np.float32(0), rows=arrays["rows"][:, None], labels=arrays["labels"][:3])
+    holes = arrays["reduced"] * np.where(np.arange(500) == 7, np.nan, 1)[:, None]
+    for name, value in [*wrong.items(), ("reduced", holes)]:
+        np.savez(tmp_path / "wrong.npz", **(arrays | {name: value}))
+        with pytest.raises(BadData, match=r"is no map|is a damaged map"):
+            maps.Map.load(tmp_path / "wrong.npz")
+
+
 # Clusters, outliers, copies
 
 
@@ -156,6 +186,28 @@ def test_clusters_that_are_there_are_found():
     assert len(clusters.clusters(x, 7).middle) == 7
     with pytest.raises(Refusal, match="more than the 180 different"):
         clusters.clusters(x, 181)
+
+
+def test_all_rows_are_sorted_only_where_a_number_of_clusters_leaves_it_open(monkeypatch):
+    sorted_, unique = [], np.unique
+    monkeypatch.setattr(np, "unique", lambda x, *a, axis=None, **k: (axis == 0 and sorted_.append(len(x))) or unique(x, *a, axis=axis, **k))
+    monkeypatch.setattr(clusters, "LOOKED_AT", 60)
+    x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    for k in (0, 5, 100):
+        clusters.clusters(x, k)
+    assert sorted_ == [60, 60, 60, 200]
+    with pytest.raises(Refusal, match="more than the 200 different"):
+        clusters.clusters(x, 201)
+
+
+def test_a_single_cluster_has_no_silhouette():
+    assert clusters.clusters(np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32), 1).says == "1 cluster by k-means, as many as were asked for"
+
+
+def test_who_is_alone_is_known_from_neighbours_that_were_looked_up_before():
+    x = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    wide, narrow = (tsne.nearest(torch.from_numpy(x), k) for k in (60, 5))
+    assert all((clusters.aloneness(x, near=near) == clusters.aloneness(x)).all() for near in (wide, narrow))
 
 
 def test_aloneness_is_the_local_outlier_factor():
@@ -253,9 +305,24 @@ def test_the_page_names_its_script_by_its_hash(made):
 # The commands
 
 
+def strict(text: str) -> dict:
+    """What JSON says, in which there is no NaN."""
+
+    def unknown(name: str) -> None:
+        raise AssertionError(name)
+
+    return json.loads(text, parse_constant=unknown)
+
+
 def asked(capsys: pytest.CaptureFixture[str], *argv: str) -> dict:
     assert verb.map([*argv, "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
+    return strict(capsys.readouterr().out)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """A walk of t-SNE that is soon over."""
+    monkeypatch.setattr(tsne.descend, "__defaults__", (20, 20))
 
 
 def test_a_map_of_images_with_all_that_stands_beside_it(tmp_path, capsys, monkeypatch):
@@ -275,6 +342,73 @@ def test_a_map_of_images_with_all_that_stands_beside_it(tmp_path, capsys, monkey
     assert len(placed["places"]) == 20 and (tmp_path / "new.html").exists()
     many = asked(capsys, "digits", "-n", "60", "--perplexities", "3", "10", "-o", str(out))
     assert [row["perplexity"] for row in many["maps"]] == [3, 10] and read_recipe(tmp_path / "maps" / "m-perplexities.png")["perplexities"] == [3, 10]
+
+
+@pytest.mark.parametrize("n", [5, 6, 7, 8])
+def test_a_handful_of_images_makes_a_map(n, short, tmp_path, capsys):
+    told = asked(capsys, "digits", "-n", str(n), "-o", str(tmp_path / "m.png"))
+    assert told["images"] == n and 1 < told["perplexity"] <= (n - 1) / 3
+    assert maps.usual_perplexity(60) == 19 and maps.usual_perplexity(10_000) == 30
+
+
+def test_what_is_no_number_is_nothing_in_json(short, tmp_path, capsys):
+    told = asked(capsys, "digits", "-n", "20", "--clusters", "1", "-o", str(tmp_path / "m.png"))
+    written = strict((tmp_path / "m.json").read_text())
+    assert told["clusters"]["n"] == 1 and told["clusters"]["silhouette"] is written["clusters"]["silhouette"] is None
+
+
+def test_who_is_near_is_looked_up_once_for_all_maps(short, tmp_path, capsys, monkeypatch):
+    widths, nearest = [], tsne.nearest
+    monkeypatch.setattr(tsne, "nearest", lambda x, k: widths.append(x.shape[1]) or nearest(x, k))
+    asked(capsys, "digits", "-n", "80", "--starts", "3", "-o", str(tmp_path / "m.png"))
+    assert [w for w in widths if w > 2] == [50]
+
+
+def test_what_cannot_be_done_is_refused_before_the_work(tmp_path, monkeypatch):
+    def refused(*argv: str) -> str:
+        with pytest.raises(Refusal) as why:
+            verb.map([*argv])
+        return str(why.value)
+
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").write_text("")
+    np.save(tmp_path / "same.npy", np.arange(10, dtype=np.float32)[np.arange(30) % 10, None])
+    monkeypatch.setattr(tsne, "descend", lambda *a: pytest.fail("work"))
+    out = ("-o", str(tmp_path / "new" / "m.png"))
+    assert "--clusters 51 is more than the 50 images" in refused("digits", "-n", "50", "--clusters", "51", *out)
+    assert "--clusters 11 is more than the 10 different" in refused(str(tmp_path / "same.npy"), "--clusters", "11", *out)
+    monkeypatch.setattr(maps, "principal", lambda *a, **k: pytest.fail("work"))
+    assert "type --perplexity 16.3 or less" in refused("digits", "-n", "50", "--perplexity", "30", *out)
+    assert "type --perplexity 16.3 or less" in refused("digits", "-n", "50", "--perplexities", "5", "30", *out)
+    monkeypatch.setattr(verb, "gathered", lambda *a: pytest.fail("work"))
+    assert "folder.png is a folder; name another file" in refused("digits", "-o", str(tmp_path / "folder.png"))
+    assert "file is no folder; name another file" in refused("digits", "-o", str(tmp_path / "file" / "a" / "m.png"))
+    assert "there is no map" in refused("digits", "--into", str(tmp_path / "none.npz"), *out)
+    assert "there is no method 'isomap'" in refused("digits", "--method", "isomap", *out)
+    monkeypatch.setitem(__import__("sys").modules, "umap", None)
+    assert "pip install 'likeness[maps]'" in refused("digits", "--method", "umap", *out)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "argv, says",
+    [
+        (["--into", "a.npz", "--perplexity", "5"], "an old map has no use for --perplexity, which is for a map by tsne; leave it out"),
+        (["--into", "a.npz", "--clusters", "5"], "no use for --clusters"),
+        (["--into", "a.npz", "--method", "tsne"], "no use for --method"),
+        (["--into", "a.npz", "--perplexities", "5"], "no use for --perplexities, which is for a row of maps"),
+        (["--perplexities", "5", "9", "--clusters", "5"], "a row of maps has no use for --clusters"),
+        (["--perplexities", "5", "9", "--starts", "0"], "no use for --starts"),
+        (["--perplexities", "5", "9", "--perplexity", "5"], "no use for --perplexity,"),
+        (["--perplexities", "5", "9", "--method", "pca"], "no use for --method"),
+        (["--method", "pca", "--perplexity", "5"], "a map by pca has no use for --perplexity"),
+        (["--method", "pca", "--starts", "2"], "no use for --starts"),
+    ],
+)
+def test_what_a_map_has_no_use_for_is_refused(argv, says, monkeypatch):
+    monkeypatch.setattr(verb, "gathered", lambda *a: pytest.fail("work"))
+    with pytest.raises(Refusal, match=says):
+        verb.map(["digits", *argv])
 
 
 def test_a_matrix_of_features_with_its_names(tmp_path, capsys):
@@ -343,9 +477,8 @@ def test_refusals_are_lessons(tmp_path, monkeypatch):
     assert "there is no method 'isomap'" in refused("digits", "-n", "50", "--method", "isomap", *out)
     assert "--layer, --pool and --weights are of a network" in refused("digits", "--layer", "fc2")
     assert "there is no file" in refused(str(tmp_path / "none.npy"))
-    assert "2 images, and a map needs 3" in refused("digits", "-n", "2")
+    assert "4 images make no map, and 5 or more do" in refused("digits", "-n", "4", *out)
     assert "type 0, or 2 to 20" in refused("digits", "--starts", "1")
-    assert "takes the method of the map" in refused("digits", "--into", "a.npz", "--method", "pca")
     monkeypatch.setitem(__import__("sys").modules, "umap", None)
     assert "pip install 'likeness[maps]'" in refused("digits", "-n", "50", "--method", "umap", *out)
     (tmp_path / "broken.npy").write_bytes(b"no array")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +19,10 @@ from torch import Tensor, nn
 
 from conftest import small_run, toy
 from likeness.core import BadData, Offline, Refusal
+from likeness.data.named import CLASSES as NAMED_CLASSES
 from likeness.loop import fit
 from likeness.probes import weights
-from likeness.probes.opening import GRAPHS, load, named
+from likeness.probes.opening import GRAPHS, again, load, named
 from likeness.probes.probe import UNIT, Add, Conv, Dense, Flatten, Graph, Hooked, Input, Norm, Pad, Relu, rows
 
 SMALL = ("squeezenet", "mobilenet", "mobilenet_v2")
@@ -254,11 +257,33 @@ def test_files_that_are_something_else_are_refused(tensors, tmp_path):
         cases[str(tmp_path / name)] = "cannot be read as weights"
     np.savez(tmp_path / "object.npz", **{"conv1/kernel": np.array([{}], object)})
     cases[str(tmp_path / "object.npz")] = "cannot be read as weights"  # never unpickled
+    np.savez(tmp_path / "text.npz", **{"conv1/kernel": np.array(["words"])})
+    cases[str(tmp_path / "text.npz")] = "cannot be read as weights"
     for path, says in cases.items():
         with pytest.raises(BadData, match=says):
             load("mobilenet", path)
     with pytest.raises(Refusal, match="should end in"):
         load("mobilenet", "weights.pth")
+
+
+class Group(dict):
+    """Of h5py, which may not be installed: asked for its values, as if it were a variable, it raises what that raises."""
+
+    attrs: dict[str, list[bytes]]
+
+    def __getitem__(self, key: object) -> Group:
+        if key == ():
+            raise TypeError("Accessing a group is done with bytes or str, not <class 'tuple'>")
+        return super().__getitem__(key)
+
+
+def test_a_group_in_place_of_a_variable_is_refused(tmp_path, monkeypatch):
+    root, layer = Group(), Group(kernel=Group())
+    root.attrs, layer.attrs, root["conv1"] = dict(layer_names=[b"conv1"]), dict(weight_names=[b"kernel"]), layer
+    monkeypatch.setitem(sys.modules, "h5py", SimpleNamespace(File=lambda *_: nullcontext(root)))
+    (tmp_path / "w.h5").write_bytes(b"any")
+    with pytest.raises(BadData, match=r"w.h5 cannot be read as weights"):
+        load("mobilenet", str(tmp_path / "w.h5"))
 
 
 # Published files
@@ -296,6 +321,56 @@ def test_another_file_than_the_published_one_leaves_nothing_behind(tmp_path, mon
     with pytest.raises(BadData, match="is not the published file: its md5 is"):
         load("mobilenet")
     assert list((tmp_path / "cache" / "weights").iterdir()) == []
+
+
+def served(monkeypatch, **files: bytes) -> list[str]:
+    """A local fake of what lies on the servers, by the ends of the addresses; returns those that were asked for."""
+    asked: list[str] = []
+
+    def answer(url: str, **_: object) -> io.BytesIO:
+        asked.append(url)
+        found = io.BytesIO(next((blob for name, blob in files.items() if url.rpartition("/")[2].startswith(name)), b"not here"))
+        found.headers = {}
+        return found
+
+    monkeypatch.setattr(weights.urllib.request, "urlopen", answer)
+    return asked
+
+
+NAMED = json.dumps({str(i): [f"n{i:08}", f"great_thing_{i}"] for i in range(1000)}).encode()
+
+
+@pytest.fixture
+def names_of_classes(monkeypatch) -> weights.Published:
+    file = replace(weights.CLASSES[-1], digest=hashlib.md5(NAMED).hexdigest())
+    monkeypatch.setattr(weights, "CLASSES", (*weights.CLASSES[:-1], file))
+    return file
+
+
+def test_names_of_classes_are_fetched_beside_the_weights(tensors, tmp_path, monkeypatch, names_of_classes):
+    content = Path(_saved(tensors, tmp_path / "m.safetensors")).read_bytes()
+    published(monkeypatch, content)
+    asked = served(monkeypatch, m=content, imagenet_class_index=NAMED)
+    assert load("mobilenet").labels[:2] == ("great thing 0", "great thing 1")
+    assert asked == ["https://somewhere/m.safetensors", "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"]
+    assert load("mobilenet").labels[999] == "great thing 999" and len(asked) == 2  # from the cache
+    assert weights.unnamed(load("mobilenet").labels) == ""
+
+
+def test_without_names_the_classes_have_numbers_and_it_is_said_which_file_has_them(tensors, tmp_path, monkeypatch, names_of_classes):
+    content = Path(_saved(tensors, tmp_path / "m.safetensors")).read_bytes()
+    published(monkeypatch, content)
+    served(monkeypatch, m=content, imagenet_class_index=b"something else")
+    net = load("mobilenet")
+    place = tmp_path / "cache" / "weights" / "imagenet_class_index.json"
+    assert net.labels[7] == "7" and not place.exists()
+    assert f"fetch {names_of_classes.url} (md5 {names_of_classes.digest}) and put it at {place}, " in weights.unnamed(net.labels)
+    assert weights.unnamed(("0", "1")) == ""
+    place.write_bytes(b"another list")
+    assert load("mobilenet").labels[7] == "7"
+    place.unlink()
+    (tmp_path / "data" / "weights" / place.name).write_bytes(NAMED)
+    assert load("mobilenet").labels[7] == "great thing 7"
 
 
 def test_without_a_network_the_refusal_says_what_to_do():
@@ -362,6 +437,7 @@ def test_a_run_that_encodes_is_a_network(tmp_path):
     ours = x.float() / 127.5 - 1
     found = net.outputs(x.expand(-1, 3, -1, -1), ["code", "logits"])
     assert torch.allclose(found["code"], model.encode(ours).flatten(1), atol=1e-5) and torch.allclose(found["logits"], model.classify(ours), atol=1e-5)
+    assert again(net) == str((tmp_path / "run").resolve()) and net.labels == ("0", "1")
     assert len(net.layers) > 4 and net.side == 8 and net.scaling == "fit"
     with pytest.raises(Refusal, match="cannot look at 9x9; type --size 8"):
         net.outputs(torch.zeros(1, 3, 9, 9), ["code"])
@@ -369,7 +445,18 @@ def test_a_run_that_encodes_is_a_network(tmp_path):
         load(str(tmp_path / "run"), "none")
 
 
-def test_dinov2_is_a_network(monkeypatch):
+def test_classes_of_a_run_are_called_as_in_the_set_that_it_learnt(tmp_path):
+    data = toy(64, size=8)
+    data = replace(data, classes=NAMED_CLASSES["cifar10"], y=np.arange(64) % 10)
+    run, _ = small_run("classifier", tmp_path / "run", data)
+    run.close()
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    for source, first in (("cifar10", "airplane"), ("digits", "0"), ("photos", "0"), ("shapes:100", "0")):
+        (tmp_path / "run" / "config.json").write_text(json.dumps(config | dict(data=dict(source=source, fingerprint=""))))
+        assert load(str(tmp_path / "run")).labels[0] == first
+
+
+def test_dinov2_is_a_network(tmp_path, monkeypatch):
     """With a stand-in for the package: the class token, and its sub-modules."""
 
     class Vit(nn.Module):
@@ -388,6 +475,7 @@ def test_dinov2_is_a_network(monkeypatch):
     assert torch.allclose(found["code"], found["embed"][:, :, 0, 0])
     unit = (x.float() / 255 - torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)) / torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
     assert torch.allclose(net.prepare(x), unit, atol=1e-5)
+    assert again(net) == "dinov2" and again(load(f"dinov2:{tmp_path}")) == f"dinov2:{tmp_path}"
 
 
 def test_relu_in_place_spares_what_was_asked_for():

@@ -57,8 +57,25 @@ def test_the_maps_of_an_image_do_not_depend_on_those_beside_it():
     net, x, y = curved(), images(3), classes(3)
     *_, all_of_them = explain(net, x, y, HOW)
     *_, alone = explain(net, x[:1], y[:1], HOW)
-    for name in ("gradient", "gradient x input", "SmoothGrad", "Grad-CAM"):
+    for name in saliency.METHODS:
         torch.testing.assert_close(all_of_them.maps[name][:1], alone.maps[name])
+    *_, both = integrated(net, x, y, 400, enough=1e-3)
+    each = [list(integrated(net, x[i : i + 1], y[i : i + 1], 400, enough=1e-3))[-1] for i in range(3)]
+    torch.testing.assert_close(both.map, torch.cat([path.map for path in each]))
+    assert both.used == sum(path.used for path in each) and float(both.error.max()) <= 1e-3
+
+
+def test_the_way_is_walked_several_places_at_a_time(monkeypatch):
+    net, x, y, rows = curved(), images(1), classes(1), []
+    monkeypatch.setattr(saliency, "logits", lambda net, x: rows.append(len(x)) or net.classify(x))
+    *_, path = integrated(net, x, y, 64)
+    assert rows[:5] == [8, 8, 1, 8, 8] and rows[5:] == [2] * 48 and path.used == 64
+
+
+def test_a_black_image_is_told_exactly():
+    net = curved()
+    *_, path = integrated(net, torch.full((1, 3, 8, 8), -1.0).double(), classes(1), 12)
+    assert path.error.tolist() == [0] and not path.map.any()
 
 
 # Integrated gradients
@@ -108,7 +125,7 @@ def test_a_linear_network_is_told_exactly_by_one_step():
 
 def test_no_more_gradients_are_taken_than_asked_for(monkeypatch):
     net, x, y, calls = curved(), images(1), classes(1), []
-    monkeypatch.setattr(saliency, "gradient", lambda *a: calls.append(1) or gradient(*a))
+    monkeypatch.setattr(saliency, "gradient", lambda net, x, y: calls.extend(x) or gradient(net, x, y))
     for steps in (1, 2, 3, 10, 21):
         calls.clear()
         list(integrated(net, x, y, steps))

@@ -159,6 +159,23 @@ def test_few_points_are_summed_pair_by_pair_and_many_on_the_grid(monkeypatch):
     assert called == [tsne.FEW, -tsne.FEW - 1]
 
 
+def test_what_nobody_is_told_is_not_computed_and_changes_nothing(few, monkeypatch):
+    near, y = tsne.affinities(torch.from_numpy(few), 20), blob(450, 2, dtype=torch.float32)
+    (slope, kl), (same, nothing) = (tsne.gradient(near, y, told=told) for told in (True, False))
+    assert torch.equal(slope, same) and kl.isfinite() and nothing.isnan()
+    asked, attraction = [], tsne.attraction
+    monkeypatch.setattr(tsne, "attraction", lambda near, y, told: asked.append(told) or attraction(near, y, told))
+    steps = list(tsne.descend(near, tsne.start(torch.from_numpy(few)), 12, 13))
+    assert sum(asked) == len(steps) == 4 and len(asked) == 26 and all(math.isfinite(s.kl) for s in steps)
+
+
+def test_neighbours_that_are_known_give_the_same_P(few):
+    x = torch.from_numpy(few)
+    a, b = tsne.affinities(x, 20), tsne.affinities(x, 20, tsne.nearest(x, 60))
+    assert torch.equal(a.p, b.p) and torch.equal(a.columns, b.columns)
+    assert float(a.entropy) == pytest.approx(-float((a.p * a.p.log()).sum()), rel=1e-5) and float(a.mass) == pytest.approx(1)
+
+
 # Lessons
 
 
@@ -167,7 +184,7 @@ def test_too_large_a_perplexity_is_a_lesson():
         tsne.affinities(blob(50), 30)
     with pytest.raises(Refusal, match="bring 5 or more"):
         tsne.affinities(blob(4), 1.1)
-    with pytest.raises(Refusal, match="counts no neighbour"):
+    with pytest.raises(Refusal, match=r"counts no neighbour at all; type one above 1, up to --perplexity 16.3"):
         tsne.affinities(blob(50), 0.5)
     largest = math.floor(10 * 49 / 3) / 10
     assert len(tsne.affinities(blob(50), largest)) == 50  # what the lesson says is true

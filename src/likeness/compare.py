@@ -10,14 +10,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import compare_page, store
+from . import compare_page, show, store
 from .comparison import Column, Row, column_of, rows_of, shown, unique
 from .core import Refusal
 from .metrics.card import Score
@@ -82,7 +81,7 @@ class Comparison:
             | dict(cells=[card and dict(card.as_dict(), run=c.name, place=p) for c, card, p in zip(self.columns, row.cells, row.places)])
             for row in self.rows
         ]
-        return json.dumps(_finite(dict(runs=runs, rows=rows)), indent=1, allow_nan=False, default=str)
+        return json.dumps(show.finite(dict(runs=runs, rows=rows)), indent=1, allow_nan=False, default=str)
 
     def page(self) -> str:
         """All of it as one HTML document, which needs no other file, no network and no script."""
@@ -135,11 +134,3 @@ def _printable(text: str) -> str:
 def _harmless(value: Any) -> Any:
     """Text that no spreadsheet calculates, wherever it sees the beginning of a cell."""
     return re.sub(r"(^|[,;])(?=\s*[=+\-@＝＋－＠])", r"\1'", _printable(value)) if isinstance(value, str) else value
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

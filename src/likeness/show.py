@@ -38,7 +38,16 @@ def say(text: str, quiet: bool = False) -> None:
 
 
 def result(values: dict[str, Any], as_json: bool, text: str) -> None:
-    print(json.dumps(values, default=str) if as_json else text)
+    print(json.dumps(finite(values), default=str, allow_nan=False) if as_json else text)
+
+
+def finite(value: Any) -> Any:
+    """The same as JSON can say it, which knows no NaN and no infinity: null in their place."""
+    if isinstance(value, dict):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

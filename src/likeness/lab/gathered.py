@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import torch
 
 from .. import api, data, engine, store
 from ..core import BadData, Refusal, answers
-from ..data import own, points
+from ..data import cache, own, points
+from ..data.binary import binarized, drawn
 from ..data.dataset import Images, Reading
 from ..probes import features, opening
 from ..probes.probe import LOGITS, Probe
@@ -48,7 +49,8 @@ class Collection:
     @property
     def how(self) -> dict[str, Any]:
         """On what features depend besides the layer: the same must be said of any that are compared with them."""
-        return {name: self.made[key] for name, key in HOW.items() if key in self.made}
+        reading = {"reading": _spoken(self.made.get("reading", {}))} if self.made else {}
+        return {name: self.made[key] for name, key in HOW.items() if key in self.made} | reading
 
     def of(self, rows: np.ndarray) -> Collection:
         """Some of them."""
@@ -77,48 +79,77 @@ def gather(
     """What DATA is: a matrix of features with or without names beside it, a run that encodes, or images, whose pixels are their features.
 
     With a `network` (and one of its layers) the images' features are written into `folder`, where the same request finds them again.
+    A run reads its own images, and any that it looks at, as it did in training; `reading` is of all others.
     n: so many of them, chosen at random by `seed`; 0 is all.  images: where to find the images of a matrix, if it does not say so.
     """
     reading, path = reading or Reading(), Path(os.path.expanduser(source))
     if points.is_points(source):
         raise Refusal(f"{source} holds points in the plane, which are a map already; name images, or a matrix of features.")
-    if path.suffix == ".npy" and (matrix := _matrix(path)) is not None:
-        if network:
-            raise Refusal(f"{source} holds features already; leave --network out, or name the images themselves.")
+    asked = dict(network=network, layer=layer, pool=pool, weights=weights)
+    if (matrix := _matrix(path) if path.suffix == ".npy" else None) is not None:
+        _refuse(f"{source} holds features already", "name the images themselves", reading, **asked)
         found = _of_matrix(source, path, matrix, images, say)
     else:
         if is_run(path):
             run = api.open(path)
-            reading, run_source = Reading(**run.config.reading), str(run.config.data["source"])
-            network = network or (str(path) if "encode" in answers(run.model) else "")
-            found = _of_network(run_source, network, layer, pool, weights, folder, say) if network else _of_pixels(run_source, reading, say)
-        elif network:
-            found = _of_network(source, network, layer, pool, weights, folder, say)
+            of = str(run.config.data["source"])
+            if not network:
+                _refuse(f"{source} is a run, which reads its images as it did in training", "name the images themselves", reading)
+                reading, asked["network"] = Reading(**run.config.reading), str(path) if "encode" in answers(run.model) else ""
+        else:
+            of = source
+        if asked["network"]:
+            found = _of_network(of, **asked, reading=reading, n=n, seed=seed, folder=folder, say=say)
         else:
             if layer or weights or pool:
                 raise Refusal(f"--layer, --pool and --weights are of a network; type --network too, such as: likeness map {source} --network mobilenet_v2")
-            found = _of_pixels(source, reading, say)
+            found = _of_pixels(of, reading, say)
     if n and n < len(found.names):
-        found = found.of(np.sort(np.random.default_rng((seed, 0x4E)).choice(len(found.names), n, replace=False)))
-    if len(found.names) < 3:
-        raise Refusal(f"{source} holds {len(found.names)} image{'s' * (len(found.names) != 1)}, and a map needs 3 or more; name a folder with more.")
+        found = found.of(features.some(n, len(found.names), seed))
+    if len(found.names) < 2:
+        raise Refusal(
+            f"{source} holds {len(found.names)} image{'s' * (len(found.names) != 1)}, and what resembles what is asked of 2 or more; name a folder with more."
+        )
     return found
+
+
+def _odd(reading: Reading) -> dict[str, Any]:
+    """What is not as usual."""
+    return {f.name: value for f in fields(Reading) if (value := getattr(reading, f.name)) != f.default}
+
+
+def _spoken(reading: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in reading.items()) or "usual"
+
+
+def _refuse(why: str, instead: str, reading: Reading, **asked: str) -> None:
+    """Flags that would change nothing."""
+    if idle := [name for name, value in (asked | _odd(reading)).items() if value]:
+        raise Refusal(f"{why}; leave --{', --'.join(idle)} out, or {instead}.")
+
+
+def is_matrix(source: str) -> bool:
+    """Whether DATA is features, and no images."""
+    path = Path(os.path.expanduser(source))
+    return path.suffix == ".npy" and not points.is_points(source) and _matrix(path) is not None
 
 
 def _of_pixels(source: str, reading: Reading, say: Say) -> Collection:
     found = data.read(source, reading)
     if found.skipped:
         say(f"note: {found.verdict}")
+    if reading.binarize:
+        found = binarized(found, cache.root, source)
     n = len(found.x)
     return Collection(source, found.x.reshape(n, -1), np.arange(n), _names(found), _labels(found), found.x, PIXELS, {}, reading)
 
 
 def _names(found: Images) -> tuple[str, ...]:
-    return tuple(found.names) if found.names is not None else _numbered(len(found.x))
+    return tuple(found.names) if found.names is not None else _numbered(np.arange(len(found.x)))
 
 
-def _numbered(n: int) -> tuple[str, ...]:
-    return tuple(f"row {i}" for i in range(n))
+def _numbered(rows: np.ndarray) -> tuple[str, ...]:
+    return tuple(f"row {i}" for i in rows)
 
 
 def _labels(found: Images) -> tuple[str, ...]:
@@ -130,17 +161,22 @@ def _labels(found: Images) -> tuple[str, ...]:
 # By a network
 
 
-def _of_network(source: str, network: str, layer: str, pool: str, weights: str, folder: Path, say: Say) -> Collection:
+def _of_network(source: str, network: str, layer: str, pool: str, weights: str, reading: Reading, n: int, seed: int, folder: Path, say: Say) -> Collection:
     net = opening.load(network, weights, [layer] if layer else ())
+    if isinstance(net, opening.OfRun) and reading != net.reading:
+        other = {name: value for name, value in _odd(reading).items() if value != getattr(net.reading, name)}
+        _refuse(f"{network} is a run, which reads images as it did in training", "name another network", Reading(**other))
     layer = layer or usual_layer(net)
     stem = Path(os.path.expanduser(source)).resolve().stem or "images"
-    out = folder / f"{stem}-{net.name}-{layer.replace('/', '-')}{pool and '-' + pool}.npy"
+    work = features.extract(net, source, [layer], folder / "features.npy", pool, reading.size, reading=replace(reading, size=0), n=n, seed=seed)
+    work = work.kept(folder, f"{stem}-{net.name}-{layer.replace('/', '-')}{pool and '-' + pool}")
     store.make(folder)
-    for at in features.extract(net, source, [layer], out, pool):
+    for at in work:
         say(f"{at.done.files / at.total:4.0%}  {net.name} has looked at {at.done.files:,} images")
+    out = work.output.paths[layer]
     matrix = _matrix(out)
     assert matrix is not None
-    return _of_matrix(source, out, matrix, source, lambda text: None)
+    return _of_matrix(source, out, matrix, "", say)
 
 
 def usual_layer(net: Probe) -> str:
@@ -165,66 +201,82 @@ def _matrix(path: Path) -> np.ndarray | None:
 
 
 def _of_matrix(source: str, path: Path, matrix: np.ndarray, images: str, say: Say) -> Collection:
-    names, labels = _table(path, len(matrix))
-    made = _told(path)
+    manifest, made = _told(path)
+    names, labels = _table((manifest or path).with_suffix(".csv"), len(matrix))
     seen = f"{made['network']} {', '.join(made['layers'])}{' ' + made['pool'] if made.get('pool') else ''}" if made else path.stem
-    x = _pictured(images or made.get("source", ""), names, bool(images), say)
-    named = tuple(name or row for name, row in zip(names, _numbered(len(names))))
-    return Collection(source, matrix, np.arange(len(matrix)), named, labels if any(labels) else (), x, seen, made)
+    nameless = not any(names)
+    rows = features.some(*made["chosen"]) if nameless and made.get("chosen") else np.arange(len(matrix))
+    rows = rows[: len(matrix)]  # which may not be finished
+    x = _pictured(images or made.get("source", ""), None if nameless else names, rows, made, bool(images), say)
+    known = tuple(name or row for name, row in zip(names, _numbered(rows)))
+    return Collection(source, matrix, rows, known, labels if any(labels) else (), x, seen, made)
 
 
-def _table(path: Path, n: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """File and label of each row, as the .csv beside the matrix has them; empty where there is none."""
-    for table in (path.with_suffix(".csv"), path.with_name("features.csv")):
-        try:
-            with table.open(newline="", encoding="utf-8", errors="backslashreplace") as file:
-                lines = list(csv.DictReader(file))
-        except FileNotFoundError:
-            continue
-        except (OSError, csv.Error) as error:
-            raise BadData(f"{table} cannot be read ({error}); write it again, or take it away.") from None
-        if len(lines) != n or not lines or "file" not in lines[0]:
-            raise BadData(f"{table} has {len(lines):,} lines for {n:,} features, or no column `file`; write both again with likeness features.")
-        return tuple(line["file"] or "" for line in lines), tuple(line.get("label") or "" for line in lines)
-    return tuple([""] * n), ()
+def _table(table: Path, n: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """File and label of each row, as the .csv has them; empty where there is none."""
+    try:
+        with table.open(newline="", encoding="utf-8", errors="backslashreplace") as file:
+            lines = list(csv.DictReader(file))
+    except FileNotFoundError:
+        return tuple([""] * n), ()
+    except (OSError, csv.Error) as error:
+        raise BadData(f"{table} cannot be read ({error}); write it again, or take it away.") from None
+    if len(lines) != n or not lines or "file" not in lines[0]:
+        raise BadData(f"{table} has {len(lines):,} lines for {n:,} features, or no column `file`; write both again with likeness features.")
+    return tuple(line["file"] or "" for line in lines), tuple(line.get("label") or "" for line in lines)
 
 
-def _told(path: Path) -> dict[str, Any]:
-    """How features were made, of the .json beside them; nothing where it does not say."""
-    for manifest in (path.with_suffix(".json"), path.with_name("features.json")):
-        with suppress(OSError, ValueError, KeyError, TypeError):
+def _told(path: Path) -> tuple[Path | None, dict[str, Any]]:
+    """Which .json beside a matrix speaks of it, and what it says of how the features were made; nothing where none does."""
+    usual = path.with_suffix(".json")
+    for manifest in (usual, *sorted(p for p in path.parent.glob("*.json") if p != usual)):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             told = json.loads(manifest.read_text())
             layers = [name for name, file in told["files"].items() if file == path.name]
             if layers:
-                return dict(told["asked"], layers=layers)
-    return {}
+                return manifest, dict(told["asked"], layers=layers)
+    return None, {}
 
 
-def _pictured(source: str, names: tuple[str, ...], typed: bool, say: Say) -> np.ndarray | None:
-    """The images of these names, or in this order where they have none."""
+def _pictured(source: str, names: tuple[str, ...] | None, rows: np.ndarray, made: dict[str, Any], typed: bool, say: Say) -> np.ndarray | None:
+    """The images of these names, or of these rows where they have none."""
     if not source:
         say("note: no images are at hand, so the map is of points; --images DATA says where they are")
         return None
+    told = made.get("reading", {})
+    reading = Reading(**{name: told[name] for name in ("background", "white") if name in told})
     try:
-        found = data.read(source, Reading())
+        if names is not None and made.get("chosen") and (few := _thumbnails(source, names, reading)) is not None:
+            return few
+        found = data.read(source, reading)
     except Refusal:
         if typed:
             raise
         say(f"note: {source}, of which these are the features, is not here: the map is of points; --images DATA says where the images are")
         return None
-    if found.names is None:
-        order = np.arange(len(found.x)) if len(found.x) == len(names) else None
+    total = made["chosen"][1] if made.get("chosen") else len(rows)
+    if found.names is None or names is None:
+        order = rows if len(found.x) == total else None
     else:
         place = {name: i for i, name in enumerate(found.names)}
         order = np.array([place[name] for name in names]) if all(name in place for name in names) else None
     if order is None:
         if typed:
-            raise Refusal(
-                f"{source} holds {len(found.x):,} images that are not the {len(names):,} of these features; name the images that they were made from."
-            )
+            raise Refusal(f"{source} holds {len(found.x):,} images that are not the {len(rows):,} of these features; name the images that they were made from.")
         say(f"note: {source} has changed since these features were made: the map is of points")
         return None
     return found.x[order]
+
+
+def _thumbnails(source: str, names: tuple[str, ...], reading: Reading) -> np.ndarray | None:
+    """Some files of a folder, for which the whole of it is not decoded; None where one of them is not there any more."""
+    images = features.pictures(source, data.folder.SIZE, "fit", reading)
+    place = {images.name(i): i for i in range(images.total)}
+    if not all(name in place for name in names):
+        return None
+    found = [x for part in features.ahead(images.of(np.array([place[name] for name in names])), 0, 64) for _, x in part]
+    whole = [x for x in found if isinstance(x, np.ndarray)]
+    return np.stack(whole) if len(whole) == len(found) else None
 
 
 # An image from outside
@@ -238,16 +290,20 @@ def looked_at(image: str, among: Collection, network: str = "", weights: str = "
     if among.x is not None and among.seen == PIXELS:
         c, size = among.x.shape[1], among.x.shape[2]
         x = own.images(image, data.Data("", "", among.x, among.rows, among.rows).spec, dict(vars(among.reading), size=size), 1).x
-        levels = x.add(1).mul(127.5).round().byte().numpy()
+        levels = (drawn((x + 1) / 2) * 255 if among.reading.binarize else x.add(1).mul(127.5).round().byte()).numpy()
         return levels.reshape(1, -1), levels.reshape(c, size, size)
-    if not among.made:
+    made = among.made
+    if not made:
         raise Refusal(f"nothing says by which network {among.source} was made, so {image} cannot be compared; name a file or a row among its images.")
-    net = opening.load(network or among.made["network"], weights, among.made["layers"])
-    if net.sha256 != among.made["sha256"]:
+    opens = network or made.get("opens", made["network"])
+    if not network and os.path.isabs(opens) and not is_run(Path(opens)):
+        raise Refusal(f"{among.source} was made by the run {opens}, which is not there; say where it is with --network.")
+    net = opening.load(opens, weights, made["layers"])
+    if net.sha256 != made["sha256"]:
         raise Refusal(f"{net.name} has other weights than those that made {among.source}; name these with --weights, or make the features again.")
-    found = features.pictures(image, among.made["size"], among.made["interpolation"]).get(0)
+    found = features.pictures(image, made["size"], made["interpolation"], Reading(**made.get("reading", {}))).get(0)
     if not isinstance(found, np.ndarray):
         raise BadData(f"{image} cannot be used ({found.reason}: {found.detail}); name another image.")
     with torch.inference_mode():
-        said = net.outputs(torch.from_numpy(found[None].copy()).to(engine.device()), among.made["layers"])
-    return features.POOLS[among.made["pool"]](next(iter(said.values()))).float().cpu().numpy(), found
+        said = net.outputs(torch.from_numpy(found[None].copy()).to(engine.device()), made["layers"])
+    return features.POOLS[made["pool"]](next(iter(said.values()))).float().cpu().numpy(), found

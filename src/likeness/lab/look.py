@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import Parser, closest, common, count, natural, positive, target
+from .map import writable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,9 +31,10 @@ TAKES = {
 
 def look(argv: list[str]) -> int:
     """look IMAGE: where a network looks, what would fool it, what it wants to see: saliency, fool, class, invert, dream"""
+    from torch.backends import cudnn
+
     from .. import show
     from ..core import Refusal
-    from ..probes import opening
 
     said = _said(argv)
     what = said["what"]
@@ -40,10 +42,11 @@ def look(argv: list[str]) -> int:
         raise Refusal(f"there is no look {what!r}; {closest(what, list(TAKES))}  There are: {', '.join(TAKES)}.")
     _refuse_others(what, said)
     stem = Path(said["image"] or str(said["of"])).stem
-    path = target(said["o"], Path("looks") / f"{stem}-{what}.png", ".png")
-    net = opening.load(said["network"], said["weights"], [said["layer"]] if said["layer"] else [], said["seed"])
+    path = writable(target(said["o"], Path("looks") / f"{stem}-{what}.png", ".png"))
+    net = _opened(said)
     began = time.monotonic()
-    result, text = LOOKS[what](net, said, path)
+    with cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):  # torch rounds what a convolution on a GPU is given to 11 bits unless told
+        result, text = LOOKS[what](net, said, path)
     result |= dict(what=what, network=net.name, weights=net.sha256, path=str(path), seconds=round(time.monotonic() - began, 1))
     show.result(result, said["json"], f"{text}\n{path}")
     return 0
@@ -54,12 +57,12 @@ def _said(argv: list[str]) -> dict[str, Any]:
     from ..probes.dream import WISHES
     from ..probes.fooling import BUDGETS
 
-    usage = "IMAGE [--what saliency|fool|class|invert|dream] [--network mobilenet_v2] [-o out.png] [options]"
+    usage = "IMAGE [--what saliency|fool|class|invert|dream] [--network resnet50] [-o out.png] [options]"
     parser = Parser("look", "The slope of what a network says, by the pixels of an image: followed once, or walked along.", usage)
     parser.add_argument("image", metavar="IMAGE", nargs="?", help="a file; or a folder, an array or a set that has a name, with --pick")
     parser.add_argument("--pick", type=natural, metavar="I", help="which image of a folder, an array or a set, from 0 [0]")
     parser.add_argument("--what", metavar="|".join(TAKES), default="saliency", help="to look for [saliency]")
-    parser.add_argument("--network", metavar="NAME", default="mobilenet_v2", help=f"{', '.join(opening.GRAPHS)}, or the folder of a run [mobilenet_v2]")
+    parser.add_argument("--network", metavar="NAME", default="resnet50", help=f"{', '.join(opening.GRAPHS)}, or the folder of a run [resnet50]")
     parser.add_argument("--weights", metavar="FILE", default="", help="a .safetensors, .npz or Keras' .h5, or none for random ones [the published ones]")
     parser.add_argument("--class", dest="of", metavar="CLASS", help="name or number: whose map, what to be taken for, what to show [the likeliest; any other]")
     parser.add_argument("--layer", metavar="NAME", help="to invert, to dream of, or of Grad-CAM; likeness features --layers NETWORK shows all")
@@ -115,7 +118,7 @@ def _saliency(net: Probe, said: dict[str, Any], path: Path) -> tuple[dict[str, A
     from .. import pictures, show, store
     from ..probes import saliency
 
-    x = picture(net, said)
+    x = said["x"]
     y, p = _class(net, x, said["of"])
     how = saliency.How(seed=said["seed"], **_typed(said, "samples", "spread", "steps", "layer"))
     name, checks = saliency.label(net, int(y)), []
@@ -172,7 +175,7 @@ def _fool(net: Probe, said: dict[str, Any], path: Path) -> tuple[dict[str, Any],
     from ..core import Refusal
     from ..probes import fooling, saliency
 
-    x = picture(net, said)
+    x = said["x"]
     first, _ = saliency.likeliest(net, x)
     aim = said["of"] is not None
     y = torch.tensor([saliency.class_of(net, said["of"])], device=x.device) if aim else first
@@ -218,7 +221,7 @@ def _invert(net: Probe, said: dict[str, Any], path: Path) -> tuple[dict[str, Any
     from ..metrics.reconstruction import psnr
     from ..probes import dream
 
-    x, layer = picture(net, said), said["layer"]
+    x, layer = said["x"], said["layer"]
     rules = _rules(said, dream.INVERT_RULES)
     recipe = _recipe(net, said, rules=rules, steps=said["steps"] or dream.INVERT_STEPS, rate=said["rate"] or dream.INVERT_RATE)
     walk = dream.invert(net, x, layer, steps=recipe["steps"], rate=recipe["rate"], rules=rules, seed=said["seed"])
@@ -233,9 +236,7 @@ def _invert(net: Probe, said: dict[str, Any], path: Path) -> tuple[dict[str, Any
 def _dream(net: Probe, said: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
     from ..probes import dream
 
-    x = picture(net, said, whole=True)
-    layer = said["layer"] or dream.usual_layer(net)
-    guide = None if said["guide"] is None else picture(net, dict(said, image=said["guide"], pick=None, size=None))
+    x, guide, layer = said["x"], said["theirs"], said["layer"] or dream.usual_layer(net)
     octaves, wish = said["octaves"] or dream.OCTAVES, said["wish"] or "l2"
     recipe = _recipe(
         net, said, layer=layer, guide=said["guide"], octaves=octaves, wish=wish, steps=said["steps"] or dream.DREAM_STEPS, rate=said["rate"] or dream.DREAM_RATE
@@ -259,18 +260,41 @@ LOOKS: dict[str, Callable[[Probe, dict[str, Any], Path], tuple[dict[str, Any], s
 # Images
 
 
+def _opened(said: dict[str, Any]) -> Probe:
+    """The network, and its pictures into `said`: first these, where weights may have to be fetched for minutes and an image is not even there."""
+    from ..probes import opening
+
+    layers = [said["layer"]] if said["layer"] else []
+    if said["network"] in opening.GRAPHS:
+        shape = opening.named(said["network"])
+        shape.check(layers)
+        said |= _pictures(shape, said)
+        return opening.load(said["network"], said["weights"], layers, said["seed"])
+    net = opening.load(said["network"], said["weights"], layers, said["seed"])
+    said |= _pictures(net, said)
+    return net
+
+
+def _pictures(net: Probe, said: dict[str, Any]) -> dict[str, Tensor | None]:
+    """x, the image that was named, and theirs, that of the guide.  Of the network only what it is is asked, and not its weights."""
+    from ..probes import dream
+
+    whole = said["what"] == "dream" and not dream.fixed(net, said["layer"] or dream.usual_layer(net))
+    theirs = None if said["guide"] is None else picture(net, dict(said, image=said["guide"], pick=None, size=None))
+    return dict(x=None if said["image"] is None else picture(net, said, whole), theirs=theirs)
+
+
 def picture(net: Probe, said: dict[str, Any], whole: bool = False) -> Tensor:
-    """The image (1, 3, H, W) that was named: the middle square of it, or all of it if `whole` and nothing forbids."""
+    """The image (1, 3, H, W) that was named: the middle square of it, or all of it if `whole` and it is a file."""
     import os
 
     from .. import engine
     from ..core import Refusal, Spec
     from ..data import own
-    from ..probes.probe import Hooked
     from ..run import is_run, read_config
 
     source, pick, folder = said["image"], said["pick"] or 0, Path(os.path.expanduser(said["network"]))
-    if whole and os.path.isfile(source) and not isinstance(net, Hooked) and said["pick"] is None:
+    if whole and os.path.isfile(source) and said["pick"] is None:
         return _uncut(Path(source), said["size"] or WHOLE).to(engine.device())
     side = said["size"] or net.side
     settings = read_config(folder).data if folder.is_dir() and is_run(folder) else {}

@@ -12,16 +12,26 @@ if TYPE_CHECKING:
     import argparse
 
     import numpy as np
+    from torch import Tensor
 
     from ..metrics.card import Score
     from ..probes.atlas import Groups
     from ..probes.clusters import Clusters
     from ..probes.maps import Map
+    from ..probes.tsne import Affinities
     from .gathered import Collection
     from .map_page import Listed
 
 USUAL = 1000
 """images up to which two more maps from random starts are made without being asked for"""
+TAKES = {
+    "a map by tsne": ("method", "perplexity", "clusters", "starts"),
+    "a map by umap": ("method", "clusters"),
+    "a map by pca": ("method", "clusters"),
+    "a row of maps": ("perplexities",),
+    "an old map": ("into",),
+}
+"""what each kind of map asks for; anything else that was typed is refused"""
 
 
 def map(argv: list[str]) -> int:
@@ -32,29 +42,73 @@ def map(argv: list[str]) -> int:
 
     parser = Parser("map", module.__doc__ or "", "DATA|features.npy [--method tsne] [--network NAME --layer L] [-o map.png] [options]")
     collected(parser)
-    parser.add_argument("--method", metavar="|".join(module.METHODS), default="tsne", help="umap needs the package umap-learn [tsne]")
+    parser.add_argument("--method", metavar="|".join(module.METHODS), help="umap needs the package umap-learn [tsne]")
     parser.add_argument(
         "--perplexity", type=positive, metavar="P", help="of t-SNE: how many neighbours an image has, softly counted [30, or a third of the others]"
     )
     parser.add_argument("--perplexities", type=positive, nargs="+", metavar="P", help="t-SNE with each of these, side by side, and nothing else")
-    parser.add_argument("--clusters", type=count, default=0, metavar="K", help="how many [the fewest of 2 to 20 with nearly the largest silhouette]")
+    parser.add_argument("--clusters", type=count, metavar="K", help="how many [the fewest of 2 to 20 with nearly the largest silhouette]")
     parser.add_argument("--starts", type=int, metavar="S", help=f"random starts whose maps are compared; 0 is none [2 up to {USUAL:,} images, else none]")
     parser.add_argument("--into", type=Path, metavar="MAP.npz", help="place these images on a map that was made before, on which nothing moves")
     said = vars(parser.parse_intermixed_args(argv))
     if said["starts"] is not None and not (said["starts"] == 0 or 2 <= said["starts"] <= 20):
         raise Refusal(f"--starts {said['starts']} leaves nothing to compare, or takes too long; type 0, or 2 to 20.")
-    if said["into"] and (said["perplexities"] or said["method"] != "tsne" or said["starts"]):
-        raise Refusal("--into takes the method of the map that it is about; leave --method, --perplexities and --starts out.")
-    out = target(said["o"], Path("maps") / f"{_stem(said['data'])}.png", ".png")
+    _refuse_others(said)
+    out = writable(target(said["o"], Path("maps") / f"{_stem(said['data'])}.png", ".png"))
+    old = module.Map.load(said["into"]) if said["into"] else None
     found = gathered(said, out.parent)
-    if said["perplexities"]:
-        result, text = _multiples(found, said, out)
-    elif said["into"]:
-        result, text = _into(found, said, out)
+    if old is not None:
+        result, text = _into(found, old, said, out)
     else:
-        result, text = _one(found, said, out)
+        _refuse_few(found, said)
+        result, text = (_multiples if said["perplexities"] else _one)(found, said, out)
     show.result(result, said["json"], text)
     return 0
+
+
+def _refuse_others(said: dict[str, Any]) -> None:
+    """Refuse flags that the kind of map has no use for; fill in the method."""
+    from ..core import Refusal
+    from ..probes import maps
+
+    method = said["method"] or "tsne"
+    maps.check(method)
+    kind = "an old map" if said["into"] else "a row of maps" if said["perplexities"] else f"a map by {method}"
+    for name in dict.fromkeys(n for names in TAKES.values() for n in names):
+        if said[name] is not None and name not in TAKES[kind]:
+            takers = ", ".join(k for k, names in TAKES.items() if name in names)
+            raise Refusal(f"{kind} has no use for --{name}, which is for {takers}; leave it out.")
+    said["method"] = method
+
+
+def _refuse_few(found: Collection, said: dict[str, Any]) -> None:
+    """Refuse before any work what so many images do not allow."""
+    from ..core import Refusal
+    from ..probes import maps, tsne
+
+    n = len(found.names)
+    if n < tsne.LEAST:
+        raise Refusal(f"{n} images make no map, and {tsne.LEAST} or more do; name a folder with more, or a larger -n.")
+    if said["method"] == "tsne":
+        for perplexity in said["perplexities"] or [said["perplexity"] or maps.usual_perplexity(n)]:
+            tsne.neighbours_for(n, perplexity)
+    if (said["clusters"] or 0) > n:
+        raise Refusal(f"--clusters {said['clusters']} is more than the {n:,} images that there are; type fewer.")
+
+
+def writable(out: Path) -> Path:
+    """The same, or a Refusal before there is work to lose.  Nothing is made yet."""
+    import os
+
+    from ..core import NotAllowed, Refusal
+
+    there = next(p for p in (out.parent, *out.parent.parents) if os.path.exists(p))
+    if out.is_dir() or not there.is_dir():
+        wrong, what = (out, "is a folder") if out.is_dir() else (there, "is no folder")
+        raise Refusal(f"{out} cannot be written, since {wrong} {what}; name another file with -o.")
+    if not os.access(there, os.W_OK):
+        raise NotAllowed(f"{out} cannot be written, since {there} takes no files from you; name another file with -o.")
+    return out
 
 
 def collected(parser: argparse.ArgumentParser) -> None:
@@ -101,14 +155,17 @@ def _one(found: Collection, said: dict[str, Any], out: Path) -> tuple[dict[str, 
     from .. import show
     from ..probes import clusters, maps
 
-    made, kl = _made(found, said)
-    groups = _groups(found)
-    starts = (2 if len(found.names) <= USUAL else 0) if said["starts"] is None else said["starts"]
-    others = [_walked(made, made.settings["perplexity"], said, seed + 1) for seed in range(starts)] if said["method"] == "tsne" else []
-    show.say("clusters, neighbours kept, copies ...", said["json"])
-    of = clusters.clusters(made.reduced, said["clusters"], said["seed"])
+    axes, groups = maps.principal(found.features, seed=said["seed"]), _groups(found)
+    reduced = axes.of(found.features)
+    show.say("clusters ...", said["json"])
+    of = clusters.clusters(reduced, said["clusters"] or 0, said["seed"])  # first, since it may refuse
+    how = dict(perplexity=said["perplexity"] or maps.usual_perplexity(len(reduced))) if said["method"] == "tsne" else {}
+    settings = dict(data=found.source, features=found.seen, **found.how, method=said["method"], **how, seed=said["seed"], dimensions=reduced.shape[1])
+    y, kl, others, near = _arranged(reduced, said, **how)
+    made = maps.Map(y, found.rows, found.names, found.labels, settings, axes, reduced)
+    show.say("neighbours kept, copies ...", said["json"])
     cards = maps.cards(found.features, made, groups.of if groups else None, others)
-    lone, same = clusters.alone(made.reduced), clusters.copies(found.x) if found.x is not None else ([], [])
+    lone, same = clusters.alone(reduced, near=near), clusters.copies(found.x) if found.x is not None else ([], [])
     paths = _written(found, made, groups, of, cards, lone, same, kl, out)
     result = dict(made.settings, images=len(found.names), kl=kl, scores=[c.as_dict() for c in cards], paths={k: str(v) for k, v in paths.items()})
     result |= dict(clusters=dict(n=len(of.middle), silhouette=of.silhouette, rule=of.rule), outliers=[dict(name=found.names[i], factor=f) for i, f in lone])
@@ -117,23 +174,27 @@ def _one(found: Collection, said: dict[str, Any], out: Path) -> tuple[dict[str, 
     return result, _text(found, result, cards, of)
 
 
-def _made(found: Collection, said: dict[str, Any]) -> tuple[Map, float | None]:
-    from ..probes import maps
+def _arranged(
+    reduced: np.ndarray, said: dict[str, Any], perplexity: float = 0.0
+) -> tuple[np.ndarray, float | None, list[np.ndarray], tuple[Tensor, Tensor] | None]:
+    """The map (n, 2), its KL, maps from random starts, and the nearest of each row: who is near is looked up once for all of them."""
+    import torch
 
-    axes = maps.principal(found.features, seed=said["seed"])
-    reduced = axes.of(found.features)
-    perplexity = said["perplexity"] or maps.usual_perplexity(len(reduced))
-    how = dict(perplexity=perplexity) if said["method"] == "tsne" else {}
-    settings = dict(data=found.source, features=found.seen, **found.how, method=said["method"], **how, seed=said["seed"], dimensions=reduced.shape[1])
-    y, kl = _shown_steps(reduced, said["method"], perplexity, said["seed"], False, said["json"])
-    return maps.Map(y, found.rows, found.names, found.labels, settings, axes, reduced), kl
+    from ..probes import tsne
+
+    if said["method"] != "tsne":
+        return *_shown_steps(reduced, said, said["seed"]), [], None
+    starts = (2 if len(reduced) <= USUAL else 0) if said["starts"] is None else said["starts"]
+    x = torch.from_numpy(reduced)
+    near = tsne.nearest(x, tsne.neighbours_for(len(x), perplexity))
+    pairs = tsne.affinities(x, perplexity, near)
+    y, kl = _shown_steps(reduced, said, said["seed"], perplexity, pairs)
+    return y, kl, [_shown_steps(reduced, said, seed + 1, perplexity, pairs, random=True)[0] for seed in range(starts)], near
 
 
-def _walked(made: Map, perplexity: float, said: dict[str, Any], seed: int, random: bool = True) -> np.ndarray:
-    return _shown_steps(made.reduced, "tsne", perplexity, seed, random, said["json"])[0]
-
-
-def _shown_steps(reduced: np.ndarray, method: str, perplexity: float, seed: int, random: bool, quiet: bool) -> tuple[np.ndarray, float | None]:
+def _shown_steps(
+    reduced: np.ndarray, said: dict[str, Any], seed: int, perplexity: float = 0.0, near: Affinities | None = None, random: bool = False
+) -> tuple[np.ndarray, float | None]:
     """The last of the steps, with a word on each where somebody is watching."""
     import math
 
@@ -142,8 +203,8 @@ def _shown_steps(reduced: np.ndarray, method: str, perplexity: float, seed: int,
 
     step = None
     with show.err.status("") as status:
-        for step in maps.arrange(reduced, method, perplexity, seed, random):
-            if not quiet and not math.isnan(step.kl):
+        for step in maps.arrange(reduced, said["method"], perplexity, seed, random, near):
+            if not said["json"] and not math.isnan(step.kl):
                 status.update(f"t-SNE of {len(reduced):,} images, perplexity {perplexity:g}: step {step.step}, KL {step.kl:.3f}")
     assert step is not None
     return step.y.numpy(), None if math.isnan(step.kl) else step.kl
@@ -229,12 +290,10 @@ def _lists(
 
 def _json(path: Path, result: dict[str, Any]) -> None:
     import json
-    import math
 
-    from .. import store
+    from .. import show, store
 
-    plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in result.items()}
-    store.write(path, json.dumps(plain, indent=1, default=str).encode(errors="backslashreplace"))
+    store.write(path, json.dumps(show.finite(result), indent=1, default=str, allow_nan=False).encode(errors="backslashreplace"))
 
 
 def _text(found: Collection, result: dict[str, Any], cards: list[Score], of: Clusters) -> str:
@@ -261,18 +320,13 @@ def _text(found: Collection, result: dict[str, Any], cards: list[Score], of: Clu
 
 def _multiples(found: Collection, said: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
     from .. import pictures, store
-    from ..core import Refusal
-    from ..probes import atlas, maps, tsne
+    from ..probes import atlas, maps
 
-    if said["method"] != "tsne" or said["perplexity"]:
-        raise Refusal("--perplexities are of t-SNE, and are all that is drawn; leave --method and --perplexity out.")
-    for perplexity in said["perplexities"]:
-        tsne.neighbours_for(len(found.names), perplexity)
-    axes = maps.principal(found.features, seed=said["seed"])
-    reduced, panels, rows = axes.of(found.features), [], []
-    for perplexity in said["perplexities"]:
-        y, kl = _shown_steps(reduced, "tsne", perplexity, said["seed"], False, said["json"])
-        recall = float(maps.kept(found.features, y, seed=said["seed"]).recall.mean())
+    reduced = maps.principal(found.features, seed=said["seed"]).of(found.features)
+    drawn = {perplexity: _shown_steps(reduced, said, said["seed"], perplexity) for perplexity in said["perplexities"]}
+    kept, panels, rows = maps.kept(found.features, {str(p): y for p, (y, _) in drawn.items()}, seed=said["seed"]), [], []
+    for perplexity, (y, kl) in drawn.items():
+        recall = float(kept[str(perplexity)].recall.mean())
         rows.append(dict(perplexity=perplexity, kl=kl, neighbours_kept=recall))
         panels.append((f"perplexity {perplexity:g}: {recall:.0%} of neighbours kept", y))
     store.make(out.parent)
@@ -283,13 +337,12 @@ def _multiples(found: Collection, said: dict[str, Any], out: Path) -> tuple[dict
     return dict(path=str(path), maps=rows), "\n".join([*lines, str(path)])
 
 
-def _into(found: Collection, said: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
+def _into(found: Collection, old: Map, said: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
     from .. import pictures, store
     from ..core import Refusal
     from ..probes import atlas, maps
     from . import map_page
 
-    old = maps.Map.load(said["into"])
     if old.settings.get("features") != found.seen:
         raise Refusal(f"{said['into']} is a map of {old.settings.get('features')}, and these are {found.seen}; take the same network and layer.")
     if other := [name for name, value in found.how.items() if old.settings.get(name, value) != value]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def neighbours(argv: list[str]) -> int:
     """neighbours QUERY DATA|FEATURES: the images nearest to one, as a picture with their distances"""
     from .. import pictures, show, store
+    from .gathered import is_matrix
 
     text = "The images that are nearest to one: a file, or the name or the row of an image among the data themselves."
     parser = Parser("neighbours", text, "QUERY DATA|features.npy [-k 8] [--network NAME --layer L] [-o neighbours.png] [options]")
@@ -25,8 +26,10 @@ def neighbours(argv: list[str]) -> int:
     parser.add_argument("-k", type=count, default=8, help="how many [8]")
     said = vars(parser.parse_intermixed_args(argv))
     out = target(said["o"], Path("maps") / "neighbours.png", ".png")
-    found = gathered(said, out.parent)
-    rows, distance, asked, usual = search(said["query"], found, said["k"], said["network"], said["weights"])
+    # The eyes of a matrix are those that made it: what is said of them says where they are now.
+    eyes = dict(network=said["network"], weights=said["weights"])
+    found = gathered(said | dict.fromkeys(eyes, "") if is_matrix(said["data"]) else said, out.parent)
+    rows, distance, asked, usual = search(said["query"], found, said["k"], **eyes)
     names = [found.names[i] for i in rows]
     labels = [found.labels[i] for i in rows] if found.labels else []
     result = dict(

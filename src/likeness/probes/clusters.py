@@ -6,11 +6,13 @@ shows side by side may be far apart.
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..core import Refusal
 from ..data.near import exact_groups, near_groups
@@ -46,7 +48,8 @@ class Clusters(NamedTuple):
         """In a sentence."""
         k = len(self.middle)
         clear = "" if not self.silhouette < CLEAR else ": no clear clusters, the colours only divide a whole"
-        return f"{k} clusters by k-means, {self.rule}; silhouette {self.silhouette:.2f}{clear}"
+        apart = "" if math.isnan(self.silhouette) else f"; silhouette {self.silhouette:.2f}{clear}"
+        return f"{k} cluster{'s' * (k != 1)} by k-means, {self.rule}{apart}"
 
 
 def clusters(x: np.ndarray, k: int = 0, seed: int = 0) -> Clusters:
@@ -57,8 +60,8 @@ def clusters(x: np.ndarray, k: int = 0, seed: int = 0) -> Clusters:
     rng = np.random.default_rng((seed, 0xC1))
     some = x if len(x) <= LOOKED_AT else x[np.sort(rng.choice(len(x), LOOKED_AT, replace=False))]
     different = len(np.unique(some, axis=0))
-    if k > len(np.unique(x, axis=0)):
-        raise Refusal(f"--clusters {k} is more than the {len(np.unique(x, axis=0))} different images that there are; type fewer.")
+    if k > different and k > (there := len(np.unique(x, axis=0))):  # all rows are sorted only where some of them leave it open
+        raise Refusal(f"--clusters {k} is more than the {there} different images that there are; type fewer.")
     tried = [k] if k else range(2, min(MOST, different - 1) + 1)
     scores = {j: _silhouette(some, _means(some, j, seed)[0]) for j in tried if 1 < j < different}
     best = k or next((j for j in scores if scores[j] >= max(scores.values()) - EQUAL), 1)
@@ -87,22 +90,25 @@ def _silhouette(x: np.ndarray, of: np.ndarray) -> float:
     return float(silhouette_score(x, of)) if 1 < len(np.unique(of)) < len(x) else -1.0
 
 
-def aloneness(x: np.ndarray, k: int = AROUND) -> np.ndarray:
+def aloneness(x: np.ndarray, k: int = AROUND, near: tuple[Tensor, Tensor] | None = None) -> np.ndarray:
     """How much closer to each other the neighbours of each row of x (n, d) are than it is to them, (n,); about 1 within a crowd.
 
     The local outlier factor (Breunig, Kriegel, Ng & Sander 2000, definition 7); with at most half of the others as neighbours.
+    near: what tsne.nearest says of x, where somebody knows it already; of fewer than k neighbours it is no help.
     """
     k = max(1, min(k, (len(x) - 1) // 2))
-    squared, near = (t.numpy() for t in tsne.nearest(torch.from_numpy(x), k))
+    if near is None or near[0].shape[1] < k:
+        near = tsne.nearest(torch.from_numpy(x), k)
+    squared, found = (t[:, :k].numpy() for t in near)
     apart = np.sqrt(squared.astype(np.float64))
-    reach = np.maximum(apart, apart[near, -1])  # reachability: within the neighbour's own k nearest all are as far
+    reach = np.maximum(apart, apart[found, -1])  # reachability: within the neighbour's own k nearest all are as far
     density = 1 / (reach.mean(1) + 1e-10 * max(1e-30, float(apart.mean())))
-    return density[near].mean(1) / density
+    return density[found].mean(1) / density
 
 
-def alone(x: np.ndarray, most: int = 10) -> list[tuple[int, float]]:
-    """Rows of x (n, d) that stand alone, with their local outlier factors; the farthest out first."""
-    factor = aloneness(x)
+def alone(x: np.ndarray, most: int = 10, near: tuple[Tensor, Tensor] | None = None) -> list[tuple[int, float]]:
+    """Rows of x (n, d) that stand alone, with their local outlier factors; the farthest out first.  near: as for aloneness()."""
+    factor = aloneness(x, near=near)
     return [(int(i), float(factor[i])) for i in np.argsort(-factor, kind="stable")[:most] if factor[i] > ALONE]
 
 

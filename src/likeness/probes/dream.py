@@ -31,7 +31,7 @@ from .. import engine
 from ..core import Refusal
 from ..minimize import minimize
 from ..noise import Noise
-from .probe import Hooked, Probe
+from .probe import LOGITS, Flatten, Graph, Probe
 from .saliency import logits
 
 
@@ -89,16 +89,17 @@ FALL = 1.2
 class Spectrum:
     """Images (B, 3, H, W) in [-1, 1] as numbers that are all of one size: x = bounded(colour F^-1(z f^-1.2)), z (B, 3, H, W // 2 + 1, 2).
 
-    blur: standard deviation in pixels of a Gaussian that the image has been through.
+    blur: standard deviation in pixels of a Gaussian that the image has been through.  grey: without the two axes of colour.
     """
 
-    def __init__(self, size: tuple[int, int], blur: float, like: Tensor):
+    def __init__(self, size: tuple[int, int], blur: float, like: Tensor, grey: bool = False):
         self.size = size
         down, right = torch.fft.fftfreq(size[0])[:, None], torch.fft.rfftfreq(size[1])[None]
         f = (down.square() + right.square()).sqrt()
         amplitude = f.clamp(min=1 / max(size)) ** -FALL * torch.exp(-2 * (math.pi * blur * f).square())
         self.amplitude = amplitude.to(like)
-        self.colour = (F.normalize(AXES, dim=1) * torch.tensor(SPREADS)[:, None]).T.to(like)
+        spreads = torch.tensor((SPREADS[0], 0.0, 0.0) if grey else SPREADS)
+        self.colour = (F.normalize(AXES, dim=1) * spreads[:, None]).T.to(like)
 
     def image(self, z: Tensor) -> Tensor:
         waves = torch.view_as_complex(z.contiguous()) * self.amplitude
@@ -171,13 +172,21 @@ def moved(x: Tensor, jitter: float, noise: Noise, least: int | None = None) -> T
 
 
 def walk(
-    loss: Callable[[Tensor], Tensor], size: tuple[int, int], rules: Rules, steps: int, rate: float, seed: int, like: Tensor, least: int | None = None
+    loss: Callable[[Tensor], Tensor],
+    size: tuple[int, int],
+    rules: Rules,
+    steps: int,
+    rate: float,
+    seed: int,
+    like: Tensor,
+    least: int | None = None,
+    grey: bool = False,
 ) -> Iterator[State]:
     """Minimise the loss (1,) of an image (1, 3, H, W) and what the rules say of it, along its frequencies, from near grey.
 
-    least: smallest side at which the loss may be shown the image; None where it must be `size`.
+    least: smallest side at which the loss may be shown the image; None where it must be `size`.  grey: there are no colours to find.
     """
-    spectrum, noise = Spectrum(size, rules.blur, like), Noise([seed], engine.derive("walk"), like.device)
+    spectrum, noise = Spectrum(size, rules.blur, like, grey), Noise([seed], engine.derive("walk"), like.device)
 
     def whole(z: Tensor) -> Tensor:
         x = spectrum.image(z)
@@ -189,6 +198,22 @@ def walk(
 
 START = 0.005
 """size of the first waves"""
+
+
+def sees_grey(net: Probe, x: Tensor) -> bool:
+    """Whether images such as x lose their colours before the network begins: then to find some would only be to make brightness of them."""
+    return net.prepare(x).shape[1] == 1
+
+
+def fixed(net: Probe, layer: str) -> bool:
+    """Whether it answers for this layer only where an image has the size of those it was trained on: all places are then numbers of one row."""
+    if not isinstance(net, Graph):
+        return True
+    sees, before = net.fields(), {layer}
+    for name in reversed(list(net.nodes)):
+        if name in before:
+            before.update(net.parents[name])
+    return any(isinstance(net.nodes[name], Flatten) and sees[net.parents[name][0]] for name in before & set(net.nodes))
 
 
 # A class
@@ -205,8 +230,8 @@ def class_image(
     Not its probability, which other classes made less likely would raise as well (section 2 there).
     """
     like = torch.zeros((), device=engine.device())
-    least = None if isinstance(net, Hooked) else net.least
-    yield from walk(lambda x: -logits(net, x)[:, y], size, rules, steps, rate, seed, like, least)
+    least = None if fixed(net, LOGITS) else net.least
+    yield from walk(lambda x: -logits(net, x)[:, y], size, rules, steps, rate, seed, like, least, sees_grey(net, like.expand(1, 3, *size)))
 
 
 # What a layer has kept
@@ -226,7 +251,7 @@ def invert(
     def far(x: Tensor) -> Tensor:
         return ((net.outputs(x, [layer])[layer] - wanted).square().sum() / scale)[None]
 
-    yield from walk(far, (x.shape[2], x.shape[3]), rules, steps, rate, seed, x)
+    yield from walk(far, (x.shape[2], x.shape[3]), rules, steps, rate, seed, x, grey=sees_grey(net, x))
 
 
 def apart(net: Probe, a: Tensor, b: Tensor, layer: str) -> float:
@@ -244,6 +269,8 @@ DREAM_STEPS, DREAM_RATE = 12, 0.03
 JITTER = 32
 """largest shift in pixels, as there, but never more than an eighth of the side"""
 WISHES = ("l2", "mean")
+PAIRS = 2**24
+"""places of a dream and of its guide, compared at once in memory"""
 
 
 def dream(
@@ -264,7 +291,7 @@ def dream(
     place those of the guide that it is most like already.
     """
     net.check([layer])
-    sizes, noise = octave_sizes(net, (x.shape[2], x.shape[3]), octaves), Noise([seed], engine.derive("dream"), x.device)
+    sizes, noise = octave_sizes(net, layer, (x.shape[2], x.shape[3]), octaves), Noise([seed], engine.derive("dream"), x.device)
     like, found = _wish(net, layer, wish, guide), torch.zeros_like(x[..., :1, :1])
     for i, size in enumerate(sizes):
         base = resized(x, size)
@@ -292,9 +319,9 @@ def usual_layer(net: Probe) -> str:
     return able[len(able) * 2 // 3]
 
 
-def octave_sizes(net: Probe, size: tuple[int, int], octaves: int) -> list[tuple[int, int]]:
-    """From small to `size` (height, width), each SCALE times the one before, and none smaller than the network can look at."""
-    if isinstance(net, Hooked):
+def octave_sizes(net: Probe, layer: str, size: tuple[int, int], octaves: int) -> list[tuple[int, int]]:
+    """From small to `size` (height, width), each SCALE times the one before, and none smaller than the network can look at for this layer."""
+    if fixed(net, layer):
         return [size]
     sizes = [(round(size[0] / SCALE**k), round(size[1] / SCALE**k)) for k in range(octaves)]
     return [s for s in sizes if s == size or min(s) >= net.least][::-1]
@@ -316,7 +343,9 @@ def _wish(net: Probe, layer: str, wish: str, guide: Tensor | None) -> Callable[[
 
     def alike(x: Tensor) -> Tensor:
         mine = _places(net.outputs(x, [layer])[layer])
-        return (mine @ theirs.T).amax(1).mean()[None]
+        with torch.no_grad():  # who is most alike has no slope, and all pairs of places of an early layer would be 27 GB
+            best = torch.cat([(some @ theirs.T).argmax(1) for some in mine.split(max(1, PAIRS // len(theirs)))])
+        return (mine * theirs[best]).sum(1).mean()[None]
 
     return alike
 

@@ -17,14 +17,16 @@ import hashlib
 import io
 import json
 import os
+import threading
 import time
 import warnings
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,10 +39,13 @@ from .. import data, engine, store
 from ..core import BadData, Busy, DiskTrouble, Refusal
 from ..data import named, points
 from ..data.about import sort_out
+from ..data.binary import drawn
 from ..data.dataset import Reading
 from ..data.listing import Listing, printable, walk
-from ..data.pixels import fit, planes
+from ..data.pixels import fit, ground, planes
 from ..data.sniff import Skip, decode, kind
+from ..data.writer import as_colour
+from .opening import OfRun, again
 from .probe import Probe, rows
 
 SCALINGS: dict[str, Image.Resampling | None] = {
@@ -61,9 +66,12 @@ SAVE = 5.0
 
 @dataclass(frozen=True)
 class Asked:
-    """A request, in all that the numbers depend on."""
+    """A request: all that the numbers depend on, and where to find again what they were made of."""
 
     source: str
+    """a name or an absolute path; the same images may be called otherwise"""
+    opens: str
+    """what opens the network again, from any folder"""
     data: str
     """fingerprint of the images, or of the files and when they were changed"""
     network: str
@@ -74,13 +82,26 @@ class Asked:
     size: int
     interpolation: str
     precision: str
+    reading: dict[str, Any] = field(default_factory=dict)
+    """of the images, beside their size, where it is not the usual one"""
+    chosen: tuple[int, ...] = ()
+    """so many, of how many, by which seed; nothing for all of them"""
+
+    def decides(self) -> dict[str, Any]:
+        """What the numbers depend on, as it stands in a .json."""
+        found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return {name: value for name, value in found.items() if name not in ("source", "opens")}
 
     def differences(self, other: dict[str, Any]) -> list[str]:
-        mine = json.loads(json.dumps(asdict(self)))
-        return [f"{name} {other.get(name)!r} there, {value!r} asked for" for name, value in mine.items() if other.get(name) != value]
+        # What is empty may as well be absent: older files do not speak of it.
+        mine = self.decides().items()
+        return [f"{name} {other.get(name)!r} there, {value!r} asked for" for name, value in mine if (other.get(name) or None) != (value or None)]
+
+    def digest(self) -> str:
+        return hashlib.blake2b(json.dumps(self.decides(), sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
-@dataclass
+@dataclass(frozen=True)
 class Done:
     """How far it has come."""
 
@@ -119,15 +140,29 @@ class Pictures:
     name: Callable[[int], str]
     label: Callable[[int], str]
 
+    def of(self, rows: np.ndarray) -> Pictures:
+        """Some of them: rows int64 (n,)."""
+        known = hashlib.blake2b(self.fingerprint.encode() + rows.tobytes(), digest_size=16).hexdigest()
+        return Pictures(len(rows), known, lambda i: self.get(rows[i]), lambda i: self.name(rows[i]), lambda i: self.label(rows[i]))
 
-def pictures(source: str, size: int, scaling: str) -> Pictures:
-    """A folder, one file, an array, or a set that has a name.  Raises Refusal for points and what does not exist."""
+
+def some(n: int, total: int, seed: int) -> np.ndarray:
+    """int64 (n,): which of `total` images a seed chooses, in their order."""
+    return np.sort(np.random.default_rng((seed, 0x4E)).choice(total, n, replace=False))
+
+
+def pictures(source: str, size: int, scaling: str, reading: Reading | None = None) -> Pictures:
+    """A folder, one file, an array, or a set that has a name.  Raises Refusal for points and what does not exist.
+
+    reading: of what comes before the scaling; its own size counts only for what is no file, and is brought to it as in training ("fit").
+    """
+    reading = reading or Reading()
     if points.is_points(source):
         raise Refusal(f"{source} holds points, and networks look at images; name a folder of these, an array, or digits.")
     path = Path(os.path.expanduser(source))
     if not named.is_named(source) and (listing := _listing(path)) is not None:
-        return _of_files(listing, size, scaling)
-    found = data.read(source, Reading())
+        return _of_files(listing, size, scaling, reading)
+    found = data.read(source, reading if scaling == "fit" else replace(reading, size=0))
     known = hashlib.blake2b(repr(found.x.shape).encode() + found.hashes.tobytes(), digest_size=16).hexdigest()
 
     def label(i: int) -> str:
@@ -135,7 +170,8 @@ def pictures(source: str, size: int, scaling: str) -> Pictures:
 
     def get(i: int) -> np.ndarray:
         x = found.x[i]
-        return _square(Image.fromarray(np.ascontiguousarray(x[0] if len(x) == 1 else x.transpose(1, 2, 0))), size, scaling)
+        image = Image.fromarray(np.ascontiguousarray(x[0] if len(x) == 1 else x.transpose(1, 2, 0)))
+        return _levels(planes(_scaled(image, size, scaling)), i, reading)
 
     return Pictures(len(found.x), known, get, lambda i: "" if found.names is None else found.names[i], label)
 
@@ -155,26 +191,24 @@ def _listing(path: Path) -> Listing | None:
     return Listing(root, bytearray(name), array("q", [len(name)]), array("q", [status.st_size]), array("q", [status.st_mtime_ns]))
 
 
-def _of_files(listing: Listing, size: int, scaling: str) -> Pictures:
+def _of_files(listing: Listing, size: int, scaling: str, reading: Reading) -> Pictures:
     if not len(listing):
         raise BadData(f"{printable(listing.root)} holds no images; name another folder.")
+    ground(reading.background)
     places = sort_out(listing, range(len(listing)))
     # A JPEG must not be decoded at half its size first: the nearest pixels would be others.
-    reading = Reading(size=4096 if scaling != "fit" else size)
+    within = replace(reading, size=4096 if scaling != "fit" else size)
 
     def get(i: int) -> np.ndarray | Skip:
         place = os.path.join(listing.root, listing.path(i))
-        found = decode(place, (listing.sizes[i], listing.times[i]), reading, lambda image, _: _scaled(image, size, scaling))
-        return found if isinstance(found, Skip) else _coloured(found.pixels)
+        with HUSHED:
+            found = decode(place, (listing.sizes[i], listing.times[i]), within, lambda image, _: _scaled(image, size, scaling))
+        return found if isinstance(found, Skip) else _levels(found.pixels, i, reading)
 
     def label(i: int) -> str:
         return "" if places.y is None else places.classes[places.y[i]]
 
     return Pictures(len(listing), listing.digest(), get, lambda i: printable(listing.path(i)), label)
-
-
-def _square(image: Image.Image, size: int, scaling: str) -> np.ndarray:
-    return _coloured(planes(_scaled(image, size, scaling)))
 
 
 def _scaled(image: Image.Image, size: int, scaling: str) -> Image.Image:
@@ -184,24 +218,56 @@ def _scaled(image: Image.Image, size: int, scaling: str) -> Image.Image:
     return image if image.size == (size, size) else image.resize((size, size), how)
 
 
-def _coloured(x: np.ndarray) -> np.ndarray:
-    """uint8 (1 or 3, H, W) to (3, H, W)."""
-    return np.repeat(x, 3, 0) if len(x) == 1 else x
+def _levels(x: np.ndarray, row: int, reading: Reading) -> np.ndarray:
+    """uint8 (1 or 3, H, W) to (3, H, W): colours and black and white as the training images of such a reading have them."""
+    x = as_colour(x[None], reading.colour)
+    if reading.binarize:
+        x = drawn(torch.from_numpy(np.array(x)) / 255, row).mul_(255).numpy()
+    return np.repeat(x[0], 3, 0) if x.shape[1] == 1 else x[0]
+
+
+class Hushed:
+    """Pillow's warnings of odd files are not shown while a file is decoded: which are used, and why others are not, is told at the end.
+
+    Filters belong to the whole process, so the first of several threads sets them and the last one puts back what was there.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.inside = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.inside += 1
+            if self.inside == 1:
+                self.before = warnings.catch_warnings()
+                self.before.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.before.__exit__(None, None, None)
+
+
+HUSHED = Hushed()
 
 
 def ahead(images: Pictures, first: int, chunk: int) -> Iterator[list[tuple[int, np.ndarray | Skip]]]:
     """Chunks of images from the `first` on, decoded by other threads while the network looks at those before."""
-    parts = [range(i, min(i + chunk, images.total)) for i in range(first, images.total, chunk)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        waiting: list[Future[list[tuple[int, np.ndarray | Skip]]]] = []
-        for part in parts:
-            waiting.append(pool.submit(lambda part: [(i, images.get(i)) for i in part], part))
-            if len(waiting) > 2:
-                yield waiting.pop(0).result()
-        for left in waiting:
-            yield left.result()
+    threads = os.cpu_count() or 1
+    todo, waiting = iter(range(first, images.total)), deque[tuple[int, Future[np.ndarray | Skip]]]()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            while True:
+                # One more chunk than is asked for next, so that no thread waits for the network.
+                waiting.extend((i, pool.submit(images.get, i)) for i in islice(todo, 2 * chunk + threads - len(waiting)))
+                if not waiting:
+                    return
+                yield [(i, found.result()) for i, found in (waiting.popleft() for _ in range(min(chunk, len(waiting))))]
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 # Files
@@ -248,10 +314,14 @@ class Output:
             try:
                 files = {path: stack.enter_context(_alone(path)) for path in (self.table, *self.paths.values())}
                 self.list, self.files = files[self.table], {name: files[path] for name, path in self.paths.items()}
-                self._cut()
+                if self.manifest.exists():
+                    self._whole()
+                if not self.done.finished:
+                    self._cut()
             except OSError as why:
                 raise store.trouble(why, self.manifest.parent) from None
-            self.save(self.done.finished)
+            if not self.done.finished:
+                self.save()
             yield
 
     def _left(self) -> Done:
@@ -270,11 +340,18 @@ class Output:
             raise BadData(f"{lost} is gone, which {self.manifest} speaks of; remove that, too, and run the command again.")
         return done
 
+    def _whole(self) -> None:
+        """Raises BadData where a file has lost what was saved: filled up with zeros it would pass for features."""
+        sizes = {name: len(header(self.done.rows, width)) + 4 * self.done.rows * width for name, width in self.widths.items()}
+        for path, file, size in ((self.table, self.list, self.done.listed), *((self.paths[n], f, sizes[n]) for n, f in self.files.items())):
+            if os.fstat(file.fileno()).st_size < size:
+                raise BadData(f"{path} is shorter than {self.manifest} says; remove both and run the command again.")
+
     def _cut(self) -> None:
         """Back to what was saved."""
         if not self.done.listed:
             self.list.write(b"row,file,label\n")
-            self.done.listed = self.list.tell()
+            self.done = replace(self.done, listed=self.list.tell())
         self.list.truncate(self.done.listed)
         self.list.seek(0, os.SEEK_END)
         for name, file in self.files.items():
@@ -285,31 +362,30 @@ class Output:
             file.seek(0, os.SEEK_END)
 
     def add(self, part: list[tuple[int, np.ndarray | Skip]], found: dict[str, np.ndarray], images: Pictures) -> None:
-        """The images of a chunk, and the rows of those that can be used."""
-        lines = io.StringIO()
+        """The images of a chunk, and the rows of those that can be used.  What fails or is broken off on the way counts for nothing."""
+        lines, row, skipped = io.StringIO(), self.done.rows, list(self.done.skipped)
         writer = csv.writer(lines, lineterminator="\n")
         for i, picture in part:
             if isinstance(picture, Skip):
-                self.done.skipped.append((images.name(i), picture.reason, picture.detail))
+                skipped.append((images.name(i), picture.reason, picture.detail))
             else:
-                writer.writerow((self.done.rows, images.name(i), images.label(i)))
-                self.done.rows += 1
+                writer.writerow((row, images.name(i), images.label(i)))
+                row += 1
         try:
             self.list.write(lines.getvalue().encode())
             for name, values in found.items():
                 self.files[name].write(np.ascontiguousarray(values, "<f4").data)
         except OSError as why:
             raise store.trouble(why, self.manifest.parent) from None
-        self.done.files += len(part)
-        self.done.listed = self.list.tell()
+        self.done = Done(self.done.files + len(part), row, self.list.tell(), skipped)
 
     def save(self, finished: bool = False) -> None:
         """First the numbers, then the note that they are there."""
-        self.done.finished, self.saved = finished, time.monotonic()
+        done = replace(self.done, finished=finished)
         try:
             for name, file in self.files.items():
                 file.seek(0)
-                file.write(header(self.done.rows, self.widths[name]))
+                file.write(header(done.rows, self.widths[name]))
                 file.seek(0, os.SEEK_END)
             for file in (self.list, *self.files.values()):
                 file.flush()
@@ -317,18 +393,23 @@ class Output:
         except OSError as why:
             raise store.trouble(why, self.manifest.parent) from None
         files = {name: path.name for name, path in self.paths.items()}
-        store.write(self.manifest, json.dumps(dict(asked=asdict(self.asked), files=files, done=asdict(self.done)), indent=1).encode())
+        store.write(self.manifest, json.dumps(dict(asked=asdict(self.asked), files=files, done=asdict(done)), indent=1).encode())
+        self.done, self.saved = done, time.monotonic()
 
 
-def _alone(path: Path) -> IO[bytes]:
+@contextmanager
+def _alone(path: Path) -> Iterator[IO[bytes]]:
     """A file to read and write, which no other process has open like this."""
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise Busy(f"{path} is being written by another process; wait for it, or name another file with -o.") from None
-    return file
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(f"{path} is being written by another process; wait for it, or name another file with -o.") from None
+        yield file
+    finally:
+        with suppress(OSError):  # what could not be written has been told, and counts for nothing
+            file.close()
 
 
 # The pass
@@ -357,10 +438,15 @@ class Extraction:
                             output.save()
                         yield At(output.done, self.images.total, time.monotonic() - begun, fresh + output.done.rows)
             finally:
-                output.save(output.done.files == self.images.total)
+                if not output.done.finished:
+                    output.save(output.done.files == self.images.total)
             if not output.done.rows:
                 raise BadData(f"none of the {self.images.total:,} files of {self.asked.source} can be used{_why(output.done)}.")
             yield At(output.done, self.images.total, time.monotonic() - begun, fresh + output.done.rows)
+
+    def kept(self, folder: Path, stem: str) -> Extraction:
+        """The same, written into `folder` under a name that every other request has another of."""
+        return replace(self, output=Output(self.asked, self.output.widths, folder / f"{stem}-{self.asked.digest()}.npy"))
 
     def _room(self) -> None:
         """Refuse before hours of work what the disk cannot hold."""
@@ -379,22 +465,36 @@ class Extraction:
         if not found:
             return {}
         x = torch.from_numpy(np.stack(found)).to(engine.device())
-        with torch.autocast(engine.device().type, torch.bfloat16, enabled=self.asked.precision == "bf16"):
+        exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)  # by default a GPU's fp32 has 10 bits in convolutions
+        with exact, torch.autocast(engine.device().type, torch.bfloat16, enabled=self.asked.precision == "bf16"):
             said = self.net.outputs(x, self.asked.layers)
         return {name: POOLS[self.asked.pool](y).float().cpu().numpy() for name, y in said.items()}
 
 
 def extract(
-    net: Probe, source: str, layers: Sequence[str], out: Path, pool: str = "", size: int = 0, interpolation: str = "", precision: str = "fp32"
+    net: Probe,
+    source: str,
+    layers: Sequence[str],
+    out: Path,
+    pool: str = "",
+    size: int = 0,
+    interpolation: str = "",
+    precision: str = "fp32",
+    *,
+    reading: Reading | None = None,
+    n: int = 0,
+    seed: int = 0,
 ) -> Extraction:
     """Get ready for the outputs of `layers` for every image of `source`, written to `out` (.npy, or a folder).
 
     pool: "" for all values of a layer, in Keras' order (H, W, C); avg or max over its places.  size: height and width to which images
-    are brought, else the network's own.  interpolation: one of SCALINGS, else the network's own.  Raises Refusal for what is no layer,
-    source or size that the network takes.
+    are brought, else the network's own.  interpolation: one of SCALINGS, else the network's own.  reading: how images are read before
+    that; a run reads as its training did.  n: so many of them, chosen at random by `seed`; 0 is all.  Raises Refusal for what is no
+    layer, source or size that the network takes.
     """
     layers = tuple(dict.fromkeys(layers))
     net.check(layers)
+    reading = net.reading if isinstance(net, OfRun) else reading or Reading()
     size, interpolation = size or net.side, interpolation or net.scaling
     for what, value, known in (("--pool", pool, POOLS), ("--interpolation", interpolation, SCALINGS), ("--precision", precision, ("fp32", "bf16"))):
         if value not in known:
@@ -402,8 +502,14 @@ def extract(
     with torch.no_grad():
         said = net.outputs(torch.zeros(1, 3, size, size, device=engine.device()), layers)
     widths = {name: POOLS[pool](y).shape[1] for name, y in said.items()}
-    images = pictures(source, size, interpolation)
-    asked = Asked(source, images.fingerprint, net.name, net.source, net.sha256, layers, pool, size, interpolation, precision)
+    images = pictures(source, size, interpolation, reading)
+    chosen = (n, images.total, seed) if 0 < n < images.total else ()
+    if chosen:
+        images = images.of(some(*chosen))
+    place = source if named.is_named(source) else os.path.abspath(os.path.expanduser(source))
+    odd = {f.name: getattr(reading, f.name) for f in fields(Reading) if f.name != "size" and getattr(reading, f.name) != f.default}
+    weights = (net.name, net.source, net.sha256)
+    asked = Asked(place, again(net), images.fingerprint, *weights, layers, pool, size, interpolation, precision, odd, chosen)
     return Extraction(net, images, asked, Output(asked, widths, out))
 
 

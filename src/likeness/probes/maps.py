@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +38,8 @@ WIDE = 1024
 """features, or images, up to which principal components come from a matrix of all products"""
 ROWS = 2**24
 """numbers of a block of features in memory"""
+HELD = 2**25
+"""distances from asked images to all, at once in memory, in features and as many in a map: with 100,000 images six passes over the features"""
 
 
 # Principal components
@@ -136,36 +140,53 @@ class Map:
         try:
             with np.load(path, allow_pickle=False) as f:
                 said = json.loads(str(f["settings"]))
-                axes = Axes(f["mean"], f["components"], float(said.pop("kept")))
-                known = f["coordinates"], f["rows"], tuple(map(str, f["names"])), tuple(map(str, f["labels"]))
-                found = cls(*known, said, axes, f["reduced"])
+                y, mean, vectors, reduced = (np.asarray(f[name], np.float32) for name in ("coordinates", "mean", "components", "reduced"))
+                rows, names, labels = np.asarray(f["rows"], np.int64), tuple(map(str, f["names"])), tuple(map(str, f["labels"]))
+            found = cls(y, rows, names, labels, said, Axes(mean, vectors, float(said.pop("kept"))), reduced)
+            n, of = len(y), (len(mean),)
+            shapes = y.shape == (n, 2) and rows.shape == (n,) and reduced.shape == (n, len(vectors)) and vectors.shape[1:] == mean.shape == of
+            whole = shapes and len(names) == n > 0 and len(labels) in (0, n) and all(np.isfinite(a).all() for a in (y, mean, vectors, reduced))
         except FileNotFoundError:
             raise Refusal(f"there is no map {path}; name the .npz that `likeness map` wrote.") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise BadData(f"{path} is no map ({error}); name the .npz that `likeness map` wrote.") from None
-        n = len(found.y)
-        whole = found.y.shape == (n, 2) and found.reduced.ndim == 2 and len(found.rows) == len(found.names) == len(found.reduced) == n > 0
-        if not (whole and axes.vectors.shape == (found.reduced.shape[1], len(axes.mean)) and np.isfinite(found.y).all()):
+        if not whole:
             raise BadData(f"{path} is a damaged map; make it again with likeness map.")
         return found
 
 
 def usual_perplexity(n: int) -> float:
-    """30, or a third of the others where that is less."""
-    return min(tsne.PERPLEXITY, max(1.0, math.floor((n - 1) / tsne.NEIGHBOURS)))
+    """30, or a third of the others where that is less: a whole number, unless nothing above 1 would be left of it."""
+    most = (n - 1) / tsne.NEIGHBOURS
+    return min(tsne.PERPLEXITY, math.floor(most) if most >= 2 else most)
 
 
-def arrange(reduced: np.ndarray, method: str = "tsne", perplexity: float = tsne.PERPLEXITY, seed: int = 0, random: bool = False) -> Iterator[tsne.Step]:
+def check(method: str) -> None:
+    """Refuse a method that there is not, and UMAP where its package is missing."""
+    if method not in METHODS:
+        raise Refusal(f"there is no method {method!r}; type --method {', '.join(METHODS[:-1])} or {METHODS[-1]}.")
+    if method == "umap" and find_spec("umap") is None:
+        raise Refusal("UMAP needs the package umap-learn: pip install 'likeness[maps]'; or type --method tsne, which needs nothing.")
+
+
+def arrange(
+    reduced: np.ndarray,
+    method: str = "tsne",
+    perplexity: float = tsne.PERPLEXITY,
+    seed: int = 0,
+    random: bool = False,
+    near: tsne.Affinities | None = None,
+) -> Iterator[tsne.Step]:
     """Yield ever better maps of rows by principal components, float32 (n, d); the last counts.  The same seed gives the same bits.
 
     random: begin at random places, of t-SNE, and not at the two largest components.  Only t-SNE has a KL and more than one step.
+    near: the affinities of these rows, which maps from several starts share; by `perplexity` where they are not given.
     Raises Refusal for an unknown method, too few rows, a perplexity that they do not allow, and where the package of UMAP is missing.
     """
-    if method not in METHODS:
-        raise Refusal(f"there is no method {method!r}; type --method {', '.join(METHODS[:-1])} or {METHODS[-1]}.")
+    check(method)
     x = torch.from_numpy(reduced)
     if method == "tsne":
-        near = tsne.affinities(x, perplexity)
+        near = tsne.affinities(x, perplexity) if near is None else near
         yield from tsne.descend(near, tsne.start(x, seed, random))
     elif method == "umap":
         yield tsne.Step(0, torch.from_numpy(_umap(reduced, seed)), math.nan)
@@ -174,12 +195,10 @@ def arrange(reduced: np.ndarray, method: str = "tsne", perplexity: float = tsne.
 
 
 def _umap(reduced: np.ndarray, seed: int) -> np.ndarray:
-    try:
-        import umap  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
-        raise Refusal("UMAP needs the package umap-learn: pip install 'likeness[maps]'; or type --method tsne, which needs nothing.") from None
-    if len(reduced) < 5:
-        raise Refusal(f"UMAP arranges {len(reduced)} images no better than you do by hand: bring 5 or more.")
+    import umap  # type: ignore[import-not-found, unused-ignore]
+
+    if len(reduced) < tsne.LEAST:
+        raise Refusal(f"UMAP arranges {len(reduced)} images no better than you do by hand: bring {tsne.LEAST} or more.")
     around = umap.UMAP(n_neighbors=min(15, len(reduced) - 1), random_state=seed, n_jobs=1, init="random" if len(reduced) < 20 else "spectral")
     return np.ascontiguousarray(around.fit_transform(reduced), dtype=np.float32)
 
@@ -199,32 +218,38 @@ class Kept(NamedTuple):
     right_before: np.ndarray
 
 
-def kept(x: np.ndarray, y: np.ndarray, labels: np.ndarray | None = None, k: int = K, seed: int = 0) -> Kept:
-    """What a map y (n, 2) keeps of features x (n, D), in memory or mapped; of a random 2,000 images where there are more.
+def kept(x: np.ndarray, ys: dict[str, np.ndarray], labels: np.ndarray | None = None, k: int = K, seed: int = 0) -> dict[str, Kept]:
+    """What each of the maps ys, (n, 2) by their names, keeps of features x (n, D), in memory or mapped; of a random 2,000 images where there are more.
 
     labels: int (n,), -1 where there is none.  k is at most half of the others.
     """
     n = len(x)
     k = max(1, min(k, (n - 1) // 2))
     asked = np.arange(n) if n <= ASKED else np.sort(np.random.default_rng((seed, 0xA5)).choice(n, ASKED, replace=False))
-    before, after = np.empty((2, len(asked), k), np.int64)
-    penalty = np.empty((len(asked), k))
-    step = max(1, tsne.BLOCK // n)
+    before, ranks = np.empty((len(asked), k), np.int64), {name: np.empty((len(asked), k)) for name in ys}
+    after = {name: np.empty_like(before) for name in ys}
+    step = max(1, HELD // n)
     for i in range(0, len(asked), step):
         some = asked[i : i + step]
-        far, flat = distances(x, some), distances(y, some)
-        before[i : i + step] = np.argpartition(far, k - 1, 1)[:, :k]
-        after[i : i + step] = np.argpartition(flat, k - 1, 1)[:, :k]
-        shown = np.take_along_axis(far, after[i : i + step], 1)
-        ranks = 1 + np.stack([np.searchsorted(row, v) for row, v in zip(np.sort(far, 1), shown)])
-        penalty[i : i + step] = np.maximum(ranks - k, 0)
-    recall = (before[:, :, None] == after[:, None, :]).any(2).mean(1)
-    trust = 1 - 2 * penalty.sum(1) / (k * (2 * n - 3 * k - 1))
-    if labels is None:
-        return Kept(recall, trust, *np.empty((2, 0)))
-    own = asked[labels[asked] >= 0], labels[asked] >= 0
-    votes = [_voted(labels, rows[own[1]]) == labels[own[0]] for rows in (after, before)]
-    return Kept(recall, trust, *(v.astype(np.float64) for v in votes))
+        far = distances(x, some)
+        before[i : i + step] = _least(far, k)
+        for name, y in ys.items():
+            after[name][i : i + step] = _least(distances(y, some), k)
+        for j, row in enumerate(far, i):
+            order = np.sort(row)
+            for name, near in after.items():
+                ranks[name][j] = 1 + np.searchsorted(order, row[near[j]])
+    told, right_before = dict[str, Kept](), _right(labels, asked, before)
+    for name, near in after.items():
+        recall = (before[:, :, None] == near[:, None, :]).any(2).mean(1)
+        trust = 1 - 2 * np.maximum(ranks[name] - k, 0).sum(1) / (k * (2 * n - 3 * k - 1))
+        told[name] = Kept(recall, trust, _right(labels, asked, near), right_before)
+    return told
+
+
+def _least(far: np.ndarray, k: int) -> np.ndarray:
+    """Where the k least of each row (q, n) stand, int64 (q, k), in any order; row by row, since all places take twice the memory of the distances."""
+    return np.stack([np.argpartition(row, k - 1)[:k] for row in far])
 
 
 def distances(x: np.ndarray, some: np.ndarray) -> np.ndarray:
@@ -233,11 +258,21 @@ def distances(x: np.ndarray, some: np.ndarray) -> np.ndarray:
     queries = np.asarray(x[some], np.float32) - centre
     out = np.empty((len(some), len(x)), np.float32)
     for i, part in blocks(x):
-        part = part - centre
-        out[:, i : i + len(part)] = np.einsum("ij,ij->i", part, part) - 2 * (queries @ part.T)
+        part, there = part - centre, out[:, i : i + len(part)]
+        np.matmul(queries, part.T, out=there)
+        there *= -2
+        there += np.einsum("ij,ij->i", part, part)
     out += np.einsum("ij,ij->i", queries, queries)[:, None]
     out[np.arange(len(some)), some] = np.inf
     return out
+
+
+def _right(labels: np.ndarray | None, asked: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Whether the neighbours (q, k) of those asked (q,) vote for their label, of those that have one."""
+    if labels is None:
+        return np.empty(0)
+    own = labels[asked]
+    return (_voted(labels, near) == own)[own >= 0].astype(np.float64)
 
 
 def _voted(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -265,7 +300,7 @@ def cards(x: np.ndarray, made: Map, labels: np.ndarray | None = None, others: li
     """
     seed, n, k = int(made.settings["seed"]), len(x), max(1, min(K, (len(x) - 1) // 2))
     sides = {"map": made.y} | ({} if made.settings["method"] == "pca" else {"PCA plot": next(arrange(made.reduced, "pca")).y.numpy()})
-    found, told = {name: kept(x, y, labels, seed=seed) for name, y in sides.items()}, []
+    found, told = kept(x, sides, labels, seed=seed), []
     about: dict[str, Any] = dict(against=n, split="images", better="higher", settings=dict(k=k), seed=seed)
     note = f"of the {k} nearest in features, the share among the {k} nearest in the map"
     for name, each in found.items():

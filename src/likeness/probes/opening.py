@@ -19,7 +19,10 @@ from torch import Tensor
 
 from .. import engine, networks
 from ..core import Classifies, Model, Refusal, ask
+from ..data import named as sets
+from ..data import shapes
 from ..data.cache import Progress
+from ..data.dataset import Reading
 from ..models import closest
 from ..run import Run, is_run
 from . import weights as stored
@@ -33,6 +36,17 @@ GRAPHS: dict[str, Callable[[], Graph]] = dict(
     vgg16=vgg16, vgg19=vgg19, mobilenet=mobilenet, mobilenet_v2=mobilenet_v2, squeezenet=squeezenet, resnet50=resnet50
 )
 NAMES = (*GRAPHS, *networks.HUB)
+LUMA = (19595, 38470, 7471)
+"""of red, green and blue, of 65536: that of data.writer.as_colour, by which colours became grey for training"""
+
+
+class OfRun(Hooked):
+    """A run of ours."""
+
+    folder: Path
+    """absolute"""
+    reading: Reading
+    """of its training images"""
 
 
 def load(what: str, weights: str = "", layers: Sequence[str] = (), seed: int = 0, progress: Progress | None = None) -> Probe:
@@ -74,15 +88,33 @@ def of_run(folder: Path) -> Probe:
     model = run.model
     if model.spec.points or model.spec.channels not in (1, 3):
         raise Refusal(f"{folder} has learnt no images but points or codes; name a run of images that encodes.")
-    answers = {"code": ask(model, "encode", "Name a run of ae, vae, vicreg or classifier.")}
+    answers = {"code": ask(model, "encode", "Name a run of a model that encodes, such as vae, simclr or classifier.")}
     if isinstance(model, Classifies):
         answers[LOGITS] = model.classify
-    net = Hooked(folder.name, model, {name: _rows(answer) for name, answer in answers.items()}, _shown(folder, model), (3, model.spec.size, model.spec.size))
+    net = OfRun(folder.name, model, {name: _rows(answer) for name, answer in answers.items()}, _shown(folder, model), (3, model.spec.size, model.spec.size))
+    net.folder = folder.resolve()
+    net.reading = Reading(**run.config.reading | {"size": model.spec.size, "colour": "grey" if model.spec.channels == 1 else "rgb"})
     net.least, net.sha256 = model.spec.size, networks.digest(model.state_dict())
     net.scaling = "fit"
     net.source = f"{run.config.model} after {run.seen:,} images"
-    net.labels = tuple(map(str, range(model.spec.labels)))
+    net.labels = _classes(str(run.config.data["source"]), model.spec.labels)
     return net
+
+
+def _classes(source: str, n: int) -> tuple[str, ...]:
+    """The names of n classes where they are those of a set that has a name; a folder may have changed since, so its are numbers."""
+    kind = source.partition(":")[0]
+    known = shapes.FORMS if kind == "shapes" else sets.CLASSES.get("mnist" if kind == "digits" else kind, ())
+    return known if len(known) == n else tuple(map(str, range(n)))
+
+
+def again(net: Probe) -> str:
+    """What opens this network once more, from any folder; of a file of weights the hash must tell whether it is the same."""
+    if isinstance(net, OfRun):
+        return str(net.folder)
+    if net.name in networks.HUB and os.path.isdir(place := os.path.expanduser(net.source)):
+        return f"{net.name}:{os.path.abspath(place)}"
+    return net.name
 
 
 def _rows(answer: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -96,11 +128,19 @@ def _shown(folder: Path, model: Model) -> Callable[[Tensor], Tensor]:
     def prepare(x: Tensor) -> Tensor:
         if x.shape[2:] != (size, size):
             raise Refusal(f"{folder} was trained on images of {size}x{size} and cannot look at {x.shape[3]}x{x.shape[2]}; type --size {size}.")
-        if x.dtype == torch.uint8:
-            x = x.float() / 127.5 - 1
-        return x.mean(1, keepdim=True) if channels == 1 else x.expand(-1, 3, -1, -1)
+        x = _grey(x) if channels == 1 else x.expand(-1, 3, -1, -1)
+        return x.float() / 127.5 - 1 if x.dtype == torch.uint8 else x
 
     return prepare
+
+
+def _grey(x: Tensor) -> Tensor:
+    """(B, 1 or 3, H, W) to (B, 1, H, W): bytes become the very bytes of training, and floats are not rounded, so that a gradient goes through."""
+    if x.shape[1] == 1:
+        return x
+    if x.dtype == torch.uint8:
+        return ((x.int() * x.new_tensor(LUMA, dtype=torch.int32).view(3, 1, 1)).sum(1, keepdim=True) + 0x8000 >> 16).to(torch.uint8)
+    return (x * (x.new_tensor(LUMA) / 65536).view(3, 1, 1)).sum(1, keepdim=True)
 
 
 def _hub(kind: str, place: str) -> Probe:

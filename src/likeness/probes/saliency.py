@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from .. import engine, pictures
 from ..core import Refusal
 from ..noise import Noise
+from . import weights
 from .probe import LOGITS, Probe
 
 BLACK = -1.0
@@ -42,6 +43,8 @@ SAMPLES, SPREAD = 30, 0.15
 """noisy copies of SmoothGrad, and their standard deviation as a share of the range of the image (section 3 there: 10 to 20 %)"""
 STEPS, ENOUGH = 256, 0.005
 """gradients on the way of integrated gradients at most, and the error of their sum with which it ends earlier"""
+AT_ONCE = 8
+"""places on that way at which the network is asked together"""
 METHODS = ("gradient", "gradient x input", "SmoothGrad", "integrated gradients", "Grad-CAM")
 
 
@@ -52,7 +55,7 @@ def classes(net: Probe) -> int:
     """How many it tells apart.  Raises Refusal where it tells none."""
     if LOGITS not in net.layers or LOGITS in net.lost:
         why = net.lost.get(LOGITS, "it was never taught any")
-        raise Refusal(f"{net.name} does not tell classes apart: {why}; name a network that does, mobilenet_v2 or a run of classifier.")
+        raise Refusal(f"{net.name} does not tell classes apart: {why}; name a network that does, resnet50 or a run of classifier.")
     return net.layers[LOGITS][0]
 
 
@@ -73,7 +76,7 @@ def class_of(net: Probe, said: str) -> int:
     if len(found) > 1:
         raise Refusal(f"{len(found)} classes of {net.name} are called {said!r}; name one by its number: {', '.join(map(str, found))}.")
     if not found:
-        raise Refusal(f"{net.name} has no class {said!r}; {nearest(said, names)}")
+        raise Refusal(f"{net.name} has no class {said!r}; {weights.unnamed(net.labels) or nearest(said, names)}")
     return found[0]
 
 
@@ -131,50 +134,68 @@ class Path(NamedTuple):
 
     map: Tensor
     difference: Tensor
-    """F(x) - F(x'), (B,)"""
+    """F(x) - F(x'), (B,); nan of an image that was not come to yet"""
     used: int
-    """gradients"""
+    """gradients, of all images"""
 
     @property
     def error(self) -> Tensor:
         """How far the map is from summing to the difference, as a share of it, (B,): completeness."""
-        return (self.map.sum((1, 2, 3)) - self.difference).abs() / self.difference.abs()
+        return (self.map.sum((1, 2, 3)) - self.difference).abs() / self.difference.abs().clamp(min=1e-12)
 
 
 def integrated(net: Probe, x: Tensor, y: Tensor, steps: int = STEPS, enough: float = 0.0, start: float = BLACK) -> Iterator[Path]:
-    """Yield the integral along the straight way from an even image of brightness `start`, ever finer; the last counts.
+    """Yield the integral along the straight way from an even image of brightness `start`, ever finer, one image after another; the last counts.
 
-    It takes `steps` gradients at most, a quarter of them at even distances, and ends before that where the error is no more than `enough`.
+    Each image takes `steps` gradients at most, a quarter of them at even distances, and ends before that where its error is no more than `enough`.
 
     By the midpoint rule on parts of the way, of which that one is divided next whose share in F(x) - F(x') the rule misses by most: networks
     change their mind in bends, most of them where the image is still dark.  With MobileNetV2 and a photograph 256 even parts were off by 3 %.
     """
+    done = Path(torch.zeros_like(x), x.new_full((len(x),), math.nan), 0)
+    for i in range(len(x)):
+        row, path = torch.tensor([i], device=x.device), done
+        for own in _way(net, x[i : i + 1], y[i : i + 1], steps, enough, start):
+            yield (path := Path(done.map.index_copy(0, row, own.map), done.difference.index_copy(0, row, own.difference), done.used + own.used))
+        done = path
+
+
+def _way(net: Probe, x: Tensor, y: Tensor, steps: int, enough: float, start: float) -> Iterator[Path]:
+    """The same of one image (1, C, H, W)."""
     origin = torch.full_like(x, start)
     way, even = x - origin, max(1, steps // 4)
 
-    def value(at: float) -> Tensor:
+    def points(at: Sequence[float]) -> Tensor:
+        return origin + x.new_tensor(at).view(-1, 1, 1, 1) * way
+
+    def values(at: Sequence[float]) -> Tensor:
         with torch.no_grad():
-            return logits(net, origin + at * way).gather(1, y[:, None])[:, 0]
+            return torch.cat([logits(net, some)[:, y[0]] for some in points(at).split(AT_ONCE)])
 
-    def slope(a: float, b: float) -> Tensor:
-        return gradient(net, origin + (a + b) / 2 * way, y)
+    def parts_of(ends: Sequence[tuple[float, float, float, float]]) -> list[_Part]:
+        """From a to b with F there."""
+        middles = points([(a + b) / 2 for a, b, _, _ in ends])
+        slopes = gradient(net, middles, y.expand(len(middles)))
+        return [_Part(*end, slope[None], ruled) for end, slope, ruled in zip(ends, slopes, (slopes * way).sum((1, 2, 3)).tolist())]
 
-    values = [value(k / even) for k in range(even + 1)]
-    parts, path = list[_Part](), Path(torch.zeros_like(x), values[-1] - values[0], 0)
-    total = torch.zeros_like(x)
-    for k in range(even):
-        a, b = k / even, (k + 1) / even
-        parts.append(_Part(a, b, values[k], values[k + 1], slope(a, b)))
-        total = total + (b - a) * parts[-1].slope
-        yield (path := Path(way * total, path.difference, path.used + 1))
-    while path.used + 2 <= steps and float(path.error.max()) > enough:
-        worst = parts.pop(max(range(len(parts)), key=lambda i: parts[i].missed(way)))
-        p, q = worst.a + (worst.b - worst.a) / 3, worst.b - (worst.b - worst.a) / 3
-        f, g = value(p), value(q)
+    at = [k / even for k in range(even + 1)]
+    known = values(at)
+    low, total = known.tolist(), torch.zeros_like(x)
+    parts, path = list[_Part](), Path(total, known[-1:] - known[:1], 0)
+    ends = list(zip(at, at[1:], low, low[1:]))
+    for k in range(0, even, AT_ONCE):
+        parts += (fresh := parts_of(ends[k : k + AT_ONCE]))
+        total = total + sum(part.share for part in fresh)
+        yield (path := Path(way * total, path.difference, len(parts)))
+    while path.used + 2 <= steps and float(path.error) > enough:
+        worst = parts.pop(max(range(len(parts)), key=lambda i: parts[i].missed))
+        third = (worst.b - worst.a) / 3
+        p, q = worst.a + third, worst.b - third
+        f, g = values([p, q]).tolist()
         middle = worst._replace(a=p, b=q, low=f, high=g)
-        fresh = (_Part(worst.a, p, worst.low, f, slope(worst.a, p)), middle, _Part(q, worst.b, g, worst.high, slope(q, worst.b)))
-        total = total - (worst.b - worst.a) * worst.slope + sum(((part.b - part.a) * part.slope for part in fresh), torch.zeros_like(x))
-        parts = [*parts, *fresh]
+        first, last = parts_of([(worst.a, p, worst.low, f), (q, worst.b, g, worst.high)])
+        total = total - worst.share + first.share + middle.share + last.share
+        parts += first, middle, last
         yield (path := Path(way * total, path.difference, path.used + 2))
 
 
@@ -183,15 +204,23 @@ class _Part(NamedTuple):
 
     a: float
     b: float
-    low: Tensor
-    """F at a, (B,)"""
-    high: Tensor
+    low: float
+    """F at a"""
+    high: float
     slope: Tensor
-    """dF/dx in the middle"""
+    """dF/dx in the middle, (1, C, H, W)"""
+    ruled: float
+    """its product with the whole way"""
 
-    def missed(self, way: Tensor) -> float:
-        ruled = (self.b - self.a) * (self.slope * way).sum((1, 2, 3))
-        return float((self.high - self.low - ruled).abs().sum())
+    @property
+    def share(self) -> Tensor:
+        """In the mean slope."""
+        return (self.b - self.a) * self.slope
+
+    @property
+    def missed(self) -> float:
+        """What the midpoint rule overlooks."""
+        return abs(self.high - self.low - (self.b - self.a) * self.ruled)
 
 
 def grad_cam(net: Probe, x: Tensor, y: Tensor, layer: str = "") -> Tensor:
@@ -240,7 +269,7 @@ def explain(net: Probe, x: Tensor, y: Tensor, how: How = How()) -> Iterator[Foun
         yield Found((1 + k) / all_of_it, maps, None)
     for path in integrated(net, x, y, how.steps, how.enough):
         maps["integrated gradients"] = path.map
-        yield Found((how.samples + path.used) / all_of_it, maps, path)
+        yield Found((how.samples + path.used / len(x)) / all_of_it, maps, path)
 
 
 def last_with_places(net: Probe) -> str:

@@ -39,6 +39,8 @@ SPACING, NODES = 0.4, 96
 """of the grid, in units of the map: the kernel falls to one half at distance 1; a half or a quarter of it where the map has fewer nodes a side"""
 TOLD = 10
 """steps between two that are told"""
+LEAST = 5
+"""points that can be arranged: fewer have no neighbours to choose from"""
 BLOCK = 2**23
 """distances at once in memory"""
 FARTHEST = 5.0
@@ -65,6 +67,10 @@ class Affinities(NamedTuple):
     """int32 (E,)"""
     starts: np.ndarray
     """int64 (n,)"""
+    entropy: Tensor
+    """(): -sum p log p"""
+    mass: Tensor
+    """(): sum p, which is 1 but for rounding"""
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -74,7 +80,7 @@ class Force(NamedTuple):
     on: Tensor
     """(n, 2)"""
     total: Tensor
-    """(): of attraction sum p log w, of repulsion Z"""
+    """(): of attraction sum p log w, nan where it was not asked for; of repulsion Z"""
 
 
 Repulsion = Callable[[Tensor], Force]
@@ -123,38 +129,44 @@ def entropy(p: Tensor) -> Tensor:
 
 def neighbours_for(n: int, perplexity: float) -> int:
     """How many neighbours of each of n rows have a share in P.  Raises Refusal where there are not that many."""
-    if n < 5:
-        raise Refusal(f"t-SNE arranges {n} images no better than you do by hand: bring 5 or more.")
-    if not 1 < perplexity <= (n - 1) / NEIGHBOURS:
-        most, wanted = (n - 1) / NEIGHBOURS, math.ceil(NEIGHBOURS * perplexity)
-        why = f"looks at {wanted} neighbours of each image, and there are {n - 1} others" if perplexity > 1 else "counts no neighbour at all"
-        raise Refusal(f"a perplexity of {perplexity:g} {why}; type --perplexity {math.floor(10 * most) / 10:g} or {'less' if perplexity > 1 else 'below'}.")
+    if n < LEAST:
+        raise Refusal(f"t-SNE arranges {n} images no better than you do by hand: bring {LEAST} or more.")
+    most, wanted = (n - 1) / NEIGHBOURS, math.ceil(NEIGHBOURS * perplexity)
+    typed = f"--perplexity {math.floor(10 * most) / 10:g}"
+    if perplexity > most:
+        raise Refusal(f"a perplexity of {perplexity:g} looks at {wanted} neighbours of each image, and there are {n - 1} others; type {typed} or less.")
+    if perplexity <= 1:
+        raise Refusal(f"a perplexity of {perplexity:g} counts no neighbour at all; type one above 1, up to {typed}.")
     return min(n - 1, math.ceil(NEIGHBOURS * perplexity))
 
 
-def affinities(x: Tensor, perplexity: float = PERPLEXITY) -> Affinities:
-    """P of rows x (n, d).  Raises Refusal where the perplexity is too large for n."""
-    squared, found = nearest(x, neighbours_for(len(x), perplexity))
-    n, k = squared.shape
+def affinities(x: Tensor, perplexity: float = PERPLEXITY, near: tuple[Tensor, Tensor] | None = None) -> Affinities:
+    """P of rows x (n, d).  Raises Refusal where the perplexity is too large for n.
+
+    near: what nearest(x, neighbours_for(n, perplexity)) says, where somebody knows it already.
+    """
+    k = neighbours_for(len(x), perplexity)
+    squared, found = nearest(x, k) if near is None else near
+    n = len(x)
     given = conditionals(squared, perplexity).numpy()
     one_way = csr_array((given.reshape(-1), found.numpy().reshape(-1), np.arange(0, n * k + 1, k)), shape=(n, n))
     both = (one_way + one_way.T).tocsr()
     both.sort_indices()
     rows = np.repeat(np.arange(n, dtype=np.int32), np.diff(both.indptr))
-    p = torch.from_numpy(both.data / (2 * n))
-    return Affinities(p, torch.from_numpy(rows), torch.from_numpy(both.indices.astype(np.int32)), both.indptr[:-1].astype(np.int64))
+    p, columns = torch.from_numpy(both.data / (2 * n)), torch.from_numpy(both.indices.astype(np.int32))
+    return Affinities(p, torch.from_numpy(rows), columns, both.indptr[:-1].astype(np.int64), torch.special.entr(p).sum(), p.sum())
 
 
 # What pulls together, and what pushes apart
 
 
-def attraction(near: Affinities, y: Tensor) -> Force:
-    """sum_j p_ij w_ij (y_i - y_j), and sum p log w."""
+def attraction(near: Affinities, y: Tensor, told: bool = True) -> Force:
+    """sum_j p_ij w_ij (y_i - y_j), and, if it is told, sum p log w."""
     across, up = (c.index_select(0, near.rows) - c.index_select(0, near.columns) for c in y.T.contiguous())
     away = across.square().addcmul_(up, up).add_(1)
     pull = near.p / away
     on = [torch.from_numpy(np.add.reduceat(part.mul_(pull).numpy(), near.starts)) for part in (across, up)]
-    return Force(torch.stack(on, 1), -(near.p * away.log_()).sum())
+    return Force(torch.stack(on, 1), -(near.p * away.log_()).sum() if told else y.new_full((), math.nan))
 
 
 def pair_by_pair(y: Tensor) -> Force:
@@ -224,10 +236,10 @@ def _kernels(size: int, spacing: float, dtype: torch.dtype) -> Kernels:
     return Kernels((torch.fft.rfft2(w).real / ends * twice / size**2).to(dtype), down.to(narrow), across.to(narrow))
 
 
-def gradient(near: Affinities, y: Tensor, repulsion: Repulsion | None = None, exaggeration: float = 1.0) -> tuple[Tensor, Tensor]:
-    """dKL / dy (n, 2), with P multiplied by `exaggeration`, and KL(P || Q) itself without."""
-    pull, push = attraction(near, y), (repulsion or (pair_by_pair if len(y) <= FEW else on_grid))(y)
-    kl = -torch.special.entr(near.p).sum() - pull.total + near.p.sum() * push.total.log()
+def gradient(near: Affinities, y: Tensor, repulsion: Repulsion | None = None, exaggeration: float = 1.0, told: bool = True) -> tuple[Tensor, Tensor]:
+    """dKL / dy (n, 2), with P multiplied by `exaggeration`, and KL(P || Q) itself without, or nan where it is not told."""
+    pull, push = attraction(near, y, told), (repulsion or (pair_by_pair if len(y) <= FEW else on_grid))(y)
+    kl = -near.entropy - pull.total + near.mass * push.total.log()
     return 4 * (exaggeration * pull.on - push.on / push.total), kl
 
 
@@ -256,9 +268,10 @@ def descend(near: Affinities, y: Tensor, early: int = EARLY, late: int = LATE) -
     y, speed, gain = y.clone(), torch.zeros_like(y), torch.ones_like(y)
     for step in range(early + late + 1):
         last = step == early + late
+        told = last or step % TOLD == 0
         exaggeration, momentum = (EXAGGERATION, 0.5) if step < early else (1.0, 0.8)
-        slope, kl = gradient(near, y, exaggeration=exaggeration)
-        if step % TOLD == 0 or last:
+        slope, kl = gradient(near, y, exaggeration=exaggeration, told=told)
+        if told:
             yield Step(step, y.clone(), float(kl))
         if last:
             return

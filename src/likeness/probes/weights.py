@@ -7,6 +7,8 @@ trusts a file names it.
     tensors are  <layer>.weight ...     as torch has them (.safetensors, .npz)
     or           <layer>/kernel ...     as Keras has them: np.savez("w.npz", **{w.path: np.array(w) for w in model.weights})
     or an .h5    in Keras' older format, that of the published files; needs the package h5py
+
+The names of ImageNet's classes come beside the weights that are fetched, from the file that Keras decodes predictions with.
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ from __future__ import annotations
 import hashlib
 import http.client
 import importlib
+import json
 import os
 import tempfile
 import urllib.request
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +40,6 @@ from .probe import LOGITS, Conv, Dense, Graph, Input, Norm
 
 AS_NPZ = 'np.savez("w.npz", **{w.path: np.array(w) for w in model.weights})'
 ENDINGS = (".safetensors", ".npz", ".h5", ".hdf5")
-CLASSES, CLASSES_SHA256 = "imagenet_classes.txt", "0e1578d4e024609028374c1b9697f5936147cc8194f71d3adb725a9a4551f52e"
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,17 @@ def _keras(folder: str, file: str, digest: str, ends: str = "predictions") -> Pu
     return Published(f"{file}.h5", f"{_KERAS}/{folder}/{file}.h5", "md5" if digest else "", digest, ends)
 
 
+CLASSES = (
+    Published("imagenet_classes.txt", "", "sha256", "0e1578d4e024609028374c1b9697f5936147cc8194f71d3adb725a9a4551f52e", ""),
+    Published(
+        "imagenet_class_index.json",
+        "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json",
+        "md5",
+        "c2c37ea517e94d9795004a39431a14cb",
+        "",
+    ),
+)
+"""lists of ImageNet's classes: a line each with a number, a tab and names, or Keras' {"0": ["n01440764", "tench"], ...}"""
 FILES: dict[str, tuple[Published, ...]] = {
     "vgg16": (
         _keras("vgg16", f"vgg16_{_TF}", "64373286793e3c8b2b4e3219cbf3544b"),
@@ -142,7 +156,11 @@ def find(net: Graph, layers: Sequence[str], progress: Progress | None = None) ->
     fetch = [f for f in able if f.digest and f.url]
     if fetch:
         smallest = fetch[-1] if layers else fetch[0]
-        return _download(net, smallest, progress), smallest
+        path = _download(smallest, lambda why: _out_of_reach(net, smallest, why), progress)
+        with suppress(Offline, BadData):  # the network answers without names, and unnamed() says where they belong
+            if not any(lookup(file) for file in CLASSES):
+                _download(CLASSES[-1], Offline)
+        return path, smallest
     raise Offline(_nowhere(net, able, order[deepest]))
 
 
@@ -180,7 +198,7 @@ def verified(path: Path, file: Published) -> Path:
     return path
 
 
-def _download(net: Graph, file: Published, progress: Progress | None) -> Path:
+def _download(file: Published, explain: Callable[[str], Offline], progress: Progress | None = None) -> Path:
     """Fetched beside its place and compared before it takes it: a file with this name is always the whole published one."""
     path = cache.where() / "weights" / file.file
     with cache.explained(path, "weights"):
@@ -188,7 +206,7 @@ def _download(net: Graph, file: Published, progress: Progress | None) -> Path:
         handle, temporary = tempfile.mkstemp(dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as out:
-            for part, total in _body(net, file, path):
+            for part, total in _body(file, explain):
                 with cache.explained(path, "weights"):
                     out.write(part)
                 if progress:
@@ -202,7 +220,7 @@ def _download(net: Graph, file: Published, progress: Progress | None) -> Path:
     return path
 
 
-def _body(net: Graph, file: Published, path: Path) -> Iterator[tuple[bytes, int]]:
+def _body(file: Published, explain: Callable[[str], Offline]) -> Iterator[tuple[bytes, int]]:
     """The download in pieces, each with the length of the whole."""
     try:
         with urllib.request.urlopen(file.url, timeout=30) as answer:
@@ -210,20 +228,41 @@ def _body(net: Graph, file: Published, path: Path) -> Iterator[tuple[bytes, int]
             while part := answer.read(1 << 20):
                 yield part, total
     except (OSError, ValueError, http.client.HTTPException) as why:
-        here = next((f"  {f.file}, which is on this machine, ends with {f.ends}." for f in FILES[net.name] if lookup(f)), "")
-        raise Offline(
-            f"{net.name} needs {file.url}, which cannot be fetched ({getattr(why, 'reason', why)}); fetch it elsewhere and put it at {path}, or into "
-            f"weights/ of the folder that LIKENESS_DATA names, or type --weights FILE, or none for random ones.{here}"
-        ) from None
+        raise explain(str(getattr(why, "reason", why))) from None
+
+
+def _out_of_reach(net: Graph, file: Published, why: str) -> Offline:
+    here = next((f"  {f.file}, which is on this machine, ends with {f.ends}." for f in FILES[net.name] if lookup(f)), "")
+    return Offline(
+        f"{net.name} needs {file.url}, which cannot be fetched ({why}); fetch it elsewhere and put it at {cache.where() / 'weights' / file.file}, or into "
+        f"weights/ of the folder that LIKENESS_DATA names, or type --weights FILE, or none for random ones.{here}"
+    )
 
 
 def labels(classes: int) -> tuple[str, ...]:
-    """The names of ImageNet's classes, where the list of them is at hand; else their numbers."""
-    for place in places():
-        with_names = place / CLASSES
-        if classes == 1000 and with_names.is_file() and hashlib.sha256(blob := with_names.read_bytes()).hexdigest() == CLASSES_SHA256:
-            return tuple(line.split("\t")[1].split(",")[0] for line in blob.decode().splitlines())
+    """The names of ImageNet's classes, where a list of them is at hand; else their numbers."""
+    for path, file in ((place / file.file, file) for place in places() for file in CLASSES):
+        if classes == 1000 and path.is_file():
+            with suppress(BadData):  # another list: unnamed() says which it should be
+                text = verified(path, file).read_text("utf-8")
+                named = [line.split("\t")[1] for line in text.splitlines()] if path.suffix == ".txt" else [v[1] for _, v in _numbered(text)]
+                return tuple(name.split(",")[0].replace("_", " ") for name in named)
     return tuple(map(str, range(classes)))
+
+
+def _numbered(text: str) -> list[tuple[str, list[str]]]:
+    return sorted(json.loads(text).items(), key=lambda item: int(item[0]))
+
+
+def unnamed(names: Sequence[str]) -> str:
+    """The end of a refusal to a name, where ImageNet's classes have numbers only: which file is missing, and where it belongs.  Else nothing."""
+    if list(names) != list(map(str, range(1000))):
+        return ""
+    file = CLASSES[-1]
+    return (
+        f"its classes have numbers and no names here; fetch {file.url} ({file.kind} {file.digest}) and put it at "
+        f"{cache.where() / 'weights' / file.file}, or name the class by its number."
+    )
 
 
 # Reading files
@@ -246,7 +285,7 @@ def read(path: Path, net: Graph) -> Arrays:
         if path.suffix in (".h5", ".hdf5"):
             return _from_h5(path, net)
         return dict(_placed(net, key, value, path) for key, value in (_safetensors(path) if path.suffix == ".safetensors" else _npz(path)))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, SafetensorError, RuntimeError) as why:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, SafetensorError, RuntimeError) as why:
         raise BadData(f"{path} cannot be read as weights ({str(why)[:200]}); put a good copy in its place.") from None
 
 
