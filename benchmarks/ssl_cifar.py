@@ -10,8 +10,8 @@ linear probe's penalty is chosen on a fifth of those known.
 
     raw pixels        shrunk to 16x16
     random network    each network's first weights
-    random patches    256 whitened 6x6 patches (Coates, Lee & Ng 2011): no method has learnt anything that does not beat them
-    supervised        the same network with all labels of the training images, for as long
+    random patches    256 whitened 6x6 patches at every pixel (Coates, Lee & Ng 2011): no method has learnt anything that does not beat them
+    supervised        `classifier`, a ResNet of the same trunk, told all labels of the training images for as long, without crops
 
 The benchmark goes on where it was stopped.
 """
@@ -48,7 +48,7 @@ METHODS: dict[str, Options] = {
     "vicreg": dict(model="vicreg", flip=True),
     "dino": dict(model="dino", flip=True),
     "mae": dict(model="mae"),
-    "supervised": dict(model="classifier"),
+    "supervised": dict(model="classifier", features=128),
 }
 FREE = ("raw pixels", "random patches")
 

@@ -74,7 +74,7 @@ def test_local_views_are_small_and_go_to_the_student_alone(size, small):
     model, b = DINO(spec=Spec(3, size), **SMALL, local=3).train(), batch(size=size)
     sizes: dict[str, list[tuple[int, ...]]] = dict(student=[], teacher=[])
     for name in sizes:
-        getattr(model, name).register_forward_hook(lambda _, given, __, name=name: sizes[name].append(given[0].shape))
+        getattr(model, name).backbone.register_forward_hook(lambda _, given, __, name=name: sizes[name].append(given[0].shape))
     assert bool(model.loss(b).total.isfinite()) and model.small == small
     assert [s[-1] for s in sizes["teacher"]] == [size] and [s[-1] for s in sizes["student"]] == [size] + 3 * [small]
     assert sizes["teacher"][0][0] == 8

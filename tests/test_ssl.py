@@ -15,8 +15,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 from conftest import small_run, toy
+from likeness import api, doctor, engine, evaluate, symptoms
 from likeness import data as datasets
-from likeness import doctor, evaluate, symptoms
 from likeness.core import Refusal
 from likeness.loop import fit
 from likeness.metrics import probing
@@ -67,7 +67,7 @@ def test_a_window_lies_within_the_image_and_has_the_area_that_was_asked():
     area, shape = high * wide, wide / high
     assert 0.19 < float(area.min()) < 0.22 and 0.57 < float(area.max()) < 0.65 and float(area.mean()) == pytest.approx(0.4, abs=0.02)
     assert 0.74 < float(shape.min()) < 0.8 and 1.25 < float(shape.max()) < 1.36
-    assert views.resized(x[:9], Noise(range(9)), 1.0, 1.0).shape == (9, 2, 64, 64)
+    assert torch.allclose(views.resized(x[:9], Noise(range(9)), 1.0, 1.0), x[:9], atol=1e-5), "all of it, whatever shape was drawn"
 
 
 def test_half_of_the_windows_are_mirrored_where_that_is_right():
@@ -247,15 +247,25 @@ def test_cards_of_what_features_know_stand_beside_what_comes_for_free(tmp_path):
     run, _ = small_run("simclr", tmp_path, data, images=64)
     list(fit(run, data))
     cards = list(evaluate.prepare(run, data, 60, 0).knowledge())
-    whose = ["model", "random weights", "raw pixels", "random patches"]
+    whose = ["model", "random weights", "raw pixels", "random patches", "supervised"]
     assert [(c.name, c.of) for c in cards] == [(name, of) for of in whose for name in ("kNN accuracy", "linear accuracy")]
     assert all(c.n == 60 and c.against == len(data.train) and c.split == "held out" and c.low < c.value <= c.high for c in cards)
     assert "k = 20" in cards[0].note and "penalty" in cards[1].note
     assert next(c.value for c in cards if c.of == "raw pixels") > 0.9, "digits cannot judge features: their pixels say it all"
+    assert not [c for c in evaluate.prepare(run, data, 60, 0, "none").knowledge() if c.of == "supervised"], "no network was asked for"
+    (few,) = evaluate.prepare(run, data, 9, 0).knowledge()
+    assert math.isnan(few.value) and "10 at least, and there are 9" in few.warning
     untold = small_run("simclr", tmp_path / "b", bare := toy(200, held_out=60), images=16)[0]
     assert list(evaluate.prepare(untold, bare, 60, 0).knowledge()) != []
     unlabelled = replace(bare, y=None, classes=())
     assert list(evaluate.prepare(small_run("simclr", tmp_path / "c", unlabelled, images=16)[0], unlabelled, 60, 0).knowledge()) == []
+
+
+@pytest.mark.parametrize("name", ["byol", "simclr", "vicreg"])
+def test_a_batch_of_one_is_refused_before_there_is_a_folder(tmp_path, name):
+    with pytest.raises(Refusal, match="larger --batch"):
+        api.train(name, "digits", tmp_path / "run", batch=1)
+    assert not (tmp_path / "run").exists(), "the command that it asks for would find another run there"
 
 
 # The doctor
@@ -275,11 +285,20 @@ def test_byol_without_its_stopped_gradient_collapses_and_is_named_while_it_train
     assert noted.name == "spread of projections" and "collapsed" in noted.text and "--target average" in noted.text and noted.until is None
     line = ill.log()[-1]["losses"]
     assert line["model"] < 0.02 and line["spread"] < symptoms.POINT, "a loss that could hardly be better"
-    said = {f.name: f for f in doctor.examine(ill, datasets.load("digits"), ill.model)}
+    data = datasets.load("digits")
+    said = {f.name: f for f in doctor.examine(ill, data, ill.model)}
     assert list(said) == ["spread of projections"] and len(ill.notes) == 1, "said once"
+    *_, (name, spread, warning) = ill.model.diagnose(engine.put(data.take(data.held_out)))
+    assert name == "spread of projections" and spread < symptoms.POINT and "--target average" in warning
 
 
-@pytest.mark.parametrize("name, options", [("byol", {}), ("byol", dict(target="stopped")), ("simclr", {}), ("vicreg", {})])
+def test_dino_without_its_centre_gives_every_image_one_answer_and_is_named(tmp_path):
+    ill = watched(tmp_path, "dino", 260, dict(centring=1.0), rate=1e-3)
+    (noted,) = doctor.history(ill)
+    assert noted.name == "one answer" and "--centring 0.5" in noted.text
+
+
+@pytest.mark.parametrize("name, options", [("byol", {}), ("byol", dict(target="stopped")), ("simclr", {}), ("vicreg", {}), ("rotation", {}), ("mae", {})])
 def test_healthy_runs_are_left_alone(tmp_path, monkeypatch, name, options):
     monkeypatch.setattr(doctor, "FIRST", 128)
     well = watched(tmp_path, name, 210, options)
@@ -294,6 +313,11 @@ def test_rules_of_the_log_ask_for_what_lasts():
     assert symptoms.alike(lines(model=0.1, spread=0.05)).name == "spread of projections"
     assert symptoms.alike(lines(model=0.1, spread=0.5)) is None and symptoms.alike(lines(model=0.1)) is None
     assert symptoms.alike(lines(model=0.1, spread=0.5)[:-2] + lines(model=0.1, spread=0.05)[-2:]) is None
+    assert symptoms.narrow(lines(RankMe=1.2)).name == "one dimension"
+    assert symptoms.narrow(lines(RankMe=4.0)) is None and symptoms.narrow(lines(spread=1.0)) is None
+    one = dict(chance=4.85, divergence=0.02)
+    assert symptoms.dominated(lines(entropy=0.01, **one)).name == "one answer"
+    assert symptoms.dominated(lines(entropy=0.2, **one)) is None and symptoms.dominated(lines(entropy=0.01, chance=4.85, divergence=1.0)) is None
     said = symptoms.nothing_learnt(lines(model=5.54, chance=5.545))
     assert said.name == "nothing learnt" and "5.54" in said.evidence
     assert symptoms.nothing_learnt(lines(model=5.0, chance=5.545)) is None and symptoms.nothing_learnt(lines(model=5.54)) is None

@@ -9,7 +9,7 @@ import torch
 from conftest import small_run
 from likeness import data as datasets
 from likeness import engine
-from likeness.core import Batch, Refusal, Spec
+from likeness.core import Batch, Spec
 from likeness.loop import fit
 from likeness.models.vicreg import EPS, VICReg, covariance, invariance, variance
 from likeness.noise import Noise
@@ -62,11 +62,6 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_and_equal_views_have_no_invar
     terms = {k: float(v.detach()) for k, v in loss.terms.items()}
     assert terms["invariance"] == pytest.approx(0, abs=1e-8)
     assert float(loss.total.detach()) == pytest.approx(3 * terms["invariance"] + 5 * terms["variance"] + 7 * terms["covariance"], rel=1e-5)
-
-
-def test_a_batch_of_one_is_refused():
-    with pytest.raises(Refusal, match="larger --batch"):
-        VICReg(spec=Spec(1, 16), width=4).loss(batch(1))
 
 
 # Views

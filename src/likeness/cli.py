@@ -137,7 +137,7 @@ def evaluate(argv: list[str]) -> int:
     text = "The same questions to every run, answered as score cards: value, interval, n, split, seed, and what real images would get."
     parser = Parser("evaluate", text, "RUN [RUN ...] [-n 1000] [options]")
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
-    parser.add_argument("--network", default="auto", help="features to compare samples in: classifier, vicreg, inception, a run, a .pt file, none [auto]")
+    parser.add_argument("--network", default="auto", help="to compare samples by: classifier, vicreg, inception, dinov2, clip, a run, a .pt file, none [auto]")
     parser.add_argument("--parzen", action="store_true", help="the Parzen-window estimate of the first adversarial models as well, which takes minutes")
     common(parser, "-n", "--seed", "-o", "--raw", "--json")
     said, runs = on_runs(argv, parser)
@@ -373,7 +373,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     word = argv[0] if argv else "help"
     if word in ("-h", "--help", "help", "-V", "--version"):
         return told(f"likeness {__version__}" if word in ("-V", "--version") else HELP)
-    return guarded(argv)
+    try:
+        return guarded(argv)
+    except KeyboardInterrupt:  # also of one that is still importing
+        print("likeness: interrupted; what was saved before is intact", file=sys.stderr)
+        return 130
 
 
 def told(text: str) -> int:
@@ -409,9 +413,6 @@ def guarded(argv: list[str]) -> int:
     except Refusal as refusal:
         print(f"likeness: {refusal}", file=sys.stderr)
         return refusal.code
-    except KeyboardInterrupt:
-        print("likeness: interrupted; what was saved before is intact", file=sys.stderr)
-        return 130
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ENOSPC):
             return unheard(error)

@@ -128,7 +128,13 @@ def consult(run: Run, log: Sequence[Line]) -> Iterator[Finding]:
     """What the first line of a log and the last ones say."""
     recent = [line for line in log[-MEMORY:] if line["seen"] > EARLY * run.config.training.batch]
     of_games = symptoms.saturation(recent), symptoms.oscillation(recent, together(run.model))
-    yield from suited(run, (*of_games, symptoms.divergence(log), symptoms.alike(recent) or symptoms.nothing_learnt(recent)))
+    yield from suited(run, (*of_games, symptoms.divergence(log), _of_features(recent)))
+
+
+def _of_features(lines: Sequence[Line]) -> Finding | None:
+    """The first that holds: what is the same for every image also lies on a line, and has learnt nothing."""
+    rules = (symptoms.alike, symptoms.dominated, symptoms.narrow, symptoms.nothing_learnt)
+    return next(filter(None, (rule(lines) for rule in rules)), None)
 
 
 # Probes

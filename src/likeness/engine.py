@@ -206,8 +206,7 @@ class Average:
         """average <- keep * average + (1 - keep) * student; buffers are copied."""
         torch._foreach_lerp_(self.mine, self.theirs, 1 - keep)
         if self.has_buffers:
-            for mine, theirs in zip(self.average.buffers(), self.student.buffers()):
-                mine.copy_(theirs)
+            torch._foreach_copy_(list(self.average.buffers()), list(self.student.buffers()))
 
 
 # Randomness and what decides bits

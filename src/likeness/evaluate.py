@@ -44,8 +44,8 @@ KERNELS, CHOOSING = 10_000, 1_000
 """samples about which a Parzen window lies, and images that choose its bandwidth"""
 CHUNK = 2**21
 """values of the images asked about in one go"""
-PROBED, WIDEST = 5_000, 4_096
-"""training images whose labels are told when features are probed for classes, and most features that are probed"""
+PROBED, WIDEST, FEW = 5_000, 4_096, 10
+"""training images whose labels are told when features are probed for classes, most features that are probed, and fewest images they are asked about"""
 
 
 def evaluate(run: Run, data: Data, n: int = 1000, seed: int = 0, network: str = "auto", parzen: bool = False, **live: Any) -> Iterator[Score]:
@@ -109,10 +109,12 @@ def tuned(model: Model, **live: Any) -> Model:
 
 
 class Probed(NamedTuple):
-    """Features of training images whose labels are told, and of those that are asked about."""
+    """What features knew of the classes of the images that were asked about: right (1) or wrong, each (m,), by either way."""
 
-    known: np.ndarray
-    asked: np.ndarray
+    near: np.ndarray
+    linear: np.ndarray
+    penalty: float
+    dims: int
 
 
 @dataclass(frozen=True)
@@ -193,43 +195,48 @@ class Exam:
 
     def knowledge(self) -> Iterator[Score]:
         """What the features know of classes, by nearest neighbours and by a linear map; beside what comes without any learning."""
-        able, y = set(answers(self.model)), self.data.y
-        if "encode" not in able or "denoise" in able or y is None or self.data.spec.labels < 2 or not self.data.levels:
+        if not self._classed():
             return
-        if self.split != "held out" or min(len(self.rows), len(self.data.train)) < FEWEST or self._code() > WIDEST:
+        if why := self._improbable():
+            yield Score("kNN accuracy", math.nan, split=self.split, seed=self.seed, better="higher", warning=why, settings=self.settings)
             return
         known = self._some(PROBED)
-        fresh = engine.place(self._untrained()).eval()
         told = "; learnt with labels" if self.model.conditional else ""
-        yield from self._probed(Probed(self._features(self.model, known), self._features(self.model, self.rows)), known, told, settings=self.settings)
-        untrained = Probed(self._features(fresh, known), self._features(fresh, self.rows))
-        yield from self._probed(untrained, known, "; its first weights", of="random weights")
-        for of, found in _untaught(_Same(self.data), tuple(known), tuple(self.rows), self.seed).items():
-            yield from self._probed(found, known, f"; {NOTES[of]}", of=of)
+        yield from self._probed(self._learnt(self.model, known), len(known), told, warning=self.remark, settings=self.settings)
+        fresh = engine.place(self.run.config.build(self.run.folder)).eval()
+        yield from self._probed(self._learnt(fresh, known), len(known), "; its first weights", of="random weights")
+        for of, found in _rivals(_Same(self.data), tuple(known), tuple(self.rows), self.seed, self._supervised()).items():
+            yield from self._probed(found, len(known), f"; {NOTES[of]}", of=of)
 
-    def _probed(self, features: Probed, known: np.ndarray, told: str, **about: Any) -> Iterator[Score]:
-        labels, truth = np.asarray(self.data.y)[known], np.asarray(self.data.y)[self.rows]
-        linear = probing.linear(features.known, labels, self.data.spec.labels, self.seed)
-        found = {"kNN accuracy": probing.knn(features.known, labels, features.asked), "linear accuracy": linear.logits(features.asked).argmax(1)}
-        notes = {"kNN accuracy": NOTES["knn"], "linear accuracy": f"{NOTES['linear']} {linear.penalty:g}"}
-        warning = "" if about.get("of") else self.remark
-        for name, said in found.items():
-            right = (said == truth).astype(np.float64)
-            note = f"{notes[name]}; {features.known.shape[1]:,} features{told}"
-            yield self._card(name, right, unit="share", better="higher", against=len(known), note=note, warning=warning, **about)
+    def _classed(self) -> bool:
+        able, y = set(answers(self.model)), self.data.y
+        return "encode" in able and "denoise" not in able and y is not None and self.data.spec.labels > 1 and self.data.levels > 0
 
-    def _untrained(self) -> Model:
-        """The same model at its first weights."""
-        config = self.run.config
-        if config.inside:
-            return config.build(self.run.folder)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(engine.derive("weights", config.training.seed))
-            return type(self.model)(spec=self.model.spec, **self.model.options())
+    def _supervised(self) -> bool:
+        """Whether a classifier stands beside the features: the one that sets of samples are compared by."""
+        return self.network != "none" and self._classed() and networks.best(self.data) == "classifier"
 
-    def _features(self, model: Model, rows: np.ndarray) -> np.ndarray:
+    def _improbable(self) -> str:
+        """Why nothing can be asked of the features, if so."""
+        if self._code() > WIDEST:
+            return f"features are probed for classes up to {WIDEST:,} of them, and here are {self._code():,}"
+        asked = len(self.rows) if self.split == "held out" else 0
+        return f"features are probed for classes on held-out images, {FEW} at least, and there are {asked}" if asked < FEW else ""
+
+    def _probed(self, found: Probed, known: int, told: str, **about: Any) -> Iterator[Score]:
+        notes = {"kNN accuracy": NOTES["knn"], "linear accuracy": f"{NOTES['linear']} {found.penalty:g}"}
+        for name, right in zip(notes, (found.near, found.linear)):
+            note = f"{notes[name]}; {found.dims:,} features{told}"
+            yield self._card(name, right, unit="share", better="higher", against=known, note=note, **about)
+
+    def _learnt(self, model: Model, known: np.ndarray) -> Probed:
+        """By what a model says of its own images."""
         with torch.no_grad():
-            return torch.cat([model.encode(batch.x).float().flatten(1).cpu() for batch in self._batches(rows)]).numpy()  # type: ignore[operator]
+            mine, others = (
+                torch.cat([model.encode(batch.x).float().flatten(1).cpu() for batch in self._batches(rows)]).numpy()  # type: ignore[operator]
+                for rows in (known, self.rows)
+            )
+        return _probed(self.data, known, self.rows, mine, others, self.seed)
 
     def resemblance(self) -> Iterator[Score]:
         if "sample" not in answers(self.model) or self.network == "none":
@@ -285,13 +292,15 @@ class Exam:
         """A sentence on what the scoring will take; the speed of sampling is tried on a few images."""
         bare = " by its raw weights" if self.run.weights == RAW else ""
         parts = [f"scoring {self.run.folder}{bare} on {len(self.rows):,} {'images' if self.data.levels else 'points'}"]
+        kinds = ["classifier"] if self._supervised() else []
         if "sample" in answers(self.model) and self.network != "none":
             began = time.perf_counter()
             samples(self.run, self.model, TRIED, self.seed)
             parts.append(f"{self.wanted:,} samples take about {math.ceil((time.perf_counter() - began) / TRIED * self.wanted)} s")
-            kind = networks.best(self.data) if self.network == "auto" else self.network
-            parts += filter(None, [networks.outlook(self.data, kind) if kind in networks.OWN and self.data.levels else "", laws.outlook(self.data)])
-        return "; ".join(parts)
+            kinds.append(networks.best(self.data) if self.network == "auto" else self.network)
+            parts.append(laws.outlook(self.data))
+        own = (kind for kind in dict.fromkeys(kinds) if kind in networks.OWN and self.data.levels)
+        return "; ".join(filter(None, [*parts, *(networks.outlook(self.data, kind) for kind in own)]))
 
     @cached_property
     def samples(self) -> np.ndarray:
@@ -470,6 +479,7 @@ NOTES = {
     "knn": f"cosine, k = {probing.K}, weights exp(cosine / {probing.TEMPERATURE}), features less their mean",
     "linear": "logistic regression on standardised features, of penalty",
     "raw pixels": "at most 16x16, no network",
+    "supervised": "a small classifier, told the labels of the training images",
     "random patches": "256 whitened patches of training images, nothing learnt (Coates, Lee & Ng 2011)",
     "distance to training": "root mean squared difference to the nearest training image",
     "copies": "a third as far from the nearest training image as from the next that is another picture, or nearer",
@@ -484,11 +494,22 @@ def _law(data: _Same, seed: int) -> laws.Law:
 
 
 @lru_cache(maxsize=2)
-def _untaught(data: _Same, known: tuple[int, ...], asked: tuple[int, ...], seed: int) -> dict[str, Probed]:
-    """Features of images that nobody has learnt, by name; kept for the next model that is judged on the same images."""
+def _rivals(data: _Same, known: tuple[int, ...], asked: tuple[int, ...], seed: int, supervised: bool) -> dict[str, Probed]:
+    """What comes without this model, by name: what nobody has learnt, and a network that was told all labels.  Kept for the next on the same images."""
     train, other = (np.asarray(data.data.x[list(rows)]) for rows in (known, asked))
     ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {"raw pixels": probing.raw, "random patches": probing.Patches(train, seed)}
-    return {of: Probed(way(train), way(other)) for of, way in ways.items()}
+    if supervised:
+        ways["supervised"] = networks.load("classifier", data.data).features
+    return {of: _probed(data.data, np.array(known), np.array(asked), way(train), way(other), seed) for of, way in ways.items()}
+
+
+def _probed(data: Data, known: np.ndarray, asked: np.ndarray, theirs: np.ndarray, others: np.ndarray, seed: int) -> Probed:
+    """theirs: features (n, d) of the rows `known`, whose labels are told; others: (m, d) of the rows asked about."""
+    labels, truth = np.asarray(data.y)[known], np.asarray(data.y)[asked]
+    linear = probing.linear(theirs, labels, data.spec.labels, seed)
+    said = probing.knn(theirs, labels, others), linear.logits(others).argmax(1)
+    near, far = ((answer == truth).astype(np.float64) for answer in said)
+    return Probed(near, far, linear.penalty, theirs.shape[1])
 
 
 @lru_cache(maxsize=2)

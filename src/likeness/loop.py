@@ -83,6 +83,8 @@ def fit(
 def refuse(name: str, training: Training, model: Model, images: int | None = None, minutes: float = math.inf) -> None:
     """What cannot be trained as asked, before anything is made or moved."""
     processes = engine.world()
+    if model.whole_batch and training.batch < 2:
+        raise Refusal(f"{name} compares the images of a batch, and a batch of one has nothing to compare; use a larger --batch.")
     if model.whole_batch and training.micro:
         raise Refusal(f"{name} compares the images of a batch, which --micro {training.micro} would split; use a smaller --batch instead.")
     if model.whole_batch and processes > 1:

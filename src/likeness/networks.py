@@ -299,7 +299,7 @@ def _softmax(model: Model, placed: Images) -> Images:
 def of_run(folder: Path, data: Data) -> Network:
     """The network of a run of ours that encodes; its images must have the shape of data's."""
     run = Run.open(folder)
-    ask(run.model, "encode", "Name a run of ae, vae, vicreg or classifier.")
+    ask(run.model, "encode", "Name a run of a model that encodes, such as vae, simclr or classifier.")
     if run.config.spec.shape != data.spec.shape:
         ours, theirs = ("x".join(map(str, s.shape)) for s in (run.config.spec, data.spec))
         raise Refusal(f"{folder} looks at images of {ours}, and those of {data.source} are {theirs}; name a run that was trained on such images.")

@@ -2,8 +2,9 @@
 
 A rule reads lines of the log, or what a probe has measured.  It knows terms of a loss and questions, and no model.  Terms of an
 adversarial loss: "told apart" (share of pairs in which the real image gets the higher logit: 1/2 is a guess), "on real" and
-"on fake" (mean logits), "pull" (mean |dL_G / dD(G(z))|).  Of a self-supervised one: "spread" (of what it compares, parts/collapse.py) and
-"chance" (what the loss would be of one that knows nothing).  Norms of gradients are logged for every player.
+"on fake" (mean logits), "pull" (mean |dL_G / dD(G(z))|).  Of a self-supervised one: "spread" and "RankMe" (of what it compares,
+parts/collapse.py), "chance" (what the loss would be of one that knows nothing), "entropy" and "divergence" (of a teacher's answers).
+Norms of gradients are logged for every player.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .metrics import neighbours
+from .parts.collapse import POINT, PROJECTIONS
 
 # Of the log.  A line is the mean over about 50 batches.
 RECENT = 8
@@ -33,8 +35,10 @@ SWINGS = 4
 """changes of side within the memory: a game that settles changes once or twice"""
 GROWN = 100.0
 """times that a gradient, a loss or a gap between logits is what it was at the first step, or above 1; healthy ones stay within 20"""
-POINT, LASTING = 0.1, 3
-"""spread at which embeddings are called collapsed, at most, and lines that are to agree on it: it never comes back"""
+LASTING = 3
+"""lines that are to agree on a collapse: it never comes back"""
+LINE = 1.5
+"""dimensions in use, at most, at which what is compared is called a line: healthy runs soon have 5 and more"""
 LEARNT, PATIENCE = 0.01, 16
 """of what one that knows nothing would lose, that a loss is to save, at least; and lines that one waits for it"""
 
@@ -166,7 +170,24 @@ def alike(lines: Sequence[Line]) -> Finding | None:
     loss = course(lines[-LASTING:], "model")
     beside = f", at a loss of {loss.mean():.2g}" if len(loss) else ""
     said = f"what is compared is the same for every image: its spread is {spread.mean():.2g} (1 where it points everywhere){beside}; collapsed"
-    return Finding("spread of projections", said, ("--target average", "--target stopped", SLOWER))
+    return Finding(PROJECTIONS, said, ("--target average", "--target stopped", SLOWER))
+
+
+def narrow(lines: Sequence[Line]) -> Finding | None:
+    """What is compared lies on one line: collapsed in all dimensions but one (Garrido et al. 2023, section 3)."""
+    rank = course(lines[-LASTING:], "RankMe")
+    if len(rank) < LASTING or rank.max() > LINE:
+        return None
+    return Finding("one dimension", f"what is compared lies on a line: RankMe is {rank.mean():.2g}", ("--covariance 1", SLOWER, LONGER))
+
+
+def dominated(lines: Sequence[Line]) -> Finding | None:
+    """A teacher gives every image the same answer, and the student has learnt which (Caron et al. 2021, section 5.3)."""
+    entropy, divergence, chance = (course(lines[-LASTING:], name) for name in ("entropy", "divergence", "chance"))
+    if min(len(entropy), len(divergence), len(chance)) < LASTING or (entropy > LEARNT * chance).any() or (divergence > LEARNT * chance).any():
+        return None
+    said = f"the teacher's answers have an entropy of {entropy.mean():.2g} and the student's are {divergence.mean():.2g} from them: the same for every image"
+    return Finding("one answer", said, ("--centring 0.5", SLOWER))
 
 
 def nothing_learnt(lines: Sequence[Line]) -> Finding | None:

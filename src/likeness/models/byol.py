@@ -8,13 +8,13 @@ views of each image, v and v',
     xi <- tau xi + (1 - tau) theta                                                         (1)
     L = || q(z) / ||q(z)|| - z' / ||z'|| ||^2 = 2 - 2 <q(z), z'> / (||q(z)|| ||z'||)       (2)
 
-plus the same with the views exchanged; no gradient reaches xi.  tau rises to 1 along a cosine (section 3.2).
+plus the same with the views exchanged; no gradient reaches xi.  With --rise tau rises to 1 along a cosine (section 3.2); else it stays.
 
 No two images are compared, so nothing forbids that all have the same features, for which (2) is 0.  That it does not happen is owed to
 the predictor and to the gradient that stops.  --target stopped does without the slow copy: the target is the online network itself
 behind a stopped gradient (Chen & He, "Exploring Simple Siamese Representation Learning", 2021: SimSiam).  --target joint lets the
-gradient through: the loss then falls to 0 within a few hundred steps and the features are worth nothing, which the loss does not say,
-but collapse.py does.
+gradient through: the loss then falls to 0 within a few hundred steps and projections are the same for every image, which the loss
+does not say, but collapse.py does.  The features before them, of which nothing is then asked, keep about what they began with.
 
 Apart from the paper: Adam in place of LARS, small batches and networks; blur and solarisation are alike for both views.
 """
@@ -27,12 +27,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import Batch, Loss, Model, Refusal, Training, option
+from ..core import Batch, Loss, Training, option
 from ..parts import collapse, resnet, views
 from ..parts.teacher import follow, rising, teacher
 
 
-class BYOL(Model):
+class BYOL(views.Views):
     features: int = option(128, "numbers that encode() answers", 2, 4096)
     hidden: int = option(256, "units of the hidden layers of g and of q", 2, 8192)
     projection: int = option(64, "numbers of z", 2, 4096)
@@ -45,27 +45,19 @@ class BYOL(Model):
     )
     tau: float = option(0.99, "how much of the target's weights a step keeps, at first", 0.0, 1.0)
     rise: int = option(0, "images over which tau rises to 1, best as many as --images; 0 keeps it as it is", 0, 10**13)
-    crop: float = option(0.4, "least share of the area that a view shows", 0.05, 1.0)
-    jitter: float = option(0.5, "how far colours, brightness and contrast of a view may change", 0.0, 1.0)
-    blur: float = option(0.0, "share of the views that are blurred", 0.0, 1.0)
-    solarise: float = option(0.0, "share of the views whose bright half is inverted", 0.0, 1.0)
-    flip: bool = option(False, "views may be mirrored: right for photographs, wrong for digits")
 
     defaults = Training(batch=128, rate=2e-3, images=200_000, warmup=5_000, schedule="cosine", ema=20_000)
     whole_batch = True
 
     def build(self) -> None:
-        features = resnet.encoder(self.spec.channels, self.spec.size, self.features, self.width, self.depth)
-        f, g = nn.Sequential(features, nn.BatchNorm1d(self.features), nn.ReLU()), projector(self.features, self.hidden, self.projection)
-        self.theta = nn.Sequential(f, g)
+        f = resnet.rectified(self.spec.channels, self.spec.size, self.features, self.width, self.depth)
+        self.theta = nn.Sequential(f, projector(self.features, self.hidden, self.projection))
         self.q = projector(self.projection, self.hidden, self.projection)
         self.xi = teacher(self.theta) if self.target == "average" else None
         self.health = collapse.Health()
         self.seen = 0
 
     def loss(self, batch: Batch) -> Loss:
-        if len(batch) < 2:
-            raise Refusal("byol normalises over a batch, and a batch of one has no variance; use a larger --batch.")
         if self.training:
             self.seen = batch.seen
         v, other = self.view(batch), self.view(batch)
@@ -85,11 +77,6 @@ class BYOL(Model):
         if self.xi is not None:
             follow(self.xi, self.theta, rising(self.tau, self.seen, self.rise))
 
-    def view(self, batch: Batch) -> Tensor:
-        """A distortion of every image of its own, (B, C, H, W), by the batch's noise alone."""
-        x = views.resized(batch.x, batch.noise, self.crop, flip=self.flip)
-        return views.recoloured(x, batch.noise, self.jitter, self.blur, self.solarise)
-
     def encode(self, x: Tensor) -> Tensor:
         """f_theta(x), (B, features), none below zero, of (B, C, H, W)."""
         h: Tensor = self.theta[0](x)
@@ -98,13 +85,10 @@ class BYOL(Model):
     @torch.no_grad()
     def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
         """For the score cards: whether the features have collapsed, to a point or to few dimensions; and the projections, which do so first."""
-        z, h = (torch.cat([net(part.x).float() for part in batch.split(512)]) for net in (self.theta, self.theta[0]))
-        yield from collapse.verdicts(h, REMEDY, f"{REMEDY}, or train longer")
-        spread = float(collapse.unit_spread(z))
-        yield "spread of projections", spread, f"what is compared is the same for every image: collapsed; {REMEDY}" if spread < collapse.POINT else ""
-
-
-REMEDY = "type --target average, lower --rate, or use a larger --batch"
+        h, remedy = collapse.encoded(self, batch), f"{'' if self.target == 'average' else 'type --target average, '}lower --rate, or use a larger --batch"
+        yield from collapse.verdicts(h, remedy, f"{remedy}, or train longer")
+        spread = float(collapse.unit_spread(self.theta[1](h)))
+        yield collapse.PROJECTIONS, spread, f"what is compared is the same for every image: collapsed; {remedy}" if spread < collapse.POINT else ""
 
 
 def projector(inside: int, hidden: int, out: int) -> nn.Sequential:

@@ -18,8 +18,10 @@ the K numbers wins for every image, and tau_t < tau_s, which sharpens, forbids t
 encode() asks the student's token that belongs to no patch: what answers questions is the student's running average, as the teacher is.
 
 Apart from the paper: networks, K and batches are small.  A training of a few thousand steps needs a teacher and a centre that follow
-sooner (lambda 0.99 and m 0.5 where the paper has 0.996 and 0.9).  The average (4) is one of what there was, not of zeros: its first
-steps are weighted accordingly.  --local adds small views to the two global ones, at three sevenths of their side as there (multi-crop).
+sooner (lambda 0.99 and m 0.5 where the paper has 0.996 and 0.9), and has no use for schedules: tau_t and the weight decay stay as they
+are, the last layer learns from the first step, and lambda rises to 1 only with --rise.  Both global views are blurred and solarised
+alike, and positions are fixed.  The average (4) is one of what there was, not of zeros: its first steps are weighted accordingly.
+--local adds small views to the two global ones, at three sevenths of their side as there (multi-crop).
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from ..core import Batch, Loss, Model, Player, Training, option
+from ..core import Batch, Loss, Player, Training, option
 from ..parts import collapse, views, vit
 from ..parts.teacher import follow, rising, teacher
 
@@ -44,7 +46,7 @@ SMALLEST = 0.05
 """area of the smallest local view, as a share of the image's"""
 
 
-class DINO(Model):
+class DINO(views.Views):
     width: int = option(96, "features of a token, which encode() answers", 4, 2048)
     depth: int = option(4, "blocks of attention and a perceptron", 1, 64)
     heads: int = option(4, "parts of the features, each of which looks elsewhere", 1, 64)
@@ -59,10 +61,6 @@ class DINO(Model):
     rise: int = option(0, "images over which lambda rises to 1, best as many as --images; 0 keeps it as it is", 0, 10**13)
     local: int = option(0, "small views beside the two global ones", 0, 16)
     crop: float = option(0.4, "least share of the area that a global view shows, and most that a local one does", 0.06, 1.0)
-    jitter: float = option(0.5, "how far colours, brightness and contrast of a view may change", 0.0, 1.0)
-    blur: float = option(0.0, "share of the views that are blurred", 0.0, 1.0)
-    solarise: float = option(0.0, "share of the views whose bright half is inverted", 0.0, 1.0)
-    flip: bool = option(False, "views may be mirrored: right for photographs, wrong for digits")
 
     defaults = Training(batch=64, rate=1e-3, images=200_000, warmup=10_000, schedule="cosine", ema=20_000)
 
@@ -75,6 +73,7 @@ class DINO(Model):
         self.c = nn.Buffer(torch.zeros(self.prototypes))
         self.tally = nn.Buffer(torch.zeros(self.prototypes + 1))
         """the sum of g_t over the views of a step, and how many there were"""
+        self.health = collapse.Health()
         self.seen = self.step = 0
 
     def head(self) -> nn.Sequential:
@@ -88,27 +87,24 @@ class DINO(Model):
     def loss(self, batch: Batch) -> Loss:
         if self.training:
             self.seen, self.step = batch.seen, batch.step
-        whole = [self.view(batch, self.crop, 1.0, 0) for _ in range(2)]
+        whole = torch.cat([self.view(batch) for _ in range(2)])
         parts = [self.view(batch, SMALLEST, self.crop, self.small) for _ in range(self.local)]
         with torch.no_grad():
-            g_t = self.teacher(torch.cat(whole)).float()
+            g_t = self.teacher(whole).float()
             self.note(g_t)
             p_t = ((g_t - self.c) / self.teacher_temperature).softmax(1)
-        g_s = [*self.student(torch.cat(whole)).float().chunk(2), *(self.student(x).float() for x in parts)]
+        h = self.student.features(whole)
+        g_s = [*self.student.head(h).float().chunk(2), *(self.student(x).float() for x in parts)]
         log_s = [(g / self.student_temperature).log_softmax(1) for g in g_s]
         total = cross_entropy(p_t.chunk(2), log_s)
         entropy = -torch.special.xlogy(p_t, p_t).sum(1).mean()
-        chance = entropy.new_tensor(math.log(self.prototypes))
-        return Loss(total, {"entropy": entropy, "divergence": total.detach() - entropy, "chance": chance})
-
-    def view(self, batch: Batch, least: float, most: float, size: int) -> Tensor:
-        """A distortion of every image of its own, (B, C, size, size), by the batch's noise alone."""
-        x = views.resized(batch.x, batch.noise, least, most, self.flip, size)
-        return views.recoloured(x, batch.noise, self.jitter, self.blur, self.solarise)
+        chance = entropy.new_full((), math.log(self.prototypes))
+        health = self.health(h[: len(batch)], batch.step, "feature ")
+        return Loss(total, {"entropy": entropy, "divergence": total.detach() - entropy, "chance": chance, **health})
 
     def note(self, g: Tensor) -> None:
         if self.training:
-            self.tally.add_(torch.cat([g.sum(0), g.new_tensor([len(g)])]))
+            self.tally.add_(F.pad(g.sum(0), (0, 1), value=len(g)))
 
     def tallies(self) -> tuple[Tensor, ...]:
         return (self.tally,)
@@ -128,8 +124,7 @@ class DINO(Model):
     @torch.no_grad()
     def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
         """For the score cards: whether the features have collapsed, and how many of the K are the likeliest for some image."""
-        h = torch.cat([self.encode(part.x) for part in batch.split(128)])
-        yield from collapse.verdicts(h, REMEDY, f"{REMEDY}, or train longer")
+        yield from collapse.verdicts(collapse.encoded(self, batch, 128), REMEDY, f"{REMEDY}, or train longer")
         best = torch.cat([(self.teacher(part.x).float() - self.c).argmax(1) for part in batch.split(128)])
         used = len(best.unique())
         one = f"one of {self.prototypes} wins for every image: collapsed; {REMEDY}"

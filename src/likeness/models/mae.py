@@ -7,7 +7,7 @@ hidden place, one and the same mask token, all with their positions, and predict
     loss = mean over hidden patches of  || p - decoder(encoder(visible)) ||^2 / pixels of a patch
 
 where p is the patch less its mean, over its standard deviation (section 3, "reconstruction target").  Visible patches are no part of the
-loss.  Whoever predicts each patch's own mean has "chance" in the log: 1, less what patches without any variance save.
+loss.  Whoever predicts each patch's own mean has "chance" in the log: (n - 1)/n of patches of n numbers, less what those without any variance save.
 
 encode() sees the whole image, and answers the mean over its patches (appendix A.1, "global average pooling").  Such features hold what
 an image is made of, and are turned into a class by fine-tuning; nearest neighbours see little of it, and a linear probe some.
@@ -59,6 +59,7 @@ class MAE(Model):
         self.decoder = Transformer(self.decoder_width, self.decoder_depth, self.heads, causal=False)
         self.last = nn.Linear(self.decoder_width, pixels)
         self.where = nn.Buffer(vit.positions(rows, self.width, rows), persistent=False)
+        self.health = collapse.Health()
         self.decoder_where = nn.Buffer(vit.positions(rows, self.decoder_width, rows), persistent=False)
 
     def players(self) -> tuple[Player, ...]:
@@ -67,9 +68,10 @@ class MAE(Model):
     def loss(self, batch: Batch) -> Loss:
         p = vit.patches(batch.x, self.p)
         visible, hidden = self.hide(batch.noise)
-        said = self.decode_patches(self.encode_patches(take(p, visible), visible), visible)
-        wanted = normalised(take(p, hidden))
-        return Loss((take(said, hidden).float() - wanted).square().mean(), {"chance": wanted.square().mean()})
+        h = self.encode_patches(take(p, visible), visible)
+        said, wanted = self.decode_patches(h, visible), normalised(take(p, hidden))
+        health = self.health(h.float().mean(1), batch.step, "feature ")
+        return Loss((take(said, hidden).float() - wanted).square().mean(), {"chance": wanted.square().mean(), **health})
 
     def hide(self, noise: Noise) -> tuple[Tensor, Tensor]:
         """Numbers of the patches that are seen, (B, V), and of those that are not, (B, T - V): each image's own choice."""
@@ -100,8 +102,7 @@ class MAE(Model):
         left = float(sum(n * total for n, total, _ in errors) / sum(n * terms["chance"] for n, _, terms in errors))
         nothing = "no better than a patch of one colour: it has learnt nothing yet; train longer"
         yield "hidden variance left", left, nothing if left >= 0.99 else ""
-        h = torch.cat([self.encode(part.x) for part in batch.split(128)])
-        yield from collapse.verdicts(h)
+        yield from collapse.verdicts(collapse.encoded(self, batch, 128))
 
 
 def spread(places: Tensor, like: Tensor) -> Tensor:

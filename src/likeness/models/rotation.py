@@ -45,13 +45,16 @@ class Rotation(Model):
         trunk = resnet.encoder(self.spec.channels, self.spec.size, self.features, self.width, self.depth)
         self.trunk = nn.Sequential(trunk, nn.ReLU())
         self.head = mlp(self.features, self.hidden, TURNS)
+        self.health = collapse.Health()
 
     def loss(self, batch: Batch) -> Loss:
         x = views.resized(batch.x, batch.noise, self.crop, flip=self.flip)
-        logits = self.head(self.trunk(turns(x))).float()
+        h = self.trunk(turns(x))
+        logits = self.head(h).float()
         y = which(len(x), logits.device)
         errors = (logits.argmax(1) != y).float().mean()
-        return Loss(F.cross_entropy(logits, y), {"errors": errors, "chance": errors.new_tensor(math.log(TURNS))})
+        health = self.health(h[: len(x)].float(), batch.step, "feature ")
+        return Loss(F.cross_entropy(logits, y), {"errors": errors, "chance": errors.new_full((), math.log(TURNS)), **health})
 
     def encode(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, features), none below zero."""
@@ -66,8 +69,7 @@ class Rotation(Model):
         error = math.sqrt(3 / 16 / len(logits))
         guess = "no better than a guess: these images may have no way up, or it has to train longer"
         yield "turns told", right, guess if right < 1 / TURNS + 2 * error else ""
-        h = torch.cat([self.encode(part.x) for part in batch.split(512)])
-        yield from collapse.verdicts(h)
+        yield from collapse.verdicts(collapse.encoded(self, batch))
 
 
 def turns(x: Tensor) -> Tensor:

@@ -24,43 +24,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import Batch, Loss, Model, Refusal, Training, option
+from ..core import Batch, Loss, Training, option
 from ..parts import collapse, resnet, views
 
 
-class SimCLR(Model):
+class SimCLR(views.Views):
     features: int = option(128, "numbers of h, which encode() answers", 2, 4096)
     hidden: int = option(256, "units of the hidden layer of g", 2, 8192)
     projection: int = option(64, "numbers of z", 2, 4096)
     width: int = option(16, "channels at 14 pixels", 4, 512)
     depth: int = option(1, "residual blocks a level", 0, 16)
     temperature: float = option(0.5, "tau of (1): the lower, the more the likest wrong images count", 0.01, 10.0)
-    crop: float = option(0.4, "least share of the area that a view shows", 0.05, 1.0)
-    jitter: float = option(0.5, "how far colours, brightness and contrast of a view may change", 0.0, 1.0)
-    blur: float = option(0.0, "share of the views that are blurred", 0.0, 1.0)
-    flip: bool = option(False, "views may be mirrored: right for photographs, wrong for digits")
 
     defaults = Training(batch=128, rate=2e-3, images=200_000, warmup=5_000, schedule="cosine", ema=20_000)
     whole_batch = True
 
     def build(self) -> None:
-        features = resnet.encoder(self.spec.channels, self.spec.size, self.features, self.width, self.depth)
-        self.f = nn.Sequential(features, nn.BatchNorm1d(self.features), nn.ReLU())
+        self.f = resnet.rectified(self.spec.channels, self.spec.size, self.features, self.width, self.depth)
         self.g = projector(self.features, self.hidden, self.projection)
         self.health = collapse.Health()
 
     def loss(self, batch: Batch) -> Loss:
-        if len(batch) < 2:
-            raise Refusal("simclr compares the images of a batch, and a batch of one has nothing to compare; use a larger --batch.")
         z = self.g(self.f(torch.cat([self.view(batch), self.view(batch)]))).float()
         total, found = nt_xent(z, self.temperature)
-        chance = total.new_tensor(math.log(len(z) - 1))
+        chance = total.new_full((), math.log(len(z) - 1))
         return Loss(total, {"found": found, "chance": chance, **self.health(z[: len(batch)], batch.step)})
-
-    def view(self, batch: Batch) -> Tensor:
-        """A distortion of every image of its own, (B, C, H, W), by the batch's noise alone."""
-        x = views.resized(batch.x, batch.noise, self.crop, flip=self.flip)
-        return views.recoloured(x, batch.noise, self.jitter, self.blur)
 
     def encode(self, x: Tensor) -> Tensor:
         """h, (B, features), none below zero, of (B, C, H, W)."""
@@ -70,7 +58,7 @@ class SimCLR(Model):
     @torch.no_grad()
     def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
         """For the score cards: whether the features have collapsed, to a point or to few dimensions."""
-        h = torch.cat([self.encode(part.x) for part in batch.split(512)])
+        h = collapse.encoded(self, batch)
         yield from collapse.verdicts(h, "lower --rate, or use a larger --batch", "use a larger --batch, stronger --jitter, or train longer")
 
 
@@ -81,7 +69,8 @@ def projector(features: int, hidden: int, out: int) -> nn.Sequential:
 
 def nt_xent(z: Tensor, tau: float) -> tuple[Tensor, Tensor]:
     """The mean of (1) over projections (2N, d), row i and row N + i of one image; and how often the other view is the likest of all."""
-    unit = F.normalize(z, dim=1)
-    logits = (unit @ unit.T / tau).masked_fill(torch.eye(len(z), dtype=torch.bool, device=z.device), -math.inf)
+    with torch.autocast(z.device.type, enabled=False):  # which would round what tau then magnifies
+        unit = F.normalize(z, dim=1)
+        logits = (unit @ unit.T / tau).masked_fill(torch.eye(len(z), dtype=torch.bool, device=z.device), -math.inf)
     j = torch.arange(len(z), device=z.device).roll(len(z) // 2)
     return F.cross_entropy(logits, j), (logits.argmax(1) == j).float().mean()

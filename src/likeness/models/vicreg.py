@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import Batch, Loss, Model, Refusal, Training, option
+from ..core import Batch, Loss, Model, Training, option
 from ..parts import collapse, resnet
 from ..parts.views import cut, lit, seen_from
 
@@ -51,19 +51,17 @@ class VICReg(Model):
     whole_batch = True
 
     def build(self) -> None:
-        features = resnet.encoder(self.spec.channels, self.spec.size, self.features, self.width, self.depth)
-        self.trunk = nn.Sequential(features, nn.BatchNorm1d(self.features), nn.ReLU())
+        self.trunk = resnet.rectified(self.spec.channels, self.spec.size, self.features, self.width, self.depth)
         self.expander = expander(self.features, self.hidden)
+        self.health = collapse.Health()
 
     def loss(self, batch: Batch) -> Loss:
-        if len(batch) < 2:
-            raise Refusal("vicreg compares the images of a batch, and a batch of one has nothing to compare; use a larger --batch.")
         z, other = (self.expander(self.encode(self.view(batch))).float() for _ in range(2))
         s = invariance(z, other)
         v = (variance(z) + variance(other)) / 2
         c = covariance(z) + covariance(other)
         total = self.invariance * s + self.variance * v + self.covariance * c
-        return Loss(total, {"invariance": s, "variance": v, "covariance": c, "spread": collapse.unit_spread(z.detach())})
+        return Loss(total, {"invariance": s, "variance": v, "covariance": c, **self.health(z, batch.step)})
 
     def view(self, batch: Batch) -> Tensor:
         """A distortion of every image of its own, (B, C, H, W), by the batch's noise alone."""
@@ -81,7 +79,7 @@ class VICReg(Model):
     @torch.no_grad()
     def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
         """For the score cards: whether the features have collapsed, to a point or to few dimensions."""
-        h = torch.cat([self.encode(part.x) for part in batch.split(512)])
+        h = collapse.encoded(self, batch)
         yield from collapse.verdicts(h, "raise --variance, lower --rate, or use a larger --batch", "raise --covariance or train longer")
 
 
@@ -102,7 +100,8 @@ def variance(z: Tensor) -> Tensor:
 def covariance(z: Tensor) -> Tensor:
     """(3) and (4)"""
     z = z - z.mean(0)
-    c = z.T @ z / (len(z) - 1)
+    with torch.autocast(z.device.type, enabled=False):
+        c = z.T @ z / (len(z) - 1)
     return (c.square().sum() - c.diagonal().square().sum()) / z.shape[1]
 
 

@@ -12,28 +12,33 @@ is best when all are the same.  Two numbers tell, and neither needs a label:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core import Batch
+
 POINT = 0.1
 """spread at which features are called collapsed, at most: healthy ones have 0.3 and more"""
 FEW = 0.1
 """share of the dimensions in use that is called a partial collapse, at most"""
+PROJECTIONS = "spread of projections"
+"""the card of what is compared, where that are not the features"""
 EVERY = 25
 """steps between two of which RankMe is taken: singular values make a GPU wait"""
 
 
 def unit_spread(h: Tensor) -> Tensor:
     """Of features (n, d): a number, 0-dimensional."""
-    return F.normalize(h.double(), dim=1).std(0).mean() * h.shape[1] ** 0.5
+    return F.normalize(h.double(), dim=1).std(0, correction=0).mean() * h.shape[1] ** 0.5
 
 
 def rankme(h: Tensor) -> Tensor:
     """Of features (n, d): between 1 and min(n, d), 0-dimensional."""
     s = torch.linalg.svdvals(torch.nan_to_num(h.double()))
-    p = s / s.sum() + 1e-7
+    p = s / s.sum().clamp(min=1e-30) + 1e-7
     return (-(p * p.log()).sum()).exp()
 
 
@@ -45,10 +50,16 @@ class Health(nn.Module):
         self.rank = nn.Buffer(torch.zeros(()))
 
     @torch.no_grad()
-    def forward(self, z: Tensor, step: int) -> dict[str, Tensor]:
+    def forward(self, z: Tensor, step: int, of: str = "") -> dict[str, Tensor]:
+        """of: "feature " where that is what they are of, and nothing that is compared."""
         if self.training and step % EVERY == 0:
             self.rank.copy_(rankme(z))
-        return {"spread": unit_spread(z), "RankMe": self.rank.clone()}
+        return {f"{of}spread": unit_spread(z), f"{of}RankMe": self.rank.clone()}
+
+
+def encoded(model: Any, batch: Batch, size: int = 512) -> Tensor:
+    """Features (n, d) of a batch by a model that encodes, `size` images at a time."""
+    return torch.cat([model.encode(part.x) for part in batch.split(size)])
 
 
 def verdicts(h: Tensor, remedy: str = "", more: str = "") -> Iterator[tuple[str, float, str]]:
@@ -56,6 +67,8 @@ def verdicts(h: Tensor, remedy: str = "", more: str = "") -> Iterator[tuple[str,
 
     Where nothing can be done nothing is wrong: a method that compares no features cannot be tempted to make them all the same.
     """
+    if len(h) < 2:
+        return
     spread, rank, most = float(unit_spread(h)), float(rankme(h)), min(h.shape)
     yield "spread of features", spread, f"all features point the same way: collapsed; {remedy}" if remedy and spread < POINT else ""
     yield "RankMe", rank, f"only about {rank:.1f} of {most} dimensions are in use: partly collapsed; {more}" if more and rank < FEW * most else ""

@@ -104,6 +104,11 @@ def encoder(channels: int, size: int, out: int, width: int = 16, depth: int = 2,
     return nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(channels * sizes[-1] ** 2, out))
 
 
+def rectified(channels: int, size: int, out: int, width: int = 16, depth: int = 2) -> nn.Sequential:
+    """encoder(), and what it says normalised over the batch and without what is below zero: features whose projections are compared."""
+    return nn.Sequential(encoder(channels, size, out, width, depth), nn.BatchNorm1d(out), nn.ReLU())
+
+
 def decoder(latent: int, channels: int, size: int, width: int = 16, depth: int = 2, grid: int = 0) -> nn.Sequential:
     """(B, latent) to (B, channels, size, size), without a bound on the values.  Raises Refusal as encoder() does."""
     sizes = ladder(size, grid)[::-1]

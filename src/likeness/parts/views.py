@@ -10,12 +10,31 @@ appendix A, with the solarisation of Grill et al. 2020, appendix B; seen_from(),
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..core import Batch, Model, option
 from ..noise import Noise
+
+
+class Views(Model):
+    """A model that learns from windows on an image in other colours."""
+
+    crop: float = option(0.4, "least share of the area that a view shows", 0.05, 1.0)
+    jitter: float = option(0.5, "how far colours, brightness and contrast of a view may change", 0.0, 1.0)
+    blur: float = option(0.0, "share of the views that are blurred", 0.0, 1.0)
+    solarise: float = option(0.0, "share of the views whose bright half is inverted", 0.0, 1.0)
+    flip: bool = option(False, "views may be mirrored: right for photographs, wrong for digits")
+
+    def view(self, batch: Batch, least: float = 0.0, most: float = 1.0, size: int = 0) -> Tensor:
+        """A distortion of every image of its own, (B, C, size, size), by the batch's noise alone; least: share of the area, 0 for --crop."""
+        with torch.autocast(batch.x.device.type, enabled=False):  # eight bits are what an image has: their products take more
+            x = resized(batch.x, batch.noise, least or self.crop, most, self.flip, size)
+            return recoloured(x, batch.noise, self.jitter, self.blur, self.solarise)
+
 
 # Where one looks from
 
@@ -34,10 +53,13 @@ def seen_from(x: Tensor, noise: Noise, crop: float, turn: float, flip: bool) -> 
 
 
 def resized(x: Tensor, noise: Noise, least: float, most: float = 1.0, flip: bool = False, size: int = 0) -> Tensor:
-    """A window on each image, `least` to `most` of its area and 3:4 to 4:3 in shape, within it, scaled to `size` pixels a side (0: as many as it has)."""
+    """A window on each image, `least` to `most` of its area, scaled to `size` pixels a side (0: as many as it has).
+
+    It is 3:4 to 4:3 in shape, or nearer to a square where it would else reach beyond the image.
+    """
     area = least + (most - least) * noise.uniform(1)
-    stretch = torch.exp((2 * noise.uniform(1) - 1) * math.log(4 / 3))
-    scale = torch.cat([area * stretch, area / stretch], 1).sqrt().clamp(max=1)
+    stretch = torch.exp((2 * noise.uniform(1) - 1) * area.reciprocal().clamp(max=4 / 3).log())
+    scale = torch.cat([area * stretch, area / stretch], 1).sqrt()
     place = (2 * noise.uniform(2) - 1) * (1 - scale)
     if flip:
         scale = mirrored(scale, noise)
@@ -90,16 +112,22 @@ def sometimes(x: Tensor, changed: Tensor, noise: Noise, share: float) -> Tensor:
     return torch.where(noise.uniform(1, 1, 1) < share, changed, x)
 
 
-WEIGHTS = torch.tensor([0.299, 0.587, 0.114])
-"""of red, green and blue in brightness"""
-YIQ = torch.stack([WEIGHTS, torch.tensor([0.5959, -0.2746, -0.3213]), torch.tensor([0.2115, -0.5227, 0.3112])])
-"""brightness, and the plane of colours, in which a turn is another hue"""
-RGB = torch.linalg.inv(YIQ)
+YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+"""brightness, and the plane of colours, in which a turn is another hue, of red, green and blue"""
+
+
+@lru_cache
+def colours(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """From red, green and blue, and back: moved once, since moving waits for a GPU."""
+    return YIQ.to(device, dtype), torch.linalg.inv(YIQ).to(device, dtype)
 
 
 def grey(x: Tensor) -> Tensor:
     """(B, C, H, W) to (B, 1, H, W)."""
-    return torch.einsum("c,bchw->bhw", WEIGHTS.to(x), x)[:, None] if x.shape[1] == 3 else x.mean(1, keepdim=True)
+    if x.shape[1] != 3:
+        return x.mean(1, keepdim=True)
+    yiq, _ = colours(x.device, x.dtype)
+    return torch.einsum("c,bchw->bhw", yiq[0], x)[:, None]
 
 
 def jittered(x: Tensor, noise: Noise, s: float) -> Tensor:
@@ -122,11 +150,12 @@ def turned(x: Tensor, angle: Tensor) -> Tensor:
     turn[:, 1, 1] = turn[:, 2, 2] = angle.cos()
     turn[:, 2, 1] = angle.sin()
     turn[:, 1, 2] = -turn[:, 2, 1]
-    return torch.einsum("bij,bjhw->bihw", RGB.to(x) @ turn @ YIQ.to(x), x)
+    yiq, rgb = colours(x.device, x.dtype)
+    return torch.einsum("bij,bjhw->bihw", rgb @ turn @ yiq, x)
 
 
 WIDEST = 2 / 64
-"""standard deviation of the widest blur, as a share of the side: of the paper's, for images of 224 pixels, would be left none at 32"""
+"""standard deviation of the widest blur, as a share of the side: the paper's, 2 pixels of 224, would be none at 32, and is a third of this"""
 
 
 def blurred(x: Tensor, noise: Noise) -> Tensor:
@@ -134,7 +163,8 @@ def blurred(x: Tensor, noise: Noise) -> Tensor:
     widest = WIDEST * x.shape[-1]
     sigma = widest * (0.05 + 0.95 * noise.uniform(1))
     reach = max(1, round(2 * widest))
-    kernel = torch.softmax(-0.5 * (torch.arange(-reach, reach + 1, device=x.device) / sigma) ** 2, 1)[:, None, None, None]
-    padded = F.pad(x, (reach,) * 4, "replicate")
-    across = (padded.unfold(3, 2 * reach + 1, 1) * kernel).sum(-1)
-    return (across.unfold(2, 2 * reach + 1, 1) * kernel).sum(-1)
+    kernel = torch.softmax(-0.5 * (torch.arange(-reach, reach + 1, device=x.device) / sigma) ** 2, 1).to(x.dtype)
+    each = kernel.repeat_interleave(x.shape[1], 0)  # a channel of an image is a group of its own
+    rows = F.pad(x, (reach,) * 4, "replicate").flatten(0, 1)[None]
+    across = F.conv2d(rows, each[:, None, None], groups=len(each))
+    return F.conv2d(across, each[:, None, :, None], groups=len(each)).view_as(x)
