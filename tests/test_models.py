@@ -140,6 +140,8 @@ def test_splitting_a_batch_optimises_the_same(name, tmp_path):
     pieces, _ = small_run(name, tmp_path / "b", micro=5, clip=0.0, rate=0.0)
     first, second = next(fit(whole, data)), next(fit(pieces, data))
     for term, value in first.losses.items():
+        if term.startswith("feature "):  # of the features of a set, which a piece of it is not; nothing learns by it
+            continue
         assert second.losses[term] == pytest.approx(value, rel=1e-5)
     grads = [torch.cat([p.grad.flatten() for p in r.student.parameters() if p.grad is not None]) for r in (whole, pieces)]
     assert torch.allclose(*grads, rtol=1e-4, atol=1e-6 * float(grads[0].abs().max()))

@@ -43,7 +43,10 @@ def rankme(h: Tensor) -> Tensor:
 
 
 class Health(nn.Module):
-    """Both, for the log of a training, of the embeddings of a batch.  RankMe is what it last was between two times that it is taken."""
+    """Both, for the log of a training, of the embeddings of a batch, or the mean over the pieces that it is split into.
+
+    RankMe is what it last was between two times that it is taken.
+    """
 
     def __init__(self) -> None:
         super().__init__()
