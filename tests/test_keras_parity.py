@@ -1,6 +1,6 @@
 """Our networks against Keras' own, with the same random weights: every layer that has a name, and the preprocessing.
 
-Keras is no dependency; where it is installed:  KERAS_BACKEND=torch python -m pytest tests/test_keras_parity.py
+Keras is asked by nothing but this, on torch.
 """
 
 from __future__ import annotations
