@@ -14,7 +14,7 @@ No two images are compared, so nothing forbids that all have the same features, 
 the predictor and to the gradient that stops.  --target stopped does without the slow copy: the target is the online network itself
 behind a stopped gradient (Chen & He, "Exploring Simple Siamese Representation Learning", 2021: SimSiam).  --target joint lets the
 gradient through: the loss then falls to 0 within a few hundred steps and projections are the same for every image, which the loss
-does not say, but collapse.py does.  The features before them, of which nothing is then asked, keep about what they began with.
+does not say, but collapse.py does.  The features before them may still be spread out: nothing is asked of them.
 
 Apart from the paper: Adam in place of LARS, small batches and networks; blur and solarisation are alike for both views.
 """
