@@ -148,3 +148,18 @@ def target(given: Path | None, usual: Path, *endings: str) -> Path:
     if given is not None and given.suffix not in endings:
         raise Refusal(f"-o {given} should end in {' or '.join(e for e in endings if e)}{', or be a folder' if '' in endings else ''}.")
     return given or usual
+
+
+def writable(out: Path) -> Path:
+    """The same, or a Refusal before there is work to lose.  Nothing is made yet."""
+    import os
+
+    from .core import NotAllowed, Refusal
+
+    there = next(p for p in (out.parent, *out.parent.parents) if os.path.exists(p))
+    if out.is_dir() or not there.is_dir():
+        wrong, what = (out, "is a folder") if out.is_dir() else (there, "is no folder")
+        raise Refusal(f"{out} cannot be written, since {wrong} {what}; name another file with -o.")
+    if not os.access(there, os.W_OK):
+        raise NotAllowed(f"{out} cannot be written, since {there} takes no files from you; name another file with -o.")
+    return out

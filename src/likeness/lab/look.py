@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import Parser, closest, common, count, natural, positive, target
-from .map import writable
+from ..arguments import Parser, closest, common, count, natural, positive, target, writable
 
 if TYPE_CHECKING:
     import numpy as np

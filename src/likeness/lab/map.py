@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import Parser, common, count, flags, positive, target
+from ..arguments import Parser, common, count, flags, positive, target, writable
 
 if TYPE_CHECKING:
     import argparse
@@ -94,21 +94,6 @@ def _refuse_few(found: Collection, said: dict[str, Any]) -> None:
             tsne.neighbours_for(n, perplexity)
     if (said["clusters"] or 0) > n:
         raise Refusal(f"--clusters {said['clusters']} is more than the {n:,} images that there are; type fewer.")
-
-
-def writable(out: Path) -> Path:
-    """The same, or a Refusal before there is work to lose.  Nothing is made yet."""
-    import os
-
-    from ..core import NotAllowed, Refusal
-
-    there = next(p for p in (out.parent, *out.parent.parents) if os.path.exists(p))
-    if out.is_dir() or not there.is_dir():
-        wrong, what = (out, "is a folder") if out.is_dir() else (there, "is no folder")
-        raise Refusal(f"{out} cannot be written, since {wrong} {what}; name another file with -o.")
-    if not os.access(there, os.W_OK):
-        raise NotAllowed(f"{out} cannot be written, since {there} takes no files from you; name another file with -o.")
-    return out
 
 
 def collected(parser: argparse.ArgumentParser) -> None:
