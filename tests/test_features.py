@@ -22,8 +22,9 @@ from PIL import Image
 
 from likeness.core import BadData, Busy, DiskTrouble, Refusal
 from likeness.lab.features import features as verb
-from likeness.probes import features
-from likeness.probes.features import Output, Pictures, ahead, extract, header, pictures
+from likeness.probes import features, gallery
+from likeness.probes.features import Output, extract, header
+from likeness.probes.gallery import Pictures, ahead, pictures
 from likeness.probes.opening import load
 
 LAYERS = ("conv_pw_3_relu", "global_average_pooling2d")
@@ -307,7 +308,7 @@ def test_only_pillow_is_hushed_and_only_while_a_file_is_decoded(tmp_path, recwar
     before, images = list(warnings.filters), pictures(str(tmp_path), 16, "nearest")
 
     def scaled(i: int) -> np.ndarray:
-        with features.HUSHED:
+        with gallery.HUSHED:
             warnings.warn_explicit("odd file", UserWarning, "TiffImagePlugin.py", 1, "PIL.TiffImagePlugin")
             warnings.warn_explicit("another thread's", UserWarning, "walker.py", 1, "walker")
         return images.get(i)

@@ -18,7 +18,7 @@ from likeness.lab import gathered
 from likeness.lab import map as maps
 from likeness.lab.gathered import gather
 from likeness.lab.neighbours import neighbours
-from likeness.probes import features
+from likeness.probes import features, gallery
 from likeness.probes.opening import load
 from likeness.run import CONFIG, Run
 
@@ -156,8 +156,8 @@ def test_how_images_are_read_counts_by_a_network_too(photos, tmp_path):
 
 def test_so_many_cost_no_more_than_that(photos, tmp_path, monkeypatch):
     looked = []
-    decode = features.decode
-    monkeypatch.setattr(features, "decode", lambda path, *rest: (looked.append(path), decode(path, *rest))[1])
+    decode = gallery.decode
+    monkeypatch.setattr(gallery, "decode", lambda path, *rest: (looked.append(path), decode(path, *rest))[1])
     monkeypatch.setattr(data, "read", lambda *_: pytest.fail("the whole folder was decoded"))
     found = few(photos, tmp_path, n=5, seed=1)
     assert len(found.names) == len(found.x) == 5 and len(set(looked)) == 5
@@ -167,7 +167,7 @@ def test_so_many_cost_no_more_than_that(photos, tmp_path, monkeypatch):
 def test_some_of_a_set_without_names_keep_their_rows(tmp_path, capsys):
     found = gather("digits", silent, network="squeezenet", weights="none", layer="fire2/concat", pool="avg", folder=tmp_path, n=6, seed=2)
     x = data.load("digits").x
-    assert found.rows.tolist() == features.some(6, 1797, 2).tolist() and found.names[1] == f"row {found.rows[1]}"
+    assert found.rows.tolist() == gallery.some(6, 1797, 2).tolist() and found.names[1] == f"row {found.rows[1]}"
     assert (found.x == x[found.rows]).all()
     told = asked(capsys, found.rows[3], next(tmp_path.glob("*.npy")), "-k", 2, "-o", tmp_path / "n.png")
     assert {n["row"] for n in told["neighbours"]} < set(found.rows.tolist())

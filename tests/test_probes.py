@@ -178,8 +178,16 @@ def test_what_is_no_layer_or_no_network_is_refused():
         load("vgg16", "none", ["block4_pol"])
     with pytest.raises(Refusal, match="did you mean 'vgg19'"):
         load("vgg91")
-    with pytest.raises(Refusal, match="transformers"):
-        load("dinov2")
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    for package in ("transformers", "timm"):
+        monkeypatch.setitem(sys.modules, package, None)
+    for what, needs in (("dinov2", "pip install transformers"), ("transformers:x", "pip install transformers"), ("timm:x", "pip install timm")):
+        with pytest.raises(Refusal, match=needs):
+            load(what)
+    with pytest.raises(Refusal, match="name one, as in timm:vit_small"):
+        load("timm")
 
 
 # Weights

@@ -32,7 +32,11 @@ M = TypeVar("M", bound=nn.Module)
 
 @cache
 def cuda() -> bool:
-    """Whether there is a GPU.  From the first answer on, its convolutions and products add up in a fixed order: without that no resume is exact."""
+    """Whether there is a GPU.  From the first answer on, its convolutions and products add up in a fixed order: without that no resume is exact.
+
+    And what memory this process has been given, it keeps.
+    """
+    _keep_memory()
     found = torch.cuda.is_available()
     if found:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -44,12 +48,12 @@ def cuda() -> bool:
 
 
 def start() -> None:
-    """Join the other processes, if torchrun started this one, and keep what memory this one has been given."""
-    _keep_memory()
+    """Join the other processes, if torchrun started this one."""
+    parallel = cuda()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        if cuda():
+        if parallel:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("nccl" if cuda() else "gloo", timeout=timedelta(hours=24))  # the first may read a million images
+        dist.init_process_group("nccl" if parallel else "gloo", timeout=timedelta(hours=24))  # the first may read a million images
 
 
 def _keep_memory() -> None:

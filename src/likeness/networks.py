@@ -352,7 +352,7 @@ def _torchscript(file: Path, blob: bytes, sha256: str) -> Network:
         net = torch.jit.load(io.BytesIO(blob), map_location=engine.device()).eval()
         takes = {a.name for a in net.forward.schema.arguments}
     except (RuntimeError, AttributeError) as why:
-        raise BadData(f"{file} is no TorchScript network ({_first_line(why)}); name one that torch.jit.save has written.") from None
+        raise BadData(f"{file} is no TorchScript network ({first_line(why)}); name one that torch.jit.save has written.") from None
     if "return_features" not in takes:
         raise Refusal(f"{file} cannot be asked for features: its forward takes no return_features=True, as the published Inception's does.")
 
@@ -369,7 +369,7 @@ def _torchscript(file: Path, blob: bytes, sha256: str) -> Network:
         with torch.no_grad():
             dims = embed(np.zeros((1, 3, 299, 299), np.uint8)).shape[1]
     except RuntimeError as why:
-        raise Refusal(f"{file} does not answer forward(x, return_features=True) for images uint8 (n, 3, H, W) ({_first_line(why)}).") from None
+        raise Refusal(f"{file} does not answer forward(x, return_features=True) for images uint8 (n, 3, H, W) ({first_line(why)}).") from None
     published = sha256 == INCEPTION_SHA256
     name, resize = ("inception", OWN_WAY) if published else (file.stem, "the network's own; grey in three channels")
     return Network(name, sha256, dims, resize, "anywhere", embed, judge if "no_output_bias" in takes else None, side=299)
@@ -380,7 +380,7 @@ def _coloured(x: np.ndarray) -> np.ndarray:
     return np.repeat(x, 3, 1) if x.shape[1] == 1 else x
 
 
-def _first_line(why: Exception) -> str:
+def first_line(why: Exception) -> str:
     return next((line.strip() for line in reversed(str(why).splitlines()) if line.strip()), type(why).__name__)
 
 
@@ -402,7 +402,7 @@ def _token(model: Any, pixels: Tensor) -> Any:
     return model(pixel_values=pixels).last_hidden_state[:, 0]
 
 
-def _projected(model: Any, pixels: Tensor) -> Any:
+def projected(model: Any, pixels: Tensor) -> Any:
     """Image features in the space shared with texts: a tensor in transformers 4, the pooler_output of one thing in 5."""
     found = model.get_image_features(pixel_values=pixels)
     return getattr(found, "pooler_output", found)
@@ -411,7 +411,7 @@ def _projected(model: Any, pixels: Tensor) -> Any:
 SIDE = 224
 HUB = {
     "dinov2": Hub("facebook/dinov2-large", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), _token),
-    "clip": Hub("openai/clip-vit-large-patch14", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), _projected),
+    "clip": Hub("openai/clip-vit-large-patch14", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), projected),
 }
 NAMES = ("auto", "points", *OWN, "inception", *HUB)
 
@@ -445,7 +445,7 @@ def backbone(kind: str, where: str = "") -> nn.Module:
         model: nn.Module = transformers.AutoModel.from_pretrained(place, use_safetensors=True)
     except (OSError, ValueError) as why:
         raise Offline(
-            f"{kind} cannot be loaded from {place} ({_first_line(why)}); type {kind}:FOLDER for one that holds config.json and model.safetensors."
+            f"{kind} cannot be loaded from {place} ({first_line(why)}); type {kind}:FOLDER for one that holds config.json and model.safetensors."
         ) from None
     return model.eval().requires_grad_(False).to(engine.device())
 

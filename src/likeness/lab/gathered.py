@@ -19,7 +19,7 @@ from ..core import BadData, Refusal, answers
 from ..data import cache, own, points
 from ..data.binary import binarized, drawn
 from ..data.dataset import Images, Reading
-from ..probes import features, opening
+from ..probes import features, gallery, opening
 from ..probes.probe import LOGITS, Probe
 from ..run import is_run
 
@@ -270,7 +270,7 @@ def _pictured(source: str, names: tuple[str, ...] | None, rows: np.ndarray, made
 
 def _thumbnails(source: str, names: tuple[str, ...], reading: Reading) -> np.ndarray | None:
     """Some files of a folder, for which the whole of it is not decoded; None where one of them is not there any more."""
-    images = features.pictures(source, data.folder.SIZE, "fit", reading)
+    images = gallery.pictures(source, data.folder.SIZE, "fit", reading)
     place = {images.name(i): i for i in range(images.total)}
     if not all(name in place for name in names):
         return None
@@ -301,7 +301,7 @@ def looked_at(image: str, among: Collection, network: str = "", weights: str = "
     net = opening.load(opens, weights, made["layers"])
     if net.sha256 != made["sha256"]:
         raise Refusal(f"{net.name} has other weights than those that made {among.source}; name these with --weights, or make the features again.")
-    found = features.pictures(image, made["size"], made["interpolation"], Reading(**made.get("reading", {}))).get(0)
+    found = gallery.pictures(image, made["size"], made["interpolation"], Reading(**made.get("reading", {}))).get(0)
     if not isinstance(found, np.ndarray):
         raise BadData(f"{image} cannot be used ({found.reason}: {found.detail}); name another image.")
     with torch.inference_mode():

@@ -4,7 +4,7 @@ load("vgg19")                     with the published weights
 load("mobilenet", "mine.h5")      with those in a file
 load("resnet50", "none")          with random ones, which a seed decides
 load("runs/vicreg-photos")        any run of ours that encodes
-load("dinov2"), load("clip")      with the package `transformers`; dinov2:FOLDER for weights that are kept there
+load("dinov2"), load("timm:...")  of other people's packages: backbones.py
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .. import engine, networks
@@ -25,9 +24,10 @@ from ..data.cache import Progress
 from ..data.dataset import Reading
 from ..models import closest
 from ..run import Run, is_run
+from . import backbones
 from . import weights as stored
 from .mobilenet import mobilenet, mobilenet_v2
-from .probe import LOGITS, Graph, Hooked, Input, Probe
+from .probe import LOGITS, Graph, Hooked, Probe
 from .resnet50 import resnet50
 from .squeezenet import squeezenet
 from .vgg import vgg16, vgg19
@@ -35,7 +35,7 @@ from .vgg import vgg16, vgg19
 GRAPHS: dict[str, Callable[[], Graph]] = dict(
     vgg16=vgg16, vgg19=vgg19, mobilenet=mobilenet, mobilenet_v2=mobilenet_v2, squeezenet=squeezenet, resnet50=resnet50
 )
-NAMES = (*GRAPHS, *networks.HUB)
+NAMES = (*GRAPHS, *networks.HUB, *(f"{kind}:NAME" for kind in backbones.EXAMPLES))
 LUMA = (19595, 38470, 7471)
 """of red, green and blue, of 65536: that of data.writer.as_colour, by which colours became grey for training"""
 
@@ -58,8 +58,8 @@ def load(what: str, weights: str = "", layers: Sequence[str] = (), seed: int = 0
     where they are not what they should be.
     """
     kind, _, place = what.partition(":")
-    if kind in networks.HUB:
-        net: Probe = _hub(kind, place)
+    if kind in backbones.KINDS:
+        net: Probe = backbones.load(kind, place, weights, seed)
     elif what in GRAPHS:
         net = named(what)
         net.check(layers)
@@ -68,7 +68,7 @@ def load(what: str, weights: str = "", layers: Sequence[str] = (), seed: int = 0
         net = of_run(Path(os.path.expanduser(what)))
     else:
         raise Refusal(f"there is no network {what!r}; {closest(what, NAMES)}  A run that encodes is named by its folder.")
-    if weights and what not in GRAPHS:
+    if weights and what not in GRAPHS and kind != "timm":
         raise Refusal(f"{what} has its own weights; leave --weights out, or name one of {', '.join(GRAPHS)}.")
     net.check(layers)
     return net.eval().requires_grad_(False).to(engine.device())
@@ -141,25 +141,3 @@ def _grey(x: Tensor) -> Tensor:
     if x.dtype == torch.uint8:
         return ((x.int() * x.new_tensor(LUMA, dtype=torch.int32).view(3, 1, 1)).sum(1, keepdim=True) + 0x8000 >> 16).to(torch.uint8)
     return (x * (x.new_tensor(LUMA) / 65536).view(3, 1, 1)).sum(1, keepdim=True)
-
-
-def _hub(kind: str, place: str) -> Probe:
-    """DINOv2 or CLIP: the layer `code` is what `networks.hub` compares images by, and every sub-module is a layer."""
-    about = networks.HUB[kind]
-    model = networks.backbone(kind, place)
-    given = Input(mean=_in_levels(about.mean), scale=_in_levels(about.std))
-    side = networks.SIDE
-
-    def prepare(x: Tensor) -> Tensor:
-        x = given.of(x)
-        return x if x.shape[2:] == (side, side) else F.interpolate(x, (side, side), mode="bicubic", antialias=True, align_corners=False)
-
-    net = Hooked(kind, model, {"code": lambda x: about.pick(model, x)}, prepare, (3, side, side))
-    net.sha256, net.source, net.scaling = networks.digest(model.state_dict()), place or about.where, "bicubic"
-    return net
-
-
-def _in_levels(unit: tuple[float, float, float]) -> tuple[float, float, float]:
-    """What is said of brightness 0 to 1, of 0 to 255."""
-    r, g, b = (255 * v for v in unit)
-    return r, g, b

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ..core import Refusal
 from ..models import closest
+from . import winograd
 
 Shape = tuple[int, ...]
 LOGITS = "logits"
@@ -66,7 +67,7 @@ class Probe(nn.Module):
     least = 1
     """smallest side that it can look at"""
     scaling = "nearest"
-    """how image files are brought to its size, unless the user says otherwise (features.SCALINGS)"""
+    """how image files are brought to its size, unless the user says otherwise (gallery.SCALINGS)"""
     labels: tuple[str, ...] = ()
     """names of its classes"""
     sha256: str = ""
@@ -97,6 +98,9 @@ class Probe(nn.Module):
         """Logits (B, classes), before the softmax."""
         return self.outputs(x, [LOGITS])[LOGITS]
 
+    def hurry(self, names: Sequence[str]) -> None:
+        """Get ready to say what these layers say of many images, for whoever will leave the weights as they are."""
+
     def check(self, names: Iterable[str]) -> None:
         """Refuse what is no layer, or has no weights."""
         for name in names:
@@ -117,8 +121,17 @@ class Conv(nn.Conv2d):
         self.same = pad == "same" and stride > 1
         super().__init__(inside, out, kernel, stride, kernel // 2 if pad == "same" and stride == 1 else 0 if self.same else int(pad), groups=groups, bias=bias)
         self.relu = relu
+        self.kernels: Tensor | None = None
+
+    def hurry(self) -> None:
+        """From now on by the shorter way of winograd.py, where there is one and no gradient is wanted; the weights are not to change any more."""
+        usual = self.kernel_size == (3, 3) and self.stride == (1, 1) and self.padding == (1, 1) and self.groups == 1
+        if usual and min(self.in_channels, self.out_channels) >= winograd.NARROW and self.weight.device.type == "cpu":
+            self.kernels = winograd.kernels(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.kernels is not None and x.dtype == torch.float32 and not torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type):
+            return winograd.convolve(x, self.kernels, self.bias, self.relu)
         return self.by(x, self.weight, self.bias)
 
     def by(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -301,13 +314,21 @@ class Graph(Probe):
             raise Refusal(f"{self.name}: {why}; give it {self.side}x{self.side}, or name a layer that comes before.") from None
         return found
 
-    def forward(self, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """Outputs of layers for images that are prepared."""
+    def hurry(self, names: Sequence[str]) -> None:
+        for step in self.steps(names):
+            if isinstance(layer := self.nodes[step.name], Conv):
+                layer.hurry()
+
+    def steps(self, names: Sequence[str]) -> list[Step]:
         wanted = frozenset(names)
         if wanted not in self.plans:
             self.plans[wanted] = list(self._plan(wanted))
+        return self.plans[wanted]
+
+    def forward(self, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """Outputs of layers for images that are prepared."""
         there = {INPUT: x}
-        for step in self.plans[wanted]:
+        for step in self.steps(names):
             layer, given = self.nodes[step.name], [there[p] for p in step.inputs]
             if step.fold:
                 conv = self.nodes[step.fold]
