@@ -38,9 +38,23 @@ def test_it_is_the_convolution(shape, relu, monkeypatch):
     assert apart(winograd.convolve(x, winograd.kernels(weight), None, False).double(), F.conv2d(x.double(), weight.double(), padding=1)) < 2e-5
 
 
+def test_several_threads_share_the_images_and_leave_torch_as_it_was():
+    x, weight, bias = case(5, 16, 8, 24, 9)
+    kernels, before = winograd.kernels(weight), torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        several = winograd.convolve(x, kernels, bias, True)
+        assert torch.get_num_threads() == 3
+        torch.set_num_threads(1)
+        assert apart(winograd.convolve(x, kernels, bias, True), several) < 1e-6
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_without_room_for_an_image_some_are_done_at_once(monkeypatch):
     x, weight, bias = case(5, 8, 8, 8, 8)
     monkeypatch.setattr(winograd, "AHEAD", 2 * 4 * 36 * 4 * 8)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     at_once = []
     strip = winograd.Work.strip
     monkeypatch.setattr(winograd.Work, "strip", lambda self, x, *rest: (at_once.append(len(x)), strip(self, x, *rest))[1])
@@ -63,7 +77,8 @@ def test_only_convolutions_that_gain_go_the_shorter_way():
         assert (conv.kernels is not None) == (conv is gain)
 
 
-def test_gradients_and_half_precision_go_the_plain_way(monkeypatch):
+def test_gradients_and_half_precision_and_small_images_go_the_plain_way(monkeypatch):
+    monkeypatch.setattr(winograd, "LEAST", 9 * 64 * 64 * 64)
     conv = Conv(64, 64, 3, relu=True)
     conv.hurry()
     x = torch.randn(1, 64, 8, 8)
@@ -73,6 +88,8 @@ def test_gradients_and_half_precision_go_the_plain_way(monkeypatch):
     x.requires_grad_()
     conv(x).sum().backward()
     assert x.grad is not None
+    with torch.no_grad():
+        conv(x.detach()[:, :, :7])
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert conv(x.detach()).dtype == torch.bfloat16
 
@@ -82,6 +99,7 @@ def test_many_images_take_the_shorter_way_and_few_do_not(tmp_path, monkeypatch):
     folder.mkdir()
     for i in range(MANY):
         Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(folder / f"{i:02}.png")
+    monkeypatch.setattr(winograd, "LEAST", 1)
     short = winograd.convolve
     monkeypatch.setattr(winograd, "convolve", lambda *given: (calls.append(len(given[0])), short(*given))[1])
     net = load("vgg16", "none")

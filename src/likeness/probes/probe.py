@@ -130,7 +130,9 @@ class Conv(nn.Conv2d):
             self.kernels = winograd.kernels(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.kernels is not None and x.dtype == torch.float32 and not torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type):
+        large = self.kernels is not None and x.shape[2] * x.shape[3] * self.weight.numel() >= winograd.LEAST
+        if large and x.dtype == torch.float32 and not torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type):
+            assert self.kernels is not None
             return winograd.convolve(x, self.kernels, self.bias, self.relu)
         return self.by(x, self.weight, self.bias)
 
