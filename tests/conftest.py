@@ -37,7 +37,8 @@ def small_run(name: str, folder: Path, data: Data | None = None, *, options: dic
     known = {f.name: f.default for f in fields(kind)}
     settings = replace(kind.defaults, **(dict(images=128, batch=16, precision="fp32", warmup=32, ema=64) | training))
     chosen = {k: v for k, v in SMALL.items() if k in known and type(v) is type(known[k])} | (options or {})
-    config = Config(name, data.spec, settings, kind(spec=data.spec, **chosen).options(), dict(source="toy", fingerprint="toy-1"), engine.facts())
+    source, options = dict(source="toy", fingerprint="toy-1"), kind(spec=data.spec, **chosen).options()
+    config = Config(name, data.spec, settings, options, source, engine.facts(), classes=list(data.classes))
     return Run.create(folder, config), data
 
 

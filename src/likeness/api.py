@@ -135,7 +135,8 @@ def _config(model: str, kind: type[Model], data: Data, wishes: Wishes, budget: d
     built = within.make(kind, data.spec, wishes.options, None if stage is None else stage.model)
     loop.refuse(model, settings, built, **budget)
     first = {} if stage is None else inside.identity(stage.run)
-    return Config(model, data.spec, settings, built.options(), data.identity, engine.facts(), first)  # the defaults of today are written down
+    options = built.options()  # the defaults of today are written down
+    return Config(model, data.spec, settings, options, data.identity, engine.facts(), first, list(data.classes))
 
 
 def _plain(wishes: dict[str, Any]) -> dict[str, Any]:

@@ -55,6 +55,8 @@ class Config:
     """what decides bits beside the above: versions, threads, instruction set, processes"""
     inside: dict[str, Any] = field(default_factory=dict)
     """of the first stage, if the model learns the codes of one: source, model, images seen, and sha256 of its weights"""
+    classes: list[str] = field(default_factory=list)
+    """names of the classes of the data, which may be called otherwise by the time that somebody asks"""
 
     @property
     def method(self) -> str:
@@ -90,7 +92,8 @@ class Config:
 def read_config(folder: Path) -> Config:
     try:
         said = json.loads((folder / CONFIG).read_text())
-        return Config(said["model"], Spec(**said["spec"]), Training(**said["training"]), said["options"], said["data"], said["facts"], said.get("inside", {}))
+        main = said["model"], Spec(**said["spec"]), Training(**said["training"]), said["options"], said["data"], said["facts"]
+        return Config(*main, said.get("inside", {}), said.get("classes", []))
     except FileNotFoundError:
         raise Refusal(f"{folder} is not a run: it has no {CONFIG}.  A run is made by: likeness train MODEL DATA {folder}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -18,8 +18,6 @@ from torch import Tensor
 
 from .. import engine, networks
 from ..core import Classifies, Model, Refusal, ask
-from ..data import named as sets
-from ..data import shapes
 from ..data.cache import Progress
 from ..data.dataset import Reading
 from ..models import closest
@@ -97,15 +95,8 @@ def of_run(folder: Path) -> Probe:
     net.least, net.sha256 = model.spec.size, networks.digest(model.state_dict())
     net.scaling = "fit"
     net.source = f"{run.config.model} after {run.seen:,} images"
-    net.labels = _classes(str(run.config.data["source"]), model.spec.labels)
+    net.labels = tuple(run.config.classes) or tuple(map(str, range(model.spec.labels)))
     return net
-
-
-def _classes(source: str, n: int) -> tuple[str, ...]:
-    """The names of n classes where they are those of a set that has a name; a folder may have changed since, so its are numbers."""
-    kind = source.partition(":")[0]
-    known = shapes.FORMS if kind == "shapes" else sets.CLASSES.get("mnist" if kind == "digits" else kind, ())
-    return known if len(known) == n else tuple(map(str, range(n)))
 
 
 def again(net: Probe) -> str:
