@@ -1,25 +1,34 @@
 """Every family on the same images, for the same minutes, judged by the same yardsticks: the comparison that the lecture never shows.
 
-    python benchmarks/families.py fashion-mnist --minutes 10 --seeds 3 --folder runs/families
+    OMP_NUM_THREADS=1 python benchmarks/families.py fashion-mnist --minutes 20 --seeds 3 --folder runs/families -o families.jsonl
 
 Each stage of each model is a `likeness train` of its own, whose images are those that a short try says fit into its minutes, so that a
-cosine can end with them.  A benchmark that was stopped goes on where it was; `--only NAME` is one family.  Keep the machine quiet:
-what is equal is time.
+cosine can end with them.  One thread for twenty minutes is what two cores do in ten, and two such benchmarks, each with some of the
+families (--only), may run side by side, but nothing else: what is equal is time.
+
+A benchmark that was stopped goes on where it was: a run that is judged is a line of the file, which is enough for the table.  The page
+shows the runs whose folders are still there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import shutil
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from measure import heading, machine, table
+from modes_found import known
 
 HERE = Path(__file__).parent
+Cards = dict[str, float]
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -91,17 +100,18 @@ def made(name: str, source: str, minutes: float, seed: int, folder: Path) -> Pat
     return run
 
 
-def judged(run: Path, n: int) -> dict[str, tuple[float, float]]:
+def judged(run: Path, n: int) -> dict[str, Cards]:
     """Value and floor of the cards, as they are in scores.json, or made now."""
     if not (run / "scores.json").exists():
         likeness("evaluate", run, "-n", n, "--json")
     cards = json.loads((run / "scores.json").read_text())
     cards = cards["scores"] if isinstance(cards, dict) else cards
-    return {c["name"]: (c["value"], c.get("floor") or math.nan) for c in cards if c["of"] == "model" and c["name"] in CARDS}
+    mine = [c for c in cards if c["of"] == "model" and c["name"] in CARDS]
+    return dict(values={c["name"]: c["value"] for c in mine}, floors={c["name"]: c["floor"] for c in mine if c.get("floor") is not None})
 
 
-def cell(found: list[dict[str, tuple[float, float]]], card: str) -> str:
-    values = [f[card][0] for f in found if card in f]
+def cell(found: Sequence[Cards], card: str) -> str:
+    values = [f[card] for f in found if card in f]
     if not values:
         return ""
     spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
@@ -111,27 +121,42 @@ def cell(found: list[dict[str, tuple[float, float]]], card: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
-    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("-n", type=int, default=2000, help="images and samples that are judged")
     parser.add_argument("--only", choices=list(FAMILIES), action="append")
     parser.add_argument("--folder", type=Path, default=Path("runs/families"))
-    said = parser.parse_args()
+    parser.add_argument("-o", type=Path, default=Path("families.jsonl"), help="file of the judged runs, which is gone on with")
+    said, load = parser.parse_args(), machine()
     said.folder.mkdir(parents=True, exist_ok=True)
-    found: dict[str, list[dict[str, tuple[float, float]]]] = {}
-    runs = []
-    for seed in range(said.seeds):  # seed by seed, so that one that is stopped early has something of everything
+    rows = [row for row in fill(said) if row["name"] in (said.only or FAMILIES)]
+    by_name = {name: [row for row in rows if row["name"] == name] for name in FAMILIES if any(row["name"] == name for row in rows)}
+    print(f"{heading(load)}\n")
+    body = [[name, str(len(mine)), *(cell([row["values"] for row in mine], card) for card in CARDS), f"{mine[0]['seen']:,}"] for name, mine in by_name.items()]
+    floors = [row["floors"] for row in rows]
+    body.append(["real images", "", *(cell([f for f in floors if card in f][:1], card) for card in CARDS), ""])
+    print(table(["", "runs", *CARDS.values(), "images seen"], body))
+    if runs := [said.folder / row["run"] for row in rows if (said.folder / row["run"] / "scores.json").exists()]:
+        likeness("evaluate", *runs, "-n", said.n, "-o", said.folder, "--json")
+        print(f"page: {said.folder / 'compare.html'}", file=sys.stderr)
+
+
+def fill(said: argparse.Namespace) -> list[Row]:
+    """Every wanted row, from the file or made now: seed by seed, so that one that is stopped early has something of everything."""
+    rows = []
+    for seed in range(said.seeds):
         for name in said.only or FAMILIES:
-            runs.append(made(name, said.data, said.minutes, seed, said.folder))
-            found.setdefault(name, []).append(judged(runs[-1], said.n))
-            print(f"{name}, seed {seed}: FD {cell(found[name][-1:], 'Fréchet distance')}", file=sys.stderr, flush=True)
-    print(f"| | {' | '.join(CARDS.values())} |\n|{'---|' * (len(CARDS) + 1)}")
-    for name, scores in found.items():
-        print(f"| {name} | {' | '.join(cell(scores, card) for card in CARDS)} |")
-    floors = [{card: (floor, floor) for card, (_, floor) in scores[0].items() if not math.isnan(floor)} for scores in found.values()]
-    print(f"| real images | {' | '.join(cell([f for f in floors if card in f][:1], card) for card in CARDS)} |")
-    likeness("evaluate", *runs, "-n", said.n, "-o", said.folder, "--json")
-    print(f"page: {said.folder / 'compare.html'}", file=sys.stderr)
+            asked = dict(data=said.data, name=name, minutes=said.minutes, seed=seed, n=said.n)
+            row = next((row for row in known(said.o) if asked.items() <= row.items()), None)
+            if row is None:
+                run = made(name, said.data, said.minutes, seed, said.folder)
+                told = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+                row = asked | dict(run=run.name, seen=told["seen"]) | judged(run, said.n)
+                with said.o.open("a") as f:
+                    f.write(f"\n{json.dumps(row)}\n")  # the line before may be torn
+                print(f"{name}, seed {seed}: FD {cell([row['values']], 'Fréchet distance')}", file=sys.stderr, flush=True)
+            rows.append(row)
+    return rows
 
 
 if __name__ == "__main__":
