@@ -49,16 +49,14 @@ def test_any_model_of_transformers_answers_its_layers_its_code_and_its_classes(v
     net = load(f"transformers:{folder}")
     x = images(2, 32)
     unit = (x.float() / 255 - 0.5) / 0.25
-    assert torch.allclose(net.prepare(x), unit, atol=1e-6) and net.side == 32 and net.scaling == "bicubic"
+    assert torch.allclose(net.prepare(x), unit, atol=1e-6) and net.side == 32 and net.scaling == "bilinear"
     with torch.no_grad():
         whole = model(pixel_values=unit, output_hidden_states=True)
+        last = model.vit(pixel_values=unit).last_hidden_state
     assert net.labels == ("cat", "dog", "hen") and torch.allclose(net.classify(x), whole.logits, atol=1e-5)
-    found = (
-        net.outputs(x, ["vit.layernorm", "code"])
-        if "vit.layernorm" in net.layers
-        else net.outputs(x, [next(n for n in net.layers if "layernorm" in n), "code"])
-    )
-    assert found["code"].shape == (2, 24) and net.layers["code"] == (24,)
+    found = net.outputs(x, ["vit.layernorm", "code"])
+    assert torch.allclose(found["vit.layernorm"], last, atol=1e-5) and net.layers["code"] == (24,)
+    assert torch.allclose(found["code"], last.mean(1), atol=1e-5), "a model that decides has no pooler"
     assert again(net) == f"transformers:{folder}" and len(net.sha256) == 64
 
 
@@ -75,6 +73,69 @@ def test_without_a_pooled_answer_the_code_is_the_mean(transformers, tmp_path):
     places = SimpleNamespace(last_hidden_state=torch.arange(12.0).view(1, 3, 2, 2))
     assert backbones.pooled(lambda pixel_values: tokens, images(1, 4)).tolist() == [[4.0, 5.0, 6.0, 7.0]]
     assert backbones.pooled(lambda pixel_values: places, images(1, 4)).tolist() == [[1.5, 5.5, 9.5]]
+
+
+def test_half_precision_weights_are_computed_in_single(vit):
+    folder, model = vit
+    model.half().save_pretrained(folder)
+    net = load(f"transformers:{folder}")
+    assert {p.dtype for p in net.module.parameters()} == {torch.float32}
+
+
+def test_what_was_not_saved_is_not_made_up(transformers, vit):
+    """A pooler may be missing, and its answer is not taken; anything else is refused."""
+    folder, model = vit
+    torch.manual_seed(1)
+    transformers.ViTForMaskedImageModeling(model.config).save_pretrained(folder)
+    one, two = (load(f"transformers:{folder}").outputs(images(1, 32), ["code"])["code"] for _ in range(2))
+    assert torch.equal(one, two)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | dict(num_hidden_layers=3, architectures=["ViTModel"])))
+    with pytest.raises(BadData, match="would be random"):
+        load(f"transformers:{folder}")
+
+
+def test_a_repository_does_not_run_its_own_python(vit, monkeypatch):
+    folder, _ = vit
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | dict(model_type="mine", auto_map=dict(AutoConfig="mine.Mine", AutoModel="mine.Mine"))))
+    (folder / "mine.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a question was asked"))
+    with pytest.raises(Offline):
+        load(f"transformers:{folder}")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("model.safetensors", "garbage"),
+        ("preprocessor_config.json", "[]"),
+        ("preprocessor_config.json", json.dumps(SEEN | dict(rescale_offset=True))),
+        ("config.json", "{}"),
+    ],
+    ids=["weights", "a list", "an offset", "no model"],
+)
+def test_files_that_make_no_sense_are_told(vit, file, content):
+    folder, _ = vit
+    (folder / file).write_text(content)
+    with pytest.raises(Offline, match="cannot be loaded"):
+        load(f"transformers:{folder}")
+
+
+def test_defaults_of_a_processor_count(vit):
+    folder, _ = vit
+    (folder / "preprocessor_config.json").write_text(json.dumps(dict(image_processor_type="ViTImageProcessor", size=dict(height=32, width=32))))
+    net = load(f"transformers:{folder}")
+    assert net.prepare(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).unique().tolist() == [-1.0] and net.scaling == "bilinear"
+
+
+def test_a_size_of_ones_own_is_refused(vit, tmp_path):
+    folder, _ = vit
+    Image.fromarray(images(1, 32)[0].permute(1, 2, 0).numpy()).save(tmp_path / "a.png")
+    with pytest.raises(Refusal, match="leave --size out"):
+        extract(load(f"transformers:{folder}"), str(tmp_path / "a.png"), ["code"], tmp_path / "f.npy", size=64)
+    with pytest.raises(Refusal, match="has its own weights"):
+        load(f"transformers:{folder}", "none")
 
 
 def test_a_network_that_hides_a_part_of_what_it_sees_is_refused(transformers, tmp_path):
@@ -98,7 +159,7 @@ def test_a_model_of_texts_is_refused_and_a_missing_one_is_offline(transformers, 
     torch.manual_seed(0)
     config = transformers.BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=50)
     transformers.BertModel(config).save_pretrained(tmp_path / "bert")
-    (tmp_path / "bert" / "preprocessor_config.json").write_text(json.dumps(SEEN))
+    (tmp_path / "bert" / "preprocessor_config.json").write_text(json.dumps(SEEN | dict(image_processor_type="ViTImageProcessor")))
     with pytest.raises(Refusal, match="name a model of images"):
         load(f"transformers:{tmp_path / 'bert'}")
     with pytest.raises(Offline, match=r"config\.json"):

@@ -264,8 +264,8 @@ class Stub(nn.Module):
 def install(monkeypatch: pytest.MonkeyPatch, model: Stub | Exception) -> list[tuple[str, bool]]:
     asked: list[tuple[str, bool]] = []
 
-    def from_pretrained(place: str, use_safetensors: bool) -> Stub:
-        asked.append((place, use_safetensors))
+    def from_pretrained(place: str, use_safetensors: bool, trust_remote_code: bool) -> Stub:
+        asked.append((place, use_safetensors and not trust_remote_code))
         if isinstance(model, Exception):
             raise model
         return model
@@ -285,7 +285,7 @@ def test_dinov2_answers_its_class_token_and_clip_its_image_features(monkeypatch,
     asked = install(monkeypatch, Stub())
     network, x = networks.load("dinov2", data), data.x[:3]
     pixels = scaled(x, HUB["dinov2"].mean, HUB["dinov2"].std)
-    assert asked == [("facebook/dinov2-large", True)], "safetensors only"
+    assert asked == [("facebook/dinov2-large", True)], "safetensors only, and no code of the repository"
     assert np.allclose(network.features(x), 2 * pixels.mean((2, 3)), atol=1e-5) and network.sha256 == digest({"scale": torch.tensor(2.0)})
     install(monkeypatch, Stub(wrapped=True))
     five = networks.load("clip:some/where", data)

@@ -1,5 +1,7 @@
 """The shorter way to a 3x3 convolution, held against the plain one."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +53,28 @@ def test_several_threads_share_the_images_and_leave_torch_as_it_was():
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("size", [(5, 24, 9), (1, 40, 12)], ids=["images", "strips of one"])
+def test_threads_work_within_inference_mode(size, monkeypatch):
+    monkeypatch.setattr(winograd, "CACHE", 1)
+    x, weight, bias = case(size[0], 16, 8, *size[1:])
+    kernels, before = winograd.kernels(weight), torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with torch.inference_mode():
+            found = winograd.convolve(x * 1, kernels, bias, False)
+        assert apart(found, F.conv2d(x, weight, bias, padding=1)) < 2e-5
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_child_process_has_threads_of_its_own():
+    winograd.pool(2)
+    child = os.fork()
+    if child == 0:
+        os._exit(winograd.pool.cache_info().currsize)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_without_room_for_an_image_some_are_done_at_once(monkeypatch):
     x, weight, bias = case(5, 8, 8, 8, 8)
     monkeypatch.setattr(winograd, "AHEAD", 2 * 4 * 36 * 4 * 8)
@@ -94,6 +118,13 @@ def test_gradients_and_half_precision_and_small_images_go_the_plain_way(monkeypa
         assert conv(x.detach()).dtype == torch.bfloat16
 
 
+def test_layers_that_nobody_asks_for_are_left_as_they_are():
+    net = load("vgg16", "none")
+    with net.hurried(["block3_pool"]):
+        assert net.nodes["block3_conv3"].kernels is not None and net.nodes["block4_conv1"].kernels is None
+    assert net.nodes["block3_conv3"].kernels is None
+
+
 def test_many_images_take_the_shorter_way_and_few_do_not(tmp_path, monkeypatch):
     folder, calls = tmp_path / "photos", []
     folder.mkdir()
@@ -106,7 +137,7 @@ def test_many_images_take_the_shorter_way_and_few_do_not(tmp_path, monkeypatch):
     *_, _ = extract(net, str(folder), ["block3_pool"], tmp_path / "few.npy", "avg", 40, n=MANY - 1)
     assert not calls
     *_, _ = extract(net, str(folder), ["block3_pool"], tmp_path / "many.npy", "avg", 40)
-    assert calls and net.nodes["block4_conv1"].kernels is None, "what nobody asks for is left as it is"
+    assert calls and not any(layer.kernels is not None for layer in net.nodes.values() if isinstance(layer, Conv)), "new weights would not be heard of"
     few, many = (np.load(tmp_path / f"{name}.npy") for name in ("few", "many"))
     rows = [int(line.split(",")[1][:2]) for line in (tmp_path / "few.csv").read_text().split()[1:]]
     assert np.abs(few - many[rows]).max() < 1e-5 * np.abs(many).max()

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from . import engine, models, store
@@ -442,12 +443,12 @@ def backbone(kind: str, where: str = "") -> nn.Module:
     except ImportError:
         raise Refusal(f"{kind} needs a package that is not installed; type: pip install transformers, or use classifier, vicreg or inception.") from None
     try:
-        model: nn.Module = transformers.AutoModel.from_pretrained(place, use_safetensors=True)
-    except (OSError, ValueError) as why:
+        model: nn.Module = transformers.AutoModel.from_pretrained(place, use_safetensors=True, trust_remote_code=False)
+    except (OSError, ValueError, SafetensorError) as why:
         raise Offline(
             f"{kind} cannot be loaded from {place} ({first_line(why)}); type {kind}:FOLDER for one that holds config.json and model.safetensors."
         ) from None
-    return model.eval().requires_grad_(False).to(engine.device())
+    return model.float().eval().requires_grad_(False).to(engine.device())
 
 
 def scaled(x: np.ndarray, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:

@@ -31,7 +31,7 @@ def features(argv: list[str]) -> int:
     common(parser, "-o", "--json")
     said = vars(parser.parse_intermixed_args(argv))
     if said["layers"]:
-        return layers(said["layers"], said["json"])
+        return layers(said["layers"], said["weights"], said["seed"], said["json"])
     if not said["data"] or not said["layer"]:
         raise Refusal("say of which images, and which layers: likeness features photos/ --network vgg19 --layer block4_pool; --layers vgg19 shows them all.")
     net = opening.load(said["network"], said["weights"], said["layer"], said["seed"], told(f"weights of {said['network']}"))
@@ -74,13 +74,14 @@ def told(what: str) -> Callable[[int, int], None]:
     return tell
 
 
-def layers(name: str, as_json: bool) -> int:
+def layers(name: str, weights: str, seed: int, as_json: bool) -> int:
     """All layers of a network in order, what comes out of each, and how much of the image it sees."""
     from .. import show
     from ..probes import opening
     from ..probes.probe import Graph
 
-    net = opening.named(name) if name in opening.GRAPHS else opening.load(name)
+    weights = weights or ("none" if name.startswith("timm:") else "")  # their names can be told without fetching any
+    net = opening.named(name) if name in opening.GRAPHS else opening.load(name, weights, seed=seed)
     sees = net.fields() if isinstance(net, Graph) else {}
     rows = []
     for layer, shape in net.layers.items():

@@ -169,7 +169,7 @@ def _of_network(source: str, network: str, layer: str, pool: str, weights: str, 
     layer = layer or usual_layer(net)
     stem = Path(os.path.expanduser(source)).resolve().stem or "images"
     work = features.extract(net, source, [layer], folder / "features.npy", pool, reading.size, reading=replace(reading, size=0), n=n, seed=seed)
-    work = work.kept(folder, f"{stem}-{net.name}-{layer.replace('/', '-')}{pool and '-' + pool}")
+    work = work.kept(folder, f"{stem}-{os.path.basename(net.name)}-{layer.replace('/', '-')}{pool and '-' + pool}")
     store.make(folder)
     for at in work:
         say(f"{at.done.files / at.total:4.0%}  {net.name} has looked at {at.done.files:,} images")

@@ -10,7 +10,6 @@ Pictures are brought to the size that the network was trained on and scaled as i
 from __future__ import annotations
 
 import importlib
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from .. import engine, networks
 from ..core import BadData, Offline, Refusal
 from . import weights as stored
+from .gallery import SCALINGS
 from .probe import LOGITS, Hooked, Input
 
 UNIT_LEVELS = 255
@@ -36,6 +37,8 @@ def load(kind: str, what: str, weights: str = "", seed: int = 0) -> Hooked:
 
     Raises Refusal where a package is missing or it is no network of images, Offline where its weights are.
     """
+    if weights and kind != "timm":
+        raise Refusal(f"{kind} has its own weights; leave --weights out, or name a network of ours or of timm.")
     if kind in networks.HUB:
         return hub(kind, what)
     if not what:
@@ -60,26 +63,31 @@ def by_transformers(place: str) -> Hooked:
     """`code` is the features that a model shares with texts, its own pooled ones, or the mean over tokens or places, the first of these that it has."""
     transformers, where = package("transformers", "transformers"), os.path.expanduser(place)
     where = os.path.abspath(where) if os.path.isdir(where) else where
-    name = f"transformers:{where}"
+    name, mine = f"transformers:{where}", dict(trust_remote_code=False)  # a repository's own Python is not run
+    pillow = dict(backend="pil") if int(transformers.__version__.split(".")[0]) > 4 else dict(use_fast=False)
     try:
-        config = transformers.AutoConfig.from_pretrained(where)
+        config = transformers.AutoConfig.from_pretrained(where, **mine)
         decides = any("ForImageClassification" in a for a in config.architectures or ())
+        seen = transformers.AutoImageProcessor.from_pretrained(where, **mine, **pillow).to_dict()
+        side, given, scaling = side_of(seen, config), input_of(seen), resampling(seen.get("resample"))
+        labels = tuple(str(config.id2label[i]) for i in range(config.num_labels)) if decides else ()
         kind = transformers.AutoModelForImageClassification if decides else transformers.AutoModel
-        model: nn.Module = kind.from_pretrained(where, use_safetensors=True)
-        file = transformers.utils.cached_file(where, "preprocessor_config.json")
-        seen: dict[str, Any] = json.loads(Path(file).read_text())
-    except (OSError, ValueError) as why:
+        model, found = kind.from_pretrained(where, use_safetensors=True, output_loading_info=True, **mine)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError) as why:
         wants = "config.json, model.safetensors and preprocessor_config.json, on the hub or in a folder"
-        raise Offline(f"{name} cannot be loaded ({networks.first_line(why)}); it wants {wants}.") from None
-    model = model.eval().to(engine.device())
+        raise Offline(f"{name} cannot be loaded ({networks.first_line(why)[:300]}); it wants {wants}.") from None
+    lost = sorted(key for key in found["missing_keys"] if "pooler" not in key)
+    if lost:
+        raise BadData(f"{name} has no weights for {lost[0]} and {len(lost) - 1} more, which would be random; name a model that was saved whole.")
+    model = model.float().eval().to(engine.device())
     base: Any = model.base_model if decides else model
-    answers: dict[str, Callable[[Tensor], Tensor]] = {"code": lambda x: pooled(base, x)}
+    base = getattr(model, "vision_model", model) if base is model and decides else base
+    answers: dict[str, Callable[[Tensor], Tensor]] = {"code": lambda x: pooled(base, x, not found["missing_keys"])}
     if decides:
         answers[LOGITS] = lambda x: model(pixel_values=x).logits
-    net = opened(name, model, answers, side_of(seen, config), input_of(seen))
-    if decides:
-        net.labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
-    return told(net, where)
+    net = opened(name, model, answers, side, given)
+    net.labels = labels
+    return told(net, where, scaling)
 
 
 def by_timm(what: str, weights: str, seed: int) -> Hooked:
@@ -102,7 +110,8 @@ def by_timm(what: str, weights: str, seed: int) -> Hooked:
         answers[LOGITS] = model
     net = opened(name, model, answers, seen["input_size"][-1], in_levels(seen["mean"], seen["std"]))
     net.labels = stored.labels(model.num_classes) if model.num_classes else ()
-    return told(net, weights if weights not in ("", "none") else f"random weights, seed {seed}" if weights else what)
+    source = Path(weights).name if weights not in ("", "none") else f"random weights, seed {seed}" if weights else what
+    return told(net, source, resampling(seen["interpolation"]))
 
 
 def fill(model: nn.Module, file: str, what: str) -> None:
@@ -138,8 +147,8 @@ def opened(name: str, model: nn.Module, answers: dict[str, Callable[[Tensor], Te
     return net
 
 
-def told(net: Hooked, source: str) -> Hooked:
-    net.sha256, net.source, net.scaling = networks.digest(net.module.state_dict()), source, "bicubic"
+def told(net: Hooked, source: str, scaling: str = "bicubic") -> Hooked:
+    net.sha256, net.source, net.scaling, net.fixed = networks.digest(net.module.state_dict()), source, scaling, True
     return net
 
 
@@ -151,12 +160,12 @@ def shown(side: int, given: Input) -> Callable[[Tensor], Tensor]:
     return prepare
 
 
-def pooled(base: Any, x: Tensor) -> Tensor:
-    """(B, C)"""
+def pooled(base: Any, x: Tensor, pooler: bool = True) -> Tensor:
+    """(B, C).  pooler: whether what it says of all places together was learnt."""
     if hasattr(base, "get_image_features"):
         return networks.projected(base, x)
     said = base(pixel_values=x)
-    found: Tensor | None = getattr(said, "pooler_output", None)
+    found: Tensor | None = getattr(said, "pooler_output", None) if pooler else None
     if found is None:
         last: Tensor = said.last_hidden_state
         found = last.mean(1) if last.ndim == 3 else last.mean((2, 3))
@@ -173,11 +182,19 @@ def in_levels(mean: Any, std: Any, factor: float = 1 / UNIT_LEVELS, bgr: bool = 
 
 
 def input_of(seen: dict[str, Any]) -> Input:
-    """Of a preprocessor_config.json."""
+    """Of an image processor's settings.  Raises ValueError for what is more than a scale and a shift."""
+    if more := [name for name in ("rescale_offset", "include_top") if seen.get(name)]:
+        raise ValueError(f"its pre-processing has {more[0]}, which is not known here")
     factor = float(seen.get("rescale_factor", 1 / UNIT_LEVELS)) if seen.get("do_rescale", True) else 1.0
     plain = not seen.get("do_normalize", "image_mean" in seen)
     mean, std = ((0.0,) * 3, (1.0,) * 3) if plain else (seen["image_mean"], seen["image_std"])
     return in_levels(mean, std, factor, bool(seen.get("do_flip_channel_order", False)))
+
+
+def resampling(name: Any) -> str:
+    """One of gallery.SCALINGS, of Pillow's number or timm's word."""
+    word = Image.Resampling(name).name.lower() if isinstance(name, int) else str(name)
+    return word if word in SCALINGS else "bicubic"
 
 
 def side_of(seen: dict[str, Any], config: Any) -> int:

@@ -315,7 +315,10 @@ def pleased(net: Probe, x: Tensor, layer: str, wish: str = "l2", guide: Tensor |
 
 def usual_layer(net: Probe) -> str:
     """Two thirds of the way down, where a network sees parts of things."""
-    able = [name for name, shape in net.layers.items() if len(shape) == 3 and name not in net.lost] or [n for n in net.layers if n not in net.lost]
+    whole = [name for name in net.layers if name not in net.lost]
+    able = [name for name in whole if len(net.layers[name]) == 3]
+    if not able or 2 * whole.index(able[-1]) < len(whole) - 1:  # of a transformer, whose places are tokens from the first layer on
+        able = whole
     return able[len(able) * 2 // 3]
 
 

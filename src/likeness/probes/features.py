@@ -18,7 +18,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, Any
@@ -269,13 +269,13 @@ class Extraction:
     def __iter__(self) -> Iterator[At]:
         """Walk on from where it was left, with a word after each chunk.  Whoever stops listening has what was done until then saved."""
         begun, output = time.monotonic(), self.output
-        with output.opened():
+        with output.opened(), ExitStack() as stack:
             fresh = -output.done.rows
             self._room()
-            if self.images.total >= MANY:
-                self.net.hurry(self.asked.layers)
             try:
                 if not output.done.finished:
+                    hurry = self.net.hurried(self.asked.layers) if self.images.total >= MANY else nullcontext()
+                    stack.enter_context(hurry)
                     for part in ahead(self.images, output.done.files, self._at_once()):
                         output.add(part, self._looked([x for _, x in part if not isinstance(x, Skip)]), self.images)
                         if time.monotonic() - output.saved > SAVE:
@@ -339,6 +339,8 @@ def extract(
     layers = tuple(dict.fromkeys(layers))
     net.check(layers)
     reading = net.reading if isinstance(net, OfRun) else reading or Reading()
+    if net.fixed and size not in (0, net.side):
+        raise Refusal(f"{net.name} looks at images of {net.side}x{net.side} and brings others to that; leave --size out.")
     size, interpolation = size or net.side, interpolation or net.scaling
     for what, value, known in (("--pool", pool, POOLS), ("--interpolation", interpolation, SCALINGS), ("--precision", precision, ("fp32", "bf16"))):
         if value not in known:

@@ -74,6 +74,8 @@ class Probe(nn.Module):
     """of the weights in use"""
     source: str = ""
     """where these come from, in a line"""
+    fixed = False
+    """images of another size are brought to `side`"""
     lost: dict[str, str]
     """layers that the weights at hand cannot answer for, and why"""
     layers: dict[str, Shape]
@@ -98,8 +100,10 @@ class Probe(nn.Module):
         """Logits (B, classes), before the softmax."""
         return self.outputs(x, [LOGITS])[LOGITS]
 
-    def hurry(self, names: Sequence[str]) -> None:
-        """Get ready to say what these layers say of many images, for whoever will leave the weights as they are."""
+    @contextmanager
+    def hurried(self, names: Sequence[str]) -> Iterator[None]:
+        """Within, ready to say what these layers say of many images; the weights are to stay as they are."""
+        yield
 
     def check(self, names: Iterable[str]) -> None:
         """Refuse what is no layer, or has no weights."""
@@ -124,7 +128,7 @@ class Conv(nn.Conv2d):
         self.kernels: Tensor | None = None
 
     def hurry(self) -> None:
-        """From now on by the shorter way of winograd.py, where there is one and no gradient is wanted; the weights are not to change any more."""
+        """By the shorter way of winograd.py, where there is one, and no gradient is wanted, until `kernels` is taken away: they know nothing of new weights."""
         usual = self.kernel_size == (3, 3) and self.stride == (1, 1) and self.padding == (1, 1) and self.groups == 1
         if usual and min(self.in_channels, self.out_channels) >= winograd.NARROW and self.weight.device.type == "cpu":
             self.kernels = winograd.kernels(self.weight)
@@ -316,10 +320,16 @@ class Graph(Probe):
             raise Refusal(f"{self.name}: {why}; give it {self.side}x{self.side}, or name a layer that comes before.") from None
         return found
 
-    def hurry(self, names: Sequence[str]) -> None:
-        for step in self.steps(names):
-            if isinstance(layer := self.nodes[step.name], Conv):
+    @contextmanager
+    def hurried(self, names: Sequence[str]) -> Iterator[None]:
+        layers = [layer for step in self.steps(names) if isinstance(layer := self.nodes[step.name], Conv)]
+        try:
+            for layer in layers:
                 layer.hurry()
+            yield
+        finally:
+            for layer in layers:
+                layer.kernels = None
 
     def steps(self, names: Sequence[str]) -> list[Step]:
         wanted = frozenset(names)

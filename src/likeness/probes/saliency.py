@@ -276,6 +276,12 @@ def last_with_places(net: Probe) -> str:
     found = [name for name, shape in net.layers.items() if len(shape) == 3 and min(shape[1:]) > 1 and name not in net.lost]
     if not found:
         raise Refusal(f"no layer of {net.name} has places, which Grad-CAM asks for; name a convolutional network.")
+    order = list(net.layers)
+    if 2 * order.index(found[-1]) < len(order) - 1:
+        raise Refusal(
+            f"the last layer of {net.name} that has places, {found[-1]}, is one of its first, where Grad-CAM says little; "
+            "name a convolutional network, or that layer with --layer."
+        )
     return found[-1]
 
 

@@ -13,6 +13,7 @@ The result differs from the plain sum by some 1e-5 of the largest value: the con
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -61,11 +62,14 @@ def convolve(x: Tensor, kernels: Tensor, bias: Tensor | None, relu: bool) -> Ten
     several = max(1, min(-(-n // threads), AHEAD // (row * down))) if tall == down else 1
     y, images = x.new_empty(n, OUT * down, OUT * across, k), x.movedim(1, 3)
 
+    inference = torch.is_inference_mode_enabled()  # which each thread says for itself
+
     def walk(strips: Sequence[tuple[int, int]]) -> None:
-        work = Work(images, several, tall, across, k)
-        for first, top in strips:
-            part = slice(first, first + several)
-            work.strip(images[part], top, min(tall, down - top), kernels, bias, relu, y[part])
+        with torch.inference_mode(inference), torch.no_grad():
+            work = Work(images, several, tall, across, k)
+            for first, top in strips:
+                part = slice(first, first + several)
+                work.strip(images[part], top, min(tall, down - top), kernels, bias, relu, y[part])
 
     strips = [(first, top) for first in range(0, n, several) for top in range(0, down, tall)]
     if threads == 1 or len(strips) == 1:
@@ -76,14 +80,17 @@ def convolve(x: Tensor, kernels: Tensor, bias: Tensor | None, relu: bool) -> Ten
     return y[:, :h, :w].movedim(3, 1)
 
 
-@cache
+@cache  # but not in a child of this process, where the threads are not
 def pool(threads: int) -> ThreadPoolExecutor:
     """Threads that compute by themselves, where torch would divide each single operation among its own."""
-    together = Barrier(threads)
+    together = Barrier(threads, timeout=60)
     found = ThreadPoolExecutor(threads, "winograd", torch.set_num_threads, (1,))
     list(found.map(lambda _: together.wait(), range(threads)))  # so that all have begun
     torch.set_num_threads(threads)  # the number is each thread's own, but for what a new one begins with
     return found
+
+
+os.register_at_fork(after_in_child=pool.cache_clear)
 
 
 class Work:
@@ -97,7 +104,6 @@ class Work:
         self.taken, self.seen = x.new_empty(IN * IN * tiles * c), x.new_empty(IN * IN * tiles * c)
         self.product, self.shown = x.new_empty(IN * IN * tiles * k), x.new_empty(OUT * OUT * tiles * k)
 
-    @torch.no_grad()
     def strip(self, x: Tensor, top: int, tall: int, kernels: Tensor, bias: Tensor | None, relu: bool, y: Tensor) -> None:
         """Of images x (n, H, W, C), the rows of tiles from `top` on, written into y (n, H', W', K)."""
         n, c, k, across = len(x), x.shape[3], y.shape[3], self.across
