@@ -25,7 +25,9 @@ def features(argv: list[str]) -> int:
     parser.add_argument("--pool", metavar="avg|max", default="", help="over all places of a layer [none: all its values, in the order height, width, channel]")
     parser.add_argument("--weights", metavar="FILE", default="", help="a .safetensors, .npz or Keras' .h5, or none for random ones [the published ones]")
     parser.add_argument("--size", type=count, default=0, metavar="PIXELS", help="height and width to which images are brought [the network's own]")
-    parser.add_argument("--interpolation", metavar="NAME", default="", help=f"how: {', '.join(gallery.SCALINGS)} [nearest, as Keras' load_img]")
+    parser.add_argument(
+        "--interpolation", metavar="NAME", default="", help=f"how: {', '.join(gallery.SCALINGS)} [the network's own: nearest for those of Keras]"
+    )
     parser.add_argument("--precision", metavar="fp32|bf16", default="fp32", help="of the products [fp32]")
     parser.add_argument("--seed", type=natural, default=0, help="of random weights [0]")
     common(parser, "-o", "--json")
