@@ -27,6 +27,7 @@ SETTINGS: dict[str, Options] = {
     "PacGAN, 2 at once": DCGAN | dict(game="nonsaturating", pack=2),
     "DCGAN, relativistic + r1 + r2": DCGAN | dict(game="relativistic", r1=1.0, r2=1.0),
     "R3GAN": dict(model="r3gan", schedule="cosine"),
+    "R3GAN, scale 2": dict(model="r3gan", schedule="cosine", scale=2),
 }
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from likeness.core import BadData, Offline, Refusal
-from likeness.probes import backbones
+from likeness.probes import backbones, dream, saliency
 from likeness.probes.features import extract
 from likeness.probes.opening import again, load
 
@@ -271,3 +271,10 @@ def test_timm_itself(monkeypatch):
     with torch.no_grad():
         assert torch.allclose(net.classify(x), model.eval()(net.prepare(x)), atol=1e-5)
     assert net.layers["code"] == (model.num_features,) and len(net.layers) > 10
+
+
+def test_tokens_are_no_places(vit):
+    net = load(f"transformers:{vit[0]}")
+    with pytest.raises(Refusal, match="are tokens"):
+        saliency.last_with_places(net)
+    assert len(net.layers[layer := dream.usual_layer(net)]) < 3 and "norm" not in layer

@@ -31,7 +31,7 @@ from .. import engine
 from ..core import Refusal
 from ..minimize import minimize
 from ..noise import Noise
-from .probe import LOGITS, Flatten, Graph, Probe
+from .probe import LOGITS, Flatten, Graph, Probe, becomes_tokens
 from .saliency import logits
 
 
@@ -317,8 +317,8 @@ def usual_layer(net: Probe) -> str:
     """Two thirds of the way down, where a network sees parts of things."""
     whole = [name for name in net.layers if name not in net.lost]
     able = [name for name in whole if len(net.layers[name]) == 3]
-    if not able or 2 * whole.index(able[-1]) < len(whole) - 1:  # of a transformer, whose places are tokens from the first layer on
-        able = whole
+    if not able or becomes_tokens(net, able[-1]):
+        able = [name for name in whole if "norm" not in name] or whole  # what is normalised cannot grow
     return able[len(able) * 2 // 3]
 
 

@@ -115,6 +115,12 @@ class Probe(nn.Module):
                 raise Refusal(f"{self.name} cannot be asked for {name}: {why}.  The deepest layer that it can answer for is {whole[-1]}.")
 
 
+def becomes_tokens(net: Probe, layer: str) -> bool:
+    """Whether places are told one after another from there on, (places, C), as in a transformer."""
+    after = list(net.layers)
+    return any(len(net.layers[name]) == 2 for name in after[after.index(layer) + 1 :])
+
+
 # Layers
 
 

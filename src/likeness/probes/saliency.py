@@ -36,7 +36,7 @@ from .. import engine, pictures
 from ..core import Refusal
 from ..noise import Noise
 from . import weights
-from .probe import LOGITS, Probe
+from .probe import LOGITS, Probe, becomes_tokens
 
 BLACK = -1.0
 SAMPLES, SPREAD = 30, 0.15
@@ -276,11 +276,9 @@ def last_with_places(net: Probe) -> str:
     found = [name for name, shape in net.layers.items() if len(shape) == 3 and min(shape[1:]) > 1 and name not in net.lost]
     if not found:
         raise Refusal(f"no layer of {net.name} has places, which Grad-CAM asks for; name a convolutional network.")
-    order = list(net.layers)
-    if 2 * order.index(found[-1]) < len(order) - 1:
+    if becomes_tokens(net, found[-1]):
         raise Refusal(
-            f"the last layer of {net.name} that has places, {found[-1]}, is one of its first, where Grad-CAM says little; "
-            "name a convolutional network, or that layer with --layer."
+            f"after {found[-1]} the places of {net.name} are tokens, and Grad-CAM has no map of these; name a convolutional network, or that --layer."
         )
     return found[-1]
 
