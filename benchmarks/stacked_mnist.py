@@ -28,6 +28,7 @@ SETTINGS: dict[str, Options] = {
     "DCGAN, relativistic + r1 + r2": DCGAN | dict(game="relativistic", r1=1.0, r2=1.0),
     "R3GAN": dict(model="r3gan", schedule="cosine"),
     "R3GAN, scale 2": dict(model="r3gan", schedule="cosine", scale=2),
+    "R3GAN, scale 3": dict(model="r3gan", schedule="cosine", scale=3),
 }
 
 
