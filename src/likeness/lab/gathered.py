@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,18 +113,13 @@ def gather(
     return found
 
 
-def _odd(reading: Reading) -> dict[str, Any]:
-    """What is not as usual."""
-    return {f.name: value for f in fields(Reading) if (value := getattr(reading, f.name)) != f.default}
-
-
 def _spoken(reading: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in reading.items()) or "usual"
 
 
 def _refuse(why: str, instead: str, reading: Reading, **asked: str) -> None:
     """Flags that would change nothing."""
-    if idle := [name for name, value in (asked | _odd(reading)).items() if value]:
+    if idle := [name for name, value in (asked | features.odd(reading)).items() if value]:
         raise Refusal(f"{why}; leave --{', --'.join(idle)} out, or {instead}.")
 
 
@@ -164,7 +159,7 @@ def _labels(found: Images) -> tuple[str, ...]:
 def _of_network(source: str, network: str, layer: str, pool: str, weights: str, reading: Reading, n: int, seed: int, folder: Path, say: Say) -> Collection:
     net = opening.load(network, weights, [layer] if layer else ())
     if isinstance(net, opening.OfRun) and reading != net.reading:
-        other = {name: value for name, value in _odd(reading).items() if value != getattr(net.reading, name)}
+        other = {name: value for name, value in features.odd(reading).items() if value != getattr(net.reading, name)}
         _refuse(f"{network} is a run, which reads images as it did in training", "name another network", Reading(**other))
     layer = layer or usual_layer(net)
     stem = Path(os.path.expanduser(source)).resolve().stem or "images"

@@ -353,10 +353,15 @@ def extract(
     if chosen:
         images = images.of(some(*chosen))
     place = source if named.is_named(source) else os.path.abspath(os.path.expanduser(source))
-    odd = {f.name: getattr(reading, f.name) for f in fields(Reading) if f.name != "size" and getattr(reading, f.name) != f.default}
+    unusual = odd(replace(reading, size=Reading().size))
     weights = (net.name, net.source, net.sha256)
-    asked = Asked(place, again(net), images.fingerprint, *weights, layers, pool, size, interpolation, precision, odd, chosen)
+    asked = Asked(place, again(net), images.fingerprint, *weights, layers, pool, size, interpolation, precision, unusual, chosen)
     return Extraction(net, images, asked, Output(asked, widths, out))
+
+
+def odd(reading: Reading) -> dict[str, Any]:
+    """What is not as usual."""
+    return {f.name: value for f in fields(Reading) if (value := getattr(reading, f.name)) != f.default}
 
 
 def _why(done: Done) -> str:

@@ -140,9 +140,8 @@ class Conv(nn.Conv2d):
             self.kernels = winograd.kernels(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        large = self.kernels is not None and x.shape[2] * x.shape[3] * self.weight.numel() >= winograd.LEAST
-        if large and x.dtype == torch.float32 and not torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type):
-            assert self.kernels is not None
+        plain = x.dtype != torch.float32 or torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
+        if self.kernels is not None and not plain and x.shape[2] * x.shape[3] * self.weight.numel() >= winograd.LEAST:
             return winograd.convolve(x, self.kernels, self.bias, self.relu)
         return self.by(x, self.weight, self.bias)
 
