@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,33 +69,27 @@ def likeness(*words: object) -> str:
 
 
 def affordable(stage: Stage, source: str, minutes: float, folder: Path) -> int:
-    """Images that fit into so many minutes, by a try of a tenth of a minute beyond the first steps."""
+    """Images that fit into so many minutes, by a try of a fifth of a minute beyond the first steps."""
     if not stage.share:
         return 60_000
-    pilot = folder / "pilot"
-    shutil.rmtree(pilot, ignore_errors=True)
     options = [word for word in stage.options if word not in COSINE]
-    seen, seconds = [0], [0.0]
-    for upto in (0.1, 0.3):
-        found = json.loads(likeness("train", stage.model, source, pilot, *options, "--minutes", upto, "--no-report", "--json"))
-        seen.append(found["seen"])
-        seconds.append(found["seconds"])
-    shutil.rmtree(pilot)
-    return round((seen[2] - seen[1]) / (seconds[2] - seconds[1]) * 60 * minutes * stage.share)
+    with tempfile.TemporaryDirectory(dir=folder) as inside:
+        tries = [("train", stage.model, source, Path(inside, "pilot"), *options, "--minutes", upto, "--no-report", "--json") for upto in (0.1, 0.3)]
+        first, last = (json.loads(likeness(*words)) for words in tries)
+    return round((last["seen"] - first["seen"]) / (last["seconds"] - first["seconds"]) * 60 * minutes * stage.share)
 
 
-def made(name: str, source: str, minutes: float, seed: int, folder: Path) -> Path:
-    """The last run of a family."""
-    at, run = source, folder
+def made(said: argparse.Namespace, name: str, seed: int) -> Path:
+    """The last run of a family.  What its budgets come to in images is a line of the file too, so that every seed gets the same."""
+    at, run = said.data, said.folder
     for number, stage in enumerate(FAMILIES[name]):
-        run = folder / f"{name.replace(' ', '-').replace(',', '')}-{seed}{'-first' * (number + 1 < len(FAMILIES[name]))}"
-        budgets = folder / "budgets.json"
-        known = json.loads(budgets.read_text()) if budgets.exists() else {}
-        key = f"{name} {number} {minutes:g}"
-        if key not in known:
-            known[key] = affordable(stage, at, minutes, folder)
-            budgets.write_text(json.dumps(known, indent=1))
-        likeness("train", stage.model, at, run, *stage.options, "--images", known[key], "--seed", seed, "--no-report", "--json")
+        run = said.folder / f"{name.replace(' ', '-').replace(',', '')}-{seed}{'-first' * (number + 1 < len(FAMILIES[name]))}"
+        budget = dict(data=said.data, budget=name, stage=number, minutes=said.minutes)
+        images = next((row["images"] for row in known(said.o) if budget.items() <= row.items()), None)
+        if images is None:
+            images = affordable(stage, at, said.minutes, said.folder)
+            write(said.o, budget | dict(images=images))
+        likeness("train", stage.model, at, run, *stage.options, "--images", images, "--seed", seed, "--no-report", "--json")
         at = str(run)
     return run
 
@@ -149,14 +143,18 @@ def fill(said: argparse.Namespace) -> list[Row]:
             asked = dict(data=said.data, name=name, minutes=said.minutes, seed=seed, n=said.n)
             row = next((row for row in known(said.o) if asked.items() <= row.items()), None)
             if row is None:
-                run = made(name, said.data, said.minutes, seed, said.folder)
+                run = made(said, name, seed)
                 told = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
                 row = asked | dict(run=run.name, seen=told["seen"]) | judged(run, said.n)
-                with said.o.open("a") as f:
-                    f.write(f"\n{json.dumps(row)}\n")  # the line before may be torn
+                write(said.o, row)
                 print(f"{name}, seed {seed}: FD {cell([row['values']], 'Fréchet distance')}", file=sys.stderr, flush=True)
             rows.append(row)
     return rows
+
+
+def write(path: Path, row: Row) -> None:
+    with path.open("a") as f:
+        f.write(f"\n{json.dumps(row)}\n")  # the line before may be torn
 
 
 if __name__ == "__main__":
