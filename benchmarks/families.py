@@ -6,8 +6,8 @@ Each stage of each model is a `likeness train` of its own, whose images are thos
 cosine can end with them.  One thread for twenty minutes is what two cores do in ten, and two such benchmarks, each with some of the
 families (--only), may run side by side, but nothing else: what is equal is time.
 
-A benchmark that was stopped goes on where it was: a run that is judged is a line of the file, which is enough for the table.  The page
-shows the runs whose folders are still there.
+A benchmark that was stopped goes on where it was: a run that is judged is a line of the file, which is enough for the table, and RUN.png
+has its first samples.  The page shows the runs whose folders are still there.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from measure import heading, machine, table
 from modes_found import known
+
+from likeness import api, pictures
 
 HERE = Path(__file__).parent
 Cards = dict[str, float]
@@ -104,6 +106,12 @@ def judged(run: Path, n: int) -> dict[str, Cards]:
     return dict(values={c["name"]: c["value"] for c in mine}, floors={c["name"]: c["floor"] for c in mine if c.get("floor") is not None})
 
 
+def strip(run: Path) -> None:
+    """Its first samples in a row: RUN.png, beside the run."""
+    drawn = api.open(run).sample(12)
+    replace(drawn, page=pictures.grid(drawn.x, 12, scale=2)).save(run.with_suffix(".png"))
+
+
 def cell(found: Sequence[Cards], card: str) -> str:
     values = [f[card] for f in found if card in f]
     if not values:
@@ -147,6 +155,7 @@ def fill(said: argparse.Namespace) -> list[Row]:
                 told = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
                 row = asked | dict(run=run.name, seen=told["seen"]) | judged(run, said.n)
                 write(said.o, row)
+                strip(run)
                 print(f"{name}, seed {seed}: FD {cell([row['values']], 'Fréchet distance')}", file=sys.stderr, flush=True)
             rows.append(row)
     return rows

@@ -48,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("-n", type=int, default=2000, help="samples")
+    parser.add_argument("--calls", type=int, nargs="*", default=CALLS, help="of the network, that samplers are compared at")
     parser.add_argument("--full", type=int, default=1000, help="steps of ancestral sampling, once; 0 leaves it out")
     parser.add_argument("--network", default="classifier")
     parser.add_argument("-o", type=Path, help="a file for the table")
@@ -63,7 +64,7 @@ def main() -> None:
     ]
     for line in lines:
         print(line, flush=True)
-    jobs = [(name, live, calls) for name, live in RECIPES for calls in CALLS] + [("ancestral", dict(sampler="ancestral"), said.full)] * bool(said.full)
+    jobs = [(name, live, calls) for name, live in RECIPES for calls in said.calls] + [("ancestral", dict(sampler="ancestral"), said.full)] * bool(said.full)
     for name, live, calls in jobs:
         lines.append(row(run, reference, name, live, calls, said.n))
         print(lines[-1], flush=True)
