@@ -97,6 +97,16 @@ def test_a_card_says_whose_features_against_what_and_what_real_images_would_get(
             assert a.value == a.floor and a.verdict.startswith("as real")
 
 
+def test_points_are_told_apart_where_no_line_can():
+    """A ring of modes from a cloud of its mean and covariance."""
+    ring = datasets.load("ring")
+    reference = distribution.prepare(ring, networks.load("auto", ring), 1000)
+    held = reference.held.x.reshape(-1, 2)
+    cloud = np.random.default_rng(0).multivariate_normal(held.mean(0), np.cov(held.T), len(held)).astype(np.float32)
+    found = {c.name: c for c in reference.judge(cloud.reshape(-1, 2, 1, 1)) if c.of == "model"}["told apart"]
+    assert found.value > 0.85 and abs(found.floor - 0.5) < 0.05
+
+
 def test_a_gaussian_is_not_fitted_to_fewer_images_than_dimensions(reference, digits):
     wide = Network("wide", "0" * 64, 500, "none", "anywhere", lambda x: torch.randn(len(x), 500, generator=torch.Generator().manual_seed(int(x.sum()) % 99)))
     cards = {c.name: c for c in distribution.prepare(digits, wide, 200).judge(reference.base.x) if c.of == "model"}
