@@ -27,7 +27,7 @@ from torch import Tensor
 from . import completion, doctor, editing, engine, evaluate, given, inside, loop, minimize, models, report, show, surprise, watch, within
 from . import data as datasets
 from . import field as receptive
-from .core import Completes, Model, Redraws, Refusal, Training, answers, ask
+from .core import Completes, Model, Redraws, Refusal, Training, answers, ask, final
 from .data import Data, named, points
 from .metrics.card import Score
 from .parts.denoising import Denoiser
@@ -264,8 +264,7 @@ class Trained:
         y, parts = self._labels(numbers, label), []
         for i in range(0, n, 64):
             rows = slice(i, min(i + 64, n))
-            *_, x = draw(engine.sampling_noise(seed, first + i, rows.stop - i), None if y is None else y[rows])
-            parts.append(x.cpu())
+            parts.append(final(draw(engine.sampling_noise(seed, first + i, rows.stop - i), None if y is None else y[rows])).cpu())
         recipe = self._recipe(seed=seed, first=first, n=n, **live) | ({} if beside is None else {"beside": beside.folder.name})
         return Pictures(torch.cat(parts), recipe if label is None else recipe | {"label": label})
 

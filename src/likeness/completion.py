@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import engine, pictures
-from .core import BadData, Completes, Refusal, Spec
+from .core import BadData, Completes, Refusal, Spec, final
 from .data.dataset import Reading
 from .data.sniff import Skip, decode
 from .noise import Noise
@@ -66,7 +66,7 @@ def complete(model: Completes, x: Tensor, y: Tensor | None, known: Tensor, draws
     for some in numbers.split(AT_ONCE):
         image = some // MOST
         classes = None if y is None else y[image].to(engine.device())
-        *_, drawn = model.complete(x[image].to(engine.device()), known, Noise(some, key, engine.device()), classes)
+        drawn = final(model.complete(x[image].to(engine.device()), known, Noise(some, key, engine.device()), classes))
         parts.append(torch.where(known, x[image], drawn.float().cpu()))
     return torch.cat(parts).unflatten(0, (len(x), draws))
 

@@ -18,15 +18,18 @@ converts inside its own file.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, dataclass_transform, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, dataclass_transform, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from .noise import Noise
+
+T = TypeVar("T")
 
 
 class Refusal(Exception):
@@ -354,6 +357,12 @@ QUESTIONS: dict[str, type] = {
 def answers(model: object) -> tuple[str, ...]:
     """The questions that this model answers, by name."""
     return tuple(name for name, question in QUESTIONS.items() if isinstance(model, question))
+
+
+def final(states: Iterable[T]) -> T:
+    """The last state that a generator yields.  No other is kept, as `*_, x = states` would: a thousand steps of a batch are gigabytes."""
+    (state,) = deque(states, maxlen=1)
+    return state
 
 
 def ask(model: Any, question: str, hint: str = "") -> Any:

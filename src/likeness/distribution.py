@@ -249,7 +249,14 @@ MEASURES = (
     Measure("density", "higher", Reference.density, "base", "balls about real images that hold a sample, by 5"),
     Measure("coverage", "higher", Reference.coverage, "base", "real images with a sample nearby", "share"),
     Measure("diversity", "higher", Reference.diversity, "base", "distance between samples, in that between real images"),
-    Measure("told apart", "lower", Reference.told_apart, "base", "a classifier, cross-validated, tells samples from real images: a linear one, or nearest neighbours among points", "share"),
+    Measure(
+        "told apart",
+        "lower",
+        Reference.told_apart,
+        "base",
+        "a classifier, cross-validated, tells samples from real images: a linear one, or nearest neighbours among points",
+        "share",
+    ),
     Measure("sliced Wasserstein", "lower", Reference.sliced, "base", "distance of the pixels along random directions", "levels", featured=False),
     Measure("grey levels", "lower", Reference.grey_levels, "base", "how far the histograms of brightness are apart, from 0 to 1", featured=False),
     Measure(

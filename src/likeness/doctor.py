@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from . import engine, store, symptoms
-from .core import Batch, Decodes, Model, Player, Refusal, Samples
+from .core import Batch, Decodes, Model, Player, Refusal, Samples, final
 from .data import Data
 from .loop import Step
 from .metrics import neighbours
@@ -222,7 +222,7 @@ def drawn(model: Model, data: Data) -> np.ndarray | None:
     if model.conditional and data.y is not None:
         y = torch.from_numpy(np.resize(data.y[chosen(data.train, n)], n)).to(engine.device())
     with torch.no_grad():
-        *_, x = model.sample(engine.sampling_noise(0, 0, n), y)
+        x = final(model.sample(engine.sampling_noise(0, 0, n), y))
     found = x.float().cpu().numpy()
     return neighbours.grid(found, data.levels) if data.levels else found
 

@@ -9,13 +9,15 @@ Draw k of image i is a function of seed, i and k alone.
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from . import engine, pictures
 from .completion import AT_ONCE, MOST
-from .core import Redraws, Refusal
+from .core import Redraws, Refusal, final
 from .noise import Noise
 
 
@@ -31,8 +33,8 @@ def redraw(model: Redraws, x: Tensor, y: Tensor | None, strength: float, draws: 
     for some in numbers.split(AT_ONCE):
         image = some // MOST
         classes = None if y is None else y[image].to(engine.device())
-        versions = [x[image], *model.redraw(x[image].to(engine.device()), strength, Noise(some, key, engine.device()), classes)]
-        parts.append(versions[-1].float().cpu())
+        states = model.redraw(x[image].to(engine.device()), strength, Noise(some, key, engine.device()), classes)
+        parts.append(final(chain([x[image]], states)).float().cpu())
     return torch.cat(parts).unflatten(0, (len(x), draws))
 
 

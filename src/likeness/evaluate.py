@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from . import distribution, doctor, engine, laws, networks, store
-from .core import BadData, Batch, Compresses, Model, Refusal, Samples, answers, check_options
+from .core import BadData, Batch, Compresses, Model, Refusal, Samples, answers, check_options, final
 from .data import Data, picture
 from .metrics import doubts, likelihood, modes, neighbours, parzen, probing, reconstruction
 from .metrics.card import Score, from_dict, measure, short, small
@@ -549,7 +549,7 @@ def draw(run: Run, model: Model, n: int, seed: int, classes: np.ndarray | None =
         turns = np.arange(i, i + m) % max(labels, 1) if classes is None else classes[i : i + m]
         y = torch.from_numpy(turns).to(engine.device()) if labels else None
         with torch.no_grad():
-            *_, x = model.sample(engine.sampling_noise(seed, i, m), y)
+            x = final(model.sample(engine.sampling_noise(seed, i, m), y))
         yield (x.float().clamp(-1, 1) if run.config.spec.levels else x.float()).cpu()
 
 

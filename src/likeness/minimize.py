@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from . import engine
-from .core import Encodes, Model, Refusal, ask
+from .core import Encodes, Model, Refusal, ask, final
 from .noise import Noise
 
 STEPS = 200
@@ -280,7 +280,7 @@ def codes(model: Model, x: Tensor, y: Tensor | None = None, steps: int | None = 
     """Codes (B, ...) in memory of images x (B, C, H, W): as the model says if it encodes and no `steps` are asked for, else as search() finds them."""
     if steps is None and isinstance(model, Encodes):
         return torch.cat([model.encode(part.to(engine.device())).float().cpu() for part in x.split(AT_ONCE)])
-    *_, found = search(model, x, y, STEPS if steps is None else steps, seed)
+    found = final(search(model, x, y, STEPS if steps is None else steps, seed))
     return found.z
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import engine, pictures, store
-from .core import Decodes, DiskTrouble, Encodes, NotAllowed, Samples
+from .core import Decodes, DiskTrouble, Encodes, NotAllowed, Samples, final
 from .data import Data
 from .loop import Step, Stop
 from .run import Run
@@ -56,7 +56,7 @@ def view(run: Run, data: Data, n: int) -> Tensor | None:
     n = POINTS if run.config.spec.points else n
     if isinstance(run.model, Samples):
         y = torch.arange(n, device=engine.device()) % run.config.spec.labels if run.model.conditional else None
-        *_, x = run.model.sample(engine.sampling_noise(0, 0, n), y)
+        x = final(run.model.sample(engine.sampling_noise(0, 0, n), y))
         return x
     if isinstance(run.model, Encodes) and isinstance(run.model, Decodes):
         return run.model.decode(run.model.encode(engine.put(data.take(data.held_out[:n])).x))

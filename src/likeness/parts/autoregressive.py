@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..core import Batch, Bits, Loss, Model, Noise, Refusal, option
+from ..core import Batch, Bits, Loss, Model, Noise, Refusal, final, option
 from . import classes
 from .causal import Memory
 from .conditionals import Conditional, level, value
@@ -171,7 +171,7 @@ class Autoregressive(Model):
         """Whether it draws what it describes: over its own samples the surprise must on average be what it expected it to be, its entropy."""
         noise = Noise(range(OWN), KEY, device=batch.x.device)
         y = self.choose_class(noise)
-        *_, x = self.sample(noise, y)
+        x = final(self.sample(noise, y))
         met, expected = ((nats.flatten(1).mean(1) / math.log(2)).double() for nats in (self.surprise(x, y), self.entropy(x, y)))
         gap = met - expected
         off = float(gap.mean().abs()) > 4 * float(gap.std()) / math.sqrt(OWN) + 1e-4

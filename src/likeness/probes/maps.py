@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .. import store
-from ..core import BadData, Refusal
+from ..core import BadData, Refusal, final
 from ..metrics.card import Score, measure
 from ..minimize import minimize
 from . import tsne
@@ -354,5 +354,4 @@ def _placed(new: Tensor, old: Tensor, y: Tensor, perplexity: float, k: int, step
 
     apart = torch.cdist(near, near, compute_mode="donot_use_mm_for_euclid_dist")
     first = (apart @ p[..., None])[..., 0].argmin(1)
-    *_, last = minimize([near[torch.arange(len(near)), first]], divergence, steps, 0.1)
-    return last.at[0]
+    return final(minimize([near[torch.arange(len(near)), first]], divergence, steps, 0.1)).at[0]

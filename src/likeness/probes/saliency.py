@@ -33,7 +33,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from .. import engine, pictures
-from ..core import Refusal
+from ..core import Refusal, final
 from ..noise import Noise
 from . import weights
 from .probe import LOGITS, Probe, becomes_tokens
@@ -301,7 +301,7 @@ def sanity(net: Probe, x: Tensor, y: Tensor, before: dict[str, Tensor], how: How
     """Compare the maps `before` of images x and classes y with those of a network that is ever more random."""
     rough = replace(how, enough=math.inf)  # where a network knows nothing F(x) - F(x') may be nothing, and a share of it is no aim
     for layer in cascade(net, how.seed, stages):
-        *_, found = explain(net, x, y, rough)
+        found = final(explain(net, x, y, rough))
         signed = {name: rank_correlation(before[name], after) for name, after in found.maps.items()}
         absolute = {name: rank_correlation(before[name].abs(), after.abs()) for name, after in found.maps.items()}
         yield Agreement(layer, found.maps, signed, absolute)
