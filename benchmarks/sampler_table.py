@@ -20,12 +20,7 @@ from likeness.api import Trained
 
 CALLS = (5, 10, 20, 50)
 RECIPES: list[tuple[str, dict[str, object]]] = [
-    ("ancestral", dict(sampler="ancestral")),
-    ("ddim", dict(sampler="ddim")),
-    ("ddim, eta 1", dict(sampler="ddim", eta=1.0)),
-    ("heun", dict(sampler="heun")),
-    ("dpm2m", dict(sampler="dpm2m")),
-    ("dpm2m, karras", dict(sampler="dpm2m", spacing="karras")),
+    (f"{sampler}, {spacing}", dict(sampler=sampler, spacing=spacing)) for spacing in ("even", "karras") for sampler in ("ancestral", "ddim", "heun", "dpm2m")
 ]
 
 
@@ -64,7 +59,7 @@ def main() -> None:
     ]
     for line in lines:
         print(line, flush=True)
-    jobs = [(name, live, calls) for name, live in RECIPES for calls in said.calls] + [("ancestral", dict(sampler="ancestral"), said.full)] * bool(said.full)
+    jobs = [(name, live, calls) for name, live in RECIPES for calls in said.calls] + [(*RECIPES[0], said.full)] * bool(said.full)
     for name, live, calls in jobs:
         lines.append(row(run, reference, name, live, calls, said.n))
         print(lines[-1], flush=True)

@@ -10,6 +10,7 @@ import torch
 from likeness.core import Batch, Noise, Refusal, Spec
 from likeness.models.edm import EDM
 from likeness.models.flowmatching import FlowMatching
+from likeness.models.meanflow import MeanFlow
 from mixture_truth import THREE, Mixture
 
 POINTS = Spec(2, 1, labels=2, levels=0)
@@ -178,6 +179,20 @@ def test_a_code_keeps_the_class_behind_it():
     other = model.decode(torch.cat([z[:, :2], z[:, 2:].flip(1)], 1))
     assert float((other - x)[0, 0]) > 1.5, "the same noise and the other class"
     assert torch.equal(model.encode(x)[:, 2:], torch.zeros(2, 2))
+
+
+def test_steps_are_spaced_by_what_is_drawn_from():
+    """From noise alone as in Karras et al.; from an image, whose strength is a share of the model's own clock, evenly; and as is said."""
+    flow = FlowMatching(spec=POINTS, scale=0.25, steps=6)
+    assert flow.levels() == flow.schedule.levels(6, "karras") and flow.way() == flow.schedule.levels(6, "even")
+    flow.sampler = "ancestral"
+    assert flow.levels() == flow.schedule.levels(6, "even")
+    flow.sampler, flow.spacing = "dpm2m", "even"
+    assert flow.levels() == flow.schedule.levels(6, "even")
+    flow.spacing = "karras"
+    assert flow.way() == flow.schedule.levels(6, "karras")
+    one = MeanFlow(spec=POINTS, scale=0.25)
+    assert [level.t for level in one.levels()] == [1.0, 0.0], "a jump begins at noise alone"
 
 
 def test_redrawing_keeps_as_much_as_the_strength_leaves():

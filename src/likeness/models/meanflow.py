@@ -46,7 +46,7 @@ class MeanFlow(Denoiser):
 
     defaults = Training(batch=32, rate=1e-3, images=300_000, warmup=2_000, ema=50_000)
 
-    fewest = 20
+    fewest, drawing = 20, "even"
 
     def build(self) -> None:
         self.schedule: Straight = Straight()

@@ -38,7 +38,12 @@ class Denoiser(Model):
     label_dropout: float = option(0.1, "share of classes left unsaid while training, when conditional: what guidance is measured from", 0.0, 1.0)
     sampler: str = option("dpm2m", "way from noise to an image; all but heun ask the network once a step, heun twice", choices=SAMPLERS, live=True)
     steps: int = option(20, "of the sampler", 1, 10_000, live=True)
-    spacing: str = option("even", "of the steps: even by the model's own clock, or as in Karras et al. 2022", choices=("even", "karras"), live=True)
+    spacing: str = option(
+        "auto",
+        "of the steps: even by the model's own clock, or as in Karras et al. 2022; auto is karras from noise alone, but not for ancestral, else even",
+        choices=("auto", "even", "karras"),
+        live=True,
+    )
     eta: float = option(0.0, "of ddim: 0 adds no noise, 1 is ancestral sampling", 0.0, 1.0, live=True)
     churn: float = option(0.0, "of heun: noise added on the way, S_churn of Karras et al. 2022", 0.0, 1000.0, live=True)
     guidance: float = option(1.0, "how far to follow the class: 1 is the model itself, 0 ignores it, above 1 exaggerates", 0.0, 50.0, live=True)
@@ -52,6 +57,9 @@ class Denoiser(Model):
 
     weak: ClassVar[Denoiser | None] = None
     """whom guidance leads away from, if not from the model's own idea of no class"""
+    drawing: ClassVar[str] = "karras"
+    """what auto spacing is from noise alone: few steps are worth most where the noise is strong, and where it is nearly gone; ancestral
+    sampling stays even, since in as many steps as there are it is to take each of them"""
     fewest: ClassVar[int] = 1
     """steps of all that is no drawing from noise: a model that draws in one step still walks the way for these"""
     clips = True
@@ -124,12 +132,13 @@ class Denoiser(Model):
         return self.schedule.levels(8)
 
     def levels(self, steps: int | None = None) -> list[Level]:
-        """What a sampler walks through, from noise to the image."""
-        return self.schedule.levels(steps or self.steps, self.spacing)
+        """What a sampler walks through, from noise alone to the image."""
+        auto = "even" if self.sampler == "ancestral" else self.drawing
+        return self.schedule.levels(steps or self.steps, auto if self.spacing == "auto" else self.spacing)
 
     def way(self) -> list[Level]:
-        """The same, for what is no drawing from noise."""
-        return self.levels(max(self.steps, self.fewest))
+        """The same, for what begins at an image."""
+        return self.schedule.levels(max(self.steps, self.fewest), "even" if self.spacing == "auto" else self.spacing)
 
     def walk(self, levels: Sequence[Level], x: Tensor, noise: Noise, y: Tensor | None = None) -> Iterator[State]:
         """From x (B, C, H, W), as it is at the first of the levels, to the last, by the sampler that is set."""
