@@ -354,7 +354,10 @@ def test_packs_are_of_one_kind_and_penalised_as_one():
     model = with_line(*[0.5] * 6, pack=3, r1=1.0, gradient_penalty=1.0)
     loss = model.discriminator_loss(batch(n=8))
     fake = model.draw(batch(n=8)).detach()
-    real, drawn, _ = model.D.saw
+    real, drawn, middle = model.D.saw
+    share = (middle - drawn) / (real - drawn)
+    assert torch.allclose(share, share[:, :1].expand_as(share), atol=1e-3) and 0 < float(share.min()) < float(share.max()) < 1, "on the line between packs"
+    assert not torch.allclose(share[0], share[1], atol=1e-3)
     assert real.shape == (2, 6, 1, 1) and torch.equal(real[1], batch(n=8).x[3:6].reshape(6, 1, 1)) and torch.equal(drawn[0], fake[:3].reshape(6, 1, 1))
     squared = 6 * 0.25
     assert loss.terms["penalty"].item() == pytest.approx(squared / 2 + (math.sqrt(squared) - 1) ** 2, rel=1e-5)

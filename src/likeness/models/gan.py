@@ -213,7 +213,8 @@ class GAN(Model):
             loss = self.wanted(r, f) + penalty
         terms = {"on real": r.mean(), "on fake": f.mean(), "told apart": told_apart(r, f)}
         if self.gradient_penalty and due:
-            _, steep = slopes(self.judge(batch, D), between(batch.x, fake, batch.noise.uniform()), self.pack)
+            where = batch.noise.uniform()[torch.arange(len(fake), device=fake.device) // self.pack * self.pack]  # one place for a pack, which is what D sees
+            _, steep = slopes(self.judge(batch, D), between(batch.x, fake, where), self.pack)
             far = self.lazy * self.gradient_penalty * lipschitz(steep, self.one_sided).mean()
             loss, penalty = loss + far, penalty + far
         return Loss(loss, terms | ({"penalty": penalty} if self.penalised() else {}))
