@@ -49,7 +49,6 @@ FAMILIES: dict[str, list[Stage]] = {
     "PixelCNN++": [Stage("pixelcnnpp", 1.0, ["--width", "16", "--depth", "1", "--dropout", "0", "--batch", "32", "--rate", "2e-3", *COSINE])],
     "R3GAN": [Stage("r3gan", 1.0, COSINE)],
     "DDPM": [Stage("ddpm", 1.0, COSINE)],
-    "EDM": [Stage("edm", 1.0, COSINE)],
     "flow matching": [Stage("flowmatching", 1.0, COSINE)],
     "MeanFlow, one step": [Stage("meanflow", 1.0, COSINE)],
 }
@@ -138,7 +137,8 @@ def main() -> None:
     floors = [row["floors"] for row in rows]
     body.append(["real images", "", *(cell([f for f in floors if card in f][:1], card) for card in CARDS), ""])
     print(table(["", "runs", *CARDS.values(), "images seen"], body))
-    if runs := [said.folder / row["run"] for row in rows if (said.folder / row["run"] / "scores.json").exists()]:
+    runs = [said.folder / row["run"] for row in rows if (said.folder / row["run"] / "scores.json").exists()]
+    if len(runs) > 1:
         likeness("evaluate", *runs, "-n", said.n, "-o", said.folder, "--json")
         print(f"page: {said.folder / 'compare.html'}", file=sys.stderr)
 
