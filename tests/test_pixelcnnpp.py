@@ -87,7 +87,9 @@ def test_each_pixel_from_the_memory_is_that_of_the_whole(size: int) -> None:
             if c == 0:
                 model.row(x, memory)
             memory.column = c
-            assert torch.allclose(model.pixel(x, memory), out[:, :, r : r + 1, c : c + 1], rtol=1e-9, atol=1e-9), (r, c)
+            whole = out[:, :, r : r + 1, c : c + 1]
+            wrong = (model.pixel(x, memory) - whole).abs().max() / whole.abs().max()
+            assert wrong < 1e-9, (r, c, wrong)  # of the largest: a small output may be the difference of large ones, by other kernels in another order
 
 
 def test_a_low_resolution_feature_is_computed_once() -> None:
