@@ -395,3 +395,15 @@ def test_a_conditional_vae_is_a_first_stage_with_the_class_in_its_code(tmp_path)
     made, _ = composed(GAUSS, tmp_path / "run", Run.open(tmp_path / "vae"), options=dict(width=1.0))
     *_, x = made.model.sample(Noise(range(3)))
     assert made.model._first.code.channels == 10 and x.shape == (3, *data.spec.shape)
+
+
+def test_the_gaussian_of_codes_that_the_comparison_fits_has_their_moments() -> None:
+    model = models.load(str(Path(__file__).parents[1] / "benchmarks" / "code_gaussian.py"))(spec=Spec(3, 1, levels=0))
+    g = torch.Generator().manual_seed(0)
+    z = torch.randn(4000, 3, generator=g) @ torch.tensor([[1.0, 0.5, 0.0], [0.0, 2.0, -1.0], [0.0, 0.0, 0.2]]) + torch.tensor([1.0, -2.0, 5.0])
+    for part in z.view(-1, 3, 1, 1).split(500):
+        model.loss(Batch(part, None, Noise(range(len(part)))))
+    (drawn,) = model.sample(Noise(range(20_000)))
+    drawn = drawn.flatten(1)
+    assert torch.allclose(drawn.mean(0), z.mean(0), atol=0.06)
+    assert torch.allclose(drawn.T.cov(), z.T.cov(), atol=0.15)
