@@ -111,6 +111,12 @@ def strip(run: Path) -> None:
     replace(drawn, page=pictures.grid(drawn.x, 12, scale=2)).save(run.with_suffix(".png"))
 
 
+def images_seen(said: argparse.Namespace, name: str) -> str:
+    """What its minutes came to, a number for each stage."""
+    budgets = {row["stage"]: row["images"] for row in known(said.o) if dict(data=said.data, budget=name, minutes=said.minutes).items() <= row.items()}
+    return " + ".join(f"{budgets[stage]:,}" for stage in sorted(budgets))
+
+
 def cell(found: Sequence[Cards], card: str) -> str:
     values = [f[card] for f in found if card in f]
     if not values:
@@ -133,10 +139,10 @@ def main() -> None:
     rows = [row for row in fill(said) if row["name"] in (said.only or FAMILIES)]
     by_name = {name: [row for row in rows if row["name"] == name] for name in FAMILIES if any(row["name"] == name for row in rows)}
     print(f"{heading(load)}\n")
-    body = [[name, str(len(mine)), *(cell([row["values"] for row in mine], card) for card in CARDS), f"{mine[0]['seen']:,}"] for name, mine in by_name.items()]
+    body = [[name, str(len(mine)), *(cell([row["values"] for row in mine], card) for card in CARDS), images_seen(said, name)] for name, mine in by_name.items()]
     floors = [row["floors"] for row in rows]
     body.append(["real images", "", *(cell([f for f in floors if card in f][:1], card) for card in CARDS), ""])
-    print(table(["", "runs", *CARDS.values(), "images seen"], body))
+    print(table(["", "runs", *CARDS.values(), "images, by stage"], body))
     runs = [said.folder / row["run"] for row in rows if (said.folder / row["run"] / "scores.json").exists()]
     if len(runs) > 1:
         likeness("evaluate", *runs, "-n", said.n, "-o", said.folder, "--json")
