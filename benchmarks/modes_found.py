@@ -72,7 +72,8 @@ def once(folder: Path, model: str, data: Data, law: Law, row: Row) -> Row:
                 pass
         except Diverged:
             diverged = True
-        seconds = (time.process_time() - began) * run.seen / max(1, run.seen - start)  # of one that was stopped meanwhile, about
+        part = (run.seen - start) / max(1, run.seen)  # not all of one that was stopped meanwhile, nothing of one that was trained elsewhere
+        seconds = (time.process_time() - began) / part if part else run.log()[-1]["time"]["seconds"]
         if diverged:
             return dict(seconds=seconds)
         average = evaluate.prepare(run, data, 1, row["seed"])
