@@ -23,8 +23,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from measure import heading, machine, table
 from modes_found import known
+from PIL import Image
 
 from likeness import api, pictures
 
@@ -111,6 +113,15 @@ def strip(run: Path) -> None:
     replace(drawn, page=pictures.grid(drawn.x, 12, scale=2)).save(run.with_suffix(".png"))
 
 
+def pictures_of(said: argparse.Namespace, rows: Sequence[Row]) -> None:
+    """The strips of the first seed, one below the other, in FOLDER/families.png."""
+    strips = [path for row in rows if row["seed"] == 0 and (path := said.folder / f"{row['run']}.png").exists()]
+    if strips:
+        page = np.concatenate([np.asarray(Image.open(path)) for path in strips])
+        recipe = dict(data=said.data, seed=0, command="benchmarks/families.py", order=[path.stem for path in strips])
+        (said.folder / "families.png").write_bytes(pictures.png(page, recipe))
+
+
 def images_seen(said: argparse.Namespace, name: str) -> str:
     """What its minutes came to, a number for each stage."""
     budgets = {row["stage"]: row["images"] for row in known(said.o) if dict(data=said.data, budget=name, minutes=said.minutes).items() <= row.items()}
@@ -143,6 +154,7 @@ def main() -> None:
     floors = [row["floors"] for row in rows]
     body.append(["real images", "", *(cell([f for f in floors if card in f][:1], card) for card in CARDS), ""])
     print(table(["", "runs", *CARDS.values(), "images, by stage"], body))
+    pictures_of(said, [row for mine in by_name.values() for row in mine])
     runs = [said.folder / row["run"] for row in rows if (said.folder / row["run"] / "scores.json").exists()]
     if len(runs) > 1:
         likeness("evaluate", *runs, "-n", said.n, "-o", said.folder, "--json")
