@@ -159,7 +159,7 @@ def line_of(row: Row) -> str:
 
 def head(quality: bool) -> list[str]:
     measures = ["modes", *(["high quality, %"] if quality else []), "reverse KL"]
-    return ["setting", "runs", "diverged", *(f"{kind}: {measure}" for kind in KINDS for measure in measures), "processor seconds", "images"]
+    return ["setting", "runs", "diverged", *(f"{kind}: {measure}" for kind in KINDS for measure in measures), "seconds", "images"]
 
 
 def summary(rows: Sequence[Row], quality: bool) -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""Every rule of the doctor on a real run that is broken on purpose, and its silence on healthy ones."""
+"""The doctor's rules, on runs broken on purpose or on logs and samples made to be so, and its silence on healthy ones."""
 
 from __future__ import annotations
 
