@@ -7,7 +7,7 @@ cosine can end with them.  One thread for twenty minutes is what two cores do in
 families (--only), may run side by side, but nothing else: what is equal is time.
 
 A benchmark that was stopped goes on where it was: a run that is judged is a line of the file, which is enough for the table, and RUN.png
-has its first samples.  The page shows the runs whose folders are still there.
+has its first samples; families.png has them of all families.  The page shows the runs whose folders are still there.
 """
 
 from __future__ import annotations
@@ -87,11 +87,11 @@ def made(said: argparse.Namespace, name: str, seed: int) -> Path:
     at, run = said.data, said.folder
     for number, stage in enumerate(FAMILIES[name]):
         run = said.folder / f"{name.replace(' ', '-').replace(',', '')}-{seed}{'-first' * (number + 1 < len(FAMILIES[name]))}"
-        budget = dict(data=said.data, budget=name, stage=number, minutes=said.minutes)
-        images = next((row["images"] for row in known(said.o) if budget.items() <= row.items()), None)
+        asked = dict(data=said.data, budget=name, stage=number, minutes=said.minutes)
+        images = next((row["images"] for row in known(said.o) if asked.items() <= row.items()), None)
         if images is None:
             images = affordable(stage, at, said.minutes, said.folder)
-            write(said.o, budget | dict(images=images))
+            write(said.o, asked | dict(images=images))
         likeness("train", stage.model, at, run, *stage.options, "--images", images, "--seed", seed, "--no-report", "--json")
         at = str(run)
     return run
@@ -117,12 +117,12 @@ def pictures_of(said: argparse.Namespace, rows: Sequence[Row]) -> None:
     """The strips of the first seed, one below the other, in FOLDER/families.png."""
     strips = [path for row in rows if row["seed"] == 0 and (path := said.folder / f"{row['run']}.png").exists()]
     if strips:
-        page = np.concatenate([np.asarray(Image.open(path)) for path in strips])
+        page = pictures.stacked(*(np.asarray(Image.open(path).convert("RGB")) for path in strips))
         recipe = dict(data=said.data, seed=0, command="benchmarks/families.py", order=[path.stem for path in strips])
-        (said.folder / "families.png").write_bytes(pictures.png(page, recipe))
+        pictures.write_png(said.folder / "families.png", page, recipe)
 
 
-def images_seen(said: argparse.Namespace, name: str) -> str:
+def budget(said: argparse.Namespace, name: str) -> str:
     """What its minutes came to, a number for each stage."""
     budgets = {row["stage"]: row["images"] for row in known(said.o) if dict(data=said.data, budget=name, minutes=said.minutes).items() <= row.items()}
     return " + ".join(f"{budgets[stage]:,}" for stage in sorted(budgets))
@@ -150,10 +150,10 @@ def main() -> None:
     rows = [row for row in fill(said) if row["name"] in (said.only or FAMILIES)]
     by_name = {name: [row for row in rows if row["name"] == name] for name in FAMILIES if any(row["name"] == name for row in rows)}
     print(f"{heading(load)}\n")
-    body = [[name, str(len(mine)), *(cell([row["values"] for row in mine], card) for card in CARDS), images_seen(said, name)] for name, mine in by_name.items()]
+    body = [[name, str(len(mine)), *(cell([row["values"] for row in mine], card) for card in CARDS), budget(said, name)] for name, mine in by_name.items()]
     floors = [row["floors"] for row in rows]
     body.append(["real images", "", *(cell([f for f in floors if card in f][:1], card) for card in CARDS), ""])
-    print(table(["", "runs", *CARDS.values(), "images, by stage"], body))
+    print(table(["", "runs", *CARDS.values(), "budget in images, by stage"], body))
     pictures_of(said, [row for mine in by_name.values() for row in mine])
     runs = [said.folder / row["run"] for row in rows if (said.folder / row["run"] / "scores.json").exists()]
     if len(runs) > 1:
@@ -170,8 +170,7 @@ def fill(said: argparse.Namespace) -> list[Row]:
             row = next((row for row in known(said.o) if asked.items() <= row.items()), None)
             if row is None:
                 run = made(said, name, seed)
-                told = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
-                row = asked | dict(run=run.name, seen=told["seen"]) | judged(run, said.n)
+                row = asked | dict(run=run.name) | judged(run, said.n)
                 write(said.o, row)
                 strip(run)
                 print(f"{name}, seed {seed}: FD {cell([row['values']], 'Fréchet distance')}", file=sys.stderr, flush=True)

@@ -72,8 +72,8 @@ def once(folder: Path, model: str, data: Data, law: Law, row: Row) -> Row:
                 pass
         except Diverged:
             diverged = True
-        part = (run.seen - start) / max(1, run.seen)  # not all of one that was stopped meanwhile, nothing of one that was trained elsewhere
-        seconds = (time.process_time() - began) / part if part else run.log()[-1]["time"]["seconds"]
+        new = run.seen - start  # none, if it was trained elsewhere: then nobody has counted
+        seconds = (time.process_time() - began) * run.seen / new if new else math.nan  # of one that was stopped meanwhile, about
         if diverged:
             return dict(seconds=seconds)
         average = evaluate.prepare(run, data, 1, row["seed"])
@@ -159,7 +159,7 @@ def line_of(row: Row) -> str:
 
 def head(quality: bool) -> list[str]:
     measures = ["modes", *(["high quality, %"] if quality else []), "reverse KL"]
-    return ["setting", "runs", "diverged", *(f"{kind}: {measure}" for kind in KINDS for measure in measures), "seconds", "images"]
+    return ["setting", "runs", "diverged", *(f"{kind}: {measure}" for kind in KINDS for measure in measures), "processor seconds", "images"]
 
 
 def summary(rows: Sequence[Row], quality: bool) -> Iterator[list[str]]:

@@ -6,7 +6,7 @@ Three digits of MNIST are the channels of an image (Metz et al. 2017, section 3.
 26,000 samples show (Lin et al., "PacGAN", 2018, section 4.2); its accuracy is printed, and what real images get that it was not
 trained on.  Published at other budgets and with other classifiers: DCGAN 99 modes, 3.40 nats; PacDCGAN2 1,000, 0.06 (Lin et al. 2018,
 table 2); R3GAN 1,000, 0.029 (Huang et al. 2024, table 1).  The runs are kept in --folder, where a run that was stopped goes on, and
-where one of two processes may be made by `torchrun --nproc-per-node 2 -m likeness train`.
+where one of several processes may be made by `torchrun -m likeness train`, whose processor seconds are then not known (nan).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SETTINGS: dict[str, Options] = {
     "DCGAN, relativistic + r1 + r2": DCGAN | dict(game="relativistic", r1=1.0, r2=1.0),
     "R3GAN": dict(model="r3gan", schedule="cosine"),
     "R3GAN, scale 2": dict(model="r3gan", schedule="cosine", scale=2),
-    "R3GAN, scale 2, gamma 3": dict(model="r3gan", schedule="cosine", scale=2, gamma=3.0, batch=64),
+    "R3GAN, gamma 3": dict(model="r3gan", schedule="cosine", scale=2, gamma=3.0, batch=64),
     "R3GAN, scale 3": dict(model="r3gan", schedule="cosine", scale=3),
 }
 
