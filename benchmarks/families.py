@@ -98,9 +98,8 @@ def made(said: argparse.Namespace, name: str, seed: int) -> Path:
 
 
 def judged(run: Path, n: int) -> dict[str, Cards]:
-    """Value and floor of the cards, as they are in scores.json, or made now."""
-    if not (run / "scores.json").exists():
-        likeness("evaluate", run, "-n", n, "--json")
+    """Value and floor of the cards."""
+    likeness("evaluate", run, "-n", n, "--json")
     cards = json.loads((run / "scores.json").read_text())
     cards = cards["scores"] if isinstance(cards, dict) else cards
     mine = [c for c in cards if c["of"] == "model" and c["name"] in CARDS]

@@ -271,9 +271,9 @@ def test_a_batch_of_one_is_refused_before_there_is_a_folder(tmp_path, name):
 # The doctor
 
 
-def watched(folder: Path, name: str, batches: int, options: dict, rate: float = 2e-3) -> Run:
+def watched(folder: Path, name: str, batches: int, options: dict, rate: float = 2e-3, batch: int = 64) -> Run:
     data = datasets.load("digits")
-    run, _ = small_run(name, folder, data, options=options, images=batches * 64, batch=64, warmup=0, rate=rate)
+    run, _ = small_run(name, folder, data, options=options, images=batches * batch, batch=batch, warmup=0, rate=rate)
     for _ in doctor.watch(run, data, fit(run, data)):
         pass
     return run
@@ -296,6 +296,21 @@ def test_dino_without_its_centre_gives_every_image_one_answer_and_is_named(tmp_p
     ill = watched(tmp_path, "dino", 260, dict(centring=1.0), rate=1e-3)
     (noted,) = doctor.history(ill)
     assert noted.name == "one answer" and "--centring 0.5" in noted.text
+
+
+def test_vicreg_without_its_covariance_lies_on_a_line_and_with_it_does_not(tmp_path):
+    ill = watched(tmp_path / "ill", "vicreg", 400, dict(covariance=0.0), rate=0.05)
+    (noted,) = doctor.history(ill)
+    assert noted.name == "one dimension" and "RankMe is 1." in noted.text and "--covariance 1" in noted.text
+    well = watched(tmp_path / "well", "vicreg", 400, dict(covariance=1.0), rate=0.05)
+    assert doctor.history(well) == [] and well.log()[-1]["losses"]["RankMe"] > 5
+
+
+def test_rotation_at_a_rate_too_high_learns_nothing_and_at_a_third_of_it_does(tmp_path):
+    ill = watched(tmp_path / "ill", "rotation", 900, {}, rate=0.3, batch=16)
+    said = {noted.name: noted.text for noted in doctor.history(ill)}
+    assert "--rate 0.1" in said["nothing learnt"]
+    assert doctor.history(watched(tmp_path / "well", "rotation", 900, {}, rate=0.1, batch=16)) == []
 
 
 @pytest.mark.parametrize("name, options", [("byol", {}), ("byol", dict(target="stopped")), ("simclr", {}), ("vicreg", {}), ("rotation", {}), ("mae", {})])

@@ -44,6 +44,8 @@ DRAWN, POINTS = 128, 1024
 """samples, and real images to compare them with, and points, which are cheap; as many images are judged"""
 TOLD_BY_NEIGHBOURS = 0.8
 """of held-out images whose nearest training image is of their class, at least: else that says nothing of samples"""
+ROOM = 16
+"""numbers in z, at least, before a collapse is put down to something else: of one or two, images are drawn along a line or on a sheet"""
 SEARCHED = 2**25
 """values of training images that are searched for the nearest to a sample: a third of a second on one core"""
 
@@ -91,7 +93,13 @@ def suited(run: Run, findings: Iterable[Finding | None]) -> Iterator[Finding]:
     """With those remedies only that this model has as options, and that are not as it is already."""
     training = run.config.training
     there = run.model.options() | asdict(training)
-    numbers = dict(slower=training.rate / 3, shorter=max(1, run.seen // 2), longer=2 * max(run.seen, training.images), stronger=3 * there.get("gamma", 0))
+    numbers = dict(
+        slower=training.rate / 3,
+        shorter=max(1, run.seen // 2),
+        longer=2 * max(run.seen, training.images),
+        stronger=3 * there.get("gamma", 0),
+        wider=max(there.get("latent", 0), ROOM if run.config.spec.levels else 2),
+    )
     for finding in filter(None, findings):
         known = ((r, asked(r, there)) for r in (remedy.format(**numbers) for remedy in finding.remedies))
         yield finding._replace(remedies=tuple(r for r, wishes in known if wishes and accepts(run.model, wishes)))
@@ -127,7 +135,7 @@ def accepts(model: Model, wishes: dict[str, Any]) -> bool:
 def consult(run: Run, log: Sequence[Line]) -> Iterator[Finding]:
     """What the first line of a log and the last ones say."""
     recent = [line for line in log[-MEMORY:] if line["seen"] > EARLY * run.config.training.batch]
-    of_games = symptoms.saturation(recent), symptoms.oscillation(recent, together(run.model))
+    of_games = symptoms.saturation(recent), symptoms.silence(recent), symptoms.oscillation(recent, together(run.model))
     yield from suited(run, (*of_games, symptoms.divergence(log), _of_features(recent)))
 
 

@@ -27,6 +27,8 @@ WINS = 0.95
 """the same where the generator hears next to nothing as well"""
 VANISHED = 0.1
 """pull, at most: a fifth of the 1/2 that it has in the games with logits while the discriminator guesses"""
+SILENT = 1e-6
+"""norm of the generator's gradient in most lines, at most: healthy ones, and those under a weight clip of 0.01, stay above 1e-4"""
 SWING = 0.03
 """by how much more than 1/2 the better side of a swing tells apart, and the worse side less, at least"""
 SIGMAS = 4
@@ -73,11 +75,11 @@ class Finding(NamedTuple):
         return f"{self.name}: {self.evidence}" + (f".  Train anew with {', or '.join(self.remedies)}" if self.remedies else "")
 
 
-CALM, PENALTY = "--r1 0.1 --r2 0.1", "--gradient-penalty 10"
+CALM = "--r1 0.1 --r2 0.1"
 PAIRED = f"--game relativistic {CALM}"
-SLOWER, SHORTER, LONGER, STRONGER = "--rate {slower:.1g}", "--images {shorter}", "--images {longer}", "--gamma {stronger:g}"
+SLOWER, SHORTER, LONGER, STRONGER, WIDER = "--rate {slower:.1g}", "--images {shorter}", "--images {longer}", "--gamma {stronger:g}", "--latent {wider}"
 """filled in by suited()"""
-VARIED = (PAIRED, "--pack 2", "--beta 1", LONGER)
+VARIED = (WIDER, CALM, "--pack 2", PAIRED, "--beta 1", LONGER)
 
 
 Line = dict[str, Any]
@@ -101,7 +103,7 @@ def saturation(lines: Sequence[Line]) -> Finding | None:
     share = f"the discriminator tells {told.mean():.1%} of pairs apart (50% is a guess)"
     if len(pull) and pull.mean() < VANISHED:
         heard = f"{share}, and of its slope only {pull.mean():.2g} reaches the generator (0.5 at a guess)"
-        return Finding("vanishing gradient", heard, ("--game nonsaturating", PAIRED, "--k 1"))
+        return Finding("vanishing gradient", heard, ("--k 1", "--game nonsaturating", PAIRED))
     if told.mean() < NO_CONTEST or held(lines):
         return None
     real, fake = (course(lines[-RECENT:], name).mean() for name in ("on real", "on fake"))
@@ -112,6 +114,15 @@ def held(lines: Sequence[Line]) -> bool:
     """A critic under a penalty, whose slope reaches the generator as it is: to be near its optimum is what it is for (Gulrajani et al. 2017)."""
     pull, penalty = (course(lines[-RECENT:], name) for name in ("pull", "penalty"))
     return bool(len(penalty) and len(pull) and (pull == 1).all())
+
+
+def silence(lines: Sequence[Line]) -> Finding | None:
+    """The discriminator says the same of every image, so that nothing pulls at the generator: all its units are off, or it is limited too much."""
+    told, gradient = (course(lines[-RECENT:], name) for name in ("told apart", "generator gradient"))
+    if min(len(told), len(gradient)) < RECENT or told.mean() >= WINS or np.median(gradient) > SILENT:
+        return None
+    said = f"the generator's gradient is {np.median(gradient):.2g}, and the discriminator guesses ({told.mean():.1%} of pairs told apart)"
+    return Finding("silent discriminator", said, ("--d-rate 1", SLOWER))
 
 
 def oscillation(lines: Sequence[Line], pack: int = 1) -> Finding | None:
@@ -133,13 +144,7 @@ def oscillation(lines: Sequence[Line], pack: int = 1) -> Finding | None:
     period = 2 * (seen[-1] - seen[0]) / len(turns)
     grows = f"growing {late / early:.1f}-fold" if late > 1.5 * early > 0 else "steady" if late > early / 1.5 else "dying down"
     swings = f"pairs told apart swing from {told.min():.0%} to {told.max():.0%} in about {period:,.0f} images, {grows}"
-    return Finding("oscillation", swings, (bound(lines), PAIRED, STRONGER, SLOWER))
-
-
-def bound(lines: Sequence[Line]) -> str:
-    """What limits the slope of a discriminator: of a critic, whose slope reaches the generator as it is, and of one that gives logits."""
-    pull = course(lines, "pull")
-    return PENALTY if len(pull) and (pull == 1).all() else CALM
+    return Finding("oscillation", swings, (CALM, "--game nonsaturating", PAIRED, STRONGER))
 
 
 def divergence(log: Sequence[Line]) -> Finding | None:
@@ -158,7 +163,7 @@ def divergence(log: Sequence[Line]) -> Finding | None:
             first, now = abs(curve[:1]), np.median(abs(curve[1:])) if len(curve) else 0.0
             if len(first) and now > GROWN * max(1.0, float(first[0])):
                 grew = f"{what} has grown from {first[0]:.2g} to {now:.2g}"
-                return Finding("divergence", grew, (SLOWER, "--clip 1", *([bound(ends)] if "pull" in log[-1]["losses"] else [])))
+                return Finding("divergence", grew, (CALM, STRONGER, "--d-rate 1", SLOWER) if "pull" in log[-1]["losses"] else (SLOWER, "--clip 1"))
     return None
 
 

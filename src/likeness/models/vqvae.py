@@ -146,7 +146,8 @@ class VQVAE(Model):
         verdict = ""
         if used < self.codes / 2 and len(k) >= 8 * self.codes:
             fewer = max(2, 2 ** (used - 1).bit_length())
-            verdict = f"only {used} of {self.codes} codes are used: the codebook has collapsed or is too large; train longer, or type --codes {fewer}."
+            unused = f"only {used} of {self.codes} codes are used: the codebook has collapsed or is too large"
+            verdict = f"{unused}; train longer or at a lower --rate, or type --codes {fewer}."
         yield "codes used", float(used), verdict
         yield "code perplexity", float(perplexity(counts.double())), ""
 
