@@ -154,7 +154,7 @@ def main() -> None:
     body.append(["real images", "", *(cell([f for f in floors if card in f][:1], card) for card in CARDS), ""])
     print(table(["", "runs", *CARDS.values(), "budget in images, by stage"], body))
     pictures_of(said, [row for mine in by_name.values() for row in mine])
-    runs = [said.folder / row["run"] for row in rows if (said.folder / row["run"] / "scores.json").exists()]
+    runs = [said.folder / row["run"] for row in rows if row["seed"] == 0 and (said.folder / row["run"] / "scores.json").exists()]
     if len(runs) > 1:
         likeness("evaluate", *runs, "-n", said.n, "-o", said.folder, "--json")
         print(f"page: {said.folder / 'compare.html'}", file=sys.stderr)

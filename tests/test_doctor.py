@@ -8,9 +8,13 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from dataclasses import asdict, replace
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from string import Template
 
 import numpy as np
 import pytest
@@ -18,6 +22,7 @@ import torch
 
 from conftest import small_run, toy
 from likeness import api, data, doctor, show, symptoms
+from likeness.cli import main
 from likeness.core import Diverged
 from likeness.data import Data
 from likeness.loop import Step, fit
@@ -46,11 +51,6 @@ def trained(folder: Path, name: str, images: Data, batches: int, options: dict, 
     for _ in doctor.watch(run, images, fit(run, images)):
         pass
     return run
-
-
-def some_digits(n: int) -> Data:
-    digits = data.load("digits")
-    return replace(digits, train=np.random.default_rng(0).permutation(digits.train)[:n])
 
 
 def on_ring(folder: Path, batches: int, **options: object) -> Run:
@@ -89,95 +89,58 @@ def test_a_healthy_model_of_images_is_left_alone(tmp_path, soon, name, options, 
     assert doctor.history(run) == [] and now(run, digits) == {}
 
 
-# Runs that are ill, and the same with one of the remedies that are named, as they are named
+# Runs that are ill, and the same with one option
 
 
-def mended(folder: Path, run: Run, said: symptoms.Finding, remedy: str, images: Data, batches: int) -> Run:
-    """The run anew with one remedy, for so many batches: what the doctor has said of the first must not come again."""
-    assert remedy in said.remedies, said.text
-    training = asdict(run.config.training)
-    wishes = doctor.asked(remedy, run.model.options() | training)
-    options = {k: v for k, v in (run.config.options | wishes).items() if k not in training}
-    asked = training | {k: v for k, v in wishes.items() if k in training}
-    asked["images"] = wishes.get("images", batches * run.config.training.batch)
-    anew, _ = small_run(run.config.model, folder, images, options=options, **asked)
-    for _ in doctor.watch(anew, images, fit(anew, images)):
-        pass
-    return anew
+PAGE = Path(__file__).parents[1] / "docs" / "adversarial.md"
 
 
-RINGS = [
-    ("vanishing gradient", "reaches the generator", dict(game="minimax", k=20, d_rate=5.0), 800, "--k 1"),
-    ("no contest", "by logits of", dict(k=20, d_rate=5.0), 800, symptoms.CALM),
-    ("mode collapse", "of the variance of the data", {}, 550, symptoms.CALM),
-    ("mode collapse", "of the variance of the data", {}, 550, "--pack 2"),
-    ("dropped modes", "of 8 modes are missing", dict(hidden=128), 550, symptoms.CALM),
-    ("oscillation", "swing from", dict(game="wasserstein", depth=1), 800, "--game nonsaturating"),
-    ("divergence", "gradient of the discriminator has grown", dict(game="wasserstein", d_rate=100.0), 200, symptoms.CALM),
-    ("silent discriminator", "the discriminator guesses", dict(r1=0.1, r2=0.1, d_rate=100.0), 1400, "--d-rate 1"),
-]
+def broken_on_purpose() -> Iterator[tuple[list[str], str, str]]:
+    """What docs/adversarial.md has of each failure: the words of its command, what it is called, and the option that mends it."""
+    page = PAGE.read_text().split("### Break it", 1)[1].split("\n## ", 1)[0]
+    shell = dict(re.findall(r'^    (\w+)="(.*)"$', page, re.MULTILINE))
+    for command, name, remedy in re.findall(r"^\| `(.*?)` \| ([\w ]+): .* \| `(.*?)` \|$", page, re.MULTILINE):
+        yield Template(command).substitute(shell).split(), name, remedy
 
 
-@pytest.mark.parametrize("name, evidence, ill, batches, remedy", RINGS)
-def test_a_game_on_a_ring_goes_wrong_and_one_option_mends_it(tmp_path, name, evidence, ill, batches, remedy):
-    run = on_ring(tmp_path / "ill", batches, **ill)
-    said = now(run, points())[name]
-    assert evidence in said.evidence and found(run)[name].until is None
-    well = mended(tmp_path / "well", run, said, remedy, points(), batches)
-    assert doctor.history(well) == [] and now(well, points()) == {}
+@pytest.fixture
+def fifty_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that docs/adversarial.md makes, beside which we are."""
+    monkeypatch.chdir(tmp_path)
+    exec(textwrap.dedent(PAGE.read_text().split("`fifty` is ", 1)[1].split("\n\n", 1)[1].split("\n## ", 1)[0]), {})
 
 
-def test_a_critic_comes_to_rest_under_a_penalty(tmp_path):
-    run = on_ring(tmp_path / "ill", 800, game="wasserstein", depth=1)
-    well = mended(tmp_path / "well", run, now(run, points())["oscillation"], symptoms.CALM, points(), 800)
-    assert "oscillation" not in found(well) and "oscillation" not in now(well, points())
+def trained_as(words: list[str]) -> tuple[Run, Data]:
+    assert main(["train", *words, "--no-report"]) == 0
+    trained = api.open(words[2])
+    return trained.run, trained.data
 
 
-def test_one_number_draws_along_a_line_and_sixteen_do_not(tmp_path, soon):
-    digits = data.load("digits")
-    run = trained(tmp_path / "ill", "gan", digits, 300, dict(width=16, latent=1), rate=1e-3)
-    said = now(run, digits)["mode collapse"]
-    assert "from the one next to it" in said.evidence
-    well = mended(tmp_path / "well", run, said, "--latent 16", digits, 300)
-    assert "mode collapse" not in found(well) and "mode collapse" not in now(well, digits)
+@pytest.mark.parametrize("words, name, remedy", list(broken_on_purpose()), ids=lambda it: " ".join(it) if isinstance(it, list) else None)
+def test_each_failure_of_the_docs_is_named_and_one_option_mends_it(fifty_digits, words, name, remedy):
+    ill, data = trained_as(words)
+    said = {name: noted.text for name, noted in found(ill).items()} | {name: finding.text for name, finding in now(ill, data).items()}
+    assert remedy in said[name]
+    well, data = trained_as([*words[:2], "runs/well", *words[3:], *remedy.split()])
+    assert well.seen >= doctor.FIRST * doctor.stride(well), "what it draws has been looked at"
+    lasting = {noted.name for noted in doctor.history(well) if noted.until is None}
+    assert name not in lasting and name not in now(well, data)
 
 
-def test_classes_that_are_not_drawn_come_back(tmp_path, soon):
-    digits = data.load("digits")
-    run = trained(tmp_path / "ill", "gan", digits, 300, dict(width=16, latent=16, norm="none"), rate=1e-3)
-    said = now(run, digits)["dropped modes"]
-    assert "of 10 classes are missing" in said.evidence
-    assert now(mended(tmp_path / "well", run, said, symptoms.CALM, digits, 400), digits) == {}
-
-
-def test_a_discriminator_knows_fifty_images_by_heart_and_not_if_they_are_changed(tmp_path, soon):
-    few = some_digits(50)
-    run = trained(tmp_path / "a", "gan", few, 260, dict(width=16, latent=16), rate=1e-3, ema=2000)
-    said = now(run, few)["memorisation"]
-    assert "held-out one in" in said.evidence and "memorisation" in found(run)
-    assert "memorisation" not in now(mended(tmp_path / "b", run, said, "--augment gentle", few, 260), few)
+def test_the_docs_have_every_failure_of_games_and_codes():
+    assert {name for _, name, _ in broken_on_purpose()} == {
+        *("vanishing gradient", "no contest", "silent discriminator", "oscillation", "divergence"),
+        *("mode collapse", "dropped modes", "memorisation", "active units", "codes used"),
+    }
 
 
 def test_a_flow_draws_eight_images_over_again_and_not_yet_at_half_the_time(tmp_path, soon):
-    few = some_digits(8)
+    digits = data.load("digits")
+    few = replace(digits, train=np.random.default_rng(0).permutation(digits.train)[:8])
     run = trained(tmp_path / "a", "flowmatching", few, 600, dict(steps=20), batch=16, rate=4e-3)
     said = now(run, few)["memorisation"]
-    assert "levels from a training image" in said.evidence
-    assert "memorisation" not in now(mended(tmp_path / "b", run, said, "--images 4800", few, 300), few)
-
-
-def test_a_rate_that_is_paid_too_dearly_collapses_the_posterior(tmp_path, soon):
-    images = toy(400, held_out=80)
-    run = trained(tmp_path, "vae", images, 260, dict(beta=50.0), batch=32, rate=2e-3)
-    assert list(now(run, images)) == ["active units"] == list(found(run)), "that samples are alike follows, and is not said again"
-    assert "collapsed" in found(run)["active units"].text and "--beta" in found(run)["active units"].text
-
-
-def test_codes_die_at_a_rate_too_high(tmp_path, soon):
-    digits = data.load("digits")
-    run = trained(tmp_path / "a", "vqvae", digits, 300, dict(codes=256), rate=0.1)
-    assert "of 256 codes are used" in now(run, digits)["codes used"].evidence and "lower --rate" in found(run)["codes used"].text
-    assert now(trained(tmp_path / "b", "vqvae", digits, 300, dict(codes=256), rate=2e-3), digits) == {}
+    assert "levels from a training image" in said.evidence and said.remedies == ("--images 4800",)
+    assert "memorisation" not in now(trained(tmp_path / "b", "flowmatching", few, 300, dict(steps=20), batch=16, rate=4e-3), few)
 
 
 # Rules on numbers that are known
@@ -204,7 +167,7 @@ def test_silence_is_a_guess_without_a_gradient_that_lasts():
     assert symptoms.silence(lines(told_apart=0.5, generator_gradient=0)).name == "silent discriminator"
     assert symptoms.silence(lines(told_apart=0.5, generator_gradient=lambda i: 0 if i % 4 else 6e-5)), "a unit that wakes up for a batch"
     assert symptoms.silence(lines(told_apart=0.5, generator_gradient=1e-3)) is None
-    assert symptoms.silence(lines(told_apart=1, generator_gradient=0)) is None, "that is a vanishing gradient"
+    assert symptoms.silence(lines(told_apart=0.9, generator_gradient=0)) is None, "the generator does not hear, but something is said"
     assert symptoms.silence(lines(told_apart=0.5, generator_gradient=lambda i: 0 if i > 16 else 0.1)) is None
     assert symptoms.silence(lines(told_apart=0.5)) is None and symptoms.silence(lines(5, told_apart=0.5, generator_gradient=0)) is None
 
@@ -274,16 +237,33 @@ def test_a_missing_class_of_images_is_found_by_their_neighbours():
     assert said.name == "dropped modes" and "1 of 10 classes" in said.evidence and "number 0" in said.evidence
 
 
+def advised(run: Run, *remedies: str) -> tuple[str, ...]:
+    return next(doctor.suited(run, [None, symptoms.Finding("", "", remedies)])).remedies
+
+
 def test_only_what_a_model_has_and_is_not_yet_set_is_advised(tmp_path):
-    run, _ = small_run("gan", tmp_path / "a", options=dict(k=5, r1=0.1, r2=0.1), rate=3e-3)
-    asked = symptoms.Finding("", "", (symptoms.PAIRED, symptoms.CALM, "--k 1", "--pack 1", symptoms.SLOWER, "--pills 3"))
-    assert next(doctor.suited(run, [None, asked])).remedies == (symptoms.PAIRED, "--k 1", "--rate 0.001")
-    narrow, _ = small_run("vae", tmp_path / "b", options=dict(latent=4), images=128)
-    assert next(doctor.suited(narrow, [symptoms.Finding("", "", symptoms.VARIED)])).remedies == ("--latent 16", "--images 256")
-    wide, _ = small_run("vae", tmp_path / "c", options=dict(latent=32), images=128)
-    assert next(doctor.suited(wide, [symptoms.Finding("", "", symptoms.VARIED)])).remedies == ("--images 256",)
+    run, _ = small_run("gan", tmp_path / "a", options=dict(k=5, r1=0.1), rate=3e-3)
+    asked = (symptoms.PAIRED, symptoms.CALM, "--k 1", "--pack 1", symptoms.SLOWER, "--pills 3")
+    assert advised(run, *asked) == ("--game relativistic --r2 0.1", "--r2 0.1", "--k 1", "--rate 0.001")
+    narrow, _ = small_run("vae", tmp_path / "b", options=dict(latent=2), images=128)
+    assert advised(narrow, *symptoms.VARIED) == ("--latent 16", "--images 256")
+    wide, _ = small_run("vae", tmp_path / "c", options=dict(latent=12), images=128)
+    assert advised(wide, *symptoms.VARIED) == ("--images 256",)
     flat, _ = small_run("gan", tmp_path / "d", points(), options=dict(latent=1))
-    assert next(doctor.suited(flat, [symptoms.Finding("", "", symptoms.VARIED)])).remedies[0] == "--latent 2"
+    assert advised(flat, *symptoms.VARIED)[0] == "--latent 2"
+
+
+def test_nobody_is_told_to_take_less_of_what_helps(tmp_path):
+    strong = dict(r1=10.0, r2=10.0, pack=4, d_rate=0.25)
+    run, _ = small_run("gan", tmp_path / "a", options=strong, batch=16)
+    assert advised(run, symptoms.CALM, "--pack 2", "--d-rate 1", symptoms.PAIRED) == ("--game relativistic",)
+    changed, _ = small_run("gan", tmp_path / "b", options=dict(augment="full"))
+    assert advised(changed, "--augment gentle", "--d-rate 1") == ()
+    cheap, _ = small_run("vae", tmp_path / "c", options=dict(beta=0.3))
+    assert advised(cheap, "--beta 1") == ()
+    for clip, told in ((0.0, ("--clip 1",)), (0.3, ()), (5.0, ("--clip 1",))):
+        run, _ = small_run("ae", tmp_path / f"clip{clip}", clip=clip)
+        assert advised(run, "--clip 1") == told
 
 
 # Watching
@@ -364,11 +344,22 @@ def test_train_writes_it_down(tmp_path):
 
 
 def test_a_remedy_is_one_that_the_model_accepts(tmp_path):
-    """Each with a base that refuses one of the flags."""
+    """Each with a base that refuses one of the flags; --beta of ddpm is the name of a schedule."""
     for options, refused in ((dict(norm="batch"), symptoms.CALM), (dict(smooth=0.1), symptoms.PAIRED)):
         run, _ = small_run("gan", tmp_path / refused[2:5], options=options)
-        finding = next(doctor.suited(run, [symptoms.Finding("ill", "so", (refused, "--d-rate 2"))]))
-        assert finding.remedies == ("--d-rate 2",)
+        assert advised(run, refused, "--d-rate 0.5") == ("--d-rate 0.5",)
+    run, _ = small_run("ddpm", tmp_path / "ddpm")
+    assert advised(run, "--beta 1", "--clip 0.5") == ("--clip 0.5",)
+
+
+def test_a_generator_that_moves_seldom_is_given_time(tmp_path):
+    """Of twenty steps of D a line has the last, and a hundred steps of G take 2,000 batches."""
+    run, _ = small_run("gan", tmp_path, points(), options=dict(k=20), batch=64)
+    guess = np.random.default_rng(0)
+    told = lambda i: guess.binomial(160, 0.5) / 160  # noqa: E731
+    assert not any("oscillation" in {f.name for f in doctor.consult(run, lines(100, told_apart=told))} for _ in range(50))
+    won = lines(48, told_apart=1.0)
+    assert not list(doctor.consult(run, won[:40])) and [f.name for f in doctor.consult(run, won)] == ["no contest"]
 
 
 def test_guesses_of_packs_are_as_noisy_as_there_are_packs():

@@ -293,14 +293,15 @@ def test_byol_without_its_stopped_gradient_collapses_and_is_named_while_it_train
 
 
 def test_dino_without_its_centre_gives_every_image_one_answer_and_is_named(tmp_path):
-    ill = watched(tmp_path, "dino", 260, dict(centring=1.0), rate=1e-3)
+    ill = watched(tmp_path / "ill", "dino", 260, dict(centring=1.0), rate=1e-3)
     (noted,) = doctor.history(ill)
     assert noted.name == "one answer" and "--centring 0.5" in noted.text
+    assert doctor.history(watched(tmp_path / "well", "dino", 260, dict(centring=0.5), rate=1e-3)) == []
 
 
 def test_vicreg_without_its_covariance_lies_on_a_line_and_with_it_does_not(tmp_path):
     ill = watched(tmp_path / "ill", "vicreg", 400, dict(covariance=0.0), rate=0.05)
-    (noted,) = doctor.history(ill)
+    noted = doctor.history(ill)[0]
     assert noted.name == "one dimension" and "RankMe is 1." in noted.text and "--covariance 1" in noted.text
     well = watched(tmp_path / "well", "vicreg", 400, dict(covariance=1.0), rate=0.05)
     assert doctor.history(well) == [] and well.log()[-1]["losses"]["RankMe"] > 5

@@ -221,7 +221,11 @@ def test_diagnosis_warns_of_a_collapse_and_only_where_there_are_images_enough_to
     m = model(codes=64)
     m.book.codes[3:] = 1e3
     (_, used, warning), (_, perplexity, _) = m.diagnose(batch_of(digits()[:64]))
-    assert used <= 3 and "--codes" in warning and perplexity <= 3
+    assert used <= 3 and "collapsed; type --rate 0.002" in warning and perplexity <= 3
+    large = model(codes=64)
+    large.book.codes[16:] = 1e3
+    (_, used, warning), _ = large.diagnose(batch_of(digits()[:64]))
+    assert 8 <= used <= 16 and "too large" in warning and "--codes 16" in warning
     (_, _, warning), _ = m.diagnose(batch_of(digits()[:16]))
     assert not warning, "sixteen images have only four times as many places as there are codes"
 

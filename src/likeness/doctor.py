@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from . import engine, store, symptoms
-from .core import Batch, Decodes, Model, Player, Refusal, Samples, final
+from .core import Batch, Decodes, Model, Player, Refusal, Samples, check_options, final
 from .data import Data
 from .loop import Step
 from .metrics import neighbours
@@ -33,7 +33,7 @@ from .symptoms import Finding, Line
 FILE = "doctor.jsonl"
 
 EARLY = 100
-"""batches that are passed over: whatever begins at random begins badly"""
+"""batches, and of a generator steps, that are passed over: whatever begins at random begins badly"""
 MEMORY = 20
 """lines that are looked at for a course of things, about 1000 batches"""
 
@@ -44,8 +44,10 @@ DRAWN, POINTS = 128, 1024
 """samples, and real images to compare them with, and points, which are cheap; as many images are judged"""
 TOLD_BY_NEIGHBOURS = 0.8
 """of held-out images whose nearest training image is of their class, at least: else that says nothing of samples"""
-ROOM = 16
-"""numbers in z, at least, before a collapse is put down to something else: of one or two, images are drawn along a line or on a sheet"""
+NARROW, ROOM = 2, 16
+"""numbers in z that draw images along a line or on a sheet, and how many do not"""
+LESS = ("k", "d_rate", "beta", "rate", "centring")
+"""options of which less helps; of all other numbers it is more"""
 SEARCHED = 2**25
 """values of training images that are searched for the nearest to a sample: a third of a second on one core"""
 
@@ -90,40 +92,59 @@ def together(model: Model) -> int:
 
 
 def suited(run: Run, findings: Iterable[Finding | None]) -> Iterator[Finding]:
-    """With those remedies only that this model has as options, and that are not as it is already."""
+    """With those remedies only that this model has as options, and of them what it does not do already, or more of."""
     training = run.config.training
     there = run.model.options() | asdict(training)
+    points, latent = run.config.spec.points, there.get("latent", 0)
     numbers = dict(
         slower=training.rate / 3,
         shorter=max(1, run.seen // 2),
         longer=2 * max(run.seen, training.images),
         stronger=3 * there.get("gamma", 0),
-        wider=max(there.get("latent", 0), ROOM if run.config.spec.levels else 2),
+        wider=NARROW if points else ROOM if latent <= NARROW else latent,
     )
     for finding in filter(None, findings):
-        known = ((r, asked(r, there)) for r in (remedy.format(**numbers) for remedy in finding.remedies))
-        yield finding._replace(remedies=tuple(r for r, wishes in known if wishes and accepts(run.model, wishes)))
+        known = [asked(remedy.format(**numbers), there) for remedy in finding.remedies]
+        told = (flags(wishes) for wishes in known if wishes and accepts(run.model, wishes))
+        yield finding._replace(remedies=tuple(dict.fromkeys(told)))
+
+
+def flags(wishes: dict[str, Any]) -> str:
+    """As they are typed."""
+    shown = {name: f"{value:g}" if isinstance(value, float) else value for name, value in wishes.items()}
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in shown.items())
 
 
 def asked(remedy: str, there: dict[str, Any]) -> dict[str, Any]:
-    """What flags with a value each would set; nothing if one of them is unknown or none changes anything."""
+    """What flags with a value each would set that helps; nothing if one of them is unknown."""
     words = remedy.split()
-    flags = {flag[2:].replace("-", "_"): value for flag, value in zip(words[::2], words[1::2])}
-    if not flags.keys() <= there.keys():
+    named = {flag[2:].replace("-", "_"): value for flag, value in zip(words[::2], words[1::2])}
+    if not named.keys() <= there.keys():
         return {}
-    wishes = {name: type(there[name])(value) for name, value in flags.items()}
-    return wishes if any(there[name] != value for name, value in wishes.items()) else {}
+    wishes = {name: type(there[name])(value) for name, value in named.items()}
+    return {name: value for name, value in wishes.items() if helps(name, there[name], value)}
+
+
+def helps(name: str, now: Any, then: Any) -> bool:
+    """Whether it is not so already, or stronger: who has --r1 10 is not told to take less."""
+    if name == "clip":
+        return bool(now == 0 or then < now)
+    if name == "augment":
+        return bool(now == "none")
+    if name == "images" or isinstance(now, str | bool):
+        return bool(then != now)
+    return bool(then < now if name in LESS else then > now)
 
 
 def accepts(model: Model, wishes: dict[str, Any]) -> bool:
-    """Whether a model that can check its options would take these beside those that it has."""
-    if not isinstance(model, Checks):
-        return True
+    """Whether the model would take these beside the options that it has."""
     twin = copy.copy(model)
     for name, value in wishes.items():
         setattr(twin, name, value)
     try:
-        twin.check()
+        check_options(type(model).__name__.lower(), twin)
+        if isinstance(twin, Checks):
+            twin.check()
     except Refusal:
         return False
     return True
@@ -134,8 +155,9 @@ def accepts(model: Model, wishes: dict[str, Any]) -> bool:
 
 def consult(run: Run, log: Sequence[Line]) -> Iterator[Finding]:
     """What the first line of a log and the last ones say."""
-    recent = [line for line in log[-MEMORY:] if line["seen"] > EARLY * run.config.training.batch]
-    of_games = symptoms.saturation(recent), symptoms.silence(recent), symptoms.oscillation(recent, together(run.model))
+    recent = [line for line in log[-MEMORY:] if line["seen"] > EARLY * stride(run)]
+    counted = together(run.model) * stride(run) // run.config.training.batch  # a line has the last of several steps of D
+    of_games = symptoms.saturation(recent), symptoms.silence(recent), symptoms.oscillation(recent, counted)
     yield from suited(run, (*of_games, symptoms.divergence(log), _of_features(recent)))
 
 

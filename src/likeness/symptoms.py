@@ -27,8 +27,8 @@ WINS = 0.95
 """the same where the generator hears next to nothing as well"""
 VANISHED = 0.1
 """pull, at most: a fifth of the 1/2 that it has in the games with logits while the discriminator guesses"""
-SILENT = 1e-6
-"""norm of the generator's gradient in most lines, at most: healthy ones, and those under a weight clip of 0.01, stay above 1e-4"""
+SILENT, GUESS = 1e-6, 0.02
+"""norm of the generator's gradient in most lines, at most: a healthy one's is above 1e-4; and how far from 1/2 a guess may be"""
 SWING = 0.03
 """by how much more than 1/2 the better side of a swing tells apart, and the worse side less, at least"""
 SIGMAS = 4
@@ -107,7 +107,7 @@ def saturation(lines: Sequence[Line]) -> Finding | None:
     if told.mean() < NO_CONTEST or held(lines):
         return None
     real, fake = (course(lines[-RECENT:], name).mean() for name in ("on real", "on fake"))
-    return Finding("no contest", f"{share}, by logits of {real:.3g} against {fake:.3g}", (CALM, STRONGER, "--k 1", "--d-rate 1"))
+    return Finding("no contest", f"{share}, by logits of {real:.3g} against {fake:.3g}", ("--k 1", CALM, STRONGER, "--d-rate 1"))
 
 
 def held(lines: Sequence[Line]) -> bool:
@@ -117,9 +117,9 @@ def held(lines: Sequence[Line]) -> bool:
 
 
 def silence(lines: Sequence[Line]) -> Finding | None:
-    """The discriminator says the same of every image, so that nothing pulls at the generator: all its units are off, or it is limited too much."""
+    """The discriminator says the same of every image, so that nothing pulls at the generator: all its units are off."""
     told, gradient = (course(lines[-RECENT:], name) for name in ("told apart", "generator gradient"))
-    if min(len(told), len(gradient)) < RECENT or told.mean() >= WINS or np.median(gradient) > SILENT:
+    if min(len(told), len(gradient)) < RECENT or abs(told.mean() - 0.5) > GUESS or np.median(gradient) > SILENT:
         return None
     said = f"the generator's gradient is {np.median(gradient):.2g}, and the discriminator guesses ({told.mean():.1%} of pairs told apart)"
     return Finding("silent discriminator", said, ("--d-rate 1", SLOWER))
@@ -129,7 +129,7 @@ def oscillation(lines: Sequence[Line], pack: int = 1) -> Finding | None:
     """Discriminator and generator chase each other: what is drawn has moved on before it is known, so that guesses are worse than chance and better in turns.
 
     At an equilibrium it is 1/2 with the noise of counting, and a discriminator that keeps ahead is never below
-    (Mescheder, Geiger & Nowozin 2018 on why the unregularised game circles).  pack: images of a pair's side.
+    (Mescheder, Geiger & Nowozin 2018 on why the unregularised game circles).  pack: images seen for each of the pairs that are counted.
     """
     told, seen = course(lines, "told apart"), np.array([line["seen"] for line in lines])
     if len(told) < 10:

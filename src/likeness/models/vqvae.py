@@ -144,10 +144,10 @@ class VQVAE(Model):
         counts = k.bincount(minlength=self.codes)
         used = int((counts > 0).sum())
         verdict = ""
-        if used < self.codes / 2 and len(k) >= 8 * self.codes:
-            fewer = max(2, 2 ** (used - 1).bit_length())
-            unused = f"only {used} of {self.codes} codes are used: the codebook has collapsed or is too large"
-            verdict = f"{unused}; train longer or at a lower --rate, or type --codes {fewer}."
+        if len(k) >= 8 * self.codes and used < self.codes / 2:
+            large = f"it is too large; train longer, or type --codes {max(2, 2 ** (used - 1).bit_length())}"
+            few = f"it has collapsed; type --rate {self.defaults.rate:g}, or train longer"
+            verdict = f"only {used} of {self.codes} codes of the codebook are used: {few if used < self.codes / 8 else large}."
         yield "codes used", float(used), verdict
         yield "code perplexity", float(perplexity(counts.double())), ""
 
