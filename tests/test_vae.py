@@ -266,6 +266,13 @@ def test_beta_zero_reconstructs_like_an_autoencoder() -> None:
     assert errors[0] < 1.15 * errors[1]
 
 
+@pytest.mark.parametrize("options, told", [({}, "--free-bits 0.1"), (dict(free_bits=0.5), "--free-bits 1."), (dict(beta=4.0), "--beta 1.")])
+def test_a_collapse_is_answered_with_more_of_what_helps(options: dict, told: str) -> None:
+    model = VAE(spec=Spec(1, 8, levels=2), latent=8, **options)
+    model.posterior = lambda x: Gauss(torch.zeros(300, 8), torch.zeros(300, 8))  # type: ignore[method-assign]
+    assert told in model.active_units(binary(300)).verdict
+
+
 def test_active_units() -> None:
     model = VAE(spec=Spec(1, 8, levels=2), latent=50)
     g = torch.Generator().manual_seed(0)

@@ -27,6 +27,7 @@ from .data import Data
 from .loop import Step
 from .metrics import neighbours
 from .noise import Noise
+from .parts.augment import POLICIES
 from .run import Run
 from .symptoms import Finding, Line
 
@@ -44,7 +45,7 @@ DRAWN, POINTS = 128, 1024
 """samples, and real images to compare them with, and points, which are cheap; as many images are judged"""
 TOLD_BY_NEIGHBOURS = 0.8
 """of held-out images whose nearest training image is of their class, at least: else that says nothing of samples"""
-NARROW, ROOM = 2, 16
+SHEET, ROOM = 2, 16
 """numbers in z that draw images along a line or on a sheet, and how many do not"""
 LESS = ("k", "d_rate", "beta", "rate", "centring")
 """options of which less helps; of all other numbers it is more"""
@@ -100,8 +101,9 @@ def suited(run: Run, findings: Iterable[Finding | None]) -> Iterator[Finding]:
         slower=training.rate / 3,
         shorter=max(1, run.seen // 2),
         longer=2 * max(run.seen, training.images),
-        stronger=3 * there.get("gamma", 0),
-        wider=NARROW if points else ROOM if latent <= NARROW else latent,
+        stronger=3 * there.get("gamma", 0) or 1,
+        calm=3 * max(there.get("r1", 0), there.get("r2", 0)) or 0.1,
+        wider=SHEET if points else ROOM if latent <= SHEET else latent,
     )
     for finding in filter(None, findings):
         known = [asked(remedy.format(**numbers), there) for remedy in finding.remedies]
@@ -130,7 +132,7 @@ def helps(name: str, now: Any, then: Any) -> bool:
     if name == "clip":
         return bool(now == 0 or then < now)
     if name == "augment":
-        return bool(now == "none")
+        return list(POLICIES).index(now) < list(POLICIES).index(then)
     if name == "images" or isinstance(now, str | bool):
         return bool(then != now)
     return bool(then < now if name in LESS else then > now)
@@ -156,8 +158,9 @@ def accepts(model: Model, wishes: dict[str, Any]) -> bool:
 def consult(run: Run, log: Sequence[Line]) -> Iterator[Finding]:
     """What the first line of a log and the last ones say."""
     recent = [line for line in log[-MEMORY:] if line["seen"] > EARLY * stride(run)]
+    there = run.model.options()
     counted = together(run.model) * stride(run) // run.config.training.batch  # a line has the last of several steps of D
-    of_games = symptoms.saturation(recent), symptoms.silence(recent), symptoms.oscillation(recent, counted)
+    of_games = symptoms.saturation(recent, bool(there.get("gradient_penalty"))), symptoms.silence(recent), symptoms.oscillation(recent, counted)
     yield from suited(run, (*of_games, symptoms.divergence(log), _of_features(recent)))
 
 

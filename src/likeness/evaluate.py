@@ -349,7 +349,7 @@ class Exam:
         samples = self.samples if "sample" in answers(self.model) else None
         found = [finding.text for finding in doctor.examine(self.run, self.data, self.model, samples) if finding.name not in own]
         young = self.run.seen < doctor.FIRST * doctor.stride(self.run)
-        note = f"by the log alone: probes begin after {doctor.FIRST} batches" if young else "what is wrong by the log and by probes"
+        note = f"by the log alone: probes begin after {doctor.FIRST} steps of all players" if young else "what is wrong by the log and by probes"
         about = dict[str, Any](better="lower", note=note, settings=self.settings)
         yield Score("findings of the doctor", len(found), n=len(self.rows), split=self.split, seed=self.seed, warning="; ".join(found), **about)
 

@@ -27,8 +27,8 @@ WINS = 0.95
 """the same where the generator hears next to nothing as well"""
 VANISHED = 0.1
 """pull, at most: a fifth of the 1/2 that it has in the games with logits while the discriminator guesses"""
-SILENT, GUESS = 1e-6, 0.02
-"""norm of the generator's gradient in most lines, at most: a healthy one's is above 1e-4; and how far from 1/2 a guess may be"""
+SILENT = 1e-8
+"""norm of the generator's gradient in most lines, at most: less than what Adam adds to the root of its square moves nothing"""
 SWING = 0.03
 """by how much more than 1/2 the better side of a swing tells apart, and the worse side less, at least"""
 SIGMAS = 4
@@ -75,11 +75,12 @@ class Finding(NamedTuple):
         return f"{self.name}: {self.evidence}" + (f".  Train anew with {', or '.join(self.remedies)}" if self.remedies else "")
 
 
-CALM = "--r1 0.1 --r2 0.1"
+CALM, STRONGER = "--r1 {calm:g} --r2 {calm:g}", "--gamma {stronger:g}"
 PAIRED = f"--game relativistic {CALM}"
-SLOWER, SHORTER, LONGER, STRONGER, WIDER = "--rate {slower:.1g}", "--images {shorter}", "--images {longer}", "--gamma {stronger:g}", "--latent {wider}"
+SLOWER, SHORTER, LONGER, WIDER = "--rate {slower:.1g}", "--images {shorter}", "--images {longer}", "--latent {wider}"
 """filled in by suited()"""
-VARIED = (WIDER, CALM, "--pack 2", PAIRED, "--beta 1", LONGER)
+VARIED = (WIDER, CALM, STRONGER, "--pack 2", PAIRED, "--beta 1", LONGER)
+CHANGED = ("--augment gentle", "--augment full", SHORTER)
 
 
 Line = dict[str, Any]
@@ -95,8 +96,11 @@ def course(lines: Sequence[Line], name: str) -> np.ndarray:
     return np.array([] if any(map(math.isnan, found)) else found)
 
 
-def saturation(lines: Sequence[Line]) -> Finding | None:
-    """The discriminator wins every time; where the game lets that silence the generator, its gradient has vanished (Goodfellow et al. 2014, section 3)."""
+def saturation(lines: Sequence[Line], critic: bool = False) -> Finding | None:
+    """The discriminator wins every time; where the game lets that silence the generator, its gradient has vanished (Goodfellow et al. 2014, section 3).
+
+    critic: it is one under a gradient penalty, and to be near its optimum is what it is for (Gulrajani et al. 2017).
+    """
     told, pull = (course(lines[-RECENT:], name) for name in ("told apart", "pull"))
     if len(told) < RECENT or told.mean() < WINS:
         return None
@@ -104,37 +108,31 @@ def saturation(lines: Sequence[Line]) -> Finding | None:
     if len(pull) and pull.mean() < VANISHED:
         heard = f"{share}, and of its slope only {pull.mean():.2g} reaches the generator (0.5 at a guess)"
         return Finding("vanishing gradient", heard, ("--k 1", "--game nonsaturating", PAIRED))
-    if told.mean() < NO_CONTEST or held(lines):
+    if told.mean() < NO_CONTEST or critic:
         return None
     real, fake = (course(lines[-RECENT:], name).mean() for name in ("on real", "on fake"))
     return Finding("no contest", f"{share}, by logits of {real:.3g} against {fake:.3g}", ("--k 1", CALM, STRONGER, "--d-rate 1"))
 
 
-def held(lines: Sequence[Line]) -> bool:
-    """A critic under a penalty, whose slope reaches the generator as it is: to be near its optimum is what it is for (Gulrajani et al. 2017)."""
-    pull, penalty = (course(lines[-RECENT:], name) for name in ("pull", "penalty"))
-    return bool(len(penalty) and len(pull) and (pull == 1).all())
-
-
 def silence(lines: Sequence[Line]) -> Finding | None:
-    """The discriminator says the same of every image, so that nothing pulls at the generator: all its units are off."""
-    told, gradient = (course(lines[-RECENT:], name) for name in ("told apart", "generator gradient"))
-    if min(len(told), len(gradient)) < RECENT or abs(told.mean() - 0.5) > GUESS or np.median(gradient) > SILENT:
+    """The game would let the generator hear, but at what it draws the discriminator is flat, and nothing pulls at it."""
+    told, pull, gradient = (course(lines[-RECENT:], name) for name in ("told apart", "pull", "generator gradient"))
+    if min(len(told), len(pull), len(gradient)) < RECENT or pull.mean() < VANISHED or np.median(gradient) > SILENT:
         return None
-    said = f"the generator's gradient is {np.median(gradient):.2g}, and the discriminator guesses ({told.mean():.1%} of pairs told apart)"
-    return Finding("silent discriminator", said, ("--d-rate 1", SLOWER))
+    said = f"the generator's gradient is {np.median(gradient):.2g}, at {told.mean():.1%} of pairs told apart"
+    return Finding("silent discriminator", said, ("--k 1", "--d-rate 1", SLOWER))
 
 
-def oscillation(lines: Sequence[Line], pack: int = 1) -> Finding | None:
+def oscillation(lines: Sequence[Line], a_pair: int = 1) -> Finding | None:
     """Discriminator and generator chase each other: what is drawn has moved on before it is known, so that guesses are worse than chance and better in turns.
 
     At an equilibrium it is 1/2 with the noise of counting, and a discriminator that keeps ahead is never below
-    (Mescheder, Geiger & Nowozin 2018 on why the unregularised game circles).  pack: images seen for each of the pairs that are counted.
+    (Mescheder, Geiger & Nowozin 2018 on why the unregularised game circles).  a_pair: images seen for each of the pairs that are counted.
     """
     told, seen = course(lines, "told apart"), np.array([line["seen"] for line in lines])
     if len(told) < 10:
         return None
-    margin = max(SWING, SIGMAS * 0.5 / math.sqrt(np.diff(seen).mean() / pack))
+    margin = max(SWING, SIGMAS * 0.5 / math.sqrt(np.diff(seen).mean() / a_pair))
     sides = np.sign(told - 0.5) * (abs(told - 0.5) > margin)
     turns = np.flatnonzero(np.diff(sides[sides != 0]) != 0)
     if len(turns) < SWINGS:
@@ -256,7 +254,7 @@ def by_heart(train: np.ndarray, held_out: np.ndarray, drawn: np.ndarray) -> Find
         return None
     logits = f"logits of {train.mean():.3g} for training images, {held_out.mean():.3g} for held-out ones and {drawn.mean():.3g} for drawn ones"
     known = f"the discriminator prefers a training image to a held-out one in {share:.0%} of pairs (50% if it had not learnt them by heart): {logits}"
-    return Finding("memorisation", known, ("--augment gentle", SHORTER))
+    return Finding("memorisation", known, CHANGED)
 
 
 def copying(samples: neighbours.Nearest, held_out: neighbours.Nearest) -> Finding | None:
@@ -265,4 +263,4 @@ def copying(samples: neighbours.Nearest, held_out: neighbours.Nearest) -> Findin
     if min(len(samples.row), len(held_out.row)) < FEW or theirs > ours / 3:
         return None
     near = f"samples lie {theirs:.2g} levels from a training image, held-out images {ours:.2g}"
-    return Finding("memorisation", near, ("--augment gentle", SHORTER))
+    return Finding("memorisation", near, CHANGED)

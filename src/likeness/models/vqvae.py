@@ -146,7 +146,7 @@ class VQVAE(Model):
         verdict = ""
         if len(k) >= 8 * self.codes and used < self.codes / 2:
             large = f"it is too large; train longer, or type --codes {max(2, 2 ** (used - 1).bit_length())}"
-            few = f"it has collapsed; type --rate {self.defaults.rate:g}, or train longer"
+            few = f"it has collapsed; type --rate {self.defaults.rate:g} or less, or train longer"
             verdict = f"only {used} of {self.codes} codes of the codebook are used: {few if used < self.codes / 8 else large}."
         yield "codes used", float(used), verdict
         yield "code perplexity", float(perplexity(counts.double())), ""
