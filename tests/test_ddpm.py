@@ -117,6 +117,20 @@ def test_a_learnt_variance_lies_between_the_two():
     assert torch.allclose(model.deviation(q, v).flatten().double().log() * 2, found.double(), atol=1e-5)
 
 
+def test_the_bound_is_the_sum_of_its_steps_and_what_is_expected_comes_nearer():
+    """Section 4.3: rate by rate from T to 1, and how far the expected image still is."""
+    model, n = Perfect(spec=POINTS, T=50, variance="large", net="mlp", evaluations=49, **TINY), 600
+    batch = Batch(on_a_grid(POINTS).draw(n).float().view(n, 2, 1, 1), None, Noise(range(n)))
+    rate, distortion = model.by_step(batch, range(1, 51))
+    terms = model.terms(batch)
+    assert float(rate[1:].sum()) == pytest.approx(float(terms.diffusion.mean()), rel=0.05)
+    assert float(rate[0]) == pytest.approx(float(terms.reconstruction.mean()), abs=0.2)
+    assert (rate[1:] > 0).all() and (distortion.diff() > -0.02).all() and distortion[0] < 0.01 < 0.2 < distortion[-1]
+    model.image = lambda said, x_t, t: 0 * x_t  # type: ignore[method-assign]
+    blind, far = model.by_step(batch, range(1, 51))
+    assert (blind[1:] > rate[1:]).all() and torch.allclose(far, far[:1].expand(50), atol=1e-6), "who expects nothing pays more at every step"
+
+
 def test_a_learnt_variance_has_a_gradient_and_the_mean_has_none_of_the_bounds():
     """Nichol & Dhariwal 2021, section 3.1: the bound moves the variance alone."""
     torch.manual_seed(0)

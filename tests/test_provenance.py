@@ -25,7 +25,7 @@ WRITES = {
     "score": [["score", "runs/p", "-n", "2", "-o", "maps.png"]],
     "field": [["field", "runs/p", "-n", "1", "-o", "field.png"]],
     "edit": [["edit", "runs/d", "-n", "2", "-o", "edits.png"], ["edit", "runs/d", "-n", "2", "-o", "edits"]],
-    "diffuse": [["diffuse", "runs/d", "--picture", p, "-n", "2", "-o", f"{p}.png"] for p in ("forward", "reverse", "schedule", "rate")],
+    "diffuse": [["diffuse", "runs/d", "--picture", p, "-n", "2", "-o", f"{p}.png"] for p in ("forward", "reverse", "schedule", "rate", "distortion")],
     "evaluate": [["evaluate", "runs/v", "-n", "40"]],
     "map": [["map", "digits", "-n", "60", "-o", "map.png"], ["map", "digits", "-n", "60", "--perplexities", "3", "9", "-o", "maps.png"]],
     "neighbours": [["neighbours", "5", "digits", "-o", "near.png"]],

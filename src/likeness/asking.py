@@ -159,14 +159,16 @@ def diffuse(argv: list[str]) -> int:
     from .core import Refusal
     from .evaluate import tuned
 
-    parser = Parser("diffuse", diffusion.__doc__ or "", "RUN [RUN ...] --picture forward|reverse|schedule|rate [--images IMAGES] [-o out.png] [options]")
+    parser = Parser(
+        "diffuse", diffusion.__doc__ or "", "RUN [RUN ...] --picture forward|reverse|schedule|rate|distortion [--images IMAGES] [-o out.png] [options]"
+    )
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
     parser.add_argument("--picture", metavar="|".join(diffusion.PICTURES), default="reverse", help="which [reverse]")
     parser.add_argument("--images", metavar="IMAGES", help=IMAGES)
     common(parser, "-n", "--seed", "-o", "--raw", "--json")
     said, runs = on_runs(argv, parser)
     path = target(said["o"], runs[0][0].folder / "samples" / f"{said['picture']}.png", ".png")
-    if said["images"] and said["picture"] not in ("forward", "rate"):
+    if said["images"] and said["picture"] not in ("forward", "rate", "distortion"):
         raise Refusal(f"the picture {said['picture']} is of no images that are given; leave --images out, or type --picture forward.")
     x, _ = brought(runs[0][0], said["images"], said["n"] or 6)
     typed: dict[str, Any] = {}

@@ -4,12 +4,14 @@ forward     held-out images, ever noisier: x_t at some times (Ho et al. 2020, eq
 reverse     the way of a sampler, from noise to an image: x_t, and below it the image that the model expects in it
 schedule    log signal-to-noise ratio over time, of several runs on one chart
 rate        where on the way the bits of an image are told: SNR E||x - D||^2 / 2 over log SNR, of which the bound's rate is the area
+distortion  how far the expected image still is, over the bits that have been told so far (Ho et al. 2020, section 4.3 and figure 5)
 
 A noisy image is shown at unit brightness, divided by sqrt(alpha^2 + sigma^2).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -93,15 +95,29 @@ def schedule(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Tens
 def rate(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Tensor | None) -> np.ndarray:
     lines = []
     for run, data in runs:
-        model, batch = _model(run), engine.put(_images(run, data, n or 64, seed, x))
-        y = batch.y if model.conditional else None
-        log_snr, error = bounds.per_level(lambda x_t, t, m=model, y=y: m.predict(x_t, t, y), model.schedule, batch.x, batch.noise, LEVELS)  # type: ignore[misc]
-        nats = error * log_snr.exp() / 2
+        log_snr, _, nats = _told(run, data, n, seed, x)
         lines.append((f"{run.folder.name}: {torch.trapezoid(nats, log_snr):.3f} nats a dimension in all", log_snr.numpy(), nats.numpy()))
     return pictures.chart(lines, "log SNR: noise on the left, the image on the right", "nats a dimension, for each unit of log SNR")
 
 
-PICTURES = {"forward": forward, "reverse": reverse, "schedule": schedule, "rate": rate}
+def distortion(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Tensor | None) -> np.ndarray:
+    lines = []
+    for run, data in runs:
+        log_snr, error, nats = _told(run, data, n, seed, x)
+        bits = torch.cumulative_trapezoid(nats, log_snr) / math.log(2)
+        lines.append((run.folder.name, np.append(0, bits.numpy()), error.sqrt().numpy()))
+    return pictures.chart(lines, "bits a dimension that have been told", "error of the expected image (root mean square; black is -1, white 1)")
+
+
+def _told(run: Run, data: Data, n: int | None, seed: int, x: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """log SNR from noise to image, the mean squared error there, and the nats a dimension that a unit of log SNR tells."""
+    model, batch = _model(run), engine.put(_images(run, data, n or 64, seed, x))
+    y = batch.y if model.conditional else None
+    log_snr, error = bounds.per_level(lambda x_t, t: model.predict(x_t, t, y), model.schedule, batch.x, batch.noise, LEVELS)
+    return log_snr, error, error * log_snr.exp() / 2
+
+
+PICTURES = {"forward": forward, "reverse": reverse, "schedule": schedule, "rate": rate, "distortion": distortion}
 
 
 def _model(run: Run) -> Denoiser:

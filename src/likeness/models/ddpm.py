@@ -158,6 +158,17 @@ class DDPM(Denoiser):
             total += weight * self.step(batch, t, y)
         return Terms(bounds.prior(batch.x, self.schedule.level(self.T).log_snr), total, last)
 
+    def by_step(self, batch: Batch, steps: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Rate and distortion of Ho et al. 2020, section 4.3, at some t of 1 ... T: the mean term of (5) in nats, and the mean squared error a
+        dimension of the image that is expected in x_t; both (len(steps),) float64.  Those of all t > 1 add up to what terms() says is told on the way."""
+        y, rates, distortions = self.classes_of(batch), [], []
+        for at in steps:
+            t = torch.full((len(batch),), at, device=batch.x.device)
+            rates.append(self.step(batch, t, y).mean())
+            x_t = mixed(self.schedule, batch.x, batch.noise.normal(*self.spec.shape), t)
+            distortions.append((self.predict(x_t, t, y).clamp(-1, 1) - batch.x).double().square().mean())
+        return torch.stack(rates), torch.stack(distortions)
+
     def step(self, batch: Batch, t: Tensor, y: Tensor | None) -> Tensor:
         """The term of the step from t (B,), with an x_t drawn afresh, in nats (B,) float64."""
         x_t = mixed(self.schedule, batch.x, batch.noise.normal(*self.spec.shape), t)
