@@ -101,3 +101,6 @@ def test_the_error_at_each_noise_level_is_that_of_gaussian_data():
     want = 0.25 * variance / (0.25 + variance)
     seen = (variance > 1e-3) & (variance < 30)  # the levels that training dwells on
     assert seen.sum() >= 5 and torch.allclose(error[seen], want[seen], rtol=0.12)
+    with torch.no_grad():
+        _, shrunk = bounds.per_level(lambda x_t, t: 0.8 * model.predict(x_t, t), model.schedule, x, Noise(range(3000), 3), 12)
+    assert not torch.allclose(shrunk[seen], want[seen], rtol=0.12), "the fake: an estimate pulled to zero"

@@ -269,6 +269,22 @@ def test_what_is_refused_is_indeed_another_network(values, tmp_path, diffusers):
         from_diffusers(tmp_path)
 
 
+def test_a_trained_run_is_a_pipeline_there_and_says_the_same(capsys, tmp_path, monkeypatch, diffusers):
+    from likeness import api
+    from likeness.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "ddpm", "digits", "runs/d", "--images", "2048", "--no-report", "--net", "unet", "--scale", "0.25", "--precision", "fp32"]) == 0
+    assert main(["export", "runs/d", "-o", "out"]) == 0
+    pipeline, model = diffusers.DDPMPipeline.from_pretrained("out"), api.open("runs/d").model
+    x, t = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 10, 500, 1000])
+    with torch.no_grad():
+        there = pipeline.unet(x, t - 1).sample
+        assert torch.allclose(there, model.ask(x, t)[0], atol=1e-4), (there - model.ask(x, t)[0]).abs().max()
+    drawn = pipeline(batch_size=2, num_inference_steps=10, output_type="np", generator=torch.Generator().manual_seed(0)).images
+    assert drawn.shape[0] == 2 and 0 <= drawn.min() < drawn.max() <= 1
+
+
 def test_a_run_is_exported_and_opened_again(capsys, tmp_path, monkeypatch):
     from commands import ask, refused
     from likeness import api

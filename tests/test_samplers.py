@@ -159,6 +159,8 @@ def test_one_step_from_pure_noise_is_the_mean() -> None:
     exact = draw(heun, denoise, schedule.levels(800), 50)
     ten, twenty = ((draw(ddim, denoise, schedule.levels(n), 50) - exact).abs().mean().item() for n in (40, 80))
     assert ten / twenty == pytest.approx(2, abs=0.3)
+    images = draw(ddim, lambda x_t, t: THREE.draw(len(x_t)).view_as(x_t), schedule.levels(1), 50)
+    assert (images - THREE.mean).abs().mean() > 0.1, "the fake: an image, where the mean of all should be"
 
 
 @every
