@@ -159,11 +159,10 @@ def diffuse(argv: list[str]) -> int:
     from .core import Refusal
     from .evaluate import tuned
 
-    parser = Parser(
-        "diffuse", diffusion.__doc__ or "", "RUN [RUN ...] --picture forward|reverse|schedule|rate|distortion [--images IMAGES] [-o out.png] [options]"
-    )
+    which = "|".join(diffusion.PICTURES)
+    parser = Parser("diffuse", diffusion.__doc__ or "", f"RUN [RUN ...] --picture {which} [--images IMAGES] [-o out.png] [options]")
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
-    parser.add_argument("--picture", metavar="|".join(diffusion.PICTURES), default="reverse", help="which [reverse]")
+    parser.add_argument("--picture", metavar=which, default="reverse", help="which [reverse]")
     parser.add_argument("--images", metavar="IMAGES", help=IMAGES)
     common(parser, "-n", "--seed", "-o", "--raw", "--json")
     said, runs = on_runs(argv, parser)

@@ -158,9 +158,8 @@ def accepts(model: Model, wishes: dict[str, Any]) -> bool:
 def consult(run: Run, log: Sequence[Line]) -> Iterator[Finding]:
     """What the first line of a log and the last ones say."""
     recent = [line for line in log[-MEMORY:] if line["seen"] > EARLY * stride(run)]
-    there = run.model.options()
     counted = together(run.model) * stride(run) // run.config.training.batch  # a line has the last of several steps of D
-    of_games = symptoms.saturation(recent, bool(there.get("gradient_penalty"))), symptoms.silence(recent), symptoms.oscillation(recent, counted)
+    of_games = symptoms.saturation(recent, bool(getattr(run.model, "gradient_penalty", 0))), symptoms.silence(recent), symptoms.oscillation(recent, counted)
     yield from suited(run, (*of_games, symptoms.divergence(log), _of_features(recent)))
 
 

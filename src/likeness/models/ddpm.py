@@ -152,10 +152,10 @@ class DDPM(Denoiser):
         """(5) of each image, from `evaluations` of its T steps, or from all of them where that is as many."""
         self.on_a_grid()
         y = self.classes_of(batch)
-        last = self.step(batch, torch.ones(len(batch), dtype=torch.long, device=batch.x.device), y)
+        last, _ = self.step(batch, torch.ones(len(batch), dtype=torch.long, device=batch.x.device), y)
         total = torch.zeros_like(last)
         for t, weight in self.some_steps(batch):
-            total += weight * self.step(batch, t, y)
+            total += weight * self.step(batch, t, y)[0]
         return Terms(bounds.prior(batch.x, self.schedule.level(self.T).log_snr), total, last)
 
     def by_step(self, batch: Batch, steps: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -163,17 +163,17 @@ class DDPM(Denoiser):
         dimension of the image that is expected in x_t; both (len(steps),) float64.  Those of all t > 1 add up to what terms() says is told on the way."""
         y, rates, distortions = self.classes_of(batch), [], []
         for at in steps:
-            t = torch.full((len(batch),), at, device=batch.x.device)
-            rates.append(self.step(batch, t, y).mean())
-            x_t = mixed(self.schedule, batch.x, batch.noise.normal(*self.spec.shape), t)
-            distortions.append((self.predict(x_t, t, y).clamp(-1, 1) - batch.x).double().square().mean())
+            nats, expected = self.step(batch, torch.full((len(batch),), at, device=batch.x.device), y)
+            rates.append(nats.mean())
+            distortions.append((expected - batch.x).square().mean())
         return torch.stack(rates), torch.stack(distortions)
 
-    def step(self, batch: Batch, t: Tensor, y: Tensor | None) -> Tensor:
-        """The term of the step from t (B,), with an x_t drawn afresh, in nats (B,) float64."""
+    def step(self, batch: Batch, t: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The term of the step from t (B,), with an x_t drawn afresh, in nats (B,), and the image that is expected in it; float64."""
         x_t = mixed(self.schedule, batch.x, batch.noise.normal(*self.spec.shape), t)
         said, v = self.ask(x_t, t, y)
-        return self.step_nats(batch.x.double(), self.image(said, x_t, t).clamp(-1, 1).double(), t, None if v is None else v.double())
+        expected = self.image(said, x_t, t).clamp(-1, 1).double()
+        return self.step_nats(batch.x.double(), expected, t, None if v is None else v.double()), expected
 
     def some_steps(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
         """Steps from t > 1, (B,), and what each stands for, (B,): one of each equal part of the range of log SNR, in which the terms are alike."""

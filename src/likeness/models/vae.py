@@ -233,9 +233,8 @@ class VAE(Model):
         verdict = ""
         if active < min(5, self.latent):
             used = f"only {active} of {self.latent} dimensions of the code are used"
-            verdict = (
-                f"{used}: the posterior has collapsed to the prior; type {'--beta 1' if self.beta > 1 else f'--free-bits {max(0.1, 2 * self.free_bits):g}'}."
-            )
+            remedy = "--beta 1" if self.beta > 1 else f"--free-bits {max(0.1, 2 * self.free_bits):g}"
+            verdict = f"{used}: the posterior has collapsed to the prior; type {remedy}."
         elif self.latent >= 50 and active == self.latent and not self.grid:  # a code for a second model is meant to be full
             verdict = f"all {self.latent} dimensions of the code are used: it has too few of them, or --beta is too low to make any superfluous."
         return Units(q.kl().mean(0), spread, active, verdict)
