@@ -49,22 +49,29 @@ class PerfectDDPM(DDPM):
 
 
 class BestFixed(PerfectDDPM):
-    """The variance of each step that no other one for all pixels betters: beta tilde plus what is not known of the mean (Bao et al., "Analytic-DPM",
-    2022, Theorem 1).  At the last step the deviation from the image that is expected, which is not quite the best of a law on levels."""
+    """The variance that, of those which are the same for all pixels, is best: before the last step beta tilde plus what is not known of the mean
+    (Bao et al., "Analytic-DPM", 2022, Theorem 1); at the last, where levels are told apart, the best of many."""
 
     def build(self) -> None:
         super().build()
-        x, steps = PLACES[torch.multinomial(P, 500, replacement=True, generator=torch.Generator().manual_seed(1))].view(-1, 2, 1, 1), range(1, self.T + 1)
-        error = torch.stack([self.error(x, t) for t in steps])
-        told = self.small.clone()
-        told[0] = 0.0
-        self.best = told + self.of_x_0.square() * error
+        x = PLACES[torch.multinomial(P, 500, replacement=True, generator=torch.Generator().manual_seed(1))].view(-1, 2, 1, 1)
+        last, *others = (self.expected(x, t) for t in range(1, self.T + 1))
+        errors = torch.stack([(expected - x).square().mean() for expected in others])
+        best = self.small[1:] + self.of_x_0[1:].square() * errors
+        self.best = torch.cat([self.best_last(x, last)[None], best])
 
-    def error(self, x: Tensor, t: int) -> Tensor:
-        """Mean squared error of a dimension, of images x (N, 2, 1, 1)."""
+    def expected(self, x: Tensor, t: int) -> Tensor:
+        """Of images x (N, 2, 1, 1), seen through the noise of step t."""
         at = torch.full((len(x),), t)
-        x_t = mixed(self.schedule, x, Noise(range(len(x)), t).normal(2, 1, 1).double(), at)
-        return (perfect(self.schedule, x_t, at) - x).square().mean()
+        return perfect(self.schedule, mixed(self.schedule, x, Noise(range(len(x)), t).normal(2, 1, 1).double(), at), at)
+
+    def best_last(self, x: Tensor, expected: Tensor) -> Tensor:
+        grid, t = torch.logspace(-8, 0, 81, dtype=torch.float64), torch.ones(len(x), dtype=torch.long)
+        nats = []
+        for variance in grid:
+            self.best = variance[None]
+            nats.append(self.step_nats(x, expected, t, None).mean())
+        return grid[torch.stack(nats).argmin()]
 
     def log_variance(self, t: Tensor, v: Tensor | None) -> Tensor:
         return self.best[t.long() - 1].log().view(-1, 1, 1, 1)

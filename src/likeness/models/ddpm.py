@@ -38,9 +38,6 @@ from ..parts.schedules import BETAS, Level, Steps, mixed, over
 
 VLB = 1e-3
 """weight of the bound beside L_simple, in nats, when the variance is learnt (Nichol & Dhariwal 2021, section 3.1)"""
-WITHIN = 0.25
-"""of half the distance of two levels: the smallest deviation that is learnt for t = 1, where beta tilde is zero.  That of t = 2, which stands
-for it in their code, is too wide for a pixel that is known, such as a black ground: there a level is surer than that"""
 
 
 class DDPM(Denoiser):
@@ -56,8 +53,6 @@ class DDPM(Denoiser):
         self.schedule: Steps = Steps(BETAS[self.beta](self.T))
         self.network = self.make(outputs=2 if self.variance == "learned" else 1)
         self.of_x_0, self.small, self.large = (nn.Buffer(values, persistent=False) for values in Reverse.of(self.schedule))
-        if self.variance == "learned" and self.p is not None:
-            self.small[0].clamp_(max=(WITHIN / (self.spec.levels - 1)) ** 2)
 
     # The network
 
