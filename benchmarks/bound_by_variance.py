@@ -17,6 +17,7 @@ from torch import Tensor
 from likeness.core import Batch, Noise, Spec
 from likeness.models.ddpm import DDPM
 from likeness.models.edm import EDM
+from likeness.parts.bounds import reconstruction
 from likeness.parts.schedules import mixed, over
 
 LEVELS, N = 32, 2000
@@ -66,12 +67,9 @@ class BestFixed(PerfectDDPM):
         return perfect(self.schedule, mixed(self.schedule, x, Noise(range(len(x)), t).normal(2, 1, 1).double(), at), at)
 
     def best_last(self, x: Tensor, expected: Tensor) -> Tensor:
-        grid, t = torch.logspace(-8, 0, 81, dtype=torch.float64), torch.ones(len(x), dtype=torch.long)
-        nats = []
-        for variance in grid:
-            self.best = variance[None]
-            nats.append(self.step_nats(x, expected, t, None).mean())
-        return grid[torch.stack(nats).argmin()]
+        deviations = torch.logspace(-4, 0, 81, dtype=torch.float64)
+        nats = [reconstruction(self.p, x, expected, s).mean() for s in deviations.tolist()]
+        return deviations[torch.stack(nats).argmin()].square()
 
     def log_variance(self, t: Tensor, v: Tensor | None) -> Tensor:
         return self.best[t.long() - 1].log().view(-1, 1, 1, 1)

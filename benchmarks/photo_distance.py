@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 import likeness
-from likeness.metrics import kernels
+from likeness.metrics import kernels, neighbours
 
 N = 400
 SEEN = ["--network", "mobilenet_v2", "--layer", "out_relu", "--pool", "avg", "--interpolation", "bilinear"]
@@ -48,8 +48,8 @@ def main() -> None:
         run = likeness.open(path)
         if run.data.fingerprint not in photographs:
             photographs[run.data.fingerprint] = features(np.asarray(run.data.x), weights)
-        drawn = ((run.sample(N).x.numpy() + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
-        far = kernels.kid(features(drawn, weights), photographs[run.data.fingerprint])
+        drawn = features(neighbours.grid(run.sample(N).x.numpy()), weights)
+        far = kernels.kid(drawn, photographs[run.data.fingerprint])
         print(f"| {path} | {run.run.seen:,} | {1000 * far.value:.0f} ± {1000 * far.error:.0f} |", flush=True)
 
 

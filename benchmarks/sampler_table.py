@@ -12,11 +12,10 @@ import argparse
 import time
 from pathlib import Path
 
-import numpy as np
-
 import likeness
 from likeness import distribution, networks
 from likeness.api import Trained
+from likeness.metrics import neighbours
 
 CALLS = (5, 10, 20, 50)
 RECIPES: list[tuple[str, dict[str, object]]] = [
@@ -33,7 +32,7 @@ def row(run: Trained, reference: distribution.Reference, name: str, live: dict[s
     steps, began = steps_for(live["sampler"], calls), time.perf_counter()
     x = run.sample(n, steps=steps, **live).x
     seconds = time.perf_counter() - began
-    seen = distribution.look(reference.network, ((x.numpy() + 1) * 127.5).round().clip(0, 255).astype(np.uint8))
+    seen = distribution.look(reference.network, neighbours.grid(x.numpy()))
     found = reference.frechet(seen)
     made = 2 * steps - 1 if live["sampler"] == "heun" else steps
     return f"| {name} | {steps} | {made} | {found.value:.1f} [{found.low:.1f}, {found.high:.1f}] | {seconds:.1f} |"
