@@ -13,15 +13,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import small_run, toy
-from likeness import store
-from likeness.core import BadData, Busy, DiskTrouble, NotAllowed, Refusal
-from likeness.loop import THIN, fade, fit, halflife, pace
+from likeness import models, store
+from likeness.core import BadData, Batch, Busy, DiskTrouble, NotAllowed, Refusal, Spec, Training
+from likeness.loop import THIN, fade, fit, halflife, mirrored, pace, refuse
+from likeness.noise import Noise
 from likeness.run import Run, read_config
 
 
@@ -240,6 +242,41 @@ def test_compiled_it_learns_the_same_and_resumes_bit_by_bit(tmp_path):
     again = Run.resume(tmp_path / "killed")
     list(fit(again, data))
     assert all(torch.equal(v, whole.tensors()[k]) for k, v in again.tensors().items())
+
+
+def test_an_image_is_mirrored_or_not_by_its_own_noise():
+    batch = Batch(torch.rand(400, 3, 8, 8), torch.arange(400), Noise(range(400)))
+    seen = mirrored(batch)
+    kept, behind = ((seen.x == x).flatten(1).all(1) for x in (batch.x, batch.x.flip(3)))
+    assert bool((kept ^ behind).all()) and 160 < int(behind.sum()) < 240 and torch.equal(seen.y, batch.y)
+    alone = mirrored(Batch(batch.x[5:9], None, Noise(range(5, 9))))
+    assert torch.equal(alone.x, seen.x[5:9])
+
+
+def test_mirrored_images_are_what_is_learnt_and_a_resumed_run_meets_the_same(tmp_path):
+    data = toy()
+    symmetric = replace(data, x=np.maximum(data.x, data.x[..., ::-1]))
+    for images, alike in ((symmetric, True), (data, False)):
+        runs = [small_run("ae", tmp_path / f"{alike} {m}", images, mirror=m)[0] for m in (False, True)]
+        for run in runs:
+            list(fit(run, images))
+        assert all(torch.equal(v, runs[0].tensors()[k]) for k, v in runs[1].tensors().items()) == alike
+    run, _ = small_run("ae", tmp_path / "killed", data, mirror=True)
+    list(itertools.islice(fit(run, data), 3))
+    run.save()
+    run.close()
+    again = Run.resume(tmp_path / "killed")
+    list(fit(again, data))
+    assert all(torch.equal(v, runs[1].tensors()[k]) for k, v in again.tensors().items())
+
+
+@pytest.mark.parametrize("spec", [Spec(2, 1, levels=0), Spec(4, 8, levels=0), Spec(1, 8, levels=16, symbols=True)], ids=["points", "numbers", "names"])
+def test_what_has_no_left_and_right_is_not_mirrored(spec):
+    model = models.load("ae")(spec=Spec(1, 16))
+    model.spec = spec
+    with pytest.raises(Refusal, match="--mirror is for images"):
+        refuse("ae", Training(mirror=True), model)
+    refuse("ae", Training(), model)
 
 
 def test_minutes_are_of_training_in_all(tmp_path):

@@ -182,6 +182,7 @@ class Training:
     clip: float = option(1.0, "largest norm of a player's gradient; 0 is no limit", 0.0, 1e9)
     seed: int = option(0, "of weights, order and noise", 0, 2**31 - 1)
     precision: str = option("auto", "auto is bf16 where that is faster on this machine, else fp32", choices=("auto", "fp32", "bf16"))
+    mirror: bool = option(False, "half of the images of a batch are mirrored: right for photographs, wrong for digits and writing")
     compile: bool = option(False, "compile the networks: a slow start; small ones get no faster")
 
     def __post_init__(self) -> None:

@@ -89,6 +89,8 @@ def refuse(name: str, training: Training, model: Model, images: int | None = Non
         raise Refusal(f"{name} compares the images of a batch, which --micro {training.micro} would split; use a smaller --batch instead.")
     if model.whole_batch and processes > 1:
         raise Refusal(f"{name} compares the images of a batch, which {processes} processes would split; train it with one.")
+    if training.mirror and (model.spec.size == 1 or model.spec.symbols or not model.spec.levels):
+        raise Refusal(f"--mirror is for images, and what {name} is to learn are points or codes; leave it out.")
     if training.batch < processes:
         raise Refusal(f"a batch of {training.batch} cannot be shared among {processes} processes; use --batch {processes} or more.")
     if not minutes > 0:
@@ -119,7 +121,7 @@ def step(run: Run, data: Data) -> dict[str, Tensor]:
             engine.seed("train", training.seed, at, number)
             key = engine.derive("train", training.seed, number, again)
             batch = replace(data.batch(training.seed, at, training.batch, engine.share(), key), step=at // training.batch, seen=at)
-            batch = engine.put(batch)
+            batch = mirrored(engine.put(batch)) if training.mirror else engine.put(batch)
             terms |= move(run, player, batch)
         seen = max(seen, run.seen + player.steps * training.batch)
     for tally in run.student.tallies():
@@ -130,6 +132,12 @@ def step(run: Run, data: Data) -> dict[str, Tensor]:
     for name, value in terms.items():
         run.window.setdefault(name, []).append(value)
     return terms
+
+
+def mirrored(batch: Batch) -> Batch:
+    """Each image (C, H, W) from behind or not, as its own noise has it."""
+    behind = batch.noise.uniform(1, 1, 1) < 0.5
+    return replace(batch, x=torch.where(behind, batch.x.flip(3), batch.x))
 
 
 def move(run: Run, player: Player, batch: Batch) -> dict[str, Tensor]:
