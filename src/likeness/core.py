@@ -223,6 +223,9 @@ class Model(nn.Module):
         """Make the networks as attributes; refuse a Spec or options that do not go together."""
         raise NotImplementedError
 
+    def prepare(self) -> None:
+        """Have at hand what training needs and answers do not, before anything is made or moved; raises Refusal."""
+
     def loss(self, batch: Batch) -> Loss:
         raise NotImplementedError
 

@@ -97,6 +97,7 @@ def refuse(name: str, training: Training, model: Model, images: int | None = Non
         raise Refusal(f"{minutes} minutes are no time to train for; give a number above 0.")
     if training.schedule == "cosine" and not math.isinf(minutes) and images is None:
         raise Refusal("--schedule cosine must know at which image it ends, which --minutes does not say; give --images as well.")
+    model.prepare()
 
 
 def _called_off(run: Run, minutes: float, stop: Stop, due: bool) -> bool:

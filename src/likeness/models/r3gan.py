@@ -41,6 +41,7 @@ from ..noise import Noise
 from ..parts import classes
 from ..parts.adversarial import GAMES, pull, told_apart
 from ..parts.augment import POLICIES, augmented
+from ..parts.projected import SEEN, Projected
 from ..parts.resnet import channels_at, ladder
 
 GAME = GAMES["relativistic"]
@@ -245,6 +246,8 @@ class R3GAN(Model):
     latent: int = option(64, "numbers in z", 1, 4096)
     gamma: float = option(1.0, "weight of D's squared slope at real and at drawn images: more is calmer and slower", 0.0, 1e4)
     augment: str = option("none", "how images are changed before D sees them, for small folders", choices=tuple(POLICIES))
+    features: str = option("none", "a network that knows photographs, through which D looks as well: for small folders", choices=("none", *SEEN))
+    weights: str = option("", "a file of its weights, or none for random ones; left out, the published ones")
     conditional: bool = option(False, "draw images of a class, learnt from labelled ones")  # type: ignore[misc]
 
     defaults = Training(batch=32, rate=2e-3, images=400_000, warmup=0, ema=10_000, clip=0.0)
@@ -261,32 +264,50 @@ class R3GAN(Model):
             self.G = generator(self.latent + labels, c, size, self.scale)
             seen, features = trunk(c, size, self.scale)
         self.D = Discriminator(seen, features, labels)
+        self.P = Projected(self.features, self.weights, size, labels) if self.features != "none" else None
 
     def check(self) -> None:
         """Refuse what cannot be learnt."""
+        size = self.spec.size
         for wrong, why in (
             (self.augment != "none" and not self.spec.levels, "--augment changes brightness and place, and these are points or codes; leave it out."),
+            (self.features != "none" and (size < 8 or not self.spec.levels), "--features looks at pictures, and these are points or codes; leave it out."),
+            (self.weights and self.features == "none", "--weights are those of a network; name it with --features as well."),
             (self.spec.symbols or self.spec.levels == 1, "it draws brightness, and these are the names of codes; train pixelcnn on them."),
         ):
             if wrong:
                 raise Refusal(f"r3gan: {why}")
 
+    def prepare(self) -> None:
+        if self.P is not None:
+            self.P.prepare()
+
     # The game
 
     def players(self) -> tuple[Player, ...]:
         adam = partial(Adam, betas=(0.0, 0.9))
-        return (Player("discriminator", self.D, self.discriminator_loss, optimizer=adam), Player("generator", self.G, self.generator_loss, optimizer=adam))
+        judges = self.D if self.P is None else nn.ModuleList([self.D, self.P])
+        return (Player("discriminator", judges, self.discriminator_loss, optimizer=adam), Player("generator", self.G, self.generator_loss, optimizer=adam))
 
     def discriminator_loss(self, batch: Batch) -> Loss:
         with torch.no_grad():
             fake = self.draw(batch)
         real, fake = (augmented(x, batch.noise, self.augment) for x in (batch.x, fake))
         loss, penalty, r, f = judged(self.D, real, fake, self.classes(batch), self.gamma)
-        return Loss(loss, {"on real": r.mean(), "on fake": f.mean(), "told apart": told_apart(r, f), "penalty": penalty})
+        terms = {"on real": r.mean(), "on fake": f.mean(), "told apart": told_apart(r, f), "penalty": penalty}
+        if self.P is not None:
+            seen, terms["told apart by features"] = self.P.discriminator(real, fake, self.classes(batch))
+            loss = loss + seen
+        return Loss(loss, terms)
 
     def generator_loss(self, batch: Batch) -> Loss:
-        r, f = (self.D(augmented(x, batch.noise, self.augment), self.classes(batch)) for x in (batch.x, self.draw(batch)))
-        return Loss(GAME.generator(r, f).mean(), {"pull": pull(GAME, r, f)})
+        y = self.classes(batch)
+        real, fake = (augmented(x, batch.noise, self.augment) for x in (batch.x, self.draw(batch)))
+        r, f = self.D(real, y), self.D(fake, y)
+        loss = GAME.generator(r, f).mean()
+        if self.P is not None:
+            loss = loss + self.P.generator(fake, y)
+        return Loss(loss, {"pull": pull(GAME, r, f)})
 
     def draw(self, batch: Batch) -> Tensor:
         """As many images as the batch has, of its classes."""

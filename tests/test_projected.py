@@ -1,0 +1,179 @@
+"""Judging through a fixed network: its losses written out, what is trained of it and what is not, and what a run needs to go on."""
+
+import itertools
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+import likeness
+from conftest import small_run, toy
+from likeness.core import Batch, Refusal, Spec
+from likeness.loop import fit, refuse
+from likeness.models.r3gan import R3GAN
+from likeness.noise import Noise
+from likeness.parts.projected import SEEN, WIDTH, Projected, even, fixed
+from likeness.probes import opening
+from likeness.run import Run
+
+RANDOM = dict(features="squeezenet", weights="none")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def P() -> Projected:
+    return Projected("squeezenet", "none", 16, labels=3)
+
+
+def images(n: int, channels: int = 3, size: int = 16, seed: int = 0) -> Tensor:
+    return 2 * torch.rand(n, channels, size, size, generator=torch.Generator().manual_seed(seed)) - 1
+
+
+@pytest.mark.parametrize("network", SEEN)
+def test_of_every_network_four_resolutions_are_seen_finest_first(network):
+    P = Projected(network, "none", 16)
+    seen = P.project(images(2, channels=1))
+    sizes = [p.shape[2] for p in seen]
+    assert all(p.shape[:2] == (2, WIDTH) for p in seen)
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 4 and sizes[-1] >= 3
+    assert [logits.shape[0] for logits in P(images(2))] == [2] * 4
+
+
+def test_the_losses_are_hinges_summed_over_the_scales(P):
+    real, fake, y = images(4), images(4, seed=1), torch.tensor([0, 1, 2, 0])
+    with torch.no_grad():
+        P.train(False)  # the power iteration stands still
+        loss, apart = P.discriminator(real, fake, y)
+        r, f = P(real, y), P(fake, y)
+        by_hand = sum((1 - a).clamp(min=0).mean() + (1 + b).clamp(min=0).mean() for a, b in zip(r, f))
+        ahead = sum(a.mean(1) for a in r) > sum(b.mean(1) for b in f)
+        assert loss.item() == pytest.approx(by_hand.item(), rel=1e-5)
+        assert apart.item() == pytest.approx(ahead.float().mean().item())
+        assert P.generator(fake, y).item() == pytest.approx(-sum(b.mean() for b in f).item(), rel=1e-4)
+
+
+def test_what_one_image_is_to_them_does_not_depend_on_the_others(P):
+    x, y = images(6), torch.arange(6) % 3
+    P.train(False)
+    with torch.no_grad():
+        for whole, alone in zip(P(x, y), P(x[2:3], y[2:3])):
+            assert torch.allclose(whole[2:3], alone, atol=1e-4)
+
+
+def test_classes_matter_where_there_are_any(P):
+    P.train(False)
+    with torch.no_grad():
+        a, b = (P(images(1), torch.tensor([y])) for y in (0, 1))
+    assert all(not torch.allclose(m, n) for m, n in zip(a, b))
+
+
+def test_how_large_the_features_of_a_network_are_means_nothing():
+    x = torch.randn(3, 5, 4, 4)
+    assert torch.allclose(even(x).square().mean((1, 2, 3)), torch.ones(3), atol=1e-5)
+    assert torch.allclose(even(1000 * x), even(x), atol=1e-5)
+
+
+def test_only_the_discriminators_learn_and_the_slope_reaches_the_image(P):
+    learns = {name for name, p in P.named_parameters() if p.requires_grad}
+    assert learns and all(name.startswith("heads.") for name in learns)
+    x = images(2).requires_grad_()
+    P.generator(x, torch.tensor([0, 1])).backward()
+    assert x.grad is not None and bool((x.grad.abs().sum((1, 2, 3)) > 0).all())
+    assert all(p.grad is None for p in fixed("squeezenet", "none").parameters())
+
+
+def test_they_learn_to_tell_bright_discs_from_noise(P):
+    data = toy(size=16)
+    real, fake = data.take(data.train[:16]).x, images(16, channels=1)
+    adam = torch.optim.Adam(P.parameters(), 2e-3)
+    y = torch.zeros(16, dtype=torch.long)
+    losses = []
+    for _ in range(25):
+        loss, apart = P.discriminator(real, fake, y)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.6 * losses[0] and apart == 1
+
+
+def test_a_generator_hears_what_its_features_say():
+    """The slope of G's loss differs from that of the pixels' judge alone, and G's weights alone get one."""
+    spec = Spec(1, 16)
+    batch = Batch(images(4, channels=1), None, Noise(range(4)))
+    slopes = []
+    for options in ({}, RANDOM):
+        torch.manual_seed(0)
+        model = R3GAN(spec=spec, **options)
+        model.generator_loss(batch).total.backward()
+        slopes.append(torch.cat([p.grad.flatten() for p in model.G.parameters() if p.grad is not None]))
+    assert slopes[0].shape == slopes[1].shape and not torch.allclose(*slopes)
+
+
+def test_it_is_trained_and_resumed_bit_by_bit(tmp_path):
+    run, data = small_run("r3gan", tmp_path / "whole", options=RANDOM, images=64)
+    before = {name: value.clone() for name, value in run.student.state_dict().items()}
+    lines = [step.losses for step in fit(run, data)]
+    assert {"told apart", "told apart by features"} <= lines[-1].keys()
+    after = run.student.state_dict()
+    moved = {name for name in after if not torch.equal(after[name], before[name])}
+    assert not any(".across." in name or ".scales." in name for name in moved)
+    assert any(name.startswith("P.heads") for name in moved) and any(name.startswith("D.") for name in moved) and any(name.startswith("G.") for name in moved)
+    killed, _ = small_run("r3gan", tmp_path / "killed", options=RANDOM, images=64)
+    list(itertools.islice(fit(killed, data), 2))
+    killed.save()
+    killed.close()
+    again = Run.resume(tmp_path / "killed")
+    list(fit(again, data))
+    assert all(torch.equal(v, again.tensors()[k]) for k, v in run.tensors().items())
+
+
+def weights_file(path, seed: int) -> str:
+    net = opening.load("squeezenet", "none", seed=seed)
+    save_file({k.removeprefix("nodes."): v.contiguous() for k, v in net.state_dict().items()}, path)
+    return str(path)
+
+
+def test_without_the_weights_a_run_answers_and_does_not_train(tmp_path):
+    path = tmp_path / "w.safetensors"
+    options = dict(features="squeezenet", weights=weights_file(path, 1))
+    run = likeness.train("r3gan", "digits", tmp_path / "run", images=64, progress=False, size=8, **options)
+    path.unlink()
+    fixed.cache_clear()
+    assert len(likeness.open(tmp_path / "run").sample(2)) == 2
+    with pytest.raises(Refusal, match=r"w\.safetensors"):
+        likeness.train("r3gan", "digits", tmp_path / "run", images=128, progress=False)
+    weights_file(path, 2)
+    fixed.cache_clear()
+    with pytest.raises(Refusal, match="not those that this run has been trained with"):
+        likeness.train("r3gan", "digits", tmp_path / "run", images=128, progress=False)
+    weights_file(path, 1)
+    fixed.cache_clear()
+    assert likeness.train("r3gan", "digits", tmp_path / "run", images=128, progress=False).run.seen == 128
+    assert run.run.seen == 64
+
+
+def test_a_network_that_is_nowhere_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.delenv("LIKENESS_DATA", raising=False)
+    fixed.cache_clear()
+    with pytest.raises(Refusal, match="squeezenet"):
+        likeness.train("r3gan", "digits", tmp_path / "run", images=64, progress=False, features="squeezenet")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "lesson"),
+    [
+        (Spec(2, 1, levels=0), RANDOM, "--features looks at pictures"),
+        (Spec(1, 16), dict(weights="none"), "name it with --features"),
+        (Spec(1, 16), dict(features="alexnet"), "is none of"),
+    ],
+)
+def test_what_cannot_be_looked_at_is_refused(spec, options, lesson):
+    with pytest.raises(Refusal, match=lesson):
+        refuse("r3gan", R3GAN.defaults, R3GAN(spec=spec, **options))
