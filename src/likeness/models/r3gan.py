@@ -13,6 +13,7 @@ and as the first layer of G one picture for each channel, scaled by z.  D is G i
 What is not the paper's, because a processor is to train it in minutes: no blocks at full resolution, where a strided convolution
 takes their place; constant gamma, rate and beta2 at values for such short runs; and tanh at the end of G, without which
 black that is not quite black gives the drawn images away.  Tuned on Fashion-MNIST; photographs may want another gamma.
+With --features, discriminators that look through a network which knows photographs join D in the game (parts/projected.py).
 
 The slope of the penalties is half of the work of a step if it is computed as a second derivative.  It need not be.
 D bends nowhere but at its rectifiers.  Let D_x be D with each of these held at the side on which x has put it: D_x is linear in an image and
