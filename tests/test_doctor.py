@@ -229,6 +229,13 @@ def test_by_heart_is_the_share_of_two_gaussians_and_not_only_significant():
     assert symptoms.by_heart(images(9.0, 1), images(0.0, 1), images(0.0)) is None
 
 
+def test_copies_from_behind_are_copies_where_images_are_mirrored():
+    data = toy(n=64)
+    behind = data.x[data.train[:32], :, :, ::-1]
+    named = [{f.name for f in doctor.beside_training(data, behind, mirror) if f} for mirror in (True, False)]
+    assert "memorisation" in named[0] and "memorisation" not in named[1]
+
+
 def test_copies_of_training_images_are_found_and_blurred_ones_are_not():
     near = lambda d: neighbours.Nearest(np.full((128, 1), d), np.zeros((128, 1), np.int64))  # noqa: E731
     assert symptoms.copying(near(5.0), near(40.0)).name == "memorisation"

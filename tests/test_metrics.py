@@ -217,6 +217,15 @@ def test_a_copy_with_one_pixel_changed_by_one_level_is_no_copy():
     assert fake[0, 3] != 1 or fake[1, 4] != 0
 
 
+def test_an_image_from_behind_is_as_near_as_it_is():
+    train = noise(30, 3, 8, 8, seed=4)
+    x = np.concatenate([train[5:10, :, :, ::-1], train[10:12], noise(4, 3, 8, 8, seed=5)])
+    found = neighbours.nearest(x, train, np.arange(30), 2, mirror=True)
+    assert found.row[:7, 0].tolist() == [5, 6, 7, 8, 9, 10, 11] and not found.distance[:7, 0].any()
+    sides = [neighbours.nearest(side, train, np.arange(30), 2).distance[7:, 0] for side in (x, x[..., ::-1])]
+    assert np.array_equal(found.distance[7:, 0], np.minimum(*sides)) and neighbours.nearest(x, train, np.arange(30)).distance[:5].min() > 0
+
+
 def test_ties_keep_their_order_and_missing_neighbours_are_infinitely_far(monkeypatch):
     monkeypatch.setattr(neighbours, "CHUNK", 4)
     train = np.zeros((5, 1, 2, 2), np.uint8)

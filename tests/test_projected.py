@@ -1,19 +1,21 @@
 """Judging through a fixed network: its losses written out, what is trained of it and what is not, and what a run needs to go on."""
 
+import copy
 import itertools
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import likeness
 from conftest import small_run, toy
+from likeness import doctor
 from likeness.core import Batch, Refusal, Spec
-from likeness.loop import fit, refuse
+from likeness.loop import fit, only, refuse
 from likeness.models.r3gan import R3GAN
 from likeness.noise import Noise
-from likeness.parts.projected import SEEN, WIDTH, Projected, even, fixed
+from likeness.parts.projected import SEEN, WIDTH, Projected, even
 from likeness.probes import opening
 from likeness.run import Run
 
@@ -27,7 +29,14 @@ def seeded() -> None:
 
 @pytest.fixture
 def P() -> Projected:
-    return Projected("squeezenet", "none", 16, labels=3)
+    return judges("squeezenet", labels=3)
+
+
+def judges(network: str, size: int = 16, labels: int = 0) -> Projected:
+    with torch.no_grad():  # a run may be opened by who wants no gradient
+        P = Projected(network, "none", size, labels)
+    P.prepare()
+    return P
 
 
 def images(n: int, channels: int = 3, size: int = 16, seed: int = 0) -> Tensor:
@@ -36,7 +45,7 @@ def images(n: int, channels: int = 3, size: int = 16, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("network", SEEN)
 def test_of_every_network_four_resolutions_are_seen_finest_first(network):
-    P = Projected(network, "none", 16)
+    P = judges(network)
     seen = P.project(images(2, channels=1))
     sizes = [p.shape[2] for p in seen]
     assert all(p.shape[:2] == (2, WIDTH) for p in seen)
@@ -59,9 +68,9 @@ def test_the_losses_are_hinges_summed_over_the_scales(P):
 
 def test_what_one_image_is_to_them_does_not_depend_on_the_others(P):
     x, y = images(6), torch.arange(6) % 3
-    P.train(False)
+    twin = copy.deepcopy(P)  # in training, where the power iteration moves on with every look
     with torch.no_grad():
-        for whole, alone in zip(P(x, y), P(x[2:3], y[2:3])):
+        for whole, alone in zip(P(x, y), twin(x[2:3], y[2:3])):
             assert torch.allclose(whole[2:3], alone, atol=1e-4)
 
 
@@ -84,7 +93,8 @@ def test_only_the_discriminators_learn_and_the_slope_reaches_the_image(P):
     x = images(2).requires_grad_()
     P.generator(x, torch.tensor([0, 1])).backward()
     assert x.grad is not None and bool((x.grad.abs().sum((1, 2, 3)) > 0).all())
-    assert all(p.grad is None for p in fixed("squeezenet", "none").parameters())
+    assert all(p.grad is None and not p.requires_grad for p in P.net.parameters())
+    assert not any(name.startswith("net") for name in P.state_dict())
 
 
 def test_they_learn_to_tell_bright_discs_from_noise(P):
@@ -103,14 +113,17 @@ def test_they_learn_to_tell_bright_discs_from_noise(P):
 
 
 def test_a_generator_hears_what_its_features_say():
-    """The slope of G's loss differs from that of the pixels' judge alone, and G's weights alone get one."""
+    """The slope of its loss differs from that of the pixels' judge alone, and in its move nobody else gets one."""
     spec = Spec(1, 16)
     batch = Batch(images(4, channels=1), None, Noise(range(4)))
     slopes = []
     for options in ({}, RANDOM):
         torch.manual_seed(0)
         model = R3GAN(spec=spec, **options)
-        model.generator_loss(batch).total.backward()
+        model.prepare()
+        with only(model.G, model):
+            model.generator_loss(batch).total.backward()
+        assert all(p.grad is None for name, p in model.named_parameters() if not name.startswith("G."))
         slopes.append(torch.cat([p.grad.flatten() for p in model.G.parameters() if p.grad is not None]))
     assert slopes[0].shape == slopes[1].shape and not torch.allclose(*slopes)
 
@@ -139,28 +152,45 @@ def weights_file(path, seed: int) -> str:
     return str(path)
 
 
+def judge_of_real_images(opened) -> list[float]:
+    """What the doctor asks: logits of the judge of pixels."""
+    run, data = opened.run, opened.data
+    return list(doctor.logits(run, data, run.model.players()[0], data.train[:16]))
+
+
 def test_without_the_weights_a_run_answers_and_does_not_train(tmp_path):
     path = tmp_path / "w.safetensors"
     options = dict(features="squeezenet", weights=weights_file(path, 1))
     run = likeness.train("r3gan", "digits", tmp_path / "run", images=64, progress=False, size=8, **options)
     path.unlink()
-    fixed.cache_clear()
-    assert len(likeness.open(tmp_path / "run").sample(2)) == 2
+    alone = likeness.open(tmp_path / "run")
+    assert len(alone.sample(2)) == 2
+    assert list(judge_of_real_images(alone)) == list(judge_of_real_images(run)) != []
     with pytest.raises(Refusal, match=r"w\.safetensors"):
         likeness.train("r3gan", "digits", tmp_path / "run", images=128, progress=False)
     weights_file(path, 2)
-    fixed.cache_clear()
     with pytest.raises(Refusal, match="not those that this run has been trained with"):
         likeness.train("r3gan", "digits", tmp_path / "run", images=128, progress=False)
     weights_file(path, 1)
-    fixed.cache_clear()
     assert likeness.train("r3gan", "digits", tmp_path / "run", images=128, progress=False).run.seen == 128
     assert run.run.seen == 64
 
 
+def test_a_file_with_more_layers_than_are_looked_at_is_the_same_network(tmp_path):
+    whole, part = tmp_path / "whole.safetensors", tmp_path / "part.safetensors"
+    weights_file(whole, 1)
+    save_file({k: v for k, v in load_file(whole).items() if not k.startswith("conv10")}, part)
+    P = Projected("squeezenet", str(whole), 16)
+    P.prepare()
+    P.weights = str(part)
+    P.prepare()
+    P.weights = weights_file(whole, 2)
+    with pytest.raises(Refusal, match=r"whole\.safetensors are not those"):
+        P.prepare()
+
+
 def test_a_network_that_is_nowhere_is_refused_before_anything_is_made(tmp_path, monkeypatch):
     monkeypatch.delenv("LIKENESS_DATA", raising=False)
-    fixed.cache_clear()
     with pytest.raises(Refusal, match="squeezenet"):
         likeness.train("r3gan", "digits", tmp_path / "run", images=64, progress=False, features="squeezenet")
     assert not (tmp_path / "run").exists()
@@ -169,7 +199,7 @@ def test_a_network_that_is_nowhere_is_refused_before_anything_is_made(tmp_path, 
 @pytest.mark.parametrize(
     ("spec", "options", "lesson"),
     [
-        (Spec(2, 1, levels=0), RANDOM, "--features looks at pictures"),
+        (Spec(2, 1, levels=0), RANDOM, "--features looks at pictures of 8 pixels"),
         (Spec(1, 16), dict(weights="none"), "name it with --features"),
         (Spec(1, 16), dict(features="alexnet"), "is none of"),
     ],

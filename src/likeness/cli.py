@@ -121,7 +121,7 @@ def sample(argv: list[str]) -> int:
     pictures = run.sample(n, said["seed"], label=said["label"], beside=weak, **live)
     says = f"{n} {'points' if points else 'images'}"
     if said["nearest"]:
-        found = nearest.beside(pictures.x, run.data)
+        found = nearest.beside(pictures.x, run.data, run.run.config.training.mirror)
         pictures = replace(pictures, page=found.page, recipe=dict(pictures.recipe, nearest=found.row, distance=found.distance))
         says += f", framed training images {min(found.distance):.1f} to {max(found.distance):.1f} levels from the sample beside them"
     pictures.save(path)

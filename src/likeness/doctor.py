@@ -176,10 +176,10 @@ def probed(run: Run, data: Data, model: Model, samples: np.ndarray | None) -> It
     """Of the data and the model as it is.  What is drawn is not looked at where the model itself says that it is ill: the one follows from the other."""
     own = list(verdicts(data, model))
     yield from own
-    yield from suited(run, [judged(run, data, model), *(of_samples(data, samples) if samples is not None and not own else [])])
+    yield from suited(run, [judged(run, data, model), *(of_samples(data, samples, run.config.training.mirror) if samples is not None and not own else [])])
 
 
-def of_samples(data: Data, samples: np.ndarray) -> Iterator[Finding | None]:
+def of_samples(data: Data, samples: np.ndarray, mirror: bool = False) -> Iterator[Finding | None]:
     samples = samples[: _many(data)]
     if (alike := symptoms.collapse(samples, data.x[chosen(data.train, len(samples))])) is not None:
         yield alike  # whatever else is missing is missing for that reason
@@ -187,7 +187,7 @@ def of_samples(data: Data, samples: np.ndarray) -> Iterator[Finding | None]:
         centres, real = data.modes.centres, data.x[chosen(data.train, 4096)]
         yield symptoms.dropped(nearest_centre(samples, centres), nearest_centre(real, centres), "modes")
     elif data.levels and len(data.train):
-        yield from beside_training(data, samples)
+        yield from beside_training(data, samples, mirror)
 
 
 def nearest_centre(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
@@ -195,10 +195,10 @@ def nearest_centre(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return cast(np.ndarray, np.square(x.reshape(len(x), 1, -1) - centres).sum(2).argmin(1))
 
 
-def beside_training(data: Data, samples: np.ndarray) -> Iterator[Finding | None]:
+def beside_training(data: Data, samples: np.ndarray, mirror: bool) -> Iterator[Finding | None]:
     """What one search for the nearest training images says: which classes are drawn, and whether any image is a copy."""
     rows, held_out = chosen(data.train, max(1, SEARCHED // data.spec.dims)), chosen(data.held_out, DRAWN)
-    found = neighbours.nearest(np.concatenate([samples, data.x[held_out]]), data.x, rows, 1)
+    found = neighbours.nearest(np.concatenate([samples, data.x[held_out]]), data.x, rows, 1, mirror)
     drawn, real = found.of(np.s_[: len(samples)]), found.of(np.s_[len(samples) :])
     if len(rows) == len(data.train):
         yield symptoms.copying(drawn, real)

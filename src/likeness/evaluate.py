@@ -277,7 +277,7 @@ class Exam:
         x = self.samples[: self.drawn]
         real = self.data.x[self.rows[: DRAWN if self.split == "held out" else 0]]
         known = neighbours.distinct(self.data.x, self.data.train)
-        found = neighbours.nearest(np.concatenate([x, real]), self.data.x, known, NEIGHBOURS)
+        found = neighbours.nearest(np.concatenate([x, real]), self.data.x, known, NEIGHBOURS, self.run.config.training.mirror)
         yield from self._nearness(found.of(np.s_[: len(x)]), found.of(np.s_[len(x) :]), len(known))
 
     def cost(self) -> Iterator[Score]:

@@ -29,8 +29,11 @@ class Beside(NamedTuple):
     """root mean squared difference from the sample to its left, in levels"""
 
 
-def beside(x: Tensor, data: Data) -> Beside:
-    """Samples (B, C, H, W), nearly as many rows as columns; at the end of each row, framed, the training image nearest to its last one."""
+def beside(x: Tensor, data: Data, mirror: bool = False) -> Beside:
+    """Samples (B, C, H, W), nearly as many rows as columns; at the end of each row, framed, the training image nearest to its last one.
+
+    mirror: or to that one's mirror image.
+    """
     if data.spec.points:
         raise Refusal("points have no picture of their own to be looked at beside another; leave --nearest out.")
     if not len(data.train):
@@ -38,7 +41,7 @@ def beside(x: Tensor, data: Data) -> Beside:
     columns = math.ceil(math.sqrt(len(x)))
     rows = x.split(columns)
     last = neighbours.grid(torch.stack([row[-1] for row in rows]).numpy(), data.levels)
-    found = neighbours.nearest(last, data.x, data.train, 1)
+    found = neighbours.nearest(last, data.x, data.train, 1, mirror)
     theirs = data.take(found.row[:, 0]).x
     page = pictures.grid(torch.cat([torch.cat([row, near[None]]) for row, near in zip(rows, theirs)]), columns + 1)
     for i, row in enumerate(rows):

@@ -276,7 +276,7 @@ def _neighbours(run: Run, data: Data, x: Tensor) -> str:
     """Of the first few samples only: `evaluate` has looked at many."""
     if not len(data.train):
         return ""
-    found = neighbours.nearest(neighbours.grid(x.numpy(), data.levels), data.x, data.train, 1)
+    found = neighbours.nearest(neighbours.grid(x.numpy(), data.levels), data.x, data.train, 1, run.config.training.mirror)
     order = found.distance[:, 0].argsort(kind="stable")
     mine, theirs = pictures.pixels(x[order]), pictures.pixels(data.take(found.row[order, 0]).x)
     says = [f"{found.distance[i, 0]:.1f} levels apart; training image {found.row[i, 0]}" for i in order]

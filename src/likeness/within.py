@@ -171,6 +171,9 @@ class Within(Model):
     def _codes(self, batch: Batch) -> Batch:
         return replace(batch, x=self._compressed(batch.x))
 
+    def prepare(self) -> None:
+        self._inner.prepare()
+
     def players(self) -> tuple[Player, ...]:
         return tuple(replace(player, loss=self._of_codes(player.loss)) for player in self._inner.players())
 

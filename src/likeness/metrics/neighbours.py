@@ -36,12 +36,17 @@ def distinct(train: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.fromiter(first.values(), np.int64, len(first))
 
 
-def nearest(x: np.ndarray, train: np.ndarray, rows: np.ndarray, k: int = 2) -> Nearest:
+def nearest(x: np.ndarray, train: np.ndarray, rows: np.ndarray, k: int = 2, mirror: bool = False) -> Nearest:
     """The k nearest to each image of x, uint8 (Q, C, H, W), among train[rows], uint8 (N, C, H, W), in memory or mapped.
 
     Exact, whatever the size: float32 products are summed over blocks of 1024 pixels, within which integers do not
     round, and the blocks in float64.  Equal distances keep the order of `rows`.  Memory is bounded by blocks.
+    mirror: an image may as well be like one seen from behind; its neighbours are then those of the nearer of its two sides.
     """
+    if mirror:
+        front, behind = (nearest(side, train, rows, k) for side in (x, x[..., ::-1]))
+        nearer = behind.distance[:, :1] < front.distance[:, :1]
+        return Nearest(np.where(nearer, behind.distance, front.distance), np.where(nearer, behind.row, front.row))
     queries = centred(x)
     q, dims = queries.shape
     if not len(rows) or not q:

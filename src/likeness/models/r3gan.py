@@ -272,7 +272,7 @@ class R3GAN(Model):
         size = self.spec.size
         for wrong, why in (
             (self.augment != "none" and not self.spec.levels, "--augment changes brightness and place, and these are points or codes; leave it out."),
-            (self.features != "none" and (size < 8 or not self.spec.levels), "--features looks at pictures, and these are points or codes; leave it out."),
+            (self.features != "none" and (size < 8 or not self.spec.levels), "--features looks at pictures of 8 pixels a side or more; leave it out."),
             (self.weights and self.features == "none", "--weights are those of a network; name it with --features as well."),
             (self.spec.symbols or self.spec.levels == 1, "it draws brightness, and these are the names of codes; train pixelcnn on them."),
         ):
@@ -296,7 +296,7 @@ class R3GAN(Model):
         real, fake = (augmented(x, batch.noise, self.augment) for x in (batch.x, fake))
         loss, penalty, r, f = judged(self.D, real, fake, self.classes(batch), self.gamma)
         terms = {"on real": r.mean(), "on fake": f.mean(), "told apart": told_apart(r, f), "penalty": penalty}
-        if self.P is not None:
+        if self.P is not None and self.P.net is not None:  # whoever asks a trained model, as the doctor does, need not have it
             seen, terms["told apart by features"] = self.P.discriminator(real, fake, self.classes(batch))
             loss = loss + seen
         return Loss(loss, terms)
@@ -306,7 +306,7 @@ class R3GAN(Model):
         real, fake = (augmented(x, batch.noise, self.augment) for x in (batch.x, self.draw(batch)))
         r, f = self.D(real, y), self.D(fake, y)
         loss = GAME.generator(r, f).mean()
-        if self.P is not None:
+        if self.P is not None and self.P.net is not None:
             loss = loss + self.P.generator(fake, y)
         return Loss(loss, {"pull": pull(GAME, r, f)})
 

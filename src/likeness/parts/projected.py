@@ -9,8 +9,8 @@ P_l are the features of a fixed network at four of its resolutions, mixed by ran
 1x1 convolution, then across scales by 3x3 ones, from the coarsest to the finest.  Unmixed, a discriminator looks at a few features that tell
 drawn images apart and at no others.  D_l are small, and their weights are divided by their largest singular value.
 
-What is not the paper's: D_l normalise within an image, so that a batch may be split and drawn images are not told apart by their company; so do
-P_l, because networks differ in the size of their features; and the network sees images of 96 pixels, since a processor is to do it.
+What is not the paper's: D_l normalise within an image, so that drawn images are not told apart by their company; features are brought to the same size
+before they are mixed, because networks differ in that; and the network sees images of 96 pixels if they have no more, since a processor is to do it.
 
 A network that knows ImageNet's classes is also what such images are scored with (Kynkäänniemi et al., "The Role of ImageNet Classes in FID", 2023):
 part of a better score may be nothing else.  So look at the samples, and score them in the features of another network.
@@ -19,18 +19,15 @@ part of a better score may be nothing else.  So look at the samples, and score t
 from __future__ import annotations
 
 import math
-from functools import cache
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import networks
 from ..core import Refusal
+from ..probes.probe import Graph
 from .adversarial import GAMES, spectral, told_apart
-
-if TYPE_CHECKING:
-    from ..probes.probe import Probe
 
 SEEN: dict[str, tuple[str, str, str, str]] = {
     "squeezenet": ("relu_conv1", "fire3/concat", "fire5/concat", "fire9/concat"),
@@ -51,17 +48,9 @@ LEAK = 0.2
 GAME = GAMES["hinge"]
 
 
-@cache
-def fixed(network: str, weights: str) -> Probe:
-    """One of SEEN, on this machine's device.  Raises Offline where its weights are not at hand."""
-    from ..probes import opening  # with its files of weights: nothing that draws needs them
-
-    return opening.load(network, weights, SEEN[network])
-
-
 def shapes(network: str, side: int) -> list[tuple[int, int]]:
     """Channels and places a side of what it says of images of `side` pixels, without its weights."""
-    from ..probes import opening
+    from ..probes import opening  # late, as it is long, and no other model needs it
 
     said = opening.named(network)(torch.empty(1, 3, side, side, device="meta"), SEEN[network])
     return [(said[name].shape[1], said[name].shape[2]) for name in SEEN[network]]
@@ -95,7 +84,10 @@ class Head(nn.Module):
 
 
 class Projected(nn.Module):
-    """All D_l of images (B, C, H, W) in [-1, 1].  The fixed network is no part of it: a run does not keep its weights."""
+    """All D_l of images (B, C, H, W) in [-1, 1].  The fixed network is no part of it: a run does not keep its weights, and only training needs them."""
+
+    net: Graph | None = None
+    """once it is at hand"""
 
     def __init__(self, network: str, weights: str, size: int, labels: int = 0):
         super().__init__()
@@ -107,16 +99,26 @@ class Projected(nn.Module):
         self.known = nn.Buffer(torch.zeros(32, dtype=torch.uint8))
 
     def prepare(self) -> None:
-        """Have the weights at hand, the same ones as ever.  Raises Offline where they are not, Refusal where they are others than when training began."""
-        digest = torch.frombuffer(bytearray.fromhex(fixed(self.network, self.weights).sha256), dtype=torch.uint8).to(self.known.device)
-        if self.known.any() and not torch.equal(self.known, digest):
-            raise Refusal(f"the weights of {self.network} are not those that this run has been trained with, so it cannot go on; put those back.")
-        self.known.copy_(digest)
+        """Have the network at hand, the same as ever.  Raises Offline where its weights are not, Refusal where they are others than when training began."""
+        from ..probes import opening
+
+        net = opening.load(self.network, self.weights, SEEN[self.network])
+        assert isinstance(net, Graph)
+        used = {name for step in net.steps(SEEN[self.network]) for name in (step.name, step.fold)}
+        digest = networks.digest({name: value for name, value in net.nodes.state_dict().items() if name.rpartition(".")[0] in used})
+        now = torch.frombuffer(bytearray.fromhex(digest), dtype=torch.uint8).to(self.known.device)
+        if self.known.any() and not torch.equal(self.known, now):
+            raise Refusal(
+                f"the weights of {self.network} in {net.source} are not those that this run has been trained with, so it cannot go on; put those back."
+            )
+        self.known.copy_(now)
+        self.__dict__["net"] = net  # as no sub-module: it is neither saved nor averaged
 
     def project(self, x: Tensor) -> list[Tensor]:
         """P_l(x), finest first."""
         x = F.interpolate(x, size=(self.side, self.side), mode="bilinear") if x.shape[-1] < self.side else x
-        known = fixed(self.network, self.weights).outputs(x, SEEN[self.network])
+        assert self.net is not None, "prepare() first"
+        known = self.net.outputs(x, SEEN[self.network])
         out, coarser = list[Tensor](), None
         for name, across, scale in reversed(list(zip(SEEN[self.network], self.across, self.scales))):
             mixed = across(even(known[name]))
@@ -139,7 +141,7 @@ class Projected(nn.Module):
 
     def generator(self, fake: Tensor, y: Tensor | None = None) -> Tensor:
         """What G minimises."""
-        return torch.stack([GAME.generator(logits, logits).mean() for logits in self(fake, y)]).sum()
+        return torch.stack([-logits.mean() for logits in self(fake, y)]).sum()
 
 
 def _random(inside: int, kernel: int) -> nn.Conv2d:

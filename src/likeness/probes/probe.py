@@ -140,8 +140,10 @@ class Conv(nn.Conv2d):
             self.kernels = winograd.kernels(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.kernels is None:
+            return self.by(x, self.weight, self.bias)
         plain = x.dtype != torch.float32 or torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
-        if self.kernels is not None and not plain and x.shape[2] * x.shape[3] * self.weight.numel() >= winograd.LEAST:
+        if not plain and x.shape[2] * x.shape[3] * self.weight.numel() >= winograd.LEAST:
             return winograd.convolve(x, self.kernels, self.bias, self.relu)
         return self.by(x, self.weight, self.bias)
 
