@@ -1,4 +1,4 @@
-"""Judging images by what a network knows that has seen a million others: then a few hundred are enough to learn from.
+"""Judging images by what a network knows that has seen a million others, which a few hundred cannot teach.
 
 Sauer, Chitta, Müller & Geiger, "Projected GANs Converge Faster", NeurIPS 2021, section 3.
 
