@@ -18,25 +18,26 @@ part of a better score may be nothing else.  So look at the samples, and score t
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import networks
 from ..core import Refusal
-from ..probes.probe import Graph
 from .adversarial import GAMES, spectral, told_apart
 
-SEEN: dict[str, tuple[str, str, str, str]] = {
-    "squeezenet": ("relu_conv1", "fire3/concat", "fire5/concat", "fire9/concat"),
-    "mobilenet": ("conv_pw_3_relu", "conv_pw_5_relu", "conv_pw_11_relu", "conv_pw_13_relu"),
-    "mobilenet_v2": ("block_2_add", "block_5_add", "block_12_add", "out_relu"),
-    "vgg16": ("block2_conv2", "block3_conv3", "block4_conv3", "block5_conv3"),
-    "resnet50": ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out"),
+SEEN: dict[str, dict[str, tuple[int, int]]] = {
+    "squeezenet": {"relu_conv1": (64, 2), "fire3/concat": (128, 4), "fire5/concat": (256, 8), "fire9/concat": (512, 16)},
+    "mobilenet": {"conv_pw_3_relu": (128, 4), "conv_pw_5_relu": (256, 8), "conv_pw_11_relu": (512, 16), "conv_pw_13_relu": (1024, 32)},
+    "mobilenet_v2": {"block_2_add": (24, 4), "block_5_add": (32, 8), "block_12_add": (96, 16), "out_relu": (1280, 32)},
+    "vgg16": {"block2_conv2": (128, 2), "block3_conv3": (256, 4), "block4_conv3": (512, 8), "block5_conv3": (512, 16)},
+    "resnet50": {"conv2_block3_out": (256, 4), "conv3_block4_out": (512, 8), "conv4_block6_out": (1024, 16), "conv5_block3_out": (2048, 32)},
 }
-"""layers, finest first"""
+"""layers, finest first: channels of each, and pixels from one place to the next"""
 SIDE = 96
 """pixels to which smaller images are enlarged"""
 WIDTH = 64
@@ -48,14 +49,6 @@ LEAK = 0.2
 GAME = GAMES["hinge"]
 
 
-def shapes(network: str, side: int) -> list[tuple[int, int]]:
-    """Channels and places a side of what it says of images of `side` pixels, without its weights."""
-    from ..probes import opening  # late, as it is long, and no other model needs it
-
-    said = opening.named(network)(torch.empty(1, 3, side, side, device="meta"), SEEN[network])
-    return [(said[name].shape[1], said[name].shape[2]) for name in SEEN[network]]
-
-
 def even(x: Tensor) -> Tensor:
     """(B, C, H, W), each image's mean square 1."""
     x = x.float()
@@ -65,7 +58,7 @@ def even(x: Tensor) -> Tensor:
 class Head(nn.Module):
     """D_l: features (B, WIDTH, n, n) to logits (B, places).  With classes the projection of Miyato & Koyama 2018, eq. 3, at each place."""
 
-    def __init__(self, places: int, labels: int):
+    def __init__(self, places: float, labels: int):
         super().__init__()
         layers = list[nn.Module]()
         for _ in range(max(1, math.ceil(math.log2(places / FEWEST)))):
@@ -86,27 +79,26 @@ class Head(nn.Module):
 class Projected(nn.Module):
     """All D_l of images (B, C, H, W) in [-1, 1].  The fixed network is no part of it: a run does not keep its weights, and only training needs them."""
 
-    net: Graph | None = None
-    """once it is at hand"""
+    net: Any = None
+    """that network, once it is at hand"""
 
     def __init__(self, network: str, weights: str, size: int, labels: int = 0):
         super().__init__()
         self.network, self.weights, self.side = network, weights, max(SIDE, size)
-        there = shapes(network, self.side)
-        self.across = nn.ModuleList(_random(channels, 1) for channels, _ in there)
-        self.scales = nn.ModuleList(_random(WIDTH, 3) for _ in there)
-        self.heads = nn.ModuleList(Head(places, labels) for _, places in there)
+        layers = SEEN[network].values()
+        self.across = nn.ModuleList(_random(channels, 1) for channels, _ in layers)
+        self.scales = nn.ModuleList(_random(WIDTH, 3) for _ in layers)
+        self.heads = nn.ModuleList(Head(self.side / step, labels) for _, step in layers)
         self.known = nn.Buffer(torch.zeros(32, dtype=torch.uint8))
 
     def prepare(self) -> None:
         """Have the network at hand, the same as ever.  Raises Offline where its weights are not, Refusal where they are others than when training began."""
-        from ..probes import opening
-
-        net = opening.load(self.network, self.weights, SEEN[self.network])
-        assert isinstance(net, Graph)
-        used = {name for step in net.steps(SEEN[self.network]) for name in (step.name, step.fold)}
-        digest = networks.digest({name: value for name, value in net.nodes.state_dict().items() if name.rpartition(".")[0] in used})
-        now = torch.frombuffer(bytearray.fromhex(digest), dtype=torch.uint8).to(self.known.device)
+        lab = importlib.import_module("likeness.probes.opening")  # stands above the models, and knows them by their names as well
+        net = lab.load(self.network, self.weights, list(SEEN[self.network]))
+        used = {name for step in net.steps(list(SEEN[self.network])) for name in (step.name, step.fold)}
+        values = {name: value for name, value in net.nodes.state_dict().items() if name.rpartition(".")[0] in used}
+        digest = hashlib.sha256(b"".join(values[name].cpu().contiguous().numpy().tobytes() for name in sorted(values))).digest()
+        now = torch.frombuffer(bytearray(digest), dtype=torch.uint8).to(self.known.device)
         if self.known.any() and not torch.equal(self.known, now):
             raise Refusal(
                 f"the weights of {self.network} in {net.source} are not those that this run has been trained with, so it cannot go on; put those back."
@@ -118,7 +110,7 @@ class Projected(nn.Module):
         """P_l(x), finest first."""
         x = F.interpolate(x, size=(self.side, self.side), mode="bilinear") if x.shape[-1] < self.side else x
         assert self.net is not None, "prepare() first"
-        known = self.net.outputs(x, SEEN[self.network])
+        known = self.net.outputs(x, list(SEEN[self.network]))
         out, coarser = list[Tensor](), None
         for name, across, scale in reversed(list(zip(SEEN[self.network], self.across, self.scales))):
             mixed = across(even(known[name]))
