@@ -195,7 +195,7 @@ def nearest_centre(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return cast(np.ndarray, np.square(x.reshape(len(x), 1, -1) - centres).sum(2).argmin(1))
 
 
-def beside_training(data: Data, samples: np.ndarray, mirror: bool) -> Iterator[Finding | None]:
+def beside_training(data: Data, samples: np.ndarray, mirror: bool = False) -> Iterator[Finding | None]:
     """What one search for the nearest training images says: which classes are drawn, and whether any image is a copy."""
     rows, held_out = chosen(data.train, max(1, SEARCHED // data.spec.dims)), chosen(data.held_out, DRAWN)
     found = neighbours.nearest(np.concatenate([samples, data.x[held_out]]), data.x, rows, 1, mirror)
