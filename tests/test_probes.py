@@ -158,6 +158,17 @@ def test_the_gradient_of_a_logit_is_its_slope(name: str):
     assert float((slope * way).sum()) == pytest.approx(float(rise), rel=1e-3)
 
 
+def test_in_half_precision_a_depthwise_convolution_with_strides_has_its_slope_in_full():
+    """Where no slope is wanted it stays as fast as it is."""
+    net, x = load("mobilenet", "none").requires_grad_(False), images(1, 32).float() / 127.5 - 1
+    types = []
+    for wanted in (True, False):
+        with torch.autocast("cpu", torch.bfloat16):
+            out = net.outputs(x.clone().requires_grad_(wanted), ["conv_dw_1_bn", "conv_dw_2_bn"])
+        types += [y.dtype for y in out.values()]
+    assert types == [torch.bfloat16, torch.float32, torch.bfloat16, torch.bfloat16]
+
+
 def test_other_sizes():
     net = load("mobilenet_v2", "none")
     assert net.outputs(images(1, 96), ["out_relu"])["out_relu"].shape == (1, 1280, 3, 3)

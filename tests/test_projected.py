@@ -176,6 +176,19 @@ def test_without_the_weights_a_run_answers_and_does_not_train(tmp_path):
     assert run.run.seen == 64
 
 
+def test_a_run_goes_on_from_another_folder_and_the_file_of_weights_is_found(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    weights_file(tmp_path / "here" / "w.safetensors", 1)
+    options = dict(features="squeezenet", weights="w.safetensors", size=8, progress=False)
+    run = likeness.train("r3gan", "digits", tmp_path / "run", images=32, **options)
+    assert run.config.options["weights"] == str(tmp_path / "here" / "w.safetensors")
+    assert likeness.train("r3gan", "digits", tmp_path / "run", images=64, **options).run.seen == 64  # the same command goes on
+    monkeypatch.chdir(tmp_path / "there")
+    assert likeness.train("r3gan", "digits", tmp_path / "run", images=96, progress=False).run.seen == 96
+
+
 def test_a_file_with_more_layers_than_are_looked_at_is_the_same_network(tmp_path):
     whole, part = tmp_path / "whole.safetensors", tmp_path / "part.safetensors"
     weights_file(whole, 1)

@@ -16,7 +16,7 @@ import torch
 from conftest import SMALL, small_run, toy
 from likeness import api, doctor, engine, evaluate, inside, models, watch, within
 from likeness.core import BadData, Batch, Bits, Noise, Refusal, Spec, answers, ask
-from likeness.loop import fit
+from likeness.loop import fit, refuse
 from likeness.parts.conditionals import value
 from likeness.run import INSIDE, Config, Run, Stage, read_config
 from test_models import TWO, curves, same
@@ -62,6 +62,17 @@ def batch_of(data, n: int = 6) -> Batch:
 
 
 # The two stages
+
+
+def test_what_the_inner_model_needs_is_at_hand_before_it_is_trained(tmp_path, vq, monkeypatch):
+    run, _ = composed("pixelcnn", tmp_path / "run", vq)
+
+    def prepare(self) -> None:
+        raise Refusal("not at hand")
+
+    monkeypatch.setattr(type(run.student._inner), "prepare", prepare)
+    with pytest.raises(Refusal, match="not at hand"):
+        refuse("pixelcnn", run.config.training, run.student)
 
 
 def test_only_the_inner_model_is_trained_saved_and_averaged(tmp_path, vq):

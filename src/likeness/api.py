@@ -115,6 +115,7 @@ def _heed(told: str) -> None:
 
 def _open(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[str, Any]) -> tuple[Run, Data]:
     kind, first = models.load(model), inside.find(source)
+    wishes = replace(wishes, options=_found(kind, wishes.options))
     if first is not None:
         wishes, source = replace(wishes, reading=inside.reading(first, _plain(wishes.reading))), first.config.data["source"]
     if not is_run(folder):
@@ -123,7 +124,8 @@ def _open(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[st
         return Run.create(folder, _config(model, kind, data, wishes, budget, stage), stage), data
     config = read_config(folder)
     inside.compare(folder, config, model, source, first)
-    _compare(folder, config, model, dict(options=wishes.options, training=_plain(wishes.training), data=dict(source=source) | wishes.reading))
+    before = {f.name: f.default for f in option_fields(kind)}  # the run may be older than an option, and is what the default says
+    _compare(folder, replace(config, options=before | config.options), model, dict(options=wishes.options, training=_plain(wishes.training), data=dict(source=source) | wishes.reading))
     data = datasets.load(source, **config.reading)
     _compare(folder, config, model, dict(data=data.identity))
     loop.refuse(model, config.training, config.build(folder), **budget)
@@ -137,6 +139,13 @@ def _config(model: str, kind: type[Model], data: Data, wishes: Wishes, budget: d
     first = {} if stage is None else inside.identity(stage.run)
     options = built.options()  # the defaults of today are written down
     return Config(model, data.spec, settings, options, data.identity, engine.facts(), first, list(data.classes))
+
+
+def _found(kind: type[Model], options: dict[str, Any]) -> dict[str, Any]:
+    """Options, with the whole path of each file that is there."""
+    files = {f.name for f in option_fields(kind) if f.metadata["file"]} & options.keys()
+    paths = {name: Path(os.path.expanduser(options[name])) for name in files}
+    return options | {name: str(path.resolve()) for name, path in paths.items() if path.is_file()}
 
 
 def _plain(wishes: dict[str, Any]) -> dict[str, Any]:

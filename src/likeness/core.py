@@ -141,12 +141,14 @@ def option(
     *,
     choices: Sequence[str] | None = None,
     live: bool = False,
+    file: bool = False,
 ) -> Any:
     """Declare an option once: flag, slider, line of config.json and row of the docs all come from here.
 
-    A live option may be turned on a trained model; any other is fixed when the model is built.
+    A live option may be turned on a trained model; any other is fixed when the model is built.  One that names a file is kept
+    as its whole path, so that the run finds it from any folder.
     """
-    return field(default=default, metadata=dict(help=help, low=low, high=high, choices=choices, live=live))
+    return field(default=default, metadata=dict(help=help, low=low, high=high, choices=choices, live=live, file=file))
 
 
 def check_options(owner: str, thing: Any) -> None:

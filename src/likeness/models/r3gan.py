@@ -248,7 +248,7 @@ class R3GAN(Model):
     gamma: float = option(1.0, "weight of D's squared slope at real and at drawn images: more is calmer and slower", 0.0, 1e4)
     augment: str = option("none", "how images are changed before D sees them, for small folders", choices=tuple(POLICIES))
     features: str = option("none", "a network that knows photographs, through which D looks as well: for small folders", choices=("none", *SEEN))
-    weights: str = option("", "a file of its weights, or none for random ones; left out, the published ones")
+    weights: str = option("", "a file of its weights, or none for random ones; left out, the published ones", file=True)
     conditional: bool = option(False, "draw images of a class, learnt from labelled ones")  # type: ignore[misc]
 
     defaults = Training(batch=32, rate=2e-3, images=400_000, warmup=0, ema=10_000, clip=0.0)
