@@ -124,8 +124,9 @@ def _open(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[st
         return Run.create(folder, _config(model, kind, data, wishes, budget, stage), stage), data
     config = read_config(folder)
     inside.compare(folder, config, model, source, first)
-    before = {f.name: f.default for f in option_fields(kind)}  # the run may be older than an option, and is what the default says
-    _compare(folder, replace(config, options=before | config.options), model, dict(options=wishes.options, training=_plain(wishes.training), data=dict(source=source) | wishes.reading))
+    defaults = {f.name: f.default for f in option_fields(kind)}  # of an option that is younger than the run
+    asked = dict(options=wishes.options, training=_plain(wishes.training), data=dict(source=source) | wishes.reading)
+    _compare(folder, replace(config, options=defaults | config.options), model, asked)
     data = datasets.load(source, **config.reading)
     _compare(folder, config, model, dict(data=data.identity))
     loop.refuse(model, config.training, config.build(folder), **budget)
