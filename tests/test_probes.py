@@ -281,7 +281,7 @@ def test_files_that_are_something_else_are_refused(tensors, tmp_path):
         with pytest.raises(BadData, match=says):
             load("mobilenet", path)
     with pytest.raises(Refusal, match="should end in"):
-        load("mobilenet", "weights.pth")
+        load("mobilenet", "weights.onnx")
 
 
 class Group(dict):
@@ -302,6 +302,66 @@ def test_a_group_in_place_of_a_variable_is_refused(tmp_path, monkeypatch):
     (tmp_path / "w.h5").write_bytes(b"any")
     with pytest.raises(BadData, match=r"w.h5 cannot be read as weights"):
         load("mobilenet", str(tmp_path / "w.h5"))
+
+
+class Fire(nn.Module):
+    """As torchvision names its parts."""
+
+    def __init__(self, inside: int, squeezed: int, expanded: int):
+        super().__init__()
+        self.squeeze = nn.Conv2d(inside, squeezed, 1)
+        self.expand1x1 = nn.Conv2d(squeezed, expanded, 1)
+        self.expand3x3 = nn.Conv2d(squeezed, expanded, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.squeeze(x).relu()
+        return torch.cat([self.expand1x1(x), self.expand3x3(x)], 1).relu()
+
+
+def as_torchvision() -> nn.Module:
+    def pool() -> nn.Module:
+        return nn.MaxPool2d(3, 2, ceil_mode=True)
+
+    early = [Fire(64, 16, 64), Fire(128, 16, 64), pool(), Fire(128, 32, 128), Fire(256, 32, 128), pool()]
+    late = [Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), Fire(512, 64, 256)]
+    torch.manual_seed(0)
+    features = nn.Sequential(nn.Conv2d(3, 64, 3, 2), nn.ReLU(), pool(), *early, *late)
+    return nn.ModuleDict(dict(features=features, classifier=nn.Sequential(nn.Dropout(), nn.Conv2d(512, 1000, 1), nn.ReLU())))
+
+
+def test_torchvisions_squeezenet_says_what_it_says_there(tmp_path):
+    theirs, x, path = as_torchvision(), images(2, 96), tmp_path / "squeezenet1_1-b8a52dc0.pth"
+    torch.save(theirs.state_dict(), path)
+    prepared = (x / 255 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    with torch.no_grad():
+        inner = theirs["features"](prepared)
+        logits = nn.Sequential(*theirs["classifier"][1:])(inner).mean((2, 3))
+        said = load("squeezenet", str(path)).outputs(x, ["fire9/concat", "logits"])
+    assert torch.allclose(said["fire9/concat"], inner, rtol=1e-3, atol=1e-5) and torch.allclose(said["logits"], logits, rtol=1e-3, atol=1e-5)
+
+
+class Harm:
+    def __reduce__(self):
+        return (print, ("harm",))
+
+
+@pytest.mark.parametrize(
+    ("network", "content", "lesson"),
+    [
+        ("squeezenet", {"features.0.weight": torch.zeros(64, 3, 3, 3), "features.0.bias": torch.zeros(64)}, "it has 1 layers and should have 26"),
+        ("squeezenet", {"features.0.weight": Harm()}, "cannot be read as weights"),
+        ("squeezenet", [1, 2], "cannot be read as weights"),
+        ("vgg16", {}, "is read for squeezenet only"),
+    ],
+)
+def test_a_pickle_that_is_something_else_is_refused(network, content, lesson, tmp_path, capsys):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(Refusal, match=lesson):
+        load(network, str(tmp_path / "w.pth"))
+    (tmp_path / "w.pth").write_bytes(b"no pickle")
+    with pytest.raises(Refusal, match=r"cannot be read as weights|squeezenet only"):
+        load(network, str(tmp_path / "w.pth"))
+    assert capsys.readouterr().out == ""
 
 
 # Published files

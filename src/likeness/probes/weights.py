@@ -7,6 +7,7 @@ trusts a file names it.
     tensors are  <layer>.weight ...     as torch has them (.safetensors, .npz)
     or           <layer>/kernel ...     as Keras has them: np.savez("w.npz", **{w.path: np.array(w) for w in model.weights})
     or an .h5    in Keras' older format, that of the published files; needs the package h5py
+    or a .pth    of torchvision's SqueezeNet, whose images are prepared in torchvision's way
 
 The names of ImageNet's classes come beside the weights that are fetched, from the file that Keras decodes predictions with.
 """
@@ -25,6 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -39,7 +41,8 @@ from ..data.cache import Progress
 from .probe import LOGITS, Conv, Dense, Graph, Input, Norm
 
 AS_NPZ = 'np.savez("w.npz", **{w.path: np.array(w) for w in model.weights})'
-ENDINGS = (".safetensors", ".npz", ".h5", ".hdf5")
+ENDINGS = (".safetensors", ".npz", ".h5", ".hdf5", ".pth")
+TORCHVISION = Input(mean=(123.675, 116.28, 103.53), scale=(58.395, 57.12, 57.375))
 
 
 @dataclass(frozen=True)
@@ -102,13 +105,23 @@ FILES: dict[str, tuple[Published, ...]] = {
             "mobilenet_v2_1.0_224_keras_f16.safetensors", "", "sha256", "5674da4b424056a4889825eea68e830d7954161bc316f4fc6c34eaafc027b993", "predictions"
         ),
     ),
-    "squeezenet": (Published("squeezenet_v1.1_f16.safetensors", "", "sha256", "cdabfee153069711625bc5631bc12d12c68fdcfaf6970cb101678cb89052f5dd", "prob"),),
+    "squeezenet": (
+        Published("squeezenet_v1.1_f16.safetensors", "", "sha256", "cdabfee153069711625bc5631bc12d12c68fdcfaf6970cb101678cb89052f5dd", "prob"),
+        Published(
+            "squeezenet1_1-b8a52dc0.pth",
+            "https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
+            "sha256",
+            "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
+            "prob",
+        ),
+    ),
     "resnet50": (
         _keras("resnet", f"resnet50_{_TF}", "2cb95161c43110f7111970584f804107"),
         _keras("resnet", f"resnet50_{_TF}_notop", "4d473c1dd8becc155b73f8504c6f6626", "avg_pool"),
     ),
 }
-"""those with all layers first; the hashes are those in the source of Keras 3.15, or of the small half-precision copies themselves"""
+"""those with all layers first; the hashes are those in the source of Keras 3.15, that which PyTorch's file begins to say in its name, or of the small
+half-precision copies themselves"""
 
 
 def fill(net: Graph, said: str, layers: Sequence[str] = (), seed: int = 0, progress: Progress | None = None) -> None:
@@ -119,7 +132,7 @@ def fill(net: Graph, said: str, layers: Sequence[str] = (), seed: int = 0, progr
     else:
         path, known = (Path(os.path.expanduser(said)), None) if said else find(net, layers, progress)
         put(net, read(path, net), path)
-        net.input = known.input if known and known.input else net.input
+        net.input = TORCHVISION if path.suffix == ".pth" else known.input if known and known.input else net.input
         net.source = path.name
     for layer in net.nodes.values():
         if isinstance(layer, Conv):
@@ -284,8 +297,10 @@ def read(path: Path, net: Graph) -> Arrays:
     try:
         if path.suffix in (".h5", ".hdf5"):
             return _from_h5(path, net)
+        if path.suffix == ".pth":
+            return _from_torchvision(path, net)
         return dict(_placed(net, key, value, path) for key, value in (_safetensors(path) if path.suffix == ".safetensors" else _npz(path)))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, SafetensorError, RuntimeError) as why:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, SafetensorError, RuntimeError, UnpicklingError) as why:
         raise BadData(f"{path} cannot be read as weights ({str(why)[:200]}); put a good copy in its place.") from None
 
 
@@ -325,6 +340,18 @@ def _from_h5(path: Path, net: Graph) -> Arrays:
         for parameter, value in zip(_parameters(net.nodes[key]) if key in ours else (), values):
             found[key, parameter] = _turned(net.nodes[key], value) if parameter == "weight" else value
     return found
+
+
+def _from_torchvision(path: Path, net: Graph) -> Arrays:
+    """Of SqueezeNet alone, whose layers stand in the same order: those of others differ in more than their names (strides, what is flattened)."""
+    if net.name != "squeezenet":
+        raise Refusal(f"--weights {path}: a .pth is read for squeezenet only; name {net.name}'s weights as Keras has them, or in a .safetensors.")
+    values = torch.load(path, map_location="cpu", weights_only=True)
+    theirs = dict.fromkeys(key.rpartition(".")[0] for key in values)
+    ours = [name for name, layer in net.nodes.items() if isinstance(layer, Conv)]
+    if len(theirs) != len(ours):
+        raise BadData(f"{path} is not of {net.name}: it has {len(theirs)} layers and should have {len(ours)}; name another file, or another network.")
+    return {(mine, parameter): values[f"{name}.{parameter}"] for name, mine in zip(theirs, ours) for parameter in ("weight", "bias")}
 
 
 def _text(name: Any) -> str:
