@@ -100,7 +100,10 @@ def saturation(lines: Sequence[Line], critic: bool = False) -> Finding | None:
     """The discriminator wins every time; where the game lets that silence the generator, its gradient has vanished (Goodfellow et al. 2014, section 3).
 
     critic: it is one under a gradient penalty, and to be near its optimum is what it is for (Gulrajani et al. 2017).
+    Nothing is said where others judge as well, by a hinge, whose slope the generator hears however far they are ahead (parts/projected.py).
     """
+    if len(course(lines[-RECENT:], "told apart by features")):
+        return None
     told, pull = (course(lines[-RECENT:], name) for name in ("told apart", "pull"))
     if len(told) < RECENT or told.mean() < WINS:
         return None
