@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -92,3 +93,15 @@ def test_a_script_ends_when_it_is_asked_to(tmp_path, number):
     out, err = process.communicate(timeout=60)
     assert "went on" not in out and process.returncode == {signal.SIGINT: -signal.SIGINT, signal.SIGTERM: 143}[number], err
     assert likeness.open(tmp_path / "a").run.seen > 0
+
+
+def test_a_run_that_is_older_than_an_option_has_it_at_its_default(tmp_path):
+    few = dict(images=32, size=8, progress=False)
+    likeness.train("r3gan", "digits", tmp_path / "run", **few)
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text())
+    del config["options"]["augment"]
+    path.write_text(json.dumps(config))
+    assert likeness.train("r3gan", "digits", tmp_path / "run", **few | dict(images=64), augment="none").run.seen == 64
+    with pytest.raises(Refusal, match="augment is 'none' there, 'full' was asked for"):
+        likeness.train("r3gan", "digits", tmp_path / "run", **few, augment="full")

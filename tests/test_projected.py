@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -176,17 +177,42 @@ def test_without_the_weights_a_run_answers_and_does_not_train(tmp_path):
     assert run.run.seen == 64
 
 
-def test_a_run_goes_on_from_another_folder_and_the_file_of_weights_is_found(tmp_path, monkeypatch):
-    (tmp_path / "here").mkdir()
-    (tmp_path / "there").mkdir()
+def test_a_run_goes_on_from_another_folder_and_with_a_file_that_has_moved(tmp_path, monkeypatch):
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    weights_file(tmp_path / "here" / "w.safetensors", 1)
-    options = dict(features="squeezenet", weights="w.safetensors", size=8, progress=False)
-    run = likeness.train("r3gan", "digits", tmp_path / "run", images=32, **options)
-    assert run.config.options["weights"] == str(tmp_path / "here" / "w.safetensors")
-    assert likeness.train("r3gan", "digits", tmp_path / "run", images=64, **options).run.seen == 64  # the same command goes on
+    weights_file(tmp_path / "kept.safetensors", 1)
+    Path("w.safetensors").symlink_to(tmp_path / "kept.safetensors")  # as downloads lie in some caches, under names without an end
+    options = dict(features="squeezenet", size=8, progress=False)
+
+    def seen(images: int, **more) -> tuple[int, str]:
+        run = likeness.train("r3gan", "digits", tmp_path / "run", images=images, **more)
+        return run.run.seen, run.config.options["weights"]
+
+    assert seen(32, weights="w.safetensors", **options) == (32, str(tmp_path / "here" / "w.safetensors"))
+    assert seen(64, weights="w.safetensors", **options)[0] == 64  # the same command goes on
     monkeypatch.chdir(tmp_path / "there")
-    assert likeness.train("r3gan", "digits", tmp_path / "run", images=96, progress=False).run.seen == 96
+    assert seen(96, progress=False)[0] == 96
+    Path("v.safetensors").write_bytes((tmp_path / "kept.safetensors").read_bytes())
+    (tmp_path / "kept.safetensors").unlink()
+    with pytest.raises(Refusal, match=r"no file .*w\.safetensors"):
+        seen(128, progress=False)
+    with pytest.raises(Refusal, match=r"no file .*u\.safetensors"):
+        seen(128, weights="u.safetensors", **options)
+    assert seen(128, weights="v.safetensors", **options) == (128, str(tmp_path / "there" / "v.safetensors"))
+    assert seen(160, progress=False)[0] == 160
+    with pytest.raises(Refusal, match=r"weights is .*'none' was asked for"):
+        seen(192, weights="none", **options)
+    weights_file("u.safetensors", 2)
+    with pytest.raises(Refusal, match="not those that this run has been trained with; name the file that it began with"):
+        seen(192, weights="u.safetensors", **options)
+    assert seen(192, progress=False) == (192, str(tmp_path / "there" / "v.safetensors"))
+
+
+@pytest.mark.parametrize("value", [None, 5])
+def test_a_file_is_named_by_a_text(value, tmp_path):
+    with pytest.raises(Refusal, match="--weights"):
+        likeness.train("r3gan", "digits", tmp_path / "run", images=32, progress=False, size=8, features="squeezenet", weights=value)
 
 
 def test_a_file_with_more_layers_than_are_looked_at_is_the_same_network(tmp_path):
@@ -204,7 +230,10 @@ def test_a_file_with_more_layers_than_are_looked_at_is_the_same_network(tmp_path
 
 def test_a_network_that_is_nowhere_is_refused_before_anything_is_made(tmp_path, monkeypatch):
     monkeypatch.delenv("LIKENESS_DATA", raising=False)
-    with pytest.raises(Refusal, match="squeezenet"):
+    for name in ("LIKENESS_CACHE", "KERAS_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: (_ for _ in ()).throw(OSError("no network here")))
+    with pytest.raises(Refusal, match="squeezenet needs https://"):
         likeness.train("r3gan", "digits", tmp_path / "run", images=64, progress=False, features="squeezenet")
     assert not (tmp_path / "run").exists()
 

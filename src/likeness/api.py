@@ -115,7 +115,8 @@ def _heed(told: str) -> None:
 
 def _open(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[str, Any]) -> tuple[Run, Data]:
     kind, first = models.load(model), inside.find(source)
-    wishes = replace(wishes, options=_found(kind, wishes.options))
+    files = _files(kind, wishes.options)
+    wishes = replace(wishes, options=wishes.options | files)
     if first is not None:
         wishes, source = replace(wishes, reading=inside.reading(first, _plain(wishes.reading))), first.config.data["source"]
     if not is_run(folder):
@@ -125,12 +126,15 @@ def _open(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[st
     config = read_config(folder)
     inside.compare(folder, config, model, source, first)
     defaults = {f.name: f.default for f in option_fields(kind)}  # of an option that is younger than the run
-    asked = dict(options=wishes.options, training=_plain(wishes.training), data=dict(source=source) | wishes.reading)
+    asked = dict(
+        options={k: v for k, v in wishes.options.items() if k not in files}, training=_plain(wishes.training), data=dict(source=source) | wishes.reading
+    )
     _compare(folder, replace(config, options=defaults | config.options), model, asked)
     data = datasets.load(source, **config.reading)
     _compare(folder, config, model, dict(data=data.identity))
-    loop.refuse(model, config.training, config.build(folder), **budget)
-    return Run.resume(folder), data
+    moved = replace(config, options=config.options | files)  # whether it is what it was, the model sees by what is in it
+    loop.refuse(model, config.training, moved.build(folder), **budget)
+    return Run.resume(folder, moved), data
 
 
 def _config(model: str, kind: type[Model], data: Data, wishes: Wishes, budget: dict[str, Any], stage: Stage | None) -> Config:
@@ -142,11 +146,11 @@ def _config(model: str, kind: type[Model], data: Data, wishes: Wishes, budget: d
     return Config(model, data.spec, settings, options, data.identity, engine.facts(), first, list(data.classes))
 
 
-def _found(kind: type[Model], options: dict[str, Any]) -> dict[str, Any]:
-    """Options, with the whole path of each file that is there."""
-    files = {f.name for f in option_fields(kind) if f.metadata["file"]} & options.keys()
-    paths = {name: Path(os.path.expanduser(options[name])) for name in files}
-    return options | {name: str(path.resolve()) for name, path in paths.items() if path.is_file()}
+def _files(kind: type[Model], options: dict[str, Any]) -> dict[str, Any]:
+    """Those of the options that name a file, with its whole path."""
+    named = {f.name for f in option_fields(kind) if f.metadata["file"]} & options.keys()
+    typed = {name: options[name] for name in named if isinstance(options[name], str) and options[name] not in ("", "none")}
+    return {name: os.path.abspath(os.path.expanduser(path)) for name, path in typed.items()}
 
 
 def _plain(wishes: dict[str, Any]) -> dict[str, Any]:

@@ -211,22 +211,32 @@ class Run:
         return deepcopy(self.student).eval().requires_grad_(False)
 
     @classmethod
-    def resume(cls, folder: Path, *, lock: bool = True) -> Run:
-        """To train on from the newest good state; `lock` keeps others out."""
-        run = cls(folder, read_config(folder))
+    def resume(cls, folder: Path, config: Config | None = None, *, lock: bool = True) -> Run:
+        """To train on from the newest good state; `lock` keeps others out.  config: takes the place of the run's own, as when a file has moved."""
+        said = read_config(folder)
+        run = cls(folder, config or said)
         if lock:
             run.lock()
-        differs = engine.match(run.config.facts)
-        if differs:
-            run.notes.append(f"going on, but not bit by bit as an uninterrupted run would: {'; '.join(differs)}")
-        run._make_trainable()
-        state = run._newest()
-        if state is not None:
-            run._restore(state)
-        if lock:
-            store.sweep(folder)
-            run._trim_log()
+        try:
+            run._go_on(lock, moved=run.config != said)
+        except BaseException:
+            run.close()
+            raise
         return run
+
+    def _go_on(self, lock: bool, moved: bool) -> None:
+        if differs := engine.match(self.config.facts):
+            self.notes.append(f"going on, but not bit by bit as an uninterrupted run would: {'; '.join(differs)}")
+        self._make_trainable()
+        state = self._newest()
+        if state is not None:
+            self._restore(state)
+        if moved:
+            self.student.prepare()  # refuses a file that is not what it was
+            store.write(self.folder / CONFIG, json.dumps(asdict(self.config), indent=2).encode())
+        if lock:
+            store.sweep(self.folder)
+            self._trim_log()
 
     def _make_trainable(self) -> None:
         self.average = engine.Average(self.model, self.student)

@@ -100,7 +100,7 @@ def saturation(lines: Sequence[Line], critic: bool = False) -> Finding | None:
     """The discriminator wins every time; where the game lets that silence the generator, its gradient has vanished (Goodfellow et al. 2014, section 3).
 
     critic: it is one under a gradient penalty, and to be near its optimum is what it is for (Gulrajani et al. 2017).
-    Nothing is said where others judge as well, by a hinge, whose slope the generator hears however far they are ahead (parts/projected.py).
+    Nothing is said where others judge as well, whose logits pull however far they are ahead (parts/projected.py); silence() sees if that is not enough.
     """
     if len(course(lines[-RECENT:], "told apart by features")):
         return None
@@ -119,8 +119,8 @@ def saturation(lines: Sequence[Line], critic: bool = False) -> Finding | None:
 
 def silence(lines: Sequence[Line]) -> Finding | None:
     """The game would let the generator hear, but at what it draws the discriminator is flat, and nothing pulls at it."""
-    told, pull, gradient = (course(lines[-RECENT:], name) for name in ("told apart", "pull", "generator gradient"))
-    if min(len(told), len(pull), len(gradient)) < RECENT or pull.mean() < VANISHED or np.median(gradient) > SILENT:
+    told, pull, gradient, others = (course(lines[-RECENT:], name) for name in ("told apart", "pull", "generator gradient", "told apart by features"))
+    if min(len(told), len(pull), len(gradient)) < RECENT or np.median(gradient) > SILENT or (pull.mean() < VANISHED and not len(others)):
         return None
     said = f"the generator's gradient is {np.median(gradient):.2g}, at {told.mean():.1%} of pairs told apart"
     return Finding("silent discriminator", said, ("--k 1", "--d-rate 1", SLOWER))

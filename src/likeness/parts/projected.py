@@ -100,9 +100,8 @@ class Projected(nn.Module):
         digest = hashlib.sha256(b"".join(values[name].cpu().contiguous().numpy().tobytes() for name in sorted(values))).digest()
         now = torch.frombuffer(bytearray(digest), dtype=torch.uint8).to(self.known.device)
         if self.known.any() and not torch.equal(self.known, now):
-            raise Refusal(
-                f"the weights of {self.network} in {net.source} are not those that this run has been trained with, so it cannot go on; put those back."
-            )
+            others = f"the weights of {self.network} in {net.source} are not those that this run has been trained with"
+            raise Refusal(f"{others}; name the file that it began with: --weights FILE")
         self.known.copy_(now)
         self.__dict__["net"] = net  # as no sub-module: it is neither saved nor averaged
 

@@ -50,7 +50,7 @@ class OfRun(Hooked):
 def load(what: str, weights: str = "", layers: Sequence[str] = (), seed: int = 0, progress: Progress | None = None) -> Probe:
     """The network called `what`, on this machine's device, its weights fixed.
 
-    weights: a file (.safetensors, .npz, or .h5 as Keras writes it), "none" for random ones that `seed` decides, or nothing for the
+    weights: a file (.safetensors, .npz, .h5 as Keras writes it, SqueezeNet's .pth), "none" for random ones that `seed` decides, or nothing for the
     published ones, which are looked for on this machine and then downloaded.  layers: what it is going to be asked for, so that no more
     is fetched than these need.  Raises Refusal for an unknown network or layer, Offline where the weights are not at hand, BadData
     where they are not what they should be.

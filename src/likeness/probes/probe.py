@@ -151,9 +151,10 @@ class Conv(nn.Conv2d):
         """The same with other weights."""
         if self.same:
             x = F.pad(x, (*_halves(x.shape[3], self.kernel_size[1], self.stride[1]), *_halves(x.shape[2], self.kernel_size[0], self.stride[0])))
-        slow = x.requires_grad and self.groups > 1 and self.stride != (1, 1) and x.device.type == "cpu"
-        with torch.autocast("cpu", enabled=False) if slow else nullcontext():  # 20 times as long back through it in bf16 as in fp32 (torch 2.13)
-            y = F.conv2d(x.to(weight.dtype) if slow else x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+        slow = self.groups > 1 and self.stride != (1, 1) and x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        slow = slow and x.requires_grad and torch.is_grad_enabled()  # 20 times as long back through it in bf16 as in fp32 (torch 2.13)
+        with torch.autocast("cpu", enabled=False) if slow else nullcontext():
+            y = F.conv2d(x.float() if slow else x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
         return F.relu_(y) if self.relu else y
 
 

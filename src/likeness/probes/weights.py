@@ -7,7 +7,7 @@ trusts a file names it.
     tensors are  <layer>.weight ...     as torch has them (.safetensors, .npz)
     or           <layer>/kernel ...     as Keras has them: np.savez("w.npz", **{w.path: np.array(w) for w in model.weights})
     or an .h5    in Keras' older format, that of the published files; needs the package h5py
-    or a .pth    of torchvision's SqueezeNet, whose images are prepared in torchvision's way
+    or a .pth    of torchvision's SqueezeNet; its first layer is rewritten for the colours that ours is given
 
 The names of ImageNet's classes come beside the weights that are fetched, from the file that Keras decodes predictions with.
 """
@@ -26,7 +26,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,8 @@ from .probe import LOGITS, Conv, Dense, Graph, Input, Norm
 
 AS_NPZ = 'np.savez("w.npz", **{w.path: np.array(w) for w in model.weights})'
 ENDINGS = (".safetensors", ".npz", ".h5", ".hdf5", ".pth")
-TORCHVISION = Input(mean=(123.675, 116.28, 103.53), scale=(58.395, 57.12, 57.375))
+MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+"""red, green and blue as torchvision's networks are given them: minus the one, over the other"""
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,8 @@ FILES: dict[str, tuple[Published, ...]] = {
         _keras("resnet", f"resnet50_{_TF}_notop", "4d473c1dd8becc155b73f8504c6f6626", "avg_pool"),
     ),
 }
-"""those with all layers first; the hashes are those in the source of Keras 3.15, that which PyTorch's file begins to say in its name, or of the small
-half-precision copies themselves"""
+"""those with all layers first; the hashes are those in the source of Keras 3.15, of the small half-precision copies themselves, or that of PyTorch's
+file, which begins with what stands in its name"""
 
 
 def fill(net: Graph, said: str, layers: Sequence[str] = (), seed: int = 0, progress: Progress | None = None) -> None:
@@ -132,7 +132,7 @@ def fill(net: Graph, said: str, layers: Sequence[str] = (), seed: int = 0, progr
     else:
         path, known = (Path(os.path.expanduser(said)), None) if said else find(net, layers, progress)
         put(net, read(path, net), path)
-        net.input = TORCHVISION if path.suffix == ".pth" else known.input if known and known.input else net.input
+        net.input = known.input if known and known.input else net.input
         net.source = path.name
     for layer in net.nodes.values():
         if isinstance(layer, Conv):
@@ -179,10 +179,9 @@ def find(net: Graph, layers: Sequence[str], progress: Progress | None = None) ->
 
 def _nowhere(net: Graph, able: list[Published], deepest: str) -> str:
     here = next((f"; {f.file}, which is on this machine, ends with {f.ends}" for f in FILES[net.name] if lookup(f)), "")
-    urls = [f.url for f in able if f.url]
-    says = f"are published at {urls[0]} without a hash, so they are not fetched unseen" if urls else "are not published in a form that can be read safely"
-    how = "fetch that file and name it: --weights FILE" if urls else f"put {able[0].file} into weights/ of the folder that LIKENESS_DATA names"
-    return f"the weights of {net.name} {says}{here}; {how}, or type --weights none for random ones."
+    url = next(f.url for f in able if f.url)
+    says = f"the weights of {net.name} are published at {url} without a hash, so they are not fetched unseen{here}"
+    return f"{says}; fetch that file and name it: --weights FILE, or type --weights none for random ones."
 
 
 def places() -> Iterator[Path]:
@@ -291,7 +290,7 @@ ALIASES = {"predictions": LOGITS, "Logits": LOGITS}
 def read(path: Path, net: Graph) -> Arrays:
     """The tensors of a file.  Raises BadData where it is damaged or does not belong to the network, Refusal for other formats."""
     if path.suffix not in ENDINGS:
-        raise Refusal(f"--weights {path} should end in {', '.join(ENDINGS)}, or be none.")
+        raise Refusal(f"--weights {path} should end in {', '.join(ENDINGS)} (squeezenet alone), or be none.")
     if not path.is_file():
         raise BadData(f"there is no file {path}; name one that holds the weights of {net.name}.")
     try:
@@ -300,7 +299,7 @@ def read(path: Path, net: Graph) -> Arrays:
         if path.suffix == ".pth":
             return _from_torchvision(path, net)
         return dict(_placed(net, key, value, path) for key, value in (_safetensors(path) if path.suffix == ".safetensors" else _npz(path)))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, SafetensorError, RuntimeError, UnpicklingError) as why:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, SafetensorError, RuntimeError) as why:
         raise BadData(f"{path} cannot be read as weights ({str(why)[:200]}); put a good copy in its place.") from None
 
 
@@ -346,12 +345,30 @@ def _from_torchvision(path: Path, net: Graph) -> Arrays:
     """Of SqueezeNet alone, whose layers stand in the same order: those of others differ in more than their names (strides, what is flattened)."""
     if net.name != "squeezenet":
         raise Refusal(f"--weights {path}: a .pth is read for squeezenet only; name {net.name}'s weights as Keras has them, or in a .safetensors.")
-    values = torch.load(path, map_location="cpu", weights_only=True)
+    values = _tensors(path)
     theirs = dict.fromkeys(key.rpartition(".")[0] for key in values)
     ours = [name for name, layer in net.nodes.items() if isinstance(layer, Conv)]
     if len(theirs) != len(ours):
         raise BadData(f"{path} is not of {net.name}: it has {len(theirs)} layers and should have {len(ours)}; name another file, or another network.")
-    return {(mine, parameter): values[f"{name}.{parameter}"] for name, mine in zip(theirs, ours) for parameter in ("weight", "bias")}
+    found = {(mine, parameter): values[f"{name}.{parameter}"] for name, mine in zip(theirs, ours) for parameter in ("weight", "bias")}
+    first = found[ours[0], "weight"].double() / torch.tensor(DEVIATION).double().view(3, 1, 1)
+    apart = torch.tensor(net.input.mean[::-1]).double() - torch.tensor(MEAN).double()
+    found[ours[0], "bias"] = found[ours[0], "bias"] + first.sum((2, 3)) @ apart  # exact, since no zeros are put around the image
+    found[ours[0], "weight"] = first.flip(1)
+    return found
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """Of a .pth, nothing of which is run."""
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+        if all(isinstance(value, Tensor) for value in values.values()):
+            return dict(values)
+    except OSError:
+        raise
+    except Exception as why:  # whatever a damaged pickle leads to; and torch's own message says how to open a harmful one
+        raise BadData(f"{path} holds something else than tensors, or is damaged ({type(why).__name__}); it is not opened, put a good copy there.") from None
+    raise BadData(f"{path} holds something else than tensors; it is not opened, put a good copy there.")
 
 
 def _text(name: Any) -> str:
