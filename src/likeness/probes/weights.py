@@ -19,6 +19,7 @@ import http.client
 import importlib
 import json
 import os
+import re
 import tempfile
 import urllib.request
 import zipfile
@@ -342,33 +343,26 @@ def _from_h5(path: Path, net: Graph) -> Arrays:
 
 
 def _from_torchvision(path: Path, net: Graph) -> Arrays:
-    """Of SqueezeNet alone, whose layers stand in the same order: those of others differ in more than their names (strides, what is flattened)."""
+    """Of SqueezeNet alone, whose layers stand in the same order: those of others differ in more than their names (strides, what is flattened).
+
+    A .pth is an archive of a pickle, which may run anything and is not opened, and of one record of plain numbers a tensor, in the order of layers.
+    """
     if net.name != "squeezenet":
         raise Refusal(f"--weights {path}: a .pth is read for squeezenet only; name {net.name}'s weights as Keras has them, or in a .safetensors.")
-    values = _tensors(path)
-    theirs = dict.fromkeys(key.rpartition(".")[0] for key in values)
-    ours = [name for name, layer in net.nodes.items() if isinstance(layer, Conv)]
-    if len(theirs) != len(ours):
-        raise BadData(f"{path} is not of {net.name}: it has {len(theirs)} layers and should have {len(ours)}; name another file, or another network.")
-    found = {(mine, parameter): values[f"{name}.{parameter}"] for name, mine in zip(theirs, ours) for parameter in ("weight", "bias")}
-    first = found[ours[0], "weight"].double() / torch.tensor(DEVIATION).double().view(3, 1, 1)
+    ours = [(name, parameter) for name, layer in net.nodes.items() if isinstance(layer, Conv) for parameter in ("weight", "bias")]
+    found: Arrays = {}
+    with zipfile.ZipFile(path) as file:
+        records = sorted((int(at[1]), name) for name in file.namelist() if (at := re.fullmatch(r"[^/]+/data/(\d+)", name)))
+        shapes = [getattr(net.nodes[name], parameter).shape for name, parameter in ours]
+        if [file.getinfo(name).file_size for _, name in records] != [4 * shape.numel() for shape in shapes]:
+            raise BadData(f"{path} is not torchvision's {net.name}: it holds other tensors; name another file, or another network.")
+        for key, shape, (_, name) in zip(ours, shapes, records):
+            found[key] = torch.from_numpy(np.frombuffer(file.read(name), "<f4").reshape(shape).copy())
+    first = found[ours[0]].double() / torch.tensor(DEVIATION).double().view(3, 1, 1)
     apart = torch.tensor(net.input.mean[::-1]).double() - torch.tensor(MEAN).double()
-    found[ours[0], "bias"] = found[ours[0], "bias"] + first.sum((2, 3)) @ apart  # exact, since no zeros are put around the image
-    found[ours[0], "weight"] = first.flip(1)
+    found[ours[1]] = found[ours[1]] + first.sum((2, 3)) @ apart  # exact, since no zeros are put around the image
+    found[ours[0]] = first.flip(1)
     return found
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """Of a .pth, nothing of which is run."""
-    try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-        if all(isinstance(value, Tensor) for value in values.values()):
-            return dict(values)
-    except OSError:
-        raise
-    except Exception as why:  # whatever a damaged pickle leads to; and torch's own message says how to open a harmful one
-        raise BadData(f"{path} holds something else than tensors, or is damaged ({type(why).__name__}); it is not opened, put a good copy there.") from None
-    raise BadData(f"{path} holds something else than tensors; it is not opened, put a good copy there.")
 
 
 def _text(name: Any) -> str:
