@@ -126,9 +126,8 @@ def _open(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[st
     config = read_config(folder)
     inside.compare(folder, config, model, source, first)
     defaults = {f.name: f.default for f in option_fields(kind)}  # of an option that is younger than the run
-    asked = dict(
-        options={k: v for k, v in wishes.options.items() if k not in files}, training=_plain(wishes.training), data=dict(source=source) | wishes.reading
-    )
+    options = {k: v for k, v in wishes.options.items() if k not in files}
+    asked = dict(options=options, training=_plain(wishes.training), data=dict(source=source) | wishes.reading)
     _compare(folder, replace(config, options=defaults | config.options), model, asked)
     data = datasets.load(source, **config.reading)
     _compare(folder, config, model, dict(data=data.identity))

@@ -23,12 +23,7 @@ def features(argv: list[str]) -> int:
     parser.add_argument("--layer", metavar="NAME", action="append", help="whose output is wanted; several are computed in one pass")
     parser.add_argument("--layers", metavar="NETWORK", help="show the layers of a network, and nothing else")
     parser.add_argument("--pool", metavar="avg|max", default="", help="over all places of a layer [none: all its values, in the order height, width, channel]")
-    parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        default="",
-        help="a .safetensors, .npz, Keras' .h5, SqueezeNet's .pth, or none for random ones [the published ones]",
-    )
+    parser.add_argument("--weights", metavar="FILE", default="", help="a .safetensors, .npz, .h5 or .pth, or none for random ones [the published ones]")
     parser.add_argument("--size", type=count, default=0, metavar="PIXELS", help="height and width to which images are brought [the network's own]")
     parser.add_argument(
         "--interpolation", metavar="NAME", default="", help=f"how: {', '.join(gallery.SCALINGS)} [the network's own: nearest for those of Keras]"

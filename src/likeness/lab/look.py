@@ -62,12 +62,7 @@ def _said(argv: list[str]) -> dict[str, Any]:
     parser.add_argument("--pick", type=natural, metavar="I", help="which image of a folder, an array or a set, from 0 [0]")
     parser.add_argument("--what", metavar="|".join(TAKES), default="saliency", help="to look for [saliency]")
     parser.add_argument("--network", metavar="NAME", default="resnet50", help=f"{', '.join(opening.NAMES)}, or the folder of a run [resnet50]")
-    parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        default="",
-        help="a .safetensors, .npz, Keras' .h5, SqueezeNet's .pth, or none for random ones [the published ones]",
-    )
+    parser.add_argument("--weights", metavar="FILE", default="", help="a .safetensors, .npz, .h5 or .pth, or none for random ones [the published ones]")
     parser.add_argument("--class", dest="of", metavar="CLASS", help="name or number: whose map, what to be taken for, what to show [the likeliest; any other]")
     parser.add_argument("--layer", metavar="NAME", help="to invert, to dream of, or of Grad-CAM; likeness features --layers NETWORK shows all")
     parser.add_argument("--size", type=count, metavar="PIXELS", help=f"of the picture; the long side of a dream [the network's own; {WHOLE}]")
