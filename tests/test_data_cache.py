@@ -36,7 +36,7 @@ def photos(tmp_path):
 
 def test_a_second_start_decodes_nothing(photos, monkeypatch):
     first = load(photos, size=16)
-    monkeypatch.setattr("likeness.data.folder.decode", lambda *a: pytest.fail("decoded again"))
+    monkeypatch.setattr("likeness.data.folder.decoded", lambda *a: pytest.fail("decoded again"))
     again, spelled_out = load(photos, size=16), load(photos, **first.settings)
     assert same(first, again) and same(first, spelled_out) and list(first.names) == list(again.names)
     assert isinstance(again.x.base, np.memmap) or isinstance(again.x, np.memmap)
@@ -209,7 +209,7 @@ def test_a_copied_entry_is_looked_through_once(tmp_path, place, monkeypatch):
 
 def test_what_is_no_image_and_captions_cost_no_decoding(photos, monkeypatch):
     first = load(photos, size=16)
-    monkeypatch.setattr("likeness.data.folder.decode", lambda *a: pytest.fail("decoded again"))
+    monkeypatch.setattr("likeness.data.folder.decoded", lambda *a: pytest.fail("decoded again"))
     (photos / ".DS_Store").write_bytes(b"x")
     (photos / "photo000.txt").write_text("x")
     assert load(photos, size=16).verdict.startswith("12 images: 12 used, 0 skipped; 2 other files passed over ->")

@@ -111,7 +111,7 @@ def test_the_key_of_a_picture_is_that_of_its_file(tmp_path):
 
 def test_captions_that_cannot_be_read_stop_before_anything_is_decoded(folder, monkeypatch):
     (folder / "metadata.jsonl").write_text(json.dumps(dict(file_name="photo000.png", text="ok")) + "\nbroken\n")
-    monkeypatch.setattr("likeness.data.folder.decode", lambda *a: pytest.fail("decoded"))
+    monkeypatch.setattr("likeness.data.folder.decoded", lambda *a: pytest.fail("decoded"))
     with pytest.raises(BadData, match="line 2"):
         load(folder, size=16)
 

@@ -8,6 +8,7 @@ resumes by remembering one number.
 
     dataset.py   Data, and Reading: how it was asked to be read
     folder.py    a folder of images (listing.py, about.py, summary.py)   sniff.py, pixels.py   one file, one picture
+    archive.py   .zip and .tar as such a folder      parquet.py   and a table of images
     arrays.py    .npy, .npz, idx (formats.py)       named.py, lock.py, shapes.py, points.py   the sets that have a name
     cache.py     decoded once (writer.py), then mapped   split.py   what is held out   binary.py   black and white, once and for all
     check.py     what is in it (near.py: copies)
@@ -25,13 +26,14 @@ from pathlib import Path
 import numpy as np
 
 from ..core import Refusal
-from . import arrays, cache, folder, formats, named, points
+from . import archive, arrays, cache, folder, formats, named, points
 from .binary import binarized
 from .cache import Progress
 from .dataset import Data, Images, Reading, picture
 from .pixels import ground
 from .split import split, without_copies
 
+FILES = "a .zip, .tar, Parquet, .npy, .npz or idx file"
 __all__ = ["Data", "Reading", "load", "picture"]
 
 
@@ -70,10 +72,11 @@ def read(source: str, reading: Reading, place: Path | str | None = None, progres
     if not os.path.exists(path):
         raise Refusal(f"there is no folder, file or set called {source!r}; {_closest(source, path)}")
     if not (path.is_dir() or path.is_file()):
-        raise Refusal(f"{source!r} is neither a folder nor a regular file; name a folder of images, or an .npy, .npz or idx file.")
+        raise Refusal(f"{source!r} is neither a folder nor a regular file; name a folder of images, or {FILES}.")
     base = cache.root(place)
     if path.is_file():
-        return arrays.read(path, reading, base, progress)
+        packed = archive.format_of(path)
+        return folder.read(path, reading, base, progress) if packed else arrays.read(path, reading, base, progress)
     files = formats.idx_folder(path)
     return arrays.read_idx_folder(path, files, reading, base, progress) if files else folder.read(path, reading, base, progress)
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ..core import BadData
-from .listing import Listing, printable
-from .sniff import Skip, read_bytes
+from .listing import Listing, Said, Words, printable
+from .sniff import Skip
 
 TRAIN = (b"train", b"training")
 HELD_OUT = (b"test", b"testing", b"validation", b"valid", b"val", b"dev", b"eval")
@@ -51,21 +53,41 @@ def sort_out(listing: Listing, rows: Iterable[int]) -> Places:
     return Places(number[inside], tuple(map(printable, classes)), test, beside)
 
 
-def captions(listing: Listing) -> dict[bytes, str]:
-    """Captions by path, from every metadata.jsonl (one JSON object a line, `file_name` beside it, `text`).  Raises BadData."""
-    said: dict[bytes, str] = {}
-    for path, size, time in listing.captions:
+def labelled(words: Sequence[Words], classes: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]] | None:
+    """int64 class of each image and the names of the classes, by the labels written about them; None where not every image has one.
+
+    The order is the declared one, else that of numbers where all labels are whole numbers, else the alphabet's.
+    """
+    names = {w.label for w in words}
+    if "" in names or len(names | set(classes)) < 2:
+        return None
+    whole = all(n.isdecimal() and n.isascii() and len(n) < 19 for n in names)
+    order = classes if names <= set(classes) else tuple(sorted(names, key=lambda n: (int(n), n) if whole else (0, n)))
+    number = {name: k for k, name in enumerate(order)}
+    return np.array([number[w.label] for w in words], np.int64), order
+
+
+def said(listing: Listing) -> Said:
+    """What every metadata file and the archive itself say.  Raises BadData."""
+    out = listing.said()
+    for k, (path, size, _) in enumerate(listing.captions):
         if not size:
             continue
         try:
-            blob = read_bytes(os.path.join(listing.root, path), (size, time))
+            blob = listing.beside(k)
         except Skip as why:
             raise BadData(f"{printable(path)} cannot be read ({why.reason}: {why.detail}); repair or remove it.") from None
-        for number, line in enumerate(blob.splitlines(), 1):
-            if line.strip():
-                name, text = _entry(line, f"{printable(path)}, line {number}")
-                said[os.fsencode(posixpath.normpath(posixpath.join(os.fsdecode(posixpath.dirname(path)), name)))] = text
-    return said
+        for name, words in (_rows if path.lower().endswith(b".csv") else _lines)(blob, printable(path)):
+            out.paths[os.fsencode(posixpath.normpath(posixpath.join(os.fsdecode(posixpath.dirname(path)), name)))] = words
+    return out
+
+
+def _lines(blob: bytes, where: str) -> Iterator[tuple[str, Words]]:
+    """A JSON object a line, with file_name and text.  Raises BadData."""
+    for number, line in enumerate(blob.splitlines(), 1):
+        if line.strip():
+            name, text = _entry(line, f"{where}, line {number}")
+            yield name, Words(text)
 
 
 def _entry(line: bytes, where: str) -> tuple[str, str]:
@@ -76,3 +98,29 @@ def _entry(line: bytes, where: str) -> tuple[str, str]:
         return name, text
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise BadData(f'{where} should be a JSON object with a file_name and a text, such as {{"file_name": "a.png", "text": "a cat"}}.') from None
+
+
+def _rows(blob: bytes, where: str) -> Iterator[tuple[str, Words]]:
+    """A table with the columns file_name and text, label or both; nothing of one that has no file_name, which speaks of something else.
+
+    Raises BadData for a line that is none of a table.
+    """
+    table = csv.DictReader(io.StringIO(_text(blob, where), newline=""), strict=True)
+    try:
+        if not {"text", "label"} & set(table.fieldnames or ()) or "file_name" not in (table.fieldnames or ()):
+            return
+        for row in table:
+            if None in row or None in row.values() or not row["file_name"]:
+                raise csv.Error("it has more or fewer fields than the first line, or no file_name")
+            yield row["file_name"], Words(row.get("text", ""), row.get("label", "").strip())
+    except csv.Error as why:
+        line = f"{where}, line {table.reader.line_num}"
+        raise BadData(f"{line} cannot be read ({why}); the first line names the columns, such as file_name,text,label, and each other has as many.") from None
+
+
+def _text(blob: bytes, where: str) -> str:
+    try:
+        return blob.decode("utf-8-sig")
+    except UnicodeDecodeError as why:
+        line = blob.count(b"\n", 0, why.start) + 1
+        raise BadData(f"{where}, line {line} is not UTF-8 text; save it again as CSV in UTF-8.") from None

@@ -1,7 +1,7 @@
-"""A folder of images: listed at every start, decoded once into the cache.
+"""A folder or an archive of images: listed at every start, decoded once into the cache.
 
-Sub-folders of images are classes; train/ beside test/ or validation/ is an official split; a metadata.jsonl with `file_name` and `text` in
-each line, as Hugging Face writes it, holds captions.  A file that cannot be used is skipped, counted and listed with its reason.
+Sub-folders of images are classes; train/ beside test/ or validation/ is an official split; a metadata.jsonl or metadata.csv with `file_name` and
+`text`, as Hugging Face writes it, holds captions.  A file that cannot be used is skipped, counted and listed with its reason.
 Training reads the cache, so a file that changes or goes later is no matter until the next start.
 """
 
@@ -11,7 +11,7 @@ import os
 import warnings
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -21,18 +21,22 @@ from typing import Any
 import numpy as np
 from PIL import Image, __version__
 
-from . import summary
-from .about import captions, sort_out
+from . import archive, summary
+from .about import said, sort_out
 from .cache import Entry, Progress, family_of, fetch, key_of, room_for
 from .dataset import Images, Lines, Reading
 from .listing import Listing, printable, walk
-from .sniff import Decoded, Skip, decode
+from .sniff import Decoded, Skip, decoded
 from .writer import Writer
 
 VERSION = 2
 """raised whenever the same file would become other pixels"""
+TOLD = 1
+"""raised whenever the same files would have other captions, labels or verdicts"""
 SIZE = 64
 CHUNK = 64
+HELD = 1 << 28
+"""bytes of files that wait in memory to be decoded, about, where they do not wait on the disk"""
 
 
 @dataclass
@@ -57,25 +61,35 @@ class Tally:
 
 
 def read(path: Path, reading: Reading, base: Path, progress: Progress | None = None) -> Images:
-    """The images below a folder.  Raises BadData where fewer than two, or under four fifths, can be used."""
+    """The images below a folder or in an archive.  Raises BadData where fewer than two, or under four fifths, can be used."""
     reading = replace(reading, size=reading.size or SIZE)
-    listing = walk(path)
-    said = lru_cache(partial(captions, listing))
+    listing = listed(path)
+    captions = lru_cache(partial(said, listing))
     pixels, about = (family_of(kind, listing.root) for kind in ("folder", "about"))
     key = partial(key_of, pixels, VERSION, __version__, listing.digest())
     failed = base / f"{pixels}.skipped.txt"
 
     def build(to: Path) -> dict[str, Any]:
-        said()  # a line that cannot be read should stop before hours of decoding
+        captions()  # a line that cannot be read should stop before hours of decoding
         return _build(listing, reading, to, failed, progress)
 
     entry = fetch(base, key(reading.key()), build, lambda meta: key(reading.key(colour=("grey", "rgb")[meta["shape"][1] == 3])), pixels)
-    told = fetch(base, key_of(about, entry.folder.name, listing.rest()), partial(summary.build, listing, entry, said, failed), family=about)
+    told = fetch(base, key_of(about, TOLD, entry.folder.name, listing.rest()), partial(summary.build, listing, entry, captions, failed), family=about)
     return _images(entry, told)
 
 
+def listed(path: Path) -> Listing:
+    """The images of a folder, of an archive, or of the archives in a folder that holds these alone."""
+    if path.is_file():
+        return archive.pack(path, [path])
+    found = walk(path)
+    shards = archive.shards(found)
+    return archive.pack(path, shards, found) if shards else found
+
+
 def _images(entry: Entry, told: Entry) -> Images:
-    y = np.array(entry.array("y.i64", np.int64)) if (entry.folder / "y.i64").exists() else None
+    labels = told if told.meta["classes"] else entry
+    y = np.array(labels.array("y.i64", np.int64)) if (labels.folder / "y.i64").exists() else None
     test = np.array(entry.array("test.u1", np.bool_)) if (entry.folder / "test.u1").exists() else None
     full_list = str(told.folder / summary.SKIPPED) if (told.folder / summary.SKIPPED).exists() else ""
     return Images(
@@ -84,7 +98,7 @@ def _images(entry: Entry, told: Entry) -> Images:
         told.meta["verdict"] + (f" -> {full_list}" if full_list else ""),
         entry.meta["levels"],
         y,
-        tuple(entry.meta["classes"]),
+        tuple(labels.meta["classes"]),
         _lines(told, "texts"),
         names=_lines(entry, "names"),
         test=test,
@@ -122,28 +136,29 @@ def _build(listing: Listing, reading: Reading, to: Path, failed: Path, progress:
 def _decoded(listing: Listing, reading: Reading) -> Iterator[Decoded | Skip]:
     """Every file in order, decoded by as many threads as there are processors: Pillow lets go of the interpreter's lock."""
     chunks = [range(i, min(i + CHUNK, len(listing))) for i in range(0, len(listing), CHUNK)]
-    ahead: deque[Future[list[Decoded | Skip]]] = deque()
+    ahead: deque[tuple[Future[list[Decoded | Skip]], int]] = deque()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for chunk in chunks:
-            ahead.append(_submit(pool, listing, chunk, reading))
-            if len(ahead) > 2 * (os.cpu_count() or 1):
-                yield from ahead.popleft().result()
+            readers, held = listing.readers(chunk)
+            ahead.append((_submit(pool, readers, reading), held))
+            while len(ahead) > 2 * (os.cpu_count() or 1) or (ahead and sum(held for _, held in ahead) > HELD):
+                yield from ahead.popleft()[0].result()
         while ahead:
-            yield from ahead.popleft().result()
+            yield from ahead.popleft()[0].result()
 
 
-def _submit(pool: ThreadPoolExecutor, listing: Listing, rows: range, reading: Reading) -> Future[list[Decoded | Skip]]:
+def _submit(pool: ThreadPoolExecutor, readers: list[Callable[[], bytes]], reading: Reading) -> Future[list[Decoded | Skip]]:
     """Decode later, or at once where the system gives us no thread."""
     try:
-        return pool.submit(_decode, listing, rows, reading)
+        return pool.submit(_decode, readers, reading)
     except RuntimeError:
         done: Future[list[Decoded | Skip]] = Future()
-        done.set_result(_decode(listing, rows, reading))
+        done.set_result(_decode(readers, reading))
         return done
 
 
-def _decode(listing: Listing, rows: range, reading: Reading) -> list[Decoded | Skip]:
-    return [decode(os.path.join(listing.root, listing.path(row)), (listing.sizes[row], listing.times[row]), reading) for row in rows]
+def _decode(readers: list[Callable[[], bytes]], reading: Reading) -> list[Decoded | Skip]:
+    return [decoded(read, reading) for read in readers]
 
 
 def _describe(listing: Listing, tally: Tally, to: Path) -> dict[str, Any]:

@@ -6,11 +6,14 @@ import hashlib
 import os
 import stat
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from ..core import NotAllowed
+from .sniff import kind, read_bytes
 
 BESIDE = (
     *(b".txt", b".json", b".jsonl", b".csv", b".tsv", b".md", b".xml", b".yaml", b".yml", b".html", b".db", b".ini", b".log"),
@@ -20,7 +23,27 @@ BESIDE = (
 )
 """endings of what commonly lies beside images; with hidden files they are passed over, and not counted as images that failed"""
 IMAGES = (b".png", b".jpg", b".jpeg", b".webp", b".bmp", b".gif", b".tif", b".tiff", b".avif", b".ppm", b".pgm")
-CAPTIONS = b"metadata.jsonl"
+CAPTIONS = (b"metadata.jsonl", b"metadata.csv")
+
+
+class Words(NamedTuple):
+    """What is written about one image."""
+
+    text: str = ""
+    label: str = ""
+
+
+@dataclass
+class Said:
+    """What is written about images: by name in a metadata file, by row in the archive that holds the images."""
+
+    paths: dict[bytes, Words] = field(default_factory=dict)
+    rows: dict[int, Words] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    """in their order, where that is declared"""
+
+    def of(self, listing: Listing, row: int) -> Words:
+        return self.paths.get(listing.path(row)) or self.rows.get(row) or Words()
 
 
 @dataclass
@@ -44,6 +67,29 @@ class Listing:
     def path(self, i: int) -> bytes:
         """Relative to the folder."""
         return bytes(self.blob[self.ends[i - 1] if i else 0 : self.ends[i]])
+
+    def add(self, name: bytes, size: int, time: int) -> None:
+        self.blob += name
+        self.ends.append(len(self.blob))
+        self.sizes.append(size)
+        self.times.append(time)
+
+    def read(self, i: int) -> bytes:
+        """The whole of file i, if it begins as images do.  Raises Skip."""
+        return read_bytes(os.path.join(self.root, self.path(i)), (self.sizes[i], self.times[i]), kind)
+
+    def beside(self, k: int) -> bytes:
+        """The whole of file k of `captions`.  Raises Skip."""
+        path, size, time = self.captions[k]
+        return read_bytes(os.path.join(self.root, path), (size, time))
+
+    def readers(self, rows: range) -> tuple[list[Callable[[], bytes]], int]:
+        """read() of each of these rows, for any thread, and the bytes held meanwhile.  One thread asks, and in order."""
+        return [partial(self.read, row) for row in rows], 0
+
+    def said(self) -> Said:
+        """What stands beside the pixels themselves; files in `captions` are not among it."""
+        return Said()
 
     def digest(self) -> str:
         """Changes with the name, size or time of change of any file that may be an image."""
@@ -117,12 +163,9 @@ def _file(found: Listing, name: bytes, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         mode = stat.filemode(status.st_mode)
         found.odd.append((name, "not regular files", mode)) if lower.endswith(IMAGES) else found.passed.append((name, f"no regular file: {mode}"))
-    elif os.path.basename(lower) == CAPTIONS:
+    elif os.path.basename(lower) in CAPTIONS:
         found.captions.append((name, status.st_size, status.st_mtime_ns))
     elif lower.endswith(BESIDE):
         found.passed.append((name, "not an image by its ending"))
     else:
-        found.blob += name
-        found.ends.append(len(found.blob))
-        found.sizes.append(status.st_size)
-        found.times.append(status.st_mtime_ns)
+        found.add(name, status.st_size, status.st_mtime_ns)

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
+from typing import IO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -89,8 +90,13 @@ def decode(path: bytes, listed: tuple[int, int], reading: Reading, scale: Scale 
 
     scale(image, reading.size) brings it to its size: a square, unless told otherwise.
     """
+    return decoded(lambda: read_bytes(path, listed, kind), reading, scale)
+
+
+def decoded(read: Callable[[], bytes], reading: Reading, scale: Scale = fit) -> Decoded | Skip:
+    """The picture in the bytes that read() returns, wherever it has them from, or why there is none; read() may raise Skip."""
     try:
-        blob = read_bytes(path, listed, kind)
+        blob = read()
         format = kind(blob[:32]) or ""
         if format == "PNG":
             check_png(blob)
@@ -129,6 +135,21 @@ def read_bytes(path: bytes, listed: tuple[int, int], known: Callable[[bytes], ob
         raise Skip("unreadable", why.strerror or str(why)) from None
     if not blob:
         raise Skip("empty", "zero bytes")
+    return blob
+
+
+def read_stream(file: IO[bytes], size: int, known: Callable[[bytes], object] | None = None) -> bytes:
+    """As read_bytes, of a file inside another one, which claims to be `size` bytes long: neither more nor less is believed.  Raises Skip."""
+    if not size:
+        raise Skip("empty", "zero bytes")
+    head = file.read(min(32, size))
+    if known and not known(head):
+        raise Skip("not images", f"begins with {head[:8]!r}")
+    if size > MOST_BYTES:
+        raise Skip("too large", f"{size:,} bytes")
+    blob = head + file.read(size - len(head))
+    if len(blob) < size:
+        raise Skip("truncated", f"{len(blob):,} of {size:,} bytes are there")
     return blob
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..core import BadData
+from .about import labelled
 from .cache import Entry
-from .listing import Listing, printable
+from .listing import Listing, Said, printable
 
 MOST_SKIPPED = 0.2
 Row = tuple[str, str, str]
@@ -23,21 +24,26 @@ Row = tuple[str, str, str]
 FAILED, SKIPPED = "failed.txt", "skipped.txt"
 
 
-def build(listing: Listing, entry: Entry, captions: Callable[[], dict[bytes, str]], failed: Path, to: Path) -> dict[str, Any]:
+def build(listing: Listing, entry: Entry, captions: Callable[[], Said], failed: Path, to: Path) -> dict[str, Any]:
     """Write the entry that goes with `entry`, the decoded images.  Raises BadData where too little can be used."""
     skipped, rows = listed(listing.odd) + read_rows(entry.folder / FAILED), entry.array("rows.i64", np.int64)
     enough(listing, len(rows), skipped, failed)
     said = captions()
-    captioned = sum(bool(said.get(listing.path(int(row)))) for row in rows) if any(said.values()) else None
+    words = [said.of(listing, int(row)) for row in rows] if said.paths or said.rows else []
+    captioned = sum(bool(w.text) for w in words) if any(w.text for w in (*said.paths.values(), *said.rows.values())) else None
     if captioned is not None:
-        write_lines(to, "texts", (said.get(listing.path(int(row)), "") for row in rows))
+        write_lines(to, "texts", (w.text for w in words))
+    labels, declared = sum(bool(w.label) for w in words), labelled(words, said.classes)
+    if declared is not None:
+        (to / "y.i64").write_bytes(declared[0].tobytes())
     if skipped or listing.passed:
         write_rows(to / SKIPPED, skipped + passed_over(listing))
     reasons = dict(Counter(reason for reason, _, _ in skipped).most_common())
-    return dict(skipped=reasons, verdict=_verdict(len(rows), reasons, entry.meta, captioned, len(listing.passed)))
+    verdict = _verdict(len(rows), reasons, entry.meta, captioned, len(listing.passed), labels if declared is None else 0)
+    return dict(skipped=reasons, verdict=verdict, classes=None if declared is None else declared[1])
 
 
-def _verdict(used: int, reasons: dict[str, int], meta: dict[str, Any], captioned: int | None, passed: int) -> str:
+def _verdict(used: int, reasons: dict[str, int], meta: dict[str, Any], captioned: int | None, passed: int, labels: int = 0) -> str:
     skipped, official = sum(reasons.values()), meta["official"]
     converted = ", ".join(f"{n:,} {what}" for what, n in sorted(meta["converted"].items(), key=lambda item: -item[1]))
     why = ", ".join(f"{n:,} {reason}" for reason, n in reasons.items())
@@ -45,6 +51,7 @@ def _verdict(used: int, reasons: dict[str, int], meta: dict[str, Any], captioned
     line += f"; the {official:,} of the official test split are held out" if official is not None else ""
     line += f"; {meta['beside']:,} outside of its folders are trained on" if meta["beside"] else ""
     line += f"; {captioned:,} have captions" if captioned is not None else ""
+    line += f"; {labels:,} have labels, which make no classes: all images need one, and two kinds at least" if labels else ""
     line += _dark(meta["brightest"])
     return line + (f"; {passed:,} other files passed over" if passed else "")
 
