@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from data_helpers import encoded, no_leak, photo, same, write_photos
 from likeness.core import BadData, Refusal
 from likeness.data import Data, archive, folder, load
+from likeness.probes.gallery import pictures
 
 
 @pytest.fixture(autouse=True)
@@ -260,6 +261,14 @@ def test_archives_beside_images_or_of_several_kinds_are_not_read(tmp_path):
     tarred(tmp_path / "e" / "a.tar", photos())
     with pytest.raises(Refusal, match="several kinds"):
         load(tmp_path / "e")
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_networks_look_at_the_members_themselves_and_not_at_small_versions(tmp_path, kind):
+    large = {f"{what}/{i}.png": encoded(photo(i, 120, 120), "PNG") for i in range(4) for what in ("cat", "dog")}
+    seen = pictures(str(MAKE[kind](tmp_path / f"d.{kind}", large)), 120, "nearest")
+    assert seen.total == 8 and {seen.label(i) for i in range(8)} == {"cat", "dog"}
+    assert all(np.array_equal(seen.get(i).transpose(1, 2, 0), np.asarray(photo(i // 2, 120, 120))) for i in range(8))
 
 
 # The cache

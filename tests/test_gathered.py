@@ -156,8 +156,8 @@ def test_how_images_are_read_counts_by_a_network_too(photos, tmp_path):
 
 def test_so_many_cost_no_more_than_that(photos, tmp_path, monkeypatch):
     looked = []
-    decode = gallery.decode
-    monkeypatch.setattr(gallery, "decode", lambda path, *rest: (looked.append(path), decode(path, *rest))[1])
+    decoded = gallery.decoded
+    monkeypatch.setattr(gallery, "decoded", lambda read, *rest: (looked.append(read.args), decoded(read, *rest))[1])
     monkeypatch.setattr(data, "read", lambda *_: pytest.fail("the whole folder was decoded"))
     found = few(photos, tmp_path, n=5, seed=1)
     assert len(found.names) == len(found.x) == 5 and len(set(looked)) == 5

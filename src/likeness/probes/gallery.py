@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -29,9 +30,9 @@ from ..data import named, points
 from ..data.about import sort_out
 from ..data.binary import drawn
 from ..data.dataset import Reading
-from ..data.listing import Listing, printable, walk
+from ..data.listing import Listing, printable
 from ..data.pixels import fit, ground, planes
-from ..data.sniff import Skip, decode, kind
+from ..data.sniff import Skip, decoded, kind
 from ..data.writer import as_colour
 
 SCALINGS: dict[str, Image.Resampling | None] = {
@@ -88,10 +89,10 @@ def pictures(source: str, size: int, scaling: str, reading: Reading | None = Non
 
 
 def _listing(path: Path) -> Listing | None:
-    """The files of a folder of images, or the one image; nothing for an array or a folder of idx files."""
+    """The images of a folder or an archive, or the one image; nothing for an array or a folder of idx files."""
     try:
-        if path.is_dir():
-            return None if data.formats.idx_folder(path) else walk(path)
+        if path.is_dir() or (path.is_file() and data.archive.format_of(path)):
+            return None if path.is_dir() and data.formats.idx_folder(path) else data.folder.listed(path)
         with path.open("rb") as file:
             if not kind(file.read(32)):
                 return None
@@ -111,9 +112,8 @@ def _of_files(listing: Listing, size: int, scaling: str, reading: Reading) -> Pi
     within = replace(reading, size=4096 if scaling != "fit" else size)
 
     def get(i: int) -> np.ndarray | Skip:
-        place = os.path.join(listing.root, listing.path(i))
         with HUSHED:
-            found = decode(place, (listing.sizes[i], listing.times[i]), within, lambda image, _: _scaled(image, size, scaling))
+            found = decoded(partial(listing.read, i), within, lambda image, _: _scaled(image, size, scaling))
         return found if isinstance(found, Skip) else _levels(found.pixels, i, reading)
 
     def label(i: int) -> str:
