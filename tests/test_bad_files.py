@@ -196,6 +196,81 @@ def test_exif_orientation_is_obeyed(tmp_path, turn):
     assert np.array_equal(x, want)
 
 
+HEIC = b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf" + bytes(100)
+
+
+def heif(image: Image.Image, **how: object) -> bytes:
+    pytest.importorskip("pillow_heif")
+    assert sniff.heif_opener()
+    return encoded(image, "HEIF", quality=95, **how)
+
+
+@pytest.mark.parametrize(
+    ("brands", "format"),
+    [
+        (b"heic\0\0\0\0mif1heic", "HEIF"),
+        (b"mif1\0\0\0\0mif1heic", "HEIF"),
+        (b"heix\0\0\0\0", "HEIF"),
+        (b"mif1\0\0\0\0mif1avif", "AVIF"),
+        (b"avif\0\0\0\0mif1miaf", "AVIF"),
+        (b"isom\0\0\0\0mp4heixx", None),  # "heix" lies across two brands
+        (b"qt  \0\0\0\0qt  ", None),
+    ],
+)
+def test_photographs_of_telephones_are_told_from_films_by_their_brands(brands, format):
+    assert sniff.kind((b"\0\0\0\x1cftyp" + brands)[:32]) == format
+
+
+def test_heic_without_its_library_says_what_to_install(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr(sniff, "heif_opener", sniff.heif_opener.__wrapped__)
+    for i in range(3):
+        (folder / f"{i}.heic").write_bytes(HEIC)
+    assert load(folder, size=16).verdict.startswith("23 images: 20 used, 3 skipped (3 HEIC photographs need pip install 'likeness[heic]') ->")
+
+
+def test_heic_is_read_by_its_content_once_its_library_is_there(folder, monkeypatch):
+    blob = heif(photo(50))
+    (folder / "called.jpg").write_bytes(blob)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pillow_heif", None)
+        without.setattr(sniff, "heif_opener", sniff.heif_opener.__wrapped__)
+        without.setattr("likeness.data.folder.heif_version", tuple)
+        assert "1 skipped" in load(folder, size=40).verdict
+    data = load(folder, size=40)  # not the cached answer of before
+    assert data.verdict == "21 images: 21 used, 0 skipped"
+    row = list(data.names).index("called.jpg")
+    assert abs(data.x[row].astype(int) - np.asarray(photo(50)).transpose(2, 0, 1)).mean() < 8
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_heic_is_turned_once(tmp_path, turn):
+    """Cameras write EXIF and the container's own turn; the latter counts, and libheif has obeyed it."""
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    lying = photo(3, 80, 40)
+    lying.info["exif"] = exif.tobytes()  # from here pillow-heif writes both
+    blob = heif(lying)
+    assert (b"irot" in blob or b"imir" in blob) == (turn > 1)
+    upright = photo(3, 80, 40).transpose(sniff.TURNS[turn]) if turn > 1 else photo(3, 80, 40)
+    want = np.asarray(sniff.fit(upright, 40)).transpose(2, 0, 1)
+    assert abs(pixels(tmp_path, blob).astype(int) - want).mean() < 8
+
+
+@pytest.mark.parametrize("turn", [3, 6, 8])
+def test_avif_is_turned_once(tmp_path, turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    want = np.asarray(sniff.fit(photo(3, 80, 40).transpose(sniff.TURNS[turn]), 40)).transpose(2, 0, 1)
+    assert abs(pixels(tmp_path, encoded(photo(3, 80, 40), "AVIF", exif=exif, quality=95)).astype(int) - want).mean() < 8
+
+
+def test_a_heic_cut_short_is_truncated(tmp_path):
+    blob = heif(photo(3))
+    found = one(tmp_path, blob[: len(blob) // 2])
+    assert isinstance(found, Skip) and found.reason == "truncated"
+
+
 def test_damaged_exif_beside_good_pixels_is_no_matter(tmp_path):
     assert pixels(tmp_path, encoded(photo(3), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")).shape == (3, 40, 40)
 
@@ -394,7 +469,7 @@ def test_thousands_are_written_with_commas(tmp_path):
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.binary(max_size=300), st.sampled_from([b"", *sniff.MAGIC, b"RIFF\0\0\0\0WEBP", b"\0\0\0\x1cftypavif"]))
+@given(st.binary(max_size=300), st.sampled_from([b"", *sniff.MAGIC, b"RIFF\0\0\0\0WEBP", b"\0\0\0\x1cftypavif", HEIC[:32]]))
 def test_random_bytes_are_skipped_whatever_they_pretend_to_be(tmp_path_factory, blob, magic):
     found = one(tmp_path_factory.getbasetemp(), magic + blob)
     assert isinstance(found, (Skip, Decoded))

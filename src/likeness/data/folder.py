@@ -26,7 +26,7 @@ from .about import said, sort_out
 from .cache import Entry, Progress, family_of, fetch, key_of, room_for
 from .dataset import Images, Lines, Reading
 from .listing import Listing, printable, walk
-from .sniff import Decoded, Skip, decoded
+from .sniff import Decoded, Skip, decoded, heif_version
 from .writer import Writer
 
 VERSION = 2
@@ -66,7 +66,7 @@ def read(path: Path, reading: Reading, base: Path, progress: Progress | None = N
     listing = listed(path)
     captions = lru_cache(partial(said, listing))
     pixels, about = (family_of(kind, listing.root) for kind in ("folder", "about"))
-    key = partial(key_of, pixels, VERSION, __version__, listing.digest())
+    key = partial(key_of, pixels, VERSION, __version__, *heif_version(), listing.digest())
     failed = base / f"{pixels}.skipped.txt"
 
     def build(to: Path) -> dict[str, Any]:

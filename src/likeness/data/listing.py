@@ -22,7 +22,7 @@ BESIDE = (
     *(b".zip", b".tar", b".gz", b".tgz", b".xz", b".bz2", b".zst", b".7z", b".rar"),
 )
 """endings of what commonly lies beside images; with hidden files they are passed over, and not counted as images that failed"""
-IMAGES = (b".png", b".jpg", b".jpeg", b".webp", b".bmp", b".gif", b".tif", b".tiff", b".avif", b".ppm", b".pgm")
+IMAGES = (b".png", b".jpg", b".jpeg", b".webp", b".bmp", b".gif", b".tif", b".tiff", b".avif", b".ppm", b".pgm", b".heic", b".heif", b".hif")
 CAPTIONS = (b"metadata.jsonl", b"metadata.csv")
 
 

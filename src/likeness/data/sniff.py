@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import math
 import os
@@ -11,6 +12,8 @@ import zlib
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import IO
 
 import numpy as np
@@ -32,6 +35,8 @@ MAGIC = {
     b"MM\0+": "TIFF",
     **{b"P%d" % n: "PPM" for n in range(1, 7)},
 }
+HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+"""brands of ISO/IEC 23008-12 in the first box of what telephones call .heic"""
 MOST_PIXELS, MOST_SIDE, MOST_ASPECT, LEAST_SIDE, MOST_BYTES = 50_000_000, 30_000, 20, 8, 1 << 29
 LARGE = 8_000_000
 """pixels; threads decode larger pictures one after another, because each takes hundreds of megabytes"""
@@ -79,8 +84,9 @@ def kind(head: bytes) -> str | None:
     """The image format that a file's first bytes announce, or None: then it is opened no further."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
-    if head[4:8] == b"ftyp" and (head[8:12] in (b"avif", b"avis") or b"avif" in head[12:32]):
-        return "AVIF"
+    if head[4:8] == b"ftyp":
+        brands = {head[i : i + 4] for i in (8, *range(16, len(head), 4))}
+        return "AVIF" if brands & {b"avif", b"avis"} else "HEIF" if brands & HEIF else None
     found = next((name for magic, name in MAGIC.items() if head.startswith(magic)), None)
     return None if found == "PPM" and head[2:3] not in b" \t\r\n#" else found
 
@@ -101,6 +107,8 @@ def decoded(read: Callable[[], bytes], reading: Reading, scale: Scale = fit) -> 
         if format == "PNG":
             check_png(blob)
         Image.init()
+        if format == "HEIF" and not heif_opener():
+            raise Skip("HEIC photographs need pip install 'likeness[heic]'", "Pillow reads them through pillow-heif, which is not installed here")
         with Image.open(io.BytesIO(blob), formats=[format] if format in Image.OPEN else []) as image:
             _check_size(image.size, reading)
             return replace(_pixels(image, format, reading, scale), key=digest64(blob))
@@ -110,7 +118,7 @@ def decoded(read: Callable[[], bytes], reading: Reading, scale: Scale = fit) -> 
         return Skip("too large", str(why))
     except Exception as why:  # hostile files raise everything from struct.error to ZeroDivisionError in a decoder
         text = "not what its first bytes say" if isinstance(why, UnidentifiedImageError) else str(why)  # whose own text holds an address in memory
-        cut = isinstance(why, EOFError) or "truncat" in text.lower()
+        cut = isinstance(why, EOFError) or "truncat" in text.lower() or "end of file" in text.lower()
         return Skip("truncated" if cut else "damaged", f"{type(why).__name__}: {text[:200]}")
 
 
@@ -136,6 +144,23 @@ def read_bytes(path: bytes, listed: tuple[int, int], known: Callable[[bytes], ob
     if not blob:
         raise Skip("empty", "zero bytes")
     return blob
+
+
+@cache
+def heif_opener() -> bool:
+    """Whether Pillow reads HEIC here; the first call teaches it to, where pillow-heif is installed."""
+    try:
+        importlib.import_module("pillow_heif").register_heif_opener()
+    except ImportError:
+        return False
+    return True
+
+
+def heif_version() -> tuple[str, ...]:
+    """Of pillow-heif, without importing it; nothing where there is none."""
+    with suppress(PackageNotFoundError):
+        return (version("pillow-heif"),)
+    return ()
 
 
 def read_stream(file: IO[bytes], size: int, known: Callable[[bytes], object] | None = None) -> bytes:
@@ -192,7 +217,7 @@ def _pixels(image: Image.Image, format: str, reading: Reading, scale: Scale) -> 
         image.load()
         plain, note, brightest = _eight_bits(image, reading)
         plain = scale(plain, reading.size)
-    turn = _orientation(image)
+    turn = 1 if format == "HEIF" else _orientation(image)  # libheif has turned it already, by what counts there instead of EXIF
     plain = _opaque(plain, reading)
     notes += [note, "turned by EXIF" if turn in TURNS else ""]
     plain = plain.transpose(TURNS[turn]) if turn in TURNS else plain
