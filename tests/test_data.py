@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,11 +130,55 @@ def test_colour_is_grey_only_if_every_image_is(tmp_path):
     grey = load(tmp_path / "g", size=16)
     photo(1).convert("L").save(tmp_path / "g" / "b.png")
     Image.merge("RGB", [photo(1).convert("L")] * 3).save(tmp_path / "g" / "c.png")
+    assert load(tmp_path / "g", size=16).spec.channels == 1  # in colour by its mode alone
+    photo(1).save(tmp_path / "g" / "d.png")
     both = load(tmp_path / "g", size=16)
     assert grey.spec.channels == 1 and both.spec.channels == 3
     assert all(np.array_equal(both.x[:300, c], grey.x[:, 0]) for c in range(3))
     assert check(tmp_path / "g", Reading(size=16)).exact.images == 3  # the same picture, grey, grey as RGB, and from before
-    assert same(replace(load(tmp_path / "g", size=16, colour="grey"), x=both.x[:, :1]), load(tmp_path / "g", size=16, colour="grey"))
+    assert same(replace(load(tmp_path / "g", size=16, colour="grey"), x=writer.as_colour(both.x, "grey")), load(tmp_path / "g", size=16, colour="grey"))
+
+
+def stored_in_colour(folder: Path, form: str, apart: int, **how: object) -> Path:
+    """Sixteen grey pictures as RGB, whose channels differ by up to `apart` levels before they are packed."""
+    folder.mkdir()
+    for i in range(16):
+        x = np.asarray(photo(i).convert("L"), np.int64)[..., None] + np.random.default_rng(i).integers(0, apart + 1, (40, 40, 3))
+        Image.fromarray(x.clip(0, 255).astype(np.uint8)).save(folder / f"{i:02}.{form}", **how)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("form", "apart", "how"),
+    [("png", 0, {}), ("png", 2, {}), ("jpg", 0, dict(quality=50)), ("jpg", 1, dict(quality=95)), ("webp", 0, dict(quality=75)), ("avif", 0, dict(quality=75))],
+)
+def test_what_is_grey_in_every_pixel_is_read_as_grey_and_told(tmp_path, form, apart, how):
+    source = stored_in_colour(tmp_path / "g", form, apart, **how)
+    data = load(source, size=40)
+    assert data.spec.channels == 1 and data.settings["colour"] == "grey" and "stored in colour, grey in every pixel" in data.verdict
+    assert same(data, load(source, **data.settings)) and "stored in colour" in check(source, Reading(size=40)).verdict
+    spelled = load(source, size=40, colour="rgb")
+    assert spelled.spec.channels == 3 and "stored in colour" not in spelled.verdict
+    assert np.array_equal(writer.as_colour(spelled.x, "grey"), data.x)
+    made = np.asarray(Image.open(source / f"00.{form}").convert("RGB")).transpose(2, 0, 1)
+    assert np.array_equal(spelled.x[0], made)  # as runs have it that were made before
+
+
+def test_a_faint_tint_in_one_picture_is_colour(tmp_path):
+    source = stored_in_colour(tmp_path / "g", "png", 0)
+    x = np.asarray(Image.open(source / "07.png")).copy()
+    for apart, channels in ((4, 1), (5, 3)):
+        x[20, 20] = (100, 100, 100 + apart)
+        Image.fromarray(x).save(source / "07.png")
+        data = load(source, size=40)
+        assert data.spec.channels == channels and data.settings["colour"] == ("grey", "rgb")[channels == 3]
+
+
+def test_black_and_white_stored_in_colour_has_two_levels(tmp_path):
+    (tmp_path / "g").mkdir()
+    for i in range(4):
+        photo(i).convert("1").convert("RGB").save(tmp_path / "g" / f"{i}.png")
+    assert load(tmp_path / "g", size=40).spec.shape == (1, 40, 40) and load(tmp_path / "g", size=40).spec.levels == 2
 
 
 def test_sub_folders_are_classes_in_sorted_order(tmp_path):

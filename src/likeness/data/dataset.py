@@ -21,7 +21,7 @@ class Reading:
     """How images are read.  Each field is a flag of every command that takes DATA, and an argument of `load`."""
 
     size: int = option(0, "height and width in pixels: images are scaled and cropped to it; 0 is as the data is, or 64 for a folder", 0, 4096)
-    colour: str = option("auto", "channels to keep; auto is grey when every image file is grey", choices=("auto", "grey", "rgb"))
+    colour: str = option("auto", "channels to keep; auto is grey when every image is, however it is stored", choices=("auto", "grey", "rgb"))
     binarize: bool = option(False, "turn each pixel black or white once, white with the probability of its brightness (static binarisation)")
     background: str = option("white", "colour behind transparent pixels: a name or #rrggbb")
     white: float = option(0.0, "value of white (black is 0) in float or wide integer pixels; 0 is told from the data, or refused", 0.0, 1e12)

@@ -27,10 +27,12 @@ from .cache import Entry, Progress, family_of, fetch, key_of, room_for
 from .dataset import Images, Lines, Reading
 from .listing import Listing, printable, walk
 from .sniff import Decoded, Skip, decoded, heif_version
-from .writer import Writer
+from .writer import Writer, tint
 
 VERSION = 2
 """raised whenever the same file would become other pixels"""
+TINT = 4
+"""levels by which the channels of a pixel may differ in a picture without colour: JPEG, WebP, AVIF and HEIC leave up to so many"""
 TOLD = 1
 """raised whenever the same files would have other captions, labels or verdicts"""
 SIZE = 64
@@ -50,6 +52,8 @@ class Tally:
     notes: Counter[str] = field(default_factory=Counter)
     brightest: int = 0
     """of the 16-bit values"""
+    tint: int = 0
+    """levels by which the channels of any pixel differ; of no picture after one in colour"""
     failed: list[tuple[bytes, str, str]] = field(default_factory=list)
 
     def use(self, row: int, image: Decoded) -> None:
@@ -58,6 +62,8 @@ class Tally:
         self.modes[image.mode] += 1
         self.notes.update(image.notes)
         self.brightest = max(self.brightest, image.brightest)
+        if self.tint <= TINT:
+            self.tint = max(self.tint, tint(image.pixels))
 
 
 def read(path: Path, reading: Reading, base: Path, progress: Progress | None = None) -> Images:
@@ -66,8 +72,11 @@ def read(path: Path, reading: Reading, base: Path, progress: Progress | None = N
     listing = listed(path)
     captions = lru_cache(partial(said, listing))
     pixels, about = (family_of(kind, listing.root) for kind in ("folder", "about"))
-    key = partial(key_of, pixels, VERSION, __version__, *heif_version(), listing.digest())
     failed = base / f"{pixels}.skipped.txt"
+
+    def key(how: tuple[object, ...]) -> str:
+        version = VERSION + (how[1] == "auto")  # which once looked at modes alone; what is spelled out is as it was
+        return key_of(pixels, version, __version__, *heif_version(), listing.digest(), how)
 
     def build(to: Path) -> dict[str, Any]:
         captions()  # a line that cannot be read should stop before hours of decoding
@@ -130,7 +139,10 @@ def _build(listing: Listing, reading: Reading, to: Path, failed: Path, progress:
             if progress and (row % CHUNK == 0 or row + 1 == len(listing)):
                 progress(row + 1, len(listing))
     summary.enough(listing, len(tally.rows), summary.listed(listing.odd + tally.failed), failed)
-    return writer.finish() | _describe(listing, tally, to)
+    only_stored = reading.colour == "auto" and writer.shape[0] == 3 and tally.tint <= TINT
+    if only_stored:
+        writer.to_grey()
+    return writer.finish() | _describe(listing, tally, to) | {"grey": only_stored}
 
 
 def _decoded(listing: Listing, reading: Reading) -> Iterator[Decoded | Skip]:

@@ -52,6 +52,7 @@ def _verdict(used: int, reasons: dict[str, int], meta: dict[str, Any], captioned
     line += f"; {meta['beside']:,} outside of its folders are trained on" if meta["beside"] else ""
     line += f"; {captioned:,} have captions" if captioned is not None else ""
     line += f"; {labels:,} have labels, which make no classes: all images need one, and two kinds at least" if labels else ""
+    line += "; stored in colour, grey in every pixel, and read as grey: --colour rgb reads three channels" if meta.get("grey") else ""
     line += _dark(meta["brightest"])
     return line + (f"; {passed:,} other files passed over" if passed else "")
 

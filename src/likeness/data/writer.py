@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +47,24 @@ class Writer:
         self.binary = self.binary and is_binary(x)
 
     def _to_rgb(self) -> None:
-        grey, before = self.path.with_suffix(".grey"), len(self.hashes)
+        self._as(3, lambda x: np.repeat(x, 3, 1))
+
+    def to_grey(self) -> None:
+        """Turn all that was written in colour to grey, as colour "grey" would have."""
+        self._as(1, lambda x: as_colour(x, "grey"))
+
+    def _as(self, channels: int, change: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Write everything again, with other channels."""
+        before, count, (was, side, _) = self.path.with_suffix(".before"), len(self.hashes), self.shape
         self.file.close()
-        self.path.rename(grey)
-        _, side, _ = self.shape
-        self.file, self.shape, self.hashes = self.path.open("wb+"), (3, side, side), array("Q")
-        old = np.memmap(grey, np.uint8, "r", shape=(before, 1, side, side))
+        self.path.rename(before)
+        self.file, self.shape, self.hashes, self.binary = self.path.open("wb+"), (channels, side, side), array("Q"), True
+        old = np.memmap(before, np.uint8, "r", shape=(count, was, side, side))
         step = at_once(old)
-        for i in range(0, before, step):
-            self._append(np.repeat(old[i : i + step], 3, 1))
+        for i in range(0, count, step):
+            self._append(change(old[i : i + step]))
         del old
-        grey.unlink()
+        before.unlink()
 
     def finish(self) -> dict[str, Any]:
         """Close the files; returns the part of the entry's meta that describes them."""
@@ -70,6 +78,11 @@ class Writer:
 def is_binary(x: np.ndarray) -> bool:
     """Only black and white?"""
     return not np.any((x != 0) & (x != 255))
+
+
+def tint(x: np.ndarray) -> int:
+    """Levels by which the channels of any pixel differ at most, of uint8 (..., C, H, W)."""
+    return int((x.max(-3) - x.min(-3)).max(initial=0))
 
 
 def as_colour(x: np.ndarray, colour: str) -> np.ndarray:
