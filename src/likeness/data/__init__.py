@@ -8,6 +8,7 @@ resumes by remembering one number.
 
     dataset.py   Data, and Reading: how it was asked to be read
     folder.py    a folder of images (listing.py, about.py, summary.py)   sniff.py, pixels.py   one file, one picture
+    pairs.py     folders of two kinds of pictures that are no classes
     archive.py   .zip and .tar as such a folder      parquet.py   and a table of images
     arrays.py    .npy, .npz, idx (formats.py)       named.py, lock.py, shapes.py, points.py   the sets that have a name
     cache.py     decoded once (writer.py), then mapped   split.py   what is held out   binary.py   black and white, once and for all

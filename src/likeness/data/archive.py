@@ -75,6 +75,7 @@ class InOrder:
 class Packed(Listing):
     """The images in archives."""
 
+    packed = True
     shards: Sequence[Shard] = ()
     leads: Sequence[bytes] = ()
     """of each shard, b"train/" or the like where its own name says what it is of, else nothing"""

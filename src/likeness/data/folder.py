@@ -98,7 +98,8 @@ def listed(path: Path) -> Listing:
 
 def _images(entry: Entry, told: Entry) -> Images:
     labels = told if told.meta["classes"] else entry
-    y = np.array(labels.array("y.i64", np.int64)) if (labels.folder / "y.i64").exists() else None
+    no_classes = told.meta["layout"] is not None  # but pairs, or domains
+    y = np.array(labels.array("y.i64", np.int64)) if (labels.folder / "y.i64").exists() and not no_classes else None
     test = np.array(entry.array("test.u1", np.bool_)) if (entry.folder / "test.u1").exists() else None
     full_list = str(told.folder / summary.SKIPPED) if (told.folder / summary.SKIPPED).exists() else ""
     return Images(
@@ -107,7 +108,7 @@ def _images(entry: Entry, told: Entry) -> Images:
         told.meta["verdict"] + (f" -> {full_list}" if full_list else ""),
         entry.meta["levels"],
         y,
-        tuple(labels.meta["classes"]),
+        () if no_classes else tuple(labels.meta["classes"]),
         _lines(told, "texts"),
         names=_lines(entry, "names"),
         test=test,

@@ -49,6 +49,8 @@ class Said:
 @dataclass
 class Listing:
     root: bytes
+    packed = False
+    """no path leads to what is listed"""
     blob: bytearray = field(default_factory=bytearray)
     """relative paths of the files, one after another"""
     ends: array[int] = field(default_factory=lambda: array("q"))

@@ -5,6 +5,8 @@ It has an entry of its own in the cache, because a new caption, note or hidden f
 
 from __future__ import annotations
 
+import os
+import shlex
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -14,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from ..core import BadData
+from . import pairs
 from .about import labelled
 from .cache import Entry
+from .dataset import Lines
 from .listing import Listing, Said, printable
 
 MOST_SKIPPED = 0.2
@@ -39,11 +43,15 @@ def build(listing: Listing, entry: Entry, captions: Callable[[], Said], failed: 
     if skipped or listing.passed:
         write_rows(to / SKIPPED, skipped + passed_over(listing))
     reasons = dict(Counter(reason for reason, _, _ in skipped).most_common())
-    verdict = _verdict(len(rows), reasons, entry.meta, captioned, len(listing.passed), labels if declared is None else 0)
-    return dict(skipped=reasons, verdict=verdict, classes=None if declared is None else declared[1])
+    names = Lines(entry.array("names.bin", np.uint8), entry.array("names.i64", np.int64))
+    layout = pairs.recognise(names) if declared is None else None
+    verdict = _verdict(
+        len(rows), reasons, entry.meta, captioned, len(listing.passed), labels if declared is None else 0, _two_kinds(listing, layout) if layout else ""
+    )
+    return dict(skipped=reasons, verdict=verdict, classes=None if declared is None else declared[1], layout=layout and layout._asdict())
 
 
-def _verdict(used: int, reasons: dict[str, int], meta: dict[str, Any], captioned: int | None, passed: int, labels: int = 0) -> str:
+def _verdict(used: int, reasons: dict[str, int], meta: dict[str, Any], captioned: int | None, passed: int, labels: int, kinds: str) -> str:
     skipped, official = sum(reasons.values()), meta["official"]
     converted = ", ".join(f"{n:,} {what}" for what, n in sorted(meta["converted"].items(), key=lambda item: -item[1]))
     why = ", ".join(f"{n:,} {reason}" for reason, n in reasons.items())
@@ -53,8 +61,18 @@ def _verdict(used: int, reasons: dict[str, int], meta: dict[str, Any], captioned
     line += f"; {captioned:,} have captions" if captioned is not None else ""
     line += f"; {labels:,} have labels, which make no classes: all images need one, and two kinds at least" if labels else ""
     line += "; stored in colour, grey in every pixel, and read as grey: --colour rgb reads three channels" if meta.get("grey") else ""
-    line += _dark(meta["brightest"])
+    line += kinds + _dark(meta["brightest"])
     return line + (f"; {passed:,} other files passed over" if passed else "")
+
+
+def _two_kinds(listing: Listing, layout: pairs.Layout) -> str:
+    """What two folders look like that are no classes, and what to type."""
+    what = f"pairs, of which {layout.matched:,} are called alike" if layout.kind == "pairs" else "two domains"
+    root = os.fsdecode(listing.root)
+    one = shlex.join(["likeness", "train", "vae", os.path.join(root, layout.a[0])])
+    instead = f"name one of them ({one})" if os.path.isdir(root) and not listing.packed else "unpack it, and name one of these folders"
+    mixed = "they are no classes, and a model of both mixes two kinds of pictures"
+    return f"; {', '.join(layout.a)} and {', '.join(layout.b)} look like {what}: {mixed}; {instead}"
 
 
 def _dark(brightest: int) -> str:
