@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_helpers import encoded, photo, write_photos
+from data_helpers import counted, encoded, photo, write_photos
 from likeness.core import BadData, NotAllowed, Refusal
 from likeness.data import Reading, load, sniff
 from likeness.data.listing import printable, walk
@@ -81,7 +81,7 @@ def test_a_bad_file_is_skipped_counted_and_listed(folder, name):
     (folder / "bad.jpg").write_bytes(blob)
     data = load(folder, size=16)
     assert len(data.x) == 20
-    line, path = data.verdict.split(" -> ")
+    line, path = counted(data).split(" -> ")
     assert line == f"21 images: 20 used, 1 skipped (1 {reason})"
     (row,) = Path(path).read_text().splitlines()
     assert row.startswith(f"{reason}\t") and row.endswith("\tbad.jpg")
@@ -136,7 +136,7 @@ def test_the_first_frame_of_many_is_used(tmp_path, format):
 def test_cmyk_is_converted_and_counted(folder):
     photo(50).convert("CMYK").save(folder / "print.jpg")
     data = load(folder, size=40)
-    assert data.verdict == "21 images: 21 used (1 CMYK), 0 skipped"
+    assert counted(data) == "21 images: 21 used (1 CMYK), 0 skipped"
     row = list(data.names).index("print.jpg")
     assert abs(data.x[row].astype(int) - np.asarray(photo(50)).transpose(2, 0, 1)).mean() < 8
 
@@ -226,7 +226,7 @@ def test_heic_without_its_library_says_what_to_install(folder, monkeypatch):
     monkeypatch.setattr(sniff, "heif_opener", sniff.heif_opener.__wrapped__)
     for i in range(3):
         (folder / f"{i}.heic").write_bytes(HEIC)
-    assert load(folder, size=16).verdict.startswith("23 images: 20 used, 3 skipped (3 HEIC photographs need pip install 'likeness[heic]') ->")
+    assert counted(load(folder, size=16)).startswith("23 images: 20 used, 3 skipped (3 HEIC photographs need pip install 'likeness[heic]') ->")
 
 
 def test_heic_is_read_by_its_content_once_its_library_is_there(folder, monkeypatch):
@@ -238,7 +238,7 @@ def test_heic_is_read_by_its_content_once_its_library_is_there(folder, monkeypat
         without.setattr("likeness.data.folder.heif_version", tuple)
         assert "1 skipped" in load(folder, size=40).verdict
     data = load(folder, size=40)  # not the cached answer of before
-    assert data.verdict == "21 images: 21 used, 0 skipped"
+    assert counted(data) == "21 images: 21 used, 0 skipped"
     row = list(data.names).index("called.jpg")
     assert abs(data.x[row].astype(int) - np.asarray(photo(50)).transpose(2, 0, 1)).mean() < 8
 
@@ -323,7 +323,7 @@ def test_links_pipes_and_loops_never_block(folder, tmp_path):
     os.mkfifo(folder / "pipe")
     data = load(folder, size=16)
     assert len(data.x) == 21  # with the link to a good file
-    line, path = data.verdict.split(" -> ")
+    line, path = counted(data).split(" -> ")
     assert line == "24 images: 21 used, 3 skipped (2 dangling links, 1 not regular files); 3 other files passed over"
     listed = Path(path).read_text()
     assert all(f"\t{name}\n" in listed for name in ("self.png", "gone.png", "pipe.png", "pipe", "loop", "x.png"))
@@ -335,7 +335,7 @@ def test_sidecars_and_hidden_files_are_passed_over_not_held_against_the_folder(f
     (folder / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
     (folder / ".git").mkdir()
     (folder / ".git" / "object").write_bytes(b"x")
-    assert "20 images: 20 used, 0 skipped; 42 other files passed over ->" in load(folder, size=16).verdict
+    assert "20 images: 20 used, 0 skipped; 42 other files passed over ->" in counted(load(folder, size=16))
 
 
 def test_an_unreadable_file_or_folder_is_listed(folder, monkeypatch):

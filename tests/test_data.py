@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_helpers import no_leak, photo, same, write_photos
+from data_helpers import counted, no_leak, photo, same, write_photos
 from likeness.core import Refusal
 from likeness.data import Data, Reading, load, writer
 from likeness.data.binary import binarized
@@ -112,7 +112,7 @@ def test_a_folder_is_scaled_cropped_and_named(photos):
     row = list(data.names).index("wide.jpg")
     want = np.asarray(fit(photo(50, 90, 60), 20)).transpose(2, 0, 1)
     assert data.x.shape == (13, 3, 20, 20) and abs(data.x[row].astype(int) - want).max() < 12
-    assert data.verdict == "13 images: 13 used, 0 skipped" and data.y is None and data.texts is None
+    assert counted(data) == "13 images: 13 used, 0 skipped" and f"; {len(data.held_out)} are held out" in data.verdict and data.y is None and data.texts is None
     assert load(photos).spec.size == 64
 
 

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_helpers import encoded, no_leak, photo, same, write_photos
+from data_helpers import counted, encoded, no_leak, photo, same, write_photos
 from likeness.core import BadData, Refusal
 from likeness.data import Data, archive, folder, load
 from likeness.probes.gallery import pictures
@@ -215,7 +215,7 @@ def test_captions_and_classes_beside_the_images_of_a_tar(tmp_path):
         members |= {f"v1.0/{i:03}.jpg": encoded(photo(i), "JPEG"), f"v1.0/{i:03}.cls": b"%d\n" % (10 if i % 2 else 9), f"v1.0/{i:03}.txt": b"text %d" % i}
     data = load(tarred(tmp_path / "d.tar", members), size=16)
     assert data.classes == ("9", "10") and data.y.tolist() == [0, 1] * 6 and list(data.texts) == [f"text {i}" for i in range(12)]
-    assert data.verdict == "12 images: 12 used, 0 skipped; 12 have captions"
+    assert counted(data) == "12 images: 12 used, 0 skipped; 12 have captions"
     members["v1.0/000.json"] = b'{"caption": "of the json", "label": "9"}'  # .txt and .cls say it too, and count
     del members["v1.0/001.txt"], members["v1.0/001.cls"]
     members["v1.0/001.json"] = '{"caption": "ünï", "label": 10}'.encode()
@@ -229,7 +229,7 @@ def test_captions_and_classes_beside_the_images_of_a_tar(tmp_path):
 def test_broken_notes_are_no_captions(tmp_path):
     notes = {"0.json": b"[" * 1000, "1.json": b"\xff", "2.json": b"3", "3.json": b'{"text": 3, "label": true}', "4.cls": b"\0\1"}
     data = load(tarred(tmp_path / "d.tar", photos() | notes), size=16)
-    assert data.texts is None and data.y is None and data.verdict == "12 images: 12 used, 0 skipped"
+    assert data.texts is None and data.y is None and counted(data) == "12 images: 12 used, 0 skipped"
 
 
 # Shards

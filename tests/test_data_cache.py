@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_helpers import same, write_photos
+from data_helpers import counted, same, write_photos
 from likeness.core import DiskTrouble, NotAllowed, Refusal
 from likeness.data import cache, load, writer
 from likeness.data.listing import walk
@@ -212,7 +212,7 @@ def test_what_is_no_image_and_captions_cost_no_decoding(photos, monkeypatch):
     monkeypatch.setattr("likeness.data.folder.decoded", lambda *a: pytest.fail("decoded again"))
     (photos / ".DS_Store").write_bytes(b"x")
     (photos / "photo000.txt").write_text("x")
-    assert load(photos, size=16).verdict.startswith("12 images: 12 used, 0 skipped; 2 other files passed over ->")
+    assert counted(load(photos, size=16)).startswith("12 images: 12 used, 0 skipped; 2 other files passed over ->")
     (photos / "metadata.jsonl").write_text('{"file_name": "photo003.png", "text": "a thing"}')
     told = load(photos, size=16)
     assert told.texts[3] == "a thing" and told.fingerprint != first.fingerprint

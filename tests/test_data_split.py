@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import likeness
 from data_helpers import encoded, no_leak, photo, write_photos
-from likeness.core import BadData
+from likeness.core import BadData, Refusal
 from likeness.data import Reading, load, near
 from likeness.data.check import check
 from likeness.data.split import MOST, split
@@ -68,6 +69,76 @@ def test_a_split_is_sensible_at_both_ends():
     assert len(split(huge)[1]) == MOST
     with pytest.raises(BadData, match="two at least"):
         split(np.zeros(10, np.uint64))
+
+
+def random_hashes(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 2**64, n, dtype=np.uint64)
+
+
+@pytest.mark.parametrize(("n", "held"), [(90, 30), (120, 40), (192, 64), (300, 64), (360, 64), (500, 64)])
+def test_a_small_folder_holds_out_enough_to_compare_samples_with_and_never_more_than_a_third(n, held):
+    assert all(len(split(random_hashes(n, seed))[1]) == held for seed in range(20))
+
+
+@pytest.mark.parametrize("n", [12, 60, 89])
+def test_where_a_third_is_too_few_a_tenth_is_held_out(n):
+    assert all(1 <= len(split(random_hashes(n, seed))[1]) <= n // 5 for seed in range(20))
+
+
+def test_of_a_large_folder_a_tenth_is_held_out_as_ever():
+    hashes = random_hashes(5000)
+    assert np.array_equal(split(hashes)[1], split(hashes, share=0.1)[1]) and 400 < len(split(hashes)[1]) < 600
+
+
+def a_tenth(hashes: np.ndarray, keys: np.ndarray) -> set[int]:
+    """Rows held out by the rule that there was before shares: one picture after another, in Python's integers."""
+    lowest, copies = dict[int, int](), dict[int, int]()
+    for h, k in zip(hashes.tolist(), keys.tolist()):
+        lowest[h], copies[h] = min(lowest.get(h, k), k), copies.get(h, 0) + 1
+    order = sorted(lowest, key=lambda h: (lowest[h], h))
+    rare = [h for h in order if copies[h] <= max(1, 0.1 * len(hashes))] or order[:-1]
+    below = sum(10 * lowest[h] < 2**64 for h in rare)
+    chosen = set(rare[: min(max(below, 1), MOST, max(1, len(order) // 5), len(order) - 1)])
+    return {i for i, h in enumerate(hashes.tolist()) if h in chosen}
+
+
+@anyway
+@given(st.integers(0, 10**6), st.integers(2, 400), st.integers(1, 400))
+def test_a_share_of_a_tenth_is_the_rule_of_older_runs(seed, n, kinds):
+    rng = np.random.default_rng(seed)
+    hashes, keys = rng.integers(0, 2**64, kinds, dtype=np.uint64)[rng.integers(0, kinds, n)], rng.integers(0, 2**64, n, dtype=np.uint64)
+    if len(set(hashes.tolist())) > 1:
+        assert set(split(hashes, keys=keys, share=0.1)[1].tolist()) == a_tenth(hashes, keys)
+
+
+@anyway
+@given(st.integers(0, 10**6), st.integers(2, 900), st.floats(0.0, 0.5))
+def test_an_image_that_is_added_moves_one_across_at_most(seed, n, share):
+    hashes = random_hashes(n, seed)
+    before, after = (set(h[split(h, share=share)[1]].tolist()) for h in (hashes[:-1], hashes)) if n > 2 else (set(), set())
+    assert n < 91 or len(before - after) <= 1
+
+
+@pytest.mark.parametrize(("share", "low", "high"), [(0.05, 35, 65), (0.3, 270, 330), (0.5, 460, 540)])
+def test_the_share_that_is_asked_for_is_held_out_about(share, low, high):
+    assert low < len(split(random_hashes(1000), share=share)[1]) < high
+
+
+def test_an_older_run_keeps_its_split(tmp_path):
+    write_photos(tmp_path / "photos", 120)
+    how = dict(size=8, width=8, latent=4, batch=8, progress=False)
+    old = likeness.train("ae", tmp_path / "photos", tmp_path / "run", images=16, held_out=0.1, **how)
+    config = tmp_path / "run" / "config.json"
+    said = json.loads(config.read_text())
+    assert said["data"].pop("held_out") == 0.1  # older ones do not say it
+    config.write_text(json.dumps(said))
+    again = likeness.train("ae", tmp_path / "photos", tmp_path / "run", images=32, **how)
+    assert again.run.seen == 32 and np.array_equal(again.data.held_out, old.data.held_out) and len(again.data.held_out) <= 24
+    assert again.data.fingerprint == said["data"]["fingerprint"]
+    new = likeness.train("ae", tmp_path / "photos", tmp_path / "new", images=16, **how)
+    assert len(new.data.held_out) == 40 and "; 40 are held out" in new.data.verdict and new.run.config.data["held_out"] == 0.0
+    with pytest.raises(Refusal, match=r"held_out is 0\.0 there, 0\.1 was asked for"):
+        likeness.train("ae", tmp_path / "photos", tmp_path / "new", images=32, held_out=0.1, **how)
 
 
 def test_a_placeholder_that_fills_the_folder_is_not_what_models_are_judged_on():

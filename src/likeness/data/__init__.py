@@ -45,6 +45,7 @@ def load(
     binarize: bool = False,
     background: str = "white",
     white: float = 0.0,
+    held_out: float = 0.0,
     *,
     cache: Path | str | None = None,
     progress: Progress | None = None,
@@ -57,7 +58,7 @@ def load(
     Raises Refusal for a source that does not exist or could mean two things, BadData for one that holds too little, Offline where a set
     would have to be downloaded, DiskTrouble and NotAllowed where the cache cannot be written.
     """
-    reading = Reading(size or 0, colour, binarize, background, white)
+    reading = Reading(size or 0, colour, binarize, background, white, held_out)
     found = read(str(source), reading, cache, progress)
     return finish(str(source), found, reading, cache)
 
@@ -91,12 +92,15 @@ def _closest(source: str, path: Path) -> str:
 
 
 def finish(source: str, found: Images, reading: Reading, place: Path | str | None) -> Data:
-    train, held_out = split(found.hashes, found.test, found.keys)
+    train, held_out = split(found.hashes, found.test, found.keys, reading.held_out)
     if reading.binarize:
         found = binarized(found, lambda: cache.root(place), source)
         train = without_copies(train, held_out, found.hashes)
     dropped = len(found.x) - len(train) - len(held_out)
-    verdict = found.verdict + (f"; left out of training as copies of held-out images: {dropped:,}" if dropped else "")
+    end = f" -> {found.full_list}" if found.full_list else ""
+    told = [] if found.test is not None else [f"; {len(held_out):,} are held out"]
+    told += [f"; left out of training as copies of held-out images: {dropped:,}"] if dropped else []
+    verdict = found.verdict.removesuffix(end) + "".join(told) + end
     used = reading if points.is_points(source) else replace(reading, size=found.x.shape[2], colour=("grey", "rgb")[found.x.shape[1] == 3])
     known = found.y, found.classes, found.texts, found.attributes, found.names, found.levels
     data = Data(source, "", found.x, train, held_out, *known, asdict(used), verdict, found.modes)

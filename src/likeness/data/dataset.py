@@ -25,6 +25,7 @@ class Reading:
     binarize: bool = option(False, "turn each pixel black or white once, white with the probability of its brightness (static binarisation)")
     background: str = option("white", "colour behind transparent pixels: a name or #rrggbb")
     white: float = option(0.0, "value of white (black is 0) in float or wide integer pixels; 0 is told from the data, or refused", 0.0, 1e12)
+    held_out: float = option(0.0, "share of images held out where there is no official split; 0 is a tenth, or 64 images of a small folder", 0.0, 0.5)
 
     def __post_init__(self) -> None:
         check_options("data", self)
