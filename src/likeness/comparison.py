@@ -211,7 +211,7 @@ def column_of(name: str, run: Run, scores: Sequence[Score] | Refusal) -> Column:
         trouble, scores = [*trouble, str(scores)], ()
     elif not scores:
         trouble.append(f"It has not been scored yet: likeness evaluate {run.folder}")
-    reading = config.reading
+    reading = {k: v for k, v in config.reading.items() if k != "held_out"}  # the split is part of the fingerprint
     where = config.data | {"data": config.data.get("source"), "fingerprint": str(config.data.get("fingerprint", ""))[:16]}
     setup = (
         dict(model=config.method) | config.options | asdict(config.training) | where | config.facts | {f"first stage {k}": v for k, v in config.inside.items()}

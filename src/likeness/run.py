@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from . import engine, models, store, within
 from .core import BadData, Busy, Compresses, Model, Refusal, Spec, Training
+from .data.split import SHARE
 
 LOG, CONFIG, INSIDE = "log.jsonl", "config.json", "inside"
 AVERAGE, RAW = "running average", "raw weights"
@@ -92,12 +93,17 @@ class Config:
 def read_config(folder: Path) -> Config:
     try:
         said = json.loads((folder / CONFIG).read_text())
-        main = said["model"], Spec(**said["spec"]), Training(**said["training"]), said["options"], said["data"], said["facts"]
+        main = said["model"], Spec(**said["spec"]), Training(**said["training"]), said["options"], _spelled_out(said["data"]), said["facts"]
         return Config(*main, said.get("inside", {}), said.get("classes", []))
     except FileNotFoundError:
         raise Refusal(f"{folder} is not a run: it has no {CONFIG}.  A run is made by: likeness train MODEL DATA {folder}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadData(f"{folder / CONFIG} cannot be read ({error}); restore it from a copy, or train into another folder.") from None
+
+
+def _spelled_out(data: dict[str, Any]) -> dict[str, Any]:
+    """A run that does not say what share of its images was held out is from when that was always a tenth."""
+    return data | {"held_out": data.get("held_out", SHARE)} if "size" in data else data
 
 
 class Stage(NamedTuple):

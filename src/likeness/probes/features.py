@@ -360,8 +360,8 @@ def extract(
 
 
 def odd(reading: Reading) -> dict[str, Any]:
-    """What is not as usual."""
-    return {f.name: value for f in fields(Reading) if (value := getattr(reading, f.name)) != f.default}
+    """What is not as usual in pixels, which do not depend on the split."""
+    return {f.name: value for f in fields(Reading) if f.name != "held_out" and (value := getattr(reading, f.name)) != f.default}
 
 
 def _why(done: Done) -> str:
