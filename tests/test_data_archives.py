@@ -319,6 +319,29 @@ def test_a_compressed_tar_is_refused_with_the_remedy(tmp_path, name):
         load(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("name", "head", "what"),
+    [
+        ("d.h5", b"\x89HDF\r\n\x1a\n", "HDF5.*numpy.save"),
+        ("d.hdf5", b"", "HDF5.*numpy.save"),
+        ("d", b"\x89HDF\r\n\x1a\n", "HDF5.*numpy.save"),
+        ("d.rar", b"Rar!\x1a\x07\x01", "RAR.*unpack it"),
+        ("d.bin", b"Rar!\x1a\x07\x01", "RAR.*unpack it"),
+        ("d.7z", b"7z\xbc\xaf\x27\x1c", "7-Zip.*unpack it"),
+        ("d.zarr", b"", "Zarr.*numpy.save"),
+    ],
+)
+def test_what_is_not_read_says_what_is(tmp_path, name, head, what):
+    (tmp_path / name).write_bytes(head + bytes(600))
+    with pytest.raises(Refusal, match=rf"{what}.*\.zip, \.tar or \.parquet") as refusal:
+        load(tmp_path / name)
+    assert refusal.value.code == 2
+    (tmp_path / "folder.zarr").mkdir()
+    write_photos(tmp_path / "folder.zarr" / "0.0", 1)
+    with pytest.raises(Refusal, match="Zarr store"):
+        load(tmp_path / "folder.zarr")
+
+
 @pytest.mark.parametrize("kind", MAKE)
 def test_an_archive_without_images_or_that_is_none_is_refused(tmp_path, kind):
     for blob in (b"", b"PK\3\4 junk", b"x" * 2000):

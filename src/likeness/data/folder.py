@@ -91,6 +91,7 @@ def listed(path: Path) -> Listing:
     """The images of a folder, of an archive, or of the archives in a folder that holds these alone."""
     if path.is_file():
         return archive.pack(path, [path])
+    archive.foreign(path)
     found = walk(path)
     shards = archive.shards(found)
     return archive.pack(path, shards, found) if shards else found
