@@ -467,6 +467,10 @@ def test_rows_of_a_parquet_file_can_be_asked_for_in_any_order(tmp_path, parquet)
     from likeness.data.parquet import Parquet
 
     file = Parquet(parquet(tmp_path / "d.parquet", [PNG[i % 40] + b"%d" % i for i in range(700)], 150))
+    real, parts = file._stream, []
+    file._stream = lambda group: (parts.append(part) or part for part in real(group))
+    assert all(file.read(at, 0) == PNG[at % 40] + b"%d" % at for at in range(700))
+    assert [part[0] for part in parts] == sorted({part[0] for part in parts})  # in order nothing is read twice
     for at in (0, 699, 3, 150, 149, 299, 300, 10, 690, *range(200, 420, 7)):
         assert file.read(at, 0) == PNG[at % 40] + b"%d" % at
 

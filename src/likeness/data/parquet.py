@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ class Parquet(InOrder):
     def _cell(self, at: int) -> Any:
         """The binary scalar of a row: from what was read last, from what follows, or from its row group's beginning."""
         for again in (False, True):
-            for first, end, values in (*self.parts, *self._following(at, again)):
+            for first, end, values in chain(tuple(self.parts), self._following(at, again)):
                 if first <= at < end:
                     return values[at - first]
         raise EOFError("the row group ends before its last row")
