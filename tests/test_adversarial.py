@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from conftest import small_run, toy
-from likeness.core import Batch, Refusal, Spec
+from likeness.core import Batch, Noise, Refusal, Spec
 from likeness.data import Data
-from likeness.loop import fit, only
 from likeness.models.gan import GAN
-from likeness.noise import Noise
 from likeness.parts.adversarial import GAMES, Game, Spread, between, lipschitz, packed, pull, slopes, smoothed, spectral, told_apart
+from likeness.training.loop import fit, only
 
 LOGITS = torch.tensor([-3.0, -0.5, 0.0, 1.0, 4.0], dtype=torch.float64)
 

@@ -20,9 +20,10 @@ from PIL import Image
 
 from data_helpers import encoded, photo, write_photos
 from likeness.core import BadData, NotAllowed, Refusal
-from likeness.data import Reading, load, sniff
+from likeness.data import Reading, load
+from likeness.data import decode as decoding
+from likeness.data.decode import Decoded, Skip, decode
 from likeness.data.listing import printable, walk
-from likeness.data.sniff import Decoded, Skip, decode
 
 # The reader of a folder deals with these around all files; here single files are decoded.
 pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning:PIL"), pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")]
@@ -92,8 +93,8 @@ def test_every_flipped_bit_of_a_png_body_is_noticed():
     body = PNG.index(b"IDAT")
     for at in range(body, len(PNG) - 12, 7):
         with pytest.raises(Skip):
-            sniff.check_png(flipped(PNG, at))
-    sniff.check_png(PNG)
+            decode.check_png(flipped(PNG, at))
+    decode.check_png(PNG)
 
 
 def test_pixels_of_a_png_whose_checksum_is_wrong_are_not_believed(tmp_path):
@@ -190,7 +191,7 @@ def test_exif_orientation_is_obeyed(tmp_path, turn):
     exif = Image.Exif()
     exif[0x0112] = turn
     inverse = {5: 5, 6: 8, 7: 7, 8: 6}.get(turn, turn)
-    lying = upright.transpose(sniff.TURNS[inverse]) if inverse in sniff.TURNS else upright
+    lying = upright.transpose(decoding.TURNS[inverse]) if inverse in decoding.TURNS else upright
     x = pixels(tmp_path, encoded(lying, "PNG", exif=exif))
     want = np.asarray(upright.crop((20, 0, 60, 40))).transpose(2, 0, 1)
     assert np.array_equal(x, want)
@@ -394,7 +395,7 @@ def test_thousands_are_written_with_commas(tmp_path):
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.binary(max_size=300), st.sampled_from([b"", *sniff.MAGIC, b"RIFF\0\0\0\0WEBP", b"\0\0\0\x1cftypavif"]))
+@given(st.binary(max_size=300), st.sampled_from([b"", *decoding.MAGIC, b"RIFF\0\0\0\0WEBP", b"\0\0\0\x1cftypavif"]))
 def test_random_bytes_are_skipped_whatever_they_pretend_to_be(tmp_path_factory, blob, magic):
     found = one(tmp_path_factory.getbasetemp(), magic + blob)
     assert isinstance(found, (Skip, Decoded))

@@ -9,10 +9,9 @@ import torch
 from conftest import small_run
 from likeness import data as datasets
 from likeness import engine
-from likeness.core import Batch, Refusal, Spec
-from likeness.loop import fit
+from likeness.core import Batch, Noise, Refusal, Spec
 from likeness.models.classifier import Classifier, calibration, shifted
-from likeness.noise import Noise
+from likeness.training.loop import fit
 
 
 def classes(channels: int = 1, size: int = 16, labels: int = 3, **options: object) -> Classifier:

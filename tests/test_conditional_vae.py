@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from conftest import small_run, toy
-from likeness import engine, evaluate
+from likeness import engine
 from likeness.core import Batch, Noise, Refusal, Spec, answers
-from likeness.loop import fit
+from likeness.evaluation import exam
 from likeness.models.vae import VAE
-from likeness.run import Run
+from likeness.runs.run import Run
+from likeness.training.loop import fit
 
 EVERY = torch.tensor([[(i >> j & 1) * 2.0 - 1 for j in range(9)] for i in range(512)]).view(-1, 1, 3, 3)
 NATS = 9 * math.log(2)
@@ -153,6 +154,6 @@ def test_a_run_of_it_is_a_run_like_any_other(tmp_path: Path) -> None:
     list(fit(again, data))
     one, two = straight.tensors(), again.tensors()
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
-    names = {score.name for score in evaluate.evaluate(straight, data, 16)}
+    names = {score.name for score in exam.evaluate(straight, data, 16)}
     assert {"bits/dim", "PSNR", "copies", "active units"} <= names
     assert engine.device().type == "cuda" or straight.model.encode(data.take(data.held_out).x).shape == (16, 8 + 2)

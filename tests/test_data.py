@@ -16,7 +16,7 @@ from PIL import Image
 from data_helpers import no_leak, photo, same, write_photos
 from likeness.core import Refusal
 from likeness.data import Data, Reading, load, writer
-from likeness.data.binary import binarized
+from likeness.data.binarize import binarized
 from likeness.data.check import check
 from likeness.data.dataset import Images, Lines
 from likeness.data.pixels import fit

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from likeness.core import BadData, Refusal, Spec
-from likeness.exchange import CONFIG, INDEX, SCHEDULER, WEIGHTS, Facts, from_diffusers, named, opened, to_diffusers
 from likeness.parts.denoisers import network
 from likeness.parts.unet import Plan, UNet
+from likeness.runs.diffusers import CONFIG, INDEX, SCHEDULER, WEIGHTS, Facts, from_diffusers, named, opened, to_diffusers
 
 PAPER = Plan(3, 6, (16, 32, 32), (False, True, False), blocks=2, groups=8, cosine_first=False, shift=1, pad=0, eps=1e-6)
 """what the folders of the DDPM paper's own models say, but for size, and with a learnt variance"""

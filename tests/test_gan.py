@@ -14,14 +14,13 @@ from torch import Tensor, nn
 
 from conftest import small_run, toy
 from likeness import engine
-from likeness.core import Batch, Refusal, Spec
+from likeness.core import Batch, Noise, Refusal, Spec
 from likeness.data import Data
-from likeness.loop import fit, halflife, only
 from likeness.models.gan import GAN, STRIDE
-from likeness.noise import Noise
 from likeness.parts import mlp
 from likeness.parts.adversarial import GAMES, Chain, chain, slopes, weighed
-from likeness.run import Run
+from likeness.runs.run import Run
+from likeness.training.loop import fit, halflife, only
 
 POINTS, IMAGES = Spec(2, 1, 2, levels=0), Spec(1, 16, 2)
 SIZES = dict(latent=4, hidden=16, depth=2, width=4)

@@ -13,8 +13,8 @@ import torch
 
 from conftest import small_run, toy
 from likeness import models
-from likeness.loop import fit
-from likeness.run import CONFIG, Run
+from likeness.runs.run import CONFIG, Run
+from likeness.training.loop import fit
 from lives import BATCH, STEPS, live
 
 KILLS = 4

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from likeness.core import Diverged
-from likeness.noise import Noise
+from likeness.core import Diverged, Noise
 from likeness.parts import ode
 from likeness.parts.schedules import Schedule, Sigmas, Steps, Straight, linear
 from mixture_truth import THREE, Mixture, schedules

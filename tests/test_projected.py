@@ -11,14 +11,13 @@ from torch import Tensor
 
 import likeness
 from conftest import small_run, toy
-from likeness import doctor
-from likeness.core import Batch, Refusal, Spec
-from likeness.loop import fit, only, refuse
+from likeness.core import Batch, Noise, Refusal, Spec
+from likeness.features import opening
 from likeness.models.r3gan import R3GAN
-from likeness.noise import Noise
 from likeness.parts.projected import SEEN, WIDTH, Projected, even
-from likeness.probes import opening
-from likeness.run import Run
+from likeness.runs.run import Run
+from likeness.training import doctor
+from likeness.training.loop import fit, only, refuse
 
 RANDOM = dict(features="squeezenet", weights="none")
 

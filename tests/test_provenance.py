@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from likeness import api, cli
-from likeness.pictures import png, read_recipe
+from likeness.figures import png, read_recipe
 
 TINY = ["--width", "8", "--depth", "1", "--latent", "2", "--precision", "fp32"]
 WRITES = {

@@ -12,7 +12,7 @@ import torch
 from scipy.integrate import quad
 from torch import Tensor
 
-from likeness.noise import Noise
+from likeness.core import Noise
 from likeness.parts import samplers
 from likeness.parts.samplers import Denoise, State, ancestral, ddim, dpm2m, heun, inpaint, start
 from likeness.parts.schedules import Level, Schedule, Sigmas, Straight

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core import Batch, Spec, check_options, option
-from ..noise import Noise
+from ..core import Batch, Noise, Spec, check_options, option
 from .cache import Entry
 
 

@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, __version__
 
-from . import summary
-from .about import captions, sort_out
-from .cache import Entry, Progress, family_of, fetch, key_of, room_for
+from ..storage.cache import Progress, family_of, key_of
+from . import verdict
+from .cache import Entry, fetch, room_for
 from .dataset import Images, Lines, Reading
+from .decode import Decoded, Skip, decode
 from .listing import Listing, printable, walk
-from .sniff import Decoded, Skip, decode
+from .metadata import captions, sort_out
 from .writer import Writer
 
 VERSION = 2
@@ -70,14 +71,14 @@ def read(path: Path, reading: Reading, base: Path, progress: Progress | None = N
         return _build(listing, reading, to, failed, progress)
 
     entry = fetch(base, key(reading.key()), build, lambda meta: key(reading.key(colour=("grey", "rgb")[meta["shape"][1] == 3])), pixels)
-    told = fetch(base, key_of(about, entry.folder.name, listing.rest()), partial(summary.build, listing, entry, said, failed), family=about)
+    told = fetch(base, key_of(about, entry.folder.name, listing.rest()), partial(verdict.build, listing, entry, said, failed), family=about)
     return _images(entry, told)
 
 
 def _images(entry: Entry, told: Entry) -> Images:
     y = np.array(entry.array("y.i64", np.int64)) if (entry.folder / "y.i64").exists() else None
     test = np.array(entry.array("test.u1", np.bool_)) if (entry.folder / "test.u1").exists() else None
-    full_list = str(told.folder / summary.SKIPPED) if (told.folder / summary.SKIPPED).exists() else ""
+    full_list = str(told.folder / verdict.SKIPPED) if (told.folder / verdict.SKIPPED).exists() else ""
     return Images(
         entry.x,
         entry.hashes,
@@ -115,7 +116,7 @@ def _build(listing: Listing, reading: Reading, to: Path, failed: Path, progress:
                 tally.use(row, found)
             if progress and (row % CHUNK == 0 or row + 1 == len(listing)):
                 progress(row + 1, len(listing))
-    summary.enough(listing, len(tally.rows), summary.listed(listing.odd + tally.failed), failed)
+    verdict.enough(listing, len(tally.rows), verdict.listed(listing.odd + tally.failed), failed)
     return writer.finish() | _describe(listing, tally, to)
 
 
@@ -149,8 +150,8 @@ def _decode(listing: Listing, rows: range, reading: Reading) -> list[Decoded | S
 def _describe(listing: Listing, tally: Tally, to: Path) -> dict[str, Any]:
     """Write what is known about the images beside them; returns the meta."""
     y, classes, test, beside = sort_out(listing, tally.rows)
-    summary.write_lines(to, "names", (printable(listing.path(row)) for row in tally.rows))
-    summary.write_rows(to / summary.FAILED, summary.listed(tally.failed))
+    verdict.write_lines(to, "names", (printable(listing.path(row)) for row in tally.rows))
+    verdict.write_rows(to / verdict.FAILED, verdict.listed(tally.failed))
     for name, values in (("y.i64", y), ("test.u1", test), ("sizes.i32", tally.sizes), ("rows.i64", tally.rows)):
         if values is not None:
             (to / name).write_bytes(values.tobytes())

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -14,7 +13,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from ..core import Model, Refusal
+from ..core import Model, Refusal, closest
 
 NAMES = tuple(m.name for m in pkgutil.iter_modules(__path__))
 
@@ -28,12 +27,6 @@ def load(name: str) -> type[Model]:
     return found[0]
 
 
-def closest(name: str, names: tuple[str, ...]) -> str:
-    """The end of a refusal: what was probably meant, or all there is."""
-    near = difflib.get_close_matches(name, names, 1)
-    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}."
-
-
 def _from_folder(name: str) -> ModuleType:
     if name not in NAMES:
         raise Refusal(f"no model is called {name!r}; {closest(name, NAMES)}  A file of your own is named with its path: ./{name}.py")
@@ -45,6 +38,7 @@ def _from_file(path: Path) -> ModuleType:
         raise Refusal(f"there is no file {path}; a model is a name ({', '.join(NAMES)}) or a Python file.")
     # Loaded as if it lay in models/, so that `from ..core import Model` works in it; its text is in its name, so that
     # an edited file is another module.
+    sys.modules.setdefault("likeness.noise", importlib.import_module("..core.noise", __name__))  # as files of version 0.1 call it
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     spec = importlib.util.spec_from_file_location(f"{__name__}.{path.stem}_{digest}", path)
     assert spec is not None and spec.loader is not None

@@ -24,8 +24,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import Batch, Loss, Model, Training, option
-from ..noise import Noise
+from ..core import Batch, Loss, Model, Noise, Training, option
 from ..parts import mlp, resnet
 
 

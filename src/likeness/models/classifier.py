@@ -21,8 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import Batch, Loss, Model, Refusal, Training, option
-from ..noise import Noise
+from ..core import Batch, Loss, Model, Noise, Refusal, Training, option
 from ..parts import resnet
 
 BINS = 15

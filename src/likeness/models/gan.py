@@ -40,8 +40,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from ..core import Batch, Loss, Model, Player, Refusal, Training, option
-from ..noise import Noise
+from ..core import Batch, Loss, Model, Noise, Player, Refusal, Training, option
 from ..parts import classes, mlp
 from ..parts.adversarial import GAMES, Chain, Judge, Spread, between, chain, lipschitz, packed, pull, slopes, smoothed, spectral, told_apart, weighed
 from ..parts.augment import POLICIES, augmented

@@ -26,8 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from ..core import Batch, Loss, Model, Player, Training, option
-from ..noise import Noise
+from ..core import Batch, Loss, Model, Noise, Player, Training, option
 from ..parts import collapse, vit
 from ..parts.transformer import Transformer
 

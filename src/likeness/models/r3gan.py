@@ -37,8 +37,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from ..core import Batch, Loss, Model, Player, Refusal, Training, option
-from ..noise import Noise
+from ..core import Batch, Loss, Model, Noise, Player, Refusal, Training, option
 from ..parts import classes
 from ..parts.adversarial import GAMES, pull, told_apart
 from ..parts.augment import POLICIES, augmented

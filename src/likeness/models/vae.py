@@ -18,7 +18,7 @@ model M2 of Kingma, Rezende, Mohamed & Welling, "Semi-Supervised Learning with D
 whose class is known.  The encoder sees the class as one more plane, learnt; the decoder as a one-hot vector beside z.
 
 With --grid h the code is an image, latent / h^2 numbers at each of h x h places, and a second model learns how such codes are
-distributed (within.py): Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022, section 3.1.  The prior
+distributed (runs/latent_model.py): Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022, section 3.1.  The prior
 of (3) then need not be a good one, and a small --beta only keeps the codes from growing and from lying in far-off places.
 """
 
@@ -32,8 +32,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..core import Batch, Bits, Loss, Model, Refusal, Training, option
-from ..noise import Noise
+from ..core import Batch, Bits, Loss, Model, Noise, Refusal, Training, option
 from ..parts import classes, mlp, resnet
 from ..parts.likelihoods import LIKELIHOODS, Bernoulli, Discretised
 

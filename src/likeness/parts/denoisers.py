@@ -18,8 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import Refusal, Spec
-from ..noise import Noise
+from ..core import Noise, Refusal, Spec
 from .dit import DiT
 from .unet import Plan, UNet, thin, waves, zero
 

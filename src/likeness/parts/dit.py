@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..noise import Noise
+from ..core import Noise
 from .unet import Heads, thin, waves, wide, zero
 
 WAVES = 256

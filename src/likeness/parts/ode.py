@@ -28,8 +28,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..core import Diverged
-from ..noise import Noise
+from ..core import Diverged, Noise
 from .likelihoods import Gaussian
 from .schedules import Schedule, over
 

@@ -19,7 +19,6 @@ part of a better score may be nothing else.  So look at the samples, and score t
 from __future__ import annotations
 
 import hashlib
-import importlib
 import math
 from typing import Any
 
@@ -27,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..backbones import catalogue
 from ..core import Refusal
 from .adversarial import GAMES, spectral, told_apart
 
@@ -93,8 +93,7 @@ class Projected(nn.Module):
 
     def prepare(self) -> None:
         """Have the network at hand, the same as ever.  Raises Offline where its weights are not, Refusal where they are others than when training began."""
-        lab = importlib.import_module("likeness.probes.opening")  # stands above the models, and knows them by their names as well
-        net = lab.load(self.network, self.weights, list(SEEN[self.network]))
+        net: Any = catalogue.load(self.network, self.weights, list(SEEN[self.network]))
         used = {name for step in net.steps(list(SEEN[self.network])) for name in (step.name, step.fold)}
         values = {name: value for name, value in net.nodes.state_dict().items() if name.rpartition(".")[0] in used}
         digest = hashlib.sha256(b"".join(values[name].cpu().contiguous().numpy().tobytes() for name in sorted(values))).digest()

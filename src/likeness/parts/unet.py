@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
-from ..noise import Noise
+from ..core import Noise
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core import Batch, Model, option
-from ..noise import Noise
+from ..core import Batch, Model, Noise, option
 
 
 class Views(Model):
