@@ -15,6 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.ndimage import gaussian_filter
+from skimage.data import camera
 from skimage.metrics import structural_similarity
 
 from likeness.metrics import card, likelihood, neighbours, reconstruction
@@ -23,6 +25,11 @@ from likeness.metrics.card import Score, from_dict, interval, measure, short, wi
 
 def noise(n: int, *shape: int, levels: int = 256, seed: int = 0) -> np.ndarray:
     return (np.random.default_rng(seed).integers(0, levels, (n, *shape)) * (255 // (levels - 1))).astype(np.uint8)
+
+
+def pixels(x: np.ndarray) -> torch.Tensor:
+    """uint8 as models see it."""
+    return torch.from_numpy(x.astype(np.float32) / 127.5 - 1)
 
 
 def floats(n: int, *shape: int, seed: int = 0) -> torch.Tensor:
@@ -132,15 +139,47 @@ def test_psnr_is_averaged_over_images_not_over_errors():
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 20), (3, 11, 11), (1, 8, 8), (1, 7, 9), (2, 64, 64)])
-def test_ssim_is_that_of_scikit_image(shape):
-    x = floats(2, *shape)
-    y = (x + 0.4 * floats(2, *shape, seed=1)).clamp(-1, 1)
+def test_ssim_is_that_of_scikit_image_on_levels(shape):
+    """Of uint8 images, as everybody else takes it."""
+    a = noise(2, *shape)
+    b = (a + 0.2 * (noise(2, *shape, seed=1) - 128.0)).clip(0, 255).round().astype(np.uint8)
     width = len(reconstruction.gaussian(min(shape[1:])))
-    how = dict(channel_axis=0, data_range=2, gaussian_weights=True, use_sample_covariance=False)
-    theirs = [structural_similarity(a.double().numpy(), b.double().numpy(), sigma=1.5 * width / 11, **how) for a, b in zip(x, y)]
-    assert reconstruction.ssim(x, y).tolist() == pytest.approx(theirs, abs=1e-5)
-    flat = [structural_similarity(a.numpy(), b.numpy(), channel_axis=0, data_range=2, win_size=width) for a, b in zip(x, y)]
-    assert reconstruction.ssim(x, y).tolist() != pytest.approx(flat, abs=1e-4)  # the fake: a window without weights
+    how = dict(channel_axis=0, data_range=255, gaussian_weights=True, use_sample_covariance=False)
+    theirs = [structural_similarity(one.astype(float), other.astype(float), sigma=1.5 * width / 11, **how) for one, other in zip(a, b)]
+    found = reconstruction.ssim(pixels(a), pixels(b)).tolist()
+    assert found == pytest.approx(theirs, abs=1e-5)
+    flat = [structural_similarity(one.astype(float), other.astype(float), channel_axis=0, data_range=255, win_size=width) for one, other in zip(a, b)]
+    assert found != pytest.approx(flat, abs=1e-4)  # the fake: a window without weights
+    signed = [structural_similarity(one / 127.5 - 1, other / 127.5 - 1, sigma=1.5 * width / 11, **how | dict(data_range=2)) for one, other in zip(a, b)]
+    assert found != pytest.approx(signed, abs=1e-3)  # the fake: luminances that may be negative
+
+
+def test_ssim_of_two_greys_next_to_the_middle_is_nearly_one():
+    """(2ab + c1) / (a^2 + b^2 + c1): closed form, where nothing varies."""
+    a, b = (np.full((1, 1, 16, 16), level, np.uint8) for level in (134, 121))
+    c1 = 0.01**2 * 255**2
+    expected = (2 * 134 * 121 + c1) / (134**2 + 121**2 + c1)
+    assert reconstruction.ssim(pixels(a), pixels(b)).item() == pytest.approx(expected, abs=1e-6) and expected > 0.994
+
+
+def test_ssim_hardly_minds_a_brighter_photograph_and_ranks_a_blur_above_noise():
+    photograph = camera()[None, None, 100:228, 200:328]
+    brighter = (photograph.astype(int) + 10).clip(0, 255).astype(np.uint8)
+    assert reconstruction.ssim(pixels(photograph), pixels(brighter)).item() > 0.9
+    digit = np.zeros((1, 1, 28, 28))
+    digit[..., 6:22, 12:16] = 255.0
+    noisy = (digit + 40 * np.random.default_rng(0).normal(size=digit.shape)).clip(0, 255).round().astype(np.uint8)
+    blurred = gaussian_filter(digit, (0, 0, 1, 1)).round().astype(np.uint8)
+    of_noise, of_blur = (reconstruction.ssim(pixels(digit.astype(np.uint8)), pixels(x)).item() for x in (noisy, blurred))
+    assert of_blur > of_noise + 0.2
+
+
+def test_a_card_of_ssim_says_its_version():
+    card_ = measure("SSIM", np.full(20, 0.5), note=reconstruction.SSIM_NOTE)
+    assert card_.version == reconstruction.SSIM_VERSION == 2 and "not comparable with version 1" in card_.note
+    old = card_.as_dict()
+    del old["version"]
+    assert from_dict(old).version == 1 and from_dict(card_.as_dict()) == card_ and measure("PSNR", np.full(20, 0.5)).version == 1
 
 
 def test_ssim_of_the_same_image_is_one_even_if_tiny():

@@ -13,6 +13,8 @@ FEW, TOO_FEW = 100, 10
 """images below which an interval is doubtful, and below which none is given"""
 Z = 1.959964
 """standard errors from the middle to the end of a 95 % interval"""
+VERSIONS = {"SSIM": 2}
+"""of measures whose formula was put right: cards of one name and different versions are not comparable; 1 where nothing stands here"""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Score:
     note: str = ""
     warning: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    version: int = 1
+    """of the formula, see VERSIONS"""
 
     @property
     def whose(self) -> str:
@@ -110,7 +114,7 @@ def from_dict(said: dict[str, Any]) -> Score:
     card = {k: v for k, v in said.items() if k in known} | {"value": math.nan if said["value"] is None else float(said["value"])}
     for name in ("low", "high", "floor"):
         card[name] = None if card.get(name) is None else float(card[name])
-    return Score(**card | {name: int(card[name]) for name in ("n", "seed") if name in card})
+    return Score(**card | {name: int(card[name]) for name in ("n", "seed", "version") if name in card})
 
 
 def short(value: float) -> str:
@@ -125,6 +129,7 @@ def short(value: float) -> str:
 def measure(name: str, values: np.ndarray, seed: int = 0, **about: Any) -> Score:
     """The card of a mean over images, `values` (n,), with its interval and what must be said about so few."""
     n = len(values)
+    about.setdefault("version", VERSIONS.get(name, 1))
     warning = "; ".join(filter(None, (about.pop("warning", ""), small(n))))
     if n == 0 or not np.isfinite(values).all():
         bad = f"{n - int(np.isfinite(values).sum())} of {n} values are not numbers" if n else ""
