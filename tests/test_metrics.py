@@ -174,6 +174,11 @@ def test_ssim_hardly_minds_a_brighter_photograph_and_ranks_a_blur_above_noise():
     assert of_blur > of_noise + 0.2
 
 
+def test_an_interval_of_no_width_is_shown():
+    assert Score("Fréchet distance", 2.0, low=2.0, high=2.0).number == "2.000 [2.000, 2.000]"
+    assert measure("squared error", np.full(200, 0.25)).number == "0.2500 [0.2500, 0.2500]" and Score("seconds", 2.0).number == "2.000"
+
+
 def test_a_card_of_ssim_says_its_version():
     card_ = measure("SSIM", np.full(20, 0.5), note=reconstruction.SSIM_NOTE)
     assert card_.version == reconstruction.SSIM_VERSION == 2 and "not comparable with version 1" in card_.note
@@ -281,7 +286,15 @@ def test_a_blur_is_near_but_not_copied():
     assert neighbours.copied(found, train).tolist() == [1, 1, 0, 1]
     held_out = neighbours.Nearest(d + 0.5, found.row)
     assert neighbours.closeness(found, held_out).tolist() == [1, 1, 1, 1]
-    assert neighbours.closeness(held_out, held_out).mean() < 0.5
+    assert neighbours.closeness(held_out, held_out).mean() == 0.5
+
+
+def test_held_out_images_are_nearer_than_half_of_themselves_by_a_half_whatever_ties_there_are():
+    for distances in ([0, 0, 0, 1, 2], [0] * 4, [1, 2, 2, 2, 3, 9], [5], [1, 2], [1, 2, 3]):
+        held = neighbours.Nearest(np.array(distances, float)[:, None], np.zeros((len(distances), 1), int))
+        assert neighbours.closeness(held, held).mean() == pytest.approx(0.5)
+    copies = neighbours.Nearest(np.zeros((9, 1)), np.zeros((9, 1), int))
+    assert neighbours.closeness(copies, neighbours.Nearest(np.arange(1.0, 8)[:, None], copies.row[:7])).mean() == 1
 
 
 def test_copies_of_pictures_that_the_data_hold_several_times_are_seen():
