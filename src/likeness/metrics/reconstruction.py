@@ -21,8 +21,7 @@ BEST_PSNR = 100.0
 """dB; given for an error below one that no 8-bit image can show, so that one perfect image does not make the mean infinite"""
 SSIM_VERSION = VERSIONS["SSIM"]
 SSIM_NOTE = (
-    "on [0, 1], mean over the places of a Gaussian window, and over channels; "
-    f"version {SSIM_VERSION}: not comparable with version 1, which was on [-1, 1]"
+    f"on [0, 1], mean over the places of a Gaussian window, and over channels; version {SSIM_VERSION}: not comparable with version 1, which was on [-1, 1]"
 )
 """what must stand on a card of it"""
 
