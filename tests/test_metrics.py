@@ -45,6 +45,11 @@ def test_uniform_and_nats():
     assert math.log(2) * likelihood.uniform(2) != pytest.approx(543.43)  # the fake: a mean over pixels instead of a sum
 
 
+def test_a_card_says_how_far_single_bits_by_an_equation_are_off():
+    assert likelihood.solved([None, None], 1e-4) == ""
+    assert "tolerance of 0.0001: single values are off by 0.005000 bits/dim" in likelihood.solved([0.003, None, math.sqrt(41e-6)], 1e-4)
+
+
 @pytest.mark.parametrize("levels", [2, 4, 256])
 def test_independent_pixels_sum_to_one(levels):
     train = noise(7, 1, 1, 1, levels=levels)
