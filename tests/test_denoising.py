@@ -47,6 +47,23 @@ def test_the_density_by_the_flow_is_the_laws():
     assert bits.kind == "estimate" and float(bits.values.mean()) == pytest.approx(-float(THREE.log_density(x).mean()) / (2 * math.log(2)), abs=5e-3)
 
 
+def test_bits_by_the_flow_say_how_far_their_solution_is_off() -> None:
+    """Of points, and of images with signs and a draw of their own, which both solutions meet."""
+    close, x = knowing(THREE, tolerance=1e-6).double(), THREE.draw(30, 7).view(30, 2, 1, 1)
+    for tolerance in (1e-3, 1e-4):
+        found = knowing(THREE, tolerance=tolerance).bits_per_dim(Batch(x, None, Noise(range(30))))
+        off = found.values - close.bits_per_dim(Batch(x, None, Noise(range(30)))).values
+        assert found.error is not None and 0.4 < found.error / float(off.square().mean().sqrt()) < 2.5
+    model = EDM(spec=Spec(1, 2, levels=17), net="mlp", scale=0.25, likelihood="ode", sigma_min=0.02)
+    images = Batch(torch.zeros(12, 1, 2, 2), None, Noise(range(12)))
+    chance = float(model.density(images).error.square().mean().sqrt()) / (4 * math.log(2))
+    bits = model.bits_per_dim(images)
+    assert bits.error is not None and 0 < bits.error < 0.05 * max(chance, 1e-2)
+    assert model.bits_per_dim(images[:1]).values[0] == pytest.approx(float(bits.values[0]), abs=1e-5)
+    model.likelihood = "bound"
+    assert model.bits_per_dim(images).error is None
+
+
 def test_bits_by_the_flow_and_by_the_bound_of_a_perfect_denoiser_are_the_laws():
     from test_ddpm import on_a_grid
 

@@ -99,6 +99,24 @@ def test_a_card_says_whose_features_against_what_and_what_real_images_would_get(
             assert a.value == a.floor and a.verdict.startswith("as real")
 
 
+def test_a_collapsed_generator_has_intervals_of_no_width_that_are_shown_with_a_warning(reference):
+    copies = reference.base.x[:1].repeat(len(reference.held), 0)
+    for x, says in ((copies, "samples are equal"), (np.concatenate([copies[:-9], reference.base.x[1:10]]), "samples are 10 different ones")):
+        cards = {c.name: c for c in reference.judge(x) if c.of == "model"}
+        assert all(says in c.warning for c in cards.values())
+    cards = {c.name: c for c in reference.judge(copies) if c.of == "model"}
+    frechet = cards["Fréchet distance"]
+    assert frechet.low == pytest.approx(frechet.value) == frechet.high and frechet.number.endswith("]") and frechet.beyond
+    assert not any("different ones" in c.warning or "equal" in c.warning for c in reference.judge(reference.base.x))
+
+
+def test_every_measure_by_neighbours_says_how_many(reference):
+    cards = {c.name: c for c in reference.judge(reference.base.x) if c.of == "model"}
+    for name in ("precision", "recall", "density", "coverage"):
+        assert f"k = {distribution.BALLS} neighbours" in cards[name].note and "et al." in cards[name].note
+    assert all("k = 1" in cards[name].note for name in ("authentic", "duplicates"))
+
+
 def test_points_are_told_apart_where_no_line_can():
     """A ring of modes from a cloud of its mean and covariance."""
     ring = datasets.load("ring")

@@ -77,7 +77,8 @@ def search(query: str, found: Collection, k: int, network: str = "", weights: st
     if own is not None:
         far[own] = np.inf
     some = np.sort(np.random.default_rng(0).choice(len(far), min(len(far), 200), replace=False))
-    usual = float(np.median(np.sqrt(np.maximum(embedding.distances(found.features, some).min(1), 0))))
+    near = embedding.distances(found.features, some).min(1)
+    usual = embedding.unit(found.features) * float(np.median(np.sqrt(np.maximum(near, 0))))
     rows = np.argsort(far, kind="stable")[:k]
     return rows.tolist(), far[rows].tolist(), asked, usual
 

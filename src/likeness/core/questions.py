@@ -21,6 +21,8 @@ class Bits(NamedTuple):
     values: Tensor
     """(B,)"""
     kind: Literal["exact", "upper bound", "estimate"]
+    error: float | None = None
+    """bits/dim by which single values are off, root mean square, where an equation was solved to a tolerance; None where none was"""
 
 
 # The questions.  A model answers one by having the method; nothing else declares it.

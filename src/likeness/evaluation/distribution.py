@@ -22,11 +22,13 @@ from ..core import Refusal
 from ..data import Data
 from ..features import networks
 from ..features.networks import Network
-from ..metrics import classes, kernels, manifold, moments, neighbours, twosample
+from ..metrics import classes, doubts, kernels, manifold, moments, neighbours, twosample
 from ..metrics.card import Score, Z, interval, measure, small
 
 BALLS = 5
-"""neighbours that the balls of precision, recall, density and coverage reach to, as in their papers"""
+"""neighbours that the balls of precision, recall, density and coverage reach to: as in Naeem et al. 2020, for all four of them, since by the
+chosen k density and coverage have known values for equal laws (1 - 2^-5); Kynkäänniemi et al. 2019 take 3 for precision and recall"""
+BALLS_NOTE = f"k = {BALLS} neighbours"
 LEARNT = 60_000
 """most training images looked at for copies"""
 DIRECTIONS, GROUPS = 128, 8
@@ -93,6 +95,8 @@ class Reference:
     def judge(self, images: np.ndarray, **about: Any) -> Iterator[Score]:
         """A card for each measure of images, uint8 (n, C, H, W) on the data's grid of levels, or of points."""
         seen = look(self.network, images[: len(self.held)])
+        same = doubts.collapsed(seen.x, self.held.x) or doubts.repeated(seen.x, self.held.x) or doubts.collapsed(seen.features, self.held.features)
+        about |= dict(warning="; ".join(filter(None, (about.get("warning", ""), same))))
         for m in MEASURES:
             if (m.take in CLASSED and seen.probabilities is None) or (m.take is Reference.grey_levels and images.dtype != np.uint8):
                 continue
@@ -244,10 +248,21 @@ MEASURES = (
     Measure("Fréchet distance, unlimited", "lower", Reference.frechet_infinity, "base", "extrapolated to endless images on both sides (Chong & Forsyth 2020)"),
     Measure("kernel distance (KID)", "lower", Reference.kid, "base", "unbiased, so 0 on average for equal laws (Binkowski et al. 2018)"),
     Measure("Gaussian MMD", "lower", Reference.mmd, "base", "squared, unbiased, with the median distance of real images (Gretton et al. 2012)"),
-    Measure("precision", "higher", Reference.precision, "base", "samples within a ball about a real image; passes noise in weak features", "share"),
-    Measure("recall", "higher", Reference.recall, "base", "real images within a ball about a sample", "share"),
-    Measure("density", "higher", Reference.density, "base", "balls about real images that hold a sample, by 5"),
-    Measure("coverage", "higher", Reference.coverage, "base", "real images with a sample nearby", "share"),
+    Measure(
+        "precision",
+        "higher",
+        Reference.precision,
+        "base",
+        f"samples within a ball about a real image; passes noise in weak features; {BALLS_NOTE}, in Kynkäänniemi et al. 2019 k = 3",
+        "share",
+    ),
+    Measure(
+        "recall", "higher", Reference.recall, "base", f"real images within a ball about a sample; {BALLS_NOTE}, in Kynkäänniemi et al. 2019 k = 3", "share"
+    ),
+    Measure("density", "higher", Reference.density, "base", f"balls about real images that hold a sample, divided by k; {BALLS_NOTE} (Naeem et al. 2020)"),
+    Measure(
+        "coverage", "higher", Reference.coverage, "base", f"real images with a sample nearby: in their own ball; {BALLS_NOTE} (Naeem et al. 2020)", "share"
+    ),
     Measure("diversity", "higher", Reference.diversity, "base", "distance between samples, in that between real images"),
     Measure(
         "told apart",
@@ -264,10 +279,10 @@ MEASURES = (
         "higher",
         Reference.authentic,
         "held",
-        "no nearer to a training image than that is to its next; fewer than of held-out images means copies",
+        "no nearer to a training image than that is to its next, k = 1; fewer than of held-out images means copies",
         "share",
     ),
-    Measure("duplicates", "lower", Reference.duplicates, "base", "nearer to another sample than 99 % of real images are to another", "share"),
+    Measure("duplicates", "lower", Reference.duplicates, "base", "nearer to another sample than 99 % of real images are to another, k = 1", "share"),
     Measure("classes missing", "lower", Reference.missing, "base", "classes that the classifier finds in no sample", "classes"),
     Measure("class gap", "lower", Reference.class_gap, "base", "how far the shares of the classes are apart, from 0 to 1"),
     Measure("classifier score", "higher", Reference.classifier_score, "base", "as the Inception score, by this classifier; looks at no real image"),

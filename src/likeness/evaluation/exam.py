@@ -126,17 +126,18 @@ class Exam:
         if "bits_per_dim" not in answers(self.model):
             return
         if not self.data.levels:
-            bits, kind = self._bits(self.rows)
-            yield self._card("bits/dim", bits, kind=kind, better="lower", note=NOTES["density"], warning=self.remark, settings=self.settings)
+            bits, kind, solved = self._bits(self.rows)
+            note = "; ".join(filter(None, (NOTES["density"], solved)))
+            yield self._card("bits/dim", bits, kind=kind, better="lower", note=note, warning=self.remark, settings=self.settings)
             return
         try:
-            bits, kind = self._bits(self.rows)
+            bits, kind, solved = self._bits(self.rows)
         except Refusal as refusal:
             yield Score("bits/dim", math.nan, split=self.split, seed=self.seed, better="lower", warning=str(refusal), settings=self.settings)
             return
         learnt = self._bits(self._some(len(self.rows)))[0] if self.split == "held out" else bits
         wrong = self.remark, doubts.implausible(bits, learnt, self.data.levels), doubts.overfitted(bits, learnt, self.seed)
-        yield from self._in_units(bits, kind=kind, warning="; ".join(filter(None, wrong)), settings=self.settings)
+        yield from self._in_units(bits, kind=kind, note=solved, warning="; ".join(filter(None, wrong)), settings=self.settings)
         if self.split == "held out":
             about = dict(of="training images", split="train", note=NOTES["learnt"], settings=self.settings)
             yield from self._in_units(learnt, kind=kind, **about)
@@ -184,7 +185,12 @@ class Exam:
         if why := self._improbable():
             yield Score("kNN accuracy", math.nan, split=self.split, seed=self.seed, better="higher", warning=why, settings=self.settings)
             return
-        known = self._some(PROBED)
+        try:
+            yield from self._known(self._some(PROBED))
+        except Refusal as refusal:  # features that are not finite, or too few labels
+            yield Score("kNN accuracy", math.nan, split=self.split, seed=self.seed, better="higher", warning=str(refusal), settings=self.settings)
+
+    def _known(self, known: np.ndarray) -> Iterator[Score]:
         told = "; learnt with labels" if self.model.conditional else ""
         yield from self._probed(self._learnt(self.model, known), len(known), told, warning=self.remark, settings=self.settings)
         fresh = engine.place(self.run.config.build(self.run.folder)).eval()
@@ -350,10 +356,12 @@ class Exam:
 
     # Likelihood
 
-    def _bits(self, rows: np.ndarray) -> tuple[np.ndarray, str]:
+    def _bits(self, rows: np.ndarray) -> tuple[np.ndarray, str, str]:
+        """Of each image, their kind, and what the card must say of an equation that was solved for them."""
         with torch.no_grad():
             found = [self.model.bits_per_dim(batch) for batch in self._batches(rows)]  # type: ignore[operator]
-        return torch.cat([bits.values.double().cpu() for bits in found]).numpy(), found[0].kind
+        solved = likelihood.solved([bits.error for bits in found], getattr(self.model, "tolerance", 0.0))
+        return torch.cat([bits.values.double().cpu() for bits in found]).numpy(), found[0].kind, solved
 
     def _in_units(self, bits: np.ndarray, **about: Any) -> Iterator[Score]:
         """The card in bits/dim, and for black-and-white images in the unit of the papers too."""
@@ -459,7 +467,7 @@ NOTES = {
     "squared error": "mean over pixels, images in [-1, 1]",
     "points": "mean over coordinates",
     "PSNR": "10 log10(4 / squared error) of each image, at most 100",
-    "SSIM": "mean over the places of a Gaussian window, and over channels",
+    "SSIM": reconstruction.SSIM_NOTE,
     "knn": f"cosine, k = {probing.K}, weights exp(cosine / {probing.TEMPERATURE}), features less their mean",
     "linear": "logistic regression on standardised features, of penalty",
     "raw pixels": "at most 16x16, no network",

@@ -54,19 +54,37 @@ class Axes(NamedTuple):
     """float32 (d, D), orthonormal, the one with the largest variance first"""
     share: float
     """of the variance that they keep"""
+    unit: float = 1.0
+    """of the numbers that come out, in that of the features: another than 1 where their squares would leave float32"""
 
     def of(self, x: np.ndarray) -> np.ndarray:
-        """Features (n, D), in memory or mapped, to float32 (n, d)."""
+        """Features (n, D), in memory or mapped, to float32 (n, d), in units of `unit`."""
         if x.shape[1] != len(self.mean):
             raise Refusal(f"this map is of features with {len(self.mean):,} numbers, and these have {x.shape[1]:,}; take the same network, layer and size.")
-        return np.concatenate([(part - self.mean) @ self.vectors.T for _, part in blocks(x)])
+        mean = self.mean / np.float32(self.unit)
+        with np.errstate(over="ignore", invalid="ignore"):
+            out = np.concatenate([(part - mean) @ self.vectors.T for _, part in blocks(x, self.unit)])
+        if not np.isfinite(out).all():
+            bad = int((~np.isfinite(out).all(1)).sum())
+            raise Refusal(f"features of {bad} images are no numbers, or far beyond those of the map; look at these images, or take another network or layer.")
+        return out
 
 
-def blocks(x: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Some rows of x (n, D) after another, as float32, with the number of the first."""
+def blocks(x: np.ndarray, unit: float = 1.0) -> Iterator[tuple[int, np.ndarray]]:
+    """Some rows of x (n, D) after another, as float32, in units of a power of two, with the number of the first."""
     step = max(1, ROWS // x.shape[1])
     for i in range(0, len(x), step):
-        yield i, np.asarray(x[i : i + step], np.float32)
+        with np.errstate(over="ignore"):
+            part = np.asarray(x[i : i + step], np.float32)
+        yield i, part if unit == 1 else part / np.float32(unit)
+
+
+def unit(x: np.ndarray) -> float:
+    """By which features x (n, D) are to be divided before they are squared: see tsne.unit.  Raises Refusal for what is not finite in float32."""
+    largest = float(np.max([np.maximum(part.max(), -part.min()) for _, part in blocks(x)], initial=0.0))  # of nan it is nan
+    if not math.isfinite(largest):
+        raise Refusal("some features are not finite numbers that float32 holds; look at these images, or take another network or layer.")
+    return tsne.unit(largest)
 
 
 def principal(x: np.ndarray, most: int = DIMENSIONS, seed: int = 0) -> Axes:
@@ -76,33 +94,32 @@ def principal(x: np.ndarray, most: int = DIMENSIONS, seed: int = 0) -> Axes:
     section 4.5).  Raises Refusal where the features are not finite, or all rows are equal.
     """
     n, wide = x.shape
+    scale = unit(x)
     mean = np.zeros(wide)
-    for _, part in blocks(x):
+    for _, part in blocks(x, scale):
         mean += part.sum(0, dtype=np.float64)
     mean = (mean / n).astype(np.float32)
-    if not np.isfinite(mean).all():
-        raise Refusal("some features are not finite numbers; look at these images, or take another network or layer.")
-    total = sum(float(np.square(part - mean).sum(dtype=np.float64)) for _, part in blocks(x))
+    total = sum(float(np.square(part - mean).sum(dtype=np.float64)) for _, part in blocks(x, scale))
     if total <= 1e-12 * n * max(1e-30, float(np.square(mean, dtype=np.float64).sum())):
         raise Refusal(f"the features of all {n:,} images are equal: there is nothing to arrange; take another layer.")
     k = min(most, n - 1, wide)
     if wide <= WIDE:
         around = np.eye(wide, dtype=np.float32)
     elif n <= WIDE:
-        around = np.linalg.qr((np.asarray(x, np.float32) - mean).T)[0]  # the rows span all there is
+        around = np.linalg.qr((np.asarray(x, np.float32) / np.float32(scale) - mean).T)[0]  # the rows span all there is
     else:
         around = np.linalg.qr(np.random.default_rng((seed, 0xCA)).normal(size=(wide, k + 10)).astype(np.float32))[0]
         for _ in range(5):
-            around = np.linalg.qr(sum(c.T @ (c @ around) for c in (part - mean for _, part in blocks(x))))[0]
+            around = np.linalg.qr(sum(c.T @ (c @ around) for c in (part - mean for _, part in blocks(x, scale))))[0]
     inner = np.zeros((around.shape[1],) * 2)
-    for _, part in blocks(x):
+    for _, part in blocks(x, scale):
         within = (part - mean) @ around if wide > WIDE else part - mean
         inner += within.T @ within
     values, vectors = np.linalg.eigh(inner)
     axes = (around @ vectors[:, ::-1][:, :k].astype(np.float32)).T
     largest = np.abs(axes).argmax(1)
     axes *= np.sign(axes[np.arange(k), largest])[:, None]  # of the two directions of an axis, always the same
-    return Axes(mean, np.ascontiguousarray(axes), float(values[::-1][:k].sum() / total))
+    return Axes(mean * np.float32(scale), np.ascontiguousarray(axes), float(values[::-1][:k].sum() / total), scale)
 
 
 # Maps
@@ -129,7 +146,7 @@ class Map:
         import io
 
         file, text = io.BytesIO(), (np.array([t.encode(errors="backslashreplace").decode() for t in ts], dtype=np.str_) for ts in (self.names, self.labels))
-        said = json.dumps(dict(self.settings, kept=self.axes.share), sort_keys=True)
+        said = json.dumps(dict(self.settings, kept=self.axes.share, unit=self.axes.unit), sort_keys=True)
         arrays = dict(zip(("names", "labels"), text)) | dict(settings=np.array(said), mean=self.axes.mean, components=self.axes.vectors, reduced=self.reduced)
         np.savez_compressed(file, coordinates=self.y, rows=self.rows, **arrays)
         storage.write(path, file.getvalue())
@@ -142,7 +159,7 @@ class Map:
                 said = json.loads(str(f["settings"]))
                 y, mean, vectors, reduced = (np.asarray(f[name], np.float32) for name in ("coordinates", "mean", "components", "reduced"))
                 rows, names, labels = np.asarray(f["rows"], np.int64), tuple(map(str, f["names"])), tuple(map(str, f["labels"]))
-            found = cls(y, rows, names, labels, said, Axes(mean, vectors, float(said.pop("kept"))), reduced)
+            found = cls(y, rows, names, labels, said, Axes(mean, vectors, float(said.pop("kept")), float(said.pop("unit", 1.0))), reduced)
             n, of = len(y), (len(mean),)
             shapes = y.shape == (n, 2) and rows.shape == (n,) and reduced.shape == (n, len(vectors)) and vectors.shape[1:] == mean.shape == of
             whole = shapes and len(names) == n > 0 and len(labels) in (0, n) and all(np.isfinite(a).all() for a in (y, mean, vectors, reduced))
@@ -210,7 +227,7 @@ class Kept(NamedTuple):
     """For each image that was asked, (q,)."""
 
     recall: np.ndarray
-    """share of the k nearest in features that are among the k nearest in the map"""
+    """share of the k nearest in the map than which fewer than k are nearer in features: any of those that are equally near will do"""
     trust: np.ndarray
     """1 minus a penalty for those near in the map that are far in features: the mean is trustworthiness (Venna & Kaski 2001)"""
     right: np.ndarray
@@ -241,7 +258,7 @@ def kept(x: np.ndarray, ys: dict[str, np.ndarray], labels: np.ndarray | None = N
                 ranks[name][j] = 1 + np.searchsorted(order, row[near[j]])
     told, right_before = dict[str, Kept](), _right(labels, asked, before)
     for name, near in after.items():
-        recall = (before[:, :, None] == near[:, None, :]).any(2).mean(1)
+        recall = (ranks[name] <= k).mean(1)
         trust = 1 - 2 * np.maximum(ranks[name] - k, 0).sum(1) / (k * (2 * n - 3 * k - 1))
         told[name] = Kept(recall, trust, _right(labels, asked, near), right_before)
     return told
@@ -253,11 +270,12 @@ def _least(far: np.ndarray, k: int) -> np.ndarray:
 
 
 def distances(x: np.ndarray, some: np.ndarray) -> np.ndarray:
-    """Squared distances, float32 (q, n), of rows `some` of x (n, D) to all; to itself infinity."""
-    centre = np.asarray(x[:: max(1, len(x) // 1000)], np.float32).mean(0)
-    queries = np.asarray(x[some], np.float32) - centre
+    """Squared distances, float32 (q, n), of rows `some` of x (n, D) to all, in units of unit(x); to itself infinity."""
+    scale = unit(x)
+    centre = (np.asarray(x[:: max(1, len(x) // 1000)], np.float32) / np.float32(scale)).mean(0)
+    queries = np.asarray(x[some], np.float32) / np.float32(scale) - centre
     out = np.empty((len(some), len(x)), np.float32)
-    for i, part in blocks(x):
+    for i, part in blocks(x, scale):
         part, there = part - centre, out[:, i : i + len(part)]
         np.matmul(queries, part.T, out=there)
         there *= -2
@@ -345,6 +363,8 @@ def _unit(y: Tensor) -> float:
 
 
 def _placed(new: Tensor, old: Tensor, y: Tensor, perplexity: float, k: int, steps: int) -> Tensor:
+    scale = tsne.unit(float(torch.maximum(new.abs().max(), old.abs().max())))  # whoever lies far off all of them
+    new, old = new / scale, old / scale
     found = torch.cdist(new, old, compute_mode="donot_use_mm_for_euclid_dist").topk(k, largest=False)
     p, near = tsne.conditionals(found.values.square(), perplexity), y[found.indices]
 

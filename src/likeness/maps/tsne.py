@@ -43,6 +43,8 @@ LEAST = 5
 """points that can be arranged: fewer have no neighbours to choose from"""
 BLOCK = 2**23
 """distances at once in memory"""
+USUAL = 1e9
+"""numbers whose squares, and sums of these, float32 holds without a thought; and one over it"""
 FARTHEST = 5.0
 """that a point may go in one step"""
 
@@ -84,6 +86,11 @@ class Force(NamedTuple):
 
 
 Repulsion = Callable[[Tensor], Force]
+
+
+def unit(largest: float) -> float:
+    """1, or where numbers up to `largest` have squares that float32 cannot hold, or hardly: the power of two by which they are to be divided."""
+    return 1.0 if not largest or 1 / USUAL < largest < USUAL else 2.0 ** max(-149, math.floor(math.log2(largest)))
 
 
 # Who is near
@@ -146,6 +153,7 @@ def affinities(x: Tensor, perplexity: float = PERPLEXITY, near: tuple[Tensor, Te
     near: what nearest(x, neighbours_for(n, perplexity)) says, where somebody knows it already.
     """
     k = neighbours_for(len(x), perplexity)
+    x = x / unit(float(x.abs().max()))
     squared, found = nearest(x, k) if near is None else near
     n = len(x)
     given = conditionals(squared, perplexity).numpy()
@@ -255,6 +263,7 @@ def start(x: Tensor, seed: int = 0, random: bool = False) -> Tensor:
     drawn = torch.from_numpy(np.random.default_rng((seed, 0x75)).normal(size=(len(x), 2))).to(x.dtype)
     if random:
         return 1e-4 * drawn
+    x = x / unit(float(x.abs().max()))
     wide = x[:, :2] if x.shape[1] > 1 else torch.cat([x, x.new_zeros(len(x), 1)], 1)
     return 1e-4 * (wide / wide[:, 0].std().clamp(min=1e-30) + 0.01 * drawn)
 

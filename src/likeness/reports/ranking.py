@@ -55,7 +55,7 @@ def obstacle(a: Score, b: Score) -> str:
     """
     if not (ends_of(a) and ends_of(b)):
         return "no interval"
-    for name in ("better", "unit", "split", "n", "against", "network", "resize"):
+    for name in ("better", "unit", "split", "n", "against", "network", "resize", "version"):
         if getattr(a, name) != getattr(b, name):
             return f"different {name}" if name != "against" else "different n on the other side"
     for name in sorted((a.settings.keys() & b.settings.keys()) - {"seen"} | {"weights"}):

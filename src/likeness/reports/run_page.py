@@ -207,7 +207,7 @@ def _measure(name: str, group: list[Score]) -> str:
 def _row(s: Score, worst: float, shared: str) -> str:
     share = 0.0 if s.refused or not worst else 100 * abs(s.value) / worst
     images = f"{s.n:,} {s.split}" + ("" if s.against is None else f" / {s.against:,}")
-    between = "" if s.low is None or s.high is None or s.low == s.high else f"{short(s.low)} – {short(s.high)}"
+    between = "" if s.low is None or s.high is None else f"{short(s.low)} – {short(s.high)}"
     settings = ", ".join(f"{k} = {v}" for k, v in s.settings.items() if k != "seen")
     about = "; ".join(filter(None, (s.verdict, "" if s.note == shared else s.note, settings)))
     text = [between, images, "" if s.kind == "measured" else s.kind, s.warning if s.refused else about]

@@ -16,9 +16,9 @@ import numpy as np
 
 from .. import engine
 from ..backbones import hub
-from . import latent_model
 from ..core import Compresses, Refusal, answers
 from ..data import Data, named
+from . import latent_model
 from .run import INSIDE, Config, Run, Stage, is_run, read_config
 
 MEASURED = 10_000

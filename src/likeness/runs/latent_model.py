@@ -218,15 +218,17 @@ class Redrawing(Within):
 
 class Bounding(Within):
     @torch.no_grad()
-    def _nats(self, batch: Batch) -> tuple[Tensor, Tensor, str]:
-        """-log p(z) and -log p(x|z) of each image, (B,) each, and the kind of the first."""
+    def _nats(self, batch: Batch) -> tuple[Tensor, Tensor, str, float | None]:
+        """-log p(z) and -log p(x|z) of each image, (B,) each, the kind of the first, and its error by solving, in nats."""
         codes = self._codes(batch)
-        bits, kind = self._turned().bits_per_dim(codes)
-        return bits * (self._first.code.dims * math.log(2)), cast(Distorts, self._first).distortion(batch.x, codes.x), kind
+        bits, kind, error = self._turned().bits_per_dim(codes)
+        unit = self._first.code.dims * math.log(2)
+        distortion = cast(Distorts, self._first).distortion(batch.x, codes.x)
+        return bits * unit, distortion, kind, None if error is None else error * unit
 
     def bits_per_dim(self, batch: Batch) -> Bits:
-        rate, distortion, kind = self._nats(batch)
-        return Bits((rate + distortion) / (self.spec.dims * math.log(2)), "estimate" if kind == "estimate" else "upper bound")
+        (rate, distortion, kind, error), unit = self._nats(batch), self.spec.dims * math.log(2)
+        return Bits((rate + distortion) / unit, "estimate" if kind == "estimate" else "upper bound", None if error is None else error / unit)
 
 
 class Encoding(Within):

@@ -28,8 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import engine, models, storage
-from . import latent_model
 from ..core import BadData, Busy, Compresses, Model, Refusal, Spec, Training
+from . import latent_model
 
 LOG, CONFIG, INSIDE = "log.jsonl", "config.json", "inside"
 AVERAGE, RAW = "running average", "raw weights"

@@ -354,9 +354,11 @@ def asked_about_classes(judges: dict[str, Judge], data: Data, chosen: Plan, rows
         yield measure("accuracy", right, of=name, **RIGHT, warning=budget.remark(name), **about)
         for of, t in ((name, 1.0), (f"{name} after temperature", heat)):
             p = decisions.softmax(logits, t)
-            found = decisions.calibration(p, y, bins=max(3, min(15, len(y) // 25)), seed=budget.seed)
+            bins = max(3, min(15, len(y) // 25))
+            found = decisions.calibration(p, y, bins=bins, seed=budget.seed)
             mine = dict(of=of, better="lower", note=f"p(y|x) to the power 1/{t:.3g}, and normalised" if t != 1 else "", **about)
             yield measure("log loss", decisions.log_loss(np.maximum(p, 1e-300), y), unit="nats", **mine)
+            mine["note"] = "; ".join(filter(None, (mine["note"], decisions.bins_note(found.curve, bins))))
             yield Score("calibration error", found.ece, n=len(y), floor=found.chance, **mine)
             curves[of] = {part: getattr(found.curve, part).tolist() for part in ("confidence", "accuracy", "n")} | {"temperature": t}
     yield curves

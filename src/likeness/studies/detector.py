@@ -257,7 +257,14 @@ class Exam(NamedTuple):
         yield self.wrong("wrong among the answers", "", heard)
         right = decisions.calibration(heard.p, heard.label, seed=self.seed)
         before = decisions.calibration(decisions.softmax(heard.log_p), heard.label, seed=self.seed)
-        about = dict[str, Any](n=len(heard.p), split="samples", seed=self.seed, network=self.found[""].network, better="lower", note=NOTES["calibration"])
+        about = dict[str, Any](
+            n=len(heard.p),
+            split="samples",
+            seed=self.seed,
+            network=self.found[""].network,
+            better="lower",
+            note=f"{NOTES['calibration']}; {decisions.bins_note(right.curve)}",
+        )
         for value, of in ((right.ece, "model"), (before.ece, "uncalibrated"), (right.chance, "perfect probabilities")):
             yield Score("calibration error", value, of=of, **about)
 
