@@ -74,19 +74,19 @@ def test_a_map_does_not_depend_on_the_unit_of_its_features(power, digits, made, 
     """Nor any number beside it: squares of 1e-24, 1e19 and 1e36 are 0 and infinite in float32."""
     few = digits[:120]
     large = few * np.float32(2.0) ** power
-    one, other = (maps.principal(x) for x in (few, large))
+    one, other = (embedding.principal(x) for x in (few, large))
     assert other.share == pytest.approx(one.share, rel=1e-6) and np.abs(other.vectors) == pytest.approx(np.abs(one.vectors), abs=1e-4)
     reduced = [axes.of(x) for axes, x in ((one, few), (other, large))]
     assert other.unit * reduced[1].astype(float) == pytest.approx(2.0**power * reduced[0].astype(float), rel=1e-3, abs=2.0**power * 1e-3)
     for method in ("tsne", "pca"):
-        *_, last = maps.arrange(reduced[1], method, 10.0)
+        *_, last = embedding.arrange(reduced[1], method, 10.0)
         settings = dict(data="digits", features="pixels", method=method, seed=0)
-        there = maps.Map(last.y.numpy(), np.arange(120), tuple(map(str, range(120))), (), settings, other, reduced[1])
+        there = embedding.Map(last.y.numpy(), np.arange(120), tuple(map(str, range(120))), (), settings, other, reduced[1])
         there.save(tmp_path / "m.npz")
-        back = maps.Map.load(tmp_path / "m.npz")
+        back = embedding.Map.load(tmp_path / "m.npz")
         assert back.axes.unit == other.unit and back.settings == settings
-        assert maps.place(back, large[:9]) == pytest.approx(there.y[:9], abs=0.25 * float(np.ptp(there.y)))
-        cards = {(c.name, c.of): c.value for c in maps.cards(large, there)}
+        assert embedding.place(back, large[:9]) == pytest.approx(there.y[:9], abs=0.25 * float(np.ptp(there.y)))
+        cards = {(c.name, c.of): c.value for c in embedding.cards(large, there)}
         assert cards["trustworthiness", "map"] > (0.95 if method == "tsne" else 0.75) and cards["neighbours kept", "map"] > 0.25
     assert len(clusters.clusters(reduced[1], 3).middle) == 3 and np.isfinite(clusters.aloneness(reduced[1])).all()
     x = torch.from_numpy(large)
@@ -97,17 +97,17 @@ def test_features_that_float32_cannot_hold_are_refused(digits, made):
     for value in (1e39, np.inf, np.nan):
         spoilt = digits.astype(np.float64)
         spoilt[7, 3] = value
-        for ask in (maps.principal, made.axes.of, lambda x: maps.kept(x, dict(map=made.y))):
+        for ask in (embedding.principal, made.axes.of, lambda x: embedding.kept(x, dict(map=made.y))):
             with pytest.raises(Refusal, match="look at these images"):
                 ask(spoilt)
-    assert np.isfinite(maps.place(made, digits[:3] * np.float32(1e17))).all(), "far off the map is still a place"
+    assert np.isfinite(embedding.place(made, digits[:3] * np.float32(1e17))).all(), "far off the map is still a place"
 
 
 def test_neighbours_that_are_equally_near_are_all_kept():
     """Thirty copies of two pictures: whichever ten of a picture's copies the map shows nearest, they are right."""
     x = np.repeat(np.eye(2, 5, dtype=np.float32), 30, 0)
     y = np.repeat(np.array([[0, 0], [9, 0]], np.float32), 30, 0) + np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
-    found = maps.kept(x, dict(map=y))["map"]
+    found = embedding.kept(x, dict(map=y))["map"]
     assert (found.recall == 1).all() and (found.trust == 1).all()
 
 
