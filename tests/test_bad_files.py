@@ -93,8 +93,8 @@ def test_every_flipped_bit_of_a_png_body_is_noticed():
     body = PNG.index(b"IDAT")
     for at in range(body, len(PNG) - 12, 7):
         with pytest.raises(Skip):
-            decode.check_png(flipped(PNG, at))
-    decode.check_png(PNG)
+            decoding.check_png(flipped(PNG, at))
+    decoding.check_png(PNG)
 
 
 def test_pixels_of_a_png_whose_checksum_is_wrong_are_not_believed(tmp_path):

@@ -226,5 +226,5 @@ def test_binarised_data_are_reproducible_and_keep_the_split():
 
 def test_large_data_are_binarised_through_the_cache(monkeypatch, place):
     small = np.array(load("digits", binarize=True).x)
-    monkeypatch.setattr("likeness.data.binary.SMALL", 0)
+    monkeypatch.setattr("likeness.data.binarize.SMALL", 0)
     assert np.array_equal(load("digits", binarize=True).x, small) and list(place.glob("binary-*/x.u8"))

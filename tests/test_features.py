@@ -82,7 +82,7 @@ def test_rows_are_those_of_one_image_after_another(net, photos, tmp_path):
     names = sorted(str(p.relative_to(photos)) for p in photos.rglob("*.*") if p.name != "05b.jpg")
     assert [(int(r["row"]), r["file"], r["label"]) for r in listed] == [(i, n, n[:4]) for i, n in enumerate(names)]
     assert [(n, why) for n, why, _ in at.done.skipped] == [("cats/05b.jpg", "damaged")]
-    assert extract.verdict(at.done).startswith("21 images: 20 used, 1 skipped (1 damaged, such as cats/05b.jpg: ")
+    assert extraction.verdict(at.done).startswith("21 images: 20 used, 1 skipped (1 damaged, such as cats/05b.jpg: ")
 
 
 def test_pools(net, photos, tmp_path):

@@ -62,7 +62,7 @@ class Curved(Model):
 
 
 def codes(n: int, latent: int, key: int = 9) -> Tensor:
-    return Noise(range(n), key).normal(latent_space)
+    return Noise(range(n), key).normal(latent)
 
 
 def found(model: Model, x: Tensor, **how) -> Codes:
@@ -144,7 +144,7 @@ def test_where_least_squares_is_outside_of_the_ball_the_nearest_on_it_is_found()
 
 @pytest.mark.parametrize("latent", [1, 2, 64])
 def test_the_ball_holds_what_it_says(latent):
-    inside = (codes(40_000, latent_space).norm(dim=1) < inversion.Ball.of_prior(latent_space).radius).double().mean()
+    inside = (codes(40_000, latent).norm(dim=1) < inversion.Ball.of_prior(latent).radius).double().mean()
     assert float(inside) == pytest.approx(0.99, abs=0.003)
 
 

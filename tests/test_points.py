@@ -225,7 +225,7 @@ def test_dots_are_where_the_points_are():
     page = figures.scatter(points, torch.tensor([[-0.4, 0.3]]).repeat(20, 1))
     assert page.shape == (figures.PLOT, figures.PLOT, 3) and page.dtype == np.uint8
     assert near(page[place(0.5, 0.8)], BLUE) and near(page[place(-0.4, 0.3)], REAL) and near(page[place(0.5, -0.8)], np.full(3, 255))
-    cover = 1 - figures._dots(points.numpy(), 1.15, 0.5, 3.0)
+    cover = 1 - figures.grids._dots(points.numpy(), 1.15, 0.5, 3.0)
     assert abs((1 - cover).sum() - np.pi * 9) < 2 and ((cover > 0.1) & (cover < 0.9)).sum() > 4, "a disc with soft edges"
 
 

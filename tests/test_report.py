@@ -93,7 +93,7 @@ def test_pictures_of_others_are_refused_in_a_sentence(tmp_path):
 
 @given(st.binary(max_size=80))
 def test_no_bytes_make_reading_a_recipe_fail(tail):
-    assert figures._text(b"\x89PNG\r\n\x1a\n" + tail, b"likeness") is None or b"likeness\0" in tail
+    assert figures.files._text(b"\x89PNG\r\n\x1a\n" + tail, b"likeness") is None or b"likeness\0" in tail
 
 
 def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
@@ -103,7 +103,7 @@ def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypat
     def full(*_: object) -> None:
         raise PermissionError(13, "denied")
 
-    monkeypatch.setattr(figures.os, "replace", full)
+    monkeypatch.setattr(figures.files.os, "replace", full)
     with pytest.raises(NotAllowed, match="denied"):
         figures.write_png(path, image, {"n": 2})
     assert figures.read_recipe(path)["n"] == 1 and len(list(tmp_path.iterdir())) == 1

@@ -289,7 +289,7 @@ class Cheat(Model):
     def surprise(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.net(x).square()
 
-    entropy = score
+    entropy = surprise
 
 
 def test_a_model_that_looks_ahead_is_found_out():

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from . import data as datasets
 from . import engine, models
-from .core import Completes, Model, Redraws, Refusal, answers, ask, final
+from .core import Completes, Condition, Model, Redraws, Refusal, answers, ask, final, label_of
 from .data import Data
 from .data.source import default_folder
 from .evaluation import exam
@@ -152,13 +152,13 @@ class Trained:
             raise Refusal("beside a weaker run the guidance says how far to go away from it, and 1 is not at all; type --guidance 2.")
         return model.beside(cast(Denoiser, weak.model))
 
-    def _labels(self, numbers: Tensor, label: int | None) -> Tensor | None:
-        labels = self.config.spec.labels if self.model.conditional else 0
+    def _labels(self, numbers: Tensor, label: int | None) -> Condition | None:
+        labels = self.config.spec.labels if "label" in self.model.takes else 0
         if label is not None and not labels:
             self._refuse_label(label)
         if label is not None and not 0 <= label < labels:
             raise Refusal(f"there is no label {label}: {self.folder} knows 0 to {labels - 1}.")
-        return None if not labels else numbers % labels if label is None else torch.full_like(numbers, label)
+        return None if not labels else Condition(numbers % labels if label is None else torch.full_like(numbers, label))
 
     def _refuse_label(self, label: int) -> NoReturn:
         raise Refusal(f"{self.config.model} in {self.folder} draws of no class, so not of class {label}; leave the label out.")
@@ -239,7 +239,7 @@ class Trained:
         model = sampling.tuned(self.model, **live)
         inputs.answer(model, "bits_per_dim")
         asked = self._asked(x, n, seed, label, names)
-        if model.conditional and asked.batch.y is None:
+        if "label" in model.takes and label_of(asked.batch.y) is None:
             raise Refusal(f"{self.folder} judges an image of a class; say which, from 0 to {self.config.spec.labels - 1}, as its label.")
         usual = inputs.held_out(self.data, surprise.REFERENCE, seed) if len(self.data.held_out) else None
         return surprise.score(model, asked, usual, maps, self._recipe(seed=seed, n=len(asked.names), **live))

@@ -11,23 +11,16 @@ import sys
 from collections.abc import Callable, Sequence
 
 from .. import __version__
+from . import ask, evaluate, features, lists, look, map, neighbours, studies, train
 from .arguments import closest
-from .ask import complete, diffuse, edit, field, latent, reconstruct, sample, score
-from .evaluate import evaluate
-from .features import features
-from .lists import check, data, export, models
-from .look import look
-from .map import map as mapped
-from .neighbours import neighbours
-from .studies import bayes, detect
-from .train import train
 
 Verb = Callable[[list[str]], int]
 
-
-ASKING: tuple[Verb, ...] = (reconstruct, complete, edit, score, field, diffuse, latent)
-LAB: tuple[Verb, ...] = (features, mapped, neighbours, look)
-VERBS: dict[str, Verb] = {f.__name__: f for f in (train, sample, evaluate, *ASKING, *LAB, bayes, detect, export, check, models, data)}
+ASKING: tuple[Verb, ...] = (ask.reconstruct, ask.complete, ask.edit, ask.score, ask.field, ask.diffuse, ask.latent)
+LAB: tuple[Verb, ...] = (features.features, map.map, neighbours.neighbours, look.look)
+STUDIES: tuple[Verb, ...] = (studies.bayes, studies.detect)
+LISTS: tuple[Verb, ...] = (lists.export, lists.check, lists.models, lists.data)
+VERBS: dict[str, Verb] = {f.__name__: f for f in (train.train, ask.sample, evaluate.evaluate, *ASKING, *LAB, *STUDIES, *LISTS)}
 
 HELP = f"""likeness {__version__}: generative and self-supervised models on your own images.
 

@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING, Any
 from .arguments import Parser, common, count, natural, on_runs, target
 
 if TYPE_CHECKING:
-    from ..api import Trained
-
-
-if TYPE_CHECKING:
     from torch import Tensor
 
     from ..api import Trained
+    from ..core import Condition
 
 IMAGES = "a folder, an array or a file of images; held-out ones of the run's data if left out"
 
@@ -66,7 +63,7 @@ def reconstruct(argv: list[str]) -> int:
     return 0
 
 
-def searched(run: Trained, x: Tensor, y: Tensor | None, steps: int, seed: int) -> Tensor:
+def searched(run: Trained, x: Tensor, y: Condition | None, steps: int, seed: int) -> Tensor:
     """The codes of images, with a word on how far the search is."""
     from ..inference import inversion
     from ..reports import terminal

@@ -1,6 +1,7 @@
 """The vocabulary of the whole program.
 
     Spec       what one example of the data is
+    Condition  what a model may be told about each: its class, a text, another image
     Batch      some examples, what is known about each, and the randomness to treat them with
     Loss       what a model wants to be small, and the terms it consists of
     Player     one player's move in a training step: whose weights, which loss
@@ -23,6 +24,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .batch import Batch as Batch
     from .batch import Spec as Spec
+    from .condition import NONE as NONE
+    from .condition import PAD as PAD
+    from .condition import Condition as Condition
+    from .condition import joined as joined
+    from .condition import label_of as label_of
     from .errors import BadData as BadData
     from .errors import Busy as Busy
     from .errors import DiskTrouble as DiskTrouble
@@ -59,6 +65,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "batch": "Batch Spec",
+    "condition": "NONE PAD Condition joined label_of",
     "errors": "BadData Busy DiskTrouble Diverged NotAllowed Offline Refusal closest",
     "model": "Loss Model Player Training",
     "noise": "Noise",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from .condition import Condition
 from .noise import Noise
 
 
@@ -25,9 +26,22 @@ class Spec:
     symbols: bool = False
     """the levels are names, as in the codes of a VQ-VAE: that one lies beside another means nothing"""
 
+    frames: int = 0
+    """of a video; 0 is a still image"""
+    vocabulary: int = 0
+    """words that a text may be made of, those for nothing (core.PAD) and for any unknown word among them; 0 is no text"""
+    tokens: int = 0
+    """words of the longest text"""
+    source: tuple[int, int] = (0, 0)
+    """channels and size of the other image that a Condition holds; zeros for none"""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", tuple(self.source))  # JSON knows lists only
+
     @property
-    def shape(self) -> tuple[int, int, int]:
-        return (self.channels, self.size, self.size)
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W), or (C, T, H, W) of a video."""
+        return (self.channels, *([self.frames] if self.frames else []), self.size, self.size)
 
     @property
     def dims(self) -> int:
@@ -42,13 +56,17 @@ class Spec:
 @dataclass(frozen=True)
 class Batch:
     x: Tensor
-    y: Tensor | None
+    y: Condition | None
     noise: Noise
     """all the randomness that a loss or a bound may use: then a batch may be split, or shared among processes"""
     step: int = 0
     """of a training: batches that came before.  What changes in its course is a function of this or of `seen`"""
     seen: int = 0
     """of a training: images that came before"""
+
+    def __post_init__(self) -> None:
+        if self.y is not None and not isinstance(self.y, Condition):
+            raise TypeError(f"Batch.y is {type(self.y).__name__}; make it a Condition, such as Condition(label=y), or None")
 
     def __len__(self) -> int:
         return len(self.x)

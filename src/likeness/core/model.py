@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from .batch import Batch, Spec
+from .errors import Refusal
 from .options import check_options, option
 
 
@@ -81,8 +82,10 @@ class Model(nn.Module):
     spec: Spec
     defaults: ClassVar[Training] = Training()
     """how long and how fast, unless the user says otherwise"""
-    conditional: ClassVar[bool] = False
-    """sample() and the loss use labels y"""
+    takes: ClassVar[tuple[str, ...]] = ()
+    """which parts of a Condition the loss, sample() and the others use: of "label", "tokens" and "image" """
+    videos: ClassVar[bool] = False
+    """x is (B, C, T, H, W)"""
     whole_batch = False
     """the loss compares the examples of a batch, which therefore must not be split"""
 
@@ -95,7 +98,10 @@ class Model(nn.Module):
 
     def __post_init__(self) -> None:
         super().__init__()
-        check_options(type(self).__name__.lower(), self)
+        name = type(self).__name__.lower()
+        if self.spec.frames and not self.videos:
+            raise Refusal(f"{name} learns still images, and these are videos of {self.spec.frames} frames; name a model of videos.")
+        check_options(name, self)
         self.build()
         self.whole_batch = self.whole_batch or any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.modules())
 

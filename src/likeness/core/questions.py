@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkabl
 from torch import Tensor
 
 from .batch import Batch, Spec
+from .condition import Condition
 from .errors import Refusal
 from .noise import Noise
 
@@ -30,7 +31,7 @@ class Bits(NamedTuple):
 
 @runtime_checkable
 class Samples(Protocol):
-    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         """Yield ever better versions of len(noise) images; the last one counts."""
         ...
 
@@ -42,7 +43,7 @@ class Scores(Protocol):
 
 @runtime_checkable
 class Completes(Protocol):
-    def complete(self, x: Tensor, known: Tensor, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def complete(self, x: Tensor, known: Tensor, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         """Draw the pixels of x (B, C, H, W) that are not known, bool (H, W), again and again; the last version counts."""
         ...
 
@@ -51,11 +52,11 @@ class Completes(Protocol):
 class Surprises(Protocol):
     """A model that knows where in an image its bits are spent."""
 
-    def surprise(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def surprise(self, x: Tensor, y: Condition | None = None) -> Tensor:
         """-log p of each sub-pixel, given those that come before it: nats (B, C, H, W), which add up to those of the image."""
         ...
 
-    def entropy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def entropy(self, x: Tensor, y: Condition | None = None) -> Tensor:
         """What the model expects that to be, before it sees the sub-pixel."""
         ...
 
@@ -95,14 +96,14 @@ class Compresses(Protocol):
 
 @runtime_checkable
 class Denoises(Protocol):
-    def denoise(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+    def denoise(self, x_t: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
         """The image expected in a noisy one, (B, C, H, W) both, at times t (B,) by the model's own clock (parts/schedules.py)."""
         ...
 
 
 @runtime_checkable
 class Redraws(Protocol):
-    def redraw(self, x: Tensor, strength: float, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def redraw(self, x: Tensor, strength: float, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         """Draw images like x (B, C, H, W): x itself at strength 0, images that have nothing to do with it at 1; the last version counts."""
         ...
 

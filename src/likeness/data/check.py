@@ -39,7 +39,7 @@ class Check:
     """one line; where files were skipped it ends with the path of the full list"""
     fingerprint: str
     images: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     """channels, height, width of what a model sees"""
     levels: int
     train: int

@@ -95,7 +95,7 @@ def put(batch: Batch) -> Batch:
     """A batch, ready for a model that place() has placed."""
     layout = torch.channels_last if batch.x.ndim == 4 else torch.preserve_format
     x = batch.x.to(device(), memory_format=layout, non_blocking=True)
-    y = None if batch.y is None else batch.y.to(device(), non_blocking=True)
+    y = None if batch.y is None else batch.y.to(device())
     return replace(batch, x=x, y=y, noise=batch.noise.to(device()) if cuda() else batch.noise)
 
 

@@ -191,7 +191,7 @@ class Exam:
             yield Score("kNN accuracy", math.nan, split=self.split, seed=self.seed, better="higher", warning=str(refusal), settings=self.settings)
 
     def _known(self, known: np.ndarray) -> Iterator[Score]:
-        told = "; learnt with labels" if self.model.conditional else ""
+        told = "; learnt with labels" if "label" in self.model.takes else ""
         yield from self._probed(self._learnt(self.model, known), len(known), told, warning=self.remark, settings=self.settings)
         fresh = engine.place(self.run.config.build(self.run.folder)).eval()
         yield from self._probed(self._learnt(fresh, known), len(known), "; its first weights", of="random weights")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import engine, figures
-from ..core import BadData, Completes, Noise, Refusal, Spec, final
+from ..core import BadData, Completes, Condition, Noise, Refusal, Spec, final
 from ..data.dataset import Reading
 from ..data.decode import Skip, decode
 
@@ -53,10 +53,10 @@ def checked(known: Tensor, spec: Spec) -> Tensor:
 
 
 @torch.no_grad()
-def complete(model: Completes, x: Tensor, y: Tensor | None, known: Tensor, draws: int, seed: int) -> Tensor:
+def complete(model: Completes, x: Tensor, y: Condition | None, known: Tensor, draws: int, seed: int) -> Tensor:
     """Each of x (B, C, H, W) `draws` times with the pixels that are not known drawn anew: (B, draws, C, H, W) in memory.
 
-    y: classes (B,).  known: bool (H, W).  Raises Refusal where all is known, or where the model draws in another order.
+    y: what the model is told of them.  known: bool (H, W).  Raises Refusal where all is known, or where the model draws in another order.
     """
     if known.all():
         raise Refusal("all of the image is given, and nothing is left to draw; keep less of it.")
@@ -64,8 +64,8 @@ def complete(model: Completes, x: Tensor, y: Tensor | None, known: Tensor, draws
     key, parts = engine.derive("complete", seed), []
     for some in numbers.split(AT_ONCE):
         image = some // MOST
-        classes = None if y is None else y[image].to(engine.device())
-        drawn = final(model.complete(x[image].to(engine.device()), known, Noise(some, key, engine.device()), classes))
+        told = None if y is None else y[image].to(engine.device())
+        drawn = final(model.complete(x[image].to(engine.device()), known, Noise(some, key, engine.device()), told))
         parts.append(torch.where(known, x[image], drawn.float().cpu()))
     return torch.cat(parts).unflatten(0, (len(x), draws))
 

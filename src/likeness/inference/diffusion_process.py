@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .. import engine, figures, storage
-from ..core import Batch, Refusal, ask, closest
+from ..core import Batch, Condition, Refusal, ask, closest
 from ..data import Data
 from ..parts import bounds, samplers
 from ..parts.denoising import Denoiser
@@ -72,7 +72,7 @@ def reverse(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Tenso
     for run, _ in runs:
         model, count = _model(run), POINTS if run.config.spec.points else n or 4
         noise, levels = engine.sampling_noise(seed, 0, count), model.levels()
-        y = torch.arange(count, device=engine.device()) % run.config.spec.labels if model.conditional else None
+        y = Condition(torch.arange(count, device=engine.device()) % run.config.spec.labels) if "label" in model.takes else None
         first = samplers.start(levels, noise, *run.config.spec.shape)
         way = [samplers.State(first, model.denoise(first, _times(levels[0], first), y), levels[0]), *model.walk(levels, first, noise, y)]
         columns = PANELS if run.config.spec.points else COLUMNS
@@ -112,7 +112,7 @@ def distortion(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Te
 def _told(run: Run, data: Data, n: int | None, seed: int, x: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """log SNR from noise to image, the mean squared error there, and the nats a dimension that a unit of log SNR tells."""
     model, batch = _model(run), engine.put(_images(run, data, n or 64, seed, x))
-    y = batch.y if model.conditional else None
+    y = batch.y.only(model.takes) if batch.y is not None else None
     log_snr, error = bounds.per_level(lambda x_t, t: model.predict(x_t, t, y), model.schedule, batch.x, batch.noise, LEVELS)
     return log_snr, error, error * log_snr.exp() / 2
 

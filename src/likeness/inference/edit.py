@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from .. import engine, figures
-from ..core import Noise, Redraws, Refusal, final
+from ..core import Condition, Noise, Redraws, Refusal, final
 from .complete import AT_ONCE, MOST
 
 
 @torch.no_grad()
-def redraw(model: Redraws, x: Tensor, y: Tensor | None, strength: float, draws: int, seed: int) -> Tensor:
-    """Each of x (B, C, H, W) `draws` times: (B, draws, C, H, W) in memory.  y: classes (B,) that they shall have."""
+def redraw(model: Redraws, x: Tensor, y: Condition | None, strength: float, draws: int, seed: int) -> Tensor:
+    """Each of x (B, C, H, W) `draws` times: (B, draws, C, H, W) in memory.  y: what they shall become."""
     if not 0 <= strength <= 1:
         raise Refusal(f"a strength lies from 0, which keeps the image, to 1, which forgets it, and not at {strength:g}; half of the way is 0.5.")
     if draws > MOST:
@@ -31,8 +31,8 @@ def redraw(model: Redraws, x: Tensor, y: Tensor | None, strength: float, draws: 
     key, parts = engine.derive("redraw", seed), []
     for some in numbers.split(AT_ONCE):
         image = some // MOST
-        classes = None if y is None else y[image].to(engine.device())
-        states = model.redraw(x[image].to(engine.device()), strength, Noise(some, key, engine.device()), classes)
+        told = None if y is None else y[image].to(engine.device())
+        states = model.redraw(x[image].to(engine.device()), strength, Noise(some, key, engine.device()), told)
         parts.append(final(chain([x[image]], states)).float().cpu())
     return torch.cat(parts).unflatten(0, (len(x), draws))
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import engine, models
-from ..core import QUESTIONS, Batch, Model, Noise, Refusal, Spec, answers, ask
+from ..core import QUESTIONS, Batch, Condition, Model, Noise, Refusal, Spec, answers, ask
 from ..data import Data
 from ..data.binarize import drawn
 from ..parts.conditionals import level, value
@@ -31,7 +31,7 @@ def held_out(data: Data, n: int, seed: int) -> Given:
     return Given(data.take(rows, Noise(torch.from_numpy(rows), engine.derive("given", seed))), names)
 
 
-def own(x: Tensor, y: Tensor | None, names: Sequence[str] | None, spec: Spec, seed: int, binarize: bool = False) -> Given:
+def own(x: Tensor, y: Condition | None, names: Sequence[str] | None, spec: Spec, seed: int, binarize: bool = False) -> Given:
     """Images (B, C, H, W) in [-1, 1], put on the grid of levels that the model knows.
 
     binarize: its training images were made black and white by chance, and so are these, as rows 0, 1, ... of such a set: cut off at the

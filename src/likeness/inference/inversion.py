@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import engine
-from ..core import Encodes, Model, Noise, Refusal, ask, final
+from ..core import Condition, Encodes, Model, Noise, Refusal, ask, final, label_of
 from ..engine.minimize import minimize
 
 STEPS = 200
@@ -64,7 +64,7 @@ def project(
     model: Model,
     x: Tensor,
     noise: Noise,
-    y: Tensor | None = None,
+    y: Condition | None = None,
     *,
     steps: int = STEPS,
     starts: int = 4,
@@ -76,7 +76,7 @@ def project(
     The model answers decode, and is in evaluation mode.  One that encodes is refined from what it says.  For any other the codes
     that `noise` draws, those of sample() with the same noise, are looked through, and the search begins at the `starts` best of
     them and at model.guess(x) where there is one.  The code of an image depends on the image and `noise` alone.
-    y: classes (B,) of a conditional model; where they are not said they are searched as well.
+    y: the classes for a conditional model; where they are not told they are searched as well.
     see: what is compared, (B, C, H, W) to (B, F): pixels, or features of any network with a gradient, in one row if at several scales.
     Raises Refusal where the model does not decode, or where a small change of a code changes nothing.
     """
@@ -109,29 +109,29 @@ def error(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).square().mean(1)
 
 
-def drawn(model: Model, x: Tensor, noise: Noise, y: Tensor | None = None, k: int = 1, see: Callable[[Tensor], Tensor] = pixels) -> Codes:
+def drawn(model: Model, x: Tensor, noise: Noise, y: Condition | None = None, k: int = 1, see: Callable[[Tensor], Tensor] = pixels) -> Codes:
     """Of the codes that `noise` draws, the k whose images are nearest to each image: z (B, k, ...) and errors (B, k), rising.
 
-    Where y (B,) is given an image of a conditional model only gets those of its own class.
+    Where y tells the class an image of a conditional model only gets those of its own class.
     """
     decode, target, z, apart = ask(model, "decode"), see(x), draws(model, noise), list[Tensor]()
     with torch.no_grad():
         for some in z.split(AT_ONCE):
             apart.append(torch.cdist(target, see(decode(some)), compute_mode="donot_use_mm_for_euclid_dist"))  # that of products rounds
     far = torch.cat(apart, 1)
-    if y is not None and model.conditional:
-        far = far.masked_fill(torch.arange(len(z), device=y.device) % model.spec.labels != y[:, None], torch.inf)
+    if (label := label_of(y)) is not None and "label" in model.takes:
+        far = far.masked_fill(torch.arange(len(z), device=label.device) % model.spec.labels != label[:, None], torch.inf)
     nearest, which = far.sort(stable=True)
     return Codes(z[which[:, :k]], nearest[:, :k].square() / target.shape[1])
 
 
 def draws(model: Model, noise: Noise) -> Tensor:
     """Codes (B, ...) from the prior N(0, I), as decode() takes them; of a conditional model code i has class i modulo the number of classes."""
-    return _coded(model, noise.normal(_latent(model)), torch.arange(len(noise), device=noise.device))
+    return _coded(model, noise.normal(_latent(model)), Condition(torch.arange(len(noise), device=noise.device)))
 
 
 @torch.no_grad()
-def _starts(model: Model, x: Tensor, noise: Noise, y: Tensor | None, k: int, see: Callable[[Tensor], Tensor]) -> Tensor:
+def _starts(model: Model, x: Tensor, noise: Noise, y: Condition | None, k: int, see: Callable[[Tensor], Tensor]) -> Tensor:
     """Codes (B, K, ...) at which the search of each image begins."""
     if isinstance(model, Encodes):
         return model.encode(x).float()[:, None]
@@ -140,19 +140,22 @@ def _starts(model: Model, x: Tensor, noise: Noise, y: Tensor | None, k: int, see
     return torch.cat([*found, *([] if guess is None else [_of_class(model, x, guess, y, see)[:, None]])], 1)
 
 
-def _of_class(model: Model, x: Tensor, z: Tensor, y: Tensor | None, see: Callable[[Tensor], Tensor]) -> Tensor:
+def _of_class(model: Model, x: Tensor, z: Tensor, y: Condition | None, see: Callable[[Tensor], Tensor]) -> Tensor:
     """Codes z (B, latent) with the classes y behind them; with those that fit x best where they are not known."""
-    if y is not None or not model.conditional:
+    if label_of(y) is not None or "label" not in model.takes:
         return _coded(model, z, y)
     decode, target = ask(model, "decode"), see(x)
-    each = torch.stack([_coded(model, z, torch.full((len(z),), c, device=z.device)) for c in range(model.spec.labels)])
+    each = torch.stack([_coded(model, z, Condition(torch.full((len(z),), c, device=z.device))) for c in range(model.spec.labels)])
     fits = torch.stack([error(see(decode(codes)), target) for codes in each]).argmin(0)
     return each[fits, torch.arange(len(z), device=z.device)]
 
 
-def _coded(model: Model, z: Tensor, y: Tensor | None) -> Tensor:
+def _coded(model: Model, z: Tensor, y: Condition | None) -> Tensor:
     """As decode() takes it; classes are counted modulo how many there are."""
-    return z if not model.conditional or y is None else torch.cat([z, F.one_hot(y % model.spec.labels, model.spec.labels).to(z.dtype)], 1)
+    label = label_of(y)
+    if label is None or "label" not in model.takes:
+        return z
+    return torch.cat([z, F.one_hot(label % model.spec.labels, model.spec.labels).to(z.dtype)], 1)
 
 
 def _latent(model: Model) -> int:
@@ -211,12 +214,12 @@ class Found(NamedTuple):
     """(B, ...) codes in memory: of the images that were come to so far"""
 
 
-def search(model: Model, x: Tensor, y: Tensor | None = None, steps: int = STEPS, seed: int = 0) -> Iterator[Found]:
-    """project() for any number of images x (B, C, H, W) in memory, of classes y (B,) if these are known; the last counts."""
+def search(model: Model, x: Tensor, y: Condition | None = None, steps: int = STEPS, seed: int = 0) -> Iterator[Found]:
+    """project() for any number of images x (B, C, H, W) in memory, told y if that is known; the last counts."""
     if not len(x):
         raise Refusal("there is no image to find the code of; name one or more, or hold some out.")
-    done, labels = torch.empty(0), [None] * len(x) if y is None else y.split(AT_ONCE)
-    for images, known in zip(x.split(AT_ONCE), labels):
+    done = torch.empty(0)
+    for images, known in _some(x, y):
         for step, best in enumerate(project(model, *_placed(images, known, model, seed), steps=steps)):
             both = torch.cat([done, best.z.cpu()])
             yield Found((len(done) + len(images) * step / max(steps, 1)) / len(x), both)
@@ -224,7 +227,7 @@ def search(model: Model, x: Tensor, y: Tensor | None = None, steps: int = STEPS,
 
 
 @torch.no_grad()
-def codes(model: Model, x: Tensor, y: Tensor | None = None, steps: int | None = None, seed: int = 0) -> Tensor:
+def codes(model: Model, x: Tensor, y: Condition | None = None, steps: int | None = None, seed: int = 0) -> Tensor:
     """Codes (B, ...) in memory of images x (B, C, H, W): as the model says if it encodes and no `steps` are asked for, else as search() finds them."""
     if steps is None and isinstance(model, Encodes):
         return torch.cat([model.encode(part.to(engine.device())).float().cpu() for part in x.split(AT_ONCE)])
@@ -232,18 +235,24 @@ def codes(model: Model, x: Tensor, y: Tensor | None = None, steps: int | None = 
     return found.z
 
 
-def nearest_samples(model: Model, x: Tensor, y: Tensor | None = None, seed: int = 0) -> Tensor:
+def nearest_samples(model: Model, x: Tensor, y: Condition | None = None, seed: int = 0) -> Tensor:
     """For each image x (B, C, H, W) that one of the first among(model) samples of `seed` which is nearest to it: what a search has to beat."""
-    labels = [None] * len(x) if y is None else y.split(AT_ONCE)
-    return decoded(model, torch.cat([drawn(model, *_placed(*part, model, seed)).z[:, 0].cpu() for part in zip(x.split(AT_ONCE), labels)]))
+    return decoded(model, torch.cat([drawn(model, *_placed(*part, model, seed)).z[:, 0].cpu() for part in _some(x, y)]))
 
 
 def among(model: Model) -> int:
     """How many samples are looked through: some of each class, if the model is conditional."""
-    return max(DRAWN, 8 * model.spec.labels * model.conditional)
+    return max(DRAWN, 8 * model.spec.labels) if "label" in model.takes else DRAWN
 
 
-def _placed(x: Tensor, y: Tensor | None, model: Model, seed: int) -> tuple[Tensor, Noise, Tensor | None]:
+def _some(x: Tensor, y: Condition | None) -> Iterator[tuple[Tensor, Condition | None]]:
+    """A number of images at a time."""
+    for i in range(0, len(x), AT_ONCE):
+        rows = slice(i, i + AT_ONCE)
+        yield x[rows], None if y is None else y[rows]
+
+
+def _placed(x: Tensor, y: Condition | None, model: Model, seed: int) -> tuple[Tensor, Noise, Condition | None]:
     noise = engine.sampling_noise(seed, 0, among(model))
     return x.to(engine.device()), noise, None if y is None else y.to(engine.device())
 

@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .. import engine, figures, storage
-from ..core import Encodes, Model, Refusal, Samples, ask, closest
+from ..core import Condition, Encodes, Model, Refusal, Samples, ask, closest
 from ..data import Data
 from ..runs.run import Run
 from . import inversion
@@ -57,7 +57,7 @@ class Subject(NamedTuple):
         """Images (B, C, H, W) of codes (B, ...), in memory."""
         return inversion.decoded(self.model, z)
 
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def encode(self, x: Tensor, y: Condition | None = None) -> Tensor:
         """Codes in memory: as the model says, or as they are found."""
         return inversion.codes(self.model, x, y)
 
@@ -184,7 +184,7 @@ def directions(subject: Subject, n: int) -> Tensor:
 
 def arithmetic(subject: Subject, n: int, seed: int, groups: Sequence[Tensor] = ()) -> np.ndarray:
     """Rows of A - B + C, of mean codes, and beside it the same done with the pixels."""
-    if subject.model.conditional:
+    if "label" in subject.model.takes:
         raise Refusal(f"{subject.name} is told the class and keeps it out of the code, where arithmetic would be done; name a run without --conditional.")
     if subject.data.spec.points:
         raise Refusal(f"{subject.name} draws points, and these have no look to add up; type --picture interpolation.")

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .. import engine, figures
-from ..core import Batch, Model
+from ..core import Batch, Condition, Model
 from ..parts.conditionals import level, value
 
 AT_ONCE = 64
@@ -82,7 +82,7 @@ def fields(model: Model, batch: Batch, name: str) -> list[Field]:
     return [_field(wide, x, batch.y, name, *at) for at in places(model.spec.size).values()]
 
 
-def _field(model: Any, x: Tensor, y: Tensor | None, name: str, row: int, column: int) -> Field:
+def _field(model: Any, x: Tensor, y: Condition | None, name: str, row: int, column: int) -> Field:
     found, how = _slopes(model.surprise, x, y, row, column).abs().sum((0, 1)), "derivatives"
     # a derivative that stands at its own pixel alone comes from the level that is asked about, not from what is seen
     elsewhere = torch.ones_like(found, dtype=torch.bool)
@@ -105,7 +105,7 @@ def _earlier(shape: Sequence[int], row: int, column: int) -> Tensor:
     return here
 
 
-def _slopes(nats: Callable[..., Tensor], x: Tensor, y: Tensor | None, row: int, column: int) -> Tensor:
+def _slopes(nats: Callable[..., Tensor], x: Tensor, y: Condition | None, row: int, column: int) -> Tensor:
     """d nats / dx, (C, C, H, W), of each channel at (row, column): mean size over images, from one pass back; zeros where there is no way back."""
     total = x.new_zeros(x.shape[1], *x.shape[1:])
     for i in range(len(x)):
@@ -119,7 +119,7 @@ def _slopes(nats: Callable[..., Tensor], x: Tensor, y: Tensor | None, row: int, 
 
 
 @torch.no_grad()
-def _own_changes(model: Any, x: Tensor, y: Tensor | None, row: int, column: int) -> Tensor:
+def _own_changes(model: Any, x: Tensor, y: Condition | None, row: int, column: int) -> Tensor:
     """(C, C, H, W): how far the entropy of each channel moves with the level of each one of its own pixel; elsewhere zero."""
     total, far = x.new_zeros(x.shape[1], *x.shape[1:]), _far(x, model.spec.levels)
     for c in range(x.shape[1]):
@@ -136,14 +136,14 @@ def _far(x: Tensor, levels: int) -> Tensor:
 
 
 @torch.no_grad()
-def _changes(model: Any, x: Tensor, y: Tensor | None, row: int, column: int) -> Tensor:
+def _changes(model: Any, x: Tensor, y: Condition | None, row: int, column: int) -> Tensor:
     """(H, W): how far log p at (row, column) moves when all channels of a pixel go to a level half the range away."""
     (h, w), far = x.shape[-2:], _far(x, model.spec.levels)
     total = torch.zeros(h * w, dtype=x.dtype, device=x.device)
     for i in range(len(x)):
         for some in torch.arange(h * w, device=x.device).split(AT_ONCE):
             here = torch.nn.functional.one_hot(some, h * w).view(-1, 1, h, w).bool()
-            label = None if y is None else y[i].expand(len(some))
+            label = None if y is None else y[i : i + 1].repeat(len(some))
             # both in batches of one size: of another the same image may be rounded otherwise
             met, other = (model.surprise(torch.where(moved, far[i], x[i]), label)[:, :, row, column] for moved in (torch.zeros_like(here), here))
             total[some] += (other - met).abs().sum(1)

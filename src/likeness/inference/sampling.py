@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import engine
-from ..core import Model, Refusal, Samples, check_options, final
+from ..core import Condition, Model, Refusal, Samples, check_options, final
 from ..data import Data
 from ..runs.run import Run
 
@@ -45,7 +45,7 @@ def draw(run: Run, model: Model, n: int, seed: int, classes: np.ndarray | None =
     for i in range(0, n, size):
         m = min(size, n - i)
         turns = np.arange(i, i + m) % max(labels, 1) if classes is None else classes[i : i + m]
-        y = torch.from_numpy(turns).to(engine.device()) if labels else None
+        y = Condition(torch.from_numpy(turns).to(engine.device())) if labels else None
         with torch.no_grad():
             x = final(model.sample(engine.sampling_noise(seed, i, m), y))
         yield (x.float().clamp(-1, 1) if run.config.spec.levels else x.float()).cpu()

@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.util
 import pkgutil
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any, cast
 
-from ..core import Model, Refusal, closest
+from ..core import Batch, Condition, Model, Player, Refusal, closest, label_of
 
 NAMES = tuple(m.name for m in pkgutil.iter_modules(__path__))
 
@@ -24,7 +28,50 @@ def load(name: str) -> type[Model]:
     found = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Model) and c.__module__ == module.__name__]
     if len(found) != 1:
         raise Refusal(f"{name} defines {len(found)} subclasses of Model; a model's file defines exactly one.")
-    return found[0]
+    return labelled(found[0]) if "conditional" in vars(found[0]) and "takes" not in vars(found[0]) else found[0]
+
+
+ASKED = ("loss", "players", "bits_per_dim", "sample", "complete", "redraw", "surprise", "entropy", "denoise", "encode", "diagnose")
+
+
+def labelled(kind: type[Model]) -> type[Model]:
+    """A class as version 0.1 had them, with `conditional` and classes (B,) as y, made to take a Condition: its methods still see the classes."""
+    for name in (n for n in ASKED if n in vars(kind)):
+        setattr(kind, name, _plain(getattr(kind, name)))
+    kind.takes = property(lambda self: ("label",) if self.conditional else ())  # type: ignore[assignment]
+    return kind
+
+
+def _plain(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method, called with classes wherever it is called with a Condition, also within a Batch; so are the losses of the players it returns."""
+
+    @functools.wraps(method)
+    def call(*args: Any, **more: Any) -> Any:
+        out = method(*map(_classes, args), **{name: _classes(value) for name, value in more.items()})
+        if isinstance(out, tuple) and out and all(isinstance(player, Player) for player in out):
+            return tuple(replace(player, loss=_plain(player.loss)) for player in out)
+        return out
+
+    return call
+
+
+def _classes(value: Any) -> Any:
+    if isinstance(value, Condition):
+        return value.label
+    if isinstance(value, Batch):
+        return Labelled(value.x, cast(Any, label_of(value.y)), value.noise, value.step, value.seen)
+    return value
+
+
+class Labelled(Batch):
+    """A batch whose y is the classes (B,), or None."""
+
+    def __post_init__(self) -> None:
+        """Nothing is checked: y is no Condition here."""
+
+    def __getitem__(self, rows: slice) -> Labelled:
+        y: Any = self.y
+        return Labelled(self.x[rows], None if y is None else y[rows], self.noise[rows], self.step, self.seen)
 
 
 def _from_folder(name: str) -> ModuleType:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ..core import Batch, Loss, Noise, Training, option
+from ..core import Batch, Condition, Loss, Noise, Training, label_of, option
 from ..parts.denoising import Denoiser
 from ..parts.schedules import Straight, mixed, over
 
@@ -36,12 +36,12 @@ class FlowMatching(Denoiser):
         self.network = self.make()
         self.whole_batch = self.coupling == "ot"
 
-    def velocity(self, x_t: Tensor, t: Tensor, y: Tensor | None = None, noise: Noise | None = None) -> Tensor:
+    def velocity(self, x_t: Tensor, t: Tensor, y: Condition | None = None, noise: Noise | None = None) -> Tensor:
         """v_theta, (B, C, H, W), at times t (B,)."""
         out: Tensor = self.network(x_t, 1000 * t.float(), y, noise)
         return out.float()
 
-    def predict(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
         """Where the straight line through x_t with this velocity began."""
         return x_t - over(t, x_t) * self.velocity(x_t, t, y)
 
@@ -50,7 +50,7 @@ class FlowMatching(Denoiser):
         t = batch.noise.uniform() if self.times == "uniform" else batch.noise.normal(1)[:, 0].sigmoid()
         eps = batch.noise.normal(*self.spec.shape)
         if self.coupling == "ot":
-            eps = paired(x_0, eps, batch.y if self.conditional else None)
+            eps = paired(x_0, eps, label_of(batch.y) if self.conditional else None)
         return Loss(F.mse_loss(self.velocity(mixed(self.schedule, x_0, eps, t), t, y, batch.noise), eps - x_0))
 
 

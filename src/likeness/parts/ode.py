@@ -30,7 +30,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..core import Diverged, Noise
+from ..core import Condition, Diverged, Noise
 from .likelihoods import Gaussian
 from .schedules import Schedule, over
 
@@ -69,7 +69,7 @@ Rate = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """z (n, ...) at tau (n,), and which images they are (n,), to dz/dtau (n, ...) and to what is only added up on the way, (n, k)"""
 
 
-def density(denoise: Ask, schedule: Schedule, x: Tensor, noise: Noise | None = None, probes: int = 0, tol: float = 1e-5, y: Tensor | None = None) -> Density:
+def density(denoise: Ask, schedule: Schedule, x: Tensor, noise: Noise | None = None, probes: int = 0, tol: float = 1e-5, y: Condition | None = None) -> Density:
     """log p of images x (B, ...) as points of a continuous space, under the law of x_0 + s eps at the schedule's cleanest time.
 
     It is that of the images which a sampler draws that follows the equation from N(0, s^2 I) at the noisiest time (of a Straight schedule
@@ -112,7 +112,7 @@ def unsolved(solve: Callable[[float], Tensor], solution: Tensor, tol: float) -> 
 
 
 def nats(
-    denoise: Ask, schedule: Schedule, x: Tensor, noise: Noise, levels: int, draws: int = 2, probes: int = 1, tol: float = 1e-5, y: Tensor | None = None
+    denoise: Ask, schedule: Schedule, x: Tensor, noise: Noise, levels: int, draws: int = 2, probes: int = 1, tol: float = 1e-5, y: Condition | None = None
 ) -> Density:
     """log P of images (B, C, H, W) on the grid of `levels` values: an estimate, of something that is nowhere above it; for levels = 0, log p.
 
@@ -152,7 +152,7 @@ class Hidden(NamedTuple):
     x_0: Tensor
 
 
-def hidden(denoise: Ask, schedule: Schedule, z: Tensor, tau: Tensor, y: Tensor | None = None) -> Hidden:
+def hidden(denoise: Ask, schedule: Schedule, z: Tensor, tau: Tensor, y: Condition | None = None) -> Hidden:
     """What the denoiser finds in z."""
     ratio = tau.exp()
     t = schedule.time(ratio)

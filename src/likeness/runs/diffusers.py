@@ -126,7 +126,7 @@ def export(model: Model, folder: Path, label: int | None = None) -> None:
     """Write a trained ddpm, of images and with a U-Net, as such a folder.  label: the class that the pipeline is to draw, where there are any."""
     if not isinstance(model, DDPM):
         raise Refusal(f"{type(model).__name__.lower()} has no pipeline of diffusers that draws from it; a ddpm has one.")
-    if label is not None and not model.conditional:
+    if label is not None and "label" not in model.takes:
         raise Refusal(f"this model draws of no class, so not of class {label}; leave the label out.")
     if label is not None and not 0 <= label < model.spec.labels:
         raise Refusal(f"there is no label {label}: the model knows 0 to {model.spec.labels - 1}.")

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import models
-from ..core import Batch, Bits, Classifies, Compresses, Decodes, Encodes, Loss, Model, Noise, Player, Redraws, Refusal, Samples, Scores, Spec
+from ..core import Batch, Bits, Classifies, Compresses, Condition, Decodes, Encodes, Loss, Model, Noise, Player, Redraws, Refusal, Samples, Scores, Spec
 
 ROWS = 256
 """images asked about at a time by diagnose"""
@@ -150,7 +150,7 @@ class Within(Model):
 
     def __init__(self, inner: Model, first: nn.Module, spec: Spec):
         nn.Module.__init__(self)
-        self._inner, self.spec, self.conditional, self.whole_batch = inner, spec, inner.conditional, inner.whole_batch  # type: ignore[misc]
+        self._inner, self.spec, self.takes, self.whole_batch = inner, spec, inner.takes, inner.whole_batch  # type: ignore[misc]
         self.__dict__["_first"] = first  # unknown to nn.Module: no weight of this model's
         for name, value in inner.options().items():
             setattr(self, name, value)
@@ -206,13 +206,13 @@ class Within(Model):
 
 class Drawing(Within):
     @torch.no_grad()
-    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         yield from self._seen(self._turned().sample(noise, y))
 
 
 class Redrawing(Within):
     @torch.no_grad()
-    def redraw(self, x: Tensor, strength: float, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def redraw(self, x: Tensor, strength: float, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         yield from self._seen(self._turned().redraw(self._compressed(x), strength, noise, y))
 
 

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from .. import engine, models, storage
-from ..core import Batch, Model, Noise, Refusal, Scores, ask
+from ..core import Batch, Condition, Model, Noise, Refusal, Scores, ask
 from ..data import Data, load, named, picture
 from ..inference import sampling
 from ..metrics import decisions, neighbours
@@ -103,7 +103,7 @@ def by_bayes(run: Run, data: Data, rows: np.ndarray | None = None, seed: int = 0
 
     `live` sets options of the trained model, such as k=50 importance samples.  Raises Refusal for a model without classes or likelihood.
     """
-    if not run.model.conditional or not isinstance(run.model, Scores) or data.y is None:
+    if "label" not in run.model.takes or not isinstance(run.model, Scores) or data.y is None:
         raise Refusal(
             f"Bayes' rule asks {run.folder} for p(x|y), the likelihood of an image given its class, which {run.config.model} does not know; "
             "train one that does on labelled images: likeness train vae DATA --conditional"
@@ -122,7 +122,7 @@ def log_likelihoods(model: Model, x: np.ndarray, classes: np.ndarray, seed: int 
     for batch in batches(x, seed):
         rows = slice(at, at := at + len(batch))
         for c in classes.tolist():
-            y = torch.full((len(batch),), c, device=batch.x.device)
+            y = Condition(torch.full((len(batch),), c, device=batch.x.device))
             with torch.no_grad():
                 bits = score(Batch(batch.x, y, batch.noise[:])).values
             out[rows, c] = -bits.double().cpu().numpy() * (spec.dims * math.log(2))

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from .. import engine, storage
-from ..core import Batch, Decodes, Model, Noise, Player, Refusal, Samples, check_options, final
+from ..core import Batch, Condition, Decodes, Model, Noise, Player, Refusal, Samples, check_options, final
 from ..data import Data
 from ..metrics import neighbours
 from ..parts.augment import POLICIES
@@ -251,8 +251,8 @@ def drawn(model: Model, data: Data) -> np.ndarray | None:
     if not (isinstance(model, Samples) and isinstance(model, Decodes)):
         return None
     n, y = _many(data), None
-    if model.conditional and data.y is not None:
-        y = torch.from_numpy(np.resize(data.y[chosen(data.train, n)], n)).to(engine.device())
+    if "label" in model.takes and data.y is not None:
+        y = Condition(torch.from_numpy(np.resize(data.y[chosen(data.train, n)], n)).to(engine.device()))
     with torch.no_grad():
         x = final(model.sample(engine.sampling_noise(0, 0, n), y))
     found = x.float().cpu().numpy()

@@ -136,9 +136,10 @@ def step(run: Run, data: Data) -> dict[str, Tensor]:
 
 
 def mirrored(batch: Batch) -> Batch:
-    """Each image (C, H, W) from behind or not, as its own noise has it."""
-    behind = batch.noise.uniform(1, 1, 1) < 0.5
-    return replace(batch, x=torch.where(behind, batch.x.flip(3), batch.x))
+    """Each image (C, H, W) flipped from left to right or not, as its own noise has it, and what it is told with it."""
+    flipped = batch.noise.uniform() < 0.5
+    x = torch.where(flipped.view(-1, *[1] * (batch.x.ndim - 1)), batch.x.flip(-1), batch.x)
+    return replace(batch, x=x, y=None if batch.y is None else batch.y.mirrored(flipped))
 
 
 def move(run: Run, player: Player, batch: Batch) -> dict[str, Tensor]:

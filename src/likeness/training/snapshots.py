@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import engine, figures, storage
-from ..core import Decodes, DiskTrouble, Encodes, NotAllowed, Samples, final
+from ..core import Condition, Decodes, DiskTrouble, Encodes, NotAllowed, Samples, final
 from ..data import Data
 from ..runs.run import Run
 from .loop import Step
@@ -51,7 +51,7 @@ def view(run: Run, data: Data, n: int) -> Tensor | None:
     """What the model can show: samples, else reconstructions of held-out images."""
     n = POINTS if run.config.spec.points else n
     if isinstance(run.model, Samples):
-        y = torch.arange(n, device=engine.device()) % run.config.spec.labels if run.model.conditional else None
+        y = Condition(torch.arange(n, device=engine.device()) % run.config.spec.labels) if "label" in run.model.takes else None
         x = final(run.model.sample(engine.sampling_noise(0, 0, n), y))
         return x
     if isinstance(run.model, Encodes) and isinstance(run.model, Decodes):
