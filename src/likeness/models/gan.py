@@ -43,7 +43,7 @@ from torch.optim import Adam
 from ..core import Batch, Loss, Model, Player, Refusal, Training, option
 from ..noise import Noise
 from ..parts import classes, mlp
-from ..parts.adversarial import GAMES, Chain, Judge, Spread, between, chain, lipschitz, packed, pull, slopes, smoothed, spectral, told_apart, weighed
+from ..parts.adversarial import GAMES, Chain, Judge, Spread, between, chain, iterate, lipschitz, packed, pull, slopes, smoothed, spectral, told_apart, weighed
 from ..parts.augment import POLICIES, augmented
 from ..parts.resnet import Image, halve, ladder
 
@@ -187,9 +187,9 @@ class GAN(Model):
 
     def players(self) -> tuple[Player, ...]:
         adam = partial(Adam, betas=(self.beta1, self.beta2))
-        clip = self.clip_weights if self.weight_clip else None
+        after = self.clip_weights if self.weight_clip else partial(iterate, self.D) if self.spectral else None
         both = (
-            Player("discriminator", self.D, self.discriminator_loss, self.k, self.d_rate, adam, clip),
+            Player("discriminator", self.D, self.discriminator_loss, self.k, self.d_rate, adam, after),
             Player("generator", self.G, self.generator_loss, optimizer=adam),
         )
         return (*both, Player("encoder", self.E, self.encoder_loss, optimizer=adam)) if self.encoder else both

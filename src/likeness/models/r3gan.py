@@ -40,7 +40,7 @@ from torch.optim import Adam
 from ..core import Batch, Loss, Model, Player, Refusal, Training, option
 from ..noise import Noise
 from ..parts import classes
-from ..parts.adversarial import GAMES, pull, told_apart
+from ..parts.adversarial import GAMES, iterate, pull, told_apart
 from ..parts.augment import POLICIES, augmented
 from ..parts.projected import SEEN, Projected
 from ..parts.resnet import channels_at, ladder
@@ -288,7 +288,11 @@ class R3GAN(Model):
     def players(self) -> tuple[Player, ...]:
         adam = partial(Adam, betas=(0.0, 0.9))
         judges = self.D if self.P is None else nn.ModuleList([self.D, self.P])
-        return (Player("discriminator", judges, self.discriminator_loss, optimizer=adam), Player("generator", self.G, self.generator_loss, optimizer=adam))
+        after = None if self.P is None else partial(iterate, self.P)
+        return (
+            Player("discriminator", judges, self.discriminator_loss, optimizer=adam, after=after),
+            Player("generator", self.G, self.generator_loss, optimizer=adam),
+        )
 
     def discriminator_loss(self, batch: Batch) -> Loss:
         with torch.no_grad():
