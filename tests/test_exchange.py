@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from likeness.core import BadData, Refusal, Spec
+from likeness.core import BadData, Refusal, Spec, final
 from likeness.exchange import CONFIG, INDEX, SCHEDULER, WEIGHTS, Facts, from_diffusers, named, opened, to_diffusers
+from likeness.noise import Noise
 from likeness.parts.denoisers import network
 from likeness.parts.unet import Plan, UNet
 
@@ -103,6 +104,11 @@ def test_parts_of_a_larger_weight_are_the_right_ones():
 def test_the_words_are_those_of_the_library(facts, words, tmp_path):
     config = json.loads((written(tmp_path, replace(LAPTOP, outside=2 if facts.variance == "learned" else 1), facts) / "scheduler" / SCHEDULER).read_text())
     assert tuple(config[name] for name in ("beta_schedule", "prediction_type", "variance_type", "clip_sample")) == words
+
+
+def test_the_steps_are_spaced_as_ours(tmp_path):
+    """The library's default is "leading", which never asks the network where all is noise."""
+    assert json.loads((written(tmp_path) / "scheduler" / SCHEDULER).read_text())["timestep_spacing"] == "trailing"
 
 
 def test_a_class_goes_into_a_bias(tmp_path):
@@ -240,6 +246,35 @@ def test_there_the_outputs_are_the_same_and_images_can_be_drawn(name, tmp_path, 
     assert images.shape == (2, facts.size, facts.size, plan.inside)
 
 
+class Same(Noise):
+    """Noise in the order in which torch's generator gives it to a pipeline."""
+
+    def __init__(self, n: int):
+        super().__init__(range(n))
+        self.generator = torch.Generator().manual_seed(1)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(len(self), *shape, generator=self.generator)
+
+
+@pytest.mark.parametrize("steps", [20, 7])
+def test_there_the_same_few_steps_are_taken_and_the_same_images_drawn(steps, tmp_path, diffusers):
+    """With the same noise, also where the steps do not divide 1000; and the fake: what the library does where a folder does not say how they are spaced."""
+    model = opened(written(tmp_path, facts=Facts(12, predicts="v")))
+    model.sampler, model.steps = "ancestral", steps
+    here = final(model.sample(Same(2)))
+
+    def drawn_there() -> Tensor:
+        pipeline = diffusers.DDPMPipeline.from_pretrained(tmp_path)
+        pipeline.set_progress_bar_config(disable=True)
+        images = pipeline(batch_size=2, num_inference_steps=steps, output_type="np", generator=torch.Generator().manual_seed(1)).images
+        return 2 * torch.as_tensor(images).permute(0, 3, 1, 2) - 1
+
+    torch.testing.assert_close(drawn_there(), here, rtol=0, atol=1e-4)
+    change(tmp_path / "scheduler" / SCHEDULER, timestep_spacing="leading")
+    assert float((drawn_there() - here).abs().max()) > 0.1
+
+
 @pytest.mark.parametrize("attends", [(True, False, True), (False, False, False)])
 def test_a_network_made_there_is_the_same_here(attends, tmp_path, diffusers):
     down = ["AttnDownBlock2D" if a else "DownBlock2D" for a in attends]
@@ -289,7 +324,6 @@ def test_a_run_is_exported_and_opened_again(capsys, tmp_path, monkeypatch):
     from commands import ask, refused
     from likeness import api
     from likeness.cli import main
-    from likeness.core import Noise
 
     monkeypatch.chdir(tmp_path)
     for model in ("ddpm", "edm"):

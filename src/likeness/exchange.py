@@ -219,6 +219,7 @@ def scheduler_of(facts: Facts) -> dict[str, Any]:
         prediction_type=PREDICTIONS[facts.predicts],
         clip_sample=facts.clip,
         clip_sample_range=1.0,
+        timestep_spacing="trailing",  # Steps.even: fewer steps than there are begin at the last one, where all is noise, and not below it
     )
 
 
