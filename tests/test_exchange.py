@@ -4,6 +4,7 @@ Where diffusers is installed (pip install diffusers) it is the judge; the other 
 """
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from likeness.core import BadData, Refusal, Spec, final
-from likeness.exchange import CONFIG, INDEX, SCHEDULER, WEIGHTS, Facts, from_diffusers, named, opened, to_diffusers
+from likeness.exchange import CONFIG, INDEX, SCHEDULER, WEIGHTS, Facts, export, from_diffusers, named, obstacle, opened, to_diffusers
+from likeness.models.ddpm import DDPM
 from likeness.noise import Noise
 from likeness.parts.denoisers import network
 from likeness.parts.unet import Plan, UNet
@@ -152,6 +154,42 @@ def test_what_cannot_go_there_is_refused_and_nothing_is_written(net, facts, y, s
     with pytest.raises(Refusal, match=says):
         to_diffusers(net, facts, tmp_path / "out", y)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "size, options, reasons, again",
+    [
+        (16, dict(), ["--net patches"], "--net unet"),
+        (25, dict(net="dit", predicts="eps", scale=0.5), ["--net dit", "25 pixels"], "--net unet --size 24 --scale 0.5 --predicts eps"),
+        (8, dict(T=100, beta="linear", steps=7), ["--T 100"], "--net unet --beta linear"),
+        (50, dict(net="unet", variance="learned", dropout=0.1), ["50 pixels"], "--net unet --size 48 --dropout 0.1 --variance learned"),
+    ],
+)
+def test_what_to_type_is_what_can_be_exported(size, options, reasons, again, tmp_path):
+    """The words of the refusal, typed: a model of these options goes there.  The same words are said when training begins."""
+    model = DDPM(spec=Spec(1, size), **options)
+    with pytest.raises(Refusal) as refused:
+        export(model, tmp_path / "out")
+    assert all(reason in str(refused.value) for reason in reasons) and str(refused.value).endswith(f"type: likeness train ddpm DATA RUN {again}")
+    assert obstacle(model) == str(refused.value) and not (tmp_path / "out").exists()
+    words = again.split()
+    typed = {word[2:]: value for word, value in zip(words[::2], words[1::2])}
+    fitting = DDPM(spec=Spec(1, int(typed.pop("size", size))), **{k: float(v) if v[0].isdigit() else v for k, v in typed.items()})
+    assert obstacle(fitting) == ""
+    export(fitting, tmp_path / "out")
+    from_diffusers(tmp_path / "out")
+
+
+@pytest.mark.parametrize("size", range(9, 70))
+def test_the_size_that_is_named_can_be_exported(size):
+    with torch.device("meta"):
+        typed = re.search(r"--size (\d+)", obstacle(DDPM(spec=Spec(1, size))))
+        fitting = int(typed[1]) if typed else size
+        assert obstacle(DDPM(spec=Spec(1, fitting), net="unet")) == "" and abs(fitting - size) <= size / 4
+
+
+def test_points_are_not_told_to_take_a_u_net():
+    assert "none for points" in obstacle(DDPM(spec=Spec(2, 1, levels=0)))
 
 
 @pytest.mark.parametrize(
