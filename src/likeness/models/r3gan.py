@@ -22,6 +22,8 @@ has the value and the slope of D at x, so that for a loss l of the logit
     d/dw [l(D(x)) + gamma/2 |grad D(x)|^2]  =  l' d/dw D_x(x + gamma/l' grad D(x))                    (*)
 
 with x, l' and grad D(x) held fixed on the right: one more pass there and back, for real and drawn images at once.
+
+Departures: beside those above, --augment has the changes of Zhao et al. 2020 for those of StyleGAN2.
 """
 
 from __future__ import annotations
