@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from conftest import small_run, toy
-from likeness.core import Batch, Bits, Loss, Model, Noise, Refusal, Spec
+from likeness.core import Batch, Bits, Condition, Loss, Model, Noise, Refusal, Spec
 from likeness.data import Data
 from likeness.evaluation import exam
 from likeness.figures import read_recipe
@@ -147,7 +147,7 @@ def test_every_class_meets_the_same_noise() -> None:
     assert mine.log_p == pytest.approx(right.log_p, abs=1e-4)
     assert np.std(mine.familiar["log p(x)"] - right.familiar["log p(x)"]) > 2
     batch = next(bayes.batches(x[:256], 0))
-    apart = [noisy.bits_per_dim(Batch(batch.x, torch.full((256,), c), Noise(range(256), c))).values for c in (0, 1)]  # the fake
+    apart = [noisy.bits_per_dim(Batch(batch.x, Condition(torch.full((256,), c)), Noise(range(256), c))).values for c in (0, 1)]  # the fake
     changed = (torch.stack(apart, 1).argmin(1).numpy() != right.log_p[:256].argmax(1)).mean()
     assert changed > 0.1
     again = bayes.ByBayes(noisy, prior, seed=1)(x).familiar["log p(x)"]

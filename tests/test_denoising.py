@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from likeness.core import Batch, Noise, Refusal, Spec
+from likeness.core import Batch, Condition, Noise, Refusal, Spec
 from likeness.models.edm import EDM
 from likeness.models.flowmatching import FlowMatching
 from likeness.models.meanflow import MeanFlow
@@ -116,7 +116,7 @@ def test_the_density_is_told_the_class_of_each():
     model = Told(spec=POINTS, scale=0.25, conditional=True, tolerance=1e-5)
     y = torch.arange(40) % 2
     x = torch.stack([Mixture([1.0], [[m, 0.0]], [0.04]).draw(1, i)[0] for i, m in enumerate((2.0 * y - 1).tolist())]).float().view(40, 2, 1, 1)
-    found = model.density(Batch(x, y, Noise(range(40)))).log_p
+    found = model.density(Batch(x, Condition(y), Noise(range(40)))).log_p
     want = torch.stack([Mixture([1.0], [[m, 0.0]], [0.04]).log_density(x[i : i + 1])[0] for i, m in enumerate((2.0 * y - 1).tolist())])
     assert torch.allclose(found, want, atol=2e-2)
 
@@ -135,11 +135,11 @@ def test_bounds_are_without_guidance():
     model = EDM(spec=spec, scale=0.25, conditional=True)
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.1)
-    batch = Batch(torch.rand(4, 1, 8, 8) * 2 - 1, torch.tensor([0, 1, 0, 1]), Noise(range(4)))
+    batch = Batch(torch.rand(4, 1, 8, 8) * 2 - 1, Condition(torch.tensor([0, 1, 0, 1])), Noise(range(4)))
     plain = model.bits_per_dim(batch).values
     model.guidance = 4.0
     assert torch.equal(model.bits_per_dim(batch).values, plain)
-    other = Batch(batch.x, 1 - batch.y, Noise(range(4)))
+    other = Batch(batch.x, Condition(1 - batch.y), Noise(range(4)))
     assert not torch.equal(model.bits_per_dim(other).values, plain), "it is told the class"
 
 
@@ -182,7 +182,7 @@ def test_a_run_of_points_is_judged_and_images_are_reconstructed(tmp_path, monkey
 
 def test_some_classes_are_left_unsaid_in_training():
     model = Told(spec=POINTS, scale=0.25, conditional=True, label_dropout=0.25)
-    y = model.told(Batch(torch.zeros(8000, 2, 1, 1), torch.ones(8000, dtype=torch.long), Noise(range(8000))))
+    y = model.told(Batch(torch.zeros(8000, 2, 1, 1), Condition(torch.ones(8000, dtype=torch.long)), Noise(range(8000))))
     assert set(y.tolist()) == {1, 2} and float((y == 2).float().mean()) == pytest.approx(0.25, abs=0.02)
     with pytest.raises(Refusal, match="class of each image"):
         model.told(Batch(torch.zeros(2, 2, 1, 1), None, Noise(range(2))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -191,6 +192,12 @@ def test_options_have_help_and_are_refused_out_of_range(name):
         if f.metadata["choices"]:
             with pytest.raises(Refusal, match="is none of"):
                 kind(spec=spec, **{f.name: "nonsense"})
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_what_departs_from_the_paper_is_stated(name):
+    text = sys.modules[models.load(name).__module__].__doc__ or ""
+    assert text.count("Departures: ") == 1 and len(text.partition("Departures: ")[2]) > 40
 
 
 @every_model

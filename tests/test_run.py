@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from conftest import small_run, toy
 from likeness import models, storage
-from likeness.core import BadData, Batch, Busy, DiskTrouble, Noise, NotAllowed, Refusal, Spec, Training
+from likeness.core import BadData, Batch, Busy, Condition, DiskTrouble, Noise, NotAllowed, Refusal, Spec, Training
 from likeness.runs.run import Run, read_config
 from likeness.training.loop import THIN, fade, fit, halflife, mirrored, pace, refuse
 
@@ -244,7 +244,7 @@ def test_compiled_it_learns_the_same_and_resumes_bit_by_bit(tmp_path):
 
 
 def test_an_image_is_mirrored_or_not_by_its_own_noise():
-    batch = Batch(torch.rand(400, 3, 8, 8), torch.arange(400), Noise(range(400)))
+    batch = Batch(torch.rand(400, 3, 8, 8), Condition(torch.arange(400)), Noise(range(400)))
     seen = mirrored(batch)
     kept, behind = ((seen.x == x).flatten(1).all(1) for x in (batch.x, batch.x.flip(3)))
     assert bool((kept ^ behind).all()) and 160 < int(behind.sum()) < 240 and torch.equal(seen.y, batch.y)

@@ -1,6 +1,11 @@
 """One file, one method.  The folder is the list: there is no registry to keep in step.
 
 `load("vae")` is the class in vae.py; `load("my/idea.py")` is the class in any file.
+
+Departures that all share and no file repeats: sizes, batches and rates are a laptop's; the optimiser is Adam
+unless a player names another; the rate rises over the first images, gradients are clipped at norm 1 unless
+--clip says otherwise, and what answers is a running average of the weights that forgets by images. What else
+differs from a paper stands in its file after "Departures:".
 """
 
 from __future__ import annotations

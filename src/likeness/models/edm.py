@@ -9,6 +9,11 @@ Karras, Aittala, Aila & Laine, "Elucidating the Design Space of Diffusion-Based 
 Nothing is taken away from the image, so the time is the noise's standard deviation.  c_in makes what the network sees of unit variance,
 c_skip and c_out what it should say, and lambda weighs all noise levels alike at the beginning (appendix B.6): then (8) is the plain
 squared error of F.
+
+Departures: the networks are those of parts/denoisers.py, without augmentation of images (appendix F there)
+and without dropout unless --dropout (0.13 there); they are told 250 ln(sigma), a thousand times c_noise,
+since they are made for times up to 1000; churn never puts the clock back beyond sigma_max, has no S_tmin and
+S_tmax, and S_noise is 1.
 """
 
 from __future__ import annotations

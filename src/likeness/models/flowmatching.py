@@ -11,6 +11,10 @@ Each pair of an image and a noise is a line, and where lines cross the network l
 belongs to which image is free: paired within a batch so that the sum of squared distances is least, fewer lines cross, and fewer steps
 are needed (Tong et al., "Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal Transport", 2024, section 3.2.3;
 Pooladian et al. 2023).
+
+Departures: time runs from the image to noise; the line ends in the image itself (sigma_min = 0 in Lipman et
+al., eq. 20); samplers of fixed steps (dpm2m by default) in place of an adaptive solver; no second training on
+the pairs that a first flow has made (the rectification of Liu et al.).
 """
 
 from __future__ import annotations

@@ -27,6 +27,14 @@ each, and they go together where the mathematics lets them:
     --augment               D sees only changed images                      Zhao et al. 2020
     --conditional           projection of the class in D                    Miyato & Koyama 2018, eq. 3
     --encoder               E(x), with G(E(x)) near x                       Zhu et al. 2016
+
+Departures: Adam with beta1 0.5 and beta2 0.99 in every game (SGD with momentum in 2014; 0.999 in DCGAN;
+RMSProp for --game wasserstein, Adam (0, 0.9) for the penalty of 2017), one step of D to one of G unless --k
+(5 in both of these); z is N(0, I), uniform in DCGAN, and 64 numbers for 100; samples are those of a running
+average of G. Fully connected layers begin as PyTorch has them. --lazy leaves Adam's memories as they are,
+which StyleGAN2 shortens. --unroll looks along plain gradient steps of a fixed length, not Adam's. --encoder
+learns from pixels alone, without the features of a classifier. --augment moves black in, where theirs is
+grey.
 """
 
 from __future__ import annotations
@@ -43,7 +51,7 @@ from torch.optim import Adam
 
 from ..core import Batch, Condition, Loss, Model, Noise, Player, Refusal, Training, label_of, option
 from ..parts import classes, mlp
-from ..parts.adversarial import GAMES, Chain, Judge, Spread, between, chain, lipschitz, packed, pull, slopes, smoothed, spectral, told_apart, weighed
+from ..parts.adversarial import GAMES, Chain, Judge, Spread, between, chain, iterate, lipschitz, packed, pull, slopes, smoothed, spectral, told_apart, weighed
 from ..parts.augment import POLICIES, augmented
 from ..parts.conditioning import Labels
 from ..parts.resnet import Image, halve, ladder
@@ -192,9 +200,9 @@ class GAN(Model):
 
     def players(self) -> tuple[Player, ...]:
         adam = partial(Adam, betas=(self.beta1, self.beta2))
-        clip = self.clip_weights if self.weight_clip else None
+        after = self.clip_weights if self.weight_clip else partial(iterate, self.D) if self.spectral else None
         both = (
-            Player("discriminator", self.D, self.discriminator_loss, self.k, self.d_rate, adam, clip),
+            Player("discriminator", self.D, self.discriminator_loss, self.k, self.d_rate, adam, after),
             Player("generator", self.G, self.generator_loss, optimizer=adam),
         )
         return (*both, Player("encoder", self.E, self.encoder_loss, optimizer=adam)) if self.encoder else both

@@ -9,8 +9,11 @@ in raster order, channel after channel.  Nothing is masked but the future: no pi
 and the price is that work grows with the square of the number of sub-pixels.  Large images are learned as the codes of a
 VQ-VAE, in whose place the paper has a palette of 512 colours.
 
-Apart from the paper: the learned vectors of a position are those of the sub-pixel to be predicted, of its row, its column and
-its channel; attention is also turned by row and column; and, since levels of brightness are amounts, near ones start near.
+Departures: levels of brightness or the codes of a VQ-VAE in place of a palette of 512 colours, and each
+channel is a token of its own; the learned vectors of a position are those of the sub-pixel to be predicted,
+of its row, its column and its channel, and begin at a deviation of 0.2 for 0.02; attention is also turned by
+row and column, perceptrons are gated and layers have no biases (transformer.py); Adam's beta2 is 0.999 for
+0.95; and, since levels of brightness are amounts, near ones start near. No second training objective (BERT).
 """
 
 from __future__ import annotations

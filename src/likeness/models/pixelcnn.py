@@ -13,6 +13,9 @@ plain   a stack of masked convolutions in residual blocks (2016, figure 5).  Mas
 gated   two stacks (2016b, section 2.3): a vertical one sees all rows above, a horizontal one the row so far and, at each
         layer, the vertical one: no blind spot.  Each layer is y = tanh(W_f * x + V_f h) (.) sigmoid(W_g * x + V_g h), with h the
         class (2016b, eq. 2 and 4).
+
+Departures: Adam in place of RMSProp, 32 features in 10 layers (2016b: 15 layers, more features); the names of
+codes are embedded, which the papers do not treat.
 """
 
 from __future__ import annotations

@@ -16,6 +16,10 @@ on the way back sees what the one opposite has made (2017, sections 2.3 and 2.4)
 
 with the class y.  The authors' weight normalisation is left out: a first pass over data sets it, and then weights would be no
 function of the seed.  As with them, what a block adds is small at first: W_2 begins ten times smaller than is usual.
+
+Departures: no weight normalisation and none of the first weights that it takes from data (above), no dropout
+unless --dropout (0.5 there), two blocks of 32 features for five of 160; the rate does not fall by 0.999995 a
+step, and the running average forgets by images, not by steps (0.9995).
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ has the value and the slope of D at x, so that for a loss l of the logit
     d/dw [l(D(x)) + gamma/2 |grad D(x)|^2]  =  l' d/dw D_x(x + gamma/l' grad D(x))                    (*)
 
 with x, l' and grad D(x) held fixed on the right: one more pass there and back, for real and drawn images at once.
+
+Departures: beside those above, --augment has the changes of Zhao et al. 2020 for those of StyleGAN2.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from torch.optim import Adam
 
 from ..core import Batch, Condition, Loss, Model, Noise, Player, Refusal, Training, label_of, option
 from ..parts import classes
-from ..parts.adversarial import GAMES, pull, told_apart
+from ..parts.adversarial import GAMES, iterate, pull, told_apart
 from ..parts.augment import POLICIES, augmented
 from ..parts.conditioning import Labels
 from ..parts.projected import SEEN, Projected
@@ -292,7 +294,11 @@ class R3GAN(Model):
     def players(self) -> tuple[Player, ...]:
         adam = partial(Adam, betas=(0.0, 0.9))
         judges = self.D if self.P is None else nn.ModuleList([self.D, self.P])
-        return (Player("discriminator", judges, self.discriminator_loss, optimizer=adam), Player("generator", self.G, self.generator_loss, optimizer=adam))
+        after = None if self.P is None else partial(iterate, self.P)
+        return (
+            Player("discriminator", judges, self.discriminator_loss, optimizer=adam, after=after),
+            Player("generator", self.G, self.generator_loss, optimizer=adam),
+        )
 
     def discriminator_loss(self, batch: Batch) -> Loss:
         with torch.no_grad():

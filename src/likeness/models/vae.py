@@ -20,6 +20,9 @@ whose class is known.  The encoder sees the class as one more plane, learnt; the
 With --grid h the code is an image, latent / h^2 numbers at each of h x h places, and a second model learns how such codes are
 distributed (runs/latent_model.py): Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022, section 3.1.  The prior
 of (3) then need not be a good one, and a small --beta only keeps the codes from growing and from lying in far-off places.
+
+Departures: Adam in place of Adagrad; convolutions with residual blocks unless --net mlp; brightness has a
+discretised logistic law in place of a Gaussian one (--likelihood gaussian).
 """
 
 from __future__ import annotations

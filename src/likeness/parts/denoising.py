@@ -31,7 +31,7 @@ SAMPLERS = ("ancestral", "ddim", "heun", "dpm2m")
 class Denoiser(Model):
     net: str = option(
         "auto",
-        "kind of network; auto is mlp for points and codes of one pixel, patches for images of 16 pixels and more, else unet",
+        "kind of network; auto is mlp for points and codes of one pixel, patches for images of 16 pixels and more, else unet, the one that can be exported",
         choices=("auto", "patches", "unet", "dit", "mlp"),
     )
     scale: float = option(1.0, "size of the network: channels grow with it, and time with its square or more", 0.25, 16.0)

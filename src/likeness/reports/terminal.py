@@ -73,12 +73,16 @@ def training(run: Run, data: Data, budget: dict[str, Any], quiet: bool = False) 
     if quiet or engine.rank() != 0:
         yield lambda step: None
         return
+    from ..runs import diffusers
+
     notes = _news(run)
     facts, training = run.config.facts, run.config.training
     goal = f"{budget['minutes']:g} minutes" if "minutes" in budget else f"{budget.get('images', training.images):,} images"
     say(data.verdict)
     weights = sum(p.numel() for p in run.model.parameters())
     say(f"{run.config.method}, {weights:,} weights, for {goal}, in {training.precision} with {facts['threads']} threads -> {run.folder}")
+    if not run.seen and (why := diffusers.obstacle(run.model)):
+        say(f"note: `likeness export` will not take this run to diffusers: {why}")
     if run.seen:
         say(f"going on at image {run.seen:,}")
     share = _share(run, budget)

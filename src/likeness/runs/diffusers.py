@@ -8,6 +8,10 @@
 diffusers.DDPMPipeline.from_pretrained(folder) loads what to_diffusers() writes, and draws from it.  from_diffusers() reads such
 folders, whoever made them, if the network is one that parts/unet.py can build; pickled weights are never opened.
 
+A U-Net on squares of 2x2 pixels (--net patches, which a ddpm of images of 16 pixels and more has by default) is none that UNet2DModel can be: its first
+and last convolution work at full resolution, around the squares, and no block there turns space into channels.  It stays the default, since it learns
+more in equal time; obstacle() says so when training begins, and what to type instead.
+
 Times: there a network is told of the first step by 0 and of the last by T - 1.
 """
 
@@ -15,7 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +31,7 @@ from torch import Tensor, nn
 from .. import storage
 from ..core import BadData, Model, Refusal, Spec
 from ..models.ddpm import DDPM
+from ..parts.denoisers import best, plan
 from ..parts.unet import Block, Plan, UNet
 
 STEPS = 1000
@@ -130,8 +135,46 @@ def export(model: Model, folder: Path, label: int | None = None) -> None:
         raise Refusal(f"this model draws of no class, so not of class {label}; leave the label out.")
     if label is not None and not 0 <= label < model.spec.labels:
         raise Refusal(f"there is no label {label}: the model knows 0 to {model.spec.labels - 1}.")
+    if why := obstacle(model):
+        raise Refusal(why)
     facts = Facts(model.spec.size, model.T, model.beta, model.predicts, model.variance, bool(model.spec.levels) and model.clips)
     to_diffusers(model.network, facts, folder, (model.spec.labels if label is None else label) if model.conditional else None)
+
+
+def obstacle(model: Model) -> str:
+    """Why export() will refuse a ddpm, however long it is trained, and what to type to train one that it takes; empty where nothing is in the way."""
+    if not isinstance(model, DDPM) or (isinstance(net := model.network, UNet) and model.T == STEPS and model.spec.size % halvings(net.plan) == 0):
+        return ""
+    if model.spec.size == 1:
+        return "diffusers has pipelines for images, and none for points or codes of one pixel; export a ddpm of images."
+    wanted = plan(model.spec, model.scale, 1, 0)
+    even, spec = halvings(wanted), model.spec
+    fitting = max(1, round(spec.size / even)) * even
+    if fitting != spec.size and not spec.levels:
+        return f"codes of {spec.size} pixels cannot be halved evenly {len(wanted.channels) - 1} times, and diffusers takes no others; export a ddpm of images."
+    reasons = [
+        *([] if isinstance(model.network, UNet) else [f"a network of --net {best(spec) if model.net == 'auto' else model.net}"]),
+        *([] if model.T == STEPS else [f"--T {model.T}"]),
+        *([] if fitting == spec.size else [f"images of {spec.size} pixels, which cannot be halved evenly {len(wanted.channels) - 1} times"]),
+    ]
+    size = [] if fitting == spec.size else ["--size", str(fitting)]
+    again = " ".join(["likeness train ddpm DATA RUN --net unet", *size, *flags(model)])
+    return f"diffusers does not know {', nor '.join(reasons)}; to train a model that can be exported, type: {again}"
+
+
+def flags(model: DDPM) -> list[str]:
+    """What was asked for when the model was made and is not the default, as it is typed; without what export() needs otherwise."""
+    out = list[str]()
+    for f in fields(model):
+        value = getattr(model, f.name)
+        if f.name not in ("spec", "net", "T") and not f.metadata["live"] and value != f.default:
+            out += [f"--{f.name.replace('_', '-')}", *([] if value is True else [f"{value:g}" if isinstance(value, float) else str(value)])]
+    return out
+
+
+def halvings(plan: Plan) -> int:
+    """What the sides of an image must be a multiple of, to be halved evenly."""
+    return 2 ** (len(plan.channels) - 1)
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
@@ -141,13 +184,13 @@ def write(path: Path, content: dict[str, Any]) -> None:
 def suitable(net: nn.Module, facts: Facts, y: int | None) -> UNet:
     if not isinstance(net, UNet):
         raise Refusal(f"diffusers has no network like this one ({type(net).__name__.lower()}); train one with --net unet to take it there.")
-    plan, halvings = net.plan, 2 ** (len(net.plan.channels) - 1)
+    plan, even = net.plan, halvings(net.plan)
     if plan.times != 1:
         raise Refusal(f"this network is told {plan.times} times at once, and those of diffusers one; a ddpm can be taken there.")
-    if facts.size % halvings:
+    if facts.size % even:
         raise Refusal(
             f"images of {facts.size} pixels cannot be halved evenly {len(plan.channels) - 1} times, and diffusers takes no others; train on images "
-            f"with --size {max(1, round(facts.size / halvings)) * halvings} to take the network there."
+            f"with --size {max(1, round(facts.size / even)) * even} to take the network there."
         )
     if plan.labels and (y is None or not 0 <= y <= plan.labels):
         raise Refusal(
@@ -219,6 +262,7 @@ def scheduler_of(facts: Facts) -> dict[str, Any]:
         prediction_type=PREDICTIONS[facts.predicts],
         clip_sample=facts.clip,
         clip_sample_range=1.0,
+        timestep_spacing="trailing",  # Steps.even: fewer steps than there are begin at the last one, where all is noise, and not below it
     )
 
 
