@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from likeness.core import Batch, Loss, Model, Training, option
-from likeness.noise import Noise
+from likeness.core import Batch, Loss, Model, Noise, Training, option
 
 
 class BadGenerator(Model):

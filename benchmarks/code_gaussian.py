@@ -9,8 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from likeness.core import Batch, Loss, Model, Training, option
-from likeness.noise import Noise
+from likeness.core import Batch, Loss, Model, Noise, Training, option
 
 
 class CodeGaussian(Model):

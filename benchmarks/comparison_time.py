@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 from likeness import data as datasets
-from likeness import engine, evaluate, networks
-from likeness.run import Run
+from likeness import engine
+from likeness.evaluation import exam
+from likeness.features import networks
+from likeness.runs.run import Run
 
 
 def main() -> None:
@@ -24,9 +26,9 @@ def main() -> None:
     data, run = datasets.load(args.data), Run.open(args.run)
     networks.load("auto", data)
     began = time.perf_counter()
-    real = evaluate.reference(data, "auto", args.n, 0)
+    real = exam.reference(data, "auto", args.n, 0)
     looked = time.perf_counter()
-    x = evaluate.prepare(run, data, args.n, 0).samples
+    x = exam.prepare(run, data, args.n, 0).samples
     drawn = time.perf_counter()
     cards = [card for card in real.judge(x) if card.of == "model"]
     print(f"real images {looked - began:.1f} s, samples {drawn - looked:.1f} s, {len(cards)} measures with floors {time.perf_counter() - drawn:.1f} s")

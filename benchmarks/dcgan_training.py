@@ -33,7 +33,7 @@ from likeness import data as datasets
 from likeness import engine, models
 from likeness.core import Batch
 from likeness.data import Data
-from likeness.run import Config, Run
+from likeness.runs.run import Config, Run
 
 USUAL = "as commonly written"
 LATENT, RATE = 100, 2e-4

@@ -28,7 +28,7 @@ from measure import heading, machine, table
 from modes_found import known
 from PIL import Image
 
-from likeness import api, pictures
+from likeness import api, figures
 
 HERE = Path(__file__).parent
 Cards = dict[str, float]
@@ -109,16 +109,16 @@ def judged(run: Path, n: int) -> dict[str, Cards]:
 def strip(run: Path) -> None:
     """Its first samples in a row: RUN.png, beside the run."""
     drawn = api.open(run).sample(12)
-    replace(drawn, page=pictures.grid(drawn.x, 12, scale=2)).save(run.with_suffix(".png"))
+    replace(drawn, page=figures.grid(drawn.x, 12, scale=2)).save(run.with_suffix(".png"))
 
 
 def pictures_of(said: argparse.Namespace, rows: Sequence[Row]) -> None:
     """The strips of the first seed, one below the other, in FOLDER/families.png."""
     strips = [path for row in rows if row["seed"] == 0 and (path := said.folder / f"{row['run']}.png").exists()]
     if strips:
-        page = pictures.stacked(*(np.asarray(Image.open(path).convert("RGB")) for path in strips))
+        page = figures.stacked(*(np.asarray(Image.open(path).convert("RGB")) for path in strips))
         recipe = dict(data=said.data, seed=0, command="benchmarks/families.py", order=[path.stem for path in strips])
-        pictures.write_png(said.folder / "families.png", page, recipe)
+        figures.write_png(said.folder / "families.png", page, recipe)
 
 
 def budget(said: argparse.Namespace, name: str) -> str:

@@ -28,10 +28,10 @@ SIDE = Path(__file__).with_name("keras_side.py")
 
 
 def ours(folder: str, network: str, layer: str, weights: str, out: str, precision: str) -> dict[str, Any]:
-    from likeness.probes import features, opening
+    from likeness.features import extract, opening
 
     net = opening.load(network, weights, [layer])
-    work = features.extract(net, folder, [layer], Path(out), precision=precision)  # looks at one image, to know how long a row is
+    work = extract.extract(net, folder, [layer], Path(out), precision=precision)  # looks at one image, to know how long a row is
     wall, cpu = time.perf_counter(), time.process_time()
     *_, at = work
     return dict(images=at.done.rows, wall=time.perf_counter() - wall, cpu=time.process_time() - cpu, program="likeness")

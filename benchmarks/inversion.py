@@ -19,7 +19,7 @@ from torch import Tensor
 
 import likeness
 from likeness import engine
-from likeness.noise import Noise
+from likeness.core import Noise
 from likeness.parts import samplers
 from likeness.parts.denoising import Denoiser
 

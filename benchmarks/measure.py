@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 import torch
 
 from likeness.data import Data
-from likeness.loop import fit
-from likeness.run import Run
+from likeness.runs.run import Run
+from likeness.training.loop import fit
 
 
 def machine() -> str:

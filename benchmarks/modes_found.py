@@ -23,13 +23,15 @@ from typing import Any
 import numpy as np
 from measure import spread
 
-from likeness import engine, evaluate, laws, models
+from likeness import engine, models
 from likeness.core import Diverged, Training
 from likeness.data import Data
-from likeness.laws import Law
-from likeness.loop import fit
+from likeness.evaluation import exam as evaluate
+from likeness.evaluation import known_modes
+from likeness.evaluation.known_modes import Law
 from likeness.metrics import modes
-from likeness.run import Config, Run, is_run
+from likeness.runs.run import Config, Run, is_run
+from likeness.training.loop import fit
 
 Options = dict[str, Any]
 Row = dict[str, Any]
@@ -108,7 +110,7 @@ def key(row: Row) -> str:
 
 def fill(wanted: Iterable[Row], data: Data, path: Path, keep: Path | None = None) -> list[Row]:
     """Every wanted row, from the file or by training now.  keep: a folder for the runs, which are else thrown away."""
-    law, rows, images = laws.find(data), list[Row](), dict[str, int]()
+    law, rows, images = known_modes.find(data), list[Row](), dict[str, int]()
     lines = {key(row): row for row in known(path)}
     for row in wanted:
         setting = key(row | dict(seed=0))

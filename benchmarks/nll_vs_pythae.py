@@ -32,7 +32,7 @@ from vae_vs_pythae import NETS, Setting, start
 
 from likeness import data as datasets
 from likeness.core import Batch, Noise
-from likeness.loop import fit
+from likeness.training.loop import fit
 
 ASKED = (1, 10, 100, 150, 1000)
 """numbers of samples of which is counted how many are drawn"""

@@ -31,7 +31,7 @@ from likeness import engine, models
 from likeness.data import Data
 from likeness.parts.causal import CausalConv
 from likeness.parts.conditionals import level
-from likeness.run import Config, Run
+from likeness.runs.run import Config, Run
 
 THEIRS = {"gated": public_pixelcnn.GatedPixelCNN, "plain": public_pixelcnn.PixelCNN}
 WARM = 5

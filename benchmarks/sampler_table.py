@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 
 import likeness
-from likeness import distribution, networks
 from likeness.api import Trained
+from likeness.evaluation import distribution
+from likeness.features import networks
 from likeness.metrics import neighbours
 
 CALLS = (5, 10, 20, 50)

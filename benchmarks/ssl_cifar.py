@@ -36,8 +36,8 @@ from likeness import data as datasets
 from likeness import engine
 from likeness.core import Encodes, Model
 from likeness.data import Data
-from likeness.loop import fit
 from likeness.metrics import probing
+from likeness.training.loop import fit
 
 METHODS: dict[str, Options] = {
     "rotation": dict(model="rotation", flip=True),

@@ -19,7 +19,8 @@ from measure import heading, machine, table
 from modes_found import Options
 
 from likeness import data as datasets
-from likeness import engine, laws
+from likeness import engine
+from likeness.evaluation import known_modes
 
 DCGAN: Options = dict(net="dcgan", schedule="cosine")
 SETTINGS: dict[str, Options] = {
@@ -42,7 +43,7 @@ def main() -> None:
     args, load = parser.parse_args(), machine()
     engine.start()
     data = datasets.load(args.data)
-    law = laws.find(data)
+    law = known_modes.find(data)
     rows = modes_found.fill(modes_found.wanted(args.data, "gan", SETTINGS, args), data, args.o, args.folder)
     real = modes_found.counted(law, law.real)
     print(f"{heading(load)}\n\n{args.data}: {law.n:,} samples, {law.note}\n{law.n:,} {law.who}: {real['modes']} modes, reverse KL {real['reverse_kl']:.4f}")

@@ -24,7 +24,7 @@ import torch
 from measure import heading, machine, spread, table
 
 from likeness import data
-from likeness.probes import maps, tsne
+from likeness.maps import embedding, tsne
 
 PERPLEXITY = 30.0
 Side = Callable[[np.ndarray], np.ndarray]
@@ -34,15 +34,15 @@ def matrix(n: int) -> tuple[np.ndarray, str]:
     """float32 (n, 50), and what it is."""
     if os.environ.get("LIKENESS_DATA"):
         x = data.load("fashion-mnist").x[:n]
-        return maps.principal(x.reshape(len(x), -1)).of(x.reshape(len(x), -1)), f"Fashion-MNIST, {n:,} x 50"
+        return embedding.principal(x.reshape(len(x), -1)).of(x.reshape(len(x), -1)), f"Fashion-MNIST, {n:,} x 50"
     rng = np.random.default_rng(0)
     centres = 4 * rng.normal(size=(20, 50))
     x = (centres[rng.integers(0, 20, n)] + rng.normal(size=(n, 50)) * np.geomspace(3, 0.3, 50)).astype(np.float32)
-    return maps.principal(x).of(x), f"20 Gaussian blobs, {n:,} x 50"
+    return embedding.principal(x).of(x), f"20 Gaussian blobs, {n:,} x 50"
 
 
 def ours(x: np.ndarray) -> np.ndarray:
-    *_, last = maps.arrange(x, perplexity=PERPLEXITY)
+    *_, last = embedding.arrange(x, perplexity=PERPLEXITY)
     return last.y.numpy()
 
 
@@ -90,7 +90,7 @@ def main() -> None:
             seconds[name].append(time.perf_counter() - began)
             worked[name].append(time.process_time() - busy)
     rows = []
-    kept = maps.kept(x, made | {"PCA plot": x[:, :2]})
+    kept = embedding.kept(x, made | {"PCA plot": x[:, :2]})
     for name, y in made.items():
         found = kept[name]
         ratios = [f"{statistics.median(times[name]) / statistics.median(times['ours']):.2f}" for times in (seconds, worked)]

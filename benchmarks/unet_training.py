@@ -30,8 +30,8 @@ from torch.utils.data import DataLoader
 from likeness import data as datasets
 from likeness import engine, models
 from likeness.data import Data
-from likeness.exchange import config_of, named
-from likeness.run import Config, Run
+from likeness.runs.diffusers import config_of, named
+from likeness.runs.run import Config, Run
 
 USUAL, LIBRARY = "as commonly written", "diffusers"
 WARM = 2

@@ -108,7 +108,7 @@ def one(wish: dict[str, Any]) -> dict[str, float]:
 def start(setting: Setting, data: Any, folder: Path) -> Any:
     """Our run at its first weights; pythae gets a copy of them."""
     from likeness import models
-    from likeness.run import Config, Run
+    from likeness.runs.run import Config, Run
 
     kind = models.load("vae")
     training = replace(kind.defaults, batch=setting.batch, rate=setting.rate, warmup=0, images=10**12, precision=setting.precision, compile=setting.compiled)
@@ -117,7 +117,7 @@ def start(setting: Setting, data: Any, folder: Path) -> Any:
 
 def ours(setting: Setting, data: Any, tick: Callable[[int], bool]) -> Any:
     from likeness import engine
-    from likeness.loop import fit
+    from likeness.training.loop import fit
 
     engine.start()
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import likeness
 from likeness import data as datasets
-from likeness import evaluate
+from likeness.evaluation import exam as evaluate
 from likeness.metrics.card import Score, short
 from likeness.models import load
-from likeness.run import Run
+from likeness.runs.run import Run
 
 FILE = Path(__file__).with_name("bad_generators.py")
 COLUMNS = {

@@ -12,7 +12,7 @@ import torch
 import likeness  # noqa: F401  (sets the environment before torch is imported)
 from likeness import engine, models
 from likeness.data import Data
-from likeness.run import Config, Run
+from likeness.runs.run import Config, Run
 
 SMALL = dict(latent=8, width=8, hidden=32, depth=1, scale=0.25, steps=3)
 """options by name, for any model that has them"""

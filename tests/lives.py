@@ -13,9 +13,9 @@ STEPS, BATCH = 150, 16
 
 def wait_in_a_save(at: int, ready: Connection) -> None:
     """At the `at`-th flush of a file or folder of a state that is still being written, say so and wait to be killed."""
-    from likeness import store
+    from likeness import storage
 
-    flushed, fsync = 0, store.fsync
+    flushed, fsync = 0, storage.fsync
 
     def watched(path: Path) -> None:
         nonlocal flushed
@@ -25,14 +25,14 @@ def wait_in_a_save(at: int, ready: Connection) -> None:
             ready.send("saving")
             time.sleep(600)
 
-    store.fsync = watched
+    storage.fsync = watched
 
 
 def live(name: str, folder: Path, save_every: float, ready: Connection, wait_at: int = 0) -> None:
     """Begin or go on with a run, saving after every step, to the end, or until it waits within a save."""
     from conftest import small_run, toy
-    from likeness.loop import fit
-    from likeness.run import CONFIG, Run
+    from likeness.runs.run import CONFIG, Run
+    from likeness.training.loop import fit
 
     torch.set_num_threads(1)
     run, data = (Run.resume(folder), toy(size=8)) if (folder / CONFIG).exists() else small_run(name, folder, toy(size=8), images=STEPS * BATCH)

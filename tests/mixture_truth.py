@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from likeness.noise import Noise
+from likeness.core import Noise
 from likeness.parts.samplers import State
 from likeness.parts.schedules import Schedule, Sigmas, Steps, Straight, cosine, linear
 

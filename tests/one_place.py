@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from likeness.core import Batch, Loss, Model, option
-from likeness.noise import Noise
+from likeness.core import Batch, Loss, Model, Noise, option
 
 
 class OnePlace(Model):

@@ -76,7 +76,7 @@ def test_odd_questions_are_refused(run, wrong):
 
 
 def test_progress_is_shown_and_notes_are_said(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("likeness.show.EVERY", 0.0)
+    monkeypatch.setattr("likeness.reports.terminal.EVERY", 0.0)
     likeness.train("ae", "digits", tmp_path / "p", images=256, **TINY)
     err = capsys.readouterr().err
     assert "for 256 images, in fp32" in err and "100%" in err

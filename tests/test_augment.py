@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from likeness.noise import Noise
+from likeness.core import Noise
 from likeness.parts.augment import POLICIES, augmented, colour, cutout, translation
 
 CHANGES = [colour, translation, cutout]

@@ -20,10 +20,10 @@ from conftest import SMALL, small_run
 from likeness import models
 from likeness.core import Batch, Model, Noise, Refusal, Spec
 from likeness.data import Data
-from likeness.loop import fit
 from likeness.parts import autoregressive
 from likeness.parts.autoregressive import Autoregressive, choose
 from likeness.parts.conditionals import Softmax, level, value
+from likeness.training.loop import fit
 
 TINY: dict[str, dict[str, Any]] = {"pixelcnn": dict(first=3, depth=2, width=12)}
 """options of the small networks below, beside conftest.SMALL"""

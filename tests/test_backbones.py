@@ -11,10 +11,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from likeness.backbones import packages
 from likeness.core import BadData, Offline, Refusal
-from likeness.probes import backbones, dream, saliency
-from likeness.probes.features import extract
-from likeness.probes.opening import again, load
+from likeness.explain import dream, saliency
+from likeness.features.extract import extract
+from likeness.features.opening import again, load
 
 SEEN = dict(
     do_resize=True, size=dict(height=32, width=32), do_rescale=True, rescale_factor=1 / 255, do_normalize=True, image_mean=[0.5] * 3, image_std=[0.25] * 3
@@ -71,8 +72,8 @@ def test_without_a_pooled_answer_the_code_is_the_mean(transformers, tmp_path):
     assert net.side == 28 and net.layers["code"] == (16,) and not net.labels
     tokens = SimpleNamespace(pooler_output=None, last_hidden_state=torch.arange(12.0).view(1, 3, 4))
     places = SimpleNamespace(last_hidden_state=torch.arange(12.0).view(1, 3, 2, 2))
-    assert backbones.pooled(lambda pixel_values: tokens, images(1, 4)).tolist() == [[4.0, 5.0, 6.0, 7.0]]
-    assert backbones.pooled(lambda pixel_values: places, images(1, 4)).tolist() == [[1.5, 5.5, 9.5]]
+    assert packages.pooled(lambda pixel_values: tokens, images(1, 4)).tolist() == [[4.0, 5.0, 6.0, 7.0]]
+    assert packages.pooled(lambda pixel_values: places, images(1, 4)).tolist() == [[1.5, 5.5, 9.5]]
 
 
 def test_half_precision_weights_are_computed_in_single(vit):
@@ -188,7 +189,7 @@ def test_its_features_become_a_matrix(vit, tmp_path):
     ids=["usual", "only rescaled", "to two", "in levels", "blue first"],
 )
 def test_images_are_scaled_as_their_own_preprocessing_says(seen, mean, scale, bgr):
-    given = backbones.input_of(seen)
+    given = packages.input_of(seen)
     assert given.bgr is bgr and np.allclose(given.mean, mean) and np.allclose(given.scale, scale)
 
 

@@ -20,9 +20,10 @@ from PIL import Image
 
 from data_helpers import counted, encoded, photo, write_photos
 from likeness.core import BadData, NotAllowed, Refusal
-from likeness.data import Reading, load, sniff
+from likeness.data import Reading, load
+from likeness.data import decode as decoding
+from likeness.data.decode import Decoded, Skip, decode
 from likeness.data.listing import printable, walk
-from likeness.data.sniff import Decoded, Skip, decode
 
 # The reader of a folder deals with these around all files; here single files are decoded.
 pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning:PIL"), pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")]
@@ -92,8 +93,8 @@ def test_every_flipped_bit_of_a_png_body_is_noticed():
     body = PNG.index(b"IDAT")
     for at in range(body, len(PNG) - 12, 7):
         with pytest.raises(Skip):
-            sniff.check_png(flipped(PNG, at))
-    sniff.check_png(PNG)
+            decoding.check_png(flipped(PNG, at))
+    decoding.check_png(PNG)
 
 
 def test_pixels_of_a_png_whose_checksum_is_wrong_are_not_believed(tmp_path):
@@ -190,7 +191,7 @@ def test_exif_orientation_is_obeyed(tmp_path, turn):
     exif = Image.Exif()
     exif[0x0112] = turn
     inverse = {5: 5, 6: 8, 7: 7, 8: 6}.get(turn, turn)
-    lying = upright.transpose(sniff.TURNS[inverse]) if inverse in sniff.TURNS else upright
+    lying = upright.transpose(decoding.TURNS[inverse]) if inverse in decoding.TURNS else upright
     x = pixels(tmp_path, encoded(lying, "PNG", exif=exif))
     want = np.asarray(upright.crop((20, 0, 60, 40))).transpose(2, 0, 1)
     assert np.array_equal(x, want)
@@ -201,7 +202,7 @@ HEIC = b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf" + bytes(100)
 
 def heif(image: Image.Image, **how: object) -> bytes:
     pytest.importorskip("pillow_heif")
-    assert sniff.heif_opener()
+    assert decoding.heif_opener()
     return encoded(image, "HEIF", quality=95, **how)
 
 
@@ -218,12 +219,12 @@ def heif(image: Image.Image, **how: object) -> bytes:
     ],
 )
 def test_photographs_of_telephones_are_told_from_films_by_their_brands(brands, format):
-    assert sniff.kind((b"\0\0\0\x1cftyp" + brands)[:32]) == format
+    assert decoding.kind((b"\0\0\0\x1cftyp" + brands)[:32]) == format
 
 
 def test_heic_without_its_library_says_what_to_install(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    monkeypatch.setattr(sniff, "heif_opener", sniff.heif_opener.__wrapped__)
+    monkeypatch.setattr(decoding, "heif_opener", decoding.heif_opener.__wrapped__)
     for i in range(3):
         (folder / f"{i}.heic").write_bytes(HEIC)
     assert counted(load(folder, size=16)).startswith("23 images: 20 used, 3 skipped (3 HEIC photographs need pip install 'likeness[heic]') ->")
@@ -234,7 +235,7 @@ def test_heic_is_read_by_its_content_once_its_library_is_there(folder, monkeypat
     (folder / "called.jpg").write_bytes(blob)
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "pillow_heif", None)
-        without.setattr(sniff, "heif_opener", sniff.heif_opener.__wrapped__)
+        without.setattr(decoding, "heif_opener", decoding.heif_opener.__wrapped__)
         without.setattr("likeness.data.folder.heif_version", tuple)
         assert "1 skipped" in load(folder, size=40).verdict
     data = load(folder, size=40)  # not the cached answer of before
@@ -252,8 +253,8 @@ def test_heic_is_turned_once(tmp_path, turn):
     lying.info["exif"] = exif.tobytes()  # from here pillow-heif writes both
     blob = heif(lying)
     assert (b"irot" in blob or b"imir" in blob) == (turn > 1)
-    upright = photo(3, 80, 40).transpose(sniff.TURNS[turn]) if turn > 1 else photo(3, 80, 40)
-    want = np.asarray(sniff.fit(upright, 40)).transpose(2, 0, 1)
+    upright = photo(3, 80, 40).transpose(decoding.TURNS[turn]) if turn > 1 else photo(3, 80, 40)
+    want = np.asarray(decoding.fit(upright, 40)).transpose(2, 0, 1)
     assert abs(pixels(tmp_path, blob).astype(int) - want).mean() < 8
 
 
@@ -261,7 +262,7 @@ def test_heic_is_turned_once(tmp_path, turn):
 def test_avif_is_turned_once(tmp_path, turn):
     exif = Image.Exif()
     exif[0x0112] = turn
-    want = np.asarray(sniff.fit(photo(3, 80, 40).transpose(sniff.TURNS[turn]), 40)).transpose(2, 0, 1)
+    want = np.asarray(decoding.fit(photo(3, 80, 40).transpose(decoding.TURNS[turn]), 40)).transpose(2, 0, 1)
     assert abs(pixels(tmp_path, encoded(photo(3, 80, 40), "AVIF", exif=exif, quality=95)).astype(int) - want).mean() < 8
 
 
@@ -469,7 +470,7 @@ def test_thousands_are_written_with_commas(tmp_path):
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.binary(max_size=300), st.sampled_from([b"", *sniff.MAGIC, b"RIFF\0\0\0\0WEBP", b"\0\0\0\x1cftypavif", HEIC[:32]]))
+@given(st.binary(max_size=300), st.sampled_from([b"", *decoding.MAGIC, b"RIFF\0\0\0\0WEBP", b"\0\0\0\x1cftypavif", HEIC[:32]]))
 def test_random_bytes_are_skipped_whatever_they_pretend_to_be(tmp_path_factory, blob, magic):
     found = one(tmp_path_factory.getbasetemp(), magic + blob)
     assert isinstance(found, (Skip, Decoded))

@@ -17,12 +17,13 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from conftest import small_run, toy
-from likeness import bayes, evaluate
-from likeness.core import Batch, Bits, Loss, Model, Noise, Refusal, Spec
+from likeness.core import Batch, Bits, Condition, Loss, Model, Noise, Refusal, Spec
 from likeness.data import Data
+from likeness.evaluation import exam
+from likeness.figures import read_recipe
 from likeness.metrics.bayes_rule import log_odds, log_prior, posterior
 from likeness.metrics.card import Score
-from likeness.pictures import read_recipe
+from likeness.studies import bayes
 
 # Bayes' rule itself
 
@@ -146,7 +147,7 @@ def test_every_class_meets_the_same_noise() -> None:
     assert mine.log_p == pytest.approx(right.log_p, abs=1e-4)
     assert np.std(mine.familiar["log p(x)"] - right.familiar["log p(x)"]) > 2
     batch = next(bayes.batches(x[:256], 0))
-    apart = [noisy.bits_per_dim(Batch(batch.x, torch.full((256,), c), Noise(range(256), c))).values for c in (0, 1)]  # the fake
+    apart = [noisy.bits_per_dim(Batch(batch.x, Condition(torch.full((256,), c)), Noise(range(256), c))).values for c in (0, 1)]  # the fake
     changed = (torch.stack(apart, 1).argmin(1).numpy() != right.log_p[:256].argmax(1)).mean()
     assert changed > 0.1
     again = bayes.ByBayes(noisy, prior, seed=1)(x).familiar["log p(x)"]
@@ -158,7 +159,7 @@ def test_chunks_do_not_show_and_classes_that_cannot_be_are_not_asked(monkeypatch
     x, _ = pixels(model.fill(2.0), 0.5, 50)
     whole = bayes.log_likelihoods(model, x, np.array([1]))
     assert bool((whole[:, 0] == -np.inf).all()) and np.isfinite(whole[:, 1]).all()
-    monkeypatch.setattr(evaluate, "CHUNK", 7)
+    monkeypatch.setattr(exam, "CHUNK", 7)
     assert np.array_equal(whole, bayes.log_likelihoods(model, x, np.array([1])))
 
 

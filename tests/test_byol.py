@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from conftest import small_run
-from likeness.core import Batch, Spec
-from likeness.loop import fit
+from likeness.core import Batch, Noise, Spec
 from likeness.models.byol import BYOL, distance
-from likeness.noise import Noise
+from likeness.training.loop import fit
 
 SMALL = dict(width=4, features=8, hidden=16, projection=8)
 

@@ -9,10 +9,9 @@ import torch
 from conftest import small_run
 from likeness import data as datasets
 from likeness import engine
-from likeness.core import Batch, Refusal, Spec
-from likeness.loop import fit
+from likeness.core import Batch, Condition, Noise, Refusal, Spec
 from likeness.models.classifier import Classifier, calibration, shifted
-from likeness.noise import Noise
+from likeness.training.loop import fit
 
 
 def classes(channels: int = 1, size: int = 16, labels: int = 3, **options: object) -> Classifier:
@@ -22,7 +21,7 @@ def classes(channels: int = 1, size: int = 16, labels: int = 3, **options: objec
 def batch(n: int = 6, channels: int = 1, size: int = 16, labels: int = 3) -> Batch:
     rng = np.random.default_rng(0)
     x = torch.from_numpy(rng.uniform(-1, 1, (n, channels, size, size))).float()
-    return Batch(x, torch.from_numpy(rng.integers(0, labels, n)), Noise(range(n), 5))
+    return Batch(x, Condition(torch.from_numpy(rng.integers(0, labels, n))), Noise(range(n), 5))
 
 
 @pytest.mark.parametrize("labels", [0, 1])
@@ -55,7 +54,7 @@ def test_all_chance_comes_from_the_batch():
     one = model.loss(b).total
     torch.manual_seed(2)
     again = model.loss(batch()).total
-    assert torch.equal(one, again) and not torch.equal(one, model.loss(Batch(b.x, b.y, Noise(range(6), 6))).total)
+    assert torch.equal(one, again) and not torch.equal(one, model.loss(Batch(b.x, Condition(b.y), Noise(range(6), 6))).total)
 
 
 def by_hand(x: np.ndarray, down: int, right: int, most: int) -> np.ndarray:

@@ -16,8 +16,8 @@ from PIL import Image
 
 from likeness import models
 from likeness.cli import VERBS, main
-from likeness.pictures import read_recipe
-from likeness.run import Run
+from likeness.figures import read_recipe
+from likeness.runs.run import Run
 
 TINY = ["--width", "8", "--depth", "1", "--latent", "4", "--precision", "fp32"]
 

@@ -17,14 +17,15 @@ import pytest
 import torch
 
 from conftest import small_run, toy
-from likeness import compare_page, comparison
-from likeness.compare import Comparison, compare
-from likeness.comparison import FLOOR, Data, duel, group, obstacle, rank, read, unique
 from likeness.core import BadData, Refusal, Spec, Training, answers
-from likeness.evaluate import evaluate, save_scores
-from likeness.loop import fit
+from likeness.evaluation.exam import evaluate
+from likeness.evaluation.scores import save_scores
 from likeness.metrics.card import Score
-from likeness.run import Config, Run
+from likeness.reports import compare_page, ranking
+from likeness.reports.compare import Comparison, compare
+from likeness.reports.ranking import FLOOR, Data, duel, group, obstacle, rank, read, unique
+from likeness.runs.run import Config, Run
+from likeness.training.loop import fit
 from test_report import EVIL, tree
 
 SAME: Data = ("f00d", "{}")
@@ -167,7 +168,7 @@ PARTS = {
 
 def test_each_measure_has_its_part_of_the_table():
     assert {part: tuple(name for name in names if group(name) == part) for part, names in PARTS.items()} == PARTS
-    assert set(comparison.GROUPS) == set(comparison.ORDER) == set(PARTS)
+    assert set(ranking.GROUPS) == set(ranking.ORDER) == set(PARTS)
 
 
 # Pages of made-up runs
@@ -201,7 +202,7 @@ def made(folder: str | Path, log: list | None = None, model: torch.nn.Module | N
     return run  # type: ignore[return-value]
 
 
-def find(c: Comparison, name: str, of: str = "model") -> comparison.Row:
+def find(c: Comparison, name: str, of: str = "model") -> ranking.Row:
     [row] = [row for row in c.rows if row.key.name == name and row.key.of == of]
     return row
 
@@ -230,7 +231,7 @@ def test_runs_are_columns_and_measures_rows():
     assert c.columns[0].warnings[0].startswith("Samples are worse than real images in 1 of ")
     assert c.columns[0].warnings[1:] == ["the posterior has collapsed (active units)", "lower beta (active units)", "too few (refused one)"]
     parts = [row.group for row in c.rows]
-    assert parts == sorted(parts, key=comparison.ORDER.index) and find(c, "weights").group == "cost"
+    assert parts == sorted(parts, key=ranking.ORDER.index) and find(c, "weights").group == "cost"
     assert [find(c, name).cells[2].value for name in ("images seen", "weights", "peak memory of training")] == [6400, 3, 300]
 
 
@@ -342,7 +343,7 @@ def test_a_refusal_to_draw_is_a_warning():
 
 def test_pictures_are_of_the_same_noise():
     c = compare([made("a", model=Draws()), made("b", model=Draws())], [[], []])
-    assert torch.equal(c.columns[0].x, c.columns[1].x) and len(c.columns[0].x) == comparison.SHOWN
+    assert torch.equal(c.columns[0].x, c.columns[1].x) and len(c.columns[0].x) == ranking.SHOWN
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from PIL import Image
 
 from commands import ask, refused
 from conftest import small_run, toy
-from likeness import api, completion, pictures
+from likeness import api, figures
 from likeness.cli import main
 from likeness.core import Refusal
-from likeness.pictures import read_recipe
+from likeness.figures import read_recipe
+from likeness.inference import complete
 
 TINY = ["--width", "8", "--depth", "1", "--precision", "fp32", "--images", "640", "--no-report"]
 
@@ -72,7 +73,7 @@ def test_draw_k_of_image_i_does_not_depend_on_company(run):
 
 def test_draws_in_several_goes_are_those_in_one(run, monkeypatch):
     once = run.complete(n=5, draws=3).x
-    monkeypatch.setattr(completion, "AT_ONCE", 4)
+    monkeypatch.setattr(complete, "AT_ONCE", 4)
     assert torch.allclose(run.complete(n=5, draws=3).x, once)
 
 
@@ -109,9 +110,9 @@ def test_a_mask_in_python(run):
 def test_the_picture_shows_original_given_and_draws(run):
     x = run.data.take(run.data.held_out[:2]).x
     drawn = run.complete(x, keep=0.5, draws=2)
-    page = completion.page(x, torch.arange(8)[:, None].expand(8, 8) < 4, drawn.x.view(2, 2, 1, 8, 8))
+    page = complete.page(x, torch.arange(8)[:, None].expand(8, 8) < 4, drawn.x.view(2, 2, 1, 8, 8))
     assert np.array_equal(page, drawn.page)
-    tinted = (page == np.array(pictures.TINT)).all(-1)
+    tinted = (page == np.array(figures.TINT)).all(-1)
     assert int(tinted.sum()) == 2 * 64 * 32, "half of the two tiles in which something is unknown"
     assert drawn._repr_png_().startswith(b"\x89PNG")
 

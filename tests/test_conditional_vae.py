@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from conftest import small_run, toy
-from likeness import engine, evaluate
-from likeness.core import Batch, Noise, Refusal, Spec, answers
-from likeness.loop import fit
+from likeness import engine
+from likeness.core import Batch, Condition, Noise, Refusal, Spec, answers
+from likeness.evaluation import exam
 from likeness.models.vae import VAE
-from likeness.run import Run
+from likeness.runs.run import Run
+from likeness.training.loop import fit
 
 EVERY = torch.tensor([[(i >> j & 1) * 2.0 - 1 for j in range(9)] for i in range(512)]).view(-1, 1, 3, 3)
 NATS = 9 * math.log(2)
@@ -72,7 +73,7 @@ def trained(conditional: bool) -> VAE:
         optimizer.param_groups[0]["lr"] = 1e-2 * (1 - step / 300)
         at = torch.arange(step * 128, step * 128 + 128) % 4096
         optimizer.zero_grad()
-        model.loss(Batch(x[at], y[at], Noise(at))).total.backward()
+        model.loss(Batch(x[at], Condition(y[at]), Noise(at))).total.backward()
         optimizer.step()
     model.k = 20
     return model
@@ -80,14 +81,14 @@ def trained(conditional: bool) -> VAE:
 
 def test_bits_are_the_entropy_of_a_class_and_without_the_class_that_of_the_mixture() -> None:
     x, y = two_kinds(2000)
-    batch = Batch(x, y, Noise(range(2000)))
+    batch = Batch(x, Condition(y), Noise(range(2000)))
     log_p = torch.stack([torch.distributions.Bernoulli(p).log_prob((x.flatten(1) + 1) / 2).sum(1) for p in (DARK, 1 - DARK)])
     of_class, of_mixture = -log_p.gather(0, y[None]).mean() / NATS, -(log_p.logsumexp(0) - math.log(2)).mean() / NATS
     aware, unaware = trained(True), trained(False)
     assert aware.bits_per_dim(batch).values.mean().item() == pytest.approx(of_class.item(), abs=0.01)
     loose = unaware.bits_per_dim(batch).values.mean() - of_mixture  # one Gaussian for a code that has two places
     assert -0.005 < loose < 0.04 < 0.09 < of_mixture - of_class
-    fake = aware.bits_per_dim(Batch(x, 1 - y, Noise(range(2000)))).values.mean()  # the wrong class
+    fake = aware.bits_per_dim(Batch(x, Condition(1 - y), Noise(range(2000)))).values.mean()  # the wrong class
     assert fake > of_class + 1
 
     vote = (x.flatten(1).sum(1) > 0).long()
@@ -104,11 +105,11 @@ def test_bits_are_the_entropy_of_a_class_and_without_the_class_that_of_the_mixtu
 @pytest.mark.parametrize("net", ["conv", "mlp"])
 def test_it_answers_what_the_other_answers(net: str) -> None:
     model = VAE(spec=Spec(3, 8, 5), latent=4, width=4, hidden=16, net=net, conditional=True)
-    batch = Batch(torch.rand(6, 3, 8, 8) * 2 - 1, torch.arange(6) % 5, Noise(range(6)))
+    batch = Batch(torch.rand(6, 3, 8, 8) * 2 - 1, Condition(torch.arange(6) % 5), Noise(range(6)))
     assert answers(model) == answers(VAE(spec=Spec(3, 8), net=net))
     together = model.bits_per_dim(batch).values
     assert torch.allclose(together, torch.cat([model.bits_per_dim(b).values for b in batch.split(1)]), atol=1e-5)
-    assert not torch.equal(together, model.bits_per_dim(Batch(batch.x, batch.y.flip(0), Noise(range(6)))).values)  # type: ignore[union-attr]
+    assert not torch.equal(together, model.bits_per_dim(Batch(batch.x, Condition(batch.y.flip(0)), Noise(range(6)))).values)  # type: ignore[union-attr]
     code = model.encode(batch.x)
     assert code.shape == (6, 9) and model.decode(code).shape == batch.x.shape
     assert torch.equal(model.decode(code), model.decode(torch.cat([code[:, :4], 7 * code[:, 4:]], 1))), "only the largest number of the class counts"
@@ -121,7 +122,7 @@ def test_it_answers_what_the_other_answers(net: str) -> None:
 def test_without_the_option_nothing_is_added_and_labels_change_nothing() -> None:
     model = VAE(spec=Spec(1, 8, 5), latent=4)
     x = torch.rand(6, 1, 8, 8) * 2 - 1
-    with_labels, without = (model.loss(Batch(x, y, Noise(range(6)))).total for y in (torch.arange(6) % 5, None))
+    with_labels, without = (model.loss(Batch(x, Condition(y), Noise(range(6)))).total for y in (torch.arange(6) % 5, None))
     assert torch.equal(with_labels, without) and not model.conditional
     assert {name.split(".")[0] for name in model.state_dict()} == {"encoder", "decoder"}
     assert model.encoder[0].weight.shape[1] == 1 and model.decoder[0].weight.shape[1] == 4
@@ -153,6 +154,6 @@ def test_a_run_of_it_is_a_run_like_any_other(tmp_path: Path) -> None:
     list(fit(again, data))
     one, two = straight.tensors(), again.tensors()
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
-    names = {score.name for score in evaluate.evaluate(straight, data, 16)}
+    names = {score.name for score in exam.evaluate(straight, data, 16)}
     assert {"bits/dim", "PSNR", "copies", "active units"} <= names
     assert engine.device().type == "cuda" or straight.model.encode(data.take(data.held_out).x).shape == (16, 8 + 2)

@@ -17,7 +17,7 @@ from PIL import Image
 from data_helpers import counted, no_leak, photo, same, write_photos
 from likeness.core import Refusal
 from likeness.data import Data, Reading, load, writer
-from likeness.data.binary import binarized
+from likeness.data.binarize import binarized
 from likeness.data.check import check
 from likeness.data.dataset import Images, Lines
 from likeness.data.pixels import fit
@@ -271,5 +271,5 @@ def test_binarised_data_are_reproducible_and_keep_the_split():
 
 def test_large_data_are_binarised_through_the_cache(monkeypatch, place):
     small = np.array(load("digits", binarize=True).x)
-    monkeypatch.setattr("likeness.data.binary.SMALL", 0)
+    monkeypatch.setattr("likeness.data.binarize.SMALL", 0)
     assert np.array_equal(load("digits", binarize=True).x, small) and list(place.glob("binary-*/x.u8"))

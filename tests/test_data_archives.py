@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from data_helpers import counted, encoded, no_leak, photo, same, write_photos
 from likeness.core import BadData, Refusal
 from likeness.data import Data, archive, folder, load
-from likeness.probes.gallery import pictures
+from likeness.features.images import pictures
 
 
 @pytest.fixture(autouse=True)
@@ -143,7 +143,7 @@ def test_what_unpacks_to_far_more_than_it_is_is_not_unpacked(tmp_path, monkeypat
 
 @pytest.mark.parametrize("kind", MAKE)
 def test_a_member_over_the_limit_is_not_read(tmp_path, kind, monkeypatch):
-    monkeypatch.setattr("likeness.data.sniff.MOST_BYTES", len(PNG[0]) + 1000)
+    monkeypatch.setattr("likeness.data.decode.MOST_BYTES", len(PNG[0]) + 1000)
     large = encoded(photo(1, 200, 200), "PNG")
     assert "13 images: 12 used, 1 skipped (1 too large)" in load(MAKE[kind](tmp_path / f"d.{kind}", photos() | {"large.png": large}), size=16).verdict
 

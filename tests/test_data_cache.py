@@ -16,9 +16,11 @@ import pytest
 
 from data_helpers import counted, same, write_photos
 from likeness.core import DiskTrouble, NotAllowed, Refusal
-from likeness.data import cache, load, writer
+from likeness.data import cache as entries
+from likeness.data import load, writer
 from likeness.data.listing import walk
 from likeness.data.writer import content_hash
+from likeness.storage import cache
 
 
 @pytest.fixture(autouse=True)
@@ -177,13 +179,13 @@ def test_where_the_cache_lies(monkeypatch, tmp_path):
     assert cache.root() == tmp_path / ".cache" / "likeness"
 
 
-@pytest.mark.parametrize("tiny", [0, cache.TINY])
+@pytest.mark.parametrize("tiny", [0, entries.TINY])
 def test_damage_in_the_middle_is_noticed_by_the_time_of_change_or_by_looking(tmp_path, place, monkeypatch, tiny):
     """Row 100 of 200 is not among the 64 that are always looked at."""
     x = np.random.default_rng(0).integers(0, 256, (200, 1, 8, 8), np.uint8)
     np.savez(tmp_path / "a.npz", x=x)
     load(tmp_path / "a.npz")
-    monkeypatch.setattr(cache, "TINY", tiny)
+    monkeypatch.setattr(entries, "TINY", tiny)
     (path,) = place.glob("array-*/x.u8")
     before = path.stat()
     overwrite(path, 100 * 64, bytes(64))
@@ -196,11 +198,11 @@ def test_damage_in_the_middle_is_noticed_by_the_time_of_change_or_by_looking(tmp
 def test_a_copied_entry_is_looked_through_once(tmp_path, place, monkeypatch):
     np.savez(tmp_path / "a.npz", x=np.random.default_rng(0).integers(0, 256, (200, 1, 8, 8), np.uint8))
     load(tmp_path / "a.npz")
-    monkeypatch.setattr(cache, "TINY", 0)
+    monkeypatch.setattr(entries, "TINY", 0)
     (path,) = place.glob("array-*/x.u8")
     os.utime(path, ns=(1, 1))
     looked: list[int] = []
-    monkeypatch.setattr(cache, "content_hash", lambda image: looked.append(1) or content_hash(image))
+    monkeypatch.setattr(entries, "content_hash", lambda image: looked.append(1) or content_hash(image))
     load(tmp_path / "a.npz")
     assert len(looked) == 200
     load(tmp_path / "a.npz")

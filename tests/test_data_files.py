@@ -14,8 +14,9 @@ from PIL import Image
 
 from data_helpers import encoded, photo, write_photos
 from likeness.core import BadData, DiskTrouble, Refusal, Spec
-from likeness.data import Reading, load, own, sniff
-from likeness.data.sniff import Decoded, Skip, decode, read_bytes
+from likeness.data import Reading, load, user_images
+from likeness.data import decode as decoding
+from likeness.data.decode import Decoded, Skip, decode, read_bytes
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +63,7 @@ def test_films_and_archives_are_passed_over_and_a_pdf_is_counted(folder):
 def test_no_more_than_the_head_of_what_is_no_image_is_read(tmp_path):
     path = tmp_path / "film"
     with path.open("wb") as file:
-        file.truncate(sniff.MOST_BYTES + 10)  # a hole: takes no disk
+        file.truncate(decoding.MOST_BYTES + 10)  # a hole: takes no disk
     status = path.stat()
     found = decode(os.fsencode(path), (status.st_size, status.st_mtime_ns), Reading(size=16))
     assert isinstance(found, Skip) and found.reason == "not images"
@@ -73,25 +74,25 @@ def test_no_more_than_the_head_of_what_is_no_image_is_read(tmp_path):
 def test_large_pictures_are_decoded_one_at_a_time_and_small_ones_together(tmp_path, monkeypatch):
     inside, most = [0], [0]
     together = threading.Barrier(3)
-    real = sniff._eight_bits
+    real = decoding._eight_bits
 
     def watched(image, reading):
         inside[0] += 1
         most[0] = max(most[0], inside[0])
-        if sniff.LARGE:  # each waits for the others, which would never come if they took turns
+        if decoding.LARGE:  # each waits for the others, which would never come if they took turns
             together.wait(20)
         time.sleep(0.05)
         found = real(image, reading)
         inside[0] -= 1
         return found
 
-    monkeypatch.setattr(sniff, "_eight_bits", watched)
+    monkeypatch.setattr(decoding, "_eight_bits", watched)
     path = tmp_path / "a.png"
     path.write_bytes(encoded(photo(1), "PNG"))
     listed = (path.stat().st_size, path.stat().st_mtime_ns)
     for large, expected in ((0, 1), (40 * 40, 3)):
         most[0] = 0
-        monkeypatch.setattr(sniff, "LARGE", large)
+        monkeypatch.setattr(decoding, "LARGE", large)
         threads = [threading.Thread(target=decode, args=(os.fsencode(path), listed, Reading(size=16))) for _ in range(3)]
         [t.start() for t in threads]
         [t.join() for t in threads]
@@ -133,7 +134,7 @@ def test_room_is_asked_for_three_channels(folder, monkeypatch):
 def test_a_source_that_names_nothing_is_refused(source, tmp_path, monkeypatch):
     write_photos(tmp_path, 3)
     monkeypatch.chdir(tmp_path)
-    for ask in (load, lambda s: own.images(s, Spec(3, 16), {}, 4)):
+    for ask in (load, lambda s: user_images.images(s, Spec(3, 16), {}, 4)):
         with pytest.raises(Refusal):
             ask(source)
     monkeypatch.setenv("LIKENESS_DATA", source)

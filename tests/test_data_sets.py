@@ -19,7 +19,7 @@ from PIL import Image
 
 from data_helpers import encoded, idx_bytes, no_leak, same, write_idx_set
 from likeness.core import BadData, Offline, Refusal
-from likeness.data import load, lock, named, shapes
+from likeness.data import downloads, load, named, shapes
 
 
 @pytest.fixture(autouse=True)
@@ -96,10 +96,10 @@ def test_a_number_of_shapes_that_makes_no_sense_is_refused(name):
 def locked_set(monkeypatch, folder: Path, url: str = "https://nowhere.invalid/", pack: bool = True) -> tuple[np.ndarray, ...]:
     parts = write_idx_set(folder, pack=pack)
     table = []
-    for old, x in zip(lock.FILES["mnist"], parts):
+    for old, x in zip(downloads.FILES["mnist"], parts):
         fetched = gzip.compress(idx_bytes(x), mtime=0)
-        table.append(lock.Locked(old.name, f"{url}{old.name}.gz", len(fetched), len(idx_bytes(x)), hashlib.sha256(idx_bytes(x)).hexdigest()))
-    monkeypatch.setitem(lock.FILES, "mnist", tuple(table))
+        table.append(downloads.Locked(old.name, f"{url}{old.name}.gz", len(fetched), len(idx_bytes(x)), hashlib.sha256(idx_bytes(x)).hexdigest()))
+    monkeypatch.setitem(downloads.FILES, "mnist", tuple(table))
     return parts
 
 
@@ -132,7 +132,7 @@ def test_offline_names_the_address_the_place_and_the_variable(place):
             with pytest.raises(Offline) as refusal:
                 load(name)
             text = str(refusal.value)
-            assert refusal.value.code == 69 and lock.FILES[name][0].url in text and str(place / "downloads" / name) in text and "LIKENESS_DATA" in text
+            assert refusal.value.code == 69 and downloads.FILES[name][0].url in text and str(place / "downloads" / name) in text and "LIKENESS_DATA" in text
     assert not list(place.rglob("downloads/*/*"))
 
 
@@ -157,7 +157,7 @@ def server(tmp_path):
 
 
 def serve(tmp_path: Path, parts: tuple[np.ndarray, ...]) -> None:
-    for locked, x in zip(lock.FILES["mnist"], parts):
+    for locked, x in zip(downloads.FILES["mnist"], parts):
         (tmp_path / "web" / f"{locked.name}.gz").write_bytes(gzip.compress(idx_bytes(x), mtime=0))
 
 
@@ -198,10 +198,10 @@ def write_cifar(folder: Path, monkeypatch: pytest.MonkeyPatch, n: int = 20) -> t
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (6 * n, 3, 32, 32), np.uint8), np.arange(6 * n) % 10
     folder.mkdir(parents=True)
-    for k, name in enumerate(lock.BATCHES):
+    for k, name in enumerate(downloads.BATCHES):
         blob = b"".join(cifar_row(y[i], x[i]) for i in range(k * n, k * n + n))
         (folder / name).write_bytes(blob)
-        monkeypatch.setitem(lock.BATCHES, name, hashlib.sha1(blob).hexdigest())
+        monkeypatch.setitem(downloads.BATCHES, name, hashlib.sha1(blob).hexdigest())
     return x, y
 
 
@@ -215,8 +215,8 @@ def test_cifar10_from_its_files_and_from_its_archive(tmp_path, monkeypatch):
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(tmp_path / "sets" / "cifar-10-batches-bin", "cifar-10-batches-bin")
     blob = archive.read_bytes()
-    old = lock.FILES["cifar10"][0]
-    monkeypatch.setitem(lock.FILES, "cifar10", (replace(old, bytes=len(blob), digest=hashlib.sha256(blob).hexdigest()),))
+    old = downloads.FILES["cifar10"][0]
+    monkeypatch.setitem(downloads.FILES, "cifar10", (replace(old, bytes=len(blob), digest=hashlib.sha256(blob).hexdigest()),))
     monkeypatch.setenv("LIKENESS_DATA", str(tmp_path / "packed"))
     assert same(load("cifar10"), data)
 
@@ -237,9 +237,9 @@ def write_sheets(folder: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str
     for k, name in enumerate(names):
         sheet = x[1000 * k : 1000 * (k + 1)].reshape(25, 40, 3, 32, 32).transpose(0, 3, 1, 4, 2).reshape(800, 1280, 3)
         (folder / name).write_bytes(encoded(Image.fromarray(sheet), "WEBP", lossless=True, quality=0, method=0))
-    labels.tofile(folder / lock.LABELS)
-    for name in (*names, lock.LABELS):
-        monkeypatch.setitem(lock.SHEETS, name, hashlib.sha256((folder / name).read_bytes()).hexdigest())
+    labels.tofile(folder / downloads.LABELS)
+    for name in (*names, downloads.LABELS):
+        monkeypatch.setitem(downloads.SHEETS, name, hashlib.sha256((folder / name).read_bytes()).hexdigest())
     return x, labels
 
 
@@ -270,9 +270,9 @@ def test_whether_a_set_is_here_is_told_by_its_files_and_makes_nothing(tmp_path, 
     assert {row["name"]: row["here"] for row in named.listed()} == {n: "after a download" if n in away else "yes" for n in named.NAMES} and not place.exists()
     locked_set(monkeypatch, tmp_path / "sets" / "mnist")
     write_sheets(tmp_path / "sets" / "cifar10", monkeypatch, ("train_07.webp", "test_00.webp"))
-    assert [lock.complete(name) for name in ("mnist", "fashion-mnist", "cifar10")] == [True, False, True]
+    assert [downloads.complete(name) for name in ("mnist", "fashion-mnist", "cifar10")] == [True, False, True]
     next((tmp_path / "sets" / "mnist").iterdir()).unlink()
-    assert not lock.complete("mnist") and not place.exists()
+    assert not downloads.complete("mnist") and not place.exists()
 
 
 def test_a_server_that_speaks_no_http_is_like_no_network():
@@ -283,7 +283,7 @@ def test_a_server_that_speaks_no_http_is_like_no_network():
 
 
 def test_the_lock_table_is_whole():
-    for name, files in lock.FILES.items():
-        assert name in lock.FOLDERS and name in lock.LICENCES and name in named.NAMES
+    for name, files in downloads.FILES.items():
+        assert name in downloads.FOLDERS and name in downloads.LICENCES and name in named.NAMES
         assert all(f.url.startswith("https://") and re.fullmatch("[0-9a-f]{64}", f.digest) and f.bytes and f.fetched for f in files)
-    assert len(lock.SHEETS) == 32 and all(re.fullmatch("[0-9a-f]{64}", digest) for digest in lock.SHEETS.values())
+    assert len(downloads.SHEETS) == 32 and all(re.fullmatch("[0-9a-f]{64}", digest) for digest in downloads.SHEETS.values())

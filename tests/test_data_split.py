@@ -16,7 +16,7 @@ from PIL import Image
 import likeness
 from data_helpers import encoded, no_leak, photo, write_photos
 from likeness.core import BadData, Refusal
-from likeness.data import Reading, load, near
+from likeness.data import Reading, load, near_duplicates
 from likeness.data.check import check
 from likeness.data.split import MOST, split
 
@@ -231,12 +231,12 @@ def test_near_copies_are_found_and_strangers_are_not():
         return image.resize((32, 32), Image.Resampling.LANCZOS).resize((64, 64), Image.Resampling.BICUBIC) if k == 2 else image
 
     x = np.stack([np.asarray(version(photo(i, 64, 64), k)).transpose(2, 0, 1) for k in range(3) for i in range(200)])
-    groups = near.near_groups(x, np.arange(600, dtype=np.uint64))
+    groups = near_duplicates.near_groups(x, np.arange(600, dtype=np.uint64))
     assert sum(sorted(g % 200)[0] == sorted(g % 200)[-1] for g in groups) == len(groups)  # only versions of one picture
     assert sum(len(g) for g in groups) > 0.95 * 600
     pale = np.concatenate([x[:200], x[:200] // 4 + 96])  # the same hash, and clearly another picture
-    assert (near.dct_hash(pale, np.arange(200)) ^ near.dct_hash(pale, np.arange(200, 400)) == 0).mean() > 0.5
-    assert near.near_groups(pale, np.arange(400, dtype=np.uint64)) == []
+    assert (near_duplicates.dct_hash(pale, np.arange(200)) ^ near_duplicates.dct_hash(pale, np.arange(200, 400)) == 0).mean() > 0.5
+    assert near_duplicates.near_groups(pale, np.arange(400, dtype=np.uint64)) == []
 
 
 def crowd(n: int, side: int) -> np.ndarray:
@@ -248,10 +248,10 @@ def crowd(n: int, side: int) -> np.ndarray:
 def test_the_frames_of_a_film_are_each_shrunk_once_and_hardly_compared_twice(monkeypatch):
     shrunk: list[int] = []
     pairs: list[int] = []
-    make, alike = near.Coarse.make, near.Coarse.alike
-    monkeypatch.setattr(near.Coarse, "make", lambda self, which: (shrunk.extend(which.tolist()), make(self, which))[1])
-    monkeypatch.setattr(near.Coarse, "alike", lambda self, a, b: (pairs.extend(a.tolist()), alike(self, a, b))[1])
-    (group,) = near.near_groups(crowd(300, 64), np.arange(300, dtype=np.uint64))
+    make, alike = near_duplicates.Coarse.make, near_duplicates.Coarse.alike
+    monkeypatch.setattr(near_duplicates.Coarse, "make", lambda self, which: (shrunk.extend(which.tolist()), make(self, which))[1])
+    monkeypatch.setattr(near_duplicates.Coarse, "alike", lambda self, a, b: (pairs.extend(a.tolist()), alike(self, a, b))[1])
+    (group,) = near_duplicates.near_groups(crowd(300, 64), np.arange(300, dtype=np.uint64))
     assert len(group) == 300 and len(shrunk) == len(set(shrunk)) == 300
     assert 299 <= len(pairs) < 3 * 300
 
@@ -261,17 +261,17 @@ def test_strangers_with_one_hash_are_compared_with_no_more_than_their_share(monk
     x[:, 0, 0, 0] = np.arange(1000) % 256  # one hash for all, and blank as they are each stays alone
     pairs: list[int] = []
     shrunk: list[int] = []
-    make, alike = near.Coarse.make, near.Coarse.alike
-    monkeypatch.setattr(near.Coarse, "make", lambda self, which: (shrunk.extend(which.tolist()), make(self, which))[1])
-    monkeypatch.setattr(near.Coarse, "alike", lambda self, a, b: (pairs.extend(a.tolist()), alike(self, a, b))[1] & False)
-    monkeypatch.setattr(near, "CROWD", 5)
-    assert near.near_groups(x, np.arange(1000, dtype=np.uint64)) == []
-    assert len(shrunk) == len(set(shrunk)) and 0 < len(pairs) <= 5 * 1000 * near.BANDS
+    make, alike = near_duplicates.Coarse.make, near_duplicates.Coarse.alike
+    monkeypatch.setattr(near_duplicates.Coarse, "make", lambda self, which: (shrunk.extend(which.tolist()), make(self, which))[1])
+    monkeypatch.setattr(near_duplicates.Coarse, "alike", lambda self, a, b: (pairs.extend(a.tolist()), alike(self, a, b))[1] & False)
+    monkeypatch.setattr(near_duplicates, "CROWD", 5)
+    assert near_duplicates.near_groups(x, np.arange(1000, dtype=np.uint64)) == []
+    assert len(shrunk) == len(set(shrunk)) and 0 < len(pairs) <= 5 * 1000 * near_duplicates.BANDS
 
 
 def test_few_large_pictures_are_worked_on_at_once(monkeypatch):
     sizes: list[int] = []
-    real = near._shrink
+    real = near_duplicates._shrink
     monkeypatch.setattr("likeness.data.pixels.AT_ONCE", 2 * 3 * 64 * 64)
 
     class Watched(np.ndarray):
@@ -280,5 +280,5 @@ def test_few_large_pictures_are_worked_on_at_once(monkeypatch):
             sizes.append(len(found))
             return found
 
-    near.near_groups(crowd(20, 64).view(Watched), np.arange(20, dtype=np.uint64))
+    near_duplicates.near_groups(crowd(20, 64).view(Watched), np.arange(20, dtype=np.uint64))
     assert real(64, 16).shape == (16, 64) and sizes and max(sizes) == 2

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from likeness.core import Batch, Noise, Refusal, Spec
+from likeness.core import Batch, Condition, Noise, Refusal, Spec
 from likeness.models.edm import EDM
 from likeness.models.flowmatching import FlowMatching
 from likeness.models.meanflow import MeanFlow
@@ -45,6 +45,23 @@ def test_the_density_by_the_flow_is_the_laws():
     assert torch.allclose(found, THREE.log_density(x), atol=5e-3)
     bits = model.bits_per_dim(Batch(x, None, Noise(range(60))))
     assert bits.kind == "estimate" and float(bits.values.mean()) == pytest.approx(-float(THREE.log_density(x).mean()) / (2 * math.log(2)), abs=5e-3)
+
+
+def test_bits_by_the_flow_say_how_far_their_solution_is_off() -> None:
+    """Of points, and of images with signs and a draw of their own, which both solutions meet."""
+    close, x = knowing(THREE, tolerance=1e-6).double(), THREE.draw(30, 7).view(30, 2, 1, 1)
+    for tolerance in (1e-3, 1e-4):
+        found = knowing(THREE, tolerance=tolerance).bits_per_dim(Batch(x, None, Noise(range(30))))
+        off = found.values - close.bits_per_dim(Batch(x, None, Noise(range(30)))).values
+        assert found.error is not None and 0.4 < found.error / float(off.square().mean().sqrt()) < 2.5
+    model = EDM(spec=Spec(1, 2, levels=17), net="mlp", scale=0.25, likelihood="ode", sigma_min=0.02)
+    images = Batch(torch.zeros(12, 1, 2, 2), None, Noise(range(12)))
+    chance = float(model.density(images).error.square().mean().sqrt()) / (4 * math.log(2))
+    bits = model.bits_per_dim(images)
+    assert bits.error is not None and 0 < bits.error < 0.05 * max(chance, 1e-2)
+    assert model.bits_per_dim(images[:1]).values[0] == pytest.approx(float(bits.values[0]), abs=1e-5)
+    model.likelihood = "bound"
+    assert model.bits_per_dim(images).error is None
 
 
 def test_bits_by_the_flow_and_by_the_bound_of_a_perfect_denoiser_are_the_laws():
@@ -99,7 +116,7 @@ def test_the_density_is_told_the_class_of_each():
     model = Told(spec=POINTS, scale=0.25, conditional=True, tolerance=1e-5)
     y = torch.arange(40) % 2
     x = torch.stack([Mixture([1.0], [[m, 0.0]], [0.04]).draw(1, i)[0] for i, m in enumerate((2.0 * y - 1).tolist())]).float().view(40, 2, 1, 1)
-    found = model.density(Batch(x, y, Noise(range(40)))).log_p
+    found = model.density(Batch(x, Condition(y), Noise(range(40)))).log_p
     want = torch.stack([Mixture([1.0], [[m, 0.0]], [0.04]).log_density(x[i : i + 1])[0] for i, m in enumerate((2.0 * y - 1).tolist())])
     assert torch.allclose(found, want, atol=2e-2)
 
@@ -118,11 +135,11 @@ def test_bounds_are_without_guidance():
     model = EDM(spec=spec, scale=0.25, conditional=True)
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.1)
-    batch = Batch(torch.rand(4, 1, 8, 8) * 2 - 1, torch.tensor([0, 1, 0, 1]), Noise(range(4)))
+    batch = Batch(torch.rand(4, 1, 8, 8) * 2 - 1, Condition(torch.tensor([0, 1, 0, 1])), Noise(range(4)))
     plain = model.bits_per_dim(batch).values
     model.guidance = 4.0
     assert torch.equal(model.bits_per_dim(batch).values, plain)
-    other = Batch(batch.x, 1 - batch.y, Noise(range(4)))
+    other = Batch(batch.x, Condition(1 - batch.y), Noise(range(4)))
     assert not torch.equal(model.bits_per_dim(other).values, plain), "it is told the class"
 
 
@@ -165,7 +182,7 @@ def test_a_run_of_points_is_judged_and_images_are_reconstructed(tmp_path, monkey
 
 def test_some_classes_are_left_unsaid_in_training():
     model = Told(spec=POINTS, scale=0.25, conditional=True, label_dropout=0.25)
-    y = model.told(Batch(torch.zeros(8000, 2, 1, 1), torch.ones(8000, dtype=torch.long), Noise(range(8000))))
+    y = model.told(Batch(torch.zeros(8000, 2, 1, 1), Condition(torch.ones(8000, dtype=torch.long)), Noise(range(8000))))
     assert set(y.tolist()) == {1, 2} and float((y == 2).float().mean()) == pytest.approx(0.25, abs=0.02)
     with pytest.raises(Refusal, match="class of each image"):
         model.told(Batch(torch.zeros(2, 2, 1, 1), None, Noise(range(2))))

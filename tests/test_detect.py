@@ -18,13 +18,15 @@ from scipy.stats import norm
 from torch import Tensor
 
 from conftest import small_run, toy
-from likeness import __version__, detect, evaluate, judge, pictures, sides
-from likeness.core import BadData, Model, Refusal, Training, option
+from likeness import __version__, figures
+from likeness.core import BadData, Model, Noise, Refusal, Training, option
 from likeness.data import Data, picture
+from likeness.inference import sampling
 from likeness.metrics.twosample import auroc
-from likeness.noise import Noise
-from likeness.run import Config
-from likeness.sides import Maker, Sides
+from likeness.runs.run import Config
+from likeness.studies import detector as detect
+from likeness.studies import image_files, real_and_generated
+from likeness.studies.real_and_generated import Maker, Sides
 
 ABOUT = dict(data=dict(source="toy", fingerprint="", reading={}))
 
@@ -130,12 +132,12 @@ def test_what_cannot_be_told_is_not_told(tmp_path):
 
 def test_no_rounding_gives_a_generator_away():
     data = replace(toy(n=600, size=8, held_out=200), levels=17)
-    data = replace(data, x=sides.on_grid(picture(data.x).numpy(), 17))
+    data = replace(data, x=real_and_generated.on_grid(picture(data.x).numpy(), 17))
     off = maker("off", data, off=0.4)
-    raw = evaluate.samples(off.run, off.model, 64, 0).numpy()
+    raw = sampling.samples(off.run, off.model, 64, 0).numpy()
     step = (raw + 1) / 2 * 16
     assert np.abs(step - np.rint(step)).mean() > 0.05, "the samples themselves are easily told"
-    parts = ends(sides.gather([off], data, 200, 0))
+    parts = ends(real_and_generated.gather([off], data, 200, 0))
     assert set(np.unique(parts.test.made)) <= set(np.unique(data.x)) and set(np.unique(parts.test.real)) <= set(np.unique(data.x))
     rough = parts.test.treated("JPEG 50", 17)
     assert len(set(np.unique(rough.made)) | set(np.unique(rough.real))) <= 17
@@ -147,14 +149,14 @@ def test_no_rounding_gives_a_generator_away():
 def test_every_maker_has_its_share_and_no_image_is_in_two_parts():
     data = toy(n=700, size=8, held_out=200)
     three = [maker(f"m{i}", data, bright=0.02 * i) for i in range(3)]
-    parts = ends(sides.gather(three, data, 200, 0))
+    parts = ends(real_and_generated.gather(three, data, 200, 0))
     for part in parts:
         assert len(part.real) == len(part.made) and (np.bincount(part.maker) == len(part.made) // 3).all()
-    rows = sides._rows(data, 200, 0, 3)
+    rows = real_and_generated._rows(data, 200, 0, 3)
     assert len(set(np.concatenate(rows))) == sum(map(len, rows))
     assert set(rows[0]) | set(rows[1]) <= set(data.train) and set(rows[2]) <= set(data.held_out)
-    drawn = evaluate.samples(three[1].run, three[1].model, 200, 0).numpy()
-    assert not np.array_equal(sides.on_grid(drawn, 256)[:20], parts.train.made[parts.train.maker == 1][:20]), "not the samples that people get"
+    drawn = sampling.samples(three[1].run, three[1].model, 200, 0).numpy()
+    assert not np.array_equal(real_and_generated.on_grid(drawn, 256)[:20], parts.train.made[parts.train.maker == 1][:20]), "not the samples that people get"
 
 
 def test_sampled_images_of_the_parts_are_different_draws():
@@ -164,14 +166,14 @@ def test_sampled_images_of_the_parts_are_different_draws():
 
     data = toy(n=700, size=8, held_out=200)
     one = maker("m", data)._replace(model=Fresh(spec=data.spec))
-    parts = ends(sides.gather([one], data, 200, 0))
+    parts = ends(real_and_generated.gather([one], data, 200, 0))
     seen = [x.tobytes() for part in parts for x in part.made]
     assert len(set(seen)) == len(seen)
 
 
 def test_who_is_left_out_is_out_on_both_sides():
     data = toy(n=700, size=8, held_out=200)
-    parts = ends(sides.gather([maker("a", data), maker("b", data, bright=0.5)], data, 100, 0))
+    parts = ends(real_and_generated.gather([maker("a", data), maker("b", data, bright=0.5)], data, 100, 0))
     rest = parts.train.without(1)
     assert (rest.maker == 0).all() and len(rest.real) == len(rest.made) == len(parts.train.made) // 2
     mixed = parts.calibration.mixed(256, 0)
@@ -182,14 +184,14 @@ def test_who_is_left_out_is_out_on_both_sides():
 
 def test_models_without_samples_are_known_by_their_reconstructions(tmp_path):
     run, data = small_run("ae", tmp_path / "ae", toy(n=400, size=8, held_out=100))
-    parts = ends(sides.gather(sides.makers([(run, {})], data), data, 100, 0))
+    parts = ends(real_and_generated.gather(real_and_generated.makers([(run, {})], data), data, 100, 0))
     with torch.no_grad():
         back = run.model.decode(run.model.encode(picture(parts.test.real)))
-    assert np.array_equal(parts.test.made, sides.on_grid(back.numpy(), 256))
+    assert np.array_equal(parts.test.made, real_and_generated.on_grid(back.numpy(), 256))
     run.close()
 
 
-@pytest.mark.parametrize("how", sides.TREATMENTS)
+@pytest.mark.parametrize("how", real_and_generated.TREATMENTS)
 def test_treatments_change_images_a_little_and_both_sides_alike(how):
     x = toy(n=40, size=16, channels=3).x
     same = Sides(x, x, np.zeros(len(x), np.int64)).treated(how, 256)
@@ -200,7 +202,7 @@ def test_treatments_change_images_a_little_and_both_sides_alike(how):
 
 def test_stronger_treatments_change_more():
     x = np.random.default_rng(0).integers(0, 256, (20, 1, 16, 16), np.uint8)
-    errors = {how: np.abs(sides.treated(x, how).astype(int) - x).mean() for how in sides.TREATMENTS}
+    errors = {how: np.abs(real_and_generated.treated(x, how).astype(int) - x).mean() for how in real_and_generated.TREATMENTS}
     assert errors["JPEG 95"] < errors["JPEG 75"] < errors["JPEG 50"] and errors["resizing by 0.75"] < errors["resizing by 0.5"]
 
 
@@ -243,7 +245,7 @@ def test_everything_is_asked_and_stands_on_cards(learnt):
     cards = learnt.cards
     assert card(cards, "AUROC").value > 0.9 and {c.of for c in cards if c.name == "AUROC"} == {"model", "dim", "bright", "real against real"}
     assert card(cards, "accuracy").value > 0.8
-    for how in sides.TREATMENTS:
+    for how in real_and_generated.TREATMENTS:
         assert {c.of for c in cards if c.name == f"AUROC after {how}"} == {"model", "trained without"}
     for name in ("dim", "bright"):
         assert card(cards, f"AUROC, {name} left out").value < card(cards, f"AUROC, {name} left out", "met in training").value, "it has never met one like it"
@@ -286,11 +288,11 @@ def test_what_cannot_be_learnt_is_refused(learnt, tmp_path, wrong, says):
 def test_makers_must_fit_the_data_and_make_images(tmp_path):
     run, _ = small_run("vae", tmp_path / "r")
     with pytest.raises(Refusal, match="another shape"):
-        sides.makers([(run, {})], toy(size=8))
+        real_and_generated.makers([(run, {})], toy(size=8))
     mute = SimpleNamespace(folder=Path("m"), config=run.config, model=torch.nn.Identity(), seen=0)
     with pytest.raises(Refusal, match="does not answer sample"):
-        sides.makers([(mute, {})], toy())
-    assert [m.name for m in sides.makers([(run, {}), (run, {})], toy())] == [str(tmp_path / "r")] * 2
+        real_and_generated.makers([(mute, {})], toy())
+    assert [m.name for m in real_and_generated.makers([(run, {}), (run, {})], toy())] == [str(tmp_path / "r")] * 2
     run.close()
 
 
@@ -300,15 +302,15 @@ def test_makers_must_fit_the_data_and_make_images(tmp_path):
 def write(folder: Path, x: np.ndarray, **recipe: object) -> list[Path]:
     folder.mkdir(exist_ok=True)
     for i, image in enumerate(x):
-        pictures.write_png(folder / f"{i:03}.png", image[0], dict(recipe, number=i))
+        figures.write_png(folder / f"{i:03}.png", image[0], dict(recipe, number=i))
     return sorted(folder.iterdir())
 
 
 def test_files_are_judged_as_their_pixels_are(learnt, tmp_path):
     detector = detect.load(learnt.folder)
-    real, fake = learnt.data.x[learnt.data.held_out[:30]], sides.made(learnt.makers[1], learnt.data, np.arange(30), 9)
+    real, fake = learnt.data.x[learnt.data.held_out[:30]], real_and_generated.made(learnt.makers[1], learnt.data, np.arange(30), 9)
     x = np.concatenate([real, fake])
-    found = list(judge.judge(detector, [tmp_path / "x"] if write(tmp_path / "x", x, run="toy", seed=5) else []))
+    found = list(image_files.judge(detector, [tmp_path / "x"] if write(tmp_path / "x", x, run="toy", seed=5) else []))
     heard = detector.hear(x, np.repeat([0, 1], 30))
     assert np.allclose([f.p for f in found], heard.p[:, 1]) and all(f.remarks == () for f in found)
     assert [f.verdict for f in found] == [{0: "real", 1: "generated", -1: "cannot tell"}[s] for s in heard.says.tolist()]
@@ -331,11 +333,11 @@ def test_a_provenance_is_read_as_if_an_enemy_had_written_it(learnt, tmp_path):
         info = PngImagePlugin.PngInfo()
         info.add_text("likeness", text)
         image.save(tmp_path / f"{name}.png", pnginfo=info)
-    found = {Path(f.file).stem: f for f in judge.judge(detector, [tmp_path])}
+    found = {Path(f.file).stem: f for f in image_files.judge(detector, [tmp_path])}
     assert set(found) == set(hostile)
     for finding in found.values():
         assert finding.text.isprintable() and len(finding.text) < 4000 and finding.p is not None
-    assert "�[2J�evil�line" in found["steers"].text and len(found["many"].provenance) == judge.MOST_LINES
+    assert "�[2J�evil�line" in found["steers"].text and len(found["many"].provenance) == image_files.MOST_LINES
     for name in ("deep", "number", "broken", "list"):
         assert found[name].remarks[0] == "carries a provenance of likeness that is damaged", name
 
@@ -345,16 +347,16 @@ def test_what_is_no_image_is_a_finding_and_what_is_not_there_is_one_too(learnt, 
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "empty.jpg").write_bytes(b"")
     Image.new("RGB", (30, 20)).save(tmp_path / "wide\x07.jpg")
-    found = list(judge.judge(detector, [tmp_path]))
+    found = list(image_files.judge(detector, [tmp_path]))
     assert [f.verdict for f in found][:2] == ["no image", "no image"] and found[0].p is None
     assert found[2].remarks == ("scaled from 30x20 to 8x8, which hides traces of single pixels",) and "\x07" not in found[2].text
-    (none,) = judge.judge(detector, [tmp_path / "none.png"])
-    assert (none.verdict, none.remarks) == ("no image", (judge.MISSING,))
+    (none,) = image_files.judge(detector, [tmp_path / "none.png"])
+    assert (none.verdict, none.remarks) == ("no image", (image_files.MISSING,))
     (tmp_path / "deep" / "er").mkdir(parents=True)
     Image.new("L", (8, 8)).save(tmp_path / "deep" / "er" / "x.png")
-    assert len(list(judge.judge(detector, [tmp_path / "deep"]))) == 1
-    pictures.write_png(tmp_path / "page.png", pictures.grid(torch.zeros(4, 1, 8, 8)), dict(run="toy", n=4, seed=0))
-    (page,) = judge.judge(detector, [tmp_path / "page.png"])
+    assert len(list(image_files.judge(detector, [tmp_path / "deep"]))) == 1
+    figures.write_png(tmp_path / "page.png", figures.grid(torch.zeros(4, 1, 8, 8)), dict(run="toy", n=4, seed=0))
+    (page,) = image_files.judge(detector, [tmp_path / "page.png"])
     assert page.remarks[0].startswith("a page of 4 images; have") and (page.verdict, page.p) == ("cannot tell", None)
 
 

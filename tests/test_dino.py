@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from conftest import small_run
-from likeness.core import Batch, Spec
-from likeness.loop import fit
+from likeness.core import Batch, Noise, Spec
 from likeness.models.dino import DINO, cross_entropy
-from likeness.noise import Noise
+from likeness.training.loop import fit
 
 SMALL = dict(width=8, depth=1, heads=2, hidden=16, bottleneck=8, prototypes=12)
 

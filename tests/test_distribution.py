@@ -13,14 +13,16 @@ import torch
 
 from conftest import small_run
 from likeness import data as datasets
-from likeness import distribution, evaluate, models, networks
-from likeness.core import Refusal
+from likeness import models
+from likeness.core import Noise, Refusal
 from likeness.data import Data
-from likeness.loop import fit
+from likeness.evaluation import distribution, exam
+from likeness.features import networks
+from likeness.features.networks import Network
+from likeness.inference import sampling
 from likeness.metrics import neighbours
 from likeness.metrics.card import Score
-from likeness.networks import Network
-from likeness.noise import Noise
+from likeness.training.loop import fit
 
 BAD = str(Path(__file__).parents[1] / "benchmarks" / "bad_generators.py")
 
@@ -97,6 +99,24 @@ def test_a_card_says_whose_features_against_what_and_what_real_images_would_get(
             assert a.value == a.floor and a.verdict.startswith("as real")
 
 
+def test_a_collapsed_generator_has_intervals_of_no_width_that_are_shown_with_a_warning(reference):
+    copies = reference.base.x[:1].repeat(len(reference.held), 0)
+    for x, says in ((copies, "samples are equal"), (np.concatenate([copies[:-9], reference.base.x[1:10]]), "samples are 10 different ones")):
+        cards = {c.name: c for c in reference.judge(x) if c.of == "model"}
+        assert all(says in c.warning for c in cards.values())
+    cards = {c.name: c for c in reference.judge(copies) if c.of == "model"}
+    frechet = cards["Fréchet distance"]
+    assert frechet.low == pytest.approx(frechet.value) == frechet.high and frechet.number.endswith("]") and frechet.beyond
+    assert not any("different ones" in c.warning or "equal" in c.warning for c in reference.judge(reference.base.x))
+
+
+def test_every_measure_by_neighbours_says_how_many(reference):
+    cards = {c.name: c for c in reference.judge(reference.base.x) if c.of == "model"}
+    for name in ("precision", "recall", "density", "coverage"):
+        assert f"k = {distribution.BALLS} neighbours" in cards[name].note and "et al." in cards[name].note
+    assert all("k = 1" in cards[name].note for name in ("authentic", "duplicates"))
+
+
 def test_points_are_told_apart_where_no_line_can():
     """A ring of modes from a cloud of its mean and covariance."""
     ring = datasets.load("ring")
@@ -123,19 +143,19 @@ def test_without_held_out_images_nothing_is_compared(digits, reference):
 def test_the_evaluator_judges_samples_and_says_what_it_cost(tmp_path, digits):
     run, _ = small_run("vae", tmp_path, digits, images=256, batch=64)
     list(fit(run, digits))
-    cards = {(c.name, c.of): c for c in evaluate.evaluate(run, digits, n=64)}
+    cards = {(c.name, c.of): c for c in exam.evaluate(run, digits, n=64)}
     card = cards["told apart", "model"]
     assert card.n == 64 and card.split == "samples" and card.beyond and card.settings["seen"] == 256
     assert cards["training", "model"].value == run.seconds and 0 < cards["sampling", "model"].value < 10
-    assert "samples take about" in evaluate.prepare(run, digits, 64, 0).outlook()
+    assert "samples take about" in exam.prepare(run, digits, 64, 0).outlook()
     with pytest.raises(Refusal, match="no feature network"):
-        list(evaluate.evaluate(run, digits, n=64, network="resnet"))
+        list(exam.evaluate(run, digits, n=64, network="resnet"))
 
 
 def test_too_few_images_are_refused_on_a_card(tmp_path, digits):
     few = Data("few", "g", digits.x, digits.train[:50], digits.held_out[:40], digits.y, digits.classes, levels=digits.levels)
     run, _ = small_run("vae", tmp_path, few, images=64, batch=16)
-    (card,) = [c for c in evaluate.evaluate(run, few, n=40) if c.name == "resemblance"]
+    (card,) = [c for c in exam.evaluate(run, few, n=40) if c.name == "resemblance"]
     assert card.refused and "too few" in card.warning
 
 
@@ -160,9 +180,9 @@ def test_features_that_are_all_the_same_are_refused(digits):
 def test_classes_are_drawn_as_often_as_the_data_have_them():
     y = np.r_[np.zeros(900, np.int64), np.ones(100, np.int64)]
     data = Data("two", "t", np.zeros((1000, 1, 8, 8), np.uint8), np.arange(1000), np.array([], np.int64), y, ("a", "b"))
-    drawn = evaluate.shares(data, 500, 0)
-    assert drawn is not None and 0.05 < drawn.mean() < 0.15 and len(evaluate.shares(data, 3000, 0)) == 3000
-    assert evaluate.shares(replace(data, y=None, classes=()), 10, 0) is None
+    drawn = sampling.shares(data, 500, 0)
+    assert drawn is not None and 0.05 < drawn.mean() < 0.15 and len(sampling.shares(data, 3000, 0)) == 3000
+    assert sampling.shares(replace(data, y=None, classes=()), 10, 0) is None
 
 
 def test_samples_that_are_not_numbers_are_told_on_every_card(tmp_path, digits):
@@ -176,7 +196,7 @@ def test_samples_that_are_not_numbers_are_told_on_every_card(tmp_path, digits):
         yield x
 
     run.model.sample = half
-    cards = [c for c in evaluate.evaluate(run, digits, n=64) if c.of == "model" and c.split == "samples" and c.network]
+    cards = [c for c in exam.evaluate(run, digits, n=64) if c.of == "model" and c.split == "samples" and c.network]
     assert cards and all("32 of 64 samples are not numbers" in c.warning for c in cards)
 
 

@@ -21,13 +21,15 @@ import pytest
 import torch
 
 from conftest import small_run, toy
-from likeness import api, data, doctor, show, symptoms
+from likeness import api, data
 from likeness.cli import main
 from likeness.core import Diverged
 from likeness.data import Data
-from likeness.loop import Step, fit
 from likeness.metrics import neighbours
-from likeness.run import Run
+from likeness.reports import terminal
+from likeness.runs.run import Run
+from likeness.training import doctor, symptoms
+from likeness.training.loop import Step, fit
 
 POINTS = dict(hidden=64, depth=2, latent=4)
 HEALTHY = dict(game="relativistic", r1=0.1, r2=0.1)
@@ -336,7 +338,7 @@ def test_a_finding_is_said_once_however_often_it_comes_and_goes(tmp_path):
 
 def test_whoever_trains_hears_of_it_once(tmp_path, capsys):
     run, images = small_run("ae", tmp_path)
-    with show.training(run, images, {}) as tick:
+    with terminal.training(run, images, {}) as tick:
         tick(Step(16, {}))
         run.notes.append("fever: 39 degrees")
         tick(Step(32, {}))

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from likeness.core import Refusal
+from likeness.backbones import catalogue
+from likeness.backbones.layers import LOGITS, UNIT, Conv, Dense, Flatten, Graph, Hooked
+from likeness.core import Noise, Refusal
+from likeness.explain import dream
+from likeness.explain.dream import Rules, Spectrum, Steepest, direction, moved, octave_sizes, resized, variation
 from likeness.metrics.reconstruction import psnr
-from likeness.noise import Noise
-from likeness.probes import dream, opening
-from likeness.probes.dream import Rules, Spectrum, Steepest, direction, moved, octave_sizes, resized, variation
-from likeness.probes.probe import LOGITS, UNIT, Conv, Dense, Flatten, Graph, Hooked
 from tiny_probe import curved, images, probe
 
 NONE = Rules()
@@ -154,9 +154,9 @@ def test_a_network_that_takes_one_size_is_shown_no_other():
     assert net.classify(b.x)[0, 2] > net.classify(a.x)[0, 2] + 0.05
     assert {s.x.shape for s in dream.dream(net, a.x, LOGITS, steps=1, octaves=3)} == {(1, 3, 8, 8)}
     assert octave_sizes(net, "conv", (8, 8), 2) == [(6, 6), (8, 8)]  # a layer before takes any
-    vgg = opening.named("vgg16")
+    vgg = catalogue.named("vgg16")
     assert dream.fixed(vgg, LOGITS) and dream.fixed(vgg, "flatten") and not dream.fixed(vgg, "block5_pool")
-    assert not any(dream.fixed(opening.named(name), LOGITS) for name in opening.GRAPHS if not name.startswith("vgg"))
+    assert not any(dream.fixed(catalogue.named(name), LOGITS) for name in catalogue.GRAPHS if not name.startswith("vgg"))
 
 
 # Inversion

@@ -4,6 +4,7 @@ Where diffusers is installed (pip install diffusers) it is the judge; the other 
 """
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from likeness.core import BadData, Refusal, Spec
-from likeness.exchange import CONFIG, INDEX, SCHEDULER, WEIGHTS, Facts, from_diffusers, named, opened, to_diffusers
+from likeness.core import BadData, Noise, Refusal, Spec, final
+from likeness.models.ddpm import DDPM
 from likeness.parts.denoisers import network
 from likeness.parts.unet import Plan, UNet
+from likeness.runs.diffusers import CONFIG, INDEX, SCHEDULER, WEIGHTS, Facts, export, from_diffusers, named, obstacle, opened, to_diffusers
 
 PAPER = Plan(3, 6, (16, 32, 32), (False, True, False), blocks=2, groups=8, cosine_first=False, shift=1, pad=0, eps=1e-6)
 """what the folders of the DDPM paper's own models say, but for size, and with a learnt variance"""
@@ -105,6 +107,11 @@ def test_the_words_are_those_of_the_library(facts, words, tmp_path):
     assert tuple(config[name] for name in ("beta_schedule", "prediction_type", "variance_type", "clip_sample")) == words
 
 
+def test_the_steps_are_spaced_as_ours(tmp_path):
+    """The library's default is "leading", which never asks the network where all is noise."""
+    assert json.loads((written(tmp_path) / "scheduler" / SCHEDULER).read_text())["timestep_spacing"] == "trailing"
+
+
 def test_a_class_goes_into_a_bias(tmp_path):
     plan = replace(LAPTOP, labels=3)
     net, (x, t) = lively(plan), given(plan, 12)
@@ -146,6 +153,42 @@ def test_what_cannot_go_there_is_refused_and_nothing_is_written(net, facts, y, s
     with pytest.raises(Refusal, match=says):
         to_diffusers(net, facts, tmp_path / "out", y)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "size, options, reasons, again",
+    [
+        (16, dict(), ["--net patches"], "--net unet"),
+        (25, dict(net="dit", predicts="eps", scale=0.5), ["--net dit", "25 pixels"], "--net unet --size 24 --scale 0.5 --predicts eps"),
+        (8, dict(T=100, beta="linear", steps=7), ["--T 100"], "--net unet --beta linear"),
+        (50, dict(net="unet", variance="learned", dropout=0.1), ["50 pixels"], "--net unet --size 48 --dropout 0.1 --variance learned"),
+    ],
+)
+def test_what_to_type_is_what_can_be_exported(size, options, reasons, again, tmp_path):
+    """The words of the refusal, typed: a model of these options goes there.  The same words are said when training begins."""
+    model = DDPM(spec=Spec(1, size), **options)
+    with pytest.raises(Refusal) as refused:
+        export(model, tmp_path / "out")
+    assert all(reason in str(refused.value) for reason in reasons) and str(refused.value).endswith(f"type: likeness train ddpm DATA RUN {again}")
+    assert obstacle(model) == str(refused.value) and not (tmp_path / "out").exists()
+    words = again.split()
+    typed = {word[2:]: value for word, value in zip(words[::2], words[1::2])}
+    fitting = DDPM(spec=Spec(1, int(typed.pop("size", size))), **{k: float(v) if v[0].isdigit() else v for k, v in typed.items()})
+    assert obstacle(fitting) == ""
+    export(fitting, tmp_path / "out")
+    from_diffusers(tmp_path / "out")
+
+
+@pytest.mark.parametrize("size", range(9, 70))
+def test_the_size_that_is_named_can_be_exported(size):
+    with torch.device("meta"):
+        typed = re.search(r"--size (\d+)", obstacle(DDPM(spec=Spec(1, size))))
+        fitting = int(typed[1]) if typed else size
+        assert obstacle(DDPM(spec=Spec(1, fitting), net="unet")) == "" and abs(fitting - size) <= size / 4
+
+
+def test_points_are_not_told_to_take_a_u_net():
+    assert "none for points" in obstacle(DDPM(spec=Spec(2, 1, levels=0)))
 
 
 @pytest.mark.parametrize(
@@ -240,6 +283,35 @@ def test_there_the_outputs_are_the_same_and_images_can_be_drawn(name, tmp_path, 
     assert images.shape == (2, facts.size, facts.size, plan.inside)
 
 
+class Same(Noise):
+    """Noise in the order in which torch's generator gives it to a pipeline."""
+
+    def __init__(self, n: int):
+        super().__init__(range(n))
+        self.generator = torch.Generator().manual_seed(1)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(len(self), *shape, generator=self.generator)
+
+
+@pytest.mark.parametrize("steps", [20, 7])
+def test_there_the_same_few_steps_are_taken_and_the_same_images_drawn(steps, tmp_path, diffusers):
+    """With the same noise, also where the steps do not divide 1000; and the fake: what the library does where a folder does not say how they are spaced."""
+    model = opened(written(tmp_path, facts=Facts(12, predicts="v")))
+    model.sampler, model.steps = "ancestral", steps
+    here = final(model.sample(Same(2)))
+
+    def drawn_there() -> Tensor:
+        pipeline = diffusers.DDPMPipeline.from_pretrained(tmp_path)
+        pipeline.set_progress_bar_config(disable=True)
+        images = pipeline(batch_size=2, num_inference_steps=steps, output_type="np", generator=torch.Generator().manual_seed(1)).images
+        return 2 * torch.as_tensor(images).permute(0, 3, 1, 2) - 1
+
+    torch.testing.assert_close(drawn_there(), here, rtol=0, atol=1e-4)
+    change(tmp_path / "scheduler" / SCHEDULER, timestep_spacing="leading")
+    assert float((drawn_there() - here).abs().max()) > 0.1
+
+
 @pytest.mark.parametrize("attends", [(True, False, True), (False, False, False)])
 def test_a_network_made_there_is_the_same_here(attends, tmp_path, diffusers):
     down = ["AttnDownBlock2D" if a else "DownBlock2D" for a in attends]
@@ -289,7 +361,6 @@ def test_a_run_is_exported_and_opened_again(capsys, tmp_path, monkeypatch):
     from commands import ask, refused
     from likeness import api
     from likeness.cli import main
-    from likeness.core import Noise
 
     monkeypatch.chdir(tmp_path)
     for model in ("ddpm", "edm"):

@@ -20,12 +20,13 @@ import pytest
 import torch
 from PIL import Image
 
+from likeness.cli.features import features as verb
 from likeness.core import BadData, Busy, DiskTrouble, Refusal
-from likeness.lab.features import features as verb
-from likeness.probes import features, gallery
-from likeness.probes.features import Output, extract, header
-from likeness.probes.gallery import Pictures, ahead, pictures
-from likeness.probes.opening import load
+from likeness.features import extract as extraction
+from likeness.features import images as gallery
+from likeness.features.extract import Output, extract, header
+from likeness.features.images import Pictures, ahead, pictures
+from likeness.features.opening import load
 
 LAYERS = ("conv_pw_3_relu", "global_average_pooling2d")
 
@@ -51,7 +52,7 @@ def photos(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(features, "AT_ONCE", dict(cpu=4, cuda=4))
+    monkeypatch.setattr(extraction, "AT_ONCE", dict(cpu=4, cuda=4))
 
 
 def done(net, source, out: Path, layers=LAYERS[:1], **options):
@@ -81,7 +82,7 @@ def test_rows_are_those_of_one_image_after_another(net, photos, tmp_path):
     names = sorted(str(p.relative_to(photos)) for p in photos.rglob("*.*") if p.name != "05b.jpg")
     assert [(int(r["row"]), r["file"], r["label"]) for r in listed] == [(i, n, n[:4]) for i, n in enumerate(names)]
     assert [(n, why) for n, why, _ in at.done.skipped] == [("cats/05b.jpg", "damaged")]
-    assert features.verdict(at.done).startswith("21 images: 20 used, 1 skipped (1 damaged, such as cats/05b.jpg: ")
+    assert extraction.verdict(at.done).startswith("21 images: 20 used, 1 skipped (1 damaged, such as cats/05b.jpg: ")
 
 
 def test_pools(net, photos, tmp_path):
@@ -113,7 +114,7 @@ def content(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("chunks", [0, 1, 3])
 def test_after_a_kill_the_bytes_are_the_same(net, photos, tmp_path, monkeypatch, chunks):
     """What lies on the disk when a process is killed: a save, and behind it part of what came after."""
-    monkeypatch.setattr(features, "SAVE", 0.0)
+    monkeypatch.setattr(extraction, "SAVE", 0.0)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done(net, photos, whole, LAYERS)
     work = iter(extract(net, str(photos), LAYERS, tmp_path / "cut", size=64))
@@ -204,7 +205,7 @@ def no_room_behind(size: int) -> Iterator[None]:
 
 
 def test_a_full_disk_costs_what_could_not_be_written(net, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "SAVE", 0.0)
+    monkeypatch.setattr(extraction, "SAVE", 0.0)
     done(net, photos, tmp_path / "whole")
     with no_room_behind(128 + 9 * 4 * 16 * 16 * 128 + 1000), pytest.raises(DiskTrouble):
         done(net, photos, tmp_path / "cut")
@@ -236,7 +237,7 @@ def test_what_is_broken_off_within_a_chunk_counts_for_nothing(net, photos, tmp_p
     with pytest.raises(KeyboardInterrupt):
         next(walk)
     monkeypatch.undo()
-    monkeypatch.setattr(features, "AT_ONCE", dict(cpu=4, cuda=4))
+    monkeypatch.setattr(extraction, "AT_ONCE", dict(cpu=4, cuda=4))
     done(net, photos, tmp_path / "cut")
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
 
@@ -248,7 +249,7 @@ def unstruck(output: Output) -> None:
 @pytest.mark.parametrize("part", ["npy", "csv"])
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_file_that_lost_its_end_is_not_filled_with_zeros(net, photos, tmp_path, part, finished, monkeypatch):
-    monkeypatch.setattr(features, "SAVE", 0.0)
+    monkeypatch.setattr(extraction, "SAVE", 0.0)
     work = iter(extract(net, str(photos), LAYERS[1:], tmp_path / "f.npy", size=64))
     for _ in work if finished else range(3):
         next(work, None)

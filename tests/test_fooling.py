@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from likeness import pictures
+from likeness import figures
 from likeness.core import BadData, Refusal
-from likeness.probes import fooling
-from likeness.probes.fooling import Budget, fool, judge, levels
-from likeness.probes.saliency import likeliest, odds
+from likeness.explain import fooling
+from likeness.explain.fooling import Budget, fool, judge, levels
+from likeness.explain.saliency import likeliest, odds
 from tiny_probe import curved, images, linear
 
 LINF, L2 = Budget("linf", 6.0), Budget("l2", 0.35)
@@ -28,7 +28,7 @@ def on_levels(x: Tensor) -> Tensor:
 
 
 def saved(x: Tensor, path: Path) -> Path:
-    pictures.write_png(path, pictures.pixels(x)[0], {})
+    figures.write_png(path, figures.pixels(x)[0], {})
     return path
 
 

@@ -14,14 +14,13 @@ from torch import Tensor, nn
 
 from conftest import small_run, toy
 from likeness import engine
-from likeness.core import Batch, Refusal, Spec
+from likeness.core import Batch, Condition, Noise, Refusal, Spec
 from likeness.data import Data
-from likeness.loop import fit, halflife, only
 from likeness.models.gan import GAN, STRIDE
-from likeness.noise import Noise
 from likeness.parts import mlp
 from likeness.parts.adversarial import GAMES, Chain, chain, slopes, weighed
-from likeness.run import Run
+from likeness.runs.run import Run
+from likeness.training.loop import fit, halflife, only
 
 POINTS, IMAGES = Spec(2, 1, 2, levels=0), Spec(1, 16, 2)
 SIZES = dict(latent=4, hidden=16, depth=2, width=4)
@@ -42,7 +41,7 @@ def made(spec: Spec = POINTS, **options: object) -> GAN:
 
 def batch(spec: Spec = POINTS, n: int = 8, key: int = 0, **more: object) -> Batch:
     x = torch.from_numpy(np.random.default_rng(1).uniform(-1, 1, (n, *spec.shape))).float()
-    return Batch(x, torch.arange(n) % 2, Noise(range(n), key), **more)
+    return Batch(x, Condition(torch.arange(n) % 2), Noise(range(n), key), **more)
 
 
 class Line(nn.Module):
@@ -75,7 +74,7 @@ def gradient(loss: Tensor, module: nn.Module) -> Tensor:
 def test_the_convolutions_fit_images_of_any_size_and_are_those_of_dcgan(channels, size, conditional):
     spec = Spec(channels, size, 3)
     model = made(spec, width=8, conditional=conditional)
-    b = Batch(torch.zeros(4, *spec.shape), torch.zeros(4, dtype=torch.int64), Noise(range(4)))
+    b = Batch(torch.zeros(4, *spec.shape), Condition(torch.zeros(4, dtype=torch.int64)), Noise(range(4)))
     assert model.draw(b).shape == b.x.shape and float(model.draw(b).detach().abs().max()) <= 1 and model.judge(b, model.D)(b.x).shape == (4,)
     kinds = [type(m) for m in model.G.modules()]
     assert kinds[-1] is nn.ConvTranspose2d and nn.ReLU in kinds and nn.BatchNorm2d in kinds, "no normalisation of what G draws"
@@ -197,7 +196,39 @@ def test_clipped_weights_never_leave_their_range_whatever_the_number_of_steps(tm
     assert max(float(p.abs().max()) for p in run.student.G.parameters()) > c
 
 
+SPLIT = {
+    "spectral": dict(spectral=True),
+    "spectral, convolutions and classes": dict(spectral=True, net="dcgan", norm="none", conditional=True, k=2),
+    "spectral, all penalties": dict(spectral=True, net="mlp", r1=1.0, r2=1.0, gradient_penalty=1.0, lazy=2, noise=0.1, encoder=True),
+}
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_splitting_a_batch_of_a_spectral_discriminator_optimises_the_same(name, tmp_path):
+    """Of each player at each of three steps: what the power iteration of --spectral knows is a matter of steps, not of pieces."""
+    options = SIZES | dict(net="mlp", norm="none") | SPLIT[name]
+    runs = [small_run("gan", tmp_path / str(micro), toy(32), options=options, micro=micro, clip=0.0, rate=0.0) for micro in (0, 5)]
+    for run, _ in runs:
+        torch.manual_seed(0)
+        with torch.no_grad():  # the singular vectors then lag behind the weights, as they do in training
+            for p in run.student.D.parameters():
+                p.add_(0.1 * torch.randn_like(p))
+    for steps in itertools.islice(zip(*(fit(run, data) for run, data in runs)), 3):
+        assert steps[1].losses == pytest.approx(steps[0].losses, rel=1e-4, abs=1e-6)
+        grads = [torch.cat([p.grad.flatten() for p in run.student.parameters() if p.grad is not None]) for run, _ in runs]
+        assert torch.allclose(*grads, rtol=1e-4, atol=1e-6 * float(grads[0].abs().max()))
+
+
+def test_looking_at_a_spectral_discriminator_does_not_change_it():
+    D = made(IMAGES, spectral=True).D
+    before = {name: value.clone() for name, value in D.state_dict().items()}
+    with torch.no_grad():
+        one, two = (D(torch.ones(1, 1, 16, 16)) for _ in range(2))
+    assert torch.equal(one, two) and all(torch.equal(value, before[name]) for name, value in D.state_dict().items())
+
+
 RESUMED = {
+    "spectral": dict(spectral=True, net="mlp", k=2),
     "clipped": dict(weight_clip=0.02, game="wasserstein", k=3),
     "images": dict(spectral=True, conditional=True, encoder=True, augment="full", noise=0.3, noise_images=100, r1=1.0, lazy=3, spread=True),
     "unrolled": dict(unroll=2, d_rate=4.0, smooth=0.1, net="mlp"),

@@ -13,14 +13,14 @@ from PIL import Image
 
 from conftest import small_run
 from likeness import data
+from likeness.cli import map as maps
+from likeness.cli.neighbours import neighbours
 from likeness.core import BadData, Refusal
-from likeness.lab import gathered
-from likeness.lab import map as maps
-from likeness.lab.gathered import gather
-from likeness.lab.neighbours import neighbours
-from likeness.probes import features, gallery
-from likeness.probes.opening import load
-from likeness.run import CONFIG, Run
+from likeness.features import extract, images
+from likeness.features.opening import load
+from likeness.maps import collection
+from likeness.maps.collection import gather
+from likeness.runs.run import CONFIG, Run
 
 READING = dict(size=16, colour="grey", binarize=True, background="black")
 
@@ -114,7 +114,7 @@ def test_an_image_from_outside_is_compared_by_the_run_that_made_the_features(pho
     """Whether the run is DATA, or the matrix says which it was, wherever one stands; or it is named where it went."""
     run = made(tmp_path / "runs" / "ae-toy", data.load(photos, size=16, colour="grey"))
     monkeypatch.chdir(run.parent)
-    *_, _ = features.extract(load(run.name), str(photos), ["code"], tmp_path / "codes.npy")
+    *_, _ = extract.extract(load(run.name), str(photos), ["code"], tmp_path / "codes.npy")
     for how in ([run.name], [photos, "--network", run.name], [tmp_path / "codes.npy"]):
         first = asked(capsys, outside, *how, "-k", 2, "-o", tmp_path / "n.png")["neighbours"]
         assert first[0]["name"] == "dogs/04.png" and first[0]["distance"] < 1e-4 < first[1]["distance"]
@@ -134,7 +134,7 @@ def test_an_image_from_outside_is_compared_by_the_run_that_made_the_features(pho
 # A network
 
 
-def few(photos: Path, folder: Path, **how: object) -> gathered.Collection:
+def few(photos: Path, folder: Path, **how: object) -> collection.Collection:
     return gather(str(photos), silent, network="squeezenet", weights="none", layer="fire2/concat", pool="avg", folder=folder, **how)
 
 
@@ -156,8 +156,8 @@ def test_how_images_are_read_counts_by_a_network_too(photos, tmp_path):
 
 def test_so_many_cost_no_more_than_that(photos, tmp_path, monkeypatch):
     looked = []
-    decoded = gallery.decoded
-    monkeypatch.setattr(gallery, "decoded", lambda read, *rest: (looked.append(read.args), decoded(read, *rest))[1])
+    decoded = images.decoded
+    monkeypatch.setattr(images, "decoded", lambda read, *rest: (looked.append(read.args), decoded(read, *rest))[1])
     monkeypatch.setattr(data, "read", lambda *_: pytest.fail("the whole folder was decoded"))
     found = few(photos, tmp_path, n=5, seed=1)
     assert len(found.names) == len(found.x) == 5 and len(set(looked)) == 5
@@ -167,7 +167,7 @@ def test_so_many_cost_no_more_than_that(photos, tmp_path, monkeypatch):
 def test_some_of_a_set_without_names_keep_their_rows(tmp_path, capsys):
     found = gather("digits", silent, network="squeezenet", weights="none", layer="fire2/concat", pool="avg", folder=tmp_path, n=6, seed=2)
     x = data.load("digits").x
-    assert found.rows.tolist() == gallery.some(6, 1797, 2).tolist() and found.names[1] == f"row {found.rows[1]}"
+    assert found.rows.tolist() == images.some(6, 1797, 2).tolist() and found.names[1] == f"row {found.rows[1]}"
     assert (found.x == x[found.rows]).all()
     told = asked(capsys, found.rows[3], next(tmp_path.glob("*.npy")), "-k", 2, "-o", tmp_path / "n.png")
     assert {n["row"] for n in told["neighbours"]} < set(found.rows.tolist())
@@ -176,7 +176,7 @@ def test_some_of_a_set_without_names_keep_their_rows(tmp_path, capsys):
 def test_black_and_white_are_pixels_too(photos, outside, tmp_path):
     found = gather(str(photos), silent, reading=data.Reading(**READING))
     assert (found.x == data.load(photos, **READING).x).all() and set(np.unique(found.features)) == {0, 255}
-    assert set(np.unique(gathered.looked_at(str(outside), found)[0])) == {0, 255}
+    assert set(np.unique(collection.looked_at(str(outside), found)[0])) == {0, 255}
 
 
 def test_flags_that_would_change_nothing_are_refused(photos, run, tmp_path):
@@ -197,7 +197,7 @@ def test_flags_that_would_change_nothing_are_refused(photos, run, tmp_path):
 def test_features_of_several_layers_keep_names_labels_and_pictures(photos, tmp_path, monkeypatch):
     layers = ["fire2/concat", "pool10"]
     monkeypatch.chdir(photos.parent)
-    *_, _ = features.extract(load("squeezenet", "none"), "photos", layers, tmp_path / "f.npy", "avg", 48)
+    *_, _ = extract.extract(load("squeezenet", "none"), "photos", layers, tmp_path / "f.npy", "avg", 48)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.json").write_text('["of another program"]')
     for layer in layers:
@@ -206,7 +206,7 @@ def test_features_of_several_layers_keep_names_labels_and_pictures(photos, tmp_p
 
 
 def test_a_table_of_others_is_not_taken(photos, tmp_path):
-    *_, _ = features.extract(load("squeezenet", "none"), str(photos), ["pool10"], tmp_path / "features.npy", "avg", 48)
+    *_, _ = extract.extract(load("squeezenet", "none"), str(photos), ["pool10"], tmp_path / "features.npy", "avg", 48)
     x = np.random.default_rng(0).normal(size=(12, 4))
     np.save(tmp_path / "mine.npy", x)
     found = gather(str(tmp_path / "mine.npy"), silent)

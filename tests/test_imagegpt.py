@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from likeness.core import Batch, Noise, Refusal, Spec
+from likeness.core import Batch, Condition, Noise, Refusal, Spec
 from likeness.models.imagegpt import LONGEST, ImageGPT
 from likeness.parts.causal import Memory
 
@@ -64,7 +64,7 @@ def every_image() -> Tensor:
 
 
 def log_p(model: ImageGPT, x: Tensor, y: Tensor | None = None) -> Tensor:
-    return -model.bits_per_dim(Batch(x, y, Noise(range(len(x))))).values * math.log(2) * model.spec.dims
+    return -model.bits_per_dim(Batch(x, Condition(y), Noise(range(len(x))))).values * math.log(2) * model.spec.dims
 
 
 def total(model: ImageGPT, y: Tensor | None = None) -> float:

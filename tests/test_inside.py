@@ -16,10 +16,12 @@ import pytest
 
 import likeness
 from conftest import small_run
-from likeness import inside, latent, sides
 from likeness.cli import main
 from likeness.core import Decodes, Refusal, Samples, Scores, Spec
-from likeness.run import INSIDE, Run, read_config
+from likeness.inference import latent_space
+from likeness.runs import first_stage
+from likeness.runs.run import INSIDE, Run, read_config
+from likeness.studies import real_and_generated
 from test_models import TWO
 from test_run import free_port
 from test_within import GAUSS, VQ, files, trained
@@ -82,8 +84,8 @@ def test_scored_reported_compared_and_told_apart_like_any_run(two, capsys):
     assert f"train pixelcnn {Path('runs/vq').resolve()} runs/pixelcnn-vq-again" in page and "train pixelcnn runs/pixelcnn-vq/inside runs/pixelcnn-vq " in page
     assert Path("runs/compare.html").exists()
     run = likeness.open(two)
-    maker, plain = (sides.makers([(run.run, live)], run.data)[0] for live in (dict(temperature=0.01), {}))
-    drawn = [sides.made(m, run.data, run.data.held_out[:8], 0) for m in (maker, plain)]
+    maker, plain = (real_and_generated.makers([(run.run, live)], run.data)[0] for live in (dict(temperature=0.01), {}))
+    drawn = [real_and_generated.made(m, run.data, run.data.held_out[:8], 0) for m in (maker, plain)]
     assert drawn[0].shape == (8, 1, 8, 8) and not np.array_equal(*drawn)
     assert "<img" in run._repr_html_()
 
@@ -107,7 +109,7 @@ def test_from_python(tmp_path, monkeypatch):
     assert run.folder == Path("runs/tiny_gauss-ae") and np.asarray(run.sample(3, width=0.0)).shape == (3, 1, 8, 8)
     assert run.config.training.precision == "fp32" and isinstance(run.model, Samples) and not isinstance(run.model, (Scores, Decodes))
     with pytest.raises(Refusal, match="does not answer decode"):
-        latent.draw([(run.run, run.data)], "random", tmp_path / "x.png")
+        latent_space.draw([(run.run, run.data)], "random", tmp_path / "x.png")
 
 
 def test_codes_that_are_images_by_the_command_line(tmp_path, monkeypatch):
@@ -120,7 +122,7 @@ def test_codes_that_are_images_by_the_command_line(tmp_path, monkeypatch):
     assert {"bits/dim", "PSNR", "rate in nats", "active units"} <= cards.keys()
     run = likeness.open("runs/map")
     for picture in ("random", "interpolation", "traversal"):
-        latent.draw([(run.run, run.data)], picture, Path("x.png"), 3)
+        latent_space.draw([(run.run, run.data)], picture, Path("x.png"), 3)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,7 @@ def test_refusals(many, capsys, command, lesson):
 
 def test_a_folder_of_images_may_hold_a_file_of_that_name(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    assert inside.find(str(tmp_path)) is None and inside.find("digits") is None and inside.find("x" * 5000) is None
+    assert first_stage.find(str(tmp_path)) is None and first_stage.find("digits") is None and first_stage.find("x" * 5000) is None
 
 
 def test_two_processes_make_the_steps_of_one(two, tmp_path):

@@ -18,8 +18,9 @@ keras = pytest.importorskip("keras", reason="Keras is not installed: pip install
 if keras.backend.backend() != "torch":
     pytest.skip("set KERAS_BACKEND=torch", allow_module_level=True)
 
-from likeness.probes import opening  # noqa: E402 - it would be imported for nothing
-from likeness.probes.features import extract  # noqa: E402
+from likeness.backbones import catalogue  # noqa: E402 - it would be imported for nothing
+from likeness.features import opening  # noqa: E402
+from likeness.features.extract import extract  # noqa: E402
 
 NETWORKS = {
     "vgg16": (keras.applications.VGG16, "vgg16"),
@@ -104,7 +105,7 @@ def check(ours: torch.Tensor, theirs, layer: str) -> None:
 def test_preprocessing_is_that_of_keras_to_the_bit(name: str):
     x = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3).copy()
     x[..., 1] = x[..., 1][:, ::-1]
-    ours = opening.named(name).prepare(torch.from_numpy(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
+    ours = catalogue.named(name).prepare(torch.from_numpy(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
     assert np.array_equal(ours, preprocess(name)(x.astype("f4")))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
+from likeness.core import Refusal
 from likeness.metrics import kernels
 from likeness.metrics.kernels import Discrepancy, cubic, discrepancy, gaussian, kid, median_distance, mmd, p_value
 
@@ -189,12 +190,12 @@ def test_relabelled_sums_are_those_of_the_statistic(monkeypatch):
 def test_hostile_features(measure):
     good = draw(5, 3)
     for bad in (np.where(np.eye(5, 3), np.nan, 0), np.where(np.eye(5, 3), np.inf, 0)):
-        with pytest.raises(ValueError, match="in 3 of 5 rows, the first is row 0"):
+        with pytest.raises(Refusal, match="in 3 of 5 rows, the first is row 0"):
             measure(good, bad)
     for bad in (draw(1, 3), np.zeros((0, 3)), draw(5, 2)):
-        with pytest.raises(ValueError, match="at least 2 images a side and the same features"):
+        with pytest.raises(Refusal, match="at least 2 images a side and the same features"):
             measure(bad, good)
-    with pytest.raises(ValueError, match="table"):
+    with pytest.raises(Refusal, match="table"):
         measure(good[0], good)
 
 

@@ -13,8 +13,8 @@ import torch
 
 from conftest import small_run, toy
 from likeness import models
-from likeness.loop import fit
-from likeness.run import CONFIG, Run
+from likeness.runs.run import CONFIG, Run
+from likeness.training.loop import fit
 from lives import BATCH, STEPS, live
 
 KILLS = 4
@@ -24,7 +24,7 @@ KILLS = 4
 def one_life(name: str, folder: Path, rng: random.Random, in_a_save: bool) -> None:
     """Start a process that trains, and kill it: at a random moment, or at a random place within the saving of a state."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["likeness.loop", "likeness.run", "conftest"])
+    context.set_forkserver_preload(["likeness.training.loop", "likeness.runs.run", "conftest"])
     mine, theirs = context.Pipe()
     process = context.Process(target=live, args=(name, folder, 0.0, theirs, rng.randint(1, 30) if in_a_save else 0))
     process.start()

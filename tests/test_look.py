@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from conftest import small_run, toy
-from likeness import pictures
+from likeness import figures
+from likeness.cli import look as verb
+from likeness.cli.look import look
 from likeness.core import BadData, Refusal
-from likeness.lab import look as verb
-from likeness.lab.look import look
-from likeness.loop import fit
-from likeness.probes import opening
+from likeness.features import opening
+from likeness.training.loop import fit
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def asked(capsys, *argv: object) -> dict:
 def test_saliency_writes_a_picture_and_all_its_numbers(run, photo, tmp_path, capsys):
     out = tmp_path / "new" / "a.png"
     said = asked(capsys, photo, "--network", run, "--samples", 3, "--steps", 30, "--sanity", "-o", out)
-    recipe = pictures.read_recipe(out)
+    recipe = figures.read_recipe(out)
     assert recipe["look"] == "saliency" and recipe["of"] == said["of"] and recipe["samples"] == 3 and recipe["weights"] == said["weights"]
     with np.load(said["maps"]) as found:
         total = float(found["integrated_gradients"].sum(dtype=np.float64))
@@ -93,7 +93,7 @@ def test_fooling_is_told_by_the_file_that_is_written(run, photo, tmp_path, capsy
     assert said["within"] and said["linf"] <= 60 and said["fooled"] and said["after"] != said["before"]
     again = asked(capsys, said["image"], "--network", run, "--samples", 1, "--steps", 1, "-o", tmp_path / "g.png")
     assert again["of"] == said["after"] and again["probability"] == pytest.approx(said["sure_after"], abs=1e-4)
-    assert pictures.read_recipe(Path(said["image"]))["away"] == said["before"] and pictures.read_recipe(out)["fooled"] is True
+    assert figures.read_recipe(Path(said["image"]))["away"] == said["before"] and figures.read_recipe(out)["fooled"] is True
     few = asked(capsys, photo, "--network", run, "--what", "fool", "--norm", "l2", "--budget", 0.01, "--class", said["after"], "-o", out)
     assert few["within"] and not few["fooled"] and few["aim"] == said["after"]
     with pytest.raises(Refusal, match="takes this image for"):
@@ -105,7 +105,7 @@ def test_frames_are_kept_with_their_recipes(run, photo, tmp_path, capsys):
     asked(capsys, "--what", "class", "--class", 1, "--network", run, "--steps", 7, "--frames", frames, "--every", 3, "--seed", 5, "-o", out)
     names = sorted(p.name for p in frames.iterdir())
     assert names == ["000000.png", "000003.png", "000006.png", "000007.png"]
-    recipes = [pictures.read_recipe(frames / name) for name in names]
+    recipes = [figures.read_recipe(frames / name) for name in names]
     assert [r["frame"] for r in recipes] == [0, 3, 6, 7] and all(r["seed"] == 5 and r["steps"] == 7 for r in recipes)
     assert recipes[-1]["loss"] < recipes[0]["loss"]
     assert np.array_equal(np.asarray(Image.open(frames / names[-1])), np.asarray(Image.open(out)))

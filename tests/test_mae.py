@@ -10,11 +10,10 @@ import torch
 
 from conftest import small_run, toy
 from likeness import engine
-from likeness.core import Batch, Refusal, Spec
-from likeness.loop import fit
+from likeness.core import Batch, Noise, Refusal, Spec
 from likeness.models.mae import EPS, MAE, normalised, spread, take
-from likeness.noise import Noise
 from likeness.parts import vit
+from likeness.training.loop import fit
 
 SMALL = dict(width=16, depth=2, heads=2, decoder_width=8, decoder_depth=1)
 

@@ -32,15 +32,21 @@ def means(real: np.ndarray, fake: np.ndarray, k: int = 5) -> dict[str, float]:
 
 
 def brute_prdc(real: np.ndarray, fake: np.ndarray, k: int) -> dict[str, float]:
-    """Written from the published formulas, with whole matrices."""
+    """Written from the published formulas, with whole matrices; of c > k copies of a picture each counts for k / c of a ball without radius."""
     own = np.sort(distances(real, real), 1)[:, k]
     theirs = np.sort(distances(fake, fake), 1)[:, k]
     d = distances(real, fake)
+    copies = (distances(real, real) == 0).sum(1)
+
+    def inside(radius: np.ndarray) -> np.ndarray:
+        return (d < radius) | ((d == 0) & (radius == 0))
+
+    weight = np.where(own == 0, k / copies, 1.0)
     return dict(
-        precision=(d < own[:, None]).any(0).mean(),
-        recall=(d < theirs[None]).any(1).mean(),
-        density=(d < own[:, None]).sum(0).mean() / k,
-        coverage=(d.min(1) < own).mean(),
+        precision=inside(own[:, None]).any(0).mean(),
+        recall=inside(theirs[None]).any(1).mean(),
+        density=(inside(own[:, None]) * weight[:, None]).sum(0).mean() / k,
+        coverage=inside(own[:, None]).any(1).mean(),
     )
 
 
@@ -101,6 +107,42 @@ def test_a_ball_excludes_its_border_so_copies_have_density_one():
     assert means(x, x) == dict(precision=1, recall=1, density=1, coverage=1)  # rounding would let the border in: density 1.2
     d = distances(x, x)
     assert (d <= np.sort(d, 1)[:, 5:6]).sum(0).mean() / 5 == pytest.approx(1.2)
+
+
+PICTURE = normal(2, 6, 3).astype(np.float32)
+TIED = {
+    "ones against ones": (np.ones((10, 4)), np.ones((12, 4))),
+    "two pictures of ten copies each": (PICTURE.repeat(10, 0), PICTURE.repeat(10, 0)),
+    "a collapsed generator": (normal(60, 6), PICTURE[:1].repeat(40, 0)),
+    "one that has kept a picture": (np.concatenate([normal(60, 6), PICTURE[:1]]), PICTURE[:1].repeat(40, 0)),
+    "copies among others": (np.concatenate([normal(30, 6), PICTURE.repeat(9, 0)]), np.concatenate([normal(25, 6, 1), PICTURE.repeat(3, 0)])),
+    "whole numbers": tuple(np.random.default_rng(s).integers(0, 3, (80, 3)).astype(float) for s in (0, 1)),
+    "minus zero": (np.zeros((9, 2)), -np.zeros((9, 2))),
+}
+
+
+@pytest.mark.parametrize("tied", TIED)
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_prdc_of_ties_equals_brute_force(tied, k, monkeypatch):
+    monkeypatch.setattr(manifold, "ROWS", 16)
+    monkeypatch.setattr(manifold, "COLUMNS", 11)
+    real, fake = TIED[tied]
+    assert means(real, fake, k) == pytest.approx(brute_prdc(real, fake, k), rel=1e-9)
+
+
+def test_what_coincides_is_covered():
+    for tied in ("ones against ones", "two pictures of ten copies each", "minus zero"):
+        assert means(*TIED[tied]) == dict(precision=1, recall=1, density=1, coverage=1)
+    half = means(PICTURE.repeat(10, 0), PICTURE[:1].repeat(20, 0))
+    assert half == dict(precision=1, recall=0.5, density=1, coverage=0.5)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-7, 1e19, 1e37])
+def test_balls_do_not_depend_on_the_unit(scale):
+    """Nor on what rounding of products leaves: features of one picture in two batches differ in their last digits."""
+    picture = 1 + np.float32(1e-7) * np.random.default_rng(0).integers(0, 4, (20, 8)).astype(np.float32)
+    real, fake = ((scale * np.concatenate([x, normal(50, 8, s)])).astype(np.float32) for s, x in enumerate((picture[:10], picture[10:])))
+    assert means(real, fake) == pytest.approx(brute_prdc(real, fake, 5), rel=1e-9)
 
 
 @pytest.mark.parametrize("d, swing", [(2, 0.06), (64, 0.15)])

@@ -15,6 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.ndimage import gaussian_filter
+from skimage.data import camera
 from skimage.metrics import structural_similarity
 
 from likeness.metrics import card, likelihood, neighbours, reconstruction
@@ -23,6 +25,11 @@ from likeness.metrics.card import Score, from_dict, interval, measure, short, wi
 
 def noise(n: int, *shape: int, levels: int = 256, seed: int = 0) -> np.ndarray:
     return (np.random.default_rng(seed).integers(0, levels, (n, *shape)) * (255 // (levels - 1))).astype(np.uint8)
+
+
+def pixels(x: np.ndarray) -> torch.Tensor:
+    """uint8 as models see it."""
+    return torch.from_numpy(x.astype(np.float32) / 127.5 - 1)
 
 
 def floats(n: int, *shape: int, seed: int = 0) -> torch.Tensor:
@@ -36,6 +43,11 @@ def test_uniform_and_nats():
     assert likelihood.uniform(256) == 8.0
     assert float(likelihood.nats(np.array([likelihood.uniform(2)]), 784)[0]) == pytest.approx(543.43, abs=0.005)
     assert math.log(2) * likelihood.uniform(2) != pytest.approx(543.43)  # the fake: a mean over pixels instead of a sum
+
+
+def test_a_card_says_how_far_single_bits_by_an_equation_are_off():
+    assert likelihood.solved([None, None], 1e-4) == ""
+    assert "tolerance of 0.0001: single values are off by 0.005000 bits/dim" in likelihood.solved([0.003, None, math.sqrt(41e-6)], 1e-4)
 
 
 @pytest.mark.parametrize("levels", [2, 4, 256])
@@ -132,15 +144,52 @@ def test_psnr_is_averaged_over_images_not_over_errors():
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 20), (3, 11, 11), (1, 8, 8), (1, 7, 9), (2, 64, 64)])
-def test_ssim_is_that_of_scikit_image(shape):
-    x = floats(2, *shape)
-    y = (x + 0.4 * floats(2, *shape, seed=1)).clamp(-1, 1)
+def test_ssim_is_that_of_scikit_image_on_levels(shape):
+    """Of uint8 images, as everybody else takes it."""
+    a = noise(2, *shape)
+    b = (a + 0.2 * (noise(2, *shape, seed=1) - 128.0)).clip(0, 255).round().astype(np.uint8)
     width = len(reconstruction.gaussian(min(shape[1:])))
-    how = dict(channel_axis=0, data_range=2, gaussian_weights=True, use_sample_covariance=False)
-    theirs = [structural_similarity(a.double().numpy(), b.double().numpy(), sigma=1.5 * width / 11, **how) for a, b in zip(x, y)]
-    assert reconstruction.ssim(x, y).tolist() == pytest.approx(theirs, abs=1e-5)
-    flat = [structural_similarity(a.numpy(), b.numpy(), channel_axis=0, data_range=2, win_size=width) for a, b in zip(x, y)]
-    assert reconstruction.ssim(x, y).tolist() != pytest.approx(flat, abs=1e-4)  # the fake: a window without weights
+    how = dict(channel_axis=0, data_range=255, gaussian_weights=True, use_sample_covariance=False)
+    theirs = [structural_similarity(one.astype(float), other.astype(float), sigma=1.5 * width / 11, **how) for one, other in zip(a, b)]
+    found = reconstruction.ssim(pixels(a), pixels(b)).tolist()
+    assert found == pytest.approx(theirs, abs=1e-5)
+    flat = [structural_similarity(one.astype(float), other.astype(float), channel_axis=0, data_range=255, win_size=width) for one, other in zip(a, b)]
+    assert found != pytest.approx(flat, abs=1e-4)  # the fake: a window without weights
+    signed = [structural_similarity(one / 127.5 - 1, other / 127.5 - 1, sigma=1.5 * width / 11, **how | dict(data_range=2)) for one, other in zip(a, b)]
+    assert found != pytest.approx(signed, abs=1e-3)  # the fake: luminances that may be negative
+
+
+def test_ssim_of_two_greys_next_to_the_middle_is_nearly_one():
+    """(2ab + c1) / (a^2 + b^2 + c1): closed form, where nothing varies."""
+    a, b = (np.full((1, 1, 16, 16), level, np.uint8) for level in (134, 121))
+    c1 = 0.01**2 * 255**2
+    expected = (2 * 134 * 121 + c1) / (134**2 + 121**2 + c1)
+    assert reconstruction.ssim(pixels(a), pixels(b)).item() == pytest.approx(expected, abs=1e-6) and expected > 0.994
+
+
+def test_ssim_hardly_minds_a_brighter_photograph_and_ranks_a_blur_above_noise():
+    photograph = camera()[None, None, 100:228, 200:328]
+    brighter = (photograph.astype(int) + 10).clip(0, 255).astype(np.uint8)
+    assert reconstruction.ssim(pixels(photograph), pixels(brighter)).item() > 0.9
+    digit = np.zeros((1, 1, 28, 28))
+    digit[..., 6:22, 12:16] = 255.0
+    noisy = (digit + 40 * np.random.default_rng(0).normal(size=digit.shape)).clip(0, 255).round().astype(np.uint8)
+    blurred = gaussian_filter(digit, (0, 0, 1, 1)).round().astype(np.uint8)
+    of_noise, of_blur = (reconstruction.ssim(pixels(digit.astype(np.uint8)), pixels(x)).item() for x in (noisy, blurred))
+    assert of_blur > of_noise + 0.2
+
+
+def test_an_interval_of_no_width_is_shown():
+    assert Score("Fréchet distance", 2.0, low=2.0, high=2.0).number == "2.000 [2.000, 2.000]"
+    assert measure("squared error", np.full(200, 0.25)).number == "0.2500 [0.2500, 0.2500]" and Score("seconds", 2.0).number == "2.000"
+
+
+def test_a_card_of_ssim_says_its_version():
+    card_ = measure("SSIM", np.full(20, 0.5), note=reconstruction.SSIM_NOTE)
+    assert card_.version == reconstruction.SSIM_VERSION == 2 and "not comparable with version 1" in card_.note
+    old = card_.as_dict()
+    del old["version"]
+    assert from_dict(old).version == 1 and from_dict(card_.as_dict()) == card_ and measure("PSNR", np.full(20, 0.5)).version == 1
 
 
 def test_ssim_of_the_same_image_is_one_even_if_tiny():
@@ -242,7 +291,15 @@ def test_a_blur_is_near_but_not_copied():
     assert neighbours.copied(found, train).tolist() == [1, 1, 0, 1]
     held_out = neighbours.Nearest(d + 0.5, found.row)
     assert neighbours.closeness(found, held_out).tolist() == [1, 1, 1, 1]
-    assert neighbours.closeness(held_out, held_out).mean() < 0.5
+    assert neighbours.closeness(held_out, held_out).mean() == 0.5
+
+
+def test_held_out_images_are_nearer_than_half_of_themselves_by_a_half_whatever_ties_there_are():
+    for distances in ([0, 0, 0, 1, 2], [0] * 4, [1, 2, 2, 2, 3, 9], [5], [1, 2], [1, 2, 3]):
+        held = neighbours.Nearest(np.array(distances, float)[:, None], np.zeros((len(distances), 1), int))
+        assert neighbours.closeness(held, held).mean() == pytest.approx(0.5)
+    copies = neighbours.Nearest(np.zeros((9, 1)), np.zeros((9, 1), int))
+    assert neighbours.closeness(copies, neighbours.Nearest(np.arange(1.0, 8)[:, None], copies.row[:7])).mean() == 1
 
 
 def test_copies_of_pictures_that_the_data_hold_several_times_are_seen():

@@ -14,14 +14,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from conftest import small_run, toy
-from likeness import latent, minimize, models, nearest
+from likeness import models
 from likeness.cli import main
-from likeness.core import Model, Refusal, Spec, option
+from likeness.core import Model, Noise, Refusal, Spec, option
 from likeness.data import Data
+from likeness.engine import minimize
+from likeness.figures import read_recipe
+from likeness.inference import inversion, latent_space, nearest
+from likeness.inference.inversion import Codes, project
 from likeness.metrics.reconstruction import psnr
-from likeness.minimize import Codes, project
-from likeness.noise import Noise
-from likeness.pictures import read_recipe
 
 SPEC = Spec(1, 6)
 
@@ -119,7 +120,7 @@ def test_a_linear_decoder_gives_least_squares():
     model = Linear(spec=SPEC)
     x = Noise(range(6), 5).normal(*SPEC.shape) * 0.5
     exact = at_least_squares(model, x)
-    assert (exact.norm(dim=1) < minimize.Ball.of_prior(5).radius).all(), "or the ball would matter"
+    assert (exact.norm(dim=1) < inversion.Ball.of_prior(5).radius).all(), "or the ball would matter"
     last = found(model, x)
     assert torch.allclose(last.z.double(), exact, atol=2e-3)
     assert torch.allclose(last.error, (model.decode(exact.float()) - x).square().flatten(1).mean(1), rtol=1e-5)
@@ -127,7 +128,7 @@ def test_a_linear_decoder_gives_least_squares():
 
 def test_where_least_squares_is_outside_of_the_ball_the_nearest_on_it_is_found():
     """Karush-Kuhn-Tucker: |z| = R, and z solves the least squares with a weight on |z|^2, which bisection finds."""
-    model, limit = Linear(spec=SPEC), minimize.Ball.of_prior(5).radius
+    model, limit = Linear(spec=SPEC), inversion.Ball.of_prior(5).radius
     x = model.decode(8 * torch.nn.functional.normalize(codes(4, 5), dim=1)).detach()
     assert (at_least_squares(model, x).norm(dim=1) > limit).all()
     low, high = torch.zeros(4, dtype=torch.float64), torch.full((4,), 1e3, dtype=torch.float64)
@@ -143,7 +144,7 @@ def test_where_least_squares_is_outside_of_the_ball_the_nearest_on_it_is_found()
 
 @pytest.mark.parametrize("latent", [1, 2, 64])
 def test_the_ball_holds_what_it_says(latent):
-    inside = (codes(40_000, latent).norm(dim=1) < minimize.Ball.of_prior(latent).radius).double().mean()
+    inside = (codes(40_000, latent).norm(dim=1) < inversion.Ball.of_prior(latent).radius).double().mean()
     assert float(inside) == pytest.approx(0.99, abs=0.003)
 
 
@@ -152,7 +153,7 @@ def test_an_image_of_the_generator_is_found_again():
     x = model.decode(codes(12, 4)).detach()
     value, before = (psnr(x, model.decode(found(model, x, steps=steps).z).detach()) for steps in (200, 0))
     assert float(value.min()) > 60 and float(before.mean()) < 35
-    assert torch.allclose(found(model, x).error, minimize.error(model.decode(found(model, x).z).flatten(1), x.flatten(1)), rtol=1e-4, atol=1e-8)
+    assert torch.allclose(found(model, x).error, inversion.error(model.decode(found(model, x).z).flatten(1), x.flatten(1)), rtol=1e-4, atol=1e-8)
 
 
 def test_several_starts_find_what_one_misses():
@@ -200,8 +201,8 @@ def test_the_model_is_left_as_it_was():
 def test_the_search_is_never_worse_than_the_nearest_sample_though_that_may_lie_outside_of_the_ball():
     model = Linear(spec=SPEC, latent=2)
     x = model.decode(20 * nn.functional.normalize(codes(6, 2), dim=1)).detach()
-    nearest_one = minimize.drawn(model, x, Noise(range(200), 1))
-    assert (nearest_one.z[:, 0].norm(dim=1) > minimize.Ball.of_prior(2).radius).any()
+    nearest_one = inversion.drawn(model, x, Noise(range(200), 1))
+    assert (nearest_one.z[:, 0].norm(dim=1) > inversion.Ball.of_prior(2).radius).any()
     assert (found(model, x).error <= nearest_one.error[:, 0] * (1 + 1e-5)).all()
 
 
@@ -257,20 +258,20 @@ def test_models_without_a_smooth_code_are_refused(name, why):
 def test_many_images_are_searched_in_parts(monkeypatch):
     model, x = Curved(spec=Spec(1, 6, labels=2), conditional=True), codes(7, 36).view(7, 1, 6, 6)
     y = torch.arange(7) % 2
-    whole = minimize.codes(model, x, y, steps=20)
-    monkeypatch.setattr(minimize, "AT_ONCE", 3)
-    steps = list(minimize.search(model, x, y, 20))
+    whole = inversion.codes(model, x, y, steps=20)
+    monkeypatch.setattr(inversion, "AT_ONCE", 3)
+    steps = list(inversion.search(model, x, y, 20))
     assert torch.allclose(steps[-1].z, whole, atol=1e-3) and [len(s.z) for s in steps] == [3] * 21 + [6] * 21 + [7] * 21
     assert steps[-1].share == 1 and all(a.share <= b.share for a, b in pairwise(steps))
     with pytest.raises(Refusal, match="no image"):
-        list(minimize.search(model, x[:0]))
+        list(inversion.search(model, x[:0]))
 
 
 def test_the_nearest_sample_is_a_sample_and_the_nearest():
     model, x = Curved(spec=SPEC), codes(3, 36).view(3, 1, 6, 6)
-    z = minimize.draws(model, minimize.engine.sampling_noise(0, 0, minimize.DRAWN))
-    every = (minimize.decoded(model, z)[None] - x[:, None]).square().flatten(2).mean(2)
-    assert torch.allclose(minimize.nearest_samples(model, x), minimize.decoded(model, z[every.argmin(1)]))
+    z = inversion.draws(model, inversion.engine.sampling_noise(0, 0, inversion.DRAWN))
+    every = (inversion.decoded(model, z)[None] - x[:, None]).square().flatten(2).mean(2)
+    assert torch.allclose(inversion.nearest_samples(model, x), inversion.decoded(model, z[every.argmin(1)]))
 
 
 # Pictures of codes
@@ -279,20 +280,20 @@ def test_the_nearest_sample_is_a_sample_and_the_nearest():
 def test_an_arc_keeps_the_length_that_a_straight_line_loses():
     a, b = codes(2, 512)
     way = torch.linspace(0, 1, 9)
-    arc, line = (go(a, b, way).norm(dim=1) / math.sqrt(512) for go in (latent.arc, latent.straight))
-    assert torch.allclose(latent.arc(a, b, way)[[0, -1]], torch.stack([a, b]), atol=1e-4)
+    arc, line = (go(a, b, way).norm(dim=1) / math.sqrt(512) for go in (latent_space.arc, latent_space.straight))
+    assert torch.allclose(latent_space.arc(a, b, way)[[0, -1]], torch.stack([a, b]), atol=1e-4)
     assert float((arc - 1).abs().max()) < 0.1 and float(line[4]) < 0.8
-    unit = nn.functional.normalize(latent.arc(a / a.norm(), b / b.norm(), way), dim=1)
+    unit = nn.functional.normalize(latent_space.arc(a / a.norm(), b / b.norm(), way), dim=1)
     turns = (unit[:-1] * unit[1:]).sum(1).arccos()
     assert torch.allclose(turns, turns.mean().expand(8), atol=1e-3), "equal steps of the angle"
-    assert latent.arc(a, a, way).isfinite().all() and latent.arc(a, -a, way).isfinite().all()
+    assert latent_space.arc(a, a, way).isfinite().all() and latent_space.arc(a, -a, way).isfinite().all()
 
 
 def test_directions_of_a_linear_decoder_are_its_singular_vectors():
     model = Linear(spec=SPEC)
-    subject = latent.Subject("linear", model, toy(), codes(40, 5))
+    subject = latent_space.Subject("linear", model, toy(), codes(40, 5))
     expected = torch.linalg.svd(model.W.detach()).Vh[:3]
-    assert torch.allclose((latent.directions(subject, 3) @ expected.T).abs(), torch.eye(3), atol=1e-2)
+    assert torch.allclose((latent_space.directions(subject, 3) @ expected.T).abs(), torch.eye(3), atol=1e-2)
 
 
 @pytest.fixture(scope="module")
@@ -323,13 +324,13 @@ def test_reconstruct_searches_where_a_model_only_decodes(gan, tmp_path, capsys):
 
 @pytest.mark.parametrize("picture", ["random", "interpolation", "traversal", "arithmetic"])
 def test_pictures_of_a_code_that_is_searched(gan, tmp_path, picture, monkeypatch):
-    monkeypatch.setattr(minimize, "STEPS", 5)
+    monkeypatch.setattr(inversion, "STEPS", 5)
     assert main(["latent", str(gan[0]), "--picture", picture, "-n", "2", "-o", str(tmp_path / "p.png")]) == 0
     assert np.asarray(Image.open(tmp_path / "p.png")).std() > 5 and read_recipe(tmp_path / "p.png")["picture"] == picture
 
 
 def test_arithmetic_with_ones_own_images(gan, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(minimize, "STEPS", 2)
+    monkeypatch.setattr(inversion, "STEPS", 2)
     files = []
     for shade in (50, 120, 250):
         files.append(str(tmp_path / f"{shade}.png"))
@@ -342,17 +343,17 @@ def test_arithmetic_with_ones_own_images(gan, tmp_path, capsys, monkeypatch):
 def test_arithmetic_of_linear_codes_is_that_of_pixels(monkeypatch):
     """On images that a linear decoder can make, mean codes add up to what means of pixels do."""
     model = Linear(spec=Spec(1, 6, labels=3))
-    x = np.clip(np.rint((minimize.decoded(model, codes(60, 5) / 3).numpy() + 1) * 127.5), 0, 255).astype(np.uint8)
+    x = np.clip(np.rint((inversion.decoded(model, codes(60, 5) / 3).numpy() + 1) * 127.5), 0, 255).astype(np.uint8)
     data = Data("linear", "l", x, np.arange(30), np.arange(30, 60), y=np.arange(60) % 3, classes=("a", "b", "c"))
     shown = []
-    monkeypatch.setattr(latent.pictures, "sheet", lambda columns, *about: shown.extend([columns, *about]) or np.zeros((9, 9, 3), np.uint8))
-    latent.arithmetic(latent.Subject("linear", model, data, codes(9, 5)), 4, 0)
+    monkeypatch.setattr(latent_space.pictures, "sheet", lambda columns, *about: shown.extend([columns, *about]) or np.zeros((9, 9, 3), np.uint8))
+    latent_space.arithmetic(latent_space.Subject("linear", model, data, codes(9, 5)), 4, 0)
     columns, titles, notes = shown
     assert titles[-2:] == ["A - B + C", "in pixels"] and len(notes) == 4
-    means = {name: some.mean(0) for name, some in latent.members(data, 0)}
+    means = {name: some.mean(0) for name, some in latent_space.members(data, 0)}
     for i, note in enumerate(notes):
         a, b, c = note[0], note[4], note[8]
-        wanted = latent.pictures.pixels((means[a] - means[b] + means[c])[None])[0]
+        wanted = latent_space.pictures.pixels((means[a] - means[b] + means[c])[None])[0]
         assert sorted([a, b, c]) == ["a", "b", "c"] and note == f"{a} - {b} + {c}"
         for column in columns[-2:]:
             assert np.abs(column[i].astype(int) - wanted).max() < 6
@@ -361,20 +362,20 @@ def test_arithmetic_of_linear_codes_is_that_of_pixels(monkeypatch):
 def test_arithmetic_is_refused_where_it_means_nothing(tmp_path):
     two_classes, points = toy(), Spec(2, 1, levels=0)
     with pytest.raises(Refusal, match="--images A B C"):
-        latent.members(two_classes, 0)
-    told = latent.Subject("told", Curved(spec=Spec(1, 6, labels=3), conditional=True), two_classes, codes(9, 7))
+        latent_space.members(two_classes, 0)
+    told = latent_space.Subject("told", Curved(spec=Spec(1, 6, labels=3), conditional=True), two_classes, codes(9, 7))
     with pytest.raises(Refusal, match="without --conditional"):
-        latent.arithmetic(told, 1, 0)
+        latent_space.arithmetic(told, 1, 0)
     x = np.zeros((4, 2, 1, 1), np.float32)
-    scattered = latent.Subject("points", Curved(spec=points), Data("p", "p", x, np.arange(2), np.arange(2, 4), levels=0), codes(9, 4))
+    scattered = latent_space.Subject("points", Curved(spec=points), Data("p", "p", x, np.arange(2), np.arange(2, 4), levels=0), codes(9, 4))
     with pytest.raises(Refusal, match="points"):
-        latent.arithmetic(scattered, 1, 0)
+        latent_space.arithmetic(scattered, 1, 0)
 
 
 def test_without_held_out_images_drawn_codes_take_their_place(tmp_path):
     run, data = small_run("gan", tmp_path / "g", toy(held_out=0), images=16)
-    x, z = latent.Subject("g", run.model, data, codes(4, 8)).held_out(3, 0)
-    assert torch.equal(minimize.decoded(run.model, z), x) and len(z) == 3
+    x, z = latent_space.Subject("g", run.model, data, codes(4, 8)).held_out(3, 0)
+    assert torch.equal(inversion.decoded(run.model, z), x) and len(z) == 3
 
 
 # The nearest training image beside samples

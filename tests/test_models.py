@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import torch
 from torch import nn
 
 from conftest import small_run, toy
-from likeness import engine, models, watch
+from likeness import engine, models
 from likeness.core import Batch, Classifies, Decodes, Denoises, Diverged, Encodes, Noise, Refusal, Samples, Scores, Spec, Translates, answers, ask
-from likeness.loop import fit
-from likeness.run import Run
+from likeness.runs.run import Run
+from likeness.training import snapshots
+from likeness.training.loop import fit
 
 CPU = engine.device().type == "cpu"
 """a GPU picks another way to convolve for another batch, in arithmetic of ten bits"""
@@ -66,9 +68,9 @@ def test_watching_sampling_and_evaluating_change_nothing(name, tmp_path):
     alone, data = small_run(name, tmp_path / "a")
     list(fit(alone, data))
     watched, _ = small_run(name, tmp_path / "b")
-    for step in watch.record(watched, data, fit(watched, data), n=4):
+    for step in snapshots.record(watched, data, fit(watched, data), n=4):
         assert all(map(math.isfinite, step.losses.values()))
-        watch.view(watched, data, 4)
+        snapshots.view(watched, data, 4)
         if isinstance(watched.model, Scores):
             watched.model.bits_per_dim(engine.put(data.take(data.held_out[:3])))
     assert same(alone, watched)
@@ -190,6 +192,12 @@ def test_options_have_help_and_are_refused_out_of_range(name):
         if f.metadata["choices"]:
             with pytest.raises(Refusal, match="is none of"):
                 kind(spec=spec, **{f.name: "nonsense"})
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_what_departs_from_the_paper_is_stated(name):
+    text = sys.modules[models.load(name).__module__].__doc__ or ""
+    assert text.count("Departures: ") == 1 and len(text.partition("Departures: ")[2]) > 40
 
 
 @every_model

@@ -16,15 +16,17 @@ from scipy.special import rel_entr
 from torch import Tensor
 
 from commands import refused
-from likeness import cli, data, evaluate, laws, networks, store
+from likeness import cli, data, storage
 from likeness.api import open as open_run
-from likeness.core import Batch, Bits, Model, Refusal, Training
+from likeness.core import Batch, Bits, Model, Noise, Refusal, Training
 from likeness.data import Data
-from likeness.loop import fit
+from likeness.evaluation import exam, known_modes
+from likeness.features import networks
+from likeness.inference import sampling
 from likeness.metrics import modes
 from likeness.metrics.card import Score
-from likeness.noise import Noise
-from likeness.run import Config, Run
+from likeness.runs.run import Config, Run
+from likeness.training.loop import fit
 
 ONE_PLACE = str(Path(__file__).parent / "one_place.py")
 UNIFORM = np.full(8, 1 / 8)
@@ -188,7 +190,7 @@ def asked(kind: type[Model], ring: Data, raw: type[Model] | None = None, seen: i
     model, other = (k(spec=ring.spec).eval().requires_grad_(False) for k in (kind, raw or kind))
     config = Config("toy", ring.spec, Training(precision="fp32"), {}, dict(source=ring.source, fingerprint=ring.fingerprint))
     run = SimpleNamespace(folder=Path("r"), config=config, model=model, seen=seen, seconds=1.0, weights="running average", raw=lambda: other, log=lambda: [])
-    return list(evaluate.evaluate(run, ring, 300, **said))
+    return list(exam.evaluate(run, ring, 300, **said))
 
 
 def test_the_law_itself_is_as_good_as_real_points_and_a_collapsed_model_is_not(ring):
@@ -228,7 +230,7 @@ def test_a_density_and_a_code_of_points_are_judged_by_what_makes_sense(ring):
     cards = asked(Dense, ring)
     assert named(cards, "bits/dim").value == -4 and not named(cards, "bits/dim").warning and "density" in named(cards, "bits/dim").note
     assert {c.of for c in cards if c.name == "bits/dim"} == {"model"} and not any(c.name in ("PSNR", "SSIM") for c in cards)
-    x = ring.x[evaluate.prepare(SimpleNamespace(**vars(_run(ring))), ring, 300, 0).rows].reshape(-1, 2)
+    x = ring.x[exam.prepare(SimpleNamespace(**vars(_run(ring))), ring, 300, 0).rows].reshape(-1, 2)
     error = ((x - 2 * x[:, :1]) ** 2).mean()
     assert named(cards, "squared error").value == pytest.approx(error, rel=1e-5), "nothing is clipped to [-1, 1]"
 
@@ -254,7 +256,7 @@ def test_what_lies_outside_the_square_stays_there(ring):
         def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
             yield torch.full((len(noise), 2, 1, 1), 3.0)
 
-    assert float(evaluate.samples(run, Far(spec=ring.spec), 3, 0).min()) == 3.0
+    assert float(sampling.samples(run, Far(spec=ring.spec), 3, 0).min()) == 3.0
 
 
 # Raw weights of real runs
@@ -274,7 +276,7 @@ def placed(tmp_path) -> Path:
 
 
 def test_raw_weights_are_those_that_training_left(placed):
-    state = store.newest(placed / "state")[0]
+    state = storage.newest(placed / "state")[0]
     average, raw = Run.open(placed), Run.open(placed, raw=True)
     assert torch.equal(average.model.place, state["model/place"]) and torch.equal(raw.model.place, state["student/place"])
     assert torch.equal(average.raw().place, raw.model.place) and not average.raw().place.requires_grad
@@ -294,8 +296,8 @@ def test_a_run_in_training_is_asked_for_the_weights_of_the_moment(placed):
 
 
 def test_raw_weights_that_were_not_kept_are_refused(placed):
-    state, facts, _ = store.newest(placed / "state")
-    store.save(placed / "state", facts["seen"] + 1, {k: v for k, v in state.items() if k.startswith("model/")}, facts)
+    state, facts, _ = storage.newest(placed / "state")
+    storage.save(placed / "state", facts["seen"] + 1, {k: v for k, v in state.items() if k.startswith("model/")}, facts)
     assert float(Run.open(placed).model.place.abs().max()) < 0.1
     with pytest.raises(Refusal, match="leave --raw out"):
         Run.open(placed, raw=True)
@@ -331,14 +333,14 @@ def stacks(n: int = 1500, held: int = 300) -> Data:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 1000, n)
     x = rng.integers(0, 60, (n, 3, 8, 8))
-    for c, digit in enumerate(laws.digits(y)):
+    for c, digit in enumerate(known_modes.digits(y)):
         x[np.arange(n), c, digit // 5 * 4 + 1, digit % 5 + 1] = 255
     return Data("stacked-mnist", "stacks-1", x.astype(np.uint8), np.arange(held, n), np.arange(held), y=y, classes=tuple(f"{k:03}" for k in range(1000)))
 
 
 def test_a_channel_is_a_digit():
     sets = stacks()
-    grey = laws.channel(sets)
+    grey = known_modes.channel(sets)
     assert grey.x.shape == (4500, 1, 8, 8) and grey.spec.labels == 10 and len(grey.train) == 3600 and len(grey.held_out) == 900
     assert set(grey.train) | set(grey.held_out) == set(range(4500)) and not set(grey.train) & set(grey.held_out)
     for row in (0, 700):
@@ -359,15 +361,15 @@ def test_stacked_digits_are_told_by_a_classifier_of_one_channel(monkeypatch):
 
         return SimpleNamespace(probabilities=probabilities, label="peak abc", scope="only within it")
 
-    monkeypatch.setattr(laws.networks, "own", own)
-    law = laws.find(sets)
+    monkeypatch.setattr(known_modes.networks, "own", own)
+    law = known_modes.find(sets)
     assert of == [("a channel of stacked-mnist", "classifier")] and law.n == 1500 and law.who == "real images"
     assert np.array_equal(law.modes_of(sets.x[:50]), sets.y[:50]) and "100.00% of 900 held-out channels" in law.note and not law.doubt
     assert law.shares.sum() == pytest.approx(1) and not law.quality
-    ones = [np.bincount(d, minlength=10) / 1200 for d in laws.digits(sets.y[300:])]  # of the training images
+    ones = [np.bincount(d, minlength=10) / 1200 for d in known_modes.digits(sets.y[300:])]  # of the training images
     assert law.shares[357] == pytest.approx(ones[0][3] * ones[1][5] * ones[2][7])
-    monkeypatch.setattr(laws.networks, "own", lambda *_: replace_probabilities(own(*_)))
-    assert "it finds modes by mistake" in laws.find(sets).doubt
+    monkeypatch.setattr(known_modes.networks, "own", lambda *_: replace_probabilities(own(*_)))
+    assert "it finds modes by mistake" in known_modes.find(sets).doubt
 
 
 def replace_probabilities(network: SimpleNamespace) -> SimpleNamespace:
@@ -376,9 +378,9 @@ def replace_probabilities(network: SimpleNamespace) -> SimpleNamespace:
 
 
 def test_only_data_with_known_modes_are_asked_for_them(ring):
-    assert laws.known(ring) and laws.samples(ring) == 2500 and laws.known(stacks()) and laws.samples(stacks()) == 1500
+    assert known_modes.known(ring) and known_modes.samples(ring) == 2500 and known_modes.known(stacks()) and known_modes.samples(stacks()) == 1500
     moons = data.load("moons:1000")
-    assert not laws.known(moons) and laws.samples(moons) == 0 and not laws.known(replace(stacks(), source="photos"))
+    assert not known_modes.known(moons) and known_modes.samples(moons) == 0 and not known_modes.known(replace(stacks(), source="photos"))
 
 
 def test_a_parzen_window_of_points_is_refused_in_a_sentence(placed, capsys):

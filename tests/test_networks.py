@@ -15,12 +15,13 @@ from PIL import Image
 from torch import nn
 
 from conftest import small_run, toy
-from likeness import networks
+from likeness.backbones.hub import HUB, digest, scaled
 from likeness.core import BadData, Offline, Refusal
 from likeness.data import Data
-from likeness.loop import fit
-from likeness.networks import HUB, INCEPTION, INCEPTION_SHA256, Network, Recipe, digest, scaled
-from likeness.run import Run
+from likeness.features import networks
+from likeness.features.networks import INCEPTION, INCEPTION_SHA256, Network, Recipe
+from likeness.runs.run import Run
+from likeness.training.loop import fit
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.integrate import solve_ivp
 from torch import Tensor, nn
 
-from likeness.core import Diverged
-from likeness.noise import Noise
+from likeness.core import Diverged, Noise
 from likeness.parts import ode
 from likeness.parts.schedules import Schedule, Sigmas, Steps, Straight, linear
 from mixture_truth import THREE, Mixture, schedules
@@ -30,6 +31,45 @@ def test_density_of_a_mixture(schedule: Schedule) -> None:
     assert wrong(d, schedule).abs().mean().item() < 1e-3
     assert d.error.tolist() == [0.0] * 40
     assert d.calls.min() > 50 and d.calls.max() < 300 and (d.calls % 6 == 1).all()
+
+
+def test_the_density_is_that_of_an_independent_integrator_and_of_the_closed_form() -> None:
+    """N(m, v I): dx/ds = s (x - m) / (v + s^2), so that x - m grows by sqrt((v + s^2) / (v + clean^2)) in each dimension."""
+    m, v, schedule = torch.tensor([0.7, -0.3], dtype=torch.float64), 0.09, Sigmas()
+    law, (clean, end) = Mixture([1.0], [m.tolist()], [v]), ode.ends(schedule)
+    x = law.draw(5)
+    growth = math.sqrt((v + end**2) / (v + clean**2))
+    last = m + growth * (x - m)
+    closed = -last.square().sum(1) / (2 * end**2) - math.log(2 * math.pi * end**2) + 2 * math.log(growth)
+
+    def rate(s: float, state: np.ndarray) -> np.ndarray:
+        return np.append((state[:2] - m.numpy()) * s / (v + s * s), 2 * s / (v + s * s))
+
+    ours = ode.density(law.denoiser(schedule), schedule, x.view(5, 2, 1, 1), tol=1e-9).log_p
+    for i, point in enumerate(x.numpy()):
+        ended = solve_ivp(rate, (clean, end), np.append(point, 0.0), rtol=1e-10, atol=1e-12).y[:, -1]
+        theirs = -(ended[:2] ** 2).sum() / (2 * end**2) - math.log(2 * math.pi * end**2) + ended[2]
+        assert theirs == pytest.approx(closed[i].item(), abs=1e-6) and ours[i].item() == pytest.approx(theirs, abs=1e-6)
+
+
+@pytest.mark.parametrize("tol", [1e-3, 1e-4, 1e-5])
+def test_the_error_that_is_told_is_that_of_the_solution(tol: float) -> None:
+    schedule = EVERY["straight"]
+
+    def solve(tol: float) -> Tensor:
+        return ode.density(THREE.denoiser(schedule), schedule, POINTS, tol=tol).log_p
+
+    off = (solve(tol) - solve(1e-8)).square().mean().sqrt().item()
+    assert ode.unsolved(solve, solve(tol), tol) == pytest.approx(off, rel=0.3) and off > 0
+
+
+def test_where_nothing_finer_can_be_solved_the_error_is_told_from_above() -> None:
+    def solve(tol: float) -> Tensor:
+        if tol < 1e-4:
+            raise Diverged("it rounds")
+        return torch.tensor([1.0, 2.0]) + tol
+
+    assert ode.unsolved(solve, solve(1e-4), 1e-4) == pytest.approx(9e-4, rel=1e-3)
 
 
 def test_a_tolerance_is_kept() -> None:

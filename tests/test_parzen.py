@@ -10,11 +10,10 @@ import pytest
 from torch import Tensor
 
 from conftest import toy
-from likeness import evaluate
-from likeness.core import Refusal
+from likeness.core import Noise, Refusal
 from likeness.data import Data, picture
+from likeness.evaluation import exam
 from likeness.metrics import parzen
-from likeness.noise import Noise
 from test_evaluate import Copier, named, trained
 
 
@@ -72,12 +71,12 @@ class Blurred(Copier):
 
 
 def test_it_is_asked_for_and_its_flaw_stands_on_the_card(monkeypatch):
-    monkeypatch.setattr(evaluate, "KERNELS", 400)
+    monkeypatch.setattr(exam, "KERNELS", 400)
     data = toy(n=1200, size=8, held_out=200)
     monkeypatch.setattr(Blurred, "shelf", picture(data.x[data.train]))
     run = trained(Blurred, data)
-    assert not any(card.name == "Parzen window" for card in evaluate.evaluate(run, data, 150, network="none"))
-    cards = [card for card in evaluate.evaluate(run, data, 150, network="none", parzen=True) if card.name == "Parzen window"]
+    assert not any(card.name == "Parzen window" for card in exam.evaluate(run, data, 150, network="none"))
+    cards = [card for card in exam.evaluate(run, data, 150, network="none", parzen=True) if card.name == "Parzen window"]
     model, centres, train = (named(cards, "Parzen window", of) for of in ("model", "k-means centres", "training images"))
     assert {c.unit for c in cards} == {"nats"} and {c.n for c in cards} == {150} and model.against == train.against == 400 and not model.better
     assert model.low < model.value < model.high and "standard error" in model.note and "1,000" not in model.note and "on 200 training images" in model.note
@@ -89,9 +88,9 @@ def test_bandwidths_are_chosen_on_training_images_that_are_no_kernels(monkeypatc
     x, seen, fitted = images(600), [], []
     data = Data("noise", "noise-1", x, np.arange(100, 600), np.arange(100))
     monkeypatch.setattr(Blurred, "shelf", picture(x[100:]))
-    monkeypatch.setattr(evaluate.parzen, "bandwidth", lambda kernels, choosing: seen.append((kernels, choosing)) or 0.2)
-    monkeypatch.setattr(evaluate.parzen, "centres", lambda known, k, seed: fitted.append(known) or known[:k])
-    list(evaluate.prepare(trained(Blurred, data), data, 50, 0, "none", True).window())
+    monkeypatch.setattr(exam.parzen, "bandwidth", lambda kernels, choosing: seen.append((kernels, choosing)) or 0.2)
+    monkeypatch.setattr(exam.parzen, "centres", lambda known, k, seed: fitted.append(known) or known[:k])
+    list(exam.prepare(trained(Blurred, data), data, 50, 0, "none", True).window())
     own, held = ({image.tobytes() for image in part} for part in (x[100:], x[:100]))
     choosing = {image.tobytes() for image in seen[0][1]}
     assert len(choosing) == 100 and choosing < own
@@ -103,4 +102,4 @@ def test_bandwidths_are_chosen_on_training_images_that_are_no_kernels(monkeypatc
 def test_too_few_images_are_refused_in_a_sentence():
     data = toy(n=80, size=8)
     with pytest.raises(Refusal, match="leave --parzen out"):
-        evaluate.prepare(trained(Copier, data), data, 10, 0, parzen=True)
+        exam.prepare(trained(Copier, data), data, 10, 0, parzen=True)

@@ -14,13 +14,15 @@ from scipy import stats
 
 from commands import ask, refused
 from data_helpers import encoded, no_leak, photo, same
-from likeness import api, pictures
+from likeness import figures
 from likeness.core import BadData, Refusal, Spec
-from likeness.data import load, own
+from likeness.data import load, user_images
 from likeness.data.check import check
+from likeness.data.source import default_folder
+from likeness.data.source import place as placed
 from likeness.models import load as load_model
-from likeness.results import Pictures
-from likeness.within import make
+from likeness.reports.notebook import Pictures
+from likeness.runs.latent_model import make
 from test_data_sets import locked_set
 
 CENTRES = {
@@ -164,19 +166,19 @@ def test_a_run_finds_its_picture_from_another_folder(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     draw(tmp_path / "sub" / "cat.png", np.zeros((9, 9)))
     monkeypatch.chdir(tmp_path)
-    assert api.place("density:sub/cat.png") == f"density:{tmp_path / 'sub' / 'cat.png'}"
-    assert api.default_folder("gan", "density:sub/cat.png") == Path("runs/gan-cat")
-    assert api.place("ring:500") == "ring:500" and api.default_folder("gan", "ring:500") == Path("runs/gan-ring-500")
-    assert api.place("density:nothing.png") == "density:nothing.png" and api.place("sub") == str(tmp_path / "sub")
+    assert placed("density:sub/cat.png") == f"density:{tmp_path / 'sub' / 'cat.png'}"
+    assert default_folder("gan", "density:sub/cat.png") == Path("runs/gan-cat")
+    assert placed("ring:500") == "ring:500" and default_folder("gan", "ring:500") == Path("runs/gan-ring-500")
+    assert placed("density:nothing.png") == "density:nothing.png" and placed("sub") == str(tmp_path / "sub")
 
 
 def test_somebody_s_own_points(tmp_path):
     data, image = load("ring:50"), draw(tmp_path / "a.png", np.zeros((9, 9)))
-    assert np.array_equal(own.images("ring:50", data.spec, data.settings, 7).x.numpy(), data.x[:7])
-    assert own.images(f"density:{image}", data.spec, data.settings, 5).x.shape == (5, 2, 1, 1)
+    assert np.array_equal(user_images.images("ring:50", data.spec, data.settings, 7).x.numpy(), data.x[:7])
+    assert user_images.images(f"density:{image}", data.spec, data.settings, 5).x.shape == (5, 2, 1, 1)
     for source, spec in ((str(image), data.spec), ("digits", data.spec), ("ring:50", Spec(1, 8))):
         with pytest.raises(Refusal, match=r"does not fit a run that has learnt (points|images); name"):
-            own.images(source, spec, {}, 3)
+            user_images.images(source, spec, {}, 3)
 
 
 # Stacked digits
@@ -207,11 +209,11 @@ def test_stacked_digits_are_three_digits_pixel_by_pixel(tmp_path, monkeypatch):
 
 # How points are shown
 
-BLUE, REAL = np.array(pictures.ON_TOP[0]), np.array(pictures.BENEATH[0])
+BLUE, REAL = np.array(figures.ON_TOP[0]), np.array(figures.BENEATH[0])
 
 
 def place(x: float, y: float, reach: float = 1.15) -> tuple[int, int]:
-    return int((1 - y / reach) / 2 * pictures.PLOT), int((1 + x / reach) / 2 * pictures.PLOT)
+    return int((1 - y / reach) / 2 * figures.PLOT), int((1 + x / reach) / 2 * figures.PLOT)
 
 
 def near(colour: np.ndarray, other: np.ndarray, by: float = 12) -> bool:
@@ -220,41 +222,41 @@ def near(colour: np.ndarray, other: np.ndarray, by: float = 12) -> bool:
 
 def test_dots_are_where_the_points_are():
     points = torch.tensor([[0.5, 0.8]]).repeat(20, 1)
-    page = pictures.scatter(points, torch.tensor([[-0.4, 0.3]]).repeat(20, 1))
-    assert page.shape == (pictures.PLOT, pictures.PLOT, 3) and page.dtype == np.uint8
+    page = figures.scatter(points, torch.tensor([[-0.4, 0.3]]).repeat(20, 1))
+    assert page.shape == (figures.PLOT, figures.PLOT, 3) and page.dtype == np.uint8
     assert near(page[place(0.5, 0.8)], BLUE) and near(page[place(-0.4, 0.3)], REAL) and near(page[place(0.5, -0.8)], np.full(3, 255))
-    cover = 1 - pictures._dots(points.numpy(), 1.15, 0.5, 3.0)
+    cover = 1 - figures.grids._dots(points.numpy(), 1.15, 0.5, 3.0)
     assert abs((1 - cover).sum() - np.pi * 9) < 2 and ((cover > 0.1) & (cover < 0.9)).sum() > 4, "a disc with soft edges"
 
 
 def test_samples_lie_on_top_and_many_dots_are_darker_than_one():
     one, many = torch.zeros(1, 2) + 0.3, torch.zeros(50, 2) + 0.3
-    assert near(pictures.scatter(many, many)[place(0.3, 0.3)], BLUE)
-    assert pictures.scatter(one)[place(0.3, 0.3)].sum() > pictures.scatter(many)[place(0.3, 0.3)].sum() + 50
+    assert near(figures.scatter(many, many)[place(0.3, 0.3)], BLUE)
+    assert figures.scatter(one)[place(0.3, 0.3)].sum() > figures.scatter(many)[place(0.3, 0.3)].sum() + 50
 
 
 def test_the_axes_double_when_points_lie_outside_and_what_is_left_out_is_said():
     at = torch.tensor([[1.0, 1.0]]).repeat(1000, 1)
-    inside, stray = pictures.scatter(at), pictures.scatter(torch.cat([at, torch.tensor([[9.0, 0], [np.nan, 0], [np.inf, 0]])]))
+    inside, stray = figures.scatter(at), figures.scatter(torch.cat([at, torch.tensor([[9.0, 0], [np.nan, 0], [np.inf, 0]])]))
     assert near(inside[place(1, 1)], BLUE) and near(stray[place(1, 1)], BLUE)
     changed = np.argwhere((inside != stray).any(2))
     assert len(changed) > 50 and changed[:, 0].max() < 20, "only words, in the upper corner"
-    assert near(pictures.scatter(3 * at)[place(3, 3, 4.6)], BLUE)
-    assert pictures.scatter(torch.full((5, 2), np.nan)).shape == inside.shape and pictures.scatter(1e30 * at).shape == inside.shape
+    assert near(figures.scatter(3 * at)[place(3, 3, 4.6)], BLUE)
+    assert figures.scatter(torch.full((5, 2), np.nan)).shape == inside.shape and figures.scatter(1e30 * at).shape == inside.shape
     with pytest.raises(Refusal):
-        pictures.scatter(torch.zeros(0, 2))
+        figures.scatter(torch.zeros(0, 2))
 
 
 def test_one_helper_shows_images_and_points():
     x, image = torch.rand(9, 2, 1, 1), torch.rand(4, 3, 8, 8)
-    assert np.array_equal(pictures.shown(x), pictures.scatter(x.flatten(1))) and np.array_equal(pictures.shown(image), pictures.grid(image))
+    assert np.array_equal(figures.shown(x), figures.scatter(x.flatten(1))) and np.array_equal(figures.shown(image), figures.grid(image))
 
 
 def test_points_are_saved_as_they_are(tmp_path):
     x = 3 * torch.randn(9, 2, 1, 1)
     found = Pictures(x, dict(run="r", seen=1))
     assert np.array_equal(np.load(found.save(tmp_path / "a.npy")), x.numpy().reshape(9, 2)) and repr(found).startswith("<9 points")
-    assert np.array_equal(np.asarray(Image.open(found.save(tmp_path / "a.png"))), pictures.shown(x))
+    assert np.array_equal(np.asarray(Image.open(found.save(tmp_path / "a.png"))), figures.shown(x))
     with pytest.raises(Refusal, match="no picture of its own"):
         found.save(tmp_path / "folder")
 

@@ -18,11 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from conftest import small_run, toy
+from likeness.backbones import weights
+from likeness.backbones.catalogue import GRAPHS, named
+from likeness.backbones.layers import UNIT, Add, Conv, Dense, Flatten, Graph, Hooked, Input, Norm, Pad, Relu, rows
 from likeness.core import BadData, Offline, Refusal
-from likeness.loop import fit
-from likeness.probes import weights
-from likeness.probes.opening import GRAPHS, again, load, named
-from likeness.probes.probe import UNIT, Add, Conv, Dense, Flatten, Graph, Hooked, Input, Norm, Pad, Relu, rows
+from likeness.features.opening import again, load
+from likeness.training.loop import fit
 
 SMALL = ("squeezenet", "mobilenet", "mobilenet_v2")
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from likeness import api, cli
-from likeness.pictures import png, read_recipe
+from likeness.figures import png, read_recipe
 
 TINY = ["--width", "8", "--depth", "1", "--latent", "2", "--precision", "fp32"]
 WRITES = {
@@ -35,11 +35,11 @@ WRITES = {
 WRITES_NONE = {"train", "models", "data", "check", "detect", "export", "features"}
 ELSEWHERE = {"bayes": "tests/test_bayes.py, since it trains for minutes"}
 ENCODERS = {
-    "pictures.py": "the one that adds the recipe",
+    "figures/files.py": "the one that adds the recipe",
     "metrics/likelihood.py": "files that are weighed and thrown away",
-    "sides.py": "JPEG as a treatment, decoded again at once",
+    "studies/real_and_generated.py": "JPEG as a treatment, decoded again at once",
 }
-SRC = Path(cli.__file__).parent
+SRC = Path(cli.__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def encodes(text: str) -> bool:
 
 def test_nothing_writes_pictures_but_the_module_that_adds_the_recipe():
     found = {str(p.relative_to(SRC)) for p in SRC.rglob("*.py") if encodes(p.read_text())}
-    assert "pictures.py" in found and found <= set(ENCODERS)
+    assert "figures/files.py" in found and found <= set(ENCODERS)
     assert encodes('Image.fromarray(x).save("out.png")') and encodes('image.save(file, "JPEG", quality=90)') and not encodes("run.save()")
 
 

@@ -13,8 +13,8 @@ from conftest import small_run, toy
 from likeness import engine
 from likeness.core import Batch, Decodes, Noise, Refusal, Samples, Spec
 from likeness.data import load
-from likeness.loop import fit
 from likeness.models.r3gan import R3GAN, Block, Discriminator, Leaky, Show, judged, levels, trunk
+from likeness.training.loop import fit
 
 POINTS = Spec(2, 1, levels=0)
 

@@ -22,12 +22,12 @@ from PIL import Image
 from torch import Tensor
 
 import likeness
-from likeness import pictures, report
-from likeness.core import BadData, Model, NotAllowed, Refusal, Training, option
+from likeness import figures
+from likeness.core import BadData, Model, Noise, NotAllowed, Refusal, Training, option
 from likeness.data import Data
 from likeness.metrics.card import Score
-from likeness.noise import Noise
-from likeness.run import Config
+from likeness.reports import run_page
+from likeness.runs.run import Config
 
 EVIL = """</title><script>alert("1")</script>'"&<img src=http://evil.example/x>"""
 LONE = {"meta", "img", "path", "polyline", "br"}
@@ -44,69 +44,69 @@ def floats(n: int, *shape: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("size", [1, 8, 28, 64])
 def test_a_grid_can_be_cut_again(channels, size):
     x = floats(7, channels, size, size)
-    page = pictures.grid(x)
-    assert page.dtype == np.uint8 and page.shape[2] == 3 and page.shape[1] >= 3 * pictures.TILE
-    assert np.array_equal(pictures.ungrid(page, size)[:7], pictures.pixels(x))
-    assert pictures.ungrid(page[:-1], size) is None and pictures.ungrid(np.zeros((0, 0, 3), np.uint8), size) is None
+    page = figures.grid(x)
+    assert page.dtype == np.uint8 and page.shape[2] == 3 and page.shape[1] >= 3 * figures.TILE
+    assert np.array_equal(figures.ungrid(page, size)[:7], figures.pixels(x))
+    assert figures.ungrid(page[:-1], size) is None and figures.ungrid(np.zeros((0, 0, 3), np.uint8), size) is None
 
 
 def test_levels_survive_and_what_is_no_number_is_grey():
     levels = torch.arange(256.0)
-    assert pictures.pixels((levels / 127.5 - 1).view(1, 1, 16, 16))[0, :, :, 0].ravel().tolist() == list(range(256))
+    assert figures.pixels((levels / 127.5 - 1).view(1, 1, 16, 16))[0, :, :, 0].ravel().tolist() == list(range(256))
     odd = torch.tensor([math.nan, math.inf, -math.inf, 5.0]).view(1, 1, 2, 2)
-    assert pictures.pixels(odd)[0, :, :, 0].ravel().tolist() == [128, 255, 0, 255]
+    assert figures.pixels(odd)[0, :, :, 0].ravel().tolist() == [128, 255, 0, 255]
 
 
 def test_columns_scale_and_gap_are_honoured():
-    assert pictures.grid(floats(6, 1, 10, 10), columns=6, gap=1, scale=2).shape == (22, 6 * 21 + 1, 3)
-    assert pictures.grid(floats(2, 3, 10, 20), columns=9, gap=0, scale=1).shape == (10, 40, 3)
+    assert figures.grid(floats(6, 1, 10, 10), columns=6, gap=1, scale=2).shape == (22, 6 * 21 + 1, 3)
+    assert figures.grid(floats(2, 3, 10, 20), columns=9, gap=0, scale=1).shape == (10, 40, 3)
     with pytest.raises(Refusal, match="no image"):
-        pictures.grid(floats(0, 1, 8, 8))
+        figures.grid(floats(0, 1, 8, 8))
 
 
 def test_strips_put_an_image_above_its_partner():
     a, b = floats(5, 1, 8, 8), floats(5, 1, 8, 8, seed=1)
-    page = pictures.strips(a, b, columns=3, gap=2, scale=1)
-    assert np.array_equal(page[2:10, 2:10], pictures.pixels(a)[0]) and np.array_equal(page[14:22, 2:10], pictures.pixels(b)[0])
-    assert pictures.strips(a, b, columns=2, gap=0, scale=1).shape == (6 * 8, 16, 3)
+    page = figures.strips(a, b, columns=3, gap=2, scale=1)
+    assert np.array_equal(page[2:10, 2:10], figures.pixels(a)[0]) and np.array_equal(page[14:22, 2:10], figures.pixels(b)[0])
+    assert figures.strips(a, b, columns=2, gap=0, scale=1).shape == (6 * 8, 16, 3)
 
 
 def test_every_png_carries_its_recipe(tmp_path):
     recipe = {"command": "likeness sample 'runs/ü'", "seed": 3, "run": EVIL}
-    image = pictures.grid(floats(4, 3, 8, 8))
-    pictures.write_png(tmp_path / "x.png", image, recipe)
-    assert pictures.read_recipe(tmp_path / "x.png") == recipe | {"likeness": likeness.__version__}
+    image = figures.grid(floats(4, 3, 8, 8))
+    figures.write_png(tmp_path / "x.png", image, recipe)
+    assert figures.read_recipe(tmp_path / "x.png") == recipe | {"likeness": likeness.__version__}
     assert np.array_equal(np.asarray(Image.open(tmp_path / "x.png")), image)
-    assert pictures.png(image, recipe) == (tmp_path / "x.png").read_bytes()
+    assert figures.png(image, recipe) == (tmp_path / "x.png").read_bytes()
     assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
 
 
 def test_pictures_of_others_are_refused_in_a_sentence(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "bare.png")
-    good = pictures.png(np.zeros((4, 4, 3), np.uint8), {"a": 1})
+    good = figures.png(np.zeros((4, 4, 3), np.uint8), {"a": 1})
     (tmp_path / "damaged.png").write_bytes(good.replace(b'{"a": 1', b'{"a"; 1'))
     (tmp_path / "text.png").write_text("likeness\0{}")
     for name, kind in (("bare.png", Refusal), ("damaged.png", BadData), ("text.png", Refusal), ("none.png", Refusal)):
         with pytest.raises(kind, match=name):
-            pictures.read_recipe(tmp_path / name)
+            figures.read_recipe(tmp_path / name)
 
 
 @given(st.binary(max_size=80))
 def test_no_bytes_make_reading_a_recipe_fail(tail):
-    assert pictures._text(b"\x89PNG\r\n\x1a\n" + tail, b"likeness") is None or b"likeness\0" in tail
+    assert figures.files._text(b"\x89PNG\r\n\x1a\n" + tail, b"likeness") is None or b"likeness\0" in tail
 
 
 def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     path, image = tmp_path / "x.png", np.zeros((4, 4, 3), np.uint8)
-    pictures.write_png(path, image, {"n": 1})
+    figures.write_png(path, image, {"n": 1})
 
     def full(*_: object) -> None:
         raise PermissionError(13, "denied")
 
-    monkeypatch.setattr(pictures.os, "replace", full)
+    monkeypatch.setattr(figures.files.os, "replace", full)
     with pytest.raises(NotAllowed, match="denied"):
-        pictures.write_png(path, image, {"n": 2})
-    assert pictures.read_recipe(path)["n"] == 1 and len(list(tmp_path.iterdir())) == 1
+        figures.write_png(path, image, {"n": 2})
+    assert figures.read_recipe(path)["n"] == 1 and len(list(tmp_path.iterdir())) == 1
 
 
 # Curves
@@ -114,46 +114,46 @@ def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypat
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
 def test_an_axis_has_a_few_round_numbers_within_it(low, spread):
-    axis = pictures.Axis(np.array([low, low + spread]), 100.0, log=False)
+    axis = figures.Axis(np.array([low, low + spread]), 100.0, log=False)
     ticks = axis.ticks()
     assert 1 <= len(ticks) <= 8 and all(-1e-6 <= axis.place(t) <= 100 + 1e-6 for t in ticks)
 
 
 @given(st.floats(1e-9, 1e9), st.floats(1.0, 1e9))
 def test_a_logarithmic_axis_too(low, factor):
-    axis = pictures.Axis(np.array([low, low * factor]), 100.0, log=True)
+    axis = figures.Axis(np.array([low, low * factor]), 100.0, log=True)
     assert 1 <= len(axis.ticks()) <= 40 and all(-1e-6 <= axis.place(t) <= 100 + 1e-6 for t in axis.ticks())
 
 
 def test_a_curve_shows_its_last_value_and_survives_bad_ones():
     y = np.r_[np.nan, np.linspace(9, 1, 1000), np.inf]
-    svg = pictures.curve(np.arange(1002.0), y, EVIL, "images seen")
+    svg = figures.curve(np.arange(1002.0), y, EVIL, "images seen")
     tree(svg)
     assert "<script" not in svg and html.escape(EVIL)[:20] in svg and len(svg) < 40_000
-    assert pictures.curve(np.zeros(3), np.full(3, np.nan), "loss", "") == ""
-    assert "<polyline" in pictures.curve(np.arange(2.0), np.zeros(2), "constant", "")
+    assert figures.curve(np.zeros(3), np.full(3, np.nan), "loss", "") == ""
+    assert "<polyline" in figures.curve(np.arange(2.0), np.zeros(2), "constant", "")
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=2, max_size=6, unique_by=lambda v: f"{v:.12g}"))
 def test_two_places_of_an_axis_never_bear_one_label(ticks):
-    assert len(set(pictures.labels(ticks))) == len(ticks)
-    assert pictures.labels([0.25, 5.4, 12000.0]) == ["0.25", "5.4", "12k"]
+    assert len(set(figures.labels(ticks))) == len(ticks)
+    assert figures.labels([0.25, 5.4, 12000.0]) == ["0.25", "5.4", "12k"]
 
 
 def test_the_local_mean_is_calmer_than_the_curve():
     even, wild = np.linspace(0, 1, 1000), np.random.default_rng(0).normal(size=1000)
-    assert pictures.smooth(even, np.full(1000, 5.0)) == pytest.approx(np.full(1000, 5.0))
-    assert pictures.smooth(even, wild).std() < 0.2 * wild.std()
-    assert np.array_equal(pictures.smooth(even[:1000:100], wild[:10]), wild[:10])
+    assert figures.smooth(even, np.full(1000, 5.0)) == pytest.approx(np.full(1000, 5.0))
+    assert figures.smooth(even, wild).std() < 0.2 * wild.std()
+    assert np.array_equal(figures.smooth(even[:1000:100], wild[:10]), wild[:10])
 
 
 @pytest.mark.parametrize("log", [False, True])
 def test_the_local_mean_lags_nowhere(log):
     """A falling line, logged every 64 images and drawn over either axis: the dark line must lie upon it."""
     x = np.arange(1, 401) * 64.0
-    axis = pictures.Axis(x, 1.0, log)
+    axis = figures.Axis(x, 1.0, log)
     places = np.array([axis.place(v) for v in x])
-    lag = pictures.smooth(places, 1 - places) - (1 - places)
+    lag = figures.smooth(places, 1 - places) - (1 - places)
     assert abs(lag).max() < 0.016 and abs(lag[(places > 0.6) & (places < 0.9)]).max() < 0.005  # at both ends one side is missing
     average, out = 1 - places[0], []
     for value in 1 - places:
@@ -237,7 +237,7 @@ def world(folder, kind: type[Model] = Painter, source: str = "photos", seen: int
 def snapshots(folder, n: int, size: int = 8) -> None:
     (folder / "samples").mkdir()
     for i in range(n):
-        pictures.write_png(folder / "samples" / f"{64 * 2**i:012d}.png", pictures.grid(floats(9, 3, size, size, seed=i)), {"seen": i})
+        figures.write_png(folder / "samples" / f"{64 * 2**i:012d}.png", figures.grid(floats(9, 3, size, size, seed=i)), {"seen": i})
 
 
 SCORES = [
@@ -252,7 +252,7 @@ SCORES = [
 def test_the_page_is_whole_and_needs_nothing_else(tmp_path):
     run, data = world(tmp_path)
     snapshots(tmp_path, 11)
-    path = report.write(run, data, SCORES[:3])
+    path = run_page.write(run, data, SCORES[:3])
     text = path.read_text()
     page = tree(text)
     (tmp_path / "plain").touch()
@@ -280,81 +280,83 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path):
 
 def test_hostile_names_stay_names(tmp_path):
     run, data = world(tmp_path, source=EVIL, name=EVIL)
-    text = report.page(run, data, SCORES)
+    text = run_page.page(run, data, SCORES)
     page = tree(text)
     assert "<script" not in text and "evil.example" in page.text and text.split("<style>")[0].count("<title>") == 1
     assert all(attrs["src"].startswith("data:") for tag, attrs in page.seen if tag == "img")
 
 
 def test_the_same_run_gives_the_same_page(tmp_path):
-    assert report.page(*world(tmp_path), SCORES) == report.page(*world(tmp_path), SCORES)
+    assert run_page.page(*world(tmp_path), SCORES) == run_page.page(*world(tmp_path), SCORES)
 
 
 def test_warnings_come_first_and_baselines_are_named(tmp_path):
-    page = tree(report.page(*world(tmp_path), SCORES)).text
+    page = tree(run_page.page(*world(tmp_path), SCORES)).text
     assert "60 training images are few" in page and "behind independent pixels (4.000)" in page and "collapsed" in page
     assert page.index("collapsed") < page.index("Samples")
-    assert "behind" not in tree(report.page(*world(tmp_path), SCORES[:2])).text
-    assert "not been evaluated" in tree(report.page(*world(tmp_path), [])).text
+    assert "behind" not in tree(run_page.page(*world(tmp_path), SCORES[:2])).text
+    assert "not been evaluated" in tree(run_page.page(*world(tmp_path), [])).text
 
 
 def test_a_run_that_has_done_nothing_and_says_nothing_has_a_page(tmp_path):
     run, data = world(tmp_path, kind=Mute, seen=0)
-    page = tree(report.page(run, data, []))
+    page = tree(run_page.page(run, data, []))
     assert "too early to judge" in page.text and "Samples" not in page.text and "Learning curves" not in page.text
     assert "stopped at 0%" in page.text
 
 
 def test_the_command_makes_the_same_run(tmp_path):
     run, data = world(tmp_path / "it's a run", source="my photos; rm", latent=9, draw=False)
-    codes = re.findall(r"<code>(.*?)</code>", report.page(run, data, []))
+    codes = re.findall(r"<code>(.*?)</code>", run_page.page(run, data, []))
     said = shlex.split(html.unescape(codes[0]))
     assert said[:5] == ["likeness", "train", "my photos; rm", "my photos; rm", f"{run.folder}-again"]  # in the old one it would resume
-    assert "in a new folder" in report.page(run, data, []) and shlex.split(html.unescape(codes[1]))[4] == str(run.folder)
+    assert "in a new folder" in run_page.page(run, data, []) and shlex.split(html.unescape(codes[1]))[4] == str(run.folder)
     assert said[5:] == ["--latent", "9", "--no-draw", "--rate", "0.005", "--precision", "fp32", "--images", "6400"]
 
 
 def test_pictures_in_the_page_carry_recipes(tmp_path):
     run, data = world(tmp_path)
-    first = next(a["src"] for tag, a in tree(report.page(run, data, [])).seen if tag == "img")
+    first = next(a["src"] for tag, a in tree(run_page.page(run, data, [])).seen if tag == "img")
     file = base64.b64decode(first.split(",")[1])
     (tmp_path / "one.png").write_bytes(file)
-    recipe = pictures.read_recipe(tmp_path / "one.png")
+    recipe = figures.read_recipe(tmp_path / "one.png")
     assert recipe["seen"] == 6400 and recipe["sample"] == 0
-    *_, x = run.model.sample(report.engine.sampling_noise(0, 0, 1))
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(file))), pictures.pixels(x)[0])
+    *_, x = run.model.sample(run_page.engine.sampling_noise(0, 0, 1))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(file))), figures.pixels(x)[0])
 
 
 def test_large_images_make_no_large_page(tmp_path):
     run, data = world(tmp_path, size=256)
     snapshots(tmp_path, 9, size=256)
-    text = report.page(run, data, [])
+    text = run_page.page(run, data, [])
     images = [a["src"] for tag, a in tree(text).seen if tag == "img"]
-    assert len(images) == 12 + 2 * 8 + 2 * 8 + 2 * report.MOMENTS and all(i.startswith("data:image/jpeg;base64,") for i in images)
+    assert len(images) == 12 + 2 * 8 + 2 * 8 + 2 * run_page.MOMENTS and all(i.startswith("data:image/jpeg;base64,") for i in images)
     assert len(text) < 8e6  # of noise, which no codec shrinks: 12 MB as PNG
     with Image.open(io.BytesIO(base64.b64decode(images[0].split(",")[1]))) as file:
         assert file.size == (256, 256) and json.loads(file.info["comment"])["seen"] == 6400
 
 
 def test_neighbours_are_looked_up_only_for_what_is_shown(tmp_path, monkeypatch):
-    found, asked = report.neighbours.nearest, []
-    monkeypatch.setattr(report.neighbours, "nearest", lambda x, *rest: asked.append(len(x)) or found(x, *rest))
-    assert "The first 16 samples, nearest first" in report.page(*world(tmp_path), [])
+    found, asked = run_page.neighbours.nearest, []
+    monkeypatch.setattr(run_page.neighbours, "nearest", lambda x, *rest: asked.append(len(x)) or found(x, *rest))
+    assert "The first 16 samples, nearest first" in run_page.page(*world(tmp_path), [])
     assert asked == [16]
 
 
 def test_names_that_are_no_text_are_shown_as_text(tmp_path):
     evil = "bad\udcff"
     run, data = world(tmp_path / evil, source=evil)
-    text = report.page(run, data, [Score("bits/dim", 5.0, warning=evil)])
-    assert "bad\\udcff" in text.encode().decode() and report.cards([Score(evil, 1.0)]).encode()
+    text = run_page.page(run, data, [Score("bits/dim", 5.0, warning=evil)])
+    assert "bad\\udcff" in text.encode().decode() and run_page.cards([Score(evil, 1.0)]).encode()
     run.folder.mkdir()
-    assert report.write(run, data, []).exists()
+    assert run_page.write(run, data, []).exists()
 
 
 def test_a_definition_and_settings_share_a_row():
     page = tree(
-        report.cards([Score("squared error", 1.0, note="mean over pixels", settings={"seen": 1, "code": 3}), Score("squared error", 2.0, of="x", note="none")])
+        run_page.cards(
+            [Score("squared error", 1.0, note="mean over pixels", settings={"seen": 1, "code": 3}), Score("squared error", 2.0, of="x", note="none")]
+        )
     )
     assert "mean over pixels; code = 3" in page.text
 
@@ -363,10 +365,10 @@ def test_the_film_shows_the_first_and_the_last_moment(tmp_path):
     run, _ = world(tmp_path)
     snapshots(tmp_path, 20)
     (tmp_path / "samples" / "notes.png").write_text("not a moment")
-    film = tree(report._film(run))
+    film = tree(run_page._film(run))
     moments = [a["aria-label"] for tag, a in film.seen if tag == "figure"]
-    assert len(moments) == report.MOMENTS and moments[0] == "after 64 images" and moments[-1] == f"after {64 * 2**19:,} images"
-    assert sum(tag == "img" for tag, _ in film.seen) == 6 * report.MOMENTS
+    assert len(moments) == run_page.MOMENTS and moments[0] == "after 64 images" and moments[-1] == f"after {64 * 2**19:,} images"
+    assert sum(tag == "img" for tag, _ in film.seen) == 6 * run_page.MOMENTS
 
 
 def test_the_film_survives_other_pictures(tmp_path):
@@ -374,14 +376,14 @@ def test_the_film_survives_other_pictures(tmp_path):
     snapshots(tmp_path, 2)
     Image.new("L", (33, 21)).save(tmp_path / "samples" / f"{999:012d}.png")
     (tmp_path / "samples" / f"{1999:012d}.png").write_bytes(b"\x89PNG torn")
-    film = tree(report._film(run))
+    film = tree(run_page._film(run))
     assert sum(tag == "img" for tag, _ in film.seen) == 6 + 6 + 1
 
 
 def test_cards_stand_best_first_with_headers():
-    page = tree(report.cards(SCORES))
+    page = tree(run_page.cards(SCORES))
     assert page.text.index("independent pixels") < page.text.index("model") < page.text.index("uniform")
     assert {a.get("scope") for tag, a in page.seen if tag == "th"} == {"col", "row", "rowgroup"}
-    upwards = tree(report.cards([Score("PSNR", 1.0, better="higher"), Score("PSNR", 2.0, of="zebra", better="higher")])).text
+    upwards = tree(run_page.cards([Score("PSNR", 1.0, better="higher"), Score("PSNR", 2.0, of="zebra", better="higher")])).text
     assert upwards.index("zebra") < upwards.index("model")
-    assert report.cards([]) == ""
+    assert run_page.cards([]) == ""

@@ -10,10 +10,9 @@ import torch
 
 from conftest import small_run, toy
 from likeness import engine
-from likeness.core import Batch, Spec
-from likeness.loop import fit
+from likeness.core import Batch, Noise, Spec
 from likeness.models.rotation import Rotation, turns, which
-from likeness.noise import Noise
+from likeness.training.loop import fit
 
 
 def test_each_image_is_turned_four_ways_and_labelled_by_its_turn():

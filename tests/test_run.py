@@ -20,11 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import small_run, toy
-from likeness import models, store
-from likeness.core import BadData, Batch, Busy, DiskTrouble, NotAllowed, Refusal, Spec, Training
-from likeness.loop import THIN, fade, fit, halflife, mirrored, pace, refuse
-from likeness.noise import Noise
-from likeness.run import Run, read_config
+from likeness import models, storage
+from likeness.core import BadData, Batch, Busy, Condition, DiskTrouble, Noise, NotAllowed, Refusal, Spec, Training
+from likeness.runs.run import Run, read_config
+from likeness.training.loop import THIN, fade, fit, halflife, mirrored, pace, refuse
 
 
 def trained(folder: Path, name: str = "ae", **training) -> Run:
@@ -202,9 +201,9 @@ def test_a_torn_last_line_of_the_log_is_left_out(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_store_write_replaces_a_file_or_leaves_it(tmp_path):
-    store.write(tmp_path / "a", b"old")
+    storage.write(tmp_path / "a", b"old")
     with pytest.raises(Refusal):
-        store.write(Path("/dev/full/a"), b"new")
+        storage.write(Path("/dev/full/a"), b"new")
     assert (tmp_path / "a").read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
 
 
@@ -245,7 +244,7 @@ def test_compiled_it_learns_the_same_and_resumes_bit_by_bit(tmp_path):
 
 
 def test_an_image_is_mirrored_or_not_by_its_own_noise():
-    batch = Batch(torch.rand(400, 3, 8, 8), torch.arange(400), Noise(range(400)))
+    batch = Batch(torch.rand(400, 3, 8, 8), Condition(torch.arange(400)), Noise(range(400)))
     seen = mirrored(batch)
     kept, behind = ((seen.x == x).flatten(1).all(1) for x in (batch.x, batch.x.flip(3)))
     assert bool((kept ^ behind).all()) and 160 < int(behind.sum()) < 240 and torch.equal(seen.y, batch.y)

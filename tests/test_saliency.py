@@ -9,11 +9,10 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from likeness import data
-from likeness.core import Refusal
-from likeness.noise import Noise
-from likeness.probes import saliency
-from likeness.probes.probe import LOGITS, UNIT, Conv, Dense, Graph, Hooked, MeanPool, Relu
-from likeness.probes.saliency import How, cascade, explain, gradient, integrated, rank_correlation, smooth
+from likeness.backbones.layers import LOGITS, UNIT, Conv, Dense, Graph, Hooked, MeanPool, Relu
+from likeness.core import Noise, Refusal
+from likeness.explain import saliency
+from likeness.explain.saliency import How, cascade, explain, gradient, integrated, rank_correlation, smooth
 from tiny_probe import curved, images, linear, probe
 
 HOW = How(samples=3, steps=12)

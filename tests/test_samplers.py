@@ -12,10 +12,10 @@ import torch
 from scipy.integrate import quad
 from torch import Tensor
 
-from likeness.noise import Noise
+from likeness.core import Noise
 from likeness.parts import samplers
 from likeness.parts.samplers import Denoise, State, ancestral, ddim, dpm2m, heun, inpaint, start
-from likeness.parts.schedules import Level, Schedule, Sigmas, Straight
+from likeness.parts.schedules import BETAS, Level, Schedule, Sigmas, Steps, Straight, cosine
 from mixture_truth import THREE, Correlated, Mixture, Silent, last, schedules
 
 EVERY = schedules()
@@ -61,6 +61,38 @@ def test_without_its_noise_ancestral_sampling_collapses(schedule: Schedule, name
     levels = schedule.levels(steps)
     x = last(sampler(THREE.denoiser(schedule), levels, start(levels, noise, 2, 1, 1).double(), Silent(range(1000)), **options)).flatten(1)
     assert strayed(x, THREE) > 10
+
+
+WALKS = dict(ancestral=ancestral, ddim=ddim, heun=heun, dpm2m=dpm2m)
+SCHEDULES = {f"{name} {T}": Steps(make(T)) for name, make in BETAS.items() for T in (1000, 100)} | {"sigmas": Sigmas(), "straight": Straight()}
+
+
+@pytest.mark.parametrize("spacing", ["even", "karras"])
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.parametrize("name", WALKS)
+def test_n_steps_are_n_steps_and_end_at_the_image(name: str, schedule: Schedule, spacing: str) -> None:
+    """Of any number, whether it divides T or not: the times fall, the last is 0, and the network is asked once a step (by heun twice, but in the last)."""
+    asked = list[float]()
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        asked.append(t[0].item())
+        return torch.zeros_like(x)
+
+    for n in (1, 2, 3, 7, 20, 64, 99, 100):
+        asked.clear()
+        levels, noise = schedule.levels(n, spacing), Noise([0])
+        states = list(WALKS[name](denoise, levels, start(levels, noise, 1), noise))
+        times = [levels[0].t, *(state.at.t for state in states)]
+        assert len(states) == n and all(a > b for a, b in pairwise(times))
+        assert states[-1].at == (0.0, 1.0, 0.0) and torch.equal(states[-1].x, torch.zeros(1, 1)), "what is returned is the image expected last"
+        assert len(asked) == (2 * n - 1 if name == "heun" else n) and min(asked) >= schedule.cleanest
+        if isinstance(schedule, Steps):
+            assert all(t == round(t) and 1 <= t <= len(schedule.beta) for t in asked)
+
+
+def test_more_steps_than_there_are_take_each_once() -> None:
+    for spacing in ("even", "karras"):
+        assert [level.t for level in Steps(cosine(10)).levels(50, spacing)] == list(range(10, -1, -1))
 
 
 def geometric(schedule: Schedule, steps: int, noisy: float = 20.0, clean: float = 0.1) -> list[Level]:

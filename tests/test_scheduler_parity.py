@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from likeness.noise import Noise
+from likeness.core import Noise
 from likeness.parts.samplers import State, ancestral, ddim, dpm2m, heun
 from likeness.parts.schedules import Level, Schedule, Sigmas, Steps, cosine, linear
 from mixture_truth import THREE

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from likeness.noise import Noise
+from likeness.core import Noise
 from likeness.parts.samplers import posterior
 from likeness.parts.schedules import Level, Schedule, Sigmas, Steps, Straight, cosine, linear, mixed
 from mixture_truth import schedules

@@ -15,14 +15,15 @@ from torch import Tensor, nn
 import likeness
 from commands import ask, refused
 from conftest import small_run, toy
-from likeness import api, field, given, pictures, surprise
+from likeness import api, figures
 from likeness import data as datasets
 from likeness.cli import main
 from likeness.core import Batch, Model, Noise, Refusal, Spec, answers
-from likeness.data import own
+from likeness.data import user_images
+from likeness.figures import read_recipe
+from likeness.inference import inputs, receptive_field, score
 from likeness.models import load
 from likeness.parts.causal import CausalConv, groups
-from likeness.pictures import read_recipe
 
 TINY = ["--width", "8", "--depth", "1", "--precision", "fp32", "--images", "3200", "--warmup", "0", "--no-report"]
 
@@ -67,8 +68,8 @@ def test_the_surprise_map_sums_to_the_bits(tmp_path, channels):
 
 def test_a_rank_is_the_share_of_held_out_images_with_fewer_bits():
     usual = np.array([1.0, 2.0, 2.0, 3.0])
-    assert surprise.rank(np.array([0.5, 1.0, 2.0, 2.5, 9.0]), usual).tolist() == [0, 0.125, 0.5, 0.75, 1]
-    assert np.isnan(surprise.rank(np.array([1.0]), usual[:0])).all()
+    assert score.rank(np.array([0.5, 1.0, 2.0, 2.5, 9.0]), usual).tolist() == [0, 0.125, 0.5, 0.75, 1]
+    assert np.isnan(score.rank(np.array([1.0]), usual[:0])).all()
 
 
 def test_ranks_of_all_held_out_images_are_spread_evenly(tmp_path):
@@ -94,8 +95,8 @@ def test_without_held_out_images_there_is_no_rank(tmp_path):
 
 def test_values_between_two_levels_go_to_the_nearest():
     exact = pictures_of(17)
-    assert torch.equal(given.on_grid(exact, 17), exact), "bits of what is on the grid stay"
-    assert torch.allclose(given.on_grid(exact + 0.05, 17), exact.clamp(max=1)) and torch.equal(given.on_grid(exact * 0.9, 0), exact * 0.9)
+    assert torch.equal(inputs.on_grid(exact, 17), exact), "bits of what is on the grid stay"
+    assert torch.allclose(inputs.on_grid(exact + 0.05, 17), exact.clamp(max=1)) and torch.equal(inputs.on_grid(exact * 0.9, 0), exact * 0.9)
 
 
 def pictures_of(levels: int) -> Tensor:
@@ -111,7 +112,7 @@ def test_images_of_ones_own_become_black_and_white_by_the_rule_of_the_training(t
     run = likeness.train("pixelcnn", "grey.npy", "b", binarize=True, **small, progress=False)
     rows = run.data.held_out
     np.save("mine.npy", np.load("grey.npy")[rows])
-    found = own.images("mine.npy", run.config.spec, run.config.data, len(rows))
+    found = user_images.images("mine.npy", run.config.spec, run.config.data, len(rows))
     said, usual = run.score(found.x, maps=False), run.score(run.data.take(rows).x, maps=False)
     cut = run.score(torch.where(found.x > 0, 1.0, -1.0), maps=False)  # the fake
     error = math.sqrt((said.bits.var() + usual.bits.var()) / len(rows))
@@ -218,10 +219,10 @@ def test_the_picture_has_a_row_an_image_and_a_map_a_channel(tmp_path):
 
 
 def test_colours_rise_with_the_number():
-    ramp = pictures.heat(np.linspace(0, 1, 50)).astype(float) @ np.array([0.299, 0.587, 0.114])
+    ramp = figures.heat(np.linspace(0, 1, 50)).astype(float) @ np.array([0.299, 0.587, 0.114])
     assert (np.diff(ramp) > 0).all()
-    assert np.array_equal(pictures.heat(np.array([-1.0, 2.0, np.nan])), pictures.heat(np.array([0.0, 1.0, 0.0])))
-    assert [surprise._round(v) for v in (0.0, 0.071, 1.0, 1.2, 4.9, 7.5)] == pytest.approx([1, 0.1, 1, 1.5, 5, 10])
+    assert np.array_equal(figures.heat(np.array([-1.0, 2.0, np.nan])), figures.heat(np.array([0.0, 1.0, 0.0])))
+    assert [score._round(v) for v in (0.0, 0.071, 1.0, 1.2, 4.9, 7.5)] == pytest.approx([1, 0.1, 1, 1.5, 5, 10])
 
 
 # The receptive field
@@ -249,12 +250,12 @@ def expected(net: str, depth: int, size: int, row: int, column: int) -> set[tupl
     return {(r, c) for r, c in found if 0 <= r < size and 0 <= c < size}
 
 
-def seen(one: field.Field) -> set[tuple[int, int]]:
+def seen(one: receptive_field.Field) -> set[tuple[int, int]]:
     return {(int(r), int(c)) for r, c in (one.influence * one.before).nonzero()}
 
 
 @pytest.fixture
-def nets(tmp_path) -> dict[str, list[field.Field]]:
+def nets(tmp_path) -> dict[str, list[receptive_field.Field]]:
     options = dict(depth=2, first=3, kernel=3, width=16)
     return {n: api.Trained(*small_run("pixelcnn", tmp_path / n, toy(size=12), options=options | dict(net=n))).field() for n in ("plain", "gated")}
 
@@ -275,7 +276,7 @@ def test_of_symbols_there_is_no_derivative_and_changes_find_the_same(tmp_path):
         spec = Spec(2, 8, levels=5, symbols=True)
         model = load("pixelcnn")(spec=spec, net=net, depth=1, first=3, kernel=3, width=8).eval()
         x = torch.randint(0, 5, (2, 2, 8, 8)) / 2 - 1
-        for one in field.fields(model, Batch(x, None, Noise(range(2))), "codes"):
+        for one in receptive_field.fields(model, Batch(x, None, Noise(range(2))), "codes"):
             assert one.how == "changed levels" and one.leaks == 0 and seen(one) == expected(net, 1, 8, one.row, one.column)
 
 
@@ -292,7 +293,7 @@ class Cheat(Model):
 
 
 def test_a_model_that_looks_ahead_is_found_out():
-    one = field.fields(Cheat(spec=Spec(1, 8)), Batch(torch.rand(2, 1, 8, 8), None, Noise(range(2))), "cheat")[0]
+    one = receptive_field.fields(Cheat(spec=Spec(1, 8)), Batch(torch.rand(2, 1, 8, 8), None, Noise(range(2))), "cheat")[0]
     assert one.seen == 4 and one.leaks == 5 and "and ITSELF and 4 LATER ones: a defect" in one.says
 
 
@@ -304,12 +305,12 @@ def test_a_model_whose_pixels_see_themselves_is_found_out(net, channels, symbols
     spec = Spec(channels, 8, levels=4, symbols=symbols)
     model = load("pixelcnn")(spec=spec, net=net, depth=1, first=3, kernel=3, width=12).eval()
     batch = Batch(torch.randint(0, 4, (2, channels, 8, 8)) * (2 / 3) - 1, None, Noise(range(2)))
-    honest = field.fields(model, batch, "honest")
+    honest = receptive_field.fields(model, batch, "honest")
     assert [one.leaks for one in honest] == [0, 0]
     first = next(m for m in model.modules() if isinstance(m, CausalConv) and m.mask is not None)
     allowed = groups(first.out_channels, channels)[:, None, None, None] >= groups(first.in_channels, channels)[:, None, None]
     first.mask[:, :, -1:, first.left : first.left + 1] = allowed
-    for one, before in zip(field.fields(model, batch, "cheat"), honest):
+    for one, before in zip(receptive_field.fields(model, batch, "cheat"), honest):
         assert one.leaks == 1 and "and ITSELF: a defect" in one.says and one.how == before.how == ("changed levels" if symbols else "derivatives")
         assert one.as_dict()["later"] == 1 and seen(one) >= seen(before)
 
@@ -324,10 +325,10 @@ def test_the_verb_puts_runs_side_by_side(here, capsys):
 
 
 def test_the_panel_marks_what_is_not_seen(nets):
-    page = field.page(list(nets.values()), 4)
-    counts = {net: int((field._panel(found[0]) == np.array(field.UNSEEN)).all(-1).sum()) for net, found in nets.items()}
+    page = receptive_field.page(list(nets.values()), 4)
+    counts = {net: int((receptive_field._panel(found[0]) == np.array(receptive_field.UNSEEN)).all(-1).sum()) for net, found in nets.items()}
     assert counts == {net: 78 - found[0].seen for net, found in nets.items()} and page.dtype == np.uint8
-    assert (field._panel(nets["gated"][0])[6, 6] == np.array(field.OWN)).all()
+    assert (receptive_field._panel(nets["gated"][0])[6, 6] == np.array(receptive_field.OWN)).all()
 
 
 def test_the_questions_are_declared_by_the_methods():

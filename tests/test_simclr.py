@@ -11,11 +11,10 @@ import torch
 from conftest import small_run
 from likeness import data as datasets
 from likeness import engine
-from likeness.core import Batch, Spec
-from likeness.loop import fit
+from likeness.core import Batch, Noise, Spec
 from likeness.metrics import probing
 from likeness.models.simclr import SimCLR, nt_xent
-from likeness.noise import Noise
+from likeness.training.loop import fit
 
 
 def plain(z: np.ndarray, tau: float) -> float:

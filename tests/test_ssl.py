@@ -15,18 +15,19 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 from conftest import small_run, toy
-from likeness import api, doctor, engine, evaluate, symptoms
+from likeness import api, engine
 from likeness import data as datasets
-from likeness.core import Refusal
-from likeness.loop import fit
+from likeness.core import Noise, Refusal
+from likeness.evaluation import exam
 from likeness.metrics import probing
 from likeness.models.simclr import nt_xent
-from likeness.noise import Noise
 from likeness.parts import views, vit
 from likeness.parts.collapse import rankme, unit_spread
 from likeness.parts.teacher import follow, rising, teacher
 from likeness.parts.unet import waves
-from likeness.run import Run
+from likeness.runs.run import Run
+from likeness.training import doctor, symptoms
+from likeness.training.loop import fit
 
 
 def images(n: int = 8, channels: int = 3, size: int = 16) -> torch.Tensor:
@@ -246,19 +247,19 @@ def test_cards_of_what_features_know_stand_beside_what_comes_for_free(tmp_path):
     data = datasets.load("digits")
     run, _ = small_run("simclr", tmp_path, data, images=64)
     list(fit(run, data))
-    cards = list(evaluate.prepare(run, data, 60, 0).knowledge())
+    cards = list(exam.prepare(run, data, 60, 0).knowledge())
     whose = ["model", "random weights", "raw pixels", "random patches", "supervised"]
     assert [(c.name, c.of) for c in cards] == [(name, of) for of in whose for name in ("kNN accuracy", "linear accuracy")]
     assert all(c.n == 60 and c.against == len(data.train) and c.split == "held out" and c.low < c.value <= c.high for c in cards)
     assert "k = 20" in cards[0].note and "penalty" in cards[1].note
     assert next(c.value for c in cards if c.of == "raw pixels") > 0.9, "digits cannot judge features: their pixels say it all"
-    assert not [c for c in evaluate.prepare(run, data, 60, 0, "none").knowledge() if c.of == "supervised"], "no network was asked for"
-    (few,) = evaluate.prepare(run, data, 9, 0).knowledge()
+    assert not [c for c in exam.prepare(run, data, 60, 0, "none").knowledge() if c.of == "supervised"], "no network was asked for"
+    (few,) = exam.prepare(run, data, 9, 0).knowledge()
     assert math.isnan(few.value) and "10 at least, and there are 9" in few.warning
     untold = small_run("simclr", tmp_path / "b", bare := toy(200, held_out=60), images=16)[0]
-    assert list(evaluate.prepare(untold, bare, 60, 0).knowledge()) != []
+    assert list(exam.prepare(untold, bare, 60, 0).knowledge()) != []
     unlabelled = replace(bare, y=None, classes=())
-    assert list(evaluate.prepare(small_run("simclr", tmp_path / "c", unlabelled, images=16)[0], unlabelled, 60, 0).knowledge()) == []
+    assert list(exam.prepare(small_run("simclr", tmp_path / "c", unlabelled, images=16)[0], unlabelled, 60, 0).knowledge()) == []
 
 
 @pytest.mark.parametrize("name", ["byol", "simclr", "vicreg"])

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from sklearn.manifold import TSNE
 
 from likeness.core import Refusal
-from likeness.probes import maps, tsne
+from likeness.maps import embedding, tsne
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def digits() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def few(digits) -> np.ndarray:
-    return maps.principal(digits[:450]).of(digits[:450])
+    return embedding.principal(digits[:450]).of(digits[:450])
 
 
 def blob(n: int = 60, d: int = 5, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -29,7 +29,7 @@ def blob(n: int = 60, d: int = 5, seed: int = 0, dtype: torch.dtype = torch.floa
 
 
 def run(x: np.ndarray, **how: object) -> torch.Tensor:
-    *_, last = maps.arrange(x, **how)
+    *_, last = embedding.arrange(x, **how)
     return last.y
 
 
@@ -124,14 +124,14 @@ def test_the_grid_does_not_wrap_around():
 
 def test_a_map_of_digits_is_as_good_as_that_of_scikit_learn(few):
     near = tsne.affinities(torch.from_numpy(few), 30.0)
-    steps = list(maps.arrange(few, perplexity=30.0))
+    steps = list(embedding.arrange(few, perplexity=30.0))
     theirs = torch.from_numpy(TSNE(random_state=0, perplexity=30.0).fit_transform(few))
     mine, their = (float(tsne.gradient(near, y, tsne.pair_by_pair)[1]) for y in (steps[-1].y, theirs))
     assert mine < their + 0.02
     assert steps[-1].kl == pytest.approx(mine, abs=0.01)  # Z on the grid
     assert steps[-1].step == tsne.EARLY + tsne.LATE and steps[0].kl > 2 > steps[-1].kl
     assert steps[-1].kl <= min(s.kl for s in steps) + 1e-3
-    pca = next(maps.arrange(few, "pca")).y
+    pca = next(embedding.arrange(few, "pca")).y
     assert float(tsne.gradient(near, pca, tsne.pair_by_pair)[1]) > mine + 0.3  # the fake: a PCA plot
 
 

@@ -9,11 +9,10 @@ import torch
 from conftest import small_run
 from likeness import data as datasets
 from likeness import engine
-from likeness.core import Batch, Spec
-from likeness.loop import fit
+from likeness.core import Batch, Noise, Spec
 from likeness.models.vicreg import EPS, VICReg, covariance, invariance, variance
-from likeness.noise import Noise
 from likeness.parts.collapse import rankme, unit_spread
+from likeness.training.loop import fit
 
 STILL = dict(crop=0.0, turn=0.0, light=0.0, grain=0.0, cutout=0.0)
 """views that are the image itself"""

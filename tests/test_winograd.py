@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from likeness.probes import winograd
-from likeness.probes.features import MANY, extract
-from likeness.probes.opening import load
-from likeness.probes.probe import Conv
+from likeness.backbones import winograd
+from likeness.backbones.layers import Conv
+from likeness.features.extract import MANY, extract
+from likeness.features.opening import load
 
 
 def case(n: int, c: int, k: int, h: int, w: int) -> tuple[torch.Tensor, ...]:

@@ -14,11 +14,14 @@ import pytest
 import torch
 
 from conftest import SMALL, small_run, toy
-from likeness import api, doctor, engine, evaluate, inside, models, watch, within
+from likeness import engine, models
 from likeness.core import BadData, Batch, Bits, Noise, Refusal, Spec, answers, ask
-from likeness.loop import fit, refuse
+from likeness.inference import sampling
 from likeness.parts.conditionals import value
-from likeness.run import INSIDE, Config, Run, Stage, read_config
+from likeness.runs import first_stage, latent_model
+from likeness.runs.run import INSIDE, Config, Run, Stage, read_config
+from likeness.training import doctor, session, snapshots
+from likeness.training.loop import fit, refuse
 from test_models import TWO, curves, same
 
 VQ, GAUSS = (str(Path(__file__).with_name(f"tiny_{name}.py")) for name in ("vq", "gauss"))
@@ -40,11 +43,11 @@ def trained(name: str, folder: Path, data=None, options: dict | None = None, **t
 def composed(name: str, folder: Path, first: Run, data=None, options: dict | None = None, **training) -> tuple[Run, object]:
     """A run of `name` on the codes of `first`."""
     kind, data = models.load(name), data or toy()
-    stage = inside.stage(first, data)
+    stage = first_stage.stage(first, data)
     settings = replace(kind.defaults, **(dict(images=128, batch=16, precision="fp32", warmup=32, ema=64) | training))
     chosen = options or {k: v for k, v in (SMALL | PRIOR).items() if name == "pixelcnn" and k in (*PRIOR, "width", "depth")}
-    built = within.make(kind, data.spec, chosen, stage.model).options()
-    config = Config(name, data.spec, settings, built, first.config.data, engine.facts(), inside.identity(first))
+    built = latent_model.make(kind, data.spec, chosen, stage.model).options()
+    config = Config(name, data.spec, settings, built, first.config.data, engine.facts(), first_stage.identity(first))
     return Run.create(folder, config, stage), data
 
 
@@ -153,7 +156,7 @@ def test_old_runs_still_open(tmp_path, name):
     assert old.config.inside == {} and old.config.method == name
     x = batch_of(toy()).x
     assert torch.equal(old.model.decode(old.model.encode(x)), run.model.decode(run.model.encode(x)))
-    assert inside.stage(old, toy()).code == Spec(8, 1, 2, levels=0)
+    assert first_stage.stage(old, toy()).code == Spec(8, 1, 2, levels=0)
 
 
 def test_pieces_of_a_batch_optimise_the_same(tmp_path, vq):
@@ -172,15 +175,15 @@ def test_two_players_a_buffer_and_the_rule_of_a_whole_batch_are_those_of_the_inn
     tally = torch.ones(2)
     run.student._inner.tallies = lambda: (tally,)
     assert run.student.tallies()[0] is tally and not run.student.whole_batch
-    assert within.make(models.load("vicreg"), data.spec, dict(width=4), vq.model).whole_batch
+    assert latent_model.make(models.load("vicreg"), data.spec, dict(width=4), vq.model).whole_batch
 
 
 def test_its_precision_is_chosen_for_the_size_of_the_code(tmp_path, vq, monkeypatch):
     """On a CPU images of 16 pixels are quicker in bf16, and codes of 8 are not."""
     monkeypatch.setattr(engine, "native_bf16", lambda: True)
     monkeypatch.setattr(engine, "cuda", lambda: False)
-    data, wishes = toy(), api.Wishes(options=PRIOR)
-    found = [api._config("pixelcnn", models.load("pixelcnn"), data, wishes, {}, stage).training.precision for stage in (None, inside.stage(vq, data))]
+    data, wishes = toy(), session.Wishes(options=PRIOR)
+    found = [session._config("pixelcnn", models.load("pixelcnn"), data, wishes, {}, stage).training.precision for stage in (None, first_stage.stage(vq, data))]
     assert found == ["bf16", "fp32"]
 
 
@@ -203,18 +206,18 @@ def test_it_answers_what_the_two_answer_together(tmp_path, vq):
     ae = trained("ae", tmp_path / "ae")
     data = toy()
     prior, gauss, encoder = models.load("pixelcnn"), models.load(GAUSS), models.load("ae")
-    on_vq, on_ae = vq.model, inside.stage(ae, data).model
-    assert answers(within.make(prior, data.spec, PRIOR, on_vq)) == ("sample", "bits_per_dim")  # no completion, no map of surprise: those are of codes
-    assert answers(within.make(gauss, data.spec, {}, on_vq)) == answers(within.make(gauss, data.spec, {}, on_ae)) == ("sample",)
-    two = within.make(encoder, data.spec, dict(net="mlp", hidden=8, latent=3), on_vq)
+    on_vq, on_ae = vq.model, first_stage.stage(ae, data).model
+    assert answers(latent_model.make(prior, data.spec, PRIOR, on_vq)) == ("sample", "bits_per_dim")  # no completion, no map of surprise: those are of codes
+    assert answers(latent_model.make(gauss, data.spec, {}, on_vq)) == answers(latent_model.make(gauss, data.spec, {}, on_ae)) == ("sample",)
+    two = latent_model.make(encoder, data.spec, dict(net="mlp", hidden=8, latent=3), on_vq)
     assert answers(two) == ("encode", "decode") and two.latent == 3
     x = batch_of(data).x
     assert two.encode(x).shape == (6, 3) and torch.equal(two.decode(two.encode(x)), on_vq.expand(two._inner.decode(two.encode(x))))
-    assert isinstance(within.make(encoder, data.spec, dict(net="mlp"), on_ae), doctor.Diagnoses) is False
-    seen = within.make(models.load("classifier"), data.spec, dict(width=4, depth=0), on_vq)
+    assert isinstance(latent_model.make(encoder, data.spec, dict(net="mlp"), on_ae), doctor.Diagnoses) is False
+    seen = latent_model.make(models.load("classifier"), data.spec, dict(width=4, depth=0), on_vq)
     assert answers(seen) == ("encode", "classify") and seen.conditional and torch.equal(seen.classify(x), seen._inner.classify(on_vq.compress(x)))
     with pytest.raises(Refusal, match="pixelcnn within tinyvq does not answer complete"):
-        ask(within.make(prior, data.spec, PRIOR, on_vq), "complete")
+        ask(latent_model.make(prior, data.spec, PRIOR, on_vq), "complete")
 
 
 def test_a_sample_is_a_sample_of_the_prior_expanded(tmp_path, vq):
@@ -236,8 +239,8 @@ def test_an_image_is_drawn_anew_by_way_of_its_code(tmp_path):
 
         complete = denoise = redraw  # answers that are not those of a code
 
-    first = inside.stage(trained("vae", tmp_path, **MAP), toy()).model
-    made, x, y = within.make(Shifts, toy().spec, {}, first), batch_of(toy()).x, torch.arange(6) % 2
+    first = first_stage.stage(trained("vae", tmp_path, **MAP), toy()).model
+    made, x, y = latent_model.make(Shifts, toy().spec, {}, first), batch_of(toy()).x, torch.arange(6) % 2
     assert answers(made) == ("sample", "redraw")
     made.width = 0.5  # a live option
     same_, drawn = made.redraw(x, 0.25, Noise(range(6)), y)
@@ -249,21 +252,21 @@ def test_an_image_is_drawn_anew_by_way_of_its_code(tmp_path):
 def test_live_options_are_those_of_the_prior_and_turn_nothing_else(tmp_path, vq):
     run, data = composed("pixelcnn", tmp_path, vq)
     list(fit(run, data))
-    cold = evaluate.tuned(run.model, temperature=0.01)
+    cold = sampling.tuned(run.model, temperature=0.01)
     *_, plain = run.model.sample(Noise(range(8)))
     *_, drawn = cold.sample(Noise(range(8)))
     assert cold.temperature == 0.01 and run.model.temperature == run.model._inner.temperature == 1.0
     *_, again = run.model.sample(Noise(range(8)))
     assert float(drawn.std(0).mean()) < float(plain.std(0).mean()) and torch.equal(plain, again)
     with pytest.raises(Refusal, match="pixelcnn within tinyvq; live options are: temperature"):
-        evaluate.tuned(run.model, k=3)
+        sampling.tuned(run.model, k=3)
     assert run.model.options() == run.config.options == run.model._inner.options()
 
 
 def test_classes_are_those_of_the_prior(tmp_path, vq):
     run, data = composed("pixelcnn", tmp_path / "run", vq, options=PRIOR | dict(conditional=True))
     list(fit(run, data))
-    assert run.model.conditional and run.model._inner.spec.labels == 2 and watch.view(run, data, 4).shape == (4, *data.spec.shape)
+    assert run.model.conditional and run.model._inner.spec.labels == 2 and snapshots.view(run, data, 4).shape == (4, *data.spec.shape)
     batch = batch_of(data)
     one, other = (run.model.bits_per_dim(replace(batch, y=torch.full((6,), k))).values for k in (0, 1))
     assert bool((one != other).all())
@@ -274,7 +277,7 @@ def test_classes_are_those_of_the_prior(tmp_path, vq):
 
 def test_an_option_may_have_any_name(vq):
     kind = models.load("pixelcnn")
-    made = within.make(kind, toy().spec, PRIOR, vq.model)
+    made = latent_model.make(kind, toy().spec, PRIOR, vq.model)
     assert made.first == 3 and made._first is vq.model
 
 
@@ -304,7 +307,7 @@ def test_a_bound_on_a_sum_that_can_be_taken():
     first.encoder.weight.data[:], first.encoder.bias.data[:], first.decoder.bias.data[:] = torch.tensor([1.0, 0.0]).view(2, 1, 1, 1), 0, 0
     first.book.data[:] = torch.tensor([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
     first.decoder.weight.data[:] = 1.5  # log odds of white at the third vector, of black at the first
-    model = within.make(models.load("pixelcnn"), spec, PRIOR, first)
+    model = latent_model.make(models.load("pixelcnn"), spec, PRIOR, first)
     for p in model.parameters():
         p.data += 0.3 * torch.randn_like(p)  # a prior that is not even
     model.double()
@@ -322,13 +325,13 @@ def test_a_bound_on_a_sum_that_can_be_taken():
 
 def test_a_density_of_codes_is_no_probability(vq):
     prior = models.load("pixelcnn")(spec=vq.model.code, **PRIOR)
-    assert within.Bounding in within._abilities(prior, vq.model)
+    assert latent_model.Bounding in latent_model._abilities(prior, vq.model)
     prior.spec = replace(prior.spec, levels=0)
-    assert within.Bounding not in within._abilities(prior, vq.model)
+    assert latent_model.Bounding not in latent_model._abilities(prior, vq.model)
 
 
 def test_an_estimate_stays_one_and_the_noise_is_that_of_the_batch(vq):
-    made = within.make(models.load("pixelcnn"), toy().spec, PRIOR, vq.model)
+    made = latent_model.make(models.load("pixelcnn"), toy().spec, PRIOR, vq.model)
     heard = []
 
     def noisy(self, batch: Batch) -> Bits:
@@ -356,7 +359,7 @@ def test_codes_that_are_any_number_are_measured_and_samples_are_images(tmp_path)
     assert drawn.shape == (2000, *data.spec.shape) and float(drawn.abs().max()) <= 1
     back = first.model.encode(x)
     assert float(run.model._inner.mean.abs().max()) < 0.1 and float(run.model._inner.log_std.abs().max()) < 0.1
-    still = evaluate.tuned(run.model, width=0.0)
+    still = sampling.tuned(run.model, width=0.0)
     *_, middle = still.sample(Noise(range(2)))
     assert torch.allclose(middle[0], first.model.decode(back.mean(0, keepdim=True))[0], atol=0.1)
     unmeasured = first.model.decode(Noise(range(2000)).normal(8))  # the fake: codes as if they were N(0, I) already
@@ -386,8 +389,8 @@ def test_codes_that_are_images_are_measured_by_the_channel(tmp_path, name):
 
 
 def test_a_model_of_images_may_learn_codes_that_are_images(tmp_path):
-    first = inside.stage(trained("vae", tmp_path, options=dict(latent=128, grid=8)), toy()).model
-    two, x = within.make(models.load("ae"), toy().spec, dict(latent=5, width=8, depth=1), first), batch_of(toy()).x
+    first = first_stage.stage(trained("vae", tmp_path, options=dict(latent=128, grid=8)), toy()).model
+    two, x = latent_model.make(models.load("ae"), toy().spec, dict(latent=5, width=8, depth=1), first), batch_of(toy()).x
     assert answers(two) == ("encode", "decode") and two.latent == 5 and two._inner.net == "conv"
     assert two.encode(x).shape == (6, 5) and torch.equal(two.decode(two.encode(x)), first.expand(two._inner.decode(two.encode(x))))
 
@@ -396,7 +399,7 @@ def test_a_number_that_never_varies_is_left_as_it_is(tmp_path):
     first, data = trained("ae", tmp_path), toy()
     last = [m for m in first.model.encoder.modules() if isinstance(m, torch.nn.Linear)][-1]
     last.weight.data[3], last.bias.data[3] = 0, 7
-    stage = inside.stage(first, data).model
+    stage = first_stage.stage(first, data).model
     assert float(stage.std[3]) == 1 and bool((stage.compress(batch_of(data).x)[:, 3].abs() < 1e-5).all())
 
 

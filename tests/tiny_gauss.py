@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ..core import Batch, Loss, Model, Training, option
-from ..noise import Noise
+from likeness.core import Batch, Loss, Model, Noise, Training, option
 
 
 class TinyGauss(Model):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from likeness.probes.probe import LOGITS, UNIT, Conv, Dense, Graph, MeanPool
+from likeness.backbones.layers import LOGITS, UNIT, Conv, Dense, Graph, MeanPool
 
 
 class Tanh(nn.Module):

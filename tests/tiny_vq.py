@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import Batch, Loss, Model, Spec, Training, option
-from ..parts.conditionals import level, value
-from ..parts.likelihoods import Bernoulli, Logistic
+from likeness.core import Batch, Loss, Model, Spec, Training, option
+from likeness.parts.conditionals import level, value
+from likeness.parts.likelihoods import Bernoulli, Logistic
 
 
 class TinyVQ(Model):

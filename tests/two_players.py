@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..core import Batch, Loss, Model, Player, Training, option
+from likeness.core import Batch, Loss, Model, Player, Training, option
 
 
 class TwoPlayers(Model):

@@ -7,12 +7,12 @@ Which images form a batch is a function of the seed and of how many were seen be
 resumes by remembering one number.
 
     dataset.py   Data, and Reading: how it was asked to be read
-    folder.py    a folder of images (listing.py, about.py, summary.py)   sniff.py, pixels.py   one file, one picture
+    folder.py    a folder of images (listing.py, metadata.py, verdict.py)   decode.py, pixels.py   one file, one picture
     pairs.py     folders of two kinds of pictures that are no classes
     archive.py   .zip and .tar as such a folder      parquet.py   and a table of images
-    arrays.py    .npy, .npz, idx (formats.py)       named.py, lock.py, shapes.py, points.py   the sets that have a name
-    cache.py     decoded once (writer.py), then mapped   split.py   what is held out   binary.py   black and white, once and for all
-    check.py     what is in it (near.py: copies)
+    arrays.py    .npy, .npz, idx (formats.py)       named.py, downloads.py, shapes.py, points.py   the sets that have a name
+    cache.py     decoded once (writer.py), then mapped   split.py   what is held out   binarize.py   black and white, once and for all
+    check.py     what is in it (near_duplicates.py: copies)
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from pathlib import Path
 import numpy as np
 
 from ..core import Refusal
-from . import archive, arrays, cache, folder, formats, named, points
-from .binary import binarized
-from .cache import Progress
+from ..storage import cache as kept
+from ..storage.cache import Progress
+from . import archive, arrays, folder, formats, named, points
+from .binarize import binarized
 from .dataset import Data, Images, Reading, picture
 from .pixels import ground
 from .split import split, without_copies
@@ -67,7 +68,7 @@ def read(source: str, reading: Reading, place: Path | str | None = None, progres
     """What `source` holds, not yet split."""
     ground(reading.background)
     if named.is_named(source):
-        return named.read(source, reading, lambda: cache.root(place), progress)
+        return named.read(source, reading, lambda: kept.root(place), progress)
     if not source.strip():
         raise Refusal(f"no data set was named; type a folder of images, an array file, or one of {', '.join(named.NAMES)}.")
     path = Path(os.path.expanduser(source))
@@ -75,7 +76,7 @@ def read(source: str, reading: Reading, place: Path | str | None = None, progres
         raise Refusal(f"there is no folder, file or set called {source!r}; {_closest(source, path)}")
     if not (path.is_dir() or path.is_file()):
         raise Refusal(f"{source!r} is neither a folder nor a regular file; name a folder of images, or {FILES}.")
-    base = cache.root(place)
+    base = kept.root(place)
     if path.is_file():
         packed = archive.format_of(path)
         return folder.read(path, reading, base, progress) if packed else arrays.read(path, reading, base, progress)
@@ -94,7 +95,7 @@ def _closest(source: str, path: Path) -> str:
 def finish(source: str, found: Images, reading: Reading, place: Path | str | None) -> Data:
     train, held_out = split(found.hashes, found.test, found.keys, reading.held_out)
     if reading.binarize:
-        found = binarized(found, lambda: cache.root(place), source)
+        found = binarized(found, lambda: kept.root(place), source)
         train = without_copies(train, held_out, found.hashes)
     dropped = len(found.x) - len(train) - len(held_out)
     end = f" -> {found.full_list}" if found.full_list else ""

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
 from ..core import BadData, NotAllowed, Refusal
-from .about import HELD_OUT, TRAIN
+from .decode import Skip, kind, read_stream
 from .listing import BESIDE, CAPTIONS, IMAGES, Listing, Said, Words, printable
-from .sniff import Skip, kind, read_stream
+from .metadata import HELD_OUT, TRAIN
 
 ENDINGS = (b".zip", b".tar", b".parquet")
 NOTES = (b"txt", b"cls", b"json")

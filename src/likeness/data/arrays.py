@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..core import BadData, Refusal
-from .cache import Progress, family_of, fetch, key_of, room_for
+from ..storage.cache import Progress, family_of, key_of
+from .cache import fetch, room_for
 from .dataset import Images, Reading
 from .formats import DAMAGE, Raw, idx, joined, labels_beside, open_array
 from .pixels import at_once, resize

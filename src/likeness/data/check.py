@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from ..storage.cache import Progress
 from . import finish, read
-from .cache import Progress
 from .dataset import Images, Reading
-from .near import exact_groups, near_groups
+from .near_duplicates import exact_groups, near_groups
 from .pixels import at_once
 
 MOST_EXAMPLES = 10
@@ -39,7 +39,7 @@ class Check:
     """one line; where files were skipped it ends with the path of the full list"""
     fingerprint: str
     images: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     """channels, height, width of what a model sees"""
     levels: int
     train: int

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..core import Batch, Spec, check_options, option
-from ..noise import Noise
+from ..core import BadData, Batch, Condition, Noise, Spec, check_options, option
 from .cache import Entry
+from .captions import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -129,10 +130,43 @@ class Data:
     """one line: how many images were found, used, skipped and why"""
     modes: Modes | None = None
     """of points, where their law has any"""
+    pairs: np.ndarray | None = None
+    """uint8 (N, C', H', W'): the other image of each example, which a Condition then holds"""
+    other: Data | None = None
+    """a second domain, of which nobody knows what in it belongs to what is here: its training images come in an order of their own"""
 
     @property
     def spec(self) -> Spec:
-        return Spec(self.x.shape[1], self.x.shape[2], len(self.classes), self.levels)
+        words, longest = (len(self.vocabulary), self.vocabulary.longest) if self.vocabulary else (0, 0)
+        beside = self.pairs if self.pairs is not None else self.other.x if self.other is not None else None
+        source = (0, 0) if beside is None else (beside.shape[1], beside.shape[-1])
+        frames = self.x.shape[2] if self.x.ndim == 5 else 0
+        return Spec(self.x.shape[1], self.x.shape[-1], len(self.classes), self.levels, False, frames, words, longest, source)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words of the captions of training images, where there are any."""
+        return None if self.texts is None else Vocabulary.of(self.texts[int(row)] for row in self.train)
+
+    @cached_property
+    def tokens(self) -> np.ndarray | None:
+        """int32 (N, T): the caption of each image."""
+        return None if self.texts is None or self.vocabulary is None else self.vocabulary.tokens(self.texts)
+
+    def with_pairs(self, pairs: np.ndarray) -> Data:
+        """The same examples, each with its other image: uint8 (N, C', H', W').  Raises BadData where their numbers differ."""
+        if len(pairs) != len(self.x) or pairs.dtype != np.uint8 or pairs.ndim != 4:
+            raise BadData(
+                f"{self.source} holds {len(self.x):,} images, and the other sides of its pairs are {pairs.dtype} {pairs.shape}; uint8 (N, C, H, W) are needed."
+            )
+        digest = hashlib.blake2b(np.ascontiguousarray(pairs), digest_size=16).hexdigest()
+        return replace(self, pairs=pairs, fingerprint=_extended(self.fingerprint, digest))
+
+    def with_domain(self, other: Data) -> Data:
+        """The same examples beside those of another domain.  Raises BadData where one of them has no training images or other sizes."""
+        if self.x.shape[2:] != other.x.shape[2:]:
+            raise BadData(f"{self.source} holds images of {self.x.shape[2:]} pixels and {other.source} of {other.x.shape[2:]}; read both with the same --size.")
+        return replace(self, other=other, fingerprint=_extended(self.fingerprint, other.fingerprint))
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -142,26 +176,41 @@ class Data:
     def batch(self, seed: int, seen: int, n: int, rows: slice = slice(None), key: int = 0) -> Batch:
         """`rows` of the n training images that come after `seen` others; each carries noise of its own place in the walk."""
         at = np.arange(seen, seen + n)[rows]
-        return self.take(self.train[self.order(seed, at)], Noise(torch.from_numpy(at), key))
+        batch = self.take(self.train[self.order(seed, at)], Noise(torch.from_numpy(at), key))
+        if self.other is None:
+            return batch
+        there = picture(self.other.x[self.other.train[self.other.order(seed, at, OTHER)]])
+        return replace(batch, y=replace(batch.y or Condition(), image=there))
 
     def take(self, index: np.ndarray, noise: Noise | None = None) -> Batch:
-        """The images of rows `index` (int64) of x, as floats (n, C, H, W) in [-1, 1]."""
-        y = None if self.y is None else torch.from_numpy(self.y[index])
-        return Batch(picture(self.x[index]), y, noise or Noise(torch.from_numpy(index)))
+        """The images of rows `index` (int64) of x, as floats (n, C, H, W) in [-1, 1], with all that is known of each; of no other domain."""
+        label = None if self.y is None else torch.from_numpy(self.y[index])
+        tokens = None if self.tokens is None else torch.from_numpy(self.tokens[index]).long()
+        image = None if self.pairs is None else picture(self.pairs[index])
+        y = Condition(label, tokens, image)
+        return Batch(picture(self.x[index]), y if y.parts() else None, noise or Noise(torch.from_numpy(index)))
 
-    def order(self, seed: int, at: np.ndarray) -> np.ndarray:
-        """Indices into `train` of places `at` of an endless walk that is shuffled anew every epoch."""
+    def order(self, seed: int, at: np.ndarray, domain: int = 0) -> np.ndarray:
+        """Indices into `train` of places `at` of an endless walk that is shuffled anew every epoch; another domain walks in another order."""
         n = len(self.train)
         out = np.empty(len(at), np.int64)
         for epoch in np.unique(at // n):
             here = at // n == epoch
-            out[here] = _permutation(seed, int(epoch), n)[at[here] % n]
+            out[here] = _permutation((seed, int(epoch), domain)[: 3 if domain else 2], n)[at[here] % n]
         return out
 
 
-@lru_cache(maxsize=2)
-def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch)).permutation(n)
+@lru_cache(maxsize=4)
+def _permutation(seeds: tuple[int, ...], n: int) -> np.ndarray:
+    return np.random.default_rng(seeds).permutation(n)
+
+
+OTHER = 1
+"""the number of the second domain, in what its order depends on"""
+
+
+def _extended(fingerprint: str, by: str) -> str:
+    return hashlib.blake2b(f"{fingerprint} {by}".encode(), digest_size=16).hexdigest()
 
 
 def picture(x: np.ndarray) -> Tensor:

@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, __version__
 
-from . import archive, summary
-from .about import said, sort_out
-from .cache import Entry, Progress, family_of, fetch, key_of, room_for
+from ..storage.cache import Progress, family_of, key_of
+from . import archive, verdict
+from .cache import Entry, fetch, room_for
 from .dataset import Images, Lines, Reading
+from .decode import Decoded, Skip, decoded, heif_version
 from .listing import Listing, printable, walk
-from .sniff import Decoded, Skip, decoded, heif_version
+from .metadata import said, sort_out
 from .writer import Writer, tint
 
 VERSION = 2
@@ -83,7 +84,7 @@ def read(path: Path, reading: Reading, base: Path, progress: Progress | None = N
         return _build(listing, reading, to, failed, progress)
 
     entry = fetch(base, key(reading.key()), build, lambda meta: key(reading.key(colour=("grey", "rgb")[meta["shape"][1] == 3])), pixels)
-    told = fetch(base, key_of(about, TOLD, entry.folder.name, listing.rest()), partial(summary.build, listing, entry, captions, failed), family=about)
+    told = fetch(base, key_of(about, TOLD, entry.folder.name, listing.rest()), partial(verdict.build, listing, entry, captions, failed), family=about)
     return _images(entry, told)
 
 
@@ -102,7 +103,7 @@ def _images(entry: Entry, told: Entry) -> Images:
     no_classes = told.meta["layout"] is not None  # but pairs, or domains
     y = np.array(labels.array("y.i64", np.int64)) if (labels.folder / "y.i64").exists() and not no_classes else None
     test = np.array(entry.array("test.u1", np.bool_)) if (entry.folder / "test.u1").exists() else None
-    full_list = str(told.folder / summary.SKIPPED) if (told.folder / summary.SKIPPED).exists() else ""
+    full_list = str(told.folder / verdict.SKIPPED) if (told.folder / verdict.SKIPPED).exists() else ""
     return Images(
         entry.x,
         entry.hashes,
@@ -140,7 +141,7 @@ def _build(listing: Listing, reading: Reading, to: Path, failed: Path, progress:
                 tally.use(row, found)
             if progress and (row % CHUNK == 0 or row + 1 == len(listing)):
                 progress(row + 1, len(listing))
-    summary.enough(listing, len(tally.rows), summary.listed(listing.odd + tally.failed), failed)
+    verdict.enough(listing, len(tally.rows), verdict.listed(listing.odd + tally.failed), failed)
     only_stored = reading.colour == "auto" and writer.shape[0] == 3 and tally.tint <= TINT
     if only_stored:
         writer.to_grey()
@@ -178,8 +179,8 @@ def _decode(readers: list[Callable[[], bytes]], reading: Reading) -> list[Decode
 def _describe(listing: Listing, tally: Tally, to: Path) -> dict[str, Any]:
     """Write what is known about the images beside them; returns the meta."""
     y, classes, test, beside = sort_out(listing, tally.rows)
-    summary.write_lines(to, "names", (printable(listing.path(row)) for row in tally.rows))
-    summary.write_rows(to / summary.FAILED, summary.listed(tally.failed))
+    verdict.write_lines(to, "names", (printable(listing.path(row)) for row in tally.rows))
+    verdict.write_rows(to / verdict.FAILED, verdict.listed(tally.failed))
     for name, values in (("y.i64", y), ("test.u1", test), ("sizes.i32", tally.sizes), ("rows.i64", tally.rows)):
         if values is not None:
             (to / name).write_bytes(values.tobytes())

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..core import BadData, NotAllowed, Refusal
-from .sniff import kind as image_kind
+from .decode import kind as image_kind
 
 IMAGES, LABELS = ("x", "images", "arr_0", "x_train", "train_images"), ("y", "labels", "arr_1", "y_train", "train_labels")
 TEST_IMAGES, TEST_LABELS = ("x_test", "test_images"), ("y_test", "test_labels")

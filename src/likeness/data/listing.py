@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..core import NotAllowed
-from .sniff import kind, read_bytes
+from .decode import kind, read_bytes
 
 BESIDE = (
     *(b".txt", b".json", b".jsonl", b".csv", b".tsv", b".md", b".xml", b".yaml", b".yml", b".html", b".db", b".ini", b".log"),

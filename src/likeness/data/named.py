@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 from ..core import BadData, Refusal
-from . import arrays, formats, lock, points, shapes
-from .cache import Progress, fetch, key_of, room_for
+from ..storage.cache import Progress, key_of
+from . import arrays, downloads, formats, points, shapes
+from .cache import fetch, room_for
 from .dataset import Images, Reading
 from .formats import Raw
 from .pixels import resize
@@ -58,7 +59,7 @@ def read(name: str, reading: Reading, base: Callable[[], Path], progress: Progre
         return _shapes(_count(name), reading, base(), progress)
     if kind == "stacked-mnist":
         return _stacked(_count(name), reading, base, progress)
-    digests = [f.digest for f in lock.FILES[name]]
+    digests = [f.digest for f in downloads.FILES[name]]
     # How much of CIFAR-10 there is depends on where it was found.
     where = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in _sheets()] if name == "cifar10" else []
     return arrays.settle(lambda: _named(name, base(), progress), (name, digests, where), name, reading, base(), progress)
@@ -87,8 +88,8 @@ def listed() -> list[dict[str, Any]]:
     rows = []
     for name, about in NAMES.items():
         made_of = name.removeprefix("stacked-")
-        here = made_of not in lock.FILES or lock.complete(made_of)
-        rows.append(dict(name=name, about=about, licence=lock.LICENCES.get(made_of, "free to use"), here="yes" if here else "after a download"))
+        here = made_of not in downloads.FILES or downloads.complete(made_of)
+        rows.append(dict(name=name, about=about, licence=downloads.LICENCES.get(made_of, "free to use"), here="yes" if here else "after a download"))
     return rows
 
 
@@ -148,7 +149,7 @@ def _stacked(n: int, reading: Reading, base: Callable[[], Path], progress: Progr
                 progress(len(writer.hashes), len(rows))
         return writer.finish()
 
-    key = partial(key_of, "stacked-mnist", [f.digest for f in lock.FILES["mnist"]], n, STACKED_TESTS)
+    key = partial(key_of, "stacked-mnist", [f.digest for f in downloads.FILES["mnist"]], n, STACKED_TESTS)
     entry = fetch(base(), key(reading.size), build, lambda meta: key(meta["shape"][2]))
     y, test = np.array(entry.array("y.i64", np.int64)), np.arange(n + STACKED_TESTS) >= n
     note = f"{len(y):,} images: {len(y):,} used, 0 skipped; drawn by code; the {STACKED_TESTS:,} made of MNIST's test images are held out"
@@ -166,7 +167,7 @@ def _named(name: str, base: Path, progress: Progress | None) -> Raw:
 
 
 def _idx(name: str, base: Path, progress: Progress | None) -> Raw:
-    x, y, tx, ty = (formats.read_idx(io.BytesIO(lock.content(name, f, base, progress))) for f in lock.FILES[name])
+    x, y, tx, ty = (formats.read_idx(io.BytesIO(downloads.content(name, f, base, progress))) for f in downloads.FILES[name])
     return formats.joined(x, y, tx, ty)
 
 
@@ -176,12 +177,12 @@ _ROW = 1 + 3 * 32 * 32
 
 
 def _cifar(base: Path, progress: Progress | None) -> Raw:
-    if files := lock.batches():
-        return _batches([np.frombuffer(lock.verified("cifar10", f, "sha1", lock.BATCHES[f.name]), np.uint8) for f in files])
+    if files := downloads.batches():
+        return _batches([np.frombuffer(downloads.verified("cifar10", f, "sha1", downloads.BATCHES[f.name]), np.uint8) for f in files])
     if files := _sheets():
         return _from_sheets(files)
-    with tarfile.open(fileobj=io.BytesIO(lock.content("cifar10", lock.FILES["cifar10"][0], base, progress))) as archive:
-        members = (archive.extractfile(f"cifar-10-batches-bin/{n}") for n in lock.BATCHES)
+    with tarfile.open(fileobj=io.BytesIO(downloads.content("cifar10", downloads.FILES["cifar10"][0], base, progress))) as archive:
+        members = (archive.extractfile(f"cifar-10-batches-bin/{n}") for n in downloads.BATCHES)
         return _batches([np.frombuffer(f.read(), np.uint8) for f in members if f])
 
 
@@ -194,7 +195,7 @@ def _batches(parts: list[np.ndarray]) -> Raw:
 
 def _sheets() -> list[Path]:
     """The contact sheets, where the user has neither the archive nor its files."""
-    return [] if lock.lookup("cifar10", lock.FILES["cifar10"][0].name) or lock.batches() else lock.sheets()
+    return [] if downloads.lookup("cifar10", downloads.FILES["cifar10"][0].name) or downloads.batches() else downloads.sheets()
 
 
 def _from_sheets(files: list[Path]) -> Raw:
@@ -202,9 +203,9 @@ def _from_sheets(files: list[Path]) -> Raw:
 
     Labels are those of sheets 0 to 49 in the order of their names, with the test sheet last.
     """
-    blobs = {f.name: lock.verified("cifar10", f, "sha256", lock.SHEETS.get(f.name, "one of those in the lock table")) for f in files}
-    labels = np.frombuffer(blobs.pop(lock.LABELS), np.uint8).reshape(51, 1000)
-    test = blobs.pop(lock.TEST_SHEET)
+    blobs = {f.name: downloads.verified("cifar10", f, "sha256", downloads.SHEETS.get(f.name, "one of those in the lock table")) for f in files}
+    labels = np.frombuffer(blobs.pop(downloads.LABELS), np.uint8).reshape(51, 1000)
+    test = blobs.pop(downloads.TEST_SHEET)
     x = np.concatenate([_tiles(blob) for blob in (*blobs.values(), test)])
     y = labels[[*(int(Path(name).stem.removeprefix("train_")) for name in blobs), 50]].reshape(-1)
     raw = formats.joined(x[:-1000], y[:-1000], x[-1000:], y[-1000:])

@@ -20,8 +20,8 @@ from typing import Any
 
 from ..core import BadData, Refusal
 from .archive import RATIO, InOrder, Known, Member, stamp, unchanged
+from .decode import MOST_BYTES, Skip
 from .listing import Words
-from .sniff import MOST_BYTES, Skip
 
 ROWS, KEPT = 16, 8
 """images read at once, and how many such parts are kept: threads ask a little out of order"""

@@ -58,3 +58,10 @@ def resize(x: np.ndarray, size: int) -> np.ndarray:
         return x
     pictures = (Image.fromarray(np.ascontiguousarray(a[0] if len(a) == 1 else a.transpose(1, 2, 0))) for a in x)
     return np.stack([planes(fit(p, size)) for p in pictures])
+
+
+SCALINGS: dict[str, Image.Resampling | None] = {
+    **{name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")},
+    "fit": None,
+}
+"""how a picture becomes a square: pressed into it by one of Pillow's resamplings, or by our readers' way, which cuts off what is too long"""

@@ -19,9 +19,9 @@ import numpy as np
 
 from ..core import BadData, Refusal
 from .dataset import Images, Modes, Reading
+from .decode import Skip, decode
 from .listing import printable
 from .pixels import within
-from .sniff import Skip, decode
 from .writer import as_colour
 
 LAWS = {

@@ -13,7 +13,7 @@ from typing import Any, overload
 import numpy as np
 import torch
 
-from ..noise import Noise
+from ..core import Noise
 from .pixels import AT_ONCE
 
 FORMS = ("circle", "square", "triangle", "star", "cross")

@@ -30,11 +30,11 @@ class Posterior(NamedTuple):
 
 def log_prior(labels: np.ndarray, classes: int) -> np.ndarray:
     """log of the share of each class among `labels` (n,), as (classes,); -inf for a class that does not occur."""
-    counts = np.bincount(labels, minlength=classes)
-    if not len(labels) or len(counts) > classes:
+    y = np.asarray(labels)
+    if y.ndim != 1 or not len(y) or not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= classes:
         raise Refusal(f"a prior over {classes} classes is counted from labels 0 to {classes - 1}, one or more of them; give those of the training images.")
     with np.errstate(divide="ignore"):
-        return np.asarray(np.log(counts / len(labels)))
+        return np.asarray(np.log(np.bincount(y, minlength=classes) / len(y)))
 
 
 def posterior(log_likelihood: np.ndarray, prior: np.ndarray) -> Posterior:
@@ -43,6 +43,8 @@ def posterior(log_likelihood: np.ndarray, prior: np.ndarray) -> Posterior:
     Raises Refusal for what is no likelihood: nan or +inf.
     """
     found = np.asarray(log_likelihood, np.float64)
+    if found.ndim != 2 or np.shape(prior) != found.shape[1:] or not found.shape[1]:
+        raise Refusal(f"log p(x|y) should be (images, classes), and the prior one number a class; here are {found.shape} and {np.shape(prior)}: give such.")
     if np.isnan(found).any() or (found == np.inf).any():
         bad = int((np.isnan(found) | (found == np.inf)).any(1).sum())
         raise Refusal(f"log p(x|y) of {bad} of {len(found)} images is no number; the model has diverged: train it again with a lower --rate.")
@@ -54,5 +56,7 @@ def posterior(log_likelihood: np.ndarray, prior: np.ndarray) -> Posterior:
 
 def log_odds(log_p: np.ndarray) -> np.ndarray:
     """log p / (1 - p) of the most probable class, from log p(y|x) (n, C): ranks images as its probability does, where that is rounded to 1."""
+    if np.ndim(log_p) != 2 or not np.shape(log_p)[1] or np.isnan(log_p).any():
+        raise Refusal(f"odds are those of log p(y|x), (images, classes), and these of shape {np.shape(log_p)} are not; give those of `posterior`.")
     ranked = np.sort(log_p, axis=1)
     return np.asarray(ranked[:, -1] - logsumexp(ranked[:, :-1], axis=1))

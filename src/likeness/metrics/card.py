@@ -9,10 +9,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..core import Refusal
+
 FEW, TOO_FEW = 100, 10
 """images below which an interval is doubtful, and below which none is given"""
 Z = 1.959964
 """standard errors from the middle to the end of a 95 % interval"""
+VERSIONS = {"SSIM": 2}
+"""of measures whose formula was put right: cards of one name and different versions are not comparable; 1 where nothing stands here"""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Score:
     note: str = ""
     warning: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    version: int = 1
+    """of the formula, see VERSIONS"""
 
     @property
     def whose(self) -> str:
@@ -83,8 +89,8 @@ class Score:
         """The value for people, with its interval."""
         if self.refused:
             return "refused"
-        interval = "" if self.low is None or self.high is None or self.low == self.high else f" [{short(self.low)}, {short(self.high)}]"
-        return short(self.value) + interval
+        interval = "" if self.low is None or self.high is None else f" [{short(self.low)}, {short(self.high)}]"
+        return short(self.value) + interval  # one of no width, too: what is computed is shown
 
     @property
     def text(self) -> str:
@@ -110,7 +116,7 @@ def from_dict(said: dict[str, Any]) -> Score:
     card = {k: v for k, v in said.items() if k in known} | {"value": math.nan if said["value"] is None else float(said["value"])}
     for name in ("low", "high", "floor"):
         card[name] = None if card.get(name) is None else float(card[name])
-    return Score(**card | {name: int(card[name]) for name in ("n", "seed") if name in card})
+    return Score(**card | {name: int(card[name]) for name in ("n", "seed", "version") if name in card})
 
 
 def short(value: float) -> str:
@@ -125,6 +131,7 @@ def short(value: float) -> str:
 def measure(name: str, values: np.ndarray, seed: int = 0, **about: Any) -> Score:
     """The card of a mean over images, `values` (n,), with its interval and what must be said about so few."""
     n = len(values)
+    about.setdefault("version", VERSIONS.get(name, 1))
     warning = "; ".join(filter(None, (about.pop("warning", ""), small(n))))
     if n == 0 or not np.isfinite(values).all():
         bad = f"{n - int(np.isfinite(values).sum())} of {n} values are not numbers" if n else ""
@@ -153,8 +160,10 @@ def interval(
 ) -> tuple[float, float]:
     """The percentile bootstrap interval of `statistic(values (n, ...), axis=1)` over the images (Efron 1979).
 
-    Resamples are drawn in chunks of at most 32 MB, from a generator of their own.
+    Resamples are drawn in chunks of at most 32 MB, from a generator of their own.  Raises Refusal for no values, and for some that are not finite.
     """
+    if not values.size or not np.isfinite(values).all():
+        raise Refusal(f"an interval is that of finite numbers, one or more of them, and these of shape {values.shape} are not; look at their images.")
     rng, n = np.random.default_rng((seed, 0xB007)), len(values)
     chunk = max(1, 2**22 // max(1, values.size))
     draws = [statistic(values[rng.integers(0, n, (min(chunk, repeats - i), n))], axis=1) for i in range(0, repeats, chunk)]
@@ -163,6 +172,6 @@ def interval(
 
 
 def wilson(k: float, n: int, z: float = Z) -> tuple[float, float]:
-    """The interval of a share k / n (Wilson 1927): unlike the bootstrap's it does not shrink to nothing where k is 0 or n."""
-    middle, spread = k + z * z / 2, z * math.sqrt(k * (n - k) / n + z * z / 4)
+    """The interval of a share k / n (Wilson 1927): unlike the bootstrap's it does not shrink to nothing where k is 0 or n; of n = 0 it is all."""
+    middle, spread = k + z * z / 2, z * math.sqrt(k * (n - k) / max(n, 1) + z * z / 4)
     return max(0.0, (middle - spread) / (n + z * z)), min(1.0, (middle + spread) / (n + z * z))

@@ -47,9 +47,12 @@ def inception_score(p: np.ndarray, axis: int = 0) -> np.ndarray:
 
     Of all images at once, not the mean over ten splits of the original code, which depends on the number of splits (Barratt &
     Sharma 2018).  It looks at no real image, and so cannot see copies, nor classes without variety.  `axis` is that of the
-    images, and classes are the last: resamples (repeats, n, C) are scored with axis=1.
+    images, and classes are the last: resamples (repeats, n, C) are scored with axis=1.  Raises Refusal for what are no probabilities.
     """
-    q = np.asarray(p, np.float64)
+    shape = np.shape(p)
+    if len(shape) < 2:
+        raise Refusal(f"class probabilities should be (images, classes), and these are of shape {shape}: give softmax(logits).")
+    q = checked(np.asarray(p, np.float64).reshape(-1, shape[-1])).reshape(shape)
     return np.asarray(np.exp(entr(q.mean(axis)).sum(-1) - entr(q).sum(-1).mean(axis)))
 
 

@@ -18,6 +18,8 @@ from .classes import checked
 from .twosample import auroc
 
 CANNOT_TELL = -1
+BINS = 15
+"""of the calibration error"""
 STEPS, STARTS = 40, (5, 10, 20, 40)
 """`abstain` tries bands that leave 1/40, 2/40 ... of the calibration images decided, starting at an eighth, a quarter, a half and all"""
 
@@ -85,17 +87,23 @@ def _fitting(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
 # Calibration
 
 
-def calibration(p: np.ndarray, labels: np.ndarray, bins: int = 15, seed: int = 0, repeats: int = 200) -> Calibration:
+def calibration(p: np.ndarray, labels: np.ndarray, bins: int = BINS, seed: int = 0, repeats: int = 200) -> Calibration:
     """Expected calibration error: mean over images of |accuracy - confidence| of their bin (Guo et al. 2017, section 2).
 
     Bins hold equally many images (Nguyen & O'Connor 2015), not equal ranges of confidence, of which most would be empty;
     images of equal confidence share one.  That of a classifier with perfect probabilities is found by drawing what it gets right.
     """
-    right, confidence = accuracy(p, labels), checked(p).max(1)
+    right, confidence = accuracy(p, labels), checked(p).max(1).round(12)  # equal ones stay equal, whatever normalising has rounded
     bin_of = np.searchsorted(np.unique(np.quantile(confidence, np.arange(1, bins) / bins)), confidence, side="right")
     curve = _curve(confidence, right, bin_of)
     draws = np.random.default_rng((seed, 0xECE)).random((repeats, len(p))) < confidence
     return Calibration(_gap(curve), float(np.mean([_gap(_curve(confidence, draw, bin_of)) for draw in draws])), curve)
+
+
+def bins_note(curve: Reliability, bins: int = BINS) -> str:
+    """What must stand on a card of the calibration error: its bins."""
+    fewer = f", of which {len(curve.n)} differ" if len(curve.n) < bins else ""
+    return f"{bins} bins of equal mass (Nguyen & O'Connor 2015){fewer}; that of bins of equal width, as in Guo et al. 2017, is another number"
 
 
 def _curve(confidence: np.ndarray, right: np.ndarray, bin_of: np.ndarray) -> Reliability:
@@ -109,8 +117,11 @@ def _gap(curve: Reliability) -> float:
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Class probabilities (n, C), in float64 so that none is rounded to 0."""
-    return np.asarray(np.exp(log_softmax(np.asarray(logits, np.float64) / temperature, axis=1)))
+    """Class probabilities (n, C), in float64 so that none is rounded to 0.  Raises Refusal where logits are nan or +inf, or a whole row -inf."""
+    z = np.asarray(logits, np.float64)
+    if z.ndim != 2 or not temperature > 0 or np.isnan(z).any() or not (z.max(1, initial=-np.inf) < np.inf).all() or (z == -np.inf).all(1).any():
+        raise Refusal(f"softmax takes logits (images, classes) that are numbers, and a temperature above 0; these, of shape {z.shape}, are not such.")
+    return np.asarray(np.exp(log_softmax(z / temperature, axis=1)))
 
 
 def temperature(logits: np.ndarray, labels: np.ndarray) -> float:

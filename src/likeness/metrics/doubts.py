@@ -12,6 +12,8 @@ from .likelihood import uniform
 
 def implausible(bits: np.ndarray, learnt: np.ndarray, levels: int) -> str:
     """What cannot be right about a likelihood, or nothing.  `learnt`: the same of training images."""
+    if not len(bits):
+        return ""
     if (bits < 0).any():
         return "below 0 bits: this is not the probability of an image on its grid, and must not be quoted"
     if bits.mean() > uniform(levels):
@@ -22,8 +24,10 @@ def implausible(bits: np.ndarray, learnt: np.ndarray, levels: int) -> str:
 
 def overfitted(bits: np.ndarray, learnt: np.ndarray, seed: int = 0) -> str:
     """Whether held-out images cost over a tenth more than training images, and more than chance explains."""
+    if min(len(bits), len(learnt)) < TOO_FEW or not (np.isfinite(bits).all() and np.isfinite(learnt).all()):
+        return ""  # of what is not finite the card itself speaks
     held, own = float(bits.mean()), float(learnt.mean())
-    if min(len(bits), len(learnt)) >= TOO_FEW and held - own > 0.1 * abs(own) and interval(bits, seed)[0] > interval(learnt, seed)[1]:
+    if held - own > 0.1 * abs(own) and interval(bits, seed)[0] > interval(learnt, seed)[1]:
         costs = f"held-out images cost {short(held)} bits/dim, training images {short(own)}"
         return f"{costs}: it has learnt its training images by heart, so train shorter (--images), or on more images"
     return ""
@@ -31,12 +35,44 @@ def overfitted(bits: np.ndarray, learnt: np.ndarray, seed: int = 0) -> str:
 
 def suspicion(mine: np.ndarray, floor: np.ndarray) -> str:
     """Whether samples copy more than held-out images happen to resemble training images, by more than chance explains."""
+    if not len(mine):
+        return ""
     usual = float(floor.mean()) if len(floor) else 0.0
     noise = math.sqrt(usual * (1 - usual) * (1 / len(mine) + 1 / len(floor))) if len(floor) else 0.0
     if mine.mean() <= usual + 3 * noise + 1e-12:
         return ""
     beside = f" ({usual:.1%} of held-out images do)" if len(floor) else ""
     return f"{int(mine.sum())} of {len(mine)} samples look like copies of training images{beside}: the model may have memorised"
+
+
+EQUAL = 1e-6
+"""share of the variance of real images below which samples are called equal: what a network's rounding leaves of it is far less"""
+
+
+def collapsed(samples: np.ndarray, real: np.ndarray) -> str:
+    """Whether samples (n, ...) are all equal, or so nearly that an interval says nothing of a model; as pixels, points or features."""
+    a, b = (_variance(x) for x in (samples, real))
+    if not len(samples) > 1 or not a <= EQUAL * b:
+        return ""
+    nearly = "nearly " if a else ""
+    return f"all {len(samples):,} samples are {nearly}equal, so that intervals have {'next to ' if a else ''}no width: the model has collapsed"
+
+
+def _variance(x: np.ndarray) -> float:
+    """Of all numbers of x (n, ...) together, in pieces of at most 32 MB; nan of nothing."""
+    flat = x.reshape(len(x), math.prod(x.shape[1:]))
+    if not flat.size:
+        return math.nan
+    mean, step = flat.mean(0, dtype=np.float64), max(1, 2**22 // flat.shape[1])
+    return sum(float(((flat[i : i + step] - mean) ** 2).sum()) for i in range(0, len(flat), step)) / len(flat)
+
+
+def repeated(samples: np.ndarray, real: np.ndarray) -> str:
+    """Whether fewer than half of the samples (n, ...) are different ones, where real images are not like that."""
+    here, there = (len({x.tobytes() for x in side}) / max(1, len(side)) for side in (samples, real))
+    if not len(samples) or here >= 0.5 or there <= 2 * here:
+        return ""
+    return f"the {len(samples):,} samples are {round(here * len(samples)):,} different ones: their nearest neighbours are copies of them"
 
 
 def too_near(mine: np.ndarray, floor: np.ndarray) -> str:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.distance import pdist
 
+from ..core import Refusal
 from .card import Z
 from .moments import checked
 
@@ -44,7 +45,7 @@ def kid(x: np.ndarray, y: np.ndarray) -> Discrepancy:
     """Kernel inception distance of features x (n, d) and y (m, d), with the kernel (x.y / d + 1)^3 (Binkowski et al. 2018, section 3).
 
     The paper averages over random subsets of 1000 and reports their spread; this is the estimate that they scatter about, from all pairs,
-    and the spread is that of the estimate itself (`discrepancy`).  ValueError below 2 images a side.
+    and the spread is that of the estimate itself (`discrepancy`).  Refusal below 2 images a side.
     """
     return discrepancy(x, y, cubic)
 
@@ -69,6 +70,8 @@ def cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def gaussian(bandwidth: float) -> Kernel:
     """exp(-|x - y|^2 / (2 bandwidth^2)); bandwidth in units of the features."""
+    if not 0 < bandwidth < np.inf:
+        raise Refusal(f"a Gaussian kernel has a width above 0, not {bandwidth:g}; take the median distance of real images.")
 
     def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         centre = y.mean(0)  # far from 0, squares would cancel
@@ -81,7 +84,9 @@ def gaussian(bandwidth: float) -> Kernel:
 
 def median_distance(features: np.ndarray, seed: int = 0) -> float:
     """The median distance of two different rows among 1000 of features (n, d), drawn by seed (Gretton et al. 2012, section 8); 1 if all are equal."""
-    rows = np.random.default_rng((seed, 0xD157)).permutation(len(checked(features)))[:SUBSET]
+    if not len(checked(features)):
+        raise Refusal("a median distance is one between images, and there is none; take some.")
+    rows = np.random.default_rng((seed, 0xD157)).permutation(len(features))[:SUBSET]
     apart = pdist(features[rows].astype(np.float64))
     return float(np.median(apart[apart > 0])) if (apart > 0).any() else 1.0
 
@@ -102,7 +107,7 @@ def discrepancy(x: np.ndarray, y: np.ndarray, kernel: Kernel) -> Discrepancy:
 
 def _two_sides(x: np.ndarray, y: np.ndarray) -> None:
     if min(len(checked(x)), len(checked(y))) < 2 or x.shape[1] != y.shape[1] or not x.shape[1]:
-        raise ValueError(f"a discrepancy needs at least 2 images a side and the same features, not {x.shape} against {y.shape}")
+        raise Refusal(f"a discrepancy needs at least 2 images a side and the same features, not {x.shape} against {y.shape}; give such.")
 
 
 class _Means(NamedTuple):

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 from PIL import Image
+
+from ..core import Refusal
+from .card import short
 
 Format = Literal["PNG", "WebP"]
 SHEET = 2**21
@@ -33,11 +36,21 @@ def nats(bits: np.ndarray, dims: int) -> np.ndarray:
     return bits * (dims * math.log(2))
 
 
+def solved(errors: Sequence[float | None], tolerance: float) -> str:
+    """What a card must say of bits by a differential equation, from Bits.error of each batch; nothing where none was solved."""
+    known = [error for error in errors if error is not None]
+    if not known:
+        return ""
+    off = math.sqrt(sum(error**2 for error in known) / len(known))
+    return f"by an equation solved to a tolerance of {tolerance:g}: single values are off by {short(off)} bits/dim, root mean square of a few solved again"
+
+
 def codec(x: np.ndarray, form: Format, levels: int = 256) -> np.ndarray:
     """Bits/dim of each image of x, uint8 (n, C, H, W), as a lossless file of its own, header and all.
 
     On tiny images the header weighs more than the picture: see `sheet`.
     """
+    _images(x)
     return np.array([_bytes(image, form, levels) for image in x]) * 8 / math.prod(x.shape[1:])
 
 
@@ -47,12 +60,20 @@ def sheet(x: np.ndarray, form: Format, levels: int = 256) -> tuple[float, int]:
     One header for all, and what the codec learns from one image helps with the next: the fairer rival on
     tiny images.  The sheet is nearly square, without empty places, and of at most 2^21 pixels.
     """
+    _images(x)
+    if not len(x):
+        raise Refusal("a sheet is made of images, and there is none; give one or more.")
     n, c, h, w = x.shape
     n = max(1, min(n, SHEET // (h * w)))
     columns = math.isqrt(n)
     rows = n // columns
     page = x[: rows * columns].reshape(rows, columns, c, h, w).transpose(2, 0, 3, 1, 4).reshape(c, rows * h, columns * w)
     return _bytes(page, form, levels) * 8 / page.size, rows * columns
+
+
+def _images(x: np.ndarray) -> None:
+    if x.ndim != 4 or x.dtype != np.uint8 or not math.prod(x.shape[1:]):
+        raise Refusal(f"bits are counted of images uint8 (n, channels, height, width), and these are {x.dtype} of shape {x.shape}; give such.")
 
 
 def _bytes(image: np.ndarray, form: Format, levels: int) -> int:
@@ -78,6 +99,9 @@ def histogram(train: np.ndarray, rows: np.ndarray, x: np.ndarray, levels: int = 
     train uint8 (N, C, H, W), x uint8 (n, C, H, W) -> (n,).  Each count starts at alpha (Laplace 1774), so that no value is
     impossible.  For two levels these are independent Bernoulli variables.  Memory is bounded: a few lines of pixels are looked at in one go.
     """
+    _images(x)
+    if train.shape[1:] != x.shape[1:] or train.dtype != np.uint8:
+        raise Refusal(f"histograms of {train.dtype} {train.shape[1:]} say nothing of images {x.shape[1:]}; give training images of their shape, uint8.")
     _, c, h, w = x.shape
     total, lines = np.zeros(len(x)), max(1, TABLE // (c * w * levels))
     for top in range(0, h, lines):

@@ -19,6 +19,10 @@ ROWS, COLUMNS = 2048, 4096
 """sides of a block of distances: 64 MB"""
 SLACK = 1e-12
 """of squared lengths: more than a product of float64 features loses to rounding"""
+PAIRS = 2**22
+"""values of pairs on the border of a ball that are looked at once more, in memory"""
+LARGEST = float(np.finfo(np.float32).max)
+"""features beyond it are of no network, and squares of squares would overflow"""
 
 
 class Near(NamedTuple):
@@ -113,11 +117,11 @@ def comparable(a: np.ndarray, b: np.ndarray) -> None:
     """Refuse what are not features of one network."""
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise Refusal(f"features of shapes {a.shape} and {b.shape} cannot be compared; both should be (images, dimensions), from one network.")
-    bad = sum(int((~np.isfinite(x).all(1)).sum()) for x in ((a,) if a is b else (a, b)))
-    if bad:
-        raise Refusal(f"features of {bad} images are not finite numbers; look at these images, or take another network.")
-    if not min(len(a), len(b)):
+    if not min(len(a), len(b)) or not a.shape[1]:
         raise Refusal("two sets of images are to be compared, and one of them is empty; take more images.")
+    bad = sum(int((~(np.abs(x) <= LARGEST).all(1)).sum()) for x in ((a,) if a is b else (a, b)))
+    if bad:
+        raise Refusal(f"features of {bad} images are not finite numbers that float32 holds; look at these images, or take another network.")
 
 
 def as_many(x: np.ndarray, n: int, seed: int) -> np.ndarray:
@@ -131,24 +135,61 @@ def as_many(x: np.ndarray, n: int, seed: int) -> np.ndarray:
 def prdc(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Prdc:
     """Improved precision and recall (Kynkäänniemi et al. 2019, section 3), density and coverage (Naeem et al. 2020, section 3).
 
-    real (n, d), fake (m, d).  A ball reaches to the k-th nearest other image of its own side, and does not contain
-    its border.  Read coverage before precision: in a weak feature space noise is precise, and one outlier among the
+    real (n, d), fake (m, d).  A ball reaches to the k-th nearest other image of its own side, and does not contain its border; but
+    where the k nearest are copies of its centre it has no radius, and contains what equals that, while density counts all of these balls
+    as k: copies of real images have density 1, however often they occur.  k = 5 as in Naeem et al.; Kynkäänniemi et al. take 3, whose balls
+    are smaller: values of different k are not comparable.
+    Read coverage before precision: in a weak feature space noise is precise, and one outlier among the
     real images makes a ball large enough for anything; density and coverage are not moved by it.
     """
     comparable(real, fake)
     if min(len(real), len(fake)) <= k:
         raise Refusal(f"balls about {k} neighbours need more than {k} images on each side, not {len(real)} and {len(fake)}; take more, or a smaller k.")
-    about_real, about_fake, centre = others(real, k) ** 2, others(fake, k) ** 2, _centre(real)
+    about_real, about_fake, centre = others(real, k), others(fake, k), _centre(real)
     hits, recall, coverage = np.zeros(len(fake)), np.zeros(len(real)), np.zeros(len(real))
     for i in range(0, len(real), ROWS):
         rows = slice(i, i + ROWS)
         for j, d in _blocks(real[rows], fake, centre):
             columns = slice(j, j + d.shape[1])
-            inside = d < about_real[rows, None]
+            least = d - 4 * SLACK * _squares(real[rows] - centre)[:, None]
+            least -= 4 * SLACK * _squares(fake[columns] - centre)
+            inside = _inside(d, least, about_real[rows, None], real[rows], fake[columns])
             hits[columns] += inside.sum(0)
             coverage[rows] = np.maximum(coverage[rows], inside.any(1))
-            recall[rows] = np.maximum(recall[rows], (d < about_fake[columns]).any(1))
+            recall[rows] = np.maximum(recall[rows], _inside(d, least, about_fake[columns], real[rows], fake[columns]).any(1))
+    if not min(about_real.min(), about_fake.min()):
+        here, there = _names(real), _names(fake)
+        balls, points = ({n for n, radius in zip(*side) if not radius} for side in ((here, about_real), (there, about_fake)))
+        hits += [k * (name in balls) for name in there]
+        met = set(there)
+        coverage = np.maximum(coverage, [not radius and name in met for name, radius in zip(here, about_real)])
+        recall = np.maximum(recall, [name in points for name in here])
     return Prdc((hits > 0).astype(np.float64), recall, hits / k, coverage)
+
+
+def _inside(d: np.ndarray, least: np.ndarray, radius: np.ndarray, real: np.ndarray, fake: np.ndarray) -> np.ndarray:
+    """Which squared distances (Q, N), between `least` and d, are below radius squared: where rounding decides, by the differences themselves.
+
+    Features of one picture that was looked at in two batches differ in their last digits: a ball about them is smaller than the slack.
+    """
+    limit, inside = np.broadcast_to(radius, d.shape), d < radius**2
+    close = least < np.where(radius > 0, radius**2, -np.inf)
+    close ^= inside
+    rows, columns = np.nonzero(close) if close.any() else (np.empty(0, np.int64),) * 2
+    step = max(1, PAIRS // real.shape[1])
+    for i in range(0, len(rows), step):
+        r, c = rows[i : i + step], columns[i : i + step]
+        inside[r, c] = np.sqrt(((real[r].astype(np.float64) - fake[c]) ** 2).sum(1)) < limit[r, c]
+    return inside
+
+
+def _squares(x: np.ndarray) -> np.ndarray:
+    return np.einsum("ij,ij->i", x, x)
+
+
+def _names(x: np.ndarray) -> list[bytes]:
+    """Of rows (n, d): the same for equal ones."""
+    return [row.tobytes() for row in x.astype(np.float64) + 0.0]  # -0 is 0
 
 
 def expected_coverage(n: int, m: int, k: int = 5) -> float:
@@ -156,6 +197,8 @@ def expected_coverage(n: int, m: int, k: int = 5) -> float:
 
     It is the chance that not all of the k neighbours nearest to an image, among the n - 1 other and m, are real.
     """
+    if not 0 < k < n or m < 1:
+        raise Refusal(f"coverage by {k} neighbours is that of more than {k} real images by samples, not of {n} by {m}; take more, or a smaller k.")
     i = np.arange(1, k + 1)
     return float(1 - np.prod((n - i) / (n + m - i)))
 

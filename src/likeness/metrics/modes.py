@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from scipy.special import rel_entr
 
+from ..core import Refusal
 from .card import TOO_FEW, Score, measure, small
 
 NONE = -1
@@ -30,7 +31,9 @@ REACH = 3.0
 
 
 def of_points(x: np.ndarray, centres: np.ndarray, sigma: float) -> np.ndarray:
-    """The mode that each point of x (n, d) belongs to, int64 (n,): the nearest of centres (K, d), or NONE if that is not within 3 sigma."""
+    """The mode that each point of x (n, d) belongs to, int64 (n,): the nearest of centres (K, d), or NONE if that is not within 3 sigma, or nan."""
+    if x.ndim != 2 or centres.ndim != 2 or x.shape[1] != centres.shape[1] or not len(centres):
+        raise Refusal(f"points of shape {x.shape} have no modes among centres of shape {centres.shape}; give points and centres of the same dimensions.")
     apart = np.linalg.norm(x[:, None].astype(np.float64) - centres, axis=2)
     nearest = apart.argmin(1)
     return np.where(apart[np.arange(len(x)), nearest] < REACH * sigma, nearest, NONE)
@@ -38,6 +41,8 @@ def of_points(x: np.ndarray, centres: np.ndarray, sigma: float) -> np.ndarray:
 
 def counts(modes: np.ndarray, k: int) -> np.ndarray:
     """How many samples are of each mode 0 ... k-1: modes (..., n) to (..., k)."""
+    if modes.size and (not np.issubdtype(modes.dtype, np.integer) or modes.min() < NONE or modes.max() >= k):
+        raise Refusal(f"modes are whole numbers from 0 to {k - 1}, or {NONE} for none; give those that of_points or a classifier says.")
     flat = modes.reshape(-1, modes.shape[-1])
     cells = flat + (k + 1) * np.arange(len(flat))[:, None] + 1
     return np.bincount(cells.ravel(), minlength=len(flat) * (k + 1)).reshape(*modes.shape[:-1], k + 1)[..., 1:]
@@ -50,6 +55,8 @@ def found(counted: np.ndarray) -> np.ndarray:
 
 def reverse_kl(counted: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """KL(p | q) in nats of counts (..., K), p their shares and q = shares (K,), to (...): nan without a sample, infinite where q is 0 and p is not."""
+    if counted.shape[-1] != len(shares):
+        raise Refusal(f"counts of {counted.shape[-1]} modes cannot be compared with the shares of {len(shares)}; give those of the same modes.")
     total = counted.sum(-1, keepdims=True)
     p = np.divide(counted, total, out=np.full(counted.shape, np.nan), where=total > 0)
     return np.asarray(rel_entr(p, shares).sum(-1))
@@ -68,6 +75,8 @@ def cards(modes: np.ndarray, real: np.ndarray | None, shares: np.ndarray, qualit
 
 def _cards(modes: np.ndarray, shares: np.ndarray, quality: bool, seed: int, about: dict[str, Any]) -> Iterator[Score]:
     k = len(shares)
+    if not len(modes):
+        raise Refusal("modes are found in samples, and there is none; draw some.")
     counted = counts(modes, k)
     warning = "; ".join(filter(None, (about.get("warning"), small(len(modes)))))
     said = about | dict[str, Any](n=len(modes), seed=seed, warning=warning)

@@ -20,6 +20,7 @@ import torch
 from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dpstrf
 
+from ..core import Refusal
 from .card import Z
 
 CHUNK = 2**22
@@ -31,12 +32,15 @@ BLOCKS = 5
 
 
 def checked(features: np.ndarray) -> np.ndarray:
-    """The features, if they are a table (n, d) of finite real numbers; else a ValueError that says what they are."""
+    """The features, if they are a table (n, d) of finite real numbers; else a Refusal that says what they are."""
     if features.ndim != 2 or features.dtype.kind not in "fiub":
-        raise ValueError(f"features are a table of real numbers, (images, features), not {features.dtype} of shape {features.shape}")
+        raise Refusal(f"features are a table of real numbers, (images, features), not {features.dtype} of shape {features.shape}; give such a table.")
     if features.size and not max(float(features.max()), -float(features.min())) < LARGEST:
         bad = ~(np.abs(features) < LARGEST).all(1)
-        raise ValueError(f"in {bad.sum()} of {len(features)} rows, the first is row {bad.argmax()}, features are not finite numbers below {LARGEST:g}")
+        raise Refusal(
+            f"in {bad.sum()} of {len(features)} rows, the first is row {bad.argmax()}, features are not finite numbers below {LARGEST:g}; "
+            "look at these images, or take another network."
+        )
     return features
 
 
@@ -51,7 +55,7 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, features: np.ndarray) -> Moments:
-        """features (n, d), n may be 0; ValueError if they are not finite numbers.  Computed in float64, in chunks of at most 32 MB."""
+        """features (n, d), n may be 0; Refusal if they are not finite numbers.  Computed in float64, in chunks of at most 32 MB."""
         n, d = checked(features).shape
         rows = max(1, CHUNK // max(1, d))
         chunks = (_one_chunk(features[i : i + rows]) for i in range(0, n, rows))
@@ -80,13 +84,17 @@ def frechet(a: Moments, b: Moments) -> float:
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), in squared units of the features (Dowson & Landau 1982; Heusel et al. 2017).
 
     The squared Wasserstein-2 distance of the Gaussians with these moments; exact for singular covariances too, up to about
-    1e-10 of tr(C1 + C2).  ValueError where a side is empty or the sides differ in features.
+    1e-10 of tr(C1 + C2).  Refusal where a side is empty or the sides differ in features.
     """
-    if not a.n or not b.n or len(a.mean) != len(b.mean):
-        raise ValueError(f"cannot compare {a.n} images of {len(a.mean)} features with {b.n} of {len(b.mean)}")
+    _two_sides(a, b)
     root = _trace_of_root(_factor(a.covariance), _factor(b.covariance))
     gap = a.mean - b.mean
     return max(0.0, float(gap @ gap + a.covariance.trace() + b.covariance.trace() - 2 * root))
+
+
+def _two_sides(a: Moments, b: Moments) -> None:
+    if not a.n or not b.n or len(a.mean) != len(b.mean):
+        raise Refusal(f"cannot compare {a.n} images of {len(a.mean)} features with {b.n} of {len(b.mean)}; give images on both sides, and one network.")
 
 
 def _factor(covariance: np.ndarray) -> np.ndarray:
@@ -141,7 +149,7 @@ def frechet_infinity(real: Moments | np.ndarray, features: np.ndarray, seed: int
 def _fifths(features: np.ndarray, seed: int) -> list[Moments]:
     """The same seed on both sides, so that images that belong together, if they do, are left out together."""
     if len(features) < BLOCKS:
-        raise ValueError(f"an extrapolation needs at least {BLOCKS} images a side, not {len(features)}")
+        raise Refusal(f"an extrapolation needs at least {BLOCKS} images a side, not {len(features)}; take more.")
     order = np.random.default_rng((seed, 0xF1D)).permutation(len(features))
     return [Moments.of(features[rows]) for rows in np.array_split(order, BLOCKS)]
 
@@ -153,8 +161,11 @@ def _all_but_one(parts: list[Moments]) -> list[Moments]:
 def frechet_interval(real: Moments, features: np.ndarray) -> tuple[float, float]:
     """The 95 % interval of the distance at this n, from features (n, d): where it would lie with other n samples of the same model.
 
-    The real images are held fixed, since all runs are compared with the same.  See `frechet_error`.
+    The real images are held fixed, since all runs are compared with the same.  See `frechet_error`.  Samples that are all equal have an
+    interval of no width: other samples of such a model would be the same.  Refusal below two samples.
     """
+    if len(features) < 2:
+        raise Refusal(f"an interval is made of how samples differ, and there is {len(features)}; take at least two.")
     value, error = frechet(real, Moments.of(features)), frechet_error(real, features)
     return max(0.0, value - Z * error), value + Z * error
 
@@ -177,6 +188,7 @@ def _influence(real: Moments, features: np.ndarray) -> np.ndarray:
     y = L w it is w.(M M^T)^(1/2) w, M = L^T L1, and w follows from the pivots' features alone, whether or not C2 is singular.
     """
     samples = Moments.of(features)
+    _two_sides(real, samples)
     lower, order = _pivoted(samples.covariance)
     pivots = order[: lower.shape[1]]
     m = lower.T @ _factor(real.covariance)[order]

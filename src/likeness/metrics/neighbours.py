@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..core import Refusal
+
 EXACT = 1024
 """pixels whose products of numbers in -128 ... 127 sum to at most 2^24, which float32 counts without rounding"""
 CHUNK = 2**23
@@ -43,6 +45,8 @@ def nearest(x: np.ndarray, train: np.ndarray, rows: np.ndarray, k: int = 2, mirr
     round, and the blocks in float64.  Equal distances keep the order of `rows`.  Memory is bounded by blocks.
     mirror: an image may as well be like one seen from behind; its neighbours are then those of the nearer of its two sides.
     """
+    if x.dtype != np.uint8 or train.dtype != np.uint8 or x.shape[1:] != train.shape[1:]:
+        raise Refusal(f"images {x.dtype} {x.shape[1:]} have no neighbours among {train.dtype} {train.shape[1:]}; give both as uint8, of one shape.")
     if mirror:
         front, behind = (nearest(side, train, rows, k) for side in (x, x[..., ::-1]))
         nearer = behind.distance[:, :1] < front.distance[:, :1]
@@ -126,11 +130,21 @@ def exact(found: Nearest) -> np.ndarray:
 
 
 def closeness(samples: Nearest, held_out: Nearest) -> np.ndarray:
-    """Whether each sample is nearer to a training image than half of the held-out images are; a half is the mean to expect."""
-    return (samples.distance[:, 0] < np.median(held_out.distance[:, 0])).astype(np.float64)
+    """Whether each sample is nearer to a training image than half of the held-out images are, (Q,); a half is the mean to expect.
+
+    What lies as far as their median counts for as much as makes that of the held-out images one half, whatever ties there are: data may
+    hold so many copies that this median is 0.
+    """
+    if not len(held_out.distance):
+        raise Refusal("samples are nearer than held-out images or not, and there is no held-out image; give some.")
+    mine, usual = samples.distance[:, 0], held_out.distance[:, 0]
+    median = np.median(usual)
+    level = float((usual == median).mean())
+    share = (0.5 - float((usual < median).mean())) / level if level else 0.5
+    return (mine < median) + share * (mine == median)
 
 
 def grid(x: np.ndarray, levels: int = 256) -> np.ndarray:
-    """Floats in [-1, 1] on the data's own grid, as uint8: only there can a sample equal a training image."""
+    """Floats in [-1, 1] on the data's own grid, as uint8: only there can a sample equal a training image.  What is nan becomes the middle."""
     step = np.round((np.clip(np.nan_to_num(x), -1, 1) + 1) / 2 * (levels - 1))
     return np.round(step * (255 / (levels - 1))).astype(np.uint8)

@@ -17,6 +17,7 @@ import math
 import numpy as np
 from sklearn.cluster import KMeans
 
+from ..core import Refusal
 from .neighbours import centred, squared
 
 COARSE = np.geomspace(0.05, 1.0, 9)
@@ -35,6 +36,8 @@ def log_density(x: np.ndarray, kernels: np.ndarray, sigmas: np.ndarray) -> np.nd
     sigmas in units of white.  Distances are exact (`neighbours.squared`) and taken once for all sigmas; each image's sum is taken
     relative to its nearest kernel, so nothing underflows.
     """
+    if not len(kernels) or kernels.shape[1:] != x.shape[1:] or {x.dtype, kernels.dtype} != {np.dtype(np.uint8)} or not (np.asarray(sigmas) > 0).all():
+        raise Refusal(f"a Parzen window lies about images uint8 of one shape, with widths above 0, not {kernels.shape} for {x.shape}; give such.")
     middles, dims = centred(kernels), math.prod(kernels.shape[1:])
     out, size = np.empty((len(sigmas), len(x))), max(1, CHUNK // len(kernels))
     for i in range(0, len(x), size):
@@ -49,6 +52,8 @@ def log_density(x: np.ndarray, kernels: np.ndarray, sigmas: np.ndarray) -> np.nd
 
 def bandwidth(kernels: np.ndarray, validation: np.ndarray) -> float:
     """The sigma under which validation images uint8 (V, C, H, W) are likeliest, among 9 of COARSE and 9 between the neighbours of the best of these."""
+    if not len(validation):
+        raise Refusal("a bandwidth is chosen on validation images, and there is none; give some.")
     best = int(log_density(validation, kernels, COARSE).mean(1).argmax())
     fine = np.geomspace(COARSE[max(0, best - 1)], COARSE[min(len(COARSE) - 1, best + 1)], 9)
     return float(fine[log_density(validation, kernels, fine).mean(1).argmax()])
@@ -56,6 +61,8 @@ def bandwidth(kernels: np.ndarray, validation: np.ndarray) -> float:
 
 def centres(x: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
     """Centres of k-means of images x, uint8 (n, C, H, W): uint8 (k, C, H, W).  A few rounds of Lloyd 1982 from k of the images."""
+    if x.dtype != np.uint8 or not 0 < k <= len(x):
+        raise Refusal(f"{k} centres cannot be found among {len(x)} images {x.dtype}; give at least {max(k, 1)} images, uint8.")
     flat = x.reshape(len(x), -1).astype(np.float32)
     found = KMeans(k, init="random", n_init=1, max_iter=ROUNDS, random_state=seed, algorithm="lloyd").fit(flat).cluster_centers_
     return found.round().clip(0, 255).astype(np.uint8).reshape(k, *x.shape[1:])

@@ -17,6 +17,9 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
 from torch import Tensor
 
+from ..core import Refusal
+from .manifold import comparable
+
 K, TEMPERATURE = 20, 0.07
 """neighbours that vote, and by how much nearer ones count more (Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance
 Discrimination", 2018, section 3.4, who take 200 of a million; Caron et al. 2021, section 4.1)"""
@@ -24,27 +27,54 @@ CHUNK = 2**23
 """similarities in memory"""
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 """that the linear probe chooses from"""
+LEAST = 5
+"""training images of a linear probe: a fifth of them chooses the penalty"""
 
 
 def knn(train: np.ndarray, labels: np.ndarray, asked: np.ndarray, k: int = K, temperature: float = TEMPERATURE) -> np.ndarray:
-    """The class (m,) with most votes exp(cosine / temperature) among the k nearest, all features less the mean of the training ones."""
+    """The class (m,) with most votes exp(cosine / temperature) among the k nearest, all features less the mean of the training ones.
+
+    Of those that are as near as the k-th each counts for an equal part of what places are left: which of them come first says nothing.
+    Raises Refusal for features that are not finite, and where labels do not fit.
+    """
+    comparable(train, asked)
+    _labelled(train, labels)
     mean = train.mean(0, dtype=np.float64)
-    known, unknown = (unit(x - mean) for x in (train, asked))
+    least = 1e-12 * max(float(np.abs(x).max(initial=0)) for x in (train, asked))
+    known, unknown = (unit(x - mean, least) for x in (train, asked))
     k, classes, out = min(k, len(known)), int(labels.max()) + 1, np.empty(len(unknown), np.int64)
     step = max(1, CHUNK // len(known))
     for i in range(0, len(unknown), step):
         cosine = unknown[i : i + step] @ known.T
         near = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
+        last = np.take_along_axis(cosine, near, 1).min(1, keepdims=True)
         votes = np.zeros((len(cosine), classes))
         weight = np.exp((np.take_along_axis(cosine, near, 1).astype(np.float64) - 1) / temperature)
         np.add.at(votes, (np.arange(len(cosine))[:, None], labels[near]), weight)
+        for row in np.flatnonzero((cosine >= last).sum(1) > k):
+            votes[row] = _tied(cosine[row], labels, k, temperature, classes)
         out[i : i + step] = votes.argmax(1)
     return out
 
 
-def unit(x: np.ndarray) -> np.ndarray:
-    """Rows of length one, float32; zeros stay zeros."""
-    return (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+def _tied(cosine: np.ndarray, labels: np.ndarray, k: int, temperature: float, classes: int) -> np.ndarray:
+    """Votes (classes,) where more than k cosines (N,) are among the k largest: those equal to the k-th share what the larger ones leave."""
+    last = np.partition(cosine, -k)[-k]
+    before, tied = cosine > last, cosine == last
+    place = before + tied * ((k - before.sum()) / tied.sum())
+    return np.bincount(labels, place * np.exp((cosine.astype(np.float64) - 1) / temperature), minlength=classes)
+
+
+def _labelled(train: np.ndarray, labels: np.ndarray) -> None:
+    y = np.asarray(labels)
+    if y.shape != (len(train),) or not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
+        raise Refusal(f"features of {len(train)} images need as many labels, whole numbers from 0 on, not {y.dtype} of shape {y.shape}; give those.")
+
+
+def unit(x: np.ndarray, least: float = 0.0) -> np.ndarray:
+    """Rows of length one, float32; those no longer than `least` are zeros."""
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    return (np.divide(x, length, out=np.zeros_like(x), where=length > least)).astype(np.float32)
 
 
 # A linear map
@@ -60,7 +90,8 @@ class Linear(NamedTuple):
     penalty: float
 
     def logits(self, x: np.ndarray) -> np.ndarray:
-        """(m, C) of features (m, d)."""
+        """(m, C) of features (m, d).  Raises Refusal where these are not finite."""
+        comparable(x, self.mean[None])
         return scaled(x, self.mean, self.scale) @ self.weight[:-1] + self.weight[-1]
 
 
@@ -71,8 +102,14 @@ def scaled(x: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
 def linear(train: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0, penalties: Sequence[float] = PENALTIES) -> Linear:
     """Multinomial logistic regression on features that have mean 0 and standard deviation 1 each on the training images.
 
-    The penalty is that of `penalties` which does best on a fifth of the training images; then all of them are used.
+    The penalty is that of `penalties` which does best on a fifth of the training images; then all of them are used.  Raises Refusal for
+    features that are not finite, labels that do not fit, fewer than 5 images, and fewer than 2 classes among them.
     """
+    comparable(train, train)
+    _labelled(train, labels)
+    if len(train) < LEAST or len(np.unique(labels)) < 2 or labels.max() >= classes:
+        there = f"{len(train)} of {len(np.unique(labels))} classes, the largest label {labels.max()}"
+        raise Refusal(f"a linear probe of {classes} classes learns from {LEAST} labelled images or more, of 2 classes or more; here are {there}: label more.")
     mean, std = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
     scale = np.where(std > 1e-6 * max(std.max(), 1e-30), std, 1.0)  # a feature that never varies says nothing
     x, order = scaled(train, mean, scale), np.random.default_rng((seed, 0x11EA)).permutation(len(train))
@@ -130,7 +167,9 @@ class Patches:
     """
 
     def __init__(self, train: np.ndarray, seed: int = 0, stride: int = STRIDE, threshold: float = 0.25):
-        """train: uint8 (N, C, H, W).  stride: pixels from one place to the next, in images with room for that."""
+        """train: uint8 (N, C, H, W), one or more.  stride: pixels from one place to the next, in images with room for that."""
+        if not len(train):
+            raise Refusal("patches are cut from training images, and there is none; give some.")
         rng = np.random.default_rng((seed, 0xC0A7E5))
         x = shrunk(train[np.sort(rng.permutation(len(train))[:SEEN])])
         self.side, self.threshold = min(SIDE, max(2, x.shape[-1] // 2)), threshold
@@ -173,5 +212,7 @@ def contrasted(p: Tensor) -> Tensor:
 
 def shrunk(x: np.ndarray, most: int = LARGEST) -> Tensor:
     """uint8 (n, C, H, W) as floats in [-1, 1], of at most so many pixels a side."""
+    if x.ndim != 4 or x.dtype != np.uint8:
+        raise Refusal(f"these features are of images uint8 (n, channels, height, width), and here is {x.dtype} of shape {x.shape}; give such.")
     out = torch.from_numpy(np.ascontiguousarray(x)).float().mul_(2 / 255).sub_(1)
     return F.adaptive_avg_pool2d(out, most) if out.shape[-1] > most else out

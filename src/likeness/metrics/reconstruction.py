@@ -1,6 +1,7 @@
 """How near a reconstruction is: squared error, PSNR, SSIM; and what comes for free.
 
-Images are float tensors (B, C, H, W) in [-1, 1], so the data range is 2.  Every measure is taken image by image, (B,), and averaged later.
+Images are float tensors (B, C, H, W) in [-1, 1], so the data range is 2.  Every measure is taken image by image, (B,), and averaged later:
+of an image that is not finite it is nan, of no images there is none.  Raises Refusal where the two sides differ in shape.
 """
 
 from __future__ import annotations
@@ -12,13 +13,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..core import Refusal
+from .card import VERSIONS
+
 RANGE = 2.0
 BEST_PSNR = 100.0
 """dB; given for an error below one that no 8-bit image can show, so that one perfect image does not make the mean infinite"""
+SSIM_VERSION = VERSIONS["SSIM"]
+SSIM_NOTE = (
+    f"on [0, 1], mean over the places of a Gaussian window, and over channels; version {SSIM_VERSION}: not comparable with version 1, which was on [-1, 1]"
+)
+"""what must stand on a card of it"""
 
 
 def mse(x: Tensor, y: Tensor) -> Tensor:
     """Mean squared error of each image."""
+    _alike(x, y)
     return (x.double() - y.double()).square().flatten(1).mean(1)
 
 
@@ -30,15 +40,18 @@ def psnr(x: Tensor, y: Tensor) -> Tensor:
 def ssim(x: Tensor, y: Tensor) -> Tensor:
     """Structural similarity of each image (Wang et al. 2004, section III.B), K1 = 0.01, K2 = 0.03, mean over channels.
 
+    Taken on [0, 1] with a data range of 1, which is the same as on 0 ... 255: its first factor compares luminances, amounts of light that
+    are never negative.  On [-1, 1] two greys just above and below the middle have means of opposite sign, and count as opposites.
     The window is a Gaussian of 11x11 pixels and sigma 1.5.  An image of fewer than 11 pixels gets the
     largest odd window that fits, with sigma in proportion: comparable among images of that size only.
     """
+    _alike(x, y)
     window = gaussian(min(x.shape[-2:]))
-    a, b = x.double(), y.double()
+    a, b = ((image.double() + 1) / RANGE for image in (x, y))
     mean_a, mean_b = _blur(a, window), _blur(b, window)
     var_a, var_b = _blur(a * a, window) - mean_a**2, _blur(b * b, window) - mean_b**2
     cov = _blur(a * b, window) - mean_a * mean_b
-    c1, c2 = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2
+    c1, c2 = 0.01**2, 0.03**2
     top = (2 * mean_a * mean_b + c1) * (2 * cov + c2)
     return (top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).flatten(1).mean(1)
 
@@ -62,8 +75,20 @@ def _blur(x: Tensor, window: Tensor) -> Tensor:
 
 def mean_image(train: Tensor) -> Callable[[Tensor], Tensor]:
     """The reconstruction that needs no code at all: the mean of the training images, whatever the image is."""
+    _usable(train)
     mean = train.mean(0)
     return lambda x: mean.expand_as(x)
+
+
+def _alike(x: Tensor, y: Tensor) -> None:
+    if x.shape != y.shape or x.ndim < 2:
+        raise Refusal(f"images of shapes {tuple(x.shape)} and {tuple(y.shape)} cannot be compared pixel by pixel; give reconstructions of the same size.")
+
+
+def _usable(train: Tensor) -> None:
+    if not len(train) or not train.isfinite().all():
+        bad = int((~train.isfinite()).flatten(1).any(1).sum()) if len(train) else 0
+        raise Refusal(f"a reconstruction is fitted to images of finite numbers; of {len(train)} here {bad} are none: give others.")
 
 
 @dataclass(frozen=True)
@@ -83,8 +108,10 @@ class Linear:
 def pca(train: Tensor, size: int) -> Linear:
     """The best linear reconstruction of `train`, float (N, C, H, W), from `size` numbers: its principal components, exactly.
 
-    There are fewer of them where the images, less their mean, span fewer dimensions: at most N - 1.
+    There are fewer of them where the images, less their mean, span fewer dimensions: at most N - 1.  Raises Refusal without images, and
+    where some are not finite.
     """
+    _usable(train)
     flat = train.flatten(1)
     mean = flat.mean(0).double()
     n, dims = flat.shape

@@ -104,6 +104,8 @@ def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
 
     The area under the receiver operating characteristic, by ranks (Mann & Whitney 1947).
     """
+    if np.ndim(scores) != 1 or np.shape(scores) != np.shape(labels):
+        raise Refusal(f"AUROC takes a score and a label of each image, not {np.shape(scores)} and {np.shape(labels)}; give one of each an image.")
     one = np.asarray(labels) == 1
     ones, zeros = int(one.sum()), int((~one).sum())
     lost = int(np.isnan(scores).sum())

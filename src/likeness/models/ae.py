@@ -17,6 +17,10 @@ With --grid h the code is an image as well, latent / h^2 numbers at each of h x 
 Nothing here says how codes are distributed.  The loss asks for a good decoding of the codes of real images only; these lie
 on some curved sheet with holes, and a code drawn at random falls beside it, where the decoder was never asked anything.  So
 there is no way to sample, no density, and no bits per dimension: that is what a variational autoencoder adds.
+
+Departures: no layer is trained first by itself, as restricted Boltzmann machines are in 2006; convolutions
+with residual blocks unless --net mlp; squared error in place of cross-entropy; the sum of a sparse code is
+weighed by the decoder's first weights.
 """
 
 from __future__ import annotations
@@ -24,8 +28,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import Batch, Loss, Model, Training, option
-from ..noise import Noise
+from ..core import Batch, Loss, Model, Noise, Training, option
 from ..parts import mlp, resnet
 
 

@@ -16,7 +16,11 @@ behind a stopped gradient (Chen & He, "Exploring Simple Siamese Representation L
 gradient through: the loss then falls to 0 within a few hundred steps and projections are the same for every image, which the loss
 does not say, but collapse.py does.  The features before them may still be spread out: nothing is asked of them.
 
-Apart from the paper: Adam in place of LARS, small batches and networks; blur and solarisation are alike for both views.
+Departures: Adam in place of LARS, no weight decay (1.5e-6 there), small batches and networks (256 and 64
+units of g and q for 4096 and 256). tau stays at 0.99 unless --rise, from 0.996 there. Views (appendix B
+there): at least 0.4 of the area for 0.08; saturation changes by up to 0.4 for 0.2, brightness, contrast and
+hue as there; colours change in one fixed order, random there; no mirror, blur or solarisation unless asked
+for, and then alike for both views (blur in 1 and 0.1 of them, solarisation in 0 and 0.2 there).
 """
 
 from __future__ import annotations

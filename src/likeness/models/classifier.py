@@ -11,6 +11,9 @@ Because the score is proper, confidence is meant to be accuracy.  Networks drift
 training images by heart (Guo et al., "On Calibration of Modern Neural Networks", 2017), against which stand here: shifted
 images, a short training whose rate falls to zero, and the running average of the weights.  Labels are not smoothed, which
 would bend the very probabilities that are to be read.  Expected calibration error is that of Guo et al., section 2.
+
+Departures: residual blocks of parts/resnet.py, with Adam, in place of LeNet's layers and of SGD with
+momentum; no batch normalisation; images are moved by whole pixels, and mirrored only with --mirror.
 """
 
 from __future__ import annotations
@@ -21,9 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import Batch, Loss, Model, Refusal, Training, option
-from ..noise import Noise
-from ..parts import resnet
+from ..core import Batch, Loss, Model, Noise, Refusal, Training, label_of, option
+from ..parts import classes, resnet
 
 BINS = 15
 """of confidence, as in Guo et al. 2017"""
@@ -36,7 +38,7 @@ class Classifier(Model):
     shift: float = option(0.04, "how far images are moved while training, as a share of their side", 0.0, 0.5)
 
     defaults = Training(batch=64, rate=2e-3, images=160_000, warmup=6_000, schedule="cosine", ema=20_000)
-    conditional = True
+    takes = ("label",)
 
     def build(self) -> None:
         if self.spec.labels < 2:
@@ -49,10 +51,10 @@ class Classifier(Model):
         self.last = nn.Linear(self.features, self.spec.labels)
 
     def loss(self, batch: Batch) -> Loss:
-        assert batch.y is not None
+        y = classes.told("classifier", label_of(batch.y))
         x = shifted(batch.x, batch.noise, round(self.shift * self.spec.size))
         log_p = self.classify(x)
-        return Loss(F.nll_loss(log_p, batch.y), {"errors": (log_p.argmax(1) != batch.y).float().mean()})
+        return Loss(F.nll_loss(log_p, y), {"errors": (log_p.argmax(1) != y).float().mean()})
 
     def encode(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, features), none below zero."""
@@ -66,11 +68,11 @@ class Classifier(Model):
     @torch.no_grad()
     def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
         """For the score cards, from labelled images: how often it is right, and whether it knows how often."""
-        if batch.y is None:
+        if (y := label_of(batch.y)) is None:
             return
         p = torch.cat([self.classify(part.x) for part in batch.split(512)]).exp()
-        right = (p.argmax(1) == batch.y).double()
-        accuracy, guess = float(right.mean()), float(batch.y.bincount().max()) / len(batch)
+        right = (p.argmax(1) == y).double()
+        accuracy, guess = float(right.mean()), float(y.bincount().max()) / len(batch)
         useless = f"always answering the commonest class would be right in {guess:.1%}: it has learnt nothing yet"
         yield "accuracy", accuracy, useless if accuracy <= guess else ""
         error, sure = calibration(p.amax(1), right), float(p.amax(1).mean())

@@ -17,11 +17,15 @@ the K numbers wins for every image, and tau_t < tau_s, which sharpens, forbids t
 
 encode() asks the student's token that belongs to no patch: what answers questions is the student's running average, as the teacher is.
 
-Apart from the paper: networks, K and batches are small.  A training of a few thousand steps needs a teacher and a centre that follow
-sooner (lambda 0.99 and m 0.5 where the paper has 0.996 and 0.9), and has no use for schedules: tau_t and the weight decay stay as they
-are, the last layer learns from the first step, and lambda rises to 1 only with --rise.  Both global views are blurred and solarised
-alike, and positions are fixed.  The average (4) is one of what there was, not of zeros: its first steps are weighted accordingly.
---local adds small views to the two global ones, at three sevenths of their side as there (multi-crop).
+Departures: networks, K and batches are small. A training of a few thousand steps needs a teacher and a centre
+that follow sooner (lambda 0.99 and m 0.5 where the paper has 0.996 and 0.9), and has no use for schedules:
+tau_t and the weight decay (0.04) stay as they are, the last layer learns from the first step, and lambda
+rises to 1 only with --rise. The weight decay is on biases and norms as well; the authors leave these out,
+which here would change the bits of runs that are resumed. No stochastic depth; positions are fixed, the
+perceptrons gated and attention without biases (transformer.py). No local views unless --local (8 there); they
+have three sevenths of the side, as there. Views are those of views.py: without mirror, blur and solarisation
+unless asked for, then alike for both global views. The average (4) is one of what there was, not of zeros:
+its first steps are weighted accordingly.
 """
 
 from __future__ import annotations

@@ -9,6 +9,11 @@ Karras, Aittala, Aila & Laine, "Elucidating the Design Space of Diffusion-Based 
 Nothing is taken away from the image, so the time is the noise's standard deviation.  c_in makes what the network sees of unit variance,
 c_skip and c_out what it should say, and lambda weighs all noise levels alike at the beginning (appendix B.6): then (8) is the plain
 squared error of F.
+
+Departures: the networks are those of parts/denoisers.py, without augmentation of images (appendix F there)
+and without dropout unless --dropout (0.13 there); they are told 250 ln(sigma), a thousand times c_noise,
+since they are made for times up to 1000; churn never puts the clock back beyond sigma_max, has no S_tmin and
+S_tmax, and S_noise is 1.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core import Batch, Loss, Noise, Training, option
+from ..core import Batch, Condition, Loss, Noise, Training, option
 from ..parts.denoising import SAMPLERS, Denoiser
 from ..parts.schedules import Sigmas, over
 
@@ -51,13 +56,13 @@ class EDM(Denoiser):
         total = (sigma.double().square() + self.std**2).sqrt()
         return Scales(self.std**2 / total.square(), sigma * self.std / total, 1 / total)
 
-    def F_theta(self, x: Tensor, sigma: Tensor, y: Tensor | None, noise: Noise | None = None) -> Tensor:
+    def F_theta(self, x: Tensor, sigma: Tensor, y: Condition | None, noise: Noise | None = None) -> Tensor:
         """What the network says of noisy images (B, C, H, W); c_noise is ln(sigma) / 4, in thousandths."""
         c_noise = 250 * sigma.double().clamp(min=self.sigma_min / 10).log()
         out: Tensor = self.network(over(self.scales(sigma).into, x) * x, c_noise.float(), y, noise)
         return out.float()
 
-    def predict(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
         """(7)"""
         c = self.scales(t)
         return over(c.skip, x_t) * x_t + over(c.out, x_t) * self.F_theta(x_t, t, y)

@@ -11,6 +11,10 @@ Each pair of an image and a noise is a line, and where lines cross the network l
 belongs to which image is free: paired within a batch so that the sum of squared distances is least, fewer lines cross, and fewer steps
 are needed (Tong et al., "Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal Transport", 2024, section 3.2.3;
 Pooladian et al. 2023).
+
+Departures: time runs from the image to noise; the line ends in the image itself (sigma_min = 0 in Lipman et
+al., eq. 20); samplers of fixed steps (dpm2m by default) in place of an adaptive solver; no second training on
+the pairs that a first flow has made (the rectification of Liu et al.).
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ..core import Batch, Loss, Noise, Training, option
+from ..core import Batch, Condition, Loss, Noise, Training, label_of, option
 from ..parts.denoising import Denoiser
 from ..parts.schedules import Straight, mixed, over
 
@@ -36,12 +40,12 @@ class FlowMatching(Denoiser):
         self.network = self.make()
         self.whole_batch = self.coupling == "ot"
 
-    def velocity(self, x_t: Tensor, t: Tensor, y: Tensor | None = None, noise: Noise | None = None) -> Tensor:
+    def velocity(self, x_t: Tensor, t: Tensor, y: Condition | None = None, noise: Noise | None = None) -> Tensor:
         """v_theta, (B, C, H, W), at times t (B,)."""
         out: Tensor = self.network(x_t, 1000 * t.float(), y, noise)
         return out.float()
 
-    def predict(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
         """Where the straight line through x_t with this velocity began."""
         return x_t - over(t, x_t) * self.velocity(x_t, t, y)
 
@@ -50,7 +54,7 @@ class FlowMatching(Denoiser):
         t = batch.noise.uniform() if self.times == "uniform" else batch.noise.normal(1)[:, 0].sigmoid()
         eps = batch.noise.normal(*self.spec.shape)
         if self.coupling == "ot":
-            eps = paired(x_0, eps, batch.y if self.conditional else None)
+            eps = paired(x_0, eps, label_of(batch.y) if self.conditional else None)
         return Loss(F.mse_loss(self.velocity(mixed(self.schedule, x_0, eps, t), t, y, batch.noise), eps - x_0))
 
 

@@ -27,6 +27,14 @@ each, and they go together where the mathematics lets them:
     --augment               D sees only changed images                      Zhao et al. 2020
     --conditional           projection of the class in D                    Miyato & Koyama 2018, eq. 3
     --encoder               E(x), with G(E(x)) near x                       Zhu et al. 2016
+
+Departures: Adam with beta1 0.5 and beta2 0.99 in every game (SGD with momentum in 2014; 0.999 in DCGAN;
+RMSProp for --game wasserstein, Adam (0, 0.9) for the penalty of 2017), one step of D to one of G unless --k
+(5 in both of these); z is N(0, I), uniform in DCGAN, and 64 numbers for 100; samples are those of a running
+average of G. Fully connected layers begin as PyTorch has them. --lazy leaves Adam's memories as they are,
+which StyleGAN2 shortens. --unroll looks along plain gradient steps of a fixed length, not Adam's. --encoder
+learns from pixels alone, without the features of a classifier. --augment moves black in, where theirs is
+grey.
 """
 
 from __future__ import annotations
@@ -35,16 +43,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from ..core import Batch, Loss, Model, Player, Refusal, Training, option
-from ..noise import Noise
+from ..core import Batch, Condition, Loss, Model, Noise, Player, Refusal, Training, label_of, option
 from ..parts import classes, mlp
-from ..parts.adversarial import GAMES, Chain, Judge, Spread, between, chain, lipschitz, packed, pull, slopes, smoothed, spectral, told_apart, weighed
+from ..parts.adversarial import GAMES, Chain, Judge, Spread, between, chain, iterate, lipschitz, packed, pull, slopes, smoothed, spectral, told_apart, weighed
 from ..parts.augment import POLICIES, augmented
+from ..parts.conditioning import Labels
 from ..parts.resnet import Image, halve, ladder
 
 STRIDE = 0.01
@@ -59,11 +68,11 @@ class Discriminator(nn.Module):
         super().__init__()
         self.trunk = nn.Sequential(trunk, Spread()) if spread else trunk
         self.last = nn.Linear(features + spread, 1)
-        self.classes = nn.Embedding(labels, features + spread) if labels else None
+        self.classes = Labels(labels, features + spread) if labels else None
         if self.classes:
             nn.init.normal_(self.classes.weight, std=(features + spread) ** -0.5)
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, y: Condition | None = None) -> Tensor:
         """(B, C, H, W) to (B,)."""
         h = self.trunk(x)
         logit: Tensor = self.last(h)[:, 0]
@@ -124,10 +133,14 @@ class GAN(Model):
     pack: int = option(1, "images that D judges at once (PacGAN)", 1, 16)
     unroll: int = option(0, "steps of D that G looks ahead (unrolled GAN)", 0, 20)
     augment: str = option("none", "how images are changed before D sees them, for small folders", choices=tuple(POLICIES))
-    conditional: bool = option(False, "draw images of a class, learnt from labelled ones")  # type: ignore[misc]
+    conditional: bool = option(False, "draw images of a class, learnt from labelled ones")
     encoder: bool = option(False, "train a third network, from an image to its z, as a first guess for projection")
 
     defaults = Training(batch=64, rate=2e-4, images=400_000, warmup=0, ema=10_000, clip=0.0)
+
+    @property
+    def takes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("label",) if self.conditional else ()
 
     def build(self) -> None:
         self.check()
@@ -187,9 +200,9 @@ class GAN(Model):
 
     def players(self) -> tuple[Player, ...]:
         adam = partial(Adam, betas=(self.beta1, self.beta2))
-        clip = self.clip_weights if self.weight_clip else None
+        after = self.clip_weights if self.weight_clip else partial(iterate, self.D) if self.spectral else None
         both = (
-            Player("discriminator", self.D, self.discriminator_loss, self.k, self.d_rate, adam, clip),
+            Player("discriminator", self.D, self.discriminator_loss, self.k, self.d_rate, adam, after),
             Player("generator", self.G, self.generator_loss, optimizer=adam),
         )
         return (*both, Player("encoder", self.E, self.encoder_loss, optimizer=adam)) if self.encoder else both
@@ -266,7 +279,7 @@ class GAN(Model):
         """D as it will be a few steps from now if G stays as it is, a function of `fake` that G's gradient flows through (Metz et al. 2017, section 2.2)."""
         weights = {name: p.detach().requires_grad_() for name, p in self.D.named_parameters()}
 
-        def D(*judged: Tensor | None) -> Tensor:
+        def D(*judged: Any) -> Tensor:
             out: Tensor = torch.func.functional_call(self.D, weights, judged)
             return out
 
@@ -284,9 +297,9 @@ class GAN(Model):
 
     # Answers
 
-    def coded(self, z: Tensor, y: Tensor | None) -> Tensor:
+    def coded(self, z: Tensor, y: Condition | None) -> Tensor:
         """What G is told: z (B, latent), and the one-hot class if the model is conditional."""
-        return classes.beside(z, classes.told("gan", y), self.spec.labels) if self.conditional else z
+        return classes.beside(z, classes.told("gan", label_of(y)), self.spec.labels) if self.conditional else z
 
     def decode(self, z: Tensor) -> Tensor:
         """G(z): images (B, C, H, W) of codes (B, latent); of a conditional model (B, latent + labels), z and then the one-hot class."""
@@ -294,10 +307,10 @@ class GAN(Model):
         return x.tanh() if self.spec.levels else x
 
     @torch.no_grad()
-    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         """Of classes y (B,); a conditional model draws the class as well where none is said."""
         if self.conditional and y is None:
-            y = classes.drawn(noise, self.spec.labels)
+            y = Condition(classes.drawn(noise, self.spec.labels))
         yield self.decode(self.coded(noise.normal(self.latent), y))
 
     @torch.no_grad()

@@ -9,8 +9,11 @@ in raster order, channel after channel.  Nothing is masked but the future: no pi
 and the price is that work grows with the square of the number of sub-pixels.  Large images are learned as the codes of a
 VQ-VAE, in whose place the paper has a palette of 512 colours.
 
-Apart from the paper: the learned vectors of a position are those of the sub-pixel to be predicted, of its row, its column and
-its channel; attention is also turned by row and column; and, since levels of brightness are amounts, near ones start near.
+Departures: levels of brightness or the codes of a VQ-VAE in place of a palette of 512 colours, and each
+channel is a token of its own; the learned vectors of a position are those of the sub-pixel to be predicted,
+of its row, its column and its channel, and begin at a deviation of 0.2 for 0.02; attention is also turned by
+row and column, perceptrons are gated and layers have no biases (transformer.py); Adam's beta2 is 0.999 for
+0.95; and, since levels of brightness are amounts, near ones start near. No second training objective (BERT).
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..core import Refusal, Training, option
+from ..core import Condition, Refusal, Training, label_of, option
 from ..parts.autoregressive import Autoregressive
 from ..parts.causal import Memory
 from ..parts.conditionals import Softmax, level
@@ -66,11 +69,11 @@ class ImageGPT(Autoregressive):
                 "is too slow; learn codes first, `likeness train vqvae DATA`, and then these, `likeness train imagegpt runs/vqvae-...`."
             )
 
-    def predict(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def predict(self, x: Tensor, y: Condition | None = None) -> Tensor:
         out = self.head(self.net(self.inputs(x, 0, self.spec.dims, y), self.turns))
         return out.view(len(x), self.spec.size, self.spec.size, -1).permute(0, 3, 1, 2)  # a position's channels lie side by side
 
-    def inputs(self, x: Tensor, begin: int, end: int, y: Tensor | None) -> Tensor:
+    def inputs(self, x: Tensor, begin: int, end: int, y: Condition | None) -> Tensor:
         """What the transformer is given at places begin ... end - 1, (B, end - begin, width): at each the sub-pixel before it, or
         the class or a start, and which sub-pixel is to be predicted."""
         before = slice(max(begin - 1, 0), end - 1)
@@ -84,12 +87,12 @@ class ImageGPT(Autoregressive):
             h = h + place(at)
         return h
 
-    def beginning(self, x: Tensor, y: Tensor | None) -> Tensor:
+    def beginning(self, x: Tensor, y: Condition | None) -> Tensor:
         """Which of the first inputs each image begins with."""
-        told = self.told(y)
-        return torch.zeros(len(x), dtype=torch.int64, device=x.device) if told is None else told
+        label = label_of(self.told(y))
+        return torch.zeros(len(x), dtype=torch.int64, device=x.device) if label is None else label
 
-    def pixel(self, x: Tensor, memory: Memory, y: Tensor | None = None) -> Tensor:
+    def pixel(self, x: Tensor, memory: Memory, y: Condition | None = None) -> Tensor:
         """Of the first channel, and, called again, of each next one; zeros stand for the others."""
         past: Past = memory.kept.setdefault(self.net, Past(self.spec.dims))
         c, here = self.spec.channels, (memory.row * self.spec.size + memory.column) * self.spec.channels

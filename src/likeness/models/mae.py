@@ -14,7 +14,10 @@ an image is made of, and are turned into a class by fine-tuning; nearest neighbo
 
 It draws nothing: what it predicts is a mean, of patches whose brightness and contrast it was not asked for.
 
-Apart from the paper: small networks and few patches; the blocks are those of transformer.py.
+Departures: small networks and few patches; the weight decay (0.05) is on biases and norms as well; the
+authors leave these out, which here would change the bits of runs that are resumed. No token that belongs to
+no patch, and no mirrored or cropped images; perceptrons are gated and attention has no biases
+(transformer.py).
 """
 
 from __future__ import annotations
@@ -26,8 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from ..core import Batch, Loss, Model, Player, Training, option
-from ..noise import Noise
+from ..core import Batch, Loss, Model, Noise, Player, Training, option
 from ..parts import collapse, vit
 from ..parts.transformer import Transformer
 

@@ -13,6 +13,9 @@ plain   a stack of masked convolutions in residual blocks (2016, figure 5).  Mas
 gated   two stacks (2016b, section 2.3): a vertical one sees all rows above, a horizontal one the row so far and, at each
         layer, the vertical one: no blind spot.  Each layer is y = tanh(W_f * x + V_f h) (.) sigmoid(W_g * x + V_g h), with h the
         class (2016b, eq. 2 and 4).
+
+Departures: Adam in place of RMSProp, 32 features in 10 layers (2016b: 15 layers, more features); the names of
+codes are embedded, which the papers do not treat.
 """
 
 from __future__ import annotations
@@ -21,10 +24,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import Refusal, Training, option
+from ..core import Condition, Refusal, Training, option
 from ..parts.autoregressive import Autoregressive, Planes
 from ..parts.causal import CausalConv, Memory, centre, groups, order, shift_down
 from ..parts.conditionals import Softmax
+from ..parts.conditioning import Labels
 
 
 class PixelCNN(Autoregressive):
@@ -45,15 +49,15 @@ class PixelCNN(Autoregressive):
         self.planes = Planes(spec.channels, spec.levels, spec.symbols)
         self.stack: Gated | Plain = Gated(self) if self.net == "gated" else Plain(self)
 
-    def predict(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def predict(self, x: Tensor, y: Condition | None = None) -> Tensor:
         return self.stack(self.planes(x), self.told(y))
 
-    def row(self, x: Tensor, memory: Memory, y: Tensor | None = None) -> None:
+    def row(self, x: Tensor, memory: Memory, y: Condition | None = None) -> None:
         r = memory.row
         above = x[:, :, r - 1 : r] if r else None
         self.stack.row(None if above is None else self.planes(above), len(x), memory, self.told(y))
 
-    def pixel(self, x: Tensor, memory: Memory, y: Tensor | None = None) -> Tensor:
+    def pixel(self, x: Tensor, memory: Memory, y: Condition | None = None) -> Tensor:
         return self.stack.pixel(self.planes(memory.here(x)), memory, self.told(y))
 
     def note(self, x: Tensor, memory: Memory) -> None:
@@ -76,21 +80,21 @@ class GatedLayer(nn.Module):
         self.across = CausalConv(2 * width, 2 * width)
         self.horizontal = CausalConv(width, 2 * width, 0, k, 0, centre(order(groups(width, channels, 2), own, "B"), 0, k, 0))
         self.out = CausalConv(width, width, mask=order(own, own, "B"))
-        self.label = nn.Embedding(labels, 4 * width) if labels else None
+        self.label = Labels(labels, 4 * width) if labels else None
 
-    def down(self, v: Tensor, y: Tensor | None, memory: Memory | None = None) -> tuple[Tensor, Tensor]:
+    def down(self, v: Tensor, y: Condition | None, memory: Memory | None = None) -> tuple[Tensor, Tensor]:
         """The vertical stack's next features, and what the horizontal one is told of them."""
         a = self.vertical(v, memory)
         told = self.bias(y, 0)
         return gate(a if told is None else a + told), self.across(a, memory)
 
-    def along(self, h: Tensor, told: Tensor, y: Tensor | None, memory: Memory | None = None) -> Tensor:
+    def along(self, h: Tensor, told: Tensor, y: Condition | None, memory: Memory | None = None) -> Tensor:
         a = self.horizontal(h, memory) + told
         label = self.bias(y, 1)
         out: Tensor = h + self.out(gate(a if label is None else a + label), memory)
         return out
 
-    def bias(self, y: Tensor | None, stack: int) -> Tensor | None:
+    def bias(self, y: Condition | None, stack: int) -> Tensor | None:
         """V_f h and V_g h of a stack, (B, 2 width, 1, 1)."""
         return None if self.label is None else self.label(y).chunk(2, 1)[stack][:, :, None, None]
 
@@ -105,7 +109,7 @@ class Gated(nn.Module):
         self.layers = nn.ModuleList(GatedLayer(w, m.kernel, n, m.spec.labels if m.conditional else 0) for _ in range(m.depth))
         self.head = Head(w, m.p.outputs, n)
 
-    def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, y: Condition | None) -> Tensor:
         v, h = self.first_v(shift_down(x)), self.first(x)
         for layer in self.layers:
             v, told = layer.down(v, y)  # type: ignore[operator]
@@ -113,14 +117,14 @@ class Gated(nn.Module):
         out: Tensor = self.head(h)
         return out
 
-    def row(self, above: Tensor | None, n: int, memory: Memory, y: Tensor | None) -> None:
+    def row(self, above: Tensor | None, n: int, memory: Memory, y: Condition | None) -> None:
         """The vertical stack needs the rows above alone, so it goes through a whole row at once."""
         weight = self.first_v.weight
         v = self.first_v(weight.new_zeros(n, weight.shape[1], 1, memory.size) if above is None else above, memory)
         for layer in self.layers:
             v, memory.kept[layer] = layer.down(v, y, memory)  # type: ignore[operator]
 
-    def pixel(self, here: Tensor, memory: Memory, y: Tensor | None) -> Tensor:
+    def pixel(self, here: Tensor, memory: Memory, y: Condition | None) -> Tensor:
         h = self.first(here, memory)
         for layer in self.layers:
             h = layer.along(h, memory.kept[layer][..., memory.columns], y, memory)  # type: ignore[operator]
@@ -165,9 +169,9 @@ class Plain(nn.Module):
         self.first = CausalConv(inside, 2 * h, f, f, f, centre(order(groups(2 * h, n), groups(inside, n), "A"), f, f, f))
         self.blocks = nn.ModuleList(Block(h, m.kernel, n) for _ in range(m.depth))
         self.head = Head(2 * h, m.p.outputs, n)
-        self.label = nn.Embedding(m.spec.labels, 2 * h) if m.conditional else None
+        self.label = Labels(m.spec.labels, 2 * h) if m.conditional else None
 
-    def forward(self, x: Tensor, y: Tensor | None, memory: Memory | None = None) -> Tensor:
+    def forward(self, x: Tensor, y: Condition | None, memory: Memory | None = None) -> Tensor:
         h = self.first(x, memory)
         if self.label is not None:
             h = h + self.label(y)[:, :, None, None]
@@ -176,8 +180,8 @@ class Plain(nn.Module):
         out: Tensor = self.head(h, memory)
         return out
 
-    def row(self, above: Tensor | None, n: int, memory: Memory, y: Tensor | None) -> None:
+    def row(self, above: Tensor | None, n: int, memory: Memory, y: Condition | None) -> None:
         """There is nothing to be computed of a row beforehand: its features depend on its own pixels."""
 
-    def pixel(self, here: Tensor, memory: Memory, y: Tensor | None) -> Tensor:
+    def pixel(self, here: Tensor, memory: Memory, y: Condition | None) -> Tensor:
         return self(here, y, memory)

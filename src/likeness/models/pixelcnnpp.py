@@ -16,6 +16,10 @@ on the way back sees what the one opposite has made (2017, sections 2.3 and 2.4)
 
 with the class y.  The authors' weight normalisation is left out: a first pass over data sets it, and then weights would be no
 function of the seed.  As with them, what a block adds is small at first: W_2 begins ten times smaller than is usual.
+
+Departures: no weight normalisation and none of the first weights that it takes from data (above), no dropout
+unless --dropout (0.5 there), two blocks of 32 features for five of 160; the rate does not fall by 0.999995 a
+step, and the running average forgets by images, not by steps (0.9995).
 """
 
 from __future__ import annotations
@@ -27,10 +31,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import Batch, Loss, Refusal, Training, option
+from ..core import Batch, Condition, Loss, Refusal, Training, option
 from ..parts.autoregressive import Autoregressive, Planes
 from ..parts.causal import CausalConv, Memory, shift_down, shift_right
 from ..parts.conditionals import Conditional, Softmax
+from ..parts.conditioning import Labels
 from ..parts.mixture import LogisticMixture
 from ..parts.strided import Double, Halve, half
 
@@ -80,7 +85,7 @@ class PixelCNNpp(Autoregressive):
         drawn = batch.noise.bits(-(-self.chances // 8)).view(torch.uint8) if self.training and self.dropout else None
         return self.cost(batch.x, self.predict(batch.x, batch.y, drawn))
 
-    def predict(self, x: Tensor, y: Tensor | None = None, drawn: Tensor | None = None) -> Tensor:
+    def predict(self, x: Tensor, y: Condition | None = None, drawn: Tensor | None = None) -> Tensor:
         """drawn: for dropout, a random byte (B, chances) for every feature of every block."""
         go = Way(self.told(y), drawn)
         x = self.seen(x)
@@ -94,14 +99,14 @@ class PixelCNNpp(Autoregressive):
         """An image and a plane of ones, by which a border is told from grey."""
         return F.pad(self.planes(x), (0, 0, 0, 0, 0, 1), value=1.0)
 
-    def row(self, x: Tensor, memory: Memory, y: Tensor | None = None) -> None:
+    def row(self, x: Tensor, memory: Memory, y: Condition | None = None) -> None:
         """The vertical stream needs the rows above alone, so it goes through a whole row at once."""
         r, go = memory.row, Way(self.told(y), memory=memory)
         above = self.seen(x[:, :, r - 1 : r]) if r else self.nothing(x, self.spec.size)
         self.vertical(features(self.above(above, memory)), go)
         memory.kept[self] = go.heard | {self: self.before(above, memory)}
 
-    def pixel(self, x: Tensor, memory: Memory, y: Tensor | None = None) -> Tensor:
+    def pixel(self, x: Tensor, memory: Memory, y: Condition | None = None) -> Tensor:
         r, c = memory.row, memory.column
         left = self.seen(x[:, :, r : r + 1, max(c - 1, 0) : c - 1 + memory.width])
         left = left if c else torch.cat([self.nothing(x, 1), left], 3)
@@ -139,7 +144,7 @@ def features(x: Tensor) -> Features:
 class Way:
     """What goes with the features through a stream."""
 
-    y: Tensor | None
+    y: Condition | None
     drawn: Tensor | None = None
     memory: Memory | None = None
     heard: dict[Any, Tensor] = field(default_factory=dict)
@@ -178,7 +183,7 @@ class Block(nn.Module):
         nn.init.normal_(self.second.weight, std=0.1 * (2 * w * self.second.weight[0, 0].numel()) ** -0.5)
         self.skip = nn.Conv2d(2 * w, w, 1, bias=False) if skips else None
         self.across = nn.Conv2d(2 * w, w, 1, bias=False) if vertical else None
-        self.label = nn.Embedding(m.spec.labels, 2 * w, _weight=torch.zeros(m.spec.labels, 2 * w)) if m.conditional else None
+        self.label = Labels(m.spec.labels, 2 * w, weight=torch.zeros(m.spec.labels, 2 * w)) if m.conditional else None
 
     def forward(self, x: Features, go: Way, opposite: Tensor | None = None) -> Features:
         h = self.first(x.f, go.memory)

@@ -22,6 +22,8 @@ has the value and the slope of D at x, so that for a loss l of the logit
     d/dw [l(D(x)) + gamma/2 |grad D(x)|^2]  =  l' d/dw D_x(x + gamma/l' grad D(x))                    (*)
 
 with x, l' and grad D(x) held fixed on the right: one more pass there and back, for real and drawn images at once.
+
+Departures: beside those above, --augment has the changes of Zhao et al. 2020 for those of StyleGAN2.
 """
 
 from __future__ import annotations
@@ -37,11 +39,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from ..core import Batch, Loss, Model, Player, Refusal, Training, option
-from ..noise import Noise
+from ..core import Batch, Condition, Loss, Model, Noise, Player, Refusal, Training, label_of, option
 from ..parts import classes
-from ..parts.adversarial import GAMES, pull, told_apart
+from ..parts.adversarial import GAMES, iterate, pull, told_apart
 from ..parts.augment import POLICIES, augmented
+from ..parts.conditioning import Labels
 from ..parts.projected import SEEN, Projected
 from ..parts.resnet import channels_at, ladder
 
@@ -101,12 +103,12 @@ class Judged(NamedTuple):
     f: Tensor
 
 
-def judged(D: nn.Module, real: Tensor, fake: Tensor, y: Tensor | None, gamma: float) -> Judged:
+def judged(D: nn.Module, real: Tensor, fake: Tensor, y: Condition | None, gamma: float) -> Judged:
     """What D wants, of pairs of a real and a drawn image (B, C, H, W), each of class y (B,) if there are any.
 
     D must be piecewise linear in an image, with Leaky as all that bends.
     """
-    n, y = len(real), None if y is None else torch.cat([y, y])
+    n, y = len(real), None if y is None else y.repeat(2)
     x = torch.cat([real, fake]).detach().requires_grad_()
     with rectifiers(D, "noting"):
         logits = D(x, y)
@@ -233,9 +235,9 @@ class Discriminator(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.last = scaled(nn.Linear(features, 1))
-        self.classes = scaled(nn.Embedding(labels, features)) if labels else None
+        self.classes = scaled(Labels(labels, features)) if labels else None
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, y: Condition | None = None) -> Tensor:
         """(B, C, H, W) to (B,)."""
         h = self.trunk(x)
         logit: Tensor = self.last(h)[:, 0]
@@ -249,9 +251,13 @@ class R3GAN(Model):
     augment: str = option("none", "how images are changed before D sees them, for small folders", choices=tuple(POLICIES))
     features: str = option("none", "a network that knows photographs, through which D looks as well: for small folders", choices=("none", *SEEN))
     weights: str = option("", "a file of its weights, or none for random ones; left out, the published ones", file=True)
-    conditional: bool = option(False, "draw images of a class, learnt from labelled ones")  # type: ignore[misc]
+    conditional: bool = option(False, "draw images of a class, learnt from labelled ones")
 
     defaults = Training(batch=32, rate=2e-3, images=400_000, warmup=0, ema=10_000, clip=0.0)
+
+    @property
+    def takes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("label",) if self.conditional else ()
 
     def build(self) -> None:
         self.check()
@@ -288,7 +294,11 @@ class R3GAN(Model):
     def players(self) -> tuple[Player, ...]:
         adam = partial(Adam, betas=(0.0, 0.9))
         judges = self.D if self.P is None else nn.ModuleList([self.D, self.P])
-        return (Player("discriminator", judges, self.discriminator_loss, optimizer=adam), Player("generator", self.G, self.generator_loss, optimizer=adam))
+        after = None if self.P is None else partial(iterate, self.P)
+        return (
+            Player("discriminator", judges, self.discriminator_loss, optimizer=adam, after=after),
+            Player("generator", self.G, self.generator_loss, optimizer=adam),
+        )
 
     def discriminator_loss(self, batch: Batch) -> Loss:
         with torch.no_grad():
@@ -314,14 +324,14 @@ class R3GAN(Model):
         """As many images as the batch has, of its classes."""
         return self.decode(self.coded(batch.noise.normal(self.latent), self.classes(batch)))
 
-    def classes(self, batch: Batch) -> Tensor | None:
+    def classes(self, batch: Batch) -> Condition | None:
         return batch.y if self.conditional else None
 
     # Answers
 
-    def coded(self, z: Tensor, y: Tensor | None) -> Tensor:
+    def coded(self, z: Tensor, y: Condition | None) -> Tensor:
         """What G is told: z (B, latent), and the one-hot class if the model is conditional."""
-        return classes.beside(z, classes.told("r3gan", y), self.spec.labels) if self.conditional else z
+        return classes.beside(z, classes.told("r3gan", label_of(y)), self.spec.labels) if self.conditional else z
 
     def decode(self, z: Tensor) -> Tensor:
         """G(z): images (B, C, H, W) of codes (B, latent); of a conditional model (B, latent + labels), z and then the one-hot class."""
@@ -329,8 +339,8 @@ class R3GAN(Model):
         return x.tanh() if self.spec.levels else x
 
     @torch.no_grad()
-    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         """Of classes y (B,); a conditional model draws the class as well where none is said."""
         if self.conditional and y is None:
-            y = classes.drawn(noise, self.spec.labels)
+            y = Condition(classes.drawn(noise, self.spec.labels))
         yield self.decode(self.coded(noise.normal(self.latent), y))

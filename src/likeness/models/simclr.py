@@ -12,7 +12,10 @@ differ in and the loss wants gone (section 4.2).
 The value proves little: projections that are all the same have exactly log(2N - 1), and random ones have it too, up to 1/d.  So beside
 it in the log stand that chance level and whether projections have collapsed (collapse.py).
 
-Apart from the paper: Adam in place of LARS, small batches and networks, and no blur, as in its appendix on CIFAR-10 (B.9).
+Departures: Adam in place of LARS, no weight decay (1e-6 there), small batches and networks. Views: at least
+0.4 of the area for 0.08; colours at half strength (--jitter 0.5) and no blur, as in the paper's appendix on
+CIFAR-10 (B.9); hue, saturation, brightness and contrast in one fixed order, random there; mirrored only with
+--flip.
 """
 
 from __future__ import annotations

@@ -18,8 +18,11 @@ model M2 of Kingma, Rezende, Mohamed & Welling, "Semi-Supervised Learning with D
 whose class is known.  The encoder sees the class as one more plane, learnt; the decoder as a one-hot vector beside z.
 
 With --grid h the code is an image, latent / h^2 numbers at each of h x h places, and a second model learns how such codes are
-distributed (within.py): Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022, section 3.1.  The prior
+distributed (runs/latent_model.py): Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022, section 3.1.  The prior
 of (3) then need not be a good one, and a small --beta only keeps the codes from growing and from lying in far-off places.
+
+Departures: Adam in place of Adagrad; convolutions with residual blocks unless --net mlp; brightness has a
+discretised logistic law in place of a Gaussian one (--likelihood gaussian).
 """
 
 from __future__ import annotations
@@ -30,11 +33,11 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..core import Batch, Bits, Loss, Model, Refusal, Training, option
-from ..noise import Noise
+from ..core import Batch, Bits, Condition, Loss, Model, Noise, Refusal, Training, label_of, option
 from ..parts import classes, mlp, resnet
+from ..parts.conditioning import Labels
 from ..parts.likelihoods import LIKELIHOODS, Bernoulli, Discretised
 
 ROWS = 512
@@ -102,9 +105,13 @@ class VAE(Model):
     free_bits: float = option(0.0, "nats of each dimension's rate that cost nothing", 0.0, 10.0)
     k: int = option(1, "importance samples of bits_per_dim; 1 is the ELBO", 1, 100_000, live=True)
     draw: bool = option(False, "sample draws the pixels too, instead of showing their mean", live=True)
-    conditional: bool = option(False, "p(x|z,y) and q(z|x,y): learn what each class looks like, from labelled images")  # type: ignore[misc]
+    conditional: bool = option(False, "p(x|z,y) and q(z|x,y): learn what each class looks like, from labelled images")
 
     defaults = Training(batch=128, rate=2e-3, images=200_000, warmup=10_000, ema=200_000)
+
+    @property
+    def takes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("label",) if self.conditional else ()
 
     def build(self) -> None:
         self.p = self.choose_likelihood()
@@ -120,7 +127,7 @@ class VAE(Model):
             self.encoder = resnet.encoder(c, size, 2 * self.latent, self.width, self.depth, self.grid)
             self.decoder = resnet.decoder(code, out, size, self.width, self.depth, self.grid)
         if self.conditional:
-            self.planes = nn.Embedding(self.spec.labels, size * size)
+            self.planes = Labels(self.spec.labels, size * size)
 
     def check_grid(self) -> None:
         resnet.check_grid("vae", self.net, self.spec.size, self.latent, self.grid)
@@ -143,15 +150,15 @@ class VAE(Model):
             )
         return Bernoulli()
 
-    def shown(self, x: Tensor, y: Tensor | None) -> Tensor:
+    def shown(self, x: Tensor, y: Condition | None) -> Tensor:
         """What the encoder sees: the image, and a plane of its class if the model is conditional."""
         if not self.conditional:
             return x
-        return torch.cat([x, self.planes(classes.told("vae", y)).view(-1, 1, *x.shape[2:]).to(x.dtype)], 1)
+        return torch.cat([x, self.planes(y).view(-1, 1, *x.shape[2:]).to(x.dtype)], 1)
 
-    def code(self, z: Tensor, y: Tensor | None) -> Tensor:
+    def code(self, z: Tensor, y: Condition | None) -> Tensor:
         """What the decoder is told: z (n, latent), and the one-hot class if the model is conditional."""
-        return classes.beside(z, classes.told("vae", y), self.spec.labels) if self.conditional else z
+        return classes.beside(z, classes.told("vae", label_of(y)), self.spec.labels) if self.conditional else z
 
     def posterior(self, x: Tensor) -> Gauss:
         """q(z|x) of what shown() gives."""
@@ -180,25 +187,26 @@ class VAE(Model):
             return log_p(q.draw(batch.noise.normal(self.latent))) - q.kl().sum(1)
         return iwae(log_weights(q, log_p, batch.noise, self.k))
 
-    def log_likelihood(self, x: Tensor, z: Tensor, y: Tensor | None = None) -> Tensor:
+    def log_likelihood(self, x: Tensor, z: Tensor, y: Condition | None = None) -> Tensor:
         """log p(x|z), (n * B,), of codes (n * B, latent) that belong to images (B, C, H, W) of classes y (B,)."""
         n = len(z) // len(x)
         return self.p.log_prob(x.repeat(n, 1, 1, 1), self.decoder(self.code(z, None if y is None else y.repeat(n))))
 
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def encode(self, x: Tensor, y: Condition | None = None) -> Tensor:
         """Mean of q(z|x), (B, latent): with a grid the channels of an image, one after another.
 
         Conditional: (B, latent + labels), z and then the one-hot class, the likeliest where y is not said.
         """
         if self.conditional and y is None:
-            y = self.likeliest(x)
+            y = Condition(self.likeliest(x))
         return self.code(self.posterior(self.shown(x, y)).mu, y)
 
     @torch.no_grad()
     def likeliest(self, x: Tensor) -> Tensor:
         """The class (B,) under which the image is likeliest by the bound at the mean of q, which needs no noise; all classes equally likely beforehand."""
         found = []
-        for y in torch.arange(self.spec.labels, device=x.device)[:, None].expand(-1, len(x)):
+        for c in range(self.spec.labels):
+            y = Condition(torch.full((len(x),), c, device=x.device))
             q = self.posterior(self.shown(x, y))
             found.append(self.log_likelihood(x, q.mu, y) - q.kl().sum(1))
         return torch.stack(found).argmax(0)
@@ -208,13 +216,13 @@ class VAE(Model):
         classes.measured("vae", z, self.latent, self.spec.labels if self.conditional else 0)
         if not self.conditional:
             return self.p.mean(self.decoder(z))
-        return self.p.mean(self.decoder(self.code(z[:, : self.latent], z[:, self.latent :].argmax(1))))
+        return self.p.mean(self.decoder(self.code(z[:, : self.latent], Condition(z[:, self.latent :].argmax(1)))))
 
     @torch.no_grad()
-    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         """Of classes y (B,); a conditional model draws the class as well where none is said."""
         if self.conditional and y is None:
-            y = classes.drawn(noise, self.spec.labels)
+            y = Condition(classes.drawn(noise, self.spec.labels))
         out = self.decoder(self.code(noise.normal(self.latent), y))
         yield self.p.draw(out, noise) if self.draw else self.p.mean(out)
 
@@ -225,7 +233,7 @@ class VAE(Model):
         yield "active units", float(units.active), units.verdict
 
     @torch.no_grad()
-    def active_units(self, x: Tensor, y: Tensor | None = None) -> Units:
+    def active_units(self, x: Tensor, y: Condition | None = None) -> Units:
         """Which dimensions of the code say anything about the images x, and whether that looks like a collapse."""
         q = self.posterior(self.shown(x, y))
         spread = q.mu.var(0)

@@ -15,6 +15,9 @@ Invariance alone would be content with features that are the same for every imag
 the covariance term forbids that all dimensions say the same: the loss compares the images of a batch.
 
 Whether it has worked is not to be read off the loss: signs of collapse are reported of the features that are used (collapse.py).
+
+Departures: lambda 10 (above); Adam in place of LARS, no weight decay (1e-6 there); an expander of 256 units
+for 8192; views are turned, cut and noisy, and milder in colour than those of BYOL that the paper takes.
 """
 
 from __future__ import annotations

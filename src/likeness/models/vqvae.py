@@ -17,6 +17,12 @@ What is learnt is a compressor.  How its codes are distributed is not: a second 
 
 since p(x) is a sum over all z, of which one is kept.  Without p(z) there is nothing to draw from and no bound, so this model
 neither samples nor says bits per dimension.
+
+Departures: codes follow by running means, which is the paper's appendix and not its text, --decay a step as
+there, whatever the batch: unlike --ema, which counts images, it remembers fewer of them with a smaller batch.
+Codes of no use are put elsewhere, and at first split until there are K; both are not in the paper. A
+discretised logistic in place of squared error (--likelihood gaussian); strided convolutions of 64 features
+for 256; 128 codes for 512.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import ParametrizationList, register_parametrization
 
 from ..core import Refusal
 from .mlp import Waves
@@ -227,14 +227,51 @@ class Spread(nn.Module):
         return torch.cat([h, spread[:, None].to(h.dtype)], 1)
 
 
+class Spectral(nn.Module):
+    """A weight (n, ...) divided by its largest singular value as a matrix (n, rest), which is u^T W v for the vectors at hand (Miyato et al. 2018, eq. 8).
+
+    To look is not to change: a forward leaves u and v as they are, so that the pieces of a batch, its real and its drawn images, and an
+    evaluation all meet one and the same network.  They follow the weight in iterate().
+    """
+
+    _u: Tensor
+    _v: Tensor
+
+    def __init__(self, weight: Tensor, iterations: int = 15):
+        super().__init__()
+        matrix = weight.detach().flatten(1)
+        for name, size in zip(("_u", "_v"), matrix.shape):
+            self.register_buffer(name, F.normalize(matrix.new_empty(size).normal_(), dim=0))
+        self.iterate(weight, iterations)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        with torch.autocast(weight.device.type, enabled=False):
+            return weight / torch.dot(self._u, torch.mv(weight.flatten(1), self._v))
+
+    @torch.no_grad()
+    def iterate(self, weight: Tensor, times: int = 1) -> None:
+        """Steps of the power iteration (Miyato et al. 2018, algorithm 1)."""
+        matrix = weight.flatten(1)
+        for _ in range(times):
+            self._u.copy_(F.normalize(torch.mv(matrix, self._v), dim=0))
+            self._v.copy_(F.normalize(torch.mv(matrix.t(), self._u), dim=0))
+
+
 def spectral(network: nn.Module) -> None:
-    """Divide each layer's weight by its largest singular value, from a step of the power iteration at each pass (Miyato et al. 2018, algorithm 1).
+    """Divide each layer's weight by its largest singular value, which iterate() follows: one step after each move of the network.
 
     It is known to a few percent while the weights move.  Of a convolution it is that of the weight as a matrix (channels
     out, the rest), which is not the norm of the map: such a network need not have a slope of at most 1.
     """
     for layer in [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.Embedding)]:
-        spectral_norm(layer)
+        register_parametrization(layer, "weight", Spectral(layer.weight))
+
+
+def iterate(network: nn.Module) -> None:
+    """What follows each move of a network with spectral() layers: a step of their power iteration, with the weights that the next move begins with."""
+    for layer in network.modules():
+        if isinstance(layer, ParametrizationList) and isinstance(norm := layer[0], Spectral):
+            norm.iterate(layer.original)
 
 
 def packed(x: Tensor, m: int) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..noise import Noise
+from ..core import Noise
 
 
 def colour(x: Tensor, noise: Noise) -> Tensor:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..core import Batch, Bits, Loss, Model, Noise, Refusal, final, option
+from ..core import Batch, Bits, Condition, Loss, Model, Noise, Refusal, final, label_of, option
 from . import classes
 from .causal import Memory
 from .conditionals import Conditional, level, value
@@ -31,10 +31,14 @@ class Autoregressive(Model):
     """A model says `p`, a conditional, and how its network answers: predict() for an image, pixel() for the next of one that is being drawn."""
 
     temperature: float = option(1.0, "of samples: below 1 likelier and more alike, above 1 more varied; 1 is the model itself", 0.01, 100.0, live=True)
-    conditional: bool = option(False, "p(x|y): learn what each class looks like, from labelled images")  # type: ignore[misc]
+    conditional: bool = option(False, "p(x|y): learn what each class looks like, from labelled images")
 
     if TYPE_CHECKING:
         p: Conditional
+
+    @property
+    def takes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("label",) if self.conditional else ()
 
     def refuse(self) -> None:
         """What no autoregressive model can learn: for build() to begin with."""
@@ -44,27 +48,27 @@ class Autoregressive(Model):
         if self.spec.levels < 2:
             raise Refusal(f"{name}: it draws one of a number of levels, and these are codes that may be any number; take those of a vqvae.")
 
-    def told(self, y: Tensor | None) -> Tensor | None:
-        """The classes (B,) that the network is told: none unless it is conditional, and then there must be some."""
-        if self.conditional and y is None:
+    def told(self, y: Condition | None) -> Condition | None:
+        """What the network is told of classes: none unless it is conditional, and then there must be some."""
+        if self.conditional and label_of(y) is None:
             raise Refusal(f"{type(self).__name__.lower()}: a class-conditional model judges an image of a class, and none was said.")
         return y if self.conditional else None
 
     # What a model gives
 
-    def predict(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def predict(self, x: Tensor, y: Condition | None = None) -> Tensor:
         """What the network says about every pixel of (B, C, H, W), each from those before it alone: (B, p.outputs, H, W)."""
         raise NotImplementedError
 
-    def row(self, x: Tensor, memory: Memory, y: Tensor | None = None) -> None:
+    def row(self, x: Tensor, memory: Memory, y: Condition | None = None) -> None:
         """What can be computed of the memory's row as soon as those above it are known: called once, before its first pixel."""
 
-    def pixel(self, x: Tensor, memory: Memory, y: Tensor | None = None) -> Tensor:
+    def pixel(self, x: Tensor, memory: Memory, y: Condition | None = None) -> Tensor:
         """predict() at the memory's row and column alone, (B, p.outputs, 1, 1).  Called for each pixel in turn, and again for each
         channel if p.sequential; x (B, C, H, W) is only known before that.  Of a row that is known take() may ask all at once."""
         raise NotImplementedError
 
-    def take(self, x: Tensor, memory: Memory, y: Tensor | None = None) -> None:
+    def take(self, x: Tensor, memory: Memory, y: Condition | None = None) -> None:
         """All of the memory's row is known: let every layer take note of it, in one pass of which nothing else is asked."""
         memory.width = self.spec.size
         self.pixel(x, memory, y)
@@ -75,7 +79,7 @@ class Autoregressive(Model):
 
     # What follows from it
 
-    def surprise(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def surprise(self, x: Tensor, y: Condition | None = None) -> Tensor:
         """-log p(x_i | x_1 ... x_{i-1}) in nats, (B, C, H, W)."""
         return -self.p.log_prob(x, self.predict(x, y))
 
@@ -91,29 +95,29 @@ class Autoregressive(Model):
     def bits_per_dim(self, batch: Batch) -> Bits:
         return Bits(self.surprise(batch.x, batch.y).flatten(1).mean(1) / math.log(2), "exact")
 
-    def log_probs(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def log_probs(self, x: Tensor, y: Condition | None = None) -> Tensor:
         """log p(x_i = each level | x_1 ... x_{i-1}), (B, C, H, W, levels)."""
         out = self.predict(x, y)
         return torch.stack([self.p.logits(x, out, c).log_softmax(-1) for c in range(self.spec.channels)], 1)
 
-    def entropy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def entropy(self, x: Tensor, y: Condition | None = None) -> Tensor:
         """How undecided the model is before it sees each sub-pixel: the mean of its surprise, in nats, (B, C, H, W)."""
         rows = max(1, VALUES // (self.spec.dims * self.spec.levels))
         parts = range(0, len(x), rows)
         return torch.cat([self._entropy(x[i : i + rows], None if y is None else y[i : i + rows]) for i in parts])
 
-    def _entropy(self, x: Tensor, y: Tensor | None) -> Tensor:
+    def _entropy(self, x: Tensor, y: Condition | None) -> Tensor:
         log_p = self.log_probs(x, y)
         return -(log_p.exp() * log_p.clamp(min=-1e4)).sum(-1)
 
-    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         """Yields after each row; what is not drawn yet is black."""
         size = self.spec.size
         nothing = torch.zeros(size, size, dtype=torch.bool)
         yield from self.complete(torch.full((len(noise), *self.spec.shape), -1.0), nothing, noise, y)
 
     @torch.no_grad()
-    def complete(self, x: Tensor, known: Tensor, noise: Noise, y: Tensor | None = None, naive: bool = False) -> Iterator[Tensor]:
+    def complete(self, x: Tensor, known: Tensor, noise: Noise, y: Condition | None = None, naive: bool = False) -> Iterator[Tensor]:
         """Draw the rest of images of which the first pixels are known, from p(rest | known); yields after each row.
 
         x: (B, C, H, W).  known: bool (H, W); a pixel that is not known must not come before one that is.  y: classes; where a
@@ -145,7 +149,7 @@ class Autoregressive(Model):
             if unknown:
                 yield x.clone()
 
-    def _draw(self, x: Tensor, memory: Memory, y: Tensor | None, chance: Tensor, naive: bool) -> None:
+    def _draw(self, x: Tensor, memory: Memory, y: Condition | None, chance: Tensor, naive: bool) -> None:
         """One pixel of x in place."""
         here = memory.here(x)
         for k in range(self.spec.channels):
@@ -179,8 +183,8 @@ class Autoregressive(Model):
         yield "entropy", float(expected.mean()), ""
         yield "bits/dim of own samples", float(met.mean()), verdict
 
-    def choose_class(self, noise: Noise, x: Tensor | None = None, known: Tensor | None = None) -> Tensor | None:
-        """Classes (B,) for a conditional model that is told none.
+    def choose_class(self, noise: Noise, x: Tensor | None = None, known: Tensor | None = None) -> Condition | None:
+        """Classes for a conditional model that is told none.
 
         All are as likely as each other before anything is known, and so p(y | known) ~ p(known | y): a product over the known pixels of x
         (B, C, H, W), bool (H, W), none of which depends on one that is not known.
@@ -190,9 +194,9 @@ class Autoregressive(Model):
         logits = torch.zeros(len(noise), self.spec.labels, device=noise.device)
         if x is not None and known is not None and known.any():
             for c in range(self.spec.labels):
-                nats = self.surprise(x, torch.full((len(x),), c, device=x.device))
+                nats = self.surprise(x, Condition(torch.full((len(x),), c, device=x.device)))
                 logits[:, c] = -nats[:, :, known].flatten(1).sum(1)
-        return noise.choose(logits)
+        return Condition(noise.choose(logits))
 
 
 def choose(logits: Tensor, chance: Tensor) -> Tensor:

@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core import Refusal, Spec
-from ..noise import Noise
+from ..core import Noise, Refusal, Spec
 
 
 def several(name: str, spec: Spec) -> int:

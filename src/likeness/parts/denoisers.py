@@ -18,18 +18,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import Refusal, Spec
-from ..noise import Noise
+from ..core import Condition, Noise, Refusal, Spec
+from .conditioning import Labels
 from .dit import DiT
 from .unet import Plan, UNet, thin, waves, zero
 
 
 def network(net: str, spec: Spec, scale: float, outputs: int, labels: int, times: int = 1, dropout: float = 0.0) -> nn.Module:
-    """A network whose forward(x, t, y=None, noise=None) takes x (B, C, H, W), t (B,) or (B, times) in about 0 to 1000, and y (B,) or None,
+    """A network whose forward(x, t, y=None, noise=None) takes x (B, C, H, W), t (B,) or (B, times) in about 0 to 1000, and a Condition y or None,
     and gives (B, outputs, H, W) in float32.
 
     net: auto, unet, patches, dit or mlp; auto is that of best().
-    labels: number of classes, or 0; y = labels says that there is none, as does None.
+    labels: number of classes, or 0.  Without y, or where its label is NONE, no class is told.
     noise: the examples' own randomness, which dropout is drawn from; without it nothing is left out.
     """
     kind = best(spec) if net == "auto" else net
@@ -106,7 +106,7 @@ class Patched(nn.Module):
         cast(nn.Conv2d, self.net.last).reset_parameters()  # it is not the last here
         self.last = zero(nn.Conv2d(2 * thin, outputs, 3, padding=1))
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, noise: Noise | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, y: Condition | None = None, noise: Noise | None = None) -> Tensor:
         if odd := self.size % 2:
             x = F.pad(x, (0, odd, 0, odd))
         h = self.first(x)
@@ -126,7 +126,7 @@ class MLP(nn.Module):
         self.shape, self.labels, self.dropout = (outputs, spec.size, spec.size), labels, dropout
         self.width = width
         self.time = nn.Sequential(nn.Linear(times * width, width), nn.SiLU(), nn.Linear(width, width))
-        self.label = nn.Embedding(labels + 1, width) if labels else None
+        self.label = Labels(labels, width, null=True) if labels else None
         self.octaves = OCTAVES if spec.points else 0
         self.first = nn.Linear(spec.dims * (1 + 2 * self.octaves), width)
         self.told = nn.Linear(width, depth * width)
@@ -134,8 +134,8 @@ class MLP(nn.Module):
         self.out = nn.ModuleList(zero(nn.Linear(width, width)) for _ in range(depth))
         self.last = zero(nn.Linear(width, math.prod(self.shape)))
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, noise: Noise | None = None) -> Tensor:
-        """x (B, C, H, W), t (B,) or (B, times), y (B,) or None; (B, outputs, H, W) float32.  See network()."""
+    def forward(self, x: Tensor, t: Tensor, y: Condition | None = None, noise: Noise | None = None) -> Tensor:
+        """x (B, C, H, W), t (B,) or (B, times), y: of which the classes count, or None; (B, outputs, H, W) float32.  See network()."""
         h = self.first(self.seen(x.flatten(1)))
         for inside, out, e in zip(self.inside, self.out, self.when(t, y)):
             h = h + out(thin(F.silu(inside(F.silu(h)) + e), self.dropout, noise))
@@ -148,10 +148,10 @@ class MLP(nn.Module):
         angle = x[..., None] * (math.pi * 2.0 ** torch.arange(self.octaves, device=x.device, dtype=x.dtype))
         return torch.cat([x, angle.sin().flatten(1), angle.cos().flatten(1)], 1)
 
-    def when(self, t: Tensor, y: Tensor | None) -> tuple[Tensor, ...]:
+    def when(self, t: Tensor, y: Condition | None) -> tuple[Tensor, ...]:
         """What each block is told of time and class, (B, width)."""
         with torch.autocast(t.device.type, enabled=False):
             e = self.time(waves(t.flatten(), self.width).view(len(t), -1))
             if self.label is not None:
-                e = e + self.label(torch.full((len(t),), self.labels, device=t.device) if y is None else y)
+                e = e + self.label(y, len(t))
             return self.told(F.silu(e)).chunk(len(self.inside), 1)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..core import Batch, Bits, Model, Noise, Refusal, option
+from ..core import NONE, Batch, Bits, Condition, Model, Noise, Refusal, label_of, option
 from . import bounds, classes, ode, samplers
 from .denoisers import network
 from .likelihoods import Gaussian
@@ -23,18 +23,20 @@ from .schedules import Level, Schedule
 
 ROWS = 256
 """images whose bound is taken at a time"""
+CHECKED = 8
+"""images of a batch whose equation is solved once more, to a tenth of the tolerance, to tell the error of all"""
 SAMPLERS = ("ancestral", "ddim", "heun", "dpm2m")
 
 
 class Denoiser(Model):
     net: str = option(
         "auto",
-        "kind of network; auto is mlp for points and codes of one pixel, patches for images of 16 pixels and more, else unet",
+        "kind of network; auto is mlp for points and codes of one pixel, patches for images of 16 pixels and more, else unet, the one that can be exported",
         choices=("auto", "patches", "unet", "dit", "mlp"),
     )
     scale: float = option(1.0, "size of the network: channels grow with it, and time with its square or more", 0.25, 16.0)
     dropout: float = option(0.0, "share of activations left out while training", 0.0, 0.9)
-    conditional: bool = option(False, "p(x|y): learn what each class looks like, from labelled images")  # type: ignore[misc]
+    conditional: bool = option(False, "p(x|y): learn what each class looks like, from labelled images")
     label_dropout: float = option(0.1, "share of classes left unsaid while training, when conditional: what guidance is measured from", 0.0, 1.0)
     sampler: str = option("dpm2m", "way from noise to an image; all but heun ask the network once a step, heun twice", choices=SAMPLERS, live=True)
     steps: int = option(20, "of the sampler", 1, 10_000, live=True)
@@ -50,7 +52,7 @@ class Denoiser(Model):
     repeats: int = option(8, "of complete: how often each step is taken back and done again", 1, 1000, live=True)
     evaluations: int = option(16, "noise levels at which bits_per_dim asks the network about an image", 1, 100_000, live=True)
     likelihood: str = option("bound", "bits_per_dim by the variational bound, or by the probability-flow equation", choices=("bound", "ode"), live=True)
-    tolerance: float = option(1e-3, "of a step of that equation's solution", 1e-9, 1.0, live=True)
+    tolerance: float = option(1e-4, "of a step of that equation's solution", 1e-9, 1.0, live=True)
 
     if TYPE_CHECKING:
         schedule: Schedule
@@ -65,9 +67,13 @@ class Denoiser(Model):
     clips = True
     """what is expected of an image is kept within what an image can be"""
 
+    @property
+    def takes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("label",) if self.conditional else ()
+
     # What a model gives
 
-    def predict(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
         """The expected x_0 of noisy images (B, C, H, W) at times t (B,) as the network has it; y (B,), of which `labels` is no class, or None."""
         raise NotImplementedError
 
@@ -82,20 +88,20 @@ class Denoiser(Model):
         labels = classes.several(name, spec) if self.conditional else 0
         return network(self.net, spec, self.scale, outputs * spec.channels, labels, times, self.dropout)
 
-    def told(self, batch: Batch) -> Tensor | None:
-        """The classes of a batch, (B,), as they are said to the network in training: some are not."""
+    def told(self, batch: Batch) -> Condition | None:
+        """What the network is told of a batch in training: of some examples nothing."""
         if (y := self.classes_of(batch)) is None:
             return None
-        return torch.where(batch.noise.uniform() < self.label_dropout, self.spec.labels, y)
+        return y.dropped(batch.noise.uniform() < self.label_dropout)
 
-    def denoise(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+    def denoise(self, x_t: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
         """E[x_0 | x_t, y] of images (B, C, H, W) at times t (B,), guided; within what an image can be."""
         return self.kept(self.led(lambda model, y: model.predict(x_t, t, y), y))
 
     def kept(self, x_0: Tensor) -> Tensor:
         return x_0.clamp(-1, 1) if self.spec.levels and self.clips else x_0
 
-    def led(self, said: Callable[[Any, Tensor | None], Tensor], y: Tensor | None) -> Tensor:
+    def led(self, said: Callable[[Any, Condition | None], Tensor], y: Condition | None) -> Tensor:
         """What the model says of noisy images of classes y, said(model, y), drawn on from what it says without: classifier-free guidance in the
         convention w = 1 for none, D(x) + w (D(x|y) - D(x)) (Ho & Salimans 2022, eq. 6, with w - 1 for their w).
 
@@ -107,7 +113,7 @@ class Denoiser(Model):
         nothing = said(self, None) if self.weak is None else said(self.weak, y)
         return torch.lerp(nothing, said(self, y), self.guidance) if self.guidance else nothing
 
-    def plain(self, y: Tensor | None) -> bool:
+    def plain(self, y: Condition | None) -> bool:
         """Whether nothing is guided.  Raises Refusal where guidance has nothing to begin from."""
         if self.guidance == 1 or (self.weak is None and self.conditional and y is None):
             return True
@@ -140,7 +146,7 @@ class Denoiser(Model):
         """The same, for what begins at an image."""
         return self.schedule.levels(max(self.steps, self.fewest), "even" if self.spacing == "auto" else self.spacing)
 
-    def walk(self, levels: Sequence[Level], x: Tensor, noise: Noise, y: Tensor | None = None) -> Iterator[State]:
+    def walk(self, levels: Sequence[Level], x: Tensor, noise: Noise, y: Condition | None = None) -> Iterator[State]:
         """From x (B, C, H, W), as it is at the first of the levels, to the last, by the sampler that is set."""
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
@@ -153,23 +159,23 @@ class Denoiser(Model):
         return (samplers.dpm2m if self.sampler == "dpm2m" else samplers.ancestral)(denoise, levels, x, noise)
 
     @torch.no_grad()
-    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         """Yields what the image is expected to be after each step.  A conditional model draws the class where none is said."""
         if self.conditional and y is None:
-            y = classes.drawn(noise, self.spec.labels)
+            y = Condition(classes.drawn(noise, self.spec.labels))
         levels = self.levels()
         for state in self.walk(levels, samplers.start(levels, noise, *self.spec.shape), noise, y):
             yield state.x if state.at.sigma == 0 else state.x_0
 
     @torch.no_grad()
-    def complete(self, x: Tensor, known: Tensor, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def complete(self, x: Tensor, known: Tensor, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         """Draw what is not known of images x (B, C, H, W), wherever it lies; known: bool (H, W).  See samplers.inpaint."""
         x, known, y = x.to(noise.device), known.to(noise.device).bool(), y if self.conditional else None
         for state in samplers.inpaint(lambda x_t, t: self.denoise(x_t, t, y), self.way(), x, known, noise, self.repeats):
             yield torch.where(known, x, state.x_0)
 
     @torch.no_grad()
-    def redraw(self, x: Tensor, strength: float, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def redraw(self, x: Tensor, strength: float, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         """Images like x (B, C, H, W), from where the share `strength` of the steps still lies ahead: SDEdit, Meng et al. 2022.  At 0 it yields nothing."""
         levels = self.way()
         if strength == 0:
@@ -189,7 +195,7 @@ class Denoiser(Model):
         return self.spec.dims
 
     @torch.no_grad()
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def encode(self, x: Tensor, y: Condition | None = None) -> Tensor:
         """The noise, (B, dims) and near N(0, I), that the probability-flow equation leads from to x (B, C, H, W): Heun's rule, backwards.
 
         Conditional: (B, dims + labels), and behind it the class, or zeros where none was said.
@@ -201,7 +207,7 @@ class Denoiser(Model):
         z = x_t.flatten(1) / up[-1].sigma
         if not self.conditional:
             return z
-        return classes.beside(z, y, self.spec.labels) if y is not None else torch.cat([z, z.new_zeros(len(z), self.spec.labels)], 1)
+        return classes.beside(z, label, self.spec.labels) if (label := label_of(y)) is not None else torch.cat([z, z.new_zeros(len(z), self.spec.labels)], 1)
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
@@ -211,7 +217,7 @@ class Denoiser(Model):
         y = None
         if labels:
             said = code[:, self.latent :]
-            y = torch.where(said.amax(1) > 0, said.argmax(1), labels)
+            y = Condition(torch.where(said.amax(1) > 0, said.argmax(1), NONE))
         levels = self.way()
         x = levels[0].sigma * code[:, : self.latent].view(-1, *self.spec.shape)
         for state in samplers.heun(lambda x, t: self.predict(x, t, y), levels, x, Noise([])):
@@ -225,10 +231,11 @@ class Denoiser(Model):
         grid, y = self.on_a_grid(), self.classes_of(batch)
         return bounds.bound(lambda x_t, t: self.predict(x_t, t, y).clamp(-1, 1), self.schedule, grid, batch.x, batch.noise, self.evaluations)
 
-    def density(self, batch: Batch) -> ode.Density:
-        """By the probability-flow equation: log P of images on their grid by Hutchinson's estimate; of points log p, exactly but for the tolerance."""
+    def density(self, batch: Batch, tolerance: float = 0.0) -> ode.Density:
+        """By the probability-flow equation: log P of images on their grid by Hutchinson's estimate; of points log p, exactly but for the tolerance,
+        which is the model's own unless another one is given."""
         y, probes = self.classes_of(batch), 0 if self.spec.points else 1
-        return ode.nats(self.predict, self.schedule, batch.x, batch.noise, self.spec.levels, probes=probes, tol=self.tolerance, y=y)
+        return ode.nats(self.predict, self.schedule, batch.x, batch.noise, self.spec.levels, probes=probes, tol=tolerance or self.tolerance, y=y)
 
     def on_a_grid(self) -> Gaussian:
         if self.p is None:
@@ -236,17 +243,22 @@ class Denoiser(Model):
             raise Refusal(f"{name}: these are numbers without a grid, of which there are densities and no probabilities; it has bits of images.")
         return self.p
 
-    def classes_of(self, batch: Batch) -> Tensor | None:
-        """The classes (B,) that the images of a batch are judged as: none unless the model is conditional, and then there must be some."""
-        return classes.told(type(self).__name__.lower(), batch.y) if self.conditional else None
+    def classes_of(self, batch: Batch) -> Condition | None:
+        """The classes that the images of a batch are judged as: none unless the model is conditional, and then there must be some."""
+        return Condition(classes.told(type(self).__name__.lower(), label_of(batch.y))) if self.conditional else None
 
     @torch.no_grad()
     def bits_per_dim(self, batch: Batch) -> Bits:
         """Of points their density.  Of images an unbiased estimate, from as many noise levels as `evaluations`, of an upper bound
-        (parts/bounds.py); or one by the probability-flow equation (parts/ode.py), which is that of samples drawn without noise on the way."""
-        flow = self.likelihood == "ode" or self.spec.points
+        (parts/bounds.py); or one by the probability-flow equation (parts/ode.py), which is that of samples drawn without noise on the way.  Its error is
+        that of the solution, found on a few images, and no part of it is chance."""
+        flow, unit = self.likelihood == "ode" or self.spec.points, self.spec.dims * math.log(2)
         nats = torch.cat([-self.density(part).log_p if flow else self.terms(part).total for part in batch.split(ROWS)])
-        return Bits((nats / (self.spec.dims * math.log(2))).float(), "estimate" if flow else "upper bound")
+        if not flow:
+            return Bits((nats / unit).float(), "upper bound")
+        few = batch[:CHECKED]
+        error = ode.unsolved(lambda tol: -self.density(few[:], tol).log_p, nats[:CHECKED], self.tolerance)
+        return Bits((nats / unit).float(), "estimate", error / unit)
 
     @torch.no_grad()
     def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:

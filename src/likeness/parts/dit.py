@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..noise import Noise
+from ..core import Condition, Noise
+from .conditioning import Labels
 from .unet import Heads, thin, waves, wide, zero
 
 WAVES = 256
@@ -72,13 +73,13 @@ class DiT(nn.Module):
         self.first = nn.Conv2d(inside, width, self.patch, stride=self.patch)
         self.positions = nn.Buffer(positions(self.rows, width), persistent=False)
         self.time = nn.Sequential(nn.Linear(times * WAVES, width), nn.SiLU(), nn.Linear(width, width))
-        self.label = nn.Embedding(labels + 1, width) if labels else None
+        self.label = Labels(labels, width, null=True) if labels else None
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
         self.told = zero(nn.Linear(width, (MODULATIONS * depth + 2) * width))
         self.last = zero(nn.Linear(width, outside * self.patch**2))
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, noise: Noise | None = None) -> Tensor:
-        """x (B, inside, H, W), t (B,) or (B, times), y (B,) of which `labels` is no class, or None; (B, outside, H, W) float32.
+    def forward(self, x: Tensor, t: Tensor, y: Condition | None = None, noise: Noise | None = None) -> Tensor:
+        """x (B, inside, H, W), t (B,) or (B, times), y: of which the classes count, or None; (B, outside, H, W) float32.
 
         noise: the images' own, for dropout; without it there is none.
         """
@@ -91,11 +92,11 @@ class DiT(nn.Module):
         image = h.unflatten(2, (-1, self.patch, self.patch)).unflatten(1, (self.rows, self.rows)).permute(0, 3, 1, 4, 2, 5)
         return image.flatten(4).flatten(2, 3)[:, :, : self.size, : self.size]
 
-    def when(self, t: Tensor, y: Tensor | None) -> tuple[Tensor, ...]:
+    def when(self, t: Tensor, y: Condition | None) -> tuple[Tensor, ...]:
         """What each block is told of time and class, (B, 6 * width), and the last layer, (B, 2 * width); in float32."""
         width = self.positions.shape[1]
         with torch.autocast(t.device.type, enabled=False):
             e = self.time(waves(t.flatten(), WAVES).view(len(t), -1))
             if self.label is not None:
-                e = e + self.label(torch.full((len(t),), self.labels, device=t.device) if y is None else y)
+                e = e + self.label(y, len(t))
             return self.told(F.silu(e)).split([MODULATIONS * width] * len(self.blocks) + [2 * width], 1)

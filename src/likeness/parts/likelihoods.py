@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..noise import Noise
+from ..core import Noise
 
 FAR = 2.0**20
 """levels; a mean further off is moved here, where midpoints are still told apart in float32"""

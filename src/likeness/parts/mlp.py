@@ -17,13 +17,13 @@ def mlp(*sizes: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def encoder(shape: tuple[int, int, int], out: int, hidden: int = 400, depth: int = 2, octaves: int = 0) -> nn.Sequential:
+def encoder(shape: tuple[int, ...], out: int, hidden: int = 400, depth: int = 2, octaves: int = 0) -> nn.Sequential:
     """(B, *shape) to (B, out); with depth 0 a linear map.  octaves: of the waves of each number that it is told as well."""
     first, dims = Waves(octaves) if octaves else nn.Flatten(), math.prod(shape)
     return nn.Sequential(first, mlp(dims * (1 + 2 * octaves), *[hidden] * depth, out))
 
 
-def decoder(latent: int, shape: tuple[int, int, int], hidden: int = 400, depth: int = 2) -> nn.Sequential:
+def decoder(latent: int, shape: tuple[int, ...], hidden: int = 400, depth: int = 2) -> nn.Sequential:
     """(B, latent) to (B, *shape), without a bound on the values."""
     return nn.Sequential(mlp(latent, *[hidden] * depth, math.prod(shape)), nn.Unflatten(1, shape))
 

@@ -17,6 +17,8 @@ section 3.1): tr J = E v'Jv for random signs v, which stay the same along the wa
 and the scatter of these is the standard error.
 
 Each image has its own clock and its own steps: what others there are in the batch changes nothing.
+
+The tolerance is one of a step.  What all steps together cost is told by solving again to a tenth of it (`unsolved`).
 """
 
 from __future__ import annotations
@@ -28,8 +30,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..core import Diverged
-from ..noise import Noise
+from ..core import Condition, Diverged, Noise
 from .likelihoods import Gaussian
 from .schedules import Schedule, over
 
@@ -47,6 +48,8 @@ DOUBT = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 
 """order 5 minus order 4"""
 FIRST, SHORTEST, MOST = 0.1, 1e-7, 5000
 """steps in tau, and calls of the denoiser after which an image is given up"""
+FINER, COARSER = 0.1, 10.0
+"""tolerances, in that of a solution, at which it is held against another one"""
 END = 1000.0
 """the ratio s at which a process that ends in noise alone, whose ratio is infinite, is taken to have ended"""
 
@@ -55,7 +58,7 @@ class Density(NamedTuple):
     log_p: Tensor
     """nats of each image, (B,) float64"""
     error: Tensor
-    """standard error of that, as far as it comes from chance: 0 for an exact trace, nan if one draw is all there is"""
+    """standard error of that, as far as it comes from chance: 0 for an exact trace, nan if one draw is all there is; see `unsolved` for the rest"""
     calls: Tensor
     """of the denoiser, (B,)"""
 
@@ -66,7 +69,7 @@ Rate = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """z (n, ...) at tau (n,), and which images they are (n,), to dz/dtau (n, ...) and to what is only added up on the way, (n, k)"""
 
 
-def density(denoise: Ask, schedule: Schedule, x: Tensor, noise: Noise | None = None, probes: int = 0, tol: float = 1e-5, y: Tensor | None = None) -> Density:
+def density(denoise: Ask, schedule: Schedule, x: Tensor, noise: Noise | None = None, probes: int = 0, tol: float = 1e-5, y: Condition | None = None) -> Density:
     """log p of images x (B, ...) as points of a continuous space, under the law of x_0 + s eps at the schedule's cleanest time.
 
     It is that of the images which a sampler draws that follows the equation from N(0, s^2 I) at the noisiest time (of a Straight schedule
@@ -95,8 +98,21 @@ def density(denoise: Ask, schedule: Schedule, x: Tensor, noise: Noise | None = N
     return Density(each.mean(1), standard_error(each) if probes else torch.zeros_like(last), calls)
 
 
+def unsolved(solve: Callable[[float], Tensor], solution: Tensor, tol: float) -> float:
+    """Root mean square of what solution (n,) = solve(tol), in nats, is off by its steps: its distance from solve at a tenth of the tolerance.
+
+    solve must meet the same noise each time.  Where the equation cannot be followed so closely, since the denoiser itself rounds, it is
+    the distance from the solution at ten times the tolerance, which is several times too large.
+    """
+    try:
+        other = solve(FINER * tol)
+    except Diverged:
+        other = solve(COARSER * tol)
+    return float((other - solution).square().mean().sqrt())
+
+
 def nats(
-    denoise: Ask, schedule: Schedule, x: Tensor, noise: Noise, levels: int, draws: int = 2, probes: int = 1, tol: float = 1e-5, y: Tensor | None = None
+    denoise: Ask, schedule: Schedule, x: Tensor, noise: Noise, levels: int, draws: int = 2, probes: int = 1, tol: float = 1e-5, y: Condition | None = None
 ) -> Density:
     """log P of images (B, C, H, W) on the grid of `levels` values: an estimate, of something that is nowhere above it; for levels = 0, log p.
 
@@ -136,7 +152,7 @@ class Hidden(NamedTuple):
     x_0: Tensor
 
 
-def hidden(denoise: Ask, schedule: Schedule, z: Tensor, tau: Tensor, y: Tensor | None = None) -> Hidden:
+def hidden(denoise: Ask, schedule: Schedule, z: Tensor, tau: Tensor, y: Condition | None = None) -> Hidden:
     """What the denoiser finds in z."""
     ratio = tau.exp()
     t = schedule.time(ratio)

@@ -19,7 +19,6 @@ part of a better score may be nothing else.  So look at the samples, and score t
 from __future__ import annotations
 
 import hashlib
-import importlib
 import math
 from typing import Any
 
@@ -27,8 +26,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import Refusal
+from ..backbones import catalogue
+from ..core import Condition, Refusal
 from .adversarial import GAMES, spectral, told_apart
+from .conditioning import Labels
 
 SEEN: dict[str, dict[str, tuple[int, int]]] = {
     "squeezenet": {"relu_conv1": (64, 2), "fire3/concat": (128, 4), "fire5/concat": (256, 8), "fire9/concat": (512, 16)},
@@ -65,10 +66,10 @@ class Head(nn.Module):
             layers += [nn.Conv2d(WIDTH, WIDTH, 4, stride=2, padding=1), nn.GroupNorm(GROUPS, WIDTH), nn.LeakyReLU(LEAK)]
         self.trunk = nn.Sequential(*layers)
         self.last = nn.Conv2d(WIDTH, 1, 3, padding=1)
-        self.classes = nn.Embedding(labels, WIDTH) if labels else None
+        self.classes = Labels(labels, WIDTH) if labels else None
         spectral(self)
 
-    def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, y: Condition | None) -> Tensor:
         h = self.trunk(x)
         logits: Tensor = self.last(h)
         if self.classes is not None:
@@ -93,8 +94,7 @@ class Projected(nn.Module):
 
     def prepare(self) -> None:
         """Have the network at hand, the same as ever.  Raises Offline where its weights are not, Refusal where they are others than when training began."""
-        lab = importlib.import_module("likeness.probes.opening")  # stands above the models, and knows them by their names as well
-        net = lab.load(self.network, self.weights, list(SEEN[self.network]))
+        net: Any = catalogue.load(self.network, self.weights, list(SEEN[self.network]))
         used = {name for step in net.steps(list(SEEN[self.network])) for name in (step.name, step.fold)}
         values = {name: value for name, value in net.nodes.state_dict().items() if name.rpartition(".")[0] in used}
         digest = hashlib.sha256(b"".join(values[name].cpu().contiguous().numpy().tobytes() for name in sorted(values))).digest()
@@ -119,18 +119,18 @@ class Projected(nn.Module):
             out.insert(0, coarser)
         return out
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> list[Tensor]:
+    def forward(self, x: Tensor, y: Condition | None = None) -> list[Tensor]:
         """Logits (B, places) of each D_l."""
         return [head(p, y) for head, p in zip(self.heads, self.project(x))]
 
-    def discriminator(self, real: Tensor, fake: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def discriminator(self, real: Tensor, fake: Tensor, y: Condition | None = None) -> tuple[Tensor, Tensor]:
         """What all D_l minimise, and the share of pairs that they tell apart together."""
-        pairs = [logits.chunk(2) for logits in self(torch.cat([real, fake]), None if y is None else torch.cat([y, y]))]
+        pairs = [logits.chunk(2) for logits in self(torch.cat([real, fake]), None if y is None else y.repeat(2))]
         loss = torch.stack([GAME.discriminator(r, f).mean() for r, f in pairs]).sum()
         r, f = (torch.stack([logits.detach().mean(1) for logits in side]).mean(0) for side in zip(*pairs))
         return loss, told_apart(r, f)
 
-    def generator(self, fake: Tensor, y: Tensor | None = None) -> Tensor:
+    def generator(self, fake: Tensor, y: Condition | None = None) -> Tensor:
         """What G minimises."""
         return torch.stack([-logits.mean() for logits in self(fake, y)]).sum()
 

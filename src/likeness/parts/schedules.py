@@ -120,7 +120,10 @@ class Steps(Schedule):
         return (torch.arange(steps, 0, -1, dtype=torch.float64) * (len(self.beta) / steps)).round().clamp(min=1)
 
     def karras(self, steps: int, rho: float = 7.0, most: float = 80.0) -> Tensor:
-        return super().karras(steps, rho, most).round()
+        """Whole times, no two alike: where rounding would make one of several, the earlier ones move up, as far as the last time lets them."""
+        times, behind = super().karras(steps, rho, most).round(), torch.arange(steps, 0, -1, dtype=torch.float64)
+        apart = (times.cpu() - behind).flip(0).cummax(0).values.flip(0) + behind
+        return torch.minimum(apart, len(self.beta) - steps + behind).clamp(min=1)
 
 
 class Sigmas(Schedule):

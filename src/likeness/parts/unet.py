@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
-from ..noise import Noise
+from ..core import Condition, Noise
+from .conditioning import Labels
 
 
 @dataclass(frozen=True)
@@ -273,7 +274,7 @@ class UNet(nn.Module):
         self.plan, c = plan, plan.channels
         width = 4 * c[0]
         self.time = nn.Sequential(nn.Linear(plan.times * c[0], width), nn.SiLU(), nn.Linear(width, width))
-        self.label = nn.Embedding(plan.labels + 1, width) if plan.labels else None
+        self.label = Labels(plan.labels, width, null=True) if plan.labels else None
         self.first = nn.Conv2d(plan.inside, c[0], 3, padding=1)
         self.down: Any = nn.ModuleList()
         made, h, last = [c[0]], c[0], len(c) - 1
@@ -293,8 +294,8 @@ class UNet(nn.Module):
         self.widths = [m.outside for m in self.modules() if isinstance(m, Block)]
         self.told = nn.Linear(width, sum(self.widths))
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, noise: Noise | None = None) -> Tensor:
-        """x (B, inside, H, W), t (B,) or (B, times), y (B,) of which `labels` is no class, or None; (B, outside, H, W) float32.
+    def forward(self, x: Tensor, t: Tensor, y: Condition | None = None, noise: Noise | None = None) -> Tensor:
+        """x (B, inside, H, W), t (B,) or (B, times), y: of which the classes count, or None; (B, outside, H, W) float32.
 
         noise: the images' own, for dropout; without it there is none.
         """
@@ -319,11 +320,11 @@ class UNet(nn.Module):
                 h = level.resize.onto(h, made[-1])
         return self.last(self.norm(h)).float()
 
-    def when(self, t: Tensor, y: Tensor | None) -> Iterator[Tensor]:
+    def when(self, t: Tensor, y: Condition | None) -> Iterator[Tensor]:
         """What each block is told of time and class, (B, its channels); in float32, since bf16 cannot tell 501 from 500."""
         plan = self.plan
         with torch.autocast(t.device.type, enabled=False):
             e = self.time(waves(t.flatten(), plan.channels[0], plan.shift, plan.cosine_first).view(len(t), -1))
             if self.label is not None:
-                e = e + self.label(torch.full((len(t),), plan.labels, device=t.device) if y is None else y)
+                e = e + self.label(y, len(t))
             return iter(self.told(F.silu(e)).split(self.widths, 1))

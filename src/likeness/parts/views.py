@@ -3,8 +3,12 @@
 Two views of one image are what a joint-embedding method calls equal: what they are decides what its features ignore.  Whatever is
 drawn comes from the images' own noise, so that a view depends on the image and its seed alone.
 
-resized() and recoloured() are those of Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020,
-appendix A, with the solarisation of Grill et al. 2020, appendix B; seen_from(), lit() and cut() are milder, for digits and drawings.
+resized() and recoloured() are those of Chen et al., "A Simple Framework for Contrastive Learning of Visual
+Representations", 2020, appendix A, with the solarisation of Grill et al. 2020, appendix B, but for: a window
+of 0.4 of the area and more by default (0.08 there), nearer to a square where it would reach beyond the image
+(they draw again); colours at half strength, in the order brightness, contrast, saturation, hue (random
+there); hue turned in the plane of YIQ (HSV there); a wider blur; and no mirror, blur or solarisation unless
+asked for. seen_from(), lit() and cut() are milder, for digits and drawings.
 """
 
 from __future__ import annotations
@@ -16,8 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core import Batch, Model, option
-from ..noise import Noise
+from ..core import Batch, Model, Noise, option
 
 
 class Views(Model):

@@ -1,0 +1,1 @@
+"""Networks of photographs whose weights others have published, layer by layer."""

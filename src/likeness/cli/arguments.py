@@ -1,0 +1,166 @@
+"""What the verbs of the command line read their arguments with.  Every flag of a model is one of its options; none is declared here."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Set
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from ..api import Trained
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses in one sentence, with the flag that was probably meant."""
+
+    def __init__(self, verb: str, text: str, usage: str):
+        super().__init__(
+            f"likeness {verb}", usage=f"likeness {verb} {usage}", description=text, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        self.verb = verb
+
+    def error(self, message: str) -> NoReturn:
+        from ..core import Refusal
+
+        known = [flag for action in self._actions for flag in action.option_strings]
+        wrong = re.search(r"(--[\w-]+)", message) if message.startswith("unrecognized") else None
+        hint = f"  {closest(wrong[1], known)}" if wrong else ""
+        raise Refusal(f"{message}.{hint}  likeness {self.verb} --help shows what there is.")
+
+
+def closest(word: str, known: list[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, known, 1)
+    return f"Did you mean {near[0]}?" if near else ""
+
+
+def flags(parser: argparse.ArgumentParser, title: str, owner: type, defaults: object, live: bool = False, leave_out: Set[str] = frozenset()) -> None:
+    """A flag for each declared option; an option that is not typed is absent from the result."""
+    from ..core import option_fields
+
+    group = parser.add_argument_group(title)
+    for f in option_fields(owner, live):
+        if f.name in leave_out:
+            continue
+        default, says = getattr(defaults, f.name, f.default), f.metadata
+        flag, where = f"--{f.name.replace('_', '-')}", dict(dest=f.name, default=argparse.SUPPRESS)
+        span = f", {_short(says['low'])} to {_short(says['high'])}" if says["low"] is not None and says["high"] is not None else ""
+        text = f"{says['help']} [{_short(default)}{span}]".replace("%", "%%")
+        if isinstance(f.default, bool):
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text, **where)
+        elif says["choices"]:
+            group.add_argument(flag, metavar="|".join(says["choices"]), help=text, **where)
+        else:
+            group.add_argument(flag, type=_number(type(f.default)), metavar=type(f.default).__name__.upper(), help=text, **where)
+
+
+def _number(kind: type) -> Callable[[str], Any]:
+    """1e6 and 10_000 are whole numbers, too."""
+
+    def read(text: str) -> Any:
+        if kind is not int or text.lstrip("+-").isdigit():
+            return kind(text)
+        if not float(text).is_integer():
+            raise ValueError(text)
+        return int(float(text))
+
+    read.__name__ = {"int": "whole number", "float": "number"}.get(kind.__name__, kind.__name__)
+    return read
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def natural(text: str) -> int:
+    value: int = _number(int)(text)
+    if not 0 <= value < 2**31:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {2**31 - 1}")
+    return value
+
+
+def count(text: str) -> int:
+    value: int = _number(int)(text)
+    if not 0 < value <= 10_000_000:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 10,000,000")
+    return value
+
+
+def common(parser: argparse.ArgumentParser, *names: str) -> None:
+    """The flags that mean the same for every verb."""
+    known: dict[str, dict[str, Any]] = {
+        "--json": dict(action="store_true", help="print the result as JSON"),
+        "--seed": dict(type=natural, default=0, help="of samples and of the choice of held-out images [0]"),
+        "--raw": dict(action="store_true", help="by the weights as they are, instead of their running average"),
+        "-n": dict(type=count, help="how many"),
+        "-o": dict(type=Path, metavar="FILE", help="where to put it"),
+    }
+    for name in names:
+        parser.add_argument(name, **known[name])
+
+
+def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple[Trained, dict[str, Any]]]]:
+    """Parse for a verb on runs: what was said, and the runs, each with those of the typed live options that it has."""
+    from .. import api
+    from ..core import Refusal, option_fields
+    from ..reports import terminal
+    from ..runs.run import is_run
+
+    folders = [Path(a) for before, a in zip(["", *argv], argv) if not a.startswith("-") and before not in ("-o", "--network", "--beside") and is_run(Path(a))]
+    opened = {folder: api.open(folder, raw="--raw" in argv) for folder in folders}
+    taken = {action.dest for action in parser._actions}  # a verb's own flag means what the verb says
+    turns = {f: {o.name for o in option_fields(type(t.model), live=True)} - taken for f, t in opened.items()}
+    known: set[str] = set()
+    for t in opened.values():
+        flags(parser, f"options of {type(t.model).__name__.lower()} that may be turned", type(t.model), t.model, live=True, leave_out=known | taken)
+        known |= turns[t.folder]
+    said = vars(parser.parse_intermixed_args(argv))
+    wanted = said["run"] if isinstance(said["run"], list) else [said["run"]]
+    if len(wanted) > 1:  # what a shell makes of runs/* holds files, too: our own comparisons among them
+        passed = [f for f in wanted if f not in opened and f.is_file()]
+        wanted = [f for f in wanted if f not in passed]
+        if strange := [str(f) for f in passed if f.stem != "compare"]:
+            terminal.say(f"note: passed over, since they are no runs: {', '.join(strange)}")
+    if missing := [folder for folder in wanted if folder not in opened]:
+        here = ", ".join(str(p.parent) for p in sorted(Path("runs").glob("*/config.json")))
+        raise Refusal(f"{missing[0]} is not a run: it has no config.json.  Runs here: {here or 'none'}.")
+    typed = {name for name in known if name in said}
+    for folder in wanted:
+        if lacking := typed - turns[folder]:
+            terminal.say(f"note: {folder} has no option {', '.join(sorted(lacking))}; it is asked without")
+    said["run"] = wanted
+    return said, [(opened[f], {name: said[name] for name in typed & turns[f]}) for f in wanted]
+
+
+def target(given: Path | None, usual: Path, *endings: str) -> Path:
+    """Where to write, refused if the name asks for a format that is not written."""
+    from ..core import Refusal
+
+    if given is not None and given.suffix not in endings:
+        raise Refusal(f"-o {given} should end in {' or '.join(e for e in endings if e)}{', or be a folder' if '' in endings else ''}.")
+    return given or usual
+
+
+def writable(out: Path) -> Path:
+    """The same, or a Refusal before there is work to lose.  Nothing is made yet."""
+    import os
+
+    from ..core import NotAllowed, Refusal
+
+    there = next(p for p in (out.parent, *out.parent.parents) if os.path.exists(p))
+    if out.is_dir() or not there.is_dir():
+        wrong, what = (out, "is a folder") if out.is_dir() else (there, "is no folder")
+        raise Refusal(f"{out} cannot be written, since {wrong} {what}; name another file with -o.")
+    if not os.access(there, os.W_OK):
+        raise NotAllowed(f"{out} cannot be written, since {there} takes no files from you; name another file with -o.")
+    return out

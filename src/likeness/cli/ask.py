@@ -1,0 +1,270 @@
+"""The verbs that put a question to a run about images: reconstruct, complete, edit, score, field, diffuse.
+
+As in cli.py, nothing heavy is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .arguments import Parser, common, count, natural, on_runs, target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..api import Trained
+    from ..core import Condition
+
+IMAGES = "a folder, an array or a file of images; held-out ones of the run's data if left out"
+
+
+def reconstruct(argv: list[str]) -> int:
+    """reconstruct RUN [IMAGES]: what is left of an image after the code, which is searched for where the model only decodes"""
+    from .. import figures, storage
+    from ..core import answers, ask
+    from ..inference import inputs, inversion
+    from ..metrics.reconstruction import psnr
+    from ..reports import terminal
+
+    text = "Originals above their reconstructions.  Where the model only decodes, the code is searched for, and the nearest of some samples stands below."
+    parser = Parser("reconstruct", text, "RUN [IMAGES] [-n 16] [--steps N] [-o out.png]")
+    parser.add_argument("run", metavar="RUN", type=Path)
+    parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
+    parser.add_argument("--steps", type=count, metavar="N", help=f"of the search for the code [{inversion.STEPS}; none where the model encodes]")
+    common(parser, "-n", "--seed", "-o", "--json")
+    said, [(run, _)] = on_runs(argv, parser)
+    path, seed, n = target(said["o"], run.folder / "samples" / "reconstructions.png", ".png"), said["seed"], said["n"] or 16
+    ask(run.model, "decode")
+    own, names = brought(run, said["images"], n)
+    asked = inputs.held_out(run.data, n, seed) if own is None else inputs.own(own, None, names, run.config.spec, seed, run.config.data.get("binarize", False))
+    x, y, encodes = asked.batch.x, asked.batch.y, "encode" in answers(run.model)
+    steps = said["steps"] or (0 if encodes else inversion.STEPS)
+    before = run.reconstruct(x)[1] if encodes else inversion.nearest_samples(run.model, x, y, seed)
+    back = inversion.decoded(run.model, searched(run, x, y, steps, seed)) if steps else before
+    page = figures.shown(back, x) if run.config.spec.points else figures.strips(x, back, *([] if encodes else [before]))
+    recipe = dict(run=run.folder.name, seen=run.run.seen, n=len(x), seed=seed, steps=steps)
+    storage.make(path.parent)
+    figures.write_png(path, page, recipe)
+    points = run.config.spec.points
+    name, unit, near = ("distance", "", lambda a, b: (a - b).flatten(1).norm(dim=1)) if points else ("psnr", " dB", psnr)
+    after, first = near(x, back), near(x, before)
+    title = f"{len(x)} points, distance" if points else f"{len(x)} images, PSNR"
+    result, says = dict(recipe, path=str(path)) | {name: float(after.mean())}, f"{title} {after.mean():.{4 if points else 2}f}{unit}"
+    if steps:
+        who = "the encoder alone" if encodes else f"the nearest of {inversion.among(run.model):,} samples"
+        rows = [{"name": whose, name: float(a), "before": float(b)} for whose, a, b in zip(asked.names, after, first)]
+        result |= dict(before=float(first.mean()), before_is=who, images=rows)
+        digits = 4 if points else 2
+        lines = [f"{row['name']}: {row[name]:.{digits}f}{unit}, before {row['before']:.{digits}f}" for row in rows]
+        says = "\n".join([*lines, f"{says} after {steps} steps, before {first.mean():.{digits}f} by {who}"])
+    terminal.result(result, said["json"], f"{says}: {path}")
+    return 0
+
+
+def searched(run: Trained, x: Tensor, y: Condition | None, steps: int, seed: int) -> Tensor:
+    """The codes of images, with a word on how far the search is."""
+    from ..inference import inversion
+    from ..reports import terminal
+
+    with terminal.err.status("") as status:
+        for found in inversion.search(run.model, x, y, steps, seed):
+            status.update(f"{found.share:4.0%}  searching for the codes of {len(x)} images")
+    return found.z
+
+
+def complete(argv: list[str]) -> int:
+    """complete RUN [IMAGES]: a part of each image is given, and the rest is drawn, several times"""
+    from ..core import Refusal
+    from ..inference import complete as completion
+    from ..reports import terminal
+
+    text = "A row an image: the original, the part of it that is given, and what the model draws for the rest."
+    parser = Parser("complete", text, "RUN [IMAGES] [-n 16] [--keep 0.5 | --mask FILE] [-o out.png | out.npy | folder/] [options]")
+    parser.add_argument("run", metavar="RUN", type=Path)
+    parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
+    parser.add_argument("--keep", type=float, metavar="SHARE", help="of the rows that are given, from the top [0.5]")
+    parser.add_argument("--mask", type=Path, metavar="FILE", help="a black-and-white picture of the images' size; what is white is given")
+    parser.add_argument("--draws", type=count, default=3, metavar="K", help="how often the rest of each image is drawn [3]")
+    parser.add_argument("--label", type=natural, metavar="CLASS", help="of your own images, where the model is class-conditional; else it is drawn")
+    common(parser, "-n", "--seed", "-o", "--json")
+    said, [(run, live)] = on_runs(argv, parser)
+    if said["mask"] and said["keep"] is not None:
+        raise Refusal("--keep and --mask both say what is given; name one of them.")
+    path = target(said["o"], run.folder / "samples" / "completions.png", ".png", ".npy", "")
+    known = completion.mask(said["mask"], run.config.spec) if said["mask"] else None
+    keep = 0.5 if said["keep"] is None else said["keep"]
+    n = said["n"] or 16
+    x, _ = brought(run, said["images"], n)
+    drawn = run.complete(x, n, keep, known=known, draws=said["draws"], seed=said["seed"], label=said["label"], **live)
+    drawn.save(path)
+    terminal.result(dict(drawn.recipe, path=str(path)), said["json"], f"{drawn.recipe['n']} images, {said['draws']} draws of each: {path}")
+    return 0
+
+
+def score(argv: list[str]) -> int:
+    """score RUN [IMAGES]: how surprising each image is, in bits, beside held-out ones, and where in it"""
+    from ..core import answers
+    from ..inference import score as module
+    from ..inference.inputs import answer
+    from ..reports import terminal
+
+    parser = Parser("score", module.__doc__ or "", "RUN [IMAGES] [-n 16] [-o maps.png | maps.npz] [options]")
+    parser.add_argument("run", metavar="RUN", type=Path)
+    parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
+    parser.add_argument("--label", type=natural, metavar="CLASS", help="of your own images, where the model is class-conditional")
+    common(parser, "-n", "--seed", "-o", "--json")
+    said, [(run, live)] = on_runs(argv, parser)
+    path = target(said["o"], run.folder / "samples" / "surprise.png", ".png", ".npz")
+    if said["o"] and "bits_per_dim" in answers(run.model):
+        answer(run.model, "surprise", "Without -o there are numbers, of whole images.  ")
+    n = said["n"] or 16
+    x, names = brought(run, said["images"], n)
+    scored = run.score(x, n, seed=said["seed"], label=said["label"], names=names, **live)
+    where = scored.save(path) if scored.surprise is not None else None
+    result = dict(run=str(run.folder), kind=scored.kind, against=scored.against, images=scored.rows(), path=str(where) if where else None)
+    terminal.result(result, said["json"], "\n".join([*_table(scored.rows(), scored.kind, scored.against), *([f"maps: {where}"] if where else [])]))
+    return 0
+
+
+def _table(rows: list[dict[str, Any]], kind: str, against: int) -> list[str]:
+    wide = max(len("image"), *(len(row["name"]) for row in rows))
+    nats = "nats" in rows[0]
+    lines = [f"{'image':{wide}}  bits/dim        bits" + nats * "        nats" + bool(against) * "  rank"]
+    for row in rows:
+        line = f"{row['name']:{wide}}  {row['bits_per_dim']:8.4f}  {row['bits']:10,.1f}" + (f"  {row['nats']:10,.1f}" if nats else "")
+        lines.append(line + (f"  {row['rank']:4.0%}" if against else ""))
+    says = f"bits are {kind if kind == 'exact' else f'an {kind}'}"
+    return [*lines, f"{says}; rank: share of {against} held-out images with fewer bits; near 0 % is as unusual as near 100 %" if against else says]
+
+
+def field(argv: list[str]) -> int:
+    """field RUN...: which pixels a prediction depends on, and how much, of several runs side by side"""
+    from .. import figures, storage
+    from ..inference import receptive_field as fields
+    from ..reports import terminal
+
+    parser = Parser("field", fields.__doc__ or "", "RUN [RUN ...] [-n 4] [-o out.png] [options]")
+    parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
+    common(parser, "-n", "--seed", "-o", "--json")
+    said, runs = on_runs(argv, parser)
+    path, n = target(said["o"], runs[0][0].folder / "samples" / "field.png", ".png"), said["n"] or 4
+    found = [run.field(n, said["seed"]) for run, _ in runs]
+    storage.make(path.parent)
+    recipe = dict(picture="field", n=n, seed=said["seed"], runs=[dict(run=run.folder.name, seen=run.run.seen) for run, _ in runs])
+    figures.write_png(path, fields.page(found, n), recipe)
+    result = dict(path=str(path), fields=[one.as_dict() for each in found for one in each])
+    lines = [f"{one.name}: row {one.row + 1}, column {one.column + 1} {one.says}" for each in found for one in each]
+    terminal.result(result, said["json"], "\n".join([*lines, str(path)]))
+    return 0
+
+
+def diffuse(argv: list[str]) -> int:
+    """diffuse RUN...: pictures of noise being added and taken away, of schedules, and of where on the way an image is told"""
+    from ..core import Refusal
+    from ..inference import diffusion_process
+    from ..inference.sampling import tuned
+    from ..reports import terminal
+
+    which = "|".join(diffusion_process.PICTURES)
+    parser = Parser("diffuse", diffusion_process.__doc__ or "", f"RUN [RUN ...] --picture {which} [--images IMAGES] [-o out.png] [options]")
+    parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
+    parser.add_argument("--picture", metavar=which, default="reverse", help="which [reverse]")
+    parser.add_argument("--images", metavar="IMAGES", help=IMAGES)
+    common(parser, "-n", "--seed", "-o", "--raw", "--json")
+    said, runs = on_runs(argv, parser)
+    path = target(said["o"], runs[0][0].folder / "samples" / f"{said['picture']}.png", ".png")
+    if said["images"] and said["picture"] not in ("forward", "rate", "distortion"):
+        raise Refusal(f"the picture {said['picture']} is of no images that are given; leave --images out, or type --picture forward.")
+    x, _ = brought(runs[0][0], said["images"], said["n"] or 6)
+    typed: dict[str, Any] = {}
+    for run, live in runs:
+        run.run.model = tuned(run.model, **live)
+        typed |= live
+    recipe = diffusion_process.draw([(run.run, run.data) for run, _ in runs], said["picture"], path, said["n"], said["seed"], x, **typed)
+    terminal.result(dict(recipe, path=str(path)), said["json"], str(path))
+    return 0
+
+
+def edit(argv: list[str]) -> int:
+    """edit RUN [IMAGES]: images like these, drawn anew from where they are still seen through noise; rough sketches become likely images"""
+    from ..inference import edit as editing
+    from ..reports import terminal
+
+    parser = Parser("edit", editing.__doc__ or "", "RUN [IMAGES] [-n 8] [--strength 0.5] [-o out.png | out.npy | folder/] [options]")
+    parser.add_argument("run", metavar="RUN", type=Path)
+    parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
+    parser.add_argument("--strength", type=float, default=0.5, metavar="SHARE", help="of the way that is gone anew: 0 keeps the image, 1 forgets it [0.5]")
+    parser.add_argument("--draws", type=count, default=3, metavar="K", help="how often each image is drawn [3]")
+    parser.add_argument("--label", type=natural, metavar="CLASS", help="what it shall become, where the model is class-conditional")
+    common(parser, "-n", "--seed", "-o", "--raw", "--json")
+    said, [(run, live)] = on_runs(argv, parser)
+    path, n = target(said["o"], run.folder / "samples" / "edits.png", ".png", ".npy", ""), said["n"] or 8
+    x, _ = brought(run, said["images"], n)
+    drawn = run.edit(x, n, said["strength"], draws=said["draws"], seed=said["seed"], label=said["label"], **live)
+    drawn.save(path)
+    terminal.result(dict(drawn.recipe, path=str(path)), said["json"], f"{drawn.recipe['n']} images, {said['draws']} draws of each: {path}")
+    return 0
+
+
+def brought(run: Trained, source: str | None, n: int) -> tuple[Tensor | None, tuple[str, ...] | None]:
+    """Somebody's own images, the first n, with the names of their files; what was skipped or left out is said."""
+    if source is None:
+        return None, None
+    from ..data import user_images
+    from ..reports import terminal
+
+    found = user_images.images(source, run.config.spec, run.config.data, n)
+    for note in found.notes:
+        terminal.say(f"note: {note}")
+    return found.x, found.names
+
+
+def sample(argv: list[str]) -> int:
+    """sample RUN: new images, each with its recipe; image i of a seed is always the same"""
+    from .. import api
+    from ..inference import nearest
+    from ..reports import terminal
+
+    parser = Parser(
+        "sample", "New images of a trained model, as one picture, one file each, or an array.", "RUN [-n 64] [-o out.png | out.npy | folder/] [options]"
+    )
+    parser.add_argument("run", metavar="RUN", type=Path)
+    common(parser, "-n", "--seed", "-o", "--raw", "--json")
+    parser.add_argument("--label", type=int, metavar="CLASS", help="of this class only, where the model is class-conditional")
+    parser.add_argument("--nearest", action="store_true", help="at the end of each row, framed, the training image nearest to its last sample")
+    parser.add_argument("--beside", type=Path, metavar="RUN", help="a weaker run of the same denoising model, which --guidance leads away from")
+    said, [(run, live)] = on_runs(argv, parser)
+    weak = api.open(said["beside"]) if said["beside"] else None
+    points = run.config.spec.points
+    n = said["n"] or (2000 if points else 64)
+    usual = run.folder / "samples" / f"seed-{said['seed']}-n-{n}{'-raw' if said['raw'] else ''}{'-nearest' if said['nearest'] else ''}.png"
+    path = target(said["o"], usual, ".png", *([] if said["nearest"] else [".npy", ""]))
+    pictures = run.sample(n, said["seed"], label=said["label"], beside=weak, **live)
+    says = f"{n} {'points' if points else 'images'}"
+    if said["nearest"]:
+        found = nearest.beside(pictures.x, run.data, run.run.config.training.mirror)
+        pictures = replace(pictures, page=found.page, recipe=dict(pictures.recipe, nearest=found.row, distance=found.distance))
+        says += f", framed training images {min(found.distance):.1f} to {max(found.distance):.1f} levels from the sample beside them"
+    pictures.save(path)
+    terminal.result(dict(pictures.recipe, path=str(path)), said["json"], f"{says}: {path}")
+    return 0
+
+
+def latent(argv: list[str]) -> int:
+    """latent RUN...: pictures of the code: random codes, interpolation, traversal, the 2-D plane, arithmetic"""
+    from ..inference import latent_space as codes
+    from ..reports import terminal
+
+    parser = Parser("latent", codes.__doc__ or "", "RUN [RUN ...] [--picture NAME] [-o out.png]")
+    parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
+    parser.add_argument("--picture", metavar="|".join(codes.PICTURES), default="random", help="which [random]")
+    parser.add_argument("--images", metavar=("A", "B", "C"), nargs=3, help="for arithmetic: three folders or files of a kind each [classes of the data]")
+    common(parser, "-n", "--seed", "-o", "--json")
+    said, runs = on_runs(argv, parser)
+    path = target(said["o"], runs[0][0].folder / "samples" / f"{said['picture']}.png", ".png")
+    groups = [x for source in said["images"] or () if (x := brought(runs[0][0], source, codes.MEMBERS)[0]) is not None]
+    codes.draw([(r.run, r.data) for r, _ in runs], said["picture"], path, said["n"], said["seed"], groups)
+    terminal.result(dict(path=str(path), picture=said["picture"]), said["json"], str(path))
+    return 0

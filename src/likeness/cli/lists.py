@@ -1,0 +1,80 @@
+"""Verbs that say what there is: models, data sets, what a folder holds; and write a model for others."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from .arguments import Parser, common, flags, on_runs, target
+
+
+def export(argv: list[str]) -> int:
+    """export RUN: a ddpm for the library diffusers, as a folder that its DDPMPipeline loads"""
+    from ..reports import terminal
+    from ..runs import diffusers
+
+    parser = Parser("export", "Write a trained ddpm as a folder that diffusers.DDPMPipeline.from_pretrained loads.", "RUN [-o FOLDER] [--label CLASS]")
+    parser.add_argument("run", metavar="RUN", type=Path)
+    parser.add_argument("--label", type=int, metavar="CLASS", help="that is drawn there, where the model is class-conditional; none if left out")
+    common(parser, "-o", "--raw", "--json")
+    said, [(run, _)] = on_runs(argv, parser)
+    path = target(said["o"], run.folder / "diffusers", "")
+    diffusers.export(run.model, path, said["label"])
+    terminal.result(dict(run=str(run.folder), path=str(path), label=said["label"]), said["json"], f'{path}: DDPMPipeline.from_pretrained("{path}") loads it')
+    return 0
+
+
+def models(argv: list[str]) -> int:
+    """models: what can be trained, and what each can answer"""
+    from .. import models as library
+    from ..core import answers
+    from ..reports import terminal
+
+    parser = Parser("models", "All models: the files in likeness/models.", "[--json]")
+    common(parser, "--json")
+    said = vars(parser.parse_intermixed_args(argv))
+    rows = []
+    for name in library.NAMES:
+        kind = library.load(name)
+        rows.append(dict(name=name, about=(sys.modules[kind.__module__].__doc__ or "").split("\n")[0], answers=list(answers(kind))))
+    terminal.table(rows, ("name", "answers", "about"), said["json"], "likeness train NAME --help shows the options of one.")
+    return 0
+
+
+def data(argv: list[str]) -> int:
+    """data: the data sets that have a name, their licences, and whether they are here"""
+    from ..data import named
+    from ..reports import terminal
+
+    parser = Parser("data", "Data sets that need no path.", "[--json]")
+    common(parser, "--json")
+    said = vars(parser.parse_intermixed_args(argv))
+    terminal.table(named.listed(), ("name", "here", "about", "licence"), said["json"], "Any folder of images, .npy, .npz or idx file will do as well.")
+    return 0
+
+
+def check(argv: list[str]) -> int:
+    """check DATA: what is in it, what was skipped and why, and what training on it will cost here"""
+    from .. import data as datasets
+    from .. import models
+    from ..core import option_fields
+    from ..data import points
+    from ..data.check import check as inspect
+    from ..reports import terminal
+    from ..training import throughput
+
+    parser = Parser(
+        "check", "Reads the data as training would, and measures for a few seconds what training costs on this machine.", "DATA [--model vae] [options]"
+    )
+    parser.add_argument("data", metavar="DATA")
+    parser.add_argument("--model", metavar="NAME", help="whose training is measured; none skips it [vae, for points gan]")
+    common(parser, "--json")
+    flags(parser, "reading the data", datasets.Reading, datasets.Reading())
+    said = vars(parser.parse_intermixed_args(argv))
+    reading = {f.name: said[f.name] for f in option_fields(datasets.Reading) if f.name in said}
+    name = said["model"] or ("gan" if points.is_points(said["data"]) else "vae")
+    kind = None if name == "none" else models.load(name)
+    found = inspect(said["data"], datasets.Reading(**reading))
+    costs = throughput.measure(name, kind, datasets.load(said["data"], **reading)) if kind else []
+    terminal.checked(found, costs, said["json"])
+    return 0

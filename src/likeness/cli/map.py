@@ -1,0 +1,352 @@
+"""likeness map: images as a map of what resembles what, with the numbers that say how far it may be believed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .arguments import Parser, common, count, flags, positive, target, writable
+
+if TYPE_CHECKING:
+    import argparse
+
+    import numpy as np
+    from torch import Tensor
+
+    from ..maps.clusters import Clusters
+    from ..maps.collection import Collection
+    from ..maps.embedding import Map
+    from ..maps.page import Listed
+    from ..maps.pictures import Groups
+    from ..maps.tsne import Affinities
+    from ..metrics.card import Score
+
+USUAL = 1000
+"""images up to which two more maps from random starts are made without being asked for"""
+TAKES = {
+    "a map by tsne": ("method", "perplexity", "clusters", "starts"),
+    "a map by umap": ("method", "clusters"),
+    "a map by pca": ("method", "clusters"),
+    "a row of maps": ("perplexities",),
+    "an old map": ("into",),
+}
+"""what each kind of map asks for; anything else that was typed is refused"""
+
+
+def map(argv: list[str]) -> int:
+    """map DATA|FEATURES: what resembles what, as a picture, a page to walk about in, and coordinates; clusters, copies, outliers"""
+    from ..core import Refusal
+    from ..maps import embedding as module
+    from ..reports import terminal
+
+    parser = Parser("map", module.__doc__ or "", "DATA|features.npy [--method tsne] [--network NAME --layer L] [-o map.png] [options]")
+    collected(parser)
+    parser.add_argument("--method", metavar="|".join(module.METHODS), help="umap needs the package umap-learn [tsne]")
+    parser.add_argument(
+        "--perplexity", type=positive, metavar="P", help="of t-SNE: how many neighbours an image has, softly counted [30, or a third of the others]"
+    )
+    parser.add_argument("--perplexities", type=positive, nargs="+", metavar="P", help="t-SNE with each of these, side by side, and nothing else")
+    parser.add_argument("--clusters", type=count, metavar="K", help="how many [the fewest of 2 to 20 with nearly the largest silhouette]")
+    parser.add_argument("--starts", type=int, metavar="S", help=f"random starts whose maps are compared; 0 is none [2 up to {USUAL:,} images, else none]")
+    parser.add_argument("--into", type=Path, metavar="MAP.npz", help="place these images on a map that was made before, on which nothing moves")
+    said = vars(parser.parse_intermixed_args(argv))
+    if said["starts"] is not None and not (said["starts"] == 0 or 2 <= said["starts"] <= 20):
+        raise Refusal(f"--starts {said['starts']} leaves nothing to compare, or takes too long; type 0, or 2 to 20.")
+    _refuse_others(said)
+    out = writable(target(said["o"], Path("maps") / f"{_stem(said['data'])}.png", ".png"))
+    old = module.Map.load(said["into"]) if said["into"] else None
+    found = gathered(said, out.parent)
+    if old is not None:
+        result, text = _into(found, old, said, out)
+    else:
+        _refuse_few(found, said)
+        result, text = (_multiples if said["perplexities"] else _one)(found, said, out)
+    terminal.result(result, said["json"], text)
+    return 0
+
+
+def _refuse_others(said: dict[str, Any]) -> None:
+    """Refuse flags that the kind of map has no use for; fill in the method."""
+    from ..core import Refusal
+    from ..maps import embedding
+
+    method = said["method"] or "tsne"
+    embedding.check(method)
+    kind = "an old map" if said["into"] else "a row of maps" if said["perplexities"] else f"a map by {method}"
+    for name in dict.fromkeys(n for names in TAKES.values() for n in names):
+        if said[name] is not None and name not in TAKES[kind]:
+            takers = ", ".join(k for k, names in TAKES.items() if name in names)
+            raise Refusal(f"{kind} has no use for --{name}, which is for {takers}; leave it out.")
+    said["method"] = method
+
+
+def _refuse_few(found: Collection, said: dict[str, Any]) -> None:
+    """Refuse before any work what so many images do not allow."""
+    from ..core import Refusal
+    from ..maps import embedding, tsne
+
+    n = len(found.names)
+    if n < tsne.LEAST:
+        raise Refusal(f"{n} images make no map, and {tsne.LEAST} or more do; name a folder with more, or a larger -n.")
+    if said["method"] == "tsne":
+        for perplexity in said["perplexities"] or [said["perplexity"] or embedding.usual_perplexity(n)]:
+            tsne.neighbours_for(n, perplexity)
+    if (said["clusters"] or 0) > n:
+        raise Refusal(f"--clusters {said['clusters']} is more than the {n:,} images that there are; type fewer.")
+
+
+def collected(parser: argparse.ArgumentParser) -> None:
+    """The flags that say of which images, and by which features."""
+    from .. import data
+
+    parser.add_argument("data", metavar="DATA", help="images, a run that encodes, or an .npy of features, with the .csv of names beside it")
+    parser.add_argument("--network", default="", metavar="NAME", help="by whose eyes: vgg16, mobilenet_v2 ..., or a run that encodes [pixels]")
+    parser.add_argument("--layer", default="", metavar="L", help="of the network; likeness features --layers NAME shows them [the last before the classes]")
+    parser.add_argument("--pool", default="", metavar="avg|max", help="over all places of the layer [none]")
+    parser.add_argument("--weights", default="", metavar="FILE", help="of the network, or none for random ones [the published ones]")
+    parser.add_argument("--images", default="", metavar="DATA", help="where the images of a matrix of features are, if the .json beside it does not say")
+    common(parser, "-n", "--seed", "-o", "--json")
+    flags(parser, "reading the data", data.Reading, data.Reading())
+
+
+def gathered(said: dict[str, Any], folder: Path) -> Collection:
+    from .. import data
+    from ..core import option_fields
+    from ..maps import collection as module
+    from ..reports import terminal
+
+    reading = data.Reading(**{f.name: said[f.name] for f in option_fields(data.Reading) if f.name in said})
+    wanted = {name: said[name] for name in ("network", "layer", "pool", "weights", "images", "seed")}
+    last = time.monotonic()
+
+    def say(text: str) -> None:
+        nonlocal last
+        if text.startswith("note") or time.monotonic() - last > terminal.EVERY:
+            last = time.monotonic()
+            terminal.say(text, said["json"])
+
+    return module.gather(said["data"], say, reading=reading, n=said["n"] or 0, folder=folder, **wanted)
+
+
+def _stem(source: str) -> str:
+    from ..data.source import default_folder
+
+    return default_folder("map", source).name.removeprefix("map-")
+
+
+# One map
+
+
+def _one(found: Collection, said: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
+    from ..maps import clusters, embedding
+    from ..reports import terminal
+
+    axes, groups = embedding.principal(found.features, seed=said["seed"]), _groups(found)
+    reduced = axes.of(found.features)
+    terminal.say("clusters ...", said["json"])
+    of = clusters.clusters(reduced, said["clusters"] or 0, said["seed"])  # first, since it may refuse
+    how = dict(perplexity=said["perplexity"] or embedding.usual_perplexity(len(reduced))) if said["method"] == "tsne" else {}
+    settings = dict(data=found.source, features=found.seen, **found.how, method=said["method"], **how, seed=said["seed"], dimensions=reduced.shape[1])
+    y, kl, others, near = _arranged(reduced, said, **how)
+    made = embedding.Map(y, found.rows, found.names, found.labels, settings, axes, reduced)
+    terminal.say("neighbours kept, copies ...", said["json"])
+    cards = embedding.cards(found.features, made, groups.of if groups else None, others)
+    lone, same = clusters.alone(reduced, near=near), clusters.copies(found.x) if found.x is not None else ([], [])
+    paths = _written(found, made, groups, of, cards, lone, same, kl, out)
+    result = dict(made.settings, images=len(found.names), kl=kl, scores=[c.as_dict() for c in cards], paths={k: str(v) for k, v in paths.items()})
+    result |= dict(clusters=dict(n=len(of.middle), silhouette=of.silhouette, rule=of.rule), outliers=[dict(name=found.names[i], factor=f) for i, f in lone])
+    result |= dict(copies=[[found.names[i] for i in g] for g in same[0]], near_copies=[[found.names[i] for i in g] for g in same[1]])
+    _json(paths["json"], dict(result, cluster=dict(zip(found.names, of.of.tolist()))))
+    return result, _text(found, result, cards, of)
+
+
+def _arranged(
+    reduced: np.ndarray, said: dict[str, Any], perplexity: float = 0.0
+) -> tuple[np.ndarray, float | None, list[np.ndarray], tuple[Tensor, Tensor] | None]:
+    """The map (n, 2), its KL, maps from random starts, and the nearest of each row: who is near is looked up once for all of them."""
+    import torch
+
+    from ..maps import tsne
+
+    if said["method"] != "tsne":
+        return *_shown_steps(reduced, said, said["seed"]), [], None
+    starts = (2 if len(reduced) <= USUAL else 0) if said["starts"] is None else said["starts"]
+    x = torch.from_numpy(reduced)
+    near = tsne.nearest(x, tsne.neighbours_for(len(x), perplexity))
+    pairs = tsne.affinities(x, perplexity, near)
+    y, kl = _shown_steps(reduced, said, said["seed"], perplexity, pairs)
+    return y, kl, [_shown_steps(reduced, said, seed + 1, perplexity, pairs, random=True)[0] for seed in range(starts)], near
+
+
+def _shown_steps(
+    reduced: np.ndarray, said: dict[str, Any], seed: int, perplexity: float = 0.0, near: Affinities | None = None, random: bool = False
+) -> tuple[np.ndarray, float | None]:
+    """The last of the steps, with a word on each where somebody is watching."""
+    import math
+
+    from ..maps import embedding
+    from ..reports import terminal
+
+    step = None
+    with terminal.err.status("") as status:
+        for step in embedding.arrange(reduced, said["method"], perplexity, seed, random, near):
+            if not said["json"] and not math.isnan(step.kl):
+                status.update(f"t-SNE of {len(reduced):,} images, perplexity {perplexity:g}: step {step.step}, KL {step.kl:.3f}")
+    assert step is not None
+    return step.y.numpy(), None if math.isnan(step.kl) else step.kl
+
+
+def _groups(found: Collection, old: tuple[str, ...] = ()) -> Groups | None:
+    """By label; in the colours that an old map with these labels has."""
+    from ..maps import pictures
+
+    if not found.labels:
+        return None
+    groups = pictures.grouped([*found.labels, *old])
+    return groups._replace(of=groups.of[: len(found.labels)])
+
+
+def _title(found: Collection, settings: dict[str, Any]) -> str:
+    name = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}[settings["method"]]
+    how = f", perplexity {settings['perplexity']:g}" if "perplexity" in settings else ""
+    return f"{_stem(found.source)}: {len(found.names):,} images, {name} of {found.seen}{how}"
+
+
+def _written(
+    found: Collection,
+    made: Map,
+    groups: Groups | None,
+    of: Clusters,
+    cards: list[Score],
+    lone: list[tuple[int, float]],
+    same: tuple[list[np.ndarray], list[np.ndarray]],
+    kl: float | None,
+    out: Path,
+) -> dict[str, Path]:
+    """The pictures, the page, the coordinates; where each is."""
+    from .. import figures, storage
+    from ..maps import page as map_page
+    from ..maps import pictures
+
+    storage.make(out.parent)
+    clustered = pictures.Groups(of.of, tuple(f"cluster {i + 1}" for i in range(len(of.middle))), "cluster")
+    title, recipe, shown = _title(found, made.settings), dict(picture="map", **made.settings), groups or clustered
+    ends = dict(picture=".png", points="-points.png", page=".html", coordinates=".npz", json=".json")
+    paths = {name: out if end == ".png" else out.with_name(out.stem + end) for name, end in ends.items()}
+    figures.write_png(paths["points"], pictures.points(made.y, shown, title), recipe)
+    if found.x is not None:
+        page, n = pictures.images(made.y, found.x, shown, title)
+        figures.write_png(paths["picture"], page, dict(recipe, shown=n))
+    else:
+        paths["picture"] = paths.pop("points").replace(out)
+    made.save(paths["coordinates"])
+    facts = {k: v for k, v in made.settings.items() if v is not None} | {
+        "variance kept by PCA": f"{made.axes.share:.1%}",
+        "KL": kl and f"{kl:.3f}",
+        "clusters": of.says,
+    }
+    told = [g for g in (groups, clustered) if g is not None]
+    lists = _lists(found, made, of, lone, same)
+    html = map_page.page(_stem(found.source), title.partition(": ")[2], made.y, found.names, told, found.x, cards, lists, facts)
+    storage.write(paths["page"], html.encode(errors="backslashreplace"))
+    return paths
+
+
+def _lists(
+    found: Collection, made: Map, of: Clusters, lone: list[tuple[int, float]], same: tuple[list[np.ndarray], list[np.ndarray]], most: int = 10
+) -> list[Listed]:
+    """What stands below the map: typical images of each cluster, outliers, copies."""
+    import numpy as np
+
+    from ..maps import page as map_page
+
+    typical = []
+    for k, middle in enumerate(of.middle.tolist()):
+        inside = np.flatnonzero(of.of == k)
+        near = inside[((made.reduced[inside] - made.reduced[middle]) ** 2).sum(1).argsort(kind="stable")[:8]]
+        typical.append((f"cluster {k + 1}: {len(inside):,} images", [(int(i), found.names[i]) for i in near]))
+    copies = [(what, [(int(i), found.names[i]) for i in group[:8]]) for what, groups in zip(("equal", "nearly the same"), same) for group in groups[:most]]
+    outliers = [("", [(i, f"{found.names[i]} ({factor:.1f})") for i, factor in lone])] if lone else []
+    return [
+        map_page.Listed("Clusters", f"{of.says}.  Of each the most typical.", typical),
+        map_page.Listed("Alone", "Farther from their neighbours than these are from each other, by the factor in brackets (local outlier factor).", outliers),
+        map_page.Listed("Copies", "Pictures that are equal, or one picture resized, recompressed or retouched.", copies),
+    ]
+
+
+def _json(path: Path, result: dict[str, Any]) -> None:
+    import json
+
+    from .. import storage
+    from ..reports import terminal
+
+    storage.write(path, json.dumps(terminal.finite(result), indent=1, default=str, allow_nan=False).encode(errors="backslashreplace"))
+
+
+def _text(found: Collection, result: dict[str, Any], cards: list[Score], of: Clusters) -> str:
+    """What is said on the terminal."""
+    from ..metrics.card import short
+
+    lines = []
+    for name in dict.fromkeys(card.name for card in cards):
+        mine, *others = (card for card in sorted(cards, key=lambda c: c.of != "map") if card.name == name)
+        beside = ", ".join(f"{card.of} {short(card.value)}" for card in others)
+        lines.append(f"{name:20} {mine.number}{f'   ({beside})' if beside else ''}")
+    lines.append(f"{'clusters':20} {of.says}")
+    for key, what in (("copies", "equal"), ("near_copies", "nearly the same")):
+        groups = result[key]
+        if groups:
+            lines.append(f"{what:20} {len(groups):,} groups, such as {' = '.join(groups[0][:3])}")
+    if result["outliers"]:
+        lines.append(f"{'alone':20} {', '.join(o['name'] for o in result['outliers'][:5])}")
+    return "\n".join([*lines, *(f"{name:20} {path}" for name, path in result["paths"].items())])
+
+
+# Several perplexities, and an old map
+
+
+def _multiples(found: Collection, said: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
+    from .. import figures, storage
+    from ..maps import embedding, pictures
+
+    reduced = embedding.principal(found.features, seed=said["seed"]).of(found.features)
+    drawn = {perplexity: _shown_steps(reduced, said, said["seed"], perplexity) for perplexity in said["perplexities"]}
+    kept, panels, rows = embedding.kept(found.features, {str(p): y for p, (y, _) in drawn.items()}, seed=said["seed"]), [], []
+    for perplexity, (y, kl) in drawn.items():
+        recall = float(kept[str(perplexity)].recall.mean())
+        rows.append(dict(perplexity=perplexity, kl=kl, neighbours_kept=recall))
+        panels.append((f"perplexity {perplexity:g}: {recall:.0%} of neighbours kept", y))
+    storage.make(out.parent)
+    path = out.with_name(f"{out.stem}-perplexities.png")
+    recipe = dict(picture="perplexities", data=found.source, features=found.seen, seed=said["seed"], perplexities=said["perplexities"])
+    figures.write_png(path, pictures.multiples(panels, _groups(found)), recipe)
+    lines = [f"perplexity {row['perplexity']:g}: {row['neighbours_kept']:.1%} of {embedding.K} neighbours kept" for row in rows]
+    return dict(path=str(path), maps=rows), "\n".join([*lines, str(path)])
+
+
+def _into(found: Collection, old: Map, said: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
+    from .. import figures, storage
+    from ..core import Refusal
+    from ..maps import embedding, pictures
+    from ..maps import page as map_page
+
+    if old.settings.get("features") != found.seen:
+        raise Refusal(f"{said['into']} is a map of {old.settings.get('features')}, and these are {found.seen}; take the same network and layer.")
+    if other := [name for name, value in found.how.items() if old.settings.get(name, value) != value]:
+        told = ", ".join(f"{name} {old.settings[name]} there, {found.how[name]} here" for name in other)
+        raise Refusal(f"{said['into']} is of features made otherwise: {told}; make these as those were made.")
+    y = embedding.place(old, found.features)
+    storage.make(out.parent)
+    title = f"{_stem(found.source)}: {len(y):,} images on the map of {_stem(str(old.settings.get('data', '')))}"
+    settings = dict(old.settings, data=found.source, into=str(said["into"]))
+    made, groups = embedding.Map(y, found.rows, found.names, found.labels, settings, old.axes, old.axes.of(found.features)), _groups(found, old.labels)
+    made.save(out.with_suffix(".npz"))
+    figures.write_png(out, pictures.points(y, groups, title, under=old.y), dict(picture="map", **settings))
+    page = map_page.page(
+        _stem(found.source), title.partition(": ")[2], y, found.names, [groups] if groups else [], found.x, [], [], dict(settings), under=old.y
+    )
+    storage.write(out.with_suffix(".html"), page.encode(errors="backslashreplace"))
+    paths = dict(picture=str(out), page=str(out.with_suffix(".html")), coordinates=str(out.with_suffix(".npz")))
+    places = [dict(name=name, x=float(a), y=float(b)) for name, (a, b) in zip(found.names, y)]
+    return dict(into=str(said["into"]), images=len(y), places=places, paths=paths), "\n".join([title, *paths.values()])

@@ -1,0 +1,106 @@
+"""Verbs that train several models to find something out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .arguments import Parser, common, count, flags, on_runs, positive
+
+
+def bayes(argv: list[str]) -> int:
+    """bayes DATA: classes by Bayes' rule and by a network: accuracy by labels, calibration, images of another kind"""
+    import time
+
+    from .. import data as datasets
+    from ..core import option_fields
+    from ..data import source
+    from ..metrics.card import Score
+    from ..reports import terminal
+    from ..studies import bayes as study
+    from ..studies import bayes_page
+    from ..training import signals
+
+    parser = Parser("bayes", study.__doc__ or "", "DATA [-o FOLDER] [--minutes 8] [-k 1] [options]")
+    parser.add_argument("data", metavar="DATA", help="images with classes: a sub-folder a class, or a name from `likeness data`")
+    parser.add_argument("--minutes", type=positive, default=8.0, metavar="M", help="of training and judging, about [8]")
+    parser.add_argument("-k", type=count, default=1, help="importance samples of log p(x|y) [1]")
+    common(parser, "-o", "--seed", "--json")
+    flags(parser, "reading the data", datasets.Reading, datasets.Reading())
+    said = vars(parser.parse_intermixed_args(argv))
+    reading = {f.name: said[f.name] for f in option_fields(datasets.Reading) if f.name in said}
+    folder, cards, last = said["o"] or source.default_folder("bayes", said["data"]), list[Score](), time.monotonic()
+    with signals.stopping() as stop:
+        for at in study.run(datasets.load(source.place(said["data"]), **reading), folder, said["minutes"], said["seed"], said["k"], stop=stop):
+            if isinstance(at, Score):
+                cards.append(at)
+            elif time.monotonic() - last > terminal.EVERY:
+                last = time.monotonic()
+                terminal.say(f"{at.share:4.0%}  {at.text}", said["json"])
+    if stop.signal:
+        terminal.say(f"stopped and saved in {folder}; the same command goes on from here")
+        return 128 + stop.signal
+    result = dict(folder=str(folder), picture=str(folder / bayes_page.PICTURE), cards=[c.as_dict() for c in cards])
+    terminal.result(
+        result, said["json"], "\n".join([*bayes_page.findings(cards), f"picture: {folder / bayes_page.PICTURE}", f"page: {folder / bayes_page.PAGE}"])
+    )
+    return 0
+
+
+def detect(argv: list[str]) -> int:
+    """detect RUN... -o FOLDER: can a run's images be told from real ones; detect FOLDER --images PATH...: what is known of files"""
+    from rich.markup import escape
+
+    from .. import data as datasets
+    from ..core import Refusal
+    from ..data import source
+    from ..evaluation.scores import load_scores
+    from ..reports import terminal
+    from ..studies import detector as detection
+    from ..studies import real_and_generated
+
+    usage = "RUN [RUN ...] [--data DATA] -o FOLDER [options] | FOLDER --images PATH [PATH ...]"
+    parser = Parser("detect", "Trains a detector of the runs' images and puts it to the test; or asks one about image files.", usage)
+    parser.add_argument("run", metavar="RUN", type=Path, nargs="+", help="runs whose images are to be told from real ones; or one detector, with --images")
+    parser.add_argument("--images", metavar="PATH", type=Path, nargs="+", help="files, or folders of them, to be judged by the detector")
+    parser.add_argument("--data", metavar="DATA", help="the real images, read as the first run's were [those it was trained on]")
+    parser.add_argument("--error", type=positive, default=0.05, metavar="SHARE", help="of the answers that may be wrong; else it cannot tell [0.05]")
+    common(parser, "-n", "--seed", "-o", "--json")
+    said, runs = on_runs(argv, parser)
+    if said["images"]:
+        return judged(said)
+    if said["o"] is None:
+        raise Refusal("a detector is a folder of its own; name it with -o FOLDER, or ask one about files with --images PATH.")
+    first = runs[0][0]
+    images = datasets.load(source.place(said["data"]), **first.config.reading) if said["data"] else first.data
+    makers = real_and_generated.makers([(run.run, live) for run, live in runs], images)
+    steps = detection.learn(makers, images, said["o"], said["n"] or 2000, error=said["error"], seed=said["seed"])
+    with terminal.err.status("") as status:
+        for at in steps:
+            status.update(f"{at.share:4.0%}  {escape(at.doing)}")
+    scores = load_scores(said["o"])
+    terminal.scores(scores, said["json"], title=str(said["o"]))
+    if said["json"]:
+        print(json.dumps([s.as_dict() for s in scores], indent=1))
+    return 0
+
+
+def judged(said: dict[str, Any]) -> int:
+    """What a detector says about image files, each on a line as it is known."""
+    from ..core import Refusal
+    from ..studies import detector as detection
+    from ..studies import image_files
+
+    if len(said["run"]) > 1:
+        raise Refusal(f"one detector judges images, and {len(said['run'])} were named; name one: likeness detect FOLDER --images PATH...")
+    found = []
+    for finding in image_files.judge(detection.load(said["run"][0]), said["images"]):
+        found.append(finding)
+        if not said["json"]:
+            print(finding.text, flush=True)
+    if said["json"]:
+        print(json.dumps([f._asdict() for f in found], indent=1))
+    if not found:
+        raise Refusal(f"there is no file in {', '.join(map(str, said['images']))}; name images to judge.")
+    return 2 if any(image_files.MISSING in f.remarks for f in found) else 0

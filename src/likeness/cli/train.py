@@ -1,0 +1,85 @@
+"""likeness train."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .arguments import Parser, common, flags, positive
+
+if TYPE_CHECKING:
+    from ..core import Model
+    from ..data import Data
+
+
+def train(argv: list[str]) -> int:
+    """train MODEL DATA [RUN]: learn, or go on where the run folder is; leaves samples, scores and a report"""
+    from .. import engine
+    from ..data import source
+    from ..reports import terminal
+    from ..training import session
+
+    name, kind, said = train_said(argv)
+    folder = said["run"] or source.default_folder(name, said["data"])
+    wishes = session.Wishes.sort(kind, {k: v for k, v in said.items() if k not in ("model", "data", "run", "minutes", "no_report", "json")})
+    budget = {k: v for k, v in (("minutes", said["minutes"]), ("images", wishes.training.get("images"))) if v is not None}
+    with session.begin(name, said["data"], folder, wishes, budget) as (run, images):
+        with terminal.training(run, images, budget, quiet=said["json"]) as tick:
+            number = session.work(run, images, tick, **budget)
+        log, seen, seconds = run.log(), run.seen, run.seconds
+        if engine.rank() > 0:
+            return 128 + number if number else 0
+    if number:
+        terminal.say(f"stopped and saved at image {seen:,}; the same command goes on from here")
+        return 128 + number
+    page = None if said["no_report"] else train_scored(folder, images, said["json"])
+    result = dict(run=str(folder), seen=seen, seconds=round(seconds, 2), losses=log[-1]["losses"] if log else {}, report=str(page) if page else None)
+    terminal.result(result, said["json"], f"done: {folder}, {seen:,} images in {seconds:,.0f} s of training" + (f"\nreport: {page}" if page else ""))
+    return 0
+
+
+def train_said(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
+    """The model's name, its class, and what was said: a flag for each of its options, so the model must be found first."""
+    from .. import data, models
+    from ..core import Refusal, Training, answers
+
+    name = next((a for a in argv if a in models.NAMES or a.endswith(".py")), None)
+    if name is None and (typed := [a for a in argv if not a.startswith("-")]):
+        models.load(typed[0])
+    kind = models.load(name) if name else None
+    about = f"MODEL is one of: {', '.join(models.NAMES)}, or a Python file."
+    if kind:
+        about = (sys.modules[kind.__module__].__doc__ or "") + f"\nAnswers: {', '.join(answers(kind))}."
+    parser = Parser("train", about, "MODEL DATA [RUN] [options]")
+    parser.add_argument("model", metavar="MODEL", help="a name from `likeness models`, or a Python file")
+    parser.add_argument(
+        "data", metavar="DATA", help="a folder of images, a .npy, .npz or idx file, a name from `likeness data`, or a run that encodes: its codes"
+    )
+    parser.add_argument("run", metavar="RUN", nargs="?", type=Path, help="the run folder [runs/MODEL-DATA]")
+    parser.add_argument("--minutes", type=positive, metavar="M", help="end after M minutes of training in all, instead of after --images")
+    parser.add_argument("--no-report", action="store_true", help="do not score at the end")
+    common(parser, "--json")
+    if kind:
+        flags(parser, f"options of {name}", kind, kind)
+        flags(parser, "training", Training, kind.defaults)
+    flags(parser, "reading the data", data.Reading, data.Reading())
+    said = vars(parser.parse_intermixed_args(argv))
+    if kind is None or name is None or said["model"] != name:
+        models.load(said["model"])
+        raise Refusal(f"the model comes first, then the data: likeness train {said['data']} {said['model']}")
+    if not said["data"]:
+        raise Refusal("DATA is an empty text; name a folder of images, a file, or a set from `likeness data`.")
+    return name, kind, said
+
+
+def train_scored(folder: Path, images: Data, quiet: bool) -> Path | None:
+    """Score the run and write its page."""
+    from .. import api
+    from ..reports import run_page, terminal
+    from ..runs.run import Run
+
+    trained = api.Trained(Run.open(folder), images)
+    terminal.scores(list(terminal.listed(trained.scores(), "scoring", quiet)), quiet)
+    page = folder / run_page.PAGE
+    return page if page.exists() else None

@@ -1,0 +1,151 @@
+"""The questions that a model may answer.  It answers one by having the method; nothing else declares it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+from torch import Tensor
+
+from .batch import Batch, Spec
+from .condition import Condition
+from .errors import Refusal
+from .noise import Noise
+
+T = TypeVar("T")
+
+
+class Bits(NamedTuple):
+    """-log2 P(image) / dims of each image, where an image is a point of the grid of spec.levels values."""
+
+    values: Tensor
+    """(B,)"""
+    kind: Literal["exact", "upper bound", "estimate"]
+    error: float | None = None
+    """bits/dim by which single values are off, root mean square, where an equation was solved to a tolerance; None where none was"""
+
+
+# The questions.  A model answers one by having the method; nothing else declares it.
+
+
+@runtime_checkable
+class Samples(Protocol):
+    def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
+        """Yield ever better versions of len(noise) images; the last one counts."""
+        ...
+
+
+@runtime_checkable
+class Scores(Protocol):
+    def bits_per_dim(self, batch: Batch) -> Bits: ...
+
+
+@runtime_checkable
+class Completes(Protocol):
+    def complete(self, x: Tensor, known: Tensor, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
+        """Draw the pixels of x (B, C, H, W) that are not known, bool (H, W), again and again; the last version counts."""
+        ...
+
+
+@runtime_checkable
+class Surprises(Protocol):
+    """A model that knows where in an image its bits are spent."""
+
+    def surprise(self, x: Tensor, y: Condition | None = None) -> Tensor:
+        """-log p of each sub-pixel, given those that come before it: nats (B, C, H, W), which add up to those of the image."""
+        ...
+
+    def entropy(self, x: Tensor, y: Condition | None = None) -> Tensor:
+        """What the model expects that to be, before it sees the sub-pixel."""
+        ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    def encode(self, x: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    latent: int
+
+    def decode(self, z: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Compresses(Protocol):
+    """An autoencoder whose code is an image of another Spec, which any other model may learn (runs/latent_model.py).
+
+    One that knows -log p(x|z) answers distortion(x, z) as well, nats (B,): then the two together have a likelihood.
+    """
+
+    @property
+    def code(self) -> Spec:
+        """What compress() makes of an image."""
+        ...
+
+    def compress(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, *code.shape); on the grid of code.levels, if these are not 0."""
+        ...
+
+    def expand(self, z: Tensor) -> Tensor:
+        """And back, from a drawn code just as well."""
+        ...
+
+
+@runtime_checkable
+class Denoises(Protocol):
+    def denoise(self, x_t: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
+        """The image expected in a noisy one, (B, C, H, W) both, at times t (B,) by the model's own clock (parts/schedules.py)."""
+        ...
+
+
+@runtime_checkable
+class Redraws(Protocol):
+    def redraw(self, x: Tensor, strength: float, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
+        """Draw images like x (B, C, H, W): x itself at strength 0, images that have nothing to do with it at 1; the last version counts."""
+        ...
+
+
+@runtime_checkable
+class Translates(Protocol):
+    def translate(self, x: Tensor, back: bool = False) -> Tensor: ...
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    def classify(self, x: Tensor) -> Tensor: ...
+
+
+QUESTIONS: dict[str, type] = {
+    "sample": Samples,
+    "bits_per_dim": Scores,
+    "complete": Completes,
+    "surprise": Surprises,
+    "encode": Encodes,
+    "decode": Decodes,
+    "compress": Compresses,
+    "denoise": Denoises,
+    "redraw": Redraws,
+    "translate": Translates,
+    "classify": Classifies,
+}
+
+
+def answers(model: object) -> tuple[str, ...]:
+    """The questions that this model answers, by name."""
+    return tuple(name for name, question in QUESTIONS.items() if isinstance(model, question))
+
+
+def final(states: Iterable[T]) -> T:
+    """The last state that a generator yields.  No other is kept, as `*_, x = states` would: a thousand steps of a batch are gigabytes."""
+    (state,) = deque(states, maxlen=1)
+    return state
+
+
+def ask(model: Any, question: str, hint: str = "") -> Any:
+    """The method that answers `question`, or a refusal that says what the model does answer."""
+    if isinstance(model, QUESTIONS[question]):
+        return getattr(model, question)
+    raise Refusal(f"{type(model).__name__.lower()} does not answer {question}; it answers: {', '.join(answers(model))}.{hint and '  ' + hint}")

@@ -1,0 +1,74 @@
+"""Images that a person brings to a trained model: read as its training images were."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from ..core import BadData, Refusal, Spec
+from . import points, read
+from .dataset import Images, Reading, picture
+from .decode import Skip, decode, kind
+from .listing import printable
+from .writer import as_colour
+
+
+class Own(NamedTuple):
+    x: Tensor
+    """(B, C, H, W) in [-1, 1]"""
+    names: tuple[str, ...] | None
+    """of the files, where they came from files"""
+    notes: tuple[str, ...]
+    """what was skipped, and what was left out"""
+
+
+def images(source: str, spec: Spec, settings: dict[str, Any], n: int) -> Own:
+    """The first n images of a file, a folder or an array, of the model's shape; given.own() puts them on its levels.
+
+    settings: how the training images were read.  Raises what data.load raises, and BadData for a single file that is no image.
+    """
+    known = {f.name for f in fields(Reading)}
+    reading = Reading(**{k: v for k, v in settings.items() if k in known} | {"size": spec.size, "colour": "grey" if spec.channels == 1 else "rgb"})
+    if spec.points or points.is_points(source):
+        return _points(source, spec, reading, n)
+    path = Path(os.path.expanduser(source))
+    if os.path.isfile(path) and kind(_head(path)):
+        return Own(picture(np.array(_one(path, reading))), (printable(os.fsencode(path.name)),), ())
+    found = read(source, reading)
+    return Own(picture(np.array(found.x[:n])), None if found.names is None else tuple(found.names[:n]), tuple(_notes(found, n)))
+
+
+def _points(source: str, spec: Spec, reading: Reading, n: int) -> Own:
+    if not (spec.points and points.is_points(source)):
+        wanted = "points; name a set of these, such as ring:100" if spec.points else "images; name a folder, an array or a file of these"
+        raise Refusal(f"{source} does not fit a run that has learnt {wanted}.")
+    found = read(source, replace(reading, size=0, colour="auto"))
+    return Own(picture(found.x[:n]), None, tuple(_notes(found, n)))
+
+
+def _notes(found: Images, n: int) -> Iterator[str]:
+    if found.skipped:
+        yield found.verdict
+    if len(found.x) > n:
+        yield f"these are the first {n} of {len(found.x):,} images; -n {len(found.x)} takes all"
+
+
+def _head(path: Path) -> bytes:
+    with suppress(OSError), path.open("rb") as file:  # read() says what is wrong
+        return file.read(32)
+    return b""
+
+
+def _one(path: Path, reading: Reading) -> np.ndarray:
+    status = path.stat()
+    found = decode(os.fsencode(path), (status.st_size, status.st_mtime_ns), reading)
+    if isinstance(found, Skip):
+        raise BadData(f"{path} cannot be used ({found.reason}: {found.detail}); name another image.")
+    return as_colour(found.pixels[None], reading.colour)

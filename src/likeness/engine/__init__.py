@@ -1,0 +1,32 @@
+"""The only wing that knows devices, precision, compilation, other processes and optimisers."""
+
+from .device import SMALL as SMALL
+from .device import autocast as autocast
+from .device import compiled as compiled
+from .device import cuda as cuda
+from .device import device as device
+from .device import memory_mb as memory_mb
+from .device import native_bf16 as native_bf16
+from .device import place as place
+from .device import put as put
+from .device import settle as settle
+from .device import synchronise as synchronise
+from .distributed import finish as finish
+from .distributed import largest as largest
+from .distributed import may_ask as may_ask
+from .distributed import rank as rank
+from .distributed import share as share
+from .distributed import start as start
+from .distributed import sum_gradients as sum_gradients
+from .distributed import sum_over_processes as sum_over_processes
+from .distributed import told as told
+from .distributed import world as world
+from .optimizer import Average as Average
+from .optimizer import may_exceed as may_exceed
+from .optimizer import optimizer as optimizer
+from .reproducible import derive as derive
+from .reproducible import facts as facts
+from .reproducible import installed as installed
+from .reproducible import match as match
+from .reproducible import sampling_noise as sampling_noise
+from .reproducible import seed as seed

@@ -1,0 +1,1 @@
+"""The one evaluator: score cards of a run."""

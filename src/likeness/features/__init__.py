@@ -1,0 +1,1 @@
+"""Feature extractors: what images are compared in, and matrices of deep features."""

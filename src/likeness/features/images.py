@@ -1,0 +1,175 @@
+"""The images of a set as networks of the lab look at them: one after another, read and scaled as Keras' load_img does.
+
+Files are read as RGB, and the whole picture is pressed into a square by nearest neighbours.  Where that would be wrong it is done as
+everywhere in this program: pictures are turned as their EXIF says, transparency is laid on white, 16 bits become 8, and what cannot
+be used is told as such.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import warnings
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .. import data
+from ..core import BadData, Refusal
+from ..data import named, points
+from ..data.binarize import drawn
+from ..data.dataset import Reading
+from ..data.decode import Skip, decoded, kind
+from ..data.listing import Listing, printable
+from ..data.metadata import sort_out
+from ..data.pixels import SCALINGS, fit, ground, planes
+from ..data.writer import as_colour
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The images of a set, one after another, each as uint8 (3, size, size) or as the reason why it is none."""
+
+    total: int
+    fingerprint: str
+    get: Callable[[int], np.ndarray | Skip]
+    name: Callable[[int], str]
+    label: Callable[[int], str]
+
+    def of(self, rows: np.ndarray) -> Pictures:
+        """Some of them: rows int64 (n,)."""
+        known = hashlib.blake2b(self.fingerprint.encode() + rows.tobytes(), digest_size=16).hexdigest()
+        return Pictures(len(rows), known, lambda i: self.get(rows[i]), lambda i: self.name(rows[i]), lambda i: self.label(rows[i]))
+
+
+def some(n: int, total: int, seed: int) -> np.ndarray:
+    """int64 (n,): which of `total` images a seed chooses, in their order."""
+    return np.sort(np.random.default_rng((seed, 0x4E)).choice(total, n, replace=False))
+
+
+def pictures(source: str, size: int, scaling: str, reading: Reading | None = None) -> Pictures:
+    """A folder, one file, an array, or a set that has a name.  Raises Refusal for points and what does not exist.
+
+    reading: of what comes before the scaling; its own size counts only for what is no file, and is brought to it as in training ("fit").
+    """
+    reading = reading or Reading()
+    if points.is_points(source):
+        raise Refusal(f"{source} holds points, and networks look at images; name a folder of these, an array, or digits.")
+    path = Path(os.path.expanduser(source))
+    if not named.is_named(source) and (listing := _listing(path)) is not None:
+        return _of_files(listing, size, scaling, reading)
+    found = data.read(source, reading if scaling == "fit" else replace(reading, size=0))
+    known = hashlib.blake2b(repr(found.x.shape).encode() + found.hashes.tobytes(), digest_size=16).hexdigest()
+
+    def label(i: int) -> str:
+        return "" if found.y is None else found.classes[found.y[i]] if found.classes else str(found.y[i])
+
+    def get(i: int) -> np.ndarray:
+        x = found.x[i]
+        image = Image.fromarray(np.ascontiguousarray(x[0] if len(x) == 1 else x.transpose(1, 2, 0)))
+        return _levels(planes(_scaled(image, size, scaling)), i, reading)
+
+    return Pictures(len(found.x), known, get, lambda i: "" if found.names is None else found.names[i], label)
+
+
+def _listing(path: Path) -> Listing | None:
+    """The images of a folder or an archive, or the one image; nothing for an array or a folder of idx files."""
+    try:
+        if path.is_dir() or (path.is_file() and data.archive.format_of(path)):
+            return None if path.is_dir() and data.formats.idx_folder(path) else data.folder.listed(path)
+        with path.open("rb") as file:
+            if not kind(file.read(32)):
+                return None
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    root, name = os.path.split(os.fsencode(path.resolve()))
+    return Listing(root, bytearray(name), array("q", [len(name)]), array("q", [status.st_size]), array("q", [status.st_mtime_ns]))
+
+
+def _of_files(listing: Listing, size: int, scaling: str, reading: Reading) -> Pictures:
+    if not len(listing):
+        raise BadData(f"{printable(listing.root)} holds no images; name another folder.")
+    ground(reading.background)
+    places = sort_out(listing, range(len(listing)))
+    # A JPEG must not be decoded at half its size first: the nearest pixels would be others.
+    within = replace(reading, size=4096 if scaling != "fit" else size)
+
+    def get(i: int) -> np.ndarray | Skip:
+        with HUSHED:
+            found = decoded(partial(listing.read, i), within, lambda image, _: _scaled(image, size, scaling))
+        return found if isinstance(found, Skip) else _levels(found.pixels, i, reading)
+
+    def label(i: int) -> str:
+        return "" if places.y is None else places.classes[places.y[i]]
+
+    return Pictures(len(listing), listing.digest(), get, lambda i: printable(listing.path(i)), label)
+
+
+def _scaled(image: Image.Image, size: int, scaling: str) -> Image.Image:
+    how = SCALINGS[scaling]
+    if how is None:
+        return fit(image, size)
+    return image if image.size == (size, size) else image.resize((size, size), how)
+
+
+def _levels(x: np.ndarray, row: int, reading: Reading) -> np.ndarray:
+    """uint8 (1 or 3, H, W) to (3, H, W): colours and black and white as the training images of such a reading have them."""
+    x = as_colour(x[None], reading.colour)
+    if reading.binarize:
+        x = drawn(torch.from_numpy(np.array(x)) / 255, row).mul_(255).numpy()
+    return np.repeat(x[0], 3, 0) if x.shape[1] == 1 else x[0]
+
+
+class Hushed:
+    """Pillow's warnings of odd files are not shown while a file is decoded: which are used, and why others are not, is told at the end.
+
+    Filters belong to the whole process, so the first of several threads sets them and the last one puts back what was there.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.inside = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.inside += 1
+            if self.inside == 1:
+                self.before = warnings.catch_warnings()
+                self.before.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.before.__exit__(None, None, None)
+
+
+HUSHED = Hushed()
+
+
+def ahead(images: Pictures, first: int, chunk: int) -> Iterator[list[tuple[int, np.ndarray | Skip]]]:
+    """Chunks of images from the `first` on, decoded by other threads while the network looks at those before."""
+    threads = os.cpu_count() or 1
+    todo, waiting = iter(range(first, images.total)), deque[tuple[int, Future[np.ndarray | Skip]]]()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            while True:
+                # One more chunk than is asked for next, so that no thread waits for the network.
+                waiting.extend((i, pool.submit(images.get, i)) for i in islice(todo, 2 * chunk + threads - len(waiting)))
+                if not waiting:
+                    return
+                yield [(i, found.result()) for i, found in (waiting.popleft() for _ in range(min(chunk, len(waiting))))]
+        finally:
+            pool.shutdown(cancel_futures=True)

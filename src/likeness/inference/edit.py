@@ -1,0 +1,43 @@
+"""Images drawn anew from where they are still seen through noise.
+
+Meng et al., "SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations", 2022.  Noise is added until what is
+wrong with an image is hidden, a rough stroke or a pasted patch, and what is right with it, its place and colours, is not; then the
+model takes the noise away.  The strength decides between the two: 0 keeps the image, 1 forgets it.
+
+Draw k of image i is a function of seed, i and k alone.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import engine, figures
+from ..core import Condition, Noise, Redraws, Refusal, final
+from .complete import AT_ONCE, MOST
+
+
+@torch.no_grad()
+def redraw(model: Redraws, x: Tensor, y: Condition | None, strength: float, draws: int, seed: int) -> Tensor:
+    """Each of x (B, C, H, W) `draws` times: (B, draws, C, H, W) in memory.  y: what they shall become."""
+    if not 0 <= strength <= 1:
+        raise Refusal(f"a strength lies from 0, which keeps the image, to 1, which forgets it, and not at {strength:g}; half of the way is 0.5.")
+    if draws > MOST:
+        raise Refusal(f"{draws:,} draws of one image are more than have randomness of their own; draw at most {MOST:,}.")
+    numbers = (torch.arange(len(x))[:, None] * MOST + torch.arange(draws)).flatten()
+    key, parts = engine.derive("redraw", seed), []
+    for some in numbers.split(AT_ONCE):
+        image = some // MOST
+        told = None if y is None else y[image].to(engine.device())
+        states = model.redraw(x[image].to(engine.device()), strength, Noise(some, key, engine.device()), told)
+        parts.append(final(chain([x[image]], states)).float().cpu())
+    return torch.cat(parts).unflatten(0, (len(x), draws))
+
+
+def page(x: Tensor, drawn: Tensor) -> np.ndarray:
+    """A row an image: the original, and the draws."""
+    draws = [figures.pixels(drawn[:, k]) for k in range(drawn.shape[1])]
+    return figures.sheet([figures.pixels(x), *draws], ["original", *(f"draw {k + 1}" for k in range(len(draws)))])

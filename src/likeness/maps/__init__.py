@@ -1,0 +1,1 @@
+"""Maps of many images: what resembles what."""

@@ -1,0 +1,83 @@
+"""A Condition, as networks take it: a vector an example, a vector a word, or more planes of the image.
+
+    Labels(labels, width)(y)          (B, width)       what is added to a time, to a bias, or multiplied with features
+    Words(vocabulary, longest, w)(y)  (B, T, w)        for attention; .vector(y) is their mean, (B, w)
+    planes(x, y, channels)            (B, C + C', H, W)   the other image beside x (Saharia et al., "Palette", 2022, section 3)
+
+Each takes a Condition of which its part may be left out (core.NONE, core.PAD), if it was made with a vector for that.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..core import NONE, PAD, Condition, Refusal
+
+
+class Labels(nn.Embedding):
+    """A learned vector for each class, and, if `null`, one for an example whose class is not told."""
+
+    def __init__(self, labels: int, width: int, null: bool = False, weight: Tensor | None = None):
+        """weight: first values (labels, width) in place of drawn ones."""
+        super().__init__(labels + null, width, _weight=weight)
+        self.labels, self.null = labels, null
+
+    def forward(self, y: Condition | None, n: int = 0) -> Tensor:  # type: ignore[override]
+        """(B, width).  n: examples where there is no y at all.  Raises Refusal where a class is missing and must not be."""
+        label = None if y is None else y.label
+        if label is None:
+            if not self.null:
+                raise Refusal("this class-conditional model asks for the class of each image, and it is not known; give labelled images.")
+            size = n or (0 if y is None else len(y))
+            return super().forward(torch.full((size,), self.labels, device=self.weight.device))
+        return super().forward(torch.where(label == NONE, self.labels, label) if self.null else label)
+
+
+class Text(NamedTuple):
+    words: Tensor
+    """(B, T, width), 0 behind the last word"""
+    there: Tensor
+    """bool (B, T)"""
+
+
+class Words(nn.Module):
+    """A learned vector for each word of the vocabulary and for each place in a text; a text of no word is `nothing`."""
+
+    def __init__(self, vocabulary: int, longest: int, width: int):
+        super().__init__()
+        self.table = nn.Embedding(vocabulary, width, padding_idx=PAD)
+        self.places = nn.Parameter(torch.randn(longest, width) * 0.02)
+        self.nothing = nn.Parameter(torch.zeros(width))
+
+    def forward(self, y: Condition | None, n: int = 0) -> Text:
+        tokens = y.tokens if y is not None and y.tokens is not None else None
+        if tokens is None:
+            size = n or (0 if y is None else len(y))
+            tokens = torch.full((size, len(self.places)), PAD, device=self.places.device)
+        there = tokens != PAD
+        return Text((self.table(tokens) + self.places[: tokens.shape[1]]) * there[..., None], there)
+
+    def vector(self, y: Condition | None, n: int = 0) -> Tensor:
+        """The mean over the words of each text, (B, width)."""
+        words, there = self(y, n)
+        count = there.sum(1, keepdim=True)
+        return torch.where(count > 0, words.sum(1) / count.clamp(min=1), self.nothing)
+
+
+def planes(x: Tensor, y: Condition | None, channels: int) -> Tensor:
+    """x (B, C, H, W) and behind its channels those of the other image, (B, C + channels, H, W); zeros where there is none.
+
+    Raises Refusal where that image has another shape.
+    """
+    if not channels:
+        return x
+    other = None if y is None else y.image
+    if other is None:
+        other = x.new_zeros(len(x), channels, *x.shape[2:])
+    if other.shape[1:] != (channels, *x.shape[2:]):
+        want = "x".join(map(str, (channels, *x.shape[2:])))
+        raise Refusal(f"the image that this model is told should be {want}, and it is {'x'.join(map(str, other.shape[1:]))}.")
+    return torch.cat([x, other.to(x.dtype)], 1)

@@ -1,0 +1,99 @@
+"""What a run answers with: images and score cards that show themselves in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from .. import figures, storage
+from ..core import Refusal
+from ..metrics.card import Score
+from . import run_page
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Pictures:
+    """Images that show themselves in a notebook, or points.  x: (B, C, H, W) in [-1, 1], or (B, 2, 1, 1)."""
+
+    x: Tensor
+    recipe: dict[str, Any] = field(default_factory=dict)
+    page: np.ndarray | None = None
+    """how they are shown, uint8 (height, width, 3), if not side by side"""
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return self.x.numpy().astype(dtype or "float32")
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __repr__(self) -> str:
+        what = "points" if self.points else f"images of {'x'.join(map(str, self.x.shape[1:]))}"
+        return f"<{len(self)} {what}, {self.recipe}>"
+
+    @property
+    def points(self) -> bool:
+        return self.x.shape[1:] == (2, 1, 1)
+
+    def save(self, target: str | Path) -> Path:
+        """As one picture (.png), an array (.npy, uint8 (N, H, W, C) or float32 points (N, 2)), or a file each (a folder); each with its recipe."""
+        target = Path(target)
+        if self.points and not target.suffix:
+            raise Refusal(f"{target}: a point is no picture of its own; write them as one .png, or as .npy.")
+        if target.suffix not in ("", ".png", ".npy"):
+            raise Refusal(f"{target}: images are written as one .png, as .npy, or into a folder.")
+        storage.make(target.parent if target.suffix else target)
+        if target.suffix == ".png":
+            figures.write_png(target, self._page(), self.recipe)
+        elif target.suffix == ".npy":
+            self._save_array(target)
+        else:
+            self._save_files(target)
+        return target
+
+    def _levels(self) -> np.ndarray:
+        return ((self.x.clamp(-1, 1) + 1) * 127.5).round().byte().numpy().transpose(0, 2, 3, 1)
+
+    def _save_array(self, target: Path) -> None:
+        try:
+            np.save(target, self.x.flatten(1).numpy() if self.points else self._levels())
+        except OSError as error:
+            raise storage.trouble(error, target) from error
+
+    def _save_files(self, target: Path) -> None:
+        for number, picture in enumerate(self._levels(), self.recipe.get("first", 0)):
+            plain = picture.squeeze(-1) if picture.shape[-1] == 1 else picture
+            figures.write_png(target / f"{number:06d}.png", plain, dict(self.recipe, number=number))
+
+    def _repr_png_(self) -> bytes:
+        return figures.png(self._page(), self.recipe)
+
+    def _page(self) -> np.ndarray:
+        return figures.shown(self.x) if self.page is None else self.page
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Cards:
+    """Score cards that show themselves as a table."""
+
+    scores: list[Score]
+
+    def __iter__(self) -> Iterator[Score]:
+        return iter(self.scores)
+
+    def __getitem__(self, name: str) -> Score:
+        """The model's own card of that name, such as "bits/dim"."""
+        mine = {s.name: s for s in self.scores if s.of == "model"}
+        if name not in mine:
+            raise KeyError(f"no card is called {name!r}; there are: {', '.join(mine)}")
+        return mine[name]
+
+    def __repr__(self) -> str:
+        return "\n".join(str(s) for s in self.scores)
+
+    def _repr_html_(self) -> str:
+        return run_page.cards(self.scores)

@@ -1,0 +1,231 @@
+"""What the command line shows: progress, tables, where things were written.
+
+Results go to stdout, everything else to stderr; a bar where somebody is watching, a line now and then where not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .. import engine
+from ..data import Data
+from ..data.check import Check, Copies
+from ..metrics.card import Score, short
+from ..runs.run import Run
+from ..training.loop import Step, Tick
+
+EVERY = 10.0
+"""seconds between two lines where nobody is watching"""
+
+
+err = Console(stderr=True, highlight=False)
+
+
+def say(text: str, quiet: bool = False) -> None:
+    if not quiet:
+        err.print(escape(text), soft_wrap=True)
+
+
+def result(values: dict[str, Any], as_json: bool, text: str) -> None:
+    print(json.dumps(finite(values), default=str, allow_nan=False) if as_json else text)
+
+
+def finite(value: Any) -> Any:
+    """The same as JSON can say it, which knows no NaN and no infinity: null in their place."""
+    if isinstance(value, dict):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table whose last column may be as long as it likes: where a line is broken is up to the terminal."""
+    wide = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head) - 1)]
+    for row in (head, *rows):
+        print("  ".join([*(cell.ljust(w) for cell, w in zip(row, wide)), row[-1]]).rstrip())
+
+
+def table(rows: Sequence[dict[str, Any]], names: Sequence[str], as_json: bool, footer: str = "") -> None:
+    if as_json:
+        print(json.dumps(rows, indent=1, default=str))
+        return
+    cells = [[", ".join(cell) if isinstance(cell, (list, tuple)) else str(cell) for cell in (row[name] for name in names)] for row in rows]
+    columns(names, cells)
+    if footer:
+        print(f"\n{footer}")
+
+
+@contextmanager
+def training(run: Run, data: Data, budget: dict[str, Any], quiet: bool = False) -> Iterator[Tick]:
+    """A function to be told of each step.  What the run notes on the way is said, too."""
+    for note in run.notes:
+        say(f"note: {note}")
+    if quiet or engine.rank() != 0:
+        yield lambda step: None
+        return
+    from ..runs import diffusers
+
+    notes = _news(run)
+    facts, training = run.config.facts, run.config.training
+    goal = f"{budget['minutes']:g} minutes" if "minutes" in budget else f"{budget.get('images', training.images):,} images"
+    say(data.verdict)
+    weights = sum(p.numel() for p in run.model.parameters())
+    say(f"{run.config.method}, {weights:,} weights, for {goal}, in {training.precision} with {facts['threads']} threads -> {run.folder}")
+    if not run.seen and (why := diffusers.obstacle(run.model)):
+        say(f"note: `likeness export` will not take this run to diffusers: {why}")
+    if run.seen:
+        say(f"going on at image {run.seen:,}")
+    share = _share(run, budget)
+    with _bar(share()) if err.is_terminal else _lines(share, run) as update:
+
+        def tick(step: Step) -> None:
+            notes()
+            update(step, share())
+
+        yield tick
+        notes()
+
+
+def _news(run: Run) -> Callable[[], None]:
+    """Says what has been noted since it was asked last."""
+    said = len(run.notes)
+
+    def tell() -> None:
+        nonlocal said
+        for note in run.notes[said:]:
+            say(f"note: {note}")
+        said = len(run.notes)
+
+    return tell
+
+
+def _share(run: Run, budget: dict[str, Any]) -> Any:
+    """How much of the budget is spent, from 0 to 1."""
+    images = budget.get("images", math.inf if "minutes" in budget else run.config.training.images)
+
+    def spent() -> float:
+        return min(1.0, max(run.seen / max(images, 1), run.seconds / (60 * budget.get("minutes", math.inf))))
+
+    return spent
+
+
+def _text(step: Step) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in step.losses.items())
+
+
+@contextmanager
+def _bar(begin: float) -> Iterator[Any]:
+    columns = (BarColumn(24), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn(), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, console=err, refresh_per_second=4) as progress:
+        task = progress.add_task("", total=1.0, text="")
+        progress.update(task, completed=begin)
+        seen, since, told = 0, time.monotonic(), 0.0
+
+        def update(step: Step, share: float) -> None:
+            nonlocal seen, told
+            seen = seen or step.seen
+            now = time.monotonic()
+            if now - told > 0.25:  # a loss is read from the device only when it is shown
+                told = now
+                rate = (step.seen - seen) / max(now - since, 1e-9)
+                progress.update(task, completed=share, text=f"{step.seen:,} images  {rate:,.0f}/s  {_text(step)}")
+
+        yield update
+
+
+@contextmanager
+def _lines(share: Any, run: Run) -> Iterator[Any]:
+    told = time.monotonic()
+
+    def update(step: Step, spent: float) -> None:
+        nonlocal told
+        if time.monotonic() - told > EVERY:
+            told = time.monotonic()
+            say(f"{spent:4.0%}  {step.seen:,} images  {step.seen / max(run.seconds, 1e-9):,.0f}/s  {_text(step)}")
+
+    yield update
+
+
+def listed(scores: Iterable[Score], title: str, quiet: bool = False) -> Iterator[Score]:
+    """Pass scores on, showing which one was last."""
+    if quiet or not err.is_terminal:
+        yield from scores
+        return
+    with err.status(escape(title)) as status:
+        for score in scores:
+            status.update(escape(f"{title}: {score.name}"))
+            yield score
+
+
+def scores(cards: Sequence[Score], as_json: bool, title: str = "") -> None:
+    """A row a measure: the model, and beside it what it is compared with."""
+    if as_json:
+        return
+    if title:
+        print(title)
+    rows = []
+    for card in (c for c in cards if c.of == "model"):
+        others = ", ".join(f"{c.of} {short(c.value)}" for c in cards if c.name == card.name and c.of != "model") + (": worse" if card.beyond else "")
+        kind = "" if card.kind == "measured" else f" ({card.kind})"
+        rows.append((f"{card.name}, {card.unit}" if card.unit else card.name, f"{card.number}{kind}", others))
+    columns(("measure", "model", "compared with"), rows)
+    mine = [card for card in cards if card.of == "model"]
+    if mine:
+        print(f"intervals are 95 %; {', '.join(dict.fromkeys(f'n = {card.n:,} {card.split}' for card in mine))}")
+    for card in mine:
+        if card.warning:
+            print(f"warning: {card.name}: {card.warning}")
+
+
+def checked(found: Check, costs: Sequence[dict[str, Any]], as_json: bool) -> None:
+    """The verdict on a data set, and what training on it costs."""
+    if as_json:
+        print(json.dumps(dict(found.describe(), cost=list(costs)), indent=1, default=str))
+        return
+    c, h, w = found.shape
+    seen = f"{c}x{h}x{w}, {found.levels} levels" if found.levels else "points in the plane"
+    rows = {
+        "a model sees": f"{seen}; {found.train:,} to learn from, {found.held_out:,} held out",
+        "classes": _counts(found.classes),
+        "captions": f"{found.captions:,}" if found.captions else "",
+        "sizes of files": _counts(found.original_sizes) + (f"; {found.enlarged:,} are smaller than what a model sees" if found.enlarged else ""),
+        "modes": _counts(found.modes),
+        "converted": _counts(found.converted),
+        "skipped": _counts(found.skipped),
+        "full list": found.full_list,
+        "of one colour": f"{found.blank:,}" if found.blank else "",
+        "exact duplicates": _copies(found.exact),
+        "near duplicates": _copies(found.near),
+        **{
+            f"{cost['model']} in {cost['precision']}": f"{cost['images_per_second']:,.0f} images/s, {cost['memory_mb']:,.0f} MB; {cost['says']}"
+            for cost in costs
+        },
+    }
+    print(found.verdict)
+    for name, text in rows.items():
+        if text:
+            print(f"  {name:18} {text}")
+
+
+def _counts(found: dict[str, int], most: int = 10) -> str:
+    """The commonest, with how many there are."""
+    ranked = sorted(found.items(), key=lambda pair: -pair[1])
+    more = f", and {len(ranked) - most} more" if len(ranked) > most else ""
+    return ", ".join(f"{name} {n:,}" for name, n in ranked[:most]) + more
+
+
+def _copies(found: Copies) -> str:
+    if not found.groups:
+        return "none"
+    examples = "; ".join(" = ".join(group[:3]) for group in found.examples[:3])
+    return f"{found.images:,} images in {found.groups:,} groups, such as {examples}"

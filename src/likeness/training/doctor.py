@@ -1,0 +1,362 @@
+"""What goes wrong in a training: by which numbers one sees it, and what to type.
+
+    for step in doctor.watch(run, data, steps): ...        a line when something happens, kept in doctor.jsonl
+    for finding in doctor.examine(run, data, model, x):    the state of a trained run
+
+The rules, with their thresholds, are in training/symptoms.py; here stand what looks, when, and what is kept of it.
+
+Looking changes nothing: probes ask the running average, which is in evaluation mode, and the loop seeds itself anew at each step.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+
+import numpy as np
+import torch
+
+from .. import engine, storage
+from ..core import Batch, Condition, Decodes, Model, Noise, Player, Refusal, Samples, check_options, final
+from ..data import Data
+from ..metrics import neighbours
+from ..parts.augment import POLICIES
+from ..runs.run import Run
+from . import symptoms
+from .loop import Step
+from .symptoms import Finding, Line
+
+FILE = "doctor.jsonl"
+
+EARLY = 100
+"""batches, and of a generator steps, that are passed over: whatever begins at random begins badly"""
+MEMORY = 20
+"""lines that are looked at for a course of things, about 1000 batches"""
+
+# Probes cost a little, and so come twice in every doubling of the images seen.
+FIRST = 512
+"""batches before the first: a generator finds its modes one after another"""
+DRAWN, POINTS = 128, 1024
+"""samples, and real images to compare them with, and points, which are cheap; as many images are judged"""
+TOLD_BY_NEIGHBOURS = 0.8
+"""of held-out images whose nearest training image is of their class, at least: else that says nothing of samples"""
+SHEET, ROOM = 2, 16
+"""numbers in z that draw images along a line or on a sheet, and how many do not"""
+LESS = ("k", "d_rate", "beta", "rate", "centring")
+"""options of which less helps; of all other numbers it is more"""
+SEARCHED = 2**25
+"""values of training images that are searched for the nearest to a sample: a third of a second on one core"""
+
+
+@runtime_checkable
+class Diagnoses(Protocol):
+    """A model may know best what is wrong with it, such as unused dimensions of its code."""
+
+    def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
+        """Yield name, value, and a warning (empty if all is well), from held-out images."""
+        ...
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """A model may know which of its options do not go together."""
+
+    def check(self) -> None:
+        """Raises Refusal."""
+        ...
+
+
+def examine(run: Run, data: Data, model: Model, samples: np.ndarray | None = None) -> Iterator[Finding]:
+    """Everything that is wrong now, by the log and by probes; costs about a second.
+
+    samples: (n, C, H, W) of the model in the form of data.x, drawn for as many of each class as the data have if it is
+    conditional; without them nothing is said of what is drawn.  The verdicts of diagnose() are among the findings.
+    """
+    yield from consult(run, run.log())
+    if run.seen >= FIRST * stride(run):
+        yield from probed(run, data, model, samples)
+
+
+def stride(run: Run) -> int:
+    """Images in which each player has moved once: a generator whose discriminator moves five times has seen a fifth of the batches."""
+    return run.config.training.batch * max(player.steps for player in run.model.players())
+
+
+def together(model: Model) -> int:
+    """Images that one logit is of, where a discriminator judges several at once."""
+    return int(getattr(model, "pack", 1))
+
+
+def suited(run: Run, findings: Iterable[Finding | None]) -> Iterator[Finding]:
+    """With those remedies only that this model has as options, and of them what it does not do already, or more of."""
+    training = run.config.training
+    there = run.model.options() | asdict(training)
+    points, latent = run.config.spec.points, there.get("latent", 0)
+    numbers = dict(
+        slower=training.rate / 3,
+        shorter=max(1, run.seen // 2),
+        longer=2 * max(run.seen, training.images),
+        stronger=3 * there.get("gamma", 0) or 1,
+        calm=3 * max(there.get("r1", 0), there.get("r2", 0)) or 0.1,
+        wider=SHEET if points else ROOM if latent <= SHEET else latent,
+    )
+    for finding in filter(None, findings):
+        known = [asked(remedy.format(**numbers), there) for remedy in finding.remedies]
+        told = (flags(wishes) for wishes in known if wishes and accepts(run.model, wishes))
+        yield finding._replace(remedies=tuple(dict.fromkeys(told)))
+
+
+def flags(wishes: dict[str, Any]) -> str:
+    """As they are typed."""
+    shown = {name: f"{value:g}" if isinstance(value, float) else value for name, value in wishes.items()}
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in shown.items())
+
+
+def asked(remedy: str, there: dict[str, Any]) -> dict[str, Any]:
+    """What flags with a value each would set that helps; nothing if one of them is unknown."""
+    words = remedy.split()
+    named = {flag[2:].replace("-", "_"): value for flag, value in zip(words[::2], words[1::2])}
+    if not named.keys() <= there.keys():
+        return {}
+    wishes = {name: type(there[name])(value) for name, value in named.items()}
+    return {name: value for name, value in wishes.items() if helps(name, there[name], value)}
+
+
+def helps(name: str, now: Any, then: Any) -> bool:
+    """Whether it is not so already, or stronger: who has --r1 10 is not told to take less."""
+    if name == "clip":
+        return bool(now == 0 or then < now)
+    if name == "augment":
+        return list(POLICIES).index(now) < list(POLICIES).index(then)
+    if name == "images" or isinstance(now, str | bool):
+        return bool(then != now)
+    return bool(then < now if name in LESS else then > now)
+
+
+def accepts(model: Model, wishes: dict[str, Any]) -> bool:
+    """Whether the model would take these beside the options that it has."""
+    twin = copy.copy(model)
+    for name, value in wishes.items():
+        setattr(twin, name, value)
+    try:
+        check_options(type(model).__name__.lower(), twin)
+        if isinstance(twin, Checks):
+            twin.check()
+    except Refusal:
+        return False
+    return True
+
+
+# Rules of the log
+
+
+def consult(run: Run, log: Sequence[Line]) -> Iterator[Finding]:
+    """What the first line of a log and the last ones say."""
+    recent = [line for line in log[-MEMORY:] if line["seen"] > EARLY * stride(run)]
+    counted = together(run.model) * stride(run) // run.config.training.batch  # a line has the last of several steps of D
+    of_games = symptoms.saturation(recent, bool(getattr(run.model, "gradient_penalty", 0))), symptoms.silence(recent), symptoms.oscillation(recent, counted)
+    yield from suited(run, (*of_games, symptoms.divergence(log), _of_features(recent)))
+
+
+def _of_features(lines: Sequence[Line]) -> Finding | None:
+    """The first that holds: what is the same for every image also lies on a line, and has learnt nothing."""
+    rules = (symptoms.alike, symptoms.dominated, symptoms.narrow, symptoms.nothing_learnt)
+    return next(filter(None, (rule(lines) for rule in rules)), None)
+
+
+# Probes
+
+
+def probed(run: Run, data: Data, model: Model, samples: np.ndarray | None) -> Iterator[Finding]:
+    """Of the data and the model as it is.  What is drawn is not looked at where the model itself says that it is ill: the one follows from the other."""
+    own = list(verdicts(data, model))
+    yield from own
+    yield from suited(run, [judged(run, data, model), *(of_samples(data, samples, run.config.training.mirror) if samples is not None and not own else [])])
+
+
+def of_samples(data: Data, samples: np.ndarray, mirror: bool = False) -> Iterator[Finding | None]:
+    samples = samples[: _many(data)]
+    if (alike := symptoms.collapse(samples, data.x[chosen(data.train, len(samples))])) is not None:
+        yield alike  # whatever else is missing is missing for that reason
+    elif data.modes is not None:
+        centres, real = data.modes.centres, data.x[chosen(data.train, 4096)]
+        yield symptoms.dropped(nearest_centre(samples, centres), nearest_centre(real, centres), "modes")
+    elif data.levels and len(data.train):
+        yield from beside_training(data, samples, mirror)
+
+
+def nearest_centre(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """(n, 2, 1, 1) to (n,).  Any distance: that samples are not sharp is another matter."""
+    return cast(np.ndarray, np.square(x.reshape(len(x), 1, -1) - centres).sum(2).argmin(1))
+
+
+def beside_training(data: Data, samples: np.ndarray, mirror: bool = False) -> Iterator[Finding | None]:
+    """What one search for the nearest training images says: which classes are drawn, and whether any image is a copy."""
+    rows, held_out = chosen(data.train, max(1, SEARCHED // data.spec.dims)), chosen(data.held_out, DRAWN)
+    found = neighbours.nearest(np.concatenate([samples, data.x[held_out]]), data.x, rows, 1, mirror)
+    drawn, real = found.of(np.s_[: len(samples)]), found.of(np.s_[len(samples) :])
+    if len(rows) == len(data.train):
+        yield symptoms.copying(drawn, real)
+    if data.y is not None and len(held_out) and (data.y[real.row[:, 0]] == data.y[held_out]).mean() >= TOLD_BY_NEIGHBOURS:
+        yield symptoms.dropped(data.y[drawn.row[:, 0]], data.y[data.train], "classes")
+
+
+def judged(run: Run, data: Data, model: Model) -> Finding | None:
+    """What the player who is asked about real images says of images that it learns from, and of others."""
+    players = model.players()
+    for player in players if len(players) > 1 else ():
+        train, held_out = (np.array(list(logits(run, data, player, rows))).reshape(-1, 2) for rows in (data.train, data.held_out))
+        if len(train):
+            return symptoms.by_heart(train[:, 0], held_out[:, 0], np.concatenate([train, held_out])[:, 1])
+    return None
+
+
+def logits(run: Run, data: Data, player: Player, rows: np.ndarray) -> Iterator[tuple[float, float]]:
+    """Means on real and on drawn images, of a few images each; nothing where the loss has no such terms."""
+    pack = together(run.model)
+    some = chosen(rows, DRAWN * pack)
+    batch = data.take(some, Noise(torch.from_numpy(some), engine.derive("doctor")))
+    for piece in engine.put(replace(batch, step=1, seen=run.seen)).split(symptoms.TOGETHER * pack):  # step 1: lazy penalties are not due
+        if len(piece) < symptoms.TOGETHER * pack:
+            return
+        terms = player.loss(piece).terms
+        if not {"on real", "on fake"} <= terms.keys():
+            return
+        yield terms["on real"].item(), terms["on fake"].item()
+
+
+def verdicts(data: Data, model: Model) -> Iterator[Finding]:
+    """What the model says of itself."""
+    if not isinstance(model, Diagnoses):
+        return
+    rows = chosen(data.held_out if len(data.held_out) > 1 else data.train, 2 * DRAWN)
+    with torch.no_grad():
+        for name, _, warning in model.diagnose(engine.put(data.take(rows))):
+            if warning:
+                yield Finding(name, warning)
+
+
+def chosen(rows: np.ndarray, n: int) -> np.ndarray:
+    """n of the rows, by chance: always the same ones."""
+    return rows if len(rows) <= n else np.random.default_rng(0xD0C).permutation(rows)[:n]
+
+
+def drawn(model: Model, data: Data) -> np.ndarray | None:
+    """A few samples, in the form of data.x, where drawing them is one pass of a decoder."""
+    if not (isinstance(model, Samples) and isinstance(model, Decodes)):
+        return None
+    n, y = _many(data), None
+    if "label" in model.takes and data.y is not None:
+        y = Condition(torch.from_numpy(np.resize(data.y[chosen(data.train, n)], n)).to(engine.device()))
+    with torch.no_grad():
+        x = final(model.sample(engine.sampling_noise(0, 0, n), y))
+    found = x.float().cpu().numpy()
+    return neighbours.grid(found, data.levels) if data.levels else found
+
+
+def _many(data: Data) -> int:
+    return DRAWN if data.levels else POINTS
+
+
+# While it trains
+
+
+class Noted(NamedTuple):
+    """Something that was found, and for how long."""
+
+    name: str
+    text: str
+    since: int
+    until: int | None = None
+    """images seen; None while it lasts"""
+
+
+def watch(run: Run, data: Data, steps: Iterator[Step]) -> Iterator[Step]:
+    """Pass the steps on.  What is found goes to doctor.jsonl, and into run.notes when it happens for the first time."""
+    if engine.rank() != 0:
+        yield from steps
+        return
+    batch, last = stride(run), run.seen
+    log, notes = run.log(), Notes(run)
+    for step in steps:
+        if step.line:
+            log = [*log[:1], *log[1:][1 - MEMORY :], step.line]
+            notes.take("log", step.seen, list(consult(run, log)))
+        if due(last / batch, step.seen / batch):
+            with suppress(Refusal):  # what cannot be looked at is no reason to lose the training
+                notes.take("probe", step.seen, list(probed(run, data, run.model, drawn(run.model, data))))
+        last = step.seen
+        yield step
+
+
+def due(before: float, now: float) -> bool:
+    """Twice in every doubling of the batches seen, from the first on."""
+    return now >= FIRST and (before < FIRST or math.floor(2 * math.log2(before)) < math.floor(2 * math.log2(now)))
+
+
+class Notes:
+    """doctor.jsonl: a line when something is found, and when it is over, by which kind of look."""
+
+    def __init__(self, run: Run):
+        """What a run that was killed has noted after the state that it resumes from will be noted again."""
+        self.run, self.path = run, run.folder / FILE
+        self.lines = [line for line in read(run) if line["seen"] <= run.seen]
+        if self.path.is_file():
+            storage.write(self.path, "".join(json.dumps(line) + "\n" for line in self.lines).encode())
+
+    def take(self, look: str, seen: int, findings: Sequence[Finding]) -> None:
+        """What one kind of look has found now: all of it."""
+        lasting = {line["name"]: line["text"] for line in self.lines if line["look"] == look}
+        now = {finding.name: finding.text for finding in findings}
+        for name, text in now.items():
+            if name not in {line["name"] for line in self.lines}:
+                self.run.notes.append(text)
+            if not lasting.get(name):
+                self.write(dict(seen=seen, look=look, name=name, text=text))
+        for name in [name for name, text in lasting.items() if text and name not in now]:
+            self.write(dict(seen=seen, look=look, name=name, text=""))
+
+    def write(self, line: dict[str, Any]) -> None:
+        """One that cannot be written is no reason to lose the training."""
+        self.lines.append(line)
+        try:
+            with self.path.open("a") as f:
+                f.write(json.dumps(line) + "\n")
+        except OSError as error:
+            self.run.notes.append(str(storage.trouble(error, self.path)))
+
+
+def read(run: Run) -> list[dict[str, Any]]:
+    """The lines of doctor.jsonl; a last one that a crash has torn is left out."""
+    try:
+        text = (run.folder / FILE).read_text(errors="replace")
+    except (FileNotFoundError, IsADirectoryError):
+        return []
+    return [line for said in text.splitlines() if (line := _parsed(said))]
+
+
+def _parsed(said: str) -> dict[str, Any] | None:
+    try:
+        line = json.loads(said)
+        return line if isinstance(line, dict) and {"seen", "look", "name", "text"} <= line.keys() else None
+    except ValueError:
+        return None
+
+
+def history(run: Run) -> list[Noted]:
+    """What was found while it trained, in order."""
+    open_, out = dict[tuple[str, str], int](), list[Noted]()
+    for line in read(run):
+        key = line["look"], line["name"]
+        if line["text"]:
+            open_[key] = len(out)
+            out.append(Noted(line["name"], line["text"], line["seen"]))
+        elif key in open_:
+            at = open_.pop(key)
+            out[at] = out[at]._replace(until=line["seen"])
+    return out

@@ -1,0 +1,64 @@
+"""Walking through a training: pictures on the way, signals that ask to stop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from .. import engine, figures, storage
+from ..core import Condition, Decodes, DiskTrouble, Encodes, NotAllowed, Samples, final
+from ..data import Data
+from ..runs.run import Run
+from .loop import Step
+
+POINTS = 2000
+"""shown in one picture; of images far fewer"""
+
+
+def record(run: Run, data: Data, steps: Iterator[Step], n: int = 36) -> Iterator[Step]:
+    """Pass the steps on, and put a picture of the same noise, or of the same images, into samples/ at ever longer intervals."""
+    last = run.seen
+    for at in steps:
+        if engine.rank() == 0 and _crossed(last, at.seen):
+            snapshot(run, data, n)
+        last = at.seen
+        yield at
+    if engine.rank() == 0:
+        snapshot(run, data, n)
+
+
+def _crossed(before: int, now: int) -> bool:
+    """Two pictures in every doubling of the images seen."""
+    return math.floor(2 * math.log2(max(before, 1))) < math.floor(2 * math.log2(now)) and now >= 128
+
+
+def snapshot(run: Run, data: Data, n: int) -> None:
+    """A picture of what the model can show now.  One that cannot be written is no reason to lose the training."""
+    if (x := view(run, data, n)) is not None:
+        path = run.folder / "samples" / f"{run.seen:012d}.png"
+        try:
+            storage.make(path.parent)
+            figures.write_png(path, figures.shown(x, real(data)), dict(run=run.folder.name, seen=run.seen, seed=0, model=run.config.model))
+        except (DiskTrouble, NotAllowed) as trouble:
+            run.notes.append(str(trouble))
+
+
+@torch.no_grad()
+def view(run: Run, data: Data, n: int) -> Tensor | None:
+    """What the model can show: samples, else reconstructions of held-out images."""
+    n = POINTS if run.config.spec.points else n
+    if isinstance(run.model, Samples):
+        y = Condition(torch.arange(n, device=engine.device()) % run.config.spec.labels) if "label" in run.model.takes else None
+        x = final(run.model.sample(engine.sampling_noise(0, 0, n), y))
+        return x
+    if isinstance(run.model, Encodes) and isinstance(run.model, Decodes):
+        return run.model.decode(run.model.encode(engine.put(data.take(data.held_out[:n])).x))
+    return None
+
+
+def real(data: Data) -> Tensor | None:
+    """Training examples to be shown beneath what a model draws, if these are points."""
+    return data.take(data.train[:POINTS]).x if data.spec.points else None
