@@ -88,7 +88,7 @@ class Table(Model):
 
     def at(self, batch: Batch) -> Tensor:
         assert batch.y is not None
-        return self.log_p[batch.y, ((batch.x.flatten() + 1) * 127.5).round().long()]
+        return self.log_p[batch.y.label, ((batch.x.flatten() + 1) * 127.5).round().long()]
 
     def bits_per_dim(self, batch: Batch) -> Bits:
         return Bits(-self.at(batch) / math.log(2), "exact")

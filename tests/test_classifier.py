@@ -42,7 +42,7 @@ def test_the_loss_is_cross_entropy_in_nats():
     model, b = classes(shift=0.0), batch()
     logits = model.last(model.encode(b.x)).detach().double().numpy()
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    right, loss = p[np.arange(6), b.y.numpy()], float(model.loss(b).total.detach())
+    right, loss = p[np.arange(6), b.y.label.numpy()], float(model.loss(b).total.detach())
     assert loss == pytest.approx(-np.log(right).mean(), rel=1e-5)
     smoothed = -(0.9 * np.log(right) + 0.1 * np.log(p).mean(1)).mean()
     assert loss != pytest.approx(smoothed, rel=1e-4), "smoothed labels bend the probabilities"
@@ -54,7 +54,7 @@ def test_all_chance_comes_from_the_batch():
     one = model.loss(b).total
     torch.manual_seed(2)
     again = model.loss(batch()).total
-    assert torch.equal(one, again) and not torch.equal(one, model.loss(Batch(b.x, Condition(b.y), Noise(range(6), 6))).total)
+    assert torch.equal(one, again) and not torch.equal(one, model.loss(Batch(b.x, b.y, Noise(range(6), 6))).total)
 
 
 def by_hand(x: np.ndarray, down: int, right: int, most: int) -> np.ndarray:

@@ -109,7 +109,7 @@ def test_it_answers_what_the_other_answers(net: str) -> None:
     assert answers(model) == answers(VAE(spec=Spec(3, 8), net=net))
     together = model.bits_per_dim(batch).values
     assert torch.allclose(together, torch.cat([model.bits_per_dim(b).values for b in batch.split(1)]), atol=1e-5)
-    assert not torch.equal(together, model.bits_per_dim(Batch(batch.x, Condition(batch.y.flip(0)), Noise(range(6)))).values)  # type: ignore[union-attr]
+    assert not torch.equal(together, model.bits_per_dim(Batch(batch.x, Condition(batch.y.label.flip(0)), Noise(range(6)))).values)  # type: ignore[union-attr]
     code = model.encode(batch.x)
     assert code.shape == (6, 9) and model.decode(code).shape == batch.x.shape
     assert torch.equal(model.decode(code), model.decode(torch.cat([code[:, :4], 7 * code[:, 4:]], 1))), "only the largest number of the class counts"

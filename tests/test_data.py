@@ -59,7 +59,7 @@ def test_a_batch_is_floats_and_depends_on_its_place_alone():
     data = load("digits")
     whole, part = data.batch(1, 5000, 64), data.batch(1, 5000, 64, slice(10, 20))
     assert whole.x.min() >= -1 and whole.x.max() <= 1 and whole.x.dtype == torch.float32
-    assert torch.equal(whole.x[10:20], part.x) and torch.equal(whole.y[10:20], part.y)
+    assert torch.equal(whole.x[10:20], part.x) and torch.equal(whole.y.label[10:20], part.y.label)
     assert torch.equal(whole.noise.normal(3)[10:20], part.noise.normal(3))
 
 

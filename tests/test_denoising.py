@@ -139,7 +139,7 @@ def test_bounds_are_without_guidance():
     plain = model.bits_per_dim(batch).values
     model.guidance = 4.0
     assert torch.equal(model.bits_per_dim(batch).values, plain)
-    other = Batch(batch.x, Condition(1 - batch.y), Noise(range(4)))
+    other = Batch(batch.x, Condition(1 - batch.y.label), Noise(range(4)))
     assert not torch.equal(model.bits_per_dim(other).values, plain), "it is told the class"
 
 
