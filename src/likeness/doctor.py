@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
@@ -47,8 +47,12 @@ TOLD_BY_NEIGHBOURS = 0.8
 """of held-out images whose nearest training image is of their class, at least: else that says nothing of samples"""
 SHEET, ROOM = 2, 16
 """numbers in z that draw images along a line or on a sheet, and how many do not"""
-LESS = ("k", "d_rate", "beta", "rate", "centring")
+LESS = ("k", "d_rate", "beta", "centring")
 """options of which less helps; of all other numbers it is more"""
+USUAL = 3.0
+"""times the model's own rate, or a part of it: one that is further off is to go back to it, and another to a third of what it is"""
+GUESSED = 2**20
+"""values of training images from which a guess is worked out"""
 SEARCHED = 2**25
 """values of training images that are searched for the nearest to a sample: a third of a second on one core"""
 
@@ -71,13 +75,22 @@ class Checks(Protocol):
         ...
 
 
+@runtime_checkable
+class Guesses(Protocol):
+    """A model may know what its loss would be of one that knows nothing."""
+
+    def chance(self, batch: Batch) -> dict[str, float]:
+        """Terms of its loss, and what each would be at best of an answer that is the same for all images like these (parts/chance.py)."""
+        ...
+
+
 def examine(run: Run, data: Data, model: Model, samples: np.ndarray | None = None) -> Iterator[Finding]:
     """Everything that is wrong now, by the log and by probes; costs about a second.
 
     samples: (n, C, H, W) of the model in the form of data.x, drawn for as many of each class as the data have if it is
     conditional; without them nothing is said of what is drawn.  The verdicts of diagnose() are among the findings.
     """
-    yield from consult(run, run.log())
+    yield from consult(run, run.log(), guessed(run, data))
     if run.seen >= FIRST * stride(run):
         yield from probed(run, data, model, samples)
 
@@ -94,11 +107,13 @@ def together(model: Model) -> int:
 
 def suited(run: Run, findings: Iterable[Finding | None]) -> Iterator[Finding]:
     """With those remedies only that this model has as options, and of them what it does not do already, or more of."""
-    training = run.config.training
+    training, usual = run.config.training, type(run.model).defaults.rate
+    slower = usual if training.rate > USUAL * usual else float(f"{training.rate / 3:.1g}")
     there = run.model.options() | asdict(training)
     points, latent = run.config.spec.points, there.get("latent", 0)
     numbers = dict(
-        slower=training.rate / 3,
+        slower=slower,
+        usual=usual if training.rate < usual / USUAL else slower,
         shorter=max(1, run.seen // 2),
         longer=2 * max(run.seen, training.images),
         stronger=3 * there.get("gamma", 0) or 1,
@@ -133,7 +148,7 @@ def helps(name: str, now: Any, then: Any) -> bool:
         return bool(now == 0 or then < now)
     if name == "augment":
         return list(POLICIES).index(now) < list(POLICIES).index(then)
-    if name == "images" or isinstance(now, str | bool):
+    if name in ("images", "rate") or isinstance(now, str | bool):
         return bool(then != now)
     return bool(then < now if name in LESS else then > now)
 
@@ -155,18 +170,28 @@ def accepts(model: Model, wishes: dict[str, Any]) -> bool:
 # Rules of the log
 
 
-def consult(run: Run, log: Sequence[Line]) -> Iterator[Finding]:
-    """What the first line of a log and the last ones say."""
+def consult(run: Run, log: Sequence[Line], guess: Mapping[str, float] = {}) -> Iterator[Finding]:
+    """What the first line of a log and the last ones say; guess: that of the model, see guessed()."""
     recent = [line for line in log[-MEMORY:] if line["seen"] > EARLY * stride(run)]
     counted = together(run.model) * stride(run) // run.config.training.batch  # a line has the last of several steps of D
     of_games = symptoms.saturation(recent, bool(getattr(run.model, "gradient_penalty", 0))), symptoms.silence(recent), symptoms.oscillation(recent, counted)
-    yield from suited(run, (*of_games, symptoms.divergence(log), _of_features(recent)))
+    grown, same = symptoms.divergence(log), _of_features(recent)
+    yield from suited(run, (*of_games, grown, same or (None if grown else symptoms.relapse(log) or symptoms.nothing_learnt(recent, guess))))
 
 
 def _of_features(lines: Sequence[Line]) -> Finding | None:
-    """The first that holds: what is the same for every image also lies on a line, and has learnt nothing."""
-    rules = (symptoms.alike, symptoms.dominated, symptoms.narrow, symptoms.nothing_learnt)
+    """The first that holds: what is the same for every image also lies on a line, and its loss is one of which no other rule need speak."""
+    rules = (symptoms.alike, symptoms.dominated, symptoms.narrow)
     return next(filter(None, (rule(lines) for rule in rules)), None)
+
+
+def guessed(run: Run, data: Data) -> dict[str, float]:
+    """What terms of the loss would be of one that knows nothing of an image; empty where the model cannot say, or its log does."""
+    if not isinstance(run.model, Guesses) or not len(data.train):
+        return {}
+    rows = chosen(data.train, min(1024, max(2, GUESSED // data.spec.dims)))
+    with torch.no_grad():
+        return run.model.chance(engine.put(data.take(rows, Noise(torch.from_numpy(rows), engine.derive("doctor")))))
 
 
 # Probes
@@ -282,11 +307,11 @@ def watch(run: Run, data: Data, steps: Iterator[Step]) -> Iterator[Step]:
         yield from steps
         return
     batch, last = stride(run), run.seen
-    log, notes = run.log(), Notes(run)
+    log, notes, guess = run.log(), Notes(run), guessed(run, data)
     for step in steps:
         if step.line:
-            log = [*log[:1], *log[1:][1 - MEMORY :], step.line]
-            notes.take("log", step.seen, list(consult(run, log)))
+            log = symptoms.milestones([*log, step.line], MEMORY)
+            notes.take("log", step.seen, list(consult(run, log, guess)))
         if due(last / batch, step.seen / batch):
             with suppress(Refusal):  # what cannot be looked at is no reason to lose the training
                 notes.take("probe", step.seen, list(probed(run, data, run.model, drawn(run.model, data))))

@@ -3,14 +3,15 @@
 A rule reads lines of the log, or what a probe has measured.  It knows terms of a loss and questions, and no model.  Terms of an
 adversarial loss: "told apart" (share of pairs in which the real image gets the higher logit: 1/2 is a guess), "on real" and
 "on fake" (mean logits), "pull" (mean |dL_G / dD(G(z))|).  Of a self-supervised one: "spread" and "RankMe" (of what it compares,
-parts/collapse.py), "chance" (what the loss would be of one that knows nothing), "entropy" and "divergence" (of a teacher's answers).
+parts/collapse.py), "chance" (what the loss would be of one that knows nothing; where no line has it, the model's method says it,
+parts/chance.py), "entropy" and "divergence" (of a teacher's answers).
 Norms of gradients are logged for every player.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +44,9 @@ LINE = 1.5
 """dimensions in use, at most, at which what is compared is called a line: healthy runs soon have 5 and more"""
 LEARNT, PATIENCE = 0.01, 16
 """of what one that knows nothing would lose, that a loss is to save, at least; and lines that one waits for it"""
+BLOWN, LOST = 10.0, 1.25
+"""times its lowest value so far that a loss has been, at least, and that it has stayed above ever since; what is below a tenth of its first value
+counts as a tenth: a loss that has come near 0 may be a hundred times that for a while"""
 
 # Of probes.
 NARROW = 0.2
@@ -77,7 +81,8 @@ class Finding(NamedTuple):
 
 CALM, STRONGER = "--r1 {calm:g} --r2 {calm:g}", "--gamma {stronger:g}"
 PAIRED = f"--game relativistic {CALM}"
-SLOWER, SHORTER, LONGER, WIDER = "--rate {slower:.1g}", "--images {shorter}", "--images {longer}", "--latent {wider}"
+SLOWER, SHORTER, LONGER, WIDER = "--rate {slower:.2g}", "--images {shorter}", "--images {longer}", "--latent {wider}"
+USUAL = "--rate {usual:.2g}"
 """filled in by suited()"""
 VARIED = (WIDER, CALM, STRONGER, "--pack 2", PAIRED, "--beta 1", LONGER)
 CHANGED = ("--augment gentle", "--augment full", SHORTER)
@@ -196,13 +201,53 @@ def dominated(lines: Sequence[Line]) -> Finding | None:
     return Finding("one answer", said, ("--centring 0.5", SLOWER))
 
 
-def nothing_learnt(lines: Sequence[Line]) -> Finding | None:
-    """The loss has stayed where it is without any knowledge of the images.  That of a contrastive method is there after a collapse as well."""
-    loss, chance = (course(lines[-PATIENCE:], name) for name in ("model", "chance"))
-    if min(len(loss), len(chance)) < PATIENCE or (loss < (1 - LEARNT) * chance).any():
+def nothing_learnt(lines: Sequence[Line], guess: Mapping[str, float] = {}) -> Finding | None:
+    """The loss has stayed where it is without any knowledge of the images.  That of a contrastive method is there after a collapse as well.
+
+    guess: terms, and what each is of one that knows nothing, where the lines do not say "chance".
+    """
+    lines, chance = lines[-PATIENCE:], course(lines[-PATIENCE:], "chance")
+    known = {"model": chance} if len(chance) else {name: np.full(len(lines), value) for name, value in guess.items()}
+    for name, aim in known.items():
+        loss = course(lines, name)
+        if len(loss) == PATIENCE and (loss >= aim - LEARNT * abs(aim)).all():
+            said = f"the loss is {loss.mean():.4g}, and one that knew nothing of the images would have {aim.mean():.4g}"
+            return Finding("nothing learnt", said, ("--beta 1", USUAL, LONGER))
+    return None
+
+
+def relapse(log: Sequence[Line]) -> Finding | None:
+    """The loss has been many times its best, and has never come back to it: what had been learnt is lost."""
+    loss = course(log, "model")
+    if len(loss) < 2:
         return None
-    said = f"the loss is {loss.mean():.4g}, and one that knew nothing of the images would have {chance.mean():.4g}"
-    return Finding("nothing learnt", said, (SLOWER, LONGER))
+    best, at = peak(loss)
+    after, base = loss[at + 1 :], least(loss)
+    if len(after) < RECENT or loss[at] < BLOWN * max(loss[best], base) or after.min() < LOST * max(loss[best], base):
+        return None
+    rose = f"the loss was {loss[best]:.3g} at image {log[best]['seen']:,} and rose to {loss[at]:.3g} by image {log[at]['seen']:,}"
+    return Finding("blown up", f"{rose}; since then it has been {after.min():.3g} or more", (SLOWER, "--clip 1"))
+
+
+def least(loss: np.ndarray) -> float:
+    """What a loss is taken to be at least where it is divided by."""
+    return max(0.1 * abs(float(loss[0])), 1e-12)
+
+
+def peak(loss: np.ndarray) -> tuple[int, int]:
+    """Of losses (n,), n > 1: the best before it was the most times what it had been at best, and where that was."""
+    lowest = np.maximum(np.minimum.accumulate(loss), least(loss))
+    at = 1 + int((loss[1:] / lowest[:-1]).argmax())
+    return int(loss[:at].argmin()), at
+
+
+def milestones(log: Sequence[Line], memory: int) -> list[Line]:
+    """Those lines that a rule will ever look at: the first, the last so many, and what relapse() makes of those between."""
+    kept = {0, *range(max(0, len(log) - memory), len(log))}
+    if len(loss := course(log, "model")) > memory:
+        best, at = peak(loss)
+        kept |= {best, at, at + int(loss[at:].argmin())}
+    return [log[i] for i in sorted(kept)]
 
 
 # Rules of probes

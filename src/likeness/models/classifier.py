@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..core import Batch, Loss, Model, Refusal, Training, option
 from ..noise import Noise
-from ..parts import resnet
+from ..parts import chance, resnet
 
 BINS = 15
 """of confidence, as in Guo et al. 2017"""
@@ -53,6 +53,10 @@ class Classifier(Model):
         x = shifted(batch.x, batch.noise, round(self.shift * self.spec.size))
         log_p = self.classify(x)
         return Loss(F.nll_loss(log_p, batch.y), {"errors": (log_p.argmax(1) != batch.y).float().mean()})
+
+    def chance(self, batch: Batch) -> dict[str, float]:
+        """For the doctor: of one that knows how common each class is."""
+        return {} if batch.y is None else {"model": chance.entropy(batch.y.bincount()).item()}
 
     def encode(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, features), none below zero."""

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from ..core import Batch, Bits, Loss, Model, Refusal, Training, option
 from ..noise import Noise
-from ..parts import classes, mlp, resnet
+from ..parts import chance, classes, mlp, resnet
 from ..parts.likelihoods import LIKELIHOODS, Bernoulli, Discretised
 
 ROWS = 512
@@ -165,6 +165,11 @@ class VAE(Model):
         kl = q.kl().mean(0)
         total = (distortion + self.beta * kl.clamp(min=self.free_bits).sum()) / self.spec.dims
         return Loss(total, {"distortion": distortion, "rate": kl.sum()})
+
+    def chance(self, batch: Batch) -> dict[str, float]:
+        """For the doctor: of one that says the same of every image, and has nothing to tell in z."""
+        free = self.beta * self.free_bits * self.latent
+        return {"model": (chance.described(self.p, batch.x) + free) / self.spec.dims}
 
     @torch.no_grad()
     def bits_per_dim(self, batch: Batch) -> Bits:
