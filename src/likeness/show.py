@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from . import engine
+from . import cost, engine
 from .data import Data
 from .data.check import Check, Copies
 from .loop import Step
@@ -83,11 +83,12 @@ def training(run: Run, data: Data, budget: dict[str, Any], quiet: bool = False) 
     say(f"{run.config.method}, {weights:,} weights, for {goal}, in {training.precision} with {facts['threads']} threads -> {run.folder}")
     if run.seen:
         say(f"going on at image {run.seen:,}")
-    share = _share(run, budget)
+    share, brief = _share(run, budget), _brief(run, budget)
     with _bar(share()) if err.is_terminal else _lines(share, run) as update:
 
         def tick(step: Step) -> None:
             notes()
+            brief()
             update(step, share())
 
         yield tick
@@ -105,6 +106,24 @@ def _news(run: Run) -> Callable[[], None]:
         said = len(run.notes)
 
     return tell
+
+
+def _brief(run: Run, budget: dict[str, Any]) -> Callable[[], None]:
+    """Says once, when the speed is known, that a budget in minutes is too short to learn in."""
+    since: cost.Mark | None = None
+    done = "minutes" not in budget
+
+    def look() -> None:
+        nonlocal since, done
+        if done:
+            return
+        since = since or cost.Mark(run.seen, run.seconds)  # a first step is slow: memory is found, code compiled
+        if run.seen > since.seen and run.seconds - since.seconds >= min(cost.SECONDS, 6 * budget["minutes"]):
+            done = True
+            if text := cost.too_brief(run, budget["minutes"], since):
+                say(f"note: {text}.")
+
+    return look
 
 
 def _share(run: Run, budget: dict[str, Any]) -> Any:

@@ -75,7 +75,7 @@ class Classifier(Model):
         p = torch.cat([self.classify(part.x) for part in batch.split(512)]).exp()
         right = (p.argmax(1) == batch.y).double()
         accuracy, guess = float(right.mean()), float(batch.y.bincount().max()) / len(batch)
-        useless = f"always answering the commonest class would be right in {guess:.1%}: it has learnt nothing yet"
+        useless = f"always answering the commonest class would be right in {guess:.1%}: it knows nothing of new images"
         yield "accuracy", accuracy, useless if accuracy <= guess else ""
         error, sure = calibration(p.amax(1), right), float(p.amax(1).mean())
         wrong = f"it is {sure:.1%} sure on average and right in {accuracy:.1%}: its probabilities cannot be taken at their word"

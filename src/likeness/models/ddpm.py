@@ -104,12 +104,12 @@ class DDPM(Denoiser):
         return eps if self.predicts == "eps" else x_0
 
     def chance(self, batch: Batch) -> dict[str, float]:
-        """For the doctor: the squared error of one that knows no more of each pixel than its mean and its variance."""
+        """For the doctor: of one that knows no more of each pixel than its mean and its variance."""
         t = torch.arange(1, self.T + 1, device=batch.x.device)
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         one, none = torch.ones_like(alpha), torch.zeros_like(alpha)
         target = dict(eps=(one, none), x0=(none, one), v=(alpha, -sigma))[self.predicts]
-        error = chance.unexplained(chance.variances(batch.x), alpha, sigma, *target, linear=bool(self.spec.levels)).mean().item()
+        error = chance.unexplained(batch.x, alpha, sigma, *target, linear=bool(self.spec.levels))
         return {"simple" if self.variance == "learned" or self.objective == "bound" else "model": error}
 
     # The reverse process

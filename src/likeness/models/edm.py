@@ -74,8 +74,8 @@ class EDM(Denoiser):
         return Loss(F.mse_loss(self.F_theta(x, sigma, y, batch.noise), target))
 
     def chance(self, batch: Batch) -> dict[str, float]:
-        """For the doctor: the squared error of one that knows no more of each pixel than its mean and its variance."""
+        """For the doctor: of one that knows no more of each pixel than its mean and its variance."""
         sigma = (self.p_mean + self.p_std * torch.special.ndtri(chance.shares())).exp()
-        v, c = chance.variances(batch.x).cpu(), self.scales(sigma)
+        c, one = self.scales(sigma), torch.ones_like(sigma)
         target = -c.skip * sigma / c.out, (1 - c.skip) / c.out
-        return {"model": chance.unexplained(v, torch.ones_like(sigma), sigma, *target, linear=bool(self.spec.levels)).mean().item()}
+        return {"model": chance.unexplained(batch.x, one, sigma, *target, linear=bool(self.spec.levels))}
