@@ -79,9 +79,9 @@ def _faster(run: Run) -> list[str]:
     found = [f"--batch {max(least, batch // 4)}"] if batch > least else []
     if run.config.spec.levels and size > 16 and not run.config.inside:
         found.append(f"--size {size // 2}")
-    options = run.model.options()
-    for f in fields(run.model):
-        now, low = options.get(f.name), f.metadata.get("low")
-        if f.name in SMALLER and isinstance(now, int | float) and now / 2 >= (low or 1):
-            return [*found, f"--{f.name} {type(now)(now / 2):g}"]
+    low = {f.name: f.metadata.get("low") or 1 for f in fields(run.model)}
+    for name in SMALLER:
+        now = run.model.options().get(name)
+        if isinstance(now, int | float) and now / 2 >= low[name]:
+            return [*found, f"--{name} {type(now)(now / 2):g}"]
     return found

@@ -43,7 +43,7 @@ LASTING = 3
 LINE = 1.5
 """dimensions in use, at most, at which what is compared is called a line: healthy runs soon have 5 and more"""
 ENOUGH = 8
-"""dimensions that there could be, below which few of them in use prove nothing"""
+"""dimensions that there could be, below which next to nothing is compared, and a low RankMe is no sign of a collapse"""
 LEARNT, PATIENCE = 0.01, 16
 """of what one that knows nothing would lose, that a loss is to save, at least; and lines that one waits for it"""
 BLOWN, LOST = 10.0, 1.25
@@ -200,14 +200,17 @@ def alike(lines: Sequence[Line]) -> Finding | None:
 def narrow(lines: Sequence[Line]) -> Finding | None:
     """What is compared lies on one line: collapsed in all dimensions but one (Garrido et al. 2023, section 3).
 
-    Of a few images no more can be said than that they are few: n of them, or vectors of n numbers, have n dimensions at most.
+    Of a few images no more can be said than that they are few: n of them, or vectors of n numbers, have n dimensions at
+    most, and what makes a batch of them different says little of a collapse.
     """
     rank, most = (course(lines[-LASTING:], name) for name in ("RankMe", "RankMe at most"))
-    if len(rank) < LASTING or rank.max() > LINE:
+    if len(rank) < LASTING:
         return None
     if len(most) and most.max() < ENOUGH:
         few = f"RankMe is {rank.mean():.2g} of {most.max():.0f} at most, as many as a batch has images or a projection numbers"
         return Finding("few to compare", f"{few}: next to nothing is compared", (LARGER, "--projection 64"))
+    if rank.max() > LINE:
+        return None
     return Finding("one dimension", f"what is compared lies on a line: RankMe is {rank.mean():.2g}", ("--covariance 1", SLOWER, LONGER))
 
 
