@@ -166,7 +166,7 @@ def test_every_model_has_something_by_which_one_sees_that_it_has_learnt_nothing(
     players = model.players()
     if len(players) > 1:
         return  # a game: what is drawn is compared with what the first weights draw
-    total, terms = players[0].loss(batch)
+    terms = players[0].loss(batch).terms
     if isinstance(model, doctor.Guesses):
         said = model.chance(batch)
         assert said and said.keys() <= {"model", *terms} and all(math.isfinite(v) and v > 0 for v in said.values())
