@@ -55,7 +55,7 @@ USUAL = 3.0
 TOLD = 1024
 """training images whose classes are told to features, and most held-out images that are asked about"""
 GUESSED = 2**20
-"""values of training images from which a guess is worked out"""
+"""values of training images from which a guess is worked out, or those of 64 images"""
 SEARCHED = 2**25
 """values of training images that are searched for the nearest to a sample: a third of a second on one core"""
 
@@ -196,7 +196,7 @@ def guessed(run: Run, data: Data) -> dict[str, float]:
     """What terms of the loss would be of one that knows nothing of an image; empty where the model cannot say."""
     if not isinstance(run.model, Guesses) or not len(data.train):
         return {}
-    rows = chosen(data.train, min(1024, max(2, GUESSED // data.spec.dims)))
+    rows = chosen(data.train, min(1024, max(64, GUESSED // data.spec.dims)))
     with torch.no_grad():
         return run.model.chance(engine.put(data.take(rows)))
 

@@ -105,7 +105,7 @@ class DDPM(Denoiser):
 
     def chance(self, batch: Batch) -> dict[str, float]:
         """For the doctor: of one that knows no more of each pixel than its mean and its variance."""
-        t = torch.arange(1, self.T + 1, device=batch.x.device)
+        t = torch.arange(1, self.T + 1, device=self.schedule.beta.device)
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         one, none = torch.ones_like(alpha), torch.zeros_like(alpha)
         target = dict(eps=(one, none), x0=(none, one), v=(alpha, -sigma))[self.predicts]

@@ -80,12 +80,12 @@ class MeanFlow(Denoiser):
         With S_t = (1 - t)^2 v + t^2 the flow then scales a pixel by sqrt(S_t): u = z (1 - sqrt(S_r / S_t)) / (t - r), which misses the
         target by v S_r / S_t^2.  Twice, since the target of a network in training holds its own derivative, which is rough.
         """
-        v = chance.variances(batch.x).cpu()
+        v = chance.variances(batch.x)
         if not self.spec.levels:
             return {"error": 2 * (1 + v.mean().item())}
-        r, t = (times.double()[:, None] for times in self.two_times(Noise(range(4096))))
-        s_r, s_t = ((1 - time).square() * v + time.square() for time in (r, t))
-        return {"error": 2 * (v * s_r / s_t.square().clamp(min=1e-30)).mean().item()}
+        times = torch.stack(self.two_times(Noise(range(1024))), 1).double()
+        s = ((1 - rt).square() * v + rt.square() for rt in times[:, :, None])  # of r and t: (2, dims), one pair after another
+        return {"error": 2 * torch.stack([(v * s_r / s_t.square().clamp(min=1e-30)).mean() for s_r, s_t in s]).mean().item()}
 
     def two_times(self, noise: Noise) -> tuple[Tensor, Tensor]:
         """r <= t, (B,) each: two draws of a logit-normal law, or twice the same (section 4.3).  It is wide, as the paper's for CIFAR-10: a

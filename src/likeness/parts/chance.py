@@ -24,13 +24,15 @@ TIMES = 512
 """midpoints of equal shares of a law of times, over which a mean is taken"""
 SHARPEST, WIDEST, WIDTHS = 0.1, 2.0, 12
 """scales tried for a pixel, as shares of its standard deviation: of two tones the best is a narrow one about the commoner"""
+IMAGES, PIXELS = 512, 2048
+"""of which distributions are tried, at most: two seconds"""
 LEAST = 1e-4
 """probability of a level that no image had"""
 
 
 def variances(x: Tensor) -> Tensor:
-    """Of each value of images x (n, ...), over the images: (dims,), float64."""
-    return x.flatten(1).double().var(0, correction=0)
+    """Of each value of the law that images x (n, ...) come from, without bias: (dims,), float64, on the CPU."""
+    return x.flatten(1).double().var(0, correction=min(1, len(x) - 1)).cpu()
 
 
 def shares(n: int = TIMES) -> Tensor:
@@ -46,23 +48,29 @@ def unexplained(x: Tensor, alpha: Tensor, sigma: Tensor, of_eps: Tensor, of_x: T
     sigma^2) is left of the target's variance.  Not linear: by an answer that is the same for all, as for codes, which a
     first stage may have made so nearly Gaussian that a healthy model can do no better than linearly.
     """
-    v, alpha, sigma, of_eps, of_x = (t.double().cpu()[:, None] for t in (variances(x), alpha, sigma, of_eps, of_x))
-    v = v.T
+    v, law = variances(x), [t.double().cpu() for t in (alpha, sigma, of_eps, of_x)]
     if not linear:
-        return (of_eps.square() + of_x.square() * v).mean().item()
-    left = v * (alpha * of_eps - sigma * of_x).square()
-    return (left / (alpha.square() * v + sigma.square()).clamp(min=1e-30)).mean().item()
+        return (of_eps.double().square().mean() + of_x.double().square().mean() * v.mean()).item()
+    lefts = (v * (a * e - s * b) ** 2 / (a * a * v + s * s).clamp(min=1e-30) for a, s, e, b in zip(*law))  # one time after another
+    return torch.stack([left.mean() for left in lefts]).mean().item()
 
 
 def described(p: Bernoulli | Discretised, x: Tensor) -> float:
     """Nats of an image of x (n, C, H, W) by p(x|z) where the decoder says the same of every image: for each pixel the best tried."""
-    flat = x.flatten(1).double()
+    dims = x[0].numel()
+    some = torch.randperm(dims, generator=torch.Generator().manual_seed(0))[:PIXELS].to(x.device)
+    flat = x[:IMAGES].flatten(1)[:, some].double()
+    return _described(p, flat) * dims / len(some)
+
+
+def _described(p: Bernoulli | Discretised, flat: Tensor) -> float:
+    """The same of all values of flat (n, dims)."""
     mean, std = flat.mean(0), flat.std(0, correction=0)
     if isinstance(p, Bernoulli):
         white = ((mean + 1) / 2).clamp(LEAST, 1 - LEAST)
         return _cost(p, flat, torch.logit(white)[:, None]).sum().item()
     half = (p.levels - 1) / 2
-    widths = torch.logspace(math.log10(SHARPEST), math.log10(WIDEST), WIDTHS, dtype=torch.float64, device=x.device)
+    widths = torch.logspace(math.log10(SHARPEST), math.log10(WIDEST), WIDTHS, dtype=torch.float64, device=flat.device)
     scales = (std * widths[:, None]).clamp(min=NARROWEST / half)
     middles = mean, flat.median(0).values
     said = (torch.stack([m, (4 * s).log()], 1) for m in middles for s in scales)  # 0 is a scale of a quarter
