@@ -92,7 +92,7 @@ def test_it_learns_digits_and_is_calibrated(tmp_path):
     run, _ = small_run("classifier", tmp_path, data, images=12_000, batch=64, warmup=2_000, ema=2_000)
     held = engine.put(data.take(data.held_out))
     before = {name: (value, warning) for name, value, warning in run.model.diagnose(held)}
-    assert before["accuracy"][0] < 0.4 and before["accuracy"][1].endswith("nothing yet")
+    assert before["accuracy"][0] < 0.4 and before["accuracy"][1].endswith("nothing of new images")
     list(fit(run, data))
     after = {name: (value, warning) for name, value, warning in run.model.diagnose(held)}
     assert after["accuracy"][0] > 0.9 and not after["accuracy"][1]

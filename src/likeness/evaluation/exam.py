@@ -136,7 +136,9 @@ class Exam:
             yield Score("bits/dim", math.nan, split=self.split, seed=self.seed, better="lower", warning=str(refusal), settings=self.settings)
             return
         learnt = self._bits(self._some(len(self.rows)))[0] if self.split == "held out" else bits
-        wrong = self.remark, doubts.implausible(bits, learnt, self.data.levels), doubts.overfitted(bits, learnt, self.seed)
+        wrong = [self.remark, doubts.implausible(bits, learnt, self.data.levels), doubts.overfitted(bits, learnt, self.seed)]
+        if self.split == "held out":
+            wrong.append(doubts.beaten(bits, learnt, self._histogram[0], self.seed))
         yield from self._in_units(bits, kind=kind, note=solved, warning="; ".join(filter(None, wrong)), settings=self.settings)
         if self.split == "held out":
             about = dict(of="training images", split="train", note=NOTES["learnt"], settings=self.settings)
@@ -373,11 +375,17 @@ class Exam:
         """What the same images cost without a model."""
         x, data = np.asarray(self.data.x[self.rows]), self.data
         yield from self._in_units(np.full(len(x), likelihood.uniform(data.levels)), of="uniform", kind="exact", note="every image equally likely")
-        train = self._some(2**28 // data.spec.dims)
-        bits = likelihood.histogram(data.x, train, x, data.levels)
-        yield from self._in_units(bits, of="independent pixels", kind="exact", against=len(train), note="a histogram for each pixel, from training images")
+        bits, known = self._histogram
+        yield from self._in_units(bits, of="independent pixels", kind="exact", against=known, note="a histogram for each pixel, from training images")
         yield from self._in_files(x, "PNG")
         yield from self._in_files(x, "WebP")
+
+    @cached_property
+    def _histogram(self) -> tuple[np.ndarray, int]:
+        """Bits/dim of the images asked about by independent pixels, and how many training images these are from."""
+        data, asked = self.data, np.asarray(self.data.x[self.rows])
+        train = self._some(2**28 // data.spec.dims)
+        return likelihood.histogram(data.x, train, asked, data.levels), len(train)
 
     def _in_files(self, x: np.ndarray, form: Format) -> Iterator[Score]:
         few, about = x[: likelihood.affordable(self.data.spec.size**2)], dict[str, Any](kind="upper bound", better="lower")

@@ -22,6 +22,21 @@ def implausible(bits: np.ndarray, learnt: np.ndarray, levels: int) -> str:
     return ""
 
 
+def beaten(bits: np.ndarray, learnt: np.ndarray, histogram: np.ndarray, seed: int = 0) -> str:
+    """Whether held-out images (n,) cost more by the model than by a histogram for each pixel, and more than chance explains.
+
+    learnt: bits/dim of training images by the model; one to which these are cheap knows them by heart, see overfitted().
+    """
+    worse, free = bits - histogram, float(histogram.mean())
+    if not worse.mean() > 0 or learnt.mean() < free:
+        return ""
+    if len(worse) >= TOO_FEW and interval(worse, seed)[0] <= 0:
+        return ""
+    costs = f"{short(float(bits.mean()))} bits/dim, where a histogram for each pixel has {short(free)}"
+    nothing = "and knows nothing of how pixels go together: the model has not learnt what an image looks like"
+    return f"{costs} {nothing}; train longer (--images), or with a lower --rate if the loss no longer falls"
+
+
 def overfitted(bits: np.ndarray, learnt: np.ndarray, seed: int = 0) -> str:
     """Whether held-out images cost over a tenth more than training images, and more than chance explains."""
     if min(len(bits), len(learnt)) < TOO_FEW or not (np.isfinite(bits).all() and np.isfinite(learnt).all()):

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import Batch, Loss, Model, Noise, Training, option
-from ..parts import mlp, resnet
+from ..parts import chance, mlp, resnet
 
 
 class AE(Model):
@@ -72,6 +72,10 @@ class AE(Model):
             return Loss(error)
         size = self.code_size(z)
         return Loss(error + self.sparsity * size / self.spec.dims, {"error": error, "code": size})
+
+    def chance(self, batch: Batch) -> dict[str, float]:
+        """For the doctor: the squared error of the mean image."""
+        return {"error" if self.sparsity else "model": chance.variances(batch.x).mean().item()}
 
     def code_size(self, z: Tensor) -> Tensor:
         """Each code times the length of what it adds to the decoder's first layer, else small codes and large weights would cost nothing."""

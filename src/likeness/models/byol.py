@@ -92,7 +92,8 @@ class BYOL(views.Views):
         h, remedy = collapse.encoded(self, batch), f"{'' if self.target == 'average' else 'type --target average, '}lower --rate, or use a larger --batch"
         yield from collapse.verdicts(h, remedy, f"{remedy}, or train longer")
         spread = float(collapse.unit_spread(self.theta[1](h)))
-        yield collapse.PROJECTIONS, spread, f"what is compared is the same for every image: collapsed; {remedy}" if spread < collapse.POINT else ""
+        same = spread < collapse.POINT and len(h) >= collapse.SEEN
+        yield collapse.PROJECTIONS, spread, f"what is compared is the same for every image: collapsed; {remedy}" if same else ""
 
 
 def projector(inside: int, hidden: int, out: int) -> nn.Sequential:

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import Batch, Loss, Model, Noise, Refusal, Training, label_of, option
-from ..parts import classes, resnet
+from ..parts import chance, classes, resnet
 
 BINS = 15
 """of confidence, as in Guo et al. 2017"""
@@ -56,6 +56,10 @@ class Classifier(Model):
         log_p = self.classify(x)
         return Loss(F.nll_loss(log_p, y), {"errors": (log_p.argmax(1) != y).float().mean()})
 
+    def chance(self, batch: Batch) -> dict[str, float]:
+        """For the doctor: of one that knows how common each class is."""
+        return {} if (y := label_of(batch.y)) is None else {"model": chance.entropy(y.bincount()).item()}
+
     def encode(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, features), none below zero."""
         h: Tensor = self.trunk(x)
@@ -73,7 +77,7 @@ class Classifier(Model):
         p = torch.cat([self.classify(part.x) for part in batch.split(512)]).exp()
         right = (p.argmax(1) == y).double()
         accuracy, guess = float(right.mean()), float(y.bincount().max()) / len(batch)
-        useless = f"always answering the commonest class would be right in {guess:.1%}: it has learnt nothing yet"
+        useless = f"always answering the commonest class would be right in {guess:.1%}: it knows nothing of new images"
         yield "accuracy", accuracy, useless if accuracy <= guess else ""
         error, sure = calibration(p.amax(1), right), float(p.amax(1).mean())
         wrong = f"it is {sure:.1%} sure on average and right in {accuracy:.1%}: its probabilities cannot be taken at their word"

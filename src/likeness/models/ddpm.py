@@ -37,7 +37,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import Batch, Condition, Loss, Noise, Training, option
-from ..parts import bounds
+from ..parts import bounds, chance
 from ..parts.bounds import Terms
 from ..parts.denoising import Denoiser
 from ..parts.samplers import Posterior, State, posterior
@@ -109,6 +109,15 @@ class DDPM(Denoiser):
         if self.predicts == "v":
             return over(self.schedule.alpha(t), x_0) * eps - over(self.schedule.sigma(t), x_0) * x_0
         return eps if self.predicts == "eps" else x_0
+
+    def chance(self, batch: Batch) -> dict[str, float]:
+        """For the doctor: of one that knows no more of each pixel than its mean and its variance."""
+        t = torch.arange(1, self.T + 1, device=self.schedule.beta.device)
+        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        one, none = torch.ones_like(alpha), torch.zeros_like(alpha)
+        target = dict(eps=(one, none), x0=(none, one), v=(alpha, -sigma))[self.predicts]
+        error = chance.unexplained(batch.x, alpha, sigma, *target, linear=bool(self.spec.levels))
+        return {"simple" if self.variance == "learned" or self.objective == "bound" else "model": error}
 
     # The reverse process
 

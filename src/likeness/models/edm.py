@@ -20,10 +20,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..core import Batch, Condition, Loss, Noise, Training, option
+from ..parts import chance
 from ..parts.denoising import SAMPLERS, Denoiser
 from ..parts.schedules import Sigmas, over
 
@@ -75,3 +77,10 @@ class EDM(Denoiser):
         c = self.scales(sigma)
         target = over(1 / c.out, x_0) * (x_0 - over(c.skip, x_0) * x)
         return Loss(F.mse_loss(self.F_theta(x, sigma, y, batch.noise), target))
+
+    def chance(self, batch: Batch) -> dict[str, float]:
+        """For the doctor: of one that knows no more of each pixel than its mean and its variance."""
+        sigma = (self.p_mean + self.p_std * torch.special.ndtri(chance.shares())).exp()
+        c, one = self.scales(sigma), torch.ones_like(sigma)
+        target = -c.skip * sigma / c.out, (1 - c.skip) / c.out
+        return {"model": chance.unexplained(batch.x, one, sigma, *target, linear=bool(self.spec.levels))}

@@ -25,6 +25,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ..core import Batch, Condition, Loss, Noise, Training, label_of, option
+from ..parts import chance
 from ..parts.denoising import Denoiser
 from ..parts.schedules import Straight, mixed, over
 
@@ -56,6 +57,12 @@ class FlowMatching(Denoiser):
         if self.coupling == "ot":
             eps = paired(x_0, eps, label_of(batch.y) if self.conditional else None)
         return Loss(F.mse_loss(self.velocity(mixed(self.schedule, x_0, eps, t), t, y, batch.noise), eps - x_0))
+
+    def chance(self, batch: Batch) -> dict[str, float]:
+        """For the doctor: of one that knows no more of each pixel than its mean and its variance."""
+        t = chance.shares() if self.times == "uniform" else torch.special.ndtri(chance.shares()).sigmoid()
+        one = torch.ones_like(t)
+        return {"model": chance.unexplained(batch.x, 1 - t, t, one, -one, linear=bool(self.spec.levels))}
 
 
 def paired(x: Tensor, eps: Tensor, y: Tensor | None) -> Tensor:

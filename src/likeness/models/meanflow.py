@@ -34,6 +34,7 @@ import torch
 from torch import Tensor
 
 from ..core import Batch, Condition, Loss, Noise, Training, option
+from ..parts import chance
 from ..parts.denoising import SAMPLERS, Denoiser
 from ..parts.samplers import State
 from ..parts.schedules import Level, Straight, mixed, over
@@ -79,6 +80,19 @@ class MeanFlow(Denoiser):
             target[some] = v[some] - over((t - r)[some], v) * du
         error = (self.u(z, r, t, y, batch.noise) - target).flatten(1).square().mean(1)
         return Loss((error / (error.detach() + SOFT) ** POWER).mean(), {"error": error.mean()})
+
+    def chance(self, batch: Batch) -> dict[str, float]:
+        """For the doctor: twice the error of (9) of one that knows no more of each pixel than its variance v, of a Gaussian.
+
+        With S_t = (1 - t)^2 v + t^2 the flow then scales a pixel by sqrt(S_t): u = z (1 - sqrt(S_r / S_t)) / (t - r), which misses the
+        target by v S_r / S_t^2.  Twice, since the target of a network in training holds its own derivative, which is rough.
+        """
+        v = chance.variances(batch.x)
+        if not self.spec.levels:
+            return {"error": 2 * (1 + v.mean().item())}
+        times = torch.stack(self.two_times(Noise(range(1024))), 1).double()
+        s = ((1 - rt).square() * v + rt.square() for rt in times[:, :, None])  # of r and t: (2, dims), one pair after another
+        return {"error": 2 * torch.stack([(v * s_r / s_t.square().clamp(min=1e-30)).mean() for s_r, s_t in s]).mean().item()}
 
     def two_times(self, noise: Noise) -> tuple[Tensor, Tensor]:
         """r <= t, (B,) each: two draws of a logit-normal law, or twice the same (section 4.3).  It is wide, as the paper's for CIFAR-10: a

@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from ..core import Batch, Bits, Condition, Loss, Model, Noise, Refusal, Training, label_of, option
-from ..parts import classes, mlp, resnet
+from ..parts import chance, classes, mlp, resnet
 from ..parts.conditioning import Labels
 from ..parts.likelihoods import LIKELIHOODS, Bernoulli, Discretised
 
@@ -172,6 +172,11 @@ class VAE(Model):
         kl = q.kl().mean(0)
         total = (distortion + self.beta * kl.clamp(min=self.free_bits).sum()) / self.spec.dims
         return Loss(total, {"distortion": distortion, "rate": kl.sum()})
+
+    def chance(self, batch: Batch) -> dict[str, float]:
+        """For the doctor: of one that says the same of every image, and has nothing to tell in z."""
+        free = self.beta * self.free_bits * self.latent
+        return {"model": (chance.described(self.p, batch.x) + free) / self.spec.dims}
 
     @torch.no_grad()
     def bits_per_dim(self, batch: Batch) -> Bits:

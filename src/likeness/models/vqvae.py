@@ -34,6 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import Batch, Loss, Model, Refusal, Spec, Training, option
+from ..parts import chance
 from ..parts.codebook import Codebook, perplexity
 from ..parts.conditionals import level, value
 from ..parts.likelihoods import LIKELIHOODS, Bernoulli, Discretised
@@ -106,6 +107,10 @@ class VQVAE(Model):
         commitment = (z - e).square().mean()
         total = distortion / self.spec.dims + self.beta * commitment
         return Loss(total, {"distortion": distortion, "commitment": commitment, "perplexity": self.book.perplexity()})
+
+    def chance(self, batch: Batch) -> dict[str, float]:
+        """For the doctor: of one that says the same of every image."""
+        return {"distortion": chance.described(self.p, batch.x)}
 
     def tallies(self) -> tuple[Tensor, ...]:
         return (self.book.tally,)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import Batch, Bits, Condition, Loss, Model, Noise, Refusal, final, label_of, option
-from . import classes
+from . import chance, classes
 from .causal import Memory
 from .conditionals import Conditional, level, value
 
@@ -90,6 +90,10 @@ class Autoregressive(Model):
         """Bits a dimension of images (B, C, H, W) by what the network says about them, (B, p.outputs, H, W)."""
         nats = -self.p.log_prob(x, out).mean()
         return Loss(nats / math.log(2), {"nats": nats.detach() * self.spec.dims})
+
+    def chance(self, batch: Batch) -> dict[str, float]:
+        """For the doctor: bits/dim of one that says the same of every pixel."""
+        return {"model": chance.levels_alone(batch.x, self.spec.levels)}
 
     @torch.no_grad()
     def bits_per_dim(self, batch: Batch) -> Bits:

@@ -24,6 +24,8 @@ POINT = 0.1
 """spread at which features are called collapsed, at most: healthy ones have 0.3 and more"""
 FEW = 0.1
 """share of the dimensions in use that is called a partial collapse, at most"""
+SEEN = 16
+"""images below which nothing is called a collapse: two that happen to be alike have a spread of 0"""
 PROJECTIONS = "spread of projections"
 """the card of what is compared, where that are not the features"""
 EVERY = 25
@@ -45,7 +47,8 @@ def rankme(h: Tensor) -> Tensor:
 class Health(nn.Module):
     """Both, for the log of a training, of the embeddings of a batch, or the mean over the pieces that it is split into.
 
-    RankMe is what it last was between two times that it is taken.
+    RankMe is what it last was between two times that it is taken.  Beside it stands what it can be: n images have n
+    dimensions at most.
     """
 
     def __init__(self) -> None:
@@ -57,7 +60,8 @@ class Health(nn.Module):
         """of: "feature " where that is what they are of, and nothing that is compared."""
         if self.training and step % EVERY == 0:
             self.rank.copy_(rankme(z))
-        return {f"{of}spread": unit_spread(z), f"{of}RankMe": self.rank.clone()}
+        most = torch.full_like(self.rank, min(z.shape))
+        return {f"{of}spread": unit_spread(z), f"{of}RankMe": self.rank.clone(), f"{of}RankMe at most": most}
 
 
 def encoded(model: Any, batch: Batch, size: int = 512) -> Tensor:
@@ -73,5 +77,7 @@ def verdicts(h: Tensor, remedy: str = "", more: str = "") -> Iterator[tuple[str,
     if len(h) < 2:
         return
     spread, rank, most = float(unit_spread(h)), float(rankme(h)), min(h.shape)
+    if len(h) < SEEN:
+        remedy = more = ""
     yield "spread of features", spread, f"all features point the same way: collapsed; {remedy}" if remedy and spread < POINT else ""
     yield "RankMe", rank, f"only about {rank:.1f} of {most} dimensions are in use: partly collapsed; {more}" if more and rank < FEW * most else ""

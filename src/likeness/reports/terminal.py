@@ -21,6 +21,7 @@ from ..data import Data
 from ..data.check import Check, Copies
 from ..metrics.card import Score, short
 from ..runs.run import Run
+from ..training import throughput
 from ..training.loop import Step, Tick
 
 EVERY = 10.0
@@ -85,11 +86,12 @@ def training(run: Run, data: Data, budget: dict[str, Any], quiet: bool = False) 
         say(f"note: `likeness export` will not take this run to diffusers: {why}")
     if run.seen:
         say(f"going on at image {run.seen:,}")
-    share = _share(run, budget)
+    share, brief = _share(run, budget), _brief(run, budget)
     with _bar(share()) if err.is_terminal else _lines(share, run) as update:
 
         def tick(step: Step) -> None:
             notes()
+            brief()
             update(step, share())
 
         yield tick
@@ -107,6 +109,24 @@ def _news(run: Run) -> Callable[[], None]:
         said = len(run.notes)
 
     return tell
+
+
+def _brief(run: Run, budget: dict[str, Any]) -> Callable[[], None]:
+    """Says once, when the speed is known, that a budget in minutes is too short to learn in."""
+    since: throughput.Mark | None = None
+    done = "minutes" not in budget
+
+    def look() -> None:
+        nonlocal since, done
+        if done:
+            return
+        since = since or throughput.Mark(run.seen, run.seconds)  # a first step is slow: memory is found, code compiled
+        if run.seen > since.seen and run.seconds - since.seconds >= min(throughput.SECONDS, 6 * budget["minutes"]):
+            done = True
+            if text := throughput.too_brief(run, budget["minutes"], since):
+                say(f"note: {text}.")
+
+    return look
 
 
 def _share(run: Run, budget: dict[str, Any]) -> Any:

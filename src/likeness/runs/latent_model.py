@@ -124,6 +124,7 @@ def _abilities(inner: Model, first: object) -> Iterator[type[Within]]:
         (Encoding, isinstance(inner, Encodes)),
         (Decoding, isinstance(inner, Decodes)),
         (Classifying, isinstance(inner, Classifies)),
+        (Guessing, hasattr(inner, "chance")),
         (Diagnosing, bounded or hasattr(inner, "diagnose") or hasattr(first, "diagnose")),
     ]
     return (ability for ability, there in able if there)
@@ -246,6 +247,14 @@ class Classifying(Within):
     def classify(self, x: Tensor) -> Tensor:
         out: Tensor = self._turned().classify(self._compressed(x))
         return out
+
+
+class Guessing(Within):
+    @torch.no_grad()
+    def chance(self, batch: Batch) -> dict[str, float]:
+        """What the loss would be of one that knows nothing of the codes."""
+        found: dict[str, float] = self._inner.chance(self._codes(batch))  # type: ignore[operator]
+        return found
 
 
 class Diagnosing(Within):

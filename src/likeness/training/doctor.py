@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
@@ -22,9 +22,10 @@ import numpy as np
 import torch
 
 from .. import engine, storage
-from ..core import Batch, Condition, Decodes, Model, Noise, Player, Refusal, Samples, check_options, final
+from ..core import Batch, Classifies, Condition, Decodes, Encodes, Model, Noise, Player, Refusal, Samples, check_options, final
 from ..data import Data
-from ..metrics import neighbours
+from ..metrics import neighbours, probing
+from ..parts import collapse
 from ..parts.augment import POLICIES
 from ..runs.run import Run
 from . import symptoms
@@ -47,8 +48,14 @@ TOLD_BY_NEIGHBOURS = 0.8
 """of held-out images whose nearest training image is of their class, at least: else that says nothing of samples"""
 SHEET, ROOM = 2, 16
 """numbers in z that draw images along a line or on a sheet, and how many do not"""
-LESS = ("k", "d_rate", "beta", "rate", "centring")
+LESS = ("k", "d_rate", "beta", "centring")
 """options of which less helps; of all other numbers it is more"""
+USUAL = 3.0
+"""times the model's own rate, or a part of it: one further off is to go back to it, any other to a third of itself"""
+TOLD = 1024
+"""training images whose classes are told to features, and most held-out images that are asked about"""
+GUESSED = 2**20
+"""values of training images from which a guess is worked out, or those of 64 images"""
 SEARCHED = 2**25
 """values of training images that are searched for the nearest to a sample: a third of a second on one core"""
 
@@ -71,13 +78,22 @@ class Checks(Protocol):
         ...
 
 
+@runtime_checkable
+class Guesses(Protocol):
+    """A model may know what its loss would be of one that knows nothing."""
+
+    def chance(self, batch: Batch) -> dict[str, float]:
+        """Terms of its loss, and what each would be of an answer that is the same for all such images (parts/chance.py)."""
+        ...
+
+
 def examine(run: Run, data: Data, model: Model, samples: np.ndarray | None = None) -> Iterator[Finding]:
     """Everything that is wrong now, by the log and by probes; costs about a second.
 
     samples: (n, C, H, W) of the model in the form of data.x, drawn for as many of each class as the data have if it is
     conditional; without them nothing is said of what is drawn.  The verdicts of diagnose() are among the findings.
     """
-    yield from consult(run, run.log())
+    yield from consult(run, run.log(), guessed(run, data))
     if run.seen >= FIRST * stride(run):
         yield from probed(run, data, model, samples)
 
@@ -94,12 +110,17 @@ def together(model: Model) -> int:
 
 def suited(run: Run, findings: Iterable[Finding | None]) -> Iterator[Finding]:
     """With those remedies only that this model has as options, and of them what it does not do already, or more of."""
-    training = run.config.training
+    training, usual = run.config.training, type(run.model).defaults.rate
+    off = not usual / USUAL <= training.rate <= USUAL * usual
+    slower = usual if training.rate > USUAL * usual else float(f"{training.rate / 3:.1g}")
     there = run.model.options() | asdict(training)
     points, latent = run.config.spec.points, there.get("latent", 0)
     numbers = dict(
-        slower=training.rate / 3,
+        slower=slower,
+        usual=usual if off else training.rate,
+        milder=training.rate if off else slower,
         shorter=max(1, run.seen // 2),
+        larger=max(64, 2 * training.batch),
         longer=2 * max(run.seen, training.images),
         stronger=3 * there.get("gamma", 0) or 1,
         calm=3 * max(there.get("r1", 0), there.get("r2", 0)) or 0.1,
@@ -133,7 +154,7 @@ def helps(name: str, now: Any, then: Any) -> bool:
         return bool(now == 0 or then < now)
     if name == "augment":
         return list(POLICIES).index(now) < list(POLICIES).index(then)
-    if name == "images" or isinstance(now, str | bool):
+    if name in ("images", "rate") or isinstance(now, str | bool):
         return bool(then != now)
     return bool(then < now if name in LESS else then > now)
 
@@ -155,18 +176,29 @@ def accepts(model: Model, wishes: dict[str, Any]) -> bool:
 # Rules of the log
 
 
-def consult(run: Run, log: Sequence[Line]) -> Iterator[Finding]:
-    """What the first line of a log and the last ones say."""
+def consult(run: Run, log: Sequence[Line], guess: Mapping[str, float] = {}) -> Iterator[Finding]:
+    """What the first line of a log and the last ones say; guess: that of the model, see guessed()."""
     recent = [line for line in log[-MEMORY:] if line["seen"] > EARLY * stride(run)]
     counted = together(run.model) * stride(run) // run.config.training.batch  # a line has the last of several steps of D
     of_games = symptoms.saturation(recent, bool(getattr(run.model, "gradient_penalty", 0))), symptoms.silence(recent), symptoms.oscillation(recent, counted)
-    yield from suited(run, (*of_games, symptoms.divergence(log), _of_features(recent)))
+    grown, same = symptoms.divergence(log), _of_features(recent)
+    lost = None if same or grown else symptoms.relapse(log) or symptoms.nothing_learnt(recent, guess)
+    yield from suited(run, (*of_games, grown, same, lost))
 
 
 def _of_features(lines: Sequence[Line]) -> Finding | None:
-    """The first that holds: what is the same for every image also lies on a line, and has learnt nothing."""
-    rules = (symptoms.alike, symptoms.dominated, symptoms.narrow, symptoms.nothing_learnt)
+    """The first that holds: what is the same for every image also lies on a line."""
+    rules = (symptoms.alike, symptoms.dominated, symptoms.narrow)
     return next(filter(None, (rule(lines) for rule in rules)), None)
+
+
+def guessed(run: Run, data: Data) -> dict[str, float]:
+    """What terms of the loss would be of one that knows nothing of an image; empty where the model cannot say."""
+    if not isinstance(run.model, Guesses) or not len(data.train):
+        return {}
+    rows = chosen(data.train, min(1024, max(64, GUESSED // data.spec.dims)))
+    with torch.no_grad():
+        return run.model.chance(engine.put(data.take(rows)))
 
 
 # Probes
@@ -176,7 +208,38 @@ def probed(run: Run, data: Data, model: Model, samples: np.ndarray | None) -> It
     """Of the data and the model as it is.  What is drawn is not looked at where the model itself says that it is ill: the one follows from the other."""
     own = list(verdicts(data, model))
     yield from own
-    yield from suited(run, [judged(run, data, model), *(of_samples(data, samples, run.config.training.mirror) if samples is not None and not own else [])])
+    found = [known_by_heart(data, model), judged(run, data, model), beside_untrained(run, data, model, samples)]
+    if samples is not None and not own:
+        found += of_samples(data, samples, run.config.training.mirror)
+    yield from suited(run, found)
+
+
+def beside_untrained(run: Run, data: Data, model: Model, samples: np.ndarray | None) -> Finding | None:
+    """Of losses that may be anything, those of a game and of agreement: whether the first weights did as well."""
+    if samples is not None and len(run.model.players()) > 1:
+        first, n = drawn(untrained(run), data), _many(data)
+        return None if first is None else symptoms.no_nearer(samples[:n], first, data.x[chosen(data.train, n)])
+    if isinstance(model, Encodes) and any("RankMe" in line["losses"] for line in run.log()[-1:]):
+        return symptoms.unlearnt(*_worth(data, model, untrained(run)))
+    return None
+
+
+def untrained(run: Run) -> Model:
+    """The model at its first weights, as it answers."""
+    return engine.place(run.config.build(run.folder)).eval()
+
+
+def _worth(data: Data, *models: Model) -> Iterator[Any]:
+    """RankMe of the features of each model, and, if there are classes, which images are told by each."""
+    known, asked = chosen(data.train, TOLD), chosen(data.held_out, TOLD)
+    enough = len(asked) >= collapse.SEEN
+    batches = [engine.put(data.take(rows)) for rows in (known, asked if enough else known)]
+    with torch.no_grad():
+        features = [[collapse.encoded(model, batch, 2 * DRAWN) for batch in batches] for model in models]
+    yield from (float(collapse.rankme(there)) for _, there in features)
+    if data.y is not None and data.spec.labels > 1 and enough:
+        for here, there in features:
+            yield probing.knn(here.cpu().numpy(), data.y[known], there.cpu().numpy()) == data.y[asked]
 
 
 def of_samples(data: Data, samples: np.ndarray, mirror: bool = False) -> Iterator[Finding | None]:
@@ -214,6 +277,23 @@ def judged(run: Run, data: Data, model: Model) -> Finding | None:
         if len(train):
             return symptoms.by_heart(train[:, 0], held_out[:, 0], np.concatenate([train, held_out])[:, 1])
     return None
+
+
+def known_by_heart(data: Data, model: Model) -> Finding | None:
+    """How often a classifier is right about images that it was trained on, and about others."""
+    if not isinstance(model, Classifies) or data.y is None or not len(data.held_out):
+        return None
+    train, held_out = chosen(data.train, 2 * DRAWN), chosen(data.held_out, 2 * DRAWN)
+    guess = float(np.bincount(data.y[held_out]).max() / len(held_out))
+    return symptoms.labels_by_heart(_right(data, model, train), _right(data, model, held_out), guess)
+
+
+@torch.no_grad()
+def _right(data: Data, model: Classifies, rows: np.ndarray) -> np.ndarray:
+    """Which of these images get the class that they have, (m,)."""
+    parts = engine.put(data.take(rows)).split(DRAWN)
+    answer = torch.cat([model.classify(part.x).argmax(1) for part in parts]).cpu().numpy()
+    return np.asarray(answer == np.asarray(data.y)[rows])
 
 
 def logits(run: Run, data: Data, player: Player, rows: np.ndarray) -> Iterator[tuple[float, float]]:
@@ -282,11 +362,11 @@ def watch(run: Run, data: Data, steps: Iterator[Step]) -> Iterator[Step]:
         yield from steps
         return
     batch, last = stride(run), run.seen
-    log, notes = run.log(), Notes(run)
+    log, notes, guess = run.log(), Notes(run), guessed(run, data)
     for step in steps:
         if step.line:
-            log = [*log[:1], *log[1:][1 - MEMORY :], step.line]
-            notes.take("log", step.seen, list(consult(run, log)))
+            log = symptoms.milestones([*log, step.line], MEMORY)
+            notes.take("log", step.seen, list(consult(run, log, guess)))
         if due(last / batch, step.seen / batch):
             with suppress(Refusal):  # what cannot be looked at is no reason to lose the training
                 notes.take("probe", step.seen, list(probed(run, data, run.model, drawn(run.model, data))))

@@ -3,14 +3,15 @@
 A rule reads lines of the log, or what a probe has measured.  It knows terms of a loss and questions, and no model.  Terms of an
 adversarial loss: "told apart" (share of pairs in which the real image gets the higher logit: 1/2 is a guess), "on real" and
 "on fake" (mean logits), "pull" (mean |dL_G / dD(G(z))|).  Of a self-supervised one: "spread" and "RankMe" (of what it compares,
-parts/collapse.py), "chance" (what the loss would be of one that knows nothing), "entropy" and "divergence" (of a teacher's answers).
+parts/collapse.py), "chance" (what the loss would be of one that knows nothing; other models say it by a method, parts/chance.py),
+"entropy" and "divergence" (of a teacher's answers).
 Norms of gradients are logged for every player.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,8 +42,13 @@ LASTING = 3
 """lines that are to agree on a collapse: it never comes back"""
 LINE = 1.5
 """dimensions in use, at most, at which what is compared is called a line: healthy runs soon have 5 and more"""
+ENOUGH = 8
+"""dimensions that there could be, below which next to nothing is compared, and a low RankMe is no sign of a collapse"""
 LEARNT, PATIENCE = 0.01, 16
 """of what one that knows nothing would lose, that a loss is to save, at least; and lines that one waits for it"""
+BLOWN, LOST = 10.0, 1.25
+"""times its lowest value so far that a loss has been, at least, and that it has stayed above ever since; less than a
+tenth of its first value counts as a tenth: a loss that has come near 0 may be a hundred times that for a while"""
 
 # Of probes.
 NARROW = 0.2
@@ -57,6 +63,14 @@ FEW = 16
 """images of each side below which nothing is said"""
 TOGETHER = 8
 """images whose mean logit is one measurement: a loss says no others"""
+NO_NEARER = 0.9
+"""of the distance from the data to what the first weights draw, at least: healthy generators have a twentieth of it
+after 250 batches"""
+SURE = 3
+"""standard errors of a difference between shares of the same images"""
+POORER, HALF = 0.75, 0.5
+"""of the dimensions that features of the first weights make use of, at most: where labels say the same, and where there
+are none.  Healthy features gain dimensions; at a hundred times the rate they keep 0.3 to 0.5"""
 BY_HEART = 0.65
 """share of pairs in which a training image gets a higher logit than a held-out one, at least: 1/2 if it generalises.
 0.70 to 0.82 of 50 digits, 0.54 at most of the same with --augment gentle, and of 1,600"""
@@ -77,8 +91,12 @@ class Finding(NamedTuple):
 
 CALM, STRONGER = "--r1 {calm:g} --r2 {calm:g}", "--gamma {stronger:g}"
 PAIRED = f"--game relativistic {CALM}"
-SLOWER, SHORTER, LONGER, WIDER = "--rate {slower:.1g}", "--images {shorter}", "--images {longer}", "--latent {wider}"
+SLOWER, SHORTER, LONGER, WIDER = "--rate {slower:.2g}", "--images {shorter}", "--images {longer}", "--latent {wider}"
+USUAL, MILDER = "--rate {usual:.2g}", "--rate {milder:.2g}"
+"""the model's own rate if this one is far off, above or below; and a third of it if it is not"""
 """filled in by suited()"""
+LARGER = "--batch {larger}"
+UNTRAINED = "no better than untrained"
 VARIED = (WIDER, CALM, STRONGER, "--pack 2", PAIRED, "--beta 1", LONGER)
 CHANGED = ("--augment gentle", "--augment full", SHORTER)
 
@@ -114,7 +132,7 @@ def saturation(lines: Sequence[Line], critic: bool = False) -> Finding | None:
     if told.mean() < NO_CONTEST or critic:
         return None
     real, fake = (course(lines[-RECENT:], name).mean() for name in ("on real", "on fake"))
-    return Finding("no contest", f"{share}, by logits of {real:.3g} against {fake:.3g}", ("--k 1", CALM, STRONGER, "--d-rate 1"))
+    return Finding("no contest", f"{share}, by logits of {real:.3g} against {fake:.3g}", ("--k 1", CALM, STRONGER, "--d-rate 1", SLOWER))
 
 
 def silence(lines: Sequence[Line]) -> Finding | None:
@@ -180,9 +198,18 @@ def alike(lines: Sequence[Line]) -> Finding | None:
 
 
 def narrow(lines: Sequence[Line]) -> Finding | None:
-    """What is compared lies on one line: collapsed in all dimensions but one (Garrido et al. 2023, section 3)."""
-    rank = course(lines[-LASTING:], "RankMe")
-    if len(rank) < LASTING or rank.max() > LINE:
+    """What is compared lies on one line: collapsed in all dimensions but one (Garrido et al. 2023, section 3).
+
+    Of a few images no more can be said than that they are few: n of them, or vectors of n numbers, have n dimensions at
+    most, and what makes a batch of them different says little of a collapse.
+    """
+    rank, most = (course(lines[-LASTING:], name) for name in ("RankMe", "RankMe at most"))
+    if len(rank) < LASTING:
+        return None
+    if len(most) and most.max() < ENOUGH:
+        few = f"RankMe is {rank.mean():.2g} of {most.max():.0f} at most, as many as a batch has images or a projection numbers"
+        return Finding("few to compare", f"{few}: next to nothing is compared", (LARGER, "--projection 64"))
+    if rank.max() > LINE:
         return None
     return Finding("one dimension", f"what is compared lies on a line: RankMe is {rank.mean():.2g}", ("--covariance 1", SLOWER, LONGER))
 
@@ -196,13 +223,54 @@ def dominated(lines: Sequence[Line]) -> Finding | None:
     return Finding("one answer", said, ("--centring 0.5", SLOWER))
 
 
-def nothing_learnt(lines: Sequence[Line]) -> Finding | None:
-    """The loss has stayed where it is without any knowledge of the images.  That of a contrastive method is there after a collapse as well."""
-    loss, chance = (course(lines[-PATIENCE:], name) for name in ("model", "chance"))
-    if min(len(loss), len(chance)) < PATIENCE or (loss < (1 - LEARNT) * chance).any():
+def nothing_learnt(lines: Sequence[Line], guess: Mapping[str, float] = {}) -> Finding | None:
+    """The loss has stayed where it is without any knowledge of the images.  A contrastive one is there after a collapse as well.
+
+    guess: terms, and what each is of one that knows nothing, where the lines do not say "chance".
+    """
+    lines, chance = lines[-PATIENCE:], course(lines[-PATIENCE:], "chance")
+    known = {"model": chance} if len(chance) else {name: np.full(len(lines), aim) for name, aim in guess.items()}
+    for name, aim in known.items():
+        loss = course(lines, name)
+        if len(loss) == PATIENCE and (loss >= aim - LEARNT * abs(aim)).all():
+            said = f"the loss is {loss.mean():.4g}, and one that knew nothing of the images would have {aim.mean():.4g}"
+            return Finding("nothing learnt", said, ("--beta 1", USUAL, LONGER, MILDER))
+    return None
+
+
+def relapse(log: Sequence[Line]) -> Finding | None:
+    """The loss has been many times its best, and has never come back to it: what had been learnt is lost."""
+    loss = course(log, "model")
+    if len(loss) < 2:
         return None
-    said = f"the loss is {loss.mean():.4g}, and one that knew nothing of the images would have {chance.mean():.4g}"
-    return Finding("nothing learnt", said, (SLOWER, LONGER))
+    best, at = peak(loss)
+    after, low = loss[at + 1 :], max(loss[best], least(loss))
+    if len(after) < RECENT or loss[at] < BLOWN * low or after.min() < LOST * low:
+        return None
+    was = f"the loss was {loss[best]:.3g} at image {log[best]['seen']:,}"
+    rose = f"rose to {loss[at]:.3g} by image {log[at]['seen']:,}, and has been {after.min():.3g} or more since"
+    return Finding("blown up", f"{was}, {rose}", (SLOWER, "--clip 1"))
+
+
+def least(loss: np.ndarray) -> float:
+    """What a loss is taken to be at least where it is divided by."""
+    return max(0.1 * abs(float(loss[0])), 1e-12)
+
+
+def peak(loss: np.ndarray) -> tuple[int, int]:
+    """Of losses (n,), n > 1: where one is the most times the best before it; that best comes first."""
+    lowest = np.maximum(np.minimum.accumulate(loss), least(loss))
+    at = 1 + int((loss[1:] / lowest[:-1]).argmax())
+    return int(loss[:at].argmin()), at
+
+
+def milestones(log: Sequence[Line], memory: int) -> list[Line]:
+    """Those lines that a rule will ever look at: the first, the last so many, and what relapse() needs of all between."""
+    kept = {0, *range(max(0, len(log) - memory), len(log))}
+    if len(loss := course(log, "model")) > memory:
+        best, at = peak(loss)
+        kept |= {best, at, at + int(loss[at:].argmin())}
+    return [log[i] for i in sorted(kept)]
 
 
 # Rules of probes
@@ -227,6 +295,53 @@ def apart(x: np.ndarray) -> float:
     squared = np.add.outer(*[np.square(x).sum(1)] * 2) - 2 * x @ x.T
     np.fill_diagonal(squared, np.inf)
     return float(np.median(np.sqrt(np.maximum(squared.min(1), 0))))
+
+
+def no_nearer(samples: np.ndarray, first: np.ndarray, real: np.ndarray) -> Finding | None:
+    """What is drawn is no nearer to the data than what the first weights draw.  All (n, ...), in one unit.
+
+    By the energy distance 2 E|x - y| - E|x - x'| - E|y - y'| (Szekely & Rizzo 2013), which is 0 for equal laws alone.
+    """
+    if (n := min(len(samples), len(first), len(real))) < FEW:
+        return None
+    drawn, untrained, known = (x[:n].reshape(n, -1).astype(np.float64) for x in (samples, first, real))
+    now, then = energy(drawn, known), energy(untrained, known)
+    if not now >= NO_NEARER * then:
+        return None
+    said = f"samples are {now:.3g} from the data, and those of the first weights {then:.3g} (energy distance)"
+    return Finding(UNTRAINED, said, (SLOWER, CALM, STRONGER, LONGER))
+
+
+def energy(x: np.ndarray, y: np.ndarray) -> float:
+    """Energy distance of rows (n, d) and (m, d); a row is not compared with itself."""
+    within = sum(distances(rows, rows).sum() / (len(rows) * (len(rows) - 1)) for rows in (x, y))
+    return float(2 * distances(x, y).mean() - within)
+
+
+def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(n, m) of rows (n, d) and (m, d)."""
+    squared = np.add.outer(np.square(x).sum(1), np.square(y).sum(1)) - 2 * x @ y.T
+    found: np.ndarray = np.sqrt(np.maximum(squared, 0))
+    return found
+
+
+Right = np.ndarray | None
+
+
+def unlearnt(rank: float, first: float, right: Right = None, right_first: Right = None) -> Finding | None:
+    """Features are worth less than those of the first weights: fewer dimensions are in use, and fewer classes are told.
+
+    rank, first: RankMe of both.  right, right_first: whether the nearest training images have the class of an image, (m,)
+    each, if there are classes.
+    """
+    said = f"features make use of {rank:.3g} dimensions (RankMe), those of the first weights of {first:.3g}"
+    if right is None or right_first is None:
+        return Finding(UNTRAINED, said, (SLOWER, LARGER, LONGER)) if rank < HALF * first else None
+    lost = right_first.astype(float) - right
+    if rank > POORER * first or len(lost) < FEW or lost.mean() <= SURE * lost.std(ddof=1) / math.sqrt(len(lost)):
+        return None
+    told = f"nearest neighbours tell {right.mean():.1%} of held-out images, and by the first weights {right_first.mean():.1%}"
+    return Finding(UNTRAINED, f"{told}; {said}", (SLOWER, LARGER, LONGER))
 
 
 def dropped(samples: np.ndarray, real: np.ndarray, what: str) -> Finding | None:
@@ -258,6 +373,22 @@ def by_heart(train: np.ndarray, held_out: np.ndarray, drawn: np.ndarray) -> Find
     logits = f"logits of {train.mean():.3g} for training images, {held_out.mean():.3g} for held-out ones and {drawn.mean():.3g} for drawn ones"
     known = f"the discriminator prefers a training image to a held-out one in {share:.0%} of pairs (50% if it had not learnt them by heart): {logits}"
     return Finding("memorisation", known, CHANGED)
+
+
+def labels_by_heart(train: np.ndarray, held_out: np.ndarray, guess: float) -> Finding | None:
+    """A classifier knows the classes of its training images, and of others no more than which is common (Zhang et al. 2017).
+
+    train, held_out: whether it is right, (m,) each; guess: share of the commonest class.
+    """
+    if min(len(train), len(held_out)) < FEW:
+        return None
+    known, told = float(train.mean()), float(held_out.mean())
+    error = math.sqrt(known * (1 - known) / len(train) + told * (1 - told) / len(held_out))
+    if told > guess + 2 * math.sqrt(guess * (1 - guess) / len(held_out)) or known - told <= SIGMAS * error:
+        return None
+    shares = f"it is right about {known:.1%} of training images and {told:.1%} of held-out ones ({guess:.1%} by one answer for all)"
+    why = "the labels go with nothing that images show, as if shuffled; look at some images beside theirs"
+    return Finding("labels by heart", f"{shares}: {why}")
 
 
 def copying(samples: neighbours.Nearest, held_out: neighbours.Nearest) -> Finding | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import tempfile
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import engine
 from ..core import Model
@@ -16,6 +16,10 @@ from .loop import fit
 
 SECONDS = 2.0
 """of steps that are counted, after a first few that are not"""
+FEWEST = 1_000
+"""steps in which a small network learns something: nothing in docs/ was learnt in fewer"""
+SMALLER = ("width", "hidden", "scale", "depth")
+"""options of which less makes a smaller network, and a faster one"""
 
 
 def measure(name: str, kind: type[Model], data: Data) -> list[dict[str, Any]]:
@@ -46,3 +50,38 @@ def _one(name: str, kind: type[Model], data: Data, precision: str) -> dict[str, 
 
 def _time(minutes: float) -> str:
     return f"{minutes * 60:.0f} s" if minutes < 1.5 else f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+class Mark(NamedTuple):
+    """How far a training was at some time: images seen, and seconds of training."""
+
+    seen: int
+    seconds: float
+
+
+def too_brief(run: Run, minutes: float, since: Mark) -> str:
+    """What to say of a budget in which a run makes too few steps, by its speed since a mark; nothing if they are enough."""
+    stride = run.config.training.batch * max(player.steps for player in run.model.players())
+    rate = (run.seen - since.seen) / max(run.seconds - since.seconds, 1e-9)
+    steps = (run.seen + rate * max(0.0, 60 * minutes - run.seconds)) / stride
+    if steps >= FEWEST:
+        return ""
+    longer = f"--minutes {math.ceil(minutes * FEWEST / max(steps, 1)):,}"
+    budget = f"at {rate:,.3g} images a second, --minutes {minutes:g} are about {steps:,.0f} steps of {stride:,} images"
+    little = f"and little is learnt in fewer than {FEWEST:,}"
+    return f"{budget}, {little}; {', or '.join([*_faster(run), longer])} would give it more"
+
+
+def _faster(run: Run) -> list[str]:
+    """Options with which a step takes less time, those that this run has and that can still be less."""
+    batch, size = run.config.training.batch, run.config.spec.size
+    least = 32 if run.model.whole_batch else 8
+    found = [f"--batch {max(least, batch // 4)}"] if batch > least else []
+    if run.config.spec.levels and size > 16 and not run.config.inside:
+        found.append(f"--size {size // 2}")
+    low = {f.name: f.metadata.get("low") or 1 for f in fields(run.model)}
+    for name in SMALLER:
+        now = run.model.options().get(name)
+        if isinstance(now, int | float) and now / 2 >= low[name]:
+            return [*found, f"--{name} {type(now)(now / 2):g}"]
+    return found

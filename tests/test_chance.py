@@ -1,0 +1,266 @@
+"""What a loss is of one that knows nothing: by a model's own loss with the ideal answer of such a one; and runs broken on purpose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from torch import Tensor, nn
+
+from conftest import SMALL, small_run, toy
+from likeness import data, engine, models
+from likeness.core import Batch, Model, Noise, Spec
+from likeness.models.classifier import Classifier
+from likeness.models.ddpm import DDPM
+from likeness.models.edm import EDM
+from likeness.models.flowmatching import FlowMatching
+from likeness.models.meanflow import CLOCK, MeanFlow
+from likeness.models.vae import VAE
+from likeness.parts import chance
+from likeness.parts.likelihoods import Bernoulli, Logistic
+from likeness.runs.run import Run
+from likeness.training import doctor, loop, symptoms
+from likeness.training.loop import fit
+
+# In closed form
+
+
+class Says(nn.Module):
+    """A network that is a function of the noisy image and what it is told of the time."""
+
+    def __init__(self, answer: Callable[[Tensor, Tensor], Tensor]):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None, noise: Noise | None) -> Tensor:
+        return self.answer(x, t)
+
+
+def gaussian(n: int = 40_000) -> Batch:
+    """Images of two independent Gaussian pixels by four, each with a variance of its own."""
+    v = torch.linspace(0.02, 0.9, 16).view(1, 4, 4)
+    noise = Noise(range(n), 7)
+    return Batch(v.sqrt() * noise.normal(1, 4, 4), None, noise)
+
+
+def column(t: Tensor) -> Tensor:
+    return t.double().view(-1, 1, 1, 1)
+
+
+def wiener(alpha: Tensor, sigma: Tensor, of_eps: Tensor, of_x: Tensor, v: Tensor) -> Tensor:
+    """What the noisy value is to be multiplied with, by the normal equation of least squares."""
+    return (of_eps * sigma + of_x * alpha * v) / (alpha**2 * v + sigma**2)
+
+
+@pytest.mark.parametrize("predicts", ["eps", "x0", "v"])
+def test_the_chance_of_ddpm_is_its_loss_with_the_ideal_answer_of_independent_pixels(predicts):
+    batch = gaussian()
+    model = DDPM(spec=Spec(1, 4), predicts=predicts, scale=0.25)
+    v = chance.variances(batch.x).view(1, 4, 4)
+
+    def ideal(x: Tensor, t: Tensor) -> Tensor:
+        a, s = (column(part(t + 1)) for part in (model.schedule.alpha, model.schedule.sigma))
+        one, none = torch.ones_like(a), torch.zeros_like(a)
+        return wiener(a, s, *dict(eps=(one, none), x0=(none, one), v=(a, -s))[predicts], v) * x
+
+    model.network = Says(ideal)
+    said = model.chance(batch)["model"]
+    assert float(model.loss(batch).total) == pytest.approx(said, rel=0.02)
+    model.network = Says(lambda x, t: 0.8 * ideal(x, t))
+    assert float(model.loss(batch).total) > 1.005 * said, "no other linear answer is as good"
+
+
+def test_the_chance_of_edm_and_of_flow_matching_is_theirs():
+    batch = gaussian()
+    v = chance.variances(batch.x).view(1, 4, 4)
+    edm = EDM(spec=Spec(1, 4), scale=0.25)
+
+    def preconditioned(x: Tensor, c_noise: Tensor) -> Tensor:
+        sigma = (c_noise.double() / 250).exp()
+        c = [column(part) for part in edm.scales(sigma)]
+        s = column(sigma)
+        return wiener(torch.ones_like(s), s, -c[0] * s / c[1], (1 - c[0]) / c[1], v) * x / c[2]
+
+    edm.network = Says(preconditioned)
+    flow = FlowMatching(spec=Spec(1, 4), scale=0.25)
+
+    def straight(x: Tensor, t: Tensor) -> Tensor:
+        t = column(t) / 1000
+        return wiener(1 - t, t, torch.ones_like(t), -torch.ones_like(t), v) * x
+
+    flow.network = Says(straight)
+    for model in (edm, flow):
+        assert float(model.loss(batch).total) == pytest.approx(model.chance(batch)["model"], rel=0.02)
+    flow.times = "logit-normal"
+    assert float(flow.loss(batch).total) == pytest.approx(flow.chance(batch)["model"], rel=0.02)
+
+
+def test_the_chance_of_meanflow_is_twice_its_error_with_the_mean_velocity_of_a_gaussian():
+    batch = gaussian(20_000)
+    v = chance.variances(batch.x).view(1, 4, 4)
+
+    def mean_velocity(z: Tensor, told: Tensor) -> Tensor:
+        t, apart = (told / CLOCK).double().unbind(1)
+        t, apart = t.view(-1, 1, 1, 1), apart.view(-1, 1, 1, 1)
+        r, near = t - apart, apart < 1e-6
+        s_t, s_r = (1 - t) ** 2 * v + t**2, (1 - r) ** 2 * v + r**2
+        jump = (1 - (s_r / s_t).sqrt()) / torch.where(near, 1.0, apart)
+        return torch.where(near, (t - (1 - t) * v) / s_t, jump) * z  # r = t: half the derivative of log S_t
+
+    model = MeanFlow(spec=Spec(1, 4), scale=0.25)
+    model.network = Says(mean_velocity)
+    assert 2 * float(model.loss(batch).terms["error"]) == pytest.approx(model.chance(batch)["error"], rel=0.03)
+
+
+def test_a_distribution_the_same_for_every_image_is_nearly_the_best_there_is():
+    rng = np.random.default_rng(0)
+    x = np.stack([rng.normal(128, 30, 400), np.where(rng.uniform(size=400) < 0.9, 0, 250), np.full(400, 17)], 1).clip(0, 255).round()
+    x = torch.from_numpy(x / 127.5 - 1)[:, None, :, None]
+    p = Logistic(256)
+
+    def cost(out: np.ndarray, pixel: int) -> float:
+        said = torch.from_numpy(out).view(1, 2, 1, 1).expand(len(x), -1, -1, -1)
+        return float(-p.log_prob(x[:, :, pixel : pixel + 1], said).mean())
+
+    starts = [(m, s) for m in (-1.0, -0.5, 0.0) for s in (-4.0, -1.0)]
+    best = sum(min(minimize(cost, start, (i,), method="Nelder-Mead").fun for start in starts) for i in range(3))
+    assert best - 1e-3 < chance.described(p, x) < best + 0.5, "the second pixel's best mean is far below black"
+
+
+def test_two_levels_have_the_entropy_of_each_pixel():
+    x = torch.tensor([[1.0, -1.0], [1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])[:, None, :, None]
+    assert chance.described(Bernoulli(), x) == pytest.approx(math.log(2), abs=1e-3)
+    free = VAE(spec=Spec(1, 8, levels=2), latent=8, net="mlp", hidden=8, free_bits=0.5).chance(Batch(torch.ones(4, 1, 8, 8), None, Noise(range(4))))
+    assert free["model"] == pytest.approx(8 * 0.5 / 64, abs=1e-3), "what costs nothing to tell is in its loss all the same"
+
+
+def test_levels_of_a_channel_and_classes_have_the_entropy_of_their_shares():
+    x = torch.tensor([0.0, 0, 1, 2]).view(1, 1, 2, 2).repeat(5, 2, 1, 1) - 1
+    x[:, 1] = 1
+    assert chance.levels_alone(x, 3) == pytest.approx((1.5 + 0) / 2)
+    told = Batch(torch.zeros(4, 1, 8, 8), torch.tensor([0, 0, 0, 1]), Noise(range(4)))
+    wanted = -0.75 * math.log(0.75) - 0.25 * math.log(0.25)
+    assert Classifier(spec=Spec(1, 8, labels=2), width=4).chance(told)["model"] == pytest.approx(wanted)
+
+
+# Every family
+
+
+def made(name: str, spec: Spec) -> Model:
+    kind = models.load(name)
+    known = {f.name: f.default for f in fields(kind)}
+    return kind(spec=spec, **{k: v for k, v in SMALL.items() if k in known and type(v) is type(known[k])})
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_every_model_has_something_by_which_one_sees_that_it_has_learnt_nothing(name):
+    images = toy(24, size=8)
+    model = made(name, images.spec)
+    batch = engine.put(images.take(images.train[:8], Noise(range(8))))
+    players = model.players()
+    if len(players) > 1:
+        return  # a game: what is drawn is compared with what the first weights draw
+    terms = players[0].loss(batch).terms
+    if isinstance(model, doctor.Guesses):
+        said = model.chance(batch)
+        assert said and said.keys() <= {"model", *terms} and all(math.isfinite(v) and v > 0 for v in said.values())
+        assert "chance" not in terms
+    else:
+        assert terms.keys() & {"chance", "RankMe"}, "a value of chance, or features that are compared with those of the first weights"
+
+
+# Runs that are ill, and the same at the model's own rate
+
+
+def watched(folder: Path, name: str, steps: int, options: dict | None = None, **training: object) -> Run:
+    """A run on digits that the doctor has watched."""
+    digits = data.load("digits")
+    settings = dict(batch=16, warmup=0) | training
+    run, _ = small_run(name, folder, digits, options=options, images=steps * settings["batch"], **settings)
+    for _ in doctor.watch(run, digits, fit(run, digits)):
+        pass
+    return run
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of the log every ten steps."""
+    monkeypatch.setattr(loop, "LOG_EVERY", 10)
+
+
+ILL = [("ddpm", 0.3), ("edm", 0.3), ("flowmatching", 0.3), ("vae", 0.3), ("vqvae", 1.0), ("ae", 1.0), ("pixelcnn", 1.0), ("classifier", 1.0)]
+DENOISERS = ("ddpm", "edm", "flowmatching")
+
+
+@pytest.mark.parametrize("name, rate", ILL, ids=[name for name, _ in ILL])
+def test_a_rate_too_high_is_named_and_so_is_the_model_s_own(tmp_path, often, name, rate):
+    ill = watched(tmp_path, name, 280, dict(net="mlp") if name in DENOISERS else {}, rate=rate)
+    said = {noted.name: noted.text for noted in doctor.history(ill)}
+    assert said.keys() & {"nothing learnt", "blown up"}, said
+    text = said.get("nothing learnt") or said["blown up"]
+    assert f"--rate {models.load(name).defaults.rate:g}" in text and text in ill.notes
+
+
+@pytest.mark.parametrize("name", [name for name, _ in ILL if name not in DENOISERS])
+def test_at_a_model_s_own_rate_nothing_is_said(tmp_path, often, name):
+    well = watched(tmp_path, name, 280, rate=models.load(name).defaults.rate)
+    assert doctor.history(well) == [] and well.notes == []
+
+
+def test_a_healthy_denoiser_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 25)
+    well = watched(tmp_path, "ddpm", 520, dict(net="mlp", scale=1.0), batch=32, rate=1e-3)
+    assert doctor.history(well) == [] and well.log()[-1]["losses"]["model"] < doctor.guessed(well, data.load("digits"))["model"]
+
+
+def test_a_rate_too_low_is_told_to_rise(tmp_path, often):
+    run = watched(tmp_path, "classifier", 270, rate=1e-6)
+    (noted,) = doctor.history(run)
+    assert noted.name == "nothing learnt" and "--rate 0.002" in noted.text
+
+
+# Rules on numbers that are known
+
+
+def curve(*losses: float) -> list[symptoms.Line]:
+    return [dict(seen=800 * (i + 1), losses=dict(model=loss)) for i, loss in enumerate(losses)]
+
+
+def test_blown_up_is_a_loss_that_has_risen_tenfold_and_stays_above_its_best():
+    said = symptoms.relapse(curve(1.0, 0.5, 0.2, 90.0, 5.0, *[0.7] * 8))
+    assert said.name == "blown up" and "0.2 at image 2,400, rose to 90 by image 3,200, and has been 0.7 or more" in said.evidence
+    assert symptoms.relapse(curve(1.0, 0.5, 0.2, 90.0, 5.0, *[0.7] * 8, 0.22)) is None, "it has come back"
+    assert symptoms.relapse(curve(1.0, 0.5, 0.2, 90.0, *[0.7] * 5)) is None, "it may come back"
+    assert symptoms.relapse(curve(1.0, 0.5, 0.2, *[1.5] * 12)) is None, "worse, and by less than ten times"
+    assert symptoms.relapse(curve(2.3, 0.5, 1e-4, 5e-3, *[1e-3] * 12)) is None, "near 0 a tenfold rise is nothing"
+    assert symptoms.relapse(curve(1.0)) is None and symptoms.relapse([]) is None
+    assert symptoms.relapse([dict(seen=i, losses=dict(generator=1.0)) for i in range(20)]) is None
+
+
+def test_what_is_kept_of_a_long_log_says_the_same_as_all_of_it():
+    rng = np.random.default_rng(0)
+    verdicts = set()
+    for _ in range(60):
+        log = curve(*np.exp(np.cumsum(rng.normal(0, 0.7, 120)) * rng.choice([0.5, 1.0])).tolist())
+        kept: list[symptoms.Line] = []
+        for i, line in enumerate(log):
+            kept = symptoms.milestones([*kept, line], doctor.MEMORY)
+            assert len(kept) <= doctor.MEMORY + 4 and kept[-doctor.MEMORY :] == log[max(0, i + 1 - doctor.MEMORY) : i + 1]
+            assert symptoms.relapse(kept) == symptoms.relapse(log[: i + 1])
+            verdicts.add(symptoms.relapse(kept) is None)
+    assert verdicts == {True, False}
+
+
+def test_nothing_learnt_compares_the_terms_that_a_model_names():
+    log = [dict(seen=800 * i, losses=dict(model=0.5, error=0.3)) for i in range(1, 21)]
+    assert symptoms.nothing_learnt(log, {"error": 0.3}).name == "nothing learnt"
+    assert symptoms.nothing_learnt(log, {"error": 0.31}) is None and symptoms.nothing_learnt(log) is None
+    assert symptoms.nothing_learnt(log[:10], {"error": 0.3}) is None, "too early"
+    told = [dict(line, losses=dict(line["losses"], chance=0.4)) for line in log]
+    assert "would have 0.4" in symptoms.nothing_learnt(told, {"error": 9.0}).evidence, "what the log says comes first"
