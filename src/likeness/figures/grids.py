@@ -71,10 +71,13 @@ RULE, FAINT = (228, 226, 221), (150, 146, 138)
 
 
 def shown(x: Tensor, under: Tensor | None = None) -> np.ndarray:
-    """What a model drew, whatever it is: images (B, C, H, W) side by side, points (B, 2, 1, 1) in the plane; uint8 (height, width, 3).
+    """What a model drew, whatever it is; uint8 (height, width, 3).
 
+    Images (B, C, H, W) stand side by side, of a video (B, C, T, H, W) the frames in a row, points (B, 2, 1, 1) lie in the plane.
     under: real examples to be shown pale beneath, if these are points.
     """
+    if x.ndim == 5:
+        return grid(x.transpose(1, 2).flatten(0, 1), columns=x.shape[2])
     return scatter(x.flatten(1), None if under is None else under.flatten(1)) if x.shape[1:] == (2, 1, 1) else grid(x)
 
 

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from .. import engine, models, storage
 from ..core import BadData, Busy, Compresses, Model, Refusal, Spec, Training
+from ..data.captions import Vocabulary
 from ..data.split import SHARE
 from . import latent_model
 
@@ -59,11 +60,18 @@ class Config:
     """of the first stage, if the model learns the codes of one: source, model, images seen, and sha256 of its weights"""
     classes: list[str] = field(default_factory=list)
     """names of the classes of the data, which may be called otherwise by the time that somebody asks"""
+    vocabulary: list[str] = field(default_factory=list)
+    """words of the training captions by their number (data/captions.py), where the model takes texts"""
 
     @property
     def method(self) -> str:
         """What learns, and what it learns if that is not images."""
         return f"{self.model} in the codes of {self.inside['model']}" if self.inside else self.model
+
+    @property
+    def words(self) -> Vocabulary:
+        """What a text is put into tokens by."""
+        return Vocabulary(tuple(self.vocabulary), self.spec.tokens)
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -95,7 +103,7 @@ def read_config(folder: Path) -> Config:
     try:
         said = json.loads((folder / CONFIG).read_text())
         main = said["model"], Spec(**said["spec"]), Training(**said["training"]), said["options"], _spelled_out(said["data"]), said["facts"]
-        return Config(*main, said.get("inside", {}), said.get("classes", []))
+        return Config(*main, said.get("inside", {}), said.get("classes", []), said.get("vocabulary", []))
     except FileNotFoundError:
         raise Refusal(f"{folder} is not a run: it has no {CONFIG}.  A run is made by: likeness train MODEL DATA {folder}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

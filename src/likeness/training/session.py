@@ -106,7 +106,8 @@ def _config(model: str, kind: type[Model], data: Data, wishes: Wishes, budget: d
     loop.refuse(model, settings, built, **budget)
     first = {} if stage is None else first_stage.identity(stage.run)
     options = built.options()  # the defaults of today are written down
-    return Config(model, data.spec, settings, options, data.identity, engine.facts(), first, list(data.classes))
+    words = list(data.vocabulary.words) if data.vocabulary and "tokens" in built.takes else []
+    return Config(model, data.spec, settings, options, data.identity, engine.facts(), first, list(data.classes), words)
 
 
 def _files(kind: type[Model], options: dict[str, Any]) -> dict[str, Any]:
