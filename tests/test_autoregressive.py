@@ -18,7 +18,7 @@ from torch import Tensor
 
 from conftest import SMALL, small_run
 from likeness import models
-from likeness.core import Batch, Model, Noise, Refusal, Spec
+from likeness.core import Batch, Condition, Model, Noise, Refusal, Spec
 from likeness.data import Data
 from likeness.parts import autoregressive
 from likeness.parts.autoregressive import Autoregressive, choose
@@ -78,7 +78,7 @@ def drawn(spec: Spec, n: int, seed: int = 0) -> Tensor:
 @torch.no_grad()
 def log_probabilities(model: Autoregressive, x: Tensor, y: int | None = None) -> Tensor:
     parts = x.split(4096)
-    return -torch.cat([model.surprise(part, None if y is None else torch.full((len(part),), y)).flatten(1).sum(1) for part in parts])
+    return -torch.cat([model.surprise(part, None if y is None else Condition(torch.full((len(part),), y))).flatten(1).sum(1) for part in parts])
 
 
 def last(steps: Iterator[Tensor]) -> Tensor:
@@ -137,7 +137,7 @@ def in_order(x: Tensor) -> Tensor:
     return x.movedim(1, 3).flatten(1, 3)
 
 
-def jacobian(model: Autoregressive, x: Tensor, y: Tensor | None = None) -> Tensor:
+def jacobian(model: Autoregressive, x: Tensor, y: Condition | None = None) -> Tensor:
     """How what is said of each sub-pixel (rows) changes with each (columns), both in the order of drawing: |d/dx| of all levels, mixed at random."""
     mix = torch.rand(model.spec.levels, generator=torch.Generator().manual_seed(5), dtype=x.dtype)
     said = torch.autograd.functional.jacobian(lambda x: in_order(model.log_probs(x, y) @ mix)[0], x)
@@ -319,7 +319,7 @@ def test_what_is_drawn_before_what_is_given_is_refused(name: str, options: dict[
             next(model.complete(x, torch.tensor(known).bool(), Noise(range(2))))
 
 
-def same_by_full_passes(model: Autoregressive, x: Tensor, known: Tensor, y: Tensor | None = None) -> list[Tensor]:
+def same_by_full_passes(model: Autoregressive, x: Tensor, known: Tensor, y: Condition | None = None) -> list[Tensor]:
     quick, slow = (list(model.complete(x, known, Noise(range(len(x))), y, naive)) for naive in (False, True))
     assert len(quick) == len(slow) and all(map(torch.equal, quick, slow))
     return slow
@@ -351,7 +351,7 @@ def test_every_class_has_probability_one_and_one_that_is_not_told_is_drawn_evenl
     p = torch.stack([log_probabilities(model, every, y).exp() for y in range(3)])
     assert torch.allclose(p.sum(1), torch.ones(3, dtype=torch.float64), atol=1e-9)
     assert (p[0] - p[1]).abs().sum() > 0.2, "the class says nothing"
-    x = last(model.sample(Noise(range(n)), torch.arange(n) % 3))
+    x = last(model.sample(Noise(range(n)), Condition(torch.arange(n) % 3)))
     assert all(chance_of(x[y::3], 3, p[y]) > 1e-3 for y in range(3))
     assert chance_of(x[0::3], 3, p[1]) < 1e-6  # the fake: another class
     assert chance_of(last(model.sample(Noise(range(n)))), 3, p.mean(0)) > 1e-3
@@ -374,7 +374,7 @@ def test_a_class_that_is_not_told_is_drawn_by_how_well_it_fits_what_is_known(nam
     telling = int(apart.argmax())
     start, (exact, even) = every[begins == telling][:1].expand(n, -1, -1, -1), conditionals(telling)
     assert chance_of(last(model.complete(start, known, Noise(range(n)))), 3, exact) > 1e-3
-    fake = last(model.complete(start, known, Noise(range(n)), torch.arange(n) % 3))
+    fake = last(model.complete(start, known, Noise(range(n)), Condition(torch.arange(n) % 3)))
     assert chance_of(fake, 3, even) > 1e-3 and chance_of(fake, 3, exact) < 1e-6
     nothing, noise = torch.zeros(2, 2, dtype=torch.bool), Noise(range(50))
     assert torch.equal(last(model.complete(start[:50], nothing, noise)), last(model.sample(Noise(range(50))))), "nothing is known"
@@ -383,10 +383,10 @@ def test_a_class_that_is_not_told_is_drawn_by_how_well_it_fits_what_is_known(nam
 @every_model
 def test_the_entropy_in_pieces_is_that_of_the_whole(name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each image with its own class."""
-    spec, y = Spec(1, 4, 2, 3), torch.tensor([0, 1, 0])
+    spec, y = Spec(1, 4, 2, 3), Condition(torch.tensor([0, 1, 0]))
     model, x = made_for_classes(name, options, spec), drawn(spec, 3)
     whole = model.entropy(x, y)
-    assert not torch.allclose(whole, model.entropy(x, 1 - y), atol=1e-3), "the class says nothing"
+    assert not torch.allclose(whole, model.entropy(x, Condition(torch.tensor([1, 0, 1]))), atol=1e-3), "the class says nothing"
     for rows in (1, 2):
         monkeypatch.setattr(autoregressive, "VALUES", rows * spec.dims * spec.levels)
         assert torch.allclose(model.entropy(x, y), whole, atol=1e-12) and model.entropy(x, y).shape == whole.shape

@@ -23,7 +23,7 @@ NATS = 9 * math.log(2)
 
 
 def same_class(x: Tensor, c: int) -> Batch:
-    return Batch(x, torch.full((len(x),), c), Noise(range(len(x))))
+    return Batch(x, Condition(torch.full((len(x),), c)), Noise(range(len(x))))
 
 
 def test_every_class_has_probability_one_and_its_bound_is_never_exceeded() -> None:
@@ -95,8 +95,8 @@ def test_bits_are_the_entropy_of_a_class_and_without_the_class_that_of_the_mixtu
     assert torch.equal(aware.likeliest(x), vote), "Bayes' rule is the vote of the pixels here"
     code = aware.encode(x)
     assert code.shape == (2000, 3) and torch.equal(code[:, 1:].argmax(1), vote)
-    assert torch.equal(aware.encode(x, y)[:, 1:].argmax(1), y)
-    *_, drawn = aware.sample(Noise(range(50)), torch.arange(50) % 2)
+    assert torch.equal(aware.encode(x, Condition(y))[:, 1:].argmax(1), y)
+    *_, drawn = aware.sample(Noise(range(50)), Condition(torch.arange(50) % 2))
     assert bool((drawn[::2] < 0).all()) and bool((drawn[1::2] > 0).all())
     *_, any_class = aware.sample(Noise(range(400)))
     assert 140 < int((any_class.mean((1, 2, 3)) > 0).sum()) < 260, "classes are drawn where none is said"
@@ -122,7 +122,7 @@ def test_it_answers_what_the_other_answers(net: str) -> None:
 def test_without_the_option_nothing_is_added_and_labels_change_nothing() -> None:
     model = VAE(spec=Spec(1, 8, 5), latent=4)
     x = torch.rand(6, 1, 8, 8) * 2 - 1
-    with_labels, without = (model.loss(Batch(x, Condition(y), Noise(range(6)))).total for y in (torch.arange(6) % 5, None))
+    with_labels, without = (model.loss(Batch(x, y, Noise(range(6)))).total for y in (Condition(torch.arange(6) % 5), None))
     assert torch.equal(with_labels, without) and not model.conditional
     assert {name.split(".")[0] for name in model.state_dict()} == {"encoder", "decoder"}
     assert model.encoder[0].weight.shape[1] == 1 and model.decoder[0].weight.shape[1] == 4

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from likeness.core import Noise, Refusal, Spec
+from likeness.core import NONE, Condition, Noise, Refusal, Spec
 from likeness.parts.denoisers import MLP, Patched, network
 from likeness.parts.dit import DiT, patch_size, positions
 from likeness.parts.unet import Attention, Grow, Norm, Plan, UNet, forward_mode, thin, waves
@@ -207,7 +207,7 @@ def test_patches_make_49_to_256_tokens_and_positions_tell_them_apart():
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_weight_is_reached(kind):
     net, (x, t) = small(kind, labels=4), given(kind, 4)
-    net(x, t, torch.tensor([0, 1, 2, 3])).square().sum().backward()
+    net(x, t, Condition(torch.tensor([0, 1, 2, 3]))).square().sum().backward()
     net(x, t).square().sum().backward()
     for name, p in net.named_parameters():
         reached = p.grad.view(len(p), -1).abs().sum(1) > 0
@@ -251,11 +251,11 @@ def test_the_derivative_by_weights_is_the_same_in_forward_mode():
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_image_is_for_itself(kind):
     net, (x, t) = small(kind, labels=4), given(kind)
-    y = torch.tensor([0, 4, 2])
+    y = Condition(torch.tensor([0, NONE, 2]))
     want = net(x, t, y)
     alone = torch.cat([net(x[i : i + 1], t[i : i + 1], y[i : i + 1]) for i in range(3)])
     assert torch.allclose(alone, want, atol=1e-5)
-    x[1], t[1], y[1] = 1000.0, 1.0, 1
+    x[1], t[1], y.label[1] = 1000.0, 1.0, 1
     assert torch.allclose(net(x, t, y)[[0, 2]], want[[0, 2]], atol=1e-5)
 
 
@@ -263,8 +263,8 @@ def test_each_image_is_for_itself(kind):
 def test_no_class_is_one_more(kind):
     net, (x, t) = small(kind, labels=4), given(kind)
     nothing = net(x, t)
-    assert torch.equal(nothing, net(x, t, torch.full((3,), 4)))
-    assert all(not torch.allclose(nothing, net(x, t, torch.full((3,), i)), atol=1e-3) for i in range(4))
+    assert torch.equal(nothing, net(x, t, Condition(torch.full((3,), NONE))))
+    assert all(not torch.allclose(nothing, net(x, t, Condition(torch.full((3,), i))), atol=1e-3) for i in range(4))
 
 
 @pytest.mark.parametrize("kind", KINDS)

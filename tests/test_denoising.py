@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from likeness.core import Batch, Condition, Noise, Refusal, Spec
+from likeness.core import NONE, Batch, Condition, Noise, Refusal, Spec
 from likeness.models.edm import EDM
 from likeness.models.flowmatching import FlowMatching
 from likeness.models.meanflow import MeanFlow
@@ -88,12 +88,12 @@ class Told(FlowMatching):
     def predict(self, x_t, t, y=None):
         laws = [Mixture([1.0], [[m, 0.0]], [0.04]) for m in (-1.0, 1.0)] + [Mixture([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.0]], [0.04, 0.04])]
         found = torch.stack([law.denoiser(self.schedule)(x_t, t) for law in laws])
-        return found[2] if y is None else found[y, torch.arange(len(y))]
+        return found[2] if y is None else found[torch.where(y.label == NONE, 2, y.label), torch.arange(len(y))]
 
 
 def test_a_conditional_model_draws_the_class_it_is_told():
     model = Told(spec=POINTS, scale=0.25, conditional=True)
-    *_, x = model.sample(Noise(range(200)), torch.zeros(200, dtype=torch.long))
+    *_, x = model.sample(Noise(range(200)), Condition(torch.zeros(200, dtype=torch.long)))
     assert float(x[:, 0].mean()) == pytest.approx(-1, abs=0.05)
     *_, both = model.sample(Noise(range(400)))
     assert float((both[:, 0] > 0).float().mean()) == pytest.approx(0.5, abs=0.1), "where none is said it is drawn"
@@ -101,7 +101,7 @@ def test_a_conditional_model_draws_the_class_it_is_told():
 
 def test_guidance_moves_from_all_to_the_class_and_beyond():
     model = Told(spec=POINTS, scale=0.25, conditional=True, steps=40)
-    y, spreads = torch.ones(300, dtype=torch.long), []
+    y, spreads = Condition(torch.ones(300, dtype=torch.long)), []
     for w in (0.0, 1.0, 3.0):
         model.guidance = w
         *_, x = model.sample(Noise(range(300)), y)
@@ -122,7 +122,7 @@ def test_the_density_is_told_the_class_of_each():
 
 
 def test_guidance_that_has_nothing_to_begin_from_is_refused():
-    y = torch.zeros(2, dtype=torch.long)
+    y = Condition(torch.zeros(2, dtype=torch.long))
     with pytest.raises(Refusal, match="knows no classes"):
         list(knowing(THREE, guidance=2.0).sample(Noise(range(2))))
     with pytest.raises(Refusal, match="--label-dropout 0"):
@@ -145,7 +145,7 @@ def test_bounds_are_without_guidance():
 
 def test_what_is_completed_and_redrawn_has_the_class_that_is_said():
     model = Told(spec=POINTS, scale=0.25, conditional=True, steps=30)
-    x, y = torch.zeros(60, 2, 1, 1), torch.ones(60, dtype=torch.long)
+    x, y = torch.zeros(60, 2, 1, 1), Condition(torch.ones(60, dtype=torch.long))
     *_, new = model.redraw(x, 1.0, Noise(range(60)), y)
     *_, rest = model.complete(x, torch.zeros(1, 1, dtype=torch.bool), Noise(range(60)), y)
     assert float((new[:, 0] > 0).float().mean()) == 1 and float((rest[:, 0] > 0).float().mean()) == 1
@@ -158,7 +158,7 @@ def test_meanflow_is_guided_as_well():
     model = MeanFlow(spec=Spec(1, 8, labels=3), scale=0.25, conditional=True)
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.1)
-    y = torch.tensor([0, 1, 2])
+    y = Condition(torch.tensor([0, 1, 2]))
     (*_, plain), (*_, again) = model.sample(Noise(range(3)), y), model.sample(Noise(range(3)), y)
     model.guidance = 3.0
     *_, guided = model.sample(Noise(range(3)), y)
@@ -183,14 +183,14 @@ def test_a_run_of_points_is_judged_and_images_are_reconstructed(tmp_path, monkey
 def test_some_classes_are_left_unsaid_in_training():
     model = Told(spec=POINTS, scale=0.25, conditional=True, label_dropout=0.25)
     y = model.told(Batch(torch.zeros(8000, 2, 1, 1), Condition(torch.ones(8000, dtype=torch.long)), Noise(range(8000))))
-    assert set(y.tolist()) == {1, 2} and float((y == 2).float().mean()) == pytest.approx(0.25, abs=0.02)
+    assert set(y.label.tolist()) == {1, NONE} and float((y.label == NONE).float().mean()) == pytest.approx(0.25, abs=0.02)
     with pytest.raises(Refusal, match="class of each image"):
         model.told(Batch(torch.zeros(2, 2, 1, 1), None, Noise(range(2))))
 
 
 def test_a_code_keeps_the_class_behind_it():
     model, x = Told(spec=POINTS, scale=0.25, conditional=True, steps=60), torch.tensor([[-1.1, 0.1], [0.9, -0.2]]).view(2, 2, 1, 1)
-    z = model.encode(x, torch.tensor([0, 1]))
+    z = model.encode(x, Condition(torch.tensor([0, 1])))
     assert z.shape == (2, 4) and torch.equal(z[:, 2:], torch.eye(2))
     assert torch.allclose(model.decode(z), x, atol=0.05)
     other = model.decode(torch.cat([z[:, :2], z[:, 2:].flip(1)], 1))

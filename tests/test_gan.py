@@ -52,7 +52,7 @@ class Line(nn.Module):
         self.w, self.b = nn.Parameter(torch.tensor(w)), nn.Parameter(torch.tensor(b))
         self.saw: list[Tensor] = []
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, y: Condition | None = None) -> Tensor:
         self.saw.append(x.detach())
         return x.flatten(1) @ self.w + self.b
 
@@ -160,7 +160,7 @@ def test_a_penalty_is_that_of_its_paper(options, right):
 
 def test_r1_is_at_real_images_and_r2_at_drawn_ones():
     class Bowl(nn.Module):
-        def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        def forward(self, x: Tensor, y: Condition | None = None) -> Tensor:
             return x.flatten(1).square().sum(1) / 2
 
     model = made(r1=2.0)
@@ -411,7 +411,7 @@ def test_the_class_is_projected_on_the_features():
     b = batch()
     h = model.D.trunk(b.x)
     e = model.D.classes.weight
-    left, right = (model.D(b.x, torch.full((8,), y)) for y in (0, 1))
+    left, right = (model.D(b.x, Condition(torch.full((8,), y))) for y in (0, 1))
     assert torch.allclose(right - left, h @ (e[1] - e[0]), atol=1e-6)
     assert torch.allclose(left, model.D.last(h)[:, 0] + h @ e[0], atol=1e-6)
 
@@ -497,7 +497,7 @@ def test_a_conditional_one_draws_the_class_that_is_asked_for(tmp_path):
     )
     list(fit(run, data))
     for y in (0, 1):
-        *_, x = run.model.sample(engine.sampling_noise(0, 0, 200), torch.full((200,), y))
+        *_, x = run.model.sample(engine.sampling_noise(0, 0, 200), Condition(torch.full((200,), y)))
         assert float((x[:, 0].sign() == 2 * y - 1).float().mean()) > 0.95
     *_, x = run.model.sample(engine.sampling_noise(0, 0, 200))
     assert 0.3 < float((x[:, 0] > 0).float().mean()) < 0.7, "the class is drawn where none is said"
@@ -505,7 +505,7 @@ def test_a_conditional_one_draws_the_class_that_is_asked_for(tmp_path):
 
 def test_codes_of_a_conditional_model_end_in_the_class():
     model = made(conditional=True)
-    z, y = torch.randn(3, 4), torch.tensor([1, 0, 1])
+    z, y = torch.randn(3, 4), Condition(torch.tensor([1, 0, 1]))
     assert torch.equal(model.coded(z, y)[:, 4:], torch.tensor([[0.0, 1], [1, 0], [0, 1]]))
     assert model.decode(model.coded(z, y)).shape == (3, 2, 1, 1)
     with pytest.raises(Refusal, match=r"has 4 \+ 2 numbers, z and the class, and not 4"):

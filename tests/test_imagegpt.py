@@ -33,7 +33,7 @@ class Sighted(ImageGPT):
 class Unshifted(ImageGPT):
     """The fake: each place is given its own sub-pixel."""
 
-    def inputs(self, x: Tensor, begin: int, end: int, y: Tensor | None) -> Tensor:
+    def inputs(self, x: Tensor, begin: int, end: int, y: Condition | None) -> Tensor:
         return super().inputs(x, begin, end, y).roll(-1, 1)
 
 
@@ -51,7 +51,7 @@ def images(spec: Spec, n: int = 3) -> Tensor:
     return k.double() * (2 / (spec.levels - 1)) - 1
 
 
-def in_order(model: ImageGPT, x: Tensor, y: Tensor | None = None) -> Tensor:
+def in_order(model: ImageGPT, x: Tensor, y: Condition | None = None) -> Tensor:
     """predict(), (B, sub-pixels, levels) in the order of drawing."""
     return model.predict(x, y).unflatten(1, (model.spec.channels, -1)).permute(0, 3, 4, 1, 2).flatten(1, 3)
 
@@ -63,11 +63,11 @@ def every_image() -> Tensor:
     return torch.tensor(list(itertools.product(range(4), repeat=4)), dtype=torch.float64).view(256, 1, 2, 2) * (2 / 3) - 1
 
 
-def log_p(model: ImageGPT, x: Tensor, y: Tensor | None = None) -> Tensor:
-    return -model.bits_per_dim(Batch(x, Condition(y), Noise(range(len(x))))).values * math.log(2) * model.spec.dims
+def log_p(model: ImageGPT, x: Tensor, y: Condition | None = None) -> Tensor:
+    return -model.bits_per_dim(Batch(x, y, Noise(range(len(x))))).values * math.log(2) * model.spec.dims
 
 
-def total(model: ImageGPT, y: Tensor | None = None) -> float:
+def total(model: ImageGPT, y: Condition | None = None) -> float:
     return float(log_p(model, every_image(), y).exp().sum())
 
 
@@ -76,7 +76,7 @@ def test_the_probabilities_of_all_images_add_up_to_one():
     assert total(made(spec)) == pytest.approx(1, abs=1e-10)
     assert total(made(Spec(1, 2, levels=4, symbols=True))) == pytest.approx(1, abs=1e-10)
     for label in range(3):
-        assert total(made(spec, conditional=True), torch.full((256,), label)) == pytest.approx(1, abs=1e-10)
+        assert total(made(spec, conditional=True), Condition(torch.full((256,), label))) == pytest.approx(1, abs=1e-10)
     for fake in (Sighted, Unshifted):
         assert abs(total(made(spec, fake)) - 1) > 0.01
 
@@ -157,9 +157,9 @@ def test_symbols_are_names_and_brightness_is_not():
 
 def test_a_class_changes_what_is_predicted_from_the_first_pixel_on():
     spec = Spec(1, 4, labels=3, levels=5)
-    x, y = images(spec), torch.tensor([0, 1, 2])
+    x, y, other = images(spec), Condition(torch.tensor([0, 1, 2])), Condition(torch.tensor([1, 2, 0]))
     told, untold = made(spec, conditional=True), made(spec)
-    differs = (in_order(told, x, y) != in_order(told, x, (y + 1) % 3)).any(-1)
+    differs = (in_order(told, x, y) != in_order(told, x, other)).any(-1)
     assert bool(differs.all()) and torch.equal(untold.predict(x, y), untold.predict(x))
 
 
@@ -180,9 +180,9 @@ def test_the_memory_draws_what_the_full_pass_draws(spec, given):
 
 def test_the_memory_draws_what_the_full_pass_draws_of_each_class():
     model = made(Spec(1, 4, labels=3, levels=5), conditional=True)
-    x, nothing, y = images(model.spec), torch.zeros(4, 4, dtype=torch.bool), torch.tensor([2, 0, 1])
+    x, nothing, y = images(model.spec), torch.zeros(4, 4, dtype=torch.bool), Condition(torch.tensor([2, 0, 1]))
     drawn = [list(model.complete(x, nothing, Noise(range(3)), y, naive))[-1] for naive in (False, True)]
-    other = list(model.complete(x, nothing, Noise(range(3)), (y + 1) % 3))[-1]
+    other = list(model.complete(x, nothing, Noise(range(3)), Condition(torch.tensor([0, 1, 2]))))[-1]
     assert torch.equal(*drawn) and not torch.equal(drawn[0], other)
     assert torch.equal(list(model.sample(Noise(range(3)), y))[-1], drawn[0])
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from conftest import small_run, toy
 from likeness import models
 from likeness.cli import main
-from likeness.core import Model, Noise, Refusal, Spec, option
+from likeness.core import Condition, Model, Noise, Refusal, Spec, option
 from likeness.data import Data
 from likeness.engine import minimize
 from likeness.figures import read_recipe
@@ -44,8 +44,12 @@ class Curved(Model):
     """A generator with random weights, told the class if it is conditional, and a guess that is off."""
 
     latent: int = option(4, "numbers in z", 1, 99)
-    conditional: bool = option(False, "of a class")  # type: ignore[misc]
+    conditional: bool = option(False, "of a class")
     off: float = option(0.0, "of the guess from a code that is near; 0 is no guess", 0.0, 9.0)
+
+    @property
+    def takes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("label",) if self.conditional else ()
 
     def build(self) -> None:
         torch.manual_seed(3)
@@ -221,13 +225,13 @@ def test_other_features_can_be_compared():
 
 def test_a_class_is_kept_or_found():
     model = Curved(spec=Spec(1, 6, labels=3), conditional=True)
-    y = torch.tensor([0, 1, 2, 2])
+    y, wrong = torch.tensor([0, 1, 2, 2]), torch.tensor([1, 2, 0, 0])
     told = torch.cat([codes(4, 4), nn.functional.one_hot(y, 3).float()], 1)
     x = model.decode(told).detach()
-    assert found(model, x, y=y).z[:, 4:].argmax(1).equal(y) and found(model, x, y=(y + 1) % 3).z[:, 4:].argmax(1).equal((y + 1) % 3)
+    assert all(found(model, x, y=Condition(label)).z[:, 4:].argmax(1).equal(label) for label in (y, wrong))
     assert found(model, x).z[:, 4:].argmax(1).equal(y), "the class under which the image is nearest"
     guessing = Curved(spec=Spec(1, 6, labels=3), conditional=True, off=0.5)
-    assert found(guessing, x, starts=0, steps=0).z.shape == (4, 7) and found(guessing, x, starts=0, y=y).z[:, 4:].argmax(1).equal(y)
+    assert found(guessing, x, starts=0, steps=0).z.shape == (4, 7) and found(guessing, x, starts=0, y=Condition(y)).z[:, 4:].argmax(1).equal(y)
 
 
 @pytest.mark.parametrize("name", ["ae", "vae"])
@@ -257,7 +261,7 @@ def test_models_without_a_smooth_code_are_refused(name, why):
 
 def test_many_images_are_searched_in_parts(monkeypatch):
     model, x = Curved(spec=Spec(1, 6, labels=2), conditional=True), codes(7, 36).view(7, 1, 6, 6)
-    y = torch.arange(7) % 2
+    y = Condition(torch.arange(7) % 2)
     whole = inversion.codes(model, x, y, steps=20)
     monkeypatch.setattr(inversion, "AT_ONCE", 3)
     steps = list(inversion.search(model, x, y, 20))
@@ -346,14 +350,14 @@ def test_arithmetic_of_linear_codes_is_that_of_pixels(monkeypatch):
     x = np.clip(np.rint((inversion.decoded(model, codes(60, 5) / 3).numpy() + 1) * 127.5), 0, 255).astype(np.uint8)
     data = Data("linear", "l", x, np.arange(30), np.arange(30, 60), y=np.arange(60) % 3, classes=("a", "b", "c"))
     shown = []
-    monkeypatch.setattr(latent_space.pictures, "sheet", lambda columns, *about: shown.extend([columns, *about]) or np.zeros((9, 9, 3), np.uint8))
+    monkeypatch.setattr(latent_space.figures, "sheet", lambda columns, *about: shown.extend([columns, *about]) or np.zeros((9, 9, 3), np.uint8))
     latent_space.arithmetic(latent_space.Subject("linear", model, data, codes(9, 5)), 4, 0)
     columns, titles, notes = shown
     assert titles[-2:] == ["A - B + C", "in pixels"] and len(notes) == 4
     means = {name: some.mean(0) for name, some in latent_space.members(data, 0)}
     for i, note in enumerate(notes):
         a, b, c = note[0], note[4], note[8]
-        wanted = latent_space.pictures.pixels((means[a] - means[b] + means[c])[None])[0]
+        wanted = latent_space.figures.pixels((means[a] - means[b] + means[c])[None])[0]
         assert sorted([a, b, c]) == ["a", "b", "c"] and note == f"{a} - {b} + {c}"
         for column in columns[-2:]:
             assert np.abs(column[i].astype(int) - wanted).max() < 6

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from likeness.core import Noise, Refusal, Spec
+from likeness.core import Condition, Noise, Refusal, Spec
 from likeness.models.pixelcnn import PixelCNN
 from likeness.parts.causal import CausalConv
 from test_autoregressive import drawn, every_image, jacobian, last, log_probabilities, make, prefix, same_by_full_passes
@@ -83,7 +83,7 @@ def looked_at(net: str, spec: Spec, draws: int, **options: Any) -> Tensor:
     seen = torch.zeros(spec.dims, spec.dims, dtype=torch.bool)
     for seed in range(draws):
         model = small(net, spec, seed, **options)
-        seen |= jacobian(model, drawn(spec, 1, seed), torch.zeros(1, dtype=torch.long)) != 0
+        seen |= jacobian(model, drawn(spec, 1, seed), Condition(torch.zeros(1, dtype=torch.long))) != 0
     return seen
 
 
@@ -137,7 +137,7 @@ def test_the_network_is_that_of_the_papers(net: str, labels: int, monkeypatch: p
             block.horizontal.bias += horizontal - block.vertical_to_horizontal.weight[:, :, 0, 0] @ vertical
         if net == "plain" and labels:
             theirs.first.bias += model.stack.label.weight[k]
-        expected, found = theirs(x), model.predict(x, torch.full((4,), k))
+        expected, found = theirs(x), model.predict(x, Condition(torch.full((4,), k)))
         assert torch.allclose(found, expected, rtol=0, atol=1e-10) and expected.std(0).mean() > 0.1
 
 
@@ -156,7 +156,7 @@ OPTIONS = [
 @nets
 @torch.no_grad()
 def test_drawing_from_memory_with_every_option(net: str, spec: Spec, options: dict[str, Any]) -> None:
-    model, x, y = small(net, spec, **options), drawn(spec, 3), torch.tensor([0, 1, 1])
+    model, x, y = small(net, spec, **options), drawn(spec, 3), Condition(torch.tensor([0, 1, 1]))
     for known in (spec.size + 1, 0):
         slow = same_by_full_passes(model, x, prefix(spec, known), y)
     model.note = lambda x, memory: None  # type: ignore[method-assign]  # the fake: the first layer is not told what was drawn

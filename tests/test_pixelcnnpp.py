@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from likeness.core import Batch, Noise, Refusal, Spec
+from likeness.core import Batch, Condition, Noise, Refusal, Spec
 from likeness.models import load
 from likeness.models import pixelcnnpp as module
 from likeness.parts.causal import CausalConv, Memory
@@ -66,7 +66,7 @@ def test_dependence_notices_a_stream_that_is_not_shifted(monkeypatch: pytest.Mon
 def test_memory_draws_what_the_whole_network_draws(size: int, channels: int, levels: int, symbols: bool, conditional: bool) -> None:
     spec = Spec(channels, size, labels=3, levels=levels, symbols=symbols)
     model, n = wild(spec, conditional=conditional), 3
-    y = torch.tensor([2, 0, 1]) if conditional else None
+    y = Condition(torch.tensor([2, 0, 1])) if conditional else None
     known = torch.arange(size**2).view(size, size) < size + size // 2 if size > 2 else torch.zeros(size, size, dtype=torch.bool)
     given = images(n, spec)
     *_, fast = model.complete(given, known, Noise(range(n)), y)
@@ -129,7 +129,7 @@ def test_a_block_is_what_the_paper_says(vertical: bool, skips: bool) -> None:
         h = h + heard
     a, b = (seen(block.second, f(h)) + block.label.weight[y][:, :, None, None]).chunk(2, 1)
     expected = x + a * torch.sigmoid(b)
-    go = module.Way(y, heard={} if vertical else {block.place: heard})
+    go = module.Way(Condition(y), heard={} if vertical else {block.place: heard})
     out = block(module.features(x), go, f(opposite) if skips else None)
     assert torch.allclose(out.x, expected, atol=1e-12) and torch.allclose(out.f, f(expected), atol=1e-12)
     if vertical:  # V f(heard), on the way to the block of the horizontal stream
@@ -258,7 +258,7 @@ def test_every_size(size: int, resolutions: int) -> None:
 def test_a_class_matters() -> None:
     spec = Spec(1, 7, labels=2)
     model, x = wild(spec, conditional=True), images(2, spec)
-    one, other = (model.surprise(x, torch.full((2,), k)) for k in (0, 1))
+    one, other = (model.surprise(x, Condition(torch.full((2,), k))) for k in (0, 1))
     assert (one - other).abs().min() > 0
     with pytest.raises(Refusal, match="none was said"):
         model.surprise(x)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from likeness.core import Batch, Noise, Refusal, Spec
+from likeness.core import Batch, Condition, Noise, Refusal, Spec
 from likeness.models.pixelrnn import LSTM, DiagonalLayer, PixelRNN, RowLayer
 from likeness.parts.causal import CausalConv
 from test_autoregressive import drawn, every_image, jacobian, last, log_probabilities, make, prefix, same_by_full_passes
@@ -69,7 +69,7 @@ def looked_at(net: str, spec: Spec, draws: int, hide: bool = False, **options: A
         model = small(net, spec, seed, **options)
         for layer in model.layers if hide else ():
             layer.left.inputs.weight.data[:, -model.planes.channels :] = 0
-        seen |= jacobian(model, drawn(spec, 1, seed), torch.zeros(1, dtype=torch.long)) != 0
+        seen |= jacobian(model, drawn(spec, 1, seed), Condition(torch.zeros(1, dtype=torch.long))) != 0
     return seen
 
 
@@ -167,7 +167,7 @@ def test_the_network_is_that_of_figure_5(net: str) -> None:
             states = layer.right(h) + torch.cat([torch.zeros_like(left[:, :, :1]), left[:, :, :-1]], 2)
         h = h + kernel(layer.up, states)
     expected = kernel(model.head.out, kernel(model.head.hidden, h.relu()).relu())
-    assert torch.allclose(model.predict(x, y), expected, atol=1e-12)
+    assert torch.allclose(model.predict(x, Condition(y)), expected, atol=1e-12)
 
 
 @nets
@@ -197,7 +197,7 @@ OPTIONS = [
 @nets
 @torch.no_grad()
 def test_drawing_from_memory_with_every_option(net: str, spec: Spec, options: dict[str, Any]) -> None:
-    model, x, y = small(net, spec, **options), drawn(spec, 3), torch.tensor([0, 1, 1])
+    model, x, y = small(net, spec, **options), drawn(spec, 3), Condition(torch.tensor([0, 1, 1]))
     for known in (min(spec.size + 1, spec.size**2), 0):
         slow = same_by_full_passes(model, x, prefix(spec, known), y)
     model.note = lambda x, memory: None  # type: ignore[method-assign]  # the fake: the first layer is not told what was drawn

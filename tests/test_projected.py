@@ -10,7 +10,7 @@ from torch import Tensor
 
 import likeness
 from conftest import small_run, toy
-from likeness.core import Batch, Noise, Refusal, Spec
+from likeness.core import Batch, Condition, Noise, Refusal, Spec
 from likeness.features import opening
 from likeness.models.r3gan import R3GAN
 from likeness.parts.projected import SEEN, WIDTH, Projected, even
@@ -53,7 +53,7 @@ def test_of_every_network_four_resolutions_are_seen_finest_first(network):
 
 
 def test_the_losses_are_hinges_summed_over_the_scales(P):
-    real, fake, y = images(4), images(4, seed=1), torch.tensor([0, 1, 2, 0])
+    real, fake, y = images(4), images(4, seed=1), Condition(torch.tensor([0, 1, 2, 0]))
     with torch.no_grad():
         loss, apart = P.discriminator(real, fake, y)
         r, f = P(real, y), P(fake, y)
@@ -65,7 +65,7 @@ def test_the_losses_are_hinges_summed_over_the_scales(P):
 
 
 def test_what_one_image_is_to_them_does_not_depend_on_the_others(P):
-    x, y = images(6), torch.arange(6) % 3
+    x, y = images(6), Condition(torch.arange(6) % 3)
     with torch.no_grad():
         for whole, alone in zip(P(x, y), P(x[2:3], y[2:3])):
             assert torch.allclose(whole[2:3], alone, atol=1e-4)
@@ -73,7 +73,7 @@ def test_what_one_image_is_to_them_does_not_depend_on_the_others(P):
 
 def test_classes_matter_where_there_are_any(P):
     with torch.no_grad():
-        a, b = (P(images(1), torch.tensor([y])) for y in (0, 1))
+        a, b = (P(images(1), Condition(torch.tensor([y]))) for y in (0, 1))
     assert all(not torch.allclose(m, n) for m, n in zip(a, b))
 
 
@@ -87,7 +87,7 @@ def test_only_the_discriminators_learn_and_the_slope_reaches_the_image(P):
     learns = {name for name, p in P.named_parameters() if p.requires_grad}
     assert learns and all(name.startswith("heads.") for name in learns)
     x = images(2).requires_grad_()
-    P.generator(x, torch.tensor([0, 1])).backward()
+    P.generator(x, Condition(torch.tensor([0, 1]))).backward()
     assert x.grad is not None and bool((x.grad.abs().sum((1, 2, 3)) > 0).all())
     assert all(p.grad is None and not p.requires_grad for p in P.net.parameters())
     assert not any(name.startswith("net") for name in P.state_dict())
@@ -97,7 +97,7 @@ def test_they_learn_to_tell_bright_discs_from_noise(P):
     data = toy(size=16)
     real, fake = data.take(data.train[:16]).x, images(16, channels=1)
     adam = torch.optim.Adam(P.parameters(), 2e-3)
-    y = torch.zeros(16, dtype=torch.long)
+    y = Condition(torch.zeros(16, dtype=torch.long))
     losses = []
     for _ in range(25):
         loss, apart = P.discriminator(real, fake, y)

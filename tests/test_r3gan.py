@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from conftest import small_run, toy
 from likeness import engine
-from likeness.core import Batch, Decodes, Noise, Refusal, Samples, Spec
+from likeness.core import Batch, Condition, Decodes, Noise, Refusal, Samples, Spec
 from likeness.data import load
 from likeness.models.r3gan import R3GAN, Block, Discriminator, Leaky, Show, judged, levels, trunk
 from likeness.training.loop import fit
@@ -33,7 +33,7 @@ def awake(net: nn.Module, seed: int = 0) -> nn.Module:
     return net.double()
 
 
-def written_out(D: nn.Module, real: Tensor, fake: Tensor, y: Tensor | None, gamma: float) -> Tensor:
+def written_out(D: nn.Module, real: Tensor, fake: Tensor, y: Condition | None, gamma: float) -> Tensor:
     """Eq. 2 with R1 and R2, each by a second derivative of its own and no part of the program."""
     slopes = []
     for x in (real, fake):
@@ -44,11 +44,11 @@ def written_out(D: nn.Module, real: Tensor, fake: Tensor, y: Tensor | None, gamm
     return pair + gamma / 2 * slopes[0] + gamma / 2 * slopes[1]
 
 
-def judge_and_pairs(spec: Spec, n: int = 5, labels: int = 0) -> tuple[nn.Module, Tensor, Tensor, Tensor | None]:
+def judge_and_pairs(spec: Spec, n: int = 5, labels: int = 0) -> tuple[nn.Module, Tensor, Tensor, Condition | None]:
     model = R3GAN(spec=replace(spec, labels=labels), conditional=bool(labels))
     g = torch.Generator().manual_seed(1)
     real, fake = torch.randn(2, n, *spec.shape, generator=g, dtype=torch.float64)
-    return awake(model.D), real, fake, torch.arange(n) % labels if labels else None
+    return awake(model.D), real, fake, Condition(torch.arange(n) % labels) if labels else None
 
 
 @pytest.mark.parametrize("spec", [Spec(1, 8), Spec(3, 9), Spec(1, 28), POINTS], ids=["8", "9 rgb", "28", "points"])
@@ -192,13 +192,13 @@ def test_the_class_decides_what_is_drawn_and_how_it_is_judged(tmp_path) -> None:
     run, data = small_run("r3gan", tmp_path, replace(data, x=x), options=dict(conditional=True), images=3200, batch=32, ema=200)
     list(fit(run, data))
     noise = lambda: engine.sampling_noise(0, 0, 20)  # noqa: E731
-    means = [float([*run.model.sample(noise(), torch.full((20,), k))][-1].mean()) for k in (0, 1)]
+    means = [float([*run.model.sample(noise(), Condition(torch.full((20,), k)))][-1].mean()) for k in (0, 1)]
     assert means[0] < -0.5 < 0.5 < means[1]
     *_, mixed = run.model.sample(noise())
     assert float(mixed.mean((1, 2, 3)).std()) > 0.5, "the class is drawn as well"
     judge = Discriminator(nn.Flatten(), 4, 3)
     h, y = torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])
-    assert torch.allclose(judge(h, y), F.linear(h, judge.last.weight, judge.last.bias)[:, 0] + (judge.classes.weight[y] * h).sum(1))
+    assert torch.allclose(judge(h, Condition(y)), F.linear(h, judge.last.weight, judge.last.bias)[:, 0] + (judge.classes.weight[y] * h).sum(1))
 
 
 def test_it_learns_points_of_eight_modes(tmp_path) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from conftest import SMALL, small_run, toy
 from likeness import engine, models
-from likeness.core import BadData, Batch, Bits, Noise, Refusal, Spec, answers, ask
+from likeness.core import BadData, Batch, Bits, Condition, Noise, Refusal, Spec, answers, ask
 from likeness.inference import sampling
 from likeness.parts.conditionals import value
 from likeness.runs import first_stage, latent_model
@@ -215,7 +215,7 @@ def test_it_answers_what_the_two_answer_together(tmp_path, vq):
     assert two.encode(x).shape == (6, 3) and torch.equal(two.decode(two.encode(x)), on_vq.expand(two._inner.decode(two.encode(x))))
     assert isinstance(latent_model.make(encoder, data.spec, dict(net="mlp"), on_ae), doctor.Diagnoses) is False
     seen = latent_model.make(models.load("classifier"), data.spec, dict(width=4, depth=0), on_vq)
-    assert answers(seen) == ("encode", "classify") and seen.conditional and torch.equal(seen.classify(x), seen._inner.classify(on_vq.compress(x)))
+    assert answers(seen) == ("encode", "classify") and seen.takes == ("label",) and torch.equal(seen.classify(x), seen._inner.classify(on_vq.compress(x)))
     with pytest.raises(Refusal, match="pixelcnn within tinyvq does not answer complete"):
         ask(latent_model.make(prior, data.spec, PRIOR, on_vq), "complete")
 
@@ -235,18 +235,18 @@ def test_an_image_is_drawn_anew_by_way_of_its_code(tmp_path):
     class Shifts(models.load(GAUSS)):
         def redraw(self, x, strength, noise, y=None):
             yield x
-            yield self.width * (x + strength * noise.normal(*x.shape[1:]) + y[:, None, None, None])
+            yield self.width * (x + strength * noise.normal(*x.shape[1:]) + y.label[:, None, None, None])
 
         complete = denoise = redraw  # answers that are not those of a code
 
     first = first_stage.stage(trained("vae", tmp_path, **MAP), toy()).model
-    made, x, y = latent_model.make(Shifts, toy().spec, {}, first), batch_of(toy()).x, torch.arange(6) % 2
+    made, x, y = latent_model.make(Shifts, toy().spec, {}, first), batch_of(toy()).x, Condition(torch.arange(6) % 2)
     assert answers(made) == ("sample", "redraw")
     made.width = 0.5  # a live option
     same_, drawn = made.redraw(x, 0.25, Noise(range(6)), y)
     z = first.compress(x)
     assert torch.equal(same_, first.expand(z)) and not drawn.requires_grad
-    assert torch.equal(drawn, first.expand(0.5 * (z + 0.25 * Noise(range(6)).normal(2, 4, 4) + y[:, None, None, None])))
+    assert torch.equal(drawn, first.expand(0.5 * (z + 0.25 * Noise(range(6)).normal(2, 4, 4) + y.label[:, None, None, None])))
 
 
 def test_live_options_are_those_of_the_prior_and_turn_nothing_else(tmp_path, vq):
@@ -266,12 +266,12 @@ def test_live_options_are_those_of_the_prior_and_turn_nothing_else(tmp_path, vq)
 def test_classes_are_those_of_the_prior(tmp_path, vq):
     run, data = composed("pixelcnn", tmp_path / "run", vq, options=PRIOR | dict(conditional=True))
     list(fit(run, data))
-    assert run.model.conditional and run.model._inner.spec.labels == 2 and snapshots.view(run, data, 4).shape == (4, *data.spec.shape)
+    assert run.model.takes == ("label",) and run.model._inner.spec.labels == 2 and snapshots.view(run, data, 4).shape == (4, *data.spec.shape)
     batch = batch_of(data)
-    one, other = (run.model.bits_per_dim(replace(batch, y=torch.full((6,), k))).values for k in (0, 1))
+    one, other = (run.model.bits_per_dim(replace(batch, y=Condition(torch.full((6,), k)))).values for k in (0, 1))
     assert bool((one != other).all())
-    *_, x = run.model.sample(Noise(range(4)), torch.tensor([1, 1, 1, 1]))
-    *_, z = run.model._inner.sample(Noise(range(4)), torch.tensor([1, 1, 1, 1]))
+    *_, x = run.model.sample(Noise(range(4)), Condition(torch.tensor([1, 1, 1, 1])))
+    *_, z = run.model._inner.sample(Noise(range(4)), Condition(torch.tensor([1, 1, 1, 1])))
     assert torch.equal(x, vq.model.expand(z))
 
 
