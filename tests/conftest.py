@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -45,4 +46,6 @@ def small_run(name: str, folder: Path, data: Data | None = None, *, options: dic
 @pytest.fixture(autouse=True)
 def one_thread(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
-    monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    here = tmp_path_factory.getbasetemp()
+    shared = here.parent if "PYTEST_XDIST_WORKER" in os.environ else here  # a feature network is trained once for all workers
+    monkeypatch.setenv("LIKENESS_CACHE", str(shared / "cache"))
