@@ -11,13 +11,13 @@ import torch
 
 from conftest import small_run, toy
 from likeness import engine, models
-from likeness.core import Batch, Condition, Noise, Refusal, answers
+from likeness.core import Batch, Condition, Noise, answers
 from likeness.models import Labelled
 from likeness.runs.run import Run
 from likeness.training import snapshots
 from likeness.training.loop import fit
 
-OLD = '''
+OLD = """
 from torch import Tensor, nn
 from likeness.core import Batch, Bits, Loss, Model, Player, Training, option
 from likeness.noise import Noise
@@ -58,7 +58,7 @@ class Mine(Model):
         SEEN.append(y)
         z = noise.normal(self.latent)
         yield self.decode(z if y is None else z + self.classes(y))
-'''
+"""
 PLAYERS = {
     "its loss": "",
     "a player of its own": 'def players(self): return (Player("both", self, self.loss),)',
@@ -120,9 +120,8 @@ def test_a_batch_of_classes_is_cut_with_its_classes():
 
 
 def test_one_that_was_never_conditional_is_left_as_it_is(tmp_path):
-    name, data = written(tmp_path, conditional=""), toy()
-    kind = models.load(name)
-    assert kind.takes == ()
+    kind = models.load(written(tmp_path, conditional=""))
+    assert kind.takes == () and not hasattr(kind.loss, "__wrapped__")
     with pytest.raises(TypeError, match="Condition"):
         Batch(torch.zeros(2, 1, 4, 4), torch.zeros(2).long(), Noise(range(2)))
 
