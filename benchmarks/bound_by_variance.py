@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from likeness.core import Batch, Noise, Spec
+from likeness.core import Batch, Condition, Noise, Spec
 from likeness.models.ddpm import DDPM
 from likeness.models.edm import EDM
 from likeness.parts.bounds import reconstruction
@@ -76,7 +76,7 @@ class BestFixed(PerfectDDPM):
 
 
 class PerfectEDM(EDM):
-    def predict(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
         return perfect(self.schedule, x_t, t)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from likeness.core import Batch, Loss, Model, Noise, Training, option
+from likeness.core import Batch, Condition, Loss, Model, Noise, Training, option
 
 
 class CodeGaussian(Model):
@@ -30,7 +30,7 @@ class CodeGaussian(Model):
         return Loss(self.nothing.square())
 
     @torch.no_grad()
-    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         mean = self.sum / self.n.clamp(min=1)
         values, vectors = torch.linalg.eigh(self.products / self.n.clamp(min=1) - mean.outer(mean))
         eps = noise.normal(self.spec.dims).double() * self.temperature

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from likeness.core import Batch, Loss, Noise, Training, option
+from likeness.core import Batch, Condition, Loss, Noise, Training, option
 from likeness.parts.denoising import Denoiser
 from likeness.parts.samplers import State
 from likeness.parts.schedules import Level, Sigmas, over
@@ -53,10 +53,10 @@ class Consistency(Denoiser):
         self.network = self.make()
         self.std = 0.5 if self.spec.levels else 1.0
 
-    def predict(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
         return self.f(x_t, t, y)
 
-    def f(self, x: Tensor, sigma: Tensor, y: Tensor | None = None, noise: Noise | None = None) -> Tensor:
+    def f(self, x: Tensor, sigma: Tensor, y: Condition | None = None, noise: Noise | None = None) -> Tensor:
         sigma, least = sigma.double(), self.schedule.cleanest
         total = (sigma.square() + self.std**2).sqrt()
         skip, out = self.std**2 / ((sigma - least).square() + self.std**2), self.std * (sigma - least) / total
@@ -81,7 +81,7 @@ class Consistency(Denoiser):
         i = torch.searchsorted(share / share[-1], batch.noise.uniform().double()).clamp(max=n - 2)
         return Pair(levels[i], levels[i + 1])
 
-    def walk(self, levels: Sequence[Level], x: Tensor, noise: Noise, y: Tensor | None = None) -> Iterator[State]:
+    def walk(self, levels: Sequence[Level], x: Tensor, noise: Noise, y: Condition | None = None) -> Iterator[State]:
         """Algorithm 1 of Song et al. 2023."""
         least = self.schedule.cleanest
         for here, there in pairwise(levels):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from likeness.core import Noise
+from likeness.core import Condition, Noise
 from likeness.parts.samplers import State
 from likeness.parts.schedules import Schedule, Sigmas, Steps, Straight, cosine, linear
 
@@ -54,7 +54,7 @@ class Mixture:
     def denoiser(self, schedule: Schedule):
         """E[x_0 | x_t] in closed form, with the signature of a model's denoise."""
 
-        def denoise(x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        def denoise(x: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
             flat = x.flatten(1).double()
             alpha, sigma = schedule.alpha(t.double()), schedule.sigma(t.double())
             share = self._parts(flat, alpha, sigma).softmax(1)
@@ -75,7 +75,7 @@ class Correlated:
         self.m, self.C = (torch.tensor(values, dtype=torch.float64) for values in (m, C))
 
     def denoiser(self, schedule: Schedule):
-        def denoise(x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        def denoise(x: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
             flat = x.flatten(1).double()
             alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
             cov = alpha[..., None] ** 2 * self.C + sigma[..., None] ** 2 * torch.eye(len(self.m), dtype=torch.float64)

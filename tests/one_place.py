@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from likeness.core import Batch, Loss, Model, Noise, option
+from likeness.core import Batch, Condition, Loss, Model, Noise, option
 
 
 class OnePlace(Model):
@@ -19,5 +19,5 @@ class OnePlace(Model):
     def loss(self, batch: Batch) -> Loss:
         return Loss((batch.x[:, :, 0, 0] - self.place).square().mean())
 
-    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         yield (self.place + self.sigma * noise.normal(self.spec.channels))[:, :, None, None]

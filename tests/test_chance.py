@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from conftest import SMALL, small_run, toy
 from likeness import data, engine, models
-from likeness.core import Batch, Model, Noise, Spec
+from likeness.core import Batch, Condition, Model, Noise, Spec
 from likeness.models.classifier import Classifier
 from likeness.models.ddpm import DDPM
 from likeness.models.edm import EDM
@@ -38,7 +38,7 @@ class Says(nn.Module):
         super().__init__()
         self.answer = answer
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None, noise: Noise | None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, y: Condition | None, noise: Noise | None) -> Tensor:
         return self.answer(x, t)
 
 
@@ -144,7 +144,7 @@ def test_levels_of_a_channel_and_classes_have_the_entropy_of_their_shares():
     x = torch.tensor([0.0, 0, 1, 2]).view(1, 1, 2, 2).repeat(5, 2, 1, 1) - 1
     x[:, 1] = 1
     assert chance.levels_alone(x, 3) == pytest.approx((1.5 + 0) / 2)
-    told = Batch(torch.zeros(4, 1, 8, 8), torch.tensor([0, 0, 0, 1]), Noise(range(4)))
+    told = Batch(torch.zeros(4, 1, 8, 8), Condition(torch.tensor([0, 0, 0, 1])), Noise(range(4)))
     wanted = -0.75 * math.log(0.75) - 0.25 * math.log(0.25)
     assert Classifier(spec=Spec(1, 8, labels=2), width=4).chance(told)["model"] == pytest.approx(wanted)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from conftest import small_run, toy
 from likeness import __version__, figures
-from likeness.core import BadData, Model, Noise, Refusal, Training, option
+from likeness.core import BadData, Condition, Model, Noise, Refusal, Training, option
 from likeness.data import Data, picture
 from likeness.inference import sampling
 from likeness.metrics.twosample import auroc
@@ -41,7 +41,7 @@ class Shelf(Model):
     def build(self) -> None:
         pass
 
-    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         x = self.shelf[(noise.uniform(1)[:, 0] * len(self.shelf)).long()]
         step = 2 / (self.spec.levels - 1)
         yield x + self.bright + self.off * step * (2 * noise.uniform(*self.spec.shape) - 1)
@@ -161,7 +161,7 @@ def test_every_maker_has_its_share_and_no_image_is_in_two_parts():
 
 def test_sampled_images_of_the_parts_are_different_draws():
     class Fresh(Shelf):
-        def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+        def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
             yield noise.uniform(*self.spec.shape) * 2 - 1
 
     data = toy(n=700, size=8, held_out=200)

@@ -14,7 +14,7 @@ import torch
 from conftest import small_run
 from likeness import data as datasets
 from likeness import models
-from likeness.core import Noise, Refusal
+from likeness.core import Condition, Noise, Refusal
 from likeness.data import Data
 from likeness.evaluation import distribution, exam
 from likeness.features import networks
@@ -190,7 +190,7 @@ def test_samples_that_are_not_numbers_are_told_on_every_card(tmp_path, digits):
     list(fit(run, digits))
     sample = run.model.sample
 
-    def half(noise: Noise, y: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
+    def half(noise: Noise, y: Condition | None = None) -> Iterator[torch.Tensor]:
         *_, x = sample(noise, y)
         x[::2] = math.nan
         yield x

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from likeness.core import BadData, Batch, Bits, Model, Noise, Refusal, Spec, Training, option
+from likeness.core import BadData, Batch, Bits, Condition, Model, Noise, Refusal, Spec, Training, option
 from likeness.data import Data
 from likeness.evaluation import exam as evaluation
 from likeness.evaluation.scores import load_scores, save_scores
@@ -58,7 +58,7 @@ class Mean(Model):
     def decode(self, z: Tensor) -> Tensor:
         return z[:, :, None, None].expand(len(z), *self.spec.shape) * 1.0
 
-    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         yield noise.uniform(*self.spec.shape) * 2 - 1
 
     def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
@@ -90,7 +90,7 @@ class Symbols(Mean):
 class Copier(Mean):
     shelf: ClassVar[Tensor] = torch.zeros(0)
 
-    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         yield self.shelf[(noise.uniform(1)[:, 0] * len(self.shelf)).long()]
 
 
@@ -108,7 +108,7 @@ class Rote(Model):
 class Near(Copier):
     """Samples near to the shelf."""
 
-    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         (x,) = super().sample(noise, y)
         yield x + 0.02 * noise.normal(*self.spec.shape)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from commands import refused
 from likeness import cli, data, storage
 from likeness.api import open as open_run
-from likeness.core import Batch, Bits, Model, Noise, Refusal, Training
+from likeness.core import Batch, Bits, Condition, Model, Noise, Refusal, Training
 from likeness.data import Data
 from likeness.evaluation import exam, known_modes
 from likeness.features import networks
@@ -157,7 +157,7 @@ class Ideal(Model):
     def build(self) -> None:
         self.register_buffer("angle", torch.arange(self.few) * (math.pi / 4))
 
-    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         at = self.angle[(noise.uniform(1)[:, 0] * len(self.angle)).long()]
         yield (torch.stack([at.cos(), at.sin()], 1) + 0.01 * noise.normal(2))[:, :, None, None]
 
@@ -253,7 +253,7 @@ def test_what_lies_outside_the_square_stays_there(ring):
     run = SimpleNamespace(config=SimpleNamespace(spec=ring.spec))
 
     class Far(Ideal):
-        def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+        def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
             yield torch.full((len(noise), 2, 1, 1), 3.0)
 
     assert float(sampling.samples(run, Far(spec=ring.spec), 3, 0).min()) == 3.0

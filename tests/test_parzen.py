@@ -10,7 +10,7 @@ import pytest
 from torch import Tensor
 
 from conftest import toy
-from likeness.core import Noise, Refusal
+from likeness.core import Condition, Noise, Refusal
 from likeness.data import Data, picture
 from likeness.evaluation import exam
 from likeness.metrics import parzen
@@ -65,7 +65,7 @@ def test_centres_are_means_of_their_images():
 class Blurred(Copier):
     """Training images with noise."""
 
-    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         (x,) = super().sample(noise, y)
         yield (x + 0.3 * noise.normal(*self.spec.shape)).clamp(-1, 1)
 

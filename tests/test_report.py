@@ -23,7 +23,7 @@ from torch import Tensor
 
 import likeness
 from likeness import figures
-from likeness.core import BadData, Model, Noise, NotAllowed, Refusal, Training, option
+from likeness.core import BadData, Condition, Model, Noise, NotAllowed, Refusal, Training, option
 from likeness.data import Data
 from likeness.metrics.card import Score
 from likeness.reports import run_page
@@ -213,7 +213,7 @@ class Painter(Model):
     def decode(self, z: Tensor) -> Tensor:
         return z[:, :1, None, None].expand(len(z), *self.spec.shape)
 
-    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         yield noise.uniform(*self.spec.shape) * 2 - 1
 
 

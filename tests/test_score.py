@@ -18,7 +18,7 @@ from conftest import small_run, toy
 from likeness import api, figures
 from likeness import data as datasets
 from likeness.cli import main
-from likeness.core import Batch, Model, Noise, Refusal, Spec, answers
+from likeness.core import Batch, Condition, Model, Noise, Refusal, Spec, answers
 from likeness.data import user_images
 from likeness.figures import read_recipe
 from likeness.inference import inputs, receptive_field, score
@@ -286,7 +286,7 @@ class Cheat(Model):
     def build(self) -> None:
         self.net = nn.Conv2d(1, 1, 3, padding=1)
 
-    def surprise(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def surprise(self, x: Tensor, y: Condition | None = None) -> Tensor:
         return self.net(x).square()
 
     entropy = surprise

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from likeness.core import Batch, Loss, Model, Noise, Training, option
+from likeness.core import Batch, Condition, Loss, Model, Noise, Training, option
 
 
 class TinyGauss(Model):
@@ -20,7 +20,7 @@ class TinyGauss(Model):
         return Loss((((batch.x - self.mean) / self.log_std.exp()).square() / 2 + self.log_std).mean())
 
     @torch.no_grad()
-    def sample(self, noise: Noise, y: Tensor | None = None) -> Iterator[Tensor]:
+    def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         eps = noise.normal(*self.spec.shape)
         yield torch.zeros_like(eps)
         yield self.mean + self.width * self.log_std.exp() * eps

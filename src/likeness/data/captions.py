@@ -7,6 +7,7 @@ function of the training captions alone, which a run keeps in its config.json.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..core import PAD, closest
+from ..core import PAD
 
 UNKNOWN = 1
 LONGEST = 77
@@ -72,5 +73,6 @@ class Vocabulary:
         """A sentence about the unknown words of a text, with the nearest known ones; nothing where all are known."""
         if not (strange := self.unknown(text)):
             return ""
-        hints = "  ".join(closest(word, self.words) for word in strange)
+        near = {word: difflib.get_close_matches(word, self.words, 1) for word in strange}
+        hints = "  ".join(f"for {word!r} did you mean {known[0]!r}?" for word, known in near.items() if known)
         return f"no training caption has the word {', '.join(map(repr, strange))}, so nothing is known of it.  {hints}".strip()

@@ -63,7 +63,7 @@ def _plain(method: Callable[..., Any]) -> Callable[..., Any]:
 def _classes(value: Any) -> Any:
     if isinstance(value, Condition):
         return value.label
-    if isinstance(value, Batch):
+    if isinstance(value, Batch) and not isinstance(value, Labelled):  # it is one where a method calls another
         return Labelled(value.x, cast(Any, label_of(value.y)), value.noise, value.step, value.seen)
     return value
 
