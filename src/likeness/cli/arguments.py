@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import re
-from collections.abc import Callable, Set
+import sys
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -111,15 +114,14 @@ def common(parser: argparse.ArgumentParser, *names: str) -> None:
 
 def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple[Trained, dict[str, Any]]]]:
     """Parse for a verb on runs: what was said, and the runs, each with those of the typed live options that it has."""
-    from .. import api
-    from ..core import Refusal, option_fields
+    from ..core import Refusal
     from ..reports import terminal
-    from ..runs.run import is_run
+    from ..runs.folder import is_run
 
     folders = [Path(a) for before, a in zip(["", *argv], argv) if not a.startswith("-") and before not in ("-o", "--network", "--beside") and is_run(Path(a))]
-    opened = {folder: api.open(folder, raw="--raw" in argv) for folder in folders}
+    opened = _opened(folders, raw="--raw" in argv)
     taken = {action.dest for action in parser._actions}  # a verb's own flag means what the verb says
-    turns = {f: {o.name for o in option_fields(type(t.model), live=True)} - taken for f, t in opened.items()}
+    turns = {f: _live(t) - taken for f, t in opened.items()}
     known: set[str] = set()
     for t in opened.values():
         flags(parser, f"options of {type(t.model).__name__.lower()} that may be turned", type(t.model), t.model, live=True, leave_out=known | taken)
@@ -140,6 +142,36 @@ def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple
             terminal.say(f"note: {folder} has no option {', '.join(sorted(lacking))}; it is asked without")
     said["run"] = wanted
     return said, [(opened[f], {name: said[name] for name in typed & turns[f]}) for f in wanted]
+
+
+def _opened(folders: list[Path], raw: bool) -> dict[Path, Trained]:
+    """The runs.  Where there is none torch is not imported: what is refused for that is refused at once."""
+    if not folders:
+        return {}
+    with undisturbed():
+        from .. import api
+    return {folder: api.open(folder, raw) for folder in folders}
+
+
+def _live(run: Trained) -> set[str]:
+    from ..core import option_fields
+
+    return {option.name for option in option_fields(type(run.model), live=True)}
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """While torch is imported nothing is garbage, and what it leaves in memory stays to the end: a third of its import, and of the end of
+    the process, is spent on looking for cycles in it."""
+    if "torch" in sys.modules or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+    gc.freeze()
 
 
 def target(given: Path | None, usual: Path, *endings: str) -> Path:

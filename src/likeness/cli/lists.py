@@ -10,14 +10,15 @@ from .arguments import Parser, common, flags, on_runs, target
 
 def export(argv: list[str]) -> int:
     """export RUN: a ddpm for the library diffusers, as a folder that its DDPMPipeline loads"""
-    from ..reports import terminal
-    from ..runs import diffusers
-
     parser = Parser("export", "Write a trained ddpm as a folder that diffusers.DDPMPipeline.from_pretrained loads.", "RUN [-o FOLDER] [--label CLASS]")
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("--label", type=int, metavar="CLASS", help="that is drawn there, where the model is class-conditional; none if left out")
     common(parser, "-o", "--raw", "--json")
     said, [(run, _)] = on_runs(argv, parser)
+
+    from ..reports import terminal
+    from ..runs import diffusers
+
     path = target(said["o"], run.folder / "diffusers", "")
     diffusers.export(run.model, path, said["label"])
     terminal.result(dict(run=str(run.folder), path=str(path), label=said["label"]), said["json"], f'{path}: DDPMPipeline.from_pretrained("{path}") loads it')

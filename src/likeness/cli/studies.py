@@ -50,6 +50,15 @@ def bayes(argv: list[str]) -> int:
 
 def detect(argv: list[str]) -> int:
     """detect RUN... -o FOLDER: can a run's images be told from real ones; detect FOLDER --images PATH...: what is known of files"""
+    usage = "RUN [RUN ...] [--data DATA] -o FOLDER [options] | FOLDER --images PATH [PATH ...]"
+    parser = Parser("detect", "Trains a detector of the runs' images and puts it to the test; or asks one about image files.", usage)
+    parser.add_argument("run", metavar="RUN", type=Path, nargs="+", help="runs whose images are to be told from real ones; or one detector, with --images")
+    parser.add_argument("--images", metavar="PATH", type=Path, nargs="+", help="files, or folders of them, to be judged by the detector")
+    parser.add_argument("--data", metavar="DATA", help="the real images, read as the first run's were [those it was trained on]")
+    parser.add_argument("--error", type=positive, default=0.05, metavar="SHARE", help="of the answers that may be wrong; else it cannot tell [0.05]")
+    common(parser, "-n", "--seed", "-o", "--json")
+    said, runs = on_runs(argv, parser)
+
     from rich.markup import escape
 
     from .. import data as datasets
@@ -60,14 +69,6 @@ def detect(argv: list[str]) -> int:
     from ..studies import detector as detection
     from ..studies import real_and_generated
 
-    usage = "RUN [RUN ...] [--data DATA] -o FOLDER [options] | FOLDER --images PATH [PATH ...]"
-    parser = Parser("detect", "Trains a detector of the runs' images and puts it to the test; or asks one about image files.", usage)
-    parser.add_argument("run", metavar="RUN", type=Path, nargs="+", help="runs whose images are to be told from real ones; or one detector, with --images")
-    parser.add_argument("--images", metavar="PATH", type=Path, nargs="+", help="files, or folders of them, to be judged by the detector")
-    parser.add_argument("--data", metavar="DATA", help="the real images, read as the first run's were [those it was trained on]")
-    parser.add_argument("--error", type=positive, default=0.05, metavar="SHARE", help="of the answers that may be wrong; else it cannot tell [0.05]")
-    common(parser, "-n", "--seed", "-o", "--json")
-    said, runs = on_runs(argv, parser)
     if said["images"]:
         return judged(said)
     if said["o"] is None:
