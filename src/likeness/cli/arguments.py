@@ -6,10 +6,10 @@ import argparse
 import gc
 import re
 import sys
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
     from ..api import Trained
@@ -42,22 +42,44 @@ def closest(word: str, known: list[str]) -> str:
 
 def flags(parser: argparse.ArgumentParser, title: str, owner: type, defaults: object, live: bool = False, leave_out: Set[str] = frozenset()) -> None:
     """A flag for each declared option; an option that is not typed is absent from the result."""
+    listed(parser, title, [one for one in declared(owner, defaults, live) if one.name not in leave_out])
+
+
+class Declared(NamedTuple):
+    """An option, as its flag needs it."""
+
+    name: str
+    default: Any
+    """of the class that declares it: its type is that of the flag"""
+    here: Any
+    """the default where it is asked about"""
+    help: str
+    low: float | None
+    high: float | None
+    choices: Sequence[str] | None
+
+
+def declared(owner: type, defaults: object, live: bool = False) -> list[Declared]:
+    """The options that a class declares with core.option, with the values that `defaults` has for them."""
     from ..core import option_fields
 
+    says = ("help", "low", "high", "choices")
+    return [Declared(f.name, f.default, getattr(defaults, f.name, f.default), *(f.metadata[k] for k in says)) for f in option_fields(owner, live)]
+
+
+def listed(parser: argparse.ArgumentParser, title: str, options: Sequence[Declared]) -> None:
+    """A flag for each of these options."""
     group = parser.add_argument_group(title)
-    for f in option_fields(owner, live):
-        if f.name in leave_out:
-            continue
-        default, says = getattr(defaults, f.name, f.default), f.metadata
-        flag, where = f"--{f.name.replace('_', '-')}", dict(dest=f.name, default=argparse.SUPPRESS)
-        span = f", {_short(says['low'])} to {_short(says['high'])}" if says["low"] is not None and says["high"] is not None else ""
-        text = f"{says['help']} [{_short(default)}{span}]".replace("%", "%%")
-        if isinstance(f.default, bool):
+    for one in options:
+        flag, where = f"--{one.name.replace('_', '-')}", dict(dest=one.name, default=argparse.SUPPRESS)
+        span = f", {_short(one.low)} to {_short(one.high)}" if one.low is not None and one.high is not None else ""
+        text, kind = f"{one.help} [{_short(one.here)}{span}]".replace("%", "%%"), type(one.default)
+        if kind is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text, **where)
-        elif says["choices"]:
-            group.add_argument(flag, metavar="|".join(says["choices"]), help=text, **where)
+        elif one.choices:
+            group.add_argument(flag, metavar="|".join(one.choices), help=text, **where)
         else:
-            group.add_argument(flag, type=_number(type(f.default)), metavar=type(f.default).__name__.upper(), help=text, **where)
+            group.add_argument(flag, type=_number(kind), metavar=kind.__name__.upper(), help=text, **where)
 
 
 def _number(kind: type) -> Callable[[str], Any]:

@@ -27,7 +27,8 @@ def reconstruct(argv: list[str]) -> int:
     parser = Parser("reconstruct", text, "RUN [IMAGES] [-n 16] [--steps N] [-o out.png]")
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
-    parser.add_argument("--steps", type=count, metavar="N", help=f"of the search for the code [{outline.value('inference.inversion', 'STEPS')}; none where the model encodes]")
+    usual = outline.value("inference.inversion", "STEPS")
+    parser.add_argument("--steps", type=count, metavar="N", help=f"of the search for the code [{usual}; none where the model encodes]")
     common(parser, "-n", "--seed", "-o", "--json")
     said, [(run, _)] = on_runs(argv, parser)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from .arguments import Parser, common, flags, on_runs, target
@@ -27,17 +26,14 @@ def export(argv: list[str]) -> int:
 
 def models(argv: list[str]) -> int:
     """models: what can be trained, and what each can answer"""
-    from .. import models as library
-    from ..core import answers
     from ..reports import terminal
+    from . import catalogue
 
     parser = Parser("models", "All models: the files in likeness/models.", "[--json]")
     common(parser, "--json")
     said = vars(parser.parse_intermixed_args(argv))
-    rows = []
-    for name in library.NAMES:
-        kind = library.load(name)
-        rows.append(dict(name=name, about=(sys.modules[kind.__module__].__doc__ or "").split("\n")[0], answers=list(answers(kind))))
+    found = {name: catalogue.entry(name) for name in catalogue.NAMES}
+    rows = [dict(name=name, about=one.about.split("\n")[0], answers=one.answers) for name, one in found.items()]
     terminal.table(rows, ("name", "answers", "about"), said["json"], "likeness train NAME --help shows the options of one.")
     return 0
 

@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..core import PAD, closest
+from ..core import closest
 
 UNKNOWN = 1
 LONGEST = 77
@@ -58,6 +58,8 @@ class Vocabulary:
 
     def tokens(self, texts: Sequence[str]) -> np.ndarray:
         """int32 (N, longest), PAD behind the last word of each."""
+        from ..core import PAD
+
         out = np.full((len(texts), self.longest), PAD, np.int32)
         for row, text in zip(out, texts):
             found = [self._number.get(word, UNKNOWN) for word in words(text)[: self.longest]]
