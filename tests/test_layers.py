@@ -136,7 +136,16 @@ def test_samples_need_torch_and_no_more(tmp_path, monkeypatch, capsys):
 def test_what_needs_no_torch_is_answered_or_refused_without_it():
     for name in models.NAMES:
         catalogue.entry(name)  # as the first `likeness models` does, which has to ask the classes
-    commands = ["sample runs/nosuch", "evaluate runs/nosuch", "latent runs/nosuch", "train vae digits --wrong 1", "sample --wrong", "models", "data --json"]
+    commands = [
+        "sample runs/nosuch",
+        "evaluate runs/nosuch",
+        "latent runs/nosuch",
+        "train vae digits --wrong 1",
+        "bayes x --wrong",
+        "map x --wrong",
+        "models",
+        "data --json",
+    ]
     code = f"from likeness.cli import main\nfor command in {commands!r}: main(command.split())"
     heavy, printed = imported_by(code, "torch")
     assert heavy == [] and printed.count("runs/nosuch is not a run") == 3 and "Did you mean --json?" in printed

@@ -71,7 +71,7 @@ def listed(parser: argparse.ArgumentParser, title: str, options: Sequence[Declar
     """A flag for each of these options."""
     group = parser.add_argument_group(title)
     for one in options:
-        flag, where = f"--{one.name.replace('_', '-')}", dict(dest=one.name, default=argparse.SUPPRESS)
+        flag, where = f"--{one.name.replace('_', '-')}", dict[str, Any](dest=one.name, default=argparse.SUPPRESS)
         span = f", {_short(one.low)} to {_short(one.high)}" if one.low is not None and one.high is not None else ""
         text, kind = f"{one.help} [{_short(one.here)}{span}]".replace("%", "%%"), type(one.default)
         if kind is bool:

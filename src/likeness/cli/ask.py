@@ -5,7 +5,6 @@ Nothing heavy is imported before it is needed: a verb imports what it works with
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -238,6 +237,8 @@ def sample(argv: list[str]) -> int:
     parser.add_argument("--nearest", action="store_true", help="at the end of each row, framed, the training image nearest to its last sample")
     parser.add_argument("--beside", type=Path, metavar="RUN", help="a weaker run of the same denoising model, which --guidance leads away from")
     said, [(run, live)] = on_runs(argv, parser)
+
+    from dataclasses import replace
 
     from .. import api
     from ..inference import nearest

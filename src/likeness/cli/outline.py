@@ -5,20 +5,26 @@ To import a module of `inference` is to import torch, which takes longer than to
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import ast
 
 PACKAGE = Path(__file__).parents[1]
 
 
 def about(module: str) -> str:
     """The docstring of likeness.<module>."""
+    import ast
+
     return ast.get_docstring(_tree(module), clean=False) or ""
 
 
 def value(module: str, name: str) -> Any:
     """What the module sets `name` to, a literal; of a dict, whose values may be anything, the tuple of its keys.  Raises LookupError."""
+    import ast
+
     for node in _tree(module).body:
         if isinstance(node, ast.Assign) and any(isinstance(at, ast.Name) and at.id == name for at in node.targets):
             it = node.value
@@ -27,4 +33,6 @@ def value(module: str, name: str) -> Any:
 
 
 def _tree(module: str) -> ast.Module:
+    import ast
+
     return ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
