@@ -11,6 +11,7 @@ import json
 import pkgutil
 import sys
 from contextlib import suppress
+from functools import cache as once
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .arguments import Declared, declared, undisturbed
@@ -59,6 +60,7 @@ def of(kind: type[Model]) -> Entry:
     return Entry(about, list(answers(kind)), declared(kind, kind), declared(Training, kind.defaults))
 
 
+@once
 def _digest() -> str:
     """Of all files of likeness, names and text."""
     digest = hashlib.blake2b(digest_size=16)
