@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import likeness
+from likeness import cli, models
+from likeness.cli import catalogue, outline
+from likeness.inference import diffusion_process, inversion, latent_space, receptive_field
 
 WINGS = [
     ["core"],
@@ -105,9 +111,81 @@ def test_no_unsafe_loading_anywhere():
             assert word not in text, f"{file.name} uses {word}"
 
 
+def imported_by(code: str, *names: str) -> tuple[list[str], str]:
+    """Which of these modules a new process has imported after the code, and what it printed until then."""
+    code += f"\nimport sys; print(*[m for m in {names!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *printed, last = done.stdout.split("\n")[:-1]
+    return last.split(), "\n".join(printed) + done.stderr
+
+
 def test_help_imports_nothing_heavy():
-    code = (
-        "import sys; from likeness.cli import main; main(['--help']); print([m for m in ('torch', 'numpy', 'rich', 'PIL', 'matplotlib') if m in sys.modules])"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.strip().endswith("[]") and "likeness train MODEL DATA" in out
+    heavy, printed = imported_by("from likeness.cli import main; main(['--help'])", "torch", "numpy", "rich", "PIL", "matplotlib")
+    assert heavy == [] and "likeness train MODEL DATA" in printed
+
+
+def test_samples_need_torch_and_no_more(tmp_path, monkeypatch, capsys):
+    """torch._dynamo and sympy take longer to import than torch itself, and a single torch.compiler.disable would bring them back."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "vae", "shapes:40", "r", "--images", "64", "--size", "8", "--width", "8", "--no-report", "--json"]) == 0
+    code = "import likeness.api; from likeness.cli import main; main(['sample', 'r', '-n', '4'])"
+    heavy, printed = imported_by(code, "torch", "sklearn", "scipy", "rich", "torch._dynamo", "torch._inductor", "sympy")
+    assert heavy == ["torch"] and printed == "4 images: r/samples/seed-0-n-4.png"
+
+
+def test_what_needs_no_torch_is_answered_or_refused_without_it():
+    for name in models.NAMES:
+        catalogue.entry(name)  # as the first `likeness models` does, which has to ask the classes
+    commands = [
+        "sample runs/nosuch",
+        "evaluate runs/nosuch",
+        "latent runs/nosuch",
+        "train vae digits --wrong 1",
+        "bayes x --wrong",
+        "map x --wrong",
+        "models",
+        "data --json",
+    ]
+    code = f"from likeness.cli import main\nfor command in {commands!r}: main(command.split())"
+    heavy, printed = imported_by(code, "torch")
+    assert heavy == [] and printed.count("runs/nosuch is not a run") == 3 and "Did you mean --json?" in printed
+    assert '"name": "cifar10"' in printed and "vqvae" in printed
+
+
+def test_an_outline_is_what_the_module_says_itself():
+    for module in (diffusion_process, inversion, latent_space, receptive_field):
+        assert outline.about(module.__name__.removeprefix("likeness.")) == module.__doc__
+    assert outline.value("inference.latent_space", "PICTURES") == tuple(latent_space.PICTURES)
+    assert outline.value("inference.diffusion_process", "PICTURES") == tuple(diffusion_process.PICTURES)
+    assert outline.value("inference.inversion", "STEPS") == inversion.STEPS
+
+
+def test_a_kept_entry_is_what_the_class_says_until_the_text_changes(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
+    assert catalogue.NAMES == models.NAMES
+    for name in models.NAMES:
+        catalogue.entry(name)
+    asked, kinds = [], {name: models.load(name) for name in models.NAMES}
+    with monkeypatch.context() as m:
+        m.setattr(models, "load", lambda name, load=models.load: (asked.append(name), load(name))[1])
+        for name in models.NAMES:
+            kept, said = catalogue.entry(name), catalogue.of(kinds[name])
+            assert json.dumps(kept) == json.dumps(said) and [type(o.default) for o in kept.options] == [type(o.default) for o in said.options], name
+        assert asked == []
+        m.setattr(catalogue, "_digest", lambda: "the text of another day")
+        catalogue.entry("vae")
+        assert asked == ["vae"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"digest": 1}'])
+def test_a_damaged_table_is_made_anew(tmp_path, monkeypatch, text):
+    monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
+    (tmp_path / catalogue.FILE).write_text(text)
+    assert catalogue.entry("ae").answers == ["encode", "decode"]
+    assert json.loads((tmp_path / catalogue.FILE).read_text()).keys() == {"digest", "ae"}
+
+
+def test_a_cache_that_cannot_be_written_changes_nothing(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path / "file" / "cache"))
+    assert catalogue.entry("ae").answers == ["encode", "decode"]

@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import small_run, toy
-from likeness import models, storage
-from likeness.core import BadData, Batch, Busy, Condition, DiskTrouble, Noise, NotAllowed, Refusal, Spec, Training
+from likeness import engine, models, storage
+from likeness.core import BadData, Batch, Busy, Condition, DiskTrouble, Loss, Noise, NotAllowed, Player, Refusal, Spec, Training, eagerly
 from likeness.runs.run import Run, read_config
 from likeness.training.loop import THIN, fade, fit, halflife, mirrored, pace, refuse
 
@@ -241,6 +241,24 @@ def test_compiled_it_learns_the_same_and_resumes_bit_by_bit(tmp_path):
     again = Run.resume(tmp_path / "killed")
     list(fit(again, data))
     assert all(torch.equal(v, whole.tensors()[k]) for k, v in again.tensors().items())
+
+
+def test_a_compiler_is_kept_out_of_marked_functions_from_the_first_compilation_on():
+    """Of functions marked before, and of functions marked after, as in a model that is loaded later."""
+    seen: list[bool] = []
+
+    def looked(x: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.compiler.is_compiling())
+        return x + 1
+
+    marked = eagerly(looked)
+    assert marked(torch.zeros(1)) == 1 and seen == [False]
+    engine.compiled((Player("one", torch.nn.Linear(1, 1), lambda batch: Loss(batch.x.sum())),), Training(compile=True))
+    late = eagerly(looked)
+    for function, among in ((looked, {True}), (marked, {False}), (late, {False})):
+        seen.clear()
+        compiled = torch.compile(lambda x, f=function: f(x.sin()).cos(), backend="eager")
+        assert torch.equal(compiled(torch.ones(3)), (torch.ones(3).sin() + 1).cos()) and set(seen) == among
 
 
 def test_an_image_is_mirrored_or_not_by_its_own_noise():

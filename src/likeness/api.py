@@ -26,8 +26,6 @@ from . import engine, models
 from .core import Completes, Condition, Model, Redraws, Refusal, answers, ask, final, label_of
 from .data import Data
 from .data.source import default_folder
-from .evaluation import exam
-from .evaluation.scores import save_scores
 from .inference import complete as completion
 from .inference import edit as editing
 from .inference import inputs, inversion, sampling
@@ -35,7 +33,7 @@ from .inference import receptive_field as receptive
 from .inference import score as surprise
 from .metrics.card import Score
 from .parts.denoising import Denoiser
-from .reports import run_page, terminal
+from .reports import terminal
 from .reports.notebook import Cards, Pictures
 from .runs.run import AVERAGE, Config, Run
 from .training import snapshots
@@ -269,6 +267,10 @@ class Trained:
 
     def scores(self, n: int = 1000, seed: int = 0, network: str = "auto", parzen: bool = False, **live: Any) -> Iterator[Score]:
         """The same one by one, as they are known."""
+        from .evaluation import exam
+        from .evaluation.scores import save_scores
+        from .reports import run_page
+
         n, seed, scores = _whole("n", n, 1), _whole("seed", seed, 0), list[Score]()
         for score in exam.evaluate(self.run, self.data, n, seed, network, parzen, **live):
             scores.append(score)
@@ -278,6 +280,8 @@ class Trained:
 
     def outlook(self, n: int = 1000, seed: int = 0, network: str = "auto", parzen: bool = False, **live: Any) -> str:
         """What scoring it will take, by a short try."""
+        from .evaluation import exam
+
         return exam.prepare(self.run, self.data, _whole("n", n, 1), _whole("seed", seed, 0), network, parzen, **live).outlook()
 
     def _repr_html_(self) -> str:

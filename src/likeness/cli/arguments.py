@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import re
-from collections.abc import Callable, Set
+import sys
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
     from ..api import Trained
@@ -39,22 +42,44 @@ def closest(word: str, known: list[str]) -> str:
 
 def flags(parser: argparse.ArgumentParser, title: str, owner: type, defaults: object, live: bool = False, leave_out: Set[str] = frozenset()) -> None:
     """A flag for each declared option; an option that is not typed is absent from the result."""
+    listed(parser, title, [one for one in declared(owner, defaults, live) if one.name not in leave_out])
+
+
+class Declared(NamedTuple):
+    """An option, as its flag needs it."""
+
+    name: str
+    default: Any
+    """of the class that declares it: its type is that of the flag"""
+    here: Any
+    """the default where it is asked about"""
+    help: str
+    low: float | None
+    high: float | None
+    choices: Sequence[str] | None
+
+
+def declared(owner: type, defaults: object, live: bool = False) -> list[Declared]:
+    """The options that a class declares with core.option, with the values that `defaults` has for them."""
     from ..core import option_fields
 
+    says = ("help", "low", "high", "choices")
+    return [Declared(f.name, f.default, getattr(defaults, f.name, f.default), *(f.metadata[k] for k in says)) for f in option_fields(owner, live)]
+
+
+def listed(parser: argparse.ArgumentParser, title: str, options: Sequence[Declared]) -> None:
+    """A flag for each of these options."""
     group = parser.add_argument_group(title)
-    for f in option_fields(owner, live):
-        if f.name in leave_out:
-            continue
-        default, says = getattr(defaults, f.name, f.default), f.metadata
-        flag, where = f"--{f.name.replace('_', '-')}", dict(dest=f.name, default=argparse.SUPPRESS)
-        span = f", {_short(says['low'])} to {_short(says['high'])}" if says["low"] is not None and says["high"] is not None else ""
-        text = f"{says['help']} [{_short(default)}{span}]".replace("%", "%%")
-        if isinstance(f.default, bool):
+    for one in options:
+        flag, where = f"--{one.name.replace('_', '-')}", dict[str, Any](dest=one.name, default=argparse.SUPPRESS)
+        span = f", {_short(one.low)} to {_short(one.high)}" if one.low is not None and one.high is not None else ""
+        text, kind = f"{one.help} [{_short(one.here)}{span}]".replace("%", "%%"), type(one.default)
+        if kind is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text, **where)
-        elif says["choices"]:
-            group.add_argument(flag, metavar="|".join(says["choices"]), help=text, **where)
+        elif one.choices:
+            group.add_argument(flag, metavar="|".join(one.choices), help=text, **where)
         else:
-            group.add_argument(flag, type=_number(type(f.default)), metavar=type(f.default).__name__.upper(), help=text, **where)
+            group.add_argument(flag, type=_number(kind), metavar=kind.__name__.upper(), help=text, **where)
 
 
 def _number(kind: type) -> Callable[[str], Any]:
@@ -111,15 +136,14 @@ def common(parser: argparse.ArgumentParser, *names: str) -> None:
 
 def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple[Trained, dict[str, Any]]]]:
     """Parse for a verb on runs: what was said, and the runs, each with those of the typed live options that it has."""
-    from .. import api
-    from ..core import Refusal, option_fields
+    from ..core import Refusal
     from ..reports import terminal
-    from ..runs.run import is_run
+    from ..runs.folder import is_run
 
     folders = [Path(a) for before, a in zip(["", *argv], argv) if not a.startswith("-") and before not in ("-o", "--network", "--beside") and is_run(Path(a))]
-    opened = {folder: api.open(folder, raw="--raw" in argv) for folder in folders}
+    opened = _opened(folders, raw="--raw" in argv)
     taken = {action.dest for action in parser._actions}  # a verb's own flag means what the verb says
-    turns = {f: {o.name for o in option_fields(type(t.model), live=True)} - taken for f, t in opened.items()}
+    turns = {f: _live(t) - taken for f, t in opened.items()}
     known: set[str] = set()
     for t in opened.values():
         flags(parser, f"options of {type(t.model).__name__.lower()} that may be turned", type(t.model), t.model, live=True, leave_out=known | taken)
@@ -140,6 +164,36 @@ def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple
             terminal.say(f"note: {folder} has no option {', '.join(sorted(lacking))}; it is asked without")
     said["run"] = wanted
     return said, [(opened[f], {name: said[name] for name in typed & turns[f]}) for f in wanted]
+
+
+def _opened(folders: list[Path], raw: bool) -> dict[Path, Trained]:
+    """The runs.  Where there is none torch is not imported: what is refused for that is refused at once."""
+    if not folders:
+        return {}
+    with undisturbed():
+        from .. import api
+    return {folder: api.open(folder, raw) for folder in folders}
+
+
+def _live(run: Trained) -> set[str]:
+    from ..core import option_fields
+
+    return {option.name for option in option_fields(type(run.model), live=True)}
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """While torch is imported nothing is garbage, and what it leaves in memory stays to the end: a third of its import, and of the end of
+    the process, is spent on looking for cycles in it."""
+    if "torch" in sys.modules or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+    gc.freeze()
 
 
 def target(given: Path | None, usual: Path, *endings: str) -> Path:

@@ -1,14 +1,14 @@
 """The verbs that put a question to a run about images: reconstruct, complete, edit, score, field, diffuse.
 
-As in cli.py, nothing heavy is imported before it is needed.
+Nothing heavy is imported before it is needed: a verb imports what it works with once it knows that there is a run to ask.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import outline
 from .arguments import Parser, common, count, natural, on_runs, target
 
 if TYPE_CHECKING:
@@ -22,19 +22,21 @@ IMAGES = "a folder, an array or a file of images; held-out ones of the run's dat
 
 def reconstruct(argv: list[str]) -> int:
     """reconstruct RUN [IMAGES]: what is left of an image after the code, which is searched for where the model only decodes"""
+    text = "Originals above their reconstructions.  Where the model only decodes, the code is searched for, and the nearest of some samples stands below."
+    parser = Parser("reconstruct", text, "RUN [IMAGES] [-n 16] [--steps N] [-o out.png]")
+    parser.add_argument("run", metavar="RUN", type=Path)
+    parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
+    usual = outline.value("inference.inversion", "STEPS")
+    parser.add_argument("--steps", type=count, metavar="N", help=f"of the search for the code [{usual}; none where the model encodes]")
+    common(parser, "-n", "--seed", "-o", "--json")
+    said, [(run, _)] = on_runs(argv, parser)
+
     from .. import figures, storage
     from ..core import answers, ask
     from ..inference import inputs, inversion
     from ..metrics.reconstruction import psnr
     from ..reports import terminal
 
-    text = "Originals above their reconstructions.  Where the model only decodes, the code is searched for, and the nearest of some samples stands below."
-    parser = Parser("reconstruct", text, "RUN [IMAGES] [-n 16] [--steps N] [-o out.png]")
-    parser.add_argument("run", metavar="RUN", type=Path)
-    parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
-    parser.add_argument("--steps", type=count, metavar="N", help=f"of the search for the code [{inversion.STEPS}; none where the model encodes]")
-    common(parser, "-n", "--seed", "-o", "--json")
-    said, [(run, _)] = on_runs(argv, parser)
     path, seed, n = target(said["o"], run.folder / "samples" / "reconstructions.png", ".png"), said["seed"], said["n"] or 16
     ask(run.model, "decode")
     own, names = brought(run, said["images"], n)
@@ -76,10 +78,6 @@ def searched(run: Trained, x: Tensor, y: Condition | None, steps: int, seed: int
 
 def complete(argv: list[str]) -> int:
     """complete RUN [IMAGES]: a part of each image is given, and the rest is drawn, several times"""
-    from ..core import Refusal
-    from ..inference import complete as completion
-    from ..reports import terminal
-
     text = "A row an image: the original, the part of it that is given, and what the model draws for the rest."
     parser = Parser("complete", text, "RUN [IMAGES] [-n 16] [--keep 0.5 | --mask FILE] [-o out.png | out.npy | folder/] [options]")
     parser.add_argument("run", metavar="RUN", type=Path)
@@ -90,6 +88,11 @@ def complete(argv: list[str]) -> int:
     parser.add_argument("--label", type=natural, metavar="CLASS", help="of your own images, where the model is class-conditional; else it is drawn")
     common(parser, "-n", "--seed", "-o", "--json")
     said, [(run, live)] = on_runs(argv, parser)
+
+    from ..core import Refusal
+    from ..inference import complete as completion
+    from ..reports import terminal
+
     if said["mask"] and said["keep"] is not None:
         raise Refusal("--keep and --mask both say what is given; name one of them.")
     path = target(said["o"], run.folder / "samples" / "completions.png", ".png", ".npy", "")
@@ -105,17 +108,17 @@ def complete(argv: list[str]) -> int:
 
 def score(argv: list[str]) -> int:
     """score RUN [IMAGES]: how surprising each image is, in bits, beside held-out ones, and where in it"""
-    from ..core import answers
-    from ..inference import score as module
-    from ..inference.inputs import answer
-    from ..reports import terminal
-
-    parser = Parser("score", module.__doc__ or "", "RUN [IMAGES] [-n 16] [-o maps.png | maps.npz] [options]")
+    parser = Parser("score", outline.about("inference.score"), "RUN [IMAGES] [-n 16] [-o maps.png | maps.npz] [options]")
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
     parser.add_argument("--label", type=natural, metavar="CLASS", help="of your own images, where the model is class-conditional")
     common(parser, "-n", "--seed", "-o", "--json")
     said, [(run, live)] = on_runs(argv, parser)
+
+    from ..core import answers
+    from ..inference.inputs import answer
+    from ..reports import terminal
+
     path = target(said["o"], run.folder / "samples" / "surprise.png", ".png", ".npz")
     if said["o"] and "bits_per_dim" in answers(run.model):
         answer(run.model, "surprise", "Without -o there are numbers, of whole images.  ")
@@ -141,14 +144,15 @@ def _table(rows: list[dict[str, Any]], kind: str, against: int) -> list[str]:
 
 def field(argv: list[str]) -> int:
     """field RUN...: which pixels a prediction depends on, and how much, of several runs side by side"""
+    parser = Parser("field", outline.about("inference.receptive_field"), "RUN [RUN ...] [-n 4] [-o out.png] [options]")
+    parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
+    common(parser, "-n", "--seed", "-o", "--json")
+    said, runs = on_runs(argv, parser)
+
     from .. import figures, storage
     from ..inference import receptive_field as fields
     from ..reports import terminal
 
-    parser = Parser("field", fields.__doc__ or "", "RUN [RUN ...] [-n 4] [-o out.png] [options]")
-    parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
-    common(parser, "-n", "--seed", "-o", "--json")
-    said, runs = on_runs(argv, parser)
     path, n = target(said["o"], runs[0][0].folder / "samples" / "field.png", ".png"), said["n"] or 4
     found = [run.field(n, said["seed"]) for run, _ in runs]
     storage.make(path.parent)
@@ -162,18 +166,19 @@ def field(argv: list[str]) -> int:
 
 def diffuse(argv: list[str]) -> int:
     """diffuse RUN...: pictures of noise being added and taken away, of schedules, and of where on the way an image is told"""
-    from ..core import Refusal
-    from ..inference import diffusion_process
-    from ..inference.sampling import tuned
-    from ..reports import terminal
-
-    which = "|".join(diffusion_process.PICTURES)
-    parser = Parser("diffuse", diffusion_process.__doc__ or "", f"RUN [RUN ...] --picture {which} [--images IMAGES] [-o out.png] [options]")
+    which = "|".join(outline.value("inference.diffusion_process", "PICTURES"))
+    parser = Parser("diffuse", outline.about("inference.diffusion_process"), f"RUN [RUN ...] --picture {which} [--images IMAGES] [-o out.png] [options]")
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
     parser.add_argument("--picture", metavar=which, default="reverse", help="which [reverse]")
     parser.add_argument("--images", metavar="IMAGES", help=IMAGES)
     common(parser, "-n", "--seed", "-o", "--raw", "--json")
     said, runs = on_runs(argv, parser)
+
+    from ..core import Refusal
+    from ..inference import diffusion_process
+    from ..inference.sampling import tuned
+    from ..reports import terminal
+
     path = target(said["o"], runs[0][0].folder / "samples" / f"{said['picture']}.png", ".png")
     if said["images"] and said["picture"] not in ("forward", "rate", "distortion"):
         raise Refusal(f"the picture {said['picture']} is of no images that are given; leave --images out, or type --picture forward.")
@@ -189,10 +194,7 @@ def diffuse(argv: list[str]) -> int:
 
 def edit(argv: list[str]) -> int:
     """edit RUN [IMAGES]: images like these, drawn anew from where they are still seen through noise; rough sketches become likely images"""
-    from ..inference import edit as editing
-    from ..reports import terminal
-
-    parser = Parser("edit", editing.__doc__ or "", "RUN [IMAGES] [-n 8] [--strength 0.5] [-o out.png | out.npy | folder/] [options]")
+    parser = Parser("edit", outline.about("inference.edit"), "RUN [IMAGES] [-n 8] [--strength 0.5] [-o out.png | out.npy | folder/] [options]")
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
     parser.add_argument("--strength", type=float, default=0.5, metavar="SHARE", help="of the way that is gone anew: 0 keeps the image, 1 forgets it [0.5]")
@@ -200,6 +202,9 @@ def edit(argv: list[str]) -> int:
     parser.add_argument("--label", type=natural, metavar="CLASS", help="what it shall become, where the model is class-conditional")
     common(parser, "-n", "--seed", "-o", "--raw", "--json")
     said, [(run, live)] = on_runs(argv, parser)
+
+    from ..reports import terminal
+
     path, n = target(said["o"], run.folder / "samples" / "edits.png", ".png", ".npy", ""), said["n"] or 8
     x, _ = brought(run, said["images"], n)
     drawn = run.edit(x, n, said["strength"], draws=said["draws"], seed=said["seed"], label=said["label"], **live)
@@ -223,10 +228,6 @@ def brought(run: Trained, source: str | None, n: int) -> tuple[Tensor | None, tu
 
 def sample(argv: list[str]) -> int:
     """sample RUN: new images, each with its recipe; image i of a seed is always the same"""
-    from .. import api
-    from ..inference import nearest
-    from ..reports import terminal
-
     parser = Parser(
         "sample", "New images of a trained model, as one picture, one file each, or an array.", "RUN [-n 64] [-o out.png | out.npy | folder/] [options]"
     )
@@ -236,6 +237,13 @@ def sample(argv: list[str]) -> int:
     parser.add_argument("--nearest", action="store_true", help="at the end of each row, framed, the training image nearest to its last sample")
     parser.add_argument("--beside", type=Path, metavar="RUN", help="a weaker run of the same denoising model, which --guidance leads away from")
     said, [(run, live)] = on_runs(argv, parser)
+
+    from dataclasses import replace
+
+    from .. import api
+    from ..inference import nearest
+    from ..reports import terminal
+
     weak = api.open(said["beside"]) if said["beside"] else None
     points = run.config.spec.points
     n = said["n"] or (2000 if points else 64)
@@ -254,15 +262,17 @@ def sample(argv: list[str]) -> int:
 
 def latent(argv: list[str]) -> int:
     """latent RUN...: pictures of the code: random codes, interpolation, traversal, the 2-D plane, arithmetic"""
-    from ..inference import latent_space as codes
-    from ..reports import terminal
-
-    parser = Parser("latent", codes.__doc__ or "", "RUN [RUN ...] [--picture NAME] [-o out.png]")
+    which = "|".join(outline.value("inference.latent_space", "PICTURES"))
+    parser = Parser("latent", outline.about("inference.latent_space"), "RUN [RUN ...] [--picture NAME] [-o out.png]")
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
-    parser.add_argument("--picture", metavar="|".join(codes.PICTURES), default="random", help="which [random]")
+    parser.add_argument("--picture", metavar=which, default="random", help="which [random]")
     parser.add_argument("--images", metavar=("A", "B", "C"), nargs=3, help="for arithmetic: three folders or files of a kind each [classes of the data]")
     common(parser, "-n", "--seed", "-o", "--json")
     said, runs = on_runs(argv, parser)
+
+    from ..inference import latent_space as codes
+    from ..reports import terminal
+
     path = target(said["o"], runs[0][0].folder / "samples" / f"{said['picture']}.png", ".png")
     groups = [x for source in said["images"] or () if (x := brought(runs[0][0], source, codes.MEMBERS)[0]) is not None]
     codes.draw([(r.run, r.data) for r, _ in runs], said["picture"], path, said["n"], said["seed"], groups)

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 def evaluate(argv: list[str]) -> int:
     """evaluate RUN...: score cards, scores.json and report.html; of several runs compare.html as well"""
-    from ..core import Refusal
-    from ..reports import compare, terminal
-
     text = "The same questions to every run, answered as score cards: value, interval, n, split, seed, and what real images would get."
     parser = Parser("evaluate", text, "RUN [RUN ...] [-n 1000] [options]")
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
@@ -27,6 +24,10 @@ def evaluate(argv: list[str]) -> int:
     parser.add_argument("--parzen", action="store_true", help="the Parzen-window estimate of the first adversarial models as well, which takes minutes")
     common(parser, "-n", "--seed", "-o", "--raw", "--json")
     said, runs = on_runs(argv, parser)
+
+    from ..core import Refusal
+    from ..reports import compare, terminal
+
     if said["o"] and (len(runs) == 1 or said["o"].suffix):
         raise Refusal(f"-o {said['o']} would be the folder of compare.html, which takes two runs or more; leave it out, or name a folder.")
     found: list[list[Score] | Refusal] = []

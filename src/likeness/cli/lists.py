@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from .arguments import Parser, common, flags, on_runs, target
@@ -10,14 +9,15 @@ from .arguments import Parser, common, flags, on_runs, target
 
 def export(argv: list[str]) -> int:
     """export RUN: a ddpm for the library diffusers, as a folder that its DDPMPipeline loads"""
-    from ..reports import terminal
-    from ..runs import diffusers
-
     parser = Parser("export", "Write a trained ddpm as a folder that diffusers.DDPMPipeline.from_pretrained loads.", "RUN [-o FOLDER] [--label CLASS]")
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("--label", type=int, metavar="CLASS", help="that is drawn there, where the model is class-conditional; none if left out")
     common(parser, "-o", "--raw", "--json")
     said, [(run, _)] = on_runs(argv, parser)
+
+    from ..reports import terminal
+    from ..runs import diffusers
+
     path = target(said["o"], run.folder / "diffusers", "")
     diffusers.export(run.model, path, said["label"])
     terminal.result(dict(run=str(run.folder), path=str(path), label=said["label"]), said["json"], f'{path}: DDPMPipeline.from_pretrained("{path}") loads it')
@@ -26,17 +26,14 @@ def export(argv: list[str]) -> int:
 
 def models(argv: list[str]) -> int:
     """models: what can be trained, and what each can answer"""
-    from .. import models as library
-    from ..core import answers
     from ..reports import terminal
+    from . import catalogue
 
     parser = Parser("models", "All models: the files in likeness/models.", "[--json]")
     common(parser, "--json")
     said = vars(parser.parse_intermixed_args(argv))
-    rows = []
-    for name in library.NAMES:
-        kind = library.load(name)
-        rows.append(dict(name=name, about=(sys.modules[kind.__module__].__doc__ or "").split("\n")[0], answers=list(answers(kind))))
+    found = {name: catalogue.entry(name) for name in catalogue.NAMES}
+    rows = [dict(name=name, about=one.about.split("\n")[0], answers=one.answers) for name, one in found.items()]
     terminal.table(rows, ("name", "answers", "about"), said["json"], "likeness train NAME --help shows the options of one.")
     return 0
 

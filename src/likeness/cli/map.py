@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import outline
 from .arguments import Parser, common, count, flags, positive, target, writable
 
 if TYPE_CHECKING:
@@ -37,12 +38,11 @@ TAKES = {
 def map(argv: list[str]) -> int:
     """map DATA|FEATURES: what resembles what, as a picture, a page to walk about in, and coordinates; clusters, copies, outliers"""
     from ..core import Refusal
-    from ..maps import embedding as module
     from ..reports import terminal
 
-    parser = Parser("map", module.__doc__ or "", "DATA|features.npy [--method tsne] [--network NAME --layer L] [-o map.png] [options]")
+    parser = Parser("map", outline.about("maps.embedding"), "DATA|features.npy [--method tsne] [--network NAME --layer L] [-o map.png] [options]")
     collected(parser)
-    parser.add_argument("--method", metavar="|".join(module.METHODS), help="umap needs the package umap-learn [tsne]")
+    parser.add_argument("--method", metavar="|".join(outline.value("maps.embedding", "METHODS")), help="umap needs the package umap-learn [tsne]")
     parser.add_argument(
         "--perplexity", type=positive, metavar="P", help="of t-SNE: how many neighbours an image has, softly counted [30, or a third of the others]"
     )
@@ -55,6 +55,9 @@ def map(argv: list[str]) -> int:
         raise Refusal(f"--starts {said['starts']} leaves nothing to compare, or takes too long; type 0, or 2 to 20.")
     _refuse_others(said)
     out = writable(target(said["o"], Path("maps") / f"{_stem(said['data'])}.png", ".png"))
+
+    from ..maps import embedding as module
+
     old = module.Map.load(said["into"]) if said["into"] else None
     found = gathered(said, out.parent)
     if old is not None:

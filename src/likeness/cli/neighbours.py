@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 
 def neighbours(argv: list[str]) -> int:
     """neighbours QUERY DATA|FEATURES: the images nearest to one, as a picture with their distances"""
-    from .. import figures, storage
-    from ..maps.collection import is_matrix
-    from ..reports import terminal
-
     text = "The images that are nearest to one: a file, or the name or the row of an image among the data themselves."
     parser = Parser("neighbours", text, "QUERY DATA|features.npy [-k 8] [--network NAME --layer L] [-o neighbours.png] [options]")
     parser.add_argument("query", metavar="QUERY", help="an image file, or the name or the row of one of the images")
     collected(parser)
     parser.add_argument("-k", type=count, default=8, help="how many [8]")
     said = vars(parser.parse_intermixed_args(argv))
+
+    from .. import figures, storage
+    from ..maps.collection import is_matrix
+    from ..reports import terminal
+
     out = target(said["o"], Path("maps") / "neighbours.png", ".png")
     # The eyes of a matrix are those that made it: what is said of them says where they are now.
     eyes = dict(network=said["network"], weights=said["weights"])

@@ -6,14 +6,24 @@ import json
 from pathlib import Path
 from typing import Any
 
+from . import outline
 from .arguments import Parser, common, count, flags, on_runs, positive
 
 
 def bayes(argv: list[str]) -> int:
     """bayes DATA: classes by Bayes' rule and by a network: accuracy by labels, calibration, images of another kind"""
+    from .. import data as datasets
+
+    parser = Parser("bayes", outline.about("studies.bayes"), "DATA [-o FOLDER] [--minutes 8] [-k 1] [options]")
+    parser.add_argument("data", metavar="DATA", help="images with classes: a sub-folder a class, or a name from `likeness data`")
+    parser.add_argument("--minutes", type=positive, default=8.0, metavar="M", help="of training and judging, about [8]")
+    parser.add_argument("-k", type=count, default=1, help="importance samples of log p(x|y) [1]")
+    common(parser, "-o", "--seed", "--json")
+    flags(parser, "reading the data", datasets.Reading, datasets.Reading())
+    said = vars(parser.parse_intermixed_args(argv))
+
     import time
 
-    from .. import data as datasets
     from ..core import option_fields
     from ..data import source
     from ..metrics.card import Score
@@ -22,13 +32,6 @@ def bayes(argv: list[str]) -> int:
     from ..studies import bayes_page
     from ..training import signals
 
-    parser = Parser("bayes", study.__doc__ or "", "DATA [-o FOLDER] [--minutes 8] [-k 1] [options]")
-    parser.add_argument("data", metavar="DATA", help="images with classes: a sub-folder a class, or a name from `likeness data`")
-    parser.add_argument("--minutes", type=positive, default=8.0, metavar="M", help="of training and judging, about [8]")
-    parser.add_argument("-k", type=count, default=1, help="importance samples of log p(x|y) [1]")
-    common(parser, "-o", "--seed", "--json")
-    flags(parser, "reading the data", datasets.Reading, datasets.Reading())
-    said = vars(parser.parse_intermixed_args(argv))
     reading = {f.name: said[f.name] for f in option_fields(datasets.Reading) if f.name in said}
     folder, cards, last = said["o"] or source.default_folder("bayes", said["data"]), list[Score](), time.monotonic()
     with signals.stopping() as stop:
@@ -50,6 +53,15 @@ def bayes(argv: list[str]) -> int:
 
 def detect(argv: list[str]) -> int:
     """detect RUN... -o FOLDER: can a run's images be told from real ones; detect FOLDER --images PATH...: what is known of files"""
+    usage = "RUN [RUN ...] [--data DATA] -o FOLDER [options] | FOLDER --images PATH [PATH ...]"
+    parser = Parser("detect", "Trains a detector of the runs' images and puts it to the test; or asks one about image files.", usage)
+    parser.add_argument("run", metavar="RUN", type=Path, nargs="+", help="runs whose images are to be told from real ones; or one detector, with --images")
+    parser.add_argument("--images", metavar="PATH", type=Path, nargs="+", help="files, or folders of them, to be judged by the detector")
+    parser.add_argument("--data", metavar="DATA", help="the real images, read as the first run's were [those it was trained on]")
+    parser.add_argument("--error", type=positive, default=0.05, metavar="SHARE", help="of the answers that may be wrong; else it cannot tell [0.05]")
+    common(parser, "-n", "--seed", "-o", "--json")
+    said, runs = on_runs(argv, parser)
+
     from rich.markup import escape
 
     from .. import data as datasets
@@ -60,14 +72,6 @@ def detect(argv: list[str]) -> int:
     from ..studies import detector as detection
     from ..studies import real_and_generated
 
-    usage = "RUN [RUN ...] [--data DATA] -o FOLDER [options] | FOLDER --images PATH [PATH ...]"
-    parser = Parser("detect", "Trains a detector of the runs' images and puts it to the test; or asks one about image files.", usage)
-    parser.add_argument("run", metavar="RUN", type=Path, nargs="+", help="runs whose images are to be told from real ones; or one detector, with --images")
-    parser.add_argument("--images", metavar="PATH", type=Path, nargs="+", help="files, or folders of them, to be judged by the detector")
-    parser.add_argument("--data", metavar="DATA", help="the real images, read as the first run's were [those it was trained on]")
-    parser.add_argument("--error", type=positive, default=0.05, metavar="SHARE", help="of the answers that may be wrong; else it cannot tell [0.05]")
-    common(parser, "-n", "--seed", "-o", "--json")
-    said, runs = on_runs(argv, parser)
     if said["images"]:
         return judged(said)
     if said["o"] is None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import Parser, common, flags, positive
+from .arguments import Parser, common, flags, listed, positive, undisturbed
 
 if TYPE_CHECKING:
     from ..core import Model
@@ -15,12 +14,13 @@ if TYPE_CHECKING:
 
 def train(argv: list[str]) -> int:
     """train MODEL DATA [RUN]: learn, or go on where the run folder is; leaves samples, scores and a report"""
+    name, kind, said = train_said(argv)
+
     from .. import engine
     from ..data import source
     from ..reports import terminal
     from ..training import session
 
-    name, kind, said = train_said(argv)
     folder = said["run"] or source.default_folder(name, said["data"])
     wishes = session.Wishes.sort(kind, {k: v for k, v in said.items() if k not in ("model", "data", "run", "minutes", "no_report", "json")})
     budget = {k: v for k, v in (("minutes", said["minutes"]), ("images", wishes.training.get("images"))) if v is not None}
@@ -41,16 +41,17 @@ def train(argv: list[str]) -> int:
 
 def train_said(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
     """The model's name, its class, and what was said: a flag for each of its options, so the model must be found first."""
-    from .. import data, models
-    from ..core import Refusal, Training, answers
+    from .. import data
+    from ..core import Refusal
+    from . import catalogue
 
-    name = next((a for a in argv if a in models.NAMES or a.endswith(".py")), None)
+    name = next((a for a in argv if a in catalogue.NAMES or a.endswith(".py")), None)
     if name is None and (typed := [a for a in argv if not a.startswith("-")]):
-        models.load(typed[0])
-    kind = models.load(name) if name else None
-    about = f"MODEL is one of: {', '.join(models.NAMES)}, or a Python file."
-    if kind:
-        about = (sys.modules[kind.__module__].__doc__ or "") + f"\nAnswers: {', '.join(answers(kind))}."
+        loaded(typed[0])
+    entry = None if name is None else catalogue.entry(name) if name in catalogue.NAMES else catalogue.of(loaded(name))
+    about = f"MODEL is one of: {', '.join(catalogue.NAMES)}, or a Python file."
+    if entry:
+        about = entry.about + f"\nAnswers: {', '.join(entry.answers)}."
     parser = Parser("train", about, "MODEL DATA [RUN] [options]")
     parser.add_argument("model", metavar="MODEL", help="a name from `likeness models`, or a Python file")
     parser.add_argument(
@@ -60,17 +61,24 @@ def train_said(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
     parser.add_argument("--minutes", type=positive, metavar="M", help="end after M minutes of training in all, instead of after --images")
     parser.add_argument("--no-report", action="store_true", help="do not score at the end")
     common(parser, "--json")
-    if kind:
-        flags(parser, f"options of {name}", kind, kind)
-        flags(parser, "training", Training, kind.defaults)
+    if entry:
+        listed(parser, f"options of {name}", entry.options)
+        listed(parser, "training", entry.training)
     flags(parser, "reading the data", data.Reading, data.Reading())
     said = vars(parser.parse_intermixed_args(argv))
-    if kind is None or name is None or said["model"] != name:
-        models.load(said["model"])
+    if name is None or said["model"] != name:
+        loaded(said["model"])
         raise Refusal(f"the model comes first, then the data: likeness train {said['data']} {said['model']}")
     if not said["data"]:
         raise Refusal("DATA is an empty text; name a folder of images, a file, or a set from `likeness data`.")
-    return name, kind, said
+    return name, loaded(name), said
+
+
+def loaded(name: str) -> type[Model]:
+    """The class of a model; here torch is imported.  Raises Refusal where there is none of that name."""
+    with undisturbed():
+        from .. import models
+    return models.load(name)
 
 
 def train_scored(folder: Path, images: Data, quiet: bool) -> Path | None:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .condition import Condition as Condition
     from .condition import joined as joined
     from .condition import label_of as label_of
+    from .eager import eagerly as eagerly
+    from .eager import leave_alone as leave_alone
     from .errors import BadData as BadData
     from .errors import Busy as Busy
     from .errors import DiskTrouble as DiskTrouble
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "batch": "Batch Spec",
     "condition": "NONE PAD Condition joined label_of",
+    "eager": "eagerly leave_alone",
     "errors": "BadData Busy DiskTrouble Diverged NotAllowed Offline Refusal closest",
     "model": "Loss Model Player Training",
     "noise": "Noise",

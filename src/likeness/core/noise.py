@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .eager import eagerly
+
 
 def _signed(bits: int) -> int:
     return bits - 2**64 if bits >= 2**63 else bits
@@ -29,7 +31,7 @@ def _bits(keys: Tensor, call: int, n: int) -> Tensor:
     return _mix(stream[:, None] + torch.arange(1, n + 1, device=keys.device) * _GOLDEN)
 
 
-_bits_eagerly = torch.compiler.disable(_bits)
+_bits_eagerly = eagerly(_bits)
 """a compiled loss draws its noise outside of what is compiled on a GPU: Triton (torch 2.11) has no code for these constants"""
 
 

@@ -8,18 +8,18 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from ..core import Noise
 from ..storage.cache import family_of, key_of
 from .cache import fetch
 from .dataset import Images
 from .pixels import at_once
 from .writer import Writer
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KEY = 0xB1A51
 SMALL = 1 << 22
@@ -44,11 +44,17 @@ def binarized(found: Images, base: Callable[[], Path], source: str = "") -> Imag
 
 def drawn(brightness: Tensor, first: int = 0) -> Tensor:
     """Each pixel of (B, C, H, W) from 0 to 1 black or white, as 0 or 1; the randomness is that of rows first, first + 1, ..."""
+    import torch
+
+    from ..core import Noise
+
     noise = Noise(torch.arange(first, first + len(brightness)), KEY).uniform(*brightness.shape[1:])
     return (noise < brightness).to(torch.uint8)
 
 
 def _build(x: np.ndarray, folder: Path) -> dict[str, Any]:
+    import torch
+
     writer, step = Writer(folder), at_once(x)
     for i in range(0, len(x), step):
         part = torch.from_numpy(np.array(x[i : i + step]))

@@ -16,8 +16,6 @@ from functools import cached_property
 
 import numpy as np
 
-from ..core import PAD
-
 UNKNOWN = 1
 LONGEST = 77
 """words kept of a caption: as many tokens as CLIP takes"""
@@ -59,6 +57,8 @@ class Vocabulary:
 
     def tokens(self, texts: Sequence[str]) -> np.ndarray:
         """int32 (N, longest), PAD behind the last word of each."""
+        from ..core import PAD
+
         out = np.full((len(texts), self.longest), PAD, np.int32)
         for row, text in zip(out, texts):
             found = [self._number.get(word, UNKNOWN) for word in words(text)[: self.longest]]

@@ -6,15 +6,18 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from ..core import BadData, Batch, Condition, Noise, Spec, check_options, option
+from ..core import BadData, check_options, option
 from .cache import Entry
 from .captions import Vocabulary
+
+if TYPE_CHECKING:  # torch is imported when pixels become tensors: a folder is refused, and the sets are listed, without it
+    from torch import Tensor
+
+    from ..core import Batch, Noise, Spec
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,8 @@ class Data:
 
     @property
     def spec(self) -> Spec:
+        from ..core import Spec
+
         words, longest = (len(self.vocabulary), self.vocabulary.longest) if self.vocabulary else (0, 0)
         beside = self.pairs if self.pairs is not None else self.other.x if self.other is not None else None
         source = (0, 0) if beside is None else (beside.shape[1], beside.shape[-1])
@@ -175,6 +180,10 @@ class Data:
 
     def batch(self, seed: int, seen: int, n: int, rows: slice = slice(None), key: int = 0) -> Batch:
         """`rows` of the n training images that come after `seen` others; each carries noise of its own place in the walk."""
+        import torch
+
+        from ..core import Condition, Noise
+
         at = np.arange(seen, seen + n)[rows]
         batch = self.take(self.train[self.order(seed, at)], Noise(torch.from_numpy(at), key))
         if self.other is None:
@@ -184,6 +193,10 @@ class Data:
 
     def take(self, index: np.ndarray, noise: Noise | None = None) -> Batch:
         """The images of rows `index` (int64) of x, as floats (n, C, H, W) in [-1, 1], with all that is known of each; of no other domain."""
+        import torch
+
+        from ..core import Batch, Condition, Noise
+
         label = None if self.y is None else torch.from_numpy(self.y[index])
         tokens = None if self.tokens is None else torch.from_numpy(self.tokens[index]).long()
         image = None if self.pairs is None else picture(self.pairs[index])
@@ -215,6 +228,8 @@ def _extended(fingerprint: str, by: str) -> str:
 
 def picture(x: np.ndarray) -> Tensor:
     """uint8 becomes float in [-1, 1]; points are what they are."""
+    import torch
+
     if x.dtype == np.float32:
         return torch.from_numpy(np.ascontiguousarray(x))
     return torch.from_numpy(np.ascontiguousarray(x)).float().mul_(2 / 255).sub_(1)

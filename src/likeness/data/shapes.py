@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
-import torch
 
-from ..core import Noise
 from .pixels import AT_ONCE
 
 FORMS = ("circle", "square", "triangle", "star", "cross")
@@ -118,6 +116,10 @@ def caption(scene: dict[str, Any]) -> str:
 
 def invent(n: int, side: int, seed: int = 0) -> Scenes:
     """Decide what images 0 ... n-1 of this seed show."""
+    import torch
+
+    from ..core import Noise
+
     noise = Noise(torch.arange(n), key=0x5A9E5 + seed)
 
     def pick(many: int, *shape: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from ..core import Batch, Player, Spec, Training
+from ..core import Batch, Player, Spec, Training, leave_alone
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -88,7 +88,10 @@ def place(module: M) -> M:
 
 def compiled(players: tuple[Player, ...], training: Training) -> tuple[Player, ...]:
     """Their losses compiled, if that is asked for: networks, noise and likelihood become few passes over memory."""
-    return tuple(replace(p, loss=torch.compile(p.loss)) for p in players) if training.compile else players
+    if not training.compile:
+        return players
+    leave_alone()
+    return tuple(replace(p, loss=torch.compile(p.loss)) for p in players)
 
 
 def put(batch: Batch) -> Batch:

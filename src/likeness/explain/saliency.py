@@ -29,7 +29,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from .. import engine, figures
@@ -339,6 +338,8 @@ def _reset(layer: nn.Module, chance: torch.Generator) -> None:
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
     """Spearman's, of each pair of a row, (B, ...) both: (B,).  Equal values share their mean rank; a map of one value agrees with none."""
+    from scipy.stats import rankdata
+
     rows = [np.stack([rankdata(m) for m in pair]) for pair in zip(a.flatten(1).cpu().numpy(), b.flatten(1).cpu().numpy())]
     centred = [r - r.mean(1, keepdims=True) for r in rows]
     return torch.tensor([float(u @ v / max(np.sqrt(u @ u * (v @ v)), 1e-12)) for u, v in centred])

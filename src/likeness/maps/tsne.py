@@ -22,8 +22,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.fft import next_fast_len
-from scipy.sparse import csr_array
 from torch import Tensor
 
 from ..core import Refusal
@@ -152,6 +150,8 @@ def affinities(x: Tensor, perplexity: float = PERPLEXITY, near: tuple[Tensor, Te
 
     near: what nearest(x, neighbours_for(n, perplexity)) says, where somebody knows it already.
     """
+    from scipy.sparse import csr_array
+
     k = neighbours_for(len(x), perplexity)
     x = x / unit(float(x.abs().max()))
     squared, found = nearest(x, k) if near is None else near
@@ -190,6 +190,8 @@ def pair_by_pair(y: Tensor) -> Force:
 
 def on_grid(y: Tensor, spacing: float = 0.0) -> Force:
     """The same by convolution on a grid; at the usual spacing the forces of real maps are right within 1 %, Z within 0.1 %."""
+    from scipy.fft import next_fast_len
+
     n, spacing = len(y), spacing or _spacing(float((y.amax(0) - y.amin(0)).max()))
     at = (y - y.amin(0)) / spacing + 1  # the spline of a point reaches one node to one side and two to the other
     size = next_fast_len(2 * (int(at.max()) + 10), real=True)  # twice the map, and some nodes for the spline of a kernel that ends there to come to rest

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 from ..core import Refusal
 
@@ -42,6 +41,8 @@ def posterior(log_likelihood: np.ndarray, prior: np.ndarray) -> Posterior:
 
     Raises Refusal for what is no likelihood: nan or +inf.
     """
+    from scipy.special import logsumexp
+
     found = np.asarray(log_likelihood, np.float64)
     if found.ndim != 2 or np.shape(prior) != found.shape[1:] or not found.shape[1]:
         raise Refusal(f"log p(x|y) should be (images, classes), and the prior one number a class; here are {found.shape} and {np.shape(prior)}: give such.")
@@ -56,6 +57,8 @@ def posterior(log_likelihood: np.ndarray, prior: np.ndarray) -> Posterior:
 
 def log_odds(log_p: np.ndarray) -> np.ndarray:
     """log p / (1 - p) of the most probable class, from log p(y|x) (n, C): ranks images as its probability does, where that is rounded to 1."""
+    from scipy.special import logsumexp
+
     if np.ndim(log_p) != 2 or not np.shape(log_p)[1] or np.isnan(log_p).any():
         raise Refusal(f"odds are those of log p(y|x), (images, classes), and these of shape {np.shape(log_p)} are not; give those of `posterior`.")
     ranked = np.sort(log_p, axis=1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import entr
 
 from ..core import Refusal
 
@@ -49,6 +48,8 @@ def inception_score(p: np.ndarray, axis: int = 0) -> np.ndarray:
     Sharma 2018).  It looks at no real image, and so cannot see copies, nor classes without variety.  `axis` is that of the
     images, and classes are the last: resamples (repeats, n, C) are scored with axis=1.  Raises Refusal for what are no probabilities.
     """
+    from scipy.special import entr
+
     shape = np.shape(p)
     if len(shape) < 2:
         raise Refusal(f"class probabilities should be (images, classes), and these are of shape {shape}: give softmax(logits).")

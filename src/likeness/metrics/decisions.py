@@ -9,9 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
-from scipy.stats import binom
 
 from ..core import Refusal
 from .classes import checked
@@ -118,6 +115,8 @@ def _gap(curve: Reliability) -> float:
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """Class probabilities (n, C), in float64 so that none is rounded to 0.  Raises Refusal where logits are nan or +inf, or a whole row -inf."""
+    from scipy.special import log_softmax
+
     z = np.asarray(logits, np.float64)
     if z.ndim != 2 or not temperature > 0 or np.isnan(z).any() or not (z.max(1, initial=-np.inf) < np.inf).all() or (z == -np.inf).all(1).any():
         raise Refusal(f"softmax takes logits (images, classes) that are numbers, and a temperature above 0; these, of shape {z.shape}, are not such.")
@@ -129,6 +128,9 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     Fitted on a calibration split, between 1/100 and 100.  It changes no choice of class.
     """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
     z, rows = np.asarray(logits, np.float64), np.arange(len(logits))
     if not len(z) or not np.isfinite(z).all():
         raise Refusal("a temperature is fitted to logits, (images, classes), all finite numbers; give those of a calibration split.")
@@ -162,6 +164,8 @@ def abstain(p: np.ndarray, labels: np.ndarray, error: float = 0.05, failure: flo
     Learn then test (Angelopoulos et al. 2021, fixed sequence with several starts): bands are numbered beforehand, by the share that
     they decide; from each start they are made narrower for as long as an exact binomial test at failure / 4 excludes more errors.
     """
+    from scipy.stats import binom
+
     confidence, wrong = checked(p).max(1), 1 - accuracy(p, labels)
     borders = [*np.sort(confidence)[::-1][np.arange(1, STEPS) * len(p) // STEPS].tolist(), 0.0]
     threshold = np.inf

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial.distance import pdist
 
 from ..core import Refusal
 from .card import Z
@@ -84,6 +83,8 @@ def gaussian(bandwidth: float) -> Kernel:
 
 def median_distance(features: np.ndarray, seed: int = 0) -> float:
     """The median distance of two different rows among 1000 of features (n, d), drawn by seed (Gretton et al. 2012, section 8); 1 if all are equal."""
+    from scipy.spatial.distance import pdist
+
     if not len(checked(features)):
         raise Refusal("a median distance is one between images, and there is none; take some.")
     rows = np.random.default_rng((seed, 0xD157)).permutation(len(features))[:SUBSET]

@@ -19,7 +19,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.special import rel_entr
 
 from ..core import Refusal
 from .card import TOO_FEW, Score, measure, small
@@ -55,6 +54,8 @@ def found(counted: np.ndarray) -> np.ndarray:
 
 def reverse_kl(counted: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """KL(p | q) in nats of counts (..., K), p their shares and q = shares (K,), to (...): nan without a sample, infinite where q is 0 and p is not."""
+    from scipy.special import rel_entr
+
     if counted.shape[-1] != len(shares):
         raise Refusal(f"counts of {counted.shape[-1]} modes cannot be compared with the shares of {len(shares)}; give those of the same modes.")
     total = counted.sum(-1, keepdims=True)

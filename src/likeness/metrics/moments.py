@@ -17,8 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.linalg import solve_triangular
-from scipy.linalg.lapack import dpstrf
 
 from ..core import Refusal
 from .card import Z
@@ -105,6 +103,8 @@ def _factor(covariance: np.ndarray) -> np.ndarray:
 
 def _pivoted(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """L (d, rank), lower triangular, and the order of features (d,) in which L L^T = C: Cholesky with complete pivoting (Higham 2002, section 10.3)."""
+    from scipy.linalg.lapack import dpstrf
+
     packed, order, rank, _ = dpstrf(covariance, lower=1)
     return np.tril(packed)[:, :rank], order - 1
 
@@ -187,6 +187,8 @@ def _influence(real: Moments, features: np.ndarray) -> np.ndarray:
     y = x - m2, and T is the optimal map from C2 to C1, for the gradient of tr (C1 C2)^(1/2) in C2 is T / 2.  With C2 = L L^T and
     y = L w it is w.(M M^T)^(1/2) w, M = L^T L1, and w follows from the pivots' features alone, whether or not C2 is singular.
     """
+    from scipy.linalg import solve_triangular
+
     samples = Moments.of(features)
     _two_sides(real, samples)
     lower, order = _pivoted(samples.covariance)

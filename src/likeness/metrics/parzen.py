@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from sklearn.cluster import KMeans
 
 from ..core import Refusal
 from .neighbours import centred, squared
@@ -61,6 +60,8 @@ def bandwidth(kernels: np.ndarray, validation: np.ndarray) -> float:
 
 def centres(x: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
     """Centres of k-means of images x, uint8 (n, C, H, W): uint8 (k, C, H, W).  A few rounds of Lloyd 1982 from k of the images."""
+    from sklearn.cluster import KMeans
+
     if x.dtype != np.uint8 or not 0 < k <= len(x):
         raise Refusal(f"{k} centres cannot be found among {len(x)} images {x.dtype}; give at least {max(k, 1)} images, uint8.")
     flat = x.reshape(len(x), -1).astype(np.float32)

@@ -13,8 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.optimize import minimize
-from scipy.special import logsumexp, softmax
 from torch import Tensor
 
 from ..core import Refusal
@@ -125,6 +123,9 @@ def linear(train: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0, p
 
 def logistic(x: np.ndarray, labels: np.ndarray, classes: int, penalty: float, start: np.ndarray | None = None, exact: float = 1e-3) -> np.ndarray:
     """(d + 1, C) at the least of mean -log p(y|x) + penalty / 2 ||W||^2, where no slope is steeper than `exact`; b is not penalised."""
+    from scipy.optimize import minimize
+    from scipy.special import logsumexp, softmax
+
     n, d = x.shape
     truth = np.zeros((n, classes), np.float32)
     truth[np.arange(n), labels] = 1

@@ -6,9 +6,6 @@ import math
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
-from scipy.stats import binom, rankdata
 
 from ..core import Refusal
 from .card import wilson
@@ -48,6 +45,8 @@ class TwoSample(NamedTuple):
     @property
     def p(self) -> float:
         """The chance of that accuracy or more under equal laws: that of n coins, for the same reason (Lopez-Paz & Oquab 2017, section 3)."""
+        from scipy.stats import binom
+
         n = len(self.fake) // 2
         return float(binom.sf(np.ceil(self.accuracy * n - 1e-9) - 1, n, 0.5))
 
@@ -84,6 +83,8 @@ def folds_of(n: int, folds: int, seed: int) -> np.ndarray:
 
 def _line(x: np.ndarray, y: np.ndarray, new: np.ndarray, ridge: float = 1.0) -> np.ndarray:
     """Log odds of y = 1 for new images, by logistic regression; the constant is not penalised."""
+    from scipy.optimize import minimize
+    from scipy.special import expit
 
     def cost(w: np.ndarray) -> tuple[float, np.ndarray]:
         z = x @ w[1:] + w[0]
@@ -104,6 +105,8 @@ def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
 
     The area under the receiver operating characteristic, by ranks (Mann & Whitney 1947).
     """
+    from scipy.stats import rankdata
+
     if np.ndim(scores) != 1 or np.shape(scores) != np.shape(labels):
         raise Refusal(f"AUROC takes a score and a label of each image, not {np.shape(scores)} and {np.shape(labels)}; give one of each an image.")
     one = np.asarray(labels) == 1

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ..core import Batch, Condition, Loss, Noise, Training, label_of, option
@@ -75,6 +74,8 @@ def paired(x: Tensor, eps: Tensor, y: Tensor | None) -> Tensor:
 
 def transport(x: Tensor, eps: Tensor) -> Tensor:
     """For each image of x (B, ...) its noise among eps (B, ...), as rows (B,): the pairing with the least sum of squared distances."""
+    from scipy.optimize import linear_sum_assignment
+
     apart = -(x.flatten(1).double() @ eps.flatten(1).double().T)  # the squares of both are in every pairing
     _, rows = linear_sum_assignment(apart.cpu().numpy())
     return torch.from_numpy(rows).to(x.device)

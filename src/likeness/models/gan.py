@@ -49,7 +49,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from ..core import Batch, Condition, Loss, Model, Noise, Player, Refusal, Training, label_of, option
+from ..core import Batch, Condition, Loss, Model, Noise, Player, Refusal, Training, eagerly, label_of, option
 from ..parts import classes, mlp
 from ..parts.adversarial import GAMES, Chain, Judge, Spread, between, chain, iterate, lipschitz, packed, pull, slopes, smoothed, spectral, told_apart, weighed
 from ..parts.augment import POLICIES, augmented
@@ -274,7 +274,7 @@ class GAN(Model):
         """Of the noise on all that D sees, after so many images."""
         return self.noise * (max(0.0, 1 - seen / self.noise_images) if self.noise_images else 1.0)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # what is compiled cannot be differentiated twice
+    @eagerly  # what is compiled cannot be differentiated twice
     def ahead(self, batch: Batch, fake: Tensor) -> Callable[..., Tensor]:
         """D as it will be a few steps from now if G stays as it is, a function of `fake` that G's gradient flows through (Metz et al. 2017, section 2.2)."""
         weights = {name: p.detach().requires_grad_() for name, p in self.D.named_parameters()}

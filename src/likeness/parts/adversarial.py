@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.parametrize import ParametrizationList, register_parametrization
 
-from ..core import Refusal
+from ..core import Refusal, eagerly
 from .mlp import Waves
 
 Judge = Callable[[Tensor], Tensor]
@@ -61,7 +61,7 @@ def smoothed(r: Tensor, share: float) -> Tensor:
     return share * r  # (1 - s) softplus(-r) + s softplus(r) = softplus(-r) + s r
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # what is compiled cannot be differentiated twice
+@eagerly  # what is compiled cannot be differentiated twice
 def slopes(judge: Judge, x: Tensor, pack: int = 1) -> tuple[Tensor, Tensor]:
     """D(x) and the squared norm of its gradient with respect to x, (B,) each; both can be differentiated.  Of packs of images: (B // pack,) each."""
     x = x if x.requires_grad else x.detach().requires_grad_()
@@ -135,7 +135,7 @@ class Weighed(NamedTuple):
     f: Tensor
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # it leaves no graph
+@eagerly  # it leaves no graph
 def weighed(D: Chain, real: Tensor, fake: Tensor, want: Callable[[Tensor, Tensor], Tensor], gammas: tuple[float, float]) -> Weighed:
     """want(D(real), D(fake)) + mean of gammas[0] / 2 |grad D(real)|^2 + gammas[1] / 2 |grad D(fake)|^2, of images (B, ...) each.
 

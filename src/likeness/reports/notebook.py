@@ -13,7 +13,6 @@ from torch import Tensor
 from .. import figures, storage
 from ..core import Refusal
 from ..metrics.card import Score
-from . import run_page
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,4 +95,6 @@ class Cards:
         return "\n".join(str(s) for s in self.scores)
 
     def _repr_html_(self) -> str:
+        from . import run_page
+
         return run_page.cards(self.scores)

@@ -10,30 +10,49 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.console import Console
 
-from .. import engine
-from ..data import Data
-from ..data.check import Check, Copies
-from ..metrics.card import Score, short
-from ..runs.run import Run
-from ..training import throughput
-from ..training.loop import Step, Tick
+    from ..data import Data
+    from ..data.check import Check, Copies
+    from ..metrics.card import Score
+    from ..runs.run import Run
+    from ..training import throughput
+    from ..training.loop import Step, Tick
+
+    err: Console
 
 EVERY = 10.0
 """seconds between two lines where nobody is watching"""
 
 
-err = Console(stderr=True, highlight=False)
+@cache
+def _err() -> Console:
+    """The console, `err` for others; made when it is first written to, since a table needs no more than print."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def __getattr__(name: str) -> Any:
+    if name != "err":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _err()
+
+
+def escape(text: str) -> str:
+    """As text that holds no markup."""
+    from rich.markup import escape
+
+    return escape(text)
 
 
 def say(text: str, quiet: bool = False) -> None:
     if not quiet:
-        err.print(escape(text), soft_wrap=True)
+        _err().print(escape(text), soft_wrap=True)
 
 
 def result(values: dict[str, Any], as_json: bool, text: str) -> None:
@@ -69,6 +88,8 @@ def table(rows: Sequence[dict[str, Any]], names: Sequence[str], as_json: bool, f
 @contextmanager
 def training(run: Run, data: Data, budget: dict[str, Any], quiet: bool = False) -> Iterator[Tick]:
     """A function to be told of each step.  What the run notes on the way is said, too."""
+    from .. import engine
+
     for note in run.notes:
         say(f"note: {note}")
     if quiet or engine.rank() != 0:
@@ -87,7 +108,7 @@ def training(run: Run, data: Data, budget: dict[str, Any], quiet: bool = False) 
     if run.seen:
         say(f"going on at image {run.seen:,}")
     share, brief = _share(run, budget), _brief(run, budget)
-    with _bar(share()) if err.is_terminal else _lines(share, run) as update:
+    with _bar(share()) if _err().is_terminal else _lines(share, run) as update:
 
         def tick(step: Step) -> None:
             notes()
@@ -113,6 +134,8 @@ def _news(run: Run) -> Callable[[], None]:
 
 def _brief(run: Run, budget: dict[str, Any]) -> Callable[[], None]:
     """Says once, when the speed is known, that a budget in minutes is too short to learn in."""
+    from ..training import throughput
+
     since: throughput.Mark | None = None
     done = "minutes" not in budget
 
@@ -145,8 +168,10 @@ def _text(step: Step) -> str:
 
 @contextmanager
 def _bar(begin: float) -> Iterator[Any]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (BarColumn(24), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn(), TextColumn("{task.fields[text]}"))
-    with Progress(*columns, console=err, refresh_per_second=4) as progress:
+    with Progress(*columns, console=_err(), refresh_per_second=4) as progress:
         task = progress.add_task("", total=1.0, text="")
         progress.update(task, completed=begin)
         seen, since, told = 0, time.monotonic(), 0.0
@@ -178,10 +203,10 @@ def _lines(share: Any, run: Run) -> Iterator[Any]:
 
 def listed(scores: Iterable[Score], title: str, quiet: bool = False) -> Iterator[Score]:
     """Pass scores on, showing which one was last."""
-    if quiet or not err.is_terminal:
+    if quiet or not _err().is_terminal:
         yield from scores
         return
-    with err.status(escape(title)) as status:
+    with _err().status(escape(title)) as status:
         for score in scores:
             status.update(escape(f"{title}: {score.name}"))
             yield score
@@ -191,6 +216,8 @@ def scores(cards: Sequence[Score], as_json: bool, title: str = "") -> None:
     """A row a measure: the model, and beside it what it is compared with."""
     if as_json:
         return
+    from ..metrics.card import short
+
     if title:
         print(title)
     rows = []

@@ -32,18 +32,12 @@ from ..core import BadData, Busy, Compresses, Model, Refusal, Spec, Training
 from ..data.captions import Vocabulary
 from ..data.split import SHARE
 from . import latent_model
+from .folder import CONFIG as CONFIG
+from .folder import is_run as is_run
 
-LOG, CONFIG, INSIDE = "log.jsonl", "config.json", "inside"
+LOG, INSIDE = "log.jsonl", "inside"
 AVERAGE, RAW = "running average", "raw weights"
 """which weights a model answers by"""
-
-
-def is_run(folder: Path) -> bool:
-    """Whether there is a run in the folder; raises NotAllowed where that cannot be seen."""
-    try:
-        return (folder / CONFIG).exists()
-    except OSError as error:
-        raise storage.trouble(error, folder) from error
 
 
 @dataclass(frozen=True)
