@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from likeness.core import Batch, Loss, Model, Noise, Training, option
+from likeness.core import Batch, Loss, Model, Noise, Training, label_of, option
 
 
 class BadGenerator(Model):
@@ -34,8 +34,8 @@ class BadGenerator(Model):
     def loss(self, batch: Batch) -> Loss:
         at = (self.count + torch.arange(len(batch), device=batch.x.device)) % self.keep
         self.images[at] = batch.x
-        if batch.y is not None:
-            self.labels[at] = batch.y
+        if (label := label_of(batch.y)) is not None:
+            self.labels[at] = label
         self.count += len(batch)
         return Loss(self.nothing.square())
 

@@ -183,7 +183,7 @@ class Silent(torch.nn.Module):
 
 
 class Draws(Silent):
-    spec = Spec(3, 8)
+    spec, takes = Spec(3, 8), ()
     refuses = False
 
     def sample(self, noise, y=None):

@@ -362,7 +362,7 @@ def test_numbers_are_what_their_labels_say():
     rest = (held - train.mean(0)) @ (np.eye(64) - np.outer(axes[0], axes[0]))
     assert named(scores, "squared error", "PCA").value == pytest.approx((rest**2).mean(), rel=1e-2)  # but for the clamp
     assert named(scores, "squared error", "PCA").note == "principal components of 200 training images"
-    on_grid = np.rint((sampling.samples(run, run.model, 256, 0).numpy().reshape(256, 1, 64) + 1) * 8)
+    on_grid = np.rint((sampling.samples(run.model, 256, 0).numpy().reshape(256, 1, 64) + 1) * 8)
     gaps = (np.rint(on_grid * 255 / 16) - data.x[:200].reshape(200, 64)) ** 2
     assert named(scores, "distance to training").value == pytest.approx(np.sqrt(gaps.mean(2)).min(1).mean(), rel=1e-6)
     run = trained(Uniform, data)

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from .. import engine
-from ..core import Batch, Compresses, Model, Noise, Refusal, answers
+from ..core import Batch, Compresses, Condition, Model, Noise, Refusal, answers
 from ..data import Data, picture
 from ..features import networks
-from ..inference.sampling import CHUNK, draw, samples, shares, tuned
+from ..inference.sampling import CHUNK, batches, conditions, draw, samples, shares, tuned
 from ..metrics import doubts, likelihood, modes, neighbours, parzen, probing, reconstruction
 from ..metrics.card import Score, measure, short, small
 from ..metrics.likelihood import Format
@@ -285,7 +285,7 @@ class Exam:
         kinds = ["classifier"] if self._supervised() else []
         if "sample" in answers(self.model) and self.network != "none":
             began = time.perf_counter()
-            samples(self.run, self.model, TRIED, self.seed)
+            samples(self.model, TRIED, self.seed, self.data)
             parts.append(f"{self.wanted:,} samples take about {math.ceil((time.perf_counter() - began) / TRIED * self.wanted)} s")
             kinds.append(networks.best(self.data) if self.network == "auto" else self.network)
             parts.append(known_modes.outlook(self.data))
@@ -312,10 +312,14 @@ class Exam:
     def kernels(self) -> int:
         return min(KERNELS, parzen.most(self.data.spec.dims))
 
+    def conditions(self, n: int) -> Condition | None:
+        """What samples 0 ... n-1 are of: classes as frequent as in the training images."""
+        return conditions(self.model, np.arange(n), self.data, classes=shares(self.data, n, self.seed))
+
     def made(self, n: int) -> np.ndarray:
         """Samples 0 ... n-1: uint8 (n, C, H, W) on the grid of the data, or points as they are."""
         parts = []
-        for x in draw(self.run, self.model, n, self.seed, shares(self.data, n, self.seed)):
+        for x in batches(draw(self.model, self.conditions(n), n, self.seed)):
             self.clock["lost"] = self.clock.get("lost", 0.0) + float((~x.isfinite()).flatten(1).any(1).sum())
             parts.append(neighbours.grid(x.numpy(), self.data.levels) if self.data.levels else np.nan_to_num(x.numpy()))
         return np.concatenate(parts)

@@ -230,7 +230,7 @@ def _drawn(run: Run) -> tuple[Tensor | None, list[str]]:
         return None, []
     try:
         spec = run.config.spec
-        return samples(run, run.model, POINTS if spec.points else SHOWN if spec.size <= run_page.LARGE else SHOWN_LARGE, SEED), []
+        return samples(run.model, POINTS if spec.points else SHOWN if spec.size <= run_page.LARGE else SHOWN_LARGE, SEED), []
     except Refusal as refusal:
         return None, [str(refusal)]
 

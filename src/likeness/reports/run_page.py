@@ -246,7 +246,7 @@ def _samples(run: Run, data: Data) -> str:
     if "sample" not in answers(run.model):
         return ""
     n = _room(data)
-    x = samples(run, run.model, n, 0)
+    x = samples(run.model, n, 0, data)
     recipe = dict(_recipe(run), seed=0)
     if data.spec.points:
         lead = f"The first {n:,} of seed 0, drawn from the running average of the weights; pale beneath them as many training points."
