@@ -357,7 +357,7 @@ def test_stacked_digits_are_told_by_a_classifier_of_one_channel(monkeypatch):
             at = x.reshape(len(x), -1).argmax(1)
             return np.eye(10)[np.clip((at // 8 - 1) // 4 * 5 + at % 8 - 1, 0, 9)]
 
-        return SimpleNamespace(probabilities=probabilities, label="peak abc", scope="only within it")
+        return SimpleNamespace(probabilities=probabilities, card=dict(network="peak", network_sha="abc"))
 
     monkeypatch.setattr(known_modes.networks, "own", own)
     law = known_modes.find(sets)

@@ -126,6 +126,8 @@ class Trained:
         self.folder: Path = run.folder
         self.config: Config = run.config
         self.log: Callable[[], list[dict[str, Any]]] = run.log
+        self.drawn: exam.Drawn | None = None
+        """the samples that were scored last"""
 
     @property
     def data(self) -> Data:
@@ -300,11 +302,13 @@ class Trained:
     def scores(self, n: int = 1000, seed: int = 0, network: str = "auto", parzen: bool = False, **live: Any) -> Iterator[Score]:
         """The same one by one, as they are known."""
         n, seed, scores = _whole("n", n, 1), _whole("seed", seed, 0), list[Score]()
-        for score in exam.evaluate(self.run, self.data, n, seed, network, parzen, **live):
+        asked = exam.prepare(self.run, self.data, n, seed, network, parzen, **live)
+        for score in asked.cards():
             scores.append(score)
             yield score
+        self.drawn = asked.drawn
         save_scores(self.folder, scores)
-        run_page.write(self.run, self.data, scores)
+        run_page.write(self.run, self.data, scores, self.drawn)
 
     def outlook(self, n: int = 1000, seed: int = 0, network: str = "auto", parzen: bool = False, **live: Any) -> str:
         """What scoring it will take, by a short try."""
