@@ -11,7 +11,7 @@ from pathlib import Path
 
 from likeness import data as datasets
 from likeness import engine
-from likeness.evaluation import exam
+from likeness.evaluation import distribution, exam
 from likeness.features import networks
 from likeness.runs.run import Run
 
@@ -26,7 +26,7 @@ def main() -> None:
     data, run = datasets.load(args.data), Run.open(args.run)
     networks.load("auto", data)
     began = time.perf_counter()
-    real = exam.reference(data, "auto", args.n, 0)
+    real = distribution.reference(data, "auto", args.n, 0)
     looked = time.perf_counter()
     x = exam.prepare(run, data, args.n, 0).samples
     drawn = time.perf_counter()

@@ -101,7 +101,7 @@ def judged(run: Path, n: int) -> dict[str, Cards]:
     """Value and floor of the cards."""
     likeness("evaluate", run, "-n", n, "--json")
     cards = json.loads((run / "scores.json").read_text())
-    cards = cards["scores"] if isinstance(cards, dict) else cards
+    cards = cards["cards"]
     mine = [c for c in cards if c["of"] == "model" and c["name"] in CARDS]
     return dict(values={c["name"]: c["value"] for c in mine}, floors={c["name"]: c["floor"] for c in mine if c.get("floor") is not None})
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import likeness
 from likeness import data as datasets
+from likeness.evaluation import distribution
 from likeness.evaluation import exam as evaluate
 from likeness.metrics.card import Score, short
 from likeness.models import load
@@ -53,7 +54,7 @@ def main() -> None:
         if not folder.exists():
             likeness.train(str(FILE), args.data, folder, kind=kind, progress=False)
         exam = evaluate.prepare(Run.open(folder), data, args.n, 0)
-        cards = {card.name: card for card in exam.resemblance() if card.of == "model"}
+        cards = {card.name: card for card in distribution.cards(exam) if card.of == "model"}
         if kind == kinds[0]:
             floors = [short(cards[name].floor or 0.0) for name in COLUMNS]
             print("| real training images |", " | ".join(floors), "| |", flush=True)

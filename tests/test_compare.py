@@ -20,7 +20,7 @@ from conftest import small_run, toy
 from likeness.core import BadData, Refusal, Spec, Training, answers
 from likeness.evaluation.exam import evaluate
 from likeness.evaluation.scores import save_scores
-from likeness.metrics.card import Score
+from likeness.metrics.card import GROUPS, Score, from_dict
 from likeness.reports import compare_page, ranking
 from likeness.reports.compare import Comparison, compare
 from likeness.reports.ranking import FLOOR, Data, duel, group, obstacle, rank, read, unique
@@ -53,7 +53,8 @@ def test_only_intervals_that_do_not_meet_make_one_better():
         (dict(split="train"), "different split"),
         (dict(n=999), "different n"),
         (dict(against=50), "different n on the other side"),
-        (dict(network="small 0123abcd"), "different network"),
+        (dict(network="small"), "different network"),
+        (dict(network_sha="0123abcd"), "different network"),
         (dict(resize="bicubic"), "different resize"),
         (dict(unit="nats"), "different unit"),
         (dict(better="higher"), "different better"),
@@ -62,7 +63,7 @@ def test_only_intervals_that_do_not_meet_make_one_better():
         (dict(low=None, high=None), "no interval"),
         (dict(high=math.inf), "no interval"),
         (dict(settings={"k": 50}), "different k"),
-        (dict(warning="below 0 bits"), "a warning"),
+        (dict(warnings=("below 0 bits",)), "a warning"),
     ],
 )
 @pytest.mark.parametrize("value", [1.0, 2.0])
@@ -98,7 +99,7 @@ def test_nothing_is_better_than_real():
 
 
 def test_a_warning_forbids_to_win_and_not_to_lose():
-    fine, warned = card(2.0), card(1.0, warning="below 0 bits")
+    fine, warned = card(2.0), card(1.0, warnings=("below 0 bits",))
     assert duel(fine, warned) == (None, "a warning")
     assert duel(fine, replace(warned, value=3.0, low=2.9, high=3.1)) == (1, "")
     assert rank([warned, fine, card(2.5)], [SAME] * 3) == (("", "best", ""), "ranked in part: a warning")
@@ -112,8 +113,8 @@ def test_places_do_not_depend_on_the_order(order):
 
 
 def test_every_combination_of_three_cards_has_at_most_one_best_and_says_why():
-    kinds, values, warnings = ("exact", "upper bound"), (1.0, 1.15, 3.0), ("", "odd")
-    cards = [card(v, kind=k, warning=w) for v, k, w in product(values, kinds, warnings)]
+    kinds, values, warnings = ("exact", "upper bound"), (1.0, 1.15, 3.0), ((), ("odd",))
+    cards = [card(v, kind=k, warnings=w) for v, k, w in product(values, kinds, warnings)]
     for three in product(cards, repeat=3):
         places, why = rank(three, [SAME] * 3)
         results = {(i, j): duel(three[i], three[j]) for i, j in permutations(range(3), 2)}
@@ -155,20 +156,21 @@ def test_columns_have_the_shortest_names_that_tell_them_apart():
 
 
 PARTS = {
-    "likelihood": ("bits/dim", "nats an image"),
-    "quality of samples": ("Fréchet distance, unlimited", "kernel distance (KID)", "precision", "told apart", "classifier score", "resemblance"),
-    "coverage and diversity": ("recall", "coverage", "class gap", "classes missing"),
-    "copying": ("distance to training", "exact copies", "nearer than held out", "authentic", "duplicates"),
+    "likelihood": ("bits/dim", "nats an image", "Parzen window"),
+    "resemblance": ("Fréchet distance, unlimited", "kernel distance (KID)", "precision", "recall", "class gap", "told apart", "resemblance"),
+    "modes": ("modes found", "reverse KL", "high quality"),
+    "memorisation": ("distance to training", "exact copies", "nearer than held out", "authentic", "duplicates"),
     "reconstruction": ("squared error", "PSNR", "SSIM"),
-    "classification": ("accuracy", "log loss", "calibration error", "AUROC"),
+    "representation": ("kNN accuracy", "log loss", "calibration error"),
     "cost": ("training", "sampling", "peak memory of training"),
     "diagnosis": ("rate in nats", "active units", EVIL),
 }
 
 
-def test_each_measure_has_its_part_of_the_table():
-    assert {part: tuple(name for name in names if group(name) == part) for part, names in PARTS.items()} == PARTS
-    assert set(ranking.GROUPS) == set(ranking.ORDER) == set(PARTS)
+def test_a_card_of_before_gets_its_block_from_its_name_and_one_of_today_says_it():
+    old = {name: {k: v for k, v in Score(name, 1.0).as_dict().items() if k not in ("warnings", "group")} for names in PARTS.values() for name in names}
+    assert {part: tuple(name for name in old if from_dict(old[name]).group == part) for part in PARTS} == PARTS and tuple(PARTS) == GROUPS
+    assert group(Score("PSNR", 1.0, group="cost")) == "cost" and group(Score("PSNR", 1.0)) == "diagnosis"
 
 
 # Pages of made-up runs
@@ -183,7 +185,7 @@ class Silent(torch.nn.Module):
 
 
 class Draws(Silent):
-    spec = Spec(3, 8)
+    spec, takes = Spec(3, 8), ()
     refuses = False
 
     def sample(self, noise, y=None):
@@ -212,11 +214,21 @@ def strict(text: str):
 
 
 CARDS = [
-    card(2.0, settings={"seen": 5, "k": 1}, kind="upper bound"),
-    card(8.0, of="uniform", note="every image equally likely"),
-    card(7.0, name="Fréchet distance", network="small 0123abcd", resize="none", floor=1.5, kind="measured", note="between Gaussians"),
-    Score("active units", 0.0, n=30, warning="the posterior has collapsed; lower beta"),
-    Score("refused one", math.nan, n=30, warning="too few"),
+    card(2.0, settings={"seen": 5, "k": 1}, kind="upper bound", group="likelihood"),
+    card(8.0, of="uniform", note="every image equally likely", group="likelihood"),
+    card(
+        7.0,
+        name="Fréchet distance",
+        network="small",
+        network_sha="0123abcd",
+        resize="none",
+        floor=1.5,
+        kind="measured",
+        note="between Gaussians",
+        group="resemblance",
+    ),
+    Score("active units", 0.0, n=30, warnings=("the posterior has collapsed; so it seems", "lower beta"), group="diagnosis"),
+    Score("refused one", math.nan, n=30, warnings=("too few",)),
 ]
 
 
@@ -229,19 +241,19 @@ def test_runs_are_columns_and_measures_rows():
     assert find(c, "Fréchet distance", FLOOR).cells[0].value == 1.5 and find(c, "Fréchet distance").places == ("tie", "tie", "")
     assert [c.columns.index(column) for column in c.columns if column.trouble] == [2] and "likeness evaluate runs/new" in c.columns[2].warnings[0]
     assert c.columns[0].warnings[0].startswith("Samples are worse than real images in 1 of ")
-    assert c.columns[0].warnings[1:] == ["the posterior has collapsed (active units)", "lower beta (active units)", "too few (refused one)"]
+    assert c.columns[0].warnings[1:] == ["the posterior has collapsed; so it seems (active units)", "lower beta (active units)", "too few (refused one)"]
     parts = [row.group for row in c.rows]
-    assert parts == sorted(parts, key=ranking.ORDER.index) and find(c, "weights").group == "cost"
+    assert parts == sorted(parts, key=GROUPS.index) and find(c, "weights").group == "cost"
     assert [find(c, name).cells[2].value for name in ("images seen", "weights", "peak memory of training")] == [6400, 3, 300]
 
 
 def test_a_network_trained_anew_shares_the_row_and_is_not_ranked():
-    other = [replace(CARDS[2], network="small 4567abcd", value=1.0, low=0.9, high=1.1)]
+    other = [replace(CARDS[2], network_sha="4567abcd", value=1.0, low=0.9, high=1.1)]
     row = find(compare([made("a"), made("b")], [CARDS[2:3], other]), "Fréchet distance")
     assert row.why == "not ranked: different network" and row.places == ("", "")
     page = tree(compare([made("a"), made("b")], [CARDS[2:3], other]).page())
     assert "small 0123abcd" in page.text and "small 4567abcd" in page.text and "not ranked: different network" in page.text
-    c = compare([made("a"), made("b")], [CARDS[2:3], [replace(CARDS[2], network="inception 0123abcd")]])
+    c = compare([made("a"), made("b")], [CARDS[2:3], [replace(CARDS[2], network="inception")]])
     assert sum(row.key.name == "Fréchet distance" and row.key.of == "model" for row in c.rows) == 2
 
 
@@ -306,7 +318,9 @@ def test_the_page_needs_nothing_but_itself():
 
 
 def test_hostile_names_stay_names():
-    cards = [replace(card(name=EVIL, warning=EVIL, network=EVIL, resize=EVIL, note=EVIL, settings={EVIL: EVIL}), of=of, unit=EVIL) for of in ("model", EVIL)]
+    cards = [
+        replace(card(name=EVIL, warnings=(EVIL,), network=EVIL, resize=EVIL, note=EVIL, settings={EVIL: EVIL}), of=of, unit=EVIL) for of in ("model", EVIL)
+    ]
     log = [dict(seen=i, losses={EVIL: 1.0 + i}, time={"seconds": i}) for i in range(5)]
     runs = [made(f"runs/{i}{EVIL.replace('/', '')}", log=log, name=EVIL, model=Draws(), fingerprint=EVIL, **{EVIL: f"{i}{EVIL}"}) for i in range(2)]
     text = compare(runs, [cards, cards]).page()
@@ -386,7 +400,7 @@ def test_twenty_four_runs_can_be_told_apart():
 def test_csv_is_a_line_a_card_and_no_formula():
     names = ["=cmd|' C calc'!A0", "+1", "-1", "@SUM(A1)", "a,=1;=2", "x\t=3", "\u200b＝4", "fine"]
     runs = [made(f"runs/{name}") for name in names]
-    cards = [card(-1.5, name="=NAME()", of="model", warning="+ a\n=b", unit="@")]
+    cards = [card(-1.5, name="=NAME()", of="model", warnings=("+ a\n=b",), unit="@")]
     text = compare(runs, [cards] * len(runs)).csv()
     rows = list(csv.DictReader(io.StringIO(text)))
     assert {row["run"] for row in rows} >= {"'=cmd|' C calc'!A0", "'+1", "'-1", "'@SUM(A1)", "a,'=1;'=2", "fine"}
@@ -420,7 +434,7 @@ def test_the_terminal_gets_blocks_that_fit_and_no_control_characters():
 
 
 def test_all_three_are_written(tmp_path):
-    c = compare([made(tmp_path / "bad\udcff"), made(tmp_path / "b")], [[card(warning="\udcff")], []])
+    c = compare([made(tmp_path / "bad\udcff"), made(tmp_path / "b")], [[card(warnings=("\udcff",))], []])
     path = c.write(tmp_path / "new" / "folder")
     assert path.parent == tmp_path / "new" / "folder" and sorted(p.name for p in path.parent.iterdir()) == ["compare.csv", "compare.html", "compare.json"]
     tree(path.read_text())

@@ -18,6 +18,7 @@ from torch import Tensor
 from likeness.core import BadData, Batch, Bits, Condition, Model, Noise, Refusal, Spec, Training, option
 from likeness.data import Data
 from likeness.evaluation import exam as evaluation
+from likeness.evaluation import memorisation
 from likeness.evaluation.scores import load_scores, save_scores
 from likeness.inference import sampling
 from likeness.metrics import doubts, likelihood, neighbours
@@ -297,7 +298,7 @@ def test_copies_are_found_and_new_images_are_not_accused():
     assert named(fresh, "copies").value == 0 and not any(s.warning for s in fresh)
     assert named(fresh, "distance to training").value > named(fresh, "distance to training", "held-out images").value
     few = list(evaluate(trained(Mean, photos(held=3)), photos(held=3), n=1000))
-    assert named(few, "copies").n == evaluation.DRAWN  # samples cost nobody a held-out image
+    assert named(few, "copies").n == memorisation.DRAWN  # samples cost nobody a held-out image
     assert named(copied, "nearer than held out").value == 1 and named(fresh, "nearer than held out").value < 0.5
 
 
@@ -362,7 +363,7 @@ def test_numbers_are_what_their_labels_say():
     rest = (held - train.mean(0)) @ (np.eye(64) - np.outer(axes[0], axes[0]))
     assert named(scores, "squared error", "PCA").value == pytest.approx((rest**2).mean(), rel=1e-2)  # but for the clamp
     assert named(scores, "squared error", "PCA").note == "principal components of 200 training images"
-    on_grid = np.rint((sampling.samples(run, run.model, 256, 0).numpy().reshape(256, 1, 64) + 1) * 8)
+    on_grid = np.rint((sampling.samples(run.model, 256, 0).numpy().reshape(256, 1, 64) + 1) * 8)
     gaps = (np.rint(on_grid * 255 / 16) - data.x[:200].reshape(200, 64)) ** 2
     assert named(scores, "distance to training").value == pytest.approx(np.sqrt(gaps.mean(2)).min(1).mean(), rel=1e-6)
     run = trained(Uniform, data)
@@ -414,14 +415,14 @@ def test_asking_changes_nothing():
 
 
 def test_names_that_are_no_text_survive_the_disk(tmp_path):
-    score = Score("bits/dim", 1.0, warning="ü/bad\udcff is not what it was trained on")
+    score = Score("bits/dim", 1.0, warnings=("ü/bad\udcff is not what it was trained on",))
     save_scores(tmp_path, [score])
     assert load_scores(tmp_path) == [score]
 
 
 def test_scores_survive_the_disk(tmp_path):
     data = photos()
-    scores = [*evaluate(trained(Mean, data), data, n=30), Score("bits/dim", math.nan, warning="refused")]
+    scores = [*evaluate(trained(Mean, data), data, n=30), Score("bits/dim", math.nan, warnings=("refused",))]
     path = save_scores(tmp_path, scores)
     assert [s.as_dict() for s in load_scores(tmp_path)] == [s.as_dict() for s in scores]
     assert [p.name for p in tmp_path.iterdir()] == ["scores.json"]

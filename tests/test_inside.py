@@ -75,7 +75,7 @@ def test_one_command_each(two, capsys):
 
 def test_scored_reported_compared_and_told_apart_like_any_run(two, capsys):
     assert main(["evaluate", str(two), "runs/vq", "-n", "60", "--network", "none"]) == 0
-    cards = {c["name"]: c for c in json.loads((two / "scores.json").read_text()) if c["of"] == "model"}
+    cards = {c["name"]: c for c in json.loads((two / "scores.json").read_text())["cards"] if c["of"] == "model"}
     assert cards["bits/dim"]["kind"] == "upper bound" and {"rate in nats", "distortion in nats", "codes in use", "codes: entropy"} <= cards.keys()
     total = (cards["rate in nats"]["value"] + cards["distortion in nats"]["value"]) / 64 / math.log(2)
     assert cards["bits/dim"]["value"] == pytest.approx(total, rel=1e-4) and cards["bits/dim"]["settings"]["temperature"] == 1.0
@@ -118,7 +118,7 @@ def test_codes_that_are_images_by_the_command_line(tmp_path, monkeypatch):
     assert main(["train", GAUSS, "runs/map", "runs/two", "--images", "640", *TINY]) == 0
     assert main(["sample", "runs/two", "-n", "4", "-o", "x.npy"]) == 0 and np.load("x.npy").shape == (4, 8, 8, 1)
     assert main(["evaluate", "runs/map", "-n", "60", "--network", "none"]) == 0
-    cards = {c["name"]: c for c in json.loads(Path("runs/map/scores.json").read_text()) if c["of"] == "model"}
+    cards = {c["name"]: c for c in json.loads(Path("runs/map/scores.json").read_text())["cards"] if c["of"] == "model"}
     assert {"bits/dim", "PSNR", "rate in nats", "active units"} <= cards.keys()
     run = likeness.open("runs/map")
     for picture in ("random", "interpolation", "traversal"):

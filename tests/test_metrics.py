@@ -376,7 +376,7 @@ def test_few_images_are_said_to_be_few(n, words):
 def test_a_card_survives_json():
     score = measure("PSNR", np.arange(200.0), 7, unit="dB", better="higher", against=5, settings={"k": 500})
     assert from_dict(json.loads(json.dumps(score.as_dict(), allow_nan=False))) == score
-    refused = Score("bits/dim", math.nan, warning="no likelihood")
+    refused = Score("bits/dim", math.nan, warnings=("no likelihood",))
     back = from_dict(json.loads(json.dumps(refused.as_dict(), allow_nan=False)) | {"added_later": 1})
     assert back.refused and back.warning == "no likelihood" and "refused" in str(back)
 

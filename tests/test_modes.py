@@ -250,13 +250,11 @@ def test_networks_of_images_are_refused_points_and_the_other_way_round(ring):
 
 
 def test_what_lies_outside_the_square_stays_there(ring):
-    run = SimpleNamespace(config=SimpleNamespace(spec=ring.spec))
-
     class Far(Ideal):
         def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
             yield torch.full((len(noise), 2, 1, 1), 3.0)
 
-    assert float(sampling.samples(run, Far(spec=ring.spec), 3, 0).min()) == 3.0
+    assert float(sampling.samples(Far(spec=ring.spec), 3, 0).min()) == 3.0
 
 
 # Raw weights of real runs
@@ -359,7 +357,7 @@ def test_stacked_digits_are_told_by_a_classifier_of_one_channel(monkeypatch):
             at = x.reshape(len(x), -1).argmax(1)
             return np.eye(10)[np.clip((at // 8 - 1) // 4 * 5 + at % 8 - 1, 0, 9)]
 
-        return SimpleNamespace(probabilities=probabilities, label="peak abc", scope="only within it")
+        return SimpleNamespace(probabilities=probabilities, card=dict(network="peak", network_sha="abc"))
 
     monkeypatch.setattr(known_modes.networks, "own", own)
     law = known_modes.find(sets)

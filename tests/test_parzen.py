@@ -12,7 +12,7 @@ from torch import Tensor
 from conftest import toy
 from likeness.core import Condition, Noise, Refusal
 from likeness.data import Data, picture
-from likeness.evaluation import exam
+from likeness.evaluation import exam, likelihood
 from likeness.metrics import parzen
 from test_evaluate import Copier, named, trained
 
@@ -71,7 +71,7 @@ class Blurred(Copier):
 
 
 def test_it_is_asked_for_and_its_flaw_stands_on_the_card(monkeypatch):
-    monkeypatch.setattr(exam, "KERNELS", 400)
+    monkeypatch.setattr(likelihood, "KERNELS", 400)
     data = toy(n=1200, size=8, held_out=200)
     monkeypatch.setattr(Blurred, "shelf", picture(data.x[data.train]))
     run = trained(Blurred, data)
@@ -88,9 +88,9 @@ def test_bandwidths_are_chosen_on_training_images_that_are_no_kernels(monkeypatc
     x, seen, fitted = images(600), [], []
     data = Data("noise", "noise-1", x, np.arange(100, 600), np.arange(100))
     monkeypatch.setattr(Blurred, "shelf", picture(x[100:]))
-    monkeypatch.setattr(exam.parzen, "bandwidth", lambda kernels, choosing: seen.append((kernels, choosing)) or 0.2)
-    monkeypatch.setattr(exam.parzen, "centres", lambda known, k, seed: fitted.append(known) or known[:k])
-    list(exam.prepare(trained(Blurred, data), data, 50, 0, "none", True).window())
+    monkeypatch.setattr(likelihood.parzen, "bandwidth", lambda kernels, choosing: seen.append((kernels, choosing)) or 0.2)
+    monkeypatch.setattr(likelihood.parzen, "centres", lambda known, k, seed: fitted.append(known) or known[:k])
+    list(likelihood.window(exam.prepare(trained(Blurred, data), data, 50, 0, "none", True)))
     own, held = ({image.tobytes() for image in part} for part in (x[100:], x[:100]))
     choosing = {image.tobytes() for image in seen[0][1]}
     assert len(choosing) == 100 and choosing < own

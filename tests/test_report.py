@@ -231,7 +231,7 @@ def world(folder, kind: type[Model] = Painter, source: str = "photos", seen: int
     config = Config(source, data.spec, Training(rate=5e-3, precision="fp32"), model.options(), dict(source=source, fingerprint="f00d"), facts)
     times = [dict(seconds=i * 1.5, images_per_second=900.0 + i, memory_mb=300) for i in range(30)]
     lines = [dict(seen=64 * 2**i, losses={"model": 9.0 / (i + 1), source: float(i)}, time=t) for i, t in enumerate(times[: 12 * bool(seen)])]
-    return SimpleNamespace(folder=folder, config=config, model=model, seen=seen, log=lambda: lines), data
+    return SimpleNamespace(folder=folder, config=config, model=model, seen=seen, weights="running average", log=lambda: lines), data
 
 
 def snapshots(folder, n: int, size: int = 8) -> None:
@@ -244,8 +244,8 @@ SCORES = [
     Score("bits/dim", 5.0, n=30, low=4.9, high=5.1, how="95 % bootstrap over images", kind="upper bound", better="lower", settings={"seen": 6400, "k": 1}),
     Score("bits/dim", 8.0, of="uniform", n=30, kind="exact", better="lower", note="every image equally likely"),
     Score("bits/dim", 4.0, of="independent pixels", n=30, against=60, kind="exact", better="lower"),
-    Score("active units", 0.0, n=30, warning=f"the posterior has collapsed {EVIL}"),
-    Score("refused one", math.nan, n=30, warning=EVIL),
+    Score("active units", 0.0, n=30, warnings=(f"the posterior has collapsed {EVIL}",)),
+    Score("refused one", math.nan, n=30, warnings=(EVIL,)),
 ]
 
 
@@ -346,7 +346,7 @@ def test_neighbours_are_looked_up_only_for_what_is_shown(tmp_path, monkeypatch):
 def test_names_that_are_no_text_are_shown_as_text(tmp_path):
     evil = "bad\udcff"
     run, data = world(tmp_path / evil, source=evil)
-    text = run_page.page(run, data, [Score("bits/dim", 5.0, warning=evil)])
+    text = run_page.page(run, data, [Score("bits/dim", 5.0, warnings=(evil,))])
     assert "bad\\udcff" in text.encode().decode() and run_page.cards([Score(evil, 1.0)]).encode()
     run.folder.mkdir()
     assert run_page.write(run, data, []).exists()

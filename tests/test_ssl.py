@@ -18,7 +18,7 @@ from conftest import small_run, toy
 from likeness import api, engine
 from likeness import data as datasets
 from likeness.core import Noise, Refusal
-from likeness.evaluation import exam
+from likeness.evaluation import exam, representation
 from likeness.metrics import probing
 from likeness.models.simclr import nt_xent
 from likeness.parts import views, vit
@@ -247,19 +247,19 @@ def test_cards_of_what_features_know_stand_beside_what_comes_for_free(tmp_path):
     data = datasets.load("digits")
     run, _ = small_run("simclr", tmp_path, data, images=64)
     list(fit(run, data))
-    cards = list(exam.prepare(run, data, 60, 0).knowledge())
+    cards = list(representation.cards(exam.prepare(run, data, 60, 0)))
     whose = ["model", "random weights", "raw pixels", "random patches", "supervised"]
     assert [(c.name, c.of) for c in cards] == [(name, of) for of in whose for name in ("kNN accuracy", "linear accuracy")]
     assert all(c.n == 60 and c.against == len(data.train) and c.split == "held out" and c.low < c.value <= c.high for c in cards)
     assert "k = 20" in cards[0].note and "penalty" in cards[1].note
     assert next(c.value for c in cards if c.of == "raw pixels") > 0.9, "digits cannot judge features: their pixels say it all"
-    assert not [c for c in exam.prepare(run, data, 60, 0, "none").knowledge() if c.of == "supervised"], "no network was asked for"
-    (few,) = exam.prepare(run, data, 9, 0).knowledge()
+    assert not [c for c in representation.cards(exam.prepare(run, data, 60, 0, "none")) if c.of == "supervised"], "no network was asked for"
+    (few,) = representation.cards(exam.prepare(run, data, 9, 0))
     assert math.isnan(few.value) and "10 at least, and there are 9" in few.warning
     untold = small_run("simclr", tmp_path / "b", bare := toy(200, held_out=60), images=16)[0]
-    assert list(exam.prepare(untold, bare, 60, 0).knowledge()) != []
+    assert list(representation.cards(exam.prepare(untold, bare, 60, 0))) != []
     unlabelled = replace(bare, y=None, classes=())
-    assert list(exam.prepare(small_run("simclr", tmp_path / "c", unlabelled, images=16)[0], unlabelled, 60, 0).knowledge()) == []
+    assert list(representation.cards(exam.prepare(small_run("simclr", tmp_path / "c", unlabelled, images=16)[0], unlabelled, 60, 0))) == []
 
 
 @pytest.mark.parametrize("name", ["byol", "simclr", "vicreg"])

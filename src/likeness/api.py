@@ -16,13 +16,14 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from . import data as datasets
-from . import engine, models
+from . import models
 from .core import Completes, Condition, Model, Redraws, Refusal, answers, ask, final, label_of
 from .data import Data
 from .data.source import default_folder
@@ -34,10 +35,13 @@ from .inference import score as surprise
 from .metrics.card import Score
 from .parts.denoising import Denoiser
 from .reports import terminal
-from .reports.notebook import Cards, Pictures
+from .reports.notebook import Cards, Pictures, Stage, staged
 from .runs.run import AVERAGE, Config, Run
 from .training import snapshots
 from .training.session import Wishes, begin, work
+
+if TYPE_CHECKING:
+    from .evaluation import exam
 
 
 def train(
@@ -92,6 +96,12 @@ def _whole(name: str, value: Any, low: int) -> int:
     return number
 
 
+def _page(drawn: Tensor, draws: int, x: Tensor, page: Callable[[Tensor, Tensor], np.ndarray]) -> np.ndarray | None:
+    """Originals beside their draws, as far as all draws of an image are there."""
+    rows = len(drawn) // draws
+    return page(x[:rows], drawn[: rows * draws].unflatten(0, (rows, draws))) if rows else None
+
+
 # A run to ask
 
 
@@ -117,31 +127,33 @@ class Trained:
         self.folder: Path = run.folder
         self.config: Config = run.config
         self.log: Callable[[], list[dict[str, Any]]] = run.log
+        self.drawn: exam.Drawn | None = None
+        """the samples that were scored last"""
 
     @property
     def data(self) -> Data:
         self._data = self._data or open_data(self.run)
         return self._data
 
-    @torch.no_grad()
     def sample(self, n: int = 64, seed: int = 0, first: int = 0, label: int | None = None, beside: Trained | None = None, **live: Any) -> Pictures:
         """Images number first ... first+n-1 of this seed: each is the same in whatever company it is drawn.
 
         beside: a weaker run of the same denoising model, which guidance above 1 leads away from.
         """
+        return final(self.sampling(n, seed, first, label, beside, **live)).pictures
+
+    def sampling(self, n: int = 64, seed: int = 0, first: int = 0, label: int | None = None, beside: Trained | None = None, **live: Any) -> Iterator[Stage]:
+        """The way there, ever better: the last stage has what sample() returns.  Raises Refusal at once."""
         n, seed, first = _whole("n", n, 1), _whole("seed", seed, 0), _whole("first", first, 0)
         hint = "Its codes can be decoded: likeness latent" if "decode" in answers(self.model) else ""
         model = sampling.tuned(self.model, **live)
         if beside is not None:
             model = self._beside(model, beside, live)
-        draw = ask(model, "sample", hint)
-        numbers = torch.arange(first, first + n, device=engine.device())
-        y, parts = self._labels(numbers, label), []
-        for i in range(0, n, 64):
-            rows = slice(i, min(i + 64, n))
-            parts.append(final(draw(engine.sampling_noise(seed, first + i, rows.stop - i), None if y is None else y[rows])).cpu())
+        ask(model, "sample", hint)
+        y = self._conditions(first, n, label)
         recipe = self._recipe(seed=seed, first=first, n=n, **live) | ({} if beside is None else {"beside": beside.folder.name})
-        return Pictures(torch.cat(parts), recipe if label is None else recipe | {"label": label})
+        recipe |= {} if label is None else {"label": label}
+        return staged(sampling.draw(model, y, n, seed, first, completion.AT_ONCE), lambda x: Pictures(x, recipe))
 
     def _beside(self, model: Model, weak: Trained, live: dict[str, Any]) -> Model:
         if not isinstance(model, Denoiser):
@@ -150,13 +162,15 @@ class Trained:
             raise Refusal("beside a weaker run the guidance says how far to go away from it, and 1 is not at all; type --guidance 2.")
         return model.beside(cast(Denoiser, weak.model))
 
-    def _labels(self, numbers: Tensor, label: int | None) -> Condition | None:
+    def _conditions(self, first: int, n: int, label: int | None) -> Condition | None:
+        """What images number first ... first+n-1 are of: their classes in turns, or class `label`; of texts and images, those of the data."""
         labels = self.config.spec.labels if "label" in self.model.takes else 0
         if label is not None and not labels:
             self._refuse_label(label)
         if label is not None and not 0 <= label < labels:
             raise Refusal(f"there is no label {label}: {self.folder} knows 0 to {labels - 1}.")
-        return None if not labels else Condition(numbers % labels if label is None else torch.full_like(numbers, label))
+        beside = self.data if set(self.model.takes) - {"label"} else None
+        return sampling.conditions(self.model, np.arange(first, first + n), beside, label=label)
 
     def _refuse_label(self, label: int) -> NoReturn:
         raise Refusal(f"{self.config.model} in {self.folder} draws of no class, so not of class {label}; leave the label out.")
@@ -194,14 +208,29 @@ class Trained:
         shown in row i, beside the original and what was given of it.  A class-conditional model is told the classes of held-out
         images; of your own it draws one for each, by how well it fits what is given, unless `label` is said.
         """
+        return final(self.completing(x, n, keep, known=known, draws=draws, seed=seed, label=label, **live)).pictures
+
+    def completing(
+        self,
+        x: Tensor | None = None,
+        n: int = 16,
+        keep: float = 0.5,
+        *,
+        known: Tensor | None = None,
+        draws: int = 1,
+        seed: int = 0,
+        label: int | None = None,
+        **live: Any,
+    ) -> Iterator[Stage]:
+        """The way there: the last stage has what complete() returns."""
         draws, spec = _whole("draws", draws, 1), self.config.spec
         model = sampling.tuned(self.model, **live)
         inputs.answer(model, "complete")
         asked = self._asked(x, n, seed, label)
         there = completion.upper(spec, keep) if known is None else completion.checked(known, spec)
-        drawn = completion.complete(cast(Completes, model), asked.batch.x, asked.batch.y, there, draws, _whole("seed", seed, 0))
-        recipe = self._recipe(seed=seed, n=len(drawn), draws=draws, known=int(there.sum()), **live)
-        return Pictures(drawn.flatten(0, 1), recipe, completion.page(asked.batch.x, there, drawn))
+        states = completion.completing(cast(Completes, model), asked.batch.x, asked.batch.y, there, draws, _whole("seed", seed, 0))
+        recipe = self._recipe(seed=seed, n=len(asked.batch.x), draws=draws, known=int(there.sum()), **live)
+        return staged(states, lambda drawn: Pictures(drawn, recipe, _page(drawn, draws, asked.batch.x, lambda *both: completion.page(both[0], there, both[1]))))
 
     def edit(
         self, x: Tensor | None = None, n: int = 8, strength: float = 0.5, *, draws: int = 1, seed: int = 0, label: int | None = None, **live: Any
@@ -211,13 +240,19 @@ class Trained:
         Draw k of image i is number i * draws + k of the result, and shown in row i beside the original.  `label`: what they shall become,
         where the model is class-conditional; held-out images keep their class unless it is said.
         """
+        return final(self.editing(x, n, strength, draws=draws, seed=seed, label=label, **live)).pictures
+
+    def editing(
+        self, x: Tensor | None = None, n: int = 8, strength: float = 0.5, *, draws: int = 1, seed: int = 0, label: int | None = None, **live: Any
+    ) -> Iterator[Stage]:
+        """The way there, from the images themselves on: the last stage has what edit() returns."""
         draws, model = _whole("draws", draws, 1), sampling.tuned(self.model, **live)
         inputs.answer(model, "redraw")
         asked = self._asked(x, n, seed, None)
-        y = asked.batch.y if label is None else self._labels(torch.arange(len(asked.names)), label)
-        drawn = editing.redraw(cast(Redraws, model), asked.batch.x, y, strength, draws, _whole("seed", seed, 0))
-        recipe = self._recipe(seed=seed, n=len(drawn), draws=draws, strength=strength, **live)
-        return Pictures(drawn.flatten(0, 1), recipe, editing.page(asked.batch.x, drawn))
+        y = asked.batch.y if label is None else self._conditions(0, len(asked.names), label)
+        states = editing.redrawing(cast(Redraws, model), asked.batch.x, y, strength, draws, _whole("seed", seed, 0))
+        recipe = self._recipe(seed=seed, n=len(asked.batch.x), draws=draws, strength=strength, **live)
+        return staged(states, lambda drawn: Pictures(drawn, recipe, _page(drawn, draws, asked.batch.x, editing.page)))
 
     def score(
         self,
@@ -250,7 +285,7 @@ class Trained:
 
     def _asked(self, x: Tensor | None, n: int, seed: int, label: int | None, names: Sequence[str] | None = None) -> inputs.Given:
         """The images of a question: held-out ones of their own classes, or somebody's own, of class `label` or none."""
-        y = None if label is None else self._labels(torch.arange(1 if x is None else len(x)), label)
+        y = None if label is None else self._conditions(0, 1 if x is None else len(x), label)
         if x is None and y is not None:
             raise Refusal(f"held-out images have classes of their own, so label {label} cannot be theirs; leave it out, or name images of your own.")
         if x is None:
@@ -272,11 +307,13 @@ class Trained:
         from .reports import run_page
 
         n, seed, scores = _whole("n", n, 1), _whole("seed", seed, 0), list[Score]()
-        for score in exam.evaluate(self.run, self.data, n, seed, network, parzen, **live):
+        asked = exam.prepare(self.run, self.data, n, seed, network, parzen, **live)
+        for score in asked.cards():
             scores.append(score)
             yield score
+        self.drawn = asked.drawn
         save_scores(self.folder, scores)
-        run_page.write(self.run, self.data, scores)
+        run_page.write(self.run, self.data, scores, self.drawn)
 
     def outlook(self, n: int = 1000, seed: int = 0, network: str = "auto", parzen: bool = False, **live: Any) -> str:
         """What scoring it will take, by a short try."""

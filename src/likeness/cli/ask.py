@@ -89,7 +89,7 @@ def complete(argv: list[str]) -> int:
     common(parser, "-n", "--seed", "-o", "--json")
     said, [(run, live)] = on_runs(argv, parser)
 
-    from ..core import Refusal
+    from ..core import Refusal, final
     from ..inference import complete as completion
     from ..reports import terminal
 
@@ -100,7 +100,8 @@ def complete(argv: list[str]) -> int:
     keep = 0.5 if said["keep"] is None else said["keep"]
     n = said["n"] or 16
     x, _ = brought(run, said["images"], n)
-    drawn = run.complete(x, n, keep, known=known, draws=said["draws"], seed=said["seed"], label=said["label"], **live)
+    stages = run.completing(x, n, keep, known=known, draws=said["draws"], seed=said["seed"], label=said["label"], **live)
+    drawn = final(terminal.walked(stages, "completing images", said["json"])).pictures
     drawn.save(path)
     terminal.result(dict(drawn.recipe, path=str(path)), said["json"], f"{drawn.recipe['n']} images, {said['draws']} draws of each: {path}")
     return 0
@@ -203,11 +204,13 @@ def edit(argv: list[str]) -> int:
     common(parser, "-n", "--seed", "-o", "--raw", "--json")
     said, [(run, live)] = on_runs(argv, parser)
 
+    from ..core import final
     from ..reports import terminal
 
     path, n = target(said["o"], run.folder / "samples" / "edits.png", ".png", ".npy", ""), said["n"] or 8
     x, _ = brought(run, said["images"], n)
-    drawn = run.edit(x, n, said["strength"], draws=said["draws"], seed=said["seed"], label=said["label"], **live)
+    stages = run.editing(x, n, said["strength"], draws=said["draws"], seed=said["seed"], label=said["label"], **live)
+    drawn = final(terminal.walked(stages, "editing images", said["json"])).pictures
     drawn.save(path)
     terminal.result(dict(drawn.recipe, path=str(path)), said["json"], f"{drawn.recipe['n']} images, {said['draws']} draws of each: {path}")
     return 0
@@ -241,6 +244,7 @@ def sample(argv: list[str]) -> int:
     from dataclasses import replace
 
     from .. import api
+    from ..core import final
     from ..inference import nearest
     from ..reports import terminal
 
@@ -249,7 +253,8 @@ def sample(argv: list[str]) -> int:
     n = said["n"] or (2000 if points else 64)
     usual = run.folder / "samples" / f"seed-{said['seed']}-n-{n}{'-raw' if said['raw'] else ''}{'-nearest' if said['nearest'] else ''}.png"
     path = target(said["o"], usual, ".png", *([] if said["nearest"] else [".npy", ""]))
-    pictures = run.sample(n, said["seed"], label=said["label"], beside=weak, **live)
+    stages = run.sampling(n, said["seed"], label=said["label"], beside=weak, **live)
+    pictures = final(terminal.walked(stages, "drawing samples", said["json"])).pictures
     says = f"{n} {'points' if points else 'images'}"
     if said["nearest"]:
         found = nearest.beside(pictures.x, run.data, run.run.config.training.mirror)

@@ -46,7 +46,7 @@ def evaluate(argv: list[str]) -> int:
     if said["json"]:
         print(json.dumps(cards, indent=1))
     if len(runs) > 1:
-        side_by_side = compare.compare([run.run for run, _ in runs], found)
+        side_by_side = compare.compare([run.run for run, _ in runs], found, [run.drawn for run, _ in runs])
         page = side_by_side.write(said["o"] or Path(os.path.commonpath([run.folder.resolve().parent for run, _ in runs])))
         if not said["json"]:
             print(side_by_side.table(shutil.get_terminal_size((120, 24)).columns))

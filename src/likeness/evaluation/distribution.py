@@ -13,18 +13,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, NamedTuple
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..core import Refusal
+from ..core import Refusal, answers
 from ..data import Data
 from ..features import networks
 from ..features.networks import Network
 from ..metrics import classes, doubts, kernels, manifold, moments, neighbours, twosample
-from ..metrics.card import Score, Z, interval, measure, small
+from ..metrics.card import Score, Z, interval, measure, sentences, small
+from .kept import Same
 
+if TYPE_CHECKING:
+    from .exam import Exam
+
+FEWEST = 30
+"""images of each side below which sets are not compared"""
 BALLS = 5
 """neighbours that the balls of precision, recall, density and coverage reach to: as in Naeem et al. 2020, for all four of them, since by the
 chosen k density and coverage have known values for equal laws (1 - 2^-5); Kynkäänniemi et al. 2019 take 3 for precision and recall"""
@@ -76,6 +82,8 @@ class Measure(NamedTuple):
     unit: str = ""
     featured: bool = True
     """it looks at features, not at pixels"""
+    group: str = "resemblance"
+    """the block of a report that it belongs to"""
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class Reference:
         """A card for each measure of images, uint8 (n, C, H, W) on the data's grid of levels, or of points."""
         seen = look(self.network, images[: len(self.held)])
         same = doubts.collapsed(seen.x, self.held.x) or doubts.repeated(seen.x, self.held.x) or doubts.collapsed(seen.features, self.held.features)
-        about |= dict(warning="; ".join(filter(None, (about.get("warning", ""), same))))
+        about |= dict(warnings=sentences(about.get("warnings", ()), same))
         for m in MEASURES:
             if (m.take in CLASSED and seen.probabilities is None) or (m.take is Reference.grey_levels and images.dtype != np.uint8):
                 continue
@@ -108,24 +116,26 @@ class Reference:
     def card(self, m: Measure, seen: Seen, **about: Any) -> Score:
         n, d = len(seen), seen.features.shape[1]
         unit = "" if m.unit == "levels" and seen.x.dtype != np.uint8 else m.unit
-        said = dict[str, Any](unit=unit, better=m.better, n=n, against=len(self._other(m)), split="samples", seed=self.seed, note=m.note) | about
+        known = (
+            dict[str, Any](unit=unit, better=m.better, n=n, against=len(self._other(m)), split="samples", seed=self.seed, note=m.note, group=m.group) | about
+        )
         if m.featured:
-            said |= dict(network=f"{self.network.label}, {self.network.scope}", resize=self.network.resize)
+            known |= self.network.card | dict(resize=self.network.resize)
         gaussian = m.take in (Reference.frechet, Reference.frechet_infinity)
         doubt = moments.too_few(n, d) if gaussian else small(n)
-        said["warning"] = "; ".join(filter(None, (said.get("warning", ""), doubt, self.remark if m.featured else "")))
+        known["warnings"] = sentences(known.get("warnings", ()), doubt, self.remark if m.featured else "")
         if gaussian and n <= d:
-            return Score(m.name, math.nan, **said)
+            return Score(m.name, math.nan, **known)
         try:
             taken, floor = m.take(self, seen), self.floor(m)
         except (Refusal, ValueError) as refusal:
-            return Score(m.name, math.nan, **said | dict(warning="; ".join(filter(None, (said["warning"], str(refusal))))))
-        return Score(m.name, taken.value, low=taken.low, high=taken.high, how=taken.how, floor=floor.value, floor_spread=floor.error, **said)
+            return Score(m.name, math.nan, **known | dict(warnings=sentences(known["warnings"], str(refusal))))
+        return Score(m.name, taken.value, low=taken.low, high=taken.high, how=taken.how, floor=floor.value, floor_spread=floor.error, **known)
 
     def _real(self, m: Measure, card: Score, floor: Taken) -> Score:
         """The floor as a card of its own, for tables."""
         side: dict[str, Any] = dict(of="held-out images", split="held out") if m.floor == "held" else dict(of="real images", split="train")
-        return replace(card, value=floor.value, low=floor.low, high=floor.high, how=floor.how, floor=None, floor_spread=0.0, warning="", settings={}, **side)
+        return replace(card, value=floor.value, low=floor.low, high=floor.high, how=floor.how, floor=None, floor_spread=0.0, warnings=(), settings={}, **side)
 
     def floor(self, m: Measure) -> Taken:
         if m.name not in self._floors:
@@ -281,13 +291,48 @@ MEASURES = (
         "held",
         "no nearer to a training image than that is to its next, k = 1; fewer than of held-out images means copies",
         "share",
+        group="memorisation",
     ),
-    Measure("duplicates", "lower", Reference.duplicates, "base", "nearer to another sample than 99 % of real images are to another, k = 1", "share"),
+    Measure(
+        "duplicates",
+        "lower",
+        Reference.duplicates,
+        "base",
+        "nearer to another sample than 99 % of real images are to another, k = 1",
+        "share",
+        group="memorisation",
+    ),
     Measure("classes missing", "lower", Reference.missing, "base", "classes that the classifier finds in no sample", "classes"),
     Measure("class gap", "lower", Reference.class_gap, "base", "how far the shares of the classes are apart, from 0 to 1"),
     Measure("classifier score", "higher", Reference.classifier_score, "base", "as the Inception score, by this classifier; looks at no real image"),
 )
 CLASSED = (Reference.missing, Reference.class_gap, Reference.classifier_score)
+
+
+def cards(exam: Exam) -> Iterator[Score]:
+    """Those of an exam's samples, in the features of its network."""
+    if "sample" not in answers(exam.model) or exam.network == "none":
+        return
+    held = len(exam.rows) if exam.split == "held out" else 0
+    if min(held, len(exam.data.train)) < FEWEST:
+        raise Refusal(f"samples are compared with held-out images, {FEWEST} at least, and there are {held}")
+    real = reference(exam.data, exam.network, len(exam.rows), exam.seed)
+    yield from real.judge(exam.samples, warnings=exam.doubts, settings=exam.settings)
+
+
+def wanted(exam: Exam) -> int:
+    """Samples that are compared: as many as there are held-out images of the exam."""
+    return 0 if exam.network == "none" else len(exam.rows)
+
+
+def reference(data: Data, network: str, n: int, seed: int) -> Reference:
+    """The real side of a comparison; kept for the next model that is judged by the same."""
+    return _reference(Same(data), network, n, seed)
+
+
+@lru_cache(maxsize=2)
+def _reference(data: Same, network: str, n: int, seed: int) -> Reference:
+    return prepare(data.data, networks.load(network, data.data), n, seed)
 
 
 def prepare(data: Data, network: Network, n: int, seed: int = 0) -> Reference:

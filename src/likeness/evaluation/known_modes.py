@@ -10,15 +10,25 @@ a classifier of one channel says which digits there are: one of our own, so its 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..core import answers
 from ..data import Data
 from ..features import networks
+from ..inference.sampling import tuned
 from ..metrics import modes
+from ..metrics.card import Score, sentences
+from ..runs.run import AVERAGE, RAW
 from ..storage.cache import Progress
+from .kept import Same
+
+if TYPE_CHECKING:
+    from .exam import Exam
 
 POINTS, STACKED = 2_500, 26_000
 """samples, as in Lin et al. 2018, sections 4.1 and 4.2"""
@@ -40,12 +50,42 @@ class Law:
     quality: bool
     """a sample may be of no mode"""
     note: str
-    network: str = ""
+    network: dict[str, str] = field(default_factory=dict)
+    """who says which mode it is, for a card"""
     doubt: str = ""
 
     @property
     def n(self) -> int:
         return len(self.real)
+
+
+def cards(exam: Exam) -> Iterator[Score]:
+    """Of data whose modes are known: how many are found, and how evenly, by the model and by its raw weights."""
+    stacked = is_stacked(exam.data)
+    if "sample" not in answers(exam.model) or not known(exam.data) or (stacked and exam.network == "none"):
+        return
+    law = _law(Same(exam.data), exam.seed)
+    yield from _found(exam, law, exam.samples, "model", exam.doubts, exam.settings)
+    if exam.run.weights == AVERAGE:
+        bare = replace(exam, model=tuned(exam.run.raw(), **exam.live))
+        yield from _found(exam, law, bare.made(law.n), RAW, exam.remarks, exam.settings | {"weights": RAW})
+    yield from modes.cards(law.real, None, law.shares, law.quality, exam.seed, of=law.who, note=law.note, **law.network)
+
+
+def _found(exam: Exam, law: Law, x: np.ndarray, of: str, doubts: tuple[str, ...], settings: dict[str, Any]) -> Iterator[Score]:
+    about = dict[str, Any](of=of, split="samples", against=law.n, note=law.note, settings=settings, **law.network)
+    warnings = sentences(doubts, law.doubt)
+    yield from modes.cards(law.modes_of(x[: law.n]), law.real, law.shares, law.quality, exam.seed, warnings=warnings, **about)
+
+
+def wanted(exam: Exam) -> int:
+    """Samples that find modes."""
+    return 0 if exam.network == "none" and is_stacked(exam.data) else samples(exam.data)
+
+
+@lru_cache(maxsize=2)
+def _law(data: Same, seed: int) -> Law:
+    return find(data.data, seed)
 
 
 def known(data: Data) -> bool:
@@ -102,7 +142,7 @@ def _of_stacked(data: Data, rows: np.ndarray, who: str, progress: Progress | Non
     doubt = "" if right >= SURE else f"the classifier is right in {right:.1%} of held-out channels only: it finds modes by mistake"
     r, g, b = (np.bincount(y, minlength=DIGITS) / len(y) for y in digits(data.y[data.train]))  # drawn independently of each other
     shares = np.einsum("i,j,k->ijk", r, g, b).reshape(-1)
-    return Law(shares, modes_of, real, who, False, note, f"{network.label}, {network.scope}", doubt)
+    return Law(shares, modes_of, real, who, False, note, network.card, doubt)
 
 
 def channel(data: Data) -> Data:

@@ -22,7 +22,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -68,8 +68,13 @@ class Network:
 
     @property
     def label(self) -> str:
-        """For Score.network."""
+        """Its name, and which weights."""
         return f"{self.name} {self.sha256[:12]}".strip()
+
+    @property
+    def card(self) -> dict[str, str]:
+        """What a Score says of it, by field."""
+        return dict(network=self.name, network_sha=self.sha256[:12], scope=self.scope)
 
     def features(self, x: np.ndarray) -> np.ndarray:
         """Of images uint8 (n, C, H, W), in memory or mapped: float32 (n, dims).  Raises Refusal where they have another shape than it was made for."""
@@ -94,8 +99,9 @@ def load(name: str, data: Data, progress: Progress | None = None) -> Network:
     name: auto, points, classifier, vicreg, inception, dinov2, clip (or dinov2:WHERE and clip:WHERE, a folder or a name of the hub),
     the folder of a run that encodes, or a TorchScript file (.pt).  Raises Refusal where there is no such network or it does not fit.
     """
+    check(name, data)
     kind, _, where = name.partition(":")
-    if name == "points" or not data.levels:
+    if not data.levels:
         return points(data, name)
     if name in ("auto", *OWN):
         return own(data, best(data) if name == "auto" else name, progress)
@@ -106,9 +112,17 @@ def load(name: str, data: Data, progress: Progress | None = None) -> Network:
     path = Path(os.path.expanduser(name))
     if path.suffix == ".pt":
         return inception(path)
-    if path.is_dir():
-        return of_run(path, data)
-    raise Refusal(f"there is no feature network {name!r}; {closest(name, NAMES)}  A run that encodes is named by its folder, TorchScript by its .pt file.")
+    return of_run(path, data)
+
+
+def check(name: str, data: Data) -> None:
+    """Raises Refusal where nothing is called `name`, or it is for points and the data are images or the other way round.  Opens nothing."""
+    if name == "points" or not data.levels:
+        points(data, name)
+        return
+    path = Path(os.path.expanduser(name))
+    if name not in ("auto", "inception", *OWN) and name.partition(":")[0] not in HUB and path.suffix != ".pt" and not path.is_dir():
+        raise Refusal(f"there is no feature network {name!r}; {closest(name, NAMES)}  A run that encodes is named by its folder, TorchScript by its .pt file.")
 
 
 def points(data: Data, name: str = "points") -> Network:
@@ -210,12 +224,20 @@ def plan(data: Data, kind: str) -> Config:
         raise Refusal(f"{kind!r} is no network that is trained here; {closest(kind, tuple(OWN))}")
     recipe = OWN[kind]
     if len(data.train) < recipe.fewest:
-        raise Refusal(f"{len(data.train)} training images are too few to learn features from, {kind} takes {recipe.fewest}; use inception, or a run's folder.")
+        raise Refusal(f"{len(data.train)} training images are too few to learn features from, {kind} takes {recipe.fewest}; {_instead(recipe.fewest)}")
     model = models.load(kind)
     training = replace(model.defaults, precision="fp32", images=min(model.defaults.images, recipe.epochs * len(data.train)))
     with torch.random.fork_rng():
         options = model(spec=data.spec).options()
     return Config(kind, data.spec, training, options, data.identity, engine.facts())
+
+
+def _instead(fewest: int) -> str:
+    """What works here where the data are too few."""
+    with suppress(Offline):
+        _published()
+        return f"give {fewest}, or type --network inception, whose weights are here."
+    return f"give {fewest}, or type --network RUN with a run that encodes images of this size and was trained on more of them."
 
 
 def _folder(config: Config) -> Path:

@@ -52,8 +52,10 @@ def write_png(path: Path, image: np.ndarray, recipe: dict[str, Any]) -> None:
             f.flush()
             os.fsync(f.fileno())
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:  # also Ctrl-C
         temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         kind = NotAllowed if isinstance(error, PermissionError) else DiskTrouble
         raise kind(f"the picture {path} could not be written ({error.strerror or error}); make room, or name another folder.") from error
 

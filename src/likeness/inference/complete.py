@@ -6,6 +6,7 @@ Draw k of image i is a function of seed, i and k alone: more images, or more dra
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from .. import engine, figures
 from ..core import BadData, Completes, Condition, Noise, Refusal, Spec, final
 from ..data.dataset import Reading
 from ..data.decode import Skip, decode
+from . import sampling
 
 AT_ONCE = 64
 """images drawn in one go"""
@@ -52,22 +54,28 @@ def checked(known: Tensor, spec: Spec) -> Tensor:
     return known.bool().cpu()
 
 
-@torch.no_grad()
 def complete(model: Completes, x: Tensor, y: Condition | None, known: Tensor, draws: int, seed: int) -> Tensor:
-    """Each of x (B, C, H, W) `draws` times with the pixels that are not known drawn anew: (B, draws, C, H, W) in memory.
+    """The end of completing(): (B, draws, C, H, W) in memory."""
+    return final(sampling.kept(completing(model, x, y, known, draws, seed))).images.unflatten(0, (len(x), draws))
+
+
+def completing(model: Completes, x: Tensor, y: Condition | None, known: Tensor, draws: int, seed: int) -> Iterator[sampling.State]:
+    """Each of x (B, C, H, W) `draws` times in a row with the pixels that are not known drawn anew, ever better.
 
     y: what the model is told of them.  known: bool (H, W).  Raises Refusal where all is known, or where the model draws in another order.
     """
     if known.all():
         raise Refusal("all of the image is given, and nothing is left to draw; keep less of it.")
     numbers = (torch.arange(len(x))[:, None] * MOST + torch.arange(draws)).flatten()
-    key, parts = engine.derive("complete", seed), []
-    for some in numbers.split(AT_ONCE):
+    key, there = engine.derive("complete", seed), known.to(engine.device())
+
+    def way(some: Tensor) -> Iterator[Tensor]:
         image = some // MOST
-        told = None if y is None else y[image].to(engine.device())
-        drawn = final(model.complete(x[image].to(engine.device()), known, Noise(some, key, engine.device()), told))
-        parts.append(torch.where(known, x[image], drawn.float().cpu()))
-    return torch.cat(parts).unflatten(0, (len(x), draws))
+        part, told = x[image].to(engine.device()), None if y is None else y[image].to(engine.device())
+        for drawn in model.complete(part, known, Noise(some, key, engine.device()), told):
+            yield torch.where(there, part, drawn.float())
+
+    return sampling.walk(map(way, numbers.split(AT_ONCE)), len(numbers))
 
 
 def page(x: Tensor, known: Tensor, drawn: Tensor) -> np.ndarray:

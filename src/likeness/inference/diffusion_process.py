@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 
 from .. import engine, figures, storage
-from ..core import Batch, Condition, Refusal, ask, closest
+from ..core import Batch, Refusal, ask, closest
 from ..data import Data
 from ..parts import bounds, samplers
 from ..parts.denoising import Denoiser
 from ..parts.schedules import Level, mixed
 from ..runs.run import Run
-from . import inputs
+from . import inputs, sampling
 
 COLUMNS, PANELS = 9, 5
 """times shown on the way, of images and of points, whose pictures are larger"""
@@ -69,10 +69,11 @@ def forward(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Tenso
 
 def reverse(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Tensor | None) -> np.ndarray:
     pages = []
-    for run, _ in runs:
+    for run, data in runs:
         model, count = _model(run), POINTS if run.config.spec.points else n or 4
         noise, levels = engine.sampling_noise(seed, 0, count), model.levels()
-        y = Condition(torch.arange(count, device=engine.device()) % run.config.spec.labels) if "label" in model.takes else None
+        told = sampling.conditions(model, np.arange(count), data)
+        y = None if told is None else told.to(engine.device())
         first = samplers.start(levels, noise, *run.config.spec.shape)
         way = [samplers.State(first, model.denoise(first, _times(levels[0], first), y), levels[0]), *model.walk(levels, first, noise, y)]
         columns = PANELS if run.config.spec.points else COLUMNS

@@ -9,6 +9,7 @@ Draw k of image i is a function of seed, i and k alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import chain
 
 import numpy as np
@@ -17,24 +18,30 @@ from torch import Tensor
 
 from .. import engine, figures
 from ..core import Condition, Noise, Redraws, Refusal, final
+from . import sampling
 from .complete import AT_ONCE, MOST
 
 
-@torch.no_grad()
 def redraw(model: Redraws, x: Tensor, y: Condition | None, strength: float, draws: int, seed: int) -> Tensor:
-    """Each of x (B, C, H, W) `draws` times: (B, draws, C, H, W) in memory.  y: what they shall become."""
+    """The end of redrawing(): (B, draws, C, H, W) in memory."""
+    return final(sampling.kept(redrawing(model, x, y, strength, draws, seed))).images.unflatten(0, (len(x), draws))
+
+
+def redrawing(model: Redraws, x: Tensor, y: Condition | None, strength: float, draws: int, seed: int) -> Iterator[sampling.State]:
+    """Each of x (B, C, H, W) `draws` times in a row, from x itself on ever better.  y: what they shall become."""
     if not 0 <= strength <= 1:
         raise Refusal(f"a strength lies from 0, which keeps the image, to 1, which forgets it, and not at {strength:g}; half of the way is 0.5.")
     if draws > MOST:
         raise Refusal(f"{draws:,} draws of one image are more than have randomness of their own; draw at most {MOST:,}.")
     numbers = (torch.arange(len(x))[:, None] * MOST + torch.arange(draws)).flatten()
-    key, parts = engine.derive("redraw", seed), []
-    for some in numbers.split(AT_ONCE):
+    key = engine.derive("redraw", seed)
+
+    def way(some: Tensor) -> Iterator[Tensor]:
         image = some // MOST
-        told = None if y is None else y[image].to(engine.device())
-        states = model.redraw(x[image].to(engine.device()), strength, Noise(some, key, engine.device()), told)
-        parts.append(final(chain([x[image]], states)).float().cpu())
-    return torch.cat(parts).unflatten(0, (len(x), draws))
+        part, told = x[image].to(engine.device()), None if y is None else y[image].to(engine.device())
+        return chain([part], model.redraw(part, strength, Noise(some, key, engine.device()), told))
+
+    return sampling.walk(map(way, numbers.split(AT_ONCE)), len(numbers))
 
 
 def page(x: Tensor, drawn: Tensor) -> np.ndarray:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from .. import engine
-from ..core import Condition, Model, Refusal, Samples, check_options, final
-from ..data import Data
-from ..runs.run import Run
+from ..core import Condition, Model, Refusal, ask, check_options
+from ..data import Data, picture
 
 CHUNK = 2**21
 """values of the images asked about in one go"""
+MOST = 256
+"""images drawn in one go, at most"""
 
 
 def tuned(model: Model, **live: Any) -> Model:
@@ -33,22 +34,40 @@ def tuned(model: Model, **live: Any) -> Model:
     return twin
 
 
-def samples(run: Run, model: Model, n: int, seed: int) -> Tensor:
-    """Samples 0 ... n-1 of the run, (n, C, H, W) in [-1, 1] in memory, drawn in batches; classes take turns."""
-    return torch.cat(list(draw(run, model, n, seed)))
+# What a sample is a sample of
 
 
-def draw(run: Run, model: Model, n: int, seed: int, classes: np.ndarray | None = None) -> Iterator[Tensor]:
-    """The same, batch by batch; classes (n,): of each sample, or they take turns."""
-    assert isinstance(model, Samples)
-    size, labels = max(1, min(256, CHUNK // run.config.spec.dims)), run.config.spec.labels
-    for i in range(0, n, size):
-        m = min(size, n - i)
-        turns = np.arange(i, i + m) % max(labels, 1) if classes is None else classes[i : i + m]
-        y = Condition(torch.from_numpy(turns).to(engine.device())) if labels else None
-        with torch.no_grad():
-            x = final(model.sample(engine.sampling_noise(seed, i, m), y))
-        yield (x.float().clamp(-1, 1) if run.config.spec.levels else x.float()).cpu()
+def conditions(model: Model, numbers: np.ndarray, data: Data | None = None, *, label: int | None = None, classes: np.ndarray | None = None) -> Condition | None:
+    """What samples number `numbers`, int64 (n,), are samples of, by what the model takes: a Condition of n rows in memory, or None.
+
+    Classes take turns by the number, unless `label` is the class of all of them, or `classes` (n,) has that of each.  Of a model that takes a text or an
+    image, sample i is of what held-out example i has, all of them in turns (training examples where none is held out).  Raises Refusal
+    where such a model is asked without its data.
+    """
+    whole = tuple(name for name in model.takes if name != "label")
+    labels = model.spec.labels if "label" in model.takes else 0
+    turns = numbers % max(labels, 1) if classes is None else classes
+    of = torch.from_numpy(np.asarray(turns if label is None else np.full(len(numbers), label), np.int64)) if labels else None
+    if not whole:
+        return None if of is None else Condition(of)
+    beside = _beside(model, numbers, data, whole)
+    own = beside.label if label is None and classes is None and labels else of
+    return Condition(own, beside.tokens if "tokens" in whole else None, beside.image if "image" in whole else None)
+
+
+def _beside(model: Model, numbers: np.ndarray, data: Data | None, whole: tuple[str, ...]) -> Condition:
+    """What examples of the data have beside themselves: the parts `whole`, and their class."""
+    name, wanted = type(model).__name__.lower(), " and ".join({"tokens": "a text", "image": "an image"}[t] for t in whole)
+    if data is None:
+        raise Refusal(f"{name} draws from {wanted}, which only its data have; ask the run where these are.")
+    rows = data.held_out if len(data.held_out) else data.train
+    y = data.take(rows[numbers % len(rows)]).y or Condition()
+    if data.other is not None and y.image is None:
+        there = data.other.held_out if len(data.other.held_out) else data.other.train
+        y = replace(y, image=picture(data.other.x[there[numbers % len(there)]]))
+    if lacking := [t for t in whole if t not in y.parts()]:
+        raise Refusal(f"{name} draws from {wanted}, and the examples of {data.source} have no {lacking[0]}; name the data that it was trained on.")
+    return y
 
 
 def shares(data: Data, n: int, seed: int) -> np.ndarray | None:
@@ -57,3 +76,74 @@ def shares(data: Data, n: int, seed: int) -> np.ndarray | None:
         return None
     known = np.random.default_rng((seed, 0xC1A)).permutation(data.y[data.train])
     return np.resize(known, n)
+
+
+# Walking
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """How far the drawing of n images is."""
+
+    x: Tensor
+    """(m, C, H, W): the batch that is being drawn, as it is now and where it is computed"""
+    first: int
+    """how many of the n come before it"""
+    n: int
+    done: bool = False
+    """nothing better follows: x is float and in memory"""
+    before: tuple[Tensor, ...] = ()
+    """the batches that are done, if they are kept"""
+
+    @property
+    def share(self) -> float:
+        return (self.first + len(self.x) * self.done) / max(self.n, 1)
+
+    @property
+    def images(self) -> Tensor:
+        """All that there is so far, (first + m, C, H, W), float and in memory."""
+        return torch.cat([*self.before, self.x.float().cpu()])
+
+
+@torch.no_grad()
+def walk(ways: Iterable[Iterable[Tensor]], n: int) -> Iterator[State]:
+    """Batch after batch, each from its first version (m, C, H, W) to its last, which comes once more when it is in memory."""
+    first = 0
+    for way in ways:
+        for x in way:
+            yield State(x, first, n)
+        yield State(x.float().cpu(), first, n, done=True)
+        first += len(x)
+
+
+def draw(model: Model, y: Condition | None, n: int, seed: int, first: int = 0, at_once: int = MOST) -> Iterator[State]:
+    """Samples number first ... first+n-1 of this seed, each in whatever company, at most `at_once` together.  y: n rows, from conditions()."""
+    size = max(1, min(at_once, CHUNK // model.spec.dims))
+    sample = ask(model, "sample")
+
+    def way(i: int) -> Iterable[Tensor]:
+        m = min(size, n - i)
+        states: Iterable[Tensor] = sample(engine.sampling_noise(seed, first + i, m), None if y is None else y[i : i + m].to(engine.device()))
+        return states
+
+    return walk(map(way, range(0, n, size)), n)
+
+
+def kept(states: Iterable[State]) -> Iterator[State]:
+    """The same with all that is done beside what is being drawn; the last one has everything."""
+    before: tuple[Tensor, ...] = ()
+    for state in states:
+        yield replace(state, before=before)
+        if state.done:
+            before = (*before, state.x)
+
+
+def batches(states: Iterable[State]) -> Iterator[Tensor]:
+    """Only what is done: (m, C, H, W), float and in memory."""
+    return (state.x for state in states if state.done)
+
+
+def samples(model: Model, n: int, seed: int, data: Data | None = None, **of: Any) -> Tensor:
+    """Samples 0 ... n-1 of the model, (n, C, H, W) in memory; images in [-1, 1].  of: label or classes, as conditions() takes them."""
+    x = torch.cat(list(batches(draw(model, conditions(model, np.arange(n), data, **of), n, seed))))
+    return x.clamp(-1, 1) if model.spec.levels else x

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ FEW, TOO_FEW = 100, 10
 """images below which an interval is doubtful, and below which none is given"""
 Z = 1.959964
 """standard errors from the middle to the end of a 95 % interval"""
+GROUPS = ("likelihood", "resemblance", "modes", "memorisation", "reconstruction", "representation", "cost", "diagnosis")
+"""the blocks of a report, in order"""
 VERSIONS = {"SSIM": 2}
 """of measures whose formula was put right: cards of one name and different versions are not comparable; 1 where nothing stands here"""
 
@@ -24,7 +27,7 @@ class Score:
     name: str
     """the measure, such as bits/dim: cards of one name are comparable"""
     value: float
-    """nan if the measure was refused; `warning` then says why"""
+    """nan if the measure was refused; `warnings` then say why"""
     unit: str = ""
     of: str = "model"
     """whose score it is: the model's, or that of a baseline, by name"""
@@ -42,7 +45,11 @@ class Score:
     kind: Literal["exact", "upper bound", "estimate", "measured"] = "measured"
     better: Literal["lower", "higher", ""] = ""
     network: str = ""
-    """which features were compared: name and the first digits of the sha256 of its weights"""
+    """whose features were compared, by name"""
+    network_sha: str = ""
+    """the first digits of the sha256 of its weights"""
+    scope: str = ""
+    """where numbers in these features may be compared: "anywhere", or "only within" a data set"""
     resize: str = ""
     """how images were brought to the size that the network takes"""
     floor: float | None = None
@@ -50,10 +57,23 @@ class Score:
     floor_spread: float = 0.0
     """standard error of the floor"""
     note: str = ""
-    warning: str = ""
+    warnings: tuple[str, ...] = ()
+    """what a reader must hear about it, a sentence each"""
     settings: dict[str, Any] = field(default_factory=dict)
     version: int = 1
     """of the formula, see VERSIONS"""
+    group: str = ""
+    """the block of a report that it belongs to, one of GROUPS"""
+
+    @property
+    def warning(self) -> str:
+        """All warnings on one line."""
+        return "; ".join(self.warnings)
+
+    @property
+    def features(self) -> str:
+        """The network on one line: its name, its weights, and where its numbers may be compared."""
+        return ", ".join(filter(None, (f"{self.network} {self.network_sha}".strip(), self.scope)))
 
     @property
     def whose(self) -> str:
@@ -112,11 +132,42 @@ class Score:
 
 def from_dict(said: dict[str, Any]) -> Score:
     """The card that as_dict() wrote down; what another version added is passed over.  Raises KeyError, TypeError or ValueError if it is none."""
-    known = {f.name for f in fields(Score)}
+    known, said = {f.name for f in fields(Score)}, _today(said)
     card = {k: v for k, v in said.items() if k in known} | {"value": math.nan if said["value"] is None else float(said["value"])}
     for name in ("low", "high", "floor"):
         card[name] = None if card.get(name) is None else float(card[name])
+    card["warnings"] = tuple(map(str, card["warnings"]))
     return Score(**card | {name: int(card[name]) for name in ("n", "seed", "version") if name in card})
+
+
+def _today(said: dict[str, Any]) -> dict[str, Any]:
+    """A card of schema 1, which had its warnings and its network in one text each and no group, as one of today; that of today as it is."""
+    if "warnings" in said:
+        return said
+    network = NETWORK_BEFORE.match(str(said.get("network", "")))
+    parts = {} if network is None else network.groupdict("")
+    group = next(group for group, words in GROUPS_BEFORE.items() if re.search(words, str(said["name"]), re.IGNORECASE))
+    return said | parts | {"warnings": [w for w in str(said.get("warning") or "").split("; ") if w], "group": group}
+
+
+NETWORK_BEFORE = re.compile(r"(?P<network>.*?)(?: (?P<network_sha>[0-9a-f]{6,64}))?(?:, (?P<scope>anywhere|only within .*))?$", re.DOTALL)
+GROUPS_BEFORE = {  # of schema 1: the first that fits a measure's name
+    "likelihood": r"bits/dim|nats an image|parzen",
+    "memorisation": r"cop(y|ies)|nearer|distance to training|^auth|duplicates",
+    "modes": r"modes|reverse kl|high quality",
+    "resemblance": r"fr[eé]chet|kernel distance|mmd|precision|density|told apart|wasserstein|grey levels|classifier score|resemblance"
+    r"|recall|coverage|diversity|class(es| gap)",
+    "reconstruction": r"squared error|psnr|ssim",
+    "representation": r"accuracy|log loss|calibration|auroc|cannot tell|wrong among",
+    "cost": r"^training$|^sampling$|memory|^weights|images seen|images a second",
+    "diagnosis": r"",
+}
+
+
+def sentences(*parts: str | Iterable[str]) -> tuple[str, ...]:
+    """Warnings as one tuple: texts, or tuples of them, without those that are empty and what was there before."""
+    each = (text for part in parts for text in ((part,) if isinstance(part, str) else part))
+    return tuple(dict.fromkeys(filter(None, each)))
 
 
 def short(value: float) -> str:
@@ -132,16 +183,16 @@ def measure(name: str, values: np.ndarray, seed: int = 0, **about: Any) -> Score
     """The card of a mean over images, `values` (n,), with its interval and what must be said about so few."""
     n = len(values)
     about.setdefault("version", VERSIONS.get(name, 1))
-    warning = "; ".join(filter(None, (about.pop("warning", ""), small(n))))
+    warnings = sentences(about.pop("warnings", ()), small(n))
     if n == 0 or not np.isfinite(values).all():
         bad = f"{n - int(np.isfinite(values).sum())} of {n} values are not numbers" if n else ""
-        return Score(name, math.nan, n=n, seed=seed, warning="; ".join(filter(None, (bad, warning))), **about)
+        return Score(name, math.nan, n=n, seed=seed, warnings=sentences(bad, warnings), **about)
     low, high, how = None, None, ""
     if n >= TOO_FEW and about.get("unit") == "share":
         (low, high), how = wilson(float(values.sum()), n), "95 % Wilson"
     elif n >= TOO_FEW:
         (low, high), how = interval(values, seed), "95 % bootstrap over images"
-    return Score(name, float(np.mean(values, dtype=np.float64)), low=low, high=high, how=how, n=n, seed=seed, warning=warning, **about)
+    return Score(name, float(np.mean(values, dtype=np.float64)), low=low, high=high, how=how, n=n, seed=seed, warnings=warnings, **about)
 
 
 def small(n: int) -> str:

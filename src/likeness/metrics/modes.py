@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..core import Refusal
-from .card import TOO_FEW, Score, measure, small
+from .card import TOO_FEW, Score, measure, sentences, small
 
 NONE = -1
 """the mode of a sample that is of none"""
@@ -79,8 +79,7 @@ def _cards(modes: np.ndarray, shares: np.ndarray, quality: bool, seed: int, abou
     if not len(modes):
         raise Refusal("modes are found in samples, and there is none; draw some.")
     counted = counts(modes, k)
-    warning = "; ".join(filter(None, (about.get("warning"), small(len(modes)))))
-    said = about | dict[str, Any](n=len(modes), seed=seed, warning=warning)
+    said = about | dict[str, Any](n=len(modes), seed=seed, warnings=sentences(about.get("warnings", ()), small(len(modes))))
     low, high = interval(counted, len(modes), found, seed)
     how = "95 % bootstrap over samples, less its bias"
     yield Score("modes found", float(found(counted)), unit=f"of {k:,}", low=low, high=min(high, k), how=how, better="higher", **said)
@@ -93,7 +92,7 @@ def _divergence(counted: np.ndarray, n: int, shares: np.ndarray, seed: int, said
     value, of_any = float(reverse_kl(counted, shares)), int(counted.sum())
     why = "no sample is of any mode" if not of_any else "samples are of modes that the data do not have" if math.isinf(value) else ""
     few = f"only {of_any} samples are of any mode" if 0 < of_any < TOO_FEW <= n else ""
-    said["warning"] = "; ".join(filter(None, (said["warning"], why, few)))
+    said["warnings"] = sentences(said["warnings"], why, few)
     if why:
         return Score("reverse KL", math.nan, **said | dict(how=""))
     if of_any < TOO_FEW:

@@ -18,6 +18,7 @@ from typing import Any
 
 from .. import storage
 from ..core import Refusal
+from ..evaluation.exam import Drawn
 from ..metrics.card import Score
 from ..runs.run import Run
 from . import compare_page, terminal
@@ -26,14 +27,14 @@ from .ranking import Column, Row, column_of, rows_of, shown, unique
 PAGE, CSV, JSON = "compare.html", "compare.csv", "compare.json"
 
 
-def compare(runs: Sequence[Run], scores: Sequence[Sequence[Score] | Refusal]) -> Comparison:
+def compare(runs: Sequence[Run], scores: Sequence[Sequence[Score] | Refusal], drawn: Sequence[Drawn | None] | None = None) -> Comparison:
     """Hold runs against each other by the scores of each, or by a Refusal that says why it has none.
 
-    Draws the samples to be shown.  Raises Refusal if there is no run.
+    drawn: of each the samples that were scored, to be shown; those of others are drawn, of the seed of their scores.  Raises Refusal if there is no run.
     """
     if not runs:
         raise Refusal("there is no run to compare; name one or more: likeness evaluate RUN...")
-    columns = tuple(column_of(*each) for each in zip(unique([run.folder for run in runs]), runs, scores, strict=True))
+    columns = tuple(column_of(*each) for each in zip(unique([run.folder for run in runs]), runs, scores, drawn or [None] * len(runs), strict=True))
     return Comparison(columns, tuple(rows_of(columns)))
 
 
@@ -65,12 +66,12 @@ class Comparison:
         """A line a card.  Text that a spreadsheet would take for a formula begins with an apostrophe there."""
         file = io.StringIO()
         writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-        writer.writerow(["run", "model", "group", "measure", *FIELDS, "place", "why"])
+        writer.writerow(["run", "model", "group", "measure", *FIELDS, "warning", "place", "why"])
         for row in self.rows:
             for column, card, place in zip(self.columns, row.cells, row.places):
                 if card is not None:
                     said = card.as_dict()
-                    line = [column.name, column.model, row.group, row.key.name, *(said[f] for f in FIELDS), place, row.why]
+                    line = [column.name, column.model, row.group, row.key.name, *(said[f] for f in FIELDS), card.warning, place, row.why]
                     writer.writerow([_harmless(value) for value in line])
         return file.getvalue()
 
@@ -99,7 +100,7 @@ class Comparison:
 # Text
 
 
-FIELDS = ("of", "value", "low", "high", "unit", "better", "kind", "n", "against", "split", "seed", "floor", "network", "resize", "warning")
+FIELDS = ("of", "value", "low", "high", "unit", "better", "kind", "n", "against", "split", "seed", "floor", "network", "network_sha", "resize")
 PLACES = {"best": "*", "tie": "=", "": ""}
 LEGEND = "* better than every run it may be held against, 95 % intervals apart; = none is better; ! a warning stands on it"
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import figures
 from ..metrics.card import Score, short
 from . import run_page
-from .ranking import SEED, Column, Row, ends_of, shown
+from .ranking import Column, Row, ends_of, shown
 
 _e = figures.safe
 
@@ -19,7 +19,8 @@ NOTHING = "No check has found anything suspicious."
 LEAD = """Best: better than every run that it may be held against, 95 % intervals apart.  Tie: none of those is better, but intervals meet,
 or both are as good as real images.  Each strip shows the interval within its row.  What has no better end, or may not be held against
 others, is not ranked."""
-SAMPLES = f"The first of seed {SEED}, not chosen.  Sample i gets the same noise in every run, as far as the models take noise of the same form."
+SAMPLES = """The first of a seed, not chosen, as they were scored where that was just done.  Of one seed sample i gets the same noise in every
+run, as far as the models take noise of the same form."""
 CURVES = """Only losses of one model on one data set share a chart: others are different quantities.  Each twice, over the time spent in
 training steps and over images seen; a mean of its surroundings, on logarithmic axes where it spans much."""
 COLOURS = ("#2f7fc1", "#d9601a", "#1f9e78", "#d6338a", "#7d6fc4", "#a9791c", "#69a31f", "#858585")
@@ -88,7 +89,7 @@ def _facts(card: Score, seeds: bool) -> dict[str, str]:
     """What one must know to read a value, by name; nothing is said of what is switched off."""
     sides = f"n = {card.n:,} {card.split}" + ("" if card.against is None else f" against {card.against:,}") if card.n else ""
     kind, seed = "" if card.kind == "measured" else card.kind, f"seed {card.seed}" if seeds else ""
-    told = dict(n=sides, kind=kind, network=card.network, resize=f"resize: {card.resize}" if card.resize else "", seed=seed)
+    told = dict(n=sides, kind=kind, network=card.features, resize=f"resize: {card.resize}" if card.resize else "", seed=seed)
     return told | {k: "" if v is False else f"{k} = {v}" for k, v in card.settings.items() if k != "seen"} | dict(note=card.note)
 
 
@@ -161,10 +162,11 @@ def _samples(columns: Sequence[Column]) -> str:
 def _figure(column: Column, x: Tensor) -> str:
     size, points = x.shape[-1], x.shape[1:] == (2, 1, 1)
     image = figures.shown(x) if points else figures.grid(x, 8 if size <= run_page.LARGE else 4)
-    recipe = dict(run=column.name, model=column.model, seen=column.seen, seed=SEED, n=len(x))
+    recipe = dict(run=column.name, model=column.model, seen=column.seen, seed=column.seed, n=len(x))
     file = (figures.png if size <= run_page.LARGE else figures.jpeg)(image, recipe)
     sharp = ' class="sharp"' if size <= run_page.SHARP and not points else ""
-    return f'<figure{sharp}><img alt="samples of {_e(column.name)}" src="{figures.uri(file)}"><figcaption>{_e(column.name)}</figcaption></figure>'
+    below = f"<figcaption>{_e(f'{column.name}, seed {column.seed}')}</figcaption>"
+    return f'<figure{sharp}><img alt="samples of {_e(column.name)}" src="{figures.uri(file)}">{below}</figure>'
 
 
 def _differences(columns: Sequence[Column]) -> str:

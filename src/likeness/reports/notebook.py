@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from .. import figures, storage
 from ..core import Refusal
+from ..inference.sampling import State, kept
 from ..metrics.card import Score
 
 
@@ -58,10 +60,9 @@ class Pictures:
         return ((self.x.clamp(-1, 1) + 1) * 127.5).round().byte().numpy().transpose(0, 2, 3, 1)
 
     def _save_array(self, target: Path) -> None:
-        try:
-            np.save(target, self.x.flatten(1).numpy() if self.points else self._levels())
-        except OSError as error:
-            raise storage.trouble(error, target) from error
+        blob = io.BytesIO()
+        np.save(blob, self.x.flatten(1).numpy() if self.points else self._levels())
+        storage.write(target, blob.getvalue())
 
     def _save_files(self, target: Path) -> None:
         for number, picture in enumerate(self._levels(), self.recipe.get("first", 0)):
@@ -73,6 +74,29 @@ class Pictures:
 
     def _page(self) -> np.ndarray:
         return figures.shown(self.x) if self.page is None else self.page
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """How far images are that are being drawn."""
+
+    state: State
+    finish: Callable[[Tensor], Pictures]
+
+    @property
+    def share(self) -> float:
+        """Of the images that are done, 0 to 1."""
+        return self.state.share
+
+    @property
+    def pictures(self) -> Pictures:
+        """Whatever there is of them so far: made when it is asked for."""
+        return self.finish(self.state.images)
+
+
+def staged(states: Iterable[State], finish: Callable[[Tensor], Pictures]) -> Iterator[Stage]:
+    """Stages of what a generator draws; finish: images so far, (k, C, H, W), to pictures of them."""
+    return (Stage(state, finish) for state in kept(states))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,30 +16,18 @@ import numpy as np
 from torch import Tensor
 
 from ..core import Refusal, answers
+from ..data import picture
+from ..evaluation.exam import Drawn
 from ..evaluation.scores import load_scores
 from ..inference.sampling import samples
-from ..metrics.card import Score, short
+from ..metrics.card import GROUPS, Score, short
 from ..runs.run import Run
 from ..training.snapshots import POINTS
 from . import run_page
 
-SEED = 0
-"""of the samples that are shown"""
 SHOWN, SHOWN_LARGE = 32, 8
 """samples of each run, and of images beyond report.LARGE pixels"""
 FLOOR = "real against real"
-GROUPS = {  # the first that fits a measure's name; a name that fits none is a diagnosis
-    "likelihood": r"bits/dim|nats an image|likelihood|parzen",
-    "copying": r"cop(y|ies)|nearer|distance to training|^auth|duplicates|memori[sz]",
-    "quality of samples": r"fr[eé]chet|kernel distance|mmd|precision|density|told apart|wasserstein|grey levels|classifier score|resemblance|high quality",
-    "coverage and diversity": r"recall|coverage|diversity|class(es|$| gap)|modes|reverse kl",
-    "reconstruction": r"squared error|psnr|ssim|reconstruct",
-    "classification": r"accuracy|log loss|calibration|auroc",
-    "cost": r"^training$|^sampling$|time|memory|weights|images seen|images a second",
-    "diagnosis": r"",
-}
-ORDER = ("likelihood", "quality of samples", "coverage and diversity", "copying", "reconstruction", "classification", "cost", "diagnosis")
-
 Data = tuple[str, str]
 """fingerprint of a data set, and how its images were read"""
 
@@ -55,8 +42,9 @@ def obstacle(a: Score, b: Score) -> str:
     """
     if not (ends_of(a) and ends_of(b)):
         return "no interval"
-    for name in ("better", "unit", "split", "n", "against", "network", "resize", "version"):
+    for name in ("better", "unit", "split", "n", "against", "network", "network_sha", "scope", "resize", "version"):
         if getattr(a, name) != getattr(b, name):
+            name = "network" if name in ("network_sha", "scope") else name
             return f"different {name}" if name != "against" else "different n on the other side"
     for name in sorted((a.settings.keys() & b.settings.keys()) - {"seen"} | {"weights"}):
         if a.settings.get(name) != b.settings.get(name):
@@ -146,9 +134,11 @@ class Column:
     trouble: tuple[str, ...]
     """what is wrong with the run as a whole"""
     x: Tensor | None
-    """samples 0, 1, 2 ... of SEED, (n, C, H, W) in [-1, 1], if it can draw any"""
+    """samples 0, 1, 2 ... of `seed`, (n, C, H, W) in [-1, 1], if it can draw any"""
     curves: dict[str, np.ndarray] = field(repr=False)
     """for each loss (n, 3): seconds of training, images seen, and the loss"""
+    seed: int = 0
+    """of the samples that are shown, and of the scores"""
 
     @property
     def subject(self) -> str:
@@ -160,7 +150,7 @@ class Column:
         """Each once, with the measures that it stands on."""
         found: dict[str, dict[str, None]] = {}
         for card in (c for c in self.cards if c.of == "model"):
-            for text in filter(None, card.warning.split("; ")):
+            for text in card.warnings:
                 found.setdefault(text, {})[card.name] = None
         return [*self.trouble, *run_page.standing(self.cards), *(f"{text} ({', '.join(names)})" for text, names in found.items())]
 
@@ -171,7 +161,7 @@ class Key(NamedTuple):
     name: str
     unit: str
     network: str
-    """without its hash and what follows: the same network trained anew shares the row, and is told there to be another"""
+    """its name: the same network trained anew shares the row, which says that it is another"""
     repeat: int
     of: str
 
@@ -206,7 +196,7 @@ def unique(folders: Sequence[Path]) -> list[str]:
     return ["/".join(p[-k:]) + (f" ({n})" if n > 1 else "") for p, k, n in zip(parts, lengths, again)]
 
 
-def column_of(name: str, run: Run, scores: Sequence[Score] | Refusal) -> Column:
+def column_of(name: str, run: Run, scores: Sequence[Score] | Refusal, drawn: Drawn | None = None) -> Column:
     config, trouble = run.config, list(run.notes)
     if isinstance(scores, Refusal):
         trouble, scores = [*trouble, str(scores)], ()
@@ -218,19 +208,21 @@ def column_of(name: str, run: Run, scores: Sequence[Score] | Refusal) -> Column:
         dict(model=config.method) | config.options | asdict(config.training) | where | config.facts | {f"first stage {k}": v for k, v in config.inside.items()}
     )
     del setup["source"]
-    x, refused = _drawn(run)
+    seed = run_page.seed_of(scores) if drawn is None else drawn.seed
+    x, refused = _drawn(run, seed, drawn)
     data = str(config.data.get("fingerprint") or ""), json.dumps([reading, config.spec], sort_keys=True, default=str)
     cards = (*scores, *_cost(run))
-    return Column(name, str(run.folder), config.method, data, setup, run.seen, cards, (*trouble, *refused), x, _logged(run.log()))
+    return Column(name, str(run.folder), config.method, data, setup, run.seen, cards, (*trouble, *refused), x, _logged(run.log()), seed)
 
 
-def _drawn(run: Run) -> tuple[Tensor | None, list[str]]:
-    """The first samples of SEED, or why there are none."""
+def _drawn(run: Run, seed: int, drawn: Drawn | None) -> tuple[Tensor | None, list[str]]:
+    """The first samples of the seed, those that were scored if they are at hand, or why there are none."""
     if "sample" not in answers(run.model):
         return None, []
     try:
         spec = run.config.spec
-        return samples(run, run.model, POINTS if spec.points else SHOWN if spec.size <= run_page.LARGE else SHOWN_LARGE, SEED), []
+        n = POINTS if spec.points else SHOWN if spec.size <= run_page.LARGE else SHOWN_LARGE
+        return (samples(run.model, n, seed) if drawn is None else picture(drawn.x[:n])), []
     except Refusal as refusal:
         return None, [str(refusal)]
 
@@ -238,11 +230,11 @@ def _drawn(run: Run) -> tuple[Tensor | None, list[str]]:
 def _cost(run: Run) -> Iterator[Score]:
     """What the evaluator does not know of the training.  None of it is ranked: machines differ."""
     times = [line["time"] for line in run.log() if isinstance(line.get("time"), dict)]
-    yield Score("images seen", run.seen, split="train")
-    yield Score("weights", sum(p.numel() for p in run.model.parameters()), split="train")
+    yield Score("images seen", run.seen, split="train", group="cost")
+    yield Score("weights", sum(p.numel() for p in run.model.parameters()), split="train", group="cost")
     for name, unit, key in (("images a second of training", "", "images_per_second"), ("peak memory of training", "MB", "memory_mb")):
         if known := [value for t in times if math.isfinite(value := _number(t.get(key)))]:
-            yield Score(name, max(known) if unit else known[-1], unit=unit, split="train")
+            yield Score(name, max(known) if unit else known[-1], unit=unit, split="train", group="cost")
 
 
 def _logged(log: Iterable[dict[str, Any]]) -> dict[str, np.ndarray]:
@@ -265,20 +257,21 @@ def rows_of(columns: Sequence[Column]) -> Iterator[Row]:
     known = [_keyed(column.cards) for column in columns]
     keys = list(dict.fromkeys(key for cards in known for key in cards))
     measures = list(dict.fromkeys(key[:4] for key in keys))
+    groups = {key: group(card) for cards in known for key, card in cards.items()}
 
     def place(key: Key) -> tuple[int, int, int]:
-        return ORDER.index(group(key.name)), measures.index(key[:4]), {"model": 0, FLOOR: 1}.get(key.of, 2)
+        return GROUPS.index(groups[key]), measures.index(key[:4]), {"model": 0, FLOOR: 1}.get(key.of, 2)
 
     for key in sorted(keys, key=place):
         cells = tuple(cards.get(key) for cards in known)
         places, why = rank(cells, [c.data for c in columns]) if key.of == "model" else (("",) * len(cells), "")
-        yield Row(group(key.name), key, cells, places, why)
+        yield Row(groups[key], key, cells, places, why)
 
 
 def _keyed(cards: Sequence[Score]) -> dict[Key, Score]:
     out, count = dict[Key, Score](), Counter[tuple[str, ...]]()
     for card in _with_floors(cards):
-        start = card.name, card.unit, re.sub(r"\W*\b[0-9a-f]{6,64}\b.*", "", card.network)
+        start = card.name, card.unit, card.network
         count[*start, card.of] += 1
         out[Key(*start, count[*start, card.of], card.of)] = card
     return out
@@ -290,12 +283,12 @@ def _with_floors(cards: Sequence[Score]) -> Iterator[Score]:
     for card in cards:
         yield card
         if card.of == "model" and card.floor is not None and (card.name, card.floor) not in told:
-            yield replace(card, value=card.floor, of=FLOOR, low=None, high=None, how="", floor=None, warning="", note="what a perfect model would get")
+            yield replace(card, value=card.floor, of=FLOOR, low=None, high=None, how="", floor=None, warnings=(), note="what a perfect model would get")
 
 
-def group(name: str) -> str:
-    """The part of the table in which a measure stands."""
-    return next(part for part, words in GROUPS.items() if re.search(words, name, re.IGNORECASE))
+def group(card: Score) -> str:
+    """The block of the table in which it stands."""
+    return card.group if card.group in GROUPS else GROUPS[-1]
 
 
 def shown(card: Score) -> str:

@@ -20,12 +20,13 @@ from torch import Tensor
 
 from .. import engine, figures, storage
 from ..core import Batch, Refusal, answers
-from ..data import Data, Reading
+from ..data import Data, Reading, picture
+from ..evaluation.exam import Drawn
 from ..figures import CSS, TEMPLATE, html, safe
 from ..inference.sampling import samples
 from ..metrics import neighbours
-from ..metrics.card import Score, short
-from ..runs.run import INSIDE, Run
+from ..metrics.card import GROUPS, Score, short
+from ..runs.run import AVERAGE, INSIDE, Run
 from ..training import doctor
 from ..training.snapshots import POINTS
 
@@ -44,18 +45,21 @@ RIVALS = (  # the weakest first: of each measure only one is told
 )
 
 
-def write(run: Run, data: Data, scores: Sequence[Score]) -> Path:
+def write(run: Run, data: Data, scores: Sequence[Score], drawn: Drawn | None = None) -> Path:
     """Replace report.html in the run's folder; returns its path."""
-    storage.write(run.folder / PAGE, page(run, data, scores).encode())
+    storage.write(run.folder / PAGE, page(run, data, scores, drawn).encode())
     return run.folder / PAGE
 
 
-def page(run: Run, data: Data, scores: Sequence[Score]) -> str:
-    """The whole report as one HTML document: the same bytes for the same run, data and scores."""
+def page(run: Run, data: Data, scores: Sequence[Score], drawn: Drawn | None = None) -> str:
+    """The whole report as one HTML document: the same bytes for the same run, data, scores and samples.
+
+    drawn: the samples that were scored, which are shown; without them some are drawn, of the seed of the scores.
+    """
     title = f"{run.config.method} on {Path(data.source).name or data.source}"
     sections = [
         html.section("What to look out for", _warnings(run, data, scores)),
-        *_pictures(run, data),
+        *_pictures(run, data, scores, drawn),
         html.section("While it trained", _findings(run), "What the doctor found; some of it passed."),
         html.section("Over time", _film(run), FILM_OF_POINTS if data.spec.points else FILM),
         html.section(
@@ -104,7 +108,7 @@ def _warnings(run: Run, data: Data, scores: Sequence[Score]) -> str:
     """Everything suspicious, each once, or the sentence that there was nothing."""
     found: dict[str, list[str]] = {}
     for score in scores:
-        for text in filter(None, score.warning.split("; ") if score.of == "model" else []):
+        for text in score.warnings if score.of == "model" else ():
             names = found.setdefault(text, [])
             names += [score.name] if score.name not in names else []
     own = [] if scores else ["It has not been evaluated yet."]
@@ -182,7 +186,8 @@ def _options(run: Run) -> str:
 def cards(scores: Iterable[Score]) -> str:
     """Score cards as an HTML table, measure by measure: the model among its baselines, best first."""
     groups: dict[str, list[Score]] = {}
-    for score in scores:
+    order = {name: i for i, name in enumerate(GROUPS)}
+    for score in sorted(scores, key=lambda s: order.get(s.group, len(order))):
         groups.setdefault(score.name, []).append(score)
     if not groups:
         return ""
@@ -198,7 +203,7 @@ def _measure(name: str, group: list[Score]) -> str:
     order = sorted(group, key=lambda s: (s.refused, -s.value if upwards else s.value))
     direction = {"lower": "lower is better", "higher": "higher is better", "": ""}[group[0].better]
     shared = group[0].note if len({s.note for s in group}) == 1 else ""
-    seen_by = f"features of {group[0].network}, resizing: {group[0].resize}" if group[0].network else ""
+    seen_by = f"features of {group[0].features}, resizing: {group[0].resize}" if group[0].network else ""
     about = "; ".join(filter(None, (group[0].unit, shared, direction, seen_by)))
     heading = f'<tr class="measure"><th scope="rowgroup" colspan="7">{safe(name)} <span class="note">{safe(about)}</span></th></tr>'
     return f"<tbody>{heading}{''.join(_row(s, worst, shared) for s in order)}</tbody>"
@@ -230,29 +235,37 @@ def _setting(scores: Sequence[Score]) -> str:
 # Pictures
 
 
-def _pictures(run: Run, data: Data) -> list[str]:
+def _pictures(run: Run, data: Data, scores: Sequence[Score], drawn: Drawn | None) -> list[str]:
     """What the model can show; a question that it refuses leaves its section out."""
     out = []
-    for show in (_samples, _reconstructions):
+    for show in (lambda: _samples(run, data, scores, drawn), lambda: _reconstructions(run, data)):
         try:
-            out.append(show(run, data))
+            out.append(show())
         except Refusal as refusal:
             out.append(html.section("Pictures", f"<p>{safe(refusal)}</p>"))
     return out
 
 
-def _samples(run: Run, data: Data) -> str:
-    """Samples, and the training images nearest to them."""
+def seed_of(scores: Sequence[Score]) -> int:
+    """That of the samples to be shown beside scores."""
+    return scores[0].seed if scores else 0
+
+
+def _samples(run: Run, data: Data, scores: Sequence[Score], drawn: Drawn | None) -> str:
+    """Samples, those that were scored if there are any, and the training images nearest to them."""
     if "sample" not in answers(run.model):
         return ""
-    n = _room(data)
-    x = samples(run, run.model, n, 0)
-    recipe = dict(_recipe(run), seed=0)
+    seed = seed_of(scores) if drawn is None else drawn.seed
+    x = samples(run.model, _room(data), seed, data) if drawn is None else picture(drawn.x[: _room(data)])
+    n, recipe = len(x), dict(_recipe(run), seed=seed) | ({} if drawn is None else drawn.live)
+    how = f"drawn from {'the running average of the weights' if run.weights == AVERAGE else run.weights}" + ("" if drawn is None else ", as they were scored")
     if data.spec.points:
-        lead = f"The first {n:,} of seed 0, drawn from the running average of the weights; pale beneath them as many training points."
+        lead = f"The first {n:,} of seed {seed}, {how}; pale beneath them as many training points."
         return html.section("Samples", _plane(x, data.take(data.train[:n]).x, recipe, f"{n:,} samples over training points"), lead)
-    tiles = [_img(image, recipe | {"sample": i}) for i, image in enumerate(figures.pixels(x))]
-    lead = f"The first {n} of seed 0, not chosen, drawn from the running average of the weights."
+    labels = None if drawn is None else drawn.labels
+    of = [{} if labels is None else {"label": int(labels[i])} for i in range(n)]
+    tiles = [_img(image, recipe | {"sample": i} | of[i]) for i, image in enumerate(figures.pixels(x))]
+    lead = f"The first {n} of seed {seed}, not chosen, {how}."
     return html.section("Samples", _tiles(tiles, data, f"{n} samples"), lead) + _neighbours(run, data, x[: _pairs(data)])
 
 

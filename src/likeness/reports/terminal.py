@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 
     err: Console
 
+
+class Walked(Protocol):
+    """Something of which a share is done, 0 to 1."""
+
+    @property
+    def share(self) -> float: ...
+
+
+T = TypeVar("T", bound=Walked)
 EVERY = 10.0
 """seconds between two lines where nobody is watching"""
 
@@ -199,6 +208,17 @@ def _lines(share: Any, run: Run) -> Iterator[Any]:
             say(f"{spent:4.0%}  {step.seen:,} images  {step.seen / max(run.seconds, 1e-9):,.0f}/s  {_text(step)}")
 
     yield update
+
+
+def walked(stages: Iterable[T], title: str, quiet: bool = False) -> Iterator[T]:
+    """Pass stages on, showing what share of the images is done."""
+    if quiet or not _err().is_terminal:
+        yield from stages
+        return
+    with _err().status(escape(title)) as status:
+        for stage in stages:
+            status.update(escape(f"{stage.share:4.0%}  {title}"))
+            yield stage
 
 
 def listed(scores: Iterable[Score], title: str, quiet: bool = False) -> Iterator[Score]:

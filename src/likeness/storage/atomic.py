@@ -35,10 +35,12 @@ def write(path: Path, content: bytes) -> None:
         fsync(temporary)
         os.replace(temporary, path)
         fsync(path.parent)
-    except OSError as error:
+    except BaseException as error:  # also Ctrl-C
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise trouble(error, path) from error
+        if isinstance(error, OSError):
+            raise trouble(error, path) from error
+        raise
 
 
 def sweep(folder: Path) -> None:

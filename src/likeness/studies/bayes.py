@@ -31,7 +31,7 @@ from ..data import Data, load, named, picture
 from ..inference import sampling
 from ..metrics import decisions, neighbours
 from ..metrics.bayes_rule import log_odds, log_prior, posterior
-from ..metrics.card import Score, Z, measure
+from ..metrics.card import Score, Z, measure, sentences
 from ..runs.run import Config, Run, is_run, read_config
 from ..training import loop
 from . import bayes_page
@@ -343,7 +343,7 @@ def asked_about_classes(judges: dict[str, Judge], data: Data, chosen: Plan, rows
     """Cards of each side on held-out images, and at the end its reliability curves, before and after a temperature."""
     assert data.y is not None
     x, y = data.x[chosen.test], data.y[chosen.test]
-    about = dict[str, Any](against=len(rows), settings={"labels": len(rows), "images seen": budget.images}, seed=budget.seed)
+    about = dict[str, Any](group="representation", against=len(rows), settings={"labels": len(rows), "images seen": budget.images}, seed=budget.seed)
     nearest = data.y[neighbours.nearest(x, data.x, rows, 1).row[:, 0]] == y
     yield measure("accuracy", nearest.astype(float), of=NEIGHBOUR, **RIGHT, note="the class of the nearest of the labelled images", **about)
     curves = dict[str, Any]()
@@ -351,7 +351,7 @@ def asked_about_classes(judges: dict[str, Judge], data: Data, chosen: Plan, rows
         logits = np.maximum(judge(x).log_p, LEAST)
         heat = decisions.temperature(np.maximum(judge(data.x[chosen.aside]).log_p, LEAST), data.y[chosen.aside])
         right = decisions.accuracy(decisions.softmax(logits), y)
-        yield measure("accuracy", right, of=name, **RIGHT, warning=budget.remark(name), **about)
+        yield measure("accuracy", right, of=name, **RIGHT, warnings=sentences(budget.remark(name)), **about)
         for of, t in ((name, 1.0), (f"{name} after temperature", heat)):
             p = decisions.softmax(logits, t)
             bins = max(3, min(15, len(y) // 25))
@@ -395,7 +395,9 @@ def separation(known: np.ndarray, other: np.ndarray, of: str, kind: str, seed: i
     a, n, m = found.auroc, len(known), len(other)
     variance = (a * (1 - a) + (n - 1) * (a / (2 - a) - a * a) + (m - 1) * (2 * a * a / (1 + a) - a * a)) / (n * m)
     half = Z * math.sqrt(max(0.0, variance))
-    about = dict[str, Any](how="Hanley & McNeil 1982", n=n, against=m, seed=seed, better="higher", note=kind, settings={"against": kind})
+    about = dict[str, Any](
+        group="representation", how="Hanley & McNeil 1982", n=n, against=m, seed=seed, better="higher", note=kind, settings={"against": kind}
+    )
     about["settings"] |= {"others among the familiar 95 %": float(found.accepted.mean())}
     return Score("AUROC", a, of=of, low=max(0.0, a - half), high=min(1.0, a + half), **about)
 

@@ -25,6 +25,7 @@ import json
 import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +38,7 @@ from ..core import BadData, Model, Refusal
 from ..data import Data, Reading, picture
 from ..evaluation import scores
 from ..metrics import decisions
-from ..metrics.card import Score, Z, measure, small, wilson
+from ..metrics.card import Score, Z, measure, sentences, small, wilson
 from ..metrics.twosample import auroc
 from ..runs.run import Config, Run, is_run, read_config
 from ..training import loop
@@ -168,9 +169,10 @@ class Detector:
     reading: dict[str, Any] = field(default_factory=dict)
     """how the images of its training were read: as data.Reading"""
 
-    @property
-    def network(self) -> str:
-        return f"{MODEL} {digest(self.model.state_dict())[:12]}"
+    @cached_property
+    def network(self) -> dict[str, str]:
+        """What a Score says of it, by field."""
+        return dict(network=MODEL, network_sha=digest(self.model.state_dict())[:12])
 
     def hear(self, x: np.ndarray, label: np.ndarray) -> Heard:
         """Of images uint8 (n, C, H, W) on the grid."""
@@ -242,11 +244,11 @@ class Exam(NamedTuple):
     def apart(self, heard: Heard, floor: Heard) -> Iterator[Score]:
         each = [(self.of(heard, j), maker.name) for j, maker in enumerate(self.makers)]
         chance = auroc(floor.odds, floor.label)
-        doubt = leak(chance, len(self.nothing.real))
-        yield self.auroc("AUROC", "", heard, floor=chance, warning=doubt)
+        doubt = sentences(leak(chance, len(self.nothing.real)))
+        yield self.auroc("AUROC", "", heard, floor=chance, warnings=doubt)
         for part, name in each if len(each) > 1 else ():
             yield self.auroc("AUROC", "", part, of=name, floor=chance)
-        yield self.auroc("AUROC", "floor", floor, of="real against real", warning=doubt)
+        yield self.auroc("AUROC", "floor", floor, of="real against real", warnings=doubt)
         for part, detector, of in [(heard, "", "model"), *((part, "", name) for part, name in each if len(each) > 1), (floor, "floor", "real against real")]:
             yield self.share("accuracy", detector, decisions.accuracy(part.p, part.label), of=of, better="higher")
 
@@ -261,7 +263,8 @@ class Exam(NamedTuple):
             n=len(heard.p),
             split="samples",
             seed=self.seed,
-            network=self.found[""].network,
+            group=GROUP,
+            **self.found[""].network,
             better="lower",
             note=f"{NOTES['calibration']}; {decisions.bins_note(right.curve)}",
         )
@@ -284,12 +287,14 @@ class Exam(NamedTuple):
         ones, zeros = int((heard.label == 1).sum()), int((heard.label == 0).sum())
         value = auroc(heard.odds, heard.label)
         low, high = spread(value, ones, zeros)
-        warning = "; ".join(filter(None, (about.pop("warning", ""), small(min(ones, zeros)))))
-        known = dict[str, Any](how="95 % after Newcombe 2006", split="samples", seed=self.seed, network=self.found[detector].network, note=NOTES["AUROC"])
-        return Score(name, value, low=low, high=high, n=ones, against=zeros, warning=warning, **known | about)
+        warnings = sentences(about.pop("warnings", ()), small(min(ones, zeros)))
+        known = dict[str, Any](
+            how="95 % after Newcombe 2006", split="samples", seed=self.seed, group=GROUP, **self.found[detector].network, note=NOTES["AUROC"]
+        )
+        return Score(name, value, low=low, high=high, n=ones, against=zeros, warnings=warnings, **known | about)
 
     def share(self, name: str, detector: str, values: np.ndarray, **about: Any) -> Score:
-        known = dict[str, Any](unit="share", split="samples", network=self.found[detector].network, note=NOTES.get(name, ""))
+        known = dict[str, Any](unit="share", split="samples", group=GROUP, **self.found[detector].network, note=NOTES.get(name, ""))
         return measure(name, values.astype(np.float64), self.seed, **known | about)
 
     def wrong(self, name: str, detector: str, heard: Heard) -> Score:
@@ -298,13 +303,14 @@ class Exam(NamedTuple):
         error = self.found[detector].error
         about = dict[str, Any](better="lower", note=f"at most {error:.0%} was aimed at")
         if not len(told.says):
-            network = self.found[detector].network
-            return Score(name, math.nan, "share", split="samples", seed=self.seed, network=network, warning=NONE, **about)
+            about |= self.found[detector].network
+            return Score(name, math.nan, "share", split="samples", seed=self.seed, group=GROUP, warnings=(NONE,), **about)
         values = told.says != told.label
         above = wilson(float(values.sum()), len(values))[0] > error
-        return self.share(name, detector, values, warning=f"more than the {error:.0%} that was aimed at" if above else "", **about)
+        return self.share(name, detector, values, warnings=sentences(f"more than the {error:.0%} that was aimed at" if above else ""), **about)
 
 
+GROUP = "resemblance"
 NONE = "it could tell none of them: too few calibration images to promise so small a share of wrong answers; give more (-n), or a larger --error"
 NOTES = {
     "AUROC": "the chance that a generated image looks more generated than a held-out one; one half if nothing tells them apart",

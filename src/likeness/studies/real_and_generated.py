@@ -66,7 +66,8 @@ def made(maker: Maker, data: Data, rows: np.ndarray, seed: int) -> np.ndarray:
     """As many images as there are rows: samples, or, of a model that has no samples, reconstructions of these rows.  uint8 (n, C, H, W)."""
     if isinstance(maker.model, Samples):
         # a stream of its own, or the detector would have met the very images that `likeness sample` writes
-        drawn = sampling.draw(maker.run, maker.model, len(rows), engine.derive("detect", seed), sampling.shares(data, len(rows), seed))
+        y = sampling.conditions(maker.model, np.arange(len(rows)), data, classes=sampling.shares(data, len(rows), seed))
+        drawn = sampling.batches(sampling.draw(maker.model, y, len(rows), engine.derive("detect", seed)))
         return np.concatenate([on_grid(_numbers(x, maker).numpy(), data.levels) for x in drawn])
     parts = [engine.put(data.take(part)).x for part in np.array_split(rows, math.ceil(len(rows) / room(data.spec.dims)))]
     with torch.no_grad():

@@ -22,8 +22,9 @@ import numpy as np
 import torch
 
 from .. import engine, storage
-from ..core import Batch, Classifies, Condition, Decodes, Encodes, Model, Noise, Player, Refusal, Samples, check_options, final
+from ..core import Batch, Classifies, Decodes, Encodes, Model, Noise, Player, Refusal, Samples, check_options
 from ..data import Data
+from ..inference import sampling
 from ..metrics import neighbours, probing
 from ..parts import collapse
 from ..parts.augment import POLICIES
@@ -330,12 +331,8 @@ def drawn(model: Model, data: Data) -> np.ndarray | None:
     """A few samples, in the form of data.x, where drawing them is one pass of a decoder."""
     if not (isinstance(model, Samples) and isinstance(model, Decodes)):
         return None
-    n, y = _many(data), None
-    if "label" in model.takes and data.y is not None:
-        y = Condition(torch.from_numpy(np.resize(data.y[chosen(data.train, n)], n)).to(engine.device()))
-    with torch.no_grad():
-        x = final(model.sample(engine.sampling_noise(0, 0, n), y))
-    found = x.float().cpu().numpy()
+    n = _many(data)
+    found = sampling.samples(model, n, 0, data, classes=sampling.shares(data, n, 0)).numpy()
     return neighbours.grid(found, data.levels) if data.levels else found
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from .. import engine, figures, storage
-from ..core import Condition, Decodes, DiskTrouble, Encodes, NotAllowed, Samples, final
+from ..core import Decodes, DiskTrouble, Encodes, NotAllowed, Samples
 from ..data import Data
+from ..inference.sampling import samples
 from ..runs.run import Run
 from .loop import Step
 
@@ -51,9 +52,7 @@ def view(run: Run, data: Data, n: int) -> Tensor | None:
     """What the model can show: samples, else reconstructions of held-out images."""
     n = POINTS if run.config.spec.points else n
     if isinstance(run.model, Samples):
-        y = Condition(torch.arange(n, device=engine.device()) % run.config.spec.labels) if "label" in run.model.takes else None
-        x = final(run.model.sample(engine.sampling_noise(0, 0, n), y))
-        return x
+        return samples(run.model, n, 0, data)
     if isinstance(run.model, Encodes) and isinstance(run.model, Decodes):
         return run.model.decode(run.model.encode(engine.put(data.take(data.held_out[:n])).x))
     return None
