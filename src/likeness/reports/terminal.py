@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -212,7 +213,7 @@ def _lines(share: Any, run: Run) -> Iterator[Any]:
 
 def walked(stages: Iterable[T], title: str, quiet: bool = False) -> Iterator[T]:
     """Pass stages on, showing what share of the images is done."""
-    if quiet or not _err().is_terminal:
+    if quiet or not sys.stderr.isatty():  # rich is imported where there is somebody to watch
         yield from stages
         return
     with _err().status(escape(title)) as status:
