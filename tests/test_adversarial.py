@@ -17,7 +17,7 @@ from likeness.core import Batch, Noise, Refusal, Spec
 from likeness.data import Data
 from likeness.models import gan
 from likeness.models.gan import GAN
-from likeness.parts.adversarial import GAMES, Game, Spread, between, iterate, lipschitz, packed, pull, slopes, smoothed, spectral, told_apart
+from likeness.parts.adversarial import GAMES, Game, Spread, between, iterate, lipschitz, packed, pair_accuracy, pull, slopes, smoothed, spectral
 from likeness.training.loop import fit, only
 
 LOGITS = torch.tensor([-3.0, -0.5, 0.0, 1.0, 4.0], dtype=torch.float64)
@@ -70,7 +70,7 @@ def test_pull_is_the_slope_of_the_generators_loss():
 
 
 def test_told_apart_is_the_share_of_pairs_in_the_right_order():
-    assert float(told_apart(torch.tensor([2.0, 1.0, 0.0, 5.0]), torch.tensor([1.0, 1.0, 1.0, 1.0]))) == (1 + 0.5 + 0 + 1) / 4
+    assert float(pair_accuracy(torch.tensor([2.0, 1.0, 0.0, 5.0]), torch.tensor([1.0, 1.0, 1.0, 1.0]))) == (1 + 0.5 + 0 + 1) / 4
 
 
 # Dirac-GAN (Mescheder, Geiger & Nowozin 2018): data at 0, G at theta, D(x) = psi x, rate 0.1, from distance sqrt 2, 500 steps

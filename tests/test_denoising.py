@@ -182,10 +182,10 @@ def test_a_run_of_points_is_judged_and_images_are_reconstructed(tmp_path, monkey
 
 def test_some_classes_are_left_unsaid_in_training():
     model = Told(spec=POINTS, scale=0.25, conditional=True, label_dropout=0.25)
-    y = model.told(Batch(torch.zeros(8000, 2, 1, 1), Condition(torch.ones(8000, dtype=torch.long)), Noise(range(8000))))
+    y = model.condition(Batch(torch.zeros(8000, 2, 1, 1), Condition(torch.ones(8000, dtype=torch.long)), Noise(range(8000))))
     assert set(y.label.tolist()) == {1, NONE} and float((y.label == NONE).float().mean()) == pytest.approx(0.25, abs=0.02)
     with pytest.raises(Refusal, match="class of each image"):
-        model.told(Batch(torch.zeros(2, 2, 1, 1), None, Noise(range(2))))
+        model.condition(Batch(torch.zeros(2, 2, 1, 1), None, Noise(range(2))))
 
 
 def test_a_code_keeps_the_class_behind_it():

@@ -283,7 +283,7 @@ class Trained:
         asked = inputs.held_out(self.data, _whole("n", n, 1), _whole("seed", seed, 0))
         return receptive.fields(self.model, asked.batch, f"{self.folder.name}: {self.config.model}")
 
-    def _asked(self, x: Tensor | None, n: int, seed: int, label: int | None, names: Sequence[str] | None = None) -> inputs.Given:
+    def _asked(self, x: Tensor | None, n: int, seed: int, label: int | None, names: Sequence[str] | None = None) -> inputs.Inputs:
         """The images of a question: held-out ones of their own classes, or somebody's own, of class `label` or none."""
         y = None if label is None else self._conditions(0, 1 if x is None else len(x), label)
         if x is None and y is not None:

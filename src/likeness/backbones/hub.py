@@ -58,8 +58,8 @@ def _token(model: Any, pixels: Tensor) -> Any:
 
 def projected(model: Any, pixels: Tensor) -> Any:
     """Image features in the space shared with texts: a tensor in transformers 4, the pooler_output of one thing in 5."""
-    found = model.get_image_features(pixel_values=pixels)
-    return getattr(found, "pooler_output", found)
+    result = model.get_image_features(pixel_values=pixels)
+    return getattr(result, "pooler_output", result)
 
 
 SIDE = 224

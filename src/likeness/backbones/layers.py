@@ -300,8 +300,8 @@ class Graph(Probe):
     def measured(self) -> dict[str, Shape]:
         """The output of each layer for images of `side` pixels, without the batch; made on `meta`, where nothing is computed."""
         side = self.side
-        said = self(torch.empty(1, 3, side, side, device="meta"), [INPUT, *self.nodes])
-        return {name: tuple(y.shape[1:]) for name, y in said.items()}
+        answer = self(torch.empty(1, 3, side, side, device="meta"), [INPUT, *self.nodes])
+        return {name: tuple(y.shape[1:]) for name, y in answer.items()}
 
     def fields(self) -> dict[str, int]:
         """How many pixels a side each place of a layer sees (its receptive field), and 0 for the whole image."""
@@ -324,10 +324,10 @@ class Graph(Probe):
         if min(x.shape[2:]) < self.least:
             raise Refusal(f"{self.name} looks at images of {self.least} pixels a side or more, and these have {x.shape[3]}x{x.shape[2]}; enlarge them.")
         try:
-            found: dict[str, Tensor] = self(self.prepare(x), names)
+            result: dict[str, Tensor] = self(self.prepare(x), names)
         except Refusal as why:
             raise Refusal(f"{self.name}: {why}; give it {self.side}x{self.side}, or name a layer that comes before.") from None
-        return found
+        return result
 
     @contextmanager
     def hurried(self, names: Sequence[str]) -> Iterator[None]:
@@ -350,14 +350,14 @@ class Graph(Probe):
         """Outputs of layers for images that are prepared."""
         there = {INPUT: x}
         for step in self.steps(names):
-            layer, given = self.nodes[step.name], [there[p] for p in step.inputs]
+            layer, inputs = self.nodes[step.name], [there[p] for p in step.inputs]
             if step.fold:
                 conv = self.nodes[step.fold]
                 assert isinstance(conv, Conv) and isinstance(layer, Norm)
                 weight, bias = layer.folded(conv)  # anew each time, since somebody may have changed them: a fiftieth of the work
-                there[step.name] = conv.by(given[0], weight, bias)
+                there[step.name] = conv.by(inputs[0], weight, bias)
             else:
-                there[step.name] = layer(*given, inplace=True) if step.inplace else layer(*given)
+                there[step.name] = layer(*inputs, inplace=True) if step.inplace else layer(*inputs)
             for name in step.dead:
                 del there[name]
         return {name: there[name] for name in names}
@@ -377,9 +377,9 @@ class Graph(Probe):
         last = {p: name for name in order for p in inputs[name]}
         for name in order:
             before = inputs[name][0]
-            mine = isinstance(self.nodes[name], Relu) and before in spare and isinstance(self.nodes[before], (Conv, Norm, Add))
+            own = isinstance(self.nodes[name], Relu) and before in spare and isinstance(self.nodes[before], (Conv, Norm, Add))
             dead = tuple(p for p in dict.fromkeys(inputs[name]) if last[p] == name and p not in wanted)
-            yield Step(name, inputs[name], folds.get(name, ""), mine, dead)
+            yield Step(name, inputs[name], folds.get(name, ""), own, dead)
 
 
 INPUT = "input_layer"
@@ -411,22 +411,22 @@ class Hooked(Probe):
 
     def outputs(self, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         self.check(names)
-        found: dict[str, Tensor] = {}
+        result: dict[str, Tensor] = {}
         inner = [n for n in names if n not in self.answers]
 
         def hear(name: str, y: Any) -> None:
-            found[name] = y
-            if len(found) == len(set(names)):
+            result[name] = y
+            if len(result) == len(set(names)):
                 raise _Enough
 
         x = self.prepare(x)
         with self._heard(inner, hear), suppress(_Enough):
             for name, answer in self.answers.items():
                 if name in names:
-                    found[name] = answer(x)
-                elif not found.keys() >= set(inner):
+                    result[name] = answer(x)
+                elif not result.keys() >= set(inner):
                     answer(x)
-        return {name: found[name] for name in names}
+        return {name: result[name] for name in names}
 
     @contextmanager
     def _heard(self, names: Iterable[str], hear: Callable[[str, Any], None]) -> Iterator[None]:
@@ -440,11 +440,11 @@ class Hooked(Probe):
 
     def _walk(self, shape: Shape) -> dict[str, Shape]:
         """Sub-modules in the order in which they end, and after them the answers."""
-        x, found, said = self.prepare(torch.zeros(2, *shape, device=next(self.module.parameters()).device)), dict[str, Shape](), dict[str, Shape]()
+        x, result, content = self.prepare(torch.zeros(2, *shape, device=next(self.module.parameters()).device)), dict[str, Shape](), dict[str, Shape]()
         for name, answer in self.answers.items():
             heard: list[tuple[str, Any]] = []
             with self._heard(filter(None, self.paths), lambda n, y, heard=heard: heard.append((n, y))), torch.no_grad():  # type: ignore[misc]
-                said[name] = tuple(answer(x).shape[1:])
+                content[name] = tuple(answer(x).shape[1:])
             often = Counter(n for n, _ in heard)
-            found |= {n: tuple(y.shape[1:]) for n, y in heard if often[n] == 1 and isinstance(y, Tensor) and y.ndim > 1 and len(y) == 2}
-        return found | said
+            result |= {n: tuple(y.shape[1:]) for n, y in heard if often[n] == 1 and isinstance(y, Tensor) and y.ndim > 1 and len(y) == 2}
+        return result | content

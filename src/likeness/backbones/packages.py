@@ -55,38 +55,38 @@ def hub(kind: str, place: str) -> Hooked:
     """DINOv2 or CLIP: `code` is what `networks.hub` compares images by."""
     about, model = HUB[kind], backbone(kind, place)
     net = Hooked(kind, model, {"code": lambda x: about.pick(model, x)}, shown(SIDE, in_levels(about.mean, about.std)), (3, SIDE, SIDE))
-    return told(net, place or about.where)
+    return described(net, place or about.where)
 
 
 def by_transformers(place: str) -> Hooked:
     """`code` is the features that a model shares with texts, its own pooled ones, or the mean over tokens or places, the first of these that it has."""
     transformers, where = package("transformers", "transformers"), os.path.expanduser(place)
     where = os.path.abspath(where) if os.path.isdir(where) else where
-    name, mine = f"transformers:{where}", dict(trust_remote_code=False)  # a repository's own Python is not run
+    name, own = f"transformers:{where}", dict(trust_remote_code=False)  # a repository's own Python is not run
     pillow = dict(backend="pil") if int(transformers.__version__.split(".")[0]) > 4 else dict(use_fast=False)
     try:
-        config = transformers.AutoConfig.from_pretrained(where, **mine)
+        config = transformers.AutoConfig.from_pretrained(where, **own)
         decides = any("ForImageClassification" in a for a in config.architectures or ())
-        seen = transformers.AutoImageProcessor.from_pretrained(where, **mine, **pillow).to_dict()
-        side, given, scaling = side_of(seen, config), input_of(seen), resampling(seen.get("resample"))
+        seen = transformers.AutoImageProcessor.from_pretrained(where, **own, **pillow).to_dict()
+        side, inputs, scaling = side_of(seen, config), input_of(seen), resampling(seen.get("resample"))
         labels = tuple(str(config.id2label[i]) for i in range(config.num_labels)) if decides else ()
         kind = transformers.AutoModelForImageClassification if decides else transformers.AutoModel
-        model, found = kind.from_pretrained(where, use_safetensors=True, output_loading_info=True, **mine)
+        model, result = kind.from_pretrained(where, use_safetensors=True, output_loading_info=True, **own)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError) as why:
         wants = "config.json, model.safetensors and preprocessor_config.json, on the hub or in a folder"
         raise Offline(f"{name} cannot be loaded ({first_line(why)[:300]}); it wants {wants}.") from None
-    lost = sorted(key for key in found["missing_keys"] if "pooler" not in key)
+    lost = sorted(key for key in result["missing_keys"] if "pooler" not in key)
     if lost:
         raise BadData(f"{name} has no weights for {lost[0]} and {len(lost) - 1} more, which would be random; name a model that was saved whole.")
     model = model.float().eval().to(engine.device())
     base: Any = model.base_model if decides else model
     base = getattr(model, "vision_model", model) if base is model and decides else base
-    answers: dict[str, Callable[[Tensor], Tensor]] = {"code": lambda x: pooled(base, x, not found["missing_keys"])}
+    answers: dict[str, Callable[[Tensor], Tensor]] = {"code": lambda x: pooled(base, x, not result["missing_keys"])}
     if decides:
         answers[LOGITS] = lambda x: model(pixel_values=x).logits
-    net = opened(name, model, answers, side, given)
+    net = opened(name, model, answers, side, inputs)
     net.labels = labels
-    return told(net, where, scaling)
+    return described(net, where, scaling)
 
 
 def by_timm(what: str, weights: str, seed: int) -> Hooked:
@@ -110,7 +110,7 @@ def by_timm(what: str, weights: str, seed: int) -> Hooked:
     net = opened(name, model, answers, seen["input_size"][-1], in_levels(seen["mean"], seen["std"]))
     net.labels = stored.labels(model.num_classes) if model.num_classes else ()
     source = Path(weights).name if weights not in ("", "none") else f"random weights, seed {seed}" if weights else what
-    return told(net, source, resampling(seen["interpolation"]))
+    return described(net, source, resampling(seen["interpolation"]))
 
 
 def fill(model: nn.Module, file: str, what: str) -> None:
@@ -146,7 +146,7 @@ def opened(name: str, model: nn.Module, answers: dict[str, Callable[[Tensor], Te
     return net
 
 
-def told(net: Hooked, source: str, scaling: str = "bicubic") -> Hooked:
+def described(net: Hooked, source: str, scaling: str = "bicubic") -> Hooked:
     net.sha256, net.source, net.scaling, net.fixed = digest(net.module.state_dict()), source, scaling, True
     return net
 
@@ -163,12 +163,12 @@ def pooled(base: Any, x: Tensor, pooler: bool = True) -> Tensor:
     """(B, C).  pooler: whether what it says of all places together was learnt."""
     if hasattr(base, "get_image_features"):
         return projected(base, x)
-    said = base(pixel_values=x)
-    found: Tensor | None = getattr(said, "pooler_output", None) if pooler else None
-    if found is None:
-        last: Tensor = said.last_hidden_state
-        found = last.mean(1) if last.ndim == 3 else last.mean((2, 3))
-    return found.flatten(1)
+    answer = base(pixel_values=x)
+    result: Tensor | None = getattr(answer, "pooler_output", None) if pooler else None
+    if result is None:
+        last: Tensor = answer.last_hidden_state
+        result = last.mean(1) if last.ndim == 3 else last.mean((2, 3))
+    return result.flatten(1)
 
 
 # What a network was trained on

@@ -203,11 +203,11 @@ def verified(path: Path, file: Published) -> Path:
         return path
     try:
         with path.open("rb") as handle:
-            found = hashlib.file_digest(handle, lambda: hashlib.new(file.kind, usedforsecurity=False)).hexdigest()
+            result = hashlib.file_digest(handle, lambda: hashlib.new(file.kind, usedforsecurity=False)).hexdigest()
     except OSError as why:
         raise BadData(f"{path} cannot be read ({why.strerror}); put a good copy in its place.") from None
-    if found != file.digest:
-        raise BadData(f"{path} is not the published file: its {file.kind} is {found} and should be {file.digest}; delete it, or name it with --weights.")
+    if result != file.digest:
+        raise BadData(f"{path} is not the published file: its {file.kind} is {result} and should be {file.digest}; delete it, or name it with --weights.")
     return path
 
 
@@ -334,12 +334,12 @@ def _from_h5(path: Path, net: Graph) -> Arrays:
     ours = [name for name, layer in net.nodes.items() if isinstance(layer, (Conv, Dense, Norm))]
     if not {ALIASES.get(name, name) for name, _ in filled} <= set(ours):
         filled = [(ours[i] if i < len(ours) else name, values) for i, (name, values) in enumerate(filled)]
-    found: Arrays = {}
+    result: Arrays = {}
     for name, values in filled:
         key = ALIASES.get(name, name)
         for parameter, value in zip(_parameters(net.nodes[key]) if key in ours else (), values):
-            found[key, parameter] = _turned(net.nodes[key], value) if parameter == "weight" else value
-    return found
+            result[key, parameter] = _turned(net.nodes[key], value) if parameter == "weight" else value
+    return result
 
 
 def _from_torchvision(path: Path, net: Graph) -> Arrays:
@@ -350,19 +350,19 @@ def _from_torchvision(path: Path, net: Graph) -> Arrays:
     if net.name != "squeezenet":
         raise Refusal(f"--weights {path}: a .pth is read for squeezenet only; name {net.name}'s weights as Keras has them, or in a .safetensors.")
     ours = [(name, parameter) for name, layer in net.nodes.items() if isinstance(layer, Conv) for parameter in ("weight", "bias")]
-    found: Arrays = {}
+    result: Arrays = {}
     with zipfile.ZipFile(path) as file:
         records = sorted((int(at[1]), name) for name in file.namelist() if (at := re.fullmatch(r"[^/]+/data/(\d+)", name)))
         shapes = [getattr(net.nodes[name], parameter).shape for name, parameter in ours]
         if [file.getinfo(name).file_size for _, name in records] != [4 * shape.numel() for shape in shapes]:
             raise BadData(f"{path} is not torchvision's {net.name}: it holds other tensors; name another file, or another network.")
         for key, shape, (_, name) in zip(ours, shapes, records):
-            found[key] = torch.from_numpy(np.frombuffer(file.read(name), "<f4").reshape(shape).copy())
-    first = found[ours[0]].double() / torch.tensor(DEVIATION).double().view(3, 1, 1)
+            result[key] = torch.from_numpy(np.frombuffer(file.read(name), "<f4").reshape(shape).copy())
+    first = result[ours[0]].double() / torch.tensor(DEVIATION).double().view(3, 1, 1)
     apart = torch.tensor(net.input.mean[::-1]).double() - torch.tensor(MEAN).double()
-    found[ours[1]] = found[ours[1]] + first.sum((2, 3)) @ apart  # exact, since no zeros are put around the image
-    found[ours[0]] = first.flip(1)
-    return found
+    result[ours[1]] = result[ours[1]] + first.sum((2, 3)) @ apart  # exact, since no zeros are put around the image
+    result[ours[0]] = first.flip(1)
+    return result
 
 
 def _text(name: Any) -> str:

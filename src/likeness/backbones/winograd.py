@@ -49,8 +49,8 @@ def twice(which: tuple[tuple[float, ...], ...]) -> Tensor:
 def kernels(weight: Tensor) -> Tensor:
     """Of a convolution, (K, C, 3, 3), to (36, C, K)."""
     g = torch.tensor(G, dtype=torch.float64)
-    found = torch.kron(g, g) @ weight.detach().double().permute(2, 3, 1, 0).reshape(9, -1)
-    return found.float().view(IN * IN, *weight.shape[1::-1])
+    result = torch.kron(g, g) @ weight.detach().double().permute(2, 3, 1, 0).reshape(9, -1)
+    return result.float().view(IN * IN, *weight.shape[1::-1])
 
 
 def convolve(x: Tensor, kernels: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
@@ -84,10 +84,10 @@ def convolve(x: Tensor, kernels: Tensor, bias: Tensor | None, relu: bool) -> Ten
 def pool(threads: int) -> ThreadPoolExecutor:
     """Threads that compute by themselves, where torch would divide each single operation among its own."""
     together = Barrier(threads, timeout=60)
-    found = ThreadPoolExecutor(threads, "winograd", torch.set_num_threads, (1,))
-    list(found.map(lambda _: together.wait(), range(threads)))  # so that all have begun
+    result = ThreadPoolExecutor(threads, "winograd", torch.set_num_threads, (1,))
+    list(result.map(lambda _: together.wait(), range(threads)))  # so that all have begun
     torch.set_num_threads(threads)  # the number is each thread's own, but for what a new one begins with
-    return found
+    return result
 
 
 os.register_at_fork(after_in_child=pool.cache_clear)

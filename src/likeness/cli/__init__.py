@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     word = argv[0] if argv else "help"
     if word in ("-h", "--help", "help", "-V", "--version"):
-        return told(f"likeness {__version__}" if word in ("-V", "--version") else HELP)
+        return printed(f"likeness {__version__}" if word in ("-V", "--version") else HELP)
     try:
         return guarded(argv)
     except KeyboardInterrupt:  # also of one that is still importing
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def told(text: str) -> int:
+def printed(text: str) -> int:
     """Print what needs nothing heavy."""
     try:
         print(text, flush=True)
@@ -52,10 +52,10 @@ def told(text: str) -> int:
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.ENOSPC):
             raise
-        return unheard(error)
+        return output_closed(error)
 
 
-def unheard(error: OSError) -> int:
+def output_closed(error: OSError) -> int:
     """Nobody takes our output: whoever read it has stopped, such as head, or the disk is full."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # python would complain once more when it flushes
     if isinstance(error, BrokenPipeError):
@@ -79,7 +79,7 @@ def guarded(argv: list[str]) -> int:
         return refusal.code
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ENOSPC):
-            return unheard(error)
+            return output_closed(error)
         import traceback
 
         traceback.print_exc()

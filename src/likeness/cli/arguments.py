@@ -148,8 +148,8 @@ def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple
     for t in opened.values():
         flags(parser, f"options of {type(t.model).__name__.lower()} that may be turned", type(t.model), t.model, live=True, leave_out=known | taken)
         known |= turns[t.folder]
-    said = vars(parser.parse_intermixed_args(argv))
-    wanted = said["run"] if isinstance(said["run"], list) else [said["run"]]
+    args = vars(parser.parse_intermixed_args(argv))
+    wanted = args["run"] if isinstance(args["run"], list) else [args["run"]]
     if len(wanted) > 1:  # what a shell makes of runs/* holds files, too: our own comparisons among them
         passed = [f for f in wanted if f not in opened and f.is_file()]
         wanted = [f for f in wanted if f not in passed]
@@ -158,12 +158,12 @@ def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple
     if missing := [folder for folder in wanted if folder not in opened]:
         here = ", ".join(str(p.parent) for p in sorted(Path("runs").glob("*/config.json")))
         raise Refusal(f"{missing[0]} is not a run: it has no config.json.  Runs here: {here or 'none'}.")
-    typed = {name for name in known if name in said}
+    typed = {name for name in known if name in args}
     for folder in wanted:
         if lacking := typed - turns[folder]:
             terminal.say(f"note: {folder} has no option {', '.join(sorted(lacking))}; it is asked without")
-    said["run"] = wanted
-    return said, [(opened[f], {name: said[name] for name in typed & turns[f]}) for f in wanted]
+    args["run"] = wanted
+    return args, [(opened[f], {name: args[name] for name in typed & turns[f]}) for f in wanted]
 
 
 def _opened(folders: list[Path], raw: bool) -> dict[Path, Trained]:

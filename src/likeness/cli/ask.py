@@ -29,7 +29,7 @@ def reconstruct(argv: list[str]) -> int:
     usual = outline.value("inference.inversion", "STEPS")
     parser.add_argument("--steps", type=count, metavar="N", help=f"of the search for the code [{usual}; none where the model encodes]")
     common(parser, "-n", "--seed", "-o", "--json")
-    said, [(run, _)] = on_runs(argv, parser)
+    args, [(run, _)] = on_runs(argv, parser)
 
     from .. import figures, storage
     from ..core import answers, ask
@@ -37,12 +37,12 @@ def reconstruct(argv: list[str]) -> int:
     from ..metrics.reconstruction import psnr
     from ..reports import terminal
 
-    path, seed, n = target(said["o"], run.folder / "samples" / "reconstructions.png", ".png"), said["seed"], said["n"] or 16
+    path, seed, n = target(args["o"], run.folder / "samples" / "reconstructions.png", ".png"), args["seed"], args["n"] or 16
     ask(run.model, "decode")
-    own, names = brought(run, said["images"], n)
+    own, names = own_images(run, args["images"], n)
     asked = inputs.held_out(run.data, n, seed) if own is None else inputs.own(own, None, names, run.config.spec, seed, run.config.data.get("binarize", False))
     x, y, encodes = asked.batch.x, asked.batch.y, "encode" in answers(run.model)
-    steps = said["steps"] or (0 if encodes else inversion.STEPS)
+    steps = args["steps"] or (0 if encodes else inversion.STEPS)
     before = run.reconstruct(x)[1] if encodes else inversion.nearest_samples(run.model, x, y, seed)
     back = inversion.decoded(run.model, searched(run, x, y, steps, seed)) if steps else before
     page = figures.shown(back, x) if run.config.spec.points else figures.strips(x, back, *([] if encodes else [before]))
@@ -61,7 +61,7 @@ def reconstruct(argv: list[str]) -> int:
         digits = 4 if points else 2
         lines = [f"{row['name']}: {row[name]:.{digits}f}{unit}, before {row['before']:.{digits}f}" for row in rows]
         says = "\n".join([*lines, f"{says} after {steps} steps, before {first.mean():.{digits}f} by {who}"])
-    terminal.result(result, said["json"], f"{says}: {path}")
+    terminal.result(result, args["json"], f"{says}: {path}")
     return 0
 
 
@@ -71,9 +71,9 @@ def searched(run: Trained, x: Tensor, y: Condition | None, steps: int, seed: int
     from ..reports import terminal
 
     with terminal.err.status("") as status:
-        for found in inversion.search(run.model, x, y, steps, seed):
-            status.update(f"{found.share:4.0%}  searching for the codes of {len(x)} images")
-    return found.z
+        for result in inversion.search(run.model, x, y, steps, seed):
+            status.update(f"{result.share:4.0%}  searching for the codes of {len(x)} images")
+    return result.z
 
 
 def complete(argv: list[str]) -> int:
@@ -87,23 +87,23 @@ def complete(argv: list[str]) -> int:
     parser.add_argument("--draws", type=count, default=3, metavar="K", help="how often the rest of each image is drawn [3]")
     parser.add_argument("--label", type=natural, metavar="CLASS", help="of your own images, where the model is class-conditional; else it is drawn")
     common(parser, "-n", "--seed", "-o", "--json")
-    said, [(run, live)] = on_runs(argv, parser)
+    args, [(run, live)] = on_runs(argv, parser)
 
     from ..core import Refusal, final
     from ..inference import complete as completion
     from ..reports import terminal
 
-    if said["mask"] and said["keep"] is not None:
+    if args["mask"] and args["keep"] is not None:
         raise Refusal("--keep and --mask both say what is given; name one of them.")
-    path = target(said["o"], run.folder / "samples" / "completions.png", ".png", ".npy", "")
-    known = completion.mask(said["mask"], run.config.spec) if said["mask"] else None
-    keep = 0.5 if said["keep"] is None else said["keep"]
-    n = said["n"] or 16
-    x, _ = brought(run, said["images"], n)
-    stages = run.completing(x, n, keep, known=known, draws=said["draws"], seed=said["seed"], label=said["label"], **live)
-    drawn = final(terminal.walked(stages, "completing images", said["json"])).pictures
+    path = target(args["o"], run.folder / "samples" / "completions.png", ".png", ".npy", "")
+    known = completion.mask(args["mask"], run.config.spec) if args["mask"] else None
+    keep = 0.5 if args["keep"] is None else args["keep"]
+    n = args["n"] or 16
+    x, _ = own_images(run, args["images"], n)
+    stages = run.completing(x, n, keep, known=known, draws=args["draws"], seed=args["seed"], label=args["label"], **live)
+    drawn = final(terminal.walked(stages, "completing images", args["json"])).pictures
     drawn.save(path)
-    terminal.result(dict(drawn.recipe, path=str(path)), said["json"], f"{drawn.recipe['n']} images, {said['draws']} draws of each: {path}")
+    terminal.result(dict(drawn.recipe, path=str(path)), args["json"], f"{drawn.recipe['n']} images, {args['draws']} draws of each: {path}")
     return 0
 
 
@@ -114,21 +114,21 @@ def score(argv: list[str]) -> int:
     parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
     parser.add_argument("--label", type=natural, metavar="CLASS", help="of your own images, where the model is class-conditional")
     common(parser, "-n", "--seed", "-o", "--json")
-    said, [(run, live)] = on_runs(argv, parser)
+    args, [(run, live)] = on_runs(argv, parser)
 
     from ..core import answers
     from ..inference.inputs import answer
     from ..reports import terminal
 
-    path = target(said["o"], run.folder / "samples" / "surprise.png", ".png", ".npz")
-    if said["o"] and "bits_per_dim" in answers(run.model):
+    path = target(args["o"], run.folder / "samples" / "surprise.png", ".png", ".npz")
+    if args["o"] and "bits_per_dim" in answers(run.model):
         answer(run.model, "surprise", "Without -o there are numbers, of whole images.  ")
-    n = said["n"] or 16
-    x, names = brought(run, said["images"], n)
-    scored = run.score(x, n, seed=said["seed"], label=said["label"], names=names, **live)
+    n = args["n"] or 16
+    x, names = own_images(run, args["images"], n)
+    scored = run.score(x, n, seed=args["seed"], label=args["label"], names=names, **live)
     where = scored.save(path) if scored.surprise is not None else None
     result = dict(run=str(run.folder), kind=scored.kind, against=scored.against, images=scored.rows(), path=str(where) if where else None)
-    terminal.result(result, said["json"], "\n".join([*_table(scored.rows(), scored.kind, scored.against), *([f"maps: {where}"] if where else [])]))
+    terminal.result(result, args["json"], "\n".join([*_table(scored.rows(), scored.kind, scored.against), *([f"maps: {where}"] if where else [])]))
     return 0
 
 
@@ -148,20 +148,20 @@ def field(argv: list[str]) -> int:
     parser = Parser("field", outline.about("inference.receptive_field"), "RUN [RUN ...] [-n 4] [-o out.png] [options]")
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
     common(parser, "-n", "--seed", "-o", "--json")
-    said, runs = on_runs(argv, parser)
+    args, runs = on_runs(argv, parser)
 
     from .. import figures, storage
     from ..inference import receptive_field as fields
     from ..reports import terminal
 
-    path, n = target(said["o"], runs[0][0].folder / "samples" / "field.png", ".png"), said["n"] or 4
-    found = [run.field(n, said["seed"]) for run, _ in runs]
+    path, n = target(args["o"], runs[0][0].folder / "samples" / "field.png", ".png"), args["n"] or 4
+    results = [run.field(n, args["seed"]) for run, _ in runs]
     storage.make(path.parent)
-    recipe = dict(picture="field", n=n, seed=said["seed"], runs=[dict(run=run.folder.name, seen=run.run.seen) for run, _ in runs])
-    figures.write_png(path, fields.page(found, n), recipe)
-    result = dict(path=str(path), fields=[one.as_dict() for each in found for one in each])
-    lines = [f"{one.name}: row {one.row + 1}, column {one.column + 1} {one.says}" for each in found for one in each]
-    terminal.result(result, said["json"], "\n".join([*lines, str(path)]))
+    recipe = dict(picture="field", n=n, seed=args["seed"], runs=[dict(run=run.folder.name, seen=run.run.seen) for run, _ in runs])
+    figures.write_png(path, fields.page(results, n), recipe)
+    result = dict(path=str(path), fields=[one.as_dict() for each in results for one in each])
+    lines = [f"{one.name}: row {one.row + 1}, column {one.column + 1} {one.says}" for each in results for one in each]
+    terminal.result(result, args["json"], "\n".join([*lines, str(path)]))
     return 0
 
 
@@ -173,23 +173,23 @@ def diffuse(argv: list[str]) -> int:
     parser.add_argument("--picture", metavar=which, default="reverse", help="which [reverse]")
     parser.add_argument("--images", metavar="IMAGES", help=IMAGES)
     common(parser, "-n", "--seed", "-o", "--raw", "--json")
-    said, runs = on_runs(argv, parser)
+    args, runs = on_runs(argv, parser)
 
     from ..core import Refusal
     from ..inference import diffusion_process
     from ..inference.sampling import tuned
     from ..reports import terminal
 
-    path = target(said["o"], runs[0][0].folder / "samples" / f"{said['picture']}.png", ".png")
-    if said["images"] and said["picture"] not in ("forward", "rate", "distortion"):
-        raise Refusal(f"the picture {said['picture']} is of no images that are given; leave --images out, or type --picture forward.")
-    x, _ = brought(runs[0][0], said["images"], said["n"] or 6)
+    path = target(args["o"], runs[0][0].folder / "samples" / f"{args['picture']}.png", ".png")
+    if args["images"] and args["picture"] not in ("forward", "rate", "distortion"):
+        raise Refusal(f"the picture {args['picture']} is of no images that are given; leave --images out, or type --picture forward.")
+    x, _ = own_images(runs[0][0], args["images"], args["n"] or 6)
     typed: dict[str, Any] = {}
     for run, live in runs:
         run.run.model = tuned(run.model, **live)
         typed |= live
-    recipe = diffusion_process.draw([(run.run, run.data) for run, _ in runs], said["picture"], path, said["n"], said["seed"], x, **typed)
-    terminal.result(dict(recipe, path=str(path)), said["json"], str(path))
+    recipe = diffusion_process.draw([(run.run, run.data) for run, _ in runs], args["picture"], path, args["n"], args["seed"], x, **typed)
+    terminal.result(dict(recipe, path=str(path)), args["json"], str(path))
     return 0
 
 
@@ -202,31 +202,31 @@ def edit(argv: list[str]) -> int:
     parser.add_argument("--draws", type=count, default=3, metavar="K", help="how often each image is drawn [3]")
     parser.add_argument("--label", type=natural, metavar="CLASS", help="what it shall become, where the model is class-conditional")
     common(parser, "-n", "--seed", "-o", "--raw", "--json")
-    said, [(run, live)] = on_runs(argv, parser)
+    args, [(run, live)] = on_runs(argv, parser)
 
     from ..core import final
     from ..reports import terminal
 
-    path, n = target(said["o"], run.folder / "samples" / "edits.png", ".png", ".npy", ""), said["n"] or 8
-    x, _ = brought(run, said["images"], n)
-    stages = run.editing(x, n, said["strength"], draws=said["draws"], seed=said["seed"], label=said["label"], **live)
-    drawn = final(terminal.walked(stages, "editing images", said["json"])).pictures
+    path, n = target(args["o"], run.folder / "samples" / "edits.png", ".png", ".npy", ""), args["n"] or 8
+    x, _ = own_images(run, args["images"], n)
+    stages = run.editing(x, n, args["strength"], draws=args["draws"], seed=args["seed"], label=args["label"], **live)
+    drawn = final(terminal.walked(stages, "editing images", args["json"])).pictures
     drawn.save(path)
-    terminal.result(dict(drawn.recipe, path=str(path)), said["json"], f"{drawn.recipe['n']} images, {said['draws']} draws of each: {path}")
+    terminal.result(dict(drawn.recipe, path=str(path)), args["json"], f"{drawn.recipe['n']} images, {args['draws']} draws of each: {path}")
     return 0
 
 
-def brought(run: Trained, source: str | None, n: int) -> tuple[Tensor | None, tuple[str, ...] | None]:
+def own_images(run: Trained, source: str | None, n: int) -> tuple[Tensor | None, tuple[str, ...] | None]:
     """Somebody's own images, the first n, with the names of their files; what was skipped or left out is said."""
     if source is None:
         return None, None
     from ..data import user_images
     from ..reports import terminal
 
-    found = user_images.images(source, run.config.spec, run.config.data, n)
-    for note in found.notes:
+    result = user_images.images(source, run.config.spec, run.config.data, n)
+    for note in result.notes:
         terminal.say(f"note: {note}")
-    return found.x, found.names
+    return result.x, result.names
 
 
 def sample(argv: list[str]) -> int:
@@ -239,7 +239,7 @@ def sample(argv: list[str]) -> int:
     parser.add_argument("--label", type=int, metavar="CLASS", help="of this class only, where the model is class-conditional")
     parser.add_argument("--nearest", action="store_true", help="at the end of each row, framed, the training image nearest to its last sample")
     parser.add_argument("--beside", type=Path, metavar="RUN", help="a weaker run of the same denoising model, which --guidance leads away from")
-    said, [(run, live)] = on_runs(argv, parser)
+    args, [(run, live)] = on_runs(argv, parser)
 
     from dataclasses import replace
 
@@ -248,20 +248,20 @@ def sample(argv: list[str]) -> int:
     from ..inference import nearest
     from ..reports import terminal
 
-    weak = api.open(said["beside"]) if said["beside"] else None
+    weak = api.open(args["beside"]) if args["beside"] else None
     points = run.config.spec.points
-    n = said["n"] or (2000 if points else 64)
-    usual = run.folder / "samples" / f"seed-{said['seed']}-n-{n}{'-raw' if said['raw'] else ''}{'-nearest' if said['nearest'] else ''}.png"
-    path = target(said["o"], usual, ".png", *([] if said["nearest"] else [".npy", ""]))
-    stages = run.sampling(n, said["seed"], label=said["label"], beside=weak, **live)
-    pictures = final(terminal.walked(stages, "drawing samples", said["json"])).pictures
+    n = args["n"] or (2000 if points else 64)
+    usual = run.folder / "samples" / f"seed-{args['seed']}-n-{n}{'-raw' if args['raw'] else ''}{'-nearest' if args['nearest'] else ''}.png"
+    path = target(args["o"], usual, ".png", *([] if args["nearest"] else [".npy", ""]))
+    stages = run.sampling(n, args["seed"], label=args["label"], beside=weak, **live)
+    pictures = final(terminal.walked(stages, "drawing samples", args["json"])).pictures
     says = f"{n} {'points' if points else 'images'}"
-    if said["nearest"]:
-        found = nearest.beside(pictures.x, run.data, run.run.config.training.mirror)
-        pictures = replace(pictures, page=found.page, recipe=dict(pictures.recipe, nearest=found.row, distance=found.distance))
-        says += f", framed training images {min(found.distance):.1f} to {max(found.distance):.1f} levels from the sample beside them"
+    if args["nearest"]:
+        result = nearest.beside(pictures.x, run.data, run.run.config.training.mirror)
+        pictures = replace(pictures, page=result.page, recipe=dict(pictures.recipe, nearest=result.row, distance=result.distance))
+        says += f", framed training images {min(result.distance):.1f} to {max(result.distance):.1f} levels from the sample beside them"
     pictures.save(path)
-    terminal.result(dict(pictures.recipe, path=str(path)), said["json"], f"{says}: {path}")
+    terminal.result(dict(pictures.recipe, path=str(path)), args["json"], f"{says}: {path}")
     return 0
 
 
@@ -273,13 +273,13 @@ def latent(argv: list[str]) -> int:
     parser.add_argument("--picture", metavar=which, default="random", help="which [random]")
     parser.add_argument("--images", metavar=("A", "B", "C"), nargs=3, help="for arithmetic: three folders or files of a kind each [classes of the data]")
     common(parser, "-n", "--seed", "-o", "--json")
-    said, runs = on_runs(argv, parser)
+    args, runs = on_runs(argv, parser)
 
     from ..inference import latent_space as codes
     from ..reports import terminal
 
-    path = target(said["o"], runs[0][0].folder / "samples" / f"{said['picture']}.png", ".png")
-    groups = [x for source in said["images"] or () if (x := brought(runs[0][0], source, codes.MEMBERS)[0]) is not None]
-    codes.draw([(r.run, r.data) for r, _ in runs], said["picture"], path, said["n"], said["seed"], groups)
-    terminal.result(dict(path=str(path), picture=said["picture"]), said["json"], str(path))
+    path = target(args["o"], runs[0][0].folder / "samples" / f"{args['picture']}.png", ".png")
+    groups = [x for source in args["images"] or () if (x := own_images(runs[0][0], source, codes.MEMBERS)[0]) is not None]
+    codes.draw([(r.run, r.data) for r, _ in runs], args["picture"], path, args["n"], args["seed"], groups)
+    terminal.result(dict(path=str(path), picture=args["picture"]), args["json"], str(path))
     return 0

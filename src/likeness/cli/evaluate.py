@@ -23,45 +23,45 @@ def evaluate(argv: list[str]) -> int:
     parser.add_argument("--network", default="auto", help="to compare samples by: classifier, vicreg, inception, dinov2, clip, a run, a .pt file, none [auto]")
     parser.add_argument("--parzen", action="store_true", help="the Parzen-window estimate of the first adversarial models as well, which takes minutes")
     common(parser, "-n", "--seed", "-o", "--raw", "--json")
-    said, runs = on_runs(argv, parser)
+    args, runs = on_runs(argv, parser)
 
     from ..core import Refusal
     from ..reports import compare, terminal
 
-    if said["o"] and (len(runs) == 1 or said["o"].suffix):
-        raise Refusal(f"-o {said['o']} would be the folder of compare.html, which takes two runs or more; leave it out, or name a folder.")
-    found: list[list[Score] | Refusal] = []
+    if args["o"] and (len(runs) == 1 or args["o"].suffix):
+        raise Refusal(f"-o {args['o']} would be the folder of compare.html, which takes two runs or more; leave it out, or name a folder.")
+    result: list[list[Score] | Refusal] = []
     for run, live in runs:
         try:
-            found.append(scored(run, said, live, alone=len(runs) == 1))
+            result.append(scored(run, args, live, alone=len(runs) == 1))
         except Refusal as refusal:
             if len(runs) == 1:
                 raise
             terminal.say(f"{run.folder}: {refusal}")
-            found.append(refusal)
-    refused = [r for r in found if isinstance(r, Refusal)]
-    if len(refused) == len(found):
+            result.append(refusal)
+    refused = [r for r in result if isinstance(r, Refusal)]
+    if len(refused) == len(result):
         raise refused[0]
-    cards = {str(run.folder): [s.as_dict() for s in scores] for (run, _), scores in zip(runs, found) if not isinstance(scores, Refusal)}
-    if said["json"]:
+    cards = {str(run.folder): [s.as_dict() for s in scores] for (run, _), scores in zip(runs, result) if not isinstance(scores, Refusal)}
+    if args["json"]:
         print(json.dumps(cards, indent=1))
     if len(runs) > 1:
-        side_by_side = compare.compare([run.run for run, _ in runs], found, [run.drawn for run, _ in runs])
-        page = side_by_side.write(said["o"] or Path(os.path.commonpath([run.folder.resolve().parent for run, _ in runs])))
-        if not said["json"]:
+        side_by_side = compare.compare([run.run for run, _ in runs], result, [run.drawn for run, _ in runs])
+        page = side_by_side.write(args["o"] or Path(os.path.commonpath([run.folder.resolve().parent for run, _ in runs])))
+        if not args["json"]:
             print(side_by_side.table(shutil.get_terminal_size((120, 24)).columns))
-        terminal.say(f"all on one page: {page}", said["json"])
+        terminal.say(f"all on one page: {page}", args["json"])
     return refused[0].code if refused else 0
 
 
-def scored(run: Trained, said: dict[str, Any], live: dict[str, Any], alone: bool) -> list[Score]:
+def scored(run: Trained, args: dict[str, Any], live: dict[str, Any], alone: bool) -> list[Score]:
     """The cards of one run, which are written into its folder, too."""
     from ..reports import run_page, terminal
 
-    how = (said["n"] or 1000, said["seed"], said["network"], said["parzen"])
-    terminal.say(run.outlook(*how, **live), said["json"])
-    scores = list(terminal.listed(run.scores(*how, **live), str(run.folder), said["json"]))
+    how = (args["n"] or 1000, args["seed"], args["network"], args["parzen"])
+    terminal.say(run.outlook(*how, **live), args["json"])
+    scores = list(terminal.listed(run.scores(*how, **live), str(run.folder), args["json"]))
     if alone:
-        terminal.scores(scores, said["json"])
-    terminal.say(f"report: {run.folder / run_page.PAGE}", said["json"])
+        terminal.scores(scores, args["json"])
+    terminal.say(f"report: {run.folder / run_page.PAGE}", args["json"])
     return scores

@@ -34,20 +34,20 @@ def features(argv: list[str]) -> int:
     parser.add_argument("--precision", metavar="fp32|bf16", default="fp32", help="of the products [fp32]")
     parser.add_argument("--seed", type=natural, default=0, help="of random weights [0]")
     common(parser, "-o", "--json")
-    said = vars(parser.parse_intermixed_args(argv))
-    if said["layers"]:
-        return layers(said["layers"], said["weights"], said["seed"], said["json"])
-    if not said["data"] or not said["layer"]:
+    args = vars(parser.parse_intermixed_args(argv))
+    if args["layers"]:
+        return layers(args["layers"], args["weights"], args["seed"], args["json"])
+    if not args["data"] or not args["layer"]:
         raise Refusal("say of which images, and which layers: likeness features photos/ --network vgg19 --layer block4_pool; --layers vgg19 shows them all.")
-    net = opening.load(said["network"], said["weights"], said["layer"], said["seed"], told(f"weights of {said['network']}"))
-    options = {name: said[name] for name in ("pool", "size", "interpolation", "precision")}
-    work = module.extract(net, said["data"], said["layer"], said["o"] or Path("features.npy"), **options)
+    net = opening.load(args["network"], args["weights"], args["layer"], args["seed"], reporting(f"weights of {args['network']}"))
+    options = {name: args[name] for name in ("pool", "size", "interpolation", "precision")}
+    work = module.extract(net, args["data"], args["layer"], args["o"] or Path("features.npy"), **options)
     last, at = time.monotonic(), None
     with signals.stopping() as stop:
         for at in work:
             if time.monotonic() - last > terminal.EVERY:
                 last = time.monotonic()
-                terminal.say(f"{at.done.files / at.total:4.0%}  {at.done.files:,} images  {at.fresh / max(at.seconds, 1e-9):,.1f}/s", said["json"])
+                terminal.say(f"{at.done.files / at.total:4.0%}  {at.done.files:,} images  {at.fresh / max(at.seconds, 1e-9):,.1f}/s", args["json"])
             if stop.signal:
                 break
     assert at is not None
@@ -55,16 +55,16 @@ def features(argv: list[str]) -> int:
         terminal.say(f"stopped at image {at.done.files:,} of {at.total:,}; the same command goes on from here")
         return 128 + stop.signal
     out = work.output
-    terminal.say(module.verdict(at.done), said["json"])
+    terminal.say(module.verdict(at.done), args["json"])
     rows = [dict(layer=name, path=str(path), shape=[at.done.rows, out.widths[name]]) for name, path in out.paths.items()]
     speed = at.fresh / max(at.seconds, 1e-9)
     result = dict(network=net.name, weights=net.source, sha256=net.sha256, layers=rows, names=str(out.table), skipped=at.done.skipped, images_per_second=speed)
     lines = [f"{row['layer']}: {at.done.rows:,} x {out.widths[str(row['layer'])]:,} -> {row['path']}" for row in rows]
-    terminal.result(result, said["json"], "\n".join([*lines, f"names and labels: {out.table}"]))
+    terminal.result(result, args["json"], "\n".join([*lines, f"names and labels: {out.table}"]))
     return 0
 
 
-def told(what: str) -> Callable[[int, int], None]:
+def reporting(what: str) -> Callable[[int, int], None]:
     """Says now and then how far a download is."""
     from ..reports import terminal
 

@@ -13,14 +13,14 @@ def export(argv: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("--label", type=int, metavar="CLASS", help="that is drawn there, where the model is class-conditional; none if left out")
     common(parser, "-o", "--raw", "--json")
-    said, [(run, _)] = on_runs(argv, parser)
+    args, [(run, _)] = on_runs(argv, parser)
 
     from ..reports import terminal
     from ..runs import diffusers
 
-    path = target(said["o"], run.folder / "diffusers", "")
-    diffusers.export(run.model, path, said["label"])
-    terminal.result(dict(run=str(run.folder), path=str(path), label=said["label"]), said["json"], f'{path}: DDPMPipeline.from_pretrained("{path}") loads it')
+    path = target(args["o"], run.folder / "diffusers", "")
+    diffusers.export(run.model, path, args["label"])
+    terminal.result(dict(run=str(run.folder), path=str(path), label=args["label"]), args["json"], f'{path}: DDPMPipeline.from_pretrained("{path}") loads it')
     return 0
 
 
@@ -31,10 +31,10 @@ def models(argv: list[str]) -> int:
 
     parser = Parser("models", "All models: the files in likeness/models.", "[--json]")
     common(parser, "--json")
-    said = vars(parser.parse_intermixed_args(argv))
-    found = {name: catalogue.entry(name) for name in catalogue.NAMES}
-    rows = [dict(name=name, about=one.about.split("\n")[0], answers=one.answers) for name, one in found.items()]
-    terminal.table(rows, ("name", "answers", "about"), said["json"], "likeness train NAME --help shows the options of one.")
+    args = vars(parser.parse_intermixed_args(argv))
+    result = {name: catalogue.entry(name) for name in catalogue.NAMES}
+    rows = [dict(name=name, about=one.about.split("\n")[0], answers=one.answers) for name, one in result.items()]
+    terminal.table(rows, ("name", "answers", "about"), args["json"], "likeness train NAME --help shows the options of one.")
     return 0
 
 
@@ -45,8 +45,8 @@ def data(argv: list[str]) -> int:
 
     parser = Parser("data", "Data sets that need no path.", "[--json]")
     common(parser, "--json")
-    said = vars(parser.parse_intermixed_args(argv))
-    terminal.table(named.listed(), ("name", "here", "about", "licence"), said["json"], "Any folder of images, .npy, .npz or idx file will do as well.")
+    args = vars(parser.parse_intermixed_args(argv))
+    terminal.table(named.listed(), ("name", "here", "about", "licence"), args["json"], "Any folder of images, .npy, .npz or idx file will do as well.")
     return 0
 
 
@@ -67,11 +67,11 @@ def check(argv: list[str]) -> int:
     parser.add_argument("--model", metavar="NAME", help="whose training is measured; none skips it [vae, for points gan]")
     common(parser, "--json")
     flags(parser, "reading the data", datasets.Reading, datasets.Reading())
-    said = vars(parser.parse_intermixed_args(argv))
-    reading = {f.name: said[f.name] for f in option_fields(datasets.Reading) if f.name in said}
-    name = said["model"] or ("gan" if points.is_points(said["data"]) else "vae")
+    args = vars(parser.parse_intermixed_args(argv))
+    reading = {f.name: args[f.name] for f in option_fields(datasets.Reading) if f.name in args}
+    name = args["model"] or ("gan" if points.is_points(args["data"]) else "vae")
     kind = None if name == "none" else models.load(name)
-    found = inspect(said["data"], datasets.Reading(**reading))
-    costs = throughput.measure(name, kind, datasets.load(said["data"], **reading)) if kind else []
-    terminal.checked(found, costs, said["json"])
+    result = inspect(args["data"], datasets.Reading(**reading))
+    costs = throughput.measure(name, kind, datasets.load(args["data"], **reading)) if kind else []
+    terminal.checked(result, costs, args["json"])
     return 0

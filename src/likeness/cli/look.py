@@ -35,19 +35,19 @@ def look(argv: list[str]) -> int:
     from ..core import Refusal
     from ..reports import terminal
 
-    said = _said(argv)
-    what = said["what"]
+    args = _said(argv)
+    what = args["what"]
     if what not in TAKES:
         raise Refusal(f"there is no look {what!r}; {closest(what, list(TAKES))}  There are: {', '.join(TAKES)}.")
-    _refuse_others(what, said)
-    stem = Path(said["image"] or str(said["of"])).stem
-    path = writable(target(said["o"], Path("looks") / f"{stem}-{what}.png", ".png"))
-    net = _opened(said)
+    _refuse_others(what, args)
+    stem = Path(args["image"] or str(args["of"])).stem
+    path = writable(target(args["o"], Path("looks") / f"{stem}-{what}.png", ".png"))
+    net = _opened(args)
     began = time.monotonic()
     with cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):  # torch rounds what a convolution on a GPU is given to 11 bits unless told
-        result, text = LOOKS[what](net, said, path)
+        result, text = LOOKS[what](net, args, path)
     result |= dict(what=what, network=net.name, weights=net.sha256, path=str(path), seconds=round(time.monotonic() - began, 1))
-    terminal.result(result, said["json"], f"{text}\n{path}")
+    terminal.result(result, args["json"], f"{text}\n{path}")
     return 0
 
 
@@ -95,50 +95,50 @@ def _said(argv: list[str]) -> dict[str, Any]:
     return vars(parser.parse_intermixed_args(argv))
 
 
-def _refuse_others(what: str, said: dict[str, Any]) -> None:
+def _refuse_others(what: str, args: dict[str, Any]) -> None:
     from ..core import Refusal
 
     flags = {"of": "class"}
     for name in dict.fromkeys(n for names in TAKES.values() for n in names):
-        if said[name] is not None and name not in TAKES[what]:
+        if args[name] is not None and name not in TAKES[what]:
             takers = ", ".join(w for w, names in TAKES.items() if name in names)
-            named = f"the image {said[name]!r}" if name == "image" else f"--{flags.get(name, name)}"
+            named = f"the image {args[name]!r}" if name == "image" else f"--{flags.get(name, name)}"
             raise Refusal(f"{what} has no use for {named}, which is for {takers}; leave it out, or name one of these with --what.")
     needs = {"image": "an image: likeness look photo.jpg", "layer": "--layer NAME", "of": "--class NAME"}
     for name in {"class": ("of",), "invert": ("image", "layer"), "dream": ("image",)}.get(what, ("image",)):
-        if said[name] is None:
+        if args[name] is None:
             raise Refusal(f"{what} asks for {needs[name]}{'' if name == 'image' else f'; likeness look --what {what} --help shows all flags'}.")
 
 
 # The kinds of look
 
 
-def _saliency(net: Probe, said: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
+def _saliency(net: Probe, args: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
     from .. import figures, storage
     from ..explain import saliency
     from ..reports import terminal
 
-    x = said["x"]
-    y, p = _class(net, x, said["of"])
-    how = saliency.How(seed=said["seed"], **_typed(said, "samples", "spread", "steps", "layer"))
+    x = args["x"]
+    y, p = _class(net, x, args["of"])
+    how = saliency.How(seed=args["seed"], **_typed(args, "samples", "spread", "steps", "layer"))
     name, checks = saliency.label(net, int(y)), []
     with terminal.err.status("") as status:
-        for found in saliency.explain(net, x, y, how):
-            status.update(f"{found.share:4.0%}  maps of class {name}")
-        for check in saliency.sanity(net, x, y, found.maps, how) if said["sanity"] else ():
+        for result in saliency.explain(net, x, y, how):
+            status.update(f"{result.share:4.0%}  maps of class {name}")
+        for check in saliency.sanity(net, x, y, result.maps, how) if args["sanity"] else ():
             checks.append(check)
             status.update(f"the same with random weights down to {check.layer}")
-    assert found.path is not None
-    total, wanted, error = float(found.path.map.sum()), float(found.path.difference), float(found.path.error)
-    recipe = _recipe(net, said, of=int(y), layer=how.layer or saliency.last_with_places(net), samples=how.samples, spread=how.spread, steps=found.path.used)
+    assert result.path is not None
+    total, wanted, error = float(result.path.map.sum()), float(result.path.difference), float(result.path.error)
+    recipe = _recipe(net, args, of=int(y), layer=how.layer or saliency.last_with_places(net), samples=how.samples, spread=how.spread, steps=result.path.used)
     arrays = path.with_suffix(".npz")
     storage.make(path.parent)
-    figures.write_png(path, saliency.page(x, found.maps, f"{name}, {p:.1%}", checks), recipe)
-    storage.write(arrays, _arrays(x, found.maps, recipe))
-    complete = dict(sum=total, difference=wanted, error=error, gradients=found.path.used)
+    figures.write_png(path, saliency.page(x, result.maps, f"{name}, {p:.1%}", checks), recipe)
+    storage.write(arrays, _arrays(x, result.maps, recipe))
+    complete = dict(sum=total, difference=wanted, error=error, gradients=result.path.used)
     lines = [
         f"{name} (class {int(y)}), {p:.1%}",
-        f"integrated gradients sum to {total:.4f}; F(image) - F(black) is {wanted:.4f}: off by {error:.2%} after {found.path.used} gradients",
+        f"integrated gradients sum to {total:.4f}; F(image) - F(black) is {wanted:.4f}: off by {error:.2%} after {result.path.used} gradients",
     ]
     if error > 0.01:
         lines.append(f"that is more than 1 %: ask for more than {how.steps} steps")
@@ -168,23 +168,23 @@ def _arrays(x: Tensor, maps: dict[str, Tensor], recipe: dict[str, Any]) -> bytes
     return file.getvalue()
 
 
-def _fool(net: Probe, said: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
+def _fool(net: Probe, args: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
     import torch
 
     from .. import figures, storage
     from ..core import Refusal
     from ..explain import fooling, saliency
 
-    x = said["x"]
+    x = args["x"]
     first, _ = saliency.likeliest(net, x)
-    aim = said["of"] is not None
-    y = torch.tensor([saliency.class_of(net, said["of"])], device=x.device) if aim else first
+    aim = args["of"] is not None
+    y = torch.tensor([saliency.class_of(net, args["of"])], device=x.device) if aim else first
     if aim and int(y) == int(first):
-        raise Refusal(f"{net.name} takes this image for {said['of']} as it is; name another class to aim at.")
-    norm = said["norm"] or "linf"
-    budget = fooling.Budget(norm, said["budget"] or fooling.BUDGETS.get(norm, 0.0))
-    recipe = _recipe(net, said, norm=norm, budget=budget.size, steps=said["steps"] or fooling.STEPS, **{"aim" if aim else "away": int(y)})
-    state = _walked(fooling.fool(net, x, y, budget, aim, recipe["steps"]), said, recipe, x, "fooling: log odds of failure")
+        raise Refusal(f"{net.name} takes this image for {args['of']} as it is; name another class to aim at.")
+    norm = args["norm"] or "linf"
+    budget = fooling.Budget(norm, args["budget"] or fooling.BUDGETS.get(norm, 0.0))
+    recipe = _recipe(net, args, norm=norm, budget=budget.size, steps=args["steps"] or fooling.STEPS, **{"aim" if aim else "away": int(y)})
+    state = _walked(fooling.fool(net, x, y, budget, aim, recipe["steps"]), args, recipe, x, "fooling: log odds of failure")
     file = path.with_name(f"{path.stem}-image.png")
     storage.make(path.parent)
     figures.write_png(file, figures.pixels(state.x)[0], recipe)
@@ -199,33 +199,33 @@ def _fool(net: Probe, said: dict[str, Any], path: Path) -> tuple[dict[str, Any],
     ), f"{says}\nchanged by at most {verdict.linf} of 255 levels, L2 {verdict.l2:.3g}: {inside} the budget of {budget.size:g} in {norm}"
 
 
-def _class_image(net: Probe, said: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
+def _class_image(net: Probe, args: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
     import torch
 
     from ..explain import dream, saliency
 
-    y, side = saliency.class_of(net, said["of"]), said["size"] or net.side
-    rules = _rules(said, dream.CLASS_RULES)
-    recipe = _recipe(net, said, of=y, size=side, rules=rules, steps=said["steps"] or dream.CLASS_STEPS, rate=said["rate"] or dream.CLASS_RATE)
-    walk = dream.class_image(net, y, (side, side), steps=recipe["steps"], rate=recipe["rate"], rules=rules, seed=said["seed"])
+    y, side = saliency.class_of(net, args["of"]), args["size"] or net.side
+    rules = _rules(args, dream.CLASS_RULES)
+    recipe = _recipe(net, args, of=y, size=side, rules=rules, steps=args["steps"] or dream.CLASS_STEPS, rate=args["rate"] or dream.CLASS_RATE)
+    walk = dream.class_image(net, y, (side, side), steps=recipe["steps"], rate=recipe["rate"], rules=rules, seed=args["seed"])
     name = saliency.label(net, y)
-    state = _walked(walk, said, recipe, None, f"{name}: minus its logit, and rules")
+    state = _walked(walk, args, recipe, None, f"{name}: minus its logit, and rules")
     with torch.no_grad():
         p = float(saliency.logits(net, state.x).softmax(1)[0, y])
     _write(path, _enlarged(state.x), dict(recipe, probability=p))
     return dict(recipe, label=name, probability=p), f"{name} (class {y}): {p:.1%} sure"
 
 
-def _invert(net: Probe, said: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
+def _invert(net: Probe, args: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
     from .. import figures
     from ..explain import dream
     from ..metrics.reconstruction import psnr
 
-    x, layer = said["x"], said["layer"]
-    rules = _rules(said, dream.INVERT_RULES)
-    recipe = _recipe(net, said, rules=rules, steps=said["steps"] or dream.INVERT_STEPS, rate=said["rate"] or dream.INVERT_RATE)
-    walk = dream.invert(net, x, layer, steps=recipe["steps"], rate=recipe["rate"], rules=rules, seed=said["seed"])
-    state = _walked(walk, said, recipe, x, f"inverting {layer}: squared distance, and rules")
+    x, layer = args["x"], args["layer"]
+    rules = _rules(args, dream.INVERT_RULES)
+    recipe = _recipe(net, args, rules=rules, steps=args["steps"] or dream.INVERT_STEPS, rate=args["rate"] or dream.INVERT_RATE)
+    walk = dream.invert(net, x, layer, steps=recipe["steps"], rate=recipe["rate"], rules=rules, seed=args["seed"])
+    state = _walked(walk, args, recipe, x, f"inverting {layer}: squared distance, and rules")
     apart, decibels = dream.apart(net, x, state.x, layer), float(psnr(x.cpu(), state.x.cpu()))
     columns = [figures.pixels(x), figures.pixels(state.x)]
     _write(path, figures.sheet(columns, ["image", f"what {layer} has kept"], tile=128), dict(recipe, apart=apart, psnr=decibels))
@@ -233,16 +233,16 @@ def _invert(net: Probe, said: dict[str, Any], path: Path) -> tuple[dict[str, Any
     return dict(recipe, apart=apart, psnr=decibels), says
 
 
-def _dream(net: Probe, said: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
+def _dream(net: Probe, args: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
     from ..explain import dream
 
-    x, guide, layer = said["x"], said["theirs"], said["layer"] or dream.usual_layer(net)
-    octaves, wish = said["octaves"] or dream.OCTAVES, said["wish"] or "l2"
+    x, guide, layer = args["x"], args["theirs"], args["layer"] or dream.usual_layer(net)
+    octaves, wish = args["octaves"] or dream.OCTAVES, args["wish"] or "l2"
     recipe = _recipe(
-        net, said, layer=layer, guide=said["guide"], octaves=octaves, wish=wish, steps=said["steps"] or dream.DREAM_STEPS, rate=said["rate"] or dream.DREAM_RATE
+        net, args, layer=layer, guide=args["guide"], octaves=octaves, wish=wish, steps=args["steps"] or dream.DREAM_STEPS, rate=args["rate"] or dream.DREAM_RATE
     )
-    walk = dream.dream(net, x, layer, steps=recipe["steps"], rate=recipe["rate"], octaves=octaves, wish=wish, guide=guide, seed=said["seed"])
-    state = _walked(walk, said, recipe, x, f"dreaming of {layer}: minus what is to grow")
+    walk = dream.dream(net, x, layer, steps=recipe["steps"], rate=recipe["rate"], octaves=octaves, wish=wish, guide=guide, seed=args["seed"])
+    state = _walked(walk, args, recipe, x, f"dreaming of {layer}: minus what is to grow")
     before, after = dream.pleased(net, x, layer, wish, guide), dream.pleased(net, state.x, layer, wish, guide)
     _write(path, _enlarged(state.x), dict(recipe, before=before, after=after))
     return dict(recipe, before=before, after=after), f"what {layer} sees grew from {before:.4g} to {after:.4g}"
@@ -260,32 +260,32 @@ LOOKS: dict[str, Callable[[Probe, dict[str, Any], Path], tuple[dict[str, Any], s
 # Images
 
 
-def _opened(said: dict[str, Any]) -> Probe:
-    """The network, and its pictures into `said`: first these, where weights may have to be fetched for minutes and an image is not even there."""
+def _opened(args: dict[str, Any]) -> Probe:
+    """The network, and its pictures into `args`: first these, where weights may have to be fetched for minutes and an image is not even there."""
     from ..backbones import catalogue
     from ..features import opening
 
-    layers = [said["layer"]] if said["layer"] else []
-    if said["network"] in catalogue.GRAPHS:
-        shape = catalogue.named(said["network"])
+    layers = [args["layer"]] if args["layer"] else []
+    if args["network"] in catalogue.GRAPHS:
+        shape = catalogue.named(args["network"])
         shape.check(layers)
-        said |= _pictures(shape, said)
-        return opening.load(said["network"], said["weights"], layers, said["seed"])
-    net = opening.load(said["network"], said["weights"], layers, said["seed"])
-    said |= _pictures(net, said)
+        args |= _pictures(shape, args)
+        return opening.load(args["network"], args["weights"], layers, args["seed"])
+    net = opening.load(args["network"], args["weights"], layers, args["seed"])
+    args |= _pictures(net, args)
     return net
 
 
-def _pictures(net: Probe, said: dict[str, Any]) -> dict[str, Tensor | None]:
+def _pictures(net: Probe, args: dict[str, Any]) -> dict[str, Tensor | None]:
     """x, the image that was named, and theirs, that of the guide.  Of the network only what it is is asked, and not its weights."""
     from ..explain import dream
 
-    whole = said["what"] == "dream" and not dream.fixed(net, said["layer"] or dream.usual_layer(net))
-    theirs = None if said["guide"] is None else picture(net, dict(said, image=said["guide"], pick=None, size=None))
-    return dict(x=None if said["image"] is None else picture(net, said, whole), theirs=theirs)
+    whole = args["what"] == "dream" and not dream.fixed(net, args["layer"] or dream.usual_layer(net))
+    others = None if args["guide"] is None else picture(net, dict(args, image=args["guide"], pick=None, size=None))
+    return dict(x=None if args["image"] is None else picture(net, args, whole), theirs=others)
 
 
-def picture(net: Probe, said: dict[str, Any], whole: bool = False) -> Tensor:
+def picture(net: Probe, args: dict[str, Any], whole: bool = False) -> Tensor:
     """The image (1, 3, H, W) that was named: the middle square of it, or all of it if `whole` and it is a file."""
     import os
 
@@ -294,15 +294,15 @@ def picture(net: Probe, said: dict[str, Any], whole: bool = False) -> Tensor:
     from ..data import user_images
     from ..runs.run import is_run, read_config
 
-    source, pick, folder = said["image"], said["pick"] or 0, Path(os.path.expanduser(said["network"]))
-    if whole and os.path.isfile(source) and said["pick"] is None:
-        return _uncut(Path(source), said["size"] or WHOLE).to(engine.device())
-    side = said["size"] or net.side
+    source, pick, folder = args["image"], args["pick"] or 0, Path(os.path.expanduser(args["network"]))
+    if whole and os.path.isfile(source) and args["pick"] is None:
+        return _uncut(Path(source), args["size"] or WHOLE).to(engine.device())
+    side = args["size"] or net.side
     settings = read_config(folder).data if folder.is_dir() and is_run(folder) else {}
-    found = user_images.images(source, Spec(3, side), settings, pick + 1)
-    if pick >= len(found.x):
-        raise Refusal(f"{source} has {len(found.x):,} images, numbered from 0, and none is number {pick}.")
-    return found.x[pick : pick + 1].float().to(engine.device())
+    result = user_images.images(source, Spec(3, side), settings, pick + 1)
+    if pick >= len(result.x):
+        raise Refusal(f"{source} has {len(result.x):,} images, numbered from 0, and none is number {pick}.")
+    return result.x[pick : pick + 1].float().to(engine.device())
 
 
 def _uncut(path: Path, side: int) -> Tensor:
@@ -318,22 +318,22 @@ def _uncut(path: Path, side: int) -> Tensor:
     from ..data.pixels import within
 
     status = path.stat()
-    found = decode(os.fsencode(path), (status.st_size, status.st_mtime_ns), Reading(size=side), within)
-    if isinstance(found, Skip):
-        raise BadData(f"{path} cannot be used ({found.reason}: {found.detail}); name another image.")
-    return floats(np.array(found.pixels[None])).float().expand(-1, 3, -1, -1)
+    result = decode(os.fsencode(path), (status.st_size, status.st_mtime_ns), Reading(size=side), within)
+    if isinstance(result, Skip):
+        raise BadData(f"{path} cannot be used ({result.reason}: {result.detail}); name another image.")
+    return floats(np.array(result.pixels[None])).float().expand(-1, 3, -1, -1)
 
 
-def _class(net: Probe, x: Tensor, said: str | None) -> tuple[Tensor, float]:
+def _class(net: Probe, x: Tensor, args: str | None) -> tuple[Tensor, float]:
     """The class (1,) that was named, or the likeliest, and how sure the network is of it."""
     import torch
 
     from ..explain import saliency
 
-    if said is None:
+    if args is None:
         y, p = saliency.likeliest(net, x)
         return y, float(p)
-    number = saliency.class_of(net, said)
+    number = saliency.class_of(net, args)
     with torch.no_grad():
         return torch.tensor([number], device=x.device), float(saliency.logits(net, x).softmax(1)[0, number])
 
@@ -347,13 +347,13 @@ def _enlarged(x: Tensor) -> np.ndarray:
 # What all of them do
 
 
-def _walked(states: Iterable[State], said: dict[str, Any], recipe: dict[str, Any], like: Tensor | None, text: str) -> State:
+def _walked(states: Iterable[State], args: dict[str, Any], recipe: dict[str, Any], like: Tensor | None, text: str) -> State:
     """Go to the end of the way, with a word on how far it is, and pictures of it where these are asked for."""
     from .. import figures, storage
     from ..explain.dream import resized
     from ..reports import terminal
 
-    folder, every, told, kept = said["frames"], said["every"] or 10, time.monotonic(), -1
+    folder, every, last_update, kept = args["frames"], args["every"] or 10, time.monotonic(), -1
     if folder is not None:
         storage.make(folder)
 
@@ -364,9 +364,9 @@ def _walked(states: Iterable[State], said: dict[str, Any], recipe: dict[str, Any
     with terminal.err.status("") as status:
         for number, state in enumerate(states):
             status.update(f"{state.share:4.0%}  {text} {state.loss:.4g}")
-            if not terminal.err.is_terminal and time.monotonic() - told > terminal.EVERY:
-                told = time.monotonic()
-                terminal.say(f"{state.share:4.0%}  {text} {state.loss:.4g}", said["json"])
+            if not terminal.err.is_terminal and time.monotonic() - last_update > terminal.EVERY:
+                last_update = time.monotonic()
+                terminal.say(f"{state.share:4.0%}  {text} {state.loss:.4g}", args["json"])
             if folder is not None and number % every == 0:
                 keep()
                 kept = number
@@ -375,19 +375,19 @@ def _walked(states: Iterable[State], said: dict[str, Any], recipe: dict[str, Any
     return state
 
 
-def _recipe(net: Probe, said: dict[str, Any], **more: Any) -> dict[str, Any]:
-    what = {name: said[name] for name in ("image", "pick", "layer", "seed") if said[name] is not None}
-    return dict(look=said["what"], network=net.name, weights=net.sha256, source=net.source, **what) | more
+def _recipe(net: Probe, args: dict[str, Any], **more: Any) -> dict[str, Any]:
+    what = {name: args[name] for name in ("image", "pick", "layer", "seed") if args[name] is not None}
+    return dict(look=args["what"], network=net.name, weights=net.sha256, source=net.source, **what) | more
 
 
-def _typed(said: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: said[name] for name in names if said[name] is not None}
+def _typed(args: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: args[name] for name in names if args[name] is not None}
 
 
-def _rules(said: dict[str, Any], usual: Rules) -> Rules:
+def _rules(args: dict[str, Any], usual: Rules) -> Rules:
     from dataclasses import replace
 
-    return replace(usual, **_typed(said, "variation", "bound", "blur", "jitter"))
+    return replace(usual, **_typed(args, "variation", "bound", "blur", "jitter"))
 
 
 def _write(path: Path, page: np.ndarray, recipe: dict[str, Any]) -> None:

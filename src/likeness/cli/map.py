@@ -50,41 +50,41 @@ def map(argv: list[str]) -> int:
     parser.add_argument("--clusters", type=count, metavar="K", help="how many [the fewest of 2 to 20 with nearly the largest silhouette]")
     parser.add_argument("--starts", type=int, metavar="S", help=f"random starts whose maps are compared; 0 is none [2 up to {USUAL:,} images, else none]")
     parser.add_argument("--into", type=Path, metavar="MAP.npz", help="place these images on a map that was made before, on which nothing moves")
-    said = vars(parser.parse_intermixed_args(argv))
-    if said["starts"] is not None and not (said["starts"] == 0 or 2 <= said["starts"] <= 20):
-        raise Refusal(f"--starts {said['starts']} leaves nothing to compare, or takes too long; type 0, or 2 to 20.")
-    _refuse_others(said)
-    out = writable(target(said["o"], Path("maps") / f"{_stem(said['data'])}.png", ".png"))
+    args = vars(parser.parse_intermixed_args(argv))
+    if args["starts"] is not None and not (args["starts"] == 0 or 2 <= args["starts"] <= 20):
+        raise Refusal(f"--starts {args['starts']} leaves nothing to compare, or takes too long; type 0, or 2 to 20.")
+    _refuse_others(args)
+    out = writable(target(args["o"], Path("maps") / f"{_stem(args['data'])}.png", ".png"))
 
     from ..maps import embedding as module
 
-    old = module.Map.load(said["into"]) if said["into"] else None
-    found = gathered(said, out.parent)
+    old = module.Map.load(args["into"]) if args["into"] else None
+    results = gathered(args, out.parent)
     if old is not None:
-        result, text = _into(found, old, said, out)
+        result, text = _into(results, old, args, out)
     else:
-        _refuse_few(found, said)
-        result, text = (_multiples if said["perplexities"] else _one)(found, said, out)
-    terminal.result(result, said["json"], text)
+        _refuse_few(results, args)
+        result, text = (_multiples if args["perplexities"] else _one)(results, args, out)
+    terminal.result(result, args["json"], text)
     return 0
 
 
-def _refuse_others(said: dict[str, Any]) -> None:
+def _refuse_others(args: dict[str, Any]) -> None:
     """Refuse flags that the kind of map has no use for; fill in the method."""
     from ..core import Refusal
     from ..maps import embedding
 
-    method = said["method"] or "tsne"
+    method = args["method"] or "tsne"
     embedding.check(method)
-    kind = "an old map" if said["into"] else "a row of maps" if said["perplexities"] else f"a map by {method}"
+    kind = "an old map" if args["into"] else "a row of maps" if args["perplexities"] else f"a map by {method}"
     for name in dict.fromkeys(n for names in TAKES.values() for n in names):
-        if said[name] is not None and name not in TAKES[kind]:
+        if args[name] is not None and name not in TAKES[kind]:
             takers = ", ".join(k for k, names in TAKES.items() if name in names)
             raise Refusal(f"{kind} has no use for --{name}, which is for {takers}; leave it out.")
-    said["method"] = method
+    args["method"] = method
 
 
-def _refuse_few(found: Collection, said: dict[str, Any]) -> None:
+def _refuse_few(found: Collection, args: dict[str, Any]) -> None:
     """Refuse before any work what so many images do not allow."""
     from ..core import Refusal
     from ..maps import embedding, tsne
@@ -92,11 +92,11 @@ def _refuse_few(found: Collection, said: dict[str, Any]) -> None:
     n = len(found.names)
     if n < tsne.LEAST:
         raise Refusal(f"{n} images make no map, and {tsne.LEAST} or more do; name a folder with more, or a larger -n.")
-    if said["method"] == "tsne":
-        for perplexity in said["perplexities"] or [said["perplexity"] or embedding.usual_perplexity(n)]:
+    if args["method"] == "tsne":
+        for perplexity in args["perplexities"] or [args["perplexity"] or embedding.usual_perplexity(n)]:
             tsne.neighbours_for(n, perplexity)
-    if (said["clusters"] or 0) > n:
-        raise Refusal(f"--clusters {said['clusters']} is more than the {n:,} images that there are; type fewer.")
+    if (args["clusters"] or 0) > n:
+        raise Refusal(f"--clusters {args['clusters']} is more than the {n:,} images that there are; type fewer.")
 
 
 def collected(parser: argparse.ArgumentParser) -> None:
@@ -113,23 +113,23 @@ def collected(parser: argparse.ArgumentParser) -> None:
     flags(parser, "reading the data", data.Reading, data.Reading())
 
 
-def gathered(said: dict[str, Any], folder: Path) -> Collection:
+def gathered(args: dict[str, Any], folder: Path) -> Collection:
     from .. import data
     from ..core import option_fields
     from ..maps import collection as module
     from ..reports import terminal
 
-    reading = data.Reading(**{f.name: said[f.name] for f in option_fields(data.Reading) if f.name in said})
-    wanted = {name: said[name] for name in ("network", "layer", "pool", "weights", "images", "seed")}
+    reading = data.Reading(**{f.name: args[f.name] for f in option_fields(data.Reading) if f.name in args})
+    wanted = {name: args[name] for name in ("network", "layer", "pool", "weights", "images", "seed")}
     last = time.monotonic()
 
     def say(text: str) -> None:
         nonlocal last
         if text.startswith("note") or time.monotonic() - last > terminal.EVERY:
             last = time.monotonic()
-            terminal.say(text, said["json"])
+            terminal.say(text, args["json"])
 
-    return module.gather(said["data"], say, reading=reading, n=said["n"] or 0, folder=folder, **wanted)
+    return module.gather(args["data"], say, reading=reading, n=args["n"] or 0, folder=folder, **wanted)
 
 
 def _stem(source: str) -> str:
@@ -141,19 +141,19 @@ def _stem(source: str) -> str:
 # One map
 
 
-def _one(found: Collection, said: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
+def _one(found: Collection, args: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
     from ..maps import clusters, embedding
     from ..reports import terminal
 
-    axes, groups = embedding.principal(found.features, seed=said["seed"]), _groups(found)
+    axes, groups = embedding.principal(found.features, seed=args["seed"]), _groups(found)
     reduced = axes.of(found.features)
-    terminal.say("clusters ...", said["json"])
-    of = clusters.clusters(reduced, said["clusters"] or 0, said["seed"])  # first, since it may refuse
-    how = dict(perplexity=said["perplexity"] or embedding.usual_perplexity(len(reduced))) if said["method"] == "tsne" else {}
-    settings = dict(data=found.source, features=found.seen, **found.how, method=said["method"], **how, seed=said["seed"], dimensions=reduced.shape[1])
-    y, kl, others, near = _arranged(reduced, said, **how)
+    terminal.say("clusters ...", args["json"])
+    of = clusters.clusters(reduced, args["clusters"] or 0, args["seed"])  # first, since it may refuse
+    how = dict(perplexity=args["perplexity"] or embedding.usual_perplexity(len(reduced))) if args["method"] == "tsne" else {}
+    settings = dict(data=found.source, features=found.seen, **found.how, method=args["method"], **how, seed=args["seed"], dimensions=reduced.shape[1])
+    y, kl, others, near = _arranged(reduced, args, **how)
     made = embedding.Map(y, found.rows, found.names, found.labels, settings, axes, reduced)
-    terminal.say("neighbours kept, copies ...", said["json"])
+    terminal.say("neighbours kept, copies ...", args["json"])
     cards = embedding.cards(found.features, made, groups.of if groups else None, others)
     lone, same = clusters.alone(reduced, near=near), clusters.copies(found.x) if found.x is not None else ([], [])
     paths = _written(found, made, groups, of, cards, lone, same, kl, out)
@@ -165,25 +165,25 @@ def _one(found: Collection, said: dict[str, Any], out: Path) -> tuple[dict[str, 
 
 
 def _arranged(
-    reduced: np.ndarray, said: dict[str, Any], perplexity: float = 0.0
+    reduced: np.ndarray, args: dict[str, Any], perplexity: float = 0.0
 ) -> tuple[np.ndarray, float | None, list[np.ndarray], tuple[Tensor, Tensor] | None]:
     """The map (n, 2), its KL, maps from random starts, and the nearest of each row: who is near is looked up once for all of them."""
     import torch
 
     from ..maps import tsne
 
-    if said["method"] != "tsne":
-        return *_shown_steps(reduced, said, said["seed"]), [], None
-    starts = (2 if len(reduced) <= USUAL else 0) if said["starts"] is None else said["starts"]
+    if args["method"] != "tsne":
+        return *_shown_steps(reduced, args, args["seed"]), [], None
+    starts = (2 if len(reduced) <= USUAL else 0) if args["starts"] is None else args["starts"]
     x = torch.from_numpy(reduced)
     near = tsne.nearest(x, tsne.neighbours_for(len(x), perplexity))
     pairs = tsne.affinities(x, perplexity, near)
-    y, kl = _shown_steps(reduced, said, said["seed"], perplexity, pairs)
-    return y, kl, [_shown_steps(reduced, said, seed + 1, perplexity, pairs, random=True)[0] for seed in range(starts)], near
+    y, kl = _shown_steps(reduced, args, args["seed"], perplexity, pairs)
+    return y, kl, [_shown_steps(reduced, args, seed + 1, perplexity, pairs, random=True)[0] for seed in range(starts)], near
 
 
 def _shown_steps(
-    reduced: np.ndarray, said: dict[str, Any], seed: int, perplexity: float = 0.0, near: Affinities | None = None, random: bool = False
+    reduced: np.ndarray, args: dict[str, Any], seed: int, perplexity: float = 0.0, near: Affinities | None = None, random: bool = False
 ) -> tuple[np.ndarray, float | None]:
     """The last of the steps, with a word on each where somebody is watching."""
     import math
@@ -193,8 +193,8 @@ def _shown_steps(
 
     step = None
     with terminal.err.status("") as status:
-        for step in embedding.arrange(reduced, said["method"], perplexity, seed, random, near):
-            if not said["json"] and not math.isnan(step.kl):
+        for step in embedding.arrange(reduced, args["method"], perplexity, seed, random, near):
+            if not args["json"] and not math.isnan(step.kl):
                 status.update(f"t-SNE of {len(reduced):,} images, perplexity {perplexity:g}: step {step.step}, KL {step.kl:.3f}")
     assert step is not None
     return step.y.numpy(), None if math.isnan(step.kl) else step.kl
@@ -249,9 +249,9 @@ def _written(
         "KL": kl and f"{kl:.3f}",
         "clusters": of.says,
     }
-    told = [g for g in (groups, clustered) if g is not None]
+    info = [g for g in (groups, clustered) if g is not None]
     lists = _lists(found, made, of, lone, same)
-    html = map_page.page(_stem(found.source), title.partition(": ")[2], made.y, found.names, told, found.x, cards, lists, facts)
+    html = map_page.page(_stem(found.source), title.partition(": ")[2], made.y, found.names, info, found.x, cards, lists, facts)
     storage.write(paths["page"], html.encode(errors="backslashreplace"))
     return paths
 
@@ -288,14 +288,14 @@ def _json(path: Path, result: dict[str, Any]) -> None:
 
 
 def _text(found: Collection, result: dict[str, Any], cards: list[Score], of: Clusters) -> str:
-    """What is said on the terminal."""
+    """What the terminal shows."""
     from ..metrics.card import short
 
     lines = []
     for name in dict.fromkeys(card.name for card in cards):
-        mine, *others = (card for card in sorted(cards, key=lambda c: c.of != "map") if card.name == name)
+        own, *others = (card for card in sorted(cards, key=lambda c: c.of != "map") if card.name == name)
         beside = ", ".join(f"{card.of} {short(card.value)}" for card in others)
-        lines.append(f"{name:20} {mine.number}{f'   ({beside})' if beside else ''}")
+        lines.append(f"{name:20} {own.number}{f'   ({beside})' if beside else ''}")
     lines.append(f"{'clusters':20} {of.says}")
     for key, what in (("copies", "equal"), ("near_copies", "nearly the same")):
         groups = result[key]
@@ -309,40 +309,40 @@ def _text(found: Collection, result: dict[str, Any], cards: list[Score], of: Clu
 # Several perplexities, and an old map
 
 
-def _multiples(found: Collection, said: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
+def _multiples(found: Collection, args: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
     from .. import figures, storage
     from ..maps import embedding, pictures
 
-    reduced = embedding.principal(found.features, seed=said["seed"]).of(found.features)
-    drawn = {perplexity: _shown_steps(reduced, said, said["seed"], perplexity) for perplexity in said["perplexities"]}
-    kept, panels, rows = embedding.kept(found.features, {str(p): y for p, (y, _) in drawn.items()}, seed=said["seed"]), [], []
+    reduced = embedding.principal(found.features, seed=args["seed"]).of(found.features)
+    drawn = {perplexity: _shown_steps(reduced, args, args["seed"], perplexity) for perplexity in args["perplexities"]}
+    kept, panels, rows = embedding.kept(found.features, {str(p): y for p, (y, _) in drawn.items()}, seed=args["seed"]), [], []
     for perplexity, (y, kl) in drawn.items():
         recall = float(kept[str(perplexity)].recall.mean())
         rows.append(dict(perplexity=perplexity, kl=kl, neighbours_kept=recall))
         panels.append((f"perplexity {perplexity:g}: {recall:.0%} of neighbours kept", y))
     storage.make(out.parent)
     path = out.with_name(f"{out.stem}-perplexities.png")
-    recipe = dict(picture="perplexities", data=found.source, features=found.seen, seed=said["seed"], perplexities=said["perplexities"])
+    recipe = dict(picture="perplexities", data=found.source, features=found.seen, seed=args["seed"], perplexities=args["perplexities"])
     figures.write_png(path, pictures.multiples(panels, _groups(found)), recipe)
     lines = [f"perplexity {row['perplexity']:g}: {row['neighbours_kept']:.1%} of {embedding.K} neighbours kept" for row in rows]
     return dict(path=str(path), maps=rows), "\n".join([*lines, str(path)])
 
 
-def _into(found: Collection, old: Map, said: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
+def _into(found: Collection, old: Map, args: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
     from .. import figures, storage
     from ..core import Refusal
     from ..maps import embedding, pictures
     from ..maps import page as map_page
 
     if old.settings.get("features") != found.seen:
-        raise Refusal(f"{said['into']} is a map of {old.settings.get('features')}, and these are {found.seen}; take the same network and layer.")
+        raise Refusal(f"{args['into']} is a map of {old.settings.get('features')}, and these are {found.seen}; take the same network and layer.")
     if other := [name for name, value in found.how.items() if old.settings.get(name, value) != value]:
-        told = ", ".join(f"{name} {old.settings[name]} there, {found.how[name]} here" for name in other)
-        raise Refusal(f"{said['into']} is of features made otherwise: {told}; make these as those were made.")
+        info = ", ".join(f"{name} {old.settings[name]} there, {found.how[name]} here" for name in other)
+        raise Refusal(f"{args['into']} is of features made otherwise: {info}; make these as those were made.")
     y = embedding.place(old, found.features)
     storage.make(out.parent)
     title = f"{_stem(found.source)}: {len(y):,} images on the map of {_stem(str(old.settings.get('data', '')))}"
-    settings = dict(old.settings, data=found.source, into=str(said["into"]))
+    settings = dict(old.settings, data=found.source, into=str(args["into"]))
     made, groups = embedding.Map(y, found.rows, found.names, found.labels, settings, old.axes, old.axes.of(found.features)), _groups(found, old.labels)
     made.save(out.with_suffix(".npz"))
     figures.write_png(out, pictures.points(y, groups, title, under=old.y), dict(picture="map", **settings))
@@ -352,4 +352,4 @@ def _into(found: Collection, old: Map, said: dict[str, Any], out: Path) -> tuple
     storage.write(out.with_suffix(".html"), page.encode(errors="backslashreplace"))
     paths = dict(picture=str(out), page=str(out.with_suffix(".html")), coordinates=str(out.with_suffix(".npz")))
     places = [dict(name=name, x=float(a), y=float(b)) for name, (a, b) in zip(found.names, y)]
-    return dict(into=str(said["into"]), images=len(y), places=places, paths=paths), "\n".join([title, *paths.values()])
+    return dict(into=str(args["into"]), images=len(y), places=places, paths=paths), "\n".join([title, *paths.values()])

@@ -21,34 +21,34 @@ def neighbours(argv: list[str]) -> int:
     parser.add_argument("query", metavar="QUERY", help="an image file, or the name or the row of one of the images")
     collected(parser)
     parser.add_argument("-k", type=count, default=8, help="how many [8]")
-    said = vars(parser.parse_intermixed_args(argv))
+    args = vars(parser.parse_intermixed_args(argv))
 
     from .. import figures, storage
     from ..maps.collection import is_matrix
     from ..reports import terminal
 
-    out = target(said["o"], Path("maps") / "neighbours.png", ".png")
+    out = target(args["o"], Path("maps") / "neighbours.png", ".png")
     # The eyes of a matrix are those that made it: what is said of them says where they are now.
-    eyes = dict(network=said["network"], weights=said["weights"])
-    found = gathered(said | dict.fromkeys(eyes, "") if is_matrix(said["data"]) else said, out.parent)
-    rows, distance, asked, usual = search(said["query"], found, said["k"], **eyes)
-    names = [found.names[i] for i in rows]
-    labels = [found.labels[i] for i in rows] if found.labels else []
+    eyes = dict(network=args["network"], weights=args["weights"])
+    results = gathered(args | dict.fromkeys(eyes, "") if is_matrix(args["data"]) else args, out.parent)
+    rows, distance, asked, usual = search(args["query"], results, args["k"], **eyes)
+    names = [results.names[i] for i in rows]
+    labels = [results.labels[i] for i in rows] if results.labels else []
     result = dict(
-        query=said["query"],
-        features=found.seen,
+        query=args["query"],
+        features=results.seen,
         usual=usual,
-        neighbours=[dict(name=n, row=int(found.rows[i]), distance=d) for n, i, d in zip(names, rows, distance)],
+        neighbours=[dict(name=n, row=int(results.rows[i]), distance=d) for n, i, d in zip(names, rows, distance)],
     )
     lines = [f"{d:10.4g}  {name}{'  ' + label if label else ''}" for name, d, label in zip(names, distance, labels or [""] * len(names))]
     lines.append(f"{usual:10.4g}  is what an image here usually has to its nearest")
-    if asked is not None and found.x is not None:
+    if asked is not None and results.x is not None:
         storage.make(out.parent)
-        recipe = dict(picture="neighbours", query=said["query"], data=found.source, features=found.seen, k=len(rows))
-        figures.write_png(out, _page(asked, found, rows, distance, said["query"]), recipe)
+        recipe = dict(picture="neighbours", query=args["query"], data=results.source, features=results.seen, k=len(rows))
+        figures.write_png(out, _page(asked, results, rows, distance, args["query"]), recipe)
         result["path"] = str(out)
         lines.append(str(out))
-    terminal.result(result, said["json"], "\n".join(lines))
+    terminal.result(result, args["json"], "\n".join(lines))
     return 0
 
 

@@ -20,7 +20,7 @@ def bayes(argv: list[str]) -> int:
     parser.add_argument("-k", type=count, default=1, help="importance samples of log p(x|y) [1]")
     common(parser, "-o", "--seed", "--json")
     flags(parser, "reading the data", datasets.Reading, datasets.Reading())
-    said = vars(parser.parse_intermixed_args(argv))
+    args = vars(parser.parse_intermixed_args(argv))
 
     import time
 
@@ -32,21 +32,21 @@ def bayes(argv: list[str]) -> int:
     from ..studies import bayes_page
     from ..training import signals
 
-    reading = {f.name: said[f.name] for f in option_fields(datasets.Reading) if f.name in said}
-    folder, cards, last = said["o"] or source.default_folder("bayes", said["data"]), list[Score](), time.monotonic()
+    reading = {f.name: args[f.name] for f in option_fields(datasets.Reading) if f.name in args}
+    folder, cards, last = args["o"] or source.default_folder("bayes", args["data"]), list[Score](), time.monotonic()
     with signals.stopping() as stop:
-        for at in study.run(datasets.load(source.place(said["data"]), **reading), folder, said["minutes"], said["seed"], said["k"], stop=stop):
+        for at in study.run(datasets.load(source.place(args["data"]), **reading), folder, args["minutes"], args["seed"], args["k"], stop=stop):
             if isinstance(at, Score):
                 cards.append(at)
             elif time.monotonic() - last > terminal.EVERY:
                 last = time.monotonic()
-                terminal.say(f"{at.share:4.0%}  {at.text}", said["json"])
+                terminal.say(f"{at.share:4.0%}  {at.text}", args["json"])
     if stop.signal:
         terminal.say(f"stopped and saved in {folder}; the same command goes on from here")
         return 128 + stop.signal
     result = dict(folder=str(folder), picture=str(folder / bayes_page.PICTURE), cards=[c.as_dict() for c in cards])
     terminal.result(
-        result, said["json"], "\n".join([*bayes_page.findings(cards), f"picture: {folder / bayes_page.PICTURE}", f"page: {folder / bayes_page.PAGE}"])
+        result, args["json"], "\n".join([*bayes_page.findings(cards), f"picture: {folder / bayes_page.PICTURE}", f"page: {folder / bayes_page.PAGE}"])
     )
     return 0
 
@@ -60,7 +60,7 @@ def detect(argv: list[str]) -> int:
     parser.add_argument("--data", metavar="DATA", help="the real images, read as the first run's were [those it was trained on]")
     parser.add_argument("--error", type=positive, default=0.05, metavar="SHARE", help="of the answers that may be wrong; else it cannot tell [0.05]")
     common(parser, "-n", "--seed", "-o", "--json")
-    said, runs = on_runs(argv, parser)
+    args, runs = on_runs(argv, parser)
 
     from rich.markup import escape
 
@@ -72,39 +72,39 @@ def detect(argv: list[str]) -> int:
     from ..studies import detector as detection
     from ..studies import real_and_generated
 
-    if said["images"]:
-        return judged(said)
-    if said["o"] is None:
+    if args["images"]:
+        return judged(args)
+    if args["o"] is None:
         raise Refusal("a detector is a folder of its own; name it with -o FOLDER, or ask one about files with --images PATH.")
     first = runs[0][0]
-    images = datasets.load(source.place(said["data"]), **first.config.reading) if said["data"] else first.data
+    images = datasets.load(source.place(args["data"]), **first.config.reading) if args["data"] else first.data
     makers = real_and_generated.makers([(run.run, live) for run, live in runs], images)
-    steps = detection.learn(makers, images, said["o"], said["n"] or 2000, error=said["error"], seed=said["seed"])
+    steps = detection.learn(makers, images, args["o"], args["n"] or 2000, error=args["error"], seed=args["seed"])
     with terminal.err.status("") as status:
         for at in steps:
             status.update(f"{at.share:4.0%}  {escape(at.doing)}")
-    scores = load_scores(said["o"])
-    terminal.scores(scores, said["json"], title=str(said["o"]))
-    if said["json"]:
+    scores = load_scores(args["o"])
+    terminal.scores(scores, args["json"], title=str(args["o"]))
+    if args["json"]:
         print(json.dumps([s.as_dict() for s in scores], indent=1))
     return 0
 
 
-def judged(said: dict[str, Any]) -> int:
+def judged(args: dict[str, Any]) -> int:
     """What a detector says about image files, each on a line as it is known."""
     from ..core import Refusal
     from ..studies import detector as detection
     from ..studies import image_files
 
-    if len(said["run"]) > 1:
-        raise Refusal(f"one detector judges images, and {len(said['run'])} were named; name one: likeness detect FOLDER --images PATH...")
-    found = []
-    for finding in image_files.judge(detection.load(said["run"][0]), said["images"]):
-        found.append(finding)
-        if not said["json"]:
+    if len(args["run"]) > 1:
+        raise Refusal(f"one detector judges images, and {len(args['run'])} were named; name one: likeness detect FOLDER --images PATH...")
+    result = []
+    for finding in image_files.judge(detection.load(args["run"][0]), args["images"]):
+        result.append(finding)
+        if not args["json"]:
             print(finding.text, flush=True)
-    if said["json"]:
-        print(json.dumps([f._asdict() for f in found], indent=1))
-    if not found:
-        raise Refusal(f"there is no file in {', '.join(map(str, said['images']))}; name images to judge.")
-    return 2 if any(image_files.MISSING in f.remarks for f in found) else 0
+    if args["json"]:
+        print(json.dumps([f._asdict() for f in result], indent=1))
+    if not result:
+        raise Refusal(f"there is no file in {', '.join(map(str, args['images']))}; name images to judge.")
+    return 2 if any(image_files.MISSING in f.remarks for f in result) else 0

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 def train(argv: list[str]) -> int:
     """train MODEL DATA [RUN]: learn, or go on where the run folder is; leaves samples, scores and a report"""
-    name, kind, said = train_said(argv)
+    name, kind, args = parsed(argv)
 
     from .. import engine
     from ..data import source
     from ..reports import terminal
     from ..training import session
 
-    folder = said["run"] or source.default_folder(name, said["data"])
-    wishes = session.Wishes.sort(kind, {k: v for k, v in said.items() if k not in ("model", "data", "run", "minutes", "no_report", "json")})
-    budget = {k: v for k, v in (("minutes", said["minutes"]), ("images", wishes.training.get("images"))) if v is not None}
-    with session.begin(name, said["data"], folder, wishes, budget) as (run, images):
-        with terminal.training(run, images, budget, quiet=said["json"]) as tick:
+    folder = args["run"] or source.default_folder(name, args["data"])
+    wishes = session.Wishes.sort(kind, {k: v for k, v in args.items() if k not in ("model", "data", "run", "minutes", "no_report", "json")})
+    budget = {k: v for k, v in (("minutes", args["minutes"]), ("images", wishes.training.get("images"))) if v is not None}
+    with session.begin(name, args["data"], folder, wishes, budget) as (run, images):
+        with terminal.training(run, images, budget, quiet=args["json"]) as tick:
             number = session.work(run, images, tick, **budget)
         log, seen, seconds = run.log(), run.seen, run.seconds
         if engine.rank() > 0:
@@ -33,13 +33,13 @@ def train(argv: list[str]) -> int:
     if number:
         terminal.say(f"stopped and saved at image {seen:,}; the same command goes on from here")
         return 128 + number
-    page = None if said["no_report"] else train_scored(folder, images, said["json"])
+    page = None if args["no_report"] else scored_page(folder, images, args["json"])
     result = dict(run=str(folder), seen=seen, seconds=round(seconds, 2), losses=log[-1]["losses"] if log else {}, report=str(page) if page else None)
-    terminal.result(result, said["json"], f"done: {folder}, {seen:,} images in {seconds:,.0f} s of training" + (f"\nreport: {page}" if page else ""))
+    terminal.result(result, args["json"], f"done: {folder}, {seen:,} images in {seconds:,.0f} s of training" + (f"\nreport: {page}" if page else ""))
     return 0
 
 
-def train_said(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
+def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
     """The model's name, its class, and what was said: a flag for each of its options, so the model must be found first."""
     from .. import data
     from ..core import Refusal
@@ -65,13 +65,13 @@ def train_said(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
         listed(parser, f"options of {name}", entry.options)
         listed(parser, "training", entry.training)
     flags(parser, "reading the data", data.Reading, data.Reading())
-    said = vars(parser.parse_intermixed_args(argv))
-    if name is None or said["model"] != name:
-        loaded(said["model"])
-        raise Refusal(f"the model comes first, then the data: likeness train {said['data']} {said['model']}")
-    if not said["data"]:
+    args = vars(parser.parse_intermixed_args(argv))
+    if name is None or args["model"] != name:
+        loaded(args["model"])
+        raise Refusal(f"the model comes first, then the data: likeness train {args['data']} {args['model']}")
+    if not args["data"]:
         raise Refusal("DATA is an empty text; name a folder of images, a file, or a set from `likeness data`.")
-    return name, loaded(name), said
+    return name, loaded(name), args
 
 
 def loaded(name: str) -> type[Model]:
@@ -81,7 +81,7 @@ def loaded(name: str) -> type[Model]:
     return models.load(name)
 
 
-def train_scored(folder: Path, images: Data, quiet: bool) -> Path | None:
+def scored_page(folder: Path, images: Data, quiet: bool) -> Path | None:
     """Score the run and write its page."""
     from .. import api
     from ..reports import run_page, terminal

@@ -60,8 +60,8 @@ def load(
     would have to be downloaded, DiskTrouble and NotAllowed where the cache cannot be written.
     """
     reading = Reading(size or 0, colour, binarize, background, white, held_out)
-    found = read(str(source), reading, cache, progress)
-    return finish(str(source), found, reading, cache)
+    result = read(str(source), reading, cache, progress)
+    return finish(str(source), result, reading, cache)
 
 
 def read(source: str, reading: Reading, place: Path | str | None = None, progress: Progress | None = None) -> Images:
@@ -99,9 +99,9 @@ def finish(source: str, found: Images, reading: Reading, place: Path | str | Non
         train = without_copies(train, held_out, found.hashes)
     dropped = len(found.x) - len(train) - len(held_out)
     end = f" -> {found.full_list}" if found.full_list else ""
-    told = [] if found.test is not None else [f"; {len(held_out):,} are held out"]
-    told += [f"; left out of training as copies of held-out images: {dropped:,}"] if dropped else []
-    verdict = found.verdict.removesuffix(end) + "".join(told) + end
+    info = [] if found.test is not None else [f"; {len(held_out):,} are held out"]
+    info += [f"; left out of training as copies of held-out images: {dropped:,}"] if dropped else []
+    verdict = found.verdict.removesuffix(end) + "".join(info) + end
     used = reading if points.is_points(source) else replace(reading, size=found.x.shape[2], colour=("grey", "rgb")[found.x.shape[1] == 3])
     known = found.y, found.classes, found.texts, found.attributes, found.names, found.levels
     data = Data(source, "", found.x, train, held_out, *known, asdict(used), verdict, found.modes)

@@ -117,14 +117,14 @@ class Packed(Listing):
         return out
 
     def _notes(self) -> dict[tuple[int, bytes], Words]:
-        said: dict[tuple[int, bytes], Words] = {}
+        answer: dict[tuple[int, bytes], Words] = {}
         order = {b"json": 0, b"txt": 1, b"cls": 1}
         for shard, of, member in sorted(self.notes, key=lambda note: order[key(note[2].name)[1]]):
             with suppress(Skip):
                 words = _words(key(member.name)[1], self.shards[shard].read(member.at, member.size))
-                before = said.get((shard, of), Words())
-                said[shard, of] = Words(words.text or before.text, words.label or before.label)
-        return said
+                before = answer.get((shard, of), Words())
+                answer[shard, of] = Words(words.text or before.text, words.label or before.label)
+        return answer
 
     def digest(self) -> str:
         return super().digest() + repr([(str(s.path), s.stamp, lead) for s, lead in zip(self.shards, self.leads)])
@@ -233,9 +233,9 @@ def _is_image(found: Listing, i: int) -> bool:
 
 def _leads(root: Path, paths: Sequence[Path]) -> list[bytes]:
     """The official split that the names of shards speak of, as in train-00000-of-00004.parquet, where some are to learn from and some held out."""
-    found = [next((w for w in _names(p.relative_to(root)) if w in TRAIN + HELD_OUT), b"") for p in paths] if paths != [root] else [b""]
-    whole = any(w in TRAIN for w in found) and any(w in HELD_OUT for w in found)
-    return [w + b"/" if w and whole else b"" for w in found]
+    result = [next((w for w in _names(p.relative_to(root)) if w in TRAIN + HELD_OUT), b"") for p in paths] if paths != [root] else [b""]
+    whole = any(w in TRAIN for w in result) and any(w in HELD_OUT for w in result)
+    return [w + b"/" if w and whole else b"" for w in result]
 
 
 def _names(path: Path) -> Iterator[bytes]:
@@ -251,25 +251,25 @@ def pack(root: Path, paths: Sequence[Path], beside: Listing | None = None) -> Pa
 
     Raises BadData for one that is damaged or encrypted, NotAllowed for one that may not be read, Refusal where a library is missing.
     """
-    found = Packed(os.fsencode(root.resolve()), leads=_leads(root, paths))
-    found.shards = [_opened(path) for path in paths]
+    result = Packed(os.fsencode(root.resolve()), leads=_leads(root, paths))
+    result.shards = [_opened(path) for path in paths]
     if beside is not None:
-        given = {os.fsencode(p) for p in paths}
-        found.odd = list(beside.odd)
-        found.passed = [(n, why) for n, why in beside.passed if os.path.join(beside.root, n) not in given]
-        found.passed += [(beside.path(i), "not an image by its first bytes") for i in range(len(beside))]
+        inputs = {os.fsencode(p) for p in paths}
+        result.odd = list(beside.odd)
+        result.passed = [(n, why) for n, why in beside.passed if os.path.join(beside.root, n) not in inputs]
+        result.passed += [(beside.path(i), "not an image by its first bytes") for i in range(len(beside))]
     shared: list[bytes] | None = None
-    for number, shard in enumerate(found.shards):
+    for number, shard in enumerate(result.shards):
         for member in _safely(shard):
-            listed = _member(found, number, shard, member)
+            listed = _member(result, number, shard, member)
             if listed:
                 folders = member.name.split(b"/")[:-1]
                 shared = folders if shared is None else [a for a, _ in _alike(shared, folders)]
-            if len(found) + len(found.odd) + len(found.passed) > MOST:
+            if len(result) + len(result.odd) + len(result.passed) > MOST:
                 raise BadData(f"{shard.path} holds more than {MOST:,} files; split it, or name an array.")
-    found.cut = sum(len(part) + 1 for part in shared or ())
-    found.captions = [(name[found.cut :], size, time) for name, size, time in found.captions]
-    return found
+    result.cut = sum(len(part) + 1 for part in shared or ())
+    result.captions = [(name[result.cut :], size, time) for name, size, time in result.captions]
+    return result
 
 
 def _alike(a: list[bytes], b: list[bytes]) -> Iterator[tuple[bytes, bytes]]:

@@ -59,8 +59,8 @@ def _pixels(raw: Raw, what: str, reading: Reading, folder: Path, progress: Progr
     size, colour = reading.size or min(x.shape[2:]), ("grey", "rgb")[x.shape[1] == 3]
     wanted = colour if reading.colour == "auto" else reading.colour
     as_it_is = raw.mapped and x.dtype == np.uint8 and (low, high) == (0, 255) and x.shape[2:] == (size, size) and wanted == colour
-    told = _describe(x, folder, progress) if as_it_is else convert(x, low, high, size, reading, folder, progress)
-    return told | {"as": [size, wanted]}
+    info = _describe(x, folder, progress) if as_it_is else convert(x, low, high, size, reading, folder, progress)
+    return info | {"as": [size, wanted]}
 
 
 def convert(x: np.ndarray, low: float, high: float, size: int, reading: Reading, folder: Path, progress: Progress | None) -> dict[str, Any]:

@@ -172,10 +172,10 @@ def _digest(path: Path) -> str:
 
 def _open(folder: Path) -> Entry | None:
     try:
-        said = json.loads((folder / "entry.json").read_text())
-        good = all((folder / n).stat().st_size == size and _digest(folder / n) == digest for n, (size, digest) in said["files"].items())
-        entry = Entry(folder, said["meta"])
-        if not (good and _sound(entry, said["time"])):
+        answer = json.loads((folder / "entry.json").read_text())
+        good = all((folder / n).stat().st_size == size and _digest(folder / n) == digest for n, (size, digest) in answer["files"].items())
+        entry = Entry(folder, answer["meta"])
+        if not (good and _sound(entry, answer["time"])):
             return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         return None

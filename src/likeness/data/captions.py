@@ -41,9 +41,9 @@ class Vocabulary:
         """The words of these captions."""
         count, longest = Counter[str](), 1
         for text in texts:
-            found = words(text)[:LONGEST]
-            count.update(found)
-            longest = max(longest, len(found))
+            result = words(text)[:LONGEST]
+            count.update(result)
+            longest = max(longest, len(result))
         ranked = sorted(count, key=lambda word: (-count[word], word))[:MOST]
         return cls(tuple(ranked), longest)
 
@@ -61,8 +61,8 @@ class Vocabulary:
 
         out = np.full((len(texts), self.longest), PAD, np.int32)
         for row, text in zip(out, texts):
-            found = [self._number.get(word, UNKNOWN) for word in words(text)[: self.longest]]
-            row[: len(found)] = found
+            result = [self._number.get(word, UNKNOWN) for word in words(text)[: self.longest]]
+            row[: len(result)] = result
         return out
 
     def unknown(self, text: str) -> list[str]:

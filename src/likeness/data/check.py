@@ -75,9 +75,9 @@ class Check:
 def check(source: str | Path, reading: Reading | None = None, *, cache: Path | str | None = None, progress: Progress | None = None) -> Check:
     """Look through a data set.  Raises what data.load raises."""
     reading = reading or Reading()
-    found = read(str(source), reading, cache, progress)
-    data = finish(str(source), found, reading, cache)
-    meta = found.entry.meta if found.entry else {}
+    result = read(str(source), reading, cache, progress)
+    data = finish(str(source), result, reading, cache)
+    meta = result.entry.meta if result.entry else {}
     return Check(
         source=str(source),
         verdict=data.verdict,
@@ -89,14 +89,14 @@ def check(source: str | Path, reading: Reading | None = None, *, cache: Path | s
         held_out=len(data.held_out),
         classes={} if data.y is None else dict(zip(data.classes, np.bincount(data.y, minlength=len(data.classes)).tolist())),
         captions=sum(bool(t) for t in data.texts or ()),
-        **_originals(found),
+        **_originals(result),
         modes=meta.get("modes", {}),
         converted=meta.get("converted", {}),
-        skipped=found.skipped,
-        full_list=found.full_list,
-        blank=0 if data.spec.points else _blank(found.x),
-        exact=_copies(exact_groups(found.hashes), data.names),
-        near=_copies([] if data.spec.points else near_groups(found.x, found.hashes), data.names),
+        skipped=result.skipped,
+        full_list=result.full_list,
+        blank=0 if data.spec.points else _blank(result.x),
+        exact=_copies(exact_groups(result.hashes), data.names),
+        near=_copies([] if data.spec.points else near_groups(result.x, result.hashes), data.names),
     )
 
 

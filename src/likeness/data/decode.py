@@ -87,8 +87,8 @@ def kind(head: bytes) -> str | None:
     if head[4:8] == b"ftyp":
         brands = {head[i : i + 4] for i in (8, *range(16, len(head), 4))}
         return "AVIF" if brands & {b"avif", b"avis"} else "HEIF" if brands & HEIF else None
-    found = next((name for magic, name in MAGIC.items() if head.startswith(magic)), None)
-    return None if found == "PPM" and head[2:3] not in b" \t\r\n#" else found
+    result = next((name for magic, name in MAGIC.items() if head.startswith(magic)), None)
+    return None if result == "PPM" and head[2:3] not in b" \t\r\n#" else result
 
 
 def decode(path: bytes, listed: tuple[int, int], reading: Reading, scale: Scale = fit) -> Decoded | Skip:

@@ -154,8 +154,8 @@ def batches() -> list[Path]:
 
 def sheets() -> list[Path]:
     """The user's contact sheets of CIFAR-10 in the order of their names, and their labels; or none."""
-    found = ([*sorted(p.glob("train_*.webp")), p / TEST_SHEET, p / LABELS] for p in places("cifar10"))
-    return next((files for files in found if len(files) > 2 and all(f.is_file() for f in files)), [])
+    result = ([*sorted(p.glob("train_*.webp")), p / TEST_SHEET, p / LABELS] for p in places("cifar10"))
+    return next((files for files in result if len(files) > 2 and all(f.is_file() for f in files)), [])
 
 
 def verified(name: str, path: Path, kind: str, digest: str) -> bytes:

@@ -84,8 +84,8 @@ def read(path: Path, reading: Reading, base: Path, progress: Progress | None = N
         return _build(listing, reading, to, failed, progress)
 
     entry = fetch(base, key(reading.key()), build, lambda meta: key(reading.key(colour=("grey", "rgb")[meta["shape"][1] == 3])), pixels)
-    told = fetch(base, key_of(about, TOLD, entry.folder.name, listing.rest()), partial(verdict.build, listing, entry, captions, failed), family=about)
-    return _images(entry, told)
+    info = fetch(base, key_of(about, TOLD, entry.folder.name, listing.rest()), partial(verdict.build, listing, entry, captions, failed), family=about)
+    return _images(entry, info)
 
 
 def listed(path: Path) -> Listing:
@@ -93,9 +93,9 @@ def listed(path: Path) -> Listing:
     if path.is_file():
         return archive.pack(path, [path])
     archive.foreign(path)
-    found = walk(path)
-    shards = archive.shards(found)
-    return archive.pack(path, shards, found) if shards else found
+    result = walk(path)
+    shards = archive.shards(result)
+    return archive.pack(path, shards, result) if shards else result
 
 
 def _images(entry: Entry, told: Entry) -> Images:
@@ -133,12 +133,12 @@ def _build(listing: Listing, reading: Reading, to: Path, failed: Path, progress:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for row, found in enumerate(_decoded(listing, reading)):
-            if isinstance(found, Skip):
-                tally.failed.append((listing.path(row), found.reason, found.detail))
+        for row, result in enumerate(_decoded(listing, reading)):
+            if isinstance(result, Skip):
+                tally.failed.append((listing.path(row), result.reason, result.detail))
             else:
-                writer.add(found.pixels[None], [found.key])
-                tally.use(row, found)
+                writer.add(result.pixels[None], [result.key])
+                tally.use(row, result)
             if progress and (row % CHUNK == 0 or row + 1 == len(listing)):
                 progress(row + 1, len(listing))
     verdict.enough(listing, len(tally.rows), verdict.listed(listing.odd + tally.failed), failed)
@@ -185,5 +185,5 @@ def _describe(listing: Listing, tally: Tally, to: Path) -> dict[str, Any]:
         if values is not None:
             (to / name).write_bytes(values.tobytes())
     official = None if test is None else int(test.sum())
-    told = dict(classes=classes, modes=dict(tally.modes), converted=dict(tally.notes), brightest=tally.brightest)
-    return told | dict(official=official, beside=beside)
+    info = dict(classes=classes, modes=dict(tally.modes), converted=dict(tally.notes), brightest=tally.brightest)
+    return info | dict(official=official, beside=beside)

@@ -102,10 +102,10 @@ def read_npy(path: Path) -> np.ndarray:
 def _npz(path: Path) -> Raw:
     with zipfile.ZipFile(path) as archive:
         names = {n.removesuffix(".npy"): n for n in archive.namelist()}
-        found = {k: next((n for n in keys if n in names), None) for k, keys in dict(x=IMAGES, y=LABELS, tx=TEST_IMAGES, ty=TEST_LABELS).items()}
-        if found["x"] is None:
+        result = {k: next((n for n in keys if n in names), None) for k, keys in dict(x=IMAGES, y=LABELS, tx=TEST_IMAGES, ty=TEST_LABELS).items()}
+        if result["x"] is None:
             raise ValueError(f"it holds {', '.join(sorted(names)[:8]) or 'nothing'}, and images are looked for as {', '.join(IMAGES)}")
-        wanted = {k: names[n] for k, n in found.items() if n}
+        wanted = {k: names[n] for k, n in result.items() if n}
         affordable(sum(_promise(archive, name) for name in wanted.values()))
         part = {k: _member(archive, name) for k, name in wanted.items()}
     if "tx" not in part:
@@ -208,5 +208,5 @@ def labels_beside(path: Path) -> Path | None:
 
 def idx_folder(folder: Path) -> tuple[Path, ...] | None:
     """The four idx files of MNIST, where a folder holds them."""
-    found = tuple(idx_file(folder, name) for name in IDX)
-    return found if all(found) else None  # type: ignore[return-value]
+    result = tuple(idx_file(folder, name) for name in IDX)
+    return result if all(result) else None  # type: ignore[return-value]

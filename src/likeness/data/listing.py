@@ -116,20 +116,20 @@ def walk(folder: Path) -> Listing:
 
     Links are followed, each folder is entered once, so a loop of links ends.  Raises NotAllowed where the folder itself may not be read.
     """
-    found = Listing(os.fsencode(folder.resolve()))
+    result = Listing(os.fsencode(folder.resolve()))
     visited: set[tuple[int, int]] = set()
     todo = [b""]
     while todo:
         inside = todo.pop()
         below: list[tuple[bool, bytes]] = []
-        for name, entry, status in _entries(found, inside, visited):
+        for name, entry, status in _entries(result, inside, visited):
             if stat.S_ISDIR(status.st_mode):
                 below.append((entry.is_symlink(), name))
             else:
-                _file(found, name, status)
+                _file(result, name, status)
         # Folders before links to folders, so that what is in both has its own name; the stack turns the order round.
         todo += [name for _, name in sorted(below, reverse=True)]
-    return found
+    return result
 
 
 def _entries(found: Listing, inside: bytes, visited: set[tuple[int, int]]) -> Iterator[tuple[bytes, os.DirEntry[bytes], os.stat_result]]:

@@ -68,9 +68,9 @@ def read(name: str, reading: Reading, base: Callable[[], Path], progress: Progre
 def _digits(reading: Reading, progress: Progress | None) -> Images:
     """Held in memory, so that it works where nothing can be written but a temporary folder."""
     with tempfile.TemporaryDirectory() as place:
-        found = arrays.settle(_read_digits, ("digits",), "digits", reading, Path(place), progress)
-        levels = 17 if found.x.shape[2] == 8 else found.levels  # the table counts 0 to 16
-        return replace(found, x=np.array(found.x), hashes=np.array(found.hashes), entry=None, levels=levels)
+        result = arrays.settle(_read_digits, ("digits",), "digits", reading, Path(place), progress)
+        levels = 17 if result.x.shape[2] == 8 else result.levels  # the table counts 0 to 16
+        return replace(result, x=np.array(result.x), hashes=np.array(result.hashes), entry=None, levels=levels)
 
 
 def _read_digits() -> Raw:
@@ -95,8 +95,8 @@ def listed() -> list[dict[str, Any]]:
 
 def _count(name: str) -> int:
     """shapes:50000 has 50,000."""
-    kind, _, said = name.partition(":")
-    number = said or str(COUNTED[kind])
+    kind, _, answer = name.partition(":")
+    number = answer or str(COUNTED[kind])
     if not (number.isascii() and number.isdecimal() and 2 <= int(number[:12]) <= 10_000_000):
         many = "points" if points.is_points(name) else "images"
         raise Refusal(f"{name!r} should end in a number of {many} from 2 to 10000000, such as {kind}:50000.")

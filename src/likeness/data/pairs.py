@@ -57,7 +57,7 @@ def recognise(names: Sequence[str]) -> Layout | None:
         folders.add(name.rpartition("/")[0])
         if len(folders) > MOST:
             return None
-    places = {folder: found for folder, found in zip(sorted(folders), _places(sorted(folders))) if found}
+    places = {folder: result for folder, result in zip(sorted(folders), _places(sorted(folders))) if result}
     roles = sorted({p.role for p in places.values()})
     if len(places) < len(folders) or len(roles) != 2:
         return None
@@ -87,12 +87,12 @@ def partners(layout: Layout, names: Sequence[str]) -> list[tuple[int, int]]:
         folder = name.rpartition("/")[0]
         if folder in second and (place := where[folder]):
             known.setdefault((place.split, _stem(name)), i)
-    found: list[tuple[int, int]] = []
+    result: list[tuple[int, int]] = []
     for i, name in enumerate(names):
         folder = name.rpartition("/")[0]
         if folder in first and (place := where[folder]) and (place.split, _stem(name)) in known:
-            found.append((i, known[place.split, _stem(name)]))
-    return found
+            result.append((i, known[place.split, _stem(name)]))
+    return result
 
 
 def _places(folders: Sequence[str]) -> list[Place | None]:

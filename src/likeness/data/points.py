@@ -135,10 +135,10 @@ def picture(path: str, reading: Reading) -> np.ndarray:
     if not path or not os.path.isfile(place):
         raise Refusal(f"there is no picture file called {path!r}; {other}" if path else f"density has no picture; {other}")
     status = place.stat()
-    found = decode(os.fsencode(place), (status.st_size, status.st_mtime_ns), Reading(SIDE, background=reading.background, white=reading.white), within)
-    if isinstance(found, Skip):
-        raise BadData(f"{printable(os.fsencode(place))} cannot be used as a density ({found.reason}{found.detail and ': '}{found.detail}); {other}")
-    ink: np.ndarray = 255 - as_colour(found.pixels[None], "grey")[0, 0]
+    result = decode(os.fsencode(place), (status.st_size, status.st_mtime_ns), Reading(SIDE, background=reading.background, white=reading.white), within)
+    if isinstance(result, Skip):
+        raise BadData(f"{printable(os.fsencode(place))} cannot be used as a density ({result.reason}{result.detail and ': '}{result.detail}); {other}")
+    ink: np.ndarray = 255 - as_colour(result.pixels[None], "grey")[0, 0]
     if not ink.any():
         raise BadData(f"{printable(os.fsencode(place))} is white all over, and points are put where it is dark; {other}")
     return ink

@@ -41,16 +41,16 @@ def images(source: str, spec: Spec, settings: dict[str, Any], n: int) -> Own:
     path = Path(os.path.expanduser(source))
     if os.path.isfile(path) and kind(_head(path)):
         return Own(picture(np.array(_one(path, reading))), (printable(os.fsencode(path.name)),), ())
-    found = read(source, reading)
-    return Own(picture(np.array(found.x[:n])), None if found.names is None else tuple(found.names[:n]), tuple(_notes(found, n)))
+    result = read(source, reading)
+    return Own(picture(np.array(result.x[:n])), None if result.names is None else tuple(result.names[:n]), tuple(_notes(result, n)))
 
 
 def _points(source: str, spec: Spec, reading: Reading, n: int) -> Own:
     if not (spec.points and points.is_points(source)):
         wanted = "points; name a set of these, such as ring:100" if spec.points else "images; name a folder, an array or a file of these"
         raise Refusal(f"{source} does not fit a run that has learnt {wanted}.")
-    found = read(source, replace(reading, size=0, colour="auto"))
-    return Own(picture(found.x[:n]), None, tuple(_notes(found, n)))
+    result = read(source, replace(reading, size=0, colour="auto"))
+    return Own(picture(result.x[:n]), None, tuple(_notes(result, n)))
 
 
 def _notes(found: Images, n: int) -> Iterator[str]:
@@ -68,7 +68,7 @@ def _head(path: Path) -> bytes:
 
 def _one(path: Path, reading: Reading) -> np.ndarray:
     status = path.stat()
-    found = decode(os.fsencode(path), (status.st_size, status.st_mtime_ns), reading)
-    if isinstance(found, Skip):
-        raise BadData(f"{path} cannot be used ({found.reason}: {found.detail}); name another image.")
-    return as_colour(found.pixels[None], reading.colour)
+    result = decode(os.fsencode(path), (status.st_size, status.st_mtime_ns), reading)
+    if isinstance(result, Skip):
+        raise BadData(f"{path} cannot be used ({result.reason}: {result.detail}); name another image.")
+    return as_colour(result.pixels[None], reading.colour)

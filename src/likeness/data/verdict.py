@@ -32,12 +32,12 @@ def build(listing: Listing, entry: Entry, captions: Callable[[], Said], failed: 
     """Write the entry that goes with `entry`, the decoded images.  Raises BadData where too little can be used."""
     skipped, rows = listed(listing.odd) + read_rows(entry.folder / FAILED), entry.array("rows.i64", np.int64)
     enough(listing, len(rows), skipped, failed)
-    said = captions()
-    words = [said.of(listing, int(row)) for row in rows] if said.paths or said.rows else []
-    captioned = sum(bool(w.text) for w in words) if any(w.text for w in (*said.paths.values(), *said.rows.values())) else None
+    answer = captions()
+    words = [answer.of(listing, int(row)) for row in rows] if answer.paths or answer.rows else []
+    captioned = sum(bool(w.text) for w in words) if any(w.text for w in (*answer.paths.values(), *answer.rows.values())) else None
     if captioned is not None:
         write_lines(to, "texts", (w.text for w in words))
-    labels, declared = sum(bool(w.label) for w in words), labelled(words, said.classes)
+    labels, declared = sum(bool(w.label) for w in words), labelled(words, answer.classes)
     if declared is not None:
         (to / "y.i64").write_bytes(declared[0].tobytes())
     if skipped or listing.passed:

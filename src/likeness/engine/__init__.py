@@ -11,6 +11,7 @@ from .device import place as place
 from .device import put as put
 from .device import settle as settle
 from .device import synchronise as synchronise
+from .distributed import broadcast_text as broadcast_text
 from .distributed import finish as finish
 from .distributed import largest as largest
 from .distributed import may_ask as may_ask
@@ -19,7 +20,6 @@ from .distributed import share as share
 from .distributed import start as start
 from .distributed import sum_gradients as sum_gradients
 from .distributed import sum_over_processes as sum_over_processes
-from .distributed import told as told
 from .distributed import world as world
 from .optimizer import Average as Average
 from .optimizer import may_exceed as may_exceed

@@ -30,11 +30,11 @@ def cuda() -> bool:
     And what memory this process has been given, it keeps.
     """
     _keep_memory()
-    found = torch.cuda.is_available()
-    if found:
+    result = torch.cuda.is_available()
+    if result:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    return found
+    return result
 
 
 def _keep_memory() -> None:

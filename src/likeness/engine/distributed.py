@@ -69,7 +69,7 @@ def largest(*values: int) -> list[int]:
     return both.tolist()
 
 
-def told(text: str = "") -> str:
+def broadcast_text(text: str = "") -> str:
     """What the first process says, to all: it is short, and the others wait for it however long it takes."""
     if world() == 1:
         return text

@@ -41,9 +41,9 @@ def minimize(
     mover = optimizer([x.requires_grad_() for x in at], lr=rate)
     for step in range(steps + 1):
         with torch.enable_grad():
-            found = loss(*at)
-            slopes = _slopes(found, at) if step < steps else ()
-        yield State(step, tuple(x.detach().clone() for x in at), found.detach())
+            result = loss(*at)
+            slopes = _slopes(result, at) if step < steps else ()
+        yield State(step, tuple(x.detach().clone() for x in at), result.detach())
         if not slopes:
             return
         for group in mover.param_groups:
@@ -57,8 +57,8 @@ def minimize(
 
 
 def _slopes(loss: Tensor, at: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    found = torch.autograd.grad(loss.sum(), at, allow_unused=True) if loss.requires_grad else ()
-    known = tuple(slope for slope in found if slope is not None)
+    result = torch.autograd.grad(loss.sum(), at, allow_unused=True) if loss.requires_grad else ()
+    known = tuple(slope for slope in result if slope is not None)
     if len(known) < len(at):
         raise Refusal("there is no slope to walk down: a small step changes nothing, as where a code is moved to the nearest of a list; ask without steps.")
     return known

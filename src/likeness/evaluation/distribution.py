@@ -184,9 +184,9 @@ class Reference:
     def diversity(self, s: Seen) -> Taken:
         return self._mean(manifold.diversity(self.held.features, s.features))
 
-    def told_apart(self, s: Seen) -> Taken:
-        found = twosample.classifier_test(self.held.features, s.features, "line" if s.x.dtype == np.uint8 else "neighbours", seed=self.seed)
-        return Taken(found.accuracy, *found.interval, "95 % Wilson, of half as many judgements")
+    def c2st(self, s: Seen) -> Taken:
+        result = twosample.classifier_test(self.held.features, s.features, "line" if s.x.dtype == np.uint8 else "neighbours", seed=self.seed)
+        return Taken(result.accuracy, *result.interval, "95 % Wilson, of half as many judgements")
 
     def sliced(self, s: Seen) -> Taken:
         return self._jackknife(s, lambda part: float(np.sqrt(twosample.sliced_wasserstein(self.held.x, part.x, DIRECTIONS, self.seed).mean())))
@@ -220,10 +220,10 @@ class Reference:
         for features, known in self._balls:
             if features is s.features:
                 return known
-        found = manifold.prdc(self.held.features, s.features, BALLS)
+        result = manifold.prdc(self.held.features, s.features, BALLS)
         floor = self.base.features
-        self._balls[:] = [pair for pair in self._balls if pair[0] is floor or s.features is floor] + [(s.features, found)]
-        return found
+        self._balls[:] = [pair for pair in self._balls if pair[0] is floor or s.features is floor] + [(s.features, result)]
+        return result
 
     @cached_property
     def _balls(self) -> list[tuple[np.ndarray, manifold.Prdc]]:
@@ -277,7 +277,7 @@ MEASURES = (
     Measure(
         "told apart",
         "lower",
-        Reference.told_apart,
+        Reference.c2st,
         "base",
         "a classifier, cross-validated, tells samples from real images: a linear one, or nearest neighbours among points",
         "share",

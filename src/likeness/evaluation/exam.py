@@ -243,10 +243,10 @@ def diagnosis(exam: Exam) -> Iterator[Score]:
         own.add(name)
         yield Score(name, value, n=judged, kind="estimate", warnings=sentences(warning), **about)
     samples = exam.samples if "sample" in answers(exam.model) else None
-    found = [finding.text for finding in doctor.examine(exam.run, exam.data, exam.model, samples) if finding.name not in own]
+    result = [finding.text for finding in doctor.examine(exam.run, exam.data, exam.model, samples) if finding.name not in own]
     young = exam.run.seen < doctor.FIRST * doctor.stride(exam.run)
     note = f"by the log alone: probes begin after {doctor.FIRST} steps of all players" if young else "what is wrong by the log and by probes"
-    yield Score("findings of the doctor", len(found), n=len(exam.rows), better="lower", note=note, warnings=tuple(found), **about)
+    yield Score("findings of the doctor", len(result), n=len(exam.rows), better="lower", note=note, warnings=tuple(result), **about)
 
 
 def verdicts(exam: Exam, judged: int) -> list[tuple[str, float, str]]:

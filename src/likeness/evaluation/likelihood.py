@@ -54,25 +54,25 @@ def cards(exam: Exam) -> Iterator[Score]:
         return
     of, about = given(exam), dict[str, Any](settings=exam.settings)
     try:
-        found = measured(exam, exam.rows)
+        result = measured(exam, exam.rows)
     except Refusal as refusal:
         yield exam.refused(f"bits/dim{of}", str(refusal), better="lower")
         return
     if not exam.data.levels:
-        note = "; ".join(filter(None, (NOTES["density"], found.solved)))
-        yield exam.card(f"bits/dim{of}", found.bits, kind=found.kind, better="lower", note=note, warnings=exam.remarks, **about)
-        yield from over_classes(exam, found, NOTES["density"], exam.remarks)
+        note = "; ".join(filter(None, (NOTES["density"], result.solved)))
+        yield exam.card(f"bits/dim{of}", result.bits, kind=result.kind, better="lower", note=note, warnings=exam.remarks, **about)
+        yield from over_classes(exam, result, NOTES["density"], exam.remarks)
         return
     held = exam.split == "held out"
-    learnt = measured(exam, exam.some(len(exam.rows))) if held else found
-    beaten = doubts.beaten(found.bits, learnt.bits, histogram(exam)[0], exam.seed) if held else ""
+    learnt = measured(exam, exam.some(len(exam.rows))) if held else result
+    beaten = doubts.beaten(result.bits, learnt.bits, histogram(exam)[0], exam.seed) if held else ""
     wrong = sentences(
-        exam.remarks, doubts.implausible(found.bits, learnt.bits, exam.data.levels), doubts.overfitted(found.bits, learnt.bits, exam.seed), beaten
+        exam.remarks, doubts.implausible(result.bits, learnt.bits, exam.data.levels), doubts.overfitted(result.bits, learnt.bits, exam.seed), beaten
     )
-    yield from in_units(exam, found.bits, of, kind=found.kind, note=found.solved, warnings=wrong, **about)
+    yield from in_units(exam, result.bits, of, kind=result.kind, note=result.solved, warnings=wrong, **about)
     if held:
-        yield from in_units(exam, learnt.bits, of, kind=found.kind, of="training images", split="train", note=NOTES["learnt"], **about)
-    yield from over_classes(exam, found, found.solved, wrong)
+        yield from in_units(exam, learnt.bits, of, kind=result.kind, of="training images", split="train", note=NOTES["learnt"], **about)
+    yield from over_classes(exam, result, result.solved, wrong)
     yield from free(exam)
 
 
@@ -84,9 +84,9 @@ def given(exam: Exam) -> str:
 
 def measured(exam: Exam, rows: np.ndarray) -> Measured:
     with torch.no_grad():
-        found = [exam.model.bits_per_dim(batch) for batch in exam.batches(rows)]  # type: ignore[operator]
-    solved = likelihood.solved([bits.error for bits in found], getattr(exam.model, "tolerance", 0.0))
-    return Measured(torch.cat([bits.values.double().cpu() for bits in found]).numpy(), found[0].kind, solved)
+        result = [exam.model.bits_per_dim(batch) for batch in exam.batches(rows)]  # type: ignore[operator]
+    solved = likelihood.solved([bits.error for bits in result], getattr(exam.model, "tolerance", 0.0))
+    return Measured(torch.cat([bits.values.double().cpu() for bits in result]).numpy(), result[0].kind, solved)
 
 
 def over_classes(exam: Exam, found: Measured, note: str, warnings: tuple[str, ...]) -> Iterator[Score]:
@@ -148,10 +148,10 @@ def window(exam: Exam) -> Iterator[Score]:
     train = np.asarray(exam.data.x[known[: parzen.most(exam.data.spec.dims)]])
     rivals = {"model": exam.samples[:n], "training images": train[:n]}
     rivals["k-means centres"] = parzen.centres(train, parzen.affordable(len(train), n, exam.data.spec.dims), exam.seed)
-    found = {of: estimate(exam, of, x, np.asarray(exam.data.x[choosing])) for of, x in rivals.items()}
-    shown = NOTES["shown"] if found["k-means centres"].value > found["training images"].value else ""
-    yield replace(found.pop("model"), warnings=sentences(exam.doubts, NOTES["flaw"] + shown))
-    yield from found.values()
+    result = {of: estimate(exam, of, x, np.asarray(exam.data.x[choosing])) for of, x in rivals.items()}
+    shown = NOTES["shown"] if result["k-means centres"].value > result["training images"].value else ""
+    yield replace(result.pop("model"), warnings=sentences(exam.doubts, NOTES["flaw"] + shown))
+    yield from result.values()
 
 
 def estimate(exam: Exam, of: str, x: np.ndarray, choosing: np.ndarray) -> Score:

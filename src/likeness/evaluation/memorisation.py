@@ -32,8 +32,8 @@ def cards(exam: Exam) -> Iterator[Score]:
     x = exam.samples[: wanted(exam)]
     real = exam.data.x[exam.rows[: DRAWN if exam.split == "held out" else 0]]
     known = neighbours.distinct(exam.data.x, exam.data.train)
-    found = neighbours.nearest(np.concatenate([x, real]), exam.data.x, known, NEIGHBOURS, exam.run.config.training.mirror)
-    yield from nearness(exam, found.of(np.s_[: len(x)]), found.of(np.s_[len(x) :]), len(known))
+    result = neighbours.nearest(np.concatenate([x, real]), exam.data.x, known, NEIGHBOURS, exam.run.config.training.mirror)
+    yield from nearness(exam, result.of(np.s_[: len(x)]), result.of(np.s_[len(x) :]), len(known))
 
 
 def wanted(exam: Exam) -> int:

@@ -48,8 +48,8 @@ def compared(exam: Exam, rebuild: Callable[[Tensor], Tensor], **about: Any) -> I
     """Three measures of a way to rebuild images, batch by batch."""
     pairs = ((batch.x.cpu(), rebuild(batch.x)) for batch in exam.batches(exam.rows))
     measures = MEASURES if exam.data.levels else MEASURES[:1]
-    found = zip(*([take(x, y) for _, take, _, _ in measures] for x, y in pairs))
-    for (name, _, unit, better), values in zip(measures, found):
+    result = zip(*([take(x, y) for _, take, _, _ in measures] for x, y in pairs))
+    for (name, _, unit, better), values in zip(measures, result):
         note = NOTES[name if exam.data.levels else "points"]
         yield exam.card(name, torch.cat(values).numpy(), **{"unit": unit, "better": better, "note": note} | about)
 

@@ -51,8 +51,8 @@ def cards(exam: Exam) -> Iterator[Score]:
     yield from probes(exam, learnt(exam, exam.model, known), len(known), labelled, warnings=exam.remarks, settings=exam.settings)
     fresh = engine.place(exam.run.config.build(exam.run.folder)).eval()
     yield from probes(exam, learnt(exam, fresh, known), len(known), "; its first weights", of="random weights")
-    for of, found in rivals(Same(exam.data), tuple(known), tuple(exam.rows), exam.seed, supervised(exam)).items():
-        yield from probes(exam, found, len(known), f"; {NOTES[of]}", of=of)
+    for of, result in rivals(Same(exam.data), tuple(known), tuple(exam.rows), exam.seed, supervised(exam)).items():
+        yield from probes(exam, result, len(known), f"; {NOTES[of]}", of=of)
 
 
 def classed(exam: Exam) -> bool:

@@ -291,7 +291,7 @@ def dream(
     """
     net.check([layer])
     sizes, noise = octave_sizes(net, layer, (x.shape[2], x.shape[3]), octaves), Noise([seed], engine.derive("dream"), x.device)
-    like, found = _wish(net, layer, wish, guide), torch.zeros_like(x[..., :1, :1])
+    like, result = _wish(net, layer, wish, guide), torch.zeros_like(x[..., :1, :1])
     for i, size in enumerate(sizes):
         base = resized(x, size)
         far = min(JITTER, min(size) // 8)
@@ -300,10 +300,10 @@ def dream(
             down, right = ((noise.uniform(2)[0] * 2 - 1) * far).round().long().tolist()
             return -like(at.roll((down, right), (2, 3)))
 
-        start = (base + resized(found, size)).clamp(-1, 1)
+        start = (base + resized(result, size)).clamp(-1, 1)
         for state in minimize([start], loss, steps, rate, optimizer=partial(Steepest, norm="mean"), hold=lambda at: at.clamp_(-1, 1)):
             yield State((i + state.step / max(steps, 1)) / len(sizes), state.at[0], float(state.loss))
-        found = state.at[0] - base
+        result = state.at[0] - base
 
 
 def pleased(net: Probe, x: Tensor, layer: str, wish: str = "l2", guide: Tensor | None = None) -> float:
@@ -341,13 +341,13 @@ def _wish(net: Probe, layer: str, wish: str, guide: Tensor | None) -> Callable[[
         power = 2 if wish == "l2" else 1
         return lambda x: net.outputs(x, [layer])[layer].pow(power).flatten(1).mean(1)
     with torch.no_grad():
-        theirs = _places(net.outputs(guide, [layer])[layer])
+        others = _places(net.outputs(guide, [layer])[layer])
 
     def alike(x: Tensor) -> Tensor:
-        mine = _places(net.outputs(x, [layer])[layer])
+        own = _places(net.outputs(x, [layer])[layer])
         with torch.no_grad():  # who is most alike has no slope, and all pairs of places of an early layer would be 27 GB
-            best = torch.cat([(some @ theirs.T).argmax(1) for some in mine.split(max(1, PAIRS // len(theirs)))])
-        return (mine * theirs[best]).sum(1).mean()[None]
+            best = torch.cat([(some @ others.T).argmax(1) for some in own.split(max(1, PAIRS // len(others)))])
+        return (own * others[best]).sum(1).mean()[None]
 
     return alike
 

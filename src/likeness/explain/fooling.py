@@ -104,8 +104,8 @@ def fool(net: Probe, x: Tensor, y: Tensor, budget: Budget, aim: bool, steps: int
 
     def loss(change: Tensor) -> Tensor:
         shown = image(change) + (change - change.detach()) * (2 / TOP)
-        found = odds(net, shown, y)
-        return -found if aim else found
+        result = odds(net, shown, y)
+        return -result if aim else result
 
     def hold(change: Tensor) -> None:
         change.copy_(budget.hold((first + change).clamp(0, TOP) - first))

@@ -70,12 +70,12 @@ def class_of(net: Probe, said: str) -> int:
         if int(said) < n:
             return int(said)
         raise Refusal(f"{net.name} has no class {said}: its {n} classes are numbered 0 to {n - 1}.")
-    found = [i for i, name in enumerate(names) if name == said.strip().lower()]
-    if len(found) > 1:
-        raise Refusal(f"{len(found)} classes of {net.name} are called {said!r}; name one by its number: {', '.join(map(str, found))}.")
-    if not found:
+    result = [i for i, name in enumerate(names) if name == said.strip().lower()]
+    if len(result) > 1:
+        raise Refusal(f"{len(result)} classes of {net.name} are called {said!r}; name one by its number: {', '.join(map(str, result))}.")
+    if not result:
         raise Refusal(f"{net.name} has no class {said!r}; {weights.unnamed(net.labels) or nearest(said, names)}")
-    return found[0]
+    return result[0]
 
 
 def nearest(said: str, names: Sequence[str]) -> str:
@@ -114,8 +114,8 @@ def _slope(net: Probe, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """F, (B,), and dF/dx."""
     x = x.detach().requires_grad_()
     with torch.enable_grad():
-        found = logits(net, x).gather(1, y[:, None])[:, 0]
-        return found.detach(), torch.autograd.grad(found.sum(), x)[0]
+        result = logits(net, x).gather(1, y[:, None])[:, 0]
+        return result.detach(), torch.autograd.grad(result.sum(), x)[0]
 
 
 def smooth(net: Probe, x: Tensor, y: Tensor, noise: Noise, samples: int = SAMPLES, spread: float = SPREAD) -> Iterator[Tensor]:
@@ -229,11 +229,11 @@ def grad_cam(net: Probe, x: Tensor, y: Tensor, layer: str = "") -> Tensor:
         raise Refusal(f"Grad-CAM asks for a layer that has places, and {layer} of {net.name} has none; name one before it, such as {last_with_places(net)}.")
     x = x.detach().requires_grad_()
     with torch.enable_grad():
-        said = net.outputs(x, [layer, LOGITS])
-        (slope,) = torch.autograd.grad(said[LOGITS].gather(1, y[:, None]).sum(), said[layer])
+        answer = net.outputs(x, [layer, LOGITS])
+        (slope,) = torch.autograd.grad(answer[LOGITS].gather(1, y[:, None]).sum(), answer[layer])
     weight = slope.mean((2, 3), keepdim=True)
-    found = (weight * said[layer].detach()).sum(1, keepdim=True)
-    return F.interpolate(found, x.shape[2:], mode="bilinear", align_corners=False)
+    result = (weight * answer[layer].detach()).sum(1, keepdim=True)
+    return F.interpolate(result, x.shape[2:], mode="bilinear", align_corners=False)
 
 
 @dataclass(frozen=True)
@@ -271,14 +271,14 @@ def explain(net: Probe, x: Tensor, y: Tensor, how: How = How()) -> Iterator[Foun
 
 
 def last_with_places(net: Probe) -> str:
-    found = [name for name, shape in net.layers.items() if len(shape) == 3 and min(shape[1:]) > 1 and name not in net.lost]
-    if not found:
+    result = [name for name, shape in net.layers.items() if len(shape) == 3 and min(shape[1:]) > 1 and name not in net.lost]
+    if not result:
         raise Refusal(f"no layer of {net.name} has places, which Grad-CAM asks for; name a convolutional network.")
-    if becomes_tokens(net, found[-1]):
+    if becomes_tokens(net, result[-1]):
         raise Refusal(
-            f"after {found[-1]} the places of {net.name} are tokens, and Grad-CAM has no map of these; name a convolutional network, or that --layer."
+            f"after {result[-1]} the places of {net.name} are tokens, and Grad-CAM has no map of these; name a convolutional network, or that --layer."
         )
-    return found[-1]
+    return result[-1]
 
 
 # Whether they know the network
@@ -299,10 +299,10 @@ def sanity(net: Probe, x: Tensor, y: Tensor, before: dict[str, Tensor], how: How
     """Compare the maps `before` of images x and classes y with those of a network that is ever more random."""
     rough = replace(how, enough=math.inf)  # where a network knows nothing F(x) - F(x') may be nothing, and a share of it is no aim
     for layer in cascade(net, how.seed, stages):
-        found = final(explain(net, x, y, rough))
-        signed = {name: rank_correlation(before[name], after) for name, after in found.maps.items()}
-        absolute = {name: rank_correlation(before[name].abs(), after.abs()) for name, after in found.maps.items()}
-        yield Agreement(layer, found.maps, signed, absolute)
+        result = final(explain(net, x, y, rough))
+        signed = {name: rank_correlation(before[name], after) for name, after in result.maps.items()}
+        absolute = {name: rank_correlation(before[name].abs(), after.abs()) for name, after in result.maps.items()}
+        yield Agreement(layer, result.maps, signed, absolute)
 
 
 def cascade(net: Probe, seed: int = 0, stages: int = 0) -> Iterator[str]:

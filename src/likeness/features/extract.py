@@ -75,13 +75,13 @@ class Asked:
 
     def decides(self) -> dict[str, Any]:
         """What the numbers depend on, as it stands in a .json."""
-        found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return {name: value for name, value in found.items() if name not in ("source", "opens")}
+        result: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return {name: value for name, value in result.items() if name not in ("source", "opens")}
 
     def differences(self, other: dict[str, Any]) -> list[str]:
         # What is empty may as well be absent: older files do not speak of it.
-        mine = self.decides().items()
-        return [f"{name} {other.get(name)!r} there, {value!r} asked for" for name, value in mine if (other.get(name) or None) != (value or None)]
+        own = self.decides().items()
+        return [f"{name} {other.get(name)!r} there, {value!r} asked for" for name, value in own if (other.get(name) or None) != (value or None)]
 
     def digest(self) -> str:
         return hashlib.blake2b(json.dumps(self.decides(), sort_keys=True).encode(), digest_size=4).hexdigest()
@@ -173,8 +173,8 @@ class Output:
                 raise Refusal(f"{there} exists, and there is no {self.manifest.name} that says what it holds; name another file with -o, or remove it.")
             return Done()
         try:
-            told = json.loads(self.manifest.read_text())
-            differs, done = self.asked.differences(told["asked"]), Done(**told["done"])
+            info = json.loads(self.manifest.read_text())
+            differs, done = self.asked.differences(info["asked"]), Done(**info["done"])
         except (OSError, ValueError, KeyError, TypeError):
             raise BadData(f"{self.manifest} is damaged; name another file with -o, or remove it.") from None
         if differs:
@@ -312,8 +312,8 @@ class Extraction:
         x = torch.from_numpy(np.stack(found)).to(engine.device())
         exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)  # by default a GPU's fp32 has 10 bits in convolutions
         with exact, torch.autocast(engine.device().type, torch.bfloat16, enabled=self.asked.precision == "bf16"):
-            said = self.net.outputs(x, self.asked.layers)
-        return {name: POOLS[self.asked.pool](y).float().cpu().numpy() for name, y in said.items()}
+            answer = self.net.outputs(x, self.asked.layers)
+        return {name: POOLS[self.asked.pool](y).float().cpu().numpy() for name, y in answer.items()}
 
 
 def extract(
@@ -347,8 +347,8 @@ def extract(
         if value not in known:
             raise Refusal(f"{what} {value} is none of: {', '.join(filter(None, known))}.")
     with torch.no_grad():
-        said = net.outputs(torch.zeros(1, 3, size, size, device=engine.device()), layers)
-    widths = {name: POOLS[pool](y).shape[1] for name, y in said.items()}
+        answer = net.outputs(torch.zeros(1, 3, size, size, device=engine.device()), layers)
+    widths = {name: POOLS[pool](y).shape[1] for name, y in answer.items()}
     images = pictures(source, size, interpolation, reading)
     chosen = (n, images.total, seed) if 0 < n < images.total else ()
     if chosen:

@@ -68,18 +68,18 @@ def pictures(source: str, size: int, scaling: str, reading: Reading | None = Non
     path = Path(os.path.expanduser(source))
     if not named.is_named(source) and (listing := _listing(path)) is not None:
         return _of_files(listing, size, scaling, reading)
-    found = data.read(source, reading if scaling == "fit" else replace(reading, size=0))
-    known = hashlib.blake2b(repr(found.x.shape).encode() + found.hashes.tobytes(), digest_size=16).hexdigest()
+    result = data.read(source, reading if scaling == "fit" else replace(reading, size=0))
+    known = hashlib.blake2b(repr(result.x.shape).encode() + result.hashes.tobytes(), digest_size=16).hexdigest()
 
     def label(i: int) -> str:
-        return "" if found.y is None else found.classes[found.y[i]] if found.classes else str(found.y[i])
+        return "" if result.y is None else result.classes[result.y[i]] if result.classes else str(result.y[i])
 
     def get(i: int) -> np.ndarray:
-        x = found.x[i]
+        x = result.x[i]
         image = Image.fromarray(np.ascontiguousarray(x[0] if len(x) == 1 else x.transpose(1, 2, 0)))
         return _levels(planes(_scaled(image, size, scaling)), i, reading)
 
-    return Pictures(len(found.x), known, get, lambda i: "" if found.names is None else found.names[i], label)
+    return Pictures(len(result.x), known, get, lambda i: "" if result.names is None else result.names[i], label)
 
 
 def _listing(path: Path) -> Listing | None:
@@ -107,8 +107,8 @@ def _of_files(listing: Listing, size: int, scaling: str, reading: Reading) -> Pi
 
     def get(i: int) -> np.ndarray | Skip:
         with HUSHED:
-            found = decoded(partial(listing.read, i), within, lambda image, _: _scaled(image, size, scaling))
-        return found if isinstance(found, Skip) else _levels(found.pixels, i, reading)
+            result = decoded(partial(listing.read, i), within, lambda image, _: _scaled(image, size, scaling))
+        return result if isinstance(result, Skip) else _levels(result.pixels, i, reading)
 
     def label(i: int) -> str:
         return "" if places.y is None else places.classes[places.y[i]]
@@ -170,6 +170,6 @@ def ahead(images: Pictures, first: int, chunk: int) -> Iterator[list[tuple[int, 
                 waiting.extend((i, pool.submit(images.get, i)) for i in islice(todo, 2 * chunk + threads - len(waiting)))
                 if not waiting:
                     return
-                yield [(i, found.result()) for i, found in (waiting.popleft() for _ in range(min(chunk, len(waiting))))]
+                yield [(i, result.result()) for i, result in (waiting.popleft() for _ in range(min(chunk, len(waiting))))]
         finally:
             pool.shutdown(cancel_futures=True)

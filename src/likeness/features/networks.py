@@ -292,8 +292,8 @@ def _network(run: Run, name: str, data: Data) -> Network:
 
     def placed(x: np.ndarray) -> Tensor:
         if x.shape[1:] != model.spec.shape:
-            ours, theirs = ("x".join(map(str, s)) for s in (model.spec.shape, x.shape[1:]))
-            raise Refusal(f"{name} was trained on images of {ours} and cannot look at {theirs}; read the images with --size {model.spec.size}.")
+            ours, others = ("x".join(map(str, s)) for s in (model.spec.shape, x.shape[1:]))
+            raise Refusal(f"{name} was trained on images of {ours} and cannot look at {others}; read the images with --size {model.spec.size}.")
         return picture(x).to(engine.device(), memory_format=torch.channels_last)
 
     dims = encode(placed(np.zeros((1, *model.spec.shape), np.uint8))).flatten(1).shape[1]
@@ -311,8 +311,8 @@ def of_run(folder: Path, data: Data) -> Network:
     run = Run.open(folder)
     ask(run.model, "encode", "Name a run of a model that encodes, such as vae, simclr or classifier.")
     if run.config.spec.shape != data.spec.shape:
-        ours, theirs = ("x".join(map(str, s.shape)) for s in (run.config.spec, data.spec))
-        raise Refusal(f"{folder} looks at images of {ours}, and those of {data.source} are {theirs}; name a run that was trained on such images.")
+        ours, others = ("x".join(map(str, s.shape)) for s in (run.config.spec, data.spec))
+        raise Refusal(f"{folder} looks at images of {ours}, and those of {data.source} are {others}; name a run that was trained on such images.")
     return _network(run, f"{run.config.model} in {folder.name}", data)
 
 
@@ -338,12 +338,12 @@ def inception(path: Path | str | None = None) -> Network:
         blob = file.read_bytes()
     except OSError as why:
         raise BadData(f"{file} cannot be read ({why.strerror}); name a TorchScript file.") from None
-    found = hashlib.sha256(blob).hexdigest()
-    if path is None and found != INCEPTION_SHA256:
+    result = hashlib.sha256(blob).hexdigest()
+    if path is None and result != INCEPTION_SHA256:
         raise BadData(
-            f"{file} is not the published Inception: its sha256 is {found}, not {INCEPTION_SHA256}; put that file there, or name this one by its path."
+            f"{file} is not the published Inception: its sha256 is {result}, not {INCEPTION_SHA256}; put that file there, or name this one by its path."
         )
-    return _torchscript(file, blob, found)
+    return _torchscript(file, blob, result)
 
 
 def _published() -> Path:
@@ -393,8 +393,8 @@ def hub(kind: str, where: str = "") -> Network:
     about, model = HUB[kind], backbone(kind, where)
 
     def embed(x: np.ndarray) -> Tensor:
-        found: Tensor = about.pick(model, scaled(x, about.mean, about.std).to(engine.device()))
-        return found
+        result: Tensor = about.pick(model, scaled(x, about.mean, about.std).to(engine.device()))
+        return result
 
     with torch.no_grad():
         dims = embed(np.zeros((1, 3, SIDE, SIDE), np.uint8)).shape[1]

@@ -34,10 +34,10 @@ class Axis:
         """Round numbers: 1, 2, 5 times powers of ten."""
         if self.log:
             steps = (1,) if self.high - self.low > 3 else (1, 2, 5)
-            found = [s * 10.0**k for k in range(math.floor(self.low) - 1, math.ceil(self.high) + 1) for s in steps]
-            found = [v for v in found if self.low <= math.log10(v) <= self.high]
-            if len(found) >= 2:
-                return found
+            result = [s * 10.0**k for k in range(math.floor(self.low) - 1, math.ceil(self.high) + 1) for s in steps]
+            result = [v for v in result if self.low <= math.log10(v) <= self.high]
+            if len(result) >= 2:
+                return result
         low, high = (10**self.low, 10**self.high) if self.log else (self.low, self.high)
         rough = (high - low) / 4
         power = 10.0 ** math.floor(math.log10(rough))
@@ -117,13 +117,13 @@ def curve(x: np.ndarray, y: np.ndarray, title: str, below: str) -> str:
 
     averaged = smooth(np.array([across.place(a) for a in x]) / wide, y)
     lines = [_line("raw", map(point, x, y)), _line("smooth", map(point, x, averaged))]
-    told = [_told(*point(a, b), f"{below} {a:,.0f}: {c:.5g}") for a, b, c in zip(x, averaged, y)][:: max(1, len(x) // 60)]
+    label_of_point = [_tooltip(*point(a, b), f"{below} {a:,.0f}: {c:.5g}") for a, b, c in zip(x, averaged, y)][:: max(1, len(x) // 60)]
     rows, marks = up.ticks(), across.ticks()
     frame = [_row(left, wide, point(x[0], v)[1], text) for v, text in zip(rows, labels(rows))]
     frame += [_mark(point(v, y[0])[0], top + high, text) for v, text in zip(marks, labels(marks))]
     words = f'<text class="name" x="0" y="13">{safe(title)}</text><text class="below" x="{left + wide:g}" y="{top + high + 32:g}">{safe(below)}</text>'
     says = safe(f"{title}: from {y[0]:.4g} to {y[-1]:.4g} over {x[-1]:,.0f} {below}")
-    inner = "".join([words, *frame, *lines, *told])
+    inner = "".join([words, *frame, *lines, *label_of_point])
     return f'<svg class="curve" viewBox="0 0 {left + wide + 8:g} {top + high + 38:g}" role="img" aria-label="{says}">{inner}</svg>'
 
 
@@ -136,7 +136,7 @@ def _line(kind: str, points: Iterable[tuple[float, float]]) -> str:
     return f'<polyline class="{kind}" points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in points)}"/>'
 
 
-def _told(a: float, b: float, text: str) -> str:
+def _tooltip(a: float, b: float, text: str) -> str:
     return f'<circle cx="{a:.1f}" cy="{b:.1f}" r="6"><title>{safe(text)}</title></circle>'
 
 

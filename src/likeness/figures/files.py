@@ -17,14 +17,14 @@ from .. import __version__
 from ..core import BadData, DiskTrouble, NotAllowed, Refusal
 
 
-def _said(recipe: dict[str, Any]) -> str:
+def _recipe_json(recipe: dict[str, Any]) -> str:
     return json.dumps(dict(likeness=__version__) | recipe, sort_keys=True, default=str)
 
 
 def png(image: np.ndarray, recipe: dict[str, Any]) -> bytes:
     """A PNG file of uint8 (H, W, 3) or (H, W) that says in its text chunk `likeness` how it was made: the same bytes for the same input."""
     text = PngImagePlugin.PngInfo()
-    text.add_text("likeness", _said(recipe))
+    text.add_text("likeness", _recipe_json(recipe))
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG", pnginfo=text, optimize=True)
     return file.getvalue()
@@ -33,7 +33,7 @@ def png(image: np.ndarray, recipe: dict[str, Any]) -> bytes:
 def jpeg(image: np.ndarray, recipe: dict[str, Any]) -> bytes:
     """A tenth of the bytes, for pages with many large images: JPEG of quality 90, the recipe in its comment."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=90, comment=_said(recipe).encode()[:65_000])
+    Image.fromarray(image).save(file, "JPEG", quality=90, comment=_recipe_json(recipe).encode()[:65_000])
     return file.getvalue()
 
 
@@ -63,13 +63,13 @@ def write_png(path: Path, image: np.ndarray, recipe: dict[str, Any]) -> None:
 def read_recipe(path: Path) -> dict[str, Any]:
     """How a picture was made.  Raises Refusal if it is not one of ours, BadData if it is damaged.  No pixel is decoded."""
     try:
-        said = _text(path.read_bytes(), b"likeness")
+        answer = _text(path.read_bytes(), b"likeness")
     except OSError as error:
         raise Refusal(f"{path} cannot be read ({error.strerror}); name a PNG file that likeness wrote.") from None
-    if said is None:
+    if answer is None:
         raise Refusal(f"{path} carries no recipe; only PNG files that likeness wrote do, and only while nobody has saved them anew.")
     try:
-        recipe = json.loads(said)
+        recipe = json.loads(answer)
     except (ValueError, RecursionError):
         recipe = None
     if not isinstance(recipe, dict):

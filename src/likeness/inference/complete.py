@@ -38,13 +38,13 @@ def mask(path: Path, spec: Spec) -> Tensor:
         status = path.stat()
     except OSError as error:
         raise Refusal(f"the mask {path} cannot be read ({error.strerror}); name a black-and-white picture of {spec.size}x{spec.size} pixels.") from None
-    found = decode(os.fsencode(path), (status.st_size, status.st_mtime_ns), Reading(size=spec.size, colour="grey"))
-    if isinstance(found, Skip):
-        raise BadData(f"the mask {path} cannot be used ({found.reason}: {found.detail}); name a black-and-white picture of {spec.size}x{spec.size} pixels.")
-    if found.size != (spec.size, spec.size):
-        wide, high = found.size
+    result = decode(os.fsencode(path), (status.st_size, status.st_mtime_ns), Reading(size=spec.size, colour="grey"))
+    if isinstance(result, Skip):
+        raise BadData(f"the mask {path} cannot be used ({result.reason}: {result.detail}); name a black-and-white picture of {spec.size}x{spec.size} pixels.")
+    if result.size != (spec.size, spec.size):
+        wide, high = result.size
         raise Refusal(f"the mask {path} is {wide} pixels wide and {high} high, and the images are {spec.size}x{spec.size}; draw it in that size.")
-    return torch.from_numpy(found.pixels[:3].mean(0) > 127)
+    return torch.from_numpy(result.pixels[:3].mean(0) > 127)
 
 
 def checked(known: Tensor, spec: Spec) -> Tensor:
@@ -71,8 +71,8 @@ def completing(model: Completes, x: Tensor, y: Condition | None, known: Tensor, 
 
     def way(some: Tensor) -> Iterator[Tensor]:
         image = some // MOST
-        part, told = x[image].to(engine.device()), None if y is None else y[image].to(engine.device())
-        for drawn in model.complete(part, known, Noise(some, key, engine.device()), told):
+        part, condition = x[image].to(engine.device()), None if y is None else y[image].to(engine.device())
+        for drawn in model.complete(part, known, Noise(some, key, engine.device()), condition):
             yield torch.where(there, part, drawn.float())
 
     return sampling.walk(map(way, numbers.split(AT_ONCE)), len(numbers))
@@ -81,6 +81,6 @@ def completing(model: Completes, x: Tensor, y: Condition | None, known: Tensor, 
 def page(x: Tensor, known: Tensor, drawn: Tensor) -> np.ndarray:
     """A row an image: the original, the part that was given, and the draws."""
     original = figures.pixels(x)
-    given = np.where(known.numpy()[:, :, None], original, np.array(figures.TINT, np.uint8))
+    inputs = np.where(known.numpy()[:, :, None], original, np.array(figures.TINT, np.uint8))
     draws = [figures.pixels(drawn[:, k]) for k in range(drawn.shape[1])]
-    return figures.sheet([original, given, *draws], ["original", "given", *(f"draw {k + 1}" for k in range(len(draws)))])
+    return figures.sheet([original, inputs, *draws], ["original", "given", *(f"draw {k + 1}" for k in range(len(draws)))])

@@ -72,8 +72,8 @@ def reverse(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Tenso
     for run, data in runs:
         model, count = _model(run), POINTS if run.config.spec.points else n or 4
         noise, levels = engine.sampling_noise(seed, 0, count), model.levels()
-        told = sampling.conditions(model, np.arange(count), data)
-        y = None if told is None else told.to(engine.device())
+        condition = sampling.conditions(model, np.arange(count), data)
+        y = None if condition is None else condition.to(engine.device())
         first = samplers.start(levels, noise, *run.config.spec.shape)
         way = [samplers.State(first, model.denoise(first, _times(levels[0], first), y), levels[0]), *model.walk(levels, first, noise, y)]
         columns = PANELS if run.config.spec.points else COLUMNS
@@ -88,8 +88,8 @@ def schedule(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Tens
     for run, _ in runs:
         clock = _model(run).schedule
         times = torch.linspace(clock.cleanest, clock.noisiest, LEVELS, dtype=torch.float64).tolist()
-        found = [(t / clock.noisiest, clock.level(t).log_snr) for t in times]
-        lines.append((f"{run.folder.name} ({run.config.model})", *np.array(found).T))
+        result = [(t / clock.noisiest, clock.level(t).log_snr) for t in times]
+        lines.append((f"{run.folder.name} ({run.config.model})", *np.array(result).T))
     return figures.chart(lines, "time, as a share of the whole", "log SNR")
 
 
@@ -129,8 +129,8 @@ def _images(run: Run, data: Data, n: int | None, seed: int, x: Tensor | None) ->
     """Your own, or held-out ones."""
     if x is not None:
         return inputs.own(x, None, None, run.config.spec, seed).batch
-    found = inputs.held_out(data, POINTS if run.config.spec.points else n or 6, seed).batch
-    return engine.put(found)
+    result = inputs.held_out(data, POINTS if run.config.spec.points else n or 6, seed).batch
+    return engine.put(result)
 
 
 def _times(at: Level, x: Tensor) -> Tensor:

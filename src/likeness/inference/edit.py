@@ -38,8 +38,8 @@ def redrawing(model: Redraws, x: Tensor, y: Condition | None, strength: float, d
 
     def way(some: Tensor) -> Iterator[Tensor]:
         image = some // MOST
-        part, told = x[image].to(engine.device()), None if y is None else y[image].to(engine.device())
-        return chain([part], model.redraw(part, strength, Noise(some, key, engine.device()), told))
+        part, condition = x[image].to(engine.device()), None if y is None else y[image].to(engine.device())
+        return chain([part], model.redraw(part, strength, Noise(some, key, engine.device()), condition))
 
     return sampling.walk(map(way, numbers.split(AT_ONCE)), len(numbers))
 

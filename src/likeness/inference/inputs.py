@@ -16,22 +16,22 @@ from ..data.binarize import drawn
 from ..parts.conditionals import level, value
 
 
-class Given(NamedTuple):
+class Inputs(NamedTuple):
     batch: Batch
     names: tuple[str, ...]
 
 
-def held_out(data: Data, n: int, seed: int) -> Given:
+def held_out(data: Data, n: int, seed: int) -> Inputs:
     """n of them by chance, or all there are, each with the noise of its own place in the data."""
     rows = np.random.default_rng((seed, 0x91E)).permutation(data.held_out)[:n]
     if not len(rows):
         raise Refusal(f"no image of {data.source} was held out; name images of your own.")
     kind = "point" if data.spec.points else "image"
     names = tuple(f"{kind} {row}" if data.names is None else data.names[int(row)] for row in rows)
-    return Given(data.take(rows, Noise(torch.from_numpy(rows), engine.derive("given", seed))), names)
+    return Inputs(data.take(rows, Noise(torch.from_numpy(rows), engine.derive("given", seed))), names)
 
 
-def own(x: Tensor, y: Condition | None, names: Sequence[str] | None, spec: Spec, seed: int, binarize: bool = False) -> Given:
+def own(x: Tensor, y: Condition | None, names: Sequence[str] | None, spec: Spec, seed: int, binarize: bool = False) -> Inputs:
     """Images (B, C, H, W) in [-1, 1], put on the grid of levels that the model knows.
 
     binarize: its training images were made black and white by chance, and so are these, as rows 0, 1, ... of such a set: cut off at the
@@ -42,7 +42,7 @@ def own(x: Tensor, y: Condition | None, names: Sequence[str] | None, spec: Spec,
     names = tuple(names or (f"image {i}" for i in range(len(x))))
     x = x.float().cpu()
     x = drawn((x + 1) / 2) * 2.0 - 1 if binarize else on_grid(x, spec.levels)
-    return Given(Batch(x, y, Noise(range(len(x)), engine.derive("own", seed))), names)
+    return Inputs(Batch(x, y, Noise(range(len(x)), engine.derive("own", seed))), names)
 
 
 def on_grid(x: Tensor, levels: int) -> Tensor:

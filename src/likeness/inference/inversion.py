@@ -136,8 +136,8 @@ def _starts(model: Model, x: Tensor, noise: Noise, y: Condition | None, k: int, 
     if isinstance(model, Encodes):
         return model.encode(x).float()[:, None]
     guess = model.guess(x) if isinstance(model, Guesses) else None
-    found = [drawn(model, x, noise, y, k, see).z] if k or guess is None else []
-    return torch.cat([*found, *([] if guess is None else [_of_class(model, x, guess, y, see)[:, None]])], 1)
+    result = [drawn(model, x, noise, y, k, see).z] if k or guess is None else []
+    return torch.cat([*result, *([] if guess is None else [_of_class(model, x, guess, y, see)[:, None]])], 1)
 
 
 def _of_class(model: Model, x: Tensor, z: Tensor, y: Condition | None, see: Callable[[Tensor], Tensor]) -> Tensor:
@@ -231,8 +231,8 @@ def codes(model: Model, x: Tensor, y: Condition | None = None, steps: int | None
     """Codes (B, ...) in memory of images x (B, C, H, W): as the model says if it encodes and no `steps` are asked for, else as search() finds them."""
     if steps is None and isinstance(model, Encodes):
         return torch.cat([model.encode(part.to(engine.device())).float().cpu() for part in x.split(AT_ONCE)])
-    found = final(search(model, x, y, STEPS if steps is None else steps, seed))
-    return found.z
+    result = final(search(model, x, y, STEPS if steps is None else steps, seed))
+    return result.z
 
 
 def nearest_samples(model: Model, x: Tensor, y: Condition | None = None, seed: int = 0) -> Tensor:

@@ -41,12 +41,12 @@ def beside(x: Tensor, data: Data, mirror: bool = False) -> Beside:
     columns = math.ceil(math.sqrt(len(x)))
     rows = x.split(columns)
     last = neighbours.grid(torch.stack([row[-1] for row in rows]).numpy(), data.levels)
-    found = neighbours.nearest(last, data.x, data.train, 1, mirror)
-    theirs = data.take(found.row[:, 0]).x
-    page = figures.grid(torch.cat([torch.cat([row, near[None]]) for row, near in zip(rows, theirs)]), columns + 1)
+    result = neighbours.nearest(last, data.x, data.train, 1, mirror)
+    others = data.take(result.row[:, 0]).x
+    page = figures.grid(torch.cat([torch.cat([row, near[None]]) for row, near in zip(rows, others)]), columns + 1)
     for i, row in enumerate(rows):
         _frame(page, i, len(row), *x.shape[2:])
-    return Beside(page, found.row[:, 0].tolist(), found.distance[:, 0].tolist())
+    return Beside(page, result.row[:, 0].tolist(), result.distance[:, 0].tolist())
 
 
 def _frame(page: np.ndarray, row: int, column: int, high: int, wide: int) -> None:

@@ -83,18 +83,18 @@ def fields(model: Model, batch: Batch, name: str) -> list[Field]:
 
 
 def _field(model: Any, x: Tensor, y: Condition | None, name: str, row: int, column: int) -> Field:
-    found, how = _slopes(model.surprise, x, y, row, column).abs().sum((0, 1)), "derivatives"
+    result, how = _slopes(model.surprise, x, y, row, column).abs().sum((0, 1)), "derivatives"
     # a derivative that stands at its own pixel alone comes from the level that is asked about, not from what is seen
-    elsewhere = torch.ones_like(found, dtype=torch.bool)
+    elsewhere = torch.ones_like(result, dtype=torch.bool)
     elsewhere[row, column] = False
-    if found[elsewhere].any() or (row, column) == (0, 0):
+    if result[elsewhere].any() or (row, column) == (0, 0):
         undecided = _slopes(model.entropy, x, y, row, column)
     else:
-        found, how = _changes(model, x, y, row, column), "changed levels"
+        result, how = _changes(model, x, y, row, column), "changed levels"
         undecided = _own_changes(model, x, y, row, column)
     ahead = (undecided != 0) & ~_earlier(x.shape[1:], row, column).to(x.device)
-    later = (torch.arange(found.numel(), device=x.device) > row * found.shape[1] + column).view_as(found)
-    return Field(name, row, column, found.cpu(), (ahead.any(1).any(0) | (later & (found != 0))).cpu(), how)
+    later = (torch.arange(result.numel(), device=x.device) > row * result.shape[1] + column).view_as(result)
+    return Field(name, row, column, result.cpu(), (ahead.any(1).any(0) | (later & (result != 0))).cpu(), how)
 
 
 def _earlier(shape: Sequence[int], row: int, column: int) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .. import engine, figures, storage
 from ..core import Batch, Model, Refusal, Surprises, ask
-from .inputs import Given, who
+from .inputs import Inputs, who
 
 CHUNK = 2**18
 """values of the images asked about in one go"""
@@ -121,7 +121,7 @@ class Scored:
         return "\n".join(lines)
 
 
-def score(model: Model, given: Given, reference: Given | None, maps: bool, recipe: dict[str, Any]) -> Scored:
+def score(model: Model, given: Inputs, reference: Inputs | None, maps: bool, recipe: dict[str, Any]) -> Scored:
     """Ask about every image, and about the held-out ones it is ranked among."""
     bits, kind = _bits(model, given.batch)
     usual = np.sort(_bits(model, reference.batch)[0]) if reference else np.empty(0)
@@ -136,13 +136,13 @@ def rank(bits: np.ndarray, usual: np.ndarray) -> np.ndarray:
 
 
 def _bits(model: Model, batch: Batch) -> tuple[np.ndarray, str]:
-    found = _each(ask(model, "bits_per_dim"), batch)
-    return torch.cat([bits.values.double().cpu() for bits in found]).numpy(), found[0].kind
+    result = _each(ask(model, "bits_per_dim"), batch)
+    return torch.cat([bits.values.double().cpu() for bits in result]).numpy(), result[0].kind
 
 
 def _maps(model: Surprises, batch: Batch) -> tuple[Tensor, Tensor]:
-    found = _each(lambda part: (model.surprise(part.x, part.y), model.entropy(part.x, part.y)), batch)
-    met, expected = (torch.cat([nats.float().cpu() for nats in both]) / math.log(2) for both in zip(*found))
+    result = _each(lambda part: (model.surprise(part.x, part.y), model.entropy(part.x, part.y)), batch)
+    met, expected = (torch.cat([nats.float().cpu() for nats in both]) / math.log(2) for both in zip(*result))
     return met, expected
 
 

@@ -80,8 +80,8 @@ def _means(x: np.ndarray, k: int, seed: int, runs: int = 1) -> tuple[np.ndarray,
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        found = KMeans(k, n_init=runs, random_state=seed).fit(x)
-    return found.labels_.astype(np.int64), found.cluster_centers_
+        result = KMeans(k, n_init=runs, random_state=seed).fit(x)
+    return result.labels_.astype(np.int64), result.cluster_centers_
 
 
 def _silhouette(x: np.ndarray, of: np.ndarray) -> float:
@@ -99,11 +99,11 @@ def aloneness(x: np.ndarray, k: int = AROUND, near: tuple[Tensor, Tensor] | None
     k = max(1, min(k, (len(x) - 1) // 2))
     if near is None or near[0].shape[1] < k:
         near = tsne.nearest(torch.from_numpy(x), k)
-    squared, found = (t[:, :k].numpy() for t in near)
+    squared, result = (t[:, :k].numpy() for t in near)
     apart = np.sqrt(squared.astype(np.float64))
-    reach = np.maximum(apart, apart[found, -1])  # reachability: within the neighbour's own k nearest all are as far
+    reach = np.maximum(apart, apart[result, -1])  # reachability: within the neighbour's own k nearest all are as far
     density = 1 / (reach.mean(1) + 1e-10 * max(1e-30, float(apart.mean())))
-    return density[found].mean(1) / density
+    return density[result].mean(1) / density
 
 
 def alone(x: np.ndarray, most: int = 10, near: tuple[Tensor, Tensor] | None = None) -> list[tuple[int, float]]:

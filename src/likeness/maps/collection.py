@@ -90,7 +90,7 @@ def gather(
     asked = dict(network=network, layer=layer, pool=pool, weights=weights)
     if (matrix := _matrix(path) if path.suffix == ".npy" else None) is not None:
         _refuse(f"{source} holds features already", "name the images themselves", reading, **asked)
-        found = _of_matrix(source, path, matrix, images, say)
+        result = _of_matrix(source, path, matrix, images, say)
     else:
         if is_run(path):
             run = Run.open(path)
@@ -101,18 +101,18 @@ def gather(
         else:
             of = source
         if asked["network"]:
-            found = _of_network(of, **asked, reading=reading, n=n, seed=seed, folder=folder, say=say)
+            result = _of_network(of, **asked, reading=reading, n=n, seed=seed, folder=folder, say=say)
         else:
             if layer or weights or pool:
                 raise Refusal(f"--layer, --pool and --weights are of a network; type --network too, such as: likeness map {source} --network mobilenet_v2")
-            found = _of_pixels(of, reading, say)
-    if n and n < len(found.names):
-        found = found.of(extract.some(n, len(found.names), seed))
-    if len(found.names) < 2:
+            result = _of_pixels(of, reading, say)
+    if n and n < len(result.names):
+        result = result.of(extract.some(n, len(result.names), seed))
+    if len(result.names) < 2:
         raise Refusal(
-            f"{source} holds {len(found.names)} image{'s' * (len(found.names) != 1)}, and what resembles what is asked of 2 or more; name a folder with more."
+            f"{source} holds {len(result.names)} image{'s' * (len(result.names) != 1)}, and what resembles what is asked of 2 or more; name a folder with more."
         )
-    return found
+    return result
 
 
 def _spoken(reading: dict[str, Any]) -> str:
@@ -132,13 +132,13 @@ def is_matrix(source: str) -> bool:
 
 
 def _of_pixels(source: str, reading: Reading, say: Say) -> Collection:
-    found = data.read(source, reading)
-    if found.skipped:
-        say(f"note: {found.verdict}")
+    result = data.read(source, reading)
+    if result.skipped:
+        say(f"note: {result.verdict}")
     if reading.binarize:
-        found = binarized(found, cache.root, source)
-    n = len(found.x)
-    return Collection(source, found.x.reshape(n, -1), np.arange(n), _names(found), _labels(found), found.x, PIXELS, {}, reading)
+        result = binarized(result, cache.root, source)
+    n = len(result.x)
+    return Collection(source, result.x.reshape(n, -1), np.arange(n), _names(result), _labels(result), result.x, PIXELS, {}, reading)
 
 
 def _names(found: Images) -> tuple[str, ...]:
@@ -189,12 +189,12 @@ def usual_layer(net: Probe) -> str:
 def _matrix(path: Path) -> np.ndarray | None:
     """Rows of numbers, mapped; None for an array of images."""
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        result = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise Refusal(f"there is no file {path}; name a folder of images, or a matrix that `likeness features` wrote.") from None
     except (OSError, ValueError, EOFError) as error:
         raise BadData(f"{path} cannot be read as an array ({error}); write it again with likeness features.") from None
-    return found if found.ndim == 2 and found.dtype.kind in "fiu" and found.size else None
+    return result if result.ndim == 2 and result.dtype.kind in "fiu" and result.size else None
 
 
 def _of_matrix(source: str, path: Path, matrix: np.ndarray, images: str, say: Say) -> Collection:
@@ -228,10 +228,10 @@ def _told(path: Path) -> tuple[Path | None, dict[str, Any]]:
     usual = path.with_suffix(".json")
     for manifest in (usual, *sorted(p for p in path.parent.glob("*.json") if p != usual)):
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            told = json.loads(manifest.read_text())
-            layers = [name for name, file in told["files"].items() if file == path.name]
+            info = json.loads(manifest.read_text())
+            layers = [name for name, file in info["files"].items() if file == path.name]
             if layers:
-                return manifest, dict(told["asked"], layers=layers)
+                return manifest, dict(info["asked"], layers=layers)
     return None, {}
 
 
@@ -240,29 +240,31 @@ def _pictured(source: str, names: tuple[str, ...] | None, rows: np.ndarray, made
     if not source:
         say("note: no images are at hand, so the map is of points; --images DATA says where they are")
         return None
-    told = made.get("reading", {})
-    reading = Reading(**{name: told[name] for name in ("background", "white") if name in told})
+    info = made.get("reading", {})
+    reading = Reading(**{name: info[name] for name in ("background", "white") if name in info})
     try:
         if names is not None and made.get("chosen") and (few := _thumbnails(source, names, reading)) is not None:
             return few
-        found = data.read(source, reading)
+        result = data.read(source, reading)
     except Refusal:
         if typed:
             raise
         say(f"note: {source}, of which these are the features, is not here: the map is of points; --images DATA says where the images are")
         return None
     total = made["chosen"][1] if made.get("chosen") else len(rows)
-    if found.names is None or names is None:
-        order = rows if len(found.x) == total else None
+    if result.names is None or names is None:
+        order = rows if len(result.x) == total else None
     else:
-        place = {name: i for i, name in enumerate(found.names)}
+        place = {name: i for i, name in enumerate(result.names)}
         order = np.array([place[name] for name in names]) if all(name in place for name in names) else None
     if order is None:
         if typed:
-            raise Refusal(f"{source} holds {len(found.x):,} images that are not the {len(rows):,} of these features; name the images that they were made from.")
+            raise Refusal(
+                f"{source} holds {len(result.x):,} images that are not the {len(rows):,} of these features; name the images that they were made from."
+            )
         say(f"note: {source} has changed since these features were made: the map is of points")
         return None
-    return found.x[order]
+    return result.x[order]
 
 
 def _thumbnails(source: str, names: tuple[str, ...], reading: Reading) -> np.ndarray | None:
@@ -271,9 +273,9 @@ def _thumbnails(source: str, names: tuple[str, ...], reading: Reading) -> np.nda
     place = {images.name(i): i for i in range(images.total)}
     if not all(name in place for name in names):
         return None
-    found = [x for part in extract.ahead(images.of(np.array([place[name] for name in names])), 0, 64) for _, x in part]
-    whole = [x for x in found if isinstance(x, np.ndarray)]
-    return np.stack(whole) if len(whole) == len(found) else None
+    result = [x for part in extract.ahead(images.of(np.array([place[name] for name in names])), 0, 64) for _, x in part]
+    whole = [x for x in result if isinstance(x, np.ndarray)]
+    return np.stack(whole) if len(whole) == len(result) else None
 
 
 # An image from outside
@@ -298,9 +300,9 @@ def looked_at(image: str, among: Collection, network: str = "", weights: str = "
     net = opening.load(opens, weights, made["layers"])
     if net.sha256 != made["sha256"]:
         raise Refusal(f"{net.name} has other weights than those that made {among.source}; name these with --weights, or make the features again.")
-    found = gallery.pictures(image, made["size"], made["interpolation"], Reading(**made.get("reading", {}))).get(0)
-    if not isinstance(found, np.ndarray):
-        raise BadData(f"{image} cannot be used ({found.reason}: {found.detail}); name another image.")
+    result = gallery.pictures(image, made["size"], made["interpolation"], Reading(**made.get("reading", {}))).get(0)
+    if not isinstance(result, np.ndarray):
+        raise BadData(f"{image} cannot be used ({result.reason}: {result.detail}); name another image.")
     with torch.inference_mode():
-        said = net.outputs(torch.from_numpy(found[None].copy()).to(engine.device()), made["layers"])
-    return extract.POOLS[made["pool"]](next(iter(said.values()))).float().cpu().numpy(), found
+        answer = net.outputs(torch.from_numpy(result[None].copy()).to(engine.device()), made["layers"])
+    return extract.POOLS[made["pool"]](next(iter(answer.values()))).float().cpu().numpy(), result

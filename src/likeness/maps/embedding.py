@@ -146,8 +146,8 @@ class Map:
         import io
 
         file, text = io.BytesIO(), (np.array([t.encode(errors="backslashreplace").decode() for t in ts], dtype=np.str_) for ts in (self.names, self.labels))
-        said = json.dumps(dict(self.settings, kept=self.axes.share, unit=self.axes.unit), sort_keys=True)
-        arrays = dict(zip(("names", "labels"), text)) | dict(settings=np.array(said), mean=self.axes.mean, components=self.axes.vectors, reduced=self.reduced)
+        answer = json.dumps(dict(self.settings, kept=self.axes.share, unit=self.axes.unit), sort_keys=True)
+        arrays = dict(zip(("names", "labels"), text)) | dict(settings=np.array(answer), mean=self.axes.mean, components=self.axes.vectors, reduced=self.reduced)
         np.savez_compressed(file, coordinates=self.y, rows=self.rows, **arrays)
         storage.write(path, file.getvalue())
 
@@ -156,10 +156,10 @@ class Map:
         """What save() wrote.  Raises Refusal where there is no such file, BadData where it is none of ours."""
         try:
             with np.load(path, allow_pickle=False) as f:
-                said = json.loads(str(f["settings"]))
+                answer = json.loads(str(f["settings"]))
                 y, mean, vectors, reduced = (np.asarray(f[name], np.float32) for name in ("coordinates", "mean", "components", "reduced"))
                 rows, names, labels = np.asarray(f["rows"], np.int64), tuple(map(str, f["names"])), tuple(map(str, f["labels"]))
-            found = cls(y, rows, names, labels, said, Axes(mean, vectors, float(said.pop("kept")), float(said.pop("unit", 1.0))), reduced)
+            result = cls(y, rows, names, labels, answer, Axes(mean, vectors, float(answer.pop("kept")), float(answer.pop("unit", 1.0))), reduced)
             n, of = len(y), (len(mean),)
             shapes = y.shape == (n, 2) and rows.shape == (n,) and reduced.shape == (n, len(vectors)) and vectors.shape[1:] == mean.shape == of
             whole = shapes and len(names) == n > 0 and len(labels) in (0, n) and all(np.isfinite(a).all() for a in (y, mean, vectors, reduced))
@@ -169,7 +169,7 @@ class Map:
             raise BadData(f"{path} is no map ({error}); name the .npz that `likeness map` wrote.") from None
         if not whole:
             raise BadData(f"{path} is a damaged map; make it again with likeness map.")
-        return found
+        return result
 
 
 def usual_perplexity(n: int) -> float:
@@ -256,12 +256,12 @@ def kept(x: np.ndarray, ys: dict[str, np.ndarray], labels: np.ndarray | None = N
             order = np.sort(row)
             for name, near in after.items():
                 ranks[name][j] = 1 + np.searchsorted(order, row[near[j]])
-    told, right_before = dict[str, Kept](), _right(labels, asked, before)
+    info, right_before = dict[str, Kept](), _right(labels, asked, before)
     for name, near in after.items():
         recall = (ranks[name] <= k).mean(1)
         trust = 1 - 2 * np.maximum(ranks[name] - k, 0).sum(1) / (k * (2 * n - 3 * k - 1))
-        told[name] = Kept(recall, trust, _right(labels, asked, near), right_before)
-    return told
+        info[name] = Kept(recall, trust, _right(labels, asked, near), right_before)
+    return info
 
 
 def _least(far: np.ndarray, k: int) -> np.ndarray:
@@ -318,22 +318,22 @@ def cards(x: np.ndarray, made: Map, labels: np.ndarray | None = None, others: li
     """
     seed, n, k = int(made.settings["seed"]), len(x), max(1, min(K, (len(x) - 1) // 2))
     sides = {"map": made.y} | ({} if made.settings["method"] == "pca" else {"PCA plot": next(arrange(made.reduced, "pca")).y.numpy()})
-    found, told = kept(x, sides, labels, seed=seed), []
+    result, info = kept(x, sides, labels, seed=seed), []
     about: dict[str, Any] = dict(against=n, split="images", better="higher", settings=dict(k=k), seed=seed)
     note = f"of the {k} nearest in features, the share among the {k} nearest in the map"
-    for name, each in found.items():
-        told.append(measure("neighbours kept", each.recall, of=name, note=note, **about))
+    for name, each in result.items():
+        info.append(measure("neighbours kept", each.recall, of=name, note=note, **about))
     chance = k / (n - 1)
-    told.append(Score("neighbours kept", chance, of="chance", kind="exact", n=n, note="points at random", split="images", better="higher"))
-    for name, each in found.items():
-        told.append(measure("trustworthiness", each.trust, of=name, note="1: whatever is near in the map is near in features; about 0.5: chance", **about))
-    if labels is not None and len(found["map"].right):
-        right, note = {"features": found["map"].right_before} | {name: each.right for name, each in found.items()}, f"most of the {k} nearest share the label"
-        told += [measure("label of neighbours", values, of=name, unit="share", note=note, **about) for name, values in right.items()]
+    info.append(Score("neighbours kept", chance, of="chance", kind="exact", n=n, note="points at random", split="images", better="higher"))
+    for name, each in result.items():
+        info.append(measure("trustworthiness", each.trust, of=name, note="1: whatever is near in the map is near in features; about 0.5: chance", **about))
+    if labels is not None and len(result["map"].right):
+        right, note = {"features": result["map"].right_before} | {name: each.right for name, each in result.items()}, f"most of the {k} nearest share the label"
+        info += [measure("label of neighbours", values, of=name, unit="share", note=note, **about) for name, values in right.items()]
     if others:
         note = f"share of {k} nearest that two maps from different random starts have in common, {len(others)} maps"
-        told.append(measure("stability", overlap(others, k), of="map", note=note, **about))
-    return told
+        info.append(measure("stability", overlap(others, k), of="map", note=note, **about))
+    return info
 
 
 # New images on an old map
@@ -365,8 +365,8 @@ def _unit(y: Tensor) -> float:
 def _placed(new: Tensor, old: Tensor, y: Tensor, perplexity: float, k: int, steps: int) -> Tensor:
     scale = tsne.unit(float(torch.maximum(new.abs().max(), old.abs().max())))  # whoever lies far off all of them
     new, old = new / scale, old / scale
-    found = torch.cdist(new, old, compute_mode="donot_use_mm_for_euclid_dist").topk(k, largest=False)
-    p, near = tsne.conditionals(found.values.square(), perplexity), y[found.indices]
+    result = torch.cdist(new, old, compute_mode="donot_use_mm_for_euclid_dist").topk(k, largest=False)
+    p, near = tsne.conditionals(result.values.square(), perplexity), y[result.indices]
 
     def divergence(at: Tensor) -> Tensor:
         pull = (p * (at[:, None] - near).square().sum(2).log1p()).sum(1)

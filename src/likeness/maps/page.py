@@ -59,7 +59,7 @@ def page(
     options = "".join(f"<option>{_e(g.what)}</option>" for g in groups)
     below = [
         _section("How far it may be believed", _scores(cards)),
-        *(_listed(found, sheet is not None) for found in lists),
+        *(_listed(result, sheet is not None) for result in lists),
         _section("How it was made", _facts(facts)),
     ]
     return PAGE.format(
@@ -121,8 +121,8 @@ def _plain(text: str) -> str:
 
 def _middles(y: np.ndarray, groups: pictures.Groups) -> list[int]:
     """The row nearest to the median of each group, -1 of an empty one."""
-    found = [np.flatnonzero(groups.of == g) for g in range(len(groups.names))]
-    return [int(rows[((y[rows] - np.median(y[rows], 0)) ** 2).sum(1).argmin()]) if len(rows) else -1 for rows in found]
+    result = [np.flatnonzero(groups.of == g) for g in range(len(groups.names))]
+    return [int(rows[((y[rows] - np.median(y[rows], 0)) ** 2).sum(1).argmin()]) if len(rows) else -1 for rows in result]
 
 
 def _spacing(at: np.ndarray) -> float:
@@ -148,9 +148,9 @@ def _scores(cards: Sequence[Score]) -> str:
     """A group of rows for each measure: the map first, then what it is held against."""
     rows = []
     for name in dict.fromkeys(card.name for card in cards):
-        mine = [card for card in cards if card.name == name]
-        rows.append(f'<tr class="measure"><th scope="rowgroup" colspan="4">{_e(name)} <span class="note">{_e(mine[0].note)}</span></th></tr>')
-        rows += [_row(card) for card in mine]
+        own = [card for card in cards if card.name == name]
+        rows.append(f'<tr class="measure"><th scope="rowgroup" colspan="4">{_e(name)} <span class="note">{_e(own[0].note)}</span></th></tr>')
+        rows += [_row(card) for card in own]
     return f'<div class="wide"><table class="scores">{"".join(rows)}</table></div>' if rows else ""
 
 
@@ -158,8 +158,8 @@ def _row(card: Score) -> str:
     between = "" if card.low is None or card.high is None or card.low == card.high else f"{short(card.low)} – {short(card.high)}"
     kind = ' class="model"' if card.of == "map" else ""
     bar = f'<td class="bar"><span style="width:{100 * max(0.0, min(1.0, card.value)):.1f}%"></span></td>'
-    told = "; ".join(filter(None, (between, card.warning)))
-    return f'<tr{kind}><th scope="row">{_e(card.of)}</th>{bar}<td class="value">{_e(short(card.value))}</td><td>{_e(told)}</td></tr>'
+    info = "; ".join(filter(None, (between, card.warning)))
+    return f'<tr{kind}><th scope="row">{_e(card.of)}</th>{bar}<td class="value">{_e(short(card.value))}</td><td>{_e(info)}</td></tr>'
 
 
 def _listed(found: Listed, pictured: bool) -> str:

@@ -212,18 +212,18 @@ def snap(y: np.ndarray, columns: int = 0) -> Snapped:
     around = np.arange(-NEAR, NEAR + 1)
     near = np.rint(at)[:, None].astype(np.int64) + np.stack(np.meshgrid(around, around), -1).reshape(1, -1, 2)
     far = np.square(near - at[:, None]).sum(2) + np.where(((near >= 0) & (near < [columns, lines])).all(2), 0, np.inf)
-    found, free = np.full((len(y), 2), -1), np.ones((columns, lines), bool)
+    result, free = np.full((len(y), 2), -1), np.ones((columns, lines), bool)
     for k in np.argsort(far, axis=None, kind="stable").tolist():
         i, j = divmod(k, far.shape[1])
         c, r = near[i, j]
-        if far[i, j] < np.inf and found[i, 0] < 0 and free[c, r]:
-            found[i], free[c, r] = (c, r), False
-    for i in np.flatnonzero(found[:, 0] < 0) if everyone else ():
+        if far[i, j] < np.inf and result[i, 0] < 0 and free[c, r]:
+            result[i], free[c, r] = (c, r), False
+    for i in np.flatnonzero(result[:, 0] < 0) if everyone else ():
         open_ = np.argwhere(free)
-        found[i] = open_[np.square(open_ - at[i]).sum(1).argmin()]
-        free[tuple(found[i])] = False
-    row = np.flatnonzero(found[:, 0] >= 0)
-    return Snapped(row, found[row], columns, lines)
+        result[i] = open_[np.square(open_ - at[i]).sum(1).argmin()]
+        free[tuple(result[i])] = False
+    row = np.flatnonzero(result[:, 0] >= 0)
+    return Snapped(row, result[row], columns, lines)
 
 
 def images(y: np.ndarray, x: np.ndarray, groups: Groups | None = None, title: str = "") -> tuple[np.ndarray, int]:
@@ -231,21 +231,21 @@ def images(y: np.ndarray, x: np.ndarray, groups: Groups | None = None, title: st
 
     Returns uint8 (height, width, 3), and how many found room.
     """
-    found = snap(y)
-    pitch = int(np.clip(SHEET // found.columns, *TILE))
+    result = snap(y)
+    pitch = int(np.clip(SHEET // result.columns, *TILE))
     gap, frame = 1, 2 if groups is not None else 0
     side = pitch - 2 * (gap + frame)
     margin = 14
-    page = Image.new("RGB", (found.columns * pitch + 2 * margin, found.lines * pitch + 2 * margin), PAPER)
+    page = Image.new("RGB", (result.columns * pitch + 2 * margin, result.lines * pitch + 2 * margin), PAPER)
     write = ImageDraw.Draw(page)
-    for i, (c, r) in zip(found.row, found.cell.tolist()):
+    for i, (c, r) in zip(result.row, result.cell.tolist()):
         left, top = margin + c * pitch + gap, margin + r * pitch + gap
         if groups is not None:
             write.rectangle([left, top, left + side + 2 * frame - 1, top + side + 2 * frame - 1], colour(int(groups.of[i])))
         page.paste(Image.fromarray(tile(x[i], side)), (left + frame, top + frame))
     keyed = groups is not None and 0 < len(groups.marks()) <= NAMED
     parts = [*([_line(title, page.width, 17)] if title else []), np.array(page), *([_key(groups, page.width)] if keyed and groups is not None else [])]
-    return figures.stacked(*parts), len(found.row)
+    return figures.stacked(*parts), len(result.row)
 
 
 def tile(x: np.ndarray, side: int) -> np.ndarray:

@@ -102,14 +102,14 @@ def nearest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     n = len(x)
     x = x - x.mean(0)
     norms = x.square().sum(1)
-    found = torch.empty(n, k, dtype=torch.int64)
+    result = torch.empty(n, k, dtype=torch.int64)
     for i in range(0, n, step := max(1, BLOCK // n)):
         d = torch.addmm(norms.expand(len(x[i : i + step]), n), x[i : i + step], x.T, alpha=-2)
         d[torch.arange(len(d)), torch.arange(i, i + len(d))] = torch.inf
-        found[i : i + step] = d.topk(k, largest=False).indices
-    squared = torch.stack([(x - x[column]).square().sum(1) for column in found.T], 1)
+        result[i : i + step] = d.topk(k, largest=False).indices
+    squared = torch.stack([(x - x[column]).square().sum(1) for column in result.T], 1)
     order = squared.argsort(dim=1, stable=True)
-    return squared.gather(1, order), found.gather(1, order)
+    return squared.gather(1, order), result.gather(1, order)
 
 
 def conditionals(squared: Tensor, perplexity: float) -> Tensor:
@@ -154,10 +154,10 @@ def affinities(x: Tensor, perplexity: float = PERPLEXITY, near: tuple[Tensor, Te
 
     k = neighbours_for(len(x), perplexity)
     x = x / unit(float(x.abs().max()))
-    squared, found = nearest(x, k) if near is None else near
+    squared, result = nearest(x, k) if near is None else near
     n = len(x)
-    given = conditionals(squared, perplexity).numpy()
-    one_way = csr_array((given.reshape(-1), found.numpy().reshape(-1), np.arange(0, n * k + 1, k)), shape=(n, n))
+    inputs = conditionals(squared, perplexity).numpy()
+    one_way = csr_array((inputs.reshape(-1), result.numpy().reshape(-1), np.arange(0, n * k + 1, k)), shape=(n, n))
     both = (one_way + one_way.T).tocsr()
     both.sort_indices()
     rows = np.repeat(np.arange(n, dtype=np.int32), np.diff(both.indptr))
@@ -279,10 +279,10 @@ def descend(near: Affinities, y: Tensor, early: int = EARLY, late: int = LATE) -
     y, speed, gain = y.clone(), torch.zeros_like(y), torch.ones_like(y)
     for step in range(early + late + 1):
         last = step == early + late
-        told = last or step % TOLD == 0
+        info = last or step % TOLD == 0
         exaggeration, momentum = (EXAGGERATION, 0.5) if step < early else (1.0, 0.8)
-        slope, kl = gradient(near, y, exaggeration=exaggeration, told=told)
-        if told:
+        slope, kl = gradient(near, y, exaggeration=exaggeration, told=info)
+        if info:
             yield Step(step, y.clone(), float(kl))
         if last:
             return

@@ -43,13 +43,13 @@ def posterior(log_likelihood: np.ndarray, prior: np.ndarray) -> Posterior:
     """
     from scipy.special import logsumexp
 
-    found = np.asarray(log_likelihood, np.float64)
-    if found.ndim != 2 or np.shape(prior) != found.shape[1:] or not found.shape[1]:
-        raise Refusal(f"log p(x|y) should be (images, classes), and the prior one number a class; here are {found.shape} and {np.shape(prior)}: give such.")
-    if np.isnan(found).any() or (found == np.inf).any():
-        bad = int((np.isnan(found) | (found == np.inf)).any(1).sum())
-        raise Refusal(f"log p(x|y) of {bad} of {len(found)} images is no number; the model has diverged: train it again with a lower --rate.")
-    joint = found + prior
+    result = np.asarray(log_likelihood, np.float64)
+    if result.ndim != 2 or np.shape(prior) != result.shape[1:] or not result.shape[1]:
+        raise Refusal(f"log p(x|y) should be (images, classes), and the prior one number a class; here are {result.shape} and {np.shape(prior)}: give such.")
+    if np.isnan(result).any() or (result == np.inf).any():
+        bad = int((np.isnan(result) | (result == np.inf)).any(1).sum())
+        raise Refusal(f"log p(x|y) of {bad} of {len(result)} images is no number; the model has diverged: train it again with a lower --rate.")
+    joint = result + prior
     evidence = logsumexp(joint, axis=1)
     known = np.isfinite(evidence)
     return Posterior(np.where(known[:, None], joint - np.where(known, evidence, 0.0)[:, None], prior), evidence)

@@ -135,8 +135,8 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     if not len(z) or not np.isfinite(z).all():
         raise Refusal("a temperature is fitted to logits, (images, classes), all finite numbers; give those of a calibration split.")
     y = _fitting(z, labels)
-    found = minimize_scalar(lambda t: -log_softmax(z / np.exp(t), axis=1)[rows, y].mean(), bounds=(-np.log(100), np.log(100)), method="bounded")
-    return float(np.exp(found.x))
+    result = minimize_scalar(lambda t: -log_softmax(z / np.exp(t), axis=1)[rows, y].mean(), bounds=(-np.log(100), np.log(100)), method="bounded")
+    return float(np.exp(result.x))
 
 
 # Knowing that one does not know

@@ -174,8 +174,8 @@ def p_value(x: np.ndarray, y: np.ndarray, kernel: Kernel, seed: int = 0, permuta
     """
     _two_sides(x, y)
     rng, n, m = np.random.default_rng((seed, 0x9E27)), len(x), len(y)
-    given = np.arange(n + m) < n
-    labels = np.stack([given] + [rng.permutation(given) for _ in range(permutations)], 1).astype(np.float64)
+    inputs = np.arange(n + m) < n
+    labels = np.stack([inputs] + [rng.permutation(inputs) for _ in range(permutations)], 1).astype(np.float64)
     in_x, of_x, total = _sums(np.concatenate([x, y]), labels, kernel)
     across, in_y = of_x - in_x, total - 2 * of_x + in_x
     values = in_x / (n * (n - 1)) + in_y / (m * (m - 1)) - 2 * across / (n * m)

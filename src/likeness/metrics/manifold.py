@@ -241,9 +241,9 @@ def authentic(train: np.ndarray, samples: np.ndarray) -> np.ndarray:
     beside which this one is to be read, tells copying (lower) from poor quality (higher).  Give each training image once:
     what stands twice in the data is at distance 0 from itself, and nothing but an exact copy is then nearer.
     """
-    found = nearest(samples, train)
-    originals, which = np.unique(found.row[:, 0], return_inverse=True)
-    return np.asarray(nearest(train[originals], train, own=originals).distance[which, 0] < found.distance[:, 0])
+    result = nearest(samples, train)
+    originals, which = np.unique(result.row[:, 0], return_inverse=True)
+    return np.asarray(nearest(train[originals], train, own=originals).distance[which, 0] < result.distance[:, 0])
 
 
 def duplicates(samples: np.ndarray, real: np.ndarray, share: float = 0.01, seed: int = 0) -> np.ndarray:

@@ -68,9 +68,9 @@ def cards(modes: np.ndarray, real: np.ndarray | None, shares: np.ndarray, qualit
 
     real (m,): the modes of real images, for the floor.  shares (K,): of the modes in the data.
     """
-    theirs = [] if real is None else list(cards(real, None, shares, quality, seed))
+    others = [] if real is None else list(cards(real, None, shares, quality, seed))
     for card in _cards(modes, shares, quality, seed, about):
-        floor = next((f for f in theirs if f.name == card.name), None)
+        floor = next((f for f in others if f.name == card.name), None)
         yield card if floor is None else replace(card, floor=floor.value, floor_spread=floor.spread)
 
 
@@ -79,13 +79,13 @@ def _cards(modes: np.ndarray, shares: np.ndarray, quality: bool, seed: int, abou
     if not len(modes):
         raise Refusal("modes are found in samples, and there is none; draw some.")
     counted = counts(modes, k)
-    said = about | dict[str, Any](n=len(modes), seed=seed, warnings=sentences(about.get("warnings", ()), small(len(modes))))
+    answer = about | dict[str, Any](n=len(modes), seed=seed, warnings=sentences(about.get("warnings", ()), small(len(modes))))
     low, high = interval(counted, len(modes), found, seed)
     how = "95 % bootstrap over samples, less its bias"
-    yield Score("modes found", float(found(counted)), unit=f"of {k:,}", low=low, high=min(high, k), how=how, better="higher", **said)
+    yield Score("modes found", float(found(counted)), unit=f"of {k:,}", low=low, high=min(high, k), how=how, better="higher", **answer)
     if quality:
         yield measure("high quality", (modes != NONE).astype(np.float64), seed, unit="share", better="higher", **about)
-    yield _divergence(counted, len(modes), shares, seed, said | dict(unit="nats", how=how, better="lower"))
+    yield _divergence(counted, len(modes), shares, seed, answer | dict(unit="nats", how=how, better="lower"))
 
 
 def _divergence(counted: np.ndarray, n: int, shares: np.ndarray, seed: int, said: dict[str, Any]) -> Score:

@@ -55,12 +55,12 @@ def nearest(x: np.ndarray, train: np.ndarray, rows: np.ndarray, k: int = 2, mirr
     q, dims = queries.shape
     if not len(rows) or not q:
         return Nearest(np.full((q, k), np.inf), np.full((q, k), -1, np.int64))
-    best, found = np.full((q, k), np.inf), np.full((q, k), -1, np.int64)
+    best, result = np.full((q, k), np.inf), np.full((q, k), -1, np.int64)
     chunk, norms = max(1, min(CHUNK // dims, CHUNK // q)), _norms(queries)
     for i in range(0, len(rows), chunk):
         here = np.asarray(rows[i : i + chunk], np.int64)
-        best, found = _merge(best, found, squared(queries, centred(train[here]), norms), here)
-    return Nearest(np.sqrt(best / dims), found)
+        best, result = _merge(best, result, squared(queries, centred(train[here]), norms), here)
+    return Nearest(np.sqrt(best / dims), result)
 
 
 def centred(x: np.ndarray) -> np.ndarray:
@@ -137,11 +137,11 @@ def closeness(samples: Nearest, held_out: Nearest) -> np.ndarray:
     """
     if not len(held_out.distance):
         raise Refusal("samples are nearer than held-out images or not, and there is no held-out image; give some.")
-    mine, usual = samples.distance[:, 0], held_out.distance[:, 0]
+    own, usual = samples.distance[:, 0], held_out.distance[:, 0]
     median = np.median(usual)
     level = float((usual == median).mean())
     share = (0.5 - float((usual < median).mean())) / level if level else 0.5
-    return (mine < median) + share * (mine == median)
+    return (own < median) + share * (own == median)
 
 
 def grid(x: np.ndarray, levels: int = 256) -> np.ndarray:

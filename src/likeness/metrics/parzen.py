@@ -65,8 +65,8 @@ def centres(x: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
     if x.dtype != np.uint8 or not 0 < k <= len(x):
         raise Refusal(f"{k} centres cannot be found among {len(x)} images {x.dtype}; give at least {max(k, 1)} images, uint8.")
     flat = x.reshape(len(x), -1).astype(np.float32)
-    found = KMeans(k, init="random", n_init=1, max_iter=ROUNDS, random_state=seed, algorithm="lloyd").fit(flat).cluster_centers_
-    return found.round().clip(0, 255).astype(np.uint8).reshape(k, *x.shape[1:])
+    result = KMeans(k, init="random", n_init=1, max_iter=ROUNDS, random_state=seed, algorithm="lloyd").fit(flat).cluster_centers_
+    return result.round().clip(0, 255).astype(np.uint8).reshape(k, *x.shape[1:])
 
 
 def affordable(n: int, most: int, dims: int) -> int:

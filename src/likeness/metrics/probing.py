@@ -139,8 +139,8 @@ def logistic(x: np.ndarray, labels: np.ndarray, classes: int, penalty: float, st
         return value, slope.ravel()
 
     begin = np.zeros((d + 1) * classes) if start is None else start.ravel()
-    found = minimize(objective, begin, jac=True, method="L-BFGS-B", options=dict(maxiter=1000, gtol=exact, ftol=exact**2))
-    return np.asarray(found.x.reshape(d + 1, classes))
+    result = minimize(objective, begin, jac=True, method="L-BFGS-B", options=dict(maxiter=1000, gtol=exact, ftol=exact**2))
+    return np.asarray(result.x.reshape(d + 1, classes))
 
 
 # What comes for free

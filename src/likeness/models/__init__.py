@@ -30,10 +30,10 @@ NAMES = tuple(m.name for m in pkgutil.iter_modules(__path__))
 def load(name: str) -> type[Model]:
     """The one subclass of Model that the file defines.  Raises Refusal, with the nearest name, if there is none."""
     module = _from_file(Path(name)) if name.endswith(".py") else _from_folder(name)
-    found = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Model) and c.__module__ == module.__name__]
-    if len(found) != 1:
-        raise Refusal(f"{name} defines {len(found)} subclasses of Model; a model's file defines exactly one.")
-    return labelled(found[0]) if "conditional" in vars(found[0]) and "takes" not in vars(found[0]) else found[0]
+    result = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Model) and c.__module__ == module.__name__]
+    if len(result) != 1:
+        raise Refusal(f"{name} defines {len(result)} subclasses of Model; a model's file defines exactly one.")
+    return labelled(result[0]) if "conditional" in vars(result[0]) and "takes" not in vars(result[0]) else result[0]
 
 
 ASKED = ("loss", "players", "bits_per_dim", "sample", "complete", "redraw", "surprise", "entropy", "denoise", "encode", "diagnose")

@@ -51,7 +51,7 @@ class Classifier(Model):
         self.last = nn.Linear(self.features, self.spec.labels)
 
     def loss(self, batch: Batch) -> Loss:
-        y = classes.told("classifier", label_of(batch.y))
+        y = classes.required("classifier", label_of(batch.y))
         x = shifted(batch.x, batch.noise, round(self.shift * self.spec.size))
         log_p = self.classify(x)
         return Loss(F.nll_loss(log_p, y), {"errors": (log_p.argmax(1) != y).float().mean()})

@@ -68,8 +68,8 @@ class DDPM(Denoiser):
         out = self.network(x_t, (t.float() - 1) * (1000 / self.T), y, noise).float()
         if self.variance != "learned":
             return out, None
-        said, v = out.chunk(2, 1)
-        return said, (v + 1) / 2
+        output, v = out.chunk(2, 1)
+        return output, (v + 1) / 2
 
     def image(self, said: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """x_0, of what the network says."""
@@ -92,14 +92,14 @@ class DDPM(Denoiser):
 
     def loss(self, batch: Batch) -> Loss:
         """One t for each image, uniform on 1 ... T, and the squared error of what the network says there; or its term of the bound."""
-        x_0, y = batch.x, self.told(batch)
+        x_0, y = batch.x, self.condition(batch)
         t = 1 + (batch.noise.uniform() * self.T).long()
         eps = batch.noise.normal(*self.spec.shape)
         x_t = mixed(self.schedule, x_0, eps, t)
-        said, v = self.ask(x_t, t, y, batch.noise)
-        simple = F.mse_loss(said, self.target(x_0, eps, t))
+        output, v = self.ask(x_t, t, y, batch.noise)
+        simple = F.mse_loss(output, self.target(x_0, eps, t))
         if self.variance == "learned" or self.objective == "bound":
-            mean = said if self.objective == "bound" else said.detach()
+            mean = output if self.objective == "bound" else output.detach()
             bound = self.step_nats(x_0, self.image(mean, x_t, t), t, v).mean() * (self.T / self.spec.dims)
             return Loss(bound if self.objective == "bound" else simple + VLB * bound, {"simple": simple, "nats/dim": bound})
         return Loss(simple)
@@ -136,8 +136,8 @@ class DDPM(Denoiser):
         for here, there in pairwise(levels):
             t, q = torch.full((len(x),), here.t, device=x.device), posterior(here, there)
             if self.variance == "learned":
-                said, v = self.ask(x, t, y)
-                x_0 = self.kept(self.image(said, x, t)) if self.plain(y) else self.denoise(x, t, y)
+                output, v = self.ask(x, t, y)
+                x_0 = self.kept(self.image(output, x, t)) if self.plain(y) else self.denoise(x, t, y)
             else:
                 v, x_0 = None, self.denoise(x, t, y)
             x = q.of_x * x + q.of_x_0 * x_0  # (7)
@@ -187,8 +187,8 @@ class DDPM(Denoiser):
     def step(self, batch: Batch, t: Tensor, y: Condition | None) -> tuple[Tensor, Tensor]:
         """The term of the step from t (B,), with an x_t drawn afresh, in nats (B,), and the image that is expected in it; float64."""
         x_t = mixed(self.schedule, batch.x, batch.noise.normal(*self.spec.shape), t)
-        said, v = self.ask(x_t, t, y)
-        expected = self.image(said, x_t, t).clamp(-1, 1).double()
+        output, v = self.ask(x_t, t, y)
+        expected = self.image(output, x_t, t).clamp(-1, 1).double()
         return self.step_nats(batch.x.double(), expected, t, None if v is None else v.double()), expected
 
     def some_steps(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:

@@ -71,7 +71,7 @@ class EDM(Denoiser):
 
     def loss(self, batch: Batch) -> Loss:
         """(8), for what the network should say: lambda c_out^2 = 1."""
-        x_0, y = batch.x, self.told(batch)
+        x_0, y = batch.x, self.condition(batch)
         sigma = (self.p_mean + self.p_std * batch.noise.normal(1)[:, 0].double()).exp()
         x = x_0 + over(sigma, x_0) * batch.noise.normal(*self.spec.shape)
         c = self.scales(sigma)

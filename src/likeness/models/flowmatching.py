@@ -50,7 +50,7 @@ class FlowMatching(Denoiser):
         return x_t - over(t, x_t) * self.velocity(x_t, t, y)
 
     def loss(self, batch: Batch) -> Loss:
-        x_0, y = batch.x, self.told(batch)
+        x_0, y = batch.x, self.condition(batch)
         t = batch.noise.uniform() if self.times == "uniform" else batch.noise.normal(1)[:, 0].sigmoid()
         eps = batch.noise.normal(*self.spec.shape)
         if self.coupling == "ot":

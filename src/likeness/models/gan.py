@@ -51,7 +51,23 @@ from torch.optim import Adam
 
 from ..core import Batch, Condition, Loss, Model, Noise, Player, Refusal, Training, eagerly, label_of, option
 from ..parts import classes, mlp
-from ..parts.adversarial import GAMES, Chain, Judge, Spread, between, chain, iterate, lipschitz, packed, pull, slopes, smoothed, spectral, told_apart, weighed
+from ..parts.adversarial import (
+    GAMES,
+    Chain,
+    Judge,
+    Spread,
+    between,
+    chain,
+    iterate,
+    lipschitz,
+    packed,
+    pair_accuracy,
+    pull,
+    slopes,
+    smoothed,
+    spectral,
+    weighed,
+)
 from ..parts.augment import POLICIES, augmented
 from ..parts.conditioning import Labels
 from ..parts.resnet import Image, halve, ladder
@@ -224,7 +240,7 @@ class GAN(Model):
             f, steep_f = slopes(judge, fake, self.pack) if gammas[1] else (judge(fake), none)
             penalty = gammas[0] / 2 * steep_r.mean() + gammas[1] / 2 * steep_f.mean()
             loss = self.wanted(r, f) + penalty
-        terms = {"on real": r.mean(), "on fake": f.mean(), "told apart": told_apart(r, f)}
+        terms = {"on real": r.mean(), "on fake": f.mean(), "told apart": pair_accuracy(r, f)}
         if self.gradient_penalty and due:
             where = batch.noise.uniform()[torch.arange(len(fake), device=fake.device) // self.pack * self.pack]  # one place for a pack, which is what D sees
             _, steep = slopes(self.judge(batch, D), between(batch.x, fake, where), self.pack)
@@ -299,7 +315,7 @@ class GAN(Model):
 
     def coded(self, z: Tensor, y: Condition | None) -> Tensor:
         """What G is told: z (B, latent), and the one-hot class if the model is conditional."""
-        return classes.beside(z, classes.told("gan", label_of(y)), self.spec.labels) if self.conditional else z
+        return classes.beside(z, classes.required("gan", label_of(y)), self.spec.labels) if self.conditional else z
 
     def decode(self, z: Tensor) -> Tensor:
         """G(z): images (B, C, H, W) of codes (B, latent); of a conditional model (B, latent + labels), z and then the one-hot class."""

@@ -89,7 +89,7 @@ class ImageGPT(Autoregressive):
 
     def beginning(self, x: Tensor, y: Condition | None) -> Tensor:
         """Which of the first inputs each image begins with."""
-        label = label_of(self.told(y))
+        label = label_of(self.condition(y))
         return torch.zeros(len(x), dtype=torch.int64, device=x.device) if label is None else label
 
     def pixel(self, x: Tensor, memory: Memory, y: Condition | None = None) -> Tensor:

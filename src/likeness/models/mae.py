@@ -71,9 +71,9 @@ class MAE(Model):
         p = vit.patches(batch.x, self.p)
         visible, hidden = self.hide(batch.noise)
         h = self.encode_patches(take(p, visible), visible)
-        said, wanted = self.decode_patches(h, visible), normalised(take(p, hidden))
+        answer, wanted = self.decode_patches(h, visible), normalised(take(p, hidden))
         health = self.health(h.float().mean(1), batch.step, "feature ")
-        return Loss((take(said, hidden).float() - wanted).square().mean(), {"chance": wanted.square().mean(), **health})
+        return Loss((take(answer, hidden).float() - wanted).square().mean(), {"chance": wanted.square().mean(), **health})
 
     def hide(self, noise: Noise) -> tuple[Tensor, Tensor]:
         """Numbers of the patches that are seen, (B, V), and of those that are not, (B, T - V): each image's own choice."""

@@ -70,7 +70,7 @@ class MeanFlow(Denoiser):
 
     def loss(self, batch: Batch) -> Loss:
         """(9).  Of images with r = t the target is v, so the derivative is asked for the others alone."""
-        x_0, y = batch.x, self.told(batch)
+        x_0, y = batch.x, self.condition(batch)
         r, t = self.two_times(batch.noise)
         eps = batch.noise.normal(*self.spec.shape)
         z, v = mixed(self.schedule, x_0, eps, t), eps - x_0

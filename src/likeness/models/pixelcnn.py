@@ -50,15 +50,15 @@ class PixelCNN(Autoregressive):
         self.stack: Gated | Plain = Gated(self) if self.net == "gated" else Plain(self)
 
     def predict(self, x: Tensor, y: Condition | None = None) -> Tensor:
-        return self.stack(self.planes(x), self.told(y))
+        return self.stack(self.planes(x), self.condition(y))
 
     def row(self, x: Tensor, memory: Memory, y: Condition | None = None) -> None:
         r = memory.row
         above = x[:, :, r - 1 : r] if r else None
-        self.stack.row(None if above is None else self.planes(above), len(x), memory, self.told(y))
+        self.stack.row(None if above is None else self.planes(above), len(x), memory, self.condition(y))
 
     def pixel(self, x: Tensor, memory: Memory, y: Condition | None = None) -> Tensor:
-        return self.stack.pixel(self.planes(memory.here(x)), memory, self.told(y))
+        return self.stack.pixel(self.planes(memory.here(x)), memory, self.condition(y))
 
     def note(self, x: Tensor, memory: Memory) -> None:
         self.stack.first.write(self.planes(memory.here(x)), memory)
@@ -85,8 +85,8 @@ class GatedLayer(nn.Module):
     def down(self, v: Tensor, y: Condition | None, memory: Memory | None = None) -> tuple[Tensor, Tensor]:
         """The vertical stack's next features, and what the horizontal one is told of them."""
         a = self.vertical(v, memory)
-        told = self.bias(y, 0)
-        return gate(a if told is None else a + told), self.across(a, memory)
+        shift = self.bias(y, 0)
+        return gate(a if shift is None else a + shift), self.across(a, memory)
 
     def along(self, h: Tensor, told: Tensor, y: Condition | None, memory: Memory | None = None) -> Tensor:
         a = self.horizontal(h, memory) + told
@@ -112,8 +112,8 @@ class Gated(nn.Module):
     def forward(self, x: Tensor, y: Condition | None) -> Tensor:
         v, h = self.first_v(shift_down(x)), self.first(x)
         for layer in self.layers:
-            v, told = layer.down(v, y)  # type: ignore[operator]
-            h = layer.along(h, told, y)  # type: ignore[operator]
+            v, shift = layer.down(v, y)  # type: ignore[operator]
+            h = layer.along(h, shift, y)  # type: ignore[operator]
         out: Tensor = self.head(h)
         return out
 

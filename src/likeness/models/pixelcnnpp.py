@@ -87,7 +87,7 @@ class PixelCNNpp(Autoregressive):
 
     def predict(self, x: Tensor, y: Condition | None = None, drawn: Tensor | None = None) -> Tensor:
         """drawn: for dropout, a random byte (B, chances) for every feature of every block."""
-        go = Way(self.told(y), drawn)
+        go = Way(self.condition(y), drawn)
         x = self.seen(x)
         above = shift_down(x)
         self.vertical(features(self.above(above)), go)
@@ -101,7 +101,7 @@ class PixelCNNpp(Autoregressive):
 
     def row(self, x: Tensor, memory: Memory, y: Condition | None = None) -> None:
         """The vertical stream needs the rows above alone, so it goes through a whole row at once."""
-        r, go = memory.row, Way(self.told(y), memory=memory)
+        r, go = memory.row, Way(self.condition(y), memory=memory)
         above = self.seen(x[:, :, r - 1 : r]) if r else self.nothing(x, self.spec.size)
         self.vertical(features(self.above(above, memory)), go)
         memory.kept[self] = go.heard | {self: self.before(above, memory)}
@@ -110,7 +110,7 @@ class PixelCNNpp(Autoregressive):
         r, c = memory.row, memory.column
         left = self.seen(x[:, :, r : r + 1, max(c - 1, 0) : c - 1 + memory.width])
         left = left if c else torch.cat([self.nothing(x, 1), left], 3)
-        go = Way(self.told(y), memory=memory, heard=memory.kept[self])
+        go = Way(self.condition(y), memory=memory, heard=memory.kept[self])
         h = self.horizontal(features(go.hear(self) + self.left(left, memory)), go)
         out: Tensor = self.head(h.f)
         return out
@@ -152,8 +152,8 @@ class Way:
 
     def hear(self, place: Any) -> Tensor:
         """(B, C, H, W); with a memory, of its pixel or row."""
-        said = self.heard[place]
-        return said if self.memory is None else said[..., self.memory.columns]
+        answer = self.heard[place]
+        return answer if self.memory is None else answer[..., self.memory.columns]
 
     def lower(self) -> Way:
         return self if self.memory is None else replace(self, memory=half(self.memory))

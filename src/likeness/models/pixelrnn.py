@@ -73,7 +73,7 @@ class PixelRNN(Autoregressive):
     def features(self, image: Tensor, y: Condition | None, memory: Memory | None = None) -> Tensor:
         """What the first LSTM is given, (B, 2h, H, W)."""
         h: Tensor = self.conv(image, memory)
-        return h if self.label is None else h + self.label(self.told(y))[:, :, None, None]
+        return h if self.label is None else h + self.label(self.condition(y))[:, :, None, None]
 
     def row(self, x: Tensor, memory: Memory, y: Condition | None = None) -> None:
         above = self.planes(x[:, :, memory.row - 1 : memory.row]) if memory.row else None
@@ -146,9 +146,9 @@ class LSTM(nn.Module):
         n = a.shape[1]
         if beyond := (n + self.reach - 1 - h.shape[1]) // 2:
             h, c = (F.pad(s, (0, 0, beyond, beyond)) for s in (h, c))
-        return cell(a + self.told(h), c[:, 1 : 1 + n])
+        return cell(a + self.recurrent(h), c[:, 1 : 1 + n])
 
-    def told(self, h: Tensor) -> Tensor:
+    def recurrent(self, h: Tensor) -> Tensor:
         """K^ss * h: from n + reach - 1 states side by side to the sums of n, (B, n, 4h)."""
         n = h.shape[1] - self.reach + 1
         return self.states(torch.cat([h[:, j : j + n] for j in range(self.reach)], -1))
@@ -202,11 +202,11 @@ class RowLayer(Layer):
 
     def row(self, above: Tensor | None, n: int, memory: Memory) -> None:
         h, c = self.lstm.begin(n, memory)
-        memory.kept[self] = self.lstm.told(h), c
+        memory.kept[self] = self.lstm.recurrent(h), c
 
     def state(self, x: Tensor, memory: Memory) -> Tensor:
-        (told, c), at = memory.kept[self], memory.column
-        a = self.lstm.inputs(x, memory)[:, :, 0, 0] + told[:, at]
+        (recurrent, c), at = memory.kept[self], memory.column
+        a = self.lstm.inputs(x, memory)[:, :, 0, 0] + recurrent[:, at]
         return self.lstm.keep(*cell(a, c[:, at + 1]), memory)
 
 
@@ -233,8 +233,8 @@ class DiagonalLayer(Layer):
         above, _ = self.left.begin(len(x), memory)
         h = c = torch.zeros_like(above[:, 0])
         for k in reversed(range(memory.size)):
-            told = self.left.told(torch.stack([above[:, k + 1], h], 1))[:, 0]
-            h, c = cell(sums[:, :, k] + told, c)
+            recurrent = self.left.recurrent(torch.stack([above[:, k + 1], h], 1))[:, 0]
+            h, c = cell(sums[:, :, k] + recurrent, c)
             memory.kept[self.left][0, :, k + 1] = h
         return memory.kept[self.left][0]
 
@@ -242,7 +242,7 @@ class DiagonalLayer(Layer):
         (above, left), at = memory.kept[self], memory.column
         self.right.inputs.write(x, memory)  # for back(): the kernel of one pixel itself has no use for it
         h, c = memory.kept[self.right][:, :, at]
-        a = self.right.inputs(x, memory)[:, :, 0, 0] + self.right.told(torch.stack([above[:, at + 1], h], 1))[:, 0]
+        a = self.right.inputs(x, memory)[:, :, 0, 0] + self.right.recurrent(torch.stack([above[:, at + 1], h], 1))[:, 0]
         return self.right.keep(*cell(a, c), memory) + left[:, at + 1, :, None, None]
 
 

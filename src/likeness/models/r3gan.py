@@ -41,7 +41,7 @@ from torch.optim import Adam
 
 from ..core import Batch, Condition, Loss, Model, Noise, Player, Refusal, Training, label_of, option
 from ..parts import classes
-from ..parts.adversarial import GAMES, iterate, pull, told_apart
+from ..parts.adversarial import GAMES, iterate, pair_accuracy, pull
 from ..parts.augment import POLICIES, augmented
 from ..parts.conditioning import Labels
 from ..parts.projected import SEEN, Projected
@@ -85,13 +85,13 @@ class Leaky(nn.Module):
 @contextmanager
 def rectifiers(net: nn.Module, mode: str) -> Iterator[None]:
     """Within, those of `net` are "noting" or "held"; after being held they forget."""
-    mine = [m for m in net.modules() if isinstance(m, Leaky)]
-    for m in mine:
+    own = [m for m in net.modules() if isinstance(m, Leaky)]
+    for m in own:
         m.mode = mode
     try:
         yield
     finally:
-        for m in mine:
+        for m in own:
             m.mode, m.noted = "free", m.noted if mode == "noting" else None
 
 
@@ -305,7 +305,7 @@ class R3GAN(Model):
             fake = self.draw(batch)
         real, fake = (augmented(x, batch.noise, self.augment) for x in (batch.x, fake))
         loss, penalty, r, f = judged(self.D, real, fake, self.classes(batch), self.gamma)
-        terms = {"on real": r.mean(), "on fake": f.mean(), "told apart": told_apart(r, f), "penalty": penalty}
+        terms = {"on real": r.mean(), "on fake": f.mean(), "told apart": pair_accuracy(r, f), "penalty": penalty}
         if self.P is not None and self.P.net is not None:  # whoever asks a trained model, as the doctor does, need not have it
             seen, terms["told apart by features"] = self.P.discriminator(real, fake, self.classes(batch))
             loss = loss + seen
@@ -331,7 +331,7 @@ class R3GAN(Model):
 
     def coded(self, z: Tensor, y: Condition | None) -> Tensor:
         """What G is told: z (B, latent), and the one-hot class if the model is conditional."""
-        return classes.beside(z, classes.told("r3gan", label_of(y)), self.spec.labels) if self.conditional else z
+        return classes.beside(z, classes.required("r3gan", label_of(y)), self.spec.labels) if self.conditional else z
 
     def decode(self, z: Tensor) -> Tensor:
         """G(z): images (B, C, H, W) of codes (B, latent); of a conditional model (B, latent + labels), z and then the one-hot class."""

@@ -49,9 +49,9 @@ class SimCLR(views.Views):
 
     def loss(self, batch: Batch) -> Loss:
         z = self.g(self.f(torch.cat([self.view(batch), self.view(batch)]))).float()
-        total, found = nt_xent(z, self.temperature)
+        total, result = nt_xent(z, self.temperature)
         chance = total.new_full((), math.log(len(z) - 1))
-        return Loss(total, {"found": found, "chance": chance, **self.health(z[: len(batch)], batch.step)})
+        return Loss(total, {"found": result, "chance": chance, **self.health(z[: len(batch)], batch.step)})
 
     def encode(self, x: Tensor) -> Tensor:
         """h, (B, features), none below zero, of (B, C, H, W)."""

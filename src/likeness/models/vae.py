@@ -158,7 +158,7 @@ class VAE(Model):
 
     def code(self, z: Tensor, y: Condition | None) -> Tensor:
         """What the decoder is told: z (n, latent), and the one-hot class if the model is conditional."""
-        return classes.beside(z, classes.told("vae", label_of(y)), self.spec.labels) if self.conditional else z
+        return classes.beside(z, classes.required("vae", label_of(y)), self.spec.labels) if self.conditional else z
 
     def posterior(self, x: Tensor) -> Gauss:
         """q(z|x) of what shown() gives."""
@@ -209,12 +209,12 @@ class VAE(Model):
     @torch.no_grad()
     def likeliest(self, x: Tensor) -> Tensor:
         """The class (B,) under which the image is likeliest by the bound at the mean of q, which needs no noise; all classes equally likely beforehand."""
-        found = []
+        result = []
         for c in range(self.spec.labels):
             y = Condition(torch.full((len(x),), c, device=x.device))
             q = self.posterior(self.shown(x, y))
-            found.append(self.log_likelihood(x, q.mu, y) - q.kl().sum(1))
-        return torch.stack(found).argmax(0)
+            result.append(self.log_likelihood(x, q.mu, y) - q.kl().sum(1))
+        return torch.stack(result).argmax(0)
 
     def decode(self, z: Tensor) -> Tensor:
         """The mean image of codes as encode() makes them; of the numbers of the class the largest counts, so that any code can be decoded."""

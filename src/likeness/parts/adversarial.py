@@ -81,27 +81,27 @@ class Chain(NamedTuple):
 
     def values(self, x: Tensor) -> list[Tensor]:
         """Of x (B, F): phi(x), what each rectifier makes of what comes before it, and the logits (B, 1)."""
-        found = [self.waves(x) if self.waves else x]
+        result = [self.waves(x) if self.waves else x]
         for layer, leak in zip(self.linear, self.leaks):
-            found.append(F.leaky_relu_(layer(found[-1]), leak))
-        return [*found, self.linear[-1](found[-1])]
+            result.append(F.leaky_relu_(layer(result[-1]), leak))
+        return [*result, self.linear[-1](result[-1])]
 
     def slopes(self, values: list[Tensor]) -> list[Tensor]:
         """Of the logit by phi(x), and by what each matrix gives."""
-        found = [torch.ones_like(values[-1])]
+        result = [torch.ones_like(values[-1])]
         for layer, value, leak in zip(self.linear[:0:-1], values[-2:0:-1], self.leaks[::-1]):
-            found.append(_held(found[-1] @ layer.weight, value, leak))
-        return [found[-1] @ self.linear[0].weight, *found[::-1]]
+            result.append(_held(result[-1] @ layer.weight, value, leak))
+        return [result[-1] @ self.linear[0].weight, *result[::-1]]
 
     def derivative(self, a: Tensor, push: Tensor, values: list[Tensor], slopes: list[Tensor]) -> list[Tensor]:
         """Of sum push D by each weight and bias, where D goes through `a` (B, ...) times 1 / push, its rectifiers held where they were: see weighed()."""
-        found = list[Tensor]()
+        result = list[Tensor]()
         for k, slope in enumerate(slopes):
             if k:
                 below = self.linear[k - 1]
                 a = _held((a @ below.weight.t()).addcmul_(push, below.bias), values[k], self.leaks[k - 1])
-            found += [slope.t() @ a, (push.t() @ slope)[0]]
-        return found
+            result += [slope.t() @ a, (push.t() @ slope)[0]]
+        return result
 
     def parameters(self) -> list[Tensor]:
         return [p for layer in self.linear for p in (layer.weight, layer.bias)]
@@ -195,7 +195,7 @@ def lipschitz(squared: Tensor, one_sided: bool) -> Tensor:
     return (excess.relu() if one_sided else excess).square()
 
 
-def told_apart(r: Tensor, f: Tensor) -> Tensor:
+def pair_accuracy(r: Tensor, f: Tensor) -> Tensor:
     """The share of pairs in which the real image gets the higher logit: 1/2 is a guess, 1 is no contest.  Means the same in every game."""
     return ((r > f).float() + (r == f).float() / 2).mean()
 

@@ -48,7 +48,7 @@ class Autoregressive(Model):
         if self.spec.levels < 2:
             raise Refusal(f"{name}: it draws one of a number of levels, and these are codes that may be any number; take those of a vqvae.")
 
-    def told(self, y: Condition | None) -> Condition | None:
+    def condition(self, y: Condition | None) -> Condition | None:
         """What the network is told of classes: none unless it is conditional, and then there must be some."""
         if self.conditional and label_of(y) is None:
             raise Refusal(f"{type(self).__name__.lower()}: a class-conditional model judges an image of a class, and none was said.")
@@ -159,8 +159,8 @@ class Autoregressive(Model):
         for k in range(self.spec.channels):
             if k == 0 or self.p.sequential:
                 out = memory.here(self.predict(x, y)) if naive else self.pixel(x, memory, y)
-            found = choose(self.p.logits(here, out, k)[:, 0, 0] / self.temperature, chance[:, k])
-            here[:, k, 0, 0] = value(found, self.spec.levels).to(x.dtype)
+            result = choose(self.p.logits(here, out, k)[:, 0, 0] / self.temperature, chance[:, k])
+            here[:, k, 0, 0] = value(result, self.spec.levels).to(x.dtype)
 
     def _first_unknown(self, known: Tensor) -> int:
         """How many pixels are known: in the order of drawing nothing known may follow what is not."""
@@ -229,5 +229,5 @@ class Planes(nn.Module):
         if self.table is None:
             return x
         first = torch.arange(x.shape[1], device=x.device) * self.levels
-        found: Tensor = self.table(level(x, self.levels) + first[:, None, None])  # (B, C, H, W, width)
-        return found.movedim(-1, 2).flatten(1, 2)
+        result: Tensor = self.table(level(x, self.levels) + first[:, None, None])  # (B, C, H, W, width)
+        return result.movedim(-1, 2).flatten(1, 2)

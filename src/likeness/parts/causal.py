@@ -95,8 +95,8 @@ class CausalConv(nn.Conv2d):
         """The weights, (window, outside), masked once for all pixels."""
         if (self, "weights") not in memory.kept:
             memory.kept[self, "weights"] = self.masked.permute(2, 3, 1, 0).reshape(-1, self.out_channels)
-        found: Tensor = memory.kept[self, "weights"]
-        return found
+        result: Tensor = memory.kept[self, "weights"]
+        return result
 
 
 def groups(width: int, channels: int, times: int = 1) -> Tensor:

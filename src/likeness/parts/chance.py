@@ -73,8 +73,8 @@ def _described(p: Bernoulli | Discretised, flat: Tensor) -> float:
     widths = torch.logspace(math.log10(SHARPEST), math.log10(WIDEST), WIDTHS, dtype=torch.float64, device=flat.device)
     scales = (std * widths[:, None]).clamp(min=NARROWEST / half)
     middles = mean, flat.median(0).values
-    said = (torch.stack([m, (4 * s).log()], 1) for m in middles for s in scales)  # 0 is a scale of a quarter
-    return torch.stack([_cost(p, flat, out) for out in said]).amin(0).sum().item()
+    answer = (torch.stack([m, (4 * s).log()], 1) for m in middles for s in scales)  # 0 is a scale of a quarter
+    return torch.stack([_cost(p, flat, out) for out in answer]).amin(0).sum().item()
 
 
 def _cost(p: Bernoulli | Discretised, flat: Tensor, out: Tensor) -> Tensor:

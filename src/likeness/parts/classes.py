@@ -20,7 +20,7 @@ def several(name: str, spec: Spec) -> int:
     return spec.labels
 
 
-def told(name: str, y: Tensor | None) -> Tensor:
+def required(name: str, y: Tensor | None) -> Tensor:
     """The classes, which must be known."""
     if y is None:
         raise Refusal(f"{name}: this class-conditional model asks for the class of each image, and it is not known; give labelled images.")

@@ -88,7 +88,7 @@ class Denoiser(Model):
         labels = classes.several(name, spec) if self.conditional else 0
         return network(self.net, spec, self.scale, outputs * spec.channels, labels, times, self.dropout)
 
-    def told(self, batch: Batch) -> Condition | None:
+    def condition(self, batch: Batch) -> Condition | None:
         """What the network is told of a batch in training: of some examples nothing."""
         if (y := self.classes_of(batch)) is None:
             return None
@@ -124,14 +124,14 @@ class Denoiser(Model):
 
     def beside(self, weak: Denoiser) -> Denoiser:
         """The same model, guided away from what a weaker one of its kind says: trained for less time, or smaller."""
-        if type(weak) is not type(self) or weak.spec.shape != self.spec.shape or weak.told_apart() != self.told_apart() or weak.clock() != self.clock():
+        if type(weak) is not type(self) or weak.spec.shape != self.spec.shape or weak.class_count() != self.class_count() or weak.clock() != self.clock():
             name = type(self).__name__.lower()
             raise Refusal(f"{name} is guided by another {name} of the same images, classes and noise, trained for less time or smaller; name one.")
         twin = copy.copy(self)
         twin.__dict__["weak"] = weak
         return twin
 
-    def told_apart(self) -> int:
+    def class_count(self) -> int:
         return self.spec.labels if self.conditional else 0
 
     def clock(self) -> list[Level]:
@@ -216,8 +216,8 @@ class Denoiser(Model):
         code = classes.measured(name, z, self.latent, labels)
         y = None
         if labels:
-            said = code[:, self.latent :]
-            y = Condition(torch.where(said.amax(1) > 0, said.argmax(1), NONE))
+            answer = code[:, self.latent :]
+            y = Condition(torch.where(answer.amax(1) > 0, answer.argmax(1), NONE))
         levels = self.way()
         x = levels[0].sigma * code[:, : self.latent].view(-1, *self.spec.shape)
         for state in samplers.heun(lambda x, t: self.predict(x, t, y), levels, x, Noise([])):
@@ -245,7 +245,7 @@ class Denoiser(Model):
 
     def classes_of(self, batch: Batch) -> Condition | None:
         """The classes that the images of a batch are judged as: none unless the model is conditional, and then there must be some."""
-        return Condition(classes.told(type(self).__name__.lower(), label_of(batch.y))) if self.conditional else None
+        return Condition(classes.required(type(self).__name__.lower(), label_of(batch.y))) if self.conditional else None
 
     @torch.no_grad()
     def bits_per_dim(self, batch: Batch) -> Bits:

@@ -84,9 +84,9 @@ class DiT(nn.Module):
         noise: the images' own, for dropout; without it there is none.
         """
         rest = self.rows * self.patch - self.size
-        *told, last = self.when(t, y)
+        *info, last = self.when(t, y)
         h = self.first(F.pad(x, (0, rest, 0, rest))).flatten(2).mT + self.positions
-        for block, e in zip(self.blocks, told):
+        for block, e in zip(self.blocks, info):
             h = block(h, e, noise)
         h = self.last(modulated(h, *last.chunk(2, 1))).float()
         image = h.unflatten(2, (-1, self.patch, self.patch)).unflatten(1, (self.rows, self.rows)).permute(0, 3, 1, 4, 2, 5)

@@ -46,11 +46,11 @@ class LogisticMixture(nn.Module):
     def log_prob(self, x: Tensor, out: Tensor) -> Tensor:
         """Nats of each sub-pixel, (B, C, H, W), in the precision of x; x on the grid, out (B, outputs, H, W)."""
         weights, rest = self.split(x, out)
-        found = []
+        result = []
         for c in range(self.channels):
             log_p, weights = self.see(x, c, weights, *self.component(x, c, rest))
-            found.append(log_p)
-        return torch.cat(found, 1)
+            result.append(log_p)
+        return torch.cat(result, 1)
 
     def logits(self, x: Tensor, out: Tensor, c: int) -> Tensor:
         """log p(x_c = each level | x_<c), (B, H, W, levels)."""
@@ -60,8 +60,8 @@ class LogisticMixture(nn.Module):
         low, high = self.edges(torch.arange(self.levels, device=x.device, dtype=x.dtype))
         flat = [t.movedim(1, -1).reshape(-1, self.components, 1) for t in (weights, *self.component(x, c, rest))]
         pieces = zip(*(t.split(max(1, VALUES // (self.components * self.levels))) for t in flat))
-        found = torch.cat([(w + log_mass(low, high, mean, sharp)).logsumexp(1) for w, mean, sharp in pieces])
-        return found.view(len(x), *x.shape[2:], self.levels)
+        result = torch.cat([(w + log_mass(low, high, mean, sharp)).logsumexp(1) for w, mean, sharp in pieces])
+        return result.view(len(x), *x.shape[2:], self.levels)
 
     def split(self, x: Tensor, out: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Logarithms of the weights, and all other numbers, each (B, K, H, W) with pixels side by side: sums over K are then vectorised."""

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from ..backbones import catalogue
 from ..core import Condition, Refusal
-from .adversarial import GAMES, spectral, told_apart
+from .adversarial import GAMES, pair_accuracy, spectral
 from .conditioning import Labels
 
 SEEN: dict[str, dict[str, tuple[int, int]]] = {
@@ -128,7 +128,7 @@ class Projected(nn.Module):
         pairs = [logits.chunk(2) for logits in self(torch.cat([real, fake]), None if y is None else y.repeat(2))]
         loss = torch.stack([GAME.discriminator(r, f).mean() for r, f in pairs]).sum()
         r, f = (torch.stack([logits.detach().mean(1) for logits in side]).mean(0) for side in zip(*pairs))
-        return loss, told_apart(r, f)
+        return loss, pair_accuracy(r, f)
 
     def generator(self, fake: Tensor, y: Condition | None = None) -> Tensor:
         """What G minimises."""

@@ -173,10 +173,10 @@ def inpaint(denoise: Denoise, levels: Sequence[Level], image: Tensor, known: Ten
             drawn = q.of_x * x + q.of_x_0 * x_0
             if there.sigma:
                 drawn = drawn + math.sqrt(q.small) * noise.normal(*x.shape[1:])
-                given = there.alpha * image + there.sigma * noise.normal(*x.shape[1:])
+                inputs = there.alpha * image + there.sigma * noise.normal(*x.shape[1:])
             else:
-                given = image
-            x = torch.where(known, given, drawn)
+                inputs = image
+            x = torch.where(known, inputs, drawn)
             if again:
                 x = (here.alpha / there.alpha) * x + math.sqrt(q.large) * noise.normal(*x.shape[1:])
         yield State(x, x_0, there)

@@ -47,5 +47,5 @@ class Double(nn.ConvTranspose2d):
         if x.shape[3]:
             kept = memory.kept.setdefault(self, x.new_empty(len(x), self.out_channels, 2, memory.size + 1))
             kept[..., c : c + 2 * x.shape[3]] = self(x)
-        found: Tensor = memory.kept[self][:, :, r : r + 1, c : c + w]
-        return found
+        result: Tensor = memory.kept[self][:, :, r : r + 1, c : c + w]
+        return result

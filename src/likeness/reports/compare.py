@@ -70,8 +70,8 @@ class Comparison:
         for row in self.rows:
             for column, card, place in zip(self.columns, row.cells, row.places):
                 if card is not None:
-                    said = card.as_dict()
-                    line = [column.name, column.model, row.group, row.key.name, *(said[f] for f in FIELDS), card.warning, place, row.why]
+                    answer = card.as_dict()
+                    line = [column.name, column.model, row.group, row.key.name, *(answer[f] for f in FIELDS), card.warning, place, row.why]
                     writer.writerow([_harmless(value) for value in line])
         return file.getvalue()
 

@@ -66,12 +66,12 @@ def _table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
 
 def _part(rows: Sequence[Row], heads: Sequence[str], seeds: bool, one: bool) -> str:
     """A group of measures: what is the same for all of them is told once, above."""
-    mine = [row for row in rows if row.key.of == "model"]
-    told = [_told([row.cells[i] for row in mine], seeds) for i in range(len(heads))]
-    once = [name for name in dict.fromkeys(n for t in told for n in t) if name not in ("kind", "note") and all(len(t.get(name, "")) < 2 for t in told)]
-    every = {name: {text for t in told for text in t.get(name, ())} for name in once}
+    ours = [row for row in rows if row.key.of == "model"]
+    info = [_told([row.cells[i] for row in ours], seeds) for i in range(len(heads))]
+    once = [name for name in dict.fromkeys(n for t in info for n in t) if name not in ("kind", "note") and all(len(t.get(name, "")) < 2 for t in info)]
+    every = {name: {text for t in info for text in t.get(name, ())} for name in once}
     above = [text for texts in every.values() if len(texts) == 1 for text in texts]
-    own = ["; ".join(text for name in once if len(every[name]) > 1 for text in t.get(name, ())) for t in told]
+    own = ["; ".join(text for name in once if len(every[name]) > 1 for text in t.get(name, ())) for t in info]
     names = "".join(f'<th scope="col">{head}{_small(text)}</th>' for head, text in zip(heads, own))
     lines = "".join(_row(row, seeds, once) if row.key.of == "model" else _beside(row, one) for row in rows)
     return f'<tbody><tr class="group"><th scope="rowgroup">{rows[0].group}{_small("; ".join(above))}</th>{names}</tr>{lines}</tbody>'
@@ -79,25 +79,25 @@ def _part(rows: Sequence[Row], heads: Sequence[str], seeds: bool, one: bool) -> 
 
 def _told(cards: Iterable[Score | None], seeds: bool) -> dict[str, set[str]]:
     """All that is said of some cards, by name."""
-    told: dict[str, set[str]] = {}
+    info: dict[str, set[str]] = {}
     for name, text in (fact for card in cards if card is not None for fact in _facts(card, seeds).items() if fact[1]):
-        told.setdefault(name, set()).add(text)
-    return told
+        info.setdefault(name, set()).add(text)
+    return info
 
 
 def _facts(card: Score, seeds: bool) -> dict[str, str]:
     """What one must know to read a value, by name; nothing is said of what is switched off."""
     sides = f"n = {card.n:,} {card.split}" + ("" if card.against is None else f" against {card.against:,}") if card.n else ""
     kind, seed = "" if card.kind == "measured" else card.kind, f"seed {card.seed}" if seeds else ""
-    told = dict(n=sides, kind=kind, network=card.features, resize=f"resize: {card.resize}" if card.resize else "", seed=seed)
-    return told | {k: "" if v is False else f"{k} = {v}" for k, v in card.settings.items() if k != "seen"} | dict(note=card.note)
+    info = dict(n=sides, kind=kind, network=card.features, resize=f"resize: {card.resize}" if card.resize else "", seed=seed)
+    return info | {k: "" if v is False else f"{k} = {v}" for k, v in card.settings.items() if k != "seen"} | dict(note=card.note)
 
 
 def _row(row: Row, seeds: bool, above: Sequence[str]) -> str:
     """What all cards have in common stands at the head of the row, the rest at each."""
     facts = [{k: v for k, v in _facts(card, seeds).items() if k not in above} if card else {} for card in row.cells]
-    told = {name: {f[name] for f in facts if name in f} for name in dict.fromkeys(name for f in facts for name in f)}
-    common = {name: next(iter(texts)) for name, texts in told.items() if len(texts) == 1}
+    info = {name: {f[name] for f in facts if name in f} for name in dict.fromkeys(name for f in facts for name in f)}
+    common = {name: next(iter(texts)) for name, texts in info.items() if len(texts) == 1}
     own = ["; ".join(text for name, text in f.items() if text and name not in common) for f in facts]
     cells = "".join(_cell(card, place, text, _span(row)) for card, place, text in zip(row.cells, row.places, own))
     direction = f"{row.cards[0].better} is better" if row.cards[0].better else ""
@@ -171,8 +171,8 @@ def _figure(column: Column, x: Tensor) -> str:
 
 def _differences(columns: Sequence[Column]) -> str:
     names = dict.fromkeys(name for c in columns for name in c.setup)
-    told = {name: [str(c.setup.get(name, "–")) for c in columns] for name in names}
-    lines = [f'<tr><th scope="row">{_e(k)}</th>{"".join(f"<td>{_e(v)}</td>" for v in vs)}</tr>' for k, vs in told.items() if len(set(vs)) > 1]
+    info = {name: [str(c.setup.get(name, "–")) for c in columns] for name in names}
+    lines = [f'<tr><th scope="row">{_e(k)}</th>{"".join(f"<td>{_e(v)}</td>" for v in vs)}</tr>' for k, vs in info.items() if len(set(vs)) > 1]
     heads = "".join(f'<th scope="col">{_e(c.name)}</th>' for c in columns)
     return f'<div class="wide" tabindex="0"><table class="runs"><tr class="group"><th></th>{heads}</tr>{"".join(lines)}</table></div>' if lines else ""
 

@@ -110,10 +110,10 @@ class Cards:
 
     def __getitem__(self, name: str) -> Score:
         """The model's own card of that name, such as "bits/dim"."""
-        mine = {s.name: s for s in self.scores if s.of == "model"}
-        if name not in mine:
-            raise KeyError(f"no card is called {name!r}; there are: {', '.join(mine)}")
-        return mine[name]
+        own = {s.name: s for s in self.scores if s.of == "model"}
+        if name not in own:
+            raise KeyError(f"no card is called {name!r}; there are: {', '.join(own)}")
+        return own[name]
 
     def __repr__(self) -> str:
         return "\n".join(str(s) for s in self.scores)

@@ -80,17 +80,17 @@ def rank(cells: Sequence[Score | None], data: Sequence[Data]) -> tuple[tuple[str
     better than.  A measure without a better end has no places.
     """
     who = [i for i, card in enumerate(cells) if card is not None and card.better and math.isfinite(card.value)]
-    found: dict[int, list[int]] = {i: [] for i in who}
+    results: dict[int, list[int]] = {i: [] for i in who}
     reasons: dict[str, None] = {}
     for i, j in combinations(who, 2):
         result, why = _met(cells[i], cells[j], data[i], data[j])
         if result is None:
             reasons[why] = None
         else:
-            found[i].append(result)
-            found[j].append(-result)
-    how = "ranked in part" if any(found.values()) else "not ranked"
-    return tuple(_place(found.get(i, [])) for i in range(len(cells))), f"{how}: {', '.join(reasons)}" if reasons else ""
+            results[i].append(result)
+            results[j].append(-result)
+    how = "ranked in part" if any(results.values()) else "not ranked"
+    return tuple(_place(results.get(i, [])) for i in range(len(cells))), f"{how}: {', '.join(reasons)}" if reasons else ""
 
 
 def _met(a: Score | None, b: Score | None, of_a: Data, of_b: Data) -> tuple[int | None, str]:
@@ -148,11 +148,11 @@ class Column:
     @property
     def warnings(self) -> list[str]:
         """Each once, with the measures that it stands on."""
-        found: dict[str, dict[str, None]] = {}
+        result: dict[str, dict[str, None]] = {}
         for card in (c for c in self.cards if c.of == "model"):
             for text in card.warnings:
-                found.setdefault(text, {})[card.name] = None
-        return [*self.trouble, *run_page.standing(self.cards), *(f"{text} ({', '.join(names)})" for text, names in found.items())]
+                result.setdefault(text, {})[card.name] = None
+        return [*self.trouble, *run_page.standing(self.cards), *(f"{text} ({', '.join(names)})" for text, names in result.items())]
 
 
 class Key(NamedTuple):
@@ -239,12 +239,12 @@ def _cost(run: Run) -> Iterator[Score]:
 
 def _logged(log: Iterable[dict[str, Any]]) -> dict[str, np.ndarray]:
     """The losses, but not the lengths of their gradients, wherever they are numbers."""
-    found: dict[str, list[tuple[float, float, float]]] = {}
+    result: dict[str, list[tuple[float, float, float]]] = {}
     for line in log:
         times, losses = ({} if not isinstance(line.get(part), dict) else line[part] for part in ("time", "losses"))
         for name, value in losses.items():
-            found.setdefault(name, []).append((_number(times.get("seconds")), _number(line.get("seen")), _number(value)))
-    tables = ((name, np.array(rows)) for name, rows in found.items() if not name.endswith("gradient"))
+            result.setdefault(name, []).append((_number(times.get("seconds")), _number(line.get("seen")), _number(value)))
+    tables = ((name, np.array(rows)) for name, rows in result.items() if not name.endswith("gradient"))
     return {name: table[np.isfinite(table[:, 1:]).all(1)] for name, table in tables}
 
 
@@ -279,10 +279,10 @@ def _keyed(cards: Sequence[Score]) -> dict[Key, Score]:
 
 def _with_floors(cards: Sequence[Score]) -> Iterator[Score]:
     """The cards, and those of the floors that have none of their own."""
-    told = {(card.name, card.value) for card in cards if card.of != "model"}
+    info = {(card.name, card.value) for card in cards if card.of != "model"}
     for card in cards:
         yield card
-        if card.of == "model" and card.floor is not None and (card.name, card.floor) not in told:
+        if card.of == "model" and card.floor is not None and (card.name, card.floor) not in info:
             yield replace(card, value=card.floor, of=FLOOR, low=None, high=None, how="", floor=None, warnings=(), note="what a perfect model would get")
 
 

@@ -106,10 +106,10 @@ def _duration(seconds: float | None) -> str:
 
 def _warnings(run: Run, data: Data, scores: Sequence[Score]) -> str:
     """Everything suspicious, each once, or the sentence that there was nothing."""
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for score in scores:
         for text in score.warnings if score.of == "model" else ():
-            names = found.setdefault(text, [])
+            names = result.setdefault(text, [])
             names += [score.name] if score.name not in names else []
     own = [] if scores else ["It has not been evaluated yet."]
     if len(data.train) < FEW_IMAGES and not data.spec.points:
@@ -117,7 +117,7 @@ def _warnings(run: Run, data: Data, scores: Sequence[Score]) -> str:
     own += standing(scores)
     if run.seen < len(data.train):
         own.append("It has not seen every training image once: too early to judge.")
-    own += [f"{text} ({', '.join(names)})" for text, names in found.items()]
+    own += [f"{text} ({', '.join(names)})" for text, names in result.items()]
     items = "".join(f"<li>{safe(text)}</li>" for text in own)
     return html.tag("ul", "warn", items) if items else html.tag("p", "fine", "No check has found anything suspicious.")
 
@@ -131,15 +131,15 @@ def _findings(run: Run) -> str:
 
 def standing(scores: Sequence[Score]) -> list[str]:
     """Baselines without learning that the model should have left behind, and where its samples are not as real images are."""
-    known, found = {(s.name, s.of): s.value for s in scores}, dict[str, str]()
+    known, result = {(s.name, s.of): s.value for s in scores}, dict[str, str]()
     for name, rival, meaning in RIVALS:
-        mine, theirs = known.get((name, "model")), known.get((name, rival))
-        if mine is not None and theirs is not None and mine > theirs:
-            found.setdefault(name, f"{name}: the model ({short(mine)}) is behind {rival} ({short(theirs)}); {meaning}.")
+        own, others = known.get((name, "model")), known.get((name, rival))
+        if own is not None and others is not None and own > others:
+            result.setdefault(name, f"{name}: the model ({short(own)}) is behind {rival} ({short(others)}); {meaning}.")
     asked = [s for s in scores if s.of == "model" and s.floor is not None]
     worse = [s.name for s in asked if s.beyond]
     named = ", ".join(worse[:NAMED]) + (f" and {len(worse) - NAMED} more" if len(worse) > NAMED else "")
-    return list(found.values()) + ([f"Samples are worse than real images in {len(worse)} of {len(asked)} measures: {named}."] if worse else [])
+    return list(result.values()) + ([f"Samples are worse than real images in {len(worse)} of {len(asked)} measures: {named}."] if worse else [])
 
 
 def _commands(run: Run) -> str:
@@ -218,8 +218,8 @@ def _row(s: Score, worst: float, shared: str) -> str:
     text = [between, images, "" if s.kind == "measured" else s.kind, s.warning if s.refused else about]
     cells = "".join(f"<td>{safe(c)}</td>" for c in text)
     bar = f'<td class="bar"><span style="width:{share:.1f}%"></span></td>'
-    mine = ' class="model"' if s.of == "model" else ""
-    return f'<tr{mine}><th scope="row">{safe(s.of)}</th>{bar}<td class="value">{safe("refused" if s.refused else short(s.value))}</td>{cells}</tr>'
+    own = ' class="model"' if s.of == "model" else ""
+    return f'<tr{own}><th scope="row">{safe(s.of)}</th>{bar}<td class="value">{safe("refused" if s.refused else short(s.value))}</td>{cells}</tr>'
 
 
 def _setting(scores: Sequence[Score]) -> str:
@@ -273,11 +273,11 @@ def _neighbours(run: Run, data: Data, x: Tensor) -> str:
     """Of the first few samples only: `evaluate` has looked at many."""
     if not len(data.train):
         return ""
-    found = neighbours.nearest(neighbours.grid(x.numpy(), data.levels), data.x, data.train, 1, run.config.training.mirror)
-    order = found.distance[:, 0].argsort(kind="stable")
-    mine, theirs = figures.pixels(x[order]), figures.pixels(data.take(found.row[order, 0]).x)
-    says = [f"{found.distance[i, 0]:.1f} levels apart; training image {found.row[i, 0]}" for i in order]
-    pairs = [_pair(run, a, b, text) for a, b, text in zip(mine, theirs, says)]
+    result = neighbours.nearest(neighbours.grid(x.numpy(), data.levels), data.x, data.train, 1, run.config.training.mirror)
+    order = result.distance[:, 0].argsort(kind="stable")
+    own, others = figures.pixels(x[order]), figures.pixels(data.take(result.row[order, 0]).x)
+    says = [f"{result.distance[i, 0]:.1f} levels apart; training image {result.row[i, 0]}" for i in order]
+    pairs = [_pair(run, a, b, text) for a, b, text in zip(own, others, says)]
     lead = f"The first {len(x)} samples, nearest first, each above its nearest training image. If the two are the same picture, it has been learnt by heart."
     return html.section("Nearest training images", _tiles(pairs, data, f"{len(pairs)} samples above their nearest training images"), lead)
 
@@ -344,10 +344,10 @@ def _wide(size: int) -> tuple[int, int]:
 
 def _film(run: Run) -> str:
     """A few moments of samples/, each twice as far on as the one before, as far as there are pictures."""
-    found = sorted(p for p in (run.folder / "samples").glob("*.png") if re.fullmatch(r"\d+", p.stem))
-    moments = [_moment(run, path) for path in _spread(found)]
+    result = sorted(p for p in (run.folder / "samples").glob("*.png") if re.fullmatch(r"\d+", p.stem))
+    moments = [_moment(run, path) for path in _spread(result)]
     tile = 128 if run.config.spec.points else 78 if run.config.spec.size <= 32 else 104
-    return f'<div class="film" style="--n:{len(moments)};--tile:{tile}px">{"".join(moments)}</div>' if len(found) > 1 else ""
+    return f'<div class="film" style="--n:{len(moments)};--tile:{tile}px">{"".join(moments)}</div>' if len(result) > 1 else ""
 
 
 def _spread(found: list[Path]) -> list[Path]:

@@ -131,13 +131,13 @@ def training(run: Run, data: Data, budget: dict[str, Any], quiet: bool = False) 
 
 def _news(run: Run) -> Callable[[], None]:
     """Says what has been noted since it was asked last."""
-    said = len(run.notes)
+    answer = len(run.notes)
 
     def tell() -> None:
-        nonlocal said
-        for note in run.notes[said:]:
+        nonlocal answer
+        for note in run.notes[answer:]:
             say(f"note: {note}")
-        said = len(run.notes)
+        answer = len(run.notes)
 
     return tell
 
@@ -184,14 +184,14 @@ def _bar(begin: float) -> Iterator[Any]:
     with Progress(*columns, console=_err(), refresh_per_second=4) as progress:
         task = progress.add_task("", total=1.0, text="")
         progress.update(task, completed=begin)
-        seen, since, told = 0, time.monotonic(), 0.0
+        seen, since, last_update = 0, time.monotonic(), 0.0
 
         def update(step: Step, share: float) -> None:
-            nonlocal seen, told
+            nonlocal seen, last_update
             seen = seen or step.seen
             now = time.monotonic()
-            if now - told > 0.25:  # a loss is read from the device only when it is shown
-                told = now
+            if now - last_update > 0.25:  # a loss is read from the device only when it is shown
+                last_update = now
                 rate = (step.seen - seen) / max(now - since, 1e-9)
                 progress.update(task, completed=share, text=f"{step.seen:,} images  {rate:,.0f}/s  {_text(step)}")
 
@@ -200,12 +200,12 @@ def _bar(begin: float) -> Iterator[Any]:
 
 @contextmanager
 def _lines(share: Any, run: Run) -> Iterator[Any]:
-    told = time.monotonic()
+    last_update = time.monotonic()
 
     def update(step: Step, spent: float) -> None:
-        nonlocal told
-        if time.monotonic() - told > EVERY:
-            told = time.monotonic()
+        nonlocal last_update
+        if time.monotonic() - last_update > EVERY:
+            last_update = time.monotonic()
             say(f"{spent:4.0%}  {step.seen:,} images  {step.seen / max(run.seconds, 1e-9):,.0f}/s  {_text(step)}")
 
     yield update
@@ -247,10 +247,10 @@ def scores(cards: Sequence[Score], as_json: bool, title: str = "") -> None:
         kind = "" if card.kind == "measured" else f" ({card.kind})"
         rows.append((f"{card.name}, {card.unit}" if card.unit else card.name, f"{card.number}{kind}", others))
     columns(("measure", "model", "compared with"), rows)
-    mine = [card for card in cards if card.of == "model"]
-    if mine:
-        print(f"intervals are 95 %; {', '.join(dict.fromkeys(f'n = {card.n:,} {card.split}' for card in mine))}")
-    for card in mine:
+    own = [card for card in cards if card.of == "model"]
+    if own:
+        print(f"intervals are 95 %; {', '.join(dict.fromkeys(f'n = {card.n:,} {card.split}' for card in own))}")
+    for card in own:
         if card.warning:
             print(f"warning: {card.name}: {card.warning}")
 

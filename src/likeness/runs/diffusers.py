@@ -305,24 +305,24 @@ def scheduler_file(folder: Path) -> Path:
 
 def read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
+        result = json.loads(path.read_text())
     except FileNotFoundError:
         raise Refusal(f"there is no {path}; name a folder written by diffusers' save_pretrained, of a pipeline with a U-Net and a scheduler.") from None
     except OSError as error:
         raise storage.trouble(error, path) from error
     except ValueError:
         raise BadData(f"{path} is damaged; copy the folder anew.") from None
-    if not isinstance(found, dict):
+    if not isinstance(result, dict):
         raise BadData(f"{path} is damaged; copy the folder anew.")
-    return found
+    return result
 
 
 def must(config: dict[str, Any], what: str, values: dict[str, Any], default: dict[str, Any] | None = None) -> None:
     """Refuse a config in which an option is none of the values that it may have."""
     for name, allowed in values.items():
-        found = config.get(name, (default or values)[name])
-        if found != allowed:
-            raise Refusal(f"{what} has {name} {found!r}, and only {allowed!r} can be taken over.")
+        result = config.get(name, (default or values)[name])
+        if result != allowed:
+            raise Refusal(f"{what} has {name} {result!r}, and only {allowed!r} can be taken over.")
 
 
 def plan_of(config: dict[str, Any]) -> tuple[Plan, int]:
@@ -360,24 +360,24 @@ def plan_of(config: dict[str, Any]) -> tuple[Plan, int]:
 
 
 def number(config: dict[str, Any], name: str, default: int | None, least: int = 1, most: int = LARGEST) -> int:
-    found = config.get(name, default)
-    if not isinstance(found, int) or isinstance(found, bool) or not least <= found <= most:
-        raise Refusal(f"the network has {name} {found!r}, and only whole numbers from {least} to {most} can be taken over.")
-    return found
+    result = config.get(name, default)
+    if not isinstance(result, int) or isinstance(result, bool) or not least <= result <= most:
+        raise Refusal(f"the network has {name} {result!r}, and only whole numbers from {least} to {most} can be taken over.")
+    return result
 
 
 def real(config: dict[str, Any], name: str, default: float) -> float:
-    found = config.get(name, default)
-    if not isinstance(found, int | float) or not 0 <= found < 1:
-        raise Refusal(f"the network has {name} {found!r}, and only a number from 0 to 1 can be taken over.")
-    return float(found)
+    result = config.get(name, default)
+    if not isinstance(result, int | float) or not 0 <= result < 1:
+        raise Refusal(f"the network has {name} {result!r}, and only a number from 0 to 1 can be taken over.")
+    return float(result)
 
 
 def numbers(config: dict[str, Any], name: str, default: list[int]) -> list[int]:
-    found = config.get(name, default)
-    if not isinstance(found, list) or not 1 <= len(found) <= 16:
-        raise Refusal(f"the network has {name} {found!r}, and only a list of 1 to 16 numbers can be taken over.")
-    return [number({name: each}, name, None) for each in found]
+    result = config.get(name, default)
+    if not isinstance(result, list) or not 1 <= len(result) <= 16:
+        raise Refusal(f"the network has {name} {result!r}, and only a list of 1 to 16 numbers can be taken over.")
+    return [number({name: each}, name, None) for each in result]
 
 
 def facts_of(config: dict[str, Any], size: int, plan: Plan) -> Facts:
@@ -405,9 +405,9 @@ def facts_of(config: dict[str, Any], size: int, plan: Plan) -> Facts:
 
 
 def ours(words: dict[str, str], name: str, found: Any) -> str:
-    for mine, other in words.items():
+    for own, other in words.items():
         if other == found:
-            return mine
+            return own
     raise Refusal(f"the scheduler has {name} {found!r}, and only {', '.join(words.values())} can be taken over.")
 
 

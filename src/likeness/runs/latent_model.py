@@ -253,8 +253,8 @@ class Guessing(Within):
     @torch.no_grad()
     def chance(self, batch: Batch) -> dict[str, float]:
         """What the loss would be of one that knows nothing of the codes."""
-        found: dict[str, float] = self._inner.chance(self._codes(batch))  # type: ignore[operator]
-        return found
+        result: dict[str, float] = self._inner.chance(self._codes(batch))  # type: ignore[operator]
+        return result
 
 
 class Diagnosing(Within):

@@ -87,17 +87,17 @@ class Config:
 
     def differences(self, asked: dict[str, dict[str, Any]]) -> list[str]:
         """What is asked for that this run was not made with.  A longer budget is none, where it decides no bits."""
-        mine = asdict(self)
+        own = asdict(self)
         free = {"images"} if self.training.schedule == "constant" else set()
-        pairs = [(mine[part], name, value) for part, wishes in asked.items() for name, value in wishes.items() if name not in free]
+        pairs = [(own[part], name, value) for part, wishes in asked.items() for name, value in wishes.items() if name not in free]
         return [f"{name} is {there.get(name)!r} there, {value!r} was asked for" for there, name, value in pairs if there.get(name) != value]
 
 
 def read_config(folder: Path) -> Config:
     try:
-        said = json.loads((folder / CONFIG).read_text())
-        main = said["model"], Spec(**said["spec"]), Training(**said["training"]), said["options"], _spelled_out(said["data"]), said["facts"]
-        return Config(*main, said.get("inside", {}), said.get("classes", []), said.get("vocabulary", []))
+        answer = json.loads((folder / CONFIG).read_text())
+        main = answer["model"], Spec(**answer["spec"]), Training(**answer["training"]), answer["options"], _spelled_out(answer["data"]), answer["facts"]
+        return Config(*main, answer.get("inside", {}), answer.get("classes", []), answer.get("vocabulary", []))
     except FileNotFoundError:
         raise Refusal(f"{folder} is not a run: it has no {CONFIG}.  A run is made by: likeness train MODEL DATA {folder}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -134,9 +134,9 @@ class Stage(NamedTuple):
 
 def _frozen(folder: Path) -> nn.Module:
     """The first stage as freeze() has written it."""
-    if (found := storage.newest(folder / "state")) is None:
+    if (result := storage.newest(folder / "state")) is None:
         raise BadData(f"{folder} is empty: the autoencoder whose codes this run learns is gone; restore that folder from a copy.")
-    model, state = read_config(folder).build(folder), found[0]
+    model, state = read_config(folder).build(folder), result[0]
     _load_module(model, state, "model")
     codes = {name.removeprefix("codes/"): t for name, t in state.items() if name.startswith("codes/")}
     return latent_model.Numbers(model, **codes) if codes else model
@@ -222,12 +222,12 @@ class Run:
     @classmethod
     def resume(cls, folder: Path, config: Config | None = None, *, lock: bool = True) -> Run:
         """To train on from the newest good state; `lock` keeps others out.  config: takes the place of the run's own, as when a file has moved."""
-        said = read_config(folder)
-        run = cls(folder, config or said)
+        answer = read_config(folder)
+        run = cls(folder, config or answer)
         if lock:
             run.lock()
         try:
-            run._go_on(lock, moved=run.config != said)
+            run._go_on(lock, moved=run.config != answer)
         except BaseException:
             run.close()
             raise
@@ -289,10 +289,10 @@ class Run:
             self._saved = self.seen
 
     def _newest(self) -> dict[str, Tensor] | None:
-        found = storage.newest(self.folder / "state")
-        if found is None:
+        result = storage.newest(self.folder / "state")
+        if result is None:
             return None
-        tensors, facts, damaged = found
+        tensors, facts, damaged = result
         if damaged:
             self.notes.append(f"state {', '.join(damaged)} is damaged; the one before it, of image {facts['seen']:,}, is used")
         self.seen, self.seconds = facts["seen"], facts["seconds"]
@@ -319,7 +319,7 @@ class Run:
             text = (self.folder / LOG).read_text(errors="replace")
         except FileNotFoundError:
             return []
-        return [found for line in text.splitlines() if (found := _parsed(line))]
+        return [result for line in text.splitlines() if (result := _parsed(line))]
 
     def note(self, line: dict[str, Any]) -> None:
         try:
@@ -337,8 +337,8 @@ class Run:
 
 def _parsed(line: str) -> dict[str, Any] | None:
     try:
-        found = json.loads(line)
-        return found if isinstance(found, dict) and {"seen", "losses"} <= found.keys() else None
+        result = json.loads(line)
+        return result if isinstance(result, dict) and {"seen", "losses"} <= result.keys() else None
     except ValueError:
         return None
 
@@ -351,8 +351,8 @@ def _like(value: Tensor, p: nn.Parameter, fused: bool) -> Tensor:
 
 
 def _load_module(module: nn.Module, state: dict[str, Tensor], part: str) -> None:
-    mine = {k.removeprefix(f"{part}/"): v for k, v in state.items() if k.startswith(f"{part}/")}
+    own = {k.removeprefix(f"{part}/"): v for k, v in state.items() if k.startswith(f"{part}/")}
     try:
-        module.load_state_dict(mine)
+        module.load_state_dict(own)
     except RuntimeError as error:
         raise BadData(f"the saved weights do not fit the model ({str(error).splitlines()[-1].strip()}); they were written by another version of it.") from None

@@ -88,8 +88,8 @@ def newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] 
     """Tensors and facts of the newest good state, and the names of damaged newer ones; None if there is no state yet."""
     damaged: list[str] = []
     for state in _states(folder):
-        if (found := _read(state)) is not None:
-            return load(found[0]), found[1], damaged
+        if (result := _read(state)) is not None:
+            return load(result[0]), result[1], damaged
         damaged.append(state.name)
     if damaged:
         raise BadData(f"every saved state in {folder} is damaged ({', '.join(damaged)}).  Restore one from a copy, or remove the folder to begin again.")

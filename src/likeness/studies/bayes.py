@@ -80,8 +80,8 @@ class ByBayes:
     seed: int = 0
 
     def __call__(self, x: np.ndarray) -> Verdict:
-        found = posterior(log_likelihoods(self.model, x, np.flatnonzero(np.isfinite(self.prior)), self.seed), self.prior)
-        return Verdict(found.log_p, {"log p(x)": found.evidence, "max p(y|x)": log_odds(found.log_p)})
+        result = posterior(log_likelihoods(self.model, x, np.flatnonzero(np.isfinite(self.prior)), self.seed), self.prior)
+        return Verdict(result.log_p, {"log p(x)": result.evidence, "max p(y|x)": log_odds(result.log_p)})
 
 
 @dataclass(frozen=True)
@@ -182,16 +182,16 @@ def nested(y: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The rows so that classes take turns, as long as each has images left."""
     turn = np.empty(len(rows), np.int64)
     for c in np.unique(y[rows]):
-        mine = y[rows] == c
-        turn[mine] = np.arange(mine.sum())
+        own = y[rows] == c
+        turn[own] = np.arange(own.sum())
     return rows[np.lexsort((y[rows], turn))]
 
 
 def sizes(n: int, classes: int) -> tuple[int, ...]:
     """10, 30, 100, 300 ... and n: from one label a class on, without the threes where these were more than six."""
     rungs = [s * 10**k for k in range(1, 10) for s in (1, 3)]
-    found = [m for m in rungs if classes <= m <= 0.6 * n]
-    return (*(m for m in found if len(found) < 6 or str(m)[0] == "1"), n)
+    result = [m for m in rungs if classes <= m <= 0.6 * n]
+    return (*(m for m in result if len(result) < 6 or str(m)[0] == "1"), n)
 
 
 # Training
@@ -223,8 +223,8 @@ def train(folder: Path, name: str, data: Data, images: int, seed: int, stop: loo
     """A run of one side in its folder, made or gone on with."""
     config = configured(name, data, images, seed)
     if is_run(folder):
-        there, mine = read_config(folder), asdict(config)
-        asked = {"options": mine["options"], "training": {"seed": seed}, "data": mine["data"]}
+        there, own = read_config(folder), asdict(config)
+        asked = {"options": own["options"], "training": {"seed": seed}, "data": own["data"]}
         if lines := there.differences(asked):
             raise Refusal(f"{folder} is a run of another comparison: {'; '.join(lines)}.  Name another folder with -o.")
         run = Run.resume(folder)
@@ -290,12 +290,12 @@ def run(
         if stop.signal:
             return
         asked = asked_about_others(judges, data, chosen, seed) if place == OTHERS else asked_about_classes(judges, data, chosen, rows, budget)
-        for found in asked:
-            if isinstance(found, Score):
-                cards.append(found)
-                yield found
+        for results in asked:
+            if isinstance(results, Score):
+                cards.append(results)
+                yield results
             else:
-                curves[str(len(rows))] = found
+                curves[str(len(rows))] = results
     result = dict(data=data.source, fingerprint=data.fingerprint, seed=seed, minutes=minutes, k=k, sizes=chosen.sizes)
     result |= dict(left_out=[data.classes[c] for c in chosen.left_out], cards=[card.as_dict() for card in cards], reliability=curves)
     storage.write(folder / RESULT, json.dumps(result, indent=1, default=str).encode())
@@ -324,12 +324,12 @@ def pair(folder: Path, data: Data, rows: np.ndarray, budget: Budget, *shares: fl
     judges = dict[str, Judge]()
     for share, name in zip(shares, OPTIONS):
         steps = train(folder / name, name, replace(data, train=rows), budget.images, budget.seed, budget.stop)
-        trained = yield from told(steps, share, f"{name}, {len(rows):,} labels")
+        trained = yield from moments(steps, share, f"{name}, {len(rows):,} labels")
         judges[name] = by_bayes(trained, data, rows, budget.seed, k=budget.k) if name == GENERATIVE else ByNetwork(trained.model)
     return judges
 
 
-def told(steps: Generator[loop.Step, None, Run], share: float, text: str) -> Generator[Moment, None, Run]:
+def moments(steps: Generator[loop.Step, None, Run], share: float, text: str) -> Generator[Moment, None, Run]:
     """A training as moments of the whole work."""
     while True:
         try:
@@ -355,12 +355,12 @@ def asked_about_classes(judges: dict[str, Judge], data: Data, chosen: Plan, rows
         for of, t in ((name, 1.0), (f"{name} after temperature", heat)):
             p = decisions.softmax(logits, t)
             bins = max(3, min(15, len(y) // 25))
-            found = decisions.calibration(p, y, bins=bins, seed=budget.seed)
-            mine = dict(of=of, better="lower", note=f"p(y|x) to the power 1/{t:.3g}, and normalised" if t != 1 else "", **about)
-            yield measure("log loss", decisions.log_loss(np.maximum(p, 1e-300), y), unit="nats", **mine)
-            mine["note"] = "; ".join(filter(None, (mine["note"], decisions.bins_note(found.curve, bins))))
-            yield Score("calibration error", found.ece, n=len(y), floor=found.chance, **mine)
-            curves[of] = {part: getattr(found.curve, part).tolist() for part in ("confidence", "accuracy", "n")} | {"temperature": t}
+            result = decisions.calibration(p, y, bins=bins, seed=budget.seed)
+            own = dict(of=of, better="lower", note=f"p(y|x) to the power 1/{t:.3g}, and normalised" if t != 1 else "", **about)
+            yield measure("log loss", decisions.log_loss(np.maximum(p, 1e-300), y), unit="nats", **own)
+            own["note"] = "; ".join(filter(None, (own["note"], decisions.bins_note(result.curve, bins))))
+            yield Score("calibration error", result.ece, n=len(y), floor=result.chance, **own)
+            curves[of] = {part: getattr(result.curve, part).tolist() for part in ("confidence", "accuracy", "n")} | {"temperature": t}
     yield curves
 
 
@@ -391,14 +391,14 @@ def with_typicality(found: dict[str, np.ndarray], own: dict[str, np.ndarray] | N
 
 def separation(known: np.ndarray, other: np.ndarray, of: str, kind: str, seed: int) -> Score:
     """The card of an area under the ROC curve: 1/2 is chance, and below it the others look the more familiar."""
-    found = decisions.out_of_distribution(known, other)
-    a, n, m = found.auroc, len(known), len(other)
+    result = decisions.out_of_distribution(known, other)
+    a, n, m = result.auroc, len(known), len(other)
     variance = (a * (1 - a) + (n - 1) * (a / (2 - a) - a * a) + (m - 1) * (2 * a * a / (1 + a) - a * a)) / (n * m)
     half = Z * math.sqrt(max(0.0, variance))
     about = dict[str, Any](
         group="representation", how="Hanley & McNeil 1982", n=n, against=m, seed=seed, better="higher", note=kind, settings={"against": kind}
     )
-    about["settings"] |= {"others among the familiar 95 %": float(found.accepted.mean())}
+    about["settings"] |= {"others among the familiar 95 %": float(result.accepted.mean())}
     return Score("AUROC", a, of=of, low=max(0.0, a - half), high=min(1.0, a + half), **about)
 
 
@@ -422,8 +422,8 @@ def elsewhere(data: Data, rng: np.random.Generator) -> Iterator[tuple[str, np.nd
     here = [row["name"] for row in named.listed() if row["here"] == "yes" and row["name"] != data.source.partition(":")[0]]
     for name in here:
         try:
-            found = load(f"{name}:{2 * ALIEN}" if name == "shapes" else name, size=data.spec.size, colour="rgb" if data.spec.channels == 3 else "grey")
+            result = load(f"{name}:{2 * ALIEN}" if name == "shapes" else name, size=data.spec.size, colour="rgb" if data.spec.channels == 3 else "grey")
         except Refusal:
             continue  # found under LIKENESS_DATA but damaged, or in colours that cannot be made: one kind fewer
-        x = found.x[np.sort(rng.permutation(len(found.x))[:ALIEN])]
+        x = result.x[np.sort(rng.permutation(len(result.x))[:ALIEN])]
         yield name, neighbours.grid(x / 127.5 - 1, data.levels)

@@ -89,16 +89,16 @@ def draw(cards: Sequence[Score], curves: dict[str, Any], about: str) -> np.ndarr
 
 
 def accuracy(panel: Panel, cards: Sequence[Score]) -> None:
-    mine = [c for c in cards if c.name == "accuracy"]
-    labels = sorted({c.settings["labels"] for c in mine})
+    own = [c for c in cards if c.name == "accuracy"]
+    labels = sorted({c.settings["labels"] for c in own})
     low, high = math.log(labels[0]), math.log(labels[-1])
     across: Callable[[int], float] = lambda m: (math.log(m) - low) / max(high - low, 1e-9)  # noqa: E731
     panel.up(SCALE)
     panel.across({across(m): figures.compact(m) for m in labels})
     for side, ink in SIDES.items():
-        found = sorted((c.settings["labels"], c) for c in mine if c.of == side)
-        panel.line([(across(m), c.value) for m, c in found], ink)
-        for m, c in found:
+        result = sorted((c.settings["labels"], c) for c in own if c.of == side)
+        panel.line([(across(m), c.value) for m, c in result], ink)
+        for m, c in result:
             panel.line([(across(m), c.value if c.low is None else c.low), (across(m), c.value if c.high is None else c.high)], ink, 1.5)
             panel.dot(across(m), c.value, ink)
     panel.key({"vae, by Bayes' rule": BLUE, "classifier": ORANGE, "nearest neighbour": SOFT}, 0.48, 0.2)
@@ -120,15 +120,15 @@ def reliability(panel: Panel, curves: dict[str, Any]) -> None:
 
 def familiarity(panel: Panel, cards: Sequence[Score]) -> None:
     """A row a kind of images, a dot a measure."""
-    mine = [c for c in cards if c.name == "AUROC"]
-    kinds = list(dict.fromkeys(c.note for c in mine))
+    own = [c for c in cards if c.name == "AUROC"]
+    kinds = list(dict.fromkeys(c.note for c in own))
     panel.across({0.0: "0", 0.25: "0.25", 0.5: "0.5", 0.75: "0.75", 1.0: "1"})
     panel.line([(0.5, 0), (0.5, 1)], SOFT, 1)
     for i, kind in enumerate(kinds):
         y = 1 - (i + 0.5) / (len(kinds) + 2.6)
         panel.up({y: kind if len(kind) < 24 else f"{kind[:22]}…"})
         for shift, (of, ink) in enumerate(MEASURES.items()):
-            for c in (c for c in mine if c.note == kind and c.of == of):
+            for c in (c for c in own if c.note == kind and c.of == of):
                 panel.dot(c.value, y + (1.5 - shift) * 0.012, ink)
     panel.key(MEASURES, 0.03, 0.21)
 
@@ -139,9 +139,9 @@ def familiarity(panel: Panel, cards: Sequence[Score]) -> None:
 def page(cards: Sequence[Score], result: dict[str, Any], picture: str) -> str:
     """One HTML document that needs no other file."""
     title = f"Discriminative and generative on {Path(str(result['data'])).name}"
-    said = "".join(f"<li>{figures.safe(line)}</li>" for line in findings(cards))
+    answer = "".join(f"<li>{figures.safe(line)}</li>" for line in findings(cards))
     alt = "accuracy by labels, reliability, and areas under the ROC curve against images of other kinds"
-    parts = {"": f'<img style="width:100%" alt="{alt}" src="{picture}">', "What was found": f"<ul>{said}</ul>", "Scores": run_page.cards(cards)}
+    parts = {"": f'<img style="width:100%" alt="{alt}" src="{picture}">', "What was found": f"<ul>{answer}</ul>", "Scores": run_page.cards(cards)}
     sections = "".join(f"<section>{name and f'<h2>{name}</h2>'}{inner}</section>" for name, inner in parts.items())
     body = f'<header><p class="kind">likeness</p><h1>{figures.safe(title)}</h1></header><main>{sections}</main>'
     return figures.TEMPLATE.format(title=figures.safe(title), css=figures.CSS, body=body)

@@ -74,13 +74,13 @@ def learn(makers: Sequence[Maker], data: Data, folder: Path, n: int = 2000, imag
         raise _another(folder)
     parts, nothing = (yield from gather(makers, data, n, seed)), halves(data, n, seed)
     about = dict(_asked(makers, data), n=len(parts.train.real), error=error, seed=seed)
-    studies, found = _studies(folder, makers, parts, nothing, data.levels, seed), dict[str, Detector]()
+    studies, result = _studies(folder, makers, parts, nothing, data.levels, seed), dict[str, Detector]()
     for i, (name, study) in enumerate(studies.items()):
         for step in _train(study, source, data.levels, images, seed):
             yield Progress(study.doing, (i + min(1.0, step.seen / images)) / len(studies))
-        found[name] = calibrate(study, about)
+        result[name] = calibrate(study, about)
     cards = []
-    for card in Exam(found, makers, parts.test, nothing.test, data.levels, seed).cards():
+    for card in Exam(result, makers, parts.test, nothing.test, data.levels, seed).cards():
         cards.append(card)
         yield Progress("the examination", 1.0, card)
     scores.save_scores(folder, cards)
@@ -90,8 +90,8 @@ def _asked(makers: Sequence[Maker], data: Data) -> dict[str, Any]:
     """Of what the detector was made: what `judge` must know to read a file, and its reader to believe a verdict."""
     reading = {k: v for k, v in data.settings.items() if k in {f.name for f in fields(Reading)}}
     turned = [{f.name: getattr(m.model, f.name) for f in fields(m.model) if f.metadata.get("live")} for m in makers]
-    told = [dict(name=m.name, model=m.run.config.model, seen=m.run.seen, **live) for m, live in zip(makers, turned)]
-    return dict(data=dict(source=data.source, fingerprint=data.fingerprint, reading=reading), makers=told)
+    info = [dict(name=m.name, model=m.run.config.model, seen=m.run.seen, **live) for m, live in zip(makers, turned)]
+    return dict(data=dict(source=data.source, fingerprint=data.fingerprint, reading=reading), makers=info)
 
 
 def _studies(folder: Path, makers: Sequence[Maker], parts: Parts, nothing: Parts, levels: int, seed: int) -> dict[str, Study]:
@@ -178,8 +178,8 @@ class Detector:
         """Of images uint8 (n, C, H, W) on the grid."""
         size = room(math.prod(x.shape[1:]))
         with torch.no_grad():
-            said = [self.model.classify(picture(x[i : i + size]).to(engine.device())).double().cpu() for i in range(0, len(x), size)]  # type: ignore[operator]
-        log_p = torch.cat(said).numpy()
+            answer = [self.model.classify(picture(x[i : i + size]).to(engine.device())).double().cpu() for i in range(0, len(x), size)]  # type: ignore[operator]
+        log_p = torch.cat(answer).numpy()
         p = decisions.softmax(log_p, self.temperature)
         return Heard(log_p, p, decisions.decide(p, self.threshold), label)
 
@@ -193,8 +193,10 @@ def calibrate(study: Study, about: dict[str, Any]) -> Detector:
     heard = bare.both(study.calibration)
     temperature = decisions.temperature(heard.log_p, heard.label)
     band = decisions.abstain(decisions.softmax(heard.log_p, temperature), heard.label, about["error"])
-    found = dict(temperature=temperature, threshold=band.threshold, decided=band.decided, wrong=band.wrong)
-    facts = about | dict(weights=digest(bare.model.state_dict()), calibration=len(heard.label)) | {k: v if math.isfinite(v) else None for k, v in found.items()}
+    result = dict(temperature=temperature, threshold=band.threshold, decided=band.decided, wrong=band.wrong)
+    facts = (
+        about | dict(weights=digest(bare.model.state_dict()), calibration=len(heard.label)) | {k: v if math.isfinite(v) else None for k, v in result.items()}
+    )
     storage.write(study.folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=True, default=str).encode())
     return Detector(study.folder, bare.model, temperature, band.threshold, about["error"], about["data"]["reading"])
 
@@ -207,11 +209,11 @@ def load(folder: Path) -> Detector:
     try:
         facts = json.loads((folder / FACTS).read_bytes())
         temperature, threshold = float(facts["temperature"]), facts["threshold"]
-        mine, error, reading = facts["weights"], float(facts["error"]), dict(facts["data"]["reading"])
+        own, error, reading = facts["weights"], float(facts["error"]), dict(facts["data"]["reading"])
         threshold = math.inf if threshold is None else float(threshold)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as why:
         raise BadData(f"{folder / FACTS} cannot be read ({why}); train the detector again.") from None
-    if mine != digest(model.state_dict()) or not temperature > 0:
+    if own != digest(model.state_dict()) or not temperature > 0:
         raise BadData(f"{folder / FACTS} was made for other weights than those in {folder}; train the detector again.")
     return Detector(folder, model, temperature, threshold, error, reading)
 
@@ -299,13 +301,13 @@ class Exam(NamedTuple):
 
     def wrong(self, name: str, detector: str, heard: Heard) -> Score:
         """Of the answers alone; refused where there is none."""
-        told = heard.of(heard.says != decisions.CANNOT_TELL)
+        info = heard.of(heard.says != decisions.CANNOT_TELL)
         error = self.found[detector].error
         about = dict[str, Any](better="lower", note=f"at most {error:.0%} was aimed at")
-        if not len(told.says):
+        if not len(info.says):
             about |= self.found[detector].network
             return Score(name, math.nan, "share", split="samples", seed=self.seed, group=GROUP, warnings=(NONE,), **about)
-        values = told.says != told.label
+        values = info.says != info.label
         above = wilson(float(values.sum()), len(values))[0] > error
         return self.share(name, detector, values, warnings=sentences(f"more than the {error:.0%} that was aimed at" if above else ""), **about)
 

@@ -129,8 +129,8 @@ def suited(run: Run, findings: Iterable[Finding | None]) -> Iterator[Finding]:
     )
     for finding in filter(None, findings):
         known = [asked(remedy.format(**numbers), there) for remedy in finding.remedies]
-        told = (flags(wishes) for wishes in known if wishes and accepts(run.model, wishes))
-        yield finding._replace(remedies=tuple(dict.fromkeys(told)))
+        info = (flags(wishes) for wishes in known if wishes and accepts(run.model, wishes))
+        yield finding._replace(remedies=tuple(dict.fromkeys(info)))
 
 
 def flags(wishes: dict[str, Any]) -> str:
@@ -209,10 +209,10 @@ def probed(run: Run, data: Data, model: Model, samples: np.ndarray | None) -> It
     """Of the data and the model as it is.  What is drawn is not looked at where the model itself says that it is ill: the one follows from the other."""
     own = list(verdicts(data, model))
     yield from own
-    found = [known_by_heart(data, model), judged(run, data, model), beside_untrained(run, data, model, samples)]
+    result = [known_by_heart(data, model), judged(run, data, model), beside_untrained(run, data, model, samples)]
     if samples is not None and not own:
-        found += of_samples(data, samples, run.config.training.mirror)
-    yield from suited(run, found)
+        result += of_samples(data, samples, run.config.training.mirror)
+    yield from suited(run, result)
 
 
 def beside_untrained(run: Run, data: Data, model: Model, samples: np.ndarray | None) -> Finding | None:
@@ -262,8 +262,8 @@ def nearest_centre(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
 def beside_training(data: Data, samples: np.ndarray, mirror: bool = False) -> Iterator[Finding | None]:
     """What one search for the nearest training images says: which classes are drawn, and whether any image is a copy."""
     rows, held_out = chosen(data.train, max(1, SEARCHED // data.spec.dims)), chosen(data.held_out, DRAWN)
-    found = neighbours.nearest(np.concatenate([samples, data.x[held_out]]), data.x, rows, 1, mirror)
-    drawn, real = found.of(np.s_[: len(samples)]), found.of(np.s_[len(samples) :])
+    result = neighbours.nearest(np.concatenate([samples, data.x[held_out]]), data.x, rows, 1, mirror)
+    drawn, real = result.of(np.s_[: len(samples)]), result.of(np.s_[len(samples) :])
     if len(rows) == len(data.train):
         yield symptoms.copying(drawn, real)
     if data.y is not None and len(held_out) and (data.y[real.row[:, 0]] == data.y[held_out]).mean() >= TOLD_BY_NEIGHBOURS:
@@ -332,8 +332,8 @@ def drawn(model: Model, data: Data) -> np.ndarray | None:
     if not (isinstance(model, Samples) and isinstance(model, Decodes)):
         return None
     n = _many(data)
-    found = sampling.samples(model, n, 0, data, classes=sampling.shares(data, n, 0)).numpy()
-    return neighbours.grid(found, data.levels) if data.levels else found
+    result = sampling.samples(model, n, 0, data, classes=sampling.shares(data, n, 0)).numpy()
+    return neighbours.grid(result, data.levels) if data.levels else result
 
 
 def _many(data: Data) -> int:
@@ -414,7 +414,7 @@ def read(run: Run) -> list[dict[str, Any]]:
         text = (run.folder / FILE).read_text(errors="replace")
     except (FileNotFoundError, IsADirectoryError):
         return []
-    return [line for said in text.splitlines() if (line := _parsed(said))]
+    return [line for answer in text.splitlines() if (line := _parsed(answer))]
 
 
 def _parsed(said: str) -> dict[str, Any] | None:

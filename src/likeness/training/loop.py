@@ -199,8 +199,8 @@ def only(module: nn.Module, whole: nn.Module) -> Iterator[None]:
     if module is whole:
         yield
         return
-    mine = {id(p) for p in module.parameters()}
-    held = [p for p in whole.parameters() if p.requires_grad and id(p) not in mine]
+    own = {id(p) for p in module.parameters()}
+    held = [p for p in whole.parameters() if p.requires_grad and id(p) not in own]
     for p in held:
         p.requires_grad_(False)
     try:

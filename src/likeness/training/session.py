@@ -51,7 +51,7 @@ def begin(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[st
         if engine.rank() == 0:
             run, data = _first(model, place(source), folder, wishes, budget)
         else:
-            _heed(engine.told())
+            _end_if_refused(engine.broadcast_text())
             run = Run.resume(folder, lock=False)
             data = datasets.load(run.config.data["source"], **run.config.reading)
         yield run, data
@@ -63,18 +63,18 @@ def begin(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[st
 
 def _first(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[str, Any]) -> tuple[Run, Data]:
     try:
-        found = _open(model, source, folder, wishes, budget)
+        result = _open(model, source, folder, wishes, budget)
     except Refusal as refusal:
-        engine.told(f"{refusal.code} {refusal}")
+        engine.broadcast_text(f"{refusal.code} {refusal}")
         raise
-    engine.told()
-    return found
+    engine.broadcast_text()
+    return result
 
 
-def _heed(told: str) -> None:
+def _end_if_refused(text: str) -> None:
     """The first process has refused, and has said why."""
-    if told:
-        raise SystemExit(int(told.split()[0]))
+    if text:
+        raise SystemExit(int(text.split()[0]))
 
 
 def _open(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[str, Any]) -> tuple[Run, Data]:

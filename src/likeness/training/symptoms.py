@@ -110,8 +110,8 @@ Line = dict[str, Any]
 
 def course(lines: Sequence[Line], name: str) -> np.ndarray:
     """A term, line by line; empty if not every line has it."""
-    found = [line["losses"].get(name, math.nan) for line in lines]
-    return np.array([] if any(map(math.isnan, found)) else found)
+    result = [line["losses"].get(name, math.nan) for line in lines]
+    return np.array([] if any(map(math.isnan, result)) else result)
 
 
 def saturation(lines: Sequence[Line], critic: bool = False) -> Finding | None:
@@ -122,14 +122,14 @@ def saturation(lines: Sequence[Line], critic: bool = False) -> Finding | None:
     """
     if len(course(lines[-RECENT:], "told apart by features")):
         return None
-    told, pull = (course(lines[-RECENT:], name) for name in ("told apart", "pull"))
-    if len(told) < RECENT or told.mean() < WINS:
+    accuracy, pull = (course(lines[-RECENT:], name) for name in ("told apart", "pull"))
+    if len(accuracy) < RECENT or accuracy.mean() < WINS:
         return None
-    share = f"the discriminator tells {told.mean():.1%} of pairs apart (50% is a guess)"
+    share = f"the discriminator tells {accuracy.mean():.1%} of pairs apart (50% is a guess)"
     if len(pull) and pull.mean() < VANISHED:
         heard = f"{share}, and of its slope only {pull.mean():.2g} reaches the generator (0.5 at a guess)"
         return Finding("vanishing gradient", heard, ("--k 1", "--game nonsaturating", PAIRED))
-    if told.mean() < NO_CONTEST or critic:
+    if accuracy.mean() < NO_CONTEST or critic:
         return None
     real, fake = (course(lines[-RECENT:], name).mean() for name in ("on real", "on fake"))
     return Finding("no contest", f"{share}, by logits of {real:.3g} against {fake:.3g}", ("--k 1", CALM, STRONGER, "--d-rate 1", SLOWER))
@@ -137,11 +137,11 @@ def saturation(lines: Sequence[Line], critic: bool = False) -> Finding | None:
 
 def silence(lines: Sequence[Line]) -> Finding | None:
     """The game would let the generator hear, but at what it draws the discriminator is flat, and nothing pulls at it."""
-    told, pull, gradient, others = (course(lines[-RECENT:], name) for name in ("told apart", "pull", "generator gradient", "told apart by features"))
-    if min(len(told), len(pull), len(gradient)) < RECENT or np.median(gradient) > SILENT or (pull.mean() < VANISHED and not len(others)):
+    accuracy, pull, gradient, others = (course(lines[-RECENT:], name) for name in ("told apart", "pull", "generator gradient", "told apart by features"))
+    if min(len(accuracy), len(pull), len(gradient)) < RECENT or np.median(gradient) > SILENT or (pull.mean() < VANISHED and not len(others)):
         return None
-    said = f"the generator's gradient is {np.median(gradient):.2g}, at {told.mean():.1%} of pairs told apart"
-    return Finding("silent discriminator", said, ("--k 1", "--d-rate 1", SLOWER))
+    evidence = f"the generator's gradient is {np.median(gradient):.2g}, at {accuracy.mean():.1%} of pairs told apart"
+    return Finding("silent discriminator", evidence, ("--k 1", "--d-rate 1", SLOWER))
 
 
 def oscillation(lines: Sequence[Line], a_pair: int = 1) -> Finding | None:
@@ -150,11 +150,11 @@ def oscillation(lines: Sequence[Line], a_pair: int = 1) -> Finding | None:
     At an equilibrium it is 1/2 with the noise of counting, and a discriminator that keeps ahead is never below
     (Mescheder, Geiger & Nowozin 2018 on why the unregularised game circles).  a_pair: images seen for each of the pairs that are counted.
     """
-    told, seen = course(lines, "told apart"), np.array([line["seen"] for line in lines])
-    if len(told) < 10:
+    accuracy, seen = course(lines, "told apart"), np.array([line["seen"] for line in lines])
+    if len(accuracy) < 10:
         return None
     margin = max(SWING, SIGMAS * 0.5 / math.sqrt(np.diff(seen).mean() / a_pair))
-    sides = np.sign(told - 0.5) * (abs(told - 0.5) > margin)
+    sides = np.sign(accuracy - 0.5) * (abs(accuracy - 0.5) > margin)
     turns = np.flatnonzero(np.diff(sides[sides != 0]) != 0)
     if len(turns) < SWINGS:
         return None
@@ -162,7 +162,7 @@ def oscillation(lines: Sequence[Line], a_pair: int = 1) -> Finding | None:
     early, late = gap[: len(gap) // 2].std(), gap[len(gap) // 2 :].std()
     period = 2 * (seen[-1] - seen[0]) / len(turns)
     grows = f"growing {late / early:.1f}-fold" if late > 1.5 * early > 0 else "steady" if late > early / 1.5 else "dying down"
-    swings = f"pairs told apart swing from {told.min():.0%} to {told.max():.0%} in about {period:,.0f} images, {grows}"
+    swings = f"pairs told apart swing from {accuracy.min():.0%} to {accuracy.max():.0%} in about {period:,.0f} images, {grows}"
     return Finding("oscillation", swings, (CALM, "--game nonsaturating", PAIRED, STRONGER))
 
 
@@ -193,8 +193,8 @@ def alike(lines: Sequence[Line]) -> Finding | None:
         return None
     loss = course(lines[-LASTING:], "model")
     beside = f", at a loss of {loss.mean():.2g}" if len(loss) else ""
-    said = f"what is compared is the same for every image: its spread is {spread.mean():.2g} (1 where it points everywhere){beside}; collapsed"
-    return Finding(PROJECTIONS, said, ("--target average", "--target stopped", SLOWER))
+    evidence = f"what is compared is the same for every image: its spread is {spread.mean():.2g} (1 where it points everywhere){beside}; collapsed"
+    return Finding(PROJECTIONS, evidence, ("--target average", "--target stopped", SLOWER))
 
 
 def narrow(lines: Sequence[Line]) -> Finding | None:
@@ -219,8 +219,10 @@ def dominated(lines: Sequence[Line]) -> Finding | None:
     entropy, divergence, chance = (course(lines[-LASTING:], name) for name in ("entropy", "divergence", "chance"))
     if min(len(entropy), len(divergence), len(chance)) < LASTING or (entropy > LEARNT * chance).any() or (divergence > LEARNT * chance).any():
         return None
-    said = f"the teacher's answers have an entropy of {entropy.mean():.2g} and the student's are {divergence.mean():.2g} from them: the same for every image"
-    return Finding("one answer", said, ("--centring 0.5", SLOWER))
+    evidence = (
+        f"the teacher's answers have an entropy of {entropy.mean():.2g} and the student's are {divergence.mean():.2g} from them: the same for every image"
+    )
+    return Finding("one answer", evidence, ("--centring 0.5", SLOWER))
 
 
 def nothing_learnt(lines: Sequence[Line], guess: Mapping[str, float] = {}) -> Finding | None:
@@ -233,8 +235,8 @@ def nothing_learnt(lines: Sequence[Line], guess: Mapping[str, float] = {}) -> Fi
     for name, aim in known.items():
         loss = course(lines, name)
         if len(loss) == PATIENCE and (loss >= aim - LEARNT * abs(aim)).all():
-            said = f"the loss is {loss.mean():.4g}, and one that knew nothing of the images would have {aim.mean():.4g}"
-            return Finding("nothing learnt", said, ("--beta 1", USUAL, LONGER, MILDER))
+            evidence = f"the loss is {loss.mean():.4g}, and one that knew nothing of the images would have {aim.mean():.4g}"
+            return Finding("nothing learnt", evidence, ("--beta 1", USUAL, LONGER, MILDER))
     return None
 
 
@@ -284,9 +286,9 @@ def collapse(samples: np.ndarray, real: np.ndarray) -> Finding | None:
     narrow = drawn.var(0).sum() / max(known.var(0).sum(), 1e-12)
     if narrow < NARROW:
         return Finding("mode collapse", f"samples have {narrow:.2g} of the variance of the data", VARIED)
-    theirs, ours = apart(drawn), apart(known)
-    if theirs < TWINS * ours:
-        return Finding("mode collapse", f"a sample is {theirs:.2g} from the one next to it, a real one {ours:.2g}", VARIED)
+    others, ours = apart(drawn), apart(known)
+    if others < TWINS * ours:
+        return Finding("mode collapse", f"a sample is {others:.2g} from the one next to it, a real one {ours:.2g}", VARIED)
     return None
 
 
@@ -308,8 +310,8 @@ def no_nearer(samples: np.ndarray, first: np.ndarray, real: np.ndarray) -> Findi
     now, then = energy(drawn, known), energy(untrained, known)
     if not now >= NO_NEARER * then:
         return None
-    said = f"samples are {now:.3g} from the data, and those of the first weights {then:.3g} (energy distance)"
-    return Finding(UNTRAINED, said, (SLOWER, CALM, STRONGER, LONGER))
+    evidence = f"samples are {now:.3g} from the data, and those of the first weights {then:.3g} (energy distance)"
+    return Finding(UNTRAINED, evidence, (SLOWER, CALM, STRONGER, LONGER))
 
 
 def energy(x: np.ndarray, y: np.ndarray) -> float:
@@ -321,8 +323,8 @@ def energy(x: np.ndarray, y: np.ndarray) -> float:
 def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """(n, m) of rows (n, d) and (m, d)."""
     squared = np.add.outer(np.square(x).sum(1), np.square(y).sum(1)) - 2 * x @ y.T
-    found: np.ndarray = np.sqrt(np.maximum(squared, 0))
-    return found
+    result: np.ndarray = np.sqrt(np.maximum(squared, 0))
+    return result
 
 
 Right = np.ndarray | None
@@ -334,14 +336,14 @@ def unlearnt(rank: float, first: float, right: Right = None, right_first: Right 
     rank, first: RankMe of both.  right, right_first: whether the nearest training images have the class of an image, (m,)
     each, if there are classes.
     """
-    said = f"features make use of {rank:.3g} dimensions (RankMe), those of the first weights of {first:.3g}"
+    evidence = f"features make use of {rank:.3g} dimensions (RankMe), those of the first weights of {first:.3g}"
     if right is None or right_first is None:
-        return Finding(UNTRAINED, said, (SLOWER, LARGER, LONGER)) if rank < HALF * first else None
+        return Finding(UNTRAINED, evidence, (SLOWER, LARGER, LONGER)) if rank < HALF * first else None
     lost = right_first.astype(float) - right
     if rank > POORER * first or len(lost) < FEW or lost.mean() <= SURE * lost.std(ddof=1) / math.sqrt(len(lost)):
         return None
-    told = f"nearest neighbours tell {right.mean():.1%} of held-out images, and by the first weights {right_first.mean():.1%}"
-    return Finding(UNTRAINED, f"{told}; {said}", (SLOWER, LARGER, LONGER))
+    accuracy = f"nearest neighbours tell {right.mean():.1%} of held-out images, and by the first weights {right_first.mean():.1%}"
+    return Finding(UNTRAINED, f"{accuracy}; {evidence}", (SLOWER, LARGER, LONGER))
 
 
 def dropped(samples: np.ndarray, real: np.ndarray, what: str) -> Finding | None:
@@ -382,19 +384,19 @@ def labels_by_heart(train: np.ndarray, held_out: np.ndarray, guess: float) -> Fi
     """
     if min(len(train), len(held_out)) < FEW:
         return None
-    known, told = float(train.mean()), float(held_out.mean())
-    error = math.sqrt(known * (1 - known) / len(train) + told * (1 - told) / len(held_out))
-    if told > guess + 2 * math.sqrt(guess * (1 - guess) / len(held_out)) or known - told <= SIGMAS * error:
+    known, accuracy = float(train.mean()), float(held_out.mean())
+    error = math.sqrt(known * (1 - known) / len(train) + accuracy * (1 - accuracy) / len(held_out))
+    if accuracy > guess + 2 * math.sqrt(guess * (1 - guess) / len(held_out)) or known - accuracy <= SIGMAS * error:
         return None
-    shares = f"it is right about {known:.1%} of training images and {told:.1%} of held-out ones ({guess:.1%} by one answer for all)"
+    shares = f"it is right about {known:.1%} of training images and {accuracy:.1%} of held-out ones ({guess:.1%} by one answer for all)"
     why = "the labels go with nothing that images show, as if shuffled; look at some images beside theirs"
     return Finding("labels by heart", f"{shares}: {why}")
 
 
 def copying(samples: neighbours.Nearest, held_out: neighbours.Nearest) -> Finding | None:
     """Samples lie a third as far from training images as held-out images do, or nearer: no blur explains that."""
-    theirs, ours = (float(np.median(found.distance[:, 0])) if len(found.row) else math.inf for found in (samples, held_out))
-    if min(len(samples.row), len(held_out.row)) < FEW or theirs > ours / 3:
+    others, ours = (float(np.median(result.distance[:, 0])) if len(result.row) else math.inf for result in (samples, held_out))
+    if min(len(samples.row), len(held_out.row)) < FEW or others > ours / 3:
         return None
-    near = f"samples lie {theirs:.2g} levels from a training image, held-out images {ours:.2g}"
+    near = f"samples lie {others:.2g} levels from a training image, held-out images {ours:.2g}"
     return Finding("memorisation", near, CHANGED)

@@ -76,12 +76,12 @@ def _faster(run: Run) -> list[str]:
     """Options with which a step takes less time, those that this run has and that can still be less."""
     batch, size = run.config.training.batch, run.config.spec.size
     least = 32 if run.model.whole_batch else 8
-    found = [f"--batch {max(least, batch // 4)}"] if batch > least else []
+    result = [f"--batch {max(least, batch // 4)}"] if batch > least else []
     if run.config.spec.levels and size > 16 and not run.config.inside:
-        found.append(f"--size {size // 2}")
+        result.append(f"--size {size // 2}")
     low = {f.name: f.metadata.get("low") or 1 for f in fields(run.model)}
     for name in SMALLER:
         now = run.model.options().get(name)
         if isinstance(now, int | float) and now / 2 >= low[name]:
-            return [*found, f"--{name} {type(now)(now / 2):g}"]
-    return found
+            return [*result, f"--{name} {type(now)(now / 2):g}"]
+    return result
