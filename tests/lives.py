@@ -13,9 +13,9 @@ STEPS, BATCH = 150, 16
 
 def wait_in_a_save(at: int, ready: Connection) -> None:
     """At the `at`-th flush of a file or folder of a state that is still being written, say so and wait to be killed."""
-    from likeness import storage
+    from likeness.storage import states
 
-    flushed, fsync = 0, storage.fsync
+    flushed, fsync = 0, states.fsync
 
     def watched(path: Path) -> None:
         nonlocal flushed
@@ -25,7 +25,7 @@ def wait_in_a_save(at: int, ready: Connection) -> None:
             ready.send("saving")
             time.sleep(600)
 
-    storage.fsync = watched
+    states.fsync = watched
 
 
 def live(name: str, folder: Path, save_every: float, ready: Connection, wait_at: int = 0) -> None:

@@ -25,14 +25,14 @@ def one_life(name: str, folder: Path, rng: random.Random, in_a_save: bool) -> No
     """Start a process that trains, and kill it: at a random moment, or at a random place within the saving of a state."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["likeness.training.loop", "likeness.runs.run", "conftest"])
-    mine, theirs = context.Pipe()
-    process = context.Process(target=live, args=(name, folder, 0.0, theirs, rng.randint(1, 30) if in_a_save else 0))
+    here, there = context.Pipe()
+    process = context.Process(target=live, args=(name, folder, 0.0, there, rng.randint(1, 30) if in_a_save else 0))
     process.start()
-    assert mine.poll(60), "it never began to train"
-    mine.recv()
+    assert here.poll(60), "it never began to train"
+    here.recv()
     time.sleep(rng.uniform(0.0, 0.12))
     if in_a_save:
-        assert mine.poll(60), "it never came to save"
+        assert here.poll(60), "it never came to save"
     process.kill()
     process.join(30)
     assert not in_a_save or list((folder / "state").glob("*.tmp-*")), "a save was killed and left nothing half-written: where was it?"
