@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from likeness.core import NONE, PAD, Batch, Condition, Noise, Refusal, joined, label_of
 from likeness.data.captions import LONGEST, MOST, UNKNOWN, Vocabulary, words
+from likeness.parts import classes
 from likeness.parts.conditioning import Labels, Words, planes
 from likeness.training.loop import mirrored
 
@@ -274,3 +275,12 @@ def test_tokens_of_any_text_are_numbers_of_the_vocabulary(known: list[str], aske
         for row, text in zip(tokens, texts):
             there = min(len(words(text)), v.longest)
             assert bool((row[:there] != PAD).all()) and bool((row[there:] == PAD).all()), "PAD only behind the last word"
+
+
+def test_a_class_that_is_missing_is_a_refusal_where_there_is_no_vector_for_it():
+    label = torch.tensor([0, NONE])
+    with pytest.raises(Refusal, match="class of each image"):
+        Labels(3, 4)(Condition(label))
+    with pytest.raises(Refusal, match="class of each image"):
+        classes.required("vae", label)
+    assert Labels(3, 4, null=True)(Condition(label)).shape == (2, 4)

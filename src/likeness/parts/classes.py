@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core import Noise, Refusal, Spec
+from ..core import NONE, Noise, Refusal, Spec
 
 
 def several(name: str, spec: Spec) -> int:
@@ -22,7 +22,7 @@ def several(name: str, spec: Spec) -> int:
 
 def required(name: str, y: Tensor | None) -> Tensor:
     """The classes, which must be known."""
-    if y is None:
+    if y is None or (not y.is_cuda and bool((y == NONE).any())):
         raise Refusal(f"{name}: this class-conditional model asks for the class of each image, and it is not known; give labelled images.")
     return y
 

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from ..core import NONE, PAD, Condition, Refusal
 
+MISSING = "this class-conditional model asks for the class of each image, and it is not known; give labelled images."
+
 
 class Labels(nn.Embedding):
     """A learned vector for each class, and, if `null`, one for an example whose class is not told."""
@@ -30,10 +32,14 @@ class Labels(nn.Embedding):
         label = None if y is None else y.label
         if label is None:
             if not self.null:
-                raise Refusal("this class-conditional model asks for the class of each image, and it is not known; give labelled images.")
+                raise Refusal(MISSING)
             size = n or (0 if y is None else len(y))
             return super().forward(torch.full((size,), self.labels, device=self.weight.device))
-        return super().forward(torch.where(label == NONE, self.labels, label) if self.null else label)
+        if self.null:
+            return super().forward(torch.where(label == NONE, self.labels, label))
+        if not label.is_cuda and bool((label == NONE).any()):  # a GPU is not asked: the answer would wait for the step
+            raise Refusal(MISSING)
+        return super().forward(label)
 
 
 class Text(NamedTuple):
