@@ -2,7 +2,7 @@
 
     python benchmarks/dcgan_training.py --data shapes --seconds 20
 
-Ours goes through its whole loop, as a user calls it: fit(run, data) with log, running average, clipping and NaN guard.
+Ours goes through its whole loop, as a user calls it: fit(run, data) with log, EMA, clipping and NaN guard.
 Theirs: a DataLoader over a TensorDataset of images that are decoded already, fp32, the step of the paper, no more.  Both begin
 with the same weights and must give the same first losses of both players before a clock starts; theirs have no biases, so ours
 begin at 0.  They take turns in one process, whose allocator is set as ours likes it, each with every number of threads that is

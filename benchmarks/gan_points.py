@@ -6,7 +6,7 @@
 Of 2,500 drawn points: modes within three standard deviations of which one lies; the share of points that lie so near to one
 (high quality); and the reverse Kullback-Leibler divergence, of the modes of these points from equally many in each.  All settings
 have the same networks and budget: --seconds of processor time, or --images points.  Both generators are judged: the one that
-was trained, and its running average.  The benchmark goes on where it was stopped.
+was trained, and its EMA.  The benchmark goes on where it was stopped.
 
 Games and remedies have a usual rate: on the ring, after 25 seconds and with seed 10, a third of it found no mode, and with twice of
 it the nonsaturating game found 8 instead of 7 and hinge none instead of 7.  The recommended setting stands among them with that rate,

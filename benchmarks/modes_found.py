@@ -36,7 +36,7 @@ from likeness.training.loop import fit
 Options = dict[str, Any]
 Row = dict[str, Any]
 KINDS = ("raw", "average")
-"""the generator as training leaves it, and the running average of its weights"""
+"""the generator as training leaves it, and the EMA of its weights"""
 TRY, WARM = 60, 20
 """steps that tell what one costs, and steps before them"""
 

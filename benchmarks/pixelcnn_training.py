@@ -2,7 +2,7 @@
 
     python benchmarks/pixelcnn_training.py --data mnist --seconds 20
 
-Ours goes through its whole loop, as a user calls it: fit(run, data) with log, running average, clipping and NaN guard.
+Ours goes through its whole loop, as a user calls it: fit(run, data) with log, EMA, clipping and NaN guard.
 Theirs: a DataLoader over a TensorDataset, cross-entropy, Adam, fp32, no more.  Both begin with the same weights, and must give
 the same loss before a clock starts.  They take turns in one process, whose allocator and threads are set as ours likes them.
 """

@@ -127,7 +127,7 @@ class Unet(nn.Module):
 
 
 def train(net: nn.Module, batches: Iterator[Tensor], rate: float, T: int = 1000) -> Iterator[int]:
-    """L_simple, Adam, gradients clipped, a running average every tenth step; yields images seen."""
+    """L_simple, Adam, gradients clipped, an EMA every tenth step; yields images seen."""
     alphas_cumprod = torch.cumprod(1 - torch.linspace(1e-4, 0.02, T), 0)
     device = next(net.parameters()).device
     sqrt_alphas, sqrt_rest = alphas_cumprod.sqrt().to(device), (1 - alphas_cumprod).sqrt().to(device)

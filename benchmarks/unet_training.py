@@ -2,9 +2,9 @@
 
     pip install diffusers; python benchmarks/unet_training.py --data fashion-mnist --seconds 20
 
-Ours goes through its whole loop, as a user calls it: fit(run, data) with log, running average, clipping and NaN guard.  The other two
+Ours goes through its whole loop, as a user calls it: fit(run, data) with log, EMA, clipping and NaN guard.  The other two
 get batches of images that are decoded already; diffusers' steps are those of its example train_unconditional.py (AdamW, clipping,
-cosine rate, no running average).  All three begin with the same weights and must give the same outputs before a clock starts.
+cosine rate, no EMA).  All three begin with the same weights and must give the same outputs before a clock starts.
 They take turns in one process, whose allocator and threads are set as ours likes them.
 """
 

@@ -3,7 +3,7 @@
     python benchmarks/vae_vs_pythae.py --data mnist --seconds 20
 
 Both go through their own whole loop, as a user calls it: TrainingPipeline with BaseTrainerConfig there, fit(run, data)
-with log, running average, clipping and NaN guard here.  Each measurement is a process of its own; first each side's settings
+with log, EMA, clipping and NaN guard here.  Each measurement is a process of its own; first each side's settings
 are tried one after another, then the best of both take turns.  The images that a side has seen are counted between the
 end of its first steps and the end of the time.  At the end both train on the same number of images, and the held-out
 bound of both is computed by the same code.

@@ -19,18 +19,18 @@ from likeness.runs.run import Run
 FILE = Path(__file__).with_name("bad_generators.py")
 COLUMNS = {
     "Fréchet distance": "FD",
-    "kernel distance (KID)": "KID",
+    "KID": "KID",
     "precision": "precision",
     "recall": "recall",
     "density": "density",
     "coverage": "coverage",
-    "told apart": "told apart",
+    "C2ST accuracy": "C2ST accuracy",
     "sliced Wasserstein": "sliced W",
-    "grey levels": "grey levels",
-    "authentic": "authentic",
-    "duplicates": "duplicates",
-    "classes missing": "missing",
-    "class gap": "class gap",
+    "brightness histogram": "brightness histogram",
+    "AuthPct": "AuthPct",
+    "duplicate samples": "duplicate samples",
+    "missing classes": "missing",
+    "class share gap": "class share gap",
     "classifier score": "score",
 }
 

@@ -49,7 +49,7 @@ def test_the_main_job_leaves_all_that_it_promises(here, capsys):
     for name in ("config.json", "log.jsonl", "scores.json", "report.html"):
         assert (run / name).stat().st_size > 100, name
     cards = json.loads((run / "scores.json").read_text())["cards"]
-    assert {c["name"] for c in cards} >= {"bits/dim", "PSNR", "SSIM", "distance to training"}
+    assert {c["name"] for c in cards} >= {"bits/dim", "PSNR", "SSIM", "distance to nearest training image"}
     assert {c["of"] for c in cards if c["name"] == "bits/dim"} >= {"model", "uniform", "PNG", "independent pixels"}
     assert len(list((run / "samples").glob("*.png"))) >= 3
 

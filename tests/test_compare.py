@@ -157,9 +157,9 @@ def test_columns_have_the_shortest_names_that_tell_them_apart():
 
 PARTS = {
     "likelihood": ("bits/dim", "nats an image", "Parzen window"),
-    "resemblance": ("Fréchet distance, unlimited", "kernel distance (KID)", "precision", "recall", "class gap", "told apart", "resemblance"),
-    "modes": ("modes found", "reverse KL", "high quality"),
-    "memorisation": ("distance to training", "exact copies", "nearer than held out", "authentic", "duplicates"),
+    "resemblance": ("Fréchet distance, unlimited", "KID", "precision", "recall", "class share gap", "C2ST accuracy", "resemblance"),
+    "modes": ("modes covered", "reverse KL", "high-quality samples"),
+    "memorisation": ("distance to nearest training image", "exact duplicates", "nearer than held-out images", "AuthPct", "duplicate samples"),
     "reconstruction": ("squared error", "PSNR", "SSIM"),
     "representation": ("kNN accuracy", "log loss", "calibration error"),
     "cost": ("training", "sampling", "peak memory of training"),

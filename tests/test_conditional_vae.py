@@ -155,5 +155,5 @@ def test_a_run_of_it_is_a_run_like_any_other(tmp_path: Path) -> None:
     one, two = straight.tensors(), again.tensors()
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
     names = {score.name for score in exam.evaluate(straight, data, 16)}
-    assert {"bits/dim", "PSNR", "copies", "active units"} <= names
+    assert {"bits/dim", "PSNR", "near-duplicates", "active units"} <= names
     assert engine.device().type == "cuda" or straight.model.encode(data.take(data.held_out).x).shape == (16, 8 + 2)

@@ -140,7 +140,7 @@ def trained(kind: type[Model], data: Data, folder=None, **options) -> SimpleName
 
     model = kind(spec=data.spec, **options).eval().requires_grad_(False)
     config = Known("toy", data.spec, Training(precision="fp32"), model.options(), dict(source=data.source, fingerprint=data.fingerprint))
-    return SimpleNamespace(folder=folder, config=config, model=model, seen=6400, seconds=12.5, weights="running average", log=lambda: [])
+    return SimpleNamespace(folder=folder, config=config, model=model, seen=6400, seconds=12.5, weights="EMA", log=lambda: [])
 
 
 def named(scores, name: str, of: str = "model") -> Score:
@@ -292,14 +292,18 @@ def test_copies_are_found_and_new_images_are_not_accused():
     data = photos()
     Copier.shelf = torch.from_numpy(data.x[data.train]).float() * 2 / 255 - 1
     copied = list(evaluate(trained(Copier, data), data))
-    assert named(copied, "exact copies").value == 1 and named(copied, "copies").value > 0.9 and "memorised" in named(copied, "exact copies").warning
-    assert named(copied, "exact copies", "held-out images").value == 0
+    assert (
+        named(copied, "exact duplicates").value == 1
+        and named(copied, "near-duplicates").value > 0.9
+        and "memorised" in named(copied, "exact duplicates").warning
+    )
+    assert named(copied, "exact duplicates", "held-out images").value == 0
     fresh = list(evaluate(trained(Mean, data), data))
-    assert named(fresh, "copies").value == 0 and not any(s.warning for s in fresh)
-    assert named(fresh, "distance to training").value > named(fresh, "distance to training", "held-out images").value
+    assert named(fresh, "near-duplicates").value == 0 and not any(s.warning for s in fresh)
+    assert named(fresh, "distance to nearest training image").value > named(fresh, "distance to nearest training image", "held-out images").value
     few = list(evaluate(trained(Mean, photos(held=3)), photos(held=3), n=1000))
-    assert named(few, "copies").n == memorisation.DRAWN  # samples cost nobody a held-out image
-    assert named(copied, "nearer than held out").value == 1 and named(fresh, "nearer than held out").value < 0.5
+    assert named(few, "near-duplicates").n == memorisation.DRAWN  # samples cost nobody a held-out image
+    assert named(copied, "nearer than held-out images").value == 1 and named(fresh, "nearer than held-out images").value < 0.5
 
 
 def test_copies_are_seen_where_the_data_hold_each_image_twice():
@@ -308,9 +312,9 @@ def test_copies_are_seen_where_the_data_hold_each_image_twice():
     twice = replace(once, x=np.concatenate([once.x, once.x]), train=np.r_[once.train, once.train + 400], y=None if once.y is None else np.r_[once.y, once.y])
     for data in (once, twice):
         scores = list(evaluate(trained(Near, data), data))
-        assert named(scores, "copies").value > 0.9 and "memorised" in named(scores, "copies").warning
-        assert named(scores, "copies").against == 250 and named(scores, "copies", "held-out images").value == 0
-        assert "memorised" in named(scores, "nearer than held out").warning
+        assert named(scores, "near-duplicates").value > 0.9 and "memorised" in named(scores, "near-duplicates").warning
+        assert named(scores, "near-duplicates").against == 250 and named(scores, "near-duplicates", "held-out images").value == 0
+        assert "memorised" in named(scores, "nearer than held-out images").warning
 
 
 def test_blurred_samples_are_not_accused_of_copying():
@@ -323,7 +327,12 @@ def test_blurred_samples_are_not_accused_of_copying():
 def test_cards_of_samples_say_so():
     data = photos()
     for score in evaluate(trained(Mean, data), data):
-        about_samples = score.of == "model" and score.name in ("distance to training", "copies", "exact copies", "nearer than held out")
+        about_samples = score.of == "model" and score.name in (
+            "distance to nearest training image",
+            "near-duplicates",
+            "exact duplicates",
+            "nearer than held-out images",
+        )
         assert score.split == ("samples" if about_samples else "held out") and about_samples == ("samples, n=256" in score.text)
 
 
@@ -365,7 +374,7 @@ def test_numbers_are_what_their_labels_say():
     assert named(scores, "squared error", "PCA").note == "principal components of 200 training images"
     on_grid = np.rint((sampling.samples(run.model, 256, 0).numpy().reshape(256, 1, 64) + 1) * 8)
     gaps = (np.rint(on_grid * 255 / 16) - data.x[:200].reshape(200, 64)) ** 2
-    assert named(scores, "distance to training").value == pytest.approx(np.sqrt(gaps.mean(2)).min(1).mean(), rel=1e-6)
+    assert named(scores, "distance to nearest training image").value == pytest.approx(np.sqrt(gaps.mean(2)).min(1).mean(), rel=1e-6)
     run = trained(Uniform, data)
     flat = steps.reshape(300, 64)
     bits = [-math.log2(((flat[:200, j] == v).sum() + 1) / (200 + 17)) for row in flat[200:] for j, v in enumerate(row)]

@@ -108,7 +108,7 @@ def test_too_few_images_for_features_are_one_card_and_every_other_measure_stands
     cards = json.loads(capsys.readouterr().out)["g"]
     (refused,) = [c for c in cards if c["name"] == "resemblance"]
     assert refused["value"] is None and refused["group"] == "resemblance" and why in refused["warnings"][0]
-    assert {"copies", "findings of the doctor", "sampling"} <= {c["name"] for c in cards if c["value"] is not None}
+    assert {"near-duplicates", "findings", "sampling"} <= {c["name"] for c in cards if c["value"] is not None}
     if flags:
         assert "type --network RUN" in refused["warnings"][0]
     assert main(["evaluate", "g", "--network", "nonsense"]) == 2 and "there is no feature network 'nonsense'" in capsys.readouterr().err
@@ -124,7 +124,7 @@ def test_a_model_that_refuses_to_draw_is_scored_by_what_it_answers():
     exam = evaluation.prepare(trained(Dumb, data), data, 60, 0)
     assert "scoring" in exam.outlook() and exam.drawn is None
     scores = list(replace(exam, network="none").cards())
-    assert named(scores, "PSNR").value > 0 and named(scores, "copies").warnings == ("not today.",) and named(scores, "training").value == 12.5
+    assert named(scores, "PSNR").value > 0 and named(scores, "near-duplicates").warnings == ("not today.",) and named(scores, "training").value == 12.5
 
 
 # The report
@@ -148,7 +148,7 @@ def test_the_report_shows_the_samples_that_were_scored(tmp_path, monkeypatch):
     assert len(found) == len(scored) == 20 and run.drawn.seed == 5
     for i, (recipe, image) in enumerate(found):
         assert recipe["seed"] == 5 and recipe["sample"] == i and recipe["width"] == 0.5 and np.array_equal(image, scored[i, 0])
-    assert "of seed 5, not chosen, drawn from the running average of the weights, as they were scored" in Path("g/report.html").read_text()
+    assert "of seed 5, not chosen, drawn from the EMA of the weights, as they were scored" in Path("g/report.html").read_text()
     column = ranking.column_of("g", run.run, load_scores(Path("g")), run.drawn)
     assert column.seed == 5 and len(column.x) == 20
     again = ranking.column_of("g", run.run, load_scores(Path("g")))
@@ -162,7 +162,7 @@ def test_every_card_says_which_block_it_belongs_to():
     data = photos(levels=256)
     scores = list(evaluation.evaluate(trained(Mean, data), data, n=60, network="none"))
     blocks = {s.name: s.group for s in scores}
-    assert set(blocks.values()) <= set(GROUPS) and blocks["PSNR"] == "reconstruction" and blocks["copies"] == "memorisation"
+    assert set(blocks.values()) <= set(GROUPS) and blocks["PSNR"] == "reconstruction" and blocks["near-duplicates"] == "memorisation"
     assert blocks["kNN accuracy"] == "representation" and blocks["training"] == "cost" and blocks["active units"] == "diagnosis"
 
 
@@ -173,7 +173,7 @@ def test_warnings_are_sentences_even_where_one_holds_a_semicolon():
 
 
 def test_scores_of_before_are_read_and_those_of_later_refused(tmp_path):
-    old = Score("told apart", 0.7, n=9).as_dict()
+    old = Score("C2ST accuracy", 0.7, n=9).as_dict()
     for name in ("warnings", "network_sha", "scope", "group"):
         del old[name]
     old |= dict(warning="a; b", network="classifier 0123456789ab, only within a, b")

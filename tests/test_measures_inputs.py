@@ -49,7 +49,7 @@ SETS: dict[str, Callable[[np.ndarray, np.ndarray], Any]] = {  # of two sets of f
     "nearest": manifold.nearest,
     "prdc": manifold.prdc,
     "diversity": manifold.diversity,
-    "authentic": manifold.authentic,
+    "AuthPct": manifold.authentic,
     "duplicates": manifold.duplicates,
     "frechet": lambda a, b: moments.frechet(Moments.of(a), Moments.of(b)),
     "frechet_infinity": moments.frechet_infinity,

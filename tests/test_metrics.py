@@ -361,7 +361,7 @@ def test_bootstrap_of_another_statistic():
 def test_wilson_at_nothing():
     assert wilson(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
     assert wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
-    score = measure("copies", np.zeros(50), unit="share")
+    score = measure("near-duplicates", np.zeros(50), unit="share")
     assert score.low == 0 and score.high is not None and score.high > 0.05  # a bootstrap of zeros says [0, 0]
 
 

@@ -123,7 +123,7 @@ def test_one_sample_finds_a_mode_and_the_cards_tell_how_little_that_is():
     y = np.r_[np.zeros(992, int), np.arange(8)]
     real = np.random.default_rng(0).integers(0, 8, 1000)
     cards = list(modes.cards(y, real, UNIFORM, True))
-    found, quality, divergence = (named(cards, name) for name in ("modes found", "high quality", "reverse KL"))
+    found, quality, divergence = (named(cards, name) for name in ("modes covered", "high-quality samples", "reverse KL"))
     assert found.value == 8 and found.unit == "of 8" and found.high == 8 and quality.value == 1 and quality.unit == "share"
     p = np.bincount(y) / 1000
     assert divergence.value == pytest.approx(rel_entr(p, UNIFORM).sum()) and divergence.low < divergence.value < divergence.high
@@ -189,41 +189,50 @@ def ring() -> Data:
 def asked(kind: type[Model], ring: Data, raw: type[Model] | None = None, seen: int = 0, **said) -> list[Score]:
     model, other = (k(spec=ring.spec).eval().requires_grad_(False) for k in (kind, raw or kind))
     config = Config("toy", ring.spec, Training(precision="fp32"), {}, dict(source=ring.source, fingerprint=ring.fingerprint))
-    run = SimpleNamespace(folder=Path("r"), config=config, model=model, seen=seen, seconds=1.0, weights="running average", raw=lambda: other, log=lambda: [])
+    run = SimpleNamespace(folder=Path("r"), config=config, model=model, seen=seen, seconds=1.0, weights="EMA", raw=lambda: other, log=lambda: [])
     return list(exam.evaluate(run, ring, 300, **said))
 
 
 def test_the_law_itself_is_as_good_as_real_points_and_a_collapsed_model_is_not(ring):
     ideal, few = asked(Ideal, ring), asked(Collapsed, ring)
-    for name, value in (("modes found", 8), ("high quality", 0.989), ("reverse KL", 0.0014)):
+    for name, value in (("modes covered", 8), ("high-quality samples", 0.989), ("reverse KL", 0.0014)):
         card = named(ideal, name)
         assert card.n == card.against == 2500 and card.value == pytest.approx(value, abs=0.01) and not card.beyond, name
         assert named(ideal, name, "held-out points").value == pytest.approx(value, abs=0.01) == card.floor
-    assert named(few, "modes found").value == 3 and named(few, "modes found").beyond
+    assert named(few, "modes covered").value == 3 and named(few, "modes covered").beyond
     assert named(few, "reverse KL").value == pytest.approx(math.log(8 / 3), abs=0.01) and named(few, "reverse KL").beyond
 
 
 def test_what_the_doctor_finds_is_on_a_card(ring):
-    ill, well = (named(asked(kind, ring, seen=10**6), "findings of the doctor") for kind in (Collapsed, Ideal))
+    ill, well = (named(asked(kind, ring, seen=10**6), "findings") for kind in (Collapsed, Ideal))
     assert ill.value == 1 and ill.warning.startswith(("mode collapse", "dropped modes")) and well.value == 0 and not well.warning
 
 
 def test_raw_weights_have_cards_of_their_own(ring):
     cards = asked(Ideal, ring, raw=Collapsed)
-    assert named(cards, "modes found").value == 8 and named(cards, "modes found", "raw weights").value == 3
+    assert named(cards, "modes covered").value == 8 and named(cards, "modes covered", "raw weights").value == 3
     assert named(cards, "reverse KL", "raw weights").settings["weights"] == "raw weights" and "weights" not in named(cards, "reverse KL").settings
 
 
 def test_sets_of_points_are_compared_by_their_coordinates(ring):
     ideal, few = asked(Ideal, ring), asked(Collapsed, ring)
-    for name in ("Fréchet distance", "kernel distance (KID)", "precision", "recall", "density", "coverage", "told apart", "authentic", "sliced Wasserstein"):
+    for name in ("Fréchet distance", "KID", "precision", "recall", "density", "coverage", "C2ST accuracy", "AuthPct", "sliced Wasserstein"):
         card = named(ideal, name)
         assert card.floor is not None and not card.beyond and not card.refused, name
         assert "coordinates" in card.network or name == "sliced Wasserstein"
     assert not named(ideal, "sliced Wasserstein").unit
-    assert all(named(few, name).beyond for name in ("Fréchet distance", "kernel distance (KID)", "recall", "coverage", "sliced Wasserstein"))
+    assert all(named(few, name).beyond for name in ("Fréchet distance", "KID", "recall", "coverage", "sliced Wasserstein"))
     told = {card.name for card in ideal}
-    assert not told & {"grey levels", "copies", "exact copies", "distance to training", "classes missing", "bits/dim", "PSNR", "SSIM"}
+    assert not told & {
+        "brightness histogram",
+        "near-duplicates",
+        "exact duplicates",
+        "distance to nearest training image",
+        "missing classes",
+        "bits/dim",
+        "PSNR",
+        "SSIM",
+    }
 
 
 def test_a_density_and_a_code_of_points_are_judged_by_what_makes_sense(ring):
@@ -237,7 +246,7 @@ def test_a_density_and_a_code_of_points_are_judged_by_what_makes_sense(ring):
 
 def _run(ring: Data) -> SimpleNamespace:
     model = Dense(spec=ring.spec)
-    return SimpleNamespace(config=Config("toy", ring.spec, Training(), {}, dict(source="ring")), model=model, seen=0, weights="running average")
+    return SimpleNamespace(config=Config("toy", ring.spec, Training(), {}, dict(source="ring")), model=model, seen=0, weights="EMA")
 
 
 def test_networks_of_images_are_refused_points_and_the_other_way_round(ring):
@@ -280,7 +289,7 @@ def test_raw_weights_are_those_that_training_left(placed):
     assert torch.equal(average.raw().place, raw.model.place) and not average.raw().place.requires_grad
     assert float((raw.model.place - average.model.place - 3).abs().max()) < 0.2
     assert float(average.model.place.abs().max()) < 0.1, "training has arrived at the mean of a ring"
-    assert (average.weights, raw.weights) == ("running average", "raw weights")
+    assert (average.weights, raw.weights) == ("EMA", "raw weights")
 
 
 def test_a_run_in_training_is_asked_for_the_weights_of_the_moment(placed):
@@ -311,15 +320,15 @@ def test_every_card_and_every_picture_of_raw_weights_says_so(placed, capsys):
     assert not any("weights" in c["settings"] for c in plain if c["of"] == "model")
     distances = [next(c["value"] for c in cards if c["name"] == "Fréchet distance" and c["of"] == "model") for cards in (plain, raw)]
     assert distances[1] == pytest.approx(distances[0] + 18, abs=1), "which is thrown by 3 along both axes"
-    assert [c["of"] for c in plain if c["name"] == "modes found"] == ["model", "raw weights", "real points"]
-    assert [c["of"] for c in raw if c["name"] == "modes found"] == ["model", "real points"]
+    assert [c["of"] for c in plain if c["name"] == "modes covered"] == ["model", "raw weights", "real points"]
+    assert [c["of"] for c in raw if c["name"] == "modes covered"] == ["model", "real points"]
 
     pictures = [open_run(placed, raw=asked).sample(2) for asked in (False, True)]
     assert "weights" not in pictures[0].recipe and pictures[1].recipe["weights"] == "raw weights" and not torch.equal(pictures[0].x, pictures[1].x)
 
 
 def test_a_card_of_raw_weights_reads_so():
-    card = Score("high quality", 0.5, settings={"weights": "raw weights"})
+    card = Score("high-quality samples", 0.5, settings={"weights": "raw weights"})
     assert card.text.startswith("high quality of raw weights: ") and replace(card, settings={}).text.startswith("high quality of model: ")
 
 

@@ -231,7 +231,7 @@ def world(folder, kind: type[Model] = Painter, source: str = "photos", seen: int
     config = Config(source, data.spec, Training(rate=5e-3, precision="fp32"), model.options(), dict(source=source, fingerprint="f00d"), facts)
     times = [dict(seconds=i * 1.5, images_per_second=900.0 + i, memory_mb=300) for i in range(30)]
     lines = [dict(seen=64 * 2**i, losses={"model": 9.0 / (i + 1), source: float(i)}, time=t) for i, t in enumerate(times[: 12 * bool(seen)])]
-    return SimpleNamespace(folder=folder, config=config, model=model, seen=seen, weights="running average", log=lambda: lines), data
+    return SimpleNamespace(folder=folder, config=config, model=model, seen=seen, weights="EMA", log=lambda: lines), data
 
 
 def snapshots(folder, n: int, size: int = 8) -> None:

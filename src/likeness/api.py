@@ -106,7 +106,7 @@ def _page(drawn: Tensor, draws: int, x: Tensor, page: Callable[[Tensor, Tensor],
 
 
 def open(folder: str | Path, raw: bool = False) -> Trained:
-    """The run in `folder`, to ask it questions: the running average of its weights, or these without any average if `raw`."""
+    """The run in `folder`, to ask it questions: the EMA of its weights, or these without any average if `raw`."""
     return Trained(Run.open(Path(folder), raw))
 
 

@@ -126,7 +126,7 @@ def common(parser: argparse.ArgumentParser, *names: str) -> None:
     known: dict[str, dict[str, Any]] = {
         "--json": dict(action="store_true", help="print the result as JSON"),
         "--seed": dict(type=natural, default=0, help="of samples and of the choice of held-out images [0]"),
-        "--raw": dict(action="store_true", help="by the weights as they are, instead of their running average"),
+        "--raw": dict(action="store_true", help="by the weights as they are, instead of their EMA"),
         "-n": dict(type=count, help="how many"),
         "-o": dict(type=Path, metavar="FILE", help="where to put it"),
     }

@@ -58,7 +58,7 @@ class Training:
     images: int = option(200_000, "images to see before it ends", 0, 10**13)
     warmup: int = option(2_000, "images over which the rate rises to its value", 0, 10**12)
     schedule: str = option("constant", "what the rate does after that", choices=("constant", "cosine"))
-    ema: int = option(10_000, "images after which a weight has faded to one half in the running average", 0, 10**12)
+    ema: int = option(10_000, "images after which a weight has faded to one half in the EMA", 0, 10**12)
     micro: int = option(0, "images at once, where a batch does not fit into memory; 0 is all of it", 0, 1_000_000)
     clip: float = option(1.0, "largest norm of a player's gradient; 0 is no limit", 0.0, 1e9)
     seed: int = option(0, "of weights, order and noise", 0, 2**31 - 1)

@@ -1,4 +1,4 @@
-"""Optimisers, and the running average of weights."""
+"""Optimisers, and the EMA of weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def may_exceed(norm: Tensor, limit: float) -> bool:
 
 
 class Average:
-    """The running average of a student's weights, kept in a module of its own.
+    """The EMA of a student's weights, kept in a module of its own.
 
     The pairs of weights are found once: walking through the modules takes longer than a small step.  Buffers may be
     replaced by the model, so they are looked up again, where there are any.

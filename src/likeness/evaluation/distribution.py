@@ -256,7 +256,7 @@ class Reference:
 MEASURES = (
     Measure("Fréchet distance", "lower", Reference.frechet, "base", "between Gaussians fitted to the features (Heusel et al. 2017)"),
     Measure("Fréchet distance, unlimited", "lower", Reference.frechet_infinity, "base", "extrapolated to endless images on both sides (Chong & Forsyth 2020)"),
-    Measure("kernel distance (KID)", "lower", Reference.kid, "base", "unbiased, so 0 on average for equal laws (Binkowski et al. 2018)"),
+    Measure("KID", "lower", Reference.kid, "base", "unbiased, so 0 on average for equal laws (Binkowski et al. 2018)"),
     Measure("Gaussian MMD", "lower", Reference.mmd, "base", "squared, unbiased, with the median distance of real images (Gretton et al. 2012)"),
     Measure(
         "precision",
@@ -275,7 +275,7 @@ MEASURES = (
     ),
     Measure("diversity", "higher", Reference.diversity, "base", "distance between samples, in that between real images"),
     Measure(
-        "told apart",
+        "C2ST accuracy",
         "lower",
         Reference.c2st,
         "base",
@@ -283,9 +283,9 @@ MEASURES = (
         "share",
     ),
     Measure("sliced Wasserstein", "lower", Reference.sliced, "base", "distance of the pixels along random directions", "levels", featured=False),
-    Measure("grey levels", "lower", Reference.grey_levels, "base", "how far the histograms of brightness are apart, from 0 to 1", featured=False),
+    Measure("brightness histogram", "lower", Reference.grey_levels, "base", "how far the histograms of brightness are apart, from 0 to 1", featured=False),
     Measure(
-        "authentic",
+        "AuthPct",
         "higher",
         Reference.authentic,
         "held",
@@ -294,7 +294,7 @@ MEASURES = (
         group="memorisation",
     ),
     Measure(
-        "duplicates",
+        "duplicate samples",
         "lower",
         Reference.duplicates,
         "base",
@@ -302,8 +302,8 @@ MEASURES = (
         "share",
         group="memorisation",
     ),
-    Measure("classes missing", "lower", Reference.missing, "base", "classes that the classifier finds in no sample", "classes"),
-    Measure("class gap", "lower", Reference.class_gap, "base", "how far the shares of the classes are apart, from 0 to 1"),
+    Measure("missing classes", "lower", Reference.missing, "base", "classes that the classifier finds in no sample", "classes"),
+    Measure("class share gap", "lower", Reference.class_gap, "base", "how far the shares of the classes are apart, from 0 to 1"),
     Measure("classifier score", "higher", Reference.classifier_score, "base", "as the Inception score, by this classifier; looks at no real image"),
 )
 CLASSED = (Reference.missing, Reference.class_gap, Reference.classifier_score)

@@ -246,7 +246,7 @@ def diagnosis(exam: Exam) -> Iterator[Score]:
     result = [finding.text for finding in doctor.examine(exam.run, exam.data, exam.model, samples) if finding.name not in own]
     young = exam.run.seen < doctor.FIRST * doctor.stride(exam.run)
     note = f"by the log alone: probes begin after {doctor.FIRST} steps of all players" if young else "what is wrong by the log and by probes"
-    yield Score("findings of the doctor", len(result), n=len(exam.rows), better="lower", note=note, warnings=tuple(result), **about)
+    yield Score("findings", len(result), n=len(exam.rows), better="lower", note=note, warnings=tuple(result), **about)
 
 
 def verdicts(exam: Exam, judged: int) -> list[tuple[str, float, str]]:
@@ -274,8 +274,8 @@ PARTS = (
     Part("reconstruction", "reconstruction", reconstruction.cards),
     Part("representation", "kNN accuracy", representation.cards),
     Part("resemblance", "resemblance", distribution.cards, distribution.wanted, "samples"),
-    Part("modes", "modes found", known_modes.cards, known_modes.wanted, "samples"),
-    Part("memorisation", "copies", memorisation.cards, memorisation.wanted, "samples"),
+    Part("modes", "modes covered", known_modes.cards, known_modes.wanted, "samples"),
+    Part("memorisation", "near-duplicates", memorisation.cards, memorisation.wanted, "samples"),
     Part("cost", "sampling", cost, split="samples"),
-    Part("diagnosis", "findings of the doctor", diagnosis),
+    Part("diagnosis", "findings", diagnosis),
 )

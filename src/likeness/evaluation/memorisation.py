@@ -19,9 +19,9 @@ DRAWN = 256
 NEIGHBOURS = 8
 """training images looked at about each, so that a few versions of one picture do not hide a copy"""
 NOTES = {
-    "distance to training": "root mean squared difference to the nearest training image",
-    "copies": "a third as far from the nearest training image as from the next that is another picture, or nearer",
-    "exact copies": "equal to a training image in every pixel",
+    "distance to nearest training image": "root mean squared difference to the nearest training image",
+    "near-duplicates": "a third as far from the nearest training image as from the next that is another picture, or nearer",
+    "exact duplicates": "equal to a training image in every pixel",
     "nearer": "nearer to a training image than half of the held-out images are; one half is to be expected, blurred samples have more",
 }
 
@@ -44,9 +44,9 @@ def wanted(exam: Exam) -> int:
 def nearness(exam: Exam, drawn: neighbours.Nearest, real: neighbours.Nearest, known: int) -> Iterator[Score]:
     """Each measure of the samples, and of held-out images beside it, if there are any."""
     copies: list[tuple[str, Callable[[neighbours.Nearest], np.ndarray], str, str]] = [
-        ("distance to training", lambda f: f.distance[:, 0], "levels", ""),
-        ("copies", lambda f: neighbours.copied(f, exam.data.x), "share", "lower"),
-        ("exact copies", neighbours.exact, "share", "lower"),
+        ("distance to nearest training image", lambda f: f.distance[:, 0], "levels", ""),
+        ("near-duplicates", lambda f: neighbours.copied(f, exam.data.x), "share", "lower"),
+        ("exact duplicates", neighbours.exact, "share", "lower"),
     ]
     own = dict[str, Any](split="samples", settings=exam.settings)
     for name, values, unit, better in copies:
@@ -58,4 +58,4 @@ def nearness(exam: Exam, drawn: neighbours.Nearest, real: neighbours.Nearest, kn
     if len(real.row):
         nearer, warning = neighbours.closeness(drawn, real), doubts.too_near(drawn.distance[:, 0], real.distance[:, 0])
         about = dict[str, Any](unit="share", against=len(real.row), note=NOTES["nearer"], warnings=sentences(warning))
-        yield exam.card("nearer than held out", nearer, **about, **own)
+        yield exam.card("nearer than held-out images", nearer, **about, **own)

@@ -18,6 +18,23 @@ Z = 1.959964
 """standard errors from the middle to the end of a 95 % interval"""
 GROUPS = ("likelihood", "resemblance", "modes", "memorisation", "reconstruction", "representation", "cost", "diagnosis")
 """the blocks of a report, in order"""
+RENAMED = {
+    "told apart": "C2ST accuracy",
+    "authentic": "AuthPct",
+    "kernel distance (KID)": "KID",
+    "grey levels": "brightness histogram",
+    "copies": "near-duplicates",
+    "exact copies": "exact duplicates",
+    "duplicates": "duplicate samples",
+    "classes missing": "missing classes",
+    "class gap": "class share gap",
+    "modes found": "modes covered",
+    "high quality": "high-quality samples",
+    "findings of the doctor": "findings",
+    "distance to training": "distance to nearest training image",
+    "nearer than held out": "nearer than held-out images",
+}
+"""names of measures in scores.json of schema 1, and what they are called now"""
 VERSIONS = {"SSIM": 2}
 """of measures whose formula was put right: cards of one name and different versions are not comparable; 1 where nothing stands here"""
 
@@ -147,7 +164,8 @@ def _today(said: dict[str, Any]) -> dict[str, Any]:
     network = NETWORK_BEFORE.match(str(said.get("network", "")))
     parts = {} if network is None else network.groupdict("")
     group = next(group for group, words in GROUPS_BEFORE.items() if re.search(words, str(said["name"]), re.IGNORECASE))
-    return said | parts | {"warnings": [w for w in str(said.get("warning") or "").split("; ") if w], "group": group}
+    name = RENAMED.get(str(said["name"]), said["name"])
+    return said | parts | {"name": name, "warnings": [w for w in str(said.get("warning") or "").split("; ") if w], "group": group}
 
 
 NETWORK_BEFORE = re.compile(r"(?P<network>.*?)(?: (?P<network_sha>[0-9a-f]{6,64}))?(?:, (?P<scope>anywhere|only within .*))?$", re.DOTALL)

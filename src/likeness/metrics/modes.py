@@ -82,9 +82,9 @@ def _cards(modes: np.ndarray, shares: np.ndarray, quality: bool, seed: int, abou
     answer = about | dict[str, Any](n=len(modes), seed=seed, warnings=sentences(about.get("warnings", ()), small(len(modes))))
     low, high = interval(counted, len(modes), found, seed)
     how = "95 % bootstrap over samples, less its bias"
-    yield Score("modes found", float(found(counted)), unit=f"of {k:,}", low=low, high=min(high, k), how=how, better="higher", **answer)
+    yield Score("modes covered", float(found(counted)), unit=f"of {k:,}", low=low, high=min(high, k), how=how, better="higher", **answer)
     if quality:
-        yield measure("high quality", (modes != NONE).astype(np.float64), seed, unit="share", better="higher", **about)
+        yield measure("high-quality samples", (modes != NONE).astype(np.float64), seed, unit="share", better="higher", **about)
     yield _divergence(counted, len(modes), shares, seed, answer | dict(unit="nats", how=how, better="lower"))
 
 

@@ -4,7 +4,7 @@
 
 Departures that all share and no file repeats: sizes, batches and rates are a laptop's; the optimiser is Adam
 unless a player names another; the rate rises over the first images, gradients are clipped at norm 1 unless
---clip says otherwise, and what answers is a running average of the weights that forgets by images. What else
+--clip says otherwise, and what answers is an EMA of the weights that forgets by images. What else
 differs from a paper stands in its file after "Departures:".
 """
 

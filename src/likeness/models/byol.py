@@ -44,7 +44,7 @@ class BYOL(views.Views):
     depth: int = option(1, "residual blocks a level", 0, 16)
     target: str = option(
         "average",
-        "what is predicted: a running average of the network, or itself behind a stopped gradient (SimSiam), or itself, which collapses",
+        "what is predicted: an EMA of the network, or itself behind a stopped gradient (SimSiam), or itself, which collapses",
         choices=("average", "stopped", "joint"),
     )
     tau: float = option(0.99, "how much of the target's weights a step keeps, at first", 0.0, 1.0)

@@ -9,7 +9,7 @@ blocks of He et al., "Deep Residual Learning for Image Recognition", 2016.
 
 Because the score is proper, confidence is meant to be accuracy.  Networks drift from that once they have learnt their
 training images by heart (Guo et al., "On Calibration of Modern Neural Networks", 2017), against which stand here: shifted
-images, a short training whose rate falls to zero, and the running average of the weights.  Labels are not smoothed, which
+images, a short training whose rate falls to zero, and the EMA of the weights.  Labels are not smoothed, which
 would bend the very probabilities that are to be read.  Expected calibration error is that of Guo et al., section 2.
 
 Departures: residual blocks of parts/resnet.py, with Adam, in place of LeNet's layers and of SGD with

@@ -19,7 +19,7 @@ eq. 15), with L_simple + 0.001 L_vlb (16).
 
 Departures: v and the cosine schedule by default, for the noise and the linear one of the paper (--predicts
 eps --beta linear); a U-Net on squares of 2x2 pixels, attention at 8 pixels and below instead of at 16, no
-dropout (0.1 on CIFAR-10 there), no mirrored images unless --mirror; the running average forgets by images
+dropout (0.1 on CIFAR-10 there), no mirrored images unless --mirror; the EMA forgets by images
 (half in 50,000), not by steps (0.9999 a step, half in 887,000 images at a batch of 128 there). A learnt
 variance takes t uniformly, where Nichol & Dhariwal draw it by importance. The bound's variance at t = 1 is
 that of t = 2, as in their code. Few steps and other samplers are not in the paper.

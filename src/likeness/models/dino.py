@@ -15,7 +15,7 @@ No two images are compared.  Two ways to collapse pull in opposite directions an
 the K numbers wins for every image, and tau_t < tau_s, which sharpens, forbids that all are alike (section 5.3).  By H = entropy of P_t
 + divergence of P_s from it, both in the log, one sees which is happening: the divergence is 0 where the teacher says the same of all.
 
-encode() asks the student's token that belongs to no patch: what answers questions is the student's running average, as the teacher is.
+encode() asks the student's token that belongs to no patch: what answers questions is the student's EMA, as the teacher is.
 
 Departures: networks, K and batches are small. A training of a few thousand steps needs a teacher and a centre
 that follow sooner (lambda 0.99 and m 0.5 where the paper has 0.996 and 0.9), and has no use for schedules:

@@ -19,7 +19,7 @@ function of the seed.  As with them, what a block adds is small at first: W_2 be
 
 Departures: no weight normalisation and none of the first weights that it takes from data (above), no dropout
 unless --dropout (0.5 there), two blocks of 32 features for five of 160; the rate does not fall by 0.999995 a
-step, and the running average forgets by images, not by steps (0.9995).
+step, and the EMA forgets by images, not by steps (0.9995).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ batch that are nearest to code i,
     m_i <- decay m_i + (1 - decay) sum of those vectors                                               (A.1, eq. 7)
     e_i = m_i / N_i                                                                                   (A.1, eq. 8)
 
-a step of any batch, as there: with a smaller batch the means remember fewer vectors, unlike the running average of the weights, which counts images;
+a step of any batch, as there: with a smaller batch the means remember fewer vectors, unlike the EMA of the weights, which counts images;
 with N_i smoothed where it divides, (N_i + eps) / (n + K eps) n for n = sum N_i, as in the authors' code (Sonnet).
 
 A code to which nothing is near never moves again, and two may share what one would do for.  So one of no use is put beside the

@@ -1,4 +1,4 @@
-"""A teacher: a network whose weights are a running average of another's, towards which that one learns.
+"""A teacher: a network whose weights are an EMA of another's, towards which that one learns.
 
 Its weights are buffers: saved and moved with the model, known to no optimiser, and without a gradient.
 """

@@ -258,7 +258,7 @@ def _samples(run: Run, data: Data, scores: Sequence[Score], drawn: Drawn | None)
     seed = seed_of(scores) if drawn is None else drawn.seed
     x = samples(run.model, _room(data), seed, data) if drawn is None else picture(drawn.x[: _room(data)])
     n, recipe = len(x), dict(_recipe(run), seed=seed) | ({} if drawn is None else drawn.live)
-    how = f"drawn from {'the running average of the weights' if run.weights == AVERAGE else run.weights}" + ("" if drawn is None else ", as they were scored")
+    how = f"drawn from {'the EMA of the weights' if run.weights == AVERAGE else run.weights}" + ("" if drawn is None else ", as they were scored")
     if data.spec.points:
         lead = f"The first {n:,} of seed {seed}, {how}; pale beneath them as many training points."
         return html.section("Samples", _plane(x, data.take(data.train[:n]).x, recipe, f"{n:,} samples over training points"), lead)

@@ -1,7 +1,7 @@
 """A run is a folder: what was asked for, and how far it has got.
 
     config.json   model and options, data, training, machine; written once, read by people
-    state/        weights, their running average, one optimiser a player, images seen (storage/)
+    state/        weights, their EMA, one optimiser a player, images seen (storage/)
     log.jsonl     learning curves, throughput, memory
     samples/      images of the same noise while training
     scores.json   the last evaluation
@@ -36,7 +36,7 @@ from .folder import CONFIG as CONFIG
 from .folder import is_run as is_run
 
 LOG, INSIDE = "log.jsonl", "inside"
-AVERAGE, RAW = "running average", "raw weights"
+AVERAGE, RAW = "EMA", "raw weights"
 """which weights a model answers by"""
 
 
@@ -156,7 +156,7 @@ class Run:
         """what the user should hear about how this run was opened"""
         self.student = engine.place(config.build(folder, first))
         self.model = deepcopy(self.student).eval().requires_grad_(False)
-        """the running average of the student: the one that answers questions"""
+        """the EMA of the student: the one that answers questions"""
         self.weights = AVERAGE
         """those that the model has; or RAW"""
         self._kept = True
@@ -196,7 +196,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path, raw: bool = False) -> Run:
-        """To ask questions: the running average of the newest good state; or, if `raw`, its weights without any average.
+        """To ask questions: the EMA of the newest good state; or, if `raw`, its weights without any average.
 
         Raises Refusal where raw weights were not kept, as in the first stage of another run.
         """
@@ -211,12 +211,12 @@ class Run:
         return run
 
     def raw(self) -> Model:
-        """A model that answers by the weights as training has left them, without the running average.
+        """A model that answers by the weights as training has left them, without the EMA.
 
         Raises Refusal where they were not kept.
         """
         if not self._kept:
-            raise Refusal(f"{self.folder} has kept the running average of its weights only; leave --raw out.")
+            raise Refusal(f"{self.folder} has kept the EMA of its weights only; leave --raw out.")
         return deepcopy(self.student).eval().requires_grad_(False)
 
     @classmethod

@@ -5,7 +5,7 @@
 
 The rules, with their thresholds, are in training/symptoms.py; here stand what looks, when, and what is kept of it.
 
-Looking changes nothing: probes ask the running average, which is in evaluation mode, and the loop seeds itself anew at each step.
+Looking changes nothing: probes ask the EMA, which is in evaluation mode, and the loop seeds itself anew at each step.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from ..runs.run import Run
 LOG_EVERY = 50
 """steps a line of the log, after a first few that come sooner"""
 THIN = 8
-"""steps between two that the running average takes in, once it is slow"""
+"""steps between two that the EMA takes in, once it is slow"""
 
 
 class Step(NamedTuple):
@@ -114,7 +114,7 @@ def _due(before: int, now: int) -> bool:
 
 
 def step(run: Run, data: Data) -> dict[str, Tensor]:
-    """One move of each player, then what moves by itself, then the running average."""
+    """One move of each player, then what moves by itself, then the EMA."""
     training, terms, seen = run.config.training, dict[str, Tensor](), run.seen
     for number, player in enumerate(run.players):
         for again in range(player.steps):
@@ -177,7 +177,7 @@ def pace(training: Training, seen: int) -> float:
 
 
 def fade(run: Run, seen: int) -> None:
-    """Move the running average on from image run.seen to `seen`: at every step, or at every eighth once its memory is long.
+    """Move the EMA on from image run.seen to `seen`: at every step, or at every eighth once its memory is long.
 
     A pass through all weights costs a small step a tenth of its time, and an average over thousands of steps does not
     see the difference.
@@ -189,7 +189,7 @@ def fade(run: Run, seen: int) -> None:
 
 
 def halflife(training: Training, seen: int) -> float:
-    """Of the running average, in images: short at first, so that it does not drag the untrained weights along (Karras 2022, app. F.2)."""
+    """Of the EMA, in images: short at first, so that it does not drag the untrained weights along (Karras 2022, app. F.2)."""
     return max(1e-9, min(training.ema, 0.05 * seen))
 
 
