@@ -29,6 +29,7 @@ from modes_found import known
 from PIL import Image
 
 from likeness import api, figures
+from likeness.metrics.card import RENAMED
 
 HERE = Path(__file__).parent
 Cards = dict[str, float]

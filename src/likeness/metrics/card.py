@@ -26,8 +26,8 @@ RENAMED = {
     "copies": "near-duplicates",
     "exact copies": "exact duplicates",
     "duplicates": "duplicate samples",
-    "classes missing": "missing classes",
-    "class gap": "class share gap",
+    "classes missing|missing classes": "missing classes",
+    "class (share )?gap": "class share gap",
     "modes found": "modes covered",
     "high quality": "high-quality samples",
     "findings of the doctor": "findings",
@@ -171,10 +171,10 @@ def _today(said: dict[str, Any]) -> dict[str, Any]:
 NETWORK_BEFORE = re.compile(r"(?P<network>.*?)(?: (?P<network_sha>[0-9a-f]{6,64}))?(?:, (?P<scope>anywhere|only within .*))?$", re.DOTALL)
 GROUPS_BEFORE = {  # of schema 1: the first that fits a measure's name
     "likelihood": r"bits/dim|nats an image|parzen",
-    "memorisation": r"cop(y|ies)|nearer|distance to training|^auth|duplicates",
-    "modes": r"modes|reverse kl|high quality",
-    "resemblance": r"fr[eé]chet|kernel distance|mmd|precision|density|told apart|wasserstein|grey levels|classifier score|resemblance"
-    r"|recall|coverage|diversity|class(es| gap)",
+    "memorisation": r"cop(y|ies)|nearer|distance to (nearest )?training|^auth|duplicate",
+    "modes": r"modes|reverse kl|high.quality",
+    "resemblance": r"fr[eé]chet|kernel distance|^kid$|mmd|precision|density|told apart|c2st|wasserstein|grey levels|brightness|classifier score|resemblance"
+    r"|recall|coverage|diversity|class(es| gap| share)",
     "reconstruction": r"squared error|psnr|ssim",
     "representation": r"accuracy|log loss|calibration|auroc|cannot tell|wrong among",
     "cost": r"^training$|^sampling$|memory|^weights|images seen|images a second",
