@@ -235,11 +235,13 @@ def test_doubts_and_shares_of_nothing():
     nothing, bits = np.zeros(0), np.array([np.inf] * 50)
     assert doubts.implausible(nothing, nothing, 256) == doubts.suspicion(nothing, nothing) == doubts.too_near(nothing, nothing) == ""
     assert doubts.overfitted(nothing, nothing) == doubts.overfitted(bits, np.ones(50)) == ""
+    assert doubts.beaten(np.ones(5), np.ones(5), np.full(5, 2.0)) == "" and doubts.beaten(np.full(50, 3.0), np.full(50, 3.0), np.ones(50))
     assert card.wilson(0, 0) == (0.0, 1.0)
     assert modes.of_points(nan, one, 1.0).tolist() == [modes.NONE] * 3
 
 
-HELPERS = {  # what is no measure, or is only called by those above with what they have checked
+HELPERS = {
+    "sentences",  # what is no measure, or is only called by those above with what they have checked
     *("short", "small", "measure", "from_dict", "wilson", "uniform", "nats", "affordable", "most", "cubic", "gaussian", "checked", "comparable", "as_many"),
     *("too_few", "folds_of", "unit", "scaled", "logistic", "contrasted", "shrunk", "centred", "squared", "distinct", "copied", "exact", "grid", "found"),
     *("bins_note", "solved", "collapsed", "repeated"),

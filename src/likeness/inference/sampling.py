@@ -44,7 +44,8 @@ def conditions(model: Model, numbers: np.ndarray, data: Data | None = None, *, l
     image, sample i is of what held-out example i has, all of them in turns (training examples where none is held out).  Raises Refusal
     where such a model is asked without its data.
     """
-    whole = tuple(name for name in model.takes if name != "label")
+    there = {"tokens": model.spec.vocabulary, "image": model.spec.source[0]}
+    whole = tuple(name for name in model.takes if there.get(name))
     labels = model.spec.labels if "label" in model.takes else 0
     turns = numbers % max(labels, 1) if classes is None else classes
     of = torch.from_numpy(np.asarray(turns if label is None else np.full(len(numbers), label), np.int64)) if labels else None
