@@ -1,9 +1,10 @@
-"""How far the bound of a perfect denoiser lies above the entropy: DDPM by variance and steps, and the bound in continuous time.
+"""How far the bound of a perfect denoiser lies above the entropy: DDPM by variance and steps, and the bound
+in continuous time.
 
     python benchmarks/bound_by_variance.py
 
-The data are pairs of one of 32 levels, with the probabilities of a mixture of three Gaussians, so that the best denoiser and the entropy are
-sums over 1,024 examples.
+The data are pairs of one of 32 levels, with the probabilities of a mixture of three Gaussians, so that the
+best denoiser and the entropy are sums over 1,024 examples.
 """
 
 from __future__ import annotations
@@ -50,12 +51,15 @@ class PerfectDDPM(DDPM):
 
 
 class BestFixed(PerfectDDPM):
-    """The variance that, of those which are the same for all pixels, is best: before the last step beta tilde plus what is not known of the mean
-    (Bao et al., "Analytic-DPM", 2022, Theorem 1); at the last, where levels are told apart, the best of many."""
+    """The variance that, of those which are the same for all pixels, is best: before the last step beta tilde
+    plus what is not known of the mean (Bao et al., "Analytic-DPM", 2022, Theorem 1); at the last, where
+    levels are told apart, the best of many."""
 
     def build(self) -> None:
         super().build()
-        x = PLACES[torch.multinomial(P, 500, replacement=True, generator=torch.Generator().manual_seed(1))].view(-1, 2, 1, 1)
+        x = PLACES[
+            torch.multinomial(P, 500, replacement=True, generator=torch.Generator().manual_seed(1))
+        ].view(-1, 2, 1, 1)
         last, *others = (self.expected(x, t) for t in range(1, self.T + 1))
         errors = torch.stack([(expected - x).square().mean() for expected in others])
         best = self.small[1:] + self.of_x_0[1:].square() * errors
@@ -64,7 +68,9 @@ class BestFixed(PerfectDDPM):
     def expected(self, x: Tensor, t: int) -> Tensor:
         """Of images x (N, 2, 1, 1), seen through the noise of step t."""
         at = torch.full((len(x),), t)
-        return perfect(self.schedule, mixed(self.schedule, x, Noise(range(len(x)), t).normal(2, 1, 1).double(), at), at)
+        return perfect(
+            self.schedule, mixed(self.schedule, x, Noise(range(len(x)), t).normal(2, 1, 1).double(), at), at
+        )
 
     def best_last(self, x: Tensor, expected: Tensor) -> Tensor:
         deviations = torch.logspace(-4, 0, 81, dtype=torch.float64)
@@ -83,11 +89,19 @@ class PerfectEDM(EDM):
 def main() -> None:
     drawn = torch.multinomial(P, N, replacement=True, generator=torch.Generator().manual_seed(0))
     x, own = PLACES[drawn].float().view(N, 2, 1, 1), -P[drawn].log() / 2
-    print(f"entropy {-float(P @ P.log()) / 2:.3f} nats a dimension, of these examples {float(own.mean()):.3f}; excess of the bound:\n")
+    print(
+        f"entropy {-float(P @ P.log()) / 2:.3f} nats a dimension, "
+        "of these "
+        "examples "
+        f"{float(own.mean()):.3f}; excess of the bound:\n"
+    )
     print("| model | nats a dimension above |\n|---|---|")
     spec = Spec(2, 1, levels=LEVELS)
     kinds: list[tuple[str, Any]] = [
-        (f"ddpm, {beta}, T {T}, {name}", kind(spec=spec, net="mlp", scale=0.25, beta=beta, T=T, variance=variance, evaluations=32))
+        (
+            f"ddpm, {beta}, T {T}, {name}",
+            kind(spec=spec, net="mlp", scale=0.25, beta=beta, T=T, variance=variance, evaluations=32),
+        )
         for beta in ("linear", "cosine")
         for T in (100, 1000)
         for name, kind, variance in (
@@ -96,7 +110,10 @@ def main() -> None:
             ("the best fixed one", BestFixed, "small"),
         )
     ]
-    for name, model in [*kinds, ("edm, continuous time", PerfectEDM(spec=spec, net="mlp", scale=0.25, evaluations=32))]:
+    for name, model in [
+        *kinds,
+        ("edm, continuous time", PerfectEDM(spec=spec, net="mlp", scale=0.25, evaluations=32)),
+    ]:
         above = model.terms(Batch(x, None, Noise(range(N)))).total / 2 - own
         print(f"| {name} | {float(above.mean()):.3f} ± {float(above.std()) / math.sqrt(N):.3f} |", flush=True)
 

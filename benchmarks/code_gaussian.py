@@ -19,7 +19,9 @@ class CodeGaussian(Model):
 
     def build(self) -> None:
         d = self.spec.dims
-        self.n, self.sum, self.products = (nn.Buffer(torch.zeros(shape, dtype=torch.float64)) for shape in ((), (d,), (d, d)))
+        self.n, self.sum, self.products = (
+            nn.Buffer(torch.zeros(shape, dtype=torch.float64)) for shape in ((), (d,), (d, d))
+        )
         self.nothing = nn.Parameter(torch.zeros(()))
 
     def loss(self, batch: Batch) -> Loss:

@@ -1,13 +1,16 @@
-"""Where the samplers here and the schedulers of diffusers take other steps of one and the same process, and how far apart they end.
+"""Where the samplers here and the schedulers of diffusers take other steps of one and the same process, and
+how far apart they end.
 
     pip install 'diffusers>=0.35'
     python benchmarks/conventions.py
 
-Data are N(0, S^2), a number each, so that the denoiser and the end of the probability-flow equation are known in closed form,
+Data are N(0, S^2), a number each, so that the denoiser and the end of the probability-flow equation are known
+in closed form,
 
     E[x_0 | x_t] = alpha S^2 / (alpha^2 S^2 + sigma^2) x_t,      x_0 = S / sqrt(alpha^2 S^2 + sigma^2) x_t
 
-and nothing but the conventions differs.  The process is that of Ho et al. 2020 (linear, T = 1000).  Prints a table in Markdown.
+and nothing but the conventions differs.  The process is that of Ho et al. 2020 (linear, T = 1000).  Prints a
+table in Markdown.
 """
 
 from __future__ import annotations
@@ -71,7 +74,9 @@ def scheduler(kind: str, **options: object) -> Any:
 
 def ends(here: Tensor, there: Tensor, start: Level) -> tuple[str, str, str]:
     """Largest distance of the two ends, and of each from the exact one."""
-    largest = [float((a - b).abs().max()) for a, b in ((here, there), (here, exact(start)), (there, exact(start)))]
+    largest = [
+        float((a - b).abs().max()) for a, b in ((here, there), (here, exact(start)), (there, exact(start)))
+    ]
     return f"{largest[0]:.4f}", f"{largest[1]:.4f}", f"{largest[2]:.4f}"
 
 
@@ -81,7 +86,11 @@ def spacing() -> None:
         for name in ("leading", "trailing"):
             x, times = theirs(scheduler("DDIMScheduler", clip_sample=False, timestep_spacing=name), steps)
             apart = max(abs(a.t - b) for a, b in zip(even, times))
-            row(f"`ddim`, {steps} steps, spacing {name}", f"trailing: times differ by {apart:.0f}", *ends(ours(ddim, even), x, even[0]))
+            row(
+                f"`ddim`, {steps} steps, spacing {name}",
+                f"trailing: times differ by {apart:.0f}",
+                *ends(ours(ddim, even), x, even[0]),
+            )
 
 
 def dividing() -> None:
@@ -89,7 +98,11 @@ def dividing() -> None:
         x, times = theirs(scheduler("DDIMScheduler", clip_sample=False, timestep_spacing="trailing"), steps)
         levels = STEPS.levels(steps)
         shortfall = max(abs(a - T // steps - b.t) for a, b in zip(times, levels[1:]))
-        row(f"`ddim`, {steps} steps, each {T // steps} long", f"{EVEN}: ends differ by {shortfall:.0f}", *ends(ours(ddim, levels), x, levels[0]))
+        row(
+            f"`ddim`, {steps} steps, each {T // steps} long",
+            f"{EVEN}: ends differ by {shortfall:.0f}",
+            *ends(ours(ddim, levels), x, levels[0]),
+        )
 
 
 def clock() -> None:
@@ -102,8 +115,16 @@ def clock() -> None:
         for i, t in enumerate(made.timesteps):
             x = made.step(denoise(process)(x, made.sigmas[i].expand(N).double()), t, x).prev_sample
         levels = STEPS.at([*STEPS.time(torch.tensor(sigmas[:-1], dtype=torch.float64)).tolist(), 0.0])
-        row(f"`heun`, {steps} steps in sigma / alpha", "in sigma / (alpha + sigma)", *ends(ours(heun, levels), x, levels[0]))
-        row(f"`heun`, {steps} steps in sigma", "`edm`: the same", *ends(ours(heun, [process.level(s) for s in sigmas], process), x, process.level(sigmas[0])))
+        row(
+            f"`heun`, {steps} steps in sigma / alpha",
+            "in sigma / (alpha + sigma)",
+            *ends(ours(heun, levels), x, levels[0]),
+        )
+        row(
+            f"`heun`, {steps} steps in sigma",
+            "`edm`: the same",
+            *ends(ours(heun, [process.level(s) for s in sigmas], process), x, process.level(sigmas[0])),
+        )
 
 
 def churning() -> None:
@@ -111,16 +132,31 @@ def churning() -> None:
     made.set_timesteps(20)
     made.is_scale_input_called = True
     first, silent, churn = made.sigmas[0].item(), torch.zeros(100_000, 1), 40.0
-    x = made.step(silent, made.timesteps[0], silent, s_churn=churn, generator=torch.Generator().manual_seed(0)).prev_sample
+    x = made.step(
+        silent, made.timesteps[0], silent, s_churn=churn, generator=torch.Generator().manual_seed(0)
+    ).prev_sample
     there = math.hypot(first, x.std().item())
     process = Sigmas(made.sigmas[-2].item(), first)
-    _, here = churned(process, noise(), process.level(first), min(churn / 20, math.sqrt(2) - 1), Noise(range(N)))
-    row(f"first churned step: sigma {there:.0f}", f"no more than the process has: {here.sigma:.0f}", f"{there - here.sigma:.0f} in sigma", "", "")
+    _, here = churned(
+        process, noise(), process.level(first), min(churn / 20, math.sqrt(2) - 1), Noise(range(N))
+    )
+    row(
+        f"first churned step: sigma {there:.0f}",
+        f"no more than the process has: {here.sigma:.0f}",
+        f"{there - here.sigma:.0f} in sigma",
+        "",
+        "",
+    )
 
 
 def multistep() -> None:
     for steps in (10, 7):
-        x, times = theirs(scheduler("DPMSolverMultistepScheduler", algorithm_type="dpmsolver++", timestep_spacing="trailing"), steps)
+        x, times = theirs(
+            scheduler(
+                "DPMSolverMultistepScheduler", algorithm_type="dpmsolver++", timestep_spacing="trailing"
+            ),
+            steps,
+        )
         levels = [*STEPS.at(times), STEPS.level(0.0)]
         row(f"`dpm2m`, {steps} steps", "the same", *ends(ours(dpm2m, levels), x, levels[0]))
 

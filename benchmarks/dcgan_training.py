@@ -1,12 +1,13 @@
-"""Training steps a second of our DCGAN and of the same networks as they are commonly written (public_dcgan.py).
+"""Training steps a second of our DCGAN and of the same networks as they are commonly written
+(public_dcgan.py).
 
     python benchmarks/dcgan_training.py --data shapes --seconds 20
 
 Ours goes through its whole loop, as a user calls it: fit(run, data) with log, EMA, clipping and NaN guard.
-Theirs: a DataLoader over a TensorDataset of images that are decoded already, fp32, the step of the paper, no more.  Both begin
-with the same weights and must give the same first losses of both players before a clock starts; theirs have no biases, so ours
-begin at 0.  They take turns in one process, whose allocator is set as ours likes it, each with every number of threads that is
-asked for; the best of these counts for either side.
+Theirs: a DataLoader over a TensorDataset of images that are decoded already, fp32, the step of the paper, no
+more.  Both begin with the same weights and must give the same first losses of both players before a clock
+starts; theirs have no biases, so ours begin at 0.  They take turns in one process, whose allocator is set as
+ours likes it, each with every number of threads that is asked for; the best of these counts for either side.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def begin(precision: str, data: Data, args: argparse.Namespace, folder: Path) ->
 
 
 def twins(run: Run, args: argparse.Namespace) -> tuple[nn.Module, nn.Module]:
-    """Their G and D with our weights, which come in the same order; what is a linear map of ours is a convolution there."""
+    """Their G and D with our weights, which come in the same order; what is a linear map of ours is a
+    convolution there."""
     m: Any = run.student
     G, D = public_dcgan.generator(LATENT, args.width), public_dcgan.discriminator(args.width)
     with torch.no_grad():
@@ -68,7 +70,9 @@ def twins(run: Run, args: argparse.Namespace) -> tuple[nn.Module, nn.Module]:
 
 
 def weighty(net: nn.Module) -> list[Any]:
-    return [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.BatchNorm2d)]
+    return [
+        m for m in net.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.BatchNorm2d)
+    ]
 
 
 def compare_losses(run: Run, G: nn.Module, D: nn.Module, data: Data) -> str:
@@ -83,7 +87,10 @@ def compare_losses(run: Run, G: nn.Module, D: nn.Module, data: Data) -> str:
         batch, z = first(), first().noise.normal(LATENT)[..., None, None]
         real, drawn = D(batch.x).view(-1), D(G(z)).view(-1)
         one, nil = torch.ones_like(real), torch.zeros_like(real)
-        other = [float(F.binary_cross_entropy(real, one) + F.binary_cross_entropy(drawn, nil)), float(F.binary_cross_entropy(drawn, one))]
+        other = [
+            float(F.binary_cross_entropy(real, one) + F.binary_cross_entropy(drawn, nil)),
+            float(F.binary_cross_entropy(drawn, one)),
+        ]
     if not all(math.isclose(a, b, rel_tol=1e-4) for a, b in zip(mine, other)):
         sys.exit(f"the networks differ: losses {mine} of ours, {other} of theirs")
     return ", ".join(f"{value:.4f}" for value in mine)
@@ -117,7 +124,9 @@ def compare(data: Data, args: argparse.Namespace) -> list[list[str]]:
         runs = {p: begin(p, data, args, Path(folder, p)) for p in precisions}
         G, D = twins(runs["fp32"], args)
         losses = compare_losses(runs["fp32"], G, D, data)
-        sides = {USUAL: public_dcgan.train(G, D, batches(data, args.batch), LATENT, RATE)} | {f"likeness {p}": ours(run, data) for p, run in runs.items()}
+        sides = {USUAL: public_dcgan.train(G, D, batches(data, args.batch), LATENT, RATE)} | {
+            f"likeness {p}": ours(run, data) for p, run in runs.items()
+        }
         for steps in sides.values():
             for _ in range(WARM):
                 next(steps)
@@ -127,26 +136,46 @@ def compare(data: Data, args: argparse.Namespace) -> list[list[str]]:
                 torch.set_num_threads(threads)
                 for name, steps in sides.items():
                     rates[name][threads].append(rate(steps, args.seconds, args.batch))
-                    print(f"{name:20}{threads} threads {rates[name][threads][-1]:8.3f} steps/s", file=sys.stderr, flush=True)
+                    print(
+                        f"{name:20}{threads} threads {rates[name][threads][-1]:8.3f} steps/s",
+                        file=sys.stderr,
+                        flush=True,
+                    )
         for run in runs.values():
             run.close()
-    weights = {name: sum(p.numel() for net in nets for p in net.parameters()) for name, nets in ((USUAL, (G, D)), ("ours", (runs["fp32"].student,)))}
-    best = {name: max(found.items(), key=lambda pair: statistics.median(pair[1])) for name, found in rates.items()}
+    weights = {
+        name: sum(p.numel() for net in nets for p in net.parameters())
+        for name, nets in ((USUAL, (G, D)), ("ours", (runs["fp32"].student,)))
+    }
+    best = {
+        name: max(found.items(), key=lambda pair: statistics.median(pair[1])) for name, found in rates.items()
+    }
     base = best[USUAL][1]
     return [
-        [name, str(threads), f"{weights.get(name, weights['ours']):,}", losses, spread(found, 3), spread([a / b for a, b in zip(found, base)], 2)]
+        [
+            name,
+            str(threads),
+            f"{weights.get(name, weights['ours']):,}",
+            losses,
+            spread(found, 3),
+            spread([a / b for a, b in zip(found, base)], 2),
+        ]
         for name, (threads, found) in best.items()
     ]
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="shapes", help="images in colour, which are brought to 64x64")
     parser.add_argument("--seconds", type=float, default=20, help="of each turn")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--width", type=int, default=64, help="channels of the largest layer")
-    parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()], help="the best of these counts")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=[torch.get_num_threads()], help="the best of these counts"
+    )
     return parser.parse_args()
 
 
@@ -155,8 +184,18 @@ def main() -> None:
     engine.start()
     data = datasets.load(args.data, size=64, colour="rgb")
     rows = compare(data, args)
-    print(f"{heading(load)}\n\n{args.data}, 3x64x64, batch {args.batch}, {args.rounds} rounds of {args.seconds:g} s: median (min-max)\n")
-    print(table(["side", "threads", "weights", "first losses of D and G", "steps/s", "ratio, round by round"], rows))
+    print(
+        f"{heading(load)}\n\n{args.data}, 3x64x64, batch {args.batch}, "
+        f"{args.rounds} "
+        "rounds of "
+        f"{args.seconds:g} s: median (min-max)\n"
+    )
+    print(
+        table(
+            ["side", "threads", "weights", "first losses of D and G", "steps/s", "ratio, round by round"],
+            rows,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Features of a folder of photographs: images a second of `likeness features` and of the lab's program in Keras.
+"""Features of a folder of photographs: images a second of `likeness features` and of the lab's program in
+Keras.
 
     python benchmarks/features_keras.py photos/ --keras /path/to/python-with-keras
 
-Both read the same files, press them to 224x224, have the same random weights and write the same matrix, which is compared.  The
-program of the lab predicts one image after another; beside it stands the same with all images in batches of 32.  Neither the start of
-a program nor its first image is counted.  Sides take turns, each measurement in a process of its own.
+Both read the same files, press them to 224x224, have the same random weights and write the same matrix, which
+is compared.  The program of the lab predicts one image after another; beside it stands the same with all
+images in batches of 32.  Neither the start of a program nor its first image is counted.  Sides take turns,
+each measurement in a process of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +25,12 @@ from typing import Any
 import numpy as np
 from measure import heading, machine, spread, table
 
-CASES = (("vgg19", "block4_pool"), ("vgg19", "fc2"), ("mobilenet", "conv_pw_13_relu"), ("mobilenet", "global_average_pooling2d"))
+CASES = (
+    ("vgg19", "block4_pool"),
+    ("vgg19", "fc2"),
+    ("mobilenet", "conv_pw_13_relu"),
+    ("mobilenet", "global_average_pooling2d"),
+)
 SIDE = Path(__file__).with_name("keras_side.py")
 
 
@@ -31,14 +38,25 @@ def ours(folder: str, network: str, layer: str, weights: str, out: str, precisio
     from likeness.features import extract, opening
 
     net = opening.load(network, weights, [layer])
-    work = extract.extract(net, folder, [layer], Path(out), precision=precision)  # looks at one image, to know how long a row is
+    # looks at one image, to know how long a row is
+    work = extract.extract(net, folder, [layer], Path(out), precision=precision)
     wall, cpu = time.perf_counter(), time.process_time()
     *_, at = work
-    return dict(images=at.done.rows, wall=time.perf_counter() - wall, cpu=time.process_time() - cpu, program="likeness")
+    return dict(
+        images=at.done.rows,
+        wall=time.perf_counter() - wall,
+        cpu=time.process_time() - cpu,
+        program="likeness",
+    )
 
 
 def measured(command: list[str], threads: int) -> dict[str, Any]:
-    env = os.environ | {"OMP_NUM_THREADS": str(threads), "TF_NUM_INTRAOP_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    env = os.environ | {
+        "OMP_NUM_THREADS": str(threads),
+        "TF_NUM_INTRAOP_THREADS": str(threads),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
@@ -47,7 +65,9 @@ def measured(command: list[str], threads: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", help="of photographs")
     parser.add_argument("--keras", default=sys.executable, help="a Python that has Keras [this one]")
     parser.add_argument("-n", type=int, default=300, help="images [300]")
@@ -66,11 +86,20 @@ def main() -> None:
         for i, file in enumerate(sorted(p for p in Path(said.folder).rglob("*") if p.is_file())[: said.n]):
             shutil.copy(file, photos / f"{i:05}{file.suffix}")
         rows = [row for case in said.cases for row in compared(*case.split("/"), photos, Path(place), said)]
-    head = ("network, layer", "program", "images/s", "images per CPU second", "times the lab's by CPU", "largest difference")
+    head = (
+        "network, layer",
+        "program",
+        "images/s",
+        "images per CPU second",
+        "times the lab's by CPU",
+        "largest difference",
+    )
     print(table(head, rows))
 
 
-def compared(network: str, layer: str, photos: Path, place: Path, said: argparse.Namespace) -> list[list[str]]:
+def compared(
+    network: str, layer: str, photos: Path, place: Path, said: argparse.Namespace
+) -> list[list[str]]:
     """A row a program."""
     weights = str(place / f"{network}.npz")
     names = ("the lab's", "in batches of 32", "likeness fp32", "likeness bf16")
@@ -83,7 +112,14 @@ def compared(network: str, layer: str, photos: Path, place: Path, said: argparse
             if name.startswith("likeness"):
                 for left in place.glob("likeness*.*"):
                     left.unlink()
-                command = [sys.executable, __file__, str(photos), "--one", *args, name.removeprefix("likeness ")]
+                command = [
+                    sys.executable,
+                    __file__,
+                    str(photos),
+                    "--one",
+                    *args,
+                    name.removeprefix("likeness "),
+                ]
             else:
                 command = [said.keras, str(SIDE), *args, "1" if name == "the lab's" else "32"]
             figures[name].append(measured(command, said.threads))
@@ -96,7 +132,9 @@ def compared(network: str, layer: str, photos: Path, place: Path, said: argparse
         times = [a["cpu"] / b["cpu"] for a, b in zip(figures["the lab's"], runs)]
         program = name if name.startswith("likeness") else f"{name}, {runs[0]['program']}"
         apart = f"{np.abs(other - base).max() / np.abs(base).max():.1e}"
-        rows.append([f"{network} {layer}", program, spread(by_wall, 2), spread(by_cpu, 2), spread(times, 2), apart])
+        rows.append(
+            [f"{network} {layer}", program, spread(by_wall, 2), spread(by_cpu, 2), spread(times, 2), apart]
+        )
     return rows
 
 

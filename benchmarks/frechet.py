@@ -1,10 +1,12 @@
-"""Seconds of a Frechet distance from moments: ours, and as it is usually computed, by scipy.linalg.sqrtm(C1 @ C2).
+"""Seconds of a Frechet distance from moments: ours, and as it is usually computed, by scipy.linalg.sqrtm(C1 @
+C2).
 
     OMP_NUM_THREADS=2 python benchmarks/frechet.py
 
-Both get the same means and covariances of the same features (correlated, not negative, of very different variances, as those of
-networks are) in the same process, in turns.  The truth is a third way: singular values of products of triangular factors
-of the centred features themselves, without covariances.  Below it, what else a card needs, from 10,000 images a side.
+Both get the same means and covariances of the same features (correlated, not negative, of very different
+variances, as those of networks are) in the same process, in turns.  The truth is a third way: singular values
+of products of triangular factors of the centred features themselves, without covariances.  Below it, what
+else a card needs, from 10,000 images a side.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ T = TypeVar("T")
 
 def features(n: int, d: int, seed: int) -> np.ndarray:
     weights = np.random.default_rng(0).normal(size=(d, d)) * np.geomspace(1, 1e-3, d)
-    return np.maximum(np.random.default_rng(seed).normal(size=(n, d)) @ weights + 0.02 * seed, 0).astype(np.float32)
+    return np.maximum(np.random.default_rng(seed).normal(size=(n, d)) @ weights + 0.02 * seed, 0).astype(
+        np.float32
+    )
 
 
 def usual(a: Moments, b: Moments) -> float:
@@ -89,12 +93,25 @@ def main() -> None:
     parse.add_argument("--features", type=int, nargs="+", default=[64, 512, 2048])
     parse.add_argument("--repeats", type=int, default=3)
     said = parse.parse_args(sys.argv[1:])
-    print(machine(), f"numpy {np.__version__}, scipy {scipy.__version__}, {os.environ.get('OMP_NUM_THREADS', 'all')} threads", sep=", ")
+    print(
+        machine(),
+        f"numpy {np.__version__}, scipy "
+        f"{scipy.__version__}, "
+        f"{os.environ.get('OMP_NUM_THREADS', 'all')} threads",
+        sep=", ",
+    )
     print(heading("moments to distance, seconds, median (min-max)"), "", sep="\n")
     sizes = [(d, n) for d in said.features for n in (max(1000, 5 * d), d // 2)]
     head = ["features", "images a side", "sqrtm", "ours", "ratio", "error of sqrtm", "error of ours"]
     print(table(head, [row(d, n, said.repeats) for d, n in sizes]), "", sep="\n", flush=True)
-    head = ["features", "moments of one side", "interval", "unlimited", "KID with its error", "permutation test of 2,000"]
+    head = [
+        "features",
+        "moments of one side",
+        "interval",
+        "unlimited",
+        "KID with its error",
+        "permutation test of 2,000",
+    ]
     print(table(head, [others(d) for d in said.features]))
 
 

@@ -1,16 +1,19 @@
-"""Which game and which remedy finds the modes of the ring and of the grid, by the measures of Lin et al., "PacGAN", 2018, section 4.1.
+"""Which game and which remedy finds the modes of the ring and of the grid, by the measures of Lin et al.,
+"PacGAN", 2018, section 4.1.
 
     python benchmarks/gan_points.py ring --seconds 45 -o ring.jsonl
     python benchmarks/gan_points.py grid --seconds 110 --only recommended nonsaturating -o grid.jsonl
 
-Of 2,500 drawn points: modes within three standard deviations of which one lies; the share of points that lie so near to one
-(high quality); and the reverse Kullback-Leibler divergence, of the modes of these points from equally many in each.  All settings
-have the same networks and budget: --seconds of processor time, or --images points.  Both generators are judged: the one that
-was trained, and its EMA.  The benchmark goes on where it was stopped.
+Of 2,500 drawn points: modes within three standard deviations of which one lies; the share of points that lie
+so near to one (high quality); and the reverse Kullback-Leibler divergence, of the modes of these points from
+equally many in each.  All settings have the same networks and budget: --seconds of processor time, or
+--images points.  Both generators are judged: the one that was trained, and its EMA.  The benchmark goes on
+where it was stopped.
 
-Games and remedies have a usual rate: on the ring, after 25 seconds and with seed 10, a third of it found no mode, and with twice of
-it the nonsaturating game found 8 instead of 7 and hinge none instead of 7.  The recommended setting stands among them with that rate,
-and at the end with its own, chosen on seeds 10 and 11.  One line has the networks and rates that the model has by default.
+Games and remedies have a usual rate: on the ring, after 25 seconds and with seed 10, a third of it found no
+mode, and with twice of it the nonsaturating game found 8 instead of 7 and hinge none instead of 7.  The
+recommended setting stands among them with that rate, and at the end with its own, chosen on seeds 10 and 11.
+One line has the networks and rates that the model has by default.
 """
 
 from __future__ import annotations
@@ -26,12 +29,16 @@ from likeness import data as datasets
 from likeness import engine
 
 WIDE: Options = dict(hidden=128, depth=3, batch=256, schedule="cosine", precision="fp32")
-USUAL: dict[str, Options] = {law: WIDE | dict(latent=latent, rate=1e-3, beta1=0.5, beta2=0.99) for law, latent in (("ring", 4), ("grid", 8))}
+USUAL: dict[str, Options] = {
+    law: WIDE | dict(latent=latent, rate=1e-3, beta1=0.5, beta2=0.99)
+    for law, latent in (("ring", 4), ("grid", 8))
+}
 OWN: dict[str, Options] = {
     "ring": WIDE | dict(latent=4, rate=4e-3, d_rate=1.5, beta1=0.5, beta2=0.95, octaves=3),
     "grid": WIDE | dict(latent=8, rate=2e-3, beta1=0.0, beta2=0.99),
 }
-"""of the recommended setting.  On the grid waves do not help: of four seeds, after 2,048,000 points, they had a larger share near the modes in one"""
+"""of the recommended setting.  On the grid waves do not help: of four seeds, after 2,048,000 points, they had
+a larger share near the modes in one"""
 GAMMA = {"ring": 0.1, "grid": 1.0}
 """weight of both slopes there"""
 
@@ -68,22 +75,39 @@ def settings(law: str) -> dict[str, Options]:
         "unroll 5": base | dict(unroll=5),
         "as the model is by default": base | dict(rate=2e-4, schedule="constant", hidden=256, latent=64),
     }
-    mine = {"recommended: relativistic + r1 + r2": rested, "recommended, no waves": rested | dict(octaves=0), "recommended, lazy": rested | dict(lazy=4)}
+    mine = {
+        "recommended: relativistic + r1 + r2": rested,
+        "recommended, no waves": rested | dict(octaves=0),
+        "recommended, lazy": rested | dict(lazy=4),
+    }
     if not own.get("octaves"):
         del mine["recommended, no waves"]
-    return {name: USUAL[law] | options for name, options in usual.items()} | {name: own | options for name, options in mine.items()}
+    return {name: USUAL[law] | options for name, options in usual.items()} | {
+        name: own | options for name, options in mine.items()
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("law", choices=list(USUAL))
     modes_found.arguments(parser, 5, 45, "gan_points.jsonl")
     args, load = parser.parse_args(), machine()
     torch.set_num_threads(1)
     engine.start()
-    rows = modes_found.fill(modes_found.wanted(args.law, "gan", settings(args.law), args), datasets.load(args.law), args.o)
-    usual, own = (", ".join(f"{name} {value}" for name, value in options[args.law].items()) for options in (USUAL, OWN))
-    print(f"{heading(load)}\n\n{args.law}: {usual}; recommended: {own}; one thread; median (min-max) over the seeds\n")
+    rows = modes_found.fill(
+        modes_found.wanted(args.law, "gan", settings(args.law), args), datasets.load(args.law), args.o
+    )
+    usual, own = (
+        ", ".join(f"{name} {value}" for name, value in options[args.law].items()) for options in (USUAL, OWN)
+    )
+    print(
+        f"{heading(load)}\n\n{args.law}: {usual}; recommended: {own}; one "
+        "thread; median "
+        "(min-max) over "
+        "the seeds\n"
+    )
     print(table(modes_found.head(True), modes_found.summary(rows, True)))
 
 

@@ -1,10 +1,11 @@
-"""What an image loses on its way to noise and back: by DDIM and by Heun's rule, at the calls each of them took.
+"""What an image loses on its way to noise and back: by DDIM and by Heun's rule, at the calls each of them
+took.
 
     likeness train ddpm fashion-mnist runs/ddpm --images 100000 --schedule cosine
     python benchmarks/inversion.py runs/ddpm -n 64
 
-Held-out images; the error is the root mean square over them in grey levels of 255, between the image and what its noise leads back to.
-How near the noise is to N(0, I) is its mean square, which should be 1.
+Held-out images; the error is the root mean square over them in grey levels of 255, between the image and what
+its noise leads back to. How near the noise is to N(0, I) is its mean square, which should be 1.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def by_steps(denoise: Counted, sampler: str, steps: int) -> Way:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path)
     parser.add_argument("-n", type=int, default=64, help="held-out images")
     said, load = parser.parse_args(), machine()
@@ -69,7 +72,10 @@ def main() -> None:
         with torch.no_grad():
             z, again = way(x)
         error = float((again - x).square().mean().sqrt()) * 127.5
-        print(f"| {name} | {denoise.asked / len(x):.0f} | {error:.2f} | {float(z.square().mean()):.3f} |", flush=True)
+        print(
+            f"| {name} | {denoise.asked / len(x):.0f} | {error:.2f} | {float(z.square().mean()):.3f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

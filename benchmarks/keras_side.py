@@ -1,4 +1,5 @@
-"""The program of the lab: features of a folder of images by keras.applications, as its documentation shows it.
+"""The program of the lab: features of a folder of images by keras.applications, as its documentation shows
+it.
 
 Run by features_keras.py with whatever Python has Keras; it prints one line of JSON.
 """
@@ -15,12 +16,17 @@ from typing import Any
 import keras
 import numpy as np
 
-MODULES = dict(vgg16="vgg16", vgg19="vgg19", mobilenet="mobilenet", mobilenet_v2="mobilenet_v2", resnet50="resnet")
-CLASSES = dict(vgg16="VGG16", vgg19="VGG19", mobilenet="MobileNet", mobilenet_v2="MobileNetV2", resnet50="ResNet50")
+MODULES = dict(
+    vgg16="vgg16", vgg19="vgg19", mobilenet="mobilenet", mobilenet_v2="mobilenet_v2", resnet50="resnet"
+)
+CLASSES = dict(
+    vgg16="VGG16", vgg19="VGG19", mobilenet="MobileNet", mobilenet_v2="MobileNetV2", resnet50="ResNet50"
+)
 
 
 def main(folder: str, network: str, layer: str, weights: str, out: str, batch: int) -> None:
-    """batch 1: one image after another, as in the lab.  More: all images are read first, and predicted in batches of so many."""
+    """batch 1: one image after another, as in the lab.  More: all images are read first, and predicted in
+    batches of so many."""
     keras.utils.set_random_seed(0)
     module = import_module(f"keras.applications.{MODULES[network]}")
     whole = getattr(keras.applications, CLASSES[network])(weights=None)
@@ -37,12 +43,25 @@ def main(folder: str, network: str, layer: str, weights: str, out: str, batch: i
     if batch == 1:
         rows = [model.predict(read(module, file), verbose=0).flatten() for file in files]
     else:
-        rows = list(model.predict(np.concatenate([read(module, file) for file in files]), batch_size=batch, verbose=0).reshape(len(files), -1))
+        rows = list(
+            model.predict(
+                np.concatenate([read(module, file) for file in files]), batch_size=batch, verbose=0
+            ).reshape(len(files), -1)
+        )
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     np.save(out, np.stack(rows))
     backend = keras.backend.backend()
     version = metadata.version("tensorflow-cpu" if backend == "tensorflow" else backend)
-    print(json.dumps(dict(images=len(files), wall=wall, cpu=cpu, program=f"Keras {keras.__version__} on {backend} {version}")))
+    print(
+        json.dumps(
+            dict(
+                images=len(files),
+                wall=wall,
+                cpu=cpu,
+                program=f"Keras {keras.__version__} on {backend} {version}",
+            )
+        )
+    )
 
 
 def read(module: Any, file: Path) -> np.ndarray:

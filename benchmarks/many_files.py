@@ -1,4 +1,5 @@
-"""Start-up on a folder of very many small files: the first time, when they are decoded into the cache, and the second.
+"""Start-up on a folder of very many small files: the first time, when they are decoded into the cache, and
+the second.
 
 python benchmarks/many_files.py --files 100000
 """
@@ -27,7 +28,7 @@ data = load(sys.argv[1], size=32)
 data.batch(0, 0, 64)
 seconds, cpu = time.perf_counter() - wall, time.process_time() - cpu
 print(json.dumps(dict(seconds=seconds, cpu_seconds=cpu, memory_mb=held(), of_which_imports_mb=before, verdict=data.verdict)))
-"""
+"""  # noqa: E501
 
 
 def draw(folder: Path, files: int) -> None:
@@ -41,7 +42,9 @@ def draw(folder: Path, files: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--files", type=int, default=100_000)
     files = parser.parse_args().files
     from measure import heading, machine
@@ -51,7 +54,13 @@ def main() -> None:
         print(heading(machine()))
         for name in ("first", "second"):
             env = os.environ | {"LIKENESS_CACHE": f"{place}/cache"}
-            out = subprocess.run([sys.executable, "-c", START, f"{place}/images"], env=env, check=True, capture_output=True, text=True).stdout
+            out = subprocess.run(
+                [sys.executable, "-c", START, f"{place}/images"],
+                env=env,
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
             print(f"{name} start:", json.dumps(json.loads(out)))
 
 

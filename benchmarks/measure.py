@@ -25,7 +25,11 @@ def machine() -> str:
             name = next(line.split(":", 1)[1].strip() for line in f if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    cores = f"{len(os.sched_getaffinity(0))} cores ({torch.backends.cpu.get_cpu_capability()}), load {os.getloadavg()[0]:.1f} at the start"
+    cores = (
+        f"{len(os.sched_getaffinity(0))} cores "
+        f"({torch.backends.cpu.get_cpu_capability()}), load "
+        f"{os.getloadavg()[0]:.1f} at the start"
+    )
     return f"{name}, {cores}, torch {torch.__version__}, Python {platform.python_version()}"
 
 

@@ -1,7 +1,9 @@
-"""What the benchmarks of modes share: runs of equal budgets, each judged by the modes that it finds, and each a line of a file.
+"""What the benchmarks of modes share: runs of equal budgets, each judged by the modes that it finds, and each
+a line of a file.
 
-A budget is so many images, or so many seconds of processor time, where a short try tells how many images that is.  A benchmark
-that was stopped goes on after its last line; a line is known by all that decides it but the code.
+A budget is so many images, or so many seconds of processor time, where a short try tells how many images that
+is.  A benchmark that was stopped goes on after its last line; a line is known by all that decides it but the
+code.
 """
 
 from __future__ import annotations
@@ -42,21 +44,30 @@ TRY, WARM = 60, 20
 
 
 def begin(folder: Path, model: str, data: Data, options: Options, seed: int, images: int) -> Run:
-    """A new run, or the one that was stopped there.  options: of the model, of its training, and `noise_share` of the budget after which noise is gone."""
+    """A new run, or the one that was stopped there.  options: of the model, of its training, and
+    `noise_share` of the budget after which noise is gone."""
     if is_run(folder):
         return Run.resume(folder)
     kind = models.load(model)
     own = {f.name for f in fields(Training)}
-    training = replace(kind.defaults, seed=seed, images=images, **{k: v for k, v in options.items() if k in own})
+    training = replace(
+        kind.defaults, seed=seed, images=images, **{k: v for k, v in options.items() if k in own}
+    )
     chosen = {k: v for k, v in options.items() if k not in own}
     if share := chosen.pop("noise_share", 0.0):
         chosen["noise_images"] = max(1, int(share * images))
-    return Run.create(folder, Config(model, data.spec, engine.settle(training, data.spec), chosen, data.identity, engine.facts()))
+    return Run.create(
+        folder,
+        Config(model, data.spec, engine.settle(training, data.spec), chosen, data.identity, engine.facts()),
+    )
 
 
 def affordable(model: str, data: Data, options: Options, seconds: float) -> int:
     """How many images are seen in so many seconds of processor time: whole batches."""
-    with tempfile.TemporaryDirectory() as folder, closing(begin(Path(folder, "run"), model, data, options, 0, 10**9)) as run:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(begin(Path(folder, "run"), model, data, options, 0, 10**9)) as run,
+    ):
         steps = fit(run, data, save_every=math.inf)
         *_, first = islice(steps, WARM)
         began = time.process_time()
@@ -75,19 +86,26 @@ def once(folder: Path, model: str, data: Data, law: Law, row: Row) -> Row:
         except Diverged:
             diverged = True
         new = run.seen - start  # none, if it was trained elsewhere: then nobody has counted
-        seconds = (time.process_time() - began) * run.seen / new if new else math.nan  # of one that was stopped meanwhile, about
+        # of one that was stopped meanwhile, about
+        seconds = (time.process_time() - began) * run.seen / new if new else math.nan
         if diverged:
             return dict(seconds=seconds)
         average = evaluate.prepare(run, data, 1, row["seed"])
         exams = zip(KINDS, (replace(average, model=run.raw()), average))
-        return dict(seconds=seconds) | {kind: counted(law, law.modes_of(exam.made(law.n))) for kind, exam in exams}
+        return dict(seconds=seconds) | {
+            kind: counted(law, law.modes_of(exam.made(law.n))) for kind, exam in exams
+        }
 
 
 def counted(law: Law, mode: np.ndarray) -> Options:
     """Of samples of these modes (n,): modes found, share near any, reverse KL."""
     counts = modes.counts(mode, len(law.shares))
     kl = float(modes.reverse_kl(counts, law.shares))
-    return dict(modes=int(modes.found(counts)), quality=float((mode != modes.NONE).mean()), reverse_kl=math.inf if math.isnan(kl) else kl)
+    return dict(
+        modes=int(modes.found(counts)),
+        quality=float((mode != modes.NONE).mean()),
+        reverse_kl=math.inf if math.isnan(kl) else kl,
+    )
 
 
 # The file
@@ -105,11 +123,14 @@ def known(path: Path) -> Iterator[Row]:
 
 
 def key(row: Row) -> str:
-    return json.dumps({k: row[k] for k in ("data", "name", "model", "options", "budget", "seed")}, sort_keys=True)
+    return json.dumps(
+        {k: row[k] for k in ("data", "name", "model", "options", "budget", "seed")}, sort_keys=True
+    )
 
 
 def fill(wanted: Iterable[Row], data: Data, path: Path, keep: Path | None = None) -> list[Row]:
-    """Every wanted row, from the file or by training now.  keep: a folder for the runs, which are else thrown away."""
+    """Every wanted row, from the file or by training now.  keep: a folder for the runs, which are else thrown
+    away."""
     law, rows, images = known_modes.find(data), list[Row](), dict[str, int]()
     lines = {key(row): row for row in known(path)}
     for row in wanted:
@@ -117,7 +138,9 @@ def fill(wanted: Iterable[Row], data: Data, path: Path, keep: Path | None = None
         found = lines.get(key(row))
         if found is None:
             if setting not in images:
-                images[setting] = row["budget"].get("images") or affordable(row["model"], data, row["options"], row["budget"]["seconds"])
+                images[setting] = row["budget"].get("images") or affordable(
+                    row["model"], data, row["options"], row["budget"]["seconds"]
+                )
             found = row | dict(images=images[setting])
             with place(keep, found) as folder:
                 found |= once(folder, found["model"], data, law, found)
@@ -140,13 +163,21 @@ def place(keep: Path | None, row: Row) -> Iterator[Path]:
 
 
 def wanted(source: str, model: str, settings: dict[str, Options], args: argparse.Namespace) -> Iterator[Row]:
-    """Seed by seed, so that a benchmark that is stopped early has something of everything.  A setting may name another model."""
+    """Seed by seed, so that a benchmark that is stopped early has something of everything.  A setting may
+    name another model."""
     budget = dict(images=args.images) if args.images else dict(seconds=args.seconds)
     for seed in range(args.seeds):
         for name, options in settings.items():
             if not args.only or any(part in name for part in args.only):
                 its = options.get("model", model)
-                yield dict(data=source, name=name, model=its, options={k: v for k, v in options.items() if k != "model"}, budget=budget, seed=seed)
+                yield dict(
+                    data=source,
+                    name=name,
+                    model=its,
+                    options={k: v for k, v in options.items() if k != "model"},
+                    budget=budget,
+                    seed=seed,
+                )
 
 
 # Words
@@ -156,16 +187,27 @@ def line_of(row: Row) -> str:
     start = f"{row['name']}, seed {row['seed']}, {row['images']:,} images, {row['seconds']:.0f} s: "
     if "raw" not in row:
         return start + "diverged"
-    return start + "; ".join(f"{kind} {m['modes']} modes, {m['quality']:.1%}, {m['reverse_kl']:.4f}" for kind, m in ((k, row[k]) for k in KINDS))
+    return start + "; ".join(
+        f"{kind} {m['modes']} modes, {m['quality']:.1%}, {m['reverse_kl']:.4f}"
+        for kind, m in ((k, row[k]) for k in KINDS)
+    )
 
 
 def head(quality: bool) -> list[str]:
     measures = ["modes", *(["high quality, %"] if quality else []), "reverse KL"]
-    return ["setting", "runs", "diverged", *(f"{kind}: {measure}" for kind in KINDS for measure in measures), "processor seconds", "images"]
+    return [
+        "setting",
+        "runs",
+        "diverged",
+        *(f"{kind}: {measure}" for kind in KINDS for measure in measures),
+        "processor seconds",
+        "images",
+    ]
 
 
 def summary(rows: Sequence[Row], quality: bool) -> Iterator[list[str]]:
-    """A row of the table for each setting, median (min-max) over its seeds; a run that diverged has found nothing."""
+    """A row of the table for each setting, median (min-max) over its seeds; a run that diverged has found
+    nothing."""
     nothing = dict(modes=0, quality=0.0, reverse_kl=math.inf)
     for name in dict.fromkeys(row["name"] for row in rows):
         mine = [row for row in rows if row["name"] == name]
@@ -173,8 +215,16 @@ def summary(rows: Sequence[Row], quality: bool) -> Iterator[list[str]]:
         for kind in KINDS:
             found = [row.get(kind, nothing) for row in mine]
             shares = [spread([100 * m["quality"] for m in found], 1)] if quality else []
-            cells += [spread([m["modes"] for m in found]), *shares, spread([m["reverse_kl"] for m in found], 3)]
-        yield [*cells, spread([row["seconds"] for row in mine]), f"{statistics.median(row['images'] for row in mine):,.0f}"]
+            cells += [
+                spread([m["modes"] for m in found]),
+                *shares,
+                spread([m["reverse_kl"] for m in found], 3),
+            ]
+        yield [
+            *cells,
+            spread([row["seconds"] for row in mine]),
+            f"{statistics.median(row['images'] for row in mine):,.0f}",
+        ]
 
 
 def arguments(parser: argparse.ArgumentParser, seeds: int, seconds: float, file: str) -> None:

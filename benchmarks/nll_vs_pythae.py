@@ -2,10 +2,11 @@
 
     python benchmarks/nll_vs_pythae.py --data mnist --n 200 --k 100
 
-A VAE is trained by our loop, its weights are copied into pythae's model, and both estimate log p(x) of held-out images
-with k codes each.  Both are the same estimator, with the same small bias, so that their difference has mean zero; its
-standard error over the images is printed beside it.  pythae is asked as it is written, and again inside torch.no_grad(),
-which it leaves out; the time of the faster of the two counts.  Blocks of images are estimated by turns, and the ratio of times is of a block.
+A VAE is trained by our loop, its weights are copied into pythae's model, and both estimate log p(x) of
+held-out images with k codes each.  Both are the same estimator, with the same small bias, so that their
+difference has mean zero; its standard error over the images is printed beside it.  pythae is asked as it is
+written, and again inside torch.no_grad(), which it leaves out; the time of the faster of the two counts.
+Blocks of images are estimated by turns, and the ratio of times is of a block.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def ours(model: Any, x: Tensor, k: int) -> np.ndarray:
 
 
 def theirs(twin: Any, x: Tensor, k: int) -> np.ndarray:
-    """The same; get_nll returns the mean over the images that it is given, so it is given one at a time, as it works anyway."""
+    """The same; get_nll returns the mean over the images that it is given, so it is given one at a time, as
+    it works anyway."""
     return np.array([twin.get_nll((one[None] + 1) / 2, n_samples=k) for one in x])
 
 
@@ -76,7 +78,13 @@ def honoured(model: Any, twin: Any, x: Tensor) -> list[list[str]]:
     for k in ASKED:
         mine, graph = drawn(model.decoder, lambda k=k: ours(model, x[:1], k))
         other, their_graph = drawn(twin.decoder, lambda k=k: theirs(twin, x[:1], k))
-        lines.append([f"{k}", f"{mine}{', with graph' if graph else ''}", f"{other}{', with graph' if their_graph else ''}"])
+        lines.append(
+            [
+                f"{k}",
+                f"{mine}{', with graph' if graph else ''}",
+                f"{other}{', with graph' if their_graph else ''}",
+            ]
+        )
     return lines
 
 
@@ -96,7 +104,9 @@ def trained(args: argparse.Namespace) -> tuple[Any, Any, Tensor]:
 ESTIMATORS = {"likeness": ours, "pythae": theirs, "pythae in no_grad": theirs_without_graph}
 
 
-def race(model: Any, twin: Any, x: Tensor, k: int, blocks: int) -> tuple[dict[str, np.ndarray], dict[str, list[float]]]:
+def race(
+    model: Any, twin: Any, x: Tensor, k: int, blocks: int
+) -> tuple[dict[str, np.ndarray], dict[str, list[float]]]:
     """log p(x) by each estimator, and its seconds an image in each block."""
     nats: dict[str, list[np.ndarray]] = {name: [] for name in ESTIMATORS}
     seconds: dict[str, list[float]] = {name: [] for name in ESTIMATORS}
@@ -157,7 +167,9 @@ def rows(found: dict[str, Any]) -> list[list[str]]:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="mnist", help="mnist, digits or shapes; made black and white")
     parser.add_argument("--net", default="mlp", choices=list(NETS))
     parser.add_argument("--n", type=int, default=200, help="held-out images")
@@ -177,8 +189,25 @@ def main() -> None:
         found["nats"] = {name: values.tolist() for name, values in found["nats"].items()}
         print(json.dumps(dict(machine=load, arguments=vars(args), drawn=counts, **found)))
         return
-    print(f"{heading(load)}\n\n{args.data}, black and white, {args.net}, {len(x)} held-out images, k = {args.k}, fp32\n")
-    print(table(["estimator", "threads", "-log p(x), nats", "difference ± standard error", "ms an image: median (min-max)", "times slower"], rows(found)))
+    print(
+        f"{heading(load)}\n\n{args.data}, black and white, {args.net}, {len(x)} "
+        "held-out "
+        "images, k = "
+        f"{args.k}, fp32\n"
+    )
+    print(
+        table(
+            [
+                "estimator",
+                "threads",
+                "-log p(x), nats",
+                "difference ± standard error",
+                "ms an image: median (min-max)",
+                "times slower",
+            ],
+            rows(found),
+        )
+    )
     print(f"\nget_nll returns {found['nats']['pythae'].mean():+.2f}: log p(x), not its negative.\n")
     print(table(["samples asked for", "drawn by bits_per_dim", "drawn by get_nll"], counts))
 

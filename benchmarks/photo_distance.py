@@ -1,9 +1,11 @@
-"""How far samples are from the few photographs that they were learnt from, in features that have seen a million others.
+"""How far samples are from the few photographs that they were learnt from, in features that have seen a
+million others.
 
     python benchmarks/photo_distance.py runs/r3gan-photos runs/vae-photos --weights mobilenet_v2.safetensors
 
-Kernel distance (KID, times 1,000) in the 1,280 features of MobileNetV2, of 400 samples to all images of the run's data at the run's size.
-It says which of several runs is nearer to photographs of such things; not whether one has learnt them by heart: `likeness evaluate` says that.
+Kernel distance (KID, times 1,000) in the 1,280 features of MobileNetV2, of 400 samples to all images of the
+run's data at the run's size. It says which of several runs is nearer to photographs of such things; not
+whether one has learnt them by heart: `likeness evaluate` says that.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ def features(images: np.ndarray, weights: list[str]) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, nargs="+")
     parser.add_argument("--weights", help="of MobileNetV2, a file [the published ones]")
     said = parser.parse_args()

@@ -1,10 +1,12 @@
-"""Training images a second of our PixelCNN and of the same network as it is commonly written (public_pixelcnn.py).
+"""Training images a second of our PixelCNN and of the same network as it is commonly written
+(public_pixelcnn.py).
 
     python benchmarks/pixelcnn_training.py --data mnist --seconds 20
 
 Ours goes through its whole loop, as a user calls it: fit(run, data) with log, EMA, clipping and NaN guard.
-Theirs: a DataLoader over a TensorDataset, cross-entropy, Adam, fp32, no more.  Both begin with the same weights, and must give
-the same loss before a clock starts.  They take turns in one process, whose allocator and threads are set as ours likes them.
+Theirs: a DataLoader over a TensorDataset, cross-entropy, Adam, fp32, no more.  Both begin with the same
+weights, and must give the same loss before a clock starts.  They take turns in one process, whose allocator
+and threads are set as ours likes them.
 """
 
 from __future__ import annotations
@@ -40,12 +42,17 @@ WARM = 5
 
 def begin(net: str, precision: str, data: Data, args: argparse.Namespace, folder: Path) -> Run:
     kind = models.load("pixelcnn")
-    training = replace(kind.defaults, batch=args.batch, rate=args.rate, warmup=0, images=10**12, precision=precision)
-    return Run.create(folder, Config("pixelcnn", data.spec, engine.settle(training, data.spec), dict(net=net)))
+    training = replace(
+        kind.defaults, batch=args.batch, rate=args.rate, warmup=0, images=10**12, precision=precision
+    )
+    return Run.create(
+        folder, Config("pixelcnn", data.spec, engine.settle(training, data.spec), dict(net=net))
+    )
 
 
 def twin(run: Run) -> nn.Module:
-    """Their network with our weights: the layers come in the same order, and of their kernels only the part that is not masked is ours."""
+    """Their network with our weights: the layers come in the same order, and of their kernels only the part
+    that is not masked is ours."""
     m: Any = run.student
     theirs = THEIRS[m.net](m.width, m.depth, m.kernel, m.first, m.spec.levels)
     pairs = zip(convolutions(m, CausalConv), convolutions(theirs, nn.Conv2d), strict=True)
@@ -63,7 +70,8 @@ def convolutions(net: nn.Module, kind: type[nn.Module]) -> list[Any]:
 
 
 def set_of(data: Data) -> TensorDataset:
-    """Images in [-1, 1] and the levels to be predicted; of a large set the first ones, which is all that can be seen meanwhile."""
+    """Images in [-1, 1] and the levels to be predicted; of a large set the first ones, which is all that can
+    be seen meanwhile."""
     x = data.take(data.train[:10_000]).x
     return TensorDataset(x, level(x, data.levels)[:, 0])
 
@@ -113,7 +121,9 @@ def compare(net: str, data: Data, args: argparse.Namespace) -> list[list[str]]:
         runs = {p: begin(net, p, data, args, Path(folder, p)) for p in precisions}
         other = twin(runs["fp32"])
         nats = compare_losses(runs["fp32"], other, images)
-        sides = {"as commonly written": train(other, images, args)} | {f"likeness {p}": ours(run, data) for p, run in runs.items()}
+        sides = {"as commonly written": train(other, images, args)} | {
+            f"likeness {p}": ours(run, data) for p, run in runs.items()
+        }
         for steps in sides.values():
             for _ in range(WARM):
                 next(steps)
@@ -124,16 +134,28 @@ def compare(net: str, data: Data, args: argparse.Namespace) -> list[list[str]]:
                 print(f"{net:6}{name:20}{rates[name][-1]:,.0f} images/s", file=sys.stderr, flush=True)
         for run in runs.values():
             run.close()
-    weights = {name: sum(p.numel() for p in m.parameters()) for name, m in (("theirs", other), ("ours", runs["fp32"].student))}
+    weights = {
+        name: sum(p.numel() for p in m.parameters())
+        for name, m in (("theirs", other), ("ours", runs["fp32"].student))
+    }
     base = rates["as commonly written"]
     return [
-        [net, name, f"{weights['theirs' if values is base else 'ours']:,}", f"{nats:.4f}", spread(values), spread([a / b for a, b in zip(values, base)], 2)]
+        [
+            net,
+            name,
+            f"{weights['theirs' if values is base else 'ours']:,}",
+            f"{nats:.4f}",
+            spread(values),
+            spread([a / b for a, b in zip(values, base)], 2),
+        ]
         for name, values in rates.items()
     ]
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="mnist", help="grey images: mnist, fashion-mnist, digits")
     parser.add_argument("--binarize", action="store_true", help="black and white: 2 levels instead of 256")
     parser.add_argument("--nets", nargs="+", default=list(THEIRS), choices=list(THEIRS))
@@ -152,9 +174,20 @@ def main() -> None:
     engine.start()
     data = datasets.load(args.data, binarize=args.binarize)
     rows = [row for net in args.nets for row in compare(net, data, args)]
-    print(f"{heading(load)}\n\n{args.data}, {data.levels} levels, batch {args.batch}, Adam {args.rate:g}, {torch.get_num_threads()} threads, ", end="")
+    print(
+        f"{heading(load)}\n\n{args.data}, {data.levels} levels, batch "
+        f"{args.batch}, Adam "
+        f"{args.rate:g}, "
+        f"{torch.get_num_threads()} threads, ",
+        end="",
+    )
     print(f"{args.rounds} rounds of {args.seconds:g} s: median (min-max)\n")
-    print(table(["net", "side", "weights kept", "first loss, nats a pixel", "images/s", "ratio, round by round"], rows))
+    print(
+        table(
+            ["net", "side", "weights kept", "first loss, nats a pixel", "images/s", "ratio, round by round"],
+            rows,
+        )
+    )
 
 
 if __name__ == "__main__":

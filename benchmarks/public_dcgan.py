@@ -1,7 +1,9 @@
-"""DCGAN as it is commonly written, for the side of the benchmark that is not ours: from the paper (Radford, Metz & Chintala 2016).
+"""DCGAN as it is commonly written, for the side of the benchmark that is not ours: from the paper (Radford,
+Metz & Chintala 2016).
 
-Convolutions without bias, batch normalisation, and a step that trains D on real images, D on drawn ones, then G: three losses, each
-by a forward and a backward pass of its own, binary cross-entropy of a sigmoid, Adam with 0.0002 and 0.5.
+Convolutions without bias, batch normalisation, and a step that trains D on real images, D on drawn ones, then
+G: three losses, each by a forward and a backward pass of its own, binary cross-entropy of a sigmoid, Adam
+with 0.0002 and 0.5.
 """
 
 from __future__ import annotations
@@ -15,7 +17,11 @@ from torch import Tensor
 
 def generator(latent: int, width: int, channels: int = 3) -> nn.Sequential:
     """(B, latent, 1, 1) to (B, channels, 64, 64) in (-1, 1)."""
-    layers: list[nn.Module] = [nn.ConvTranspose2d(latent, 8 * width, 4, 1, 0, bias=False), nn.BatchNorm2d(8 * width), nn.ReLU(True)]
+    layers: list[nn.Module] = [
+        nn.ConvTranspose2d(latent, 8 * width, 4, 1, 0, bias=False),
+        nn.BatchNorm2d(8 * width),
+        nn.ReLU(True),
+    ]
     for c in (8 * width, 4 * width, 2 * width):
         layers += [nn.ConvTranspose2d(c, c // 2, 4, 2, 1, bias=False), nn.BatchNorm2d(c // 2), nn.ReLU(True)]
     return nn.Sequential(*layers, nn.ConvTranspose2d(width, channels, 4, 2, 1, bias=False), nn.Tanh())
@@ -23,9 +29,16 @@ def generator(latent: int, width: int, channels: int = 3) -> nn.Sequential:
 
 def discriminator(width: int, channels: int = 3) -> nn.Sequential:
     """(B, channels, 64, 64) to (B, 1, 1, 1) in (0, 1)."""
-    layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, inplace=True)]
+    layers: list[nn.Module] = [
+        nn.Conv2d(channels, width, 4, 2, 1, bias=False),
+        nn.LeakyReLU(0.2, inplace=True),
+    ]
     for c in (width, 2 * width, 4 * width):
-        layers += [nn.Conv2d(c, 2 * c, 4, 2, 1, bias=False), nn.BatchNorm2d(2 * c), nn.LeakyReLU(0.2, inplace=True)]
+        layers += [
+            nn.Conv2d(c, 2 * c, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(2 * c),
+            nn.LeakyReLU(0.2, inplace=True),
+        ]
     return nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, 1, 0, bias=False), nn.Sigmoid())
 
 

@@ -1,6 +1,8 @@
-"""PixelCNN as it is commonly written, for the side of the benchmark that is not ours: from the papers, for one channel.
+"""PixelCNN as it is commonly written, for the side of the benchmark that is not ours: from the papers, for
+one channel.
 
-Every kernel is a full k x k (or 1 x k) one whose later half is set to zero before each pass, and multiplied all the same.
+Every kernel is a full k x k (or 1 x k) one whose later half is set to zero before each pass, and multiplied
+all the same.
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ class PixelCNN(nn.Module):
         super().__init__()
         self.first = MaskedConv2d("A", 1, 2 * width, first, first)
         self.blocks = nn.Sequential(*[ResidualBlock(width, kernel) for _ in range(depth)])
-        self.head = nn.Sequential(nn.ReLU(), nn.Conv2d(2 * width, 2 * width, 1), nn.ReLU(), nn.Conv2d(2 * width, levels, 1))
+        self.head = nn.Sequential(
+            nn.ReLU(), nn.Conv2d(2 * width, 2 * width, 1), nn.ReLU(), nn.Conv2d(2 * width, levels, 1)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.blocks(self.first(x)))
@@ -86,7 +90,9 @@ class GatedPixelCNN(nn.Module):
         self.first_vertical = MaskedConv2d("above", 1, width, first, first)
         self.first_horizontal = MaskedConv2d("A", 1, width, 1, first)
         self.blocks = nn.ModuleList(GatedBlock(width, kernel) for _ in range(depth))
-        self.head = nn.Sequential(nn.ReLU(), nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, levels, 1))
+        self.head = nn.Sequential(
+            nn.ReLU(), nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, levels, 1)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         v, h = self.first_vertical(x), self.first_horizontal(x)

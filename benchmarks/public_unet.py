@@ -1,6 +1,8 @@
-"""The U-Net and the training step of DDPM as they are commonly written, for the side of the benchmark that is not ours: from the paper.
+"""The U-Net and the training step of DDPM as they are commonly written, for the side of the benchmark that is
+not ours: from the paper.
 
-Images are channels first, in fp32, each operation by itself; layers are named as in diffusers, so that weights can be carried over.
+Images are channels first, in fp32, each operation by itself; layers are named as in diffusers, so that
+weights can be carried over.
 """
 
 from __future__ import annotations
@@ -43,7 +45,10 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
         tokens = self.group_norm(x).view(b, c, h * w).transpose(1, 2)
-        q, k, v = (layer(tokens).view(b, h * w, self.heads, -1).transpose(1, 2) for layer in (self.to_q, self.to_k, self.to_v))
+        q, k, v = (
+            layer(tokens).view(b, h * w, self.heads, -1).transpose(1, 2)
+            for layer in (self.to_q, self.to_k, self.to_v)
+        )
         out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, h * w, c)
         return x + self.to_out[0](out).transpose(1, 2).reshape(b, c, h, w)
 
@@ -61,7 +66,16 @@ class Sampler(nn.Module):
 
 
 class Stage(nn.Module):
-    def __init__(self, inside: list[int], outside: int, time_dim: int, groups: int, attends: int, heads: int, sampler: str):
+    def __init__(
+        self,
+        inside: list[int],
+        outside: int,
+        time_dim: int,
+        groups: int,
+        attends: int,
+        heads: int,
+        sampler: str,
+    ):
         super().__init__()
         self.resnets = nn.ModuleList(ResnetBlock(n, outside, time_dim, groups) for n in inside)
         self.attentions = nn.ModuleList(Attention(outside, heads, groups) for _ in range(attends))
@@ -84,7 +98,15 @@ class TimeEmbedding(nn.Module):
 
 
 class Unet(nn.Module):
-    def __init__(self, channels: int, dims: tuple[int, ...], attends: tuple[bool, ...], layers: int, groups: int, head: int | None):
+    def __init__(
+        self,
+        channels: int,
+        dims: tuple[int, ...],
+        attends: tuple[bool, ...],
+        layers: int,
+        groups: int,
+        head: int | None,
+    ):
         super().__init__()
         time_dim, last = 4 * dims[0], len(dims) - 1
         self.conv_in = nn.Conv2d(channels, dims[0], 3, padding=1)
@@ -92,13 +114,27 @@ class Unet(nn.Module):
         self.down_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList()
         skips, dim = [dims[0]], dims[0]
         for i, n in enumerate(dims):
-            self.down_blocks.append(Stage([dim] + [n] * (layers - 1), n, time_dim, groups, layers * attends[i], n // (head or n), "down" if i < last else ""))
+            self.down_blocks.append(
+                Stage(
+                    [dim] + [n] * (layers - 1),
+                    n,
+                    time_dim,
+                    groups,
+                    layers * attends[i],
+                    n // (head or n),
+                    "down" if i < last else "",
+                )
+            )
             skips += [n] * (layers + (i < last))
             dim = n
         self.mid_block = Stage([dim, dim], dim, time_dim, groups, 1, dim // (head or dim), "")
         for i, n in reversed(list(enumerate(dims))):
             inside = [d + skips.pop() for d in [dim] + [n] * layers]
-            self.up_blocks.append(Stage(inside, n, time_dim, groups, len(inside) * attends[i], n // (head or n), "up" if i else ""))
+            self.up_blocks.append(
+                Stage(
+                    inside, n, time_dim, groups, len(inside) * attends[i], n // (head or n), "up" if i else ""
+                )
+            )
             dim = n
         self.conv_norm_out = nn.GroupNorm(groups, dim)
         self.conv_out = nn.Conv2d(dim, channels, 3, padding=1)
@@ -131,7 +167,11 @@ def train(net: nn.Module, batches: Iterator[Tensor], rate: float, T: int = 1000)
     alphas_cumprod = torch.cumprod(1 - torch.linspace(1e-4, 0.02, T), 0)
     device = next(net.parameters()).device
     sqrt_alphas, sqrt_rest = alphas_cumprod.sqrt().to(device), (1 - alphas_cumprod).sqrt().to(device)
-    optimizer, ema, seen = torch.optim.Adam(net.parameters(), lr=rate, betas=(0.9, 0.99)), copy.deepcopy(net), 0
+    optimizer, ema, seen = (
+        torch.optim.Adam(net.parameters(), lr=rate, betas=(0.9, 0.99)),
+        copy.deepcopy(net),
+        0,
+    )
     for step, x in enumerate(batches):
         t, noise = torch.randint(0, T, (len(x),), device=device), torch.randn_like(x)
         noised = sqrt_alphas[t].view(-1, 1, 1, 1) * x + sqrt_rest[t].view(-1, 1, 1, 1) * noise

@@ -79,7 +79,9 @@ class Watch(TrainingCallback):  # type: ignore[misc]
             raise Done
 
 
-def train(model: VAE, x: Tensor, batch: int, rate: float, workers: int, fused: bool, tick: Callable[[int], bool]) -> None:
+def train(
+    model: VAE, x: Tensor, batch: int, rate: float, workers: int, fused: bool, tick: Callable[[int], bool]
+) -> None:
     """pythae's own loop over x (N, C, H, W) of 0 and 1, until tick(images seen) is True."""
     with tempfile.TemporaryDirectory() as folder:
         config = BaseTrainerConfig(
@@ -93,4 +95,6 @@ def train(model: VAE, x: Tensor, batch: int, rate: float, workers: int, fused: b
             no_cuda=True,
         )
         with suppress(Done):
-            TrainingPipeline(model=model, training_config=config)(train_data=x, callbacks=[Watch(len(x), batch, tick)])
+            TrainingPipeline(model=model, training_config=config)(
+                train_data=x, callbacks=[Watch(len(x), batch, tick)]
+            )

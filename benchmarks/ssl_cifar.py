@@ -1,12 +1,14 @@
-"""What self-supervised models know of CIFAR-10's classes after so much processor time, beside what comes for free.
+"""What self-supervised models know of CIFAR-10's classes after so much processor time, beside what comes for
+free.
 
     python benchmarks/ssl_cifar.py --minutes 20 --seeds 3 -o ssl_cifar.jsonl
     python benchmarks/ssl_cifar.py --minutes 3 --seeds 1 --only simclr vicreg
 
-Every method has --minutes of processor time on one thread, which a short try turns into images, and its own defaults but for what
-photographs call for: views may be mirrored.  Then its features are probed: the cosine kNN (k = 20) and the linear probe of
-likeness.metrics.probing, told the labels of --known training images, on all held-out ones.  Nothing is chosen by held-out images; the
-linear probe's penalty is chosen on a fifth of those known.
+Every method has --minutes of processor time on one thread, which a short try turns into images, and its own
+defaults but for what photographs call for: views may be mirrored.  Then its features are probed: the cosine
+kNN (k = 20) and the linear probe of likeness.metrics.probing, told the labels of --known training images, on
+all held-out ones.  Nothing is chosen by held-out images; the linear probe's penalty is chosen on a fifth of
+those known.
 
     raw pixels        shrunk to 16x16
     random network    each network's first weights
@@ -14,7 +16,7 @@ linear probe's penalty is chosen on a fifth of those known.
     supervised        `classifier`, a ResNet of the same trunk, told all labels of the training images for as long, without crops
 
 The benchmark goes on where it was stopped.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -59,16 +61,30 @@ def wanted(args: argparse.Namespace) -> Iterator[Row]:
         for name in (*FREE, *METHODS):
             if not args.only or any(part in name for part in args.only) or name in FREE:
                 its = METHODS.get(name, {})
-                options = {k: v for k, v in its.items() if k != "model"} | (dict(precision=args.precision) if its else {})
+                options = {k: v for k, v in its.items() if k != "model"} | (
+                    dict(precision=args.precision) if its else {}
+                )
                 minutes = args.minutes if its else 0
-                yield dict(data=args.data, name=name, model=its.get("model", ""), options=options, minutes=minutes, known=args.known, seed=seed)
+                yield dict(
+                    data=args.data,
+                    name=name,
+                    model=its.get("model", ""),
+                    options=options,
+                    minutes=minutes,
+                    known=args.known,
+                    seed=seed,
+                )
 
 
 def key(row: Row) -> str:
-    return json.dumps({k: row[k] for k in ("data", "name", "model", "options", "minutes", "known", "seed")}, sort_keys=True)
+    return json.dumps(
+        {k: row[k] for k in ("data", "name", "model", "options", "minutes", "known", "seed")}, sort_keys=True
+    )
 
 
-def accuracies(known: np.ndarray, asked: np.ndarray, data: Data, rows: np.ndarray, seed: int) -> dict[str, float]:
+def accuracies(
+    known: np.ndarray, asked: np.ndarray, data: Data, rows: np.ndarray, seed: int
+) -> dict[str, float]:
     """Of features of the training images `rows` and of all held-out ones."""
     labels, truth = data.y[rows], data.y[data.held_out]
     linear = probing.linear(known, labels, len(data.classes), seed)
@@ -80,7 +96,9 @@ def accuracies(known: np.ndarray, asked: np.ndarray, data: Data, rows: np.ndarra
 def features(model: Model, data: Data, rows: np.ndarray) -> np.ndarray:
     assert isinstance(model, Encodes)
     parts = np.array_split(rows, max(1, -(-len(rows) // 256)))
-    return torch.cat([model.encode(engine.put(data.take(part)).x).flatten(1).float().cpu() for part in parts]).numpy()
+    return torch.cat(
+        [model.encode(engine.put(data.take(part)).x).flatten(1).float().cpu() for part in parts]
+    ).numpy()
 
 
 def free(row: Row, data: Data, rows: np.ndarray) -> Row:
@@ -94,20 +112,33 @@ def free(row: Row, data: Data, rows: np.ndarray) -> Row:
 
 def once(row: Row, data: Data, rows: np.ndarray, images: int) -> Row:
     """Probe the first weights, train, probe again; with what a model says of itself."""
-    with TemporaryDirectory() as folder, closing(begin(Path(folder, "run"), row["model"], data, row["options"], row["seed"], images)) as run:
-        probe = lambda: accuracies(features(run.model, data, rows), features(run.model, data, data.held_out), data, rows, row["seed"])  # noqa: E731
+    with (
+        TemporaryDirectory() as folder,
+        closing(begin(Path(folder, "run"), row["model"], data, row["options"], row["seed"], images)) as run,
+    ):
+
+        def probe() -> dict:
+            known, asked = features(run.model, data, rows), features(run.model, data, data.held_out)
+            return accuracies(known, asked, data, rows, row["seed"])
+
         random, began = probe(), time.process_time()
         for _ in fit(run, data, save_every=float("inf")):
             pass
         seconds = time.process_time() - began
         with torch.no_grad():
-            verdicts = {name: value for name, value, _ in run.model.diagnose(engine.put(data.take(data.held_out)))}
+            verdicts = {
+                name: value for name, value, _ in run.model.diagnose(engine.put(data.take(data.held_out)))
+            }
         return dict(images=images, seconds=seconds, random=random, learnt=probe(), verdicts=verdicts)
 
 
 def fill(args: argparse.Namespace, data: Data) -> list[Row]:
     """Every wanted row, from the file or by training now."""
-    rows, images, out = np.sort(np.random.default_rng(0).permutation(data.train)[: args.known]), dict[str, int](), list[Row]()
+    rows, images, out = (
+        np.sort(np.random.default_rng(0).permutation(data.train)[: args.known]),
+        dict[str, int](),
+        list[Row](),
+    )
     lines = {key(row): row for row in known(args.o)}
     for row in wanted(args):
         found = lines.get(key(row))
@@ -120,7 +151,11 @@ def fill(args: argparse.Namespace, data: Data) -> list[Row]:
                 found = row | once(row, data, rows, images[row["name"]])
             with args.o.open("a") as f:
                 f.write(f"\n{json.dumps(found)}\n")  # the line before may be torn
-            print(f"{found['name']}, seed {found['seed']}, {found['images']:,} images: {found['learnt']}", file=sys.stderr, flush=True)
+            print(
+                f"{found['name']}, seed {found['seed']}, {found['images']:,} images: {found['learnt']}",
+                file=sys.stderr,
+                flush=True,
+            )
         if found["model"]:
             images[found["name"]] = found["images"]
         out.append(found)
@@ -132,30 +167,55 @@ def summary(rows: Sequence[Row]) -> Iterator[list[str]]:
     for name in dict.fromkeys(row["name"] for row in rows):
         mine = [row for row in rows if row["name"] == name]
         cells = [spread([100 * row["learnt"][probe] for row in mine], 1) for probe in ("knn", "linear")]
-        cells += [spread([100 * row["random"][probe] for row in mine], 1) if "random" in mine[0] else "" for probe in ("knn", "linear")]
+        cells += [
+            spread([100 * row["random"][probe] for row in mine], 1) if "random" in mine[0] else ""
+            for probe in ("knn", "linear")
+        ]
         ranks = [row["verdicts"]["RankMe"] for row in mine if "RankMe" in row.get("verdicts", {})]
         yield [name, str(len(mine)), *cells, spread(ranks, 1) if ranks else "", f"{mine[0]['images']:,}"]
 
 
-HEAD = ["features", "runs", "kNN, %", "linear, %", "first weights: kNN, %", "first weights: linear, %", "RankMe", "images seen"]
+HEAD = [
+    "features",
+    "runs",
+    "kNN, %",
+    "linear, %",
+    "first weights: kNN, %",
+    "first weights: linear, %",
+    "RankMe",
+    "images seen",
+]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="cifar10")
     parser.add_argument("--minutes", type=float, default=20, help="of processor time, a run")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--known", type=int, default=20_000, help="training images whose labels the probes are told")
+    parser.add_argument(
+        "--known", type=int, default=20_000, help="training images whose labels the probes are told"
+    )
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     parser.add_argument("--only", nargs="+", default=[], help="methods whose name has one of these in it")
-    parser.add_argument("-o", type=Path, default=Path("ssl_cifar.jsonl"), help="file of the runs, which is gone on with")
+    parser.add_argument(
+        "-o", type=Path, default=Path("ssl_cifar.jsonl"), help="file of the runs, which is gone on with"
+    )
     args, load = parser.parse_args(), machine()
     torch.set_num_threads(1)
     engine.start()
     data = datasets.load(args.data)
     rows = fill(args, data)
-    told = f"{min(args.known, len(data.train)):,} labelled training images, {len(data.held_out):,} held-out ones"
-    print(f"{heading(load)}\n\n{args.data}, {args.minutes:g} minutes of one thread a run; {told}; median (min-max) over the seeds\n")
+    told = (
+        f"{min(args.known, len(data.train)):,} labelled training images, {len(data.held_out):,} held-out ones"
+    )
+    print(
+        f"{heading(load)}\n\n{args.data}, {args.minutes:g} minutes of one "
+        "thread a run; "
+        f"{told}; median "
+        "(min-max) over the seeds\n"
+    )
     print(table(HEAD, summary(rows)))
 
 

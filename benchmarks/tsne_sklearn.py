@@ -1,13 +1,16 @@
-"""t-SNE beside scikit-learn's (and openTSNE's, where it is installed): seconds, KL and neighbours kept, from the same matrix in the same process.
+"""t-SNE beside scikit-learn's (and openTSNE's, where it is installed): seconds, KL and neighbours kept, from
+the same matrix in the same process.
 
     OMP_NUM_THREADS=2 LIKENESS_DATA=data python benchmarks/tsne_sklearn.py -n 10000
     OMP_NUM_THREADS=2 python benchmarks/tsne_sklearn.py -n 2000 --repeats 1
 
-The first n images of Fashion-MNIST's training set by their 50 principal components, or, without LIKENESS_DATA, Gaussian blobs of as many
-dimensions.  Everybody starts from the two largest components, with perplexity 30 and defaults otherwise (ours 250 + 500 steps,
-scikit-learn's 1,000, openTSNE's 250 + 500).  Seconds are from the matrix to the map, with the search for neighbours; CPU seconds, of all
-threads, are what is left to compare on a busy machine.  Sides take turns.  KL(P || Q) is of one P, ours in float64, and an exact Q;
-neighbours kept are the share of the 10 nearest in 50 dimensions that are among the 10 nearest in the map, of 2,000 images.
+The first n images of Fashion-MNIST's training set by their 50 principal components, or, without
+LIKENESS_DATA, Gaussian blobs of as many dimensions.  Everybody starts from the two largest components, with
+perplexity 30 and defaults otherwise (ours 250 + 500 steps, scikit-learn's 1,000, openTSNE's 250 + 500).
+Seconds are from the matrix to the map, with the search for neighbours; CPU seconds, of all threads, are what
+is left to compare on a busy machine.  Sides take turns.  KL(P || Q) is of one P, ours in float64, and an
+exact Q; neighbours kept are the share of the 10 nearest in 50 dimensions that are among the 10 nearest in the
+map, of 2,000 images.
 """
 
 from __future__ import annotations
@@ -34,10 +37,14 @@ def matrix(n: int) -> tuple[np.ndarray, str]:
     """float32 (n, 50), and what it is."""
     if os.environ.get("LIKENESS_DATA"):
         x = data.load("fashion-mnist").x[:n]
-        return embedding.principal(x.reshape(len(x), -1)).of(x.reshape(len(x), -1)), f"Fashion-MNIST, {n:,} x 50"
+        return embedding.principal(x.reshape(len(x), -1)).of(x.reshape(len(x), -1)), (
+            f"Fashion-MNIST, {n:,} x 50"
+        )
     rng = np.random.default_rng(0)
     centres = 4 * rng.normal(size=(20, 50))
-    x = (centres[rng.integers(0, 20, n)] + rng.normal(size=(n, 50)) * np.geomspace(3, 0.3, 50)).astype(np.float32)
+    x = (centres[rng.integers(0, 20, n)] + rng.normal(size=(n, 50)) * np.geomspace(3, 0.3, 50)).astype(
+        np.float32
+    )
     return embedding.principal(x).of(x), f"20 Gaussian blobs, {n:,} x 50"
 
 
@@ -49,13 +56,20 @@ def ours(x: np.ndarray) -> np.ndarray:
 def scikit_learn(x: np.ndarray) -> np.ndarray:
     from sklearn.manifold import TSNE
 
-    return TSNE(perplexity=PERPLEXITY, init="pca", random_state=0, n_jobs=torch.get_num_threads()).fit_transform(x)
+    return TSNE(
+        perplexity=PERPLEXITY, init="pca", random_state=0, n_jobs=torch.get_num_threads()
+    ).fit_transform(x)
 
 
 def open_tsne(x: np.ndarray) -> np.ndarray:
     from openTSNE import TSNE
 
-    return np.asarray(TSNE(perplexity=PERPLEXITY, initialization="pca", random_state=0, n_jobs=torch.get_num_threads()).fit(x), np.float32)
+    return np.asarray(
+        TSNE(perplexity=PERPLEXITY, initialization="pca", random_state=0, n_jobs=torch.get_num_threads()).fit(
+            x
+        ),
+        np.float32,
+    )
 
 
 def sides() -> dict[str, Side]:
@@ -79,9 +93,17 @@ def main() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     x, what = matrix(said.n)
     print(machine(), f"{torch.get_num_threads()} threads", sep=", ")
-    print(heading(f"t-SNE of {what}, perplexity {PERPLEXITY:g}, median (min-max) of {said.repeats}"), "", sep="\n")
+    print(
+        heading(f"t-SNE of {what}, perplexity {PERPLEXITY:g}, median (min-max) of {said.repeats}"),
+        "",
+        sep="\n",
+    )
     near = tsne.affinities(torch.from_numpy(x).double(), PERPLEXITY)
-    seconds, worked, made = {name: list[float]() for name in sides()}, {name: list[float]() for name in sides()}, dict[str, np.ndarray]()
+    seconds, worked, made = (
+        {name: list[float]() for name in sides()},
+        {name: list[float]() for name in sides()},
+        dict[str, np.ndarray](),
+    )
     for _ in range(said.repeats):
         for name, side in sides().items():
             gc.collect()
@@ -93,7 +115,10 @@ def main() -> None:
     kept = embedding.kept(x, made | {"PCA plot": x[:, :2]})
     for name, y in made.items():
         found = kept[name]
-        ratios = [f"{statistics.median(times[name]) / statistics.median(times['ours']):.2f}" for times in (seconds, worked)]
+        ratios = [
+            f"{statistics.median(times[name]) / statistics.median(times['ours']):.2f}"
+            for times in (seconds, worked)
+        ]
         rows.append(
             [
                 name,
@@ -108,7 +133,21 @@ def main() -> None:
         )
     found = kept["PCA plot"]
     rows.append(["PCA plot", "", "", "", "", "", f"{found.recall.mean():.3f}", f"{found.trust.mean():.4f}"])
-    print(table(["", "seconds", "to ours", "CPU seconds", "to ours", "KL at the same P", "neighbours kept", "trustworthiness"], rows))
+    print(
+        table(
+            [
+                "",
+                "seconds",
+                "to ours",
+                "CPU seconds",
+                "to ours",
+                "KL at the same P",
+                "neighbours kept",
+                "trustworthiness",
+            ],
+            rows,
+        )
+    )
 
 
 if __name__ == "__main__":

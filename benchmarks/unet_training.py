@@ -1,11 +1,13 @@
-"""Training images a second of our DDPM, of the same U-Net in diffusers, and of the same as it is commonly written (public_unet.py).
+"""Training images a second of our DDPM, of the same U-Net in diffusers, and of the same as it is commonly
+written (public_unet.py).
 
     pip install diffusers; python benchmarks/unet_training.py --data fashion-mnist --seconds 20
 
-Ours goes through its whole loop, as a user calls it: fit(run, data) with log, EMA, clipping and NaN guard.  The other two
-get batches of images that are decoded already; diffusers' steps are those of its example train_unconditional.py (AdamW, clipping,
-cosine rate, no EMA).  All three begin with the same weights and must give the same outputs before a clock starts.
-They take turns in one process, whose allocator and threads are set as ours likes them.
+Ours goes through its whole loop, as a user calls it: fit(run, data) with log, EMA, clipping and NaN guard.
+The other two get batches of images that are decoded already; diffusers' steps are those of its example
+train_unconditional.py (AdamW, clipping, cosine rate, no EMA).  All three begin with the same weights and must
+give the same outputs before a clock starts. They take turns in one process, whose allocator and threads are
+set as ours likes them.
 """
 
 from __future__ import annotations
@@ -41,8 +43,18 @@ WARM = 2
 def begin(precision: str, data: Data, args: argparse.Namespace, folder: Path) -> Run:
     """Our run; what begins at zero is drawn, or all networks would give the same."""
     kind = models.load("ddpm")
-    training = replace(kind.defaults, batch=args.batch, rate=args.rate, warmup=0, images=10**12, precision=precision)
-    run = Run.create(folder, Config("ddpm", data.spec, engine.settle(training, data.spec), dict(net="unet", scale=args.scale, beta="linear")))
+    training = replace(
+        kind.defaults, batch=args.batch, rate=args.rate, warmup=0, images=10**12, precision=precision
+    )
+    run = Run.create(
+        folder,
+        Config(
+            "ddpm",
+            data.spec,
+            engine.settle(training, data.spec),
+            dict(net="unet", scale=args.scale, beta="linear"),
+        ),
+    )
     with torch.no_grad():
         for p in run.student.parameters():
             if not p.any():
@@ -65,7 +77,10 @@ def library(net: Any, size: int) -> nn.Module | None:
 def twins(net: Any, size: int) -> dict[str, nn.Module]:
     """The other sides' networks, with our weights."""
     p = net.plan
-    found = {USUAL: public_unet.Unet(p.inside, p.channels, p.attention, p.blocks, p.groups, p.head), LIBRARY: library(net, size)}
+    found = {
+        USUAL: public_unet.Unet(p.inside, p.channels, p.attention, p.blocks, p.groups, p.head),
+        LIBRARY: library(net, size),
+    }
     for other in found.values():
         if other is not None:
             other.load_state_dict(dict(named(net)))
@@ -96,7 +111,10 @@ def batches(images: Tensor, size: int) -> Iterator[Tensor]:
 def example(net: nn.Module, images: Iterator[Tensor], rate: float) -> Iterator[int]:
     """The steps of diffusers' train_unconditional.py; yields images seen."""
     scheduler = importlib.import_module("diffusers").DDPMScheduler(num_train_timesteps=1000)
-    optimizer, seen = torch.optim.AdamW(net.parameters(), lr=rate, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8), 0
+    optimizer, seen = (
+        torch.optim.AdamW(net.parameters(), lr=rate, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8),
+        0,
+    )
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100_000)
     for clean in images:
         noise, t = torch.randn_like(clean), torch.randint(0, 1000, (len(clean),), device=clean.device)
@@ -129,7 +147,12 @@ def compare(data: Data, args: argparse.Namespace) -> list[list[str]]:
         net: Any = runs["fp32"].student.network
         others = twins(net, data.spec.size)
         compare_outputs(net, others, images[:8].to(engine.device()))
-        sides = {name: (example if name == LIBRARY else public_unet.train)(other, batches(images, args.batch), args.rate) for name, other in others.items()}
+        sides = {
+            name: (example if name == LIBRARY else public_unet.train)(
+                other, batches(images, args.batch), args.rate
+            )
+            for name, other in others.items()
+        }
         sides |= {f"likeness {p}": ours(run, data) for p, run in runs.items()}
         for steps in sides.values():
             for _ in range(WARM):
@@ -142,13 +165,25 @@ def compare(data: Data, args: argparse.Namespace) -> list[list[str]]:
         for run in runs.values():
             run.close()
     weights = f"{sum(p.numel() for p in net.parameters()):,}"
-    ratios = {base: [spread([a / b for a, b in zip(values, rates[base])], 2) for values in rates.values()] for base in others}
-    return [[name, weights, spread(values, 1), *(ratios[base][i] for base in others)] for i, (name, values) in enumerate(rates.items())]
+    ratios = {
+        base: [spread([a / b for a, b in zip(values, rates[base])], 2) for values in rates.values()]
+        for base in others
+    }
+    return [
+        [name, weights, spread(values, 1), *(ratios[base][i] for base in others)]
+        for i, (name, values) in enumerate(rates.items())
+    ]
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="fashion-mnist", help="images whose size can be halved evenly: mnist, fashion-mnist, cifar10")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data",
+        default="fashion-mnist",
+        help="images whose size can be halved evenly: mnist, fashion-mnist, cifar10",
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="of the network, as in --scale of ddpm")
     parser.add_argument("--seconds", type=float, default=20, help="of each turn")
     parser.add_argument("--rounds", type=int, default=5)
@@ -166,9 +201,22 @@ def main() -> None:
     data = datasets.load(args.data)
     rows = compare(data, args)
     print(
-        f"{heading(load)}\n\n{args.data}, batch {args.batch}, {torch.get_num_threads()} threads, {args.rounds} rounds of {args.seconds:g} s: median (min-max)\n"
+        f"{heading(load)}\n\n{args.data}, batch {args.batch}, "
+        f"{torch.get_num_threads()} "
+        "threads, "
+        f"{args.rounds} rounds of {args.seconds:g} s: median (min-max)\n"
     )
-    print(table(["side", "weights", "images/s", *(f"to {name}, round by round" for name in (USUAL, LIBRARY)[: len(rows[0]) - 3])], rows))
+    print(
+        table(
+            [
+                "side",
+                "weights",
+                "images/s",
+                *(f"to {name}, round by round" for name in (USUAL, LIBRARY)[: len(rows[0]) - 3]),
+            ],
+            rows,
+        )
+    )
 
 
 if __name__ == "__main__":

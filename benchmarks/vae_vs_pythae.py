@@ -1,12 +1,13 @@
-"""Training images a second of our VAE and of pythae's: same networks, first weights, data, batch, optimiser and likelihood.
+"""Training images a second of our VAE and of pythae's: same networks, first weights, data, batch, optimiser
+and likelihood.
 
     python benchmarks/vae_vs_pythae.py --data mnist --seconds 20
 
-Both go through their own whole loop, as a user calls it: TrainingPipeline with BaseTrainerConfig there, fit(run, data)
-with log, EMA, clipping and NaN guard here.  Each measurement is a process of its own; first each side's settings
-are tried one after another, then the best of both take turns.  The images that a side has seen are counted between the
-end of its first steps and the end of the time.  At the end both train on the same number of images, and the held-out
-bound of both is computed by the same code.
+Both go through their own whole loop, as a user calls it: TrainingPipeline with BaseTrainerConfig there,
+fit(run, data) with log, EMA, clipping and NaN guard here.  Each measurement is a process of its own; first
+each side's settings are tried one after another, then the best of both take turns.  The images that a side
+has seen are counted between the end of its first steps and the end of the time.  At the end both train on the
+same number of images, and the held-out bound of both is computed by the same code.
 """
 
 from __future__ import annotations
@@ -57,14 +58,25 @@ class Setting:
             if self.side == "likeness"
             else f"fp32, {self.workers} workers, {'fused' if self.fused else 'default'} AdamW"
         )
-        return f"{self.threads} thread{'s' * (self.threads > 1)}{'' if self.waiting == 'PASSIVE' else ' (spinning)'}, {own}"
+        return (
+            f"{self.threads} "
+            f"thread{'s' * (self.threads > 1)}{'' if self.waiting == 'PASSIVE' else ' (spinning)'}, {own}"
+        )
 
     def measure(self, seconds: float = 0.0, images: int = 0) -> dict[str, float]:
         """Run it in a process of its own for some seconds, or for some images."""
-        # A progress bar that is not drawn costs pythae nothing; tqdm reads this when it is first imported, and torch imports it.
-        env = os.environ | {"OMP_NUM_THREADS": str(self.threads), "OMP_WAIT_POLICY": self.waiting, "CUDA_VISIBLE_DEVICES": "", "TQDM_DISABLE": "1"}
+        # A progress bar that is not drawn costs pythae nothing; tqdm reads this when it is first imported,
+        # and torch imports it.
+        env = os.environ | {
+            "OMP_NUM_THREADS": str(self.threads),
+            "OMP_WAIT_POLICY": self.waiting,
+            "CUDA_VISIBLE_DEVICES": "",
+            "TQDM_DISABLE": "1",
+        }
         one = json.dumps(asdict(self) | dict(seconds=seconds, images=images))
-        done = subprocess.run([sys.executable, __file__, "--one", one], env=env, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, __file__, "--one", one], env=env, capture_output=True, text=True
+        )
         if done.returncode:
             sys.exit(f"{self.side} ({self}) failed:\n{done.stderr}")
         result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -85,7 +97,9 @@ class Clock:
         self.seen, self.now = seen, time.perf_counter()
         if seen >= self.warm and not self.began:
             self.began, self.first = self.now, seen
-        return seen >= self.images if self.images else bool(self.began) and self.now - self.began >= self.seconds
+        return (
+            seen >= self.images if self.images else bool(self.began) and self.now - self.began >= self.seconds
+        )
 
     def rate(self) -> float:
         return (self.seen - self.first) / (self.now - self.began) if self.now > self.began else 0.0
@@ -111,7 +125,15 @@ def start(setting: Setting, data: Any, folder: Path) -> Any:
     from likeness.runs.run import Config, Run
 
     kind = models.load("vae")
-    training = replace(kind.defaults, batch=setting.batch, rate=setting.rate, warmup=0, images=10**12, precision=setting.precision, compile=setting.compiled)
+    training = replace(
+        kind.defaults,
+        batch=setting.batch,
+        rate=setting.rate,
+        warmup=0,
+        images=10**12,
+        precision=setting.precision,
+        compile=setting.compiled,
+    )
     return Run.create(folder, Config("vae", data.spec, training, NETS[setting.net]))
 
 
@@ -153,7 +175,8 @@ def bound(model: Any, data: Any, n: int = 2000) -> float:
 
 
 def tune(base: Setting, seconds: float, say: Callable[[str], None]) -> Setting:
-    """The fastest settings of a side: threads with loader workers or precision, then what is left, one after the other."""
+    """The fastest settings of a side: threads with loader workers or precision, then what is left, one after
+    the other."""
     tried: dict[Setting, float] = {}
 
     def fastest(settings: list[Setting]) -> Setting:
@@ -175,7 +198,10 @@ def tune(base: Setting, seconds: float, say: Callable[[str], None]) -> Setting:
 
 def compare(net: str, args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """Both sides at their best in turns; then both for the same number of images."""
-    best = {side: tune(Setting(side, net, args.data, args.batch, args.rate), max(1.0, args.seconds / 4), say) for side in SIDES}
+    best = {
+        side: tune(Setting(side, net, args.data, args.batch, args.rate), max(1.0, args.seconds / 4), say)
+        for side in SIDES
+    }
     if best["likeness"].precision != "fp32":
         best["likeness fp32"] = replace(best["likeness"], precision="fp32")
     rates: dict[str, list[float]] = {name: [] for name in best}
@@ -185,7 +211,13 @@ def compare(net: str, args: argparse.Namespace, say: Callable[[str], None]) -> d
             say(f"{net:5}{name:15}{rates[name][-1]:,.0f} images/s")
     bounds = {name: setting.measure(images=args.images)["bound"] for name, setting in best.items()}
     ratios = {name: [a / b for a, b in zip(rates[name], rates["pythae"])] for name in best}
-    return dict(net=net, settings={name: str(s) for name, s in best.items()}, images_per_second=rates, ratios=ratios, held_out_nats=bounds)
+    return dict(
+        net=net,
+        settings={name: str(s) for name, s in best.items()},
+        images_per_second=rates,
+        ratios=ratios,
+        held_out_nats=bounds,
+    )
 
 
 def rows(result: dict[str, Any]) -> Iterator[list[str]]:
@@ -193,18 +225,29 @@ def rows(result: dict[str, Any]) -> Iterator[list[str]]:
 
     for name, rates in result["images_per_second"].items():
         ratio = "1" if name == "pythae" else spread(result["ratios"][name], 2)
-        yield [result["net"], name, result["settings"][name], spread(rates), ratio, f"{result['held_out_nats'][name]:.2f}"]
+        yield [
+            result["net"],
+            name,
+            result["settings"][name],
+            spread(rates),
+            ratio,
+            f"{result['held_out_nats'][name]:.2f}",
+        ]
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="mnist", help="mnist, digits or shapes; made black and white")
     parser.add_argument("--nets", nargs="+", default=list(NETS), choices=list(NETS))
     parser.add_argument("--seconds", type=float, default=20, help="of each measurement")
     parser.add_argument("--pairs", type=int, default=5, help="measurements of each side")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--images", type=int, default=120_000, help="after which the held-out bounds are compared")
+    parser.add_argument(
+        "--images", type=int, default=120_000, help="after which the held-out bounds are compared"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -222,8 +265,20 @@ def main() -> None:
     if args.json:
         print(json.dumps(dict(machine=load, arguments=vars(args), results=results)))
         return
-    head = ["net", "side", "best settings", "images/s: median (min-max)", "ratio, pair by pair", f"held-out -ELBO after {args.images:,} images, nats"]
-    print(f"{heading(load)}\n\n{args.data}, black and white, batch {args.batch}, AdamW {args.rate:g}, {args.pairs} pairs\n")
+    head = [
+        "net",
+        "side",
+        "best settings",
+        "images/s: median (min-max)",
+        "ratio, pair by pair",
+        f"held-out -ELBO after {args.images:,} images, nats",
+    ]
+    print(
+        f"{heading(load)}\n\n{args.data}, black and white, batch "
+        f"{args.batch}, AdamW "
+        f"{args.rate:g}, "
+        f"{args.pairs} pairs\n"
+    )
     print(table(head, (row for r in results for row in rows(r))))
     for r in results:
         print(f"\n{r['net']}: {statistics.median(r['ratios']['likeness']):.2f} times pythae")

@@ -1,4 +1,5 @@
-"""Which yardstick sees which fault: trains every bad generator on a data set, scores it, and prints one table.
+"""Which yardstick sees which fault: trains every bad generator on a data set, scores it, and prints one
+table.
 
 python benchmarks/yardsticks.py mnist -n 10000 --folder runs/bad
 """
@@ -40,13 +41,17 @@ def cell(card: Score) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data")
     parser.add_argument("-n", type=int, default=10_000)
     parser.add_argument("--folder", type=Path, default=Path("runs/bad"))
     args = parser.parse_args()
     data = datasets.load(args.data)
-    kinds = next(f.metadata["choices"] for f in load(str(FILE)).__dataclass_fields__.values() if f.name == "kind")
+    kinds = next(
+        f.metadata["choices"] for f in load(str(FILE)).__dataclass_fields__.values() if f.name == "kind"
+    )
     print("| set |", " | ".join(COLUMNS.values()), "| flagged by |")
     print("|---" * (len(COLUMNS) + 2) + "|")
     for kind in kinds:
@@ -59,7 +64,12 @@ def main() -> None:
             floors = [short(cards[name].floor or 0.0) for name in COLUMNS]
             print("| real training images |", " | ".join(floors), "| |", flush=True)
         flags = sum(bool(card.beyond) for card in cards.values())
-        print(f"| {kind} |", " | ".join(cell(cards[name]) for name in COLUMNS), f"| {flags} of {len(cards)} |", flush=True)
+        print(
+            f"| {kind} |",
+            " | ".join(cell(cards[name]) for name in COLUMNS),
+            f"| {flags} of {len(cards)} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

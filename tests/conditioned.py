@@ -1,4 +1,5 @@
-"""A model of a user's own, outside the package, that takes whatever a Condition holds; of images or videos."""
+"""A model of a user's own, outside the package, that takes whatever a Condition holds; of images
+or videos."""
 
 from collections.abc import Iterator
 

@@ -29,14 +29,27 @@ def toy(n: int = 64, size: int = 16, channels: int = 1, levels: int = 256, held_
     inside = np.where(label[:, None, None] == 0, dx**2 + dy**2 < r**2, np.maximum(dx, dy) < r)
     shade = rng.integers(128, 256, (n, channels, 1, 1)) if levels == 256 else 255
     x = (inside[:, None] * shade * np.ones((1, channels, 1, 1))).astype(np.uint8)
-    return Data("toy", "toy-1", x, np.arange(held_out, n), np.arange(held_out), y=label, classes=("disc", "square"), levels=levels)
+    return Data(
+        "toy",
+        "toy-1",
+        x,
+        np.arange(held_out, n),
+        np.arange(held_out),
+        y=label,
+        classes=("disc", "square"),
+        levels=levels,
+    )
 
 
-def small_run(name: str, folder: Path, data: Data | None = None, *, options: dict | None = None, **training: object) -> tuple[Run, Data]:
+def small_run(
+    name: str, folder: Path, data: Data | None = None, *, options: dict | None = None, **training: object
+) -> tuple[Run, Data]:
     """A run of a small version of the model, in fp32."""
     kind, data = models.load(name), data or toy()
     known = {f.name: f.default for f in fields(kind)}
-    settings = replace(kind.defaults, **(dict(images=128, batch=16, precision="fp32", warmup=32, ema=64) | training))
+    settings = replace(
+        kind.defaults, **(dict(images=128, batch=16, precision="fp32", warmup=32, ema=64) | training)
+    )
     chosen = {k: v for k, v in SMALL.items() if k in known and type(v) is type(known[k])} | (options or {})
     source, options = dict(source="toy", fingerprint="toy-1"), kind(spec=data.spec, **chosen).options()
     config = Config(name, data.spec, settings, options, source, engine.facts(), classes=list(data.classes))
@@ -47,5 +60,6 @@ def small_run(name: str, folder: Path, data: Data | None = None, *, options: dic
 def one_thread(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     here = tmp_path_factory.getbasetemp()
-    shared = here.parent if "PYTEST_XDIST_WORKER" in os.environ else here  # a feature network is trained once for all workers
+    # a feature network is trained once for all workers
+    shared = here.parent if "PYTEST_XDIST_WORKER" in os.environ else here
     monkeypatch.setenv("LIKENESS_CACHE", str(shared / "cache"))

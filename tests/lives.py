@@ -12,7 +12,8 @@ STEPS, BATCH = 150, 16
 
 
 def wait_in_a_save(at: int, ready: Connection) -> None:
-    """At the `at`-th flush of a file or folder of a state that is still being written, say so and wait to be killed."""
+    """At the `at`-th flush of a file or folder of a state that is still being written, say so and wait to be
+    killed."""
     from likeness.storage import states
 
     flushed, fsync = 0, states.fsync
@@ -35,7 +36,11 @@ def live(name: str, folder: Path, save_every: float, ready: Connection, wait_at:
     from likeness.training.loop import fit
 
     torch.set_num_threads(1)
-    run, data = (Run.resume(folder), toy(size=8)) if (folder / CONFIG).exists() else small_run(name, folder, toy(size=8), images=STEPS * BATCH)
+    run, data = (
+        (Run.resume(folder), toy(size=8))
+        if (folder / CONFIG).exists()
+        else small_run(name, folder, toy(size=8), images=STEPS * BATCH)
+    )
     wait_in_a_save(wait_at, ready)
     ready.send("training")
     for _ in fit(run, data, save_every=save_every):

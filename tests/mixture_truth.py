@@ -26,12 +26,16 @@ class Mixture:
     @property
     def cov(self) -> Tensor:
         apart = self.mu - self.mean
-        return torch.einsum("k,ki,kj->ij", self.w, apart, apart) + (self.w @ self.v) * torch.eye(self.mu.shape[1], dtype=torch.float64)
+        return torch.einsum("k,ki,kj->ij", self.w, apart, apart) + (self.w @ self.v) * torch.eye(
+            self.mu.shape[1], dtype=torch.float64
+        )
 
     def draw(self, n: int, seed: int = 0) -> Tensor:
         g = torch.Generator().manual_seed(seed)
         k = torch.multinomial(self.w, n, replacement=True, generator=g)
-        return self.mu[k] + self.v[k, None].sqrt() * torch.randn(n, self.mu.shape[1], generator=g, dtype=torch.float64)
+        return self.mu[k] + self.v[k, None].sqrt() * torch.randn(
+            n, self.mu.shape[1], generator=g, dtype=torch.float64
+        )
 
     def _parts(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """log w_k N(x; alpha mu_k, alpha^2 v_k + sigma^2), (B, K); alpha, sigma (B,)."""
@@ -69,7 +73,8 @@ THREE = Mixture([0.5, 0.3, 0.2], [[0.0, 0.8], [0.8, -0.4], [-0.8, -0.4]], [0.02,
 
 
 class Correlated:
-    """N(m, C) of points (B, D), float64: the simplest law in which one part of an image says something of another."""
+    """N(m, C) of points (B, D), float64: the simplest law in which one part of an image says something of
+    another."""
 
     def __init__(self, m: list[float], C: list[list[float]]):
         self.m, self.C = (torch.tensor(values, dtype=torch.float64) for values in (m, C))
@@ -78,7 +83,9 @@ class Correlated:
         def denoise(x: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
             flat = x.flatten(1).double()
             alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
-            cov = alpha[..., None] ** 2 * self.C + sigma[..., None] ** 2 * torch.eye(len(self.m), dtype=torch.float64)
+            cov = alpha[..., None] ** 2 * self.C + sigma[..., None] ** 2 * torch.eye(
+                len(self.m), dtype=torch.float64
+            )
             gain = torch.linalg.solve(cov, (flat - alpha * self.m)[..., None])[..., 0] @ self.C
             return (self.m + alpha * gain).view_as(x).to(x.dtype)
 
@@ -87,11 +94,18 @@ class Correlated:
     def given_first(self, value: float) -> tuple[float, float]:
         """Mean and standard deviation of the second of two coordinates."""
         slope = self.C[0, 1] / self.C[0, 0]
-        return (self.m[1] + slope * (value - self.m[0])).item(), (self.C[1, 1] - slope * self.C[0, 1]).sqrt().item()
+        return (self.m[1] + slope * (value - self.m[0])).item(), (
+            self.C[1, 1] - slope * self.C[0, 1]
+        ).sqrt().item()
 
 
 def schedules() -> dict[str, Schedule]:
-    return {"sigmas": Sigmas(), "straight": Straight(), "linear": Steps(linear(1000)), "cosine": Steps(cosine(1000))}
+    return {
+        "sigmas": Sigmas(),
+        "straight": Straight(),
+        "linear": Steps(linear(1000)),
+        "cosine": Steps(cosine(1000)),
+    }
 
 
 def last(states: Iterable[State]) -> Tensor:

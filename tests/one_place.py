@@ -1,4 +1,5 @@
-"""The smallest model of points: one place, learnt as the mean of the data, and noise of a known width about it."""
+"""The smallest model of points: one place, learnt as the mean of the data, and noise of a known width about
+it."""
 
 from __future__ import annotations
 

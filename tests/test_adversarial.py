@@ -1,4 +1,5 @@
-"""Losses and penalties of the adversarial models against closed forms; each check is also made of a fake, which must fail it."""
+"""Losses and penalties of the adversarial models against closed forms; each check is also made of a fake,
+which must fail it."""
 
 from __future__ import annotations
 
@@ -17,7 +18,20 @@ from likeness.core import Batch, Noise, Refusal, Spec
 from likeness.data import Data
 from likeness.models import gan
 from likeness.models.gan import GAN
-from likeness.parts.adversarial import GAMES, Game, Spread, between, iterate, lipschitz, packed, pair_accuracy, pull, slopes, smoothed, spectral
+from likeness.parts.adversarial import (
+    GAMES,
+    Game,
+    Spread,
+    between,
+    iterate,
+    lipschitz,
+    packed,
+    pair_accuracy,
+    pull,
+    slopes,
+    smoothed,
+    spectral,
+)
 from likeness.training.loop import fit, only
 
 LOGITS = torch.tensor([-3.0, -0.5, 0.0, 1.0, 4.0], dtype=torch.float64)
@@ -28,7 +42,14 @@ def points(n: int = 256) -> Data:
     rng = np.random.default_rng(0)
     angle = rng.integers(0, 8, n) * np.pi / 4
     x = np.stack([np.cos(angle), np.sin(angle)], 1) + 0.01 * rng.standard_normal((n, 2))
-    return Data("ring", "ring-1", x.astype(np.float32).reshape(n, 2, 1, 1), np.arange(n // 4, n), np.arange(n // 4), levels=0)
+    return Data(
+        "ring",
+        "ring-1",
+        x.astype(np.float32).reshape(n, 2, 1, 1),
+        np.arange(n // 4, n),
+        np.arange(n // 4),
+        levels=0,
+    )
 
 
 # What both want, as each paper writes it
@@ -57,23 +78,38 @@ def test_each_game_is_that_of_its_paper():
 def test_smoothing_is_cross_entropy_with_a_target_below_one_for_real_images_alone():
     target = torch.full_like(LOGITS, 0.9)
     entropy = nn.functional.binary_cross_entropy_with_logits(LOGITS, target, reduction="none")
-    assert torch.allclose(GAMES["nonsaturating"].discriminator(LOGITS, 0 * LOGITS) - math.log(2) + smoothed(LOGITS, 0.1), entropy)
+    assert torch.allclose(
+        GAMES["nonsaturating"].discriminator(LOGITS, 0 * LOGITS) - math.log(2) + smoothed(LOGITS, 0.1),
+        entropy,
+    )
 
 
 def test_pull_is_the_slope_of_the_generators_loss():
     f = torch.tensor([-6.0, 0.0, 2.0])
-    closed = {"minimax": f.sigmoid(), "nonsaturating": (-f).sigmoid(), "wasserstein": torch.ones(3), "least-squares": (f - 1).abs(), "hinge": torch.ones(3)}
+    closed = {
+        "minimax": f.sigmoid(),
+        "nonsaturating": (-f).sigmoid(),
+        "wasserstein": torch.ones(3),
+        "least-squares": (f - 1).abs(),
+        "hinge": torch.ones(3),
+    }
     for name, slope in closed.items():
         assert float(pull(GAMES[name], 0 * f, f)) == pytest.approx(float(slope.mean()), rel=1e-5), name
     r = torch.tensor([1.0, 0.0, 5.0])
-    assert float(pull(GAMES["relativistic"], r, f)) == pytest.approx(float((r - f).sigmoid().mean()), rel=1e-5)
+    assert float(pull(GAMES["relativistic"], r, f)) == pytest.approx(
+        float((r - f).sigmoid().mean()), rel=1e-5
+    )
 
 
 def test_told_apart_is_the_share_of_pairs_in_the_right_order():
-    assert float(pair_accuracy(torch.tensor([2.0, 1.0, 0.0, 5.0]), torch.tensor([1.0, 1.0, 1.0, 1.0]))) == (1 + 0.5 + 0 + 1) / 4
+    assert (
+        float(pair_accuracy(torch.tensor([2.0, 1.0, 0.0, 5.0]), torch.tensor([1.0, 1.0, 1.0, 1.0])))
+        == (1 + 0.5 + 0 + 1) / 4
+    )
 
 
-# Dirac-GAN (Mescheder, Geiger & Nowozin 2018): data at 0, G at theta, D(x) = psi x, rate 0.1, from distance sqrt 2, 500 steps
+# Dirac-GAN (Mescheder, Geiger & Nowozin 2018): data at 0, G at theta, D(x) = psi x, rate 0.1, from distance
+# sqrt 2, 500 steps
 
 Penalty = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], Tensor]
 H, STEPS = 0.1, 500
@@ -89,7 +125,9 @@ def distance(game: Game, together: bool = False, penalty: Penalty | None = None)
         def judge(x: Tensor, p: Tensor = p) -> Tensor:
             return p * x.flatten()
 
-        loss = game.discriminator(judge(real), judge(fake)).mean() + (penalty(judge, real, fake) if penalty else 0)
+        loss = game.discriminator(judge(real), judge(fake)).mean() + (
+            penalty(judge, real, fake) if penalty else 0
+        )
         moved = psi - H * torch.autograd.grad(loss, p)[0]
         loss = game.generator(torch.zeros(1), (psi if together else moved) * t.view(1)).mean()
         theta, psi = theta - H * torch.autograd.grad(loss, t)[0], moved
@@ -124,9 +162,17 @@ def test_dirac_gan_without_the_right_penalty_does_not_converge():
         return judge(real).square().mean() / 2
 
     assert distance(GAMES["minimax"], True, of_parameters) == pytest.approx(2.18, abs=0.005)
-    assert distance(GAMES["minimax"], True, lambda *_: _[0](torch.zeros(1)).sum()) > 2, "a slope that nobody squares"
-    two_sided = distance(GAMES["wasserstein"], False, lambda judge, real, fake: 10 * lipschitz(slopes(judge, (real + fake) / 2)[1], False).mean())
-    assert two_sided > 1, "a penalty that wants the slope to be 1 keeps both away from the equilibrium, where it is 0"
+    assert distance(GAMES["minimax"], True, lambda *_: _[0](torch.zeros(1)).sum()) > 2, (
+        "a slope that nobody squares"
+    )
+    two_sided = distance(
+        GAMES["wasserstein"],
+        False,
+        lambda judge, real, fake: 10 * lipschitz(slopes(judge, (real + fake) / 2)[1], False).mean(),
+    )
+    assert two_sided > 1, (
+        "a penalty that wants the slope to be 1 keeps both away from the equilibrium, where it is 0"
+    )
 
 
 # The optimal discriminator (Goodfellow et al. 2014, proposition 1 and theorem 1)
@@ -151,7 +197,9 @@ def best(p: Tensor, q: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tens
 
 
 @pytest.mark.parametrize(("shift", "value"), [(0.0, -1.3863), (1.0, -1.1635), (3.0, -0.3327)])
-def test_the_optimal_discriminator_has_the_logit_log_p_over_q_and_the_value_of_the_jensen_shannon_divergence(shift, value):
+def test_the_optimal_discriminator_has_the_logit_log_p_over_q_and_the_value_of_the_jensen_shannon_divergence(
+    shift, value
+):
     p, q = density(0), density(shift)
     kl = [(a * (a / ((p + q) / 2)).log()).sum() for a in (p, q)]
     jsd = float(sum(kl)) / 2
@@ -160,10 +208,17 @@ def test_the_optimal_discriminator_has_the_logit_log_p_over_q_and_the_value_of_t
     for name in ("minimax", "nonsaturating"):
         logit = best(p, q, GAMES[name].discriminator)
         assert torch.allclose(logit[near], (p / q).log()[near], atol=1e-6)
-        reached = -float((p * GAMES[name].discriminator(logit, torch.full_like(X, -1e9)) + q * GAMES[name].discriminator(torch.full_like(X, 1e9), logit)).sum())
+        reached = -float(
+            (
+                p * GAMES[name].discriminator(logit, torch.full_like(X, -1e9))
+                + q * GAMES[name].discriminator(torch.full_like(X, 1e9), logit)
+            ).sum()
+        )
         assert reached == pytest.approx(value, abs=1e-4)
     smooth = best(p, q, lambda r, f: GAMES["minimax"].discriminator(r, f) + smoothed(r, 0.1))
-    assert torch.allclose(smooth.sigmoid()[near], (0.9 * p / (p + q))[near], atol=1e-6), "Salimans et al. 2016, section 3.4"
+    assert torch.allclose(smooth.sigmoid()[near], (0.9 * p / (p + q))[near], atol=1e-6), (
+        "Salimans et al. 2016, section 3.4"
+    )
     least = best(p, q, GAMES["least-squares"].discriminator)
     assert torch.allclose(least[near], (p / (p + q))[near], atol=1e-6), "Mao et al. 2017, eq. 11"
 
@@ -198,21 +253,32 @@ def test_a_discriminator_that_is_trained_comes_near_the_optimum():
 
 
 def critic(delta: float, weight: float, penalty: Callable[[Tensor, Tensor, Tensor], Tensor]) -> float:
-    """How far apart the best critic holds data at 0 and drawings at -delta; it is piecewise linear, with 40 pieces."""
+    """How far apart the best critic holds data at 0 and drawings at -delta; it is piecewise linear, with 40
+    pieces."""
     cells = torch.zeros(40, dtype=torch.float64, requires_grad=True)
     edges = torch.linspace(-delta, 0, 41, dtype=torch.float64)
-    real, fake = torch.zeros(40, 1, 1, 1, dtype=torch.float64), torch.full((40, 1, 1, 1), -delta, dtype=torch.float64)
+    real, fake = (
+        torch.zeros(40, 1, 1, 1, dtype=torch.float64),
+        torch.full((40, 1, 1, 1), -delta, dtype=torch.float64),
+    )
     where = (torch.arange(40, dtype=torch.float64) + 0.5) / 40
 
     def judge(x: Tensor) -> Tensor:
-        return ((x.view(-1, 1) - edges[:-1]).clamp(min=0).minimum(edges[1:] - edges[:-1]) * (0.5 + cells)).sum(1)
+        return (
+            (x.view(-1, 1) - edges[:-1]).clamp(min=0).minimum(edges[1:] - edges[:-1]) * (0.5 + cells)
+        ).sum(1)
 
-    search = torch.optim.LBFGS([cells], max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-14, line_search_fn="strong_wolfe")
+    search = torch.optim.LBFGS(
+        [cells], max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-14, line_search_fn="strong_wolfe"
+    )
 
     def closure() -> Tensor:
         search.zero_grad()
         _, squared = slopes(judge, between(real, fake, where))
-        loss = GAMES["wasserstein"].discriminator(judge(real), judge(fake)).mean() + weight * penalty(squared, judge(real), judge(fake)).mean()
+        loss = (
+            GAMES["wasserstein"].discriminator(judge(real), judge(fake)).mean()
+            + weight * penalty(squared, judge(real), judge(fake)).mean()
+        )
         loss.backward()
         return loss
 
@@ -223,12 +289,16 @@ def critic(delta: float, weight: float, penalty: Callable[[Tensor, Tensor, Tenso
 @pytest.mark.parametrize(("delta", "weight"), [(3.0, 10.0), (3.0, 100.0), (0.8, 100.0)])
 def test_a_one_sided_critic_reaches_the_shift_and_what_its_penalty_adds(delta, weight):
     right = delta * (1 + delta / (2 * weight))
-    assert critic(delta, weight, lambda squared, *_: lipschitz(squared, True)) == pytest.approx(right, rel=1e-4)
+    assert critic(delta, weight, lambda squared, *_: lipschitz(squared, True)) == pytest.approx(
+        right, rel=1e-4
+    )
 
 
 def test_a_critic_with_another_penalty_does_not():
     right = 3 * (1 + 3 / 20)
-    assert critic(3, 10, lambda squared, *_: (squared - 1).square()) < right - 0.3, "the square of the slope is not the slope"
+    assert critic(3, 10, lambda squared, *_: (squared - 1).square()) < right - 0.3, (
+        "the square of the slope is not the slope"
+    )
     assert critic(3, 10, lambda squared, *_: squared) < 1, "R1 wants no slope at all"
 
 
@@ -268,7 +338,11 @@ def test_the_slope_at_a_pack_is_that_of_all_its_images():
 
 def test_between_is_on_the_line_from_drawn_to_real():
     real, fake = torch.ones(3, 1, 2, 2), -torch.ones(3, 1, 2, 2)
-    assert between(real, fake, torch.tensor([0.0, 0.5, 1.0])).flatten(1).tolist() == [[-1] * 4, [0] * 4, [1] * 4]
+    assert between(real, fake, torch.tensor([0.0, 0.5, 1.0])).flatten(1).tolist() == [
+        [-1] * 4,
+        [0] * 4,
+        [1] * 4,
+    ]
 
 
 # What D sees of a batch
@@ -286,13 +360,19 @@ def test_spread_is_that_of_a_loop():
         assert torch.equal(out[:, :5], h)
     alike = torch.ones(8, 5, requires_grad=True)
     out = Spread()(alike)[:, 5]
-    assert float(out.detach().max()) < 1e-3 and bool(torch.autograd.grad(out.sum(), alike)[0].isfinite().all())
+    assert float(out.detach().max()) < 1e-3 and bool(
+        torch.autograd.grad(out.sum(), alike)[0].isfinite().all()
+    )
 
 
 def test_packs_hold_images_side_by_side():
     x = torch.arange(7.0 * 2 * 3 * 3).view(7, 2, 3, 3)
     out = packed(x, 3)
-    assert out.shape == (2, 6, 3, 3) and torch.equal(out[1], torch.cat([x[3], x[4], x[5]])) and torch.equal(packed(x, 1), x)
+    assert (
+        out.shape == (2, 6, 3, 3)
+        and torch.equal(out[1], torch.cat([x[3], x[4], x[5]]))
+        and torch.equal(packed(x, 1), x)
+    )
     with pytest.raises(Refusal, match="larger --batch"):
         packed(x, 8)
 
@@ -304,19 +384,24 @@ def norms(network: nn.Module) -> list[float]:
     """Of the weight of every layer that has one, as a matrix."""
     network.eval()
     return [
-        float(torch.linalg.svdvals(m.weight.detach().flatten(1).double())[0]) for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.Embedding)
+        float(torch.linalg.svdvals(m.weight.detach().flatten(1).double())[0])
+        for m in network.modules()
+        if isinstance(m, nn.Linear | nn.Conv2d | nn.Embedding)
     ]
 
 
 def trained(folder: Path, **options: object) -> nn.Module:
-    run, data = small_run("gan", folder, options=dict(spectral=True, depth=2, **options), images=16 * 40, rate=2e-3)
+    run, data = small_run(
+        "gan", folder, options=dict(spectral=True, depth=2, **options), images=16 * 40, rate=2e-3
+    )
     list(fit(run, data))
     return run.student.D.train()
 
 
 @pytest.mark.parametrize("net", ["mlp", "dcgan"])
 def test_after_some_training_every_layer_has_spectral_norm_one(net, tmp_path):
-    """To a few percent while the weights move, and exactly once the power iteration has caught up with them."""
+    """To a few percent while the weights move, and exactly once the power iteration has caught up
+    with them."""
     D = trained(tmp_path, net=net, conditional=True)
     assert norms(D) == pytest.approx([1] * 4, abs=0.15)
     for _ in range(400):
@@ -330,12 +415,15 @@ def test_without_the_power_iteration_it_does_not(tmp_path, monkeypatch):
 
 
 def test_a_step_of_the_power_iteration_is_that_of_the_paper():
-    """Algorithm 1 of Miyato et al. 2018 in NumPy, from the vectors at hand; to look at the layer changes none of them."""
+    """Algorithm 1 of Miyato et al. 2018 in NumPy, from the vectors at hand; to look at the layer changes none
+    of them."""
     torch.manual_seed(0)
     layer = nn.Conv2d(2, 3, 3, bias=False).train()
     spectral(nn.Sequential(layer))
     state = {name.rpartition(".")[2]: p.double().numpy() for name, p in layer.state_dict().items()}
-    assert set(layer.state_dict()) == {f"parametrizations.weight.{name}" for name in ("original", "0._u", "0._v")}, "names in runs that are on disks"
+    assert set(layer.state_dict()) == {
+        f"parametrizations.weight.{name}" for name in ("original", "0._u", "0._v")
+    }, "names in runs that are on disks"
     with torch.no_grad():
         layer.parametrizations.weight.original.add_(0.2)
         layer(torch.ones(1, 2, 4, 4))
@@ -353,14 +441,23 @@ def test_a_convolutions_spectral_norm_is_that_of_its_matrix_and_not_of_the_map()
     spectral(nn.Sequential(conv))
     for _ in range(100):
         iterate(conv)
-    whole = torch.autograd.functional.jacobian(lambda x: conv(x).flatten(), torch.zeros(1, 2, 6, 6)).flatten(1)
-    assert norms(nn.Sequential(conv)) == pytest.approx([1], abs=1e-5) and float(torch.linalg.svdvals(whole)[0]) > 1.2
+    whole = torch.autograd.functional.jacobian(lambda x: conv(x).flatten(), torch.zeros(1, 2, 6, 6)).flatten(
+        1
+    )
+    assert (
+        norms(nn.Sequential(conv)) == pytest.approx([1], abs=1e-5)
+        and float(torch.linalg.svdvals(whole)[0]) > 1.2
+    )
 
 
 # Vanishing gradient
 
 
-@pytest.mark.parametrize(("data", "options", "rate"), [(points(), dict(hidden=128, depth=3), 1e-2), (toy(), {}, 2e-3)], ids=["ring", "images"])
+@pytest.mark.parametrize(
+    ("data", "options", "rate"),
+    [(points(), dict(hidden=128, depth=3), 1e-2), (toy(), {}, 2e-3)],
+    ids=["ring", "images"],
+)
 def test_while_d_is_20_steps_ahead_the_saturating_generator_has_no_gradient(data, options, rate, tmp_path):
     run, _ = small_run("gan", tmp_path, data, options=options, rate=rate, warmup=0)
     model, ahead = run.student, run.players[0]

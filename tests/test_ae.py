@@ -34,13 +34,19 @@ def test_linear_is_principal_component_analysis() -> None:
     """REFERENCE 1.6: the error is the sum of the trailing eigenvalues, the decoder spans the leading ones."""
     torch.manual_seed(0)
     g = torch.Generator().manual_seed(0)
-    x = torch.randn(512, 9, generator=g) * torch.tensor([3.0, 2.5, 2, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]) @ torch.linalg.qr(torch.randn(9, 9, generator=g))[0]
+    x = (
+        torch.randn(512, 9, generator=g)
+        * torch.tensor([3.0, 2.5, 2, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
+        @ torch.linalg.qr(torch.randn(9, 9, generator=g))[0]
+    )
     x = x - x.mean(0)
     model = AE(spec=Spec(1, 3), net="linear", latent=3)
     train(model, x.view(-1, 1, 3, 3), 1500, 1e-2, 512)
     values, vectors = torch.linalg.eigh(x.T @ x / len(x))
     error = model.loss(Batch(x.view(-1, 1, 3, 3), None, Noise(range(512)))).total.item() * 9
-    assert error == pytest.approx(values[:6].sum().item(), rel=1e-3) and error > values[:6].sum().item() * (1 - 1e-5)
+    assert error == pytest.approx(values[:6].sum().item(), rel=1e-3) and error > values[:6].sum().item() * (
+        1 - 1e-5
+    )
     weight = next(m.weight for m in model.decoder.modules() if isinstance(m, nn.Linear))
     assert angle(weight, vectors[:, -3:]) < 0.02
     assert angle(weight, vectors[:, 2:5]) > 0.5  # the fake: other components
@@ -62,10 +68,14 @@ def test_denoising_restores_what_a_plain_one_does_not() -> None:
     errors = {}
     for corruption in ("none", "gaussian", "masking"):
         torch.manual_seed(0)
-        model = AE(spec=Spec(1, 8), net="mlp", hidden=128, depth=1, latent=48, corruption=corruption, amount=0.5)
+        model = AE(
+            spec=Spec(1, 8), net="mlp", hidden=128, depth=1, latent=48, corruption=corruption, amount=0.5
+        )
         train(model, x, 400, 5e-3, 128)
         judge = AE(spec=Spec(1, 8), net="mlp", corruption="gaussian", amount=0.5)
-        errors[corruption] = (model.decode(model.encode(judge.corrupt(x, noise[:]))) - x).square().mean().item()
+        errors[corruption] = (
+            (model.decode(model.encode(judge.corrupt(x, noise[:]))) - x).square().mean().item()
+        )
     assert errors["gaussian"] < 0.8 * errors["none"]
 
 
@@ -114,12 +124,24 @@ def test_sparsity_cannot_be_cheated_by_the_scale_of_one_channel_of_a_grid() -> N
     assert torch.allclose(model.code_size(z.flatten(1)), before, rtol=1e-5)
 
 
-@pytest.mark.parametrize("options", [dict(), dict(corruption="masking"), dict(corruption="gaussian"), dict(sparsity=0.1), dict(net="linear"), dict(grid=4)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(),
+        dict(corruption="masking"),
+        dict(corruption="gaussian"),
+        dict(sparsity=0.1),
+        dict(net="linear"),
+        dict(grid=4),
+    ],
+)
 def test_splitting_a_batch_leaves_the_loss(options: dict[str, object]) -> None:
     model = AE(spec=Spec(1, 8), **options)
     batch = Batch(digits()[:8], None, Noise(range(8)))
     parts = torch.stack([model.loss(b).total for b in batch.split(2)]).mean()
-    assert parts.item() == pytest.approx(model.loss(Batch(batch.x, None, Noise(range(8)))).total.item(), rel=1e-6)
+    assert parts.item() == pytest.approx(
+        model.loss(Batch(batch.x, None, Noise(range(8)))).total.item(), rel=1e-6
+    )
 
 
 def test_has_no_density_and_says_so_by_having_no_method() -> None:
@@ -147,7 +169,8 @@ def test_every_size_and_grid(size: int, grid: int) -> None:
 
 
 def test_a_place_of_the_code_is_a_place_of_the_image() -> None:
-    """Both ways by derivative: a corner pixel and the code of the corner reach each other, the opposite corner neither; the order is (c, h, w)."""
+    """Both ways by derivative: a corner pixel and the code of the corner reach each other, the opposite
+    corner neither; the order is (c, h, w)."""
     torch.manual_seed(0)
     model = AE(spec=Spec(1, 64), width=8, depth=0, latent=3 * 16**2, grid=16).double()
     for m in model.modules():
@@ -160,13 +183,22 @@ def test_a_place_of_the_code_is_a_place_of_the_image() -> None:
             base = x.clone()
             base[0, 0, row, column] -= 1
             moved = (model.encode(x) - model.encode(base)).view(3, 16, 16).abs().amax(0)
-            assert moved[row // 4, column // 4] > 0 and float(moved[5:11].max()) == float(moved[:, 5:11].max()) == 0
+            assert (
+                moved[row // 4, column // 4] > 0
+                and float(moved[5:11].max()) == float(moved[:, 5:11].max()) == 0
+            )
             assert float(moved[15 - row // 4, 15 - column // 4]) == 0
             z = torch.rand(1, 3, 16, 16, dtype=torch.double)
             other = z.clone()
             other[0, 2, row // 4, column // 4] += 1
             changed = (model.decoder(z.flatten(1)) - model.decoder(other.flatten(1)))[0, 0].abs()
-            assert changed[row, column] > 0 and float(changed[20:44].max()) == float(changed[:, 20:44].max()) == float(changed[63 - row, 63 - column]) == 0
+            assert (
+                changed[row, column] > 0
+                and float(changed[20:44].max())
+                == float(changed[:, 20:44].max())
+                == float(changed[63 - row, 63 - column])
+                == 0
+            )
 
 
 def test_a_grid_reconstructs() -> None:
@@ -180,11 +212,23 @@ def test_a_grid_reconstructs() -> None:
 @pytest.mark.parametrize(
     ("options", "lesson"),
     [
-        (dict(latent=196, grid=8), "--grid 8 is no width that images of 28 pixels are halved to; type --grid 7 or 14"),
+        (
+            dict(latent=196, grid=8),
+            "--grid 8 is no width that images of 28 pixels are halved to; type --grid 7 or 14",
+        ),
         (dict(latent=784, grid=28), "type --grid 7 or 14"),
-        (dict(grid=7), "--latent 32 numbers cannot be shared among the 49 places of --grid 7; type --latent 49 for 1 at each, or --latent 98 for 2"),
+        (
+            dict(grid=7),
+            "--latent 32 numbers cannot be shared among the 49 places of --grid "
+            "7; type "
+            "--latent "
+            "49 for 1 at each, or --latent 98 for 2",
+        ),
         (dict(latent=200, grid=7), "type --latent 196 for 4 at each, or --latent 245 for 5"),
-        (dict(latent=49, grid=7, net="linear"), "asks for a convolutional network, which knows where in the image it is; leave --net linear out"),
+        (
+            dict(latent=49, grid=7, net="linear"),
+            "asks for a convolutional network, which knows where in the image it is; leave --net linear out",
+        ),
     ],
 )
 def test_refusals_of_a_grid(options: dict[str, object], lesson: str) -> None:

@@ -25,10 +25,19 @@ def run(tmp_path, monkeypatch):
 
 
 def test_three_lines(run, capsys):
-    assert run.run.seen == 320 and run.config.model == "vae" and run.log()[-1]["seen"] == 256 and run.folder.name == "v"
+    assert (
+        run.run.seen == 320
+        and run.config.model == "vae"
+        and run.log()[-1]["seen"] == 256
+        and run.folder.name == "v"
+    )
     assert "320 images seen; answers sample, bits_per_dim, encode, decode" in repr(run)
     samples = run.sample(5, seed=3)
-    assert np.asarray(samples).shape == (5, 1, 8, 8) and len(samples) == 5 and "<5 images of 1x8x8" in repr(samples)
+    assert (
+        np.asarray(samples).shape == (5, 1, 8, 8)
+        and len(samples) == 5
+        and ("<5 images of 1x8x8") in repr(samples)
+    )
     assert np.allclose(np.asarray(run.sample(1, seed=3, first=4)), np.asarray(samples)[4:], atol=1e-5)
     cards = run.evaluate(n=50)
     assert cards["bits/dim"].kind == "upper bound" and (run.folder / "report.html").exists()
@@ -67,7 +76,9 @@ def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path, wrong, less
     assert not (tmp_path / "w").exists()
 
 
-@pytest.mark.parametrize("wrong", [dict(n=0), dict(n=2.5), dict(n="a"), dict(seed=-1), dict(label=3), dict(k=0), dict(nothing=1)])
+@pytest.mark.parametrize(
+    "wrong", [dict(n=0), dict(n=2.5), dict(n="a"), dict(seed=-1), dict(label=3), dict(k=0), dict(nothing=1)]
+)
 def test_odd_questions_are_refused(run, wrong):
     with pytest.raises(Refusal):
         run.sample(**wrong)
@@ -85,13 +96,23 @@ def test_progress_is_shown_and_notes_are_said(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_script_ends_when_it_is_asked_to(tmp_path, number):
     code = "import likeness\nlikeness.train('ae', 'digits', 'a', minutes=5, progress=False)\nprint('went on')"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
+    )
     until = time.monotonic() + 60
     while time.monotonic() < until and not (tmp_path / "a" / "log.jsonl").exists():
         time.sleep(0.05)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert "went on" not in out and process.returncode == {signal.SIGINT: -signal.SIGINT, signal.SIGTERM: 143}[number], err
+    assert (
+        "went on" not in out
+        and process.returncode == {signal.SIGINT: -signal.SIGINT, signal.SIGTERM: 143}[number]
+    ), err
     assert likeness.open(tmp_path / "a").run.seen > 0
 
 
@@ -102,6 +123,9 @@ def test_a_run_that_is_older_than_an_option_has_it_at_its_default(tmp_path):
     config = json.loads(path.read_text())
     del config["options"]["augment"]
     path.write_text(json.dumps(config))
-    assert likeness.train("r3gan", "digits", tmp_path / "run", **few | dict(images=64), augment="none").run.seen == 64
+    assert (
+        likeness.train("r3gan", "digits", tmp_path / "run", **few | dict(images=64), augment="none").run.seen
+        == 64
+    )
     with pytest.raises(Refusal, match="augment is 'none' there, 'full' was asked for"):
         likeness.train("r3gan", "digits", tmp_path / "run", **few, augment="full")

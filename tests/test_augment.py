@@ -1,4 +1,5 @@
-"""Differentiable augmentation: each change against a loop over images and pixels, its gradient, and whose randomness it uses."""
+"""Differentiable augmentation: each change against a loop over images and pixels, its gradient, and whose
+randomness it uses."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ def images(n: int = 6, channels: int = 3, size: int = 12) -> torch.Tensor:
 
 def test_colour_is_that_of_a_loop():
     x, u = images(), Noise(range(6)).uniform(3).double().numpy()
-    for image, out, (bright, saturated, contrast) in zip(x.double().numpy(), colour(x, Noise(range(6))).numpy(), u):
+    for image, out, (bright, saturated, contrast) in zip(
+        x.double().numpy(), colour(x, Noise(range(6))).numpy(), u
+    ):
         image = image + bright - 0.5
         grey = image.mean(0)
         image = np.stack([grey + (plane - grey) * 2 * saturated for plane in image])

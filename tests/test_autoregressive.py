@@ -1,4 +1,5 @@
-"""What every autoregressive model promises, by the mere presence of its file: against sums over every image."""
+"""What every autoregressive model promises, by the mere presence of its file: against sums over
+every image."""
 
 from __future__ import annotations
 
@@ -34,7 +35,10 @@ LEARNS: dict[str, dict[str, Any]] = {
     "imagegpt": dict(width=32),
 }
 """options with which a model learns any distribution over images of 2x2 pixels"""
-PATIENCE: dict[str, dict[str, Any]] = {"pixelcnnpp": dict(rate=1e-2, images=512 * 200), "imagegpt": dict(images=512 * 100)}
+PATIENCE: dict[str, dict[str, Any]] = {
+    "pixelcnnpp": dict(rate=1e-2, images=512 * 200),
+    "imagegpt": dict(images=512 * 100),
+}
 """how long and how fast, where it is not as for the others"""
 
 
@@ -52,11 +56,16 @@ every_model = pytest.mark.parametrize("name, options", list(variants()))
 
 
 def make(name: str, spec: Spec, options: dict[str, Any], seed: int = 0) -> Autoregressive:
-    """A small network in float64, with weights larger than first ones are, so that nothing is nearly uniform."""
+    """A small network in float64, with weights larger than first ones are, so that nothing is
+    nearly uniform."""
     kind: type[Model] = models.load(name)
     known = {f.name for f in fields(kind)}
     torch.manual_seed(seed)
-    model = kind(spec=spec, **{k: v for k, v in (SMALL | TINY.get(name, {})).items() if k in known} | options).double().eval()
+    model = (
+        kind(spec=spec, **{k: v for k, v in (SMALL | TINY.get(name, {})).items() if k in known} | options)
+        .double()
+        .eval()
+    )
     assert isinstance(model, Autoregressive)
     with torch.no_grad():
         for p in model.parameters():
@@ -72,13 +81,23 @@ def every_image(spec: Spec) -> Tensor:
 
 def drawn(spec: Spec, n: int, seed: int = 0) -> Tensor:
     """Images of noise on the grid of levels, (n, C, H, W)."""
-    return value(torch.randint(spec.levels, (n, *spec.shape), generator=torch.Generator().manual_seed(seed)).double(), spec.levels)
+    return value(
+        torch.randint(spec.levels, (n, *spec.shape), generator=torch.Generator().manual_seed(seed)).double(),
+        spec.levels,
+    )
 
 
 @torch.no_grad()
 def log_probabilities(model: Autoregressive, x: Tensor, y: int | None = None) -> Tensor:
     parts = x.split(4096)
-    return -torch.cat([model.surprise(part, None if y is None else Condition(torch.full((len(part),), y))).flatten(1).sum(1) for part in parts])
+    return -torch.cat(
+        [
+            model.surprise(part, None if y is None else Condition(torch.full((len(part),), y)))
+            .flatten(1)
+            .sum(1)
+            for part in parts
+        ]
+    )
 
 
 def last(steps: Iterator[Tensor]) -> Tensor:
@@ -93,7 +112,8 @@ def index(x: Tensor, levels: int) -> np.ndarray:
 
 
 def chance_of(x: Tensor, levels: int, p: Tensor) -> float:
-    """p-value of Pearson's test that x (N, C, H, W) are drawn from p over every_image(); what is rare is thrown together."""
+    """p-value of Pearson's test that x (N, C, H, W) are drawn from p over every_image(); what is rare is
+    thrown together."""
     counts, expected = np.bincount(index(x, levels), minlength=len(p)), p.numpy() * len(x)
     common = expected >= 5
     seen = np.append(counts[common], counts[~common].sum())
@@ -104,7 +124,12 @@ def chance_of(x: Tensor, levels: int, p: Tensor) -> float:
     return float(stats.chisquare(seen, due).pvalue)
 
 
-GREY, COLOUR, BINARY, NAMES = Spec(1, 2, levels=4), Spec(3, 2, levels=2), Spec(1, 3, levels=2), Spec(1, 2, levels=4, symbols=True)
+GREY, COLOUR, BINARY, NAMES = (
+    Spec(1, 2, levels=4),
+    Spec(3, 2, levels=2),
+    Spec(1, 3, levels=2),
+    Spec(1, 2, levels=4, symbols=True),
+)
 
 
 def peeking(predict: Callable[..., Tensor], how: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
@@ -126,7 +151,9 @@ def test_probabilities_of_all_images_sum_to_one(name: str, options: dict[str, An
 @every_model
 def test_probabilities_of_all_images_of_4x4_sum_to_one(name: str, options: dict[str, Any]) -> None:
     """REFERENCE 1.1: 65,536 black-and-white images, in the arithmetic that training uses."""
-    model = make(name, Spec(1, 4, levels=2), options | (dict(width=6, depth=1) if name == "pixelcnn" else {}), 1).float()
+    model = make(
+        name, Spec(1, 4, levels=2), options | (dict(width=6, depth=1) if name == "pixelcnn" else {}), 1
+    ).float()
     every = every_image(model.spec).float()
     log_p = log_probabilities(model, every).double()
     assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-5) and log_p.max() - log_p.min() > 5
@@ -138,7 +165,8 @@ def in_order(x: Tensor) -> Tensor:
 
 
 def jacobian(model: Autoregressive, x: Tensor, y: Condition | None = None) -> Tensor:
-    """How what is said of each sub-pixel (rows) changes with each (columns), both in the order of drawing: |d/dx| of all levels, mixed at random."""
+    """How what is said of each sub-pixel (rows) changes with each (columns), both in the order of drawing:
+    |d/dx| of all levels, mixed at random."""
     mix = torch.rand(model.spec.levels, generator=torch.Generator().manual_seed(5), dtype=x.dtype)
     said = torch.autograd.functional.jacobian(lambda x: in_order(model.log_probs(x, y) @ mix)[0], x)
     return in_order(said[:, 0]).abs()
@@ -151,7 +179,8 @@ def changes(model: Autoregressive, x: Tensor) -> Tensor:
     places = torch.arange(n).view(model.spec.size, model.spec.size, -1).permute(2, 0, 1)
     other = value((level(x, levels) + 1) % levels, levels).to(x.dtype)
     tried = torch.where(places == torch.arange(n)[:, None, None, None], other, x)
-    said = in_order(torch.cat([model.log_probs(one[None]) for one in (x[0], *tried)]))  # one by one: a product of another shape may round otherwise
+    # one by one: a product of another shape may round otherwise
+    said = in_order(torch.cat([model.log_probs(one[None]) for one in (x[0], *tried)]))
     return (said[1:] != said[:1]).any(-1).T
 
 
@@ -161,7 +190,8 @@ def influence(model: Autoregressive, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def neighbours(spec: Spec) -> Tensor:
-    """Which sub-pixels (columns) are to the left of each (rows), above it, or another channel of its pixel before it."""
+    """Which sub-pixels (columns) are to the left of each (rows), above it, or another channel of its pixel
+    before it."""
     c, line = spec.channels, spec.channels * spec.size
     i, j = torch.meshgrid(*[torch.arange(spec.dims)] * 2, indexing="ij")
     left = (i - j == c) & (i // line == j // line)
@@ -170,7 +200,9 @@ def neighbours(spec: Spec) -> Tensor:
 
 @pytest.mark.parametrize("spec", [Spec(1, 4, levels=5), Spec(3, 4, levels=5)], ids=["grey", "colour"])
 @every_model
-def test_nothing_depends_on_itself_or_on_what_comes_later(name: str, options: dict[str, Any], spec: Spec) -> None:
+def test_nothing_depends_on_itself_or_on_what_comes_later(
+    name: str, options: dict[str, Any], spec: Spec
+) -> None:
     """REFERENCE 1.2: exactly 0.0, no tolerance; and every neighbour before is seen."""
     unseen = neighbours(spec)
     for seed in range(9):
@@ -208,9 +240,15 @@ def test_a_network_of_zeros_is_uniform(name: str, options: dict[str, Any]) -> No
         for p in model.parameters():
             p.data.zero_()
         batch = Batch(torch.ones(2, *model.spec.shape, dtype=torch.float64), None, Noise(range(2)))
-        assert torch.allclose(model.bits_per_dim(batch).values, torch.tensor(expected, dtype=torch.float64), rtol=1e-12)
+        assert torch.allclose(
+            model.bits_per_dim(batch).values, torch.tensor(expected, dtype=torch.float64), rtol=1e-12
+        )
         if levels == 2:
-            assert model.loss(batch).terms["nats"].item() == pytest.approx(784 * math.log(2)) == pytest.approx(543.43, abs=0.01)
+            assert (
+                model.loss(batch).terms["nats"].item()
+                == pytest.approx(784 * math.log(2))
+                == pytest.approx(543.43, abs=0.01)
+            )
 
 
 @pytest.mark.parametrize("spec", [Spec(1, 4, levels=5), Spec(3, 4, levels=3)], ids=["grey", "colour"])
@@ -233,7 +271,9 @@ def test_entropy_is_the_mean_surprise(name: str, options: dict[str, Any], spec: 
 
 @pytest.mark.parametrize("spec", [GREY, COLOUR], ids=["grey", "colour"])
 @every_model
-def test_samples_are_as_surprising_and_as_frequent_as_the_model_claims(name: str, options: dict[str, Any], spec: Spec) -> None:
+def test_samples_are_as_surprising_and_as_frequent_as_the_model_claims(
+    name: str, options: dict[str, Any], spec: Spec
+) -> None:
     model = make(name, spec, options)
     every, n = every_image(spec), 2000
     log_p = log_probabilities(model, every)
@@ -241,9 +281,12 @@ def test_samples_are_as_surprising_and_as_frequent_as_the_model_claims(name: str
     error = ((log_p.exp() * (log_p + entropy).square()).sum() / n).sqrt()
 
     def off() -> tuple[float, float]:
-        """How many standard errors the samples' mean surprise lies off the entropy; and how likely such frequencies are."""
+        """How many standard errors the samples' mean surprise lies off the entropy; and how likely such
+        frequencies are."""
         x = last(model.sample(Noise(range(n))))
-        return float((log_p[index(x, spec.levels)].mean() + entropy).abs() / error), chance_of(x, spec.levels, log_p.exp())
+        return float((log_p[index(x, spec.levels)].mean() + entropy).abs() / error), chance_of(
+            x, spec.levels, log_p.exp()
+        )
 
     errors, chance = off()
     assert errors < 4 and chance > 1e-3
@@ -270,7 +313,8 @@ def test_completions_follow_the_exact_conditional(name: str, options: dict[str, 
     x = last(model.complete(start.expand(n, -1, -1, -1), known, Noise(range(n))))
     assert ((x == start) | ~known).all()
     assert chance_of(x, spec.levels, p / p.sum()) > 1e-3
-    pasted = torch.where(known, start, last(model.sample(Noise(range(n)))))  # the fake: what is given laid over a sample that never saw it
+    # the fake: what is given laid over a sample that never saw it
+    pasted = torch.where(known, start, last(model.sample(Noise(range(n)))))
     assert chance_of(pasted, spec.levels, p / p.sum()) < 1e-6
 
 
@@ -279,7 +323,10 @@ def test_a_pixel_meets_the_same_chance_however_many_are_known(name: str, options
     spec = Spec(3, 3, levels=4)
     model = make(name, spec, options)
     drawn = list(model.sample(Noise(range(4))))
-    assert len(drawn) == 3 and all((x[:, :, r + 1 :] == -1).all() and (x[:, :, : r + 1] == drawn[-1][:, :, : r + 1]).all() for r, x in enumerate(drawn))
+    assert len(drawn) == 3 and all(
+        (x[:, :, r + 1 :] == -1).all() and (x[:, :, : r + 1] == drawn[-1][:, :, : r + 1]).all()
+        for r, x in enumerate(drawn)
+    )
     for n in range(10):
         known = prefix(spec, n)
         steps = list(model.complete(torch.where(known, drawn[-1], math.nan), known, Noise(range(4))))
@@ -308,7 +355,9 @@ def test_what_is_impossible_is_not_drawn(dtype: torch.dtype) -> None:
     assert dtype == torch.float64 or bool((fake == 255).any()), "nothing is tested"
     found = choose(logits, top)
     assert bool((logits.softmax(-1)[torch.arange(4096), found] > 0).all()) and found.max() < 255
-    assert torch.equal(choose(logits.flip(1), torch.full((4096,), 2.0**-24)) > 0, torch.ones(4096).bool()), "the first level is as impossible"
+    assert torch.equal(choose(logits.flip(1), torch.full((4096,), 2.0**-24)) > 0, torch.ones(4096).bool()), (
+        "the first level is as impossible"
+    )
 
 
 @every_model
@@ -319,23 +368,35 @@ def test_what_is_drawn_before_what_is_given_is_refused(name: str, options: dict[
             next(model.complete(x, torch.tensor(known).bool(), Noise(range(2))))
 
 
-def same_by_full_passes(model: Autoregressive, x: Tensor, known: Tensor, y: Condition | None = None) -> list[Tensor]:
+def same_by_full_passes(
+    model: Autoregressive, x: Tensor, known: Tensor, y: Condition | None = None
+) -> list[Tensor]:
     quick, slow = (list(model.complete(x, known, Noise(range(len(x))), y, naive)) for naive in (False, True))
     assert len(quick) == len(slow) and all(map(torch.equal, quick, slow))
     return slow
 
 
-@pytest.mark.parametrize("spec", [Spec(1, 8, levels=4), Spec(3, 4, levels=3), Spec(1, 5, levels=4, symbols=True)], ids=["grey", "colour", "names"])
+@pytest.mark.parametrize(
+    "spec",
+    [Spec(1, 8, levels=4), Spec(3, 4, levels=3), Spec(1, 5, levels=4, symbols=True)],
+    ids=["grey", "colour", "names"],
+)
 @every_model
 @torch.no_grad()
-def test_drawing_from_memory_is_drawing_by_full_passes(name: str, options: dict[str, Any], spec: Spec) -> None:
-    """Row by row, value by value, whatever is known; and not so for a memory that never hears what was drawn."""
+def test_drawing_from_memory_is_drawing_by_full_passes(
+    name: str, options: dict[str, Any], spec: Spec
+) -> None:
+    """Row by row, value by value, whatever is known; and not so for a memory that never hears
+    what was drawn."""
     model, blank = make(name, spec, options), torch.zeros(2, *spec.shape, dtype=torch.float64)
     for n, temperature in ((0, 1.0), (2 * spec.size + 2, 2.0)):
         model.temperature, known = temperature, prefix(spec, n)
         slow = same_by_full_passes(model, blank, known)
     row, pixel, note = model.row, model.pixel, model.note
-    model.row, model.pixel = (lambda x, m, y=None: row(-torch.ones_like(x), m, y)), (lambda x, m, y=None: pixel(-torch.ones_like(x), m, y))  # type: ignore[method-assign]
+    model.row, model.pixel = (
+        (lambda x, m, y=None: row(-torch.ones_like(x), m, y)),
+        (lambda x, m, y=None: pixel(-torch.ones_like(x), m, y)),
+    )  # type: ignore[method-assign]
     model.note = lambda x, m: note(-torch.ones_like(x), m)  # type: ignore[method-assign]
     assert not torch.equal(last(model.complete(blank, known, Noise(range(2)))), slow[-1])
 
@@ -345,7 +406,9 @@ def made_for_classes(name: str, options: dict[str, Any], spec: Spec) -> Autoregr
 
 
 @every_model
-def test_every_class_has_probability_one_and_one_that_is_not_told_is_drawn_evenly(name: str, options: dict[str, Any]) -> None:
+def test_every_class_has_probability_one_and_one_that_is_not_told_is_drawn_evenly(
+    name: str, options: dict[str, Any]
+) -> None:
     spec, n = Spec(1, 2, 3, 3), 3000
     model, every = made_for_classes(name, options, spec), every_image(spec)
     p = torch.stack([log_probabilities(model, every, y).exp() for y in range(3)])
@@ -358,7 +421,9 @@ def test_every_class_has_probability_one_and_one_that_is_not_told_is_drawn_evenl
 
 
 @every_model
-def test_a_class_that_is_not_told_is_drawn_by_how_well_it_fits_what_is_known(name: str, options: dict[str, Any]) -> None:
+def test_a_class_that_is_not_told_is_drawn_by_how_well_it_fits_what_is_known(
+    name: str, options: dict[str, Any]
+) -> None:
     """p(rest | known) = sum_y p(y | known) p(rest | known, y); the fake draws the class evenly."""
     spec, n, known = Spec(1, 2, 3, 3), 6000, prefix(Spec(1, 2), 2)
     model, every = made_for_classes(name, options, spec), every_image(spec)
@@ -377,19 +442,28 @@ def test_a_class_that_is_not_told_is_drawn_by_how_well_it_fits_what_is_known(nam
     fake = last(model.complete(start, known, Noise(range(n)), Condition(torch.arange(n) % 3)))
     assert chance_of(fake, 3, even) > 1e-3 and chance_of(fake, 3, exact) < 1e-6
     nothing, noise = torch.zeros(2, 2, dtype=torch.bool), Noise(range(50))
-    assert torch.equal(last(model.complete(start[:50], nothing, noise)), last(model.sample(Noise(range(50))))), "nothing is known"
+    assert torch.equal(
+        last(model.complete(start[:50], nothing, noise)), last(model.sample(Noise(range(50))))
+    ), "nothing is known"
 
 
 @every_model
-def test_the_entropy_in_pieces_is_that_of_the_whole(name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_entropy_in_pieces_is_that_of_the_whole(
+    name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each image with its own class."""
     spec, y = Spec(1, 4, 2, 3), Condition(torch.tensor([0, 1, 0]))
     model, x = made_for_classes(name, options, spec), drawn(spec, 3)
     whole = model.entropy(x, y)
-    assert not torch.allclose(whole, model.entropy(x, Condition(torch.tensor([1, 0, 1]))), atol=1e-3), "the class says nothing"
+    assert not torch.allclose(whole, model.entropy(x, Condition(torch.tensor([1, 0, 1]))), atol=1e-3), (
+        "the class says nothing"
+    )
     for rows in (1, 2):
         monkeypatch.setattr(autoregressive, "VALUES", rows * spec.dims * spec.levels)
-        assert torch.allclose(model.entropy(x, y), whole, atol=1e-12) and model.entropy(x, y).shape == whole.shape
+        assert (
+            torch.allclose(model.entropy(x, y), whole, atol=1e-12)
+            and model.entropy(x, y).shape == whole.shape
+        )
 
 
 @pytest.mark.parametrize("conditional", [False, True])
@@ -402,7 +476,9 @@ def test_the_diagnosis_hears_a_temperature(name: str, options: dict[str, Any], c
     for temperature, off in ((1.0, False), (0.7, True), (1.5, True)):
         model.temperature = temperature
         entropy, bits = model.diagnose(batch)
-        assert bits[2] == (f"its samples are not drawn from what it describes (temperature {temperature:g})" if off else "")
+        assert bits[2] == (
+            f"its samples are not drawn from what it describes (temperature {temperature:g})" if off else ""
+        )
         assert not off or (bits[1] < entropy[1]) == (temperature < 1)
 
 
@@ -411,7 +487,9 @@ def test_a_class_is_asked_for(name: str, options: dict[str, Any]) -> None:
     with pytest.raises(Refusal, match="images of two classes or more"):
         made_for_classes(name, options, GREY)
     with pytest.raises(Refusal, match="none was said"):
-        made_for_classes(name, options, Spec(1, 4, 2)).bits_per_dim(Batch(torch.zeros(1, 1, 4, 4).double(), None, Noise([0])))
+        made_for_classes(name, options, Spec(1, 4, 2)).bits_per_dim(
+            Batch(torch.zeros(1, 1, 4, 4).double(), None, Noise([0]))
+        )
 
 
 @every_model
@@ -421,7 +499,8 @@ def test_numbers_that_are_no_levels_are_refused(name: str, options: dict[str, An
 
 
 def distribution() -> Data:
-    """512 images of 2x2 pixels with 4 levels, each of all that there are as often as a random distribution says."""
+    """512 images of 2x2 pixels with 4 levels, each of all that there are as often as a random distribution
+    says."""
     rng = np.random.default_rng(0)
     counts = 1 + rng.multinomial(256, rng.dirichlet(np.ones(256)))
     x = np.repeat((level(every_image(GREY), 4) * 85).numpy().astype(np.uint8), counts, 0)
@@ -430,9 +509,12 @@ def distribution() -> Data:
 
 @every_model
 def test_any_distribution_can_be_learnt(name: str, options: dict[str, Any], tmp_path: Path) -> None:
-    """KL(data || model) < 0.01 nats after a real training.  A batch is all of the data, so that nothing but the model is in the way."""
+    """KL(data || model) < 0.01 nats after a real training.  A batch is all of the data, so that nothing but
+    the model is in the way."""
     data = distribution()
-    settings = dict(batch=512, images=512 * 150, rate=2e-2, schedule="cosine", warmup=5120, ema=512) | PATIENCE.get(name, {})
+    settings = dict(
+        batch=512, images=512 * 150, rate=2e-2, schedule="cosine", warmup=5120, ema=512
+    ) | PATIENCE.get(name, {})
     run, _ = small_run(name, tmp_path, data, options=LEARNS.get(name, {}) | options, **settings)
     x = data.take(data.train).x
     p = torch.from_numpy(np.bincount(index(x, 4), minlength=256) / len(x))

@@ -1,4 +1,5 @@
-"""Networks of other people's packages: small ones of transformers that are made here, and timm itself where it can be imported, or a stand-in."""
+"""Networks of other people's packages: small ones of transformers that are made here, and timm itself where
+it can be imported, or a stand-in."""
 
 import json
 import sys
@@ -18,7 +19,13 @@ from likeness.features.extract import extract
 from likeness.features.opening import again, load
 
 SEEN = dict(
-    do_resize=True, size=dict(height=32, width=32), do_rescale=True, rescale_factor=1 / 255, do_normalize=True, image_mean=[0.5] * 3, image_std=[0.25] * 3
+    do_resize=True,
+    size=dict(height=32, width=32),
+    do_rescale=True,
+    rescale_factor=1 / 255,
+    do_normalize=True,
+    image_mean=[0.5] * 3,
+    image_std=[0.25] * 3,
 )
 
 
@@ -37,7 +44,13 @@ def vit(transformers, tmp_path):
     torch.manual_seed(0)
     names = {0: "cat", 1: "dog", 2: "hen"}
     config = transformers.ViTConfig(
-        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, image_size=32, patch_size=8, id2label=names
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        image_size=32,
+        patch_size=8,
+        id2label=names,
     )
     model = transformers.ViTForImageClassification(config).eval()
     model.save_pretrained(tmp_path / "vit")
@@ -63,10 +76,14 @@ def test_any_model_of_transformers_answers_its_layers_its_code_and_its_classes(v
 
 def test_without_a_pooled_answer_the_code_is_the_mean(transformers, tmp_path):
     torch.manual_seed(0)
-    config = transformers.Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14)
+    config = transformers.Dinov2Config(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14
+    )
     transformers.Dinov2Model(config).save_pretrained(tmp_path / "dino")
     (tmp_path / "dino" / "preprocessor_config.json").write_text(
-        json.dumps(SEEN | dict(size=dict(shortest_edge=40), crop_size=dict(height=28, width=28), do_center_crop=True))
+        json.dumps(
+            SEEN | dict(size=dict(shortest_edge=40), crop_size=dict(height=28, width=28), do_center_crop=True)
+        )
     )
     net = load(f"transformers:{tmp_path / 'dino'}")
     assert net.side == 28 and net.layers["code"] == (16,) and not net.labels
@@ -91,7 +108,9 @@ def test_what_was_not_saved_is_not_made_up(transformers, vit):
     one, two = (load(f"transformers:{folder}").outputs(images(1, 32), ["code"])["code"] for _ in range(2))
     assert torch.equal(one, two)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | dict(num_hidden_layers=3, architectures=["ViTModel"])))
+    (folder / "config.json").write_text(
+        json.dumps(config | dict(num_hidden_layers=3, architectures=["ViTModel"]))
+    )
     with pytest.raises(BadData, match="would be random"):
         load(f"transformers:{folder}")
 
@@ -99,7 +118,11 @@ def test_what_was_not_saved_is_not_made_up(transformers, vit):
 def test_a_repository_does_not_run_its_own_python(vit, monkeypatch):
     folder, _ = vit
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | dict(model_type="mine", auto_map=dict(AutoConfig="mine.Mine", AutoModel="mine.Mine"))))
+    (folder / "config.json").write_text(
+        json.dumps(
+            config | dict(model_type="mine", auto_map=dict(AutoConfig="mine.Mine", AutoModel="mine.Mine"))
+        )
+    )
     (folder / "mine.py").write_text("raise SystemExit('it ran')")
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a question was asked"))
     with pytest.raises(Offline):
@@ -125,16 +148,23 @@ def test_files_that_make_no_sense_are_told(vit, file, content):
 
 def test_defaults_of_a_processor_count(vit):
     folder, _ = vit
-    (folder / "preprocessor_config.json").write_text(json.dumps(dict(image_processor_type="ViTImageProcessor", size=dict(height=32, width=32))))
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps(dict(image_processor_type="ViTImageProcessor", size=dict(height=32, width=32)))
+    )
     net = load(f"transformers:{folder}")
-    assert net.prepare(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).unique().tolist() == [-1.0] and net.scaling == "bilinear"
+    assert (
+        net.prepare(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).unique().tolist() == [-1.0]
+        and net.scaling == "bilinear"
+    )
 
 
 def test_a_size_of_ones_own_is_refused(vit, tmp_path):
     folder, _ = vit
     Image.fromarray(images(1, 32)[0].permute(1, 2, 0).numpy()).save(tmp_path / "a.png")
     with pytest.raises(Refusal, match="leave --size out"):
-        extract(load(f"transformers:{folder}"), str(tmp_path / "a.png"), ["code"], tmp_path / "f.npy", size=64)
+        extract(
+            load(f"transformers:{folder}"), str(tmp_path / "a.png"), ["code"], tmp_path / "f.npy", size=64
+        )
     with pytest.raises(Refusal, match="has its own weights"):
         load(f"transformers:{folder}", "none")
 
@@ -158,9 +188,13 @@ def test_a_network_that_hides_a_part_of_what_it_sees_is_refused(transformers, tm
 
 def test_a_model_of_texts_is_refused_and_a_missing_one_is_offline(transformers, tmp_path):
     torch.manual_seed(0)
-    config = transformers.BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=50)
+    config = transformers.BertConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=50
+    )
     transformers.BertModel(config).save_pretrained(tmp_path / "bert")
-    (tmp_path / "bert" / "preprocessor_config.json").write_text(json.dumps(SEEN | dict(image_processor_type="ViTImageProcessor")))
+    (tmp_path / "bert" / "preprocessor_config.json").write_text(
+        json.dumps(SEEN | dict(image_processor_type="ViTImageProcessor"))
+    )
     with pytest.raises(Refusal, match="name a model of images"):
         load(f"transformers:{tmp_path / 'bert'}")
     with pytest.raises(Offline, match=r"config\.json"):
@@ -174,7 +208,11 @@ def test_its_features_become_a_matrix(vit, tmp_path):
         Image.fromarray(images(3, 32)[i].permute(1, 2, 0).numpy()).save(tmp_path / "photos" / f"{i}.png")
     *_, _ = extract(load(f"transformers:{folder}"), str(tmp_path / "photos"), ["logits"], tmp_path / "f.npy")
     with torch.no_grad():
-        assert np.allclose(np.load(tmp_path / "f.npy"), model(pixel_values=(images(3, 32).float() / 255 - 0.5) / 0.25).logits, atol=1e-5)
+        assert np.allclose(
+            np.load(tmp_path / "f.npy"),
+            model(pixel_values=(images(3, 32).float() / 255 - 0.5) / 0.25).logits,
+            atol=1e-5,
+        )
 
 
 @pytest.mark.parametrize(
@@ -228,7 +266,9 @@ def timm(monkeypatch):
         return Net()
 
     config = dict(input_size=(3, 16, 16), mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.1), interpolation="bicubic")
-    package = SimpleNamespace(create_model=create_model, data=SimpleNamespace(resolve_model_data_config=lambda model: config))
+    package = SimpleNamespace(
+        create_model=create_model, data=SimpleNamespace(resolve_model_data_config=lambda model: config)
+    )
     monkeypatch.setitem(sys.modules, "timm", package)
     return asked
 
@@ -237,11 +277,20 @@ def test_any_model_of_timm_answers(timm, tmp_path):
     net = load("timm:small", "none", seed=3)
     x = images(2, 16)
     assert torch.allclose(
-        net.prepare(x), (x.float() / 255 - torch.tensor((0.5, 0.4, 0.3)).view(3, 1, 1)) / torch.tensor((0.2, 0.2, 0.1)).view(3, 1, 1), atol=1e-6
+        net.prepare(x),
+        (x.float() / 255 - torch.tensor((0.5, 0.4, 0.3)).view(3, 1, 1))
+        / torch.tensor((0.2, 0.2, 0.1)).view(3, 1, 1),
+        atol=1e-6,
     )
     found = net.outputs(x, ["stem", "code", "logits"])
-    assert torch.allclose(found["code"], found["stem"].mean((2, 3))) and net.classify(x).shape == (2, 4) and net.labels == ("0", "1", "2", "3")
-    assert torch.equal(net.module.stem.weight, load("timm:small", "none", seed=3).module.stem.weight) and timm == [False, False]
+    assert (
+        torch.allclose(found["code"], found["stem"].mean((2, 3)))
+        and net.classify(x).shape == (2, 4)
+        and net.labels == ("0", "1", "2", "3")
+    )
+    assert torch.equal(
+        net.module.stem.weight, load("timm:small", "none", seed=3).module.stem.weight
+    ) and timm == [False, False]
     assert again(net) == "timm:small" and net.source == "random weights, seed 3"
     save_file({k: v + 1 for k, v in net.module.state_dict().items()}, tmp_path / "w.safetensors")
     other = load("timm:small", str(tmp_path / "w.safetensors"))

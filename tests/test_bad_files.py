@@ -1,4 +1,5 @@
-"""Files that people really have: each is treated as promised, counted and listed, and never ends in a traceback."""
+"""Files that people really have: each is treated as promised, counted and listed, and never ends in a
+traceback."""
 
 from __future__ import annotations
 
@@ -26,7 +27,10 @@ from likeness.data.decode import Decoded, Skip, decode
 from likeness.data.listing import printable, walk
 
 # The reader of a folder deals with these around all files; here single files are decoded.
-pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning:PIL"), pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:PIL"),
+    pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +76,10 @@ BAD = {
     "1x1": (encoded(photo(1, 1, 1), "PNG"), "too small"),
     "7 pixels high": (encoded(photo(1, 70, 7), "PNG"), "too small"),
     "aspect of 21": (encoded(photo(1, 210, 10), "PNG"), "too elongated"),
-    "float TIFF of unknown range": (encoded(Image.fromarray(np.linspace(-3, 900, 1600, dtype=np.float32).reshape(40, 40)), "TIFF"), "no known white"),
+    "float TIFF of unknown range": (
+        encoded(Image.fromarray(np.linspace(-3, 900, 1600, dtype=np.float32).reshape(40, 40)), "TIFF"),
+        "no known white",
+    ),
 }
 
 
@@ -128,7 +135,9 @@ def test_every_promised_format_is_read(tmp_path, format):
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "TIFF"])
 def test_the_first_frame_of_many_is_used(tmp_path, format):
-    how = dict(save_all=True, append_images=[photo(6), photo(7)], **({"lossless": True} if format == "WEBP" else {}))
+    how = dict(
+        save_all=True, append_images=[photo(6), photo(7)], **({"lossless": True} if format == "WEBP" else {})
+    )
     found = one(tmp_path, encoded(photo(5), format, **how))
     assert isinstance(found, Decoded) and found.notes == ("animated, first frame",)
     assert abs(found.pixels.astype(int) - np.asarray(photo(5)).transpose(2, 0, 1)).mean() < 12
@@ -227,7 +236,9 @@ def test_heic_without_its_library_says_what_to_install(folder, monkeypatch):
     monkeypatch.setattr(decoding, "heif_opener", decoding.heif_opener.__wrapped__)
     for i in range(3):
         (folder / f"{i}.heic").write_bytes(HEIC)
-    assert counted(load(folder, size=16)).startswith("23 images: 20 used, 3 skipped (3 HEIC photographs need pip install 'likeness[heic]') ->")
+    assert counted(load(folder, size=16)).startswith(
+        "23 images: 20 used, 3 skipped (3 HEIC photographs need pip install 'likeness[heic]') ->"
+    )
 
 
 def test_heic_is_read_by_its_content_once_its_library_is_there(folder, monkeypatch):
@@ -263,7 +274,12 @@ def test_avif_is_turned_once(tmp_path, turn):
     exif = Image.Exif()
     exif[0x0112] = turn
     want = np.asarray(decoding.fit(photo(3, 80, 40).transpose(decoding.TURNS[turn]), 40)).transpose(2, 0, 1)
-    assert abs(pixels(tmp_path, encoded(photo(3, 80, 40), "AVIF", exif=exif, quality=95)).astype(int) - want).mean() < 8
+    assert (
+        abs(
+            pixels(tmp_path, encoded(photo(3, 80, 40), "AVIF", exif=exif, quality=95)).astype(int) - want
+        ).mean()
+        < 8
+    )
 
 
 def test_a_heic_cut_short_is_truncated(tmp_path):
@@ -273,7 +289,11 @@ def test_a_heic_cut_short_is_truncated(tmp_path):
 
 
 def test_damaged_exif_beside_good_pixels_is_no_matter(tmp_path):
-    assert pixels(tmp_path, encoded(photo(3), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")).shape == (3, 40, 40)
+    assert pixels(tmp_path, encoded(photo(3), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")).shape == (
+        3,
+        40,
+        40,
+    )
 
 
 def test_black_and_white_mode_counts_as_two_levels(tmp_path):
@@ -286,7 +306,9 @@ def test_black_and_white_mode_counts_as_two_levels(tmp_path):
 def test_large_pictures_lose_no_more_than_filtering_by_the_jpeg_shortcut(tmp_path):
     image = photo(8, 1200, 800)
     x = pixels(tmp_path, encoded(image, "JPEG", quality=95), size=64)
-    want = np.asarray(image.crop((200, 0, 1000, 800)).resize((64, 64), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
+    want = np.asarray(image.crop((200, 0, 1000, 800)).resize((64, 64), Image.Resampling.LANCZOS)).transpose(
+        2, 0, 1
+    )
     assert abs(x.astype(int) - want).max() <= 6
 
 
@@ -325,9 +347,13 @@ def test_links_pipes_and_loops_never_block(folder, tmp_path):
     data = load(folder, size=16)
     assert len(data.x) == 21  # with the link to a good file
     line, path = counted(data).split(" -> ")
-    assert line == "24 images: 21 used, 3 skipped (2 dangling links, 1 not regular files); 3 other files passed over"
+    assert line == (
+        "24 images: 21 used, 3 skipped (2 dangling links, 1 not regular files); 3 other files passed over"
+    )
     listed = Path(path).read_text()
-    assert all(f"\t{name}\n" in listed for name in ("self.png", "gone.png", "pipe.png", "pipe", "loop", "x.png"))
+    assert all(
+        f"\t{name}\n" in listed for name in ("self.png", "gone.png", "pipe.png", "pipe", "loop", "x.png")
+    )
 
 
 def test_sidecars_and_hidden_files_are_passed_over_not_held_against_the_folder(folder):
@@ -376,8 +402,25 @@ WATCHED: list[list[str]] = []
 
 def watch(event: str, args: tuple[object, ...]) -> None:
     writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-    if WATCHED and (writes or event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.utime", "os.link", "os.symlink", "os.truncate")):
-        WATCHED[-1].extend(os.fsdecode(a) for a in args[:2] if isinstance(a, (str, bytes, os.PathLike)) and len(os.fsdecode(a)) > 3)
+    if WATCHED and (
+        writes
+        or event
+        in (
+            "os.mkdir",
+            "os.rename",
+            "os.remove",
+            "os.rmdir",
+            "os.utime",
+            "os.link",
+            "os.symlink",
+            "os.truncate",
+        )
+    ):
+        WATCHED[-1].extend(
+            os.fsdecode(a)
+            for a in args[:2]
+            if isinstance(a, (str, bytes, os.PathLike)) and len(os.fsdecode(a)) > 3
+        )
 
 
 sys.addaudithook(watch)
@@ -404,7 +447,9 @@ def test_nothing_is_ever_written_into_the_folder(folder):
     finally:
         folder.chmod(0o755)
     assert before == {p: p.stat().st_mtime_ns for p in (folder, *folder.rglob("*"))}
-    assert any("entry.json" in path for path in paths) and not [path for path in paths if path.startswith(str(folder))]
+    assert any("entry.json" in path for path in paths) and not [
+        path for path in paths if path.startswith(str(folder))
+    ]
 
 
 def test_every_way_of_writing_would_be_seen(tmp_path):
@@ -444,7 +489,11 @@ def test_too_many_bad_files_stop_with_the_commonest_reasons(folder):
     with pytest.raises(BadData) as stop:
         load(folder, size=16)
     text = str(stop.value)
-    assert stop.value.code == 65 and "6 not images, such as bad0.jpg" in text and "1 empty, such as empty.png" in text
+    assert (
+        stop.value.code == 65
+        and ("6 not images, such as bad0.jpg") in text
+        and ("1 empty, such as empty.png") in text
+    )
     assert len(Path(text.split("the full list is ")[1].removesuffix(".")).read_text().splitlines()) == 7
 
 
@@ -470,14 +519,21 @@ def test_thousands_are_written_with_commas(tmp_path):
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.binary(max_size=300), st.sampled_from([b"", *decoding.MAGIC, b"RIFF\0\0\0\0WEBP", b"\0\0\0\x1cftypavif", HEIC[:32]]))
+@given(
+    st.binary(max_size=300),
+    st.sampled_from([b"", *decoding.MAGIC, b"RIFF\0\0\0\0WEBP", b"\0\0\0\x1cftypavif", HEIC[:32]]),
+)
 def test_random_bytes_are_skipped_whatever_they_pretend_to_be(tmp_path_factory, blob, magic):
     found = one(tmp_path_factory.getbasetemp(), magic + blob)
     assert isinstance(found, (Skip, Decoded))
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"]), st.integers(0, 10**6), st.binary(min_size=1, max_size=8))
+@given(
+    st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"]),
+    st.integers(0, 10**6),
+    st.binary(min_size=1, max_size=8),
+)
 def test_good_files_with_overwritten_bytes_never_raise(tmp_path_factory, format, at, junk):
     blob = bytearray(encoded(photo(4, 24, 24), format))
     at %= len(blob)
@@ -485,14 +541,29 @@ def test_good_files_with_overwritten_bytes_never_raise(tmp_path_factory, format,
     assert isinstance(one(tmp_path_factory.getbasetemp(), bytes(blob), size=16), (Skip, Decoded))
 
 
-@pytest.mark.parametrize("line", ["not json", '{"text": "no name"}', '{"file_name": 3}', "[1]", '{"file_name": "a", "text": 7}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "not json",
+        '{"text": "no name"}',
+        '{"file_name": 3}',
+        "[1]",
+        '{"file_name": "a", "text": 7}',
+        "[" * 100_000,
+    ],
+)
 def test_a_bad_line_of_captions_is_named(folder, line):
-    (folder / "metadata.jsonl").write_text(json.dumps(dict(file_name="photo000.png", text="ok")) + "\n" + line + "\n")
+    (folder / "metadata.jsonl").write_text(
+        json.dumps(dict(file_name="photo000.png", text="ok")) + "\n" + line + "\n"
+    )
     with pytest.raises(BadData, match="line 2"):
         load(folder, size=16)
 
 
-@pytest.mark.parametrize("how", [dict(size=-1), dict(size=10**6), dict(colour="blue"), dict(background="nonsense"), dict(white=-1.0)])
+@pytest.mark.parametrize(
+    "how",
+    [dict(size=-1), dict(size=10**6), dict(colour="blue"), dict(background="nonsense"), dict(white=-1.0)],
+)
 def test_a_setting_that_makes_no_sense_is_refused(folder, how):
     with pytest.raises(Refusal):
         load(folder, **how)

@@ -44,7 +44,9 @@ def test_impossible_classes_images_and_numbers() -> None:
     found = posterior(np.array([[-inf, -inf], [-4.0, -inf], [-1e6, -1e6 - 1]]), prior)
     assert found.log_p[0] == pytest.approx(prior) and found.evidence[0] == -inf and found.choice[0] == 1
     assert np.exp(found.log_p[1]) == pytest.approx([1, 0])
-    assert np.exp(found.log_p[2]).sum() == pytest.approx(1) and found.evidence[2] == pytest.approx(-1e6, abs=2)
+    assert np.exp(found.log_p[2]).sum() == pytest.approx(1) and found.evidence[2] == pytest.approx(
+        -1e6, abs=2
+    )
     naive = np.exp([-1e6, -1e6 - 1]) * [0.25, 0.75]  # the fake: not in logarithms
     assert naive.sum() == 0
     never = posterior(np.array([[-9.0, -1.0]]), log_prior(np.zeros(5, int), 2))
@@ -68,7 +70,8 @@ def test_odds_rank_where_probabilities_are_rounded_to_one() -> None:
 
 
 class Table(Model):
-    """N(128 -+ 10 distance, 20^2) of one pixel, discretised: classes lie `distance` standard deviations apart."""
+    """N(128 -+ 10 distance, 20^2) of one pixel, discretised: classes lie `distance` standard deviations
+    apart."""
 
     conditional = True
 
@@ -121,7 +124,11 @@ def test_a_known_model_reaches_the_bayes_error_and_no_rule_is_better(distance: f
     wrong = bayes.ByBayes(model, np.log(prior))(x).log_p.argmax(1) != y
     spread = math.sqrt(least * (1 - least) / len(y))
     assert wrong.mean() == pytest.approx(least, abs=3 * spread)
-    worse = bayes.ByBayes(model, np.log(prior[::-1]) if share != 0.5 else np.log([0.99, 0.01]))(x).log_p.argmax(1) != y  # the fake: a wrong prior
+    # the fake: a wrong prior
+    worse = (
+        bayes.ByBayes(model, np.log(prior[::-1]) if share != 0.5 else np.log([0.99, 0.01]))(x).log_p.argmax(1)
+        != y
+    )
     assert worse.mean() > least + 3 * spread
 
 
@@ -147,7 +154,11 @@ def test_every_class_meets_the_same_noise() -> None:
     assert mine.log_p == pytest.approx(right.log_p, abs=1e-4)
     assert np.std(mine.familiar["log p(x)"] - right.familiar["log p(x)"]) > 2
     batch = next(bayes.batches(x[:256], 0))
-    apart = [noisy.bits_per_dim(Batch(batch.x, Condition(torch.full((256,), c)), Noise(range(256), c))).values for c in (0, 1)]  # the fake
+    # the fake
+    apart = [
+        noisy.bits_per_dim(Batch(batch.x, Condition(torch.full((256,), c)), Noise(range(256), c))).values
+        for c in (0, 1)
+    ]
     changed = (torch.stack(apart, 1).argmin(1).numpy() != right.log_p[:256].argmax(1)).mean()
     assert changed > 0.1
     again = bayes.ByBayes(noisy, prior, seed=1)(x).familiar["log p(x)"]
@@ -167,7 +178,8 @@ def test_chunks_do_not_show_and_classes_that_cannot_be_are_not_asked(monkeypatch
 
 
 def gaussian_rule(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
-    """The line at which posterior() of two fitted Gaussians with one covariance has odds 1, found by asking it."""
+    """The line at which posterior() of two fitted Gaussians with one covariance has odds 1, found by asking
+    it."""
     means, prior = np.stack([x[y == c].mean(0) for c in (0, 1)]), log_prior(y, 2)
     precision = np.linalg.inv((x - means[y]).T @ (x - means[y]) / len(x))
 
@@ -183,7 +195,10 @@ def gaussian_rule(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
 def excess(w: np.ndarray, b: float, mean: np.ndarray) -> float:
     """Error of the rule w x + b > 0 beyond Phi(-D/2), exactly, for N(-+mean, I)."""
     size = np.linalg.norm(w)
-    return float((norm.cdf((b - w @ mean) / size) + norm.cdf((-b - w @ mean) / size)) / 2 - norm.cdf(-np.linalg.norm(mean)))
+    return float(
+        (norm.cdf((b - w @ mean) / size) + norm.cdf((-b - w @ mean) / size)) / 2
+        - norm.cdf(-np.linalg.norm(mean))
+    )
 
 
 def both(distance: float, dims: int, n: int, repeats: int) -> tuple[float, float]:
@@ -194,18 +209,24 @@ def both(distance: float, dims: int, n: int, repeats: int) -> tuple[float, float
         y = np.arange(n) % 2
         x = rng.normal(size=(n, dims)) + np.where(y[:, None] == 1, mean, -mean)
         line = LogisticRegression(C=1e6, max_iter=1000).fit(x, y)
-        out.append((excess(*gaussian_rule(x, y), mean), excess(line.coef_[0], float(line.intercept_[0]), mean)))
+        out.append(
+            (excess(*gaussian_rule(x, y), mean), excess(line.coef_[0], float(line.intercept_[0]), mean))
+        )
     return tuple(np.mean(out, 0))  # type: ignore[return-value]
 
 
 def efficiency(distance: float) -> float:
-    """Efron 1975: what logistic regression needs fewer labels in, as a share; many dimensions, equal classes."""
+    """Efron 1975: what logistic regression needs fewer labels in, as a share; many dimensions,
+    equal classes."""
     inner = integrate.quad(lambda t: math.exp(-t * t / 2) / math.cosh(distance * t / 2), -12, 12)[0]
     return (1 + distance**2 / 4) * math.exp(-(distance**2) / 8) * inner / math.sqrt(2 * math.pi)
 
 
 def test_the_generative_twin_needs_fewer_labels() -> None:
-    assert [efficiency(d) for d in (0, 1, 2, 3, 4)] == pytest.approx([1, 0.995, 0.899, 0.641, 0.343], abs=1e-3)  # his table 1
+    # his table 1
+    assert [efficiency(d) for d in (0, 1, 2, 3, 4)] == pytest.approx(
+        [1, 0.995, 0.899, 0.641, 0.343], abs=1e-3
+    )
     assert both(3.0, 20, 75, 40)[0] < both(3.0, 20, 100, 40)[1], "with a quarter fewer labels it errs less"
     generative, discriminative = both(3.0, 20, 3000, 40)
     assert generative / discriminative == pytest.approx(efficiency(3.0), abs=0.15)
@@ -221,14 +242,19 @@ def test_area_under_the_curve_of_two_gaussians() -> None:
     card = bayes.separation(rng.normal(size=2000), rng.normal(size=2000) - 1, "a", "b", 0)
     assert card.low is not None and card.high is not None
     assert card.low < norm.cdf(1 / math.sqrt(2)) < card.high
-    cards = [bayes.separation(rng.normal(size=200), rng.normal(size=100) - 1, "a", "b", 0) for _ in range(300)]
+    cards = [
+        bayes.separation(rng.normal(size=200), rng.normal(size=100) - 1, "a", "b", 0) for _ in range(300)
+    ]
     assert np.mean([c.spread for c in cards]) == pytest.approx(np.std([c.value for c in cards]), rel=0.2)
 
 
 def test_too_likely_is_told_by_typicality_and_not_by_likelihood() -> None:
     rng = np.random.default_rng(0)
     own, known, other = ({"log p(x)": rng.normal(m, 1, 500)} for m in (0, 0, 4))
-    areas = [bayes.separation(*(bayes.with_typicality(f, own)[m] for f in (known, other)), m, "", 0).value for m in ("log p(x)", "typicality")]
+    areas = [
+        bayes.separation(*(bayes.with_typicality(f, own)[m] for f in (known, other)), m, "", 0).value
+        for m in ("log p(x)", "typicality")
+    ]
     assert areas[0] < 0.05 and areas[1] > 0.95
 
 
@@ -242,14 +268,26 @@ def kinds(n: int = 240) -> Data:
     x = rng.integers(0, 90, (n, 1, 8, 8))
     x[:, :, :4] += np.where(y == 1, 0, 120)[:, None, None, None]
     x[:, :, 4:] += np.where(y == 0, 0, 120)[:, None, None, None]
-    return Data("kinds", "kinds-1", x.astype(np.uint8), np.arange(60, n), np.arange(60), y=y, classes=("up", "down", "all"))
+    return Data(
+        "kinds",
+        "kinds-1",
+        x.astype(np.uint8),
+        np.arange(60, n),
+        np.arange(60),
+        y=y,
+        classes=("up", "down", "all"),
+    )
 
 
 def test_a_plan_keeps_what_is_judged_apart_and_its_subsets_are_nested_and_balanced() -> None:
     data = kinds()
     chosen = bayes.plan(data, 0)
     assert data.y is not None and sorted([*chosen.aside, *chosen.order]) == data.train.tolist()
-    assert set(chosen.test) == set(data.held_out) and chosen.sizes == (10, 30, len(chosen.order)) and chosen.left_out.tolist() == [2]
+    assert (
+        set(chosen.test) == set(data.held_out)
+        and chosen.sizes == (10, 30, len(chosen.order))
+        and chosen.left_out.tolist() == [2]
+    )
     for m in chosen.sizes[:2]:
         counts = np.bincount(data.y[chosen.order[:m]], minlength=3)
         assert counts.max() - counts.min() <= 1
@@ -269,8 +307,12 @@ def test_sizes() -> None:
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"net": "mlp", "hidden": 32, "depth": 1, "latent": 2}
-    monkeypatch.setattr(bayes, "OPTIONS", {"vae": {"conditional": True} | small, "classifier": {"width": 4, "features": 8}})
-    monkeypatch.setattr(bayes, "elsewhere", lambda data, rng: iter([("constant", np.full((40, 1, 8, 8), 128, np.uint8))]))
+    monkeypatch.setattr(
+        bayes, "OPTIONS", {"vae": {"conditional": True} | small, "classifier": {"width": 4, "features": 8}}
+    )
+    monkeypatch.setattr(
+        bayes, "elsewhere", lambda data, rng: iter([("constant", np.full((40, 1, 8, 8), 128, np.uint8))])
+    )
 
 
 def walk(folder: Path, seed: int = 0, passes: int = 20) -> list[object]:
@@ -291,17 +333,27 @@ def test_both_sides_are_compared_in_one_folder(tmp_path: Path, monkeypatch: pyte
     noise = {c.of: c.value for c in cards if c.name == "AUROC" and c.note == "noise"}
     assert noise["vae, log p(x)"] > 0.95 and len(noise) == 4
     said = json.loads((tmp_path / "bayes.json").read_text())
-    assert said["left_out"] == ["all"] and len(said["cards"]) == len(cards) and set(said["reliability"]) == {str(m) for m in said["sizes"]}
+    assert (
+        said["left_out"] == ["all"]
+        and len(said["cards"]) == len(cards)
+        and set(said["reliability"]) == {str(m) for m in said["sizes"]}
+    )
     assert read_recipe(tmp_path / "bayes.png")["data"] == "kinds"
     page = (tmp_path / "bayes.html").read_text()
-    assert "Bayes' rule is right in" in page.replace("&#x27;", "'") and "<script" not in page and "http" not in page.replace("http-equiv", "")
+    assert (
+        ("Bayes' rule is right in") in page.replace("&#x27;", "'")
+        and "<script" not in page
+        and "http" not in page.replace("http-equiv", "")
+    )
     again = [at for at in walk(tmp_path) if isinstance(at, Score)]
     assert [c.as_dict() for c in again] == [c.as_dict() for c in cards], "trained once, judged alike"
     with pytest.raises(Refusal, match="another comparison: seed is 0 there, 1 was asked for"):
         walk(tmp_path, 1)
 
 
-def test_stopped_anywhere_it_ends_in_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_anywhere_it_ends_in_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     quick(monkeypatch)
     straight = [at.as_dict() for at in walk(tmp_path / "a", passes=3) if isinstance(at, Score)]
     for steps in (3, 30):
@@ -320,25 +372,35 @@ def test_a_signal_ends_it_without_a_result(tmp_path: Path, monkeypatch: pytest.M
     assert not (tmp_path / "bayes.json").exists()
 
 
-def test_minutes_are_shared_so_that_every_training_sees_as_many_images(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_minutes_are_shared_so_that_every_training_sees_as_many_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     quick(monkeypatch)
     assert bayes.speed("classifier", kinds(), 0.02) > 10
     rates = {"a": 100.0, "b": 50.0}  # 3 s for 100 images on both sides
     for seconds, most in ((3.0, 33), (30.0, 450), (3000.0, 10_000)):
         assert bayes.afforded([10_000, 100, 10_000], seconds, rates) == most
-    assert "too early" in bayes.Budget(100, True, 0, 1, bayes.loop.Stop()).remark("vae") and not bayes.Budget(100, False, 0, 1, bayes.loop.Stop()).remark("vae")
+    assert "too early" in bayes.Budget(100, True, 0, 1, bayes.loop.Stop()).remark("vae") and not bayes.Budget(
+        100, False, 0, 1, bayes.loop.Stop()
+    ).remark("vae")
 
 
 def test_other_kinds_have_the_shape_and_the_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     data = kinds()
     data = replace(data, x=(data.x > 100).astype(np.uint8) * 255, levels=2)
-    monkeypatch.setattr(bayes.named, "listed", lambda: [dict(name="digits", here="yes"), dict(name="mnist", here="after a download")])
+    monkeypatch.setattr(
+        bayes.named,
+        "listed",
+        lambda: [dict(name="digits", here="yes"), dict(name="mnist", here="after a download")],
+    )
     found = dict(bayes.others(data, bayes.plan(data, 0), 0))
     assert list(found) == ["left out: all", "digits", "inverted", "pixels shuffled", "noise"]
     for x in found.values():
         assert x.dtype == np.uint8 and x.shape[1:] == (1, 8, 8) and set(np.unique(x)) <= {0, 255}
     shuffled, real = found["pixels shuffled"], data.x[bayes.plan(data, 0).test]
-    assert np.array_equal(np.sort(shuffled.reshape(60, -1)), np.sort(real.reshape(60, -1))) and not np.array_equal(shuffled, real)
+    assert np.array_equal(
+        np.sort(shuffled.reshape(60, -1)), np.sort(real.reshape(60, -1))
+    ) and not np.array_equal(shuffled, real)
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -14,14 +14,20 @@ SMALL = dict(width=4, features=8, hidden=16, projection=8)
 
 
 def batch(n: int = 8) -> Batch:
-    return Batch(torch.randn(n, 1, 16, 16, generator=torch.Generator().manual_seed(0)).clamp(-1, 1), None, Noise(range(n)))
+    return Batch(
+        torch.randn(n, 1, 16, 16, generator=torch.Generator().manual_seed(0)).clamp(-1, 1),
+        None,
+        Noise(range(n)),
+    )
 
 
 def test_the_distance_is_that_of_unit_vectors_squared():
     p, z = torch.randn(2, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     unit = [v / v.norm(dim=1, keepdim=True) for v in (p, z)]
     assert float(distance(p, z)) == pytest.approx(float((unit[0] - unit[1]).square().sum(1).mean()))
-    assert float(distance(p, 3 * p)) == pytest.approx(0, abs=1e-12) and float(distance(p, -p)) == pytest.approx(4)
+    assert float(distance(p, 3 * p)) == pytest.approx(0, abs=1e-12) and float(
+        distance(p, -p)
+    ) == pytest.approx(4)
 
 
 def test_the_target_is_the_average_of_the_paper_after_every_step(tmp_path):

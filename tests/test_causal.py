@@ -1,4 +1,5 @@
-"""Convolutions that see only what comes before: against a loop over the kernel, of an image at once and as it is drawn."""
+"""Convolutions that see only what comes before: against a loop over the kernel, of an image at once and as it
+is drawn."""
 
 from __future__ import annotations
 
@@ -40,20 +41,26 @@ def by_hand(layer: CausalConv, x: Tensor, above: int, left: int, right: int, mas
 
 
 def some(above: int, left: int, right: int) -> Tensor:
-    return (torch.rand(OUTSIDE, INSIDE, above + 1, left + 1 + right, generator=torch.Generator().manual_seed(2)) < 0.5).double()
+    return (
+        torch.rand(OUTSIDE, INSIDE, above + 1, left + 1 + right, generator=torch.Generator().manual_seed(2))
+        < 0.5
+    ).double()
 
 
 @kernels
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 @torch.no_grad()
-def test_a_pass_is_the_sum_over_the_kernel(above: int, left: int, right: int, masked: bool, bias: bool) -> None:
+def test_a_pass_is_the_sum_over_the_kernel(
+    above: int, left: int, right: int, masked: bool, bias: bool
+) -> None:
     mask, x = some(above, left, right) if masked else None, picture()
     layer = conv(above, left, right, mask, bias)
     expected = by_hand(layer, x, above, left, right, mask)
     assert torch.allclose(layer(x), expected, atol=1e-12)
     if left or right:
-        mirrored = by_hand(layer, x.flip(-1), above, left, right, mask).flip(-1)  # the fake: left taken for right
+        # the fake: left taken for right
+        mirrored = by_hand(layer, x.flip(-1), above, left, right, mask).flip(-1)
         assert not torch.allclose(layer(x), mirrored, atol=1e-3)
 
 
@@ -78,7 +85,8 @@ def pixel_by_pixel(layer: CausalConv, x: Tensor) -> Tensor:
     for memory.row in range(SIZE):
         for memory.column in range(SIZE):
             here = memory.here(x)
-            layer(torch.full_like(here, 9.0), memory)  # said too early, and corrected, as the channels of a pixel are
+            # said too early, and corrected, as the channels of a pixel are
+            layer(torch.full_like(here, 9.0), memory)
             out.append(layer(here, memory))
     return torch.cat(out, 3).unflatten(3, (SIZE, SIZE)).squeeze(2)
 
@@ -130,7 +138,10 @@ def test_masks_a_and_b_of_a_pixel() -> None:
     rgb = torch.arange(3)
     assert order(rgb, rgb, "A")[:, :, 0, 0].tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0]]
     assert order(rgb, rgb, "B")[:, :, 0, 0].tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
-    assert order(torch.tensor([0, 2]), torch.tensor([0, 0, 1]), "A")[:, :, 0, 0].tolist() == [[0, 0, 0], [1, 1, 1]]
+    assert order(torch.tensor([0, 2]), torch.tensor([0, 0, 1]), "A")[:, :, 0, 0].tolist() == [
+        [0, 0, 0],
+        [1, 1, 1],
+    ]
 
 
 def test_the_mask_of_a_kernel() -> None:
@@ -150,7 +161,9 @@ def test_shifts() -> None:
 
 
 def test_a_network_sees_brightness_or_a_vector_for_each_name() -> None:
-    x = torch.tensor([-1.0, 0.0, 1.0])[torch.randint(3, (2, 2, 4, 4), generator=torch.Generator().manual_seed(0))]
+    x = torch.tensor([-1.0, 0.0, 1.0])[
+        torch.randint(3, (2, 2, 4, 4), generator=torch.Generator().manual_seed(0))
+    ]
     assert torch.equal(Planes(2, 3, symbols=False)(x), x)
     planes = Planes(2, 3, symbols=True, width=5)
     seen = planes(x).view(2, 2, 5, 4, 4)

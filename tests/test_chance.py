@@ -1,4 +1,5 @@
-"""What a loss is of one that knows nothing: by a model's own loss with the ideal answer of such a one; and runs broken on purpose."""
+"""What a loss is of one that knows nothing: by a model's own loss with the ideal answer of such a one; and
+runs broken on purpose."""
 
 from __future__ import annotations
 
@@ -115,12 +116,20 @@ def test_the_chance_of_meanflow_is_twice_its_error_with_the_mean_velocity_of_a_g
 
     model = MeanFlow(spec=Spec(1, 4), scale=0.25)
     model.network = Says(mean_velocity)
-    assert 2 * float(model.loss(batch).terms["error"]) == pytest.approx(model.chance(batch)["error"], rel=0.03)
+    assert 2 * float(model.loss(batch).terms["error"]) == pytest.approx(
+        model.chance(batch)["error"], rel=0.03
+    )
 
 
 def test_a_distribution_the_same_for_every_image_is_nearly_the_best_there_is():
     rng = np.random.default_rng(0)
-    x = np.stack([rng.normal(128, 30, 400), np.where(rng.uniform(size=400) < 0.9, 0, 250), np.full(400, 17)], 1).clip(0, 255).round()
+    x = (
+        np.stack(
+            [rng.normal(128, 30, 400), np.where(rng.uniform(size=400) < 0.9, 0, 250), np.full(400, 17)], 1
+        )
+        .clip(0, 255)
+        .round()
+    )
     x = torch.from_numpy(x / 127.5 - 1)[:, None, :, None]
     p = Logistic(256)
 
@@ -129,15 +138,23 @@ def test_a_distribution_the_same_for_every_image_is_nearly_the_best_there_is():
         return float(-p.log_prob(x[:, :, pixel : pixel + 1], said).mean())
 
     starts = [(m, s) for m in (-1.0, -0.5, 0.0) for s in (-4.0, -1.0)]
-    best = sum(min(minimize(cost, start, (i,), method="Nelder-Mead").fun for start in starts) for i in range(3))
-    assert best - 1e-3 < chance.described(p, x) < best + 0.5, "the second pixel's best mean is far below black"
+    best = sum(
+        min(minimize(cost, start, (i,), method="Nelder-Mead").fun for start in starts) for i in range(3)
+    )
+    assert best - 1e-3 < chance.described(p, x) < best + 0.5, (
+        "the second pixel's best mean is far below black"
+    )
 
 
 def test_two_levels_have_the_entropy_of_each_pixel():
     x = torch.tensor([[1.0, -1.0], [1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])[:, None, :, None]
     assert chance.described(Bernoulli(), x) == pytest.approx(math.log(2), abs=1e-3)
-    free = VAE(spec=Spec(1, 8, levels=2), latent=8, net="mlp", hidden=8, free_bits=0.5).chance(Batch(torch.ones(4, 1, 8, 8), None, Noise(range(4))))
-    assert free["model"] == pytest.approx(8 * 0.5 / 64, abs=1e-3), "what costs nothing to tell is in its loss all the same"
+    free = VAE(spec=Spec(1, 8, levels=2), latent=8, net="mlp", hidden=8, free_bits=0.5).chance(
+        Batch(torch.ones(4, 1, 8, 8), None, Noise(range(4)))
+    )
+    assert free["model"] == pytest.approx(8 * 0.5 / 64, abs=1e-3), (
+        "what costs nothing to tell is in its loss all the same"
+    )
 
 
 def test_levels_of_a_channel_and_classes_have_the_entropy_of_their_shares():
@@ -169,10 +186,16 @@ def test_every_model_has_something_by_which_one_sees_that_it_has_learnt_nothing(
     terms = players[0].loss(batch).terms
     if isinstance(model, doctor.Guesses):
         said = model.chance(batch)
-        assert said and said.keys() <= {"model", *terms} and all(math.isfinite(v) and v > 0 for v in said.values())
+        assert (
+            said
+            and said.keys() <= {"model", *terms}
+            and all(math.isfinite(v) and v > 0 for v in said.values())
+        )
         assert "chance" not in terms
     else:
-        assert terms.keys() & {"chance", "RankMe"}, "a value of chance, or features that are compared with those of the first weights"
+        assert terms.keys() & {"chance", "RankMe"}, (
+            "a value of chance, or features that are compared with those of the first weights"
+        )
 
 
 # Runs that are ill, and the same at the model's own rate
@@ -194,7 +217,16 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "LOG_EVERY", 10)
 
 
-ILL = [("ddpm", 0.3), ("edm", 0.3), ("flowmatching", 0.3), ("vae", 0.3), ("vqvae", 1.0), ("ae", 1.0), ("pixelcnn", 1.0), ("classifier", 1.0)]
+ILL = [
+    ("ddpm", 0.3),
+    ("edm", 0.3),
+    ("flowmatching", 0.3),
+    ("vae", 0.3),
+    ("vqvae", 1.0),
+    ("ae", 1.0),
+    ("pixelcnn", 1.0),
+    ("classifier", 1.0),
+]
 DENOISERS = ("ddpm", "edm", "flowmatching")
 
 
@@ -216,7 +248,10 @@ def test_at_a_model_s_own_rate_nothing_is_said(tmp_path, often, name):
 def test_a_healthy_denoiser_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "LOG_EVERY", 25)
     well = watched(tmp_path, "ddpm", 520, dict(net="mlp", scale=1.0), batch=32, rate=1e-3)
-    assert doctor.history(well) == [] and well.log()[-1]["losses"]["model"] < doctor.guessed(well, data.load("digits"))["model"]
+    assert (
+        doctor.history(well) == []
+        and well.log()[-1]["losses"]["model"] < doctor.guessed(well, data.load("digits"))["model"]
+    )
 
 
 def test_a_rate_too_low_is_told_to_rise(tmp_path, often):
@@ -234,11 +269,16 @@ def curve(*losses: float) -> list[symptoms.Line]:
 
 def test_blown_up_is_a_loss_that_has_risen_tenfold_and_stays_above_its_best():
     said = symptoms.relapse(curve(1.0, 0.5, 0.2, 90.0, 5.0, *[0.7] * 8))
-    assert said.name == "blown up" and "0.2 at image 2,400, rose to 90 by image 3,200, and has been 0.7 or more" in said.evidence
+    assert (
+        said.name == "blown up"
+        and ("0.2 at image 2,400, rose to 90 by image 3,200, and has been 0.7 or more") in said.evidence
+    )
     assert symptoms.relapse(curve(1.0, 0.5, 0.2, 90.0, 5.0, *[0.7] * 8, 0.22)) is None, "it has come back"
     assert symptoms.relapse(curve(1.0, 0.5, 0.2, 90.0, *[0.7] * 5)) is None, "it may come back"
     assert symptoms.relapse(curve(1.0, 0.5, 0.2, *[1.5] * 12)) is None, "worse, and by less than ten times"
-    assert symptoms.relapse(curve(2.3, 0.5, 1e-4, 5e-3, *[1e-3] * 12)) is None, "near 0 a tenfold rise is nothing"
+    assert symptoms.relapse(curve(2.3, 0.5, 1e-4, 5e-3, *[1e-3] * 12)) is None, (
+        "near 0 a tenfold rise is nothing"
+    )
     assert symptoms.relapse(curve(1.0)) is None and symptoms.relapse([]) is None
     assert symptoms.relapse([dict(seen=i, losses=dict(generator=1.0)) for i in range(20)]) is None
 
@@ -251,7 +291,10 @@ def test_what_is_kept_of_a_long_log_says_the_same_as_all_of_it():
         kept: list[symptoms.Line] = []
         for i, line in enumerate(log):
             kept = symptoms.milestones([*kept, line], doctor.MEMORY)
-            assert len(kept) <= doctor.MEMORY + 4 and kept[-doctor.MEMORY :] == log[max(0, i + 1 - doctor.MEMORY) : i + 1]
+            assert (
+                len(kept) <= doctor.MEMORY + 4
+                and kept[-doctor.MEMORY :] == log[max(0, i + 1 - doctor.MEMORY) : i + 1]
+            )
             assert symptoms.relapse(kept) == symptoms.relapse(log[: i + 1])
             verdicts.add(symptoms.relapse(kept) is None)
     assert verdicts == {True, False}
@@ -263,4 +306,6 @@ def test_nothing_learnt_compares_the_terms_that_a_model_names():
     assert symptoms.nothing_learnt(log, {"error": 0.31}) is None and symptoms.nothing_learnt(log) is None
     assert symptoms.nothing_learnt(log[:10], {"error": 0.3}) is None, "too early"
     told = [dict(line, losses=dict(line["losses"], chance=0.4)) for line in log]
-    assert "would have 0.4" in symptoms.nothing_learnt(told, {"error": 9.0}).evidence, "what the log says comes first"
+    assert "would have 0.4" in symptoms.nothing_learnt(told, {"error": 9.0}).evidence, (
+        "what the log says comes first"
+    )

@@ -22,7 +22,8 @@ def test_the_ends_of_the_inception_score(classes):
     assert inception_score(np.full((50, classes), 1 / classes)) == pytest.approx(1, abs=1e-12)
     sure = np.eye(classes)[np.arange(50 * classes) % classes]
     assert inception_score(sure) == pytest.approx(classes, rel=1e-12)
-    assert inception_score(np.eye(classes)[np.zeros(50, int)]) == pytest.approx(1, abs=1e-12)  # sure, of one class alone
+    # sure, of one class alone
+    assert inception_score(np.eye(classes)[np.zeros(50, int)]) == pytest.approx(1, abs=1e-12)
     assert inception_score(sure[: 50 * classes // 2 * 2]) > 1.9  # zeros in it are no trouble
 
 
@@ -31,14 +32,17 @@ def test_inception_score_equals_its_formula():
     divergence = (p * (np.log(p + 1e-300) - np.log(p.mean(0)))).sum(1)
     assert inception_score(p) == pytest.approx(np.exp(divergence.mean()), rel=1e-10)
     in_bits = np.exp(divergence.mean() / np.log(2))  # the fake: another logarithm than the exponential's
-    splits = np.mean([np.exp((q * np.log(q / q.mean(0) + 1e-300)).sum(1).mean()) for q in np.split(p, 20)])  # the fake: many splits
+    # the fake: many splits
+    splits = np.mean([np.exp((q * np.log(q / q.mean(0) + 1e-300)).sum(1).mean()) for q in np.split(p, 20)])
     for fake in (in_bits, splits):
         assert fake != pytest.approx(inception_score(p), rel=1e-2)
 
 
 def test_inception_score_can_be_resampled():
     p = random_probabilities(300, 10)
-    assert inception_score(np.stack([p, p[::-1]]), axis=1) == pytest.approx(float(inception_score(p)), rel=1e-9)
+    assert inception_score(np.stack([p, p[::-1]]), axis=1) == pytest.approx(
+        float(inception_score(p)), rel=1e-9
+    )
     low, high = interval(p, 0, inception_score)
     assert low < inception_score(p) < high
 
@@ -59,7 +63,9 @@ def test_the_gap_of_classes_is_half_of_what_is_out_of_place():
     gone = class_gap(real[real != 3], real, 10)
     assert gone.value == pytest.approx(0.1) and gone.value > gone.limit
     assert class_gap(np.zeros(50, int), np.ones(70, int), 2).value == 1
-    assert class_gap(np.repeat([0, 1], [75, 25]), np.repeat([0, 1], [100, 100]), 2).value == pytest.approx(0.25)
+    assert class_gap(np.repeat([0, 1], [75, 25]), np.repeat([0, 1], [100, 100]), 2).value == pytest.approx(
+        0.25
+    )
 
 
 def test_the_gap_of_equal_laws_is_what_chance_says():

@@ -35,7 +35,9 @@ def test_images_of_any_size_become_64_numbers_and_probabilities(channels, size):
     model, b = classes(channels, size), batch(2, channels, size)
     h, log_p = model.encode(b.x), model.classify(b.x)
     assert h.shape == (2, 64) and bool((h >= 0).all())
-    assert torch.allclose(log_p.exp().sum(1), torch.ones(2)) and torch.allclose(log_p, model.last(h).log_softmax(1))
+    assert torch.allclose(log_p.exp().sum(1), torch.ones(2)) and torch.allclose(
+        log_p, model.last(h).log_softmax(1)
+    )
 
 
 def test_the_loss_is_cross_entropy_in_nats():
@@ -54,7 +56,9 @@ def test_all_chance_comes_from_the_batch():
     one = model.loss(b).total
     torch.manual_seed(2)
     again = model.loss(batch()).total
-    assert torch.equal(one, again) and not torch.equal(one, model.loss(Batch(b.x, b.y, Noise(range(6), 6))).total)
+    assert torch.equal(one, again) and not torch.equal(
+        one, model.loss(Batch(b.x, b.y, Noise(range(6), 6))).total
+    )
 
 
 def by_hand(x: np.ndarray, down: int, right: int, most: int) -> np.ndarray:
@@ -65,15 +69,24 @@ def by_hand(x: np.ndarray, down: int, right: int, most: int) -> np.ndarray:
 def test_each_image_is_moved_by_whole_pixels_and_its_border_repeated():
     x, most, moves = batch(200, 3, 9).x, 2, []
     for before, after in zip(x.numpy(), shifted(x, Noise(range(200), 1), most).numpy()):
-        found = [(d, r) for d in range(-most, most + 1) for r in range(-most, most + 1) if np.array_equal(after, by_hand(before, d, r, most))]
+        found = [
+            (d, r)
+            for d in range(-most, most + 1)
+            for r in range(-most, most + 1)
+            if np.array_equal(after, by_hand(before, d, r, most))
+        ]
         assert len(found) == 1
         moves += found
         circular = np.roll(before, [-m for m in found[0]], (1, 2))
-        assert found[0] == (0, 0) or not np.array_equal(after, circular), "what leaves on one side must not come back on the other"
+        assert found[0] == (0, 0) or not np.array_equal(after, circular), (
+            "what leaves on one side must not come back on the other"
+        )
     counts = np.unique(moves, axis=0, return_counts=True)[1]
     assert len(counts) == 25 and counts.max() < 25, "all 25 moves are equally likely"
     assert torch.equal(shifted(x, Noise(range(200), 1), 0), x)
-    assert torch.equal(shifted(x, Noise(range(200), 1), most)[7:8], shifted(x[7:8], Noise([7], 1), most)), "a move depends on the image alone"
+    assert torch.equal(shifted(x, Noise(range(200), 1), most)[7:8], shifted(x[7:8], Noise([7], 1), most)), (
+        "a move depends on the image alone"
+    )
 
 
 def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
@@ -106,4 +119,9 @@ def test_probabilities_that_are_too_sure_are_called_so():
         model.last.weight.zero_()
         model.last.bias.copy_(torch.tensor([9.0, 0.0, 0.0]))
     (_, _, useless), (name, error, warning) = model.diagnose(b)
-    assert useless and name == "calibration error" and error > 0.5 and "cannot be taken at their word" in warning
+    assert (
+        useless
+        and name == "calibration error"
+        and error > 0.5
+        and ("cannot be taken at their word") in warning
+    )

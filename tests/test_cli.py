@@ -45,12 +45,21 @@ def test_the_main_job_leaves_all_that_it_promises(here, capsys):
     out, _ = said(capsys)
     result = json.loads(out)
     run = Path(result["run"])
-    assert result["seen"] == 640 and run == Path("runs/vae-digits") and set(result["losses"]) == {"model", "distortion", "rate", "model gradient"}
+    assert (
+        result["seen"] == 640
+        and run == Path("runs/vae-digits")
+        and set(result["losses"]) == {"model", "distortion", "rate", "model gradient"}
+    )
     for name in ("config.json", "log.jsonl", "scores.json", "report.html"):
         assert (run / name).stat().st_size > 100, name
     cards = json.loads((run / "scores.json").read_text())["cards"]
     assert {c["name"] for c in cards} >= {"bits/dim", "PSNR", "SSIM", "distance to nearest training image"}
-    assert {c["of"] for c in cards if c["name"] == "bits/dim"} >= {"model", "uniform", "PNG", "independent pixels"}
+    assert {c["of"] for c in cards if c["name"] == "bits/dim"} >= {
+        "model",
+        "uniform",
+        "PNG",
+        "independent pixels",
+    }
     assert len(list((run / "samples").glob("*.png"))) >= 3
 
 
@@ -63,8 +72,12 @@ def test_the_same_command_goes_on_and_a_finished_one_has_nothing_to_do(vae, caps
 
 
 def test_flags_may_stand_anywhere_and_numbers_may_be_written_as_people_do(here, capsys):
-    assert main(["train", "--images", "1.28e2", "vae", *TINY, "digits", "--no-report", "--json", "runs/x"]) == 0
-    assert json.loads(said(capsys)[0]) | {"losses": 0, "seconds": 0} == dict(run="runs/x", seen=128, seconds=0, losses=0, report=None)
+    assert (
+        main(["train", "--images", "1.28e2", "vae", *TINY, "digits", "--no-report", "--json", "runs/x"]) == 0
+    )
+    assert json.loads(said(capsys)[0]) | {"losses": 0, "seconds": 0} == dict(
+        run="runs/x", seen=128, seconds=0, losses=0, report=None
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,12 +89,21 @@ def test_flags_may_stand_anywhere_and_numbers_may_be_written_as_people_do(here, 
         (["train", "vae"], "required: DATA"),
         (["train", "vae", "digist"], "did you mean 'digits'?"),
         (["train", "vae", "digits", "--latnt", "4"], "Did you mean --latent?"),
-        (["train", "vae", "digits", "--latent", "four"], "argument --latent: invalid whole number value: 'four'"),
-        (["train", "vae", "digits", "--latent", "-3"], "--latent -3 is outside of what makes sense, 1 to 4096"),
+        (
+            ["train", "vae", "digits", "--latent", "four"],
+            "argument --latent: invalid whole number value: 'four'",
+        ),
+        (
+            ["train", "vae", "digits", "--latent", "-3"],
+            "--latent -3 is outside of what makes sense, 1 to 4096",
+        ),
         (["train", "vae", "digits", "--batch", "0"], "--batch 0 is outside"),
         (["train", "vae", "digits", "--minutes", "0"], "0 is not above 0"),
         (["train", "vae", "digits", "--likelihood", "bernouli"], "is none of: auto, bernoulli"),
-        (["train", "vae", "digits", "--likelihood", "bernoulli"], "type --likelihood logistic, or make the images black and white with --binarize"),
+        (
+            ["train", "vae", "digits", "--likelihood", "bernoulli"],
+            "type --likelihood logistic, or make the images black and white with --binarize",
+        ),
         (["train", "vae", "digits", "--rate", "nan"], "--rate nan is outside"),
         (["train", "./nothing.py", "digits"], "there is no file nothing.py"),
         (["sample", "runs/none"], "runs/none is not a run"),
@@ -130,7 +152,13 @@ def test_samples_are_a_picture_an_array_or_files_each_with_its_recipe(vae, capsy
     files = sorted(Path("folder").iterdir())
     assert [f.name for f in files] == [f"{i:06d}.png" for i in range(5)]
     assert np.array_equal(np.asarray(Image.open(files[4]).convert("L")), array[4, :, :, 0])
-    assert read_recipe(files[4]) | {"run": "v", "seed": 3, "number": 4, "model": "vae", "seen": 640} == read_recipe(files[4])
+    assert read_recipe(files[4]) | {
+        "run": "v",
+        "seed": 3,
+        "number": 4,
+        "model": "vae",
+        "seen": 640,
+    } == read_recipe(files[4])
     assert main(["sample", str(vae), "-n", "2", "--seed", "3", "-o", "b.npy"]) == 0
     assert np.abs(np.load("b.npy").astype(int) - array[:2]).max() <= 1
 
@@ -146,14 +174,20 @@ def test_evaluate_is_deterministic_and_takes_live_options(vae, capsys):
     assert timeless(json.loads(said(capsys)[0])) == first
     assert main(["evaluate", str(vae), "--json", "-n", "50", "--k", "20"]) == 0
     tighter = json.loads(said(capsys)[0])
-    elbo, iwae = (next(c for c in r[str(vae)] if c["name"] == "bits/dim" and c["of"] == "model") for r in (first, tighter))
+    elbo, iwae = (
+        next(c for c in r[str(vae)] if c["name"] == "bits/dim" and c["of"] == "model")
+        for r in (first, tighter)
+    )
     assert iwae["value"] < elbo["value"] and iwae["settings"]["k"] == 20 and elbo["settings"]["k"] == 1
 
 
 def test_runs_are_put_side_by_side_again_and_again(vae, capsys):
     assert main(["train", "vae", "digits", "runs/w", "--images", "640", "--no-report", *TINY]) == 0
     for _ in range(2):  # the second time runs/* holds the page of the first, and whatever else lies there
-        assert main(["evaluate", *map(str, sorted(Path("runs").iterdir())), "-n", "40", "--network", "none"]) == 0
+        assert (
+            main(["evaluate", *map(str, sorted(Path("runs").iterdir())), "-n", "40", "--network", "none"])
+            == 0
+        )
         out, err = said(capsys)
         assert "bits/dim" in out and Path("runs/compare.html").exists() and Path("runs/compare.csv").exists()
         (Path("runs") / "notes.txt").write_text("mine")
@@ -170,7 +204,21 @@ def test_what_is_refused_leaves_nothing_behind(here, capsys):
 
 
 def test_the_same_command_with_auto_goes_on(here, capsys):
-    command = ["train", "ae", "digits", "runs/a", "--precision", "auto", "--no-report", "--images", "64", "--width", "8", "--depth", "1"]
+    command = [
+        "train",
+        "ae",
+        "digits",
+        "runs/a",
+        "--precision",
+        "auto",
+        "--no-report",
+        "--images",
+        "64",
+        "--width",
+        "8",
+        "--depth",
+        "1",
+    ]
     assert main(command) == 0 and main(command) == 0
 
 
@@ -216,7 +264,11 @@ def test_runs_of_several_kinds_are_asked_what_each_can_be(vae, capsys):
     assert main(["evaluate", "runs/a", str(vae), "--k", "3", "-n", "20", "--json"]) == 0
     out, err = said(capsys)
     cards = {name: {c["name"]: c for c in cs if c["of"] == "model"} for name, cs in json.loads(out).items()}
-    assert cards[str(vae)]["bits/dim"]["settings"]["k"] == 3 and "bits/dim" not in cards["runs/a"] and "runs/a has no option k" in err
+    assert (
+        cards[str(vae)]["bits/dim"]["settings"]["k"] == 3
+        and "bits/dim" not in cards["runs/a"]
+        and "runs/a has no option k" in err
+    )
 
 
 def test_reconstruct_held_out_images_and_ones_own(vae, here, capsys):
@@ -236,7 +288,10 @@ def test_pictures_of_the_code(vae, picture):
 
 
 def test_the_plane_of_a_code_of_two(here):
-    assert main(["train", "vae", "digits", "runs/p", "--images", "128", "--no-report", *TINY, "--latent", "2"]) == 0
+    assert (
+        main(["train", "vae", "digits", "runs/p", "--images", "128", "--no-report", *TINY, "--latent", "2"])
+        == 0
+    )
     assert main(["latent", "runs/p", "--picture", "plane", "-o", "p.png"]) == 0
 
 
@@ -250,9 +305,17 @@ def test_check_says_what_is_there_and_what_training_costs(here, capsys):
 def test_models_and_data_are_listed(capsys):
     assert main(["models", "--json"]) == 0
     rows = {r["name"]: r for r in json.loads(said(capsys)[0])}
-    assert rows["vae"]["answers"] == ["sample", "bits_per_dim", "encode", "decode"] and rows["ae"]["answers"] == ["encode", "decode"]
+    assert rows["vae"]["answers"] == ["sample", "bits_per_dim", "encode", "decode"] and rows["ae"][
+        "answers"
+    ] == ["encode", "decode"]
     assert main(["data", "--json"]) == 0
-    assert {r["name"] for r in json.loads(said(capsys)[0])} >= {"digits", "shapes", "mnist", "fashion-mnist", "cifar10"}
+    assert {r["name"] for r in json.loads(said(capsys)[0])} >= {
+        "digits",
+        "shapes",
+        "mnist",
+        "fashion-mnist",
+        "cifar10",
+    }
 
 
 @pytest.mark.parametrize("verb", list(VERBS))
@@ -274,12 +337,31 @@ def test_the_help_of_a_model_shows_its_options_and_answers(capsys):
     with pytest.raises(SystemExit):
         main(["train", "vae", "--help"])
     out, _ = said(capsys)
-    assert "Kingma" in out and "--free-bits" in out and "Answers: sample, bits_per_dim, encode, decode" in out and "--rate" in out and "--size" in out
+    assert (
+        "Kingma" in out
+        and "--free-bits" in out
+        and ("Answers: sample, bits_per_dim, encode, decode") in out
+        and "--rate" in out
+        and "--size" in out
+    )
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "likeness", "train", "ae", "digits", str(folder), "--minutes", "5", *TINY]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
+    command = [
+        sys.executable,
+        "-m",
+        "likeness",
+        "train",
+        "ae",
+        "digits",
+        str(folder),
+        "--minutes",
+        "5",
+        *TINY,
+    ]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=dict(os.environ, OMP_NUM_THREADS="1")
+    )
     until = time.monotonic() + 60
     while time.monotonic() < until and not (folder / "log.jsonl").exists():
         time.sleep(0.05)
@@ -297,7 +379,12 @@ def test_a_signal_saves_and_ends(tmp_path, number, code):
 
 
 def test_a_pipe_that_closes_is_no_defect():
-    process = subprocess.Popen([sys.executable, "-m", "likeness", "models"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "likeness", "models"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout and process.stderr
     process.stdout.close()
     assert "Traceback" not in process.stderr.read() and process.wait(60) == 141
@@ -307,5 +394,11 @@ def test_a_pipe_that_closes_is_no_defect():
 @pytest.mark.parametrize("words", [["--help"], ["data"]], ids=" ".join)
 def test_an_output_that_is_full_is_no_defect(words):
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", "likeness", *words], stdout=full, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 74 and done.stderr.startswith("likeness: the disk is full") and done.stderr.count("\n") == 1
+        done = subprocess.run(
+            [sys.executable, "-m", "likeness", *words], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (
+        done.returncode == 74
+        and done.stderr.startswith("likeness: the disk is full")
+        and done.stderr.count("\n") == 1
+    )

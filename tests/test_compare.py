@@ -1,4 +1,5 @@
-"""Runs held against each other: who may be ranked, and a page, a table, CSV and JSON that survive hostile names."""
+"""Runs held against each other: who may be ranked, and a page, a table, CSV and JSON that survive hostile
+names."""
 
 from __future__ import annotations
 
@@ -41,9 +42,13 @@ def card(value: float = 2.0, spread: float = 0.1, name: str = "bits/dim", **abou
 
 def test_only_intervals_that_do_not_meet_make_one_better():
     assert duel(card(1.0), card(2.0)) == (1, "") and duel(card(2.0), card(1.0)) == (-1, "")
-    assert duel(card(1.0), card(1.15)) == (0, "") and duel(card(1.0, 0.5), card(2.0, 0.5)) == (0, "")  # ends that touch
+    # ends that touch
+    assert duel(card(1.0), card(1.15)) == (0, "") and duel(card(1.0, 0.5), card(2.0, 0.5)) == (0, "")
     up = dict(better="higher", name="PSNR", kind="measured")
-    assert duel(card(1.0, **up), card(2.0, **up)) == (-1, "") and duel(card(2.0, **up), card(1.0, **up)) == (1, "")
+    assert duel(card(1.0, **up), card(2.0, **up)) == (-1, "") and duel(card(2.0, **up), card(1.0, **up)) == (
+        1,
+        "",
+    )
     assert duel(card(0.0, 0.0), card(0.0, 0.0)) == (0, "")
 
 
@@ -74,7 +79,10 @@ def test_whatever_matters_must_agree(change, why, value):
 
 
 def test_what_does_not_matter_need_not_agree():
-    a, b = card(1.0, settings={"seen": 5, "k": 1}, seed=1, note="x"), card(2.0, settings={"seen": 9, "temperature": 0.5}, note="y", how="z")
+    a, b = (
+        card(1.0, settings={"seen": 5, "k": 1}, seed=1, note="x"),
+        card(2.0, settings={"seen": 9, "temperature": 0.5}, note="y", how="z"),
+    )
     assert obstacle(a, b) == "" and duel(a, b) == (1, "")
 
 
@@ -85,7 +93,10 @@ def test_a_bound_beside_an_exact_value_is_ranked_in_the_safe_direction_only():
     for other in (bound, above):
         assert duel(other, exact) == duel(exact, other) == (None, "bound against exact")
     assert duel(below, above) == (1, "") and duel(bound, bound) == (0, "")
-    assert duel(replace(below, kind="upper bound"), replace(exact, kind="estimate")) == (None, "bound against estimate")
+    assert duel(replace(below, kind="upper bound"), replace(exact, kind="estimate")) == (
+        None,
+        "bound against estimate",
+    )
     up = replace(below, better="higher"), replace(exact, better="higher")
     assert duel(*up) == (-1, "")  # at most 1.1 where more is better: the exact 2.0 wins
 
@@ -94,7 +105,8 @@ def test_nothing_is_better_than_real():
     about = dict(name="Fréchet distance", kind="measured", floor=5.0)
     copied, good, bad = card(0.0, **about), card(5.0, **about), card(9.0, **about)
     assert duel(copied, good) == (0, "") and duel(copied, bad) == (1, "") and duel(good, bad) == (1, "")
-    assert duel(replace(copied, floor=None), replace(good, floor=None)) == (1, "")  # the fake: without a floor the copy wins
+    # the fake: without a floor the copy wins
+    assert duel(replace(copied, floor=None), replace(good, floor=None)) == (1, "")
     assert duel(bad, replace(bad, value=12.0, low=11.9, high=12.1)) == (1, "")
 
 
@@ -118,7 +130,9 @@ def test_every_combination_of_three_cards_has_at_most_one_best_and_says_why():
     for three in product(cards, repeat=3):
         places, why = rank(three, [SAME] * 3)
         results = {(i, j): duel(three[i], three[j]) for i, j in permutations(range(3), 2)}
-        assert all(a == (None if b is None else -b) for (i, j), (a, _) in results.items() for b, _ in [results[j, i]])
+        assert all(
+            a == (None if b is None else -b) for (i, j), (a, _) in results.items() for b, _ in [results[j, i]]
+        )
         for i, place in enumerate(places):
             known = [r for (a, _), (r, _) in results.items() if a == i and r is not None]
             assert (place == "best") == (bool(known) and all(r == 1 for r in known))
@@ -135,7 +149,8 @@ def test_data_must_be_the_same_and_read_in_the_same_way():
     assert rank(cells[:2], [SAME, smaller]) == (("", ""), "not ranked: images read differently")
     assert rank(cells[:2], [unknown, unknown]) == (("", ""), "not ranked: unknown data")
     assert rank(cells, [other, SAME, SAME]) == (("", "best", ""), "ranked in part: different data")
-    assert rank([*cells, card(0.1)], [SAME, SAME, other, other])[0] == ("best", "", "", "best")  # one for each data set
+    # one for each data set
+    assert rank([*cells, card(0.1)], [SAME, SAME, other, other])[0] == ("best", "", "", "best")
 
 
 def test_nothing_is_said_where_there_is_nothing_to_rank():
@@ -157,9 +172,23 @@ def test_columns_have_the_shortest_names_that_tell_them_apart():
 
 PARTS = {
     "likelihood": ("bits/dim", "nats an image", "Parzen window"),
-    "resemblance": ("Fréchet distance, unlimited", "KID", "precision", "recall", "class share gap", "C2ST accuracy", "resemblance"),
+    "resemblance": (
+        "Fréchet distance, unlimited",
+        "KID",
+        "precision",
+        "recall",
+        "class share gap",
+        "C2ST accuracy",
+        "resemblance",
+    ),
     "modes": ("modes covered", "reverse KL", "high-quality samples"),
-    "memorisation": ("distance to nearest training image", "exact duplicates", "nearer than held-out images", "AuthPct", "duplicate samples"),
+    "memorisation": (
+        "distance to nearest training image",
+        "exact duplicates",
+        "nearer than held-out images",
+        "AuthPct",
+        "duplicate samples",
+    ),
     "reconstruction": ("squared error", "PSNR", "SSIM"),
     "representation": ("kNN accuracy", "log loss", "calibration error"),
     "cost": ("training", "sampling", "peak memory of training"),
@@ -168,8 +197,14 @@ PARTS = {
 
 
 def test_a_card_of_before_gets_its_block_from_its_name_and_one_of_today_says_it():
-    old = {name: {k: v for k, v in Score(name, 1.0).as_dict().items() if k not in ("warnings", "group")} for names in PARTS.values() for name in names}
-    assert {part: tuple(name for name in old if from_dict(old[name]).group == part) for part in PARTS} == PARTS and tuple(PARTS) == GROUPS
+    old = {
+        name: {k: v for k, v in Score(name, 1.0).as_dict().items() if k not in ("warnings", "group")}
+        for names in PARTS.values()
+        for name in names
+    }
+    assert {
+        part: tuple(name for name in old if from_dict(old[name]).group == part) for part in PARTS
+    } == PARTS and tuple(PARTS) == GROUPS
     assert group(Score("PSNR", 1.0, group="cost")) == "cost" and group(Score("PSNR", 1.0)) == "diagnosis"
 
 
@@ -194,12 +229,32 @@ class Draws(Silent):
         yield noise.uniform(3, 8, 8) * 2 - 1
 
 
-def made(folder: str | Path, log: list | None = None, model: torch.nn.Module | None = None, fingerprint: str = "f00d", name: str = "toy", **options) -> Run:
+def made(
+    folder: str | Path,
+    log: list | None = None,
+    model: torch.nn.Module | None = None,
+    fingerprint: str = "f00d",
+    name: str = "toy",
+    **options,
+) -> Run:
     data = dict(source="photos", fingerprint=fingerprint, size=8)
     config = Config(name, Spec(3, 8), Training(), options, data, {"torch": "2.13"})
-    lines = [dict(seen=64 * i, losses={"model": 9.0 / i}, time=dict(seconds=0.5 * i, images_per_second=90.0, memory_mb=300)) for i in range(1, 30)]
+    lines = [
+        dict(
+            seen=64 * i,
+            losses={"model": 9.0 / i},
+            time=dict(seconds=0.5 * i, images_per_second=90.0, memory_mb=300),
+        )
+        for i in range(1, 30)
+    ]
     run = SimpleNamespace(
-        folder=Path(folder), config=config, model=model or Silent(), seen=6400, seconds=3.5, notes=[], log=lambda: lines if log is None else log
+        folder=Path(folder),
+        config=config,
+        model=model or Silent(),
+        seen=6400,
+        seconds=3.5,
+        notes=[],
+        log=lambda: lines if log is None else log,
     )
     return run  # type: ignore[return-value]
 
@@ -227,7 +282,13 @@ CARDS = [
         note="between Gaussians",
         group="resemblance",
     ),
-    Score("active units", 0.0, n=30, warnings=("the posterior has collapsed; so it seems", "lower beta"), group="diagnosis"),
+    Score(
+        "active units",
+        0.0,
+        n=30,
+        warnings=("the posterior has collapsed; so it seems", "lower beta"),
+        group="diagnosis",
+    ),
     Score("refused one", math.nan, n=30, warnings=("too few",)),
 ]
 
@@ -236,15 +297,29 @@ def test_runs_are_columns_and_measures_rows():
     better = [replace(CARDS[0], value=1.0, low=0.9, high=1.1), *CARDS[1:]]
     c = compare([made("runs/a"), made("runs/b"), made("runs/new")], [CARDS, better, []])
     bits = find(c, "bits/dim")
-    assert [card and card.value for card in bits.cells] == [2.0, 1.0, None] and bits.places == ("", "best", "") and bits.why == ""
+    assert (
+        [card and card.value for card in bits.cells] == [2.0, 1.0, None]
+        and bits.places == ("", "best", "")
+        and bits.why == ""
+    )
     assert [card and card.value for card in find(c, "bits/dim", "uniform").cells] == [8.0, 8.0, None]
-    assert find(c, "Fréchet distance", FLOOR).cells[0].value == 1.5 and find(c, "Fréchet distance").places == ("tie", "tie", "")
-    assert [c.columns.index(column) for column in c.columns if column.trouble] == [2] and "likeness evaluate runs/new" in c.columns[2].warnings[0]
+    assert find(c, "Fréchet distance", FLOOR).cells[0].value == 1.5 and find(
+        c, "Fréchet distance"
+    ).places == ("tie", "tie", "")
+    assert [c.columns.index(column) for column in c.columns if column.trouble] == [
+        2
+    ] and "likeness evaluate runs/new" in c.columns[2].warnings[0]
     assert c.columns[0].warnings[0].startswith("Samples are worse than real images in 1 of ")
-    assert c.columns[0].warnings[1:] == ["the posterior has collapsed; so it seems (active units)", "lower beta (active units)", "too few (refused one)"]
+    assert c.columns[0].warnings[1:] == [
+        "the posterior has collapsed; so it seems (active units)",
+        "lower beta (active units)",
+        "too few (refused one)",
+    ]
     parts = [row.group for row in c.rows]
     assert parts == sorted(parts, key=GROUPS.index) and find(c, "weights").group == "cost"
-    assert [find(c, name).cells[2].value for name in ("images seen", "weights", "peak memory of training")] == [6400, 3, 300]
+    assert [
+        find(c, name).cells[2].value for name in ("images seen", "weights", "peak memory of training")
+    ] == [6400, 3, 300]
 
 
 def test_a_network_trained_anew_shares_the_row_and_is_not_ranked():
@@ -252,7 +327,11 @@ def test_a_network_trained_anew_shares_the_row_and_is_not_ranked():
     row = find(compare([made("a"), made("b")], [CARDS[2:3], other]), "Fréchet distance")
     assert row.why == "not ranked: different network" and row.places == ("", "")
     page = tree(compare([made("a"), made("b")], [CARDS[2:3], other]).page())
-    assert "small 0123abcd" in page.text and "small 4567abcd" in page.text and "not ranked: different network" in page.text
+    assert (
+        "small 0123abcd" in page.text
+        and "small 4567abcd" in page.text
+        and ("not ranked: different network") in page.text
+    )
     c = compare([made("a"), made("b")], [CARDS[2:3], [replace(CARDS[2], network="inception")]])
     assert sum(row.key.name == "Fréchet distance" and row.key.of == "model" for row in c.rows) == 2
 
@@ -260,7 +339,10 @@ def test_a_network_trained_anew_shares_the_row_and_is_not_ranked():
 def test_cards_of_one_name_are_all_shown():
     twice = [card(1.0, settings={"k": 1}), card(0.9, settings={"k": 50})]
     c = compare([made("a"), made("b")], [twice, twice])
-    assert [[cell.value for cell in row.cells] for row in c.rows if row.key.name == "bits/dim"] == [[1.0, 1.0], [0.9, 0.9]]
+    assert [[cell.value for cell in row.cells] for row in c.rows if row.key.name == "bits/dim"] == [
+        [1.0, 1.0],
+        [0.9, 0.9],
+    ]
 
 
 def test_a_floor_that_has_its_card_is_shown_once():
@@ -271,7 +353,9 @@ def test_a_floor_that_has_its_card_is_shown_once():
 
 def test_different_data_are_not_ranked():
     c = compare([made("a"), made("b", fingerprint="beef")], [CARDS, CARDS])
-    assert {row.why for row in c.rows if row.key.of == "model" and row.cards[0].better} == {"not ranked: different data"}
+    assert {row.why for row in c.rows if row.key.of == "model" and row.cards[0].better} == {
+        "not ranked: different data"
+    }
     assert "different data" in c.table() and "not ranked: different data" in tree(c.page()).text
 
 
@@ -282,7 +366,11 @@ def test_damaged_and_missing_scores_are_told(tmp_path):
     said = read(run)
     assert isinstance(said, BadData)
     c = compare([run, made("b")], [said, CARDS])
-    assert "cannot be read" in c.columns[0].warnings[0] and "cannot be read" in tree(c.page()).text and "cannot be read" in c.table()
+    assert (
+        "cannot be read" in c.columns[0].warnings[0]
+        and "cannot be read" in tree(c.page()).text
+        and "cannot be read" in c.table()
+    )
     save_scores(tmp_path, CARDS)
     assert [s.name for s in read(run)] == [s.name for s in CARDS]
 
@@ -295,14 +383,24 @@ def test_no_run_is_refused_and_too_few_scores_are_our_fault():
 
 
 def test_the_page_needs_nothing_but_itself():
-    text = compare([made("a", model=Draws()), made("b", model=Draws(), latent=3), made("c")], [CARDS, CARDS, []]).page()
+    text = compare(
+        [made("a", model=Draws()), made("b", model=Draws(), latent=3), made("c")], [CARDS, CARDS, []]
+    ).page()
     page = tree(text)
-    assert "default-src 'none'" in text and not {"script", "link", "iframe", "object", "base", "form"} & {tag for tag, _ in page.seen}
+    assert "default-src 'none'" in text and not {"script", "link", "iframe", "object", "base", "form"} & {
+        tag for tag, _ in page.seen
+    }
     for tag, attrs in page.seen:
         assert not {a for a in attrs if a.startswith("on")} and "href" not in attrs
         assert tag != "img" or (attrs["src"].startswith("data:image/png;base64,") and attrs["alt"])
     outside = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", text)
-    assert "http:" not in outside and "https:" not in outside and "//" not in outside and "url(" not in outside and "@import" not in outside
+    assert (
+        "http:" not in outside
+        and "https:" not in outside
+        and "//" not in outside
+        and "url(" not in outside
+        and "@import" not in outside
+    )
     for words in (
         "3 runs side by side",
         "likelihood",
@@ -314,18 +412,39 @@ def test_the_page_needs_nothing_but_itself():
         "latent",
     ):
         assert words in page.text
-    assert sum(tag == "img" for tag, _ in page.seen) == 2 and sum(tag == "polyline" for tag, _ in page.seen) == 6
+    assert (
+        sum(tag == "img" for tag, _ in page.seen) == 2 and sum(tag == "polyline" for tag, _ in page.seen) == 6
+    )
 
 
 def test_hostile_names_stay_names():
     cards = [
-        replace(card(name=EVIL, warnings=(EVIL,), network=EVIL, resize=EVIL, note=EVIL, settings={EVIL: EVIL}), of=of, unit=EVIL) for of in ("model", EVIL)
+        replace(
+            card(name=EVIL, warnings=(EVIL,), network=EVIL, resize=EVIL, note=EVIL, settings={EVIL: EVIL}),
+            of=of,
+            unit=EVIL,
+        )
+        for of in ("model", EVIL)
     ]
     log = [dict(seen=i, losses={EVIL: 1.0 + i}, time={"seconds": i}) for i in range(5)]
-    runs = [made(f"runs/{i}{EVIL.replace('/', '')}", log=log, name=EVIL, model=Draws(), fingerprint=EVIL, **{EVIL: f"{i}{EVIL}"}) for i in range(2)]
+    runs = [
+        made(
+            f"runs/{i}{EVIL.replace('/', '')}",
+            log=log,
+            name=EVIL,
+            model=Draws(),
+            fingerprint=EVIL,
+            **{EVIL: f"{i}{EVIL}"},
+        )
+        for i in range(2)
+    ]
     text = compare(runs, [cards, cards]).page()
     page = tree(text)
-    assert "<script" not in text and "<img src=http" not in text and text.split("<style>")[0].count("<title>") == 1
+    assert (
+        "<script" not in text
+        and "<img src=http" not in text
+        and text.split("<style>")[0].count("<title>") == 1
+    )
     assert not {"script", "link", "iframe", "a", "form"} & {tag for tag, _ in page.seen}
     assert all(attrs["src"].startswith("data:") for tag, attrs in page.seen if tag == "img")
     assert "evil.example" in page.text
@@ -351,7 +470,11 @@ def test_a_refusal_to_draw_is_a_warning():
     model = Draws()
     model.refuses = True
     c = compare([made("a", model=model)], [CARDS])
-    assert answers(model) == ("sample",) and c.columns[0].x is None and any("not today" in text for text in c.columns[0].warnings)
+    assert (
+        answers(model) == ("sample",)
+        and c.columns[0].x is None
+        and any("not today" in text for text in c.columns[0].warnings)
+    )
     assert "<script" not in c.page()
 
 
@@ -367,7 +490,10 @@ def test_pictures_are_of_the_same_noise():
         [dict(seen=1, losses={})],
         [dict(seen=i, losses={"model": math.nan, "rate": "high"}, time="soon") for i in range(4)],
         [dict(seen=i, losses={"model": -1.0}) for i in range(4)],
-        [dict(seen="far", losses=[1, 2], time={"seconds": None, "images_per_second": "fast"}), dict(seen=3, losses=None)],
+        [
+            dict(seen="far", losses=[1, 2], time={"seconds": None, "images_per_second": "fast"}),
+            dict(seen=3, losses=None),
+        ],
         [dict(seen=10 - i, losses={"model": 1.0 + i}, time={"seconds": 5.0}) for i in range(4)],
     ],
 )
@@ -389,7 +515,11 @@ def test_curves_of_one_model_share_a_chart():
 def test_twenty_four_runs_can_be_told_apart():
     c = compare([made(f"runs/{i:02d}") for i in range(24)], [CARDS] * 24)
     page = c.page()
-    assert len({compare_page._ink(i) for i in range(24)}) == 24 and page.count('scope="col"') >= 24 and len(page) < 1_000_000
+    assert (
+        len({compare_page._ink(i) for i in range(24)}) == 24
+        and page.count('scope="col"') >= 24
+        and len(page) < 1_000_000
+    )
     assert "position:sticky" in page and "overflow-x:auto" in page
     assert max(map(len, c.table(100).splitlines()[:40])) <= 130
 
@@ -403,19 +533,32 @@ def test_csv_is_a_line_a_card_and_no_formula():
     cards = [card(-1.5, name="=NAME()", of="model", warnings=("+ a\n=b",), unit="@")]
     text = compare(runs, [cards] * len(runs)).csv()
     rows = list(csv.DictReader(io.StringIO(text)))
-    assert {row["run"] for row in rows} >= {"'=cmd|' C calc'!A0", "'+1", "'-1", "'@SUM(A1)", "a,'=1;'=2", "fine"}
+    assert {row["run"] for row in rows} >= {
+        "'=cmd|' C calc'!A0",
+        "'+1",
+        "'-1",
+        "'@SUM(A1)",
+        "a,'=1;'=2",
+        "fine",
+    }
     for row in rows:
         for value in row.values():
             number = re.fullmatch(r"-?[\d.e+-]*", value)
             assert number or not re.search(r"(^|[,;\t\r\n])\s*[=+\-@＝]", value)
     mine = [row for row in rows if row["run"] == "fine" and row["measure"] == "'=NAME()"]
-    assert float(mine[0]["value"]) == -1.5 and mine[0]["why"] == "not ranked: a warning" and mine[0]["place"] == ""
+    assert (
+        float(mine[0]["value"]) == -1.5
+        and mine[0]["why"] == ("not ranked: a warning")
+        and mine[0]["place"] == ""
+    )
 
 
 def test_json_says_the_same_without_nan():
     c = compare([made("a"), made("b")], [[*CARDS, card(math.inf, settings={"t": math.nan})], []])
     said = strict(c.json())
-    assert [run["name"] for run in said["runs"]] == ["a", "b"] and "not been scored" in said["runs"][1]["warnings"][0]
+    assert [run["name"] for run in said["runs"]] == ["a", "b"] and "not been scored" in said["runs"][1][
+        "warnings"
+    ][0]
     [row] = [row for row in said["rows"] if row["measure"] == "refused one"]
     assert row["cells"][0]["value"] is None and row["cells"][0]["run"] == "a" and row["cells"][1] is None
     assert next(row for row in said["rows"] if row["measure"] == "bits/dim")["cells"][0]["value"] == 2.0
@@ -436,7 +579,11 @@ def test_the_terminal_gets_blocks_that_fit_and_no_control_characters():
 def test_all_three_are_written(tmp_path):
     c = compare([made(tmp_path / "bad\udcff"), made(tmp_path / "b")], [[card(warnings=("\udcff",))], []])
     path = c.write(tmp_path / "new" / "folder")
-    assert path.parent == tmp_path / "new" / "folder" and sorted(p.name for p in path.parent.iterdir()) == ["compare.csv", "compare.html", "compare.json"]
+    assert path.parent == tmp_path / "new" / "folder" and sorted(p.name for p in path.parent.iterdir()) == [
+        "compare.csv",
+        "compare.html",
+        "compare.json",
+    ]
     tree(path.read_text())
     strict((path.parent / "compare.json").read_text())
     (tmp_path / "file").touch()
@@ -459,7 +606,9 @@ def test_real_runs_side_by_side(tmp_path):
     c = compare(runs, [read(run) for run in runs])
     assert [column.name for column in c.columns] == ["ae", "vae", "tight"]
     assert find(c, "bits/dim").cells[0] is None
-    assert find(c, "bits/dim").why == "not ranked: a warning", "after 20 steps they are worse than a histogram, and say so"
+    assert find(c, "bits/dim").why == "not ranked: a warning", (
+        "after 20 steps they are worse than a histogram, and say so"
+    )
     assert find(c, "squared error").why.endswith("different code")
     assert find(c, "images seen").cells[1].value == 320 and not find(c, "training").why
     page = tree(c.page())

@@ -59,7 +59,9 @@ def test_what_is_given_keeps_every_bit_and_the_rest_is_drawn(run):
     for keep, rows in ((0.0, 0), (0.5, 4), (0.25, 2), (0.9, 7)):
         drawn = run.complete(x, keep=keep, draws=2).x.view(5, 2, 1, 8, 8)
         assert torch.equal(drawn[..., :rows, :], x[:, None, :, :rows].expand(5, 2, 1, rows, 8))
-        assert not torch.equal(drawn[..., rows:, :], x[:, None, :, rows:].expand(5, 2, 1, 8 - rows, 8)), "nothing was drawn"
+        assert not torch.equal(drawn[..., rows:, :], x[:, None, :, rows:].expand(5, 2, 1, 8 - rows, 8)), (
+            "nothing was drawn"
+        )
         assert not torch.equal(drawn[:, 0], drawn[:, 1]), "all draws are the same"
 
 
@@ -68,7 +70,9 @@ def test_draw_k_of_image_i_does_not_depend_on_company(run):
     drawn = run.complete(x, draws=3, seed=5).x.view(6, 3, 1, 8, 8)
     fewer = run.complete(x[:2], draws=2, seed=5).x.view(2, 2, 1, 8, 8)
     assert torch.equal(drawn[:2, :2], fewer)
-    assert not torch.equal(drawn[:2, :2], run.complete(x[:2], draws=2, seed=6).x.view(2, 2, 1, 8, 8)), "the seed is not used"
+    assert not torch.equal(drawn[:2, :2], run.complete(x[:2], draws=2, seed=6).x.view(2, 2, 1, 8, 8)), (
+        "the seed is not used"
+    )
 
 
 def test_draws_in_several_goes_are_those_in_one(run, monkeypatch):
@@ -121,8 +125,24 @@ def test_the_picture_shows_original_given_and_draws(run):
 
 
 def test_held_out_images_are_completed(here, capsys):
-    said = ask(capsys, "complete", "g", "-n", "3", "--draws", "2", "-o", "out.png", "--seed", "4", "--temperature", "0.8")
-    assert said == dict(said, run="g", n=3, draws=2, known=32, seed=4, temperature=0.8, path="out.png", model="pixelcnn")
+    said = ask(
+        capsys,
+        "complete",
+        "g",
+        "-n",
+        "3",
+        "--draws",
+        "2",
+        "-o",
+        "out.png",
+        "--seed",
+        "4",
+        "--temperature",
+        "0.8",
+    )
+    assert said == dict(
+        said, run="g", n=3, draws=2, known=32, seed=4, temperature=0.8, path="out.png", model="pixelcnn"
+    )
     assert read_recipe(Path("out.png")).items() >= {k: v for k, v in said.items() if k != "path"}.items()
     assert ask(capsys, "complete", "g", "-n", "2")["path"] == "g/samples/completions.png"
 
@@ -155,7 +175,10 @@ def test_what_cannot_be_completed_is_refused_with_a_lesson(here, capsys):
     draw_mask("all.png", np.ones((8, 8), bool))
     Path("text.png").write_text("no picture")
     cases = {
-        ("g", "--mask", "bottom.png"): "in row 1 something is to be drawn before something that is given; let all that is unknown come last",
+        ("g", "--mask", "bottom.png"): "in row 1 something is to be drawn before "
+        "something that "
+        "is given; "
+        "let all that is unknown come last",
         ("g", "--mask", "large.png"): "large.png is 20 pixels wide and 20 high, and the images are 8x8",
         ("g", "--mask", "all.png"): "nothing is left to draw",
         ("g", "--mask", "nothing.png"): "nothing.png cannot be read (No such file",
@@ -172,7 +195,10 @@ def test_what_cannot_be_completed_is_refused_with_a_lesson(here, capsys):
     for argv, lesson in cases.items():
         assert lesson in refused(capsys, "complete", *argv), argv
     assert "pixelcnn" in refused(capsys, "complete", "v")
-    assert main(["complete", "g", "--mask", "text.png"]) == 65 and "text.png cannot be used" in capsys.readouterr().err
+    assert (
+        main(["complete", "g", "--mask", "text.png"]) == 65
+        and "text.png cannot be used" in capsys.readouterr().err
+    )
 
 
 def test_a_class_conditional_model_is_told_the_class_or_draws_one(here, capsys):

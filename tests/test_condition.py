@@ -1,4 +1,5 @@
-"""What a model is told beside an example: rows stay together, nothing is told by leaving out, and how networks take it."""
+"""What a model is told beside an example: rows stay together, nothing is told by leaving out, and how
+networks take it."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ QUICK = settings(max_examples=40, deadline=None)
 
 
 def numbered(n: int = 6) -> Condition:
-    """Every part of example i says i: its label is i, its words are i + 1, its image is i / 10 but for a brighter left edge."""
+    """Every part of example i says i: its label is i, its words are i + 1, its image is i / 10 but for a
+    brighter left edge."""
     i = torch.arange(n)
     image = (i / 10).view(-1, 1, 1, 1).repeat(1, 2, 3, 4)
     image[..., 0] += 0.05
@@ -37,7 +39,9 @@ def same(a: Condition | None, b: Condition | None) -> bool:
     if a is None or b is None:
         return a is b
     one, two = a.parts(), b.parts()
-    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) and one[k].dtype == two[k].dtype for k in one)
+    return one.keys() == two.keys() and all(
+        torch.equal(one[k], two[k]) and one[k].dtype == two[k].dtype for k in one
+    )
 
 
 # Rows
@@ -49,7 +53,20 @@ def test_rows_by_slice_number_and_mask_keep_the_parts_of_an_example_together():
     assert who(y[1:5:2]) == [1, 3] and who(y[4:]) == [4, 5] and len(y[6:]) == 0
     assert who(y[torch.tensor([5, 0, 0, 2])]) == [5, 0, 0, 2]
     assert who(y[torch.tensor([True, False, False, True, False, True])]) == [0, 3, 5]
-    assert who(y.repeat(2)) == [0, 1, 2, 3, 4, 5] * 2 and who(y.repeat_interleave(2)) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert who(y.repeat(2)) == [0, 1, 2, 3, 4, 5] * 2 and who(y.repeat_interleave(2)) == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
+        4,
+        4,
+        5,
+        5,
+    ]
     assert len(Condition()) == 0 and Condition().parts() == {}
 
 
@@ -61,7 +78,9 @@ def test_a_batch_is_split_with_all_that_each_example_is_told(n: int, size: int):
     parts = Batch(x, numbered(n), noise, 3, 7).split(size)
     assert [i for part in parts for i in who(part.y)] == list(range(n))
     for part in parts:
-        assert part.x.flatten().tolist() == who(part.y) and torch.equal(part.noise.keys, noise.keys[part.x.flatten().long()])
+        assert part.x.flatten().tolist() == who(part.y) and torch.equal(
+            part.noise.keys, noise.keys[part.x.flatten().long()]
+        )
         assert len(part) <= size and (part.step, part.seen) == (3, 7)
     assert all(part.y is None for part in Batch(x, None, noise).split(size))
 
@@ -79,7 +98,13 @@ def test_parts_of_other_lengths_and_of_no_tensor_are_refused():
 
 @pytest.mark.parametrize("y", [torch.zeros(2).long(), (torch.zeros(2, 3), torch.ones(2, 3)), 1])
 def test_a_batch_whose_y_is_no_condition_says_what_to_write(y: object):
-    with pytest.raises(TypeError, match=rf"Batch\.y is {type(y).__name__}; make it a Condition, such as Condition\(label=y\)"):
+    with pytest.raises(
+        TypeError,
+        match=rf"Batch\.y is {type(y).__name__}; make it a "
+        r"Condition, "
+        r"such as "
+        r"Condition\(label=y\)",
+    ):
         Batch(torch.zeros(2, 1, 4, 4), y, Noise(range(2)))  # type: ignore[arg-type]
 
 
@@ -89,7 +114,11 @@ def test_it_moves_to_a_device_with_every_part_and_its_images_channels_last():
         name: ("meta", part.shape, part.dtype) for name, part in numbered().parts().items()
     }
     here = numbered().to("cpu")
-    assert same(here, numbered()) and here.image is not None and here.image.is_contiguous(memory_format=torch.channels_last)
+    assert (
+        same(here, numbered())
+        and here.image is not None
+        and here.image.is_contiguous(memory_format=torch.channels_last)
+    )
 
 
 # What is told
@@ -98,9 +127,16 @@ def test_it_moves_to_a_device_with_every_part_and_its_images_channels_last():
 def test_what_is_dropped_tells_nothing_and_the_others_as_before():
     y, where = numbered(), torch.tensor([False, True, False, False, True, False])
     less = y.dropped(where)
-    assert who(less[~where]) == [0, 2, 3, 5] and y.label is not None and y.label.tolist() == list(range(6)), "the one before is kept"
-    assert same(less[where], Condition(torch.full((2,), NONE), torch.full((2, 3), PAD), torch.zeros(2, 2, 3, 4)))
-    assert same(Condition(torch.tensor([3, 4])).dropped(torch.tensor([True, False])), Condition(torch.tensor([NONE, 4])))
+    assert who(less[~where]) == [0, 2, 3, 5] and y.label is not None and y.label.tolist() == list(range(6)), (
+        "the one before is kept"
+    )
+    assert same(
+        less[where], Condition(torch.full((2,), NONE), torch.full((2, 3), PAD), torch.zeros(2, 2, 3, 4))
+    )
+    assert same(
+        Condition(torch.tensor([3, 4])).dropped(torch.tensor([True, False])),
+        Condition(torch.tensor([NONE, 4])),
+    )
 
 
 def test_only_images_are_mirrored_and_only_where_they_are_to_be():
@@ -125,12 +161,18 @@ def test_training_mirrors_an_image_and_the_one_that_belongs_to_it_together():
     flipped = (seen.x == x.flip(3)).flatten(1).all(1)
     assert 10 < int(flipped.sum()) < 54 and torch.equal(seen.x[~flipped], x[~flipped])
     part = mirrored(Batch(x, Condition(image=-x), Noise(range(64)))[5:9])
-    assert torch.equal(part.x, seen.x[5:9]) and part.y is not None and same(part.y, Condition(image=seen.y.image[5:9]))
+    assert (
+        torch.equal(part.x, seen.x[5:9])
+        and part.y is not None
+        and same(part.y, Condition(image=seen.y.image[5:9]))
+    )
 
 
 def test_the_parts_that_a_model_takes():
     y = numbered()
-    assert same(y.only(("label", "tokens", "image")), y) and same(y.only(["tokens"]), Condition(tokens=y.tokens))
+    assert same(y.only(("label", "tokens", "image")), y) and same(
+        y.only(["tokens"]), Condition(tokens=y.tokens)
+    )
     assert y.only(()) is None and Condition(y.label).only(("image",)) is None
     assert label_of(y) is y.label and label_of(Condition(tokens=y.tokens)) is None and label_of(None) is None
 
@@ -149,13 +191,20 @@ def test_conditions_are_joined_one_after_another():
 def test_labels_are_an_embedding_with_one_more_row_for_no_class():
     y = Condition(torch.tensor([2, 0, 1, 0]))
     plain, null = Labels(3, 5), Labels(3, 5, null=True)
-    assert plain.weight.shape == (3, 5) and null.weight.shape == (4, 5) and set(null.state_dict()) == {"weight"}
-    by_hand, more = nn.Embedding(3, 5, _weight=plain.weight.detach()), nn.Embedding(4, 5, _weight=null.weight.detach())
+    assert (
+        plain.weight.shape == (3, 5) and null.weight.shape == (4, 5) and set(null.state_dict()) == {"weight"}
+    )
+    by_hand, more = (
+        nn.Embedding(3, 5, _weight=plain.weight.detach()),
+        nn.Embedding(4, 5, _weight=null.weight.detach()),
+    )
     assert torch.equal(plain(y), by_hand(y.label)) and torch.equal(null(y), more(y.label))
     some = Condition(torch.tensor([2, NONE, 1, NONE]))
     assert torch.equal(null(some), more(torch.tensor([2, 3, 1, 3])))
     nothing = more(torch.full((4,), 3))
-    assert torch.equal(null(None, 4), nothing) and torch.equal(null(Condition(tokens=torch.ones(4, 2).long())), nothing)
+    assert torch.equal(null(None, 4), nothing) and torch.equal(
+        null(Condition(tokens=torch.ones(4, 2).long())), nothing
+    )
     assert torch.equal(null(y.dropped(torch.ones(4).bool())), nothing)
     null(some).sum().backward()
     assert null.weight.grad is not None and null.weight.grad[:, 0].tolist() == [0, 1, 1, 2]
@@ -190,26 +239,44 @@ def tokens_of(rows: list[list[int]], width: int) -> Tensor:
 def test_pads_contribute_nothing(rows: list[list[int]]):
     """The mean over the words, by hand, however many columns of PAD stand behind them."""
     net = written()
-    by_hand = [(net.table.weight[row] + net.places[: len(row)]).mean(0) if row else net.nothing for row in rows]
+    by_hand = [
+        (net.table.weight[row] + net.places[: len(row)]).mean(0) if row else net.nothing for row in rows
+    ]
     for width in (5, 6, 8):
         y = Condition(tokens=tokens_of(rows, width))
         assert torch.allclose(net.vector(y), torch.stack(by_hand), atol=1e-6)
         text = net(y)
-        assert text.words.shape == (len(rows), width, 4) and text.there.sum(1).tolist() == [len(row) for row in rows]
+        assert text.words.shape == (len(rows), width, 4) and text.there.sum(1).tolist() == [
+            len(row) for row in rows
+        ]
         assert bool((text.words[~text.there] == 0).all())
 
 
 def test_a_text_of_no_word_is_as_no_text_and_the_order_of_words_matters():
     net = written()
     nothing = net.nothing.expand(3, 4)
-    assert torch.equal(net.vector(None, 3), nothing) and torch.equal(net.vector(Condition(torch.zeros(3).long())), nothing)
+    assert torch.equal(net.vector(None, 3), nothing) and torch.equal(
+        net.vector(Condition(torch.zeros(3).long())), nothing
+    )
     assert torch.equal(net.vector(Condition(tokens=torch.full((3, 2), PAD))), nothing)
     y = Condition(tokens=torch.tensor([[1, 2, 3], [3, 2, 1], [1, 2, 3]]))
     assert torch.equal(net.vector(y.dropped(torch.ones(3).bool())), nothing)
-    assert torch.equal(net(y).words[0], net(y).words[2]) and not torch.allclose(net(y).words[0], net(y).words[1].flip(0))
+    assert torch.equal(net(y).words[0], net(y).words[2]) and not torch.allclose(
+        net(y).words[0], net(y).words[1].flip(0)
+    )
     net.vector(Condition(tokens=tokens_of([[1, 2], [], [7]], 4))).sum().backward()
     assert net.nothing.grad is not None and net.nothing.grad.tolist() == [1.0] * 4
-    assert net.table.weight.grad is not None and net.table.weight.grad[:, 0].tolist() == [0, 0.5, 0.5, 0, 0, 0, 0, 1, 0]
+    assert net.table.weight.grad is not None and net.table.weight.grad[:, 0].tolist() == [
+        0,
+        0.5,
+        0.5,
+        0,
+        0,
+        0,
+        0,
+        1,
+        0,
+    ]
 
 
 def test_the_other_image_lies_behind_the_channels_of_the_first():
@@ -241,8 +308,14 @@ def test_a_caption_is_words_and_signs_in_small_letters():
 def test_words_are_numbered_from_the_commonest_and_by_alphabet():
     v = Vocabulary.of(["a red circle", "A blue square.", "a red dot", ""])
     assert v.words == ("a", "red", ".", "blue", "circle", "dot", "square") and v.longest == 4 and len(v) == 9
-    assert v == Vocabulary.of(["a red dot", "", "A blue square.", "a red circle"]), "the order of captions is nothing"
-    assert v.tokens(["a red circle", "", "Red green a"]).tolist() == [[2, 3, 6, PAD], [PAD] * 4, [3, UNKNOWN, 2, PAD]]
+    assert v == Vocabulary.of(["a red dot", "", "A blue square.", "a red circle"]), (
+        "the order of captions is nothing"
+    )
+    assert v.tokens(["a red circle", "", "Red green a"]).tolist() == [
+        [2, 3, 6, PAD],
+        [PAD] * 4,
+        [3, UNKNOWN, 2, PAD],
+    ]
     assert Vocabulary.of([]).tokens(["any thing"]).tolist() == [[UNKNOWN]]
 
 
@@ -259,8 +332,12 @@ def test_words_that_no_caption_has_are_named_with_the_nearest():
     v = Vocabulary.of(["a red circle", "a blue square"])
     assert v.unknown("a Red cirlce and a blu and") == ["cirlce", "and", "blu"]
     remark = v.remark("a red cirlce")
-    assert "no training caption has the word 'cirlce'" in remark and "circle" in remark.partition("known of it")[2]
-    assert "circle" in v.remark("a red zzz cirlce") and "square" not in v.remark("zzz cirlce"), "a vocabulary is too long to be shown"
+    assert ("no training caption has the word 'cirlce'") in remark and "circle" in remark.partition(
+        "known of it"
+    )[2]
+    assert "circle" in v.remark("a red zzz cirlce") and "square" not in v.remark("zzz cirlce"), (
+        "a vocabulary is too long to be shown"
+    )
     assert v.remark("A red circle") == v.remark("") == ""
 
 
@@ -274,7 +351,9 @@ def test_tokens_of_any_text_are_numbers_of_the_vocabulary(known: list[str], aske
         assert new or UNKNOWN not in tokens or max(len(words(t)) for t in known) > LONGEST
         for row, text in zip(tokens, texts):
             there = min(len(words(text)), v.longest)
-            assert bool((row[:there] != PAD).all()) and bool((row[there:] == PAD).all()), "PAD only behind the last word"
+            assert bool((row[:there] != PAD).all()) and bool((row[there:] == PAD).all()), (
+                "PAD only behind the last word"
+            )
 
 
 def test_a_class_that_is_missing_is_a_refusal_where_there_is_no_vector_for_it():

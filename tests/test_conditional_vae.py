@@ -39,13 +39,17 @@ def test_every_class_has_probability_one_and_its_bound_is_never_exceeded() -> No
     for c in range(3):
         batch = same_class(EVERY, c)
         with torch.no_grad():
-            log_p = torch.stack([model.log_likelihood(EVERY, v.expand(512, 1), batch.y) for v in z]) + torch.distributions.Normal(0, 1).log_prob(z)
+            log_p = torch.stack(
+                [model.log_likelihood(EVERY, v.expand(512, 1), batch.y) for v in z]
+            ) + torch.distributions.Normal(0, 1).log_prob(z)
         exact = log_p.logsumexp(0) + math.log(0.04)
         assert exact.exp().sum().item() == pytest.approx(1, abs=1e-4)
         best, bounds = (exact.exp() * exact).sum().item(), []
         for k in (1, 500):
             model.k = k
-            bounds.append((exact.exp() * -model.bits_per_dim(same_class(EVERY, c)).values * NATS).sum().item())
+            bounds.append(
+                (exact.exp() * -model.bits_per_dim(same_class(EVERY, c)).values * NATS).sum().item()
+            )
         assert bounds[0] < best + 0.02 and bounds[1] == pytest.approx(best, abs=0.05)
         found.append(exact)
     assert (found[0] - found[1]).abs().max() > 0.1, "the class says nothing"
@@ -60,7 +64,9 @@ def two_kinds(n: int) -> tuple[Tensor, Tensor]:
     """3x3 pixels, independent: black with probability 0.9 in class 0, and 0.1 in class 1."""
     g = torch.Generator().manual_seed(0)
     y = torch.arange(n) % 2
-    x = (torch.rand(n, 1, 3, 3, generator=g) < torch.where(y == 0, DARK, 1 - DARK)[:, None, None, None]).float() * 2 - 1
+    x = (
+        torch.rand(n, 1, 3, 3, generator=g) < torch.where(y == 0, DARK, 1 - DARK)[:, None, None, None]
+    ).float() * 2 - 1
     return x, y
 
 
@@ -82,11 +88,17 @@ def trained(conditional: bool) -> VAE:
 def test_bits_are_the_entropy_of_a_class_and_without_the_class_that_of_the_mixture() -> None:
     x, y = two_kinds(2000)
     batch = Batch(x, Condition(y), Noise(range(2000)))
-    log_p = torch.stack([torch.distributions.Bernoulli(p).log_prob((x.flatten(1) + 1) / 2).sum(1) for p in (DARK, 1 - DARK)])
-    of_class, of_mixture = -log_p.gather(0, y[None]).mean() / NATS, -(log_p.logsumexp(0) - math.log(2)).mean() / NATS
+    log_p = torch.stack(
+        [torch.distributions.Bernoulli(p).log_prob((x.flatten(1) + 1) / 2).sum(1) for p in (DARK, 1 - DARK)]
+    )
+    of_class, of_mixture = (
+        -log_p.gather(0, y[None]).mean() / NATS,
+        -(log_p.logsumexp(0) - math.log(2)).mean() / NATS,
+    )
     aware, unaware = trained(True), trained(False)
     assert aware.bits_per_dim(batch).values.mean().item() == pytest.approx(of_class.item(), abs=0.01)
-    loose = unaware.bits_per_dim(batch).values.mean() - of_mixture  # one Gaussian for a code that has two places
+    # one Gaussian for a code that has two places
+    loose = unaware.bits_per_dim(batch).values.mean() - of_mixture
     assert -0.005 < loose < 0.04 < 0.09 < of_mixture - of_class
     fake = aware.bits_per_dim(Batch(x, Condition(1 - y), Noise(range(2000)))).values.mean()  # the wrong class
     assert fake > of_class + 1
@@ -108,11 +120,17 @@ def test_it_answers_what_the_other_answers(net: str) -> None:
     batch = Batch(torch.rand(6, 3, 8, 8) * 2 - 1, Condition(torch.arange(6) % 5), Noise(range(6)))
     assert answers(model) == answers(VAE(spec=Spec(3, 8), net=net))
     together = model.bits_per_dim(batch).values
-    assert torch.allclose(together, torch.cat([model.bits_per_dim(b).values for b in batch.split(1)]), atol=1e-5)
-    assert not torch.equal(together, model.bits_per_dim(Batch(batch.x, Condition(batch.y.label.flip(0)), Noise(range(6)))).values)  # type: ignore[union-attr]
+    assert torch.allclose(
+        together, torch.cat([model.bits_per_dim(b).values for b in batch.split(1)]), atol=1e-5
+    )
+    assert not torch.equal(
+        together, model.bits_per_dim(Batch(batch.x, Condition(batch.y.label.flip(0)), Noise(range(6)))).values
+    )  # type: ignore[union-attr]
     code = model.encode(batch.x)
     assert code.shape == (6, 9) and model.decode(code).shape == batch.x.shape
-    assert torch.equal(model.decode(code), model.decode(torch.cat([code[:, :4], 7 * code[:, 4:]], 1))), "only the largest number of the class counts"
+    assert torch.equal(model.decode(code), model.decode(torch.cat([code[:, :4], 7 * code[:, 4:]], 1))), (
+        "only the largest number of the class counts"
+    )
     alone = torch.cat([list(model.sample(Noise([i])))[-1] for i in range(5)])
     assert torch.allclose(list(model.sample(Noise(range(5))))[-1], alone, atol=1e-5)
     model.loss(batch).total.backward()
@@ -122,7 +140,9 @@ def test_it_answers_what_the_other_answers(net: str) -> None:
 def test_without_the_option_nothing_is_added_and_labels_change_nothing() -> None:
     model = VAE(spec=Spec(1, 8, 5), latent=4)
     x = torch.rand(6, 1, 8, 8) * 2 - 1
-    with_labels, without = (model.loss(Batch(x, y, Noise(range(6)))).total for y in (Condition(torch.arange(6) % 5), None))
+    with_labels, without = (
+        model.loss(Batch(x, y, Noise(range(6)))).total for y in (Condition(torch.arange(6) % 5), None)
+    )
     assert torch.equal(with_labels, without) and not model.conditional
     assert {name.split(".")[0] for name in model.state_dict()} == {"encoder", "decoder"}
     assert model.encoder[0].weight.shape[1] == 1 and model.decoder[0].weight.shape[1] == 4
@@ -156,4 +176,7 @@ def test_a_run_of_it_is_a_run_like_any_other(tmp_path: Path) -> None:
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
     names = {score.name for score in exam.evaluate(straight, data, 16)}
     assert {"bits/dim", "PSNR", "near-duplicates", "active units"} <= names
-    assert engine.device().type == "cuda" or straight.model.encode(data.take(data.held_out).x).shape == (16, 8 + 2)
+    assert engine.device().type == "cuda" or straight.model.encode(data.take(data.held_out).x).shape == (
+        16,
+        8 + 2,
+    )

@@ -45,9 +45,20 @@ def test_digits_are_those_of_scikit_learn():
     from sklearn.datasets import load_digits
 
     data, theirs = load("digits"), load_digits()
-    assert np.array_equal(data.x[:, 0], np.rint(theirs.images * 255 / 16)) and np.array_equal(data.y, theirs.target)
-    assert data.spec.shape == (1, 8, 8) and data.spec.labels == 10 and data.spec.levels == 17 and data.classes[3] == "3"
-    assert len(data.train) + len(data.held_out) == 1797 and 0.08 < len(data.held_out) / 1797 < 0.12 and no_leak(data)
+    assert np.array_equal(data.x[:, 0], np.rint(theirs.images * 255 / 16)) and np.array_equal(
+        data.y, theirs.target
+    )
+    assert (
+        data.spec.shape == (1, 8, 8)
+        and data.spec.labels == 10
+        and data.spec.levels == 17
+        and data.classes[3] == "3"
+    )
+    assert (
+        len(data.train) + len(data.held_out) == 1797
+        and 0.08 < len(data.held_out) / 1797 < 0.12
+        and no_leak(data)
+    )
 
 
 def test_digits_need_no_cache(monkeypatch):
@@ -74,7 +85,11 @@ def test_an_epoch_of_the_walk_is_a_permutation(seed, n, epoch):
 
 
 def test_settings_give_the_same_data_again(photos):
-    for source, how in ((str(photos), {}), ("digits", dict(size=12, colour="rgb", binarize=True)), ("shapes:40", dict(colour="grey"))):
+    for source, how in (
+        (str(photos), {}),
+        ("digits", dict(size=12, colour="rgb", binarize=True)),
+        ("shapes:40", dict(colour="grey")),
+    ):
         data = load(source, **how)
         assert set(data.settings) == {f.name for f in fields(Reading)}
         assert same(data, load(source, **data.settings))
@@ -86,7 +101,9 @@ def test_every_field_of_reading_is_an_option_with_help():
 
 
 def test_the_fingerprint_changes_with_an_image_a_label_and_the_reading(photos):
-    seen = {load(photos, size=s).fingerprint for s in (16, 24)} | {load(photos, size=16, binarize=True).fingerprint}
+    seen = {load(photos, size=s).fingerprint for s in (16, 24)} | {
+        load(photos, size=16, binarize=True).fingerprint
+    }
     photo(500).save(photos / "photo000.png")
     seen.add(load(photos, size=16).fingerprint)
     (photos / "metadata.jsonl").write_text('{"file_name": "photo001.png", "text": "a thing"}')
@@ -98,7 +115,12 @@ def test_lines_hold_texts_compactly():
     texts = ["", "a", "", "ünï 图", "x" * 50]
     blob = "".join(texts).encode()
     lines = Lines(blob, np.cumsum([len(t.encode()) for t in texts]))
-    assert list(lines) == texts and lines[-2] == texts[-2] and lines[1:4] == tuple(texts[1:4]) and len(lines) == 5
+    assert (
+        list(lines) == texts
+        and lines[-2] == texts[-2]
+        and lines[1:4] == tuple(texts[1:4])
+        and len(lines) == 5
+    )
     with pytest.raises(IndexError):
         lines[5]
 
@@ -112,7 +134,12 @@ def test_a_folder_is_scaled_cropped_and_named(photos):
     row = list(data.names).index("wide.jpg")
     want = np.asarray(fit(photo(50, 90, 60), 20)).transpose(2, 0, 1)
     assert data.x.shape == (13, 3, 20, 20) and abs(data.x[row].astype(int) - want).max() < 12
-    assert counted(data) == "13 images: 13 used, 0 skipped" and f"; {len(data.held_out)} are held out" in data.verdict and data.y is None and data.texts is None
+    assert (
+        counted(data) == ("13 images: 13 used, 0 skipped")
+        and (f"; {len(data.held_out)} are held out") in data.verdict
+        and data.y is None
+        and data.texts is None
+    )
     assert load(photos).spec.size == 64
 
 
@@ -135,28 +162,48 @@ def test_colour_is_grey_only_if_every_image_is(tmp_path):
     both = load(tmp_path / "g", size=16)
     assert grey.spec.channels == 1 and both.spec.channels == 3
     assert all(np.array_equal(both.x[:300, c], grey.x[:, 0]) for c in range(3))
-    assert check(tmp_path / "g", Reading(size=16)).exact.images == 3  # the same picture, grey, grey as RGB, and from before
-    assert same(replace(load(tmp_path / "g", size=16, colour="grey"), x=writer.as_colour(both.x, "grey")), load(tmp_path / "g", size=16, colour="grey"))
+    # the same picture, grey, grey as RGB, and from before
+    assert check(tmp_path / "g", Reading(size=16)).exact.images == 3
+    assert same(
+        replace(load(tmp_path / "g", size=16, colour="grey"), x=writer.as_colour(both.x, "grey")),
+        load(tmp_path / "g", size=16, colour="grey"),
+    )
 
 
 def stored_in_colour(folder: Path, form: str, apart: int, **how: object) -> Path:
     """Sixteen grey pictures as RGB, whose channels differ by up to `apart` levels before they are packed."""
     folder.mkdir()
     for i in range(16):
-        x = np.asarray(photo(i).convert("L"), np.int64)[..., None] + np.random.default_rng(i).integers(0, apart + 1, (40, 40, 3))
+        x = np.asarray(photo(i).convert("L"), np.int64)[..., None] + np.random.default_rng(i).integers(
+            0, apart + 1, (40, 40, 3)
+        )
         Image.fromarray(x.clip(0, 255).astype(np.uint8)).save(folder / f"{i:02}.{form}", **how)
     return folder
 
 
 @pytest.mark.parametrize(
     ("form", "apart", "how"),
-    [("png", 0, {}), ("png", 2, {}), ("jpg", 0, dict(quality=50)), ("jpg", 1, dict(quality=95)), ("webp", 0, dict(quality=75)), ("avif", 0, dict(quality=75))],
+    [
+        ("png", 0, {}),
+        ("png", 2, {}),
+        ("jpg", 0, dict(quality=50)),
+        ("jpg", 1, dict(quality=95)),
+        ("webp", 0, dict(quality=75)),
+        ("avif", 0, dict(quality=75)),
+    ],
 )
 def test_what_is_grey_in_every_pixel_is_read_as_grey_and_told(tmp_path, form, apart, how):
     source = stored_in_colour(tmp_path / "g", form, apart, **how)
     data = load(source, size=40)
-    assert data.spec.channels == 1 and data.settings["colour"] == "grey" and "stored in colour, grey in every pixel" in data.verdict
-    assert same(data, load(source, **data.settings)) and "stored in colour" in check(source, Reading(size=40)).verdict
+    assert (
+        data.spec.channels == 1
+        and data.settings["colour"] == "grey"
+        and ("stored in colour, grey in every pixel") in data.verdict
+    )
+    assert (
+        same(data, load(source, **data.settings))
+        and "stored in colour" in check(source, Reading(size=40)).verdict
+    )
     spelled = load(source, size=40, colour="rgb")
     assert spelled.spec.channels == 3 and "stored in colour" not in spelled.verdict
     assert np.array_equal(writer.as_colour(spelled.x, "grey"), data.x)
@@ -178,7 +225,10 @@ def test_black_and_white_stored_in_colour_has_two_levels(tmp_path):
     (tmp_path / "g").mkdir()
     for i in range(4):
         photo(i).convert("1").convert("RGB").save(tmp_path / "g" / f"{i}.png")
-    assert load(tmp_path / "g", size=40).spec.shape == (1, 40, 40) and load(tmp_path / "g", size=40).spec.levels == 2
+    assert (
+        load(tmp_path / "g", size=40).spec.shape == (1, 40, 40)
+        and load(tmp_path / "g", size=40).spec.levels == 2
+    )
 
 
 def test_sub_folders_are_classes_in_sorted_order(tmp_path):
@@ -207,12 +257,16 @@ def test_an_official_split_is_kept_and_its_copies_leave_training(tmp_path, test)
     data = load(tmp_path / "d", size=16)
     assert {data.names[i].split("/")[0] for i in data.held_out} == {test} and len(data.held_out) == 4
     assert len(data.train) == 10 and no_leak(data) and data.classes == ("cat", "dog")
-    assert data.verdict.startswith("15 images: 15 used, 0 skipped; the 4 of the official test split are held out")
+    assert data.verdict.startswith(
+        "15 images: 15 used, 0 skipped; the 4 of the official test split are held out"
+    )
     assert "left out of training as copies of held-out images: 1" in data.verdict
 
 
 def test_captions_are_kept_with_their_images(photos):
-    rows = [dict(file_name=f"photo{i:03}.png", text=f"picture {i} ünï") for i in range(0, 12, 2)] + [dict(file_name="../../etc/passwd", text="no")]
+    rows = [dict(file_name=f"photo{i:03}.png", text=f"picture {i} ünï") for i in range(0, 12, 2)] + [
+        dict(file_name="../../etc/passwd", text="no")
+    ]
     (photos / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     data = load(photos, size=16)
     assert list(data.texts) == [f"picture {i} ünï" if i % 2 == 0 else "" for i in range(12)]
@@ -253,8 +307,12 @@ def test_one_image_or_a_pipe_is_no_data(photos):
 
 
 def test_binarisation_draws_each_pixel_by_its_brightness_once():
-    x = np.repeat(np.arange(256, dtype=np.uint8), 4000).reshape(256, 1, 40, 100).transpose(2, 1, 0, 3)  # (40, 1, 256, 100)
-    found = binarized(Images(np.ascontiguousarray(x), np.arange(40, dtype=np.uint64), ""), lambda: pytest.fail("small data stay in memory"))
+    # (40, 1, 256, 100)
+    x = np.repeat(np.arange(256, dtype=np.uint8), 4000).reshape(256, 1, 40, 100).transpose(2, 1, 0, 3)
+    found = binarized(
+        Images(np.ascontiguousarray(x), np.arange(40, dtype=np.uint64), ""),
+        lambda: pytest.fail("small data stay in memory"),
+    )
     share = (found.x == 255).mean((0, 1, 3))
     grey = np.arange(256) / 255
     assert found.levels == 2 and writer.is_binary(found.x) and share[0] == 0 and share[255] == 1
@@ -264,7 +322,11 @@ def test_binarisation_draws_each_pixel_by_its_brightness_once():
 
 def test_binarised_data_are_reproducible_and_keep_the_split():
     grey, binary = load("digits"), load("digits", binarize=True)
-    assert binary.spec.levels == 2 and np.array_equal(grey.held_out, binary.held_out) and np.array_equal(grey.y, binary.y)
+    assert (
+        binary.spec.levels == 2
+        and np.array_equal(grey.held_out, binary.held_out)
+        and np.array_equal(grey.y, binary.y)
+    )
     assert same(binary, load("digits", binarize=True)) and no_leak(binary)
     assert not binary.x[grey.x == 0].any() and binary.x[grey.x == 255].all()
 

@@ -1,4 +1,5 @@
-"""Images in .zip, .tar and Parquet: read where they lie as a folder would be, whatever hostile archives claim."""
+"""Images in .zip, .tar and Parquet: read where they lie as a folder would be, whatever hostile archives
+claim."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def place(tmp_path, monkeypatch):
 PNG = [encoded(photo(i), "PNG") for i in range(40)]
 
 
-def zipped(path: Path, members: dict[str, bytes], prepare: Callable[[zipfile.ZipFile], None] = lambda z: None) -> Path:
+def zipped(
+    path: Path, members: dict[str, bytes], prepare: Callable[[zipfile.ZipFile], None] = lambda z: None
+) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         for name, blob in members.items():
             file.writestr(name, blob)
@@ -67,13 +70,27 @@ def by_name(data: Data, values: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", MAKE)
 @pytest.mark.parametrize("top", ["", "./", "my photos/", "a/b/"])
 def test_an_archive_is_read_as_the_folder_that_it_was_made_from(tmp_path, kind, top):
-    inside = {f"{part}/{what}/{i}.png": PNG[i] for i in range(24) for part in [("train", "test")[i % 6 == 5]] for what in [("cat", "dog")[i % 2]]}
-    inside["metadata.jsonl"] = b"\n".join(json.dumps(dict(file_name=name, text=f"text of {name}")).encode() for name in list(inside)[:9])
+    inside = {
+        f"{part}/{what}/{i}.png": PNG[i]
+        for i in range(24)
+        for part in [("train", "test")[i % 6 == 5]]
+        for what in [("cat", "dog")[i % 2]]
+    }
+    inside["metadata.jsonl"] = b"\n".join(
+        json.dumps(dict(file_name=name, text=f"text of {name}")).encode() for name in list(inside)[:9]
+    )
     for name, blob in inside.items():
         (tmp_path / "d" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "d" / name).write_bytes(blob)
-    want, data = load(tmp_path / "d", size=16), load(MAKE[kind](tmp_path / f"d.{kind}", {top + n: b for n, b in inside.items()}), size=16)
-    assert data.verdict == want.verdict and data.classes == want.classes == ("cat", "dog") and "9 have captions" in data.verdict
+    want, data = (
+        load(tmp_path / "d", size=16),
+        load(MAKE[kind](tmp_path / f"d.{kind}", {top + n: b for n, b in inside.items()}), size=16),
+    )
+    assert (
+        data.verdict == want.verdict
+        and data.classes == want.classes == ("cat", "dog")
+        and "9 have captions" in data.verdict
+    )
     for values in ("x", "y", "texts"):
         mine, other = by_name(data, getattr(data, values)), by_name(want, getattr(want, values))
         assert mine.keys() == other.keys() and all(np.array_equal(mine[name], other[name]) for name in other)
@@ -92,8 +109,15 @@ def test_a_split_of_our_own_is_that_of_the_folder(tmp_path, kind):
 def test_names_that_lead_out_of_an_archive_are_skipped_and_counted(tmp_path, kind, place):
     outside = {"../evil.png": PNG[30], "a/../../evil.png": PNG[31]}
     data = load(MAKE[kind](tmp_path / f"d.{kind}", photos() | outside | {"/root.png": PNG[32]}), size=16)
-    assert data.verdict.startswith("15 images: 13 used, 2 skipped (2 named outside of their archive)") and "root.png" in data.names
-    assert not list(tmp_path.rglob("*.png")) and not Path("/root.png").exists() and not (tmp_path.parent / "evil.png").exists()
+    assert (
+        data.verdict.startswith("15 images: 13 used, 2 skipped (2 named outside of their archive)")
+        and "root.png" in data.names
+    )
+    assert (
+        not list(tmp_path.rglob("*.png"))
+        and not Path("/root.png").exists()
+        and not (tmp_path.parent / "evil.png").exists()
+    )
 
 
 def special(name: str, kind: bytes, to: str = "") -> tarfile.TarInfo:
@@ -103,9 +127,22 @@ def special(name: str, kind: bytes, to: str = "") -> tarfile.TarInfo:
 
 
 def test_links_and_devices_in_a_tar_are_skipped_and_counted(tmp_path):
-    others = special("a.png", tarfile.SYMTYPE, "/etc/passwd"), special("b.png", tarfile.LNKTYPE, "0.png"), special("c.png", tarfile.CHRTYPE)
-    data = load(tarred(tmp_path / "d.tar", photos(), (*others, special("pipe", tarfile.FIFOTYPE), special("sub", tarfile.DIRTYPE))), size=16)
-    assert data.verdict.startswith("15 images: 12 used, 3 skipped (2 links in archives, 1 not regular files); 1 other files passed over")
+    others = (
+        special("a.png", tarfile.SYMTYPE, "/etc/passwd"),
+        special("b.png", tarfile.LNKTYPE, "0.png"),
+        special("c.png", tarfile.CHRTYPE),
+    )
+    data = load(
+        tarred(
+            tmp_path / "d.tar",
+            photos(),
+            (*others, special("pipe", tarfile.FIFOTYPE), special("sub", tarfile.DIRTYPE)),
+        ),
+        size=16,
+    )
+    assert data.verdict.startswith(
+        "15 images: 12 used, 3 skipped (2 links in archives, 1 not regular files); 1 other files passed over"
+    )
 
 
 def test_a_link_in_a_zip_is_not_followed(tmp_path):
@@ -114,7 +151,9 @@ def test_a_link_in_a_zip_is_not_followed(tmp_path):
         info.external_attr = (stat.S_IFLNK | 0o777) << 16
         file.writestr(info, "/etc/passwd")
 
-    assert "13 images: 12 used, 1 skipped (1 links in archives)" in load(zipped(tmp_path / "d.zip", photos(), link), size=16).verdict
+    assert ("13 images: 12 used, 1 skipped (1 links in archives)") in load(
+        zipped(tmp_path / "d.zip", photos(), link), size=16
+    ).verdict
 
 
 def encrypt(names: set[str]) -> Callable[[zipfile.ZipFile], None]:
@@ -136,7 +175,11 @@ def test_what_unpacks_to_far_more_than_it_is_is_not_unpacked(tmp_path, monkeypat
     bomb = encoded(photo(0).resize((2000, 1000)).point(lambda _: 0), "BMP")
     path = zipped(tmp_path / "d.zip", photos() | {"bomb.bmp": bomb})
     real, opened = zipfile.ZipFile.open, []
-    monkeypatch.setattr(zipfile.ZipFile, "open", lambda self, info, *a: (opened.append(info.filename), real(self, info, *a))[1])
+    monkeypatch.setattr(
+        zipfile.ZipFile,
+        "open",
+        lambda self, info, *a: (opened.append(info.filename), real(self, info, *a))[1],
+    )
     assert "13 images: 12 used, 1 skipped (1 too large)" in load(path, size=16).verdict
     assert sorted(opened) == sorted(photos())
 
@@ -145,7 +188,9 @@ def test_what_unpacks_to_far_more_than_it_is_is_not_unpacked(tmp_path, monkeypat
 def test_a_member_over_the_limit_is_not_read(tmp_path, kind, monkeypatch):
     monkeypatch.setattr("likeness.data.decode.MOST_BYTES", len(PNG[0]) + 1000)
     large = encoded(photo(1, 200, 200), "PNG")
-    assert "13 images: 12 used, 1 skipped (1 too large)" in load(MAKE[kind](tmp_path / f"d.{kind}", photos() | {"large.png": large}), size=16).verdict
+    assert ("13 images: 12 used, 1 skipped (1 too large)") in load(
+        MAKE[kind](tmp_path / f"d.{kind}", photos() | {"large.png": large}), size=16
+    ).verdict
 
 
 def test_a_member_whose_checksum_is_wrong_is_damaged(tmp_path):
@@ -166,7 +211,8 @@ def test_a_tar_that_breaks_off_says_so(tmp_path):
         last = file.getmembers()[-1]
     os.truncate(path, last.offset_data + last.size // 2)
     verdict = load(path, size=16).verdict
-    assert "2 skipped (2 truncated)" in verdict and size > path.stat().st_size  # the last image, and that the list ended there
+    # the last image, and that the list ended there
+    assert "2 skipped (2 truncated)" in verdict and size > path.stat().st_size
     blob = bytearray(tarred(path, photos()).read_bytes())
     blob[last.offset : last.offset + 100] = b"\xff" * 100  # its header
     path.write_bytes(blob)
@@ -194,7 +240,13 @@ def test_hidden_members_and_what_is_no_image_are_passed_over(tmp_path, kind):
 
 
 def test_folders_of_a_zip_from_windows_are_folders(tmp_path):
-    data = load(zipped(tmp_path / "d.zip", photos(6, "d\\cat\\{}.png") | {f"d\\dog\\{i}.png": PNG[i] for i in range(6, 12)}), size=16)
+    data = load(
+        zipped(
+            tmp_path / "d.zip",
+            photos(6, "d\\cat\\{}.png") | {f"d\\dog\\{i}.png": PNG[i] for i in range(6, 12)},
+        ),
+        size=16,
+    )
     assert data.classes == ("cat", "dog") and data.y.sum() == 6
 
 
@@ -212,11 +264,20 @@ def test_a_key_ends_at_the_first_dot_of_the_last_part_of_a_name(name):
 def test_captions_and_classes_beside_the_images_of_a_tar(tmp_path):
     members = {}
     for i in range(12):
-        members |= {f"v1.0/{i:03}.jpg": encoded(photo(i), "JPEG"), f"v1.0/{i:03}.cls": b"%d\n" % (10 if i % 2 else 9), f"v1.0/{i:03}.txt": b"text %d" % i}
+        members |= {
+            f"v1.0/{i:03}.jpg": encoded(photo(i), "JPEG"),
+            f"v1.0/{i:03}.cls": b"%d\n" % (10 if i % 2 else 9),
+            f"v1.0/{i:03}.txt": b"text %d" % i,
+        }
     data = load(tarred(tmp_path / "d.tar", members), size=16)
-    assert data.classes == ("9", "10") and data.y.tolist() == [0, 1] * 6 and list(data.texts) == [f"text {i}" for i in range(12)]
+    assert (
+        data.classes == ("9", "10")
+        and data.y.tolist() == [0, 1] * 6
+        and list(data.texts) == [f"text {i}" for i in range(12)]
+    )
     assert counted(data) == "12 images: 12 used, 0 skipped; 12 have captions"
-    members["v1.0/000.json"] = b'{"caption": "of the json", "label": "9"}'  # .txt and .cls say it too, and count
+    # .txt and .cls say it too, and count
+    members["v1.0/000.json"] = b'{"caption": "of the json", "label": "9"}'
     del members["v1.0/001.txt"], members["v1.0/001.cls"]
     members["v1.0/001.json"] = '{"caption": "ünï", "label": 10}'.encode()
     data = load(tarred(tmp_path / "d.tar", members), size=16)
@@ -227,7 +288,13 @@ def test_captions_and_classes_beside_the_images_of_a_tar(tmp_path):
 
 
 def test_broken_notes_are_no_captions(tmp_path):
-    notes = {"0.json": b"[" * 1000, "1.json": b"\xff", "2.json": b"3", "3.json": b'{"text": 3, "label": true}', "4.cls": b"\0\1"}
+    notes = {
+        "0.json": b"[" * 1000,
+        "1.json": b"\xff",
+        "2.json": b"3",
+        "3.json": b'{"text": 3, "label": true}',
+        "4.cls": b"\0\1",
+    }
     data = load(tarred(tmp_path / "d.tar", photos() | notes), size=16)
     assert data.texts is None and data.y is None and counted(data) == "12 images: 12 used, 0 skipped"
 
@@ -239,12 +306,21 @@ def test_broken_notes_are_no_captions(tmp_path):
 def test_a_folder_of_shards_is_one_set_whose_names_tell_the_split(tmp_path, kind):
     (tmp_path / "d").mkdir()
     for k, name in enumerate(("set-train-000", "set-train-001", "set-val-000")):
-        MAKE[kind](tmp_path / "d" / f"{name}.{kind}", {f"{i}.png": PNG[10 * k + i] for i in range(5)} | ({"2.txt": b"%d" % k} if kind == "tar" else {}))
+        MAKE[kind](
+            tmp_path / "d" / f"{name}.{kind}",
+            {f"{i}.png": PNG[10 * k + i] for i in range(5)} | ({"2.txt": b"%d" % k} if kind == "tar" else {}),
+        )
     (tmp_path / "d" / "README.md").write_text("x")
     (tmp_path / "d" / "LICENSE").write_text("x")
     data = load(tmp_path / "d", size=40)
-    assert np.array_equal(data.x.transpose(0, 2, 3, 1), [np.asarray(photo(10 * k + i)) for k in range(3) for i in range(5)])
-    assert data.held_out.tolist() == [10, 11, 12, 13, 14] and data.classes == () and "; 2 other files passed over" in data.verdict
+    assert np.array_equal(
+        data.x.transpose(0, 2, 3, 1), [np.asarray(photo(10 * k + i)) for k in range(3) for i in range(5)]
+    )
+    assert (
+        data.held_out.tolist() == [10, 11, 12, 13, 14]
+        and data.classes == ()
+        and ("; 2 other files passed over") in data.verdict
+    )
     if kind == "tar":  # keys of different shards are different
         assert [data.texts[i] for i in (2, 7, 12)] == ["0", "1", "2"] and not data.texts[0]
 
@@ -265,10 +341,14 @@ def test_archives_beside_images_or_of_several_kinds_are_not_read(tmp_path):
 
 @pytest.mark.parametrize("kind", MAKE)
 def test_networks_look_at_the_members_themselves_and_not_at_small_versions(tmp_path, kind):
-    large = {f"{what}/{i}.png": encoded(photo(i, 120, 120), "PNG") for i in range(4) for what in ("cat", "dog")}
+    large = {
+        f"{what}/{i}.png": encoded(photo(i, 120, 120), "PNG") for i in range(4) for what in ("cat", "dog")
+    }
     seen = pictures(str(MAKE[kind](tmp_path / f"d.{kind}", large)), 120, "nearest")
     assert seen.total == 8 and {seen.label(i) for i in range(8)} == {"cat", "dog"}
-    assert all(np.array_equal(seen.get(i).transpose(1, 2, 0), np.asarray(photo(i // 2, 120, 120))) for i in range(8))
+    assert all(
+        np.array_equal(seen.get(i).transpose(1, 2, 0), np.asarray(photo(i // 2, 120, 120))) for i in range(8)
+    )
 
 
 # The cache
@@ -353,11 +433,19 @@ def test_an_archive_without_images_or_that_is_none_is_refused(tmp_path, kind):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(["zip", "tar"]), st.integers(0, 10**6), st.binary(min_size=1, max_size=40), st.integers(0, 3000))
+@given(
+    st.sampled_from(["zip", "tar"]),
+    st.integers(0, 10**6),
+    st.binary(min_size=1, max_size=40),
+    st.integers(0, 3000),
+)
 def test_overwritten_or_cut_archives_end_in_a_sentence(tmp_path_factory, kind, at, junk, cut):
     folder = tmp_path_factory.getbasetemp() / "hostile"
     folder.mkdir(exist_ok=True)
-    path = MAKE[kind](folder / f"d.{kind}", {f"{i}.png": SMALL for i in range(4)} | {"metadata.csv": b"file_name,text\n0.png,a\n"})
+    path = MAKE[kind](
+        folder / f"d.{kind}",
+        {f"{i}.png": SMALL for i in range(4)} | {"metadata.csv": b"file_name,text\n0.png,a\n"},
+    )
     blob = bytearray(path.read_bytes())
     blob[at % len(blob) : at % len(blob) + len(junk)] = junk
     path.write_bytes(blob[: len(blob) - cut] if cut % 3 == 0 else blob)
@@ -384,12 +472,26 @@ def folder_listing(path: Path) -> None:
 def test_a_table_of_captions_and_labels_beside_the_images(tmp_path):
     write_photos(tmp_path / "d", 6)
     table = tmp_path / "d" / "metadata.csv"
-    table.write_text('\ufefffile_name,text\r\nphoto000.png,"a cat, ""old"""\r\nphoto001.png,a dog\nnowhere.png,x\n', encoding="utf-8")
+    table.write_text(
+        '\ufefffile_name,text\r\nphoto000.png,"a cat, ""old"""\r\nphoto001.png,a dog\nnowhere.png,x\n',
+        encoding="utf-8",
+    )
     data = load(tmp_path / "d", size=16)
-    assert list(data.texts) == ['a cat, "old"', "a dog", "", "", "", ""] and data.y is None and "2 have captions" in data.verdict
-    table.write_text("file_name,text,label\n" + "".join(f"photo{i:03}.png,text {i},{'dog' if i % 2 else 'cat'}\n" for i in range(6)))
+    assert (
+        list(data.texts) == ['a cat, "old"', "a dog", "", "", "", ""]
+        and data.y is None
+        and "2 have captions" in data.verdict
+    )
+    table.write_text(
+        "file_name,text,label\n"
+        + "".join(f"photo{i:03}.png,text {i},{'dog' if i % 2 else 'cat'}\n" for i in range(6))
+    )
     labelled = load(tmp_path / "d", size=16)
-    assert labelled.classes == ("cat", "dog") and labelled.y.tolist() == [0, 1] * 3 and labelled.texts[5] == "text 5"
+    assert (
+        labelled.classes == ("cat", "dog")
+        and labelled.y.tolist() == [0, 1] * 3
+        and labelled.texts[5] == "text 5"
+    )
     assert labelled.fingerprint != data.fingerprint
     table.write_text("file_name,label\nphoto000.png,cat\n")
     assert "1 have labels, which make no classes" in load(tmp_path / "d", size=16).verdict
@@ -403,7 +505,10 @@ def test_another_table_is_no_matter(tmp_path):
         assert data.texts is None and data.y is None
 
 
-@pytest.mark.parametrize("line", [b"photo000.png", b"photo000.png,a,b", b",a", b"\xff\xfe,a", b'"photo000.png,a', b"a" * 200_000 + b",b"])
+@pytest.mark.parametrize(
+    "line",
+    [b"photo000.png", b"photo000.png,a,b", b",a", b"\xff\xfe,a", b'"photo000.png,a', b"a" * 200_000 + b",b"],
+)
 def test_a_bad_line_of_a_table_is_named(tmp_path, line):
     write_photos(tmp_path / "d", 3)
     (tmp_path / "d" / "metadata.csv").write_bytes(b"file_name,text\nphoto001.png,ok\n" + line + b"\n")
@@ -420,12 +525,20 @@ def parquet():
     import pyarrow
     import pyarrow.parquet
 
-    def write(path: Path, images: list[Any], group: int = 7, features: dict[str, Any] | None = None, **columns: list[Any]) -> Path:
+    def write(
+        path: Path,
+        images: list[Any],
+        group: int = 7,
+        features: dict[str, Any] | None = None,
+        **columns: list[Any],
+    ) -> Path:
         struct = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
         kind = struct if any(isinstance(image, dict) for image in images) else pyarrow.binary()
         table = pyarrow.table({"image": pyarrow.array(images, kind), **columns})
         if features:
-            table = table.replace_schema_metadata({b"huggingface": json.dumps(dict(info=dict(features=features))).encode()})
+            table = table.replace_schema_metadata(
+                {b"huggingface": json.dumps(dict(info=dict(features=features))).encode()}
+            )
         path.parent.mkdir(exist_ok=True)
         pyarrow.parquet.write_table(table, path, row_group_size=group)
         return path
@@ -439,10 +552,29 @@ HUGGING = dict(image={"_type": "Image"}, label=dict(_type="ClassLabel", names=["
 @pytest.mark.parametrize("form", ["struct", "bytes"])
 @pytest.mark.parametrize("group", [1, 7, 100])
 def test_a_parquet_file_is_read_row_by_row(tmp_path, parquet, form, group):
-    images = [dict(bytes=PNG[i], path=f"some/where/{i}.png") if form == "struct" else PNG[i] for i in range(40)]
-    data = load(parquet(tmp_path / "d.parquet", images, group, label=[i % 2 for i in range(40)], text=[f"text {i}" for i in range(39)] + [None]), size=40)
-    assert np.array_equal(data.x.transpose(0, 2, 3, 1), [np.asarray(photo(i)) for i in range(40)]) and len(data.x) == 40
-    assert data.classes == ("0", "1") and data.y.tolist() == [0, 1] * 20 and data.texts[38] == "text 38" and not data.texts[39]
+    images = [
+        dict(bytes=PNG[i], path=f"some/where/{i}.png") if form == "struct" else PNG[i] for i in range(40)
+    ]
+    data = load(
+        parquet(
+            tmp_path / "d.parquet",
+            images,
+            group,
+            label=[i % 2 for i in range(40)],
+            text=[f"text {i}" for i in range(39)] + [None],
+        ),
+        size=40,
+    )
+    assert (
+        np.array_equal(data.x.transpose(0, 2, 3, 1), [np.asarray(photo(i)) for i in range(40)])
+        and len(data.x) == 40
+    )
+    assert (
+        data.classes == ("0", "1")
+        and data.y.tolist() == [0, 1] * 20
+        and data.texts[38] == "text 38"
+        and not data.texts[39]
+    )
     assert data.names[3] == ("3.png" if form == "struct" else "d-0000003")
 
 
@@ -452,14 +584,25 @@ def test_shards_of_hugging_face_have_their_split_and_the_names_of_classes(tmp_pa
         parquet(tmp_path / "d" / f"{name}.parquet", images, features=HUGGING, label=[0, 1, 1, 1, 0])
     (tmp_path / "d" / "README.md").write_text("x")
     data = load(tmp_path / "d", size=16)
-    assert data.held_out.tolist() == [10, 11, 12, 13, 14] and data.classes == ("zebra", "ant") and data.y.tolist() == [0, 1, 1, 1, 0] * 3
+    assert (
+        data.held_out.tolist() == [10, 11, 12, 13, 14]
+        and data.classes == ("zebra", "ant")
+        and data.y.tolist() == [0, 1, 1, 1, 0] * 3
+    )
     assert "the 5 of the official test split are held out" in data.verdict
 
 
 def test_rows_without_an_image_are_counted(tmp_path, parquet, monkeypatch):
     monkeypatch.setattr(folder, "HELD", 0)  # nothing waits
-    odd = [None, dict(bytes=None, path="/etc/passwd"), dict(bytes=b"", path="a"), dict(bytes=b"<html>", path="b")]
-    data = load(parquet(tmp_path / "d.parquet", [dict(bytes=PNG[i], path="../x") for i in range(20)] + odd), size=16)
+    odd = [
+        None,
+        dict(bytes=None, path="/etc/passwd"),
+        dict(bytes=b"", path="a"),
+        dict(bytes=b"<html>", path="b"),
+    ]
+    data = load(
+        parquet(tmp_path / "d.parquet", [dict(bytes=PNG[i], path="../x") for i in range(20)] + odd), size=16
+    )
     assert "24 images: 20 used, 4 skipped (2 not in the file, 1 empty, 1 not images)" in data.verdict
 
 
@@ -470,7 +613,8 @@ def test_rows_of_a_parquet_file_can_be_asked_for_in_any_order(tmp_path, parquet)
     real, parts = file._stream, []
     file._stream = lambda group: (parts.append(part) or part for part in real(group))
     assert all(file.read(at, 0) == PNG[at % 40] + b"%d" % at for at in range(700))
-    assert [part[0] for part in parts] == sorted({part[0] for part in parts})  # in order nothing is read twice
+    # in order nothing is read twice
+    assert [part[0] for part in parts] == sorted({part[0] for part in parts})
     for at in (0, 699, 3, 150, 149, 299, 300, 10, 690, *range(200, 420, 7)):
         assert file.read(at, 0) == PNG[at % 40] + b"%d" % at
 

@@ -124,7 +124,10 @@ def test_size_and_colour_of_arrays(tmp_path):
     want = np.stack([np.asarray(fit(Image.fromarray(a.transpose(1, 2, 0)), 10).convert("L")) for a in x])
     assert small.x.shape == (9, 1, 10, 10) and abs(small.x[:, 0].astype(int) - want).max() <= 1
     grey = load(saved(tmp_path, x), colour="grey").x[:, 0]
-    assert np.array_equal(grey, np.stack([np.asarray(Image.fromarray(a.transpose(1, 2, 0)).convert("L")) for a in x])[:, :, 5:25])
+    assert np.array_equal(
+        grey,
+        np.stack([np.asarray(Image.fromarray(a.transpose(1, 2, 0)).convert("L")) for a in x])[:, :, 5:25],
+    )
 
 
 @pytest.mark.parametrize("keys", [("x", "y"), ("images", "labels"), ("arr_0", "arr_1")])
@@ -132,14 +135,26 @@ def test_npz_with_labels(tmp_path, keys):
     y = np.arange(12) % 3 * 5
     np.savez_compressed(tmp_path / "a.npz", **dict(zip(keys, (rows(), y))))
     data = load(tmp_path / "a.npz")
-    assert np.array_equal(data.x, rows()) and data.classes == ("0", "5", "10") and np.array_equal(data.y, y // 5)
+    assert (
+        np.array_equal(data.x, rows()) and data.classes == ("0", "5", "10") and np.array_equal(data.y, y // 5)
+    )
 
 
 def test_npz_with_text_labels_and_a_test_split(tmp_path):
     x = rows()
-    np.savez(tmp_path / "a.npz", x_train=x[:8], y_train=np.array(["b", "a"] * 4), x_test=x[6:], y_test=np.array(["a", "b"] * 3))
+    np.savez(
+        tmp_path / "a.npz",
+        x_train=x[:8],
+        y_train=np.array(["b", "a"] * 4),
+        x_test=x[6:],
+        y_test=np.array(["a", "b"] * 3),
+    )
     data = load(tmp_path / "a.npz")
-    assert data.classes == ("a", "b") and data.held_out.tolist() == list(range(8, 14)) and data.train.tolist() == list(range(6))
+    assert (
+        data.classes == ("a", "b")
+        and data.held_out.tolist() == list(range(8, 14))
+        and data.train.tolist() == list(range(6))
+    )
     assert "copies of held-out images: 2" in data.verdict
 
 
@@ -162,7 +177,9 @@ def test_idx_plain_and_compressed(tmp_path, pack):
 def test_a_folder_of_the_four_idx_files(tmp_path):
     x, y, tx, ty = write_idx_set(tmp_path / "set")
     data = load(tmp_path / "set")
-    assert np.array_equal(data.x[:, 0], np.concatenate([x, tx])) and np.array_equal(data.y, np.concatenate([y, ty]))
+    assert np.array_equal(data.x[:, 0], np.concatenate([x, tx])) and np.array_equal(
+        data.y, np.concatenate([y, ty])
+    )
     assert data.held_out.tolist() == list(range(30, 40))
     (tmp_path / "set" / "train-images-idx3-ubyte.gz").write_bytes(b"\x1f\x8b broken")
     with pytest.raises(BadData):
@@ -175,7 +192,9 @@ def npy_with(header: bytes, body: bytes = b"\0" * 100) -> bytes:
 
 
 HOSTILE = {
-    "promises a petabyte": npy_with(b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000, 1024)}"),
+    "promises a petabyte": npy_with(
+        b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000, 1024)}"
+    ),
     "holds objects": npy_with(b"{'descr': '|O', 'fortran_order': False, 'shape': (10,)}"),
     "has a negative size": npy_with(b"{'descr': '|u1', 'fortran_order': False, 'shape': (-5, 8, 8)}"),
     "has nested brackets": npy_with(b"(" * 5000),
@@ -221,7 +240,12 @@ def promising(path: Path, sizes: dict[str, int]) -> Path:
     """An .npz whose members claim so many bytes each, and hold none."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, size in sizes.items():
-            archive.writestr(f"{name}.npy", npy_with(b"{'descr': '|u1', 'fortran_order': False, 'shape': (%d, 8, 8)}" % (size // 64), b""))
+            archive.writestr(
+                f"{name}.npy",
+                npy_with(
+                    b"{'descr': '|u1', 'fortran_order': False, 'shape': (%d, 8, 8)}" % (size // 64), b""
+                ),
+            )
     return path
 
 
@@ -258,7 +282,20 @@ def test_large_arrays_are_converted_few_at_a_time(tmp_path, monkeypatch):
 
 
 @anyway
-@given(st.binary(max_size=200), st.sampled_from([b"", b"\x93NUMPY\1\0\x36\0", b"PK\3\4", b"\x1f\x8b\x08\0", b"\xfd7zXZ\0", b"\0\0\x08\3", b"\0\0\x0d\1"]))
+@given(
+    st.binary(max_size=200),
+    st.sampled_from(
+        [
+            b"",
+            b"\x93NUMPY\1\0\x36\0",
+            b"PK\3\4",
+            b"\x1f\x8b\x08\0",
+            b"\xfd7zXZ\0",
+            b"\0\0\x08\3",
+            b"\0\0\x0d\1",
+        ]
+    ),
+)
 def test_random_bytes_give_nothing_but_a_refusal(tmp_path, blob, magic):
     (tmp_path / "a").write_bytes(magic + blob)
     with contextlib.suppress(Refusal):
@@ -268,7 +305,9 @@ def test_random_bytes_give_nothing_but_a_refusal(tmp_path, blob, magic):
 @anyway
 @given(st.binary(max_size=60))
 def test_random_npy_headers_give_nothing_but_a_refusal(tmp_path, header):
-    (tmp_path / "a").write_bytes(npy_with(b"{'descr': '|u1', 'fortran_order': False, 'shape': (" + header + b"}"))
+    (tmp_path / "a").write_bytes(
+        npy_with(b"{'descr': '|u1', 'fortran_order': False, 'shape': (" + header + b"}")
+    )
     with pytest.raises(Refusal):
         load(tmp_path / "a")
 

@@ -61,8 +61,12 @@ DAMAGE = {
     "longer pixels": lambda e: (e / "x.u8").open("ab").write(b"x"),
     "overwritten pixels": lambda e: (e / "x.u8").write_bytes(bytes((e / "x.u8").stat().st_size)),
     "pixels overwritten in the middle": lambda e: overwrite(e / "x.u8", 5 * 768, bytes(768)),
-    "a flipped bit in the names": lambda e: (e / "names.bin").write_bytes(b"q" + (e / "names.bin").read_bytes()[1:]),
-    "a flipped bit in the hashes": lambda e: (e / "hashes.u64").write_bytes(b"12345678" + (e / "hashes.u64").read_bytes()[8:]),
+    "a flipped bit in the names": lambda e: (e / "names.bin").write_bytes(
+        b"q" + (e / "names.bin").read_bytes()[1:]
+    ),
+    "a flipped bit in the hashes": lambda e: (e / "hashes.u64").write_bytes(
+        b"12345678" + (e / "hashes.u64").read_bytes()[8:]
+    ),
     "a missing file": lambda e: (e / "sizes.i32").unlink(),
     "an empty manifest": lambda e: (e / "entry.json").write_text(""),
     "another manifest": lambda e: (e / "entry.json").write_text("[1, 2]"),
@@ -77,7 +81,11 @@ def test_a_damaged_entry_is_made_again(photos, place, how):
     del first
     DAMAGE[how](entry_of(place))
     again = load(photos, size=16)
-    assert again.fingerprint == before[0] and np.array_equal(again.x, before[1]) and list(again.names) == before[2]
+    assert (
+        again.fingerprint == before[0]
+        and np.array_equal(again.x, before[1])
+        and list(again.names) == before[2]
+    )
     assert not list(place.glob("*.tmp-*"))
 
 
@@ -89,7 +97,9 @@ def test_any_change_of_a_listing_is_noticed(photos):
     assert walk(photos).digest() != before
     (photos / "photo004.png").rename(photos / "renamed.png")
     again = load(photos, size=16)
-    assert "renamed.png" in again.names and {again.x.tobytes()[i : i + 768] for i in range(0, 12 * 768, 768)} == {a.tobytes() for a in first.x}
+    assert "renamed.png" in again.names and {
+        again.x.tobytes()[i : i + 768] for i in range(0, 12 * 768, 768)
+    } == {a.tobytes() for a in first.x}
 
 
 def test_an_interrupted_decoding_leaves_nothing_behind(photos, place, monkeypatch):
@@ -163,7 +173,10 @@ print(len(calls))
 def test_two_processes_that_start_together_decode_once(photos, tmp_path):
     ready = [tmp_path / f"ready{i}" for i in range(2)]
     command = [sys.executable, "-c", DECODE, str(photos)]
-    workers = [subprocess.Popen([*command, str(r), str(tmp_path / "go")], stdout=subprocess.PIPE, text=True) for r in ready]
+    workers = [
+        subprocess.Popen([*command, str(r), str(tmp_path / "go")], stdout=subprocess.PIPE, text=True)
+        for r in ready
+    ]
     while not all(r.exists() for r in ready) and all(w.poll() is None for w in workers):
         time.sleep(0.01)
     (tmp_path / "go").touch()
@@ -173,14 +186,18 @@ def test_two_processes_that_start_together_decode_once(photos, tmp_path):
 def test_where_the_cache_lies(monkeypatch, tmp_path):
     monkeypatch.delenv("LIKENESS_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache.root() == tmp_path / "xdg" / "likeness" and cache.root(tmp_path / "given") == tmp_path / "given"
+    assert (
+        cache.root() == tmp_path / "xdg" / "likeness" and cache.root(tmp_path / "given") == tmp_path / "given"
+    )
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache.root() == tmp_path / ".cache" / "likeness"
 
 
 @pytest.mark.parametrize("tiny", [0, entries.TINY])
-def test_damage_in_the_middle_is_noticed_by_the_time_of_change_or_by_looking(tmp_path, place, monkeypatch, tiny):
+def test_damage_in_the_middle_is_noticed_by_the_time_of_change_or_by_looking(
+    tmp_path, place, monkeypatch, tiny
+):
     """Row 100 of 200 is not among the 64 that are always looked at."""
     x = np.random.default_rng(0).integers(0, 256, (200, 1, 8, 8), np.uint8)
     np.savez(tmp_path / "a.npz", x=x)
@@ -214,7 +231,9 @@ def test_what_is_no_image_and_captions_cost_no_decoding(photos, monkeypatch):
     monkeypatch.setattr("likeness.data.folder.decoded", lambda *a: pytest.fail("decoded again"))
     (photos / ".DS_Store").write_bytes(b"x")
     (photos / "photo000.txt").write_text("x")
-    assert counted(load(photos, size=16)).startswith("12 images: 12 used, 0 skipped; 2 other files passed over ->")
+    assert counted(load(photos, size=16)).startswith(
+        "12 images: 12 used, 0 skipped; 2 other files passed over ->"
+    )
     (photos / "metadata.jsonl").write_text('{"file_name": "photo003.png", "text": "a thing"}')
     told = load(photos, size=16)
     assert told.texts[3] == "a thing" and told.fingerprint != first.fingerprint
@@ -232,7 +251,9 @@ def test_an_entry_pushes_out_the_one_not_used_for_longest(photos, place, tmp_pat
     sides = sorted(json.loads(p.read_text())["meta"]["shape"][-1] for p in place.glob("folder-*/entry.json"))
     assert sides == [16, 16, 18, 19]
     assert len(list(place.glob("about-*/entry.json"))) == 4
-    assert len(list(place.glob("*.same"))) == 4 and all((place / p.read_text()).exists() for p in place.glob("*.same"))
+    assert len(list(place.glob("*.same"))) == 4 and all(
+        (place / p.read_text()).exists() for p in place.glob("*.same")
+    )
 
 
 def test_an_entry_that_another_process_makes_anew_is_not_pushed_out(photos, place):
@@ -244,7 +265,9 @@ def test_an_entry_that_another_process_makes_anew_is_not_pushed_out(photos, plac
     assert len(list(place.glob("folder-*/entry.json"))) == 4
 
 
-@pytest.mark.parametrize("where", ["/proc/xx", "n" * 300, "loop/x", "dangling", "~nobody-of-this-name/x", "\0"])
+@pytest.mark.parametrize(
+    "where", ["/proc/xx", "n" * 300, "loop/x", "dangling", "~nobody-of-this-name/x", "\0"]
+)
 def test_a_cache_in_an_impossible_place_is_refused(tmp_path, where):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "dangling").symlink_to(tmp_path / "no" / "where")

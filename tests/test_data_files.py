@@ -1,4 +1,5 @@
-"""Folders as people have them: 16-bit pictures, films and archives beside images, captions that cannot be read, paths that lead nowhere."""
+"""Folders as people have them: 16-bit pictures, films and archives beside images, captions that cannot be
+read, paths that lead nowhere."""
 
 from __future__ import annotations
 
@@ -44,10 +45,16 @@ def deep(folder: Path, brightest: int) -> Path:
 @pytest.mark.parametrize(("brightest", "white"), [(200, 255), (4095, 4095), (10_000, 16383)])
 def test_dark_16_bit_pictures_are_remarked_on_with_the_remedy(tmp_path, brightest, white):
     data = load(deep(tmp_path / "d", brightest), size=24)
-    assert "8 16-bit, white 65535" in data.verdict and f"the brightest 16-bit value is {brightest:,}" in data.verdict
+    assert ("8 16-bit, white 65535") in data.verdict and (
+        f"the brightest 16-bit value is {brightest:,}"
+    ) in data.verdict
     assert f"--white {white}" in data.verdict and data.x.max() < 64
     bright = load(tmp_path / "d", size=24, white=float(white))
-    assert bright.x.max() > 150 and "brightest" not in bright.verdict and f"16-bit, white {white}" in bright.verdict
+    assert (
+        bright.x.max() > 150
+        and "brightest" not in bright.verdict
+        and f"16-bit, white {white}" in bright.verdict
+    )
 
 
 def test_bright_16_bit_pictures_are_as_they_should_be(tmp_path):
@@ -55,9 +62,22 @@ def test_bright_16_bit_pictures_are_as_they_should_be(tmp_path):
 
 
 def test_films_and_archives_are_passed_over_and_a_pdf_is_counted(folder):
-    for name in ("a.mp4", "a.mov", "a.avi", "a.mkv", "a.zip", "a.tar", "a.tar.gz", "a.pt", "a.safetensors", "a.pdf"):
+    for name in (
+        "a.mp4",
+        "a.mov",
+        "a.avi",
+        "a.mkv",
+        "a.zip",
+        "a.tar",
+        "a.tar.gz",
+        "a.pt",
+        "a.safetensors",
+        "a.pdf",
+    ):
         (folder / name).write_bytes(b"%PDF-1.4" if name == "a.pdf" else b"anything")
-    assert load(folder, size=16).verdict.startswith("21 images: 20 used, 1 skipped (1 not images); 9 other files passed over")
+    assert load(folder, size=16).verdict.startswith(
+        "21 images: 20 used, 1 skipped (1 not images); 9 other files passed over"
+    )
 
 
 def test_no_more_than_the_head_of_what_is_no_image_is_read(tmp_path):
@@ -93,7 +113,10 @@ def test_large_pictures_are_decoded_one_at_a_time_and_small_ones_together(tmp_pa
     for large, expected in ((0, 1), (40 * 40, 3)):
         most[0] = 0
         monkeypatch.setattr(decoding, "LARGE", large)
-        threads = [threading.Thread(target=decode, args=(os.fsencode(path), listed, Reading(size=16))) for _ in range(3)]
+        threads = [
+            threading.Thread(target=decode, args=(os.fsencode(path), listed, Reading(size=16)))
+            for _ in range(3)
+        ]
         [t.start() for t in threads]
         [t.join() for t in threads]
         assert most[0] == expected
@@ -111,7 +134,9 @@ def test_the_key_of_a_picture_is_that_of_its_file(tmp_path):
 
 
 def test_captions_that_cannot_be_read_stop_before_anything_is_decoded(folder, monkeypatch):
-    (folder / "metadata.jsonl").write_text(json.dumps(dict(file_name="photo000.png", text="ok")) + "\nbroken\n")
+    (folder / "metadata.jsonl").write_text(
+        json.dumps(dict(file_name="photo000.png", text="ok")) + "\nbroken\n"
+    )
     monkeypatch.setattr("likeness.data.folder.decoded", lambda *a: pytest.fail("decoded"))
     with pytest.raises(BadData, match="line 2"):
         load(folder, size=16)
@@ -138,6 +163,8 @@ def test_a_source_that_names_nothing_is_refused(source, tmp_path, monkeypatch):
         with pytest.raises(Refusal):
             ask(source)
     monkeypatch.setenv("LIKENESS_DATA", source)
-    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
+    monkeypatch.setattr(
+        "urllib.request.urlopen", lambda *a, **k: (_ for _ in ()).throw(OSError("no network"))
+    )
     with pytest.raises(Refusal):
         load("mnist")

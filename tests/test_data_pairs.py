@@ -35,17 +35,41 @@ NUMBERED = [f"{i:04}" for i in range(20)]
     [
         (in_both("images", "masks", NUMBERED), "pairs", ["images"], ["masks"], []),
         (in_both("masks", "Images", NUMBERED), "pairs", ["Images"], ["masks"], []),
-        (in_both("set/images", "set/masks", NUMBERED, "{}_mask.png"), "pairs", ["set/images"], ["set/masks"], []),
+        (
+            in_both("set/images", "set/masks", NUMBERED, "{}_mask.png"),
+            "pairs",
+            ["set/images"],
+            ["set/masks"],
+            [],
+        ),
         ([*in_both("inputs", "targets", NUMBERED), "inputs/more.jpg"], "pairs", ["inputs"], ["targets"], []),
-        (in_both("train/images", "train/labels", NUMBERED) + in_both("val/images", "val/labels", ["7"]), "pairs", ["train/images"], ["train/labels"], ["val"]),
+        (
+            in_both("train/images", "train/labels", NUMBERED) + in_both("val/images", "val/labels", ["7"]),
+            "pairs",
+            ["train/images"],
+            ["train/labels"],
+            ["val"],
+        ),
         (in_both("images/train", "masks/train", NUMBERED), "pairs", ["images/train"], ["masks/train"], []),
         (in_both("A", "B", NUMBERED), "pairs", ["A"], ["B"], []),
         (in_both("day", "night", WORDS), "pairs", ["day"], ["night"], []),
         (["A/horse1.jpg", "A/horse2.jpg", "B/zebra1.jpg"], "domains", ["A"], ["B"], []),
         (in_both("trainA", "trainB", NUMBERED), "domains", ["trainA"], ["trainB"], []),
         (in_both("trainA", "trainB", WORDS), "pairs", ["trainA"], ["trainB"], []),
-        ([*in_both("trainA", "trainB", NUMBERED), "testA/x.jpg", "testB/y.jpg"], "domains", ["trainA"], ["trainB"], ["testA", "testB"]),
-        (["train/A/x.jpg", "train/B/y.jpg", "test/A/z.jpg", "test/B/w.jpg"], "domains", ["train/A"], ["train/B"], ["test"]),
+        (
+            [*in_both("trainA", "trainB", NUMBERED), "testA/x.jpg", "testB/y.jpg"],
+            "domains",
+            ["trainA"],
+            ["trainB"],
+            ["testA", "testB"],
+        ),
+        (
+            ["train/A/x.jpg", "train/B/y.jpg", "test/A/z.jpg", "test/B/w.jpg"],
+            "domains",
+            ["train/A"],
+            ["train/B"],
+            ["test"],
+        ),
         (["A/train/x.jpg", "B/train/y.jpg", "A/test/z.jpg"], "domains", ["A/train"], ["B/train"], ["A/test"]),
     ],
 )
@@ -76,10 +100,18 @@ def test_what_is_something_else(names):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.text("abc01", min_size=1, max_size=4), min_size=1, max_size=30, unique=True), st.randoms(), st.integers(0, 29))
+@given(
+    st.lists(st.text("abc01", min_size=1, max_size=4), min_size=1, max_size=30, unique=True),
+    st.randoms(),
+    st.integers(0, 29),
+)
 def test_partners_are_those_of_an_enumeration_in_whatever_order(stems, random, missing):
     names = in_both("images", "masks", stems)
-    names = [n for n in names if n != f"masks/{stems[missing % len(stems)]}.png"] if missing % 5 == 0 and len(stems) > 12 else names
+    names = (
+        [n for n in names if n != f"masks/{stems[missing % len(stems)]}.png"]
+        if missing % 5 == 0 and len(stems) > 12
+        else names
+    )
     random.shuffle(names)
     found = recognise(names)
     if len(stems) < 2:
@@ -87,13 +119,20 @@ def test_partners_are_those_of_an_enumeration_in_whatever_order(stems, random, m
         return
     bare = [n.split("/")[1].split(".")[0] for n in names]
     want = [
-        (i, j) for i, j in itertools.product(range(len(names)), repeat=2) if names[i][0] == "i" and names[j][0] == "m" and bare[i] == bare[j]
+        (i, j) for i, j in itertools.product(range(len(names)), repeat=2) if names[i][0] == "i" and names[j][0] == "m" and bare[i] == bare[j]  # noqa: E501
     ]  # fmt: skip
-    assert found is not None and partners(found, names) == want and found.matched == len(want) and found.alone == len(names) - 2 * len(want)
+    assert (
+        found is not None
+        and partners(found, names) == want
+        and found.matched == len(want)
+        and found.alone == len(names) - 2 * len(want)
+    )
 
 
 def test_partners_of_one_split_are_not_looked_for_in_another():
-    names = in_both("train/images", "train/masks", ["1", "2"]) + in_both("test/images", "test/masks", ["1", "3"])
+    names = in_both("train/images", "train/masks", ["1", "2"]) + in_both(
+        "test/images", "test/masks", ["1", "3"]
+    )
     found = recognise(names)
     assert found is not None and partners(found, names) == [(0, 2), (1, 3), (4, 6), (5, 7)]
 
@@ -105,13 +144,20 @@ def test_pairs_are_told_and_are_no_classes(tmp_path):
             photo(10 * k + i).save(tmp_path / "my photos" / name / f"{i}.png")
     data = load(tmp_path / "my photos", size=16)
     assert data.y is None and data.classes == ()
-    assert "images and masks look like pairs, of which 6 are called alike: they are no classes, and a model of both mixes two kinds" in data.verdict
+    assert (
+        "images and masks look like pairs, of which 6 are called alike: they are no "
+        "classes, and "
+        "a model "
+        "of both mixes two kinds"
+    ) in data.verdict
     command = data.verdict.split("one of them (")[1].split(")")[0]
     assert shlex.split(command) == ["likeness", "train", "vae", str(tmp_path / "my photos" / "images")]
     one = load(shlex.split(command)[-1], size=16)
     assert len(one.x) == 6 and "pairs" not in one.verdict
     assert "pairs" in check(tmp_path / "my photos", Reading(size=16)).verdict
-    (tmp_path / "my photos" / "metadata.csv").write_text("file_name,label\n" + "".join(f"{n}/{i}.png,{i % 2}\n" for n in ("images", "masks") for i in range(6)))
+    (tmp_path / "my photos" / "metadata.csv").write_text(
+        "file_name,label\n" + "".join(f"{n}/{i}.png,{i % 2}\n" for n in ("images", "masks") for i in range(6))
+    )
     assert load(tmp_path / "my photos", size=16).classes == ("0", "1")  # somebody says what they are
 
 
@@ -121,4 +167,6 @@ def test_domains_in_an_archive_are_told_with_another_remedy(tmp_path):
             photo(i).save(tmp_path / "x.png")
             file.write(tmp_path / "x.png", f"set/train{'AB'[i % 2]}/{i}.png")
     verdict = load(tmp_path / "d.zip", size=16).verdict
-    assert "trainA and trainB look like two domains" in verdict and "unpack it, and name one of these folders" in verdict
+    assert ("trainA and trainB look like two domains") in verdict and (
+        "unpack it, and name one of these folders"
+    ) in verdict

@@ -34,7 +34,11 @@ def place(tmp_path, monkeypatch):
 
 def test_shapes_are_reproducible_and_image_i_depends_on_i_alone():
     few, many = load("shapes:50"), load("shapes:700")
-    assert np.array_equal(few.x, many.x[:50]) and list(few.texts) == list(many.texts[:50]) and few.y.tolist() == many.y[:50].tolist()
+    assert (
+        np.array_equal(few.x, many.x[:50])
+        and list(few.texts) == list(many.texts[:50])
+        and few.y.tolist() == many.y[:50].tolist()
+    )
     other = np.concatenate(list(shapes.draw(shapes.invent(50, 32, seed=1))))
     assert not np.array_equal(other, few.x)
     assert load("shapes:50", size=64).x.shape == (50, 3, 64, 64) and no_leak(many)
@@ -45,10 +49,13 @@ def test_shapes_show_what_their_attributes_and_captions_say(side):
     data = load("shapes:300", size=side)
     for i in range(300):
         scene, picture, text = data.attributes[i], data.x[i].astype(int), data.texts[i]
-        assert text.endswith(f"on a {scene['background']} background") and len(re.findall(r"\ba (?:small|large)", text)) == len(scene["objects"])
+        assert text.endswith(f"on a {scene['background']} background") and len(
+            re.findall(r"\ba (?:small|large)", text)
+        ) == len(scene["objects"])
         assert data.classes[data.y[i]] == scene["objects"][0]["shape"]
         assert len({o["place"] for o in scene["objects"]}) == len(scene["objects"])
-        assert [o["size"] for o in scene["objects"]] == sorted(o["size"] for o in scene["objects"])  # large ones first
+        # large ones first
+        assert [o["size"] for o in scene["objects"]] == sorted(o["size"] for o in scene["objects"])
         for o in scene["objects"]:
             assert f"a {o['size']} {o['colour']} {o['shape']} {o['place']}" in text
             seen = picture[:, int(o["y"]), int(o["x"])]
@@ -68,7 +75,10 @@ def test_objects_keep_to_their_cells_and_do_not_overlap():
 def test_forms_have_their_areas():
     """Coverage summed over pixels is the area of the form; a star is no circle."""
     r, axis = 20.0, np.arange(64) + 0.5 - 32
-    area = [np.clip(0.5 - d(axis[None, :], axis[:, None], np.float64(r)), 0, 1).sum() / r**2 for d in shapes.DISTANCES]
+    area = [
+        np.clip(0.5 - d(axis[None, :], axis[:, None], np.float64(r)), 0, 1).sum() / r**2
+        for d in shapes.DISTANCES
+    ]
     star = 5 * 0.48 * np.sin(np.pi / 5)
     want = [np.pi, 4 * 0.82**2, 3 * 3**0.5 / 4, star, 4 * (2 * 0.4 - 0.4**2)]
     assert np.allclose(area, want, rtol=0.02)
@@ -76,12 +86,18 @@ def test_forms_have_their_areas():
 
 def test_captions_and_scenes_can_be_sliced():
     data = load("shapes:20")
-    assert data.texts[-1] == data.texts[19] and len(data.texts[3:7]) == 4 and data.attributes[3:5] == (data.attributes[3], data.attributes[4])
+    assert (
+        data.texts[-1] == data.texts[19]
+        and len(data.texts[3:7]) == 4
+        and data.attributes[3:5] == (data.attributes[3], data.attributes[4])
+    )
     with pytest.raises(IndexError):
         data.attributes[20]
 
 
-@pytest.mark.parametrize("name", ["shapes:", "shapes:1", "shapes:-5", "shapes:x", "shapes:99999999999999999999", "shapes:²"])
+@pytest.mark.parametrize(
+    "name", ["shapes:", "shapes:1", "shapes:-5", "shapes:x", "shapes:99999999999999999999", "shapes:²"]
+)
 def test_a_number_of_shapes_that_makes_no_sense_is_refused(name):
     if name == "shapes:":
         assert len(load(name).x) == named.COUNTED["shapes"]
@@ -93,12 +109,22 @@ def test_a_number_of_shapes_that_makes_no_sense_is_refused(name):
 # Named sets, with a lock table of the test's own
 
 
-def locked_set(monkeypatch, folder: Path, url: str = "https://nowhere.invalid/", pack: bool = True) -> tuple[np.ndarray, ...]:
+def locked_set(
+    monkeypatch, folder: Path, url: str = "https://nowhere.invalid/", pack: bool = True
+) -> tuple[np.ndarray, ...]:
     parts = write_idx_set(folder, pack=pack)
     table = []
     for old, x in zip(downloads.FILES["mnist"], parts):
         fetched = gzip.compress(idx_bytes(x), mtime=0)
-        table.append(downloads.Locked(old.name, f"{url}{old.name}.gz", len(fetched), len(idx_bytes(x)), hashlib.sha256(idx_bytes(x)).hexdigest()))
+        table.append(
+            downloads.Locked(
+                old.name,
+                f"{url}{old.name}.gz",
+                len(fetched),
+                len(idx_bytes(x)),
+                hashlib.sha256(idx_bytes(x)).hexdigest(),
+            )
+        )
     monkeypatch.setitem(downloads.FILES, "mnist", tuple(table))
     return parts
 
@@ -109,7 +135,11 @@ def test_a_named_set_is_found_under_likeness_data(tmp_path, monkeypatch, folder,
     x, y, tx, _ = locked_set(monkeypatch, tmp_path / "sets" / folder, pack=pack)
     monkeypatch.setenv("LIKENESS_DATA", str(tmp_path / "sets"))
     data = load("mnist")
-    assert np.array_equal(data.x[:, 0], np.concatenate([x, tx])) and data.held_out.tolist() == list(range(30, 40)) and data.y[:30].tolist() == y.tolist()
+    assert (
+        np.array_equal(data.x[:, 0], np.concatenate([x, tx]))
+        and data.held_out.tolist() == list(range(30, 40))
+        and data.y[:30].tolist() == y.tolist()
+    )
     monkeypatch.delenv("LIKENESS_DATA")
     assert same(load("mnist"), data) and same(load("mnist", **data.settings), data)  # from the cache
 
@@ -119,7 +149,12 @@ def test_a_copy_that_is_not_what_the_table_says_is_refused(tmp_path, monkeypatch
     path = tmp_path / "mnist" / "train-images-idx3-ubyte.gz"
     monkeypatch.setenv("LIKENESS_DATA", str(tmp_path))
     blob = gzip.decompress(path.read_bytes())
-    for bad in (gzip.compress(blob[:-1] + bytes([blob[-1] ^ 1])), gzip.compress(blob + b"more"), path.read_bytes()[:-20], b"junk"):
+    for bad in (
+        gzip.compress(blob[:-1] + bytes([blob[-1] ^ 1])),
+        gzip.compress(blob + b"more"),
+        path.read_bytes()[:-20],
+        b"junk",
+    ):
         path.write_bytes(bad)
         with pytest.raises(BadData, match="good copy"):
             load("mnist")
@@ -132,7 +167,12 @@ def test_offline_names_the_address_the_place_and_the_variable(place):
             with pytest.raises(Offline) as refusal:
                 load(name)
             text = str(refusal.value)
-            assert refusal.value.code == 69 and downloads.FILES[name][0].url in text and str(place / "downloads" / name) in text and "LIKENESS_DATA" in text
+            assert (
+                refusal.value.code == 69
+                and downloads.FILES[name][0].url in text
+                and str(place / "downloads" / name) in text
+                and "LIKENESS_DATA" in text
+            )
     assert not list(place.rglob("downloads/*/*"))
 
 
@@ -209,14 +249,21 @@ def test_cifar10_from_its_files_and_from_its_archive(tmp_path, monkeypatch):
     x, y = write_cifar(tmp_path / "sets" / "cifar-10-batches-bin", monkeypatch)
     monkeypatch.setenv("LIKENESS_DATA", str(tmp_path / "sets"))
     data = load("cifar10")
-    assert np.array_equal(data.x, x) and np.array_equal(data.y, y) and data.held_out.tolist() == list(range(100, 120)) and data.classes[3] == "cat"
+    assert (
+        np.array_equal(data.x, x)
+        and np.array_equal(data.y, y)
+        and data.held_out.tolist() == list(range(100, 120))
+        and data.classes[3] == "cat"
+    )
     archive = tmp_path / "packed" / "cifar10" / "cifar-10-binary.tar.gz"
     archive.parent.mkdir(parents=True)
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(tmp_path / "sets" / "cifar-10-batches-bin", "cifar-10-batches-bin")
     blob = archive.read_bytes()
     old = downloads.FILES["cifar10"][0]
-    monkeypatch.setitem(downloads.FILES, "cifar10", (replace(old, bytes=len(blob), digest=hashlib.sha256(blob).hexdigest()),))
+    monkeypatch.setitem(
+        downloads.FILES, "cifar10", (replace(old, bytes=len(blob), digest=hashlib.sha256(blob).hexdigest()),)
+    )
     monkeypatch.setenv("LIKENESS_DATA", str(tmp_path / "packed"))
     assert same(load("cifar10"), data)
 
@@ -229,14 +276,26 @@ def test_a_damaged_file_of_cifar10_is_refused(tmp_path, monkeypatch):
         load("cifar10")
 
 
-def write_sheets(folder: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def write_sheets(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Contact sheets of noise, which the lock table is made to know."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    x, labels = rng.integers(0, 256, (1000 * len(names), 3, 32, 32), np.uint8), np.random.default_rng(0).integers(0, 10, 51_000).astype(np.uint8)
+    x, labels = (
+        rng.integers(0, 256, (1000 * len(names), 3, 32, 32), np.uint8),
+        np.random.default_rng(0).integers(0, 10, 51_000).astype(np.uint8),
+    )
     for k, name in enumerate(names):
-        sheet = x[1000 * k : 1000 * (k + 1)].reshape(25, 40, 3, 32, 32).transpose(0, 3, 1, 4, 2).reshape(800, 1280, 3)
-        (folder / name).write_bytes(encoded(Image.fromarray(sheet), "WEBP", lossless=True, quality=0, method=0))
+        sheet = (
+            x[1000 * k : 1000 * (k + 1)]
+            .reshape(25, 40, 3, 32, 32)
+            .transpose(0, 3, 1, 4, 2)
+            .reshape(800, 1280, 3)
+        )
+        (folder / name).write_bytes(
+            encoded(Image.fromarray(sheet), "WEBP", lossless=True, quality=0, method=0)
+        )
     labels.tofile(folder / downloads.LABELS)
     for name in (*names, downloads.LABELS):
         monkeypatch.setitem(downloads.SHEETS, name, hashlib.sha256((folder / name).read_bytes()).hexdigest())
@@ -244,11 +303,17 @@ def write_sheets(folder: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str
 
 
 def test_part_of_cifar10_from_contact_sheets_says_that_it_is_a_part(tmp_path, monkeypatch):
-    x, labels = write_sheets(tmp_path / "cifar10", monkeypatch, ("train_07.webp", "train_40.webp", "test_00.webp"))
+    x, labels = write_sheets(
+        tmp_path / "cifar10", monkeypatch, ("train_07.webp", "train_40.webp", "test_00.webp")
+    )
     monkeypatch.setenv("LIKENESS_DATA", str(tmp_path))
     data = load("cifar10")
-    assert np.array_equal(data.x, x) and np.array_equal(data.y, np.concatenate([labels[7000:8000], labels[40_000:41_000], labels[50_000:]]))
-    assert "a part of CIFAR-10: 2,000 of its 50,000 training images and 1,000 of its 10,000 test images" in data.verdict
+    assert np.array_equal(data.x, x) and np.array_equal(
+        data.y, np.concatenate([labels[7000:8000], labels[40_000:41_000], labels[50_000:]])
+    )
+    assert (
+        "a part of CIFAR-10: 2,000 of its 50,000 training images and 1,000 of its 10,000 test images"
+    ) in data.verdict
     write_sheets(tmp_path / "cifar10", monkeypatch, ("train_08.webp",), seed=1)
     assert "3,000 of its 50,000 training images" in load("cifar10").verdict  # one more is noticed
 
@@ -267,7 +332,9 @@ def test_whether_a_set_is_here_is_told_by_its_files_and_makes_nothing(tmp_path, 
     for folder in ("mnist", "cifar10"):
         (tmp_path / "sets" / folder).mkdir(parents=True)
     away = {"mnist", "stacked-mnist", "fashion-mnist", "cifar10"}
-    assert {row["name"]: row["here"] for row in named.listed()} == {n: "after a download" if n in away else "yes" for n in named.NAMES} and not place.exists()
+    assert {row["name"]: row["here"] for row in named.listed()} == {
+        n: "after a download" if n in away else "yes" for n in named.NAMES
+    } and not place.exists()
     locked_set(monkeypatch, tmp_path / "sets" / "mnist")
     write_sheets(tmp_path / "sets" / "cifar10", monkeypatch, ("train_07.webp", "test_00.webp"))
     assert [downloads.complete(name) for name in ("mnist", "fashion-mnist", "cifar10")] == [True, False, True]
@@ -277,7 +344,9 @@ def test_whether_a_set_is_here_is_told_by_its_files_and_makes_nothing(tmp_path, 
 
 def test_a_server_that_speaks_no_http_is_like_no_network():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("urllib.request.urlopen", lambda *a, **k: (_ for _ in ()).throw(http.client.BadStatusLine("junk")))
+        patch.setattr(
+            "urllib.request.urlopen", lambda *a, **k: (_ for _ in ()).throw(http.client.BadStatusLine("junk"))
+        )
         with pytest.raises(Offline):
             load("mnist")
 
@@ -285,5 +354,10 @@ def test_a_server_that_speaks_no_http_is_like_no_network():
 def test_the_lock_table_is_whole():
     for name, files in downloads.FILES.items():
         assert name in downloads.FOLDERS and name in downloads.LICENCES and name in named.NAMES
-        assert all(f.url.startswith("https://") and re.fullmatch("[0-9a-f]{64}", f.digest) and f.bytes and f.fetched for f in files)
-    assert len(downloads.SHEETS) == 32 and all(re.fullmatch("[0-9a-f]{64}", digest) for digest in downloads.SHEETS.values())
+        assert all(
+            f.url.startswith("https://") and re.fullmatch("[0-9a-f]{64}", f.digest) and f.bytes and f.fetched
+            for f in files
+        )
+    assert len(downloads.SHEETS) == 32 and all(
+        re.fullmatch("[0-9a-f]{64}", digest) for digest in downloads.SHEETS.values()
+    )

@@ -39,7 +39,10 @@ def photos(tmp_path):
 @anyway
 @given(st.lists(st.integers(0, 60), min_size=2, max_size=300), st.booleans(), st.randoms())
 def test_a_split_never_has_one_picture_on_both_sides(contents, official, random):
-    hashes = np.array([int.from_bytes(hashlib.blake2b(bytes([c]), digest_size=8).digest(), "little") for c in contents], np.uint64)
+    hashes = np.array(
+        [int.from_bytes(hashlib.blake2b(bytes([c]), digest_size=8).digest(), "little") for c in contents],
+        np.uint64,
+    )
     test = np.array([random.random() < 0.3 for _ in contents]) if official else None
     try:
         train, held_out = split(hashes, test)
@@ -91,7 +94,8 @@ def test_of_a_large_folder_a_tenth_is_held_out_as_ever():
 
 
 def a_tenth(hashes: np.ndarray, keys: np.ndarray) -> set[int]:
-    """Rows held out by the rule that there was before shares: one picture after another, in Python's integers."""
+    """Rows held out by the rule that there was before shares: one picture after another, in Python's
+    integers."""
     lowest, copies = dict[int, int](), dict[int, int]()
     for h, k in zip(hashes.tolist(), keys.tolist()):
         lowest[h], copies[h] = min(lowest.get(h, k), k), copies.get(h, 0) + 1
@@ -106,7 +110,10 @@ def a_tenth(hashes: np.ndarray, keys: np.ndarray) -> set[int]:
 @given(st.integers(0, 10**6), st.integers(2, 400), st.integers(1, 400))
 def test_a_share_of_a_tenth_is_the_rule_of_older_runs(seed, n, kinds):
     rng = np.random.default_rng(seed)
-    hashes, keys = rng.integers(0, 2**64, kinds, dtype=np.uint64)[rng.integers(0, kinds, n)], rng.integers(0, 2**64, n, dtype=np.uint64)
+    hashes, keys = (
+        rng.integers(0, 2**64, kinds, dtype=np.uint64)[rng.integers(0, kinds, n)],
+        rng.integers(0, 2**64, n, dtype=np.uint64),
+    )
     if len(set(hashes.tolist())) > 1:
         assert set(split(hashes, keys=keys, share=0.1)[1].tolist()) == a_tenth(hashes, keys)
 
@@ -115,7 +122,11 @@ def test_a_share_of_a_tenth_is_the_rule_of_older_runs(seed, n, kinds):
 @given(st.integers(0, 10**6), st.integers(2, 900), st.floats(0.0, 0.5))
 def test_an_image_that_is_added_moves_one_across_at_most(seed, n, share):
     hashes = random_hashes(n, seed)
-    before, after = (set(h[split(h, share=share)[1]].tolist()) for h in (hashes[:-1], hashes)) if n > 2 else (set(), set())
+    before, after = (
+        (set(h[split(h, share=share)[1]].tolist()) for h in (hashes[:-1], hashes))
+        if n > 2
+        else (set(), set())
+    )
     assert n < 91 or len(before - after) <= 1
 
 
@@ -133,16 +144,26 @@ def test_an_older_run_keeps_its_split(tmp_path):
     assert said["data"].pop("held_out") == 0.1  # older ones do not say it
     config.write_text(json.dumps(said))
     again = likeness.train("ae", tmp_path / "photos", tmp_path / "run", images=32, **how)
-    assert again.run.seen == 32 and np.array_equal(again.data.held_out, old.data.held_out) and len(again.data.held_out) <= 24
+    assert (
+        again.run.seen == 32
+        and np.array_equal(again.data.held_out, old.data.held_out)
+        and len(again.data.held_out) <= 24
+    )
     assert again.data.fingerprint == said["data"]["fingerprint"]
     new = likeness.train("ae", tmp_path / "photos", tmp_path / "new", images=16, **how)
-    assert len(new.data.held_out) == 40 and "; 40 are held out" in new.data.verdict and new.run.config.data["held_out"] == 0.0
+    assert (
+        len(new.data.held_out) == 40
+        and "; 40 are held out" in new.data.verdict
+        and new.run.config.data["held_out"] == 0.0
+    )
     with pytest.raises(Refusal, match=r"held_out is 0\.0 there, 0\.1 was asked for"):
         likeness.train("ae", tmp_path / "photos", tmp_path / "new", images=32, held_out=0.1, **how)
 
 
 def test_a_placeholder_that_fills_the_folder_is_not_what_models_are_judged_on():
-    hashes = np.concatenate([np.zeros(500, np.uint64), np.random.default_rng(0).integers(0, 2**64, 500, dtype=np.uint64)])
+    hashes = np.concatenate(
+        [np.zeros(500, np.uint64), np.random.default_rng(0).integers(0, 2**64, 500, dtype=np.uint64)]
+    )
     assert 0 not in hashes[split(hashes)[1]]
 
 
@@ -178,7 +199,15 @@ def test_copies_share_the_smallest_of_their_keys():
 
 
 @pytest.mark.parametrize(
-    ("a", "b"), [("Train", "Test"), ("TRAIN", "TEST"), ("training", "testing"), ("train", "dev"), ("train", "eval"), ("Training", "Valid")]
+    ("a", "b"),
+    [
+        ("Train", "Test"),
+        ("TRAIN", "TEST"),
+        ("training", "testing"),
+        ("train", "dev"),
+        ("train", "eval"),
+        ("Training", "Valid"),
+    ],
 )
 def test_an_official_split_is_seen_however_it_is_spelled(tmp_path, a, b):
     for i, name in enumerate(("cat", "dog")):
@@ -194,8 +223,12 @@ def test_images_beside_an_official_split_are_trained_on_and_the_verdict_says_so(
     write_photos(tmp_path / "d" / "test", 3, 50)
     photo(90).save(tmp_path / "d" / "cover.png")
     data = load(tmp_path / "d", size=16)
-    assert {data.names[i] for i in data.held_out} == {f"test/photo05{i}.png" for i in range(3)} and len(data.train) == 6
-    assert "the 3 of the official test split are held out; 1 outside of its folders are trained on" in data.verdict
+    assert {data.names[i] for i in data.held_out} == {f"test/photo05{i}.png" for i in range(3)} and len(
+        data.train
+    ) == 6
+    assert (
+        "the 3 of the official test split are held out; 1 outside of its folders are trained on"
+    ) in data.verdict
 
 
 # Check
@@ -209,10 +242,22 @@ def test_check_counts_what_is_there(photos):
     (photos / "bad.png").write_bytes(b"no")
     report = check(photos, Reading(size=32))
     assert report.images == 16 and report.shape == (3, 32, 32) and report.train + report.held_out == 16
-    assert report.skipped == {"not images": 1} and report.verdict.endswith(report.full_list) and "bad.png" in Path(report.full_list).read_text()
-    assert report.exact.groups == 1 and report.exact.images == 2 and report.exact.examples == (("exact.bmp", "photo000.png"),)
+    assert (
+        report.skipped == {"not images": 1}
+        and report.verdict.endswith(report.full_list)
+        and "bad.png" in Path(report.full_list).read_text()
+    )
+    assert (
+        report.exact.groups == 1
+        and report.exact.images == 2
+        and report.exact.examples == (("exact.bmp", "photo000.png"),)
+    )
     assert report.near.groups == 1 and set(report.near.examples[0]) == {"near.jpg", "photo001.png"}
-    assert report.original_sizes == {"40x40": 15, "100x50": 1} and report.short_sides == {"32-63": 16} and report.enlarged == 0
+    assert (
+        report.original_sizes == {"40x40": 15, "100x50": 1}
+        and report.short_sides == {"32-63": 16}
+        and report.enlarged == 0
+    )
     assert report.modes == {"RGB": 15, "CMYK": 1} and report.converted == {"CMYK": 1} and report.blank == 1
     assert check(photos).enlarged == 16
     assert json.loads(json.dumps(report.describe()))["images"] == 16
@@ -220,7 +265,12 @@ def test_check_counts_what_is_there(photos):
 
 def test_check_of_sets_that_are_no_files():
     report = check("shapes:200")
-    assert sum(report.classes.values()) == 200 and report.captions == 200 and report.original_sizes == {} and report.full_list == ""
+    assert (
+        sum(report.classes.values()) == 200
+        and report.captions == 200
+        and report.original_sizes == {}
+        and report.full_list == ""
+    )
     assert check("digits").classes["0"] == 178
 
 
@@ -228,29 +278,47 @@ def test_near_copies_are_found_and_strangers_are_not():
     def version(image: Image.Image, k: int) -> Image.Image:
         if k == 1:
             return Image.open(io.BytesIO(encoded(image, "JPEG", quality=50)))
-        return image.resize((32, 32), Image.Resampling.LANCZOS).resize((64, 64), Image.Resampling.BICUBIC) if k == 2 else image
+        return (
+            image.resize((32, 32), Image.Resampling.LANCZOS).resize((64, 64), Image.Resampling.BICUBIC)
+            if k == 2
+            else image
+        )
 
-    x = np.stack([np.asarray(version(photo(i, 64, 64), k)).transpose(2, 0, 1) for k in range(3) for i in range(200)])
+    x = np.stack(
+        [np.asarray(version(photo(i, 64, 64), k)).transpose(2, 0, 1) for k in range(3) for i in range(200)]
+    )
     groups = near_duplicates.near_groups(x, np.arange(600, dtype=np.uint64))
-    assert sum(sorted(g % 200)[0] == sorted(g % 200)[-1] for g in groups) == len(groups)  # only versions of one picture
+    # only versions of one picture
+    assert sum(sorted(g % 200)[0] == sorted(g % 200)[-1] for g in groups) == len(groups)
     assert sum(len(g) for g in groups) > 0.95 * 600
     pale = np.concatenate([x[:200], x[:200] // 4 + 96])  # the same hash, and clearly another picture
-    assert (near_duplicates.dct_hash(pale, np.arange(200)) ^ near_duplicates.dct_hash(pale, np.arange(200, 400)) == 0).mean() > 0.5
+    assert (
+        near_duplicates.dct_hash(pale, np.arange(200)) ^ near_duplicates.dct_hash(pale, np.arange(200, 400))
+        == 0
+    ).mean() > 0.5
     assert near_duplicates.near_groups(pale, np.arange(400, dtype=np.uint64)) == []
 
 
 def crowd(n: int, side: int) -> np.ndarray:
     """Frames of one film: all alike, none equal."""
     frame = np.asarray(photo(3, side, side)).transpose(2, 0, 1).astype(int)
-    return np.clip(frame + np.random.default_rng(0).integers(-3, 4, (n, 3, side, side)), 0, 255).astype(np.uint8)
+    return np.clip(frame + np.random.default_rng(0).integers(-3, 4, (n, 3, side, side)), 0, 255).astype(
+        np.uint8
+    )
 
 
 def test_the_frames_of_a_film_are_each_shrunk_once_and_hardly_compared_twice(monkeypatch):
     shrunk: list[int] = []
     pairs: list[int] = []
     make, alike = near_duplicates.Coarse.make, near_duplicates.Coarse.alike
-    monkeypatch.setattr(near_duplicates.Coarse, "make", lambda self, which: (shrunk.extend(which.tolist()), make(self, which))[1])
-    monkeypatch.setattr(near_duplicates.Coarse, "alike", lambda self, a, b: (pairs.extend(a.tolist()), alike(self, a, b))[1])
+    monkeypatch.setattr(
+        near_duplicates.Coarse,
+        "make",
+        lambda self, which: (shrunk.extend(which.tolist()), make(self, which))[1],
+    )
+    monkeypatch.setattr(
+        near_duplicates.Coarse, "alike", lambda self, a, b: (pairs.extend(a.tolist()), alike(self, a, b))[1]
+    )
     (group,) = near_duplicates.near_groups(crowd(300, 64), np.arange(300, dtype=np.uint64))
     assert len(group) == 300 and len(shrunk) == len(set(shrunk)) == 300
     assert 299 <= len(pairs) < 3 * 300
@@ -262,8 +330,16 @@ def test_strangers_with_one_hash_are_compared_with_no_more_than_their_share(monk
     pairs: list[int] = []
     shrunk: list[int] = []
     make, alike = near_duplicates.Coarse.make, near_duplicates.Coarse.alike
-    monkeypatch.setattr(near_duplicates.Coarse, "make", lambda self, which: (shrunk.extend(which.tolist()), make(self, which))[1])
-    monkeypatch.setattr(near_duplicates.Coarse, "alike", lambda self, a, b: (pairs.extend(a.tolist()), alike(self, a, b))[1] & False)
+    monkeypatch.setattr(
+        near_duplicates.Coarse,
+        "make",
+        lambda self, which: (shrunk.extend(which.tolist()), make(self, which))[1],
+    )
+    monkeypatch.setattr(
+        near_duplicates.Coarse,
+        "alike",
+        lambda self, a, b: (pairs.extend(a.tolist()), alike(self, a, b))[1] & False,
+    )
     monkeypatch.setattr(near_duplicates, "CROWD", 5)
     assert near_duplicates.near_groups(x, np.arange(1000, dtype=np.uint64)) == []
     assert len(shrunk) == len(set(shrunk)) and 0 < len(pairs) <= 5 * 1000 * near_duplicates.BANDS

@@ -23,7 +23,11 @@ def on_a_grid(spec: Spec) -> Mixture:
     line = torch.linspace(-1, 1, spec.levels, dtype=torch.float64)
     places = torch.stack(torch.meshgrid(line, line, indexing="ij"), -1).view(-1, 2)
     law = Mixture([1.0], [[0.0, 0.0]], [0.0])
-    law.w, law.mu, law.v = THREE.log_density(places).softmax(0), places, torch.zeros(len(places), dtype=torch.float64)
+    law.w, law.mu, law.v = (
+        THREE.log_density(places).softmax(0),
+        places,
+        torch.zeros(len(places), dtype=torch.float64),
+    )
     return law
 
 
@@ -57,7 +61,9 @@ def test_the_forward_process_step_by_step_is_the_closed_form(beta):
     *_, x = (x for x, _ in zip(model.q(x_0, noise), range(20)))
     at = torch.full((20_000,), 20.0)
     closed = mixed(model.schedule, x_0, noise.normal(1, 1, 1), at)
-    assert x.mean() == pytest.approx(closed.mean().item(), abs=0.02) and x.std() == pytest.approx(closed.std().item(), abs=0.02)
+    assert x.mean() == pytest.approx(closed.mean().item(), abs=0.02) and x.std() == pytest.approx(
+        closed.std().item(), abs=0.02
+    )
 
 
 def test_the_reverse_of_a_step_is_bayes_rule():
@@ -89,19 +95,28 @@ def test_what_the_network_should_say_is_the_image(predicts):
 def test_the_bound_lies_above_the_entropy_and_the_variance_decides_how_far():
     """REFERENCE row 10b: no variance comes below, and with few steps beta tilde costs most."""
     truth = entropy(on_a_grid(POINTS))
-    found = {v: bound_of(Perfect(spec=POINTS, T=50, variance=v, net="mlp", evaluations=49, **TINY)) for v in ("small", "large")}
+    found = {
+        v: bound_of(Perfect(spec=POINTS, T=50, variance=v, net="mlp", evaluations=49, **TINY))
+        for v in ("small", "large")
+    }
     assert all(value > truth for value in found.values())
     assert found["small"] - truth > 2 * (found["large"] - truth)
 
 
 def test_all_steps_and_some_of_them_have_the_same_mean():
-    some, every = (bound_of(Perfect(spec=POINTS, T=30, net="mlp", evaluations=evaluations, **TINY), 1500) for evaluations in (4, 29))
+    some, every = (
+        bound_of(Perfect(spec=POINTS, T=30, net="mlp", evaluations=evaluations, **TINY), 1500)
+        for evaluations in (4, 29)
+    )
     assert some == pytest.approx(every, rel=0.03)
 
 
 def test_a_bound_that_forgets_a_step_falls_below():
     """The fake: the last step, in which the levels are told apart, counts for nothing."""
-    law, model = on_a_grid(POINTS), Perfect(spec=POINTS, T=50, variance="large", net="mlp", evaluations=40, **TINY)
+    law, model = (
+        on_a_grid(POINTS),
+        Perfect(spec=POINTS, T=50, variance="large", net="mlp", evaluations=40, **TINY),
+    )
     x = law.draw(600).float().view(-1, 2, 1, 1)
     terms = model.terms(Batch(x, None, Noise(range(600))))
     assert float((terms.prior + terms.diffusion).mean()) / 2 < entropy(law)
@@ -125,10 +140,16 @@ def test_the_bound_is_the_sum_of_its_steps_and_what_is_expected_comes_nearer():
     terms = model.terms(batch)
     assert float(rate[1:].sum()) == pytest.approx(float(terms.diffusion.mean()), rel=0.05)
     assert float(rate[0]) == pytest.approx(float(terms.reconstruction.mean()), abs=0.2)
-    assert (rate[1:] > 0).all() and (distortion.diff() > -0.02).all() and distortion[0] < 0.01 < 0.2 < distortion[-1]
+    assert (
+        (rate[1:] > 0).all()
+        and (distortion.diff() > -0.02).all()
+        and distortion[0] < 0.01 < 0.2 < distortion[-1]
+    )
     model.image = lambda said, x_t, t: 0 * x_t  # type: ignore[method-assign]
     blind, far = model.by_step(batch, range(1, 51))
-    assert (blind[1:] > rate[1:]).all() and torch.allclose(far, far[:1].expand(50), atol=1e-6), "who expects nothing pays more at every step"
+    assert (blind[1:] > rate[1:]).all() and torch.allclose(far, far[:1].expand(50), atol=1e-6), (
+        "who expects nothing pays more at every step"
+    )
 
 
 def test_a_learnt_variance_has_a_gradient_and_the_mean_has_none_of_the_bounds():
@@ -152,7 +173,10 @@ def test_algorithm_2_is_ancestral_sampling(variance):
     levels = model.levels()
     x = samplers.start(levels, Noise(range(3)), 1, 8, 8)
     mine = [state.x for state in model.walk(levels, x, Noise(range(3), 1))]
-    theirs = [state.x for state in samplers.ancestral(model.denoise, levels, x, Noise(range(3), 1), variance == "large")]
+    theirs = [
+        state.x
+        for state in samplers.ancestral(model.denoise, levels, x, Noise(range(3), 1), variance == "large")
+    ]
     assert len(mine) == 20 and all(torch.allclose(a, b, atol=1e-6) for a, b in zip(mine, theirs))
 
 
@@ -171,7 +195,15 @@ def lively(**options: object) -> DDPM:
 
 
 def gradients(model: DDPM, total: torch.Tensor) -> torch.Tensor:
-    return torch.cat([g.flatten() for g in torch.autograd.grad(total, list(model.parameters()), allow_unused=True, retain_graph=True) if g is not None])
+    return torch.cat(
+        [
+            g.flatten()
+            for g in torch.autograd.grad(
+                total, list(model.parameters()), allow_unused=True, retain_graph=True
+            )
+            if g is not None
+        ]
+    )
 
 
 def test_the_hybrid_loss_is_its_two_terms_with_their_weights():
@@ -186,9 +218,13 @@ def test_the_hybrid_loss_is_its_two_terms_with_their_weights():
     simple = (said - eps).square().mean()
     bound = model.step_nats(x, model.image(said.detach(), x_t, t), t, v).mean() * 50 / 64
     assert loss.total.item() == pytest.approx((simple + 1e-3 * bound).item(), rel=1e-5)
-    assert torch.allclose(gradients(model, loss.total), gradients(model, simple + 1e-3 * bound), rtol=1e-3, atol=1e-6)
+    assert torch.allclose(
+        gradients(model, loss.total), gradients(model, simple + 1e-3 * bound), rtol=1e-3, atol=1e-6
+    )
     attached = model.step_nats(x, model.image(said, x_t, t), t, v).mean() * 50 / 64
-    assert not torch.allclose(gradients(model, loss.total), gradients(model, simple + 1e-3 * attached), rtol=1e-3, atol=1e-6), "the fake"
+    assert not torch.allclose(
+        gradients(model, loss.total), gradients(model, simple + 1e-3 * attached), rtol=1e-3, atol=1e-6
+    ), "the fake"
     assert t.min() < 5 and t.max() > 45
 
 
@@ -201,7 +237,9 @@ def test_the_loss_that_is_the_bound_has_its_mean():
         model.evaluations = 49
         terms = model.terms(Batch(x[:40], None, Noise(range(40))))
     bound = float((terms.diffusion + terms.reconstruction).mean()) / 64
-    assert 0.99 * bound < found < 1.2 * bound, "the bound keeps what is expected within what an image can be, and so lies a little lower"
+    assert 0.99 * bound < found < 1.2 * bound, (
+        "the bound keeps what is expected within what an image can be, and so lies a little lower"
+    )
 
 
 def test_names_of_codes_are_refused():

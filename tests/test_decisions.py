@@ -12,7 +12,18 @@ from sklearn.metrics import roc_auc_score
 
 from likeness.core import Refusal
 from likeness.metrics import decisions
-from likeness.metrics.decisions import CANNOT_TELL, abstain, accuracy, brier, calibration, decide, log_loss, out_of_distribution, softmax, temperature
+from likeness.metrics.decisions import (
+    CANNOT_TELL,
+    abstain,
+    accuracy,
+    brier,
+    calibration,
+    decide,
+    log_loss,
+    out_of_distribution,
+    softmax,
+    temperature,
+)
 
 
 def logits_of(n: int, classes: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -41,9 +52,12 @@ def test_scores_equal_those_written_out():
     p = softmax(z)
     assert accuracy(p, y).mean() == np.mean([row.argmax() == label for row, label in zip(p, y)])
     assert log_loss(p, y).mean() == pytest.approx(their_log_loss(y, p), rel=1e-9)
-    assert brier(p, y) == pytest.approx([sum((q - (c == label)) ** 2 for c, q in enumerate(row)) for row, label in zip(p, y)])
+    assert brier(p, y) == pytest.approx(
+        [sum((q - (c == label)) ** 2 for c, q in enumerate(row)) for row, label in zip(p, y)]
+    )
     assert brier(np.eye(2), np.array([0, 0])).tolist() == [0, 2]
-    assert log_loss(np.eye(2), np.array([0, 0])).tolist() == [0, math.inf]  # called impossible: not hidden by a small number
+    # called impossible: not hidden by a small number
+    assert log_loss(np.eye(2), np.array([0, 0])).tolist() == [0, math.inf]
 
 
 def test_softmax_does_not_underflow():
@@ -72,7 +86,8 @@ def test_the_error_of_an_overconfident_classifier_is_the_gap():
     assert found.ece > 10 * found.chance
     assert len(found.curve.n) == 1  # equal confidences share a bin
     halves = np.array_split(np.argsort((y == 0), kind="stable"), 15)
-    fake = sum(abs((y[h] == 0).mean() - 0.9) * len(h) for h in halves) / 4000  # the fake: cut by rank, in the order of the file
+    # the fake: cut by rank, in the order of the file
+    fake = sum(abs((y[h] == 0).mean() - 0.9) * len(h) for h in halves) / 4000
     assert fake > found.ece + 0.05
 
 
@@ -118,34 +133,41 @@ def test_out_of_distribution_in_closed_form():
     rng = np.random.default_rng(0)
     known, other = rng.normal(1, 1, 20_000), rng.normal(-1, 1, 10_000)
     found = out_of_distribution(known, other)
-    assert found.auroc == pytest.approx(roc_auc_score(np.repeat([1, 0], [20_000, 10_000]), np.concatenate([known, other])), abs=1e-9)
+    assert found.auroc == pytest.approx(
+        roc_auc_score(np.repeat([1, 0], [20_000, 10_000]), np.concatenate([known, other])), abs=1e-9
+    )
     assert found.auroc == pytest.approx(0.9214, abs=0.006)  # Phi(2 / sqrt 2)
     assert found.accepted.mean() == pytest.approx(0.3612, abs=0.015)  # Phi(1.645 - 2)
-    swapped = out_of_distribution(-other, -known).accepted.mean()  # equal by symmetry here, not where spreads differ:
+    # equal by symmetry here, not where spreads differ:
+    swapped = out_of_distribution(-other, -known).accepted.mean()
     assert swapped == pytest.approx(found.accepted.mean(), abs=0.03)
     wide = out_of_distribution(known, 3 * other).accepted.mean()
-    assert abs(out_of_distribution(-3 * other, -known).accepted.mean() - wide) > 0.1  # the fake: the other kind as positives
+    # the fake: the other kind as positives
+    assert abs(out_of_distribution(-3 * other, -known).accepted.mean() - wide) > 0.1
 
 
 def test_exactly_95_percent_of_the_known_pass():
     known = np.arange(100.0)
     other = np.array([4.9, 5.0, 5.1])
     assert out_of_distribution(known, other).accepted.tolist() == [False, True, True]
-    assert out_of_distribution(known[:3], np.array([-0.5, 0.5, 1.5])).accepted.tolist() == [False, True, True]  # all three, as two would be too few
+    # all three, as two would be too few
+    assert out_of_distribution(known[:3], np.array([-0.5, 0.5, 1.5])).accepted.tolist() == [False, True, True]
 
 
 # Cannot tell
 
 
 def test_the_share_of_wrong_decisions_stays_below_what_was_asked_for():
-    """Confidence c is right with chance c: above a threshold t the share of wrong decisions is (1 - t) / 2."""
+    """Confidence c is right with chance c: above a threshold t the share of wrong decisions is (1
+    - t) / 2."""
     bands = [abstain(*binary(800, s), error=0.1, failure=0.1) for s in range(300)]
     wrong = np.array([(1 - max(0.5, b.threshold)) / 2 for b in bands if b.decided])
     assert len(wrong) > 240  # the others never decide
     assert (wrong > 0.1).sum() <= 0.1 * 300
     assert 0.05 < wrong.mean() < 0.1  # and it is not needlessly shy
     naive = []
-    for s in range(300):  # the fake: the loosest threshold with at most that share wrong among the calibration images
+    # the fake: the loosest threshold with at most that share wrong among the calibration images
+    for s in range(300):
         p, y = binary(800, s)
         order = (-p.max(1)).argsort()
         share = (1 - accuracy(p, y)[order]).cumsum() / np.arange(1, 801)
@@ -162,21 +184,27 @@ def test_the_guarantee_needs_no_calibration_of_the_classifier():
         found.append(abstain(p, y, error=0.1))
     assert found[0].threshold == math.inf and found[0].decided == 0 and math.isnan(found[0].wrong)
     assert (decide(p, found[0].threshold) == CANNOT_TELL).all()
-    assert found[1].threshold == 0 and found[1].decided == 1 and found[1].wrong == pytest.approx(0.02, abs=0.01)
+    assert (
+        found[1].threshold == 0 and found[1].decided == 1 and found[1].wrong == pytest.approx(0.02, abs=0.01)
+    )
     assert np.array_equal(decide(p, found[1].threshold), p.argmax(1))
 
 
 def test_trying_many_bands_does_not_loosen_the_promise():
-    """A share of 0.101 is wrong, whatever the confidence: every band breaks the promise of 0.1, so it may decide in 20 % of draws, no more."""
+    """A share of 0.101 is wrong, whatever the confidence: every band breaks the promise of 0.1, so it may
+    decide in 20 % of draws, no more."""
     rng, p = np.random.default_rng(0), binary(400)[0]
     draws = [np.where(rng.random(400) < 0.101, p.argmin(1), p.argmax(1)) for _ in range(300)]
     assert np.mean([abstain(p, y, 0.1, 0.2).decided > 0 for y in draws]) <= 0.2
 
 
 def test_a_band_is_tried_only_after_those_before_it_held():
-    """Wrong are 10 of the surest 50, none of the next 130, then 12 of 20 and 20 of 200: only the surest 180 or so would pass, between two starts."""
+    """Wrong are 10 of the surest 50, none of the next 130, then 12 of 20 and 20 of 200: only the surest 180
+    or so would pass, between two starts."""
     p = np.stack([confidence := np.linspace(0.99, 0.6, 400), 1 - confidence], 1)
-    y = np.concatenate([np.arange(m) < wrong for m, wrong in ((50, 10), (130, 0), (20, 12), (200, 20))]).astype(int)
+    y = np.concatenate(
+        [np.arange(m) < wrong for m, wrong in ((50, 10), (130, 0), (20, 12), (200, 20))]
+    ).astype(int)
     assert binom.cdf(10, 180, 0.1) < 0.2 / 4
     assert abstain(p, y, 0.1, 0.2).threshold == math.inf
 
@@ -187,7 +215,10 @@ def test_decisions_agree_with_the_band_that_was_fitted():
     said = decide(p, band.threshold)
     assert (said != CANNOT_TELL).mean() == band.decided
     assert (said != y)[said != CANNOT_TELL].mean() == band.wrong <= 0.1
-    assert 1 - band.threshold < p[said == CANNOT_TELL, 1].min() and p[said == CANNOT_TELL, 1].max() <= band.threshold
+    assert (
+        1 - band.threshold < p[said == CANNOT_TELL, 1].min()
+        and p[said == CANNOT_TELL, 1].max() <= band.threshold
+    )
 
 
 @pytest.mark.parametrize("n", [1, 5, 30])

@@ -1,4 +1,5 @@
-"""The networks of denoising models against plain formulas, counts and differences; each image for itself; what is refused."""
+"""The networks of denoising models against plain formulas, counts and differences; each image for itself;
+what is refused."""
 
 import math
 
@@ -20,7 +21,9 @@ def lively(net: nn.Module, seed: int = 0) -> nn.Module:
     """With weights of which none is at its first value, least of all at zero."""
     g = torch.Generator().manual_seed(seed)
     for p in net.parameters():
-        p.data = torch.randn(p.shape, generator=g, dtype=p.dtype) * (p[0].numel() ** -0.5 if p.ndim > 1 else 0.3)
+        p.data = torch.randn(p.shape, generator=g, dtype=p.dtype) * (
+            p[0].numel() ** -0.5 if p.ndim > 1 else 0.3
+        )
     return net
 
 
@@ -42,7 +45,8 @@ def given(kind: str, n: int = 3, times: int = 1) -> tuple[Tensor, Tensor]:
 
 
 def plain_unet(net: UNet, x: Tensor, t: Tensor) -> Tensor:
-    """As one would write it, with none of what makes ours fast: norm, silu, doubling and convolution each for itself, in NCHW."""
+    """As one would write it, with none of what makes ours fast: norm, silu, doubling and convolution each for
+    itself, in NCHW."""
     p, half = net.plan, net.plan.channels[0] // 2
     angle = t[:, None] * 10_000 ** (-torch.arange(half, dtype=x.dtype) / half)
     e = net.time(torch.cat([angle.cos(), angle.sin()], 1))
@@ -61,7 +65,10 @@ def plain_unet(net: UNet, x: Tensor, t: Tensor) -> Tensor:
         b, c, h, w = x.shape
         q, k, v = a.heads.qkv(norm(a.norm, x).view(b, c, h * w).mT).chunk(3, 2)
         d = p.head or c
-        parts = [torch.softmax(q[..., i : i + d] @ k[..., i : i + d].mT / math.sqrt(d), -1) @ v[..., i : i + d] for i in range(0, c, d)]
+        parts = [
+            torch.softmax(q[..., i : i + d] @ k[..., i : i + d].mT / math.sqrt(d), -1) @ v[..., i : i + d]
+            for i in range(0, c, d)
+        ]
         return x + a.heads.out(torch.cat(parts, 2)).mT.reshape(b, c, h, w)
 
     def through(level: nn.Module, h: Tensor, made: list[Tensor], back: bool = False) -> Tensor:
@@ -82,7 +89,12 @@ def plain_unet(net: UNet, x: Tensor, t: Tensor) -> Tensor:
     for level in net.up:
         h = through(level, h, made, back=True)
         if level.resize is not None:
-            h = F.conv2d(F.interpolate(h, scale_factor=2, mode="nearest"), level.resize.weight, level.resize.bias, padding=1)
+            h = F.conv2d(
+                F.interpolate(h, scale_factor=2, mode="nearest"),
+                level.resize.weight,
+                level.resize.bias,
+                padding=1,
+            )
     return net.last(F.silu(norm(net.norm, h)))
 
 
@@ -92,7 +104,9 @@ def test_the_unet_is_the_plain_formula(head):
     x, t = drawn(2, 2, 12, 12).double(), torch.tensor([3.0, 500.0]).double()
     want = plain_unet(net, x, t).detach()
     assert torch.allclose(net(x, t), want.float(), atol=1e-5 * float(want.abs().max()))
-    fast = net.float().to(memory_format=torch.channels_last)(x.float().to(memory_format=torch.channels_last), t.float())
+    fast = net.float().to(memory_format=torch.channels_last)(
+        x.float().to(memory_format=torch.channels_last), t.float()
+    )
     assert torch.allclose(fast, want.float(), atol=1e-4 * float(want.abs().max()))
 
 
@@ -130,7 +144,9 @@ def test_growing_is_doubling_and_then_a_convolution(size):
 def test_waves_begin_at_a_radian_and_end_near_a_ten_thousandth():
     w = waves(torch.tensor([0.0, 2.0]), 64)
     assert w[0].tolist() == [1.0] * 32 + [0.0] * 32
-    assert torch.allclose(w[1, 32], torch.tensor(2.0).sin()) and torch.allclose(w[1, -1], torch.tensor(2 * 10_000 ** (-31 / 32)).sin())
+    assert torch.allclose(w[1, 32], torch.tensor(2.0).sin()) and torch.allclose(
+        w[1, -1], torch.tensor(2 * 10_000 ** (-31 / 32)).sin()
+    )
     assert torch.allclose(waves(torch.tensor([2.0]), 64, shift=1)[0, -1], torch.tensor(2e-4).sin())
 
 
@@ -139,7 +155,8 @@ def conv(a: int, b: int, k: int = 3) -> int:
 
 
 def test_the_unet_has_as_many_weights_as_the_paper_counts():
-    """One level by hand: 32 channels, one block down, two in the middle, two on the way back, attention after all but the last of the middle."""
+    """One level by hand: 32 channels, one block down, two in the middle, two on the way back, attention after
+    all but the last of the middle."""
     net, c, e = UNet(Plan(1, 1, (32,), (True,), blocks=1, groups=8, labels=10)), 32, 128
 
     def block(inside: int) -> int:
@@ -153,7 +170,10 @@ def test_the_unet_has_as_many_weights_as_the_paper_counts():
 
 
 def test_attention_hears_every_pixel_and_leaves_the_channels_in_place():
-    attention, x = lively(Attention(8, Plan(1, 1, (8,), (True,), groups=2))), drawn(1, 8, 3, 3).requires_grad_()
+    attention, x = (
+        lively(Attention(8, Plan(1, 1, (8,), (True,), groups=2))),
+        drawn(1, 8, 3, 3).requires_grad_(),
+    )
     (slope,) = torch.autograd.grad(attention(x)[0, 0, 0, 0], x)
     assert bool((slope[0].abs().sum(0) > 0).all())
     nn.init.zeros_(attention.heads.out.weight), nn.init.zeros_(attention.heads.out.bias)
@@ -186,7 +206,9 @@ def test_the_blocks_of_a_dit_are_the_identity_at_first():
     net, shallow = DiT(1, 1, 8, 16, 3, 2, patch=2), DiT(1, 1, 8, 16, 0, 2, patch=2)
     lively(net.last), net.told.bias.data[-32:].normal_()
     same = {k: v for k, v in net.state_dict().items() if not k.startswith(("blocks", "told"))}
-    shallow.load_state_dict(same | {"told.weight": net.told.weight[-32:].detach(), "told.bias": net.told.bias[-32:].detach()})
+    shallow.load_state_dict(
+        same | {"told.weight": net.told.weight[-32:].detach(), "told.bias": net.told.bias[-32:].detach()}
+    )
     x, t = drawn(2, 1, 8, 8), torch.tensor([5.0, 700.0])
     assert torch.equal(net(x, t), shallow(x, t)) and net(x, t).abs().max() > 0
     lively(net.told)
@@ -212,7 +234,8 @@ def test_every_weight_is_reached(kind):
     for name, p in net.named_parameters():
         reached = p.grad.view(len(p), -1).abs().sum(1) > 0
         if name.endswith("qkv.bias"):
-            reached = torch.cat([reached[: len(p) // 3], reached[2 * len(p) // 3 :]])  # that of keys cancels in the softmax
+            # that of keys cancels in the softmax
+            reached = torch.cat([reached[: len(p) // 3], reached[2 * len(p) // 3 :]])
         assert bool(reached.all()), name
 
 
@@ -264,7 +287,9 @@ def test_no_class_is_one_more(kind):
     net, (x, t) = small(kind, labels=4), given(kind)
     nothing = net(x, t)
     assert torch.equal(nothing, net(x, t, Condition(torch.full((3,), NONE))))
-    assert all(not torch.allclose(nothing, net(x, t, Condition(torch.full((3,), i))), atol=1e-3) for i in range(4))
+    assert all(
+        not torch.allclose(nothing, net(x, t, Condition(torch.full((3,), i))), atol=1e-3) for i in range(4)
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -310,7 +335,11 @@ def test_any_size_goes_through(kind, channels, size, scale):
     net = lively(network(kind, Spec(channels, size), scale, 2 * channels, 0))
     with torch.autocast("cpu", torch.bfloat16):
         out = net(drawn(2, channels, size, size), torch.tensor([1.0, 2.0]))
-    assert out.shape == (2, 2 * channels, size, size) and out.dtype == torch.float32 and bool(out.isfinite().all())
+    assert (
+        out.shape == (2, 2 * channels, size, size)
+        and out.dtype == torch.float32
+        and bool(out.isfinite().all())
+    )
 
 
 def test_auto_depends_on_the_examples():
@@ -321,10 +350,16 @@ def test_auto_depends_on_the_examples():
     assert isinstance(network("mlp", Spec(1, 8), 0.25, 1, 0), MLP)
 
 
-@pytest.mark.parametrize("kind, spec", [("unet", Spec(1, 28)), ("patches", Spec(1, 28)), ("dit", Spec(1, 28)), ("mlp", Spec(2, 1, levels=0))])
+@pytest.mark.parametrize(
+    "kind, spec",
+    [("unet", Spec(1, 28)), ("patches", Spec(1, 28)), ("dit", Spec(1, 28)), ("mlp", Spec(2, 1, levels=0))],
+)
 def test_the_dial(kind, spec):
-    """Scale 1 is for a laptop; twice the scale is about twice the width, and four times the weights or a little more."""
-    one, two = (sum(p.numel() for p in network(kind, spec, scale, spec.channels, 0).parameters()) for scale in (1, 2))
+    """Scale 1 is for a laptop; twice the scale is about twice the width, and four times the weights or a
+    little more."""
+    one, two = (
+        sum(p.numel() for p in network(kind, spec, scale, spec.channels, 0).parameters()) for scale in (1, 2)
+    )
     assert 0.5e6 < one < 1.5e6 and 3.5 < two / one < 6.5
 
 

@@ -1,4 +1,5 @@
-"""What every denoising model answers, by one of them: its code, guidance, edits, and the likelihood by the flow."""
+"""What every denoising model answers, by one of them: its code, guidance, edits, and the likelihood by the
+flow."""
 
 from __future__ import annotations
 
@@ -31,7 +32,11 @@ def drawn(law: Mixture, n: int) -> torch.Tensor:
 def test_the_code_of_a_point_is_noise_and_leads_back_to_it():
     model, x = knowing(THREE, steps=100), drawn(THREE, 400)
     z = model.encode(x)
-    assert z.shape == (400, 2) and float(z.mean()) == pytest.approx(0, abs=0.1) and float(z.std()) == pytest.approx(1, abs=0.1)
+    assert (
+        z.shape == (400, 2)
+        and float(z.mean()) == pytest.approx(0, abs=0.1)
+        and float(z.std()) == pytest.approx(1, abs=0.1)
+    )
     errors = []
     for steps in (10, 20, 40, 80):
         model.steps = steps
@@ -44,7 +49,9 @@ def test_the_density_by_the_flow_is_the_laws():
     found = model.density(Batch(x, None, Noise(range(60)))).log_p
     assert torch.allclose(found, THREE.log_density(x), atol=5e-3)
     bits = model.bits_per_dim(Batch(x, None, Noise(range(60))))
-    assert bits.kind == "estimate" and float(bits.values.mean()) == pytest.approx(-float(THREE.log_density(x).mean()) / (2 * math.log(2)), abs=5e-3)
+    assert bits.kind == "estimate" and float(bits.values.mean()) == pytest.approx(
+        -float(THREE.log_density(x).mean()) / (2 * math.log(2)), abs=5e-3
+    )
 
 
 def test_bits_by_the_flow_say_how_far_their_solution_is_off() -> None:
@@ -79,16 +86,22 @@ def test_bits_by_the_flow_and_by_the_bound_of_a_perfect_denoiser_are_the_laws():
     rows = ((batch.x.flatten(1).double() + 1) * 3.5).round().long() @ torch.tensor([8, 1])
     truth = -float(law.w[rows].log2().mean()) / 2
     assert (bound.kind, flow.kind) == ("upper bound", "estimate")
-    assert float(flow.values.mean()) == pytest.approx(truth, abs=0.06) and float(bound.values.mean()) == pytest.approx(truth, abs=0.15)
+    assert float(flow.values.mean()) == pytest.approx(truth, abs=0.06) and float(
+        bound.values.mean()
+    ) == pytest.approx(truth, abs=0.15)
 
 
 class Told(FlowMatching):
     """Knows two Gaussians, one for each class, and their mixture where no class is said."""
 
     def predict(self, x_t, t, y=None):
-        laws = [Mixture([1.0], [[m, 0.0]], [0.04]) for m in (-1.0, 1.0)] + [Mixture([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.0]], [0.04, 0.04])]
+        laws = [Mixture([1.0], [[m, 0.0]], [0.04]) for m in (-1.0, 1.0)] + [
+            Mixture([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.0]], [0.04, 0.04])
+        ]
         found = torch.stack([law.denoiser(self.schedule)(x_t, t) for law in laws])
-        return found[2] if y is None else found[torch.where(y.label == NONE, 2, y.label), torch.arange(len(y))]
+        return (
+            found[2] if y is None else found[torch.where(y.label == NONE, 2, y.label), torch.arange(len(y))]
+        )
 
 
 def test_a_conditional_model_draws_the_class_it_is_told():
@@ -96,7 +109,9 @@ def test_a_conditional_model_draws_the_class_it_is_told():
     *_, x = model.sample(Noise(range(200)), Condition(torch.zeros(200, dtype=torch.long)))
     assert float(x[:, 0].mean()) == pytest.approx(-1, abs=0.05)
     *_, both = model.sample(Noise(range(400)))
-    assert float((both[:, 0] > 0).float().mean()) == pytest.approx(0.5, abs=0.1), "where none is said it is drawn"
+    assert float((both[:, 0] > 0).float().mean()) == pytest.approx(0.5, abs=0.1), (
+        "where none is said it is drawn"
+    )
 
 
 def test_guidance_moves_from_all_to_the_class_and_beyond():
@@ -115,9 +130,20 @@ def test_the_density_is_told_the_class_of_each():
     """Images leave the solver one by one; each keeps its class."""
     model = Told(spec=POINTS, scale=0.25, conditional=True, tolerance=1e-5)
     y = torch.arange(40) % 2
-    x = torch.stack([Mixture([1.0], [[m, 0.0]], [0.04]).draw(1, i)[0] for i, m in enumerate((2.0 * y - 1).tolist())]).float().view(40, 2, 1, 1)
+    x = (
+        torch.stack(
+            [Mixture([1.0], [[m, 0.0]], [0.04]).draw(1, i)[0] for i, m in enumerate((2.0 * y - 1).tolist())]
+        )
+        .float()
+        .view(40, 2, 1, 1)
+    )
     found = model.density(Batch(x, Condition(y), Noise(range(40)))).log_p
-    want = torch.stack([Mixture([1.0], [[m, 0.0]], [0.04]).log_density(x[i : i + 1])[0] for i, m in enumerate((2.0 * y - 1).tolist())])
+    want = torch.stack(
+        [
+            Mixture([1.0], [[m, 0.0]], [0.04]).log_density(x[i : i + 1])[0]
+            for i, m in enumerate((2.0 * y - 1).tolist())
+        ]
+    )
     assert torch.allclose(found, want, atol=2e-2)
 
 
@@ -126,7 +152,11 @@ def test_guidance_that_has_nothing_to_begin_from_is_refused():
     with pytest.raises(Refusal, match="knows no classes"):
         list(knowing(THREE, guidance=2.0).sample(Noise(range(2))))
     with pytest.raises(Refusal, match="--label-dropout 0"):
-        list(Told(spec=POINTS, scale=0.25, conditional=True, label_dropout=0.0, guidance=2.0).sample(Noise(range(2)), y))
+        list(
+            Told(spec=POINTS, scale=0.25, conditional=True, label_dropout=0.0, guidance=2.0).sample(
+                Noise(range(2)), y
+            )
+        )
 
 
 def test_bounds_are_without_guidance():
@@ -174,7 +204,11 @@ def test_a_run_of_points_is_judged_and_images_are_reconstructed(tmp_path, monkey
     assert main(["train", "edm", "ring", "runs/p", "--batch", "64", *small]) == 0
     assert main(["train", "edm", "digits", "runs/d", "--no-report", "--steps", "3", *small]) == 0
     capsys.readouterr()
-    found = {card["name"]: card for card in ask(capsys, "evaluate", "runs/p", "-n", "40")["runs/p"] if card["of"] == "model"}
+    found = {
+        card["name"]: card
+        for card in ask(capsys, "evaluate", "runs/p", "-n", "40")["runs/p"]
+        if card["of"] == "model"
+    }
     assert found["bits/dim"]["kind"] == "estimate" and math.isfinite(found["bits/dim"]["value"])
     assert ask(capsys, "reconstruct", "runs/d", "-n", "2")["n"] == 2
     assert ask(capsys, "edit", "runs/d", "-n", "2", "--strength", "0.01")["n"] == 2
@@ -182,14 +216,21 @@ def test_a_run_of_points_is_judged_and_images_are_reconstructed(tmp_path, monkey
 
 def test_some_classes_are_left_unsaid_in_training():
     model = Told(spec=POINTS, scale=0.25, conditional=True, label_dropout=0.25)
-    y = model.condition(Batch(torch.zeros(8000, 2, 1, 1), Condition(torch.ones(8000, dtype=torch.long)), Noise(range(8000))))
-    assert set(y.label.tolist()) == {1, NONE} and float((y.label == NONE).float().mean()) == pytest.approx(0.25, abs=0.02)
+    y = model.condition(
+        Batch(torch.zeros(8000, 2, 1, 1), Condition(torch.ones(8000, dtype=torch.long)), Noise(range(8000)))
+    )
+    assert set(y.label.tolist()) == {1, NONE} and float((y.label == NONE).float().mean()) == pytest.approx(
+        0.25, abs=0.02
+    )
     with pytest.raises(Refusal, match="class of each image"):
         model.condition(Batch(torch.zeros(2, 2, 1, 1), None, Noise(range(2))))
 
 
 def test_a_code_keeps_the_class_behind_it():
-    model, x = Told(spec=POINTS, scale=0.25, conditional=True, steps=60), torch.tensor([[-1.1, 0.1], [0.9, -0.2]]).view(2, 2, 1, 1)
+    model, x = (
+        Told(spec=POINTS, scale=0.25, conditional=True, steps=60),
+        torch.tensor([[-1.1, 0.1], [0.9, -0.2]]).view(2, 2, 1, 1),
+    )
     z = model.encode(x, Condition(torch.tensor([0, 1])))
     assert z.shape == (2, 4) and torch.equal(z[:, 2:], torch.eye(2))
     assert torch.allclose(model.decode(z), x, atol=0.05)
@@ -199,9 +240,12 @@ def test_a_code_keeps_the_class_behind_it():
 
 
 def test_steps_are_spaced_by_what_is_drawn_from():
-    """From noise alone as in Karras et al.; from an image, whose strength is a share of the model's own clock, evenly; and as is said."""
+    """From noise alone as in Karras et al.; from an image, whose strength is a share of the model's own
+    clock, evenly; and as is said."""
     flow = FlowMatching(spec=POINTS, scale=0.25, steps=6)
-    assert flow.levels() == flow.schedule.levels(6, "karras") and flow.way() == flow.schedule.levels(6, "even")
+    assert flow.levels() == flow.schedule.levels(6, "karras") and flow.way() == flow.schedule.levels(
+        6, "even"
+    )
     flow.sampler = "ancestral"
     assert flow.levels() == flow.schedule.levels(6, "even")
     flow.sampler, flow.spacing = "dpm2m", "even"
@@ -221,7 +265,9 @@ def test_redrawing_keeps_as_much_as_the_strength_leaves():
         far.append(float((y - x).norm(dim=1).mean()))
     assert far[0] < far[1] < far[2] and far[0] < 0.3
     *_, fresh = model.redraw(x, 1.0, Noise(range(2000))[:200])
-    assert float((THREE.member(fresh) == 0).float().mean()) == pytest.approx(0.5, abs=0.12), "at 1 nothing is left of it"
+    assert float((THREE.member(fresh) == 0).float().mean()) == pytest.approx(0.5, abs=0.12), (
+        "at 1 nothing is left of it"
+    )
 
 
 @torch.no_grad()
@@ -231,7 +277,11 @@ def test_a_model_of_images_keeps_to_what_an_image_can_be():
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.3)
     x = 5 * torch.randn(4, 1, 8, 8)
-    assert float(model.denoise(x, torch.full((4,), 2.0)).abs().max()) <= 1 < float(model.predict(x, torch.full((4,), 2.0)).abs().max())
+    assert (
+        float(model.denoise(x, torch.full((4,), 2.0)).abs().max())
+        <= 1
+        < float(model.predict(x, torch.full((4,), 2.0)).abs().max())
+    )
     *_, drawn = model.sample(Noise(range(4)))
     assert float(drawn.abs().max()) <= 1 + 1e-6 and math.isfinite(float(drawn.sum()))
 
@@ -243,7 +293,9 @@ def test_guidance_beside_a_weaker_model_goes_away_from_it():
     model = strong.beside(weak)
     model.guidance = 2.0
     (*_, plain), (*_, guided) = strong.sample(Noise(range(400))), model.sample(Noise(range(400)))
-    assert float(plain.std(0)[0]) == pytest.approx(0.2, abs=0.03) and float(guided.std(0)[0]) < 0.6 * float(plain.std(0)[0])
+    assert float(plain.std(0)[0]) == pytest.approx(0.2, abs=0.03) and float(guided.std(0)[0]) < 0.6 * float(
+        plain.std(0)[0]
+    )
     assert float(guided[:, 0].mean()) == pytest.approx(0.3, abs=0.05)
     with pytest.raises(Refusal, match="another flowmatching"):
         strong.beside(EDM(spec=POINTS, scale=0.25))

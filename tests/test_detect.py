@@ -1,4 +1,5 @@
-"""Fake or real: no better than the closed form, blind where there is nothing, and honest about what it cannot tell."""
+"""Fake or real: no better than the closed form, blind where there is nothing, and honest about what it cannot
+tell."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ ABOUT = dict(data=dict(source="toy", fingerprint="", reading={}))
 
 
 class Shelf(Model):
-    """Draws images that it has on a shelf, made brighter, or moved off the grid of levels by less than half a step."""
+    """Draws images that it has on a shelf, made brighter, or moved off the grid of levels by less than half a
+    step."""
 
     bright: float = option(0.0, "how much brighter", -2.0, 2.0, live=True)
     off: float = option(0.0, "steps off the grid", 0.0, 0.5)
@@ -50,7 +52,13 @@ class Shelf(Model):
 def maker(name: str, data: Data, **options: float) -> Maker:
     Shelf.shelf = picture(data.x[data.train])
     model = Shelf(spec=data.spec, **options)
-    config = Config("shelf", data.spec, Training(), model.options(), dict(source=data.source, fingerprint=data.fingerprint))
+    config = Config(
+        "shelf",
+        data.spec,
+        Training(),
+        model.options(),
+        dict(source=data.source, fingerprint=data.fingerprint),
+    )
     return Maker(name, SimpleNamespace(folder=Path(name), config=config, model=model, seen=1), model)
 
 
@@ -71,7 +79,9 @@ def gaussians(shift: float, n: int, seed: int) -> Sides:
     return Sides(x[0], x[1], np.zeros(n, np.int64))
 
 
-def trained(folder: Path, train: Sides, calibration: Sides, images: int, error: float = 0.05) -> detect.Detector:
+def trained(
+    folder: Path, train: Sides, calibration: Sides, images: int, error: float = 0.05
+) -> detect.Detector:
     study = detect.Study(folder, "", train, calibration)
     for _ in detect._train(study, "toy", 256, images, 0):
         pass
@@ -84,7 +94,9 @@ def trained(folder: Path, train: Sides, calibration: Sides, images: int, error: 
 @pytest.fixture(scope="module")
 def shifted(tmp_path_factory) -> detect.Detector:
     torch.set_num_threads(1)
-    return trained(tmp_path_factory.mktemp("gauss"), gaussians(1, 2000, 1), gaussians(1, 1000, 2), 24_000, error=0.2)
+    return trained(
+        tmp_path_factory.mktemp("gauss"), gaussians(1, 2000, 1), gaussians(1, 1000, 2), 24_000, error=0.2
+    )
 
 
 def test_a_detector_of_shifted_gaussians_is_as_good_as_can_be_and_no_better(shifted):
@@ -138,7 +150,9 @@ def test_no_rounding_gives_a_generator_away():
     step = (raw + 1) / 2 * 16
     assert np.abs(step - np.rint(step)).mean() > 0.05, "the samples themselves are easily told"
     parts = ends(real_and_generated.gather([off], data, 200, 0))
-    assert set(np.unique(parts.test.made)) <= set(np.unique(data.x)) and set(np.unique(parts.test.real)) <= set(np.unique(data.x))
+    assert set(np.unique(parts.test.made)) <= set(np.unique(data.x)) and set(
+        np.unique(parts.test.real)
+    ) <= set(np.unique(data.x))
     rough = parts.test.treated("JPEG 50", 17)
     assert len(set(np.unique(rough.made)) | set(np.unique(rough.real))) <= 17
 
@@ -156,7 +170,9 @@ def test_every_maker_has_its_share_and_no_image_is_in_two_parts():
     assert len(set(np.concatenate(rows))) == sum(map(len, rows))
     assert set(rows[0]) | set(rows[1]) <= set(data.train) and set(rows[2]) <= set(data.held_out)
     drawn = sampling.samples(three[1].model, 200, 0).numpy()
-    assert not np.array_equal(real_and_generated.on_grid(drawn, 256)[:20], parts.train.made[parts.train.maker == 1][:20]), "not the samples that people get"
+    assert not np.array_equal(
+        real_and_generated.on_grid(drawn, 256)[:20], parts.train.made[parts.train.maker == 1][:20]
+    ), "not the samples that people get"
 
 
 def test_sampled_images_of_the_parts_are_different_draws():
@@ -202,8 +218,14 @@ def test_treatments_change_images_a_little_and_both_sides_alike(how):
 
 def test_stronger_treatments_change_more():
     x = np.random.default_rng(0).integers(0, 256, (20, 1, 16, 16), np.uint8)
-    errors = {how: np.abs(real_and_generated.treated(x, how).astype(int) - x).mean() for how in real_and_generated.TREATMENTS}
-    assert errors["JPEG 95"] < errors["JPEG 75"] < errors["JPEG 50"] and errors["resizing by 0.75"] < errors["resizing by 0.5"]
+    errors = {
+        how: np.abs(real_and_generated.treated(x, how).astype(int) - x).mean()
+        for how in real_and_generated.TREATMENTS
+    }
+    assert (
+        errors["JPEG 95"] < errors["JPEG 75"] < errors["JPEG 50"]
+        and errors["resizing by 0.75"] < errors["resizing by 0.5"]
+    )
 
 
 # The interval
@@ -221,7 +243,9 @@ def test_the_interval_of_an_auroc_covers_it_and_never_shrinks_to_nothing():
     low, high = detect.spread(1.0, 50, 50)
     assert 0.9 < low < 1 and high == 1
     low, high = detect.spread(0.5, 200, 200)
-    assert low == pytest.approx(1 - high, abs=1e-6) and high - low == pytest.approx(2 * 1.96 * math.sqrt(401 / (12 * 200**2)), rel=0.05)
+    assert low == pytest.approx(1 - high, abs=1e-6) and high - low == pytest.approx(
+        2 * 1.96 * math.sqrt(401 / (12 * 200**2)), rel=0.05
+    )
 
 
 # From end to end
@@ -233,7 +257,9 @@ def learnt(tmp_path_factory) -> SimpleNamespace:
     data, folder = toy(n=1300, size=8, held_out=300), tmp_path_factory.mktemp("detectors") / "detector"
     two = [maker("dim", data, bright=-0.8), maker("bright", data, bright=0.8)]
     steps = list(detect.learn(two, data, folder, n=300, images=8_000, error=0.15))
-    return SimpleNamespace(data=data, folder=folder, makers=two, steps=steps, cards=[s.score for s in steps if s.score])
+    return SimpleNamespace(
+        data=data, folder=folder, makers=two, steps=steps, cards=[s.score for s in steps if s.score]
+    )
 
 
 def card(cards, name: str, of: str = "model"):
@@ -243,12 +269,20 @@ def card(cards, name: str, of: str = "model"):
 
 def test_everything_is_asked_and_stands_on_cards(learnt):
     cards = learnt.cards
-    assert card(cards, "AUROC").value > 0.9 and {c.of for c in cards if c.name == "AUROC"} == {"model", "dim", "bright", "real against real"}
+    assert card(cards, "AUROC").value > 0.9 and {c.of for c in cards if c.name == "AUROC"} == {
+        "model",
+        "dim",
+        "bright",
+        "real against real",
+    }
     assert card(cards, "accuracy").value > 0.8
     for how in real_and_generated.TREATMENTS:
         assert {c.of for c in cards if c.name == f"AUROC after {how}"} == {"model", "trained without"}
     for name in ("dim", "bright"):
-        assert card(cards, f"AUROC, {name} left out").value < card(cards, f"AUROC, {name} left out", "met in training").value, "it has never met one like it"
+        assert (
+            card(cards, f"AUROC, {name} left out").value
+            < card(cards, f"AUROC, {name} left out", "met in training").value
+        ), "it has never met one like it"
         assert card(cards, f"wrong among the answers, {name} left out")
     floor = card(cards, "AUROC", "real against real")
     assert floor.low <= 0.5 <= floor.high and card(cards, "AUROC").floor == floor.value
@@ -271,14 +305,18 @@ def test_progress_rises_to_the_end(learnt):
 
 def test_the_same_call_goes_on_and_another_is_refused(learnt):
     again = list(detect.learn(learnt.makers, learnt.data, learnt.folder, n=300, images=8_000, error=0.15))
-    assert [s.score for s in again if s.score] == learnt.cards and not any(s.doing == "the detector" for s in again)
+    assert [s.score for s in again if s.score] == learnt.cards and not any(
+        s.doing == "the detector" for s in again
+    )
     with pytest.raises(Refusal, match="holds another run"):
         list(detect.learn(learnt.makers[:1], learnt.data, learnt.folder, n=300, images=8_000, error=0.15))
     with pytest.raises(Refusal, match="holds another run"):
         list(detect.learn(learnt.makers, learnt.data, learnt.folder, n=280, images=8_000, error=0.15))
 
 
-@pytest.mark.parametrize("wrong, says", [(dict(n=30), "least to learn from"), (dict(error=0.6), "cannot be aimed at")])
+@pytest.mark.parametrize(
+    "wrong, says", [(dict(n=30), "least to learn from"), (dict(error=0.6), "cannot be aimed at")]
+)
 def test_what_cannot_be_learnt_is_refused(learnt, tmp_path, wrong, says):
     with pytest.raises(Refusal, match=says):
         list(detect.learn(learnt.makers, learnt.data, tmp_path / "d", **wrong))
@@ -292,7 +330,9 @@ def test_makers_must_fit_the_data_and_make_images(tmp_path):
     mute = SimpleNamespace(folder=Path("m"), config=run.config, model=torch.nn.Identity(), seen=0)
     with pytest.raises(Refusal, match="does not answer sample"):
         real_and_generated.makers([(mute, {})], toy())
-    assert [m.name for m in real_and_generated.makers([(run, {}), (run, {})], toy())] == [str(tmp_path / "r")] * 2
+    assert [m.name for m in real_and_generated.makers([(run, {}), (run, {})], toy())] == [
+        str(tmp_path / "r")
+    ] * 2
     run.close()
 
 
@@ -308,15 +348,28 @@ def write(folder: Path, x: np.ndarray, **recipe: object) -> list[Path]:
 
 def test_files_are_judged_as_their_pixels_are(learnt, tmp_path):
     detector = detect.load(learnt.folder)
-    real, fake = learnt.data.x[learnt.data.held_out[:30]], real_and_generated.made(learnt.makers[1], learnt.data, np.arange(30), 9)
+    real, fake = (
+        learnt.data.x[learnt.data.held_out[:30]],
+        real_and_generated.made(learnt.makers[1], learnt.data, np.arange(30), 9),
+    )
     x = np.concatenate([real, fake])
-    found = list(image_files.judge(detector, [tmp_path / "x"] if write(tmp_path / "x", x, run="toy", seed=5) else []))
+    found = list(
+        image_files.judge(detector, [tmp_path / "x"] if write(tmp_path / "x", x, run="toy", seed=5) else [])
+    )
     heard = detector.hear(x, np.repeat([0, 1], 30))
     assert np.allclose([f.p for f in found], heard.p[:, 1]) and all(f.remarks == () for f in found)
-    assert [f.verdict for f in found] == [{0: "real", 1: "generated", -1: "cannot tell"}[s] for s in heard.says.tolist()]
-    assert np.mean([f.verdict == "generated" for f in found[30:]]) > 0.5 > np.mean([f.verdict == "generated" for f in found[:30]])
+    assert [f.verdict for f in found] == [
+        {0: "real", 1: "generated", -1: "cannot tell"}[s] for s in heard.says.tolist()
+    ]
+    assert (
+        np.mean([f.verdict == "generated" for f in found[30:]])
+        > 0.5
+        > np.mean([f.verdict == "generated" for f in found[:30]])
+    )
     assert found[0].provenance == {"likeness": __version__, "number": "0", "run": "toy", "seed": "5"}
-    assert f"carries likeness' provenance: likeness {__version__}, number 0, run toy, seed 5; " in found[0].text
+    assert (f"carries likeness' provenance: likeness {__version__}, number 0, run toy, seed 5; ") in found[
+        0
+    ].text
 
 
 def test_a_provenance_is_read_as_if_an_enemy_had_written_it(learnt, tmp_path):
@@ -337,7 +390,9 @@ def test_a_provenance_is_read_as_if_an_enemy_had_written_it(learnt, tmp_path):
     assert set(found) == set(hostile)
     for finding in found.values():
         assert finding.text.isprintable() and len(finding.text) < 4000 and finding.p is not None
-    assert "�[2J�evil�line" in found["steers"].text and len(found["many"].provenance) == image_files.MOST_LINES
+    assert (
+        "�[2J�evil�line" in found["steers"].text and len(found["many"].provenance) == image_files.MOST_LINES
+    )
     for name in ("deep", "number", "broken", "list"):
         assert found[name].remarks[0] == "carries a provenance of likeness that is damaged", name
 
@@ -349,15 +404,23 @@ def test_what_is_no_image_is_a_finding_and_what_is_not_there_is_one_too(learnt, 
     Image.new("RGB", (30, 20)).save(tmp_path / "wide\x07.jpg")
     found = list(image_files.judge(detector, [tmp_path]))
     assert [f.verdict for f in found][:2] == ["no image", "no image"] and found[0].p is None
-    assert found[2].remarks == ("scaled from 30x20 to 8x8, which hides traces of single pixels",) and "\x07" not in found[2].text
+    assert (
+        found[2].remarks == ("scaled from 30x20 to 8x8, which hides traces of single pixels",)
+        and "\x07" not in found[2].text
+    )
     (none,) = image_files.judge(detector, [tmp_path / "none.png"])
     assert (none.verdict, none.remarks) == ("no image", (image_files.MISSING,))
     (tmp_path / "deep" / "er").mkdir(parents=True)
     Image.new("L", (8, 8)).save(tmp_path / "deep" / "er" / "x.png")
     assert len(list(image_files.judge(detector, [tmp_path / "deep"]))) == 1
-    figures.write_png(tmp_path / "page.png", figures.grid(torch.zeros(4, 1, 8, 8)), dict(run="toy", n=4, seed=0))
+    figures.write_png(
+        tmp_path / "page.png", figures.grid(torch.zeros(4, 1, 8, 8)), dict(run="toy", n=4, seed=0)
+    )
     (page,) = image_files.judge(detector, [tmp_path / "page.png"])
-    assert page.remarks[0].startswith("a page of 4 images; have") and (page.verdict, page.p) == ("cannot tell", None)
+    assert page.remarks[0].startswith("a page of 4 images; have") and (page.verdict, page.p) == (
+        "cannot tell",
+        None,
+    )
 
 
 def test_a_calibration_belongs_to_its_weights(learnt, tmp_path):
@@ -366,7 +429,12 @@ def test_a_calibration_belongs_to_its_weights(learnt, tmp_path):
     facts = learnt.folder / detect.FACTS
     before = facts.read_text()
     try:
-        for wrong in (dict(weights="0" * 64), dict(temperature="hot"), dict(temperature=-1.0), dict(data=None)):
+        for wrong in (
+            dict(weights="0" * 64),
+            dict(temperature="hot"),
+            dict(temperature=-1.0),
+            dict(data=None),
+        ):
             facts.write_text(json.dumps(json.loads(before) | wrong))
             with pytest.raises(BadData, match="train the detector again"):
                 detect.load(learnt.folder)
@@ -374,4 +442,6 @@ def test_a_calibration_belongs_to_its_weights(learnt, tmp_path):
         facts.write_text(before)
     detector = detect.load(learnt.folder)
     said = json.loads(before)
-    assert said["makers"][0] == dict(name="dim", model="shelf", seen=1, bright=-0.8) and said["weights"].startswith(detector.network["network_sha"])
+    assert said["makers"][0] == dict(name="dim", model="shelf", seen=1, bright=-0.8) and said[
+        "weights"
+    ].startswith(detector.network["network_sha"])

@@ -15,16 +15,24 @@ SMALL = dict(width=8, depth=1, heads=2, hidden=16, bottleneck=8, prototypes=12)
 
 
 def batch(n: int = 4, size: int = 16) -> Batch:
-    return Batch(torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(0)).clamp(-1, 1), None, Noise(range(n)))
+    return Batch(
+        torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(0)).clamp(-1, 1),
+        None,
+        Noise(range(n)),
+    )
 
 
 def test_the_loss_by_hand_never_compares_a_view_with_itself():
     rng = np.random.default_rng(0)
     p_t, p_s = rng.dirichlet(np.ones(5), (2, 3)), rng.dirichlet(np.ones(5), (4, 3))
     pairs = [(i, j) for i in range(2) for j in range(4) if i != j]
-    by_hand = np.mean([-sum(p_t[i, n, k] * np.log(p_s[j, n, k]) for k in range(5)) for i, j in pairs for n in range(3)])
+    by_hand = np.mean(
+        [-sum(p_t[i, n, k] * np.log(p_s[j, n, k]) for k in range(5)) for i, j in pairs for n in range(3)]
+    )
     assert len(pairs) == 6
-    assert float(cross_entropy(tuple(torch.from_numpy(p_t)), list(torch.from_numpy(p_s).log()))) == pytest.approx(by_hand)
+    assert float(
+        cross_entropy(tuple(torch.from_numpy(p_t)), list(torch.from_numpy(p_s).log()))
+    ) == pytest.approx(by_hand)
 
 
 def test_the_whole_loss_by_hand():
@@ -73,15 +81,22 @@ def test_local_views_are_small_and_go_to_the_student_alone(size, small):
     model, b = DINO(spec=Spec(3, size), **SMALL, local=3).train(), batch(size=size)
     sizes: dict[str, list[tuple[int, ...]]] = dict(student=[], teacher=[])
     for name in sizes:
-        getattr(model, name).backbone.register_forward_hook(lambda _, given, __, name=name: sizes[name].append(given[0].shape))
+        getattr(model, name).backbone.register_forward_hook(
+            lambda _, given, __, name=name: sizes[name].append(given[0].shape)
+        )
     assert bool(model.loss(b).total.isfinite()) and model.small == small
-    assert [s[-1] for s in sizes["teacher"]] == [size] and [s[-1] for s in sizes["student"]] == [size] + 3 * [small]
+    assert [s[-1] for s in sizes["teacher"]] == [size] and [s[-1] for s in sizes["student"]] == [size] + 3 * [
+        small
+    ]
     assert sizes["teacher"][0][0] == 8
 
 
 def test_encode_asks_the_token_of_no_patch():
     model, b = DINO(spec=Spec(3, 16), **SMALL).eval(), batch()
-    assert torch.equal(model.encode(b.x), model.student.backbone(b.x)[:, 0]) and model.encode(b.x).shape == (4, 8)
+    assert torch.equal(model.encode(b.x), model.student.backbone(b.x)[:, 0]) and model.encode(b.x).shape == (
+        4,
+        8,
+    )
 
 
 def test_one_prototype_for_all_is_named():

@@ -1,4 +1,5 @@
-"""The one hand that compares sets of images: every fault of a bad generator is flagged, and real images are not."""
+"""The one hand that compares sets of images: every fault of a bad generator is flagged, and real images are
+not."""
 
 from __future__ import annotations
 
@@ -68,7 +69,14 @@ SEEN_BY = {
     "missing": {"missing classes"},
     "pixels": {"coverage", "C2ST accuracy", "Fréchet distance", "recall", "KID"},
     "pca": {"brightness histogram", "C2ST accuracy"},
-    "noise": {"coverage", "brightness histogram", "sliced Wasserstein", "C2ST accuracy", "Gaussian MMD", "diversity"},
+    "noise": {
+        "coverage",
+        "brightness histogram",
+        "sliced Wasserstein",
+        "C2ST accuracy",
+        "Gaussian MMD",
+        "diversity",
+    },
 }
 
 
@@ -77,7 +85,8 @@ def test_each_fault_is_seen_by_those_measures_that_can_see_it(kind, keeper, refe
     found = flagged(reference.judge(drawn(keeper, kind, digits)))
     assert SEEN_BY[kind] <= found
     if kind == "memory":
-        assert not found & {"Fréchet distance", "precision", "brightness histogram", "sliced Wasserstein"}  # which is why copies are asked for by themselves
+        # which is why copies are asked for by themselves
+        assert not found & {"Fréchet distance", "precision", "brightness histogram", "sliced Wasserstein"}
 
 
 def test_real_images_are_as_real(reference, digits):
@@ -94,20 +103,31 @@ def test_a_card_says_whose_features_against_what_and_what_real_images_would_get(
     assert len(mine) == len(real) == len(distribution.MEASURES)
     for a, b in zip(mine, real, strict=True):
         assert (a.name, a.floor) == (b.name, b.value) and a.n == len(reference.held)
-        assert (reference.network.sha256[:12] == a.network_sha) == (a.name not in ("sliced Wasserstein", "brightness histogram"))
+        assert (reference.network.sha256[:12] == a.network_sha) == (
+            a.name not in ("sliced Wasserstein", "brightness histogram")
+        )
         if a.name not in ("AuthPct",):
             assert a.value == a.floor and a.verdict.startswith("as real")
 
 
 def test_a_collapsed_generator_has_intervals_of_no_width_that_are_shown_with_a_warning(reference):
     copies = reference.base.x[:1].repeat(len(reference.held), 0)
-    for x, says in ((copies, "samples are equal"), (np.concatenate([copies[:-9], reference.base.x[1:10]]), "samples are 10 different ones")):
+    for x, says in (
+        (copies, "samples are equal"),
+        (np.concatenate([copies[:-9], reference.base.x[1:10]]), "samples are 10 different ones"),
+    ):
         cards = {c.name: c for c in reference.judge(x) if c.of == "model"}
         assert all(says in c.warning for c in cards.values())
     cards = {c.name: c for c in reference.judge(copies) if c.of == "model"}
     frechet = cards["Fréchet distance"]
-    assert frechet.low == pytest.approx(frechet.value) == frechet.high and frechet.number.endswith("]") and frechet.beyond
-    assert not any("different ones" in c.warning or "equal" in c.warning for c in reference.judge(reference.base.x))
+    assert (
+        frechet.low == pytest.approx(frechet.value) == frechet.high
+        and frechet.number.endswith("]")
+        and frechet.beyond
+    )
+    assert not any(
+        "different ones" in c.warning or "equal" in c.warning for c in reference.judge(reference.base.x)
+    )
 
 
 def test_every_measure_by_neighbours_says_how_many(reference):
@@ -122,15 +142,33 @@ def test_points_are_told_apart_where_no_line_can():
     ring = datasets.load("ring")
     reference = distribution.prepare(ring, networks.load("auto", ring), 1000)
     held = reference.held.x.reshape(-1, 2)
-    cloud = np.random.default_rng(0).multivariate_normal(held.mean(0), np.cov(held.T), len(held)).astype(np.float32)
-    found = {c.name: c for c in reference.judge(cloud.reshape(-1, 2, 1, 1)) if c.of == "model"}["C2ST accuracy"]
+    cloud = (
+        np.random.default_rng(0)
+        .multivariate_normal(held.mean(0), np.cov(held.T), len(held))
+        .astype(np.float32)
+    )
+    found = {c.name: c for c in reference.judge(cloud.reshape(-1, 2, 1, 1)) if c.of == "model"}[
+        "C2ST accuracy"
+    ]
     assert found.value > 0.85 and abs(found.floor - 0.5) < 0.05
 
 
 def test_a_gaussian_is_not_fitted_to_fewer_images_than_dimensions(reference, digits):
-    wide = Network("wide", "0" * 64, 500, "none", "anywhere", lambda x: torch.randn(len(x), 500, generator=torch.Generator().manual_seed(int(x.sum()) % 99)))
-    cards = {c.name: c for c in distribution.prepare(digits, wide, 200).judge(reference.base.x) if c.of == "model"}
-    assert math.isnan(cards["Fréchet distance"].value) and "too few for 500 features" in cards["Fréchet distance"].warning
+    wide = Network(
+        "wide",
+        "0" * 64,
+        500,
+        "none",
+        "anywhere",
+        lambda x: torch.randn(len(x), 500, generator=torch.Generator().manual_seed(int(x.sum()) % 99)),
+    )
+    cards = {
+        c.name: c for c in distribution.prepare(digits, wide, 200).judge(reference.base.x) if c.of == "model"
+    }
+    assert (
+        math.isnan(cards["Fréchet distance"].value)
+        and ("too few for 500 features") in cards["Fréchet distance"].warning
+    )
     assert not math.isnan(cards["sliced Wasserstein"].value) and "missing classes" not in cards
 
 
@@ -153,7 +191,16 @@ def test_the_evaluator_judges_samples_and_says_what_it_cost(tmp_path, digits):
 
 
 def test_too_few_images_are_refused_on_a_card(tmp_path, digits):
-    few = Data("few", "g", digits.x, digits.train[:50], digits.held_out[:40], digits.y, digits.classes, levels=digits.levels)
+    few = Data(
+        "few",
+        "g",
+        digits.x,
+        digits.train[:50],
+        digits.held_out[:40],
+        digits.y,
+        digits.classes,
+        levels=digits.levels,
+    )
     run, _ = small_run("vae", tmp_path, few, images=64, batch=16)
     (card,) = [c for c in exam.evaluate(run, few, n=40) if c.name == "resemblance"]
     assert card.refused and "too few" in card.warning
@@ -179,7 +226,15 @@ def test_features_that_are_all_the_same_are_refused(digits):
 
 def test_classes_are_drawn_as_often_as_the_data_have_them():
     y = np.r_[np.zeros(900, np.int64), np.ones(100, np.int64)]
-    data = Data("two", "t", np.zeros((1000, 1, 8, 8), np.uint8), np.arange(1000), np.array([], np.int64), y, ("a", "b"))
+    data = Data(
+        "two",
+        "t",
+        np.zeros((1000, 1, 8, 8), np.uint8),
+        np.arange(1000),
+        np.array([], np.int64),
+        y,
+        ("a", "b"),
+    )
     drawn = sampling.shares(data, 500, 0)
     assert drawn is not None and 0.05 < drawn.mean() < 0.15 and len(sampling.shares(data, 3000, 0)) == 3000
     assert sampling.shares(replace(data, y=None, classes=()), 10, 0) is None
@@ -196,13 +251,17 @@ def test_samples_that_are_not_numbers_are_told_on_every_card(tmp_path, digits):
         yield x
 
     run.model.sample = half
-    cards = [c for c in exam.evaluate(run, digits, n=64) if c.of == "model" and c.split == "samples" and c.network]
+    cards = [
+        c for c in exam.evaluate(run, digits, n=64) if c.of == "model" and c.split == "samples" and c.network
+    ]
     assert cards and all("32 of 64 samples are not numbers" in c.warning for c in cards)
 
 
 def test_balls_are_found_once_for_the_images_and_once_for_the_floor(reference, digits, monkeypatch):
     asked, prdc = [], distribution.manifold.prdc
-    monkeypatch.setattr(distribution.manifold, "prdc", lambda real, fake, k: asked.append(len(fake)) or prdc(real, fake, k))
+    monkeypatch.setattr(
+        distribution.manifold, "prdc", lambda real, fake, k: asked.append(len(fake)) or prdc(real, fake, k)
+    )
     fresh = replace(reference)
     list(fresh.judge(reference.held.x))
     assert len(asked) == 2

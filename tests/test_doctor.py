@@ -1,4 +1,5 @@
-"""The doctor's rules on runs broken on purpose, and the same runs with one remedy; its silence on healthy ones; thresholds on made-up numbers.
+"""The doctor's rules on runs broken on purpose, and the same runs with one remedy; its silence on healthy
+ones; thresholds on made-up numbers.
 
 Of self-supervised runs see test_ssl.py.
 """
@@ -89,7 +90,10 @@ def test_a_critic_under_a_penalty_is_left_alone(tmp_path):
     assert doctor.history(run) == [] and now(run, points()) == {}
 
 
-@pytest.mark.parametrize("name, options, batches", [("gan", dict(width=16, latent=16, r1=1.0), 800), ("r3gan", {}, 300), ("vqvae", dict(codes=64), 400)])
+@pytest.mark.parametrize(
+    "name, options, batches",
+    [("gan", dict(width=16, latent=16, r1=1.0), 800), ("r3gan", {}, 300), ("vqvae", dict(codes=64), 400)],
+)
 def test_a_healthy_model_of_images_is_left_alone(tmp_path, soon, name, options, batches):
     digits = data.load("digits")
     run = trained(tmp_path, name, digits, batches, options, rate=1e-3)
@@ -103,10 +107,13 @@ PAGE = Path(__file__).parents[1] / "docs" / "adversarial.md"
 
 
 def broken_on_purpose() -> Iterator[tuple[list[str], str, str]]:
-    """What docs/adversarial.md has of each failure: the words of its command, what it is called, and the option that mends it."""
+    """What docs/adversarial.md has of each failure: the words of its command, what it is called, and the
+    option that mends it."""
     page = PAGE.read_text().split("### Break it", 1)[1].split("\n## ", 1)[0]
     shell = dict(re.findall(r'^    (\w+)="(.*)"$', page, re.MULTILINE))
-    for command, name, remedy in re.findall(r"^\| `(.*?)` \| ([\w ]+): .* \| `(.*?)` \|$", page, re.MULTILINE):
+    for command, name, remedy in re.findall(
+        r"^\| `(.*?)` " r"\| ([\w " r"]+): .* \| " r"`(.*?)` \|$", page, re.MULTILINE
+    ):
         yield Template(command).substitute(shell).split(), name, remedy
 
 
@@ -114,7 +121,10 @@ def broken_on_purpose() -> Iterator[tuple[list[str], str, str]]:
 def fifty_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder that docs/adversarial.md makes, beside which we are."""
     monkeypatch.chdir(tmp_path)
-    exec(textwrap.dedent(PAGE.read_text().split("`fifty` is ", 1)[1].split("\n\n", 1)[1].split("\n## ", 1)[0]), {})
+    exec(
+        textwrap.dedent(PAGE.read_text().split("`fifty` is ", 1)[1].split("\n\n", 1)[1].split("\n## ", 1)[0]),
+        {},
+    )
 
 
 def trained_as(words: list[str]) -> tuple[Run, Data]:
@@ -123,10 +133,16 @@ def trained_as(words: list[str]) -> tuple[Run, Data]:
     return trained.run, trained.data
 
 
-@pytest.mark.parametrize("words, name, remedy", list(broken_on_purpose()), ids=lambda it: " ".join(it) if isinstance(it, list) else None)
+@pytest.mark.parametrize(
+    "words, name, remedy",
+    list(broken_on_purpose()),
+    ids=lambda it: " ".join(it) if isinstance(it, list) else None,
+)
 def test_each_failure_of_the_docs_is_named_and_one_option_mends_it(fifty_digits, words, name, remedy):
     ill, data = trained_as(words)
-    said = {name: noted.text for name, noted in found(ill).items()} | {name: finding.text for name, finding in now(ill, data).items()}
+    said = {name: noted.text for name, noted in found(ill).items()} | {
+        name: finding.text for name, finding in now(ill, data).items()
+    }
     assert remedy in said[name]
     well, data = trained_as([*words[:2], "runs/well", *words[3:], *remedy.split()])
     assert well.seen >= doctor.FIRST * doctor.stride(well), "what it draws has been looked at"
@@ -148,7 +164,9 @@ def test_a_flow_draws_eight_images_over_again_and_not_yet_at_half_the_time(tmp_p
     run = trained(tmp_path / "a", "flowmatching", few, 600, dict(steps=20), batch=16, rate=4e-3)
     said = now(run, few)["memorisation"]
     assert "levels from a training image" in said.evidence and said.remedies == ("--images 4800",)
-    assert "memorisation" not in now(trained(tmp_path / "b", "flowmatching", few, 300, dict(steps=20), batch=16, rate=4e-3), few)
+    assert "memorisation" not in now(
+        trained(tmp_path / "b", "flowmatching", few, 300, dict(steps=20), batch=16, rate=4e-3), few
+    )
 
 
 # Rules on numbers that are known
@@ -157,7 +175,10 @@ def test_a_flow_draws_eight_images_over_again_and_not_yet_at_half_the_time(tmp_p
 def lines(n: int = 20, images: int = 3200, **terms: object) -> list[symptoms.Line]:
     """A line of the log each so many images; a term is a number or a function of the line's place."""
     value = lambda v, i: float(v(i) if callable(v) else v)  # noqa: E731
-    names = {k.replace("_", " "): v for k, v in (dict(told_apart=0.7, pull=0.5, on_real=0.2, on_fake=-0.2) | terms).items()}
+    names = {
+        k.replace("_", " "): v
+        for k, v in (dict(told_apart=0.7, pull=0.5, on_real=0.2, on_fake=-0.2) | terms).items()
+    }
     return [dict(seen=images * (i + 1), losses={k: value(v, i) for k, v in names.items()}) for i in range(n)]
 
 
@@ -173,26 +194,40 @@ def test_saturation_asks_for_a_lead_that_lasts():
 
 def test_silence_is_a_gradient_that_moves_nothing_and_lasts():
     assert symptoms.silence(lines(told_apart=0.5, generator_gradient=0)).name == "silent discriminator"
-    assert symptoms.silence(lines(told_apart=0.5, generator_gradient=lambda i: 0 if i % 4 else 6e-5)), "a unit that wakes up for a batch"
+    assert symptoms.silence(lines(told_apart=0.5, generator_gradient=lambda i: 0 if i % 4 else 6e-5)), (
+        "a unit that wakes up for a batch"
+    )
     assert "90.0% of pairs" in symptoms.silence(lines(told_apart=0.9, generator_gradient=0)).evidence
     assert symptoms.silence(lines(told_apart=0.5, generator_gradient=1e-7)) is None, "Adam moves by that"
-    assert symptoms.silence(lines(told_apart=1, pull=1e-9, generator_gradient=0)) is None, "that is a vanishing gradient"
+    assert symptoms.silence(lines(told_apart=1, pull=1e-9, generator_gradient=0)) is None, (
+        "that is a vanishing gradient"
+    )
     assert symptoms.silence(lines(told_apart=0.5, generator_gradient=lambda i: 0 if i > 16 else 0.1)) is None
-    assert symptoms.silence(lines(told_apart=0.5)) is None and symptoms.silence(lines(5, told_apart=0.5, generator_gradient=0)) is None
+    assert (
+        symptoms.silence(lines(told_apart=0.5)) is None
+        and symptoms.silence(lines(5, told_apart=0.5, generator_gradient=0)) is None
+    )
 
 
 def test_oscillation_is_told_from_noise_and_its_period_is_found():
     wave = lines(
-        told_apart=lambda i: 0.5 + 0.2 * math.sin(2 * math.pi * (i + 0.5) / 5), on_real=lambda i: 0.1 * i * math.sin(2 * math.pi * (i + 0.5) / 5), on_fake=0
+        told_apart=lambda i: 0.5 + 0.2 * math.sin(2 * math.pi * (i + 0.5) / 5),
+        on_real=lambda i: 0.1 * i * math.sin(2 * math.pi * (i + 0.5) / 5),
+        on_fake=0,
     )
     said = symptoms.oscillation(wave)
     period = float(said.evidence.split("about ")[1].split(" images")[0].replace(",", ""))
     assert period == pytest.approx(5 * 3200, rel=0.15) and "growing" in said.evidence
     rng = np.random.default_rng(0)
-    guess = lambda images: lines(images=images, told_apart=lambda i: 0.5 + rng.normal(0, 0.5 / math.sqrt(images)))  # noqa: E731
+
+    def guess(images: int) -> list:
+        return lines(images=images, told_apart=lambda i: 0.5 + rng.normal(0, 0.5 / math.sqrt(images)))
+
     noise = [symptoms.oscillation(guess(images)) for images in (400, 3200) for _ in range(200)]
     assert not any(noise), "a perfect equilibrium is a guess, with the noise of counting"
-    assert symptoms.oscillation(lines(told_apart=lambda i: 0.75 + 0.2 * (-1) ** i)) is None, "ahead by more or by less is no turn"
+    assert symptoms.oscillation(lines(told_apart=lambda i: 0.75 + 0.2 * (-1) ** i)) is None, (
+        "ahead by more or by less is no turn"
+    )
 
 
 def test_divergence_passes_over_a_spike_and_what_is_small():
@@ -200,7 +235,9 @@ def test_divergence_passes_over_a_spike_and_what_is_small():
     assert grown.name == "divergence" and "from 1 to " in grown.evidence
     assert symptoms.divergence(lines(model=1, model_gradient=lambda i: 1e9 if i == 19 else 1)) is None
     assert symptoms.divergence(lines(model=1, model_gradient=lambda i: 1e-9 * 2**i)) is None
-    assert symptoms.divergence(lines(generator=lambda i: 1e3 * i, generator_gradient=1)) is None, "a critic may add any number to all its values"
+    assert symptoms.divergence(lines(generator=lambda i: 1e3 * i, generator_gradient=1)) is None, (
+        "a critic may add any number to all its values"
+    )
     assert "gap" in symptoms.divergence(lines(on_real=lambda i: 1e3 * i, generator_gradient=1)).evidence
 
 
@@ -219,7 +256,9 @@ def test_dropped_modes_are_counted_against_what_is_usual():
     assert symptoms.dropped(np.arange(128) % 10, real, "classes") is None
     said = symptoms.dropped(np.arange(128) % 8, real, "classes")
     assert "2 of 10 classes are missing" in said.evidence and "8, 9" in said.evidence
-    assert symptoms.dropped(np.zeros(128, int), np.repeat([0, 1], [999, 1]), "classes") is None, "a kind so rare may be absent by chance"
+    assert symptoms.dropped(np.zeros(128, int), np.repeat([0, 1], [999, 1]), "classes") is None, (
+        "a kind so rare may be absent by chance"
+    )
 
 
 def test_by_heart_is_the_share_of_two_gaussians_and_not_only_significant():
@@ -260,7 +299,9 @@ def advised(run: Run, *remedies: str) -> tuple[str, ...]:
 def test_only_what_a_model_has_and_is_not_yet_set_is_advised(tmp_path):
     run, _ = small_run("gan", tmp_path / "a", options=dict(k=5, r1=0.1), rate=3e-3)
     asked = ("--game relativistic --r1 0.1 --r2 0.1", "--k 1", "--pack 1", symptoms.SLOWER, "--pills 3")
-    assert advised(run, *asked) == ("--game relativistic --r2 0.1", "--k 1", "--rate 0.0002"), "the model's own, from which this one is far"
+    assert advised(run, *asked) == ("--game relativistic --r2 0.1", "--k 1", "--rate 0.0002"), (
+        "the model's own, from which this one is far"
+    )
     narrow, _ = small_run("vae", tmp_path / "b", options=dict(latent=2), images=128)
     assert advised(narrow, *symptoms.VARIED) == ("--latent 16", "--images 256")
     wide, _ = small_run("vae", tmp_path / "c", options=dict(latent=12), images=128)
@@ -272,8 +313,15 @@ def test_only_what_a_model_has_and_is_not_yet_set_is_advised(tmp_path):
 def test_nobody_is_told_to_take_less_of_what_helps(tmp_path):
     strong = dict(r1=10.0, r2=10.0, pack=4, d_rate=0.25)
     run, _ = small_run("gan", tmp_path / "a", options=strong, batch=16)
-    assert advised(run, symptoms.CALM, "--pack 2", "--d-rate 1", "--game relativistic --r1 1") == ("--r1 30 --r2 30", "--game relativistic")
-    for augment, told in (("none", ("--augment gentle", "--augment full")), ("translation", ("--augment gentle", "--augment full")), ("full", ())):
+    assert advised(run, symptoms.CALM, "--pack 2", "--d-rate 1", "--game relativistic --r1 1") == (
+        "--r1 30 --r2 30",
+        "--game relativistic",
+    )
+    for augment, told in (
+        ("none", ("--augment gentle", "--augment full")),
+        ("translation", ("--augment gentle", "--augment full")),
+        ("full", ()),
+    ):
         changed, _ = small_run("gan", tmp_path / augment, options=dict(augment=augment))
         assert advised(changed, *symptoms.CHANGED[:2], "--d-rate 1") == told
     for gamma, told in ((0.0, "--gamma 1"), (0.1, "--gamma 0.3")):
@@ -308,14 +356,22 @@ def test_watching_changes_no_bit(tmp_path, monkeypatch):
 
 def test_a_killed_run_notes_nothing_twice_and_all_that_an_uninterrupted_one_does(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "FIRST", 8)
-    options = dict(options=POINTS | dict(game="wasserstein", d_rate=100.0), images=160 * 64, batch=64, rate=1e-3, warmup=0, ema=64)
+    options = dict(
+        options=POINTS | dict(game="wasserstein", d_rate=100.0),
+        images=160 * 64,
+        batch=64,
+        rate=1e-3,
+        warmup=0,
+        ema=64,
+    )
     straight, _ = small_run("gan", tmp_path / "a", points(), **options)
     list(doctor.watch(straight, points(), fit(straight, points())))
     broken, _ = small_run("gan", tmp_path / "b", points(), **options)
     for stop in (40, 80):
         list(itertools.islice(doctor.watch(broken, points(), fit(broken, points())), stop))
         broken.save()
-        list(itertools.islice(doctor.watch(broken, points(), fit(broken, points())), 40))  # steps that no state remembers
+        # steps that no state remembers
+        list(itertools.islice(doctor.watch(broken, points(), fit(broken, points())), 40))
         broken.close()
         broken = Run.resume(tmp_path / "b")
     list(doctor.watch(broken, points(), fit(broken, points())))
@@ -358,8 +414,29 @@ def test_what_cannot_be_written_does_not_end_the_training(tmp_path):
 
 def test_train_writes_it_down(tmp_path):
     with pytest.raises(Diverged):
-        api.train("vae", "digits", tmp_path / "r", images=64_000, batch=32, rate=10.0, clip=0.0, warmup=0, progress=False)
-    ill = api.train("gan", "ring:4000", tmp_path / "s", images=6400, game="wasserstein", d_rate=100.0, rate=1e-3, hidden=64, depth=2, progress=False)
+        api.train(
+            "vae",
+            "digits",
+            tmp_path / "r",
+            images=64_000,
+            batch=32,
+            rate=10.0,
+            clip=0.0,
+            warmup=0,
+            progress=False,
+        )
+    ill = api.train(
+        "gan",
+        "ring:4000",
+        tmp_path / "s",
+        images=6400,
+        game="wasserstein",
+        d_rate=100.0,
+        rate=1e-3,
+        hidden=64,
+        depth=2,
+        progress=False,
+    )
     assert [json.loads(line)["name"] for line in notes_of(ill.run).splitlines()] == ["divergence"]
 
 
@@ -377,15 +454,30 @@ def test_a_generator_that_moves_seldom_is_given_time(tmp_path):
     run, _ = small_run("gan", tmp_path, points(), options=dict(k=20), batch=64)
     guess = np.random.default_rng(0)
     told = lambda i: guess.binomial(160, 0.5) / 160  # noqa: E731
-    assert not any("oscillation" in {f.name for f in doctor.consult(run, lines(100, told_apart=told))} for _ in range(50))
+    assert not any(
+        "oscillation" in {f.name for f in doctor.consult(run, lines(100, told_apart=told))} for _ in range(50)
+    )
     won = lines(48, told_apart=1.0)
-    assert not list(doctor.consult(run, won[:40])) and [f.name for f in doctor.consult(run, won)] == ["no contest"]
+    assert not list(doctor.consult(run, won[:40])) and [f.name for f in doctor.consult(run, won)] == [
+        "no contest"
+    ]
 
 
 def test_guesses_of_packs_are_as_noisy_as_there_are_packs():
     rng = np.random.default_rng(0)
-    wild = [[dict(seen=3200 * i, losses={"told apart": rng.binomial(200, 0.5) / 200, "on real": 0.0, "on fake": 0.0}) for i in range(20)] for _ in range(100)]
-    assert not any(symptoms.oscillation(log, 16) for log in wild) and any(symptoms.oscillation(log) for log in wild)
+    wild = [
+        [
+            dict(
+                seen=3200 * i,
+                losses={"told apart": rng.binomial(200, 0.5) / 200, "on real": 0.0, "on fake": 0.0},
+            )
+            for i in range(20)
+        ]
+        for _ in range(100)
+    ]
+    assert not any(symptoms.oscillation(log, 16) for log in wild) and any(
+        symptoms.oscillation(log) for log in wild
+    )
 
 
 def test_a_critic_under_a_penalty_may_tell_all_apart():
@@ -396,7 +488,12 @@ def test_a_critic_under_a_penalty_may_tell_all_apart():
 def test_a_generator_hears_those_that_look_through_a_network_when_the_other_has_won():
     assert symptoms.saturation(lines(told_apart=1, pull=0.01, told_apart_by_features=1)) is None
     for pull in (1, 1e-9):
-        assert symptoms.silence(lines(told_apart=1, pull=pull, generator_gradient=0, told_apart_by_features=1)).name == "silent discriminator"
+        assert (
+            symptoms.silence(
+                lines(told_apart=1, pull=pull, generator_gradient=0, told_apart_by_features=1)
+            ).name
+            == "silent discriminator"
+        )
 
 
 def test_looking_at_packs_of_many_does_not_end_a_training(tmp_path, monkeypatch):
@@ -404,4 +501,8 @@ def test_looking_at_packs_of_many_does_not_end_a_training(tmp_path, monkeypatch)
     data = toy(400, size=8, held_out=160)
     run, _ = small_run("gan", tmp_path, data, options=dict(net="mlp", pack=16), images=256, batch=32)
     assert list(doctor.watch(run, data, fit(run, data)))[-1].seen == 256
-    assert len(list(doctor.logits(run, data, run.model.players()[0], data.held_out))) == 160 // (16 * symptoms.TOGETHER) == 1
+    assert (
+        len(list(doctor.logits(run, data, run.model.players()[0], data.held_out)))
+        == 160 // (16 * symptoms.TOGETHER)
+        == 1
+    )

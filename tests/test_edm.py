@@ -1,4 +1,5 @@
-"""EDM: its scales against their purpose, its loss against the paper's form, and a network against the best denoiser there is."""
+"""EDM: its scales against their purpose, its loss against the paper's form, and a network against the best
+denoiser there is."""
 
 from __future__ import annotations
 
@@ -24,7 +25,10 @@ def test_scales_keep_what_the_network_sees_and_says_at_unit_variance():
     """Karras et al. 2022, appendix B.6, of data with the standard deviation it is told."""
     model = EDM(spec=Spec(1, 8), sigma_data=0.7, scale=0.25)
     g = torch.Generator().manual_seed(0)
-    x_0, n = 0.7 * torch.randn(200_000, generator=g, dtype=torch.float64), torch.randn(200_000, generator=g, dtype=torch.float64)
+    x_0, n = (
+        0.7 * torch.randn(200_000, generator=g, dtype=torch.float64),
+        torch.randn(200_000, generator=g, dtype=torch.float64),
+    )
     for sigma in (0.01, 0.3, 5.0):
         c, x = model.scales(torch.tensor([sigma])), x_0 + sigma * n
         assert (c.into * x).std().item() == pytest.approx(1, abs=0.01)
@@ -48,7 +52,8 @@ def test_the_loss_is_the_papers_weighted_one():
 
 
 def test_the_bound_of_a_perfect_denoiser_is_the_entropy():
-    """In continuous time it is an equality (Kingma et al. 2021): a wrong factor or a forgotten end would show.  A worse denoiser lies above."""
+    """In continuous time it is an equality (Kingma et al. 2021): a wrong factor or a forgotten end would
+    show.  A worse denoiser lies above."""
     spec, n = Spec(2, 1, levels=8), 4000
     law = on_a_grid(spec)
     model = EDM(spec=spec, net="mlp", scale=0.25, evaluations=24)
@@ -88,7 +93,9 @@ def test_a_network_comes_near_the_best_denoiser():
         noisy = x + sigma * Noise(range(4000), 5).normal(2, 1, 1)
         with torch.no_grad():
             mine, least = ((d(noisy, t) - x).square().mean().item() for d in (model.predict, best))
-        assert least * 0.999 < mine < 1.12 * least, f"at sigma {sigma}: {mine / least:.3f} times the least possible error"
+        assert least * 0.999 < mine < 1.12 * least, (
+            f"at sigma {sigma}: {mine / least:.3f} times the least possible error"
+        )
 
 
 def test_the_error_at_each_noise_level_is_that_of_gaussian_data():
@@ -102,5 +109,7 @@ def test_the_error_at_each_noise_level_is_that_of_gaussian_data():
     seen = (variance > 1e-3) & (variance < 30)  # the levels that training dwells on
     assert seen.sum() >= 5 and torch.allclose(error[seen], want[seen], rtol=0.12)
     with torch.no_grad():
-        _, shrunk = bounds.per_level(lambda x_t, t: 0.8 * model.predict(x_t, t), model.schedule, x, Noise(range(3000), 3), 12)
+        _, shrunk = bounds.per_level(
+            lambda x_t, t: 0.8 * model.predict(x_t, t), model.schedule, x, Noise(range(3000), 3), 12
+        )
     assert not torch.allclose(shrunk[seen], want[seen], rtol=0.12), "the fake: an estimate pulled to zero"

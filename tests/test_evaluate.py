@@ -1,4 +1,5 @@
-"""The evaluator: known answers of toy models come out as cards, by chance never by order, and asking changes nothing."""
+"""The evaluator: known answers of toy models come out as cards, by chance never by order, and asking changes
+nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +29,11 @@ from likeness.runs.run import Config
 
 def evaluate(run, data, *args, **live) -> Iterator[Score]:
     """Without what takes a feature network, and without the clock."""
-    return (s for s in evaluation.evaluate(run, data, *args, network="none", **live) if s.name not in ("training", "sampling"))
+    return (
+        s
+        for s in evaluation.evaluate(run, data, *args, network="none", **live)
+        if s.name not in ("training", "sampling")
+    )
 
 
 class Uniform(Model):
@@ -126,9 +131,20 @@ def photos(n: int = 400, levels: int = 256, held: int = 150) -> Data:
     """Sorted by class: dark images first, bright ones after."""
     rng = np.random.default_rng(0)
     x = rng.integers(0, 100, (n, 1, 6, 6)) + np.repeat([0, 150], n // 2)[:, None, None, None]
-    x = (np.where(x > 120, 255, 0) ^ (rng.random(x.shape) < 0.05) * 255 if levels == 2 else x).astype(np.uint8)
+    x = (np.where(x > 120, 255, 0) ^ (rng.random(x.shape) < 0.05) * 255 if levels == 2 else x).astype(
+        np.uint8
+    )
     rows = np.sort(rng.permutation(n)[:held])
-    return Data("photos", "abc", x, np.setdiff1d(np.arange(n), rows), rows, y=np.repeat([0, 1], n // 2), classes=("dark", "bright"), levels=levels)
+    return Data(
+        "photos",
+        "abc",
+        x,
+        np.setdiff1d(np.arange(n), rows),
+        rows,
+        y=np.repeat([0, 1], n // 2),
+        classes=("dark", "bright"),
+        levels=levels,
+    )
 
 
 def trained(kind: type[Model], data: Data, folder=None, **options) -> SimpleNamespace:
@@ -139,8 +155,16 @@ def trained(kind: type[Model], data: Data, folder=None, **options) -> SimpleName
             return kind(spec=self.spec, **self.options)
 
     model = kind(spec=data.spec, **options).eval().requires_grad_(False)
-    config = Known("toy", data.spec, Training(precision="fp32"), model.options(), dict(source=data.source, fingerprint=data.fingerprint))
-    return SimpleNamespace(folder=folder, config=config, model=model, seen=6400, seconds=12.5, weights="EMA", log=lambda: [])
+    config = Known(
+        "toy",
+        data.spec,
+        Training(precision="fp32"),
+        model.options(),
+        dict(source=data.source, fingerprint=data.fingerprint),
+    )
+    return SimpleNamespace(
+        folder=folder, config=config, model=model, seen=6400, seconds=12.5, weights="EMA", log=lambda: []
+    )
 
 
 def named(scores, name: str, of: str = "model") -> Score:
@@ -155,12 +179,26 @@ def test_known_bits_stand_beside_their_baselines():
     data = photos()
     scores = list(evaluate(trained(Uniform, data), data))
     mine = named(scores, "bits/dim")
-    assert mine.value == pytest.approx(7.95, abs=0.01) and mine.kind == "upper bound" and mine.n == 150 and mine.split == "held out"
+    assert (
+        mine.value == pytest.approx(7.95, abs=0.01)
+        and mine.kind == "upper bound"
+        and mine.n == 150
+        and mine.split == "held out"
+    )
     assert mine.low < mine.value < mine.high and mine.settings == {"seen": 6400, "k": 1}
     assert named(scores, "bits/dim", "uniform").value == 8.0
     honest = likelihood.histogram(data.x, data.train, data.x[data.held_out]).mean()
     assert named(scores, "bits/dim", "independent pixels").value == pytest.approx(honest)
-    assert {s.of for s in scores} == {"model", "training images", "uniform", "independent pixels", "PNG", "PNG sheet", "WebP", "WebP sheet"}
+    assert {s.of for s in scores} == {
+        "model",
+        "training images",
+        "uniform",
+        "independent pixels",
+        "PNG",
+        "PNG sheet",
+        "WebP",
+        "WebP sheet",
+    }
     assert scores[0] is mine and not mine.warning
 
 
@@ -168,7 +206,9 @@ def test_two_levels_are_told_in_nats_too():
     data = photos(levels=2)
     scores = list(evaluate(trained(Uniform, data), data))
     for of in ("model", "uniform", "independent pixels"):
-        assert named(scores, "nats an image", of).value == pytest.approx(named(scores, "bits/dim", of).value * 36 * math.log(2))
+        assert named(scores, "nats an image", of).value == pytest.approx(
+            named(scores, "bits/dim", of).value * 36 * math.log(2)
+        )
     assert named(scores, "nats an image", "uniform").value == pytest.approx(36 * math.log(2))
 
 
@@ -196,7 +236,8 @@ def test_only_a_clear_difference_is_overfitting():
     learnt = rng.normal(2, 0.3, 100)
     assert "by heart" in doubts.overfitted(learnt + 0.4, learnt)
     sharp = rng.normal(2, 0.05, 100)
-    assert doubts.overfitted(sharp + 0.1, sharp) == "" and doubts.overfitted(sharp + 0.3, sharp) != ""  # 5 %, 15 %
+    # 5 %, 15 %
+    assert doubts.overfitted(sharp + 0.1, sharp) == "" and doubts.overfitted(sharp + 0.3, sharp) != ""
     assert doubts.overfitted(learnt[:5] + 0.4, learnt) == ""  # too few
     assert doubts.overfitted(rng.normal(2.4, 3, 100), rng.normal(2, 3, 100)) == ""  # chance
     assert doubts.overfitted(learnt * np.nan, learnt) == ""
@@ -208,7 +249,9 @@ def test_only_as_many_files_are_made_as_can_be_afforded(monkeypatch):
     scores = list(evaluate(trained(Uniform, data), data))
     assert named(scores, "bits/dim", "WebP").n == 80 and named(scores, "bits/dim", "PNG sheet").n == 20
     rows = evaluation.prepare(trained(Uniform, data), data, 1000, 0).rows
-    assert named(scores, "bits/dim", "PNG").value == pytest.approx(likelihood.codec(data.x[rows[:80]], "PNG").mean())
+    assert named(scores, "bits/dim", "PNG").value == pytest.approx(
+        likelihood.codec(data.x[rows[:80]], "PNG").mean()
+    )
 
 
 def test_a_refused_likelihood_is_a_refused_card():
@@ -222,7 +265,11 @@ def test_live_options_hold_for_this_evaluation_only():
     run = trained(Uniform, data)
     assert next(evaluate(run, data, k=3)).value == pytest.approx(24, abs=0.1)
     assert run.model.k == 1
-    for wrong, words in ((dict(width=9), "k"), (dict(nonsense=1), "live options are: k"), (dict(k=0), "outside")):
+    for wrong, words in (
+        (dict(width=9), "k"),
+        (dict(nonsense=1), "live options are: k"),
+        (dict(k=0), "outside"),
+    ):
         with pytest.raises(Refusal, match=words):
             next(evaluate(run, data, **wrong))
 
@@ -233,7 +280,11 @@ def test_live_options_hold_for_this_evaluation_only():
 def test_images_are_chosen_by_chance_not_from_the_front():
     data = photos()
     rows = evaluation.prepare(trained(Uniform, data), data, n=40, seed=0).rows
-    assert 0.25 < (data.y[rows] == 1).mean() < 0.75 and len(np.unique(rows)) == 40 and set(rows) <= set(data.held_out)
+    assert (
+        0.25 < (data.y[rows] == 1).mean() < 0.75
+        and len(np.unique(rows)) == 40
+        and set(rows) <= set(data.held_out)
+    )
     assert (data.y[data.held_out[:40]] == 1).mean() == 0  # the fake: the first n of a sorted folder
     assert not np.array_equal(rows, evaluation.prepare(trained(Uniform, data), data, n=40, seed=1).rows)
 
@@ -241,7 +292,8 @@ def test_images_are_chosen_by_chance_not_from_the_front():
 def test_the_seed_decides_the_noise_too():
     data = photos()
     run = trained(Uniform, data)
-    assert next(evaluate(run, data, seed=0)).value != next(evaluate(run, data, seed=1)).value  # of the same 150 images
+    # of the same 150 images
+    assert next(evaluate(run, data, seed=0)).value != next(evaluate(run, data, seed=1)).value
 
 
 def test_all_images_if_fewer_and_training_images_only_with_a_warning():
@@ -278,14 +330,18 @@ def test_reconstructions_stand_beside_the_mean_image_and_pca():
     assert errors["PCA"] < errors["mean image"] and errors["model"] < errors["mean image"]
     x = torch.from_numpy(data.x[data.held_out]).float() * 2 / 255 - 1
     assert errors["model"] == pytest.approx(float(x.flatten(1).var(1, correction=0).mean()), rel=1e-5)
-    assert named(scores, "PSNR", "PCA").settings == {"code": 1} and named(scores, "PSNR").settings["code"] == 1
+    assert (
+        named(scores, "PSNR", "PCA").settings == {"code": 1} and named(scores, "PSNR").settings["code"] == 1
+    )
     assert named(scores, "SSIM").better == "higher" and named(scores, "PSNR").unit == "dB"
 
 
 def test_a_code_of_symbols_stands_beside_principal_components_of_as_many_bits():
     data = photos()
     scores = list(evaluate(trained(Symbols, data), data))
-    assert named(scores, "PSNR", "PCA").settings == {"code": 2} and named(scores, "PSNR").settings["code"] == 2
+    assert (
+        named(scores, "PSNR", "PCA").settings == {"code": 2} and named(scores, "PSNR").settings["code"] == 2
+    )
 
 
 def test_copies_are_found_and_new_images_are_not_accused():
@@ -300,27 +356,47 @@ def test_copies_are_found_and_new_images_are_not_accused():
     assert named(copied, "exact duplicates", "held-out images").value == 0
     fresh = list(evaluate(trained(Mean, data), data))
     assert named(fresh, "near-duplicates").value == 0 and not any(s.warning for s in fresh)
-    assert named(fresh, "distance to nearest training image").value > named(fresh, "distance to nearest training image", "held-out images").value
+    assert (
+        named(fresh, "distance to nearest training image").value
+        > named(fresh, "distance to nearest training image", "held-out images").value
+    )
     few = list(evaluate(trained(Mean, photos(held=3)), photos(held=3), n=1000))
     assert named(few, "near-duplicates").n == memorisation.DRAWN  # samples cost nobody a held-out image
-    assert named(copied, "nearer than held-out images").value == 1 and named(fresh, "nearer than held-out images").value < 0.5
+    assert (
+        named(copied, "nearer than held-out images").value == 1
+        and named(fresh, "nearer than held-out images").value < 0.5
+    )
 
 
 def test_copies_are_seen_where_the_data_hold_each_image_twice():
     once = photos()
     Near.shelf = torch.from_numpy(once.x[once.train]).float() * 2 / 255 - 1
-    twice = replace(once, x=np.concatenate([once.x, once.x]), train=np.r_[once.train, once.train + 400], y=None if once.y is None else np.r_[once.y, once.y])
+    twice = replace(
+        once,
+        x=np.concatenate([once.x, once.x]),
+        train=np.r_[once.train, once.train + 400],
+        y=None if once.y is None else np.r_[once.y, once.y],
+    )
     for data in (once, twice):
         scores = list(evaluate(trained(Near, data), data))
-        assert named(scores, "near-duplicates").value > 0.9 and "memorised" in named(scores, "near-duplicates").warning
-        assert named(scores, "near-duplicates").against == 250 and named(scores, "near-duplicates", "held-out images").value == 0
+        assert (
+            named(scores, "near-duplicates").value > 0.9
+            and "memorised" in named(scores, "near-duplicates").warning
+        )
+        assert (
+            named(scores, "near-duplicates").against == 250
+            and named(scores, "near-duplicates", "held-out images").value == 0
+        )
         assert "memorised" in named(scores, "nearer than held-out images").warning
 
 
 def test_blurred_samples_are_not_accused_of_copying():
     assert doubts.too_near(np.full(50, 30.0), np.full(50, 50.0)) == ""
     assert "samples lie 10.00 levels" in doubts.too_near(np.full(50, 10.0), np.full(50, 50.0))
-    assert doubts.too_near(np.full(5, 1.0), np.full(50, 50.0)) == "" and doubts.too_near(np.ones(50), np.zeros(0)) == ""
+    assert (
+        doubts.too_near(np.full(5, 1.0), np.full(50, 50.0)) == ""
+        and doubts.too_near(np.ones(50), np.zeros(0)) == ""
+    )
     assert doubts.too_near(np.r_[np.full(60, 1.0), np.full(40, 99.0)], np.full(50, 50.0)) == ""
 
 
@@ -333,7 +409,9 @@ def test_cards_of_samples_say_so():
             "exact duplicates",
             "nearer than held-out images",
         )
-        assert score.split == ("samples" if about_samples else "held out") and about_samples == ("samples, n=256" in score.text)
+        assert score.split == ("samples" if about_samples else "held out") and about_samples == (
+            "samples, n=256" in score.text
+        )
 
 
 def test_neighbours_are_looked_up_once(monkeypatch):
@@ -344,7 +422,9 @@ def test_neighbours_are_looked_up_once(monkeypatch):
     assert asked == [80]
 
 
-@pytest.mark.parametrize("x", [np.full((30, 3, 9, 9), 128, np.uint8), np.arange(30, dtype=np.uint8).reshape(30, 1, 1, 1)])
+@pytest.mark.parametrize(
+    "x", [np.full((30, 3, 9, 9), 128, np.uint8), np.arange(30, dtype=np.uint8).reshape(30, 1, 1, 1)]
+)
 @pytest.mark.parametrize("train", [1, 2, 20])
 def test_poor_data_give_cards_and_no_warnings_of_numpy(x, train):
     data = Data("poor", "f", x, np.arange(train), np.arange(20, 30))
@@ -358,8 +438,17 @@ def test_poor_data_give_cards_and_no_warnings_of_numpy(x, train):
 def test_numbers_are_what_their_labels_say():
     """Recomputed by hand, from the labels alone, on data like scikit-learn's digits."""
     rng = np.random.default_rng(3)
-    steps = np.clip(rng.integers(0, 17, (10, 1, 8, 8)).repeat(30, 0) + rng.integers(-3, 4, (300, 1, 8, 8)), 0, 16)
-    data = Data("like digits", "f", np.rint(steps * 255 / 16).astype(np.uint8), np.arange(200), np.arange(200, 300), levels=17)
+    steps = np.clip(
+        rng.integers(0, 17, (10, 1, 8, 8)).repeat(30, 0) + rng.integers(-3, 4, (300, 1, 8, 8)), 0, 16
+    )
+    data = Data(
+        "like digits",
+        "f",
+        np.rint(steps * 255 / 16).astype(np.uint8),
+        np.arange(200),
+        np.arange(200, 300),
+        levels=17,
+    )
     run = trained(Mean, data)
     scores = list(evaluate(run, data))
     x = data.x.reshape(300, 64) / 127.5 - 1
@@ -367,18 +456,29 @@ def test_numbers_are_what_their_labels_say():
     errors = ((held - held.mean(1, keepdims=True)) ** 2).mean(1)
     assert named(scores, "squared error").value == pytest.approx(errors.mean(), rel=1e-5)
     assert named(scores, "PSNR").value == pytest.approx((10 * np.log10(4 / errors)).mean(), rel=1e-5)
-    assert named(scores, "squared error", "mean image").value == pytest.approx(((held - train.mean(0)) ** 2).mean(), rel=1e-5)
+    assert named(scores, "squared error", "mean image").value == pytest.approx(
+        ((held - train.mean(0)) ** 2).mean(), rel=1e-5
+    )
     _, _, axes = np.linalg.svd(train - train.mean(0))
     rest = (held - train.mean(0)) @ (np.eye(64) - np.outer(axes[0], axes[0]))
-    assert named(scores, "squared error", "PCA").value == pytest.approx((rest**2).mean(), rel=1e-2)  # but for the clamp
+    # but for the clamp
+    assert named(scores, "squared error", "PCA").value == pytest.approx((rest**2).mean(), rel=1e-2)
     assert named(scores, "squared error", "PCA").note == "principal components of 200 training images"
     on_grid = np.rint((sampling.samples(run.model, 256, 0).numpy().reshape(256, 1, 64) + 1) * 8)
     gaps = (np.rint(on_grid * 255 / 16) - data.x[:200].reshape(200, 64)) ** 2
-    assert named(scores, "distance to nearest training image").value == pytest.approx(np.sqrt(gaps.mean(2)).min(1).mean(), rel=1e-6)
+    assert named(scores, "distance to nearest training image").value == pytest.approx(
+        np.sqrt(gaps.mean(2)).min(1).mean(), rel=1e-6
+    )
     run = trained(Uniform, data)
     flat = steps.reshape(300, 64)
-    bits = [-math.log2(((flat[:200, j] == v).sum() + 1) / (200 + 17)) for row in flat[200:] for j, v in enumerate(row)]
-    assert named(evaluate(run, data), "bits/dim", "independent pixels").value == pytest.approx(np.mean(bits), rel=1e-5)
+    bits = [
+        -math.log2(((flat[:200, j] == v).sum() + 1) / (200 + 17))
+        for row in flat[200:]
+        for j, v in enumerate(row)
+    ]
+    assert named(evaluate(run, data), "bits/dim", "independent pixels").value == pytest.approx(
+        np.mean(bits), rel=1e-5
+    )
 
 
 def test_duplicates_in_the_data_are_no_memorisation():
@@ -416,7 +516,8 @@ def test_asking_changes_nothing():
     before = data.x.copy()
     for _ in evaluate(run, data):
         assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
-    assert torch.equal(torch_state, torch.get_rng_state()) and np.array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
+    assert torch.equal(torch_state, torch.get_rng_state())
+    assert np.array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
     assert np.array_equal(before, data.x) and not run.model.training
 
 

@@ -1,4 +1,5 @@
-"""One evaluator for all: what is refused stops nothing else, the report shows what was scored, and p(x|y) is not ranked with p(x)."""
+"""One evaluator for all: what is refused stops nothing else, the report shows what was scored, and p(x|y) is
+not ranked with p(x)."""
 
 from __future__ import annotations
 
@@ -52,17 +53,32 @@ class OfText(OfClass):
 
 def test_bits_given_the_class_have_a_name_of_their_own_and_a_bound_on_those_without_beside_them():
     data = photos()
-    scores = [s for s in evaluation.evaluate(trained(OfClass, data), data, network="none") if s.group == "likelihood"]
+    scores = [
+        s
+        for s in evaluation.evaluate(trained(OfClass, data), data, network="none")
+        if s.group == "likelihood"
+    ]
     of_class, bound = named(scores, "bits/dim given the class"), named(scores, "bits/dim")
     assert of_class.value == 3 and of_class.kind == "exact" and scores[0] is of_class
-    assert bound.value == pytest.approx(3 + math.log2(2) / 36) and bound.kind == "upper bound" and "p(x|y) p(y)" in bound.note
-    assert {s.of for s in scores if s.name == of_class.name} == {"model", "training images"}, "what costs nothing is of p(x)"
-    assert all("of p(x)" in named(scores, "bits/dim", of).note for of in ("uniform", "independent pixels", "PNG"))
-    assert "bits/dim" not in {s.name for s in evaluation.evaluate(trained(OfText, data), data, network="none") if s.of == "model"}
+    assert (
+        bound.value == pytest.approx(3 + math.log2(2) / 36)
+        and bound.kind == "upper bound"
+        and "p(x|y) p(y)" in bound.note
+    )
+    assert {s.of for s in scores if s.name == of_class.name} == {"model", "training images"}, (
+        "what costs nothing is of p(x)"
+    )
+    assert all(
+        "of p(x)" in named(scores, "bits/dim", of).note for of in ("uniform", "independent pixels", "PNG")
+    )
+    assert "bits/dim" not in {
+        s.name for s in evaluation.evaluate(trained(OfText, data), data, network="none") if s.of == "model"
+    }
 
 
 def test_the_bound_lies_above_the_mixture_of_all_classes_by_enumeration():
-    """Four images, two classes with a law each: -log2 sum_y p(x|y) / 2 is at most the card's, for each image."""
+    """Four images, two classes with a law each: -log2 sum_y p(x|y) / 2 is at most the card's, for
+    each image."""
     p = np.array([[0.7, 0.1, 0.1, 0.1], [0.05, 0.05, 0.3, 0.6]])
 
     class Law(OfClass):
@@ -79,26 +95,58 @@ def test_the_bound_lies_above_the_mixture_of_all_classes_by_enumeration():
     scores = list(evaluation.evaluate(trained(Law, data), data, network="none"))
     held = evaluation.prepare(trained(Law, data), data, 1000, 0, "none").rows
     mixture = -np.log2(p.mean(0))[which[held]] / 4
-    assert named(scores, "bits/dim given the class").value == pytest.approx((-np.log2(p[y[held], which[held]]) / 4).mean())
-    assert (mixture <= (1 - np.log2(p[y[held], which[held]])) / 4 + 1e-12).all() and mixture.mean() < named(scores, "bits/dim").value
-    assert named(scores, "nats an image").value == pytest.approx(named(scores, "nats an image given the class").value + math.log(2))
+    assert named(scores, "bits/dim given the class").value == pytest.approx(
+        (-np.log2(p[y[held], which[held]]) / 4).mean()
+    )
+    assert (mixture <= (1 - np.log2(p[y[held], which[held]])) / 4 + 1e-12).all() and mixture.mean() < named(
+        scores, "bits/dim"
+    ).value
+    assert named(scores, "nats an image").value == pytest.approx(
+        named(scores, "nats an image given the class").value + math.log(2)
+    )
 
 
 def test_a_conditional_model_is_not_starred_for_being_told_the_class():
-    told = [Score("bits/dim given the class", 1.0, low=0.9, high=1.1, n=30, kind="exact", better="lower", group="likelihood")]
-    plain = [Score("bits/dim", 2.0, low=1.9, high=2.1, n=30, kind="exact", better="lower", group="likelihood")]
-    columns = [ranking.Column(str(i), "", "m", ("f", "{}"), {}, 0, tuple(cards), (), None, {}) for i, cards in enumerate((told, plain))]
+    told = [
+        Score(
+            "bits/dim given the class",
+            1.0,
+            low=0.9,
+            high=1.1,
+            n=30,
+            kind="exact",
+            better="lower",
+            group="likelihood",
+        )
+    ]
+    plain = [
+        Score("bits/dim", 2.0, low=1.9, high=2.1, n=30, kind="exact", better="lower", group="likelihood")
+    ]
+    columns = [
+        ranking.Column(str(i), "", "m", ("f", "{}"), {}, 0, tuple(cards), (), None, {})
+        for i, cards in enumerate((told, plain))
+    ]
     rows = list(ranking.rows_of(columns))
     assert len(rows) == 2 and all(row.places == ("", "") for row in rows)
     behind = Score("bits/dim", 1.5, of="independent pixels", n=30)
-    assert run_page.standing([replace(told[0], value=9.0), behind]) == [] and run_page.standing([replace(plain[0], value=9.0), behind])
+    assert run_page.standing([replace(told[0], value=9.0), behind]) == [] and run_page.standing(
+        [replace(plain[0], value=9.0), behind]
+    )
 
 
 # What is refused
 
 
-@pytest.mark.parametrize(("n", "flags", "why"), [(70, (), "30 at least, and there are"), (280, ("--network", "vicreg"), "too few to learn features from")])
-def test_too_few_images_for_features_are_one_card_and_every_other_measure_stands(n, flags, why, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("n", "flags", "why"),
+    [
+        (70, (), "30 at least, and there are"),
+        (280, ("--network", "vicreg"), "too few to learn features from"),
+    ],
+)
+def test_too_few_images_for_features_are_one_card_and_every_other_measure_stands(
+    n, flags, why, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(distribution, "FEWEST", 26 if flags else 30)  # a tenth is held out
     np.save("few.npy", np.random.default_rng(0).integers(0, 256, (n, 8, 8, 3), np.uint8))
@@ -111,7 +159,10 @@ def test_too_few_images_for_features_are_one_card_and_every_other_measure_stands
     assert {"near-duplicates", "findings", "sampling"} <= {c["name"] for c in cards if c["value"] is not None}
     if flags:
         assert "type --network RUN" in refused["warnings"][0]
-    assert main(["evaluate", "g", "--network", "nonsense"]) == 2 and "there is no feature network 'nonsense'" in capsys.readouterr().err
+    assert (
+        main(["evaluate", "g", "--network", "nonsense"]) == 2
+        and ("there is no feature network 'nonsense'") in capsys.readouterr().err
+    )
 
 
 def test_a_model_that_refuses_to_draw_is_scored_by_what_it_answers():
@@ -124,7 +175,11 @@ def test_a_model_that_refuses_to_draw_is_scored_by_what_it_answers():
     exam = evaluation.prepare(trained(Dumb, data), data, 60, 0)
     assert "scoring" in exam.outlook() and exam.drawn is None
     scores = list(replace(exam, network="none").cards())
-    assert named(scores, "PSNR").value > 0 and named(scores, "near-duplicates").warnings == ("not today.",) and named(scores, "training").value == 12.5
+    assert (
+        named(scores, "PSNR").value > 0
+        and named(scores, "near-duplicates").warnings == ("not today.",)
+        and named(scores, "training").value == 12.5
+    )
 
 
 # The report
@@ -135,7 +190,13 @@ def shown(page: str) -> list[tuple[dict, np.ndarray]]:
     part = re.search(r"<h2>Samples</h2>.*?</section>", page, re.S)[0]
     blobs = [base64.b64decode(blob) for blob in re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", part)]
     opened = [Image.open(io.BytesIO(blob)) for blob in blobs]
-    return [(json.loads(next(v for v in image.info.values() if isinstance(v, str) and v.startswith("{"))), np.asarray(image.convert("L"))) for image in opened]
+    return [
+        (
+            json.loads(next(v for v in image.info.values() if isinstance(v, str) and v.startswith("{"))),
+            np.asarray(image.convert("L")),
+        )
+        for image in opened
+    ]
 
 
 def test_the_report_shows_the_samples_that_were_scored(tmp_path, monkeypatch):
@@ -147,12 +208,21 @@ def test_the_report_shows_the_samples_that_were_scored(tmp_path, monkeypatch):
     found = shown(Path("g/report.html").read_text())
     assert len(found) == len(scored) == 20 and run.drawn.seed == 5
     for i, (recipe, image) in enumerate(found):
-        assert recipe["seed"] == 5 and recipe["sample"] == i and recipe["width"] == 0.5 and np.array_equal(image, scored[i, 0])
-    assert "of seed 5, not chosen, drawn from the EMA of the weights, as they were scored" in Path("g/report.html").read_text()
+        assert (
+            recipe["seed"] == 5
+            and recipe["sample"] == i
+            and recipe["width"] == 0.5
+            and np.array_equal(image, scored[i, 0])
+        )
+    assert ("of seed 5, not chosen, drawn from the EMA of the weights, as they were scored") in Path(
+        "g/report.html"
+    ).read_text()
     column = ranking.column_of("g", run.run, load_scores(Path("g")), run.drawn)
     assert column.seed == 5 and len(column.x) == 20
     again = ranking.column_of("g", run.run, load_scores(Path("g")))
-    assert again.seed == 5 and torch.equal(again.x, torch.from_numpy(np.asarray(run.sample(ranking.SHOWN, seed=5))).clamp(-1, 1))
+    assert again.seed == 5 and torch.equal(
+        again.x, torch.from_numpy(np.asarray(run.sample(ranking.SHOWN, seed=5))).clamp(-1, 1)
+    )
 
 
 # Cards
@@ -162,8 +232,16 @@ def test_every_card_says_which_block_it_belongs_to():
     data = photos(levels=256)
     scores = list(evaluation.evaluate(trained(Mean, data), data, n=60, network="none"))
     blocks = {s.name: s.group for s in scores}
-    assert set(blocks.values()) <= set(GROUPS) and blocks["PSNR"] == "reconstruction" and blocks["near-duplicates"] == "memorisation"
-    assert blocks["kNN accuracy"] == "representation" and blocks["training"] == "cost" and blocks["active units"] == "diagnosis"
+    assert (
+        set(blocks.values()) <= set(GROUPS)
+        and blocks["PSNR"] == "reconstruction"
+        and blocks["near-duplicates"] == "memorisation"
+    )
+    assert (
+        blocks["kNN accuracy"] == "representation"
+        and blocks["training"] == "cost"
+        and blocks["active units"] == "diagnosis"
+    )
 
 
 def test_warnings_are_sentences_even_where_one_holds_a_semicolon():
@@ -177,10 +255,21 @@ def test_scores_of_before_are_read_and_those_of_later_refused(tmp_path):
     for name in ("warnings", "network_sha", "scope", "group"):
         del old[name]
     old |= dict(warning="a; b", network="classifier 0123456789ab, only within a, b")
-    (tmp_path / "scores.json").write_text(json.dumps([old, dict(old, network="coordinates, anywhere", warning="")]))
+    (tmp_path / "scores.json").write_text(
+        json.dumps([old, dict(old, network="coordinates, anywhere", warning="")])
+    )
     card, other = load_scores(tmp_path)
-    assert (card.network, card.network_sha, card.scope) == ("classifier", "0123456789ab", "only within a, b") and card.warnings == ("a", "b")
-    assert (other.network, other.network_sha, other.scope, other.warnings) == ("coordinates", "", "anywhere", ()) and card.group == "resemblance"
+    assert (card.network, card.network_sha, card.scope) == (
+        "classifier",
+        "0123456789ab",
+        "only within a, b",
+    ) and card.warnings == ("a", "b")
+    assert (other.network, other.network_sha, other.scope, other.warnings) == (
+        "coordinates",
+        "",
+        "anywhere",
+        (),
+    ) and card.group == "resemblance"
     assert card.features == "classifier 0123456789ab, only within a, b"
     save_scores(tmp_path, [card, other])
     held = json.loads((tmp_path / "scores.json").read_text())

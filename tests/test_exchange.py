@@ -1,4 +1,5 @@
-"""U-Nets to diffusers and back: the same outputs there, the same weights again, and clear words where it cannot be.
+"""U-Nets to diffusers and back: the same outputs there, the same weights again, and clear words where it
+cannot be.
 
 Where diffusers is installed (pip install diffusers) it is the judge; the other tests need the files alone.
 """
@@ -18,12 +19,29 @@ from likeness.core import NONE, BadData, Condition, Noise, Refusal, Spec, final
 from likeness.models.ddpm import DDPM
 from likeness.parts.denoisers import network
 from likeness.parts.unet import Plan, UNet
-from likeness.runs.diffusers import CONFIG, INDEX, SCHEDULER, WEIGHTS, Facts, export, from_diffusers, named, obstacle, opened, to_diffusers
+from likeness.runs.diffusers import (
+    CONFIG,
+    INDEX,
+    SCHEDULER,
+    WEIGHTS,
+    Facts,
+    export,
+    from_diffusers,
+    named,
+    obstacle,
+    opened,
+    to_diffusers,
+)
 
-PAPER = Plan(3, 6, (16, 32, 32), (False, True, False), blocks=2, groups=8, cosine_first=False, shift=1, pad=0, eps=1e-6)
+PAPER = Plan(
+    3, 6, (16, 32, 32), (False, True, False), blocks=2, groups=8, cosine_first=False, shift=1, pad=0, eps=1e-6
+)
 """what the folders of the DDPM paper's own models say, but for size, and with a learnt variance"""
 LAPTOP = Plan(1, 1, (16, 32), (False, True), blocks=1, groups=4, head=8)
-PLANS = {"laptop": (LAPTOP, Facts(12)), "paper": (PAPER, Facts(16, beta="cosine", predicts="v", variance="learned", clip=False))}
+PLANS = {
+    "laptop": (LAPTOP, Facts(12)),
+    "paper": (PAPER, Facts(16, beta="cosine", predicts="v", variance="learned", clip=False)),
+}
 
 
 def lively(plan: Plan, seed: int = 0) -> UNet:
@@ -63,7 +81,9 @@ def test_there_and_back_is_the_same(name, tmp_path):
 def test_every_weight_has_one_name_and_no_two_are_the_same_numbers():
     net = lively(PAPER)
     pieces = list(named(net))
-    assert len({name for name, _ in pieces}) == len(pieces) and sum(p.numel() for _, p in pieces) == sum(p.numel() for p in net.parameters())
+    assert len({name for name, _ in pieces}) == len(pieces) and sum(p.numel() for _, p in pieces) == sum(
+        p.numel() for p in net.parameters()
+    )
     for i, (_, p) in enumerate(pieces):
         p.fill_(i)
     assert sorted({int(v) for p in net.parameters() for v in p.unique()}) == list(range(len(pieces)))
@@ -72,44 +92,77 @@ def test_every_weight_has_one_name_and_no_two_are_the_same_numbers():
 NAMES = """conv_in.weight time_embedding.linear_1.bias time_embedding.linear_2.weight down_blocks.0.resnets.0.norm1.weight
 down_blocks.1.resnets.0.conv_shortcut.bias down_blocks.1.attentions.0.group_norm.weight down_blocks.1.attentions.0.to_q.weight
 down_blocks.1.attentions.0.to_out.0.bias down_blocks.0.downsamplers.0.conv.weight mid_block.resnets.1.time_emb_proj.weight
-mid_block.attentions.0.to_v.bias up_blocks.0.upsamplers.0.conv.weight up_blocks.1.resnets.1.conv2.weight conv_norm_out.weight conv_out.bias"""
+mid_block.attentions.0.to_v.bias up_blocks.0.upsamplers.0.conv.weight up_blocks.1.resnets.1.conv2.weight conv_norm_out.weight conv_out.bias"""  # noqa: E501
 
 
 def test_the_names_are_those_of_the_library(tmp_path):
     weights = load_file(written(tmp_path) / "unet" / WEIGHTS)
     assert set(NAMES.split()) <= weights.keys()
-    assert weights["mid_block.resnets.1.time_emb_proj.weight"].shape == (32, 64) and weights["down_blocks.1.attentions.0.to_q.weight"].shape == (32, 32)
+    assert weights["mid_block.resnets.1.time_emb_proj.weight"].shape == (32, 64) and weights[
+        "down_blocks.1.attentions.0.to_q.weight"
+    ].shape == (32, 32)
 
 
 def test_parts_of_a_larger_weight_are_the_right_ones():
-    """Queries, keys and values; and what blocks are told of the time, in the order in which an image meets them."""
+    """Queries, keys and values; and what blocks are told of the time, in the order in which an image meets
+    them."""
     net = lively(LAPTOP)
-    found, told, qkv = dict(named(net)), net.told.weight.split([16, 32, 32, 32, 32, 32, 16, 16]), net.middle.attentions[0].heads.qkv.weight.split(32)
+    found, told, qkv = (
+        dict(named(net)),
+        net.told.weight.split([16, 32, 32, 32, 32, 32, 16, 16]),
+        net.middle.attentions[0].heads.qkv.weight.split(32),
+    )
     blocks = [
         f"{level}.resnets.{i}"
-        for level, n in (("down_blocks.0", 1), ("down_blocks.1", 1), ("mid_block", 2), *((f"up_blocks.{j}", 2) for j in (0, 1)))
+        for level, n in (
+            ("down_blocks.0", 1),
+            ("down_blocks.1", 1),
+            ("mid_block", 2),
+            *((f"up_blocks.{j}", 2) for j in (0, 1)),
+        )
         for i in range(n)
     ]
-    assert all(torch.equal(found[f"{block}.time_emb_proj.weight"], part) for block, part in zip(blocks, told, strict=True))
-    assert all(torch.equal(found[f"mid_block.attentions.0.to_{letter}.weight"], part) for letter, part in zip("qkv", qkv, strict=True))
+    assert all(
+        torch.equal(found[f"{block}.time_emb_proj.weight"], part)
+        for block, part in zip(blocks, told, strict=True)
+    )
+    assert all(
+        torch.equal(found[f"mid_block.attentions.0.to_{letter}.weight"], part)
+        for letter, part in zip("qkv", qkv, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
     "facts, words",
     [
         (Facts(12), ("linear", "epsilon", "fixed_small", True)),
-        (Facts(12, beta="cosine", predicts="x0", variance="large", clip=False), ("squaredcos_cap_v2", "sample", "fixed_large", False)),
+        (
+            Facts(12, beta="cosine", predicts="x0", variance="large", clip=False),
+            ("squaredcos_cap_v2", "sample", "fixed_large", False),
+        ),
         (Facts(12, predicts="v", variance="learned"), ("linear", "v_prediction", "learned_range", True)),
     ],
 )
 def test_the_words_are_those_of_the_library(facts, words, tmp_path):
-    config = json.loads((written(tmp_path, replace(LAPTOP, outside=2 if facts.variance == "learned" else 1), facts) / "scheduler" / SCHEDULER).read_text())
-    assert tuple(config[name] for name in ("beta_schedule", "prediction_type", "variance_type", "clip_sample")) == words
+    config = json.loads(
+        (
+            written(tmp_path, replace(LAPTOP, outside=2 if facts.variance == "learned" else 1), facts)
+            / "scheduler"
+            / SCHEDULER
+        ).read_text()
+    )
+    assert (
+        tuple(config[name] for name in ("beta_schedule", "prediction_type", "variance_type", "clip_sample"))
+        == words
+    )
 
 
 def test_the_steps_are_spaced_as_ours(tmp_path):
     """The library's default is "leading", which never asks the network where all is noise."""
-    assert json.loads((written(tmp_path) / "scheduler" / SCHEDULER).read_text())["timestep_spacing"] == "trailing"
+    assert (
+        json.loads((written(tmp_path) / "scheduler" / SCHEDULER).read_text())["timestep_spacing"]
+        == "trailing"
+    )
 
 
 def test_a_class_goes_into_a_bias(tmp_path):
@@ -118,7 +171,9 @@ def test_a_class_goes_into_a_bias(tmp_path):
     for y in (1, 3):
         to_diffusers(net, Facts(12), tmp_path, y=y)
         again, _ = from_diffusers(tmp_path)
-        assert torch.allclose(again(x, t), net(x, t, Condition(torch.full((4,), NONE if y == 3 else y))), atol=1e-5)
+        assert torch.allclose(
+            again(x, t), net(x, t, Condition(torch.full((4,), NONE if y == 3 else y))), atol=1e-5
+        )
         assert not torch.allclose(again(x, t), net(x, t, Condition(torch.full((4,), 2))), atol=1e-2)
 
 
@@ -159,21 +214,37 @@ def test_what_cannot_go_there_is_refused_and_nothing_is_written(net, facts, y, s
     "size, options, reasons, again",
     [
         (16, dict(), ["--net patches"], "--net unet"),
-        (25, dict(net="dit", predicts="eps", scale=0.5), ["--net dit", "25 pixels"], "--net unet --size 24 --scale 0.5 --predicts eps"),
+        (
+            25,
+            dict(net="dit", predicts="eps", scale=0.5),
+            ["--net dit", "25 pixels"],
+            "--net unet --size 24 --scale 0.5 --predicts eps",
+        ),
         (8, dict(T=100, beta="linear", steps=7), ["--T 100"], "--net unet --beta linear"),
-        (50, dict(net="unet", variance="learned", dropout=0.1), ["50 pixels"], "--net unet --size 48 --dropout 0.1 --variance learned"),
+        (
+            50,
+            dict(net="unet", variance="learned", dropout=0.1),
+            ["50 pixels"],
+            "--net unet --size 48 --dropout 0.1 --variance learned",
+        ),
     ],
 )
 def test_what_to_type_is_what_can_be_exported(size, options, reasons, again, tmp_path):
-    """The words of the refusal, typed: a model of these options goes there.  The same words are said when training begins."""
+    """The words of the refusal, typed: a model of these options goes there.  The same words are said when
+    training begins."""
     model = DDPM(spec=Spec(1, size), **options)
     with pytest.raises(Refusal) as refused:
         export(model, tmp_path / "out")
-    assert all(reason in str(refused.value) for reason in reasons) and str(refused.value).endswith(f"type: likeness train ddpm DATA RUN {again}")
+    assert all(reason in str(refused.value) for reason in reasons) and str(refused.value).endswith(
+        f"type: likeness train ddpm DATA RUN {again}"
+    )
     assert obstacle(model) == str(refused.value) and not (tmp_path / "out").exists()
     words = again.split()
     typed = {word[2:]: value for word, value in zip(words[::2], words[1::2])}
-    fitting = DDPM(spec=Spec(1, int(typed.pop("size", size))), **{k: float(v) if v[0].isdigit() else v for k, v in typed.items()})
+    fitting = DDPM(
+        spec=Spec(1, int(typed.pop("size", size))),
+        **{k: float(v) if v[0].isdigit() else v for k, v in typed.items()},
+    )
     assert obstacle(fitting) == ""
     export(fitting, tmp_path / "out")
     from_diffusers(tmp_path / "out")
@@ -264,7 +335,9 @@ def test_damaged_files_are_named(tmp_path):
 
 @pytest.fixture
 def diffusers():
-    return pytest.importorskip("diffusers", reason="diffusers is not installed; pip install diffusers makes it the judge")
+    return pytest.importorskip(
+        "diffusers", reason="diffusers is not installed; pip install diffusers makes it the judge"
+    )
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -277,7 +350,9 @@ def test_there_the_outputs_are_the_same_and_images_can_be_drawn(name, tmp_path, 
         want = pipeline.unet(x, t).sample
     assert torch.allclose(net(x, t), want, atol=1e-5 * float(want.abs().max()))
     scheduler = pipeline.scheduler.config
-    assert (scheduler.beta_schedule, scheduler.prediction_type) == (("linear", "epsilon") if name == "laptop" else ("squaredcos_cap_v2", "v_prediction"))
+    assert (scheduler.beta_schedule, scheduler.prediction_type) == (
+        ("linear", "epsilon") if name == "laptop" else ("squaredcos_cap_v2", "v_prediction")
+    )
     assert scheduler.clip_sample is facts.clip and scheduler.num_train_timesteps == 1000
     images = pipeline(batch_size=2, num_inference_steps=3, output_type="np").images
     assert images.shape == (2, facts.size, facts.size, plan.inside)
@@ -296,7 +371,8 @@ class Same(Noise):
 
 @pytest.mark.parametrize("steps", [20, 7])
 def test_there_the_same_few_steps_are_taken_and_the_same_images_drawn(steps, tmp_path, diffusers):
-    """With the same noise, also where the steps do not divide 1000; and the fake: what the library does where a folder does not say how they are spaced."""
+    """With the same noise, also where the steps do not divide 1000; and the fake: what the library does where
+    a folder does not say how they are spaced."""
     model = opened(written(tmp_path, facts=Facts(12, predicts="v")))
     model.sampler, model.steps = "ancestral", steps
     here = final(model.sample(Same(2)))
@@ -304,7 +380,12 @@ def test_there_the_same_few_steps_are_taken_and_the_same_images_drawn(steps, tmp
     def drawn_there() -> Tensor:
         pipeline = diffusers.DDPMPipeline.from_pretrained(tmp_path)
         pipeline.set_progress_bar_config(disable=True)
-        images = pipeline(batch_size=2, num_inference_steps=steps, output_type="np", generator=torch.Generator().manual_seed(1)).images
+        images = pipeline(
+            batch_size=2,
+            num_inference_steps=steps,
+            output_type="np",
+            generator=torch.Generator().manual_seed(1),
+        ).images
         return 2 * torch.as_tensor(images).permute(0, 3, 1, 2) - 1
 
     torch.testing.assert_close(drawn_there(), here, rtol=0, atol=1e-4)
@@ -324,7 +405,9 @@ def test_a_network_made_there_is_the_same_here(attends, tmp_path, diffusers):
         norm_num_groups=8,
         add_attention=any(attends),
     )
-    diffusers.DDPMPipeline(net, diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2")).save_pretrained(tmp_path)
+    diffusers.DDPMPipeline(net, diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2")).save_pretrained(
+        tmp_path
+    )
     ours, facts = from_diffusers(tmp_path)
     x, t = given(ours.plan, 8)
     with torch.no_grad():
@@ -333,10 +416,21 @@ def test_a_network_made_there_is_the_same_here(attends, tmp_path, diffusers):
     assert facts == Facts(8, beta="cosine")
 
 
-@pytest.mark.parametrize("values", [dict(act_fn="gelu"), dict(resnet_time_scale_shift="scale_shift"), dict(class_embed_type="timestep")])
+@pytest.mark.parametrize(
+    "values",
+    [dict(act_fn="gelu"), dict(resnet_time_scale_shift="scale_shift"), dict(class_embed_type="timestep")],
+)
 def test_what_is_refused_is_indeed_another_network(values, tmp_path, diffusers):
-    small = dict(sample_size=8, block_out_channels=(8, 8), down_block_types=["DownBlock2D"] * 2, up_block_types=["UpBlock2D"] * 2, norm_num_groups=4)
-    diffusers.DDPMPipeline(diffusers.UNet2DModel(**small, **values), diffusers.DDPMScheduler()).save_pretrained(tmp_path)
+    small = dict(
+        sample_size=8,
+        block_out_channels=(8, 8),
+        down_block_types=["DownBlock2D"] * 2,
+        up_block_types=["UpBlock2D"] * 2,
+        norm_num_groups=4,
+    )
+    diffusers.DDPMPipeline(
+        diffusers.UNet2DModel(**small, **values), diffusers.DDPMScheduler()
+    ).save_pretrained(tmp_path)
     with pytest.raises(Refusal, match=next(iter(values))):
         from_diffusers(tmp_path)
 
@@ -346,14 +440,38 @@ def test_a_trained_run_is_a_pipeline_there_and_says_the_same(capsys, tmp_path, m
     from likeness.cli import main
 
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "ddpm", "digits", "runs/d", "--images", "2048", "--no-report", "--net", "unet", "--scale", "0.25", "--precision", "fp32"]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "ddpm",
+                "digits",
+                "runs/d",
+                "--images",
+                "2048",
+                "--no-report",
+                "--net",
+                "unet",
+                "--scale",
+                "0.25",
+                "--precision",
+                "fp32",
+            ]
+        )
+        == 0
+    )
     assert main(["export", "runs/d", "-o", "out"]) == 0
     pipeline, model = diffusers.DDPMPipeline.from_pretrained("out"), api.open("runs/d").model
-    x, t = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 10, 500, 1000])
+    x, t = (
+        torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([1, 10, 500, 1000]),
+    )
     with torch.no_grad():
         there = pipeline.unet(x, t - 1).sample
         assert torch.allclose(there, model.ask(x, t)[0], atol=1e-4), (there - model.ask(x, t)[0]).abs().max()
-    drawn = pipeline(batch_size=2, num_inference_steps=10, output_type="np", generator=torch.Generator().manual_seed(0)).images
+    drawn = pipeline(
+        batch_size=2, num_inference_steps=10, output_type="np", generator=torch.Generator().manual_seed(0)
+    ).images
     assert drawn.shape[0] == 2 and 0 <= drawn.min() < drawn.max() <= 1
 
 
@@ -364,11 +482,30 @@ def test_a_run_is_exported_and_opened_again(capsys, tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     for model in ("ddpm", "edm"):
-        assert main(["train", model, "digits", f"runs/{model}", "--images", "256", "--no-report", "--scale", "0.25", "--precision", "fp32"]) == 0
+        assert (
+            main(
+                [
+                    "train",
+                    model,
+                    "digits",
+                    f"runs/{model}",
+                    "--images",
+                    "256",
+                    "--no-report",
+                    "--scale",
+                    "0.25",
+                    "--precision",
+                    "fp32",
+                ]
+            )
+            == 0
+        )
     capsys.readouterr()
     found = ask(capsys, "export", "runs/ddpm", "-o", "out")
     run, again = api.open("runs/ddpm"), opened(tmp_path / found["path"])
     again.steps = run.model.steps = 4
     (*_, a), (*_, b) = run.model.sample(Noise(range(3))), again.sample(Noise(range(3)))
     assert torch.allclose(a, b, atol=1e-5)
-    assert "edm has no pipeline" in refused(capsys, "export", "runs/edm") and "draws of no class" in refused(capsys, "export", "runs/ddpm", "--label", "1")
+    assert ("edm has no pipeline") in refused(
+        capsys, "export", "runs/edm"
+    ) and "draws of no class" in refused(capsys, "export", "runs/ddpm", "--label", "1")

@@ -1,4 +1,5 @@
-"""Features: a row an image, the same numbers as a program that takes one image after another, and the same bytes after a kill."""
+"""Features: a row an image, the same numbers as a program that takes one image after another, and the same
+bytes after a kill."""
 
 from __future__ import annotations
 
@@ -42,7 +43,11 @@ def photos(tmp_path_factory) -> Path:
     folder, chance = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
     for i in range(20):
         w, h = chance.integers(20, 200, 2)
-        image = Image.fromarray(np.kron(chance.integers(0, 256, (4, 4, 3), dtype=np.uint8), np.ones((50, 50, 1), np.uint8))[:h, :w])
+        image = Image.fromarray(
+            np.kron(chance.integers(0, 256, (4, 4, 3), dtype=np.uint8), np.ones((50, 50, 1), np.uint8))[
+                :h, :w
+            ]
+        )
         place = folder / ("cats" if i % 2 else "dogs") / f"{i:02}.{'jpg' if i % 3 else 'png'}"
         place.parent.mkdir(exist_ok=True)
         (image.convert("L") if i == 7 else image).save(place)
@@ -61,11 +66,18 @@ def done(net, source, out: Path, layers=LAYERS[:1], **options):
 
 
 def one_by_one(net, folder: Path, layer: str, size: int) -> np.ndarray:
-    """What a program in Keras does: load_img, preprocess_input, predict, flatten, for one file after another, channels last."""
+    """What a program in Keras does: load_img, preprocess_input, predict, flatten, for one file after another,
+    channels last."""
     out = []
     for path in sorted(folder.rglob("*.*")):
         if path.name != "05b.jpg":
-            x = np.asarray(Image.open(path).convert("RGB").resize((size, size), Image.Resampling.NEAREST), np.float32) / 127.5 - 1
+            x = (
+                np.asarray(
+                    Image.open(path).convert("RGB").resize((size, size), Image.Resampling.NEAREST), np.float32
+                )
+                / 127.5
+                - 1
+            )
             y = net(torch.from_numpy(x).permute(2, 0, 1)[None], [layer])[layer]
             out.append(y.movedim(1, -1).flatten().numpy())
     return np.stack(out)
@@ -80,9 +92,13 @@ def test_rows_are_those_of_one_image_after_another(net, photos, tmp_path):
     np.testing.assert_allclose(x, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
     listed = list(csv.DictReader((tmp_path / "f.csv").open()))
     names = sorted(str(p.relative_to(photos)) for p in photos.rglob("*.*") if p.name != "05b.jpg")
-    assert [(int(r["row"]), r["file"], r["label"]) for r in listed] == [(i, n, n[:4]) for i, n in enumerate(names)]
+    assert [(int(r["row"]), r["file"], r["label"]) for r in listed] == [
+        (i, n, n[:4]) for i, n in enumerate(names)
+    ]
     assert [(n, why) for n, why, _ in at.done.skipped] == [("cats/05b.jpg", "damaged")]
-    assert extraction.verdict(at.done).startswith("21 images: 20 used, 1 skipped (1 damaged, such as cats/05b.jpg: ")
+    assert extraction.verdict(at.done).startswith(
+        "21 images: 20 used, 1 skipped (1 damaged, such as cats/05b.jpg: "
+    )
 
 
 def test_pools(net, photos, tmp_path):
@@ -148,7 +164,10 @@ def test_a_kill_before_the_first_save(net, photos, tmp_path):
 
 def test_another_request_is_refused_with_the_difference(net, photos, tmp_path):
     done(net, photos, tmp_path / "f.npy", LAYERS[1:])
-    for options, says in ((dict(pool="avg"), "pool '' there, 'avg' asked for"), (dict(size=96), "size 64 there, 96 asked for")):
+    for options, says in (
+        (dict(pool="avg"), "pool '' there, 'avg' asked for"),
+        (dict(size=96), "size 64 there, 96 asked for"),
+    ):
         with pytest.raises(Refusal, match=f"holds other features: {says}"):
             done(net, photos, tmp_path / "f.npy", LAYERS[1:], **options)
     with pytest.raises(Refusal, match=r"sha256 .* there, .* asked for"):
@@ -233,7 +252,9 @@ def test_what_is_broken_off_within_a_chunk_counts_for_nothing(net, photos, tmp_p
             return getattr(self.file, name)
 
     work.output.files = {name: Struck(file) for name, file in work.output.files.items()}
-    monkeypatch.setattr(Output, "save", lambda self, finished=False, save=Output.save: (unstruck(self), save(self, finished)))
+    monkeypatch.setattr(
+        Output, "save", lambda self, finished=False, save=Output.save: (unstruck(self), save(self, finished))
+    )
     with pytest.raises(KeyboardInterrupt):
         next(walk)
     monkeypatch.undo()
@@ -248,7 +269,9 @@ def unstruck(output: Output) -> None:
 
 @pytest.mark.parametrize("part", ["npy", "csv"])
 @pytest.mark.parametrize("finished", [True, False])
-def test_a_file_that_lost_its_end_is_not_filled_with_zeros(net, photos, tmp_path, part, finished, monkeypatch):
+def test_a_file_that_lost_its_end_is_not_filled_with_zeros(
+    net, photos, tmp_path, part, finished, monkeypatch
+):
     monkeypatch.setattr(extraction, "SAVE", 0.0)
     work = iter(extract(net, str(photos), LAYERS[1:], tmp_path / "f.npy", size=64))
     for _ in work if finished else range(3):
@@ -257,7 +280,10 @@ def test_a_file_that_lost_its_end_is_not_filled_with_zeros(net, photos, tmp_path
     path = tmp_path / f"f.{part}"
     half = path.read_bytes()[: path.stat().st_size // 2]
     path.write_bytes(half)
-    with pytest.raises(BadData, match=rf"f.{part} is shorter than .*f.json says; remove both and run the command again"):
+    with pytest.raises(
+        BadData,
+        match=rf"f.{part} is shorter than .*f.json says; remove " r"both and " r"run the " r"command again",
+    ):
         done(net, photos, tmp_path / "f.npy", LAYERS[1:])
     assert path.read_bytes() == half
 
@@ -327,7 +353,9 @@ def test_so_many_are_chosen_before_any_is_looked_at(net, photos, tmp_path):
     rows = [int(line["row"]) for line in lines if line["file"] in {line["file"] for line in few}]
     assert at.total == 7 == at.done.files and len(rows) == at.done.rows >= 6
     assert [lines[i]["file"] for i in rows] == [line["file"] for line in few]
-    np.testing.assert_allclose(np.load(tmp_path / "few.npy"), np.load(tmp_path / "all.npy")[rows], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        np.load(tmp_path / "few.npy"), np.load(tmp_path / "all.npy")[rows], rtol=1e-4, atol=1e-6
+    )
     with pytest.raises(Refusal, match=r"chosen \[7, 21, 3\] there, \[7, 21, 4\] asked for"):
         done(net, photos, tmp_path / "few.npy", LAYERS[1:], n=7, seed=4)
 
@@ -337,7 +365,10 @@ def test_a_large_jpeg_is_read_pixel_by_pixel(tmp_path):
     x = np.random.default_rng(0).integers(0, 256, (1500, 1400, 3), dtype=np.uint8)
     Image.fromarray(x).save(tmp_path / "a.jpg")
     found = pictures(str(tmp_path), 100, "nearest").get(0)
-    assert np.array_equal(found.transpose(1, 2, 0), np.asarray(Image.open(tmp_path / "a.jpg").resize((100, 100), Image.Resampling.NEAREST)))
+    assert np.array_equal(
+        found.transpose(1, 2, 0),
+        np.asarray(Image.open(tmp_path / "a.jpg").resize((100, 100), Image.Resampling.NEAREST)),
+    )
     for name in ("bilinear", "lanczos", "fit"):
         assert pictures(str(tmp_path / "a.jpg"), 100, name).get(0).shape == (3, 100, 100)
 
@@ -349,7 +380,9 @@ def test_pictures_are_turned_and_opaque_and_of_eight_bits(tmp_path):
     Image.new("CMYK", (40, 40), (0, 255, 255, 0)).save(tmp_path / "ink.jpg")
     exif = Image.Exif()
     exif[0x0112] = 3
-    Image.fromarray(np.repeat(np.arange(64, dtype=np.uint8)[:, None, None] * np.ones((1, 64, 3), np.uint8), 1, 1)).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(
+        np.repeat(np.arange(64, dtype=np.uint8)[:, None, None] * np.ones((1, 64, 3), np.uint8), 1, 1)
+    ).save(tmp_path / "turned.png", exif=exif)
     found = pictures(str(tmp_path), 64, "nearest")
     images = {found.name(i): found.get(i) for i in range(found.total)}
     assert np.array_equal(images["deep.png"][1], np.rint(grey / 257))
@@ -360,7 +393,12 @@ def test_pictures_are_turned_and_opaque_and_of_eight_bits(tmp_path):
 
 def test_sets_that_have_a_name_and_arrays(net, tmp_path, monkeypatch):
     at = done(net, "shapes:8", tmp_path / "s.npy", LAYERS[1:])
-    assert at.done.rows == 8 and {r["label"] for r in csv.DictReader((tmp_path / "s.csv").open())} == {"cross", "square", "star", "triangle"}
+    assert at.done.rows == 8 and {r["label"] for r in csv.DictReader((tmp_path / "s.csv").open())} == {
+        "cross",
+        "square",
+        "star",
+        "triangle",
+    }
     np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (6, 10, 10), dtype=np.uint8))
     assert done(net, tmp_path / "x.npy", tmp_path / "a.npy", LAYERS[1:]).done.rows == 6
     one = pictures(str(tmp_path / "x.npy"), 20, "nearest")
@@ -394,12 +432,27 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(net, photos, 
 
 
 def test_the_verb_writes_and_goes_on(photos, tmp_path, capsys):
-    argv = [str(photos), "--network", "squeezenet", "--weights", "none", "--layer", "fire2/concat", "--layer", "pool10", "--size", "64"]
+    argv = [
+        str(photos),
+        "--network",
+        "squeezenet",
+        "--weights",
+        "none",
+        "--layer",
+        "fire2/concat",
+        "--layer",
+        "pool10",
+        "--size",
+        "64",
+    ]
     argv += ["--pool", "max", "-o", str(tmp_path / "f.npy"), "--json"]
     for _ in range(2):
         assert verb(argv) == 0
         said = json.loads(capsys.readouterr().out)
-        assert [(r["layer"], r["shape"]) for r in said["layers"]] == [("fire2/concat", [20, 128]), ("pool10", [20, 1000])]
+        assert [(r["layer"], r["shape"]) for r in said["layers"]] == [
+            ("fire2/concat", [20, 128]),
+            ("pool10", [20, 1000]),
+        ]
         assert len(said["sha256"]) == 64 and said["skipped"][0][0] == "cats/05b.jpg"
         assert np.load(said["layers"][0]["path"]).shape == (20, 128)
 
@@ -410,6 +463,9 @@ def test_the_verb_shows_the_layers(capsys):
     assert "block4_pool" in said and "14 x 14 x 512" in said and "124 px" in said
     assert verb(["--layers", "mobilenet", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert rows[0] == dict(layer="input_layer", output="224 x 224 x 3", sees="1 px") and rows[-1]["output"] == "1000"
+    assert (
+        rows[0] == dict(layer="input_layer", output="224 x 224 x 3", sees="1 px")
+        and rows[-1]["output"] == "1000"
+    )
     with pytest.raises(Refusal, match="which layers"):
         verb(["photos"])

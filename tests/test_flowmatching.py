@@ -22,11 +22,13 @@ def test_transport_is_the_best_of_all_pairings():
 
 
 def test_optimal_transport_makes_the_flow_straighter():
-    """One step of the flow that independent pairs make goes to the mean of the data; that of near pairs already divides it."""
+    """One step of the flow that independent pairs make goes to the mean of the data; that of near pairs
+    already divides it."""
     x, eps = THREE.draw(400).float().view(-1, 2, 1, 1), Noise(range(400)).normal(2, 1, 1)
     paired = eps[transport(x, eps)]
 
-    def said_by_noise(noise):  # how much of the image its noise already says: the share of variance that a linear map explains
+    # how much of the image its noise already says: the share of variance that a linear map explains
+    def said_by_noise(noise):
         a, b = noise.flatten(1), x.flatten(1)
         a, b = a - a.mean(0), b - b.mean(0)
         fitted = a @ torch.linalg.lstsq(a, b).solution
@@ -38,7 +40,10 @@ def test_optimal_transport_makes_the_flow_straighter():
 def test_pairs_are_made_within_a_class():
     """Else the noise of a class is no longer N(0, I), and samples of it begin where it never was."""
     y = torch.arange(400) % 2
-    x, eps = torch.where(y.view(-1, 1, 1, 1) == 0, -1.0, 1.0).expand(400, 2, 1, 1), Noise(range(400)).normal(2, 1, 1)
+    x, eps = (
+        torch.where(y.view(-1, 1, 1, 1) == 0, -1.0, 1.0).expand(400, 2, 1, 1),
+        Noise(range(400)).normal(2, 1, 1),
+    )
     told, untold = paired(x, eps, y), paired(x, eps, None)
     assert sorted(told[y == 0].flatten().tolist()) == sorted(eps[y == 0].flatten().tolist())
     assert abs(float(told[y == 0].mean())) < 0.15 and float(untold[y == 0].mean()) < -0.5
@@ -50,12 +55,18 @@ def test_times_are_drawn_by_the_law_that_is_said():
         model = FlowMatching(spec=Spec(2, 1, levels=0), scale=0.25, times=law)
         model.velocity = lambda x_t, t, y=None, noise=None: said.append(t) or torch.zeros_like(x_t)
         model.loss(Batch(torch.zeros(4000, 2, 1, 1), None, Noise(range(4000))))
-    assert float((said[0] < 0.05).float().mean()) == pytest.approx(0.05, abs=0.012) and float((said[1] < 0.05).float().mean()) < 0.01
+    assert (
+        float((said[0] < 0.05).float().mean()) == pytest.approx(0.05, abs=0.012)
+        and float((said[1] < 0.05).float().mean()) < 0.01
+    )
 
 
 def test_only_transport_compares_the_images_of_a_batch():
     spec = Spec(1, 8)
-    assert not FlowMatching(spec=spec, scale=0.25).whole_batch and FlowMatching(spec=spec, scale=0.25, coupling="ot").whole_batch
+    assert (
+        not FlowMatching(spec=spec, scale=0.25).whole_batch
+        and FlowMatching(spec=spec, scale=0.25, coupling="ot").whole_batch
+    )
 
 
 @pytest.mark.parametrize("coupling", ["independent", "ot"])
@@ -65,7 +76,8 @@ def test_the_loss_is_zero_for_the_velocity_of_its_own_pairs(coupling):
     x_0 = torch.full((64, 2, 1, 1), 0.3)
     model.velocity = lambda x_t, t, y=None, noise=None: (x_t - 0.3) / t.view(-1, 1, 1, 1)
     assert float(model.loss(Batch(x_0, None, Noise(range(64)))).total) < 1e-6
-    model.velocity = lambda x_t, t, y=None, noise=None: (0.3 - x_t) / t.view(-1, 1, 1, 1)  # the fake: time runs the other way
+    # the fake: time runs the other way
+    model.velocity = lambda x_t, t, y=None, noise=None: (0.3 - x_t) / t.view(-1, 1, 1, 1)
     assert float(model.loss(Batch(x_0, None, Noise(range(64)))).total) > 1
 
 

@@ -68,7 +68,13 @@ def test_rounding_alone_would_leave_the_budget():
 
 
 @pytest.mark.parametrize(
-    "norm, size, says", [("l1", 1, "one of linf, l2"), ("linf", 0.5, "least is 1"), ("l2", 0.001, "least is 0.00392"), ("l2", math.nan, "no room")]
+    "norm, size, says",
+    [
+        ("l1", 1, "one of linf, l2"),
+        ("linf", 0.5, "least is 1"),
+        ("l2", 0.001, "least is 0.00392"),
+        ("l2", math.nan, "no room"),
+    ],
 )
 def test_budgets_that_make_no_sense(norm: str, size: float, says: str):
     with pytest.raises(Refusal, match=says):
@@ -91,11 +97,14 @@ def test_the_search_stays_within_and_ends_better(budget: Budget, aim: bool):
         assert size(levels(s.x) - levels(x), budget.norm) <= budget.size * (1 + 1e-9)
         torch.testing.assert_close(on_levels(s.x), s.x)
     sign = -1 if aim else 1
-    assert states[0].loss == pytest.approx(sign * float(odds(net, x, y))) and losses[-1] == pytest.approx(sign * float(odds(net, states[-1].x, y)))
+    assert states[0].loss == pytest.approx(sign * float(odds(net, x, y))) and losses[-1] == pytest.approx(
+        sign * float(odds(net, states[-1].x, y))
+    )
 
 
 def test_against_a_linear_network_the_best_is_known():
-    """Between two classes that are linear the best within linf is a step of the whole budget along the sign of their difference."""
+    """Between two classes that are linear the best within linf is a step of the whole budget along the sign
+    of their difference."""
     net = linear(2)
     x, y = on_levels(images(1, 4) * 0.5), torch.tensor([1])
     w = net.nodes["conv"].weight
@@ -127,14 +136,19 @@ def test_the_verdict_is_that_of_the_file(tmp_path: Path):
     net = linear(2)
     w, x = net.nodes["conv"].weight, on_levels(images(1, 4) * 0.5)
     middle = float(net.classify(x)[0, 1] - net.classify(x)[0, 0])
-    net.nodes["conv"].bias[1] -= middle + 0.5 * float((w[1] - w[0]).abs().sum()) * 6 * 2 / 255  # half of the budget is needed
+    # half of the budget is needed
+    net.nodes["conv"].bias[1] -= middle + 0.5 * float((w[1] - w[0]).abs().sum()) * 6 * 2 / 255
     y = torch.tensor([1])
     *_, found = fool(net, x, y, LINF, True, steps=20)
     file = saved(found.x, tmp_path / "a.png")
     said = judge(net, x, 1, True, LINF, file)
     assert said.fooled and said.within and (said.before, said.after) == (0, 1) and said.linf == 6
     read = torch.from_numpy(np.asarray(Image.open(file)).transpose(2, 0, 1).astype(np.float64))[None]
-    assert said.sure_after == said.sure_of_y == pytest.approx(float(net.classify(read / 127.5 - 1).softmax(1)[0, 1]))
+    assert (
+        said.sure_after
+        == said.sure_of_y
+        == pytest.approx(float(net.classify(read / 127.5 - 1).softmax(1)[0, 1]))
+    )
     assert said.l2 == pytest.approx(float((read - levels(x)).norm()) / 255)
     assert not judge(net, x, 0, True, LINF, file).fooled and not judge(net, x, 1, False, LINF, file).fooled
     assert judge(net, x, 0, False, LINF, file).fooled

@@ -31,7 +31,16 @@ def points(n: int = 256, apart: float = 1.0) -> Data:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, n)
     x = np.stack([apart * (2 * y - 1), np.zeros(n)], 1) + 0.1 * rng.standard_normal((n, 2))
-    return Data("two", "two-1", x.astype(np.float32).reshape(n, 2, 1, 1), np.arange(n // 4, n), np.arange(n // 4), y=y, classes=("left", "right"), levels=0)
+    return Data(
+        "two",
+        "two-1",
+        x.astype(np.float32).reshape(n, 2, 1, 1),
+        np.arange(n // 4, n),
+        np.arange(n // 4),
+        y=y,
+        classes=("left", "right"),
+        levels=0,
+    )
 
 
 def made(spec: Spec = POINTS, **options: object) -> GAN:
@@ -70,14 +79,22 @@ def gradient(loss: Tensor, module: nn.Module) -> Tensor:
 # Networks
 
 
-@pytest.mark.parametrize(("channels", "size", "conditional"), [(1, 8, False), (1, 28, True), (3, 32, False), (3, 50, True)])
+@pytest.mark.parametrize(
+    ("channels", "size", "conditional"), [(1, 8, False), (1, 28, True), (3, 32, False), (3, 50, True)]
+)
 def test_the_convolutions_fit_images_of_any_size_and_are_those_of_dcgan(channels, size, conditional):
     spec = Spec(channels, size, 3)
     model = made(spec, width=8, conditional=conditional)
     b = Batch(torch.zeros(4, *spec.shape), Condition(torch.zeros(4, dtype=torch.int64)), Noise(range(4)))
-    assert model.draw(b).shape == b.x.shape and float(model.draw(b).detach().abs().max()) <= 1 and model.judge(b, model.D)(b.x).shape == (4,)
+    assert (
+        model.draw(b).shape == b.x.shape
+        and float(model.draw(b).detach().abs().max()) <= 1
+        and model.judge(b, model.D)(b.x).shape == (4,)
+    )
     kinds = [type(m) for m in model.G.modules()]
-    assert kinds[-1] is nn.ConvTranspose2d and nn.ReLU in kinds and nn.BatchNorm2d in kinds, "no normalisation of what G draws"
+    assert kinds[-1] is nn.ConvTranspose2d and nn.ReLU in kinds and nn.BatchNorm2d in kinds, (
+        "no normalisation of what G draws"
+    )
     inside = [type(m) for m in model.D.trunk.children()]
     assert inside[:2] == [nn.Conv2d, nn.LeakyReLU] and nn.MaxPool2d not in inside, "nor of what D sees"
     for m in model.modules():
@@ -86,7 +103,13 @@ def test_the_convolutions_fit_images_of_any_size_and_are_those_of_dcgan(channels
 
 
 def test_batch_normalisation_is_not_in_d_where_a_slope_is_looked_at():
-    for options, there in (({}, True), (dict(r1=1.0), False), (dict(gradient_penalty=1.0), False), (dict(spectral=True), False), (dict(norm="none"), False)):
+    for options, there in (
+        ({}, True),
+        (dict(r1=1.0), False),
+        (dict(gradient_penalty=1.0), False),
+        (dict(spectral=True), False),
+        (dict(norm="none"), False),
+    ):
         assert any(isinstance(m, nn.BatchNorm2d) for m in made(IMAGES, **options).D.modules()) == there
     assert any(isinstance(m, nn.BatchNorm2d) for m in made(IMAGES, r1=1.0).G.modules())
     assert not any(isinstance(m, nn.BatchNorm2d) for m in made(IMAGES, norm="none").modules())
@@ -100,11 +123,18 @@ def test_points_codes_and_small_images_get_fully_connected_networks(spec):
         for p in model.G.parameters():
             p.mul_(30)
     drawn = model.draw(batch(spec)).detach()
-    assert (float(drawn.abs().max()) <= 1) == bool(spec.levels), "numbers that are no brightness have no bound"
+    assert (float(drawn.abs().max()) <= 1) == bool(spec.levels), (
+        "numbers that are no brightness have no bound"
+    )
 
 
 @pytest.mark.parametrize(
-    ("spec", "precision"), [*itertools.product([POINTS, Spec(1, 16, 2, levels=2), Spec(1, 8, 2, levels=17), Spec(3, 16, 2)], ["fp32", "bf16"])]
+    ("spec", "precision"),
+    [
+        *itertools.product(
+            [POINTS, Spec(1, 16, 2, levels=2), Spec(1, 8, 2, levels=17), Spec(3, 16, 2)], ["fp32", "bf16"]
+        )
+    ],
 )
 def test_it_learns_whatever_the_kind_of_data_and_the_precision(spec, precision, tmp_path):
     data = points() if not spec.levels else toy(32, spec.size, spec.channels, spec.levels)
@@ -129,7 +159,9 @@ def test_the_losses_are_those_of_the_game():
         loss = model.discriminator_loss(batch())
         assert float(loss.total) == pytest.approx(float(GAMES[game].discriminator(r, f).mean()), rel=1e-5)
         assert float(loss.terms["on real"]) == pytest.approx(float(r.mean()), rel=1e-5)
-        assert float(model.generator_loss(batch()).total) == pytest.approx(float(GAMES[game].generator(r, f).mean()), rel=1e-5)
+        assert float(model.generator_loss(batch()).total) == pytest.approx(
+            float(GAMES[game].generator(r, f).mean()), rel=1e-5
+        )
 
 
 def test_smoothing_changes_the_target_of_real_images_alone():
@@ -166,9 +198,13 @@ def test_r1_is_at_real_images_and_r2_at_drawn_ones():
     model = made(r1=2.0)
     model.D, b = Bowl(), batch()
     fake = model.draw(batch()).detach()
-    assert float(model.discriminator_loss(batch()).terms["penalty"]) == pytest.approx(float(b.x.flatten(1).square().sum(1).mean()), rel=1e-5)
+    assert float(model.discriminator_loss(batch()).terms["penalty"]) == pytest.approx(
+        float(b.x.flatten(1).square().sum(1).mean()), rel=1e-5
+    )
     model.r1, model.r2 = 0.0, 2.0
-    assert float(model.discriminator_loss(batch()).terms["penalty"]) == pytest.approx(float(fake.flatten(1).square().sum(1).mean()), rel=1e-5)
+    assert float(model.discriminator_loss(batch()).terms["penalty"]) == pytest.approx(
+        float(fake.flatten(1).square().sum(1).mean()), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("options", [dict(r1=1.0, r2=0.5), dict(gradient_penalty=10.0, r1=0.3)])
@@ -198,16 +234,24 @@ def test_clipped_weights_never_leave_their_range_whatever_the_number_of_steps(tm
 
 SPLIT = {
     "spectral": dict(spectral=True),
-    "spectral, convolutions and classes": dict(spectral=True, net="dcgan", norm="none", conditional=True, k=2),
-    "spectral, all penalties": dict(spectral=True, net="mlp", r1=1.0, r2=1.0, gradient_penalty=1.0, lazy=2, noise=0.1, encoder=True),
+    "spectral, convolutions and classes": dict(
+        spectral=True, net="dcgan", norm="none", conditional=True, k=2
+    ),
+    "spectral, all penalties": dict(
+        spectral=True, net="mlp", r1=1.0, r2=1.0, gradient_penalty=1.0, lazy=2, noise=0.1, encoder=True
+    ),
 }
 
 
 @pytest.mark.parametrize("name", SPLIT)
 def test_splitting_a_batch_of_a_spectral_discriminator_optimises_the_same(name, tmp_path):
-    """Of each player at each of three steps: what the power iteration of --spectral knows is a matter of steps, not of pieces."""
+    """Of each player at each of three steps: what the power iteration of --spectral knows is a matter of
+    steps, not of pieces."""
     options = SIZES | dict(net="mlp", norm="none") | SPLIT[name]
-    runs = [small_run("gan", tmp_path / str(micro), toy(32), options=options, micro=micro, clip=0.0, rate=0.0) for micro in (0, 5)]
+    runs = [
+        small_run("gan", tmp_path / str(micro), toy(32), options=options, micro=micro, clip=0.0, rate=0.0)
+        for micro in (0, 5)
+    ]
     for run, _ in runs:
         torch.manual_seed(0)
         with torch.no_grad():  # the singular vectors then lag behind the weights, as they do in training
@@ -215,7 +259,10 @@ def test_splitting_a_batch_of_a_spectral_discriminator_optimises_the_same(name, 
                 p.add_(0.1 * torch.randn_like(p))
     for steps in itertools.islice(zip(*(fit(run, data) for run, data in runs)), 3):
         assert steps[1].losses == pytest.approx(steps[0].losses, rel=1e-4, abs=1e-6)
-        grads = [torch.cat([p.grad.flatten() for p in run.student.parameters() if p.grad is not None]) for run, _ in runs]
+        grads = [
+            torch.cat([p.grad.flatten() for p in run.student.parameters() if p.grad is not None])
+            for run, _ in runs
+        ]
         assert torch.allclose(*grads, rtol=1e-4, atol=1e-6 * float(grads[0].abs().max()))
 
 
@@ -224,13 +271,25 @@ def test_looking_at_a_spectral_discriminator_does_not_change_it():
     before = {name: value.clone() for name, value in D.state_dict().items()}
     with torch.no_grad():
         one, two = (D(torch.ones(1, 1, 16, 16)) for _ in range(2))
-    assert torch.equal(one, two) and all(torch.equal(value, before[name]) for name, value in D.state_dict().items())
+    assert torch.equal(one, two) and all(
+        torch.equal(value, before[name]) for name, value in D.state_dict().items()
+    )
 
 
 RESUMED = {
     "spectral": dict(spectral=True, net="mlp", k=2),
     "clipped": dict(weight_clip=0.02, game="wasserstein", k=3),
-    "images": dict(spectral=True, conditional=True, encoder=True, augment="full", noise=0.3, noise_images=100, r1=1.0, lazy=3, spread=True),
+    "images": dict(
+        spectral=True,
+        conditional=True,
+        encoder=True,
+        augment="full",
+        noise=0.3,
+        noise_images=100,
+        r1=1.0,
+        lazy=3,
+        spread=True,
+    ),
     "unrolled": dict(unroll=2, d_rate=4.0, smooth=0.1, net="mlp"),
 }
 
@@ -252,7 +311,9 @@ def test_stopping_and_resuming_changes_no_bit(name, tmp_path):
 
 
 def test_the_rates_and_the_numbers_of_steps_are_those_asked_for(tmp_path):
-    run, data = small_run("gan", tmp_path, points(), options=SIZES | dict(k=3, d_rate=4.0), rate=1e-3, warmup=0, images=16 * 9)
+    run, data = small_run(
+        "gan", tmp_path, points(), options=SIZES | dict(k=3, d_rate=4.0), rate=1e-3, warmup=0, images=16 * 9
+    )
     taken = dict.fromkeys(run.optimizers, 0)
     for name, optimizer in run.optimizers.items():
         optimizer.register_step_post_hook(lambda *_, name=name: taken.__setitem__(name, taken[name] + 1))
@@ -267,10 +328,14 @@ def test_the_rates_and_the_numbers_of_steps_are_those_asked_for(tmp_path):
 
 def judge_of_points(octaves: int, hidden: int = 7) -> nn.Sequential:
     torch.manual_seed(1)
-    return nn.Sequential(mlp.encoder((2, 1, 1), hidden, hidden, 2, octaves), nn.LeakyReLU(0.2), nn.Linear(hidden, 1)).double()
+    return nn.Sequential(
+        mlp.encoder((2, 1, 1), hidden, hidden, 2, octaves), nn.LeakyReLU(0.2), nn.Linear(hidden, 1)
+    ).double()
 
 
-def twice(D: nn.Module, real: Tensor, fake: Tensor, game: str, gammas: tuple[float, float]) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+def twice(
+    D: nn.Module, real: Tensor, fake: Tensor, game: str, gammas: tuple[float, float]
+) -> tuple[list[Tensor], tuple[Tensor, ...]]:
     """The loss, the penalty and the logits, and the loss's derivative, by differentiating twice."""
     (r, steep_r), (f, steep_f) = (slopes(lambda x: D(x)[:, 0], x) for x in (real, fake))
     penalty = gammas[0] / 2 * steep_r.mean() + gammas[1] / 2 * steep_f.mean()
@@ -278,7 +343,9 @@ def twice(D: nn.Module, real: Tensor, fake: Tensor, game: str, gammas: tuple[flo
     return [t.detach() for t in (loss, penalty, r, f)], torch.autograd.grad(loss, list(D.parameters()))
 
 
-def by_hand(taken: Chain | None, D: nn.Module, real: Tensor, fake: Tensor, game: str, gammas: tuple[float, float]) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+def by_hand(
+    taken: Chain | None, D: nn.Module, real: Tensor, fake: Tensor, game: str, gammas: tuple[float, float]
+) -> tuple[list[Tensor], tuple[Tensor, ...]]:
     assert taken is not None
     found = weighed(taken, real, fake, lambda r, f: GAMES[game].discriminator(r, f).mean(), gammas)
     return [t.detach() for t in found], torch.autograd.grad(found.loss, list(D.parameters()))
@@ -289,12 +356,19 @@ def apart(one: tuple[Tensor, ...], two: tuple[Tensor, ...]) -> float:
 
 
 @pytest.mark.parametrize("game", GAMES)
-@pytest.mark.parametrize(("octaves", "gammas"), [(0, (0.7, 0.7)), (3, (0.7, 0.4)), (2, (0.0, 0.7)), (1, (0.7, 0.0))])
+@pytest.mark.parametrize(
+    ("octaves", "gammas"), [(0, (0.7, 0.7)), (3, (0.7, 0.4)), (2, (0.0, 0.7)), (1, (0.7, 0.0))]
+)
 def test_penalties_by_hand_have_the_derivative_of_differentiating_twice(game, octaves, gammas):
     D = judge_of_points(octaves)
     real, fake = torch.randn(2, 9, 2, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    (right, slope), (found, hand) = twice(D, real, fake, game, gammas), by_hand(chain(D), D, real, fake, game, gammas)
-    assert apart(tuple(right), tuple(found)) < 1e-12 and apart(slope, hand) < 1e-12 * max(1.0, max(float(g.abs().max()) for g in slope))
+    (right, slope), (found, hand) = (
+        twice(D, real, fake, game, gammas),
+        by_hand(chain(D), D, real, fake, game, gammas),
+    )
+    assert apart(tuple(right), tuple(found)) < 1e-12 and apart(slope, hand) < 1e-12 * max(
+        1.0, max(float(g.abs().max()) for g in slope)
+    )
     assert max(float(g.abs().max()) for g in slope) > 1e-2
 
 
@@ -311,7 +385,11 @@ def test_wrong_penalties_by_hand_are_told_from_right_ones():
     _, slope = twice(D, real, fake, "relativistic", (0.7, 0.4))
     taken = chain(D)
     assert taken is not None and taken.leaks == [0.0, 0.0, 0.2] and taken.waves is not None
-    for wrong, gammas in ((taken, (0.4, 0.7)), (taken._replace(leaks=[0.0] * 3), (0.7, 0.4)), (taken._replace(waves=Forgetful(2)), (0.7, 0.4))):
+    for wrong, gammas in (
+        (taken, (0.4, 0.7)),
+        (taken._replace(leaks=[0.0] * 3), (0.7, 0.4)),
+        (taken._replace(waves=Forgetful(2)), (0.7, 0.4)),
+    ):
         assert apart(slope, by_hand(wrong, D, real, fake, "relativistic", gammas)[1]) > 1e-3
     with pytest.raises(RuntimeError, match="does not require grad"):
         loss = weighed(taken, real, fake, lambda r, f: (f - r).mean(), (1.0, 1.0)).loss
@@ -334,15 +412,33 @@ def test_a_model_has_the_same_losses_and_derivatives_either_way(options, monkeyp
         if plain:
             monkeypatch.setattr(model, "by_hand", lambda *_: None)
         loss = model.discriminator_loss(batch(step=6))
-        found.append((gradient(loss.total, model.D), torch.stack([loss.total.detach(), *(t.detach() for t in loss.terms.values())])))
+        found.append(
+            (
+                gradient(loss.total, model.D),
+                torch.stack([loss.total.detach(), *(t.detach() for t in loss.terms.values())]),
+            )
+        )
     (hand, losses), (slope, right) = found
-    assert torch.allclose(losses, right, rtol=1e-5, atol=1e-6) and torch.allclose(hand, slope, rtol=1e-4, atol=1e-6 * float(slope.abs().max()))
+    assert torch.allclose(losses, right, rtol=1e-5, atol=1e-6) and torch.allclose(
+        hand, slope, rtol=1e-4, atol=1e-6 * float(slope.abs().max())
+    )
 
 
 def test_only_matrices_with_rectifiers_between_them_are_taken_apart():
-    taken = {name: chain(made(**options).D) for name, options in {"plain": {}, "waves": dict(octaves=2), "packs": dict(pack=3)}.items()}
+    taken = {
+        name: chain(made(**options).D)
+        for name, options in {"plain": {}, "waves": dict(octaves=2), "packs": dict(pack=3)}.items()
+    }
     assert all(taken.values()) and [len(c.linear) for c in taken.values() if c] == [3, 3, 3]
-    for D in (made(spread=True).D, made(spectral=True).D, made(conditional=True).D, made(IMAGES).D, Line(1.0, 1.0), lambda x: x, nn.Sequential()):
+    for D in (
+        made(spread=True).D,
+        made(spectral=True).D,
+        made(conditional=True).D,
+        made(IMAGES).D,
+        Line(1.0, 1.0),
+        lambda x: x,
+        nn.Sequential(),
+    ):
         assert chain(D) is None
     smooth = made()
     smooth.D.trunk[1] = nn.SiLU()
@@ -350,18 +446,27 @@ def test_only_matrices_with_rectifiers_between_them_are_taken_apart():
     with torch.autocast("cpu", torch.bfloat16):
         assert smooth.by_hand(batch(), made().D) is None
     changed = made(IMAGES, net="mlp", augment="gentle")
-    assert chain(changed.D) and changed.by_hand(batch(IMAGES), changed.D) is None, "the slope is that before the changes"
+    assert chain(changed.D) and changed.by_hand(batch(IMAGES), changed.D) is None, (
+        "the slope is that before the changes"
+    )
 
 
 def test_d_is_told_waves_of_the_coordinates():
     x = torch.tensor([[0.25, -0.5]], dtype=torch.float64)
     waves = mlp.Waves(2)
     half = math.sqrt(0.5)
-    assert waves(x.view(1, 2, 1, 1))[0].tolist() == pytest.approx([0.25, -0.5, half, -1, 1, 0, half, 0, 0, -1], abs=1e-12)
+    assert waves(x.view(1, 2, 1, 1))[0].tolist() == pytest.approx(
+        [0.25, -0.5, half, -1, 1, 0, half, 0, 0, -1], abs=1e-12
+    )
     rows = torch.autograd.functional.jacobian(lambda x: waves(x)[0], x)[:, 0]
-    assert torch.allclose(rows.sum(1), waves.slopes(x)[0], atol=1e-12), "each number depends on its own coordinate alone"
+    assert torch.allclose(rows.sum(1), waves.slopes(x)[0], atol=1e-12), (
+        "each number depends on its own coordinate alone"
+    )
     assert torch.equal(rows != 0, torch.eye(2, dtype=torch.bool).repeat(5, 1) & (rows != 0))
-    assert made(octaves=3).D.trunk[0][1][0].in_features == 14 and made(octaves=3, pack=2).D.trunk[0][1][0].in_features == 28
+    assert (
+        made(octaves=3).D.trunk[0][1][0].in_features == 14
+        and made(octaves=3, pack=2).D.trunk[0][1][0].in_features == 28
+    )
 
 
 # What D sees
@@ -387,11 +492,20 @@ def test_packs_are_of_one_kind_and_penalised_as_one():
     fake = model.draw(batch(n=8)).detach()
     real, drawn, middle = model.D.saw
     share = (middle - drawn) / (real - drawn)
-    assert torch.allclose(share, share[:, :1].expand_as(share), atol=1e-3) and 0 < float(share.min()) < float(share.max()) < 1, "on the line between packs"
+    assert (
+        torch.allclose(share, share[:, :1].expand_as(share), atol=1e-3)
+        and 0 < float(share.min()) < float(share.max()) < 1
+    ), "on the line between packs"
     assert not torch.allclose(share[0], share[1], atol=1e-3)
-    assert real.shape == (2, 6, 1, 1) and torch.equal(real[1], batch(n=8).x[3:6].reshape(6, 1, 1)) and torch.equal(drawn[0], fake[:3].reshape(6, 1, 1))
+    assert (
+        real.shape == (2, 6, 1, 1)
+        and torch.equal(real[1], batch(n=8).x[3:6].reshape(6, 1, 1))
+        and torch.equal(drawn[0], fake[:3].reshape(6, 1, 1))
+    )
     squared = 6 * 0.25
-    assert loss.terms["penalty"].item() == pytest.approx(squared / 2 + (math.sqrt(squared) - 1) ** 2, rel=1e-5)
+    assert loss.terms["penalty"].item() == pytest.approx(
+        squared / 2 + (math.sqrt(squared) - 1) ** 2, rel=1e-5
+    )
     with pytest.raises(Refusal, match="larger --batch"):
         model.discriminator_loss(batch(n=2))
 
@@ -425,7 +539,9 @@ def unrolled_by_hand(model: GAN, b: Batch, k: int) -> float:
     for _ in range(k):
         loss = GAMES[model.game].discriminator(D(b.x), D(fake)).mean() + model.r1 / 2 * steep(D, b.x)
         grads = torch.autograd.grad(loss, list(D.parameters()))
-        rate = STRIDE * math.sqrt(sum(float(p.square().sum()) for p in D.parameters()) / sum(float(g.square().sum()) for g in grads))
+        rate = STRIDE * math.sqrt(
+            sum(float(p.square().sum()) for p in D.parameters()) / sum(float(g.square().sum()) for g in grads)
+        )
         with torch.no_grad():
             for p, g in zip(D.parameters(), grads):
                 p -= rate * g
@@ -473,15 +589,21 @@ def test_the_unrolled_gradient_is_that_of_the_unrolled_objective(game, r1):
                 weight[i] -= way
         assert float(slope[0][i]) == pytest.approx((ends[0] - ends[1]) / (2 * e), rel=1e-4, abs=1e-9)
     model.unroll = 0
-    assert not torch.allclose(slope[0], torch.autograd.grad(model.generator_loss(b()).total, weight)[0], rtol=1e-2), "it looks ahead"
-    assert torch.allclose(model.ahead(b(), model.draw(b()))(b().x, None), model.D(b().x)), "by no step, it is D"
+    assert not torch.allclose(
+        slope[0], torch.autograd.grad(model.generator_loss(b()).total, weight)[0], rtol=1e-2
+    ), "it looks ahead"
+    assert torch.allclose(model.ahead(b(), model.draw(b()))(b().x, None), model.D(b().x)), (
+        "by no step, it is D"
+    )
 
 
 def test_looking_ahead_leaves_d_where_it_is(tmp_path):
     model = made(unroll=4)
     before = copy.deepcopy(model.D.state_dict())
     model.generator_loss(batch()).total.backward()
-    assert all(torch.equal(v, before[k]) for k, v in model.D.state_dict().items()) and all(p.grad is None for p in model.D.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in model.D.state_dict().items()) and all(
+        p.grad is None for p in model.D.parameters()
+    )
     with pytest.raises(Refusal, match="use a smaller --batch"):
         run, data = small_run("gan", tmp_path, points(), options=SIZES | dict(unroll=1), micro=5)
         next(fit(run, data))
@@ -493,7 +615,14 @@ def test_looking_ahead_leaves_d_where_it_is(tmp_path):
 def test_a_conditional_one_draws_the_class_that_is_asked_for(tmp_path):
     data = points()
     run, _ = small_run(
-        "gan", tmp_path, data, options=dict(latent=2, hidden=32, depth=2, conditional=True, r1=0.1), images=64 * 250, batch=64, rate=3e-3, ema=1000
+        "gan",
+        tmp_path,
+        data,
+        options=dict(latent=2, hidden=32, depth=2, conditional=True, r1=0.1),
+        images=64 * 250,
+        batch=64,
+        rate=3e-3,
+        ema=1000,
     )
     list(fit(run, data))
     for y in (0, 1):
@@ -516,7 +645,9 @@ def test_codes_of_a_conditional_model_end_in_the_class():
 
 def test_the_encoder_finds_its_way_back_and_nothing_else_learns_from_it(tmp_path):
     data = toy(64)
-    run, _ = small_run("gan", tmp_path, data, options=dict(latent=4, width=8, encoder=True), images=16 * 80, rate=1e-3)
+    run, _ = small_run(
+        "gan", tmp_path, data, options=dict(latent=4, width=8, encoder=True), images=16 * 80, rate=1e-3
+    )
     losses = [step.losses["encoder"] for step in fit(run, data)]
     model, b = run.student, data.batch(0, 0, 16, slice(None), 0)
     assert run.model.guess(b.x).shape == (16, 4) and made().guess(b.x) is None
@@ -524,7 +655,9 @@ def test_the_encoder_finds_its_way_back_and_nothing_else_learns_from_it(tmp_path
     before = {k: v.clone() for k, v in model.state_dict().items() if not k.startswith("E.")}
     model.encoder_loss(b).total.backward()
     after = model.state_dict()
-    assert all(torch.equal(after[k], v) for k, v in before.items()), "codes that were not drawn moved G's batch normalisation"
+    assert all(torch.equal(after[k], v) for k, v in before.items()), (
+        "codes that were not drawn moved G's batch normalisation"
+    )
     assert model.G.training
 
 
@@ -580,12 +713,22 @@ def allowed(options: dict) -> bool:
 def rows() -> list[dict]:
     """Few settings in which every two values that go together stand in one of them."""
     rng = np.random.default_rng(0)
-    needs: dict[str, dict] = dict(one_sided=dict(gradient_penalty=10.0), lazy=dict(r1=1.0), noise_images=dict(noise=0.1), smooth=dict(game="minimax"))
+    needs: dict[str, dict] = dict(
+        one_sided=dict(gradient_penalty=10.0),
+        lazy=dict(r1=1.0),
+        noise_images=dict(noise=0.1),
+        smooth=dict(game="minimax"),
+    )
 
     def pair(a: str, x: object, b: str, y: object) -> dict:
         return {a: x, b: y}
 
-    open_pairs = [pair(a, x, b, y) for (a, xs), (b, ys) in itertools.combinations(CHOICES.items(), 2) for x in xs for y in ys]
+    open_pairs = [
+        pair(a, x, b, y)
+        for (a, xs), (b, ys) in itertools.combinations(CHOICES.items(), 2)
+        for x in xs
+        for y in ys
+    ]
     changed = [{k: v for k, v in p.items() if v != CHOICES[k][0]} for p in open_pairs]
     left = {tuple(sorted(p.items())) for p in changed if len(p) == 2}
     found: list[dict] = []
@@ -608,7 +751,9 @@ def rows() -> list[dict]:
 
 def test_options_go_together():
     """One step of every player; every gradient is a number, and some of each player's are not 0."""
-    assert CHOICES.keys() | SIZES.keys() | {"octaves", "beta1", "beta2", "spec"} == {f.name for f in fields(GAN)}
+    assert CHOICES.keys() | SIZES.keys() | {"octaves", "beta1", "beta2", "spec"} == {
+        f.name for f in fields(GAN)
+    }
     settings = rows()
     assert 5 < len(settings) < 60
     for options in settings:
@@ -622,13 +767,23 @@ def test_options_go_together():
 
 
 @pytest.mark.parametrize(
-    "options", [dict(r1=1.0, game="relativistic"), dict(gradient_penalty=10.0, noise=0.1, conditional=True), dict(encoder=True, smooth=0.1)]
+    "options",
+    [
+        dict(r1=1.0, game="relativistic"),
+        dict(gradient_penalty=10.0, noise=0.1, conditional=True),
+        dict(encoder=True, smooth=0.1),
+    ],
 )
 def test_splitting_a_batch_optimises_the_same(options, tmp_path):
-    runs = [small_run("gan", tmp_path / str(micro), toy(), options=SIZES | options | dict(net="mlp"), micro=micro) for micro in (0, 5)]
+    runs = [
+        small_run("gan", tmp_path / str(micro), toy(), options=SIZES | options | dict(net="mlp"), micro=micro)
+        for micro in (0, 5)
+    ]
     first, second = (next(fit(run, data)).losses for run, data in runs)
     assert second == pytest.approx(first, rel=1e-4, abs=1e-5)
 
 
 def test_the_average_has_a_short_memory_at_first():
-    assert [halflife(GAN.defaults, seen) for seen in (0, 1000, 100_000, 10**7)] == pytest.approx([0, 50, 5000, 10_000], abs=1e-6)
+    assert [halflife(GAN.defaults, seen) for seen in (0, 1000, 100_000, 10**7)] == pytest.approx(
+        [0, 50, 5000, 10_000], abs=1e-6
+    )

@@ -1,4 +1,5 @@
-"""Which images a map or a search is about: by the eyes of a run and of others, with their names, whatever lies beside them."""
+"""Which images a map or a search is about: by the eyes of a run and of others, with their names, whatever
+lies beside them."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def photos(tmp_path_factory) -> Path:
     """Twelve pictures in colour of two classes, every third transparent in part."""
     folder, chance = tmp_path_factory.mktemp("gathered") / "photos", np.random.default_rng(0)
     for i in range(12):
-        image = Image.fromarray(np.kron(chance.integers(0, 256, (4, 4, 3), dtype=np.uint8), np.ones((10, 10, 1), np.uint8)))
+        image = Image.fromarray(
+            np.kron(chance.integers(0, 256, (4, 4, 3), dtype=np.uint8), np.ones((10, 10, 1), np.uint8))
+        )
         if i % 3 == 0:
             image.putalpha(Image.fromarray(np.tile(np.arange(40, dtype=np.uint8) * 6, (40, 1))))
         place = folder / ("cats" if i % 2 else "dogs") / f"{i:02}.png"
@@ -79,7 +82,9 @@ def test_a_run_as_data_is_read_as_it_was_in_training(photos, run, tmp_path):
         wanted = Run.open(run).model.encode(of.take(np.arange(12)).x).flatten(1).numpy()
     np.testing.assert_allclose(found.features, wanted, rtol=1e-4, atol=1e-5)
     assert found.names == tuple(of.names) and found.labels[:2] == ("cats", "cats") and found.x is not None
-    assert found.made["reading"] == dict(colour="grey", binarize=True, background="black") and found.how["reading"].startswith("colour grey")
+    assert found.made["reading"] == dict(colour="grey", binarize=True, background="black") and found.how[
+        "reading"
+    ].startswith("colour grey")
     again = gather(str(photos), silent, network=str(run), folder=tmp_path)
     assert (again.features == found.features).all() and len(list(tmp_path.glob("*.npy"))) == 1
 
@@ -101,7 +106,9 @@ def test_colours_become_grey_for_a_run_as_they_did_in_training(photos, tmp_path)
     floats = (x.double() / 127.5 - 1).requires_grad_()
     assert torch.allclose(net.prepare(floats), net.prepare(x).double(), atol=1 / 127)
     (slope,) = torch.autograd.grad(net.prepare(floats).sum(), floats)
-    assert torch.allclose(slope[0, :, 0, 0], torch.tensor([0.299, 0.587, 0.114], dtype=torch.double), atol=1e-5)
+    assert torch.allclose(
+        slope[0, :, 0, 0], torch.tensor([0.299, 0.587, 0.114], dtype=torch.double), atol=1e-5
+    )
 
 
 def test_a_map_of_a_run(run, tmp_path, capsys):
@@ -110,8 +117,11 @@ def test_a_map_of_a_run(run, tmp_path, capsys):
     assert told["images"] == 12 and told["features"] == "ae-toy code"
 
 
-def test_an_image_from_outside_is_compared_by_the_run_that_made_the_features(photos, outside, tmp_path, capsys, monkeypatch):
-    """Whether the run is DATA, or the matrix says which it was, wherever one stands; or it is named where it went."""
+def test_an_image_from_outside_is_compared_by_the_run_that_made_the_features(
+    photos, outside, tmp_path, capsys, monkeypatch
+):
+    """Whether the run is DATA, or the matrix says which it was, wherever one stands; or it is named where it
+    went."""
     run = made(tmp_path / "runs" / "ae-toy", data.load(photos, size=16, colour="grey"))
     monkeypatch.chdir(run.parent)
     *_, _ = extract.extract(load(run.name), str(photos), ["code"], tmp_path / "codes.npy")
@@ -123,9 +133,17 @@ def test_an_image_from_outside_is_compared_by_the_run_that_made_the_features(pho
     told = json.loads((tmp_path / "codes.json").read_text())
     told["asked"]["opens"] = str(tmp_path / "gone")
     (tmp_path / "codes.json").write_text(json.dumps(told))
-    with pytest.raises(Refusal, match=r"made by the run .*gone, which is not there; say where it is with --network"):
+    with pytest.raises(
+        Refusal,
+        match=r"made by the run .*gone, which is not there; say " r"where it " r"is with " r"--network",
+    ):
         neighbours([str(outside), str(tmp_path / "codes.npy"), "-k", "2"])
-    assert asked(capsys, outside, tmp_path / "codes.npy", "--network", moved, "-k", 2, "-o", tmp_path / "n.png")["neighbours"] == first
+    assert (
+        asked(capsys, outside, tmp_path / "codes.npy", "--network", moved, "-k", 2, "-o", tmp_path / "n.png")[
+            "neighbours"
+        ]
+        == first
+    )
     other = made(tmp_path / "other", data.load(photos, size=16))
     with pytest.raises(Refusal, match="other weights than those that made"):
         neighbours([str(outside), str(tmp_path / "codes.npy"), "--network", str(other), "-k", "2"])
@@ -135,7 +153,16 @@ def test_an_image_from_outside_is_compared_by_the_run_that_made_the_features(pho
 
 
 def few(photos: Path, folder: Path, **how: object) -> collection.Collection:
-    return gather(str(photos), silent, network="squeezenet", weights="none", layer="fire2/concat", pool="avg", folder=folder, **how)
+    return gather(
+        str(photos),
+        silent,
+        network="squeezenet",
+        weights="none",
+        layer="fire2/concat",
+        pool="avg",
+        folder=folder,
+        **how,
+    )
 
 
 def test_a_folder_that_has_grown_is_asked_anew(photos, tmp_path):
@@ -151,13 +178,17 @@ def test_a_folder_that_has_grown_is_asked_anew(photos, tmp_path):
 def test_how_images_are_read_counts_by_a_network_too(photos, tmp_path):
     usual = few(photos, tmp_path, reading=data.Reading(size=48))
     grey = few(photos, tmp_path, reading=data.Reading(size=48, colour="grey", background="black"))
-    assert (usual.features != grey.features).any(1).all() and grey.how["reading"] == "colour grey, background black"
+    assert (usual.features != grey.features).any(1).all() and grey.how["reading"] == (
+        "colour grey, background black"
+    )
 
 
 def test_so_many_cost_no_more_than_that(photos, tmp_path, monkeypatch):
     looked = []
     decoded = images.decoded
-    monkeypatch.setattr(images, "decoded", lambda read, *rest: (looked.append(read.args), decoded(read, *rest))[1])
+    monkeypatch.setattr(
+        images, "decoded", lambda read, *rest: (looked.append(read.args), decoded(read, *rest))[1]
+    )
     monkeypatch.setattr(data, "read", lambda *_: pytest.fail("the whole folder was decoded"))
     found = few(photos, tmp_path, n=5, seed=1)
     assert len(found.names) == len(found.x) == 5 and len(set(looked)) == 5
@@ -165,9 +196,21 @@ def test_so_many_cost_no_more_than_that(photos, tmp_path, monkeypatch):
 
 
 def test_some_of_a_set_without_names_keep_their_rows(tmp_path, capsys):
-    found = gather("digits", silent, network="squeezenet", weights="none", layer="fire2/concat", pool="avg", folder=tmp_path, n=6, seed=2)
+    found = gather(
+        "digits",
+        silent,
+        network="squeezenet",
+        weights="none",
+        layer="fire2/concat",
+        pool="avg",
+        folder=tmp_path,
+        n=6,
+        seed=2,
+    )
     x = data.load("digits").x
-    assert found.rows.tolist() == images.some(6, 1797, 2).tolist() and found.names[1] == f"row {found.rows[1]}"
+    assert (
+        found.rows.tolist() == images.some(6, 1797, 2).tolist() and found.names[1] == f"row {found.rows[1]}"
+    )
     assert (found.x == x[found.rows]).all()
     told = asked(capsys, found.rows[3], next(tmp_path.glob("*.npy")), "-k", 2, "-o", tmp_path / "n.png")
     assert {n["row"] for n in told["neighbours"]} < set(found.rows.tolist())
@@ -184,11 +227,19 @@ def test_flags_that_would_change_nothing_are_refused(photos, run, tmp_path):
     for argv, says in (
         (["f.npy", "--size", "32", "--binarize"], "holds features already; leave --size, --binarize out"),
         (["f.npy", "--network", "vgg16", "--weights", "none"], "leave --network, --weights out"),
-        ([str(run), "--colour", "rgb"], "is a run, which reads its images as it did in training; leave --colour out"),
-        ([str(photos), "--network", str(run), "--background", "red", "--size", "16"], "reads images as it did in training; leave --background out"),
+        (
+            [str(run), "--colour", "rgb"],
+            "is a run, which reads its images as it did in training; leave --colour out",
+        ),
+        (
+            [str(photos), "--network", str(run), "--background", "red", "--size", "16"],
+            "reads images as it did in training; leave --background out",
+        ),
     ):
         with pytest.raises(Refusal, match=says):
-            maps.map([*(str(tmp_path / a) if a == "f.npy" else a for a in argv), "-o", str(tmp_path / "m.png")])
+            maps.map(
+                [*(str(tmp_path / a) if a == "f.npy" else a for a in argv), "-o", str(tmp_path / "m.png")]
+            )
 
 
 # A matrix, and what lies beside it
@@ -202,11 +253,18 @@ def test_features_of_several_layers_keep_names_labels_and_pictures(photos, tmp_p
     (tmp_path / "a.json").write_text('["of another program"]')
     for layer in layers:
         found = gather(f"f-{layer.replace('/', '-')}.npy", silent)
-        assert found.seen == f"squeezenet {layer} avg" and found.names[0] == "cats/01.png" and set(found.labels) == {"cats", "dogs"} and found.x is not None
+        assert (
+            found.seen == (f"squeezenet {layer} avg")
+            and found.names[0] == "cats/01.png"
+            and set(found.labels) == {"cats", "dogs"}
+            and found.x is not None
+        )
 
 
 def test_a_table_of_others_is_not_taken(photos, tmp_path):
-    *_, _ = extract.extract(load("squeezenet", "none"), str(photos), ["pool10"], tmp_path / "features.npy", "avg", 48)
+    *_, _ = extract.extract(
+        load("squeezenet", "none"), str(photos), ["pool10"], tmp_path / "features.npy", "avg", 48
+    )
     x = np.random.default_rng(0).normal(size=(12, 4))
     np.save(tmp_path / "mine.npy", x)
     found = gather(str(tmp_path / "mine.npy"), silent)

@@ -1,4 +1,5 @@
-"""Image GPT: every image has a probability, each sub-pixel sees exactly those before it, and the memory draws what the full pass draws."""
+"""Image GPT: every image has a probability, each sub-pixel sees exactly those before it, and the memory draws
+what the full pass draws."""
 
 import itertools
 import math
@@ -60,7 +61,11 @@ def in_order(model: ImageGPT, x: Tensor, y: Condition | None = None) -> Tensor:
 
 
 def every_image() -> Tensor:
-    return torch.tensor(list(itertools.product(range(4), repeat=4)), dtype=torch.float64).view(256, 1, 2, 2) * (2 / 3) - 1
+    return (
+        torch.tensor(list(itertools.product(range(4), repeat=4)), dtype=torch.float64).view(256, 1, 2, 2)
+        * (2 / 3)
+        - 1
+    )
 
 
 def log_p(model: ImageGPT, x: Tensor, y: Condition | None = None) -> Tensor:
@@ -76,7 +81,9 @@ def test_the_probabilities_of_all_images_add_up_to_one():
     assert total(made(spec)) == pytest.approx(1, abs=1e-10)
     assert total(made(Spec(1, 2, levels=4, symbols=True))) == pytest.approx(1, abs=1e-10)
     for label in range(3):
-        assert total(made(spec, conditional=True), Condition(torch.full((256,), label))) == pytest.approx(1, abs=1e-10)
+        assert total(made(spec, conditional=True), Condition(torch.full((256,), label))) == pytest.approx(
+            1, abs=1e-10
+        )
     for fake in (Sighted, Unshifted):
         assert abs(total(made(spec, fake)) - 1) > 0.01
 
@@ -129,7 +136,8 @@ def test_each_subpixel_depends_on_exactly_those_before_it(spec):
 
 @pytest.mark.parametrize("without", ["nothing", "learned places", "rotation", "either"])
 def test_where_a_pixel_lies_matters(without):
-    """One layer of attention without positions sees a set: two earlier pixels exchanged would change nothing."""
+    """One layer of attention without positions sees a set: two earlier pixels exchanged would
+    change nothing."""
     model = made(SPECS["grey"], depth=1)
     if without in ("learned places", "either"):
         for place in model.places:
@@ -180,7 +188,11 @@ def test_the_memory_draws_what_the_full_pass_draws(spec, given):
 
 def test_the_memory_draws_what_the_full_pass_draws_of_each_class():
     model = made(Spec(1, 4, labels=3, levels=5), conditional=True)
-    x, nothing, y = images(model.spec), torch.zeros(4, 4, dtype=torch.bool), Condition(torch.tensor([2, 0, 1]))
+    x, nothing, y = (
+        images(model.spec),
+        torch.zeros(4, 4, dtype=torch.bool),
+        Condition(torch.tensor([2, 0, 1])),
+    )
     drawn = [list(model.complete(x, nothing, Noise(range(3)), y, naive))[-1] for naive in (False, True)]
     other = list(model.complete(x, nothing, Noise(range(3)), Condition(torch.tensor([0, 1, 2]))))[-1]
     assert torch.equal(*drawn) and not torch.equal(drawn[0], other)
@@ -191,7 +203,9 @@ def test_the_memory_draws_what_the_full_pass_draws_of_each_class():
 def test_what_is_asked_with_the_memory_is_what_the_full_pass_says(spec):
     model, x, memory = made(spec), images(spec), Memory(spec.size)
     whole = in_order(model, x)
-    for i, (memory.row, memory.column, k) in enumerate(itertools.product(range(spec.size), range(spec.size), range(spec.channels))):
+    for i, (memory.row, memory.column, k) in enumerate(
+        itertools.product(range(spec.size), range(spec.size), range(spec.channels))
+    ):
         said = model.pixel(x, memory).view(3, spec.channels, spec.levels)
         assert torch.allclose(said[:, k], whole[:, i], atol=1e-12)
     assert memory.kept[model.net].fed == spec.dims
@@ -200,7 +214,8 @@ def test_what_is_asked_with_the_memory_is_what_the_full_pass_says(spec):
 @every_spec
 @pytest.mark.parametrize("given", [0, 5])
 def test_no_token_is_fed_twice(spec, given):
-    """A picture costs as many tokens as it has sub-pixels, however many are known; a row that is known is fed at once."""
+    """A picture costs as many tokens as it has sub-pixels, however many are known; a row that is known is fed
+    at once."""
     model, fed = made(spec), []
     model.net.register_forward_hook(lambda _, inputs, out: fed.append(out.shape[1]))
     known = (torch.arange(spec.size**2) < given).view(spec.size, spec.size)
@@ -225,7 +240,9 @@ def test_its_own_images_are_as_surprising_as_it_says():
 
 
 def test_what_cannot_be_learned_is_refused():
-    with pytest.raises(Refusal, match="--conditional asks for images of two classes or more and these have 0"):
+    with pytest.raises(
+        Refusal, match="--conditional asks for images of two classes or more and these have 0"
+    ):
         ImageGPT(spec=Spec(1, 8), conditional=True)
     with pytest.raises(Refusal, match="take those of a vqvae"):
         ImageGPT(spec=Spec(4, 7, levels=0))
@@ -255,4 +272,5 @@ def test_the_loss_is_finite_in_bfloat16_and_for_one_image():
     full = model.bits_per_dim(Batch(x, None, Noise([0]))).values
     assert low.total.item() == pytest.approx(full.item(), abs=0.02)
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
-    assert low.total.item() == pytest.approx(8, abs=0.3)  # before it has learned anything all levels are alike
+    # before it has learned anything all levels are alike
+    assert low.total.item() == pytest.approx(8, abs=0.3)

@@ -1,4 +1,5 @@
-"""Our networks against Keras' own, with the same random weights: every layer that has a name, and the preprocessing.
+"""Our networks against Keras' own, with the same random weights: every layer that has a name, and the
+preprocessing.
 
 Keras is asked by nothing but this, on torch.
 """
@@ -32,7 +33,8 @@ NETWORKS = {
 
 
 def shaken(name: str, whole: bool):
-    """Keras' network with random weights: its batch norms know averages that are not those they begin with, and it is no larger than it must be."""
+    """Keras' network with random weights: its batch norms know averages that are not those they begin with,
+    and it is no larger than it must be."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)
     shape = (224, 224, 3) if whole else (65, 97, 3)
@@ -41,9 +43,16 @@ def shaken(name: str, whole: bool):
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             n = layer.gamma.shape[0]
-            layer.set_weights([chance.uniform(low, high, n).astype("f4") for low, high in ((0.5, 1.5), (-0.3, 0.3), (-0.3, 0.3), (0.5, 1.5))])
+            layer.set_weights(
+                [
+                    chance.uniform(low, high, n).astype("f4")
+                    for low, high in ((0.5, 1.5), (-0.3, 0.3), (-0.3, 0.3), (0.5, 1.5))
+                ]
+            )
         elif layer.weights and len(layer.weights) == 2:
-            layer.set_weights([np.array(layer.weights[0]), chance.normal(0, 0.1, layer.weights[1].shape).astype("f4")])
+            layer.set_weights(
+                [np.array(layer.weights[0]), chance.normal(0, 0.1, layer.weights[1].shape).astype("f4")]
+            )
     return model
 
 
@@ -64,7 +73,13 @@ def test_every_layer_is_that_of_keras(name: str, whole: bool, tmp_path: Path):
     theirs = [layer.name for layer in model.layers]
     ours = [n for n in net.layers if n != "logits" and n not in net.lost]
     assert ours[: len(theirs)] == theirs
-    assert ours[len(theirs) :] in ([], ["flatten"], ["avg_pool"], ["global_average_pooling2d"], ["global_average_pooling2d", "dropout"])
+    assert ours[len(theirs) :] in (
+        [],
+        ["flatten"],
+        ["avg_pool"],
+        ["global_average_pooling2d"],
+        ["global_average_pooling2d", "dropout"],
+    )
 
     x = images(*model.input_shape[1:3])
     prepared = preprocess(name)(x.astype("f4"))
@@ -110,7 +125,8 @@ def test_preprocessing_is_that_of_keras_to_the_bit(name: str):
 
 
 def test_the_older_h5_of_keras_is_read_by_name_and_by_order(tmp_path: Path):
-    """What Keras 2 wrote and the published files are: groups of layers, each with the names of its variables."""
+    """What Keras 2 wrote and the published files are: groups of layers, each with the names of
+    its variables."""
     h5py = pytest.importorskip("h5py")
     model = shaken("mobilenet_v2", True)
     for change in (lambda name: name, lambda name: f"mobl_{name}"):
@@ -118,7 +134,9 @@ def test_the_older_h5_of_keras_is_read_by_name_and_by_order(tmp_path: Path):
             file.attrs["layer_names"] = [change(layer.name).encode() for layer in model.layers]
             for layer in model.layers:
                 group = file.create_group(change(layer.name))
-                group.attrs["weight_names"] = [f"{change(layer.name)}/v{i}:0".encode() for i in range(len(layer.weights))]
+                group.attrs["weight_names"] = [
+                    f"{change(layer.name)}/v{i}:0".encode() for i in range(len(layer.weights))
+                ]
                 for i, w in enumerate(layer.weights):
                     group[f"{change(layer.name)}/v{i}:0"] = keras.ops.convert_to_numpy(w)
         net = opening.load("mobilenet_v2", str(tmp_path / "w.h5"))
@@ -127,11 +145,14 @@ def test_the_older_h5_of_keras_is_read_by_name_and_by_order(tmp_path: Path):
 
 
 def test_features_are_the_matrix_of_the_lab(tmp_path: Path):
-    """The program as Keras' documentation has it: load_img, img_to_array, preprocess_input, predict, flatten."""
+    """The program as Keras' documentation has it: load_img, img_to_array, preprocess_input,
+    predict, flatten."""
     chance, folder = np.random.default_rng(3), tmp_path / "photos"
     folder.mkdir()
     for i, size in enumerate(((200, 150, 3), (64, 300), (500, 333, 3))):
-        keras.utils.save_img(folder / f"{i}.{'png' if i == 1 else 'jpg'}", chance.integers(0, 256, (*size, 1)[:3]), scale=False)
+        keras.utils.save_img(
+            folder / f"{i}.{'png' if i == 1 else 'jpg'}", chance.integers(0, 256, (*size, 1)[:3]), scale=False
+        )
     model = shaken("mobilenet", True)
     part = keras.Model(model.input, model.get_layer("conv_pw_6_relu").output)
     wanted = []

@@ -11,7 +11,16 @@ from scipy.stats import kstest
 
 from likeness.core import Refusal
 from likeness.metrics import kernels
-from likeness.metrics.kernels import Discrepancy, cubic, discrepancy, gaussian, kid, median_distance, mmd, p_value
+from likeness.metrics.kernels import (
+    Discrepancy,
+    cubic,
+    discrepancy,
+    gaussian,
+    kid,
+    median_distance,
+    mmd,
+    p_value,
+)
 
 
 def draw(n: int, d: int, seed: int = 0) -> np.ndarray:
@@ -30,7 +39,9 @@ def naive(x: np.ndarray, y: np.ndarray, kernel, biased: bool = False) -> float:
     x, y = x.astype(np.float64).tolist(), y.astype(np.float64).tolist()
 
     def mean(a: list, b: list, within: bool) -> float:
-        pairs = [kernel(p, q) for i, p in enumerate(a) for j, q in enumerate(b) if not within or biased or i != j]
+        pairs = [
+            kernel(p, q) for i, p in enumerate(a) for j, q in enumerate(b) if not within or biased or i != j
+        ]
         return sum(pairs) / len(pairs)
 
     return mean(x, x, True) + mean(y, y, True) - 2 * mean(x, y, False)
@@ -41,7 +52,9 @@ def naive_cubic(p: list, q: list) -> float:
 
 
 def naive_gaussian(bandwidth: float):
-    return lambda p, q: float(np.exp(-sum((a - b) ** 2 for a, b in zip(p, q, strict=True)) / (2 * bandwidth**2)))
+    return lambda p, q: float(
+        np.exp(-sum((a - b) ** 2 for a, b in zip(p, q, strict=True)) / (2 * bandwidth**2))
+    )
 
 
 SHAPES = [(37, 53, 5), (64, 31, 1), (2, 41, 17), (3, 2, 2), (29, 29, 130)]
@@ -89,7 +102,8 @@ def test_kid_of_equal_laws_is_zero_on_average(n, m):
 
 @pytest.mark.parametrize("shift, n, m", [(0.3, 100, 100), (1.0, 60, 200), (1.0, 200, 60)])
 def test_the_standard_error_is_the_spread_over_draws(shift, n, m):
-    """The jackknife's own would be up to sqrt(2) too large where laws are alike; first order alone too small, there and beyond."""
+    """The jackknife's own would be up to sqrt(2) too large where laws are alike; first order alone too small,
+    there and beyond."""
     for kernel in (cubic, gaussian(3.0)):
         found = [discrepancy(draw(n, 6, 2 * s), draw(m, 6, 2 * s + 1) + shift, kernel) for s in range(150)]
         values, errors = np.array([f.value for f in found]), np.array([f.error for f in found])
@@ -113,7 +127,8 @@ def test_the_jackknife_is_that_of_leaving_out_each_image():
 
 
 def test_kid_of_known_laws():
-    """In one dimension E (x x' + 1)^3 - ... is a sum over moments: 3 (m1 - m1')^2 + 3 (m2 - m2')^2 + (m3 - m3')^2."""
+    """In one dimension E (x x' + 1)^3 - ... is a sum over moments: 3 (m1 - m1')^2 + 3 (m2 - m2')^2 + (m3 -
+    m3')^2."""
     a, b = np.array([0.0, 1.0, 0.0]), np.array([0.5, 1.25, 0.5**3 + 3 * 0.5])  # N(0, 1) and N(0.5, 1)
     true = float(np.array([3, 3, 1]) @ (a - b) ** 2)
     found = [kid(draw(500, 1, 2 * s), draw(400, 1, 2 * s + 1) + 0.5) for s in range(40)]
@@ -124,7 +139,8 @@ def test_kid_of_known_laws():
 
 
 def test_mmd_of_known_laws():
-    """E k(x, y) of N(0, 1) and N(t, 1) in d dimensions is (h^2 / (h^2 + 2))^(d / 2) exp(-d t^2 / (2 (h^2 + 2)))."""
+    """E k(x, y) of N(0, 1) and N(t, 1) in d dimensions is (h^2 / (h^2 + 2))^(d / 2) exp(-d t^2 / (2 (h^2 +
+    2)))."""
     d, h, t = 3, 1.5, 0.6
     true = 2 * (h**2 / (h**2 + 2)) ** (d / 2) * (1 - np.exp(-d * t**2 / (2 * (h**2 + 2))))
     values = np.array([mmd(draw(300, d, 2 * s), draw(300, d, 2 * s + 1) + t, h).value for s in range(30)])
@@ -159,14 +175,19 @@ def test_median_distance():
 
 @pytest.mark.parametrize("kernel", [cubic, gaussian(2.0)])
 def test_p_values_of_equal_laws_are_uniform(kernel):
-    values = [p_value(draw(12, 3, 2 * s), draw(17, 3, 2 * s + 1), kernel, seed=s, permutations=99) for s in range(200)]
+    values = [
+        p_value(draw(12, 3, 2 * s), draw(17, 3, 2 * s + 1), kernel, seed=s, permutations=99)
+        for s in range(200)
+    ]
     assert kstest(values, "uniform").pvalue > 0.01
     assert min(values) >= 0.01 and np.mean(np.array(values) <= 0.05) < 0.1
 
 
 def test_p_value_of_laws_that_differ():
     x = draw(60, 3)
-    assert p_value(x, draw(50, 3, 1) + 1.5, cubic) == 1 / 201 == p_value(x, draw(50, 3, 1) + 1.5, gaussian(2.0))
+    assert (
+        p_value(x, draw(50, 3, 1) + 1.5, cubic) == 1 / 201 == p_value(x, draw(50, 3, 1) + 1.5, gaussian(2.0))
+    )
     assert p_value(x, draw(50, 3, 1) * 2, gaussian(2.0), permutations=50) == 1 / 51
     assert p_value(np.ones((5, 2)), np.ones((7, 2)), cubic) == 1.0
     assert p_value(x, x, gaussian(2.0)) > 0.9

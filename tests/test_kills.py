@@ -22,11 +22,14 @@ KILLS = 4
 
 
 def one_life(name: str, folder: Path, rng: random.Random, in_a_save: bool) -> None:
-    """Start a process that trains, and kill it: at a random moment, or at a random place within the saving of a state."""
+    """Start a process that trains, and kill it: at a random moment, or at a random place within the saving of
+    a state."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["likeness.training.loop", "likeness.runs.run", "conftest"])
     here, there = context.Pipe()
-    process = context.Process(target=live, args=(name, folder, 0.0, there, rng.randint(1, 30) if in_a_save else 0))
+    process = context.Process(
+        target=live, args=(name, folder, 0.0, there, rng.randint(1, 30) if in_a_save else 0)
+    )
     process.start()
     assert here.poll(60), "it never began to train"
     here.recv()
@@ -35,7 +38,9 @@ def one_life(name: str, folder: Path, rng: random.Random, in_a_save: bool) -> No
         assert here.poll(60), "it never came to save"
     process.kill()
     process.join(30)
-    assert not in_a_save or list((folder / "state").glob("*.tmp-*")), "a save was killed and left nothing half-written: where was it?"
+    assert not in_a_save or list((folder / "state").glob("*.tmp-*")), (
+        "a save was killed and left nothing half-written: where was it?"
+    )
 
 
 @pytest.mark.parametrize("name", models.NAMES)
@@ -46,7 +51,9 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(name, tmp_path):
     for number in range(KILLS):
         one_life(name, folder, rng, in_a_save=number % 2 == 1)
     seen = Run.open(folder).seen if (folder / CONFIG).exists() else 0
-    assert seen < STEPS * BATCH, "it was done before the last kill: more steps are needed for this test to mean anything"
+    assert seen < STEPS * BATCH, (
+        "it was done before the last kill: more steps are needed for this test to mean anything"
+    )
     last = Run.resume(folder)
     assert len(list(itertools.islice(fit(last, data, save_every=1e9), 10**6))) > 0
     one, two = straight.tensors(), last.tensors()

@@ -1,4 +1,5 @@
-"""Captions, pairs, two domains and videos reach a model outside the package through Data, batches and exact resume."""
+"""Captions, pairs, two domains and videos reach a model outside the package through Data, batches and exact
+resume."""
 
 from __future__ import annotations
 
@@ -54,7 +55,14 @@ KINDS = {
 
 def trained(data: Data, folder: Path, images: int = 320, seed: int = 0) -> Run:
     kind = models.load(FILE)
-    config = Config(FILE, data.spec, replace(kind.defaults, seed=seed, precision="fp32"), {}, data.identity, engine.facts())
+    config = Config(
+        FILE,
+        data.spec,
+        replace(kind.defaults, seed=seed, precision="fp32"),
+        {},
+        data.identity,
+        engine.facts(),
+    )
     run = Run.create(folder, config) if not folder.exists() else Run.resume(folder)
     for _ in fit(run, data, images=images):
         pass
@@ -68,7 +76,9 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(kind, tmp_path):
     whole = trained(data, tmp_path / "whole")
     trained(data, tmp_path / "cut", images=160)
     resumed = trained(data, tmp_path / "cut")
-    assert read_config(tmp_path / "cut").spec == data.spec and isinstance(read_config(tmp_path / "cut").spec.source, tuple)
+    assert read_config(tmp_path / "cut").spec == data.spec and isinstance(
+        read_config(tmp_path / "cut").spec.source, tuple
+    )
     for (name, a), (_, b) in zip(whole.student.state_dict().items(), resumed.student.state_dict().items()):
         assert torch.equal(a, b), name
     x = final(resumed.model.sample(Noise(range(3)), data.take(data.held_out[:3]).y))
@@ -91,9 +101,15 @@ def test_captions_are_tokens_of_the_words_of_training_captions():
     assert set(words) == {"a", "bright", "picture", "something", "dark", "."}
     y = data.take(np.array([0, 1])).y
     assert [words[i - 2] for i in y.tokens[0]] == ["something", "dark", "."] and y.label.tolist() == [0, 1]
-    other = replace(data, texts=["held out words" if row < 8 else text for row, text in enumerate(data.texts)])
-    assert (other.take(np.array([0])).y.tokens == UNKNOWN).all(), "words of held-out captions alone are unknown"
-    assert "'brigth'" in data.vocabulary.remark("A brigth picture") and "did you mean 'bright'" in data.vocabulary.remark("brigth")
+    other = replace(
+        data, texts=["held out words" if row < 8 else text for row, text in enumerate(data.texts)]
+    )
+    assert (other.take(np.array([0])).y.tokens == UNKNOWN).all(), (
+        "words of held-out captions alone are unknown"
+    )
+    assert "'brigth'" in data.vocabulary.remark("A brigth picture") and (
+        "did you mean 'bright'"
+    ) in data.vocabulary.remark("brigth")
     assert data.vocabulary.remark("a dark picture") == ""
 
 
@@ -125,8 +141,12 @@ def test_two_domains_walk_in_orders_of_their_own():
     seen = torch.cat([data.batch(0, at, 16).y.image for at in range(0, n, 16)])
     there = {image.tobytes() for image in b.x[b.train]}
     walked = ((seen + 1) * 127.5).round().byte().numpy()
-    assert {image.tobytes() for image in walked} == there, "an epoch shows each image of the other domain once"
-    assert torch.equal(data.batch(0, 0, 16).x, a.batch(0, 0, 16).x), "the first domain walks as it would alone"
+    assert {image.tobytes() for image in walked} == there, (
+        "an epoch shows each image of the other domain once"
+    )
+    assert torch.equal(data.batch(0, 0, 16).x, a.batch(0, 0, 16).x), (
+        "the first domain walks as it would alone"
+    )
     first, again = data.batch(0, 16, 16), data.batch(0, 0, 32)
     assert torch.equal(first.y.image, again.y.image[16:]), "which images meet depends on the place alone"
     assert not np.array_equal(a.order(0, np.arange(32)), a.order(0, np.arange(32), 1))

@@ -20,9 +20,19 @@ def test_from_top_to_bottom(tmp_path, monkeypatch):
     cells = [c for c in json.loads(NOTEBOOK.read_text())["cells"] if c["cell_type"] == "code"]
     names: dict[str, object] = {}
     for number, cell in enumerate(cells):
-        assert not cell["outputs"] and cell["execution_count"] is None, "it is kept without outputs, which nobody would hold true"
+        assert not cell["outputs"] and cell["execution_count"] is None, (
+            "it is kept without outputs, which nobody would hold true"
+        )
         exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
     matrix = names["matrix"]
     assert matrix.shape == (1797, 64)
-    for picture in ("map.png", "map-points.png", "pixels.png", "near.png", "saliency.png", "fooled.png", "codes-points.png"):
+    for picture in (
+        "map.png",
+        "map-points.png",
+        "pixels.png",
+        "near.png",
+        "saliency.png",
+        "fooled.png",
+        "codes-points.png",
+    ):
         assert Image.open(tmp_path / picture).size[0] > 100

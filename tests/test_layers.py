@@ -1,4 +1,5 @@
-"""Imports point downward only, models do not know each other, and asking for help is quick because nothing heavy is imported."""
+"""Imports point downward only, models do not know each other, and asking for help is quick because nothing
+heavy is imported."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ ROOT = Path(likeness.__path__[0])
 
 
 def imported(node: ast.AST, here: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """What an import names, from the top of likeness on; an absolute import of likeness begins with its name."""
+    """What an import names, from the top of likeness on; an absolute import of likeness begins
+    with its name."""
     if isinstance(node, ast.Import):
         return [tuple(a.name.split(".")) for a in node.names if a.name.split(".")[0] == "likeness"]
     if not isinstance(node, ast.ImportFrom):
@@ -51,11 +53,16 @@ def imported(node: ast.AST, here: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 
 def by_name(node: ast.AST) -> str:
-    """The module of likeness that a call imports by its name, as import_module("likeness.x") does; or nothing."""
+    """The module of likeness that a call imports by its name, as import_module("likeness.x") does; or
+    nothing."""
     if not isinstance(node, ast.Call) or not node.args or not isinstance(node.args[0], ast.Constant):
         return ""
     name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-    return str(node.args[0].value) if name in ("import_module", "__import__") and "likeness" in str(node.args[0].value) else ""
+    return (
+        str(node.args[0].value)
+        if name in ("import_module", "__import__") and "likeness" in str(node.args[0].value)
+        else ""
+    )
 
 
 def violations(root: Path) -> list[str]:
@@ -92,7 +99,9 @@ def test_the_test_sees_a_violation(tmp_path):
         (tmp_path / wing).mkdir()
     (tmp_path / "models" / "bad.py").write_text("from ..training.loop import fit\nfrom .vae import VAE\n")
     (tmp_path / "core" / "batch.py").write_text("from ..engine import device\nfrom .noise import Noise\n")
-    (tmp_path / "parts" / "sly.py").write_text("def f():\n    import_module('likeness.features.opening')\n    import likeness.api\n")
+    (tmp_path / "parts" / "sly.py").write_text(
+        "def f():\n    import_module('likeness.features.opening')\n    import likeness.api\n"
+    )
     (tmp_path / "figures" / "grids.py").write_text("from .. import data, core\n")
     assert sorted(violations(tmp_path)) == [
         "core/batch imports engine",
@@ -107,7 +116,14 @@ def test_the_test_sees_a_violation(tmp_path):
 def test_no_unsafe_loading_anywhere():
     for file in ROOT.rglob("*.py"):
         text = file.read_text()
-        for word in ("pickle.load", "import pickle", "torch.load(", "torch.save(", "allow_pickle=True", "shell=True"):
+        for word in (
+            "pickle.load",
+            "import pickle",
+            "torch.load(",
+            "torch.save(",
+            "allow_pickle=True",
+            "shell=True",
+        ):
             assert word not in text, f"{file.name} uses {word}"
 
 
@@ -120,16 +136,39 @@ def imported_by(code: str, *names: str) -> tuple[list[str], str]:
 
 
 def test_help_imports_nothing_heavy():
-    heavy, printed = imported_by("from likeness.cli import main; main(['--help'])", "torch", "numpy", "rich", "PIL", "matplotlib")
+    heavy, printed = imported_by(
+        "from likeness.cli import main; main(['--help'])", "torch", "numpy", "rich", "PIL", "matplotlib"
+    )
     assert heavy == [] and "likeness train MODEL DATA" in printed
 
 
 def test_samples_need_torch_and_no_more(tmp_path, monkeypatch, capsys):
-    """torch._dynamo and sympy take longer to import than torch itself, and a single torch.compiler.disable would bring them back."""
+    """torch._dynamo and sympy take longer to import than torch itself, and a single torch.compiler.disable
+    would bring them back."""
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["train", "vae", "shapes:40", "r", "--images", "64", "--size", "8", "--width", "8", "--no-report", "--json"]) == 0
+    assert (
+        cli.main(
+            [
+                "train",
+                "vae",
+                "shapes:40",
+                "r",
+                "--images",
+                "64",
+                "--size",
+                "8",
+                "--width",
+                "8",
+                "--no-report",
+                "--json",
+            ]
+        )
+        == 0
+    )
     code = "import likeness.api; from likeness.cli import main; main(['sample', 'r', '-n', '4'])"
-    heavy, printed = imported_by(code, "torch", "sklearn", "scipy", "rich", "torch._dynamo", "torch._inductor", "sympy")
+    heavy, printed = imported_by(
+        code, "torch", "sklearn", "scipy", "rich", "torch._dynamo", "torch._inductor", "sympy"
+    )
     assert heavy == ["torch"] and printed == "4 images: r/samples/seed-0-n-4.png"
 
 
@@ -148,7 +187,9 @@ def test_what_needs_no_torch_is_answered_or_refused_without_it():
     ]
     code = f"from likeness.cli import main\nfor command in {commands!r}: main(command.split())"
     heavy, printed = imported_by(code, "torch")
-    assert heavy == [] and printed.count("runs/nosuch is not a run") == 3 and "Did you mean --json?" in printed
+    assert (
+        heavy == [] and printed.count("runs/nosuch is not a run") == 3 and "Did you mean --json?" in printed
+    )
     assert '"name": "cifar10"' in printed and "vqvae" in printed
 
 
@@ -170,7 +211,9 @@ def test_a_kept_entry_is_what_the_class_says_until_the_text_changes(tmp_path, mo
         m.setattr(models, "load", lambda name, load=models.load: (asked.append(name), load(name))[1])
         for name in models.NAMES:
             kept, said = catalogue.entry(name), catalogue.of(kinds[name])
-            assert json.dumps(kept) == json.dumps(said) and [type(o.default) for o in kept.options] == [type(o.default) for o in said.options], name
+            assert json.dumps(kept) == json.dumps(said) and [type(o.default) for o in kept.options] == [
+                type(o.default) for o in said.options
+            ], name
         assert asked == []
         m.setattr(catalogue, "_digest", lambda: "the text of another day")
         catalogue.entry("vae")

@@ -1,4 +1,5 @@
-"""Probabilities of pixels sum to one, whatever a network says; each check is seen to fail with the classical mistake."""
+"""Probabilities of pixels sum to one, whatever a network says; each check is seen to fail with the classical
+mistake."""
 
 import math
 
@@ -36,13 +37,19 @@ class ForgetsEdges(Logistic):
 
 
 @pytest.mark.parametrize("kind", BOTH)
-@given(mean=finite | st.floats(-1.5, 1.5), log_scale=finite | st.floats(-12, 4), levels=st.sampled_from([2, 3, 16, 256]))
+@given(
+    mean=finite | st.floats(-1.5, 1.5),
+    log_scale=finite | st.floats(-12, 4),
+    levels=st.sampled_from([2, 3, 16, 256]),
+)
 @example(mean=0.999, log_scale=-2.0, levels=256)
 @example(mean=1e30, log_scale=1e30, levels=256)
 @example(mean=-1e30, log_scale=-1e30, levels=256)
 @example(mean=0.0, log_scale=1e30, levels=256)
 @settings(max_examples=300, deadline=None)
-def test_sums_to_one_with_finite_gradients_for_hostile_parameters(kind: type[Discretised], mean: float, log_scale: float, levels: int) -> None:
+def test_sums_to_one_with_finite_gradients_for_hostile_parameters(
+    kind: type[Discretised], mean: float, log_scale: float, levels: int
+) -> None:
     log_p, out = table(kind(levels), mean, log_scale)
     assert torch.isfinite(log_p).all() and log_p.max() <= 1e-6
     assert abs(log_p.double().exp().sum().item() - 1) < 1e-5
@@ -59,7 +66,9 @@ def test_sum_notices_forgotten_edges() -> None:
 @settings(max_examples=50, deadline=None)
 def test_agrees_with_float64_cdf_differences(kind: type[Discretised], mean: float, log_scale: float) -> None:
     p = kind(256)
-    mean32, scale32 = (t.double().item() for t in p.parameters_of(torch.tensor([mean, log_scale])[None, :, None, None]))
+    mean32, scale32 = (
+        t.double().item() for t in p.parameters_of(torch.tensor([mean, log_scale])[None, :, None, None])
+    )
     cdf = torch.sigmoid if kind is Logistic else torch.special.ndtr
     c = cdf((torch.arange(255, dtype=torch.float64) + 0.5 - mean32) / scale32)
     exact = torch.cat([c[:1], c.diff(), 1 - c[-1:]])
@@ -71,12 +80,17 @@ def test_gradient_is_that_of_finite_differences(kind: type[Discretised]) -> None
     p = kind(16)
     p.parameters_of = lambda out: tuple(out.chunk(2, 1))  # type: ignore[method-assign,assignment]  # keeps float64
     x = grid(16).double()[:, None, None, None]
-    out = torch.stack([torch.linspace(-3, 18, 16), torch.linspace(0.3, 9, 16)], 1).double()[:, :, None, None].requires_grad_()
+    out = (
+        torch.stack([torch.linspace(-3, 18, 16), torch.linspace(0.3, 9, 16)], 1)
+        .double()[:, :, None, None]
+        .requires_grad_()
+    )
     assert torch.autograd.gradcheck(lambda o: p.log_prob(x, o), out)
 
 
 def test_units() -> None:
-    """REFERENCE 1.4: a uniform 256-way pixel is 8 bits; zero logits on 28x28 black and white are 784 ln 2 nats."""
+    """REFERENCE 1.4: a uniform 256-way pixel is 8 bits; zero logits on 28x28 black and white are 784 ln 2
+    nats."""
     zeros = torch.zeros(1, 1, 28, 28)
     nats = -Bernoulli().log_prob(zeros + 1, zeros).item()
     assert nats == pytest.approx(784 * math.log(2), rel=1e-6) and nats == pytest.approx(543.43, abs=0.005)
@@ -86,11 +100,13 @@ def test_units() -> None:
     inside = (torch.randint(1, 255, (1, 1, 28, 28)) / 127.5) - 1
     p = Logistic(256)
     per_level = p.log_prob(inside, wide).item() / 784
-    assert per_level == pytest.approx(-math.log(4 * p.parameters_of(wide)[1].max().item()), rel=1e-3)  # density of a wide logistic at its middle
+    # density of a wide logistic at its middle
+    assert per_level == pytest.approx(-math.log(4 * p.parameters_of(wide)[1].max().item()), rel=1e-3)
 
 
 def test_uniform_is_eight_bits() -> None:
-    """Wide tails with half of the mass below and half above cannot be uniform, but a mixture over means is."""
+    """Wide tails with half of the mass below and half above cannot be uniform, but a mixture over
+    means is."""
     log_p = torch.stack([table(Logistic(256), m, -20.0)[0] for m in grid(256).tolist()])
     bits = -(log_p.logsumexp(0) - math.log(256)) / math.log(2)
     assert torch.allclose(bits, torch.full((256,), 8.0), atol=1e-3)
@@ -104,7 +120,9 @@ def test_bernoulli_is_binary_cross_entropy() -> None:
 
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize(("mean", "log_scale"), [(0.2, -1.0), (-0.95, -0.5), (0.5, 2.0)])
-def test_draws_have_the_probabilities_they_claim(kind: type[Discretised], mean: float, log_scale: float) -> None:
+def test_draws_have_the_probabilities_they_claim(
+    kind: type[Discretised], mean: float, log_scale: float
+) -> None:
     p, n = kind(8), 20_000
     out = torch.tensor([mean, log_scale])[:, None, None].expand(n, 2, 1, 1)
     x = p.draw(out, Noise(range(n)))

@@ -1,4 +1,5 @@
-"""MAE: what the encoder sees, what the loss is of, and that hidden patches are told better than by their mean."""
+"""MAE: what the encoder sees, what the loss is of, and that hidden patches are told better than by their
+mean."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ def test_the_encoder_cannot_see_what_is_hidden():
         one, two = (model.encode_patches(take(x, visible), visible) for x in (p, other))
         assert torch.equal(one, two) and not torch.equal(p, other)
         seen = p.scatter(1, spread(visible[:, :1], p), 7.0)
-        assert not torch.allclose(one, model.encode_patches(take(seen, visible), visible)), "and does see what is not"
+        assert not torch.allclose(one, model.encode_patches(take(seen, visible), visible)), (
+            "and does see what is not"
+        )
 
 
 def test_the_decoder_is_given_every_patch_in_its_place():
@@ -83,7 +86,9 @@ def test_the_loss_is_of_hidden_patches_alone():
 def test_patches_are_normalised_each_for_itself_and_flat_ones_are_nothing():
     p = torch.randn(3, 4, 12) * 5 + 2
     q = normalised(p)
-    assert torch.allclose(q.mean(-1), torch.zeros(3, 4), atol=1e-5) and torch.allclose(q.std(-1), torch.ones(3, 4), atol=1e-4)
+    assert torch.allclose(q.mean(-1), torch.zeros(3, 4), atol=1e-5) and torch.allclose(
+        q.std(-1), torch.ones(3, 4), atol=1e-4
+    )
     assert torch.equal(normalised(torch.full((1, 1, 12), 0.5)), torch.zeros(1, 1, 12))
 
 
@@ -94,7 +99,16 @@ def test_hidden_patches_of_stripes_are_completed(tmp_path):
     wave = np.sin(1.3 * np.where(down, at[None, :, None], at[None, None, :]))
     data = toy(400)
     data = replace(data, x=(127 + 100 * wave[:, None]).astype(np.uint8))
-    run, _ = small_run("mae", tmp_path, data, options=SMALL | dict(width=32, decoder_width=32), images=6_400, batch=64, rate=3e-3, ema=500)
+    run, _ = small_run(
+        "mae",
+        tmp_path,
+        data,
+        options=SMALL | dict(width=32, decoder_width=32),
+        images=6_400,
+        batch=64,
+        rate=3e-3,
+        ema=500,
+    )
     (_, before, nothing), *_ = run.model.diagnose(engine.put(data.take(data.held_out)))
     list(fit(run, data))
     (_, after, fine), *_ = run.model.diagnose(engine.put(data.take(data.held_out)))
@@ -107,7 +121,9 @@ def test_features_are_a_mean_over_the_whole_image_and_odd_sizes_do():
         x = torch.rand(2, channels, size, size)
         p = vit.patches(x, model.p)
         everywhere = torch.arange(p.shape[1]).expand(2, -1)
-        assert torch.allclose(model.encode(x), model.encode_patches(p, everywhere).mean(1)) and model.encode(x).shape == (2, 16)
+        assert torch.allclose(model.encode(x), model.encode_patches(p, everywhere).mean(1)) and model.encode(
+            x
+        ).shape == (2, 16)
         assert bool(model.loss(Batch(x, None, Noise(range(2)))).total.isfinite())
     with pytest.raises(Refusal, match="shared evenly among 2 heads"):
         MAE(spec=Spec(1, 16), **SMALL | dict(width=18))

@@ -1,4 +1,5 @@
-"""Balls about neighbours: closed forms, constructed cases with known answers, and brute force; each check is seen to catch its fake."""
+"""Balls about neighbours: closed forms, constructed cases with known answers, and brute force; each check is
+seen to catch its fake."""
 
 from __future__ import annotations
 
@@ -11,7 +12,15 @@ import pytest
 from likeness.core import Refusal
 from likeness.metrics import manifold
 from likeness.metrics.card import interval
-from likeness.metrics.manifold import authentic, diversity, duplicates, expected_coverage, nearest, others, prdc
+from likeness.metrics.manifold import (
+    authentic,
+    diversity,
+    duplicates,
+    expected_coverage,
+    nearest,
+    others,
+    prdc,
+)
 
 
 def normal(n: int, d: int, seed: int = 0) -> np.ndarray:
@@ -32,7 +41,8 @@ def means(real: np.ndarray, fake: np.ndarray, k: int = 5) -> dict[str, float]:
 
 
 def brute_prdc(real: np.ndarray, fake: np.ndarray, k: int) -> dict[str, float]:
-    """Written from the published formulas, with whole matrices; of c > k copies of a picture each counts for k / c of a ball without radius."""
+    """Written from the published formulas, with whole matrices; of c > k copies of a picture each counts for
+    k / c of a ball without radius."""
     own = np.sort(distances(real, real), 1)[:, k]
     theirs = np.sort(distances(fake, fake), 1)[:, k]
     d = distances(real, fake)
@@ -104,7 +114,8 @@ def test_prdc_equals_brute_force(n, m, d, k, monkeypatch):
 
 def test_a_ball_excludes_its_border_so_copies_have_density_one():
     x = normal(500, 16).astype(np.float32) * 1000
-    assert means(x, x) == dict(precision=1, recall=1, density=1, coverage=1)  # rounding would let the border in: density 1.2
+    # rounding would let the border in: density 1.2
+    assert means(x, x) == dict(precision=1, recall=1, density=1, coverage=1)
     d = distances(x, x)
     assert (d <= np.sort(d, 1)[:, 5:6]).sum(0).mean() / 5 == pytest.approx(1.2)
 
@@ -115,7 +126,10 @@ TIED = {
     "two pictures of ten copies each": (PICTURE.repeat(10, 0), PICTURE.repeat(10, 0)),
     "a collapsed generator": (normal(60, 6), PICTURE[:1].repeat(40, 0)),
     "one that has kept a picture": (np.concatenate([normal(60, 6), PICTURE[:1]]), PICTURE[:1].repeat(40, 0)),
-    "copies among others": (np.concatenate([normal(30, 6), PICTURE.repeat(9, 0)]), np.concatenate([normal(25, 6, 1), PICTURE.repeat(3, 0)])),
+    "copies among others": (
+        np.concatenate([normal(30, 6), PICTURE.repeat(9, 0)]),
+        np.concatenate([normal(25, 6, 1), PICTURE.repeat(3, 0)]),
+    ),
     "whole numbers": tuple(np.random.default_rng(s).integers(0, 3, (80, 3)).astype(float) for s in (0, 1)),
     "minus zero": (np.zeros((9, 2)), -np.zeros((9, 2))),
 }
@@ -139,22 +153,32 @@ def test_what_coincides_is_covered():
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-7, 1e19, 1e37])
 def test_balls_do_not_depend_on_the_unit(scale):
-    """Nor on what rounding of products leaves: features of one picture in two batches differ in their last digits."""
+    """Nor on what rounding of products leaves: features of one picture in two batches differ in their last
+    digits."""
     picture = 1 + np.float32(1e-7) * np.random.default_rng(0).integers(0, 4, (20, 8)).astype(np.float32)
-    real, fake = ((scale * np.concatenate([x, normal(50, 8, s)])).astype(np.float32) for s, x in enumerate((picture[:10], picture[10:])))
+    real, fake = (
+        (scale * np.concatenate([x, normal(50, 8, s)])).astype(np.float32)
+        for s, x in enumerate((picture[:10], picture[10:]))
+    )
     assert means(real, fake) == pytest.approx(brute_prdc(real, fake, 5), rel=1e-9)
 
 
 @pytest.mark.parametrize("d, swing", [(2, 0.06), (64, 0.15)])
 def test_equal_laws_have_the_coverage_and_density_of_the_closed_form(d, swing):
-    """REFERENCE row 18: coverage 1 - 2^-k, density 1.  Never in 1000 dimensions, where hubs make it swing from draw to draw."""
+    """REFERENCE row 18: coverage 1 - 2^-k, density 1.  Never in 1000 dimensions, where hubs make it swing
+    from draw to draw."""
     found = [prdc(normal(1000, d, 2 * s), normal(1000, d, 2 * s + 1)) for s in range(3)]
-    coverage, density = (float(np.mean([getattr(f, name) for f in found])) for name in ("coverage", "density"))
+    coverage, density = (
+        float(np.mean([getattr(f, name) for f in found])) for name in ("coverage", "density")
+    )
     assert expected_coverage(1000, 1000) == pytest.approx(1 - 2**-5, abs=2e-3)
     assert coverage == pytest.approx(expected_coverage(1000, 1000), abs=0.012)
     assert density == pytest.approx(1, abs=swing)
-    self_counted = float(np.mean([prdc(normal(1000, d, 2 * s), normal(1000, d, 2 * s + 1), k=4).coverage for s in range(3)]))
-    assert abs(self_counted - expected_coverage(1000, 1000)) > 0.012  # the fake: oneself among the k neighbours
+    self_counted = float(
+        np.mean([prdc(normal(1000, d, 2 * s), normal(1000, d, 2 * s + 1), k=4).coverage for s in range(3)])
+    )
+    # the fake: oneself among the k neighbours
+    assert abs(self_counted - expected_coverage(1000, 1000)) > 0.012
 
 
 def test_coverage_of_unequal_sizes():
@@ -175,7 +199,10 @@ def test_dropped_modes_are_seen_by_recall_and_coverage_alone():
 
 def test_invented_modes_are_seen_by_precision_and_density_alone():
     real, samples = modes([200] * 10), modes([200] * 10, 1)
-    whole, invented = means(real, samples), means(real, np.concatenate([samples, normal(857, 2) - np.array([500, 0])]))
+    whole, invented = (
+        means(real, samples),
+        means(real, np.concatenate([samples, normal(857, 2) - np.array([500, 0])])),
+    )
     for name, slack in (("precision", 0.01), ("density", 0.05)):
         assert invented[name] == pytest.approx(0.7 * whole[name], abs=slack)
     for name in ("recall", "coverage"):
@@ -218,7 +245,8 @@ def test_the_interval_of_diversity_is_as_wide_as_repeats_are():
     claimed = float(np.mean([diversity(real, x).std() / 10 for x in draws[:50]]))
     assert claimed == pytest.approx(spread, rel=0.15)
     usual = distances(real, real).sum() / (500 * 499)
-    fake = float(np.mean([(distances(x, x).sum(1) / 99 / usual).std() / 10 for x in draws[:50]]))  # plain means of rows: half as wide
+    # plain means of rows: half as wide
+    fake = float(np.mean([(distances(x, x).sum(1) / 99 / usual).std() / 10 for x in draws[:50]]))
     assert fake < 0.6 * spread
 
 
@@ -251,7 +279,8 @@ def test_authentic_of_copies():
     assert authentic(train, blurred).mean() == 0
     new, half = normal(300, 16, 2), np.concatenate([train[:300], normal(300, 16, 2)])
     assert authentic(train, half).mean() == pytest.approx(authentic(train, new).mean() / 2)
-    own = distances(train[:300], train)  # the fake: a training image's nearest is taken to be itself, so nothing is a copy
+    # the fake: a training image's nearest is taken to be itself, so nothing is a copy
+    own = distances(train[:300], train)
     assert (own.min(1) == 0).all()
 
 

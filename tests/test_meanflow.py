@@ -22,7 +22,8 @@ def spread(t):
 
 
 def u(z, r, t, y=None, noise=None):
-    """(z_t - z_r) / (t - r), where z_r is at the same place among its kind; at r = t its limit, the velocity."""
+    """(z_t - z_r) / (t - r), where z_r is at the same place among its kind; at r = t its limit,
+    the velocity."""
     a, b = (spread(s).view(-1, 1, 1, 1) for s in (r, t))
     r, t = (s.view(-1, 1, 1, 1) for s in (r, t))
     to = (1 - r) * MEAN + a / b * (z - (1 - t) * MEAN)
@@ -71,15 +72,19 @@ def to_the_point(z, r, t, y=None, noise=None):
 
 
 def test_the_loss_is_zero_for_the_mean_velocity_and_for_nothing_else():
-    """Where all images are one, v = eps - x_0 is the velocity of the law, so that (9) has no error left; its fakes have."""
+    """Where all images are one, v = eps - x_0 is the velocity of the law, so that (9) has no error left; its
+    fakes have."""
     batch = Batch(torch.full((64, 2, 1, 1), 0.3), None, Noise(range(64)))
     assert float(one_image_model(to_the_point).loss(batch).terms["error"]) < 1e-6
-    wrong = one_image_model(lambda z, r, t, y=None, noise=None: to_the_point(z, r, t) * (1 + (t - r).view(-1, 1, 1, 1)))
+    wrong = one_image_model(
+        lambda z, r, t, y=None, noise=None: to_the_point(z, r, t) * (1 + (t - r).view(-1, 1, 1, 1))
+    )
     assert float(wrong.loss(batch).terms["error"]) > 1e-2
 
 
 def test_the_target_is_the_papers():
-    """v - (t - r) du/dt with the network's own derivative, found here by differences, and no gradient through it."""
+    """v - (t - r) du/dt with the network's own derivative, found here by differences, and no gradient through
+    it."""
     torch.manual_seed(0)
     made = MeanFlow(spec=Spec(1, 8), scale=0.25, apart=1.0).double()
     for p in made.parameters():
@@ -99,9 +104,14 @@ def test_the_target_is_the_papers():
     weights = torch.autograd.grad(loss.total, made.network.last.weight)[0]
     size = (error + 1e-3) ** 0.75
     want = torch.autograd.grad(
-        (((made.u(z, r, t) - (v - (t - r).view(-1, 1, 1, 1) * du)).flatten(1).square().mean(1)) / size).mean(), made.network.last.weight
+        (
+            ((made.u(z, r, t) - (v - (t - r).view(-1, 1, 1, 1) * du)).flatten(1).square().mean(1)) / size
+        ).mean(),
+        made.network.last.weight,
     )[0]
-    assert torch.allclose(weights, want, rtol=1e-2, atol=1e-4 * float(want.abs().max())), "the weight has no gradient"
+    assert torch.allclose(weights, want, rtol=1e-2, atol=1e-4 * float(want.abs().max())), (
+        "the weight has no gradient"
+    )
 
 
 def test_the_network_is_told_both_times():
@@ -127,7 +137,10 @@ def test_one_step_draws_from_the_law():
     made, noise = model(), Noise(range(20_000))
     *_, x = made.sample(noise)
     assert x.mean().item() == pytest.approx(MEAN, abs=0.01) and x.std().item() == pytest.approx(STD, abs=0.01)
-    flow = [state.x for state in samplers.ddim(made.predict, made.schedule.levels(1), noise.normal(2, 1, 1), noise)][-1]
+    flow = [
+        state.x
+        for state in samplers.ddim(made.predict, made.schedule.levels(1), noise.normal(2, 1, 1), noise)
+    ][-1]
     assert flow.std().item() < 1e-4, "one step by the velocity alone goes to the mean"
 
 
@@ -151,7 +164,9 @@ def test_the_derivative_along_the_flow_is_that_of_differences():
     with torch.no_grad():
         differences = (made.u(z + h * v, r, t + h) - made.u(z - h * v, r, t - h)) / (2 * h)
         found = made.total_derivative(z, v, r, t, None)
-    assert float(found.abs().mean()) > 1e-3 and torch.allclose(found, differences, rtol=1e-2, atol=1e-3 * float(found.abs().mean()))
+    assert float(found.abs().mean()) > 1e-3 and torch.allclose(
+        found, differences, rtol=1e-2, atol=1e-3 * float(found.abs().mean())
+    )
 
 
 @torch.no_grad()
@@ -163,7 +178,9 @@ def test_without_two_times_it_is_flow_matching():
     eps = noise.normal(2, 1, 1)
     at = t.view(-1, 1, 1, 1)
     want = (made.u((1 - at) * x + at * eps, t, t) - (eps - x)).square().mean()
-    assert torch.equal(r, t) and float(made.loss(Batch(x, None, Noise(range(32)))).terms["error"]) == pytest.approx(float(want), rel=1e-5)
+    assert torch.equal(r, t) and float(
+        made.loss(Batch(x, None, Noise(range(32)))).terms["error"]
+    ) == pytest.approx(float(want), rel=1e-5)
 
 
 def test_two_times_are_in_order_and_as_often_apart_as_said():

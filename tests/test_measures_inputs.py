@@ -1,4 +1,5 @@
-"""Every public measure on what is no input: a sentence, or the right value; never a traceback, and never a confident number; ties and units."""
+"""Every public measure on what is no input: a sentence, or the right value; never a traceback, and never a
+confident number; ties and units."""
 
 from __future__ import annotations
 
@@ -68,7 +69,11 @@ BAD_SETS = {
     "other features": lambda x: x[:, :2],
     "one axis": lambda x: x[:, 0],
 }
-ODD_SETS = {"one row": lambda x: x[:1], "all equal": lambda x: x[:1].repeat(len(x), 0), "two rows": lambda x: x[:2]}
+ODD_SETS = {
+    "one row": lambda x: x[:1],
+    "all equal": lambda x: x[:1].repeat(len(x), 0),
+    "two rows": lambda x: x[:2],
+}
 
 
 def finite(value: Any) -> bool:
@@ -139,11 +144,17 @@ def test_what_is_no_probability_is_refused(name, bad):
 @pytest.mark.parametrize("name", JUDGED)
 def test_one_image_and_equal_images_have_probabilities(name):
     for p, y in ((P[:1], LABELS[:1]), (P[:1].repeat(40, 0), LABELS[:1].repeat(40))):
-        assert finite(tuple(v for v in (JUDGED[name](p, y),) if not isinstance(v, decisions.Band | decisions.Calibration)))
+        assert finite(
+            tuple(
+                v for v in (JUDGED[name](p, y),) if not isinstance(v, decisions.Band | decisions.Calibration)
+            )
+        )
 
 
 @pytest.mark.parametrize(
-    "labels", [LABELS[:5], LABELS - 1, LABELS + 1, LABELS.astype(float), LABELS[:, None]], ids=["few", "negative", "too large", "floats", "table"]
+    "labels",
+    [LABELS[:5], LABELS - 1, LABELS + 1, LABELS.astype(float), LABELS[:, None]],
+    ids=["few", "negative", "too large", "floats", "table"],
 )
 def test_labels_that_do_not_fit_are_refused(labels):
     asked = [
@@ -203,7 +214,9 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "histogram of other pictures": lambda: likelihood.histogram(PICTURES[..., :3], np.arange(4), PICTURES),
     "nearest of floats": lambda: neighbours.nearest(PICTURES / 255, PICTURES, np.arange(40)),
     "nearest of other pictures": lambda: neighbours.nearest(PICTURES[..., :3], PICTURES, np.arange(40)),
-    "closeness to nothing": lambda: neighbours.closeness(*(neighbours.Nearest(d, d.astype(int)) for d in (one, one[:0]))),
+    "closeness to nothing": lambda: neighbours.closeness(
+        *(neighbours.Nearest(d, d.astype(int)) for d in (one, one[:0]))
+    ),
     "log_density about nothing": lambda: parzen.log_density(PICTURES, PICTURES[:0], np.ones(1)),
     "log_density of no width": lambda: parzen.log_density(PICTURES, PICTURES, np.zeros(1)),
     "log_density of other pictures": lambda: parzen.log_density(PICTURES[..., :3], PICTURES, np.ones(1)),
@@ -226,24 +239,64 @@ def test_what_cannot_be_measured_is_refused(name):
 def test_an_image_that_is_nan_spoils_its_own_reconstruction_alone():
     broken = torch.stack([IMAGES[0], IMAGES[1] * np.nan])
     for take in (reconstruction.mse, reconstruction.psnr, reconstruction.ssim):
-        assert take(IMAGES, broken).isnan().tolist() == [False, True] and take(IMAGES[:0], IMAGES[:0]).tolist() == []
+        assert (
+            take(IMAGES, broken).isnan().tolist() == [False, True]
+            and take(IMAGES[:0], IMAGES[:0]).tolist() == []
+        )
     told = card.measure("SSIM", reconstruction.ssim(IMAGES, broken).numpy())
     assert told.refused and "1 of 2 values are not numbers" in told.warning
 
 
 def test_doubts_and_shares_of_nothing():
     nothing, bits = np.zeros(0), np.array([np.inf] * 50)
-    assert doubts.implausible(nothing, nothing, 256) == doubts.suspicion(nothing, nothing) == doubts.too_near(nothing, nothing) == ""
+    assert (
+        doubts.implausible(nothing, nothing, 256)
+        == doubts.suspicion(nothing, nothing)
+        == doubts.too_near(nothing, nothing)
+        == ""
+    )
     assert doubts.overfitted(nothing, nothing) == doubts.overfitted(bits, np.ones(50)) == ""
-    assert doubts.beaten(np.ones(5), np.ones(5), np.full(5, 2.0)) == "" and doubts.beaten(np.full(50, 3.0), np.full(50, 3.0), np.ones(50))
+    assert doubts.beaten(np.ones(5), np.ones(5), np.full(5, 2.0)) == "" and doubts.beaten(
+        np.full(50, 3.0), np.full(50, 3.0), np.ones(50)
+    )
     assert card.wilson(0, 0) == (0.0, 1.0)
     assert modes.of_points(nan, one, 1.0).tolist() == [modes.NONE] * 3
 
 
 HELPERS = {
     "sentences",  # what is no measure, or is only called by those above with what they have checked
-    *("short", "small", "measure", "from_dict", "wilson", "uniform", "nats", "affordable", "most", "cubic", "gaussian", "checked", "comparable", "as_many"),
-    *("too_few", "folds_of", "unit", "scaled", "logistic", "contrasted", "shrunk", "centred", "squared", "distinct", "copied", "exact", "grid", "found"),
+    *(
+        "short",
+        "small",
+        "measure",
+        "from_dict",
+        "wilson",
+        "uniform",
+        "nats",
+        "affordable",
+        "most",
+        "cubic",
+        "gaussian",
+        "checked",
+        "comparable",
+        "as_many",
+    ),
+    *(
+        "too_few",
+        "folds_of",
+        "unit",
+        "scaled",
+        "logistic",
+        "contrasted",
+        "shrunk",
+        "centred",
+        "squared",
+        "distinct",
+        "copied",
+        "exact",
+        "grid",
+        "found",
+    ),
     *("bins_note", "solved", "collapsed", "repeated"),
 }
 
@@ -251,7 +304,12 @@ HELPERS = {
 def test_no_measure_is_forgotten():
     text = inspect.getsource(inspect.getmodule(finite))
     modules = [import_module(f"likeness.metrics.{m.name}") for m in pkgutil.iter_modules(metrics.__path__)]
-    public = {name for m in modules for name, f in inspect.getmembers(m, inspect.isfunction) if f.__module__ == m.__name__ and name[0] != "_"}
+    public = {
+        name
+        for m in modules
+        for name, f in inspect.getmembers(m, inspect.isfunction)
+        if f.__module__ == m.__name__ and name[0] != "_"
+    }
     assert not {name for name in public - HELPERS if f".{name}" not in text}
 
 
@@ -259,8 +317,12 @@ def test_no_measure_is_forgotten():
 
 
 def test_which_of_equally_near_images_come_first_says_nothing_to_knn():
-    """Forty copies of a picture, a quarter of class 0: class 1 has more of the twenty places, whatever the order."""
-    x, y = np.concatenate([np.tile([1.0, 0.0], (40, 1)), np.tile([-1.0, 0.5], (40, 1))]), np.repeat([0, 1, 2], [10, 30, 40])
+    """Forty copies of a picture, a quarter of class 0: class 1 has more of the twenty places, whatever the
+    order."""
+    x, y = (
+        np.concatenate([np.tile([1.0, 0.0], (40, 1)), np.tile([-1.0, 0.5], (40, 1))]),
+        np.repeat([0, 1, 2], [10, 30, 40]),
+    )
     for order in (np.arange(80), np.arange(80)[::-1], RNG.permutation(80)):
         assert probing.knn(x[order], y[order], x[:1]).tolist() == [1]
 
@@ -270,11 +332,15 @@ def test_probes_do_not_depend_on_the_unit(scale):
     x = np.random.default_rng(1).normal(size=(60, 4)) + 3 * np.eye(4)[np.arange(60) % 3]
     y = np.arange(60) % 3
     small, usual = (f.astype(np.float32) for f in (x * scale, x))
-    assert np.array_equal(probing.knn(small[:40], y[:40], small[40:]), probing.knn(usual[:40], y[:40], usual[40:]))
+    assert np.array_equal(
+        probing.knn(small[:40], y[:40], small[40:]), probing.knn(usual[:40], y[:40], usual[40:])
+    )
     answers = [probing.linear(f[:40], y[:40], 3).logits(f[40:]).argmax(1) for f in (small, usual)]
     assert np.array_equal(*answers)
 
 
 def test_a_card_of_the_calibration_error_says_its_bins():
     found = decisions.calibration(P, LABELS)
-    assert decisions.bins_note(found.curve).startswith("15 bins of equal mass (Nguyen & O'Connor 2015), of which 1 differ; ")
+    assert decisions.bins_note(found.curve).startswith(
+        "15 bins of equal mass (Nguyen & O'Connor 2015), of which 1 differ; "
+    )

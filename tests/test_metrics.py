@@ -1,4 +1,5 @@
-"""Yardsticks against closed forms, brute force and an independent implementation; each check is seen to catch its fake."""
+"""Yardsticks against closed forms, brute force and an independent implementation; each check is seen to catch
+its fake."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ from likeness.metrics.card import Score, from_dict, interval, measure, short, wi
 
 
 def noise(n: int, *shape: int, levels: int = 256, seed: int = 0) -> np.ndarray:
-    return (np.random.default_rng(seed).integers(0, levels, (n, *shape)) * (255 // (levels - 1))).astype(np.uint8)
+    return (np.random.default_rng(seed).integers(0, levels, (n, *shape)) * (255 // (levels - 1))).astype(
+        np.uint8
+    )
 
 
 def pixels(x: np.ndarray) -> torch.Tensor:
@@ -41,13 +44,18 @@ def floats(n: int, *shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_uniform_and_nats():
     assert likelihood.uniform(256) == 8.0
-    assert float(likelihood.nats(np.array([likelihood.uniform(2)]), 784)[0]) == pytest.approx(543.43, abs=0.005)
-    assert math.log(2) * likelihood.uniform(2) != pytest.approx(543.43)  # the fake: a mean over pixels instead of a sum
+    assert float(likelihood.nats(np.array([likelihood.uniform(2)]), 784)[0]) == pytest.approx(
+        543.43, abs=0.005
+    )
+    # the fake: a mean over pixels instead of a sum
+    assert math.log(2) * likelihood.uniform(2) != pytest.approx(543.43)
 
 
 def test_a_card_says_how_far_single_bits_by_an_equation_are_off():
     assert likelihood.solved([None, None], 1e-4) == ""
-    assert "tolerance of 0.0001: single values are off by 0.005000 bits/dim" in likelihood.solved([0.003, None, math.sqrt(41e-6)], 1e-4)
+    assert ("tolerance of 0.0001: single values are off by 0.005000 bits/dim") in likelihood.solved(
+        [0.003, None, math.sqrt(41e-6)], 1e-4
+    )
 
 
 @pytest.mark.parametrize("levels", [2, 4, 256])
@@ -62,14 +70,16 @@ def test_bernoulli_with_laplace_smoothing():
     train = np.array([0, 0, 255], np.uint8).reshape(3, 1, 1, 1)
     bits = likelihood.histogram(train, np.arange(3), train[[0, 2]], levels=2)
     assert bits == pytest.approx([-math.log2(3 / 5), -math.log2(2 / 5)], abs=1e-6)
-    assert likelihood.histogram(train, np.arange(2), train[2:], 2)[0] == pytest.approx(2.0)  # never seen, not impossible: 1 of 4
+    # never seen, not impossible: 1 of 4
+    assert likelihood.histogram(train, np.arange(2), train[2:], 2)[0] == pytest.approx(2.0)
 
 
 def test_histogram_is_fitted_on_training_rows_alone(monkeypatch):
     x = noise(300, 3, 4, 4)
     honest = likelihood.histogram(x, np.arange(100), x[200:]).mean()
     assert honest == pytest.approx(8, abs=0.2)
-    assert likelihood.histogram(x, np.arange(200, 300), x[200:]).mean() < honest - 0.3  # the fake: fitted on what it is scored on
+    # the fake: fitted on what it is scored on
+    assert likelihood.histogram(x, np.arange(200, 300), x[200:]).mean() < honest - 0.3
     monkeypatch.setattr(likelihood, "CHUNK", 100)
     monkeypatch.setattr(likelihood, "TABLE", 3 * 4 * 256 * 2)
     assert likelihood.histogram(x, np.arange(100), x[200:]).mean() == pytest.approx(honest)
@@ -140,7 +150,10 @@ def test_psnr_of_a_known_error():
 def test_psnr_is_averaged_over_images_not_over_errors():
     x = torch.zeros(2, 1, 4, 4)
     y = torch.stack([x[0] + 0.01, x[1] + 0.5])
-    assert float(reconstruction.psnr(x, y).mean()) > 10 * math.log10(4 / float(reconstruction.mse(x, y).mean())) + 5
+    assert (
+        float(reconstruction.psnr(x, y).mean())
+        > 10 * math.log10(4 / float(reconstruction.mse(x, y).mean())) + 5
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 20), (3, 11, 11), (1, 8, 8), (1, 7, 9), (2, 64, 64)])
@@ -150,12 +163,25 @@ def test_ssim_is_that_of_scikit_image_on_levels(shape):
     b = (a + 0.2 * (noise(2, *shape, seed=1) - 128.0)).clip(0, 255).round().astype(np.uint8)
     width = len(reconstruction.gaussian(min(shape[1:])))
     how = dict(channel_axis=0, data_range=255, gaussian_weights=True, use_sample_covariance=False)
-    theirs = [structural_similarity(one.astype(float), other.astype(float), sigma=1.5 * width / 11, **how) for one, other in zip(a, b)]
+    theirs = [
+        structural_similarity(one.astype(float), other.astype(float), sigma=1.5 * width / 11, **how)
+        for one, other in zip(a, b)
+    ]
     found = reconstruction.ssim(pixels(a), pixels(b)).tolist()
     assert found == pytest.approx(theirs, abs=1e-5)
-    flat = [structural_similarity(one.astype(float), other.astype(float), channel_axis=0, data_range=255, win_size=width) for one, other in zip(a, b)]
+    flat = [
+        structural_similarity(
+            one.astype(float), other.astype(float), channel_axis=0, data_range=255, win_size=width
+        )
+        for one, other in zip(a, b)
+    ]
     assert found != pytest.approx(flat, abs=1e-4)  # the fake: a window without weights
-    signed = [structural_similarity(one / 127.5 - 1, other / 127.5 - 1, sigma=1.5 * width / 11, **how | dict(data_range=2)) for one, other in zip(a, b)]
+    signed = [
+        structural_similarity(
+            one / 127.5 - 1, other / 127.5 - 1, sigma=1.5 * width / 11, **how | dict(data_range=2)
+        )
+        for one, other in zip(a, b)
+    ]
     assert found != pytest.approx(signed, abs=1e-3)  # the fake: luminances that may be negative
 
 
@@ -164,7 +190,10 @@ def test_ssim_of_two_greys_next_to_the_middle_is_nearly_one():
     a, b = (np.full((1, 1, 16, 16), level, np.uint8) for level in (134, 121))
     c1 = 0.01**2 * 255**2
     expected = (2 * 134 * 121 + c1) / (134**2 + 121**2 + c1)
-    assert reconstruction.ssim(pixels(a), pixels(b)).item() == pytest.approx(expected, abs=1e-6) and expected > 0.994
+    assert (
+        reconstruction.ssim(pixels(a), pixels(b)).item() == pytest.approx(expected, abs=1e-6)
+        and expected > 0.994
+    )
 
 
 def test_ssim_hardly_minds_a_brighter_photograph_and_ranks_a_blur_above_noise():
@@ -173,15 +202,22 @@ def test_ssim_hardly_minds_a_brighter_photograph_and_ranks_a_blur_above_noise():
     assert reconstruction.ssim(pixels(photograph), pixels(brighter)).item() > 0.9
     digit = np.zeros((1, 1, 28, 28))
     digit[..., 6:22, 12:16] = 255.0
-    noisy = (digit + 40 * np.random.default_rng(0).normal(size=digit.shape)).clip(0, 255).round().astype(np.uint8)
+    noisy = (
+        (digit + 40 * np.random.default_rng(0).normal(size=digit.shape)).clip(0, 255).round().astype(np.uint8)
+    )
     blurred = gaussian_filter(digit, (0, 0, 1, 1)).round().astype(np.uint8)
-    of_noise, of_blur = (reconstruction.ssim(pixels(digit.astype(np.uint8)), pixels(x)).item() for x in (noisy, blurred))
+    of_noise, of_blur = (
+        reconstruction.ssim(pixels(digit.astype(np.uint8)), pixels(x)).item() for x in (noisy, blurred)
+    )
     assert of_blur > of_noise + 0.2
 
 
 def test_an_interval_of_no_width_is_shown():
     assert Score("Fréchet distance", 2.0, low=2.0, high=2.0).number == "2.000 [2.000, 2.000]"
-    assert measure("squared error", np.full(200, 0.25)).number == "0.2500 [0.2500, 0.2500]" and Score("seconds", 2.0).number == "2.000"
+    assert (
+        measure("squared error", np.full(200, 0.25)).number == "0.2500 [0.2500, 0.2500]"
+        and Score("seconds", 2.0).number == "2.000"
+    )
 
 
 def test_a_card_of_ssim_says_its_version():
@@ -189,7 +225,11 @@ def test_a_card_of_ssim_says_its_version():
     assert card_.version == reconstruction.SSIM_VERSION == 2 and "not comparable with version 1" in card_.note
     old = card_.as_dict()
     del old["version"]
-    assert from_dict(old).version == 1 and from_dict(card_.as_dict()) == card_ and measure("PSNR", np.full(20, 0.5)).version == 1
+    assert (
+        from_dict(old).version == 1
+        and from_dict(card_.as_dict()) == card_
+        and measure("PSNR", np.full(20, 0.5)).version == 1
+    )
 
 
 def test_ssim_of_the_same_image_is_one_even_if_tiny():
@@ -211,18 +251,23 @@ def test_pca_leaves_the_trailing_variance():
 
 @pytest.mark.parametrize("n, shape", [(12, (3, 20, 20)), (700, (1, 5, 5)), (16, (1, 4, 4)), (17, (1, 4, 4))])
 def test_pca_is_exact_with_more_images_or_more_pixels(n, shape, monkeypatch):
-    monkeypatch.setattr(reconstruction, "_slices", lambda length, others: [slice(i, i + 7) for i in range(0, length, 7)])
+    monkeypatch.setattr(
+        reconstruction, "_slices", lambda length, others: [slice(i, i + 7) for i in range(0, length, 7)]
+    )
     monkeypatch.setitem(sys.modules, "sklearn.decomposition", None)
     train = floats(n, *shape) * 0.3
     linear, flat = reconstruction.pca(train, 6), train.flatten(1).double()
     _, _, axes = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)
     assert torch.allclose(linear.axes.T @ linear.axes, torch.eye(6).double(), atol=1e-6)
-    assert torch.allclose(torch.linalg.svdvals(axes[:6] @ linear.axes), torch.ones(6).double(), atol=1e-6)  # the same subspace
+    # the same subspace
+    assert torch.allclose(torch.linalg.svdvals(axes[:6] @ linear.axes), torch.ones(6).double(), atol=1e-6)
     assert reconstruction.pca(train, 99_999).axes.shape[1] == min(n - 1, math.prod(shape))
     assert reconstruction.affordable(3 * 256 * 256) == 341 and reconstruction.affordable(784) == 10_000
 
 
-@pytest.mark.parametrize("train", [torch.zeros(5, 1, 4, 4), torch.full((40, 1, 4, 4), 0.3), floats(1, 1, 4, 4)])
+@pytest.mark.parametrize(
+    "train", [torch.zeros(5, 1, 4, 4), torch.full((40, 1, 4, 4), 0.3), floats(1, 1, 4, 4)]
+)
 def test_pca_of_images_without_differences_is_their_mean_without_a_warning(train):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -272,7 +317,10 @@ def test_an_image_from_behind_is_as_near_as_it_is():
     found = neighbours.nearest(x, train, np.arange(30), 2, mirror=True)
     assert found.row[:7, 0].tolist() == [5, 6, 7, 8, 9, 10, 11] and not found.distance[:7, 0].any()
     sides = [neighbours.nearest(side, train, np.arange(30), 2).distance[7:, 0] for side in (x, x[..., ::-1])]
-    assert np.array_equal(found.distance[7:, 0], np.minimum(*sides)) and neighbours.nearest(x, train, np.arange(30)).distance[:5].min() > 0
+    assert (
+        np.array_equal(found.distance[7:, 0], np.minimum(*sides))
+        and neighbours.nearest(x, train, np.arange(30)).distance[:5].min() > 0
+    )
 
 
 def test_ties_keep_their_order_and_missing_neighbours_are_infinitely_far(monkeypatch):
@@ -299,7 +347,10 @@ def test_held_out_images_are_nearer_than_half_of_themselves_by_a_half_whatever_t
         held = neighbours.Nearest(np.array(distances, float)[:, None], np.zeros((len(distances), 1), int))
         assert neighbours.closeness(held, held).mean() == pytest.approx(0.5)
     copies = neighbours.Nearest(np.zeros((9, 1)), np.zeros((9, 1), int))
-    assert neighbours.closeness(copies, neighbours.Nearest(np.arange(1.0, 8)[:, None], copies.row[:7])).mean() == 1
+    assert (
+        neighbours.closeness(copies, neighbours.Nearest(np.arange(1.0, 8)[:, None], copies.row[:7])).mean()
+        == 1
+    )
 
 
 def test_copies_of_pictures_that_the_data_hold_several_times_are_seen():
@@ -309,17 +360,27 @@ def test_copies_of_pictures_that_the_data_hold_several_times_are_seen():
     known = neighbours.distinct(train, np.arange(480)[::-1])
     assert len(known) == 40 and sorted(known % 40) == list(range(40))
     assert neighbours.copied(neighbours.nearest(x, train, known, 8), train).tolist() == [1] * 20
-    assert neighbours.copied(neighbours.nearest(x, train, np.arange(480), 8), train).sum() == 0  # the fake: equal pictures counted each
+    # the fake: equal pictures counted each
+    assert neighbours.copied(neighbours.nearest(x, train, np.arange(480), 8), train).sum() == 0
 
 
 @pytest.mark.parametrize("spread", [1, 3, 10])
 def test_copies_of_pictures_that_the_data_hold_in_versions_are_seen(spread):
     pictures, rng = noise(40, 1, 8, 8), np.random.default_rng(5)
-    train, x = (np.clip(p.astype(int) + rng.integers(-s, s + 1, p.shape), 0, 255).astype(np.uint8) for p, s in ((pictures.repeat(4, 0), spread), (pictures, 3)))
+    train, x = (
+        np.clip(p.astype(int) + rng.integers(-s, s + 1, p.shape), 0, 255).astype(np.uint8)
+        for p, s in ((pictures.repeat(4, 0), spread), (pictures, 3))
+    )
     found = neighbours.nearest(x, train, np.arange(160), 8)
     assert neighbours.copied(found, train).mean() == 1
-    assert neighbours.copied(neighbours.nearest(x, train, np.arange(160), 2), train).mean() < 0.2  # the fake: the second nearest, whatever it is
-    assert neighbours.copied(neighbours.nearest(noise(40, 1, 8, 8, seed=9), train, np.arange(160), 8), train).sum() == 0
+    # the fake: the second nearest, whatever it is
+    assert neighbours.copied(neighbours.nearest(x, train, np.arange(160), 2), train).mean() < 0.2
+    assert (
+        neighbours.copied(
+            neighbours.nearest(noise(40, 1, 8, 8, seed=9), train, np.arange(160), 8), train
+        ).sum()
+        == 0
+    )
     mean = train.mean(0, keepdims=True).astype(np.uint8)
     assert neighbours.copied(neighbours.nearest(mean, train, np.arange(160), 8), train).tolist() == [0]
 
@@ -336,7 +397,10 @@ def test_grid_keeps_what_is_on_it(levels, values):
 
 def test_bootstrap_covers_the_truth():
     rng = np.random.default_rng(1)
-    hits = [low < 0 < high for low, high in (interval(rng.normal(size=60), seed=i, repeats=400) for i in range(300))]
+    hits = [
+        low < 0 < high
+        for low, high in (interval(rng.normal(size=60), seed=i, repeats=400) for i in range(300))
+    ]
     assert 0.90 < np.mean(hits) < 0.985
 
 

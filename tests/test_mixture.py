@@ -1,4 +1,5 @@
-"""The discretised mixture of logistics: it sums to one whatever a network says, and is what the paper's equations say."""
+"""The discretised mixture of logistics: it sums to one whatever a network says, and is what the paper's
+equations say."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ def table(p: LogisticMixture, out: Tensor) -> Tensor:
 
 def every(p: LogisticMixture) -> Tensor:
     """All pixels that there are, (levels^C, C, 1, 1)."""
-    return value(torch.tensor(list(itertools.product(range(p.levels), repeat=p.channels))), p.levels)[:, :, None, None]
+    return value(torch.tensor(list(itertools.product(range(p.levels), repeat=p.channels))), p.levels)[
+        :, :, None, None
+    ]
 
 
 def total(p: LogisticMixture, out: Tensor) -> float:
@@ -67,7 +70,8 @@ def test_sums_to_one_with_finite_gradients_for_hostile_parameters(numbers: list[
 @pytest.mark.parametrize(("channels", "levels"), [(2, 17), (3, 4), (4, 3)])
 @pytest.mark.parametrize("scale", [0.3, 3.0, 30.0, 1e4, 1e30])
 def test_all_pixels_sum_to_one_and_gradients_are_finite(channels: int, levels: int, scale: float) -> None:
-    """Where a channel is unlikely under all components, the next must still be told how likely each has become."""
+    """Where a channel is unlikely under all components, the next must still be told how likely each has
+    become."""
     p, g = LogisticMixture(channels, levels), torch.Generator().manual_seed(0)
     for _ in range(5):
         out = (scale * torch.randn(p.outputs, generator=g)).requires_grad_()
@@ -90,7 +94,9 @@ def by_the_paper(x: Tensor, out: Tensor, levels: int, k: int) -> Tensor:
     logits, m, s, coefficient = out.split([k, 3 * k, 3 * k, 3 * k], 1)
     m, s, coefficient = m.view(n, 3, k), s.view(n, 3, k), coefficient.view(n, 3, k).tanh()
     r, g = x[:, :1], x[:, 1:2]
-    mean = torch.stack([m[:, 0], m[:, 1] + coefficient[:, 0] * r, m[:, 2] + coefficient[:, 1] * r + coefficient[:, 2] * g], 1)
+    mean = torch.stack(
+        [m[:, 0], m[:, 1] + coefficient[:, 0] * r, m[:, 2] + coefficient[:, 1] * r + coefficient[:, 2] * g], 1
+    )
     mu, scale, level = (mean + 1) * half, s.exp() * half / 4, (x[:, :, None] + 1) * half
     upper = torch.where(level > levels - 1.5, 1.0, torch.sigmoid((level + 0.5 - mu) / scale))
     lower = torch.where(level < 0.5, 0.0, torch.sigmoid((level - 0.5 - mu) / scale))
@@ -101,22 +107,29 @@ def by_the_paper(x: Tensor, out: Tensor, levels: int, k: int) -> Tensor:
 def test_is_equations_2_and_3(levels: int) -> None:
     g, p = torch.Generator().manual_seed(1), LogisticMixture(3, levels, 5)
     x = value(torch.randint(0, levels, (200, 3), generator=g), levels).double()
-    out = torch.randn(200, p.outputs, generator=g, dtype=torch.float64).clamp(min=-1.5)  # no scale so small that it is made larger
+    # no scale so small that it is made larger
+    out = torch.randn(200, p.outputs, generator=g, dtype=torch.float64).clamp(min=-1.5)
     found = p.log_prob(x[:, :, None, None], out[:, :, None, None])
-    assert found.dtype == torch.float64 and torch.allclose(found.sum((1, 2, 3)), by_the_paper(x, out, levels, 5), atol=1e-9)
+    assert found.dtype == torch.float64 and torch.allclose(
+        found.sum((1, 2, 3)), by_the_paper(x, out, levels, 5), atol=1e-9
+    )
     fake = ForgetsWhatItSaw(3, levels, 5).log_prob(x[:, :, None, None], out[:, :, None, None])
     assert torch.equal(fake[:, 0], found[:, 0]) and (fake - found).sum((1, 2, 3)).abs().max() > 0.5
     in_bf16 = p.log_prob(x.float()[:, :, None, None], out.bfloat16()[:, :, None, None])
     assert in_bf16.dtype == torch.float32 and (in_bf16.double() - found).abs().median() < 0.02
 
 
-def test_levels_of_a_channel_have_the_probabilities_that_log_prob_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_levels_of_a_channel_have_the_probabilities_that_log_prob_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     g, p = torch.Generator().manual_seed(2), LogisticMixture(3, 17, 4)
     x = value(torch.randint(0, 17, (2, 3, 4, 4), generator=g), 17)
     out = 2 * torch.randn(2, p.outputs, 4, 4, generator=g)
     for c in range(3):
         log_p = p.logits(x, out, c)
-        assert log_p.shape == (2, 4, 4, 17) and torch.allclose(log_p.exp().sum(-1), torch.ones(2, 4, 4), atol=1e-5)
+        assert log_p.shape == (2, 4, 4, 17) and torch.allclose(
+            log_p.exp().sum(-1), torch.ones(2, 4, 4), atol=1e-5
+        )
         for k in range(17):
             y = x.clone()
             y[:, c] = value(torch.tensor(k), 17)
@@ -138,8 +151,14 @@ def test_gradient_is_that_of_finite_differences() -> None:
 def test_one_component_of_one_channel_is_the_discretised_logistic() -> None:
     g, p = torch.Generator().manual_seed(4), LogisticMixture(1, 256, 1)
     x, out = value(torch.arange(256), 256)[:, None, None, None], torch.randn(256, 2, 1, 1, generator=g)
-    assert torch.allclose(p.log_prob(x, torch.cat([out[:, :1], out], 1)).flatten(), Logistic(256).log_prob(x, out), atol=1e-4)
+    assert torch.allclose(
+        p.log_prob(x, torch.cat([out[:, :1], out], 1)).flatten(), Logistic(256).log_prob(x, out), atol=1e-4
+    )
 
 
 def test_numbers_a_pixel() -> None:
-    assert LogisticMixture(3, 256).outputs == 100 and LogisticMixture(1, 256).outputs == 30 and LogisticMixture(4, 256, 2).outputs == 30
+    assert (
+        LogisticMixture(3, 256).outputs == 100
+        and LogisticMixture(1, 256).outputs == 30
+        and LogisticMixture(4, 256, 2).outputs == 30
+    )

@@ -14,7 +14,22 @@ from torch import nn
 
 from conftest import small_run, toy
 from likeness import engine, models
-from likeness.core import Batch, Classifies, Decodes, Denoises, Diverged, Encodes, Noise, Refusal, Samples, Scores, Spec, Translates, answers, ask
+from likeness.core import (
+    Batch,
+    Classifies,
+    Decodes,
+    Denoises,
+    Diverged,
+    Encodes,
+    Noise,
+    Refusal,
+    Samples,
+    Scores,
+    Spec,
+    Translates,
+    answers,
+    ask,
+)
 from likeness.runs.run import Run
 from likeness.training import snapshots
 from likeness.training.loop import fit
@@ -74,7 +89,9 @@ def test_watching_sampling_and_evaluating_change_nothing(name, tmp_path):
         if isinstance(watched.model, Scores):
             watched.model.bits_per_dim(engine.put(data.take(data.held_out[:3])))
     assert same(alone, watched)
-    shows = isinstance(alone.model, Samples) or (isinstance(alone.model, Encodes) and isinstance(alone.model, Decodes))
+    shows = isinstance(alone.model, Samples) or (
+        isinstance(alone.model, Encodes) and isinstance(alone.model, Decodes)
+    )
     assert bool(list((tmp_path / "b" / "samples").glob("*.png"))) == shows
 
 
@@ -113,15 +130,27 @@ def test_what_it_answers_has_the_right_shape(name, tmp_path):
     model, batch = run.model, engine.put(data.take(data.held_out[:6]))
     if isinstance(model, Scores):
         bits = model.bits_per_dim(batch)
-        assert bits.values.shape == (6,) and bits.kind in ("exact", "upper bound", "estimate") and not bits.values.requires_grad
+        assert (
+            bits.values.shape == (6,)
+            and bits.kind in ("exact", "upper bound", "estimate")
+            and not bits.values.requires_grad
+        )
         part = model.bits_per_dim(batch[2:4]).values
-        assert torch.allclose(bits.values[2:4], part, rtol=1e-5 if CPU else 1e-3), "an image's bits depend on its company"
+        assert torch.allclose(bits.values[2:4], part, rtol=1e-5 if CPU else 1e-3), (
+            "an image's bits depend on its company"
+        )
     if isinstance(model, Encodes):
         assert len(model.encode(batch.x)) == 6
     if isinstance(model, Decodes):
-        assert model.decode(torch.randn(3, model.latent, device=engine.device())).shape == (3, *data.spec.shape)
+        assert model.decode(torch.randn(3, model.latent, device=engine.device())).shape == (
+            3,
+            *data.spec.shape,
+        )
     if isinstance(model, Denoises):
-        assert model.denoise(batch.x, torch.zeros(6, dtype=torch.long, device=engine.device())).shape == batch.x.shape
+        assert (
+            model.denoise(batch.x, torch.zeros(6, dtype=torch.long, device=engine.device())).shape
+            == batch.x.shape
+        )
     if isinstance(model, Translates):
         assert model.translate(batch.x).shape == batch.x.shape
     if isinstance(model, Classifies):
@@ -133,7 +162,8 @@ def test_what_it_answers_has_the_right_shape(name, tmp_path):
 def test_splitting_a_batch_optimises_the_same(name, tmp_path):
     if name == TWO:
         pytest.skip("dropout draws anew for each piece")
-    whole, data = small_run(name, tmp_path / "a", clip=0.0, rate=0.0)  # Adam's first step makes much of a rounding error, and the next player meets it
+    # Adam's first step makes much of a rounding error, and the next player meets it
+    whole, data = small_run(name, tmp_path / "a", clip=0.0, rate=0.0)
     if whole.student.whole_batch:
         pieces, _ = small_run(name, tmp_path / "b", micro=5)
         with pytest.raises(Refusal, match="use a smaller --batch"):
@@ -142,10 +172,14 @@ def test_splitting_a_batch_optimises_the_same(name, tmp_path):
     pieces, _ = small_run(name, tmp_path / "b", micro=5, clip=0.0, rate=0.0)
     first, second = next(fit(whole, data)), next(fit(pieces, data))
     for term, value in first.losses.items():
-        if term.startswith("feature "):  # of the features of a set, which a piece of it is not; nothing learns by it
+        # of the features of a set, which a piece of it is not; nothing learns by it
+        if term.startswith("feature "):
             continue
         assert second.losses[term] == pytest.approx(value, rel=1e-5)
-    grads = [torch.cat([p.grad.flatten() for p in r.student.parameters() if p.grad is not None]) for r in (whole, pieces)]
+    grads = [
+        torch.cat([p.grad.flatten() for p in r.student.parameters() if p.grad is not None])
+        for r in (whole, pieces)
+    ]
     assert torch.allclose(*grads, rtol=1e-4, atol=1e-6 * float(grads[0].abs().max()))
 
 
@@ -236,14 +270,20 @@ def test_each_player_has_its_rate_its_moves_and_a_clipped_gradient(tmp_path):
     for name, optimizer in run.optimizers.items():
         optimizer.register_step_post_hook(lambda *_, name=name: taken.__setitem__(name, taken[name] + 1))
     list(itertools.islice(fit(run, data), 3))
-    assert taken == {"a": 6, "b": 3} and run.seen == 96 and int(run.model.steps) == int(run.student.steps) == 3
+    assert (
+        taken == {"a": 6, "b": 3} and run.seen == 96 and int(run.model.steps) == int(run.student.steps) == 3
+    )
     assert [run.optimizers[n].param_groups[0]["lr"] for n in ("a", "b")] == pytest.approx([0.01, 0.001])
     for player in run.players:
         assert float(nn.utils.get_total_norm([p.grad for p in player.module.parameters()])) <= 1e-3 * 1.001
 
 
 def test_batch_normalisation_makes_a_batch_whole(tmp_path):
-    (tmp_path / "norm.py").write_text(MINE.replace("nn.Conv2d(self.spec.channels, self.spec.channels, 1)", "nn.BatchNorm2d(self.spec.channels)"))
+    (tmp_path / "norm.py").write_text(
+        MINE.replace(
+            "nn.Conv2d(self.spec.channels, self.spec.channels, 1)", "nn.BatchNorm2d(self.spec.channels)"
+        )
+    )
     run, data = small_run(str(tmp_path / "norm.py"), tmp_path / "run", micro=5)
     with pytest.raises(Refusal, match="use a smaller --batch"):
         next(fit(run, data))

@@ -1,4 +1,5 @@
-"""Frechet distance against closed forms and an implementation by scipy's sqrtm; each check is seen to catch its fake."""
+"""Frechet distance against closed forms and an implementation by scipy's sqrtm; each check is seen to catch
+its fake."""
 
 from __future__ import annotations
 
@@ -13,7 +14,14 @@ from scipy.stats import ortho_group
 
 from likeness.core import Refusal
 from likeness.metrics import moments
-from likeness.metrics.moments import Moments, frechet, frechet_error, frechet_infinity, frechet_interval, too_few
+from likeness.metrics.moments import (
+    Moments,
+    frechet,
+    frechet_error,
+    frechet_infinity,
+    frechet_interval,
+    too_few,
+)
 
 
 def draw(n: int, d: int, seed: int = 0) -> np.ndarray:
@@ -33,7 +41,8 @@ def relu(n: int, d: int, seed: int, hidden: int = 0) -> np.ndarray:
 
 
 def reference(x: np.ndarray, y: np.ndarray, ddof: int = 1, trace: bool = True, sign: float = 1.0) -> float:
-    """As Heusel et al. 2017 publish it; the fakes are another ddof, a missing trace, a root of the wrong sign."""
+    """As Heusel et al. 2017 publish it; the fakes are another ddof, a missing trace, a root of the wrong
+    sign."""
     c1, c2 = (np.atleast_2d(np.cov(z.astype(np.float64), rowvar=False, ddof=ddof)) for z in (x, y))
     root = np.trace(sqrtm(c1 @ c2).real)
     gap = x.astype(np.float64).mean(0) - y.astype(np.float64).mean(0)
@@ -55,7 +64,8 @@ def test_moments_are_those_of_numpy(monkeypatch):
         assert m.n == 301 and m.mean.dtype == m.scatter.dtype == m.covariance.dtype == np.float64
         assert np.allclose(m.mean, x.mean(0, dtype=np.float64), rtol=1e-13)
         assert np.allclose(m.covariance, np.cov(x.astype(np.float64), rowvar=False), rtol=1e-10, atol=1e-10)
-    assert not np.allclose(m.covariance, np.cov(x.astype(np.float64), rowvar=False, ddof=0), rtol=1e-4)  # the fake: ddof
+    # the fake: ddof
+    assert not np.allclose(m.covariance, np.cov(x.astype(np.float64), rowvar=False, ddof=0), rtol=1e-4)
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e4])
@@ -72,7 +82,8 @@ def test_64_shards_are_one_pass(offset):
         assert np.abs(other.scatter - whole.scatter).max() <= 1e-10 * np.abs(whole.scatter).max()
     reference = Moments.of(draw(400, 31, seed=2))
     assert frechet(reference, merged) == pytest.approx(frechet(reference, whole), rel=1e-10)
-    naive = (x.T @ x - 5003 * np.outer(x.mean(0), x.mean(0))) / 5002  # the fake: raw second moments, in float32 worse still
+    # the fake: raw second moments, in float32 worse still
+    naive = (x.T @ x - 5003 * np.outer(x.mean(0), x.mean(0))) / 5002
     error = np.abs(naive - whole.covariance).max() / whole.covariance.max()
     assert error > 1e-10 if offset else error < 1e-10
 
@@ -91,7 +102,9 @@ def test_few_or_no_images_have_no_spread():
 def test_diagonal_gaussians():
     s1, s2, m = np.array([1.0, 2, 0.5]), np.array([3.0, 0.1, 0.5]), np.array([1.0, -2, 0])
     true = (m**2).sum() + ((s1 - s2) ** 2).sum()
-    assert frechet(known(np.zeros(3), np.diag(s1**2)), known(m, np.diag(s2**2))) == pytest.approx(true, rel=1e-12)
+    assert frechet(known(np.zeros(3), np.diag(s1**2)), known(m, np.diag(s2**2))) == pytest.approx(
+        true, rel=1e-12
+    )
     turn = ortho_group.rvs(3, random_state=0)
     a, b = known(np.zeros(3), turn * s1**2 @ turn.T), known(turn @ m, turn * s2**2 @ turn.T)
     assert frechet(a, b) == pytest.approx(true, rel=1e-12)
@@ -99,19 +112,24 @@ def test_diagonal_gaussians():
 
 @pytest.mark.parametrize("angle", [0.3, np.pi / 4, 1.5])
 def test_covariances_that_do_not_commute(angle):
-    """In two dimensions tr (C1 C2)^(1/2) = sqrt(tr(C1 C2) + 2 sqrt(det C1 det C2)), by Cayley and Hamilton."""
+    """In two dimensions tr (C1 C2)^(1/2) = sqrt(tr(C1 C2) + 2 sqrt(det C1 det C2)), by Cayley and
+    Hamilton."""
     c, s = np.cos(angle), np.sin(angle)
     turn = np.array([[c, -s], [s, c]])
     c1, c2 = np.diag([4.0, 0.25]), turn @ np.diag([1.0, 9.0]) @ turn.T
-    true = np.trace(c1 + c2) - 2 * np.sqrt(np.trace(c1 @ c2) + 2 * np.sqrt(np.linalg.det(c1) * np.linalg.det(c2)))
+    true = np.trace(c1 + c2) - 2 * np.sqrt(
+        np.trace(c1 @ c2) + 2 * np.sqrt(np.linalg.det(c1) * np.linalg.det(c2))
+    )
     assert frechet(known(np.zeros(2), c1), known(np.zeros(2), c2)) == pytest.approx(true, rel=1e-12)
-    commuting = ((np.sqrt(np.linalg.eigvalsh(c1)) - np.sqrt(np.linalg.eigvalsh(c2))) ** 2).sum()  # the fake: eigenvalues alone
+    # the fake: eigenvalues alone
+    commuting = ((np.sqrt(np.linalg.eigvalsh(c1)) - np.sqrt(np.linalg.eigvalsh(c2))) ** 2).sum()
     assert true > commuting * 1.01
 
 
 @pytest.mark.parametrize("d", [3, 40])
 def test_blocks_and_an_optimal_map(d):
-    """If x has covariance C and T is positive definite, T x is transported optimally: the distance is tr (1 - T) C (1 - T)."""
+    """If x has covariance C and T is positive definite, T x is transported optimally: the distance is tr (1 -
+    T) C (1 - T)."""
     rng = np.random.default_rng(d)
     a, t = rng.normal(size=(2, d, d))
     c, t = a @ a.T, t @ t.T / d + 0.1 * np.eye(d)
@@ -119,9 +137,12 @@ def test_blocks_and_an_optimal_map(d):
     assert frechet(known(np.zeros(d), c), known(np.zeros(d), t @ c @ t)) == pytest.approx(true, rel=1e-9)
 
 
-@pytest.mark.parametrize("n, m, d", [(211, 173, 7), (1009, 307, 64), (150, 131, 129), (503, 77, 1), (40, 65, 3)])
+@pytest.mark.parametrize(
+    "n, m, d", [(211, 173, 7), (1009, 307, 64), (150, 131, 129), (503, 77, 1), (40, 65, 3)]
+)
 def test_parity_with_sqrtm(n, m, d):
-    x, y = (np.delete(relu(k, d + 2, s), [1, 2], axis=1) for k, s in ((n, 1), (m, 2)))  # sqrtm does not take dead features
+    # sqrtm does not take dead features
+    x, y = (np.delete(relu(k, d + 2, s), [1, 2], axis=1) for k, s in ((n, 1), (m, 2)))
     assert of(x, y) == pytest.approx(reference(x, y), rel=1e-6)
     for fake in (dict(trace=False), dict(sign=-1.0), dict(ddof=0)):
         assert of(x, y) != pytest.approx(reference(x, y, **fake), rel=1e-6)
@@ -140,7 +161,8 @@ def test_singular_covariances(n, m):
 
 
 def by_gram(x: np.ndarray, y: np.ndarray) -> float:
-    """From the data instead of covariances: the root's trace is the sum of singular values of X Y^T, centred."""
+    """From the data instead of covariances: the root's trace is the sum of singular values of X
+    Y^T, centred."""
     x, y = x.astype(np.float64), y.astype(np.float64)
     a, b = ((z - z.mean(0)) / np.sqrt(max(len(z) - 1, 1)) for z in (x, y))
     root = np.linalg.svd(a @ b.T, compute_uv=False).sum()
@@ -222,7 +244,8 @@ def test_two_samples_of_one_law(n, repeats, expected):
         assert reference(*pairs[0], **fake) != pytest.approx(expected, rel=0.03)
     if n == 100:
         bessel = np.trace(np.cov(pairs[0][0].T)) - np.trace(np.cov(pairs[0][0].T, ddof=0))
-        assert bessel / expected > 0.02  # ddof moves a trace by 2.9 % of this distance, but the distance itself by 1 %
+        # ddof moves a trace by 2.9 % of this distance, but the distance itself by 1 %
+        assert bessel / expected > 0.02
 
 
 GAP, SCALES = 0.3, np.linspace(0.5, 1.6, 16)
@@ -235,7 +258,10 @@ def shifted(n: int, seed: int) -> np.ndarray:
 
 
 def test_extrapolation_finds_the_truth():
-    for true, sets in ((TRUE, [shifted(200, s) for s in range(60)]), (0.0, [draw(200, 16, s) for s in range(60)])):
+    for true, sets in (
+        (TRUE, [shifted(200, s) for s in range(60)]),
+        (0.0, [draw(200, 16, s) for s in range(60)]),
+    ):
         raw = np.array([frechet(UNIT, Moments.of(x)) for x in sets])
         found, errors = np.array([frechet_infinity(UNIT, x, seed=s) for s, x in enumerate(sets)]).T
         mean, noise = found.mean(), found.std(ddof=1) / np.sqrt(60)
@@ -254,7 +280,11 @@ def test_extrapolation_on_both_sides():
 
 def test_extrapolation_knows_its_seed_and_its_limits():
     x = draw(50, 3)
-    assert frechet_infinity(UNIT, shifted(50, 1), 3) == frechet_infinity(UNIT, shifted(50, 1), 3) != frechet_infinity(UNIT, shifted(50, 1), 4)
+    assert (
+        frechet_infinity(UNIT, shifted(50, 1), 3)
+        == frechet_infinity(UNIT, shifted(50, 1), 3)
+        != frechet_infinity(UNIT, shifted(50, 1), 4)
+    )
     in_order = np.sort(shifted(500, 1), axis=0)  # as of a folder sorted by class
     mixed = np.random.default_rng(0).permutation(in_order)
     assert frechet_infinity(UNIT, in_order)[0] == pytest.approx(frechet_infinity(UNIT, mixed)[0], rel=0.05)
@@ -276,7 +306,9 @@ def test_the_interval_holds_the_mean_of_other_draws():
     for s in range(30):  # the fake: a bootstrap, which lies above
         x, rng = shifted(60, s), np.random.default_rng(s)
         value = frechet(UNIT, Moments.of(x))
-        resampled.append(np.mean([frechet(UNIT, Moments.of(x[rng.integers(0, 60, 60)])) > value for _ in range(20)]))
+        resampled.append(
+            np.mean([frechet(UNIT, Moments.of(x[rng.integers(0, 60, 60)])) > value for _ in range(20)])
+        )
     assert np.mean(resampled) > 0.8
 
 
@@ -284,7 +316,8 @@ def test_the_error_is_that_of_leaving_out_each_image():
     x = shifted(80, 3)
     without = np.array([frechet(UNIT, Moments.of(np.delete(x, i, 0))) for i in range(80)])
     jackknife = np.sqrt(79 / 80 * ((without - without.mean()) ** 2).sum())
-    assert frechet_error(UNIT, x) == pytest.approx(jackknife, rel=0.35)  # images weigh on their own covariance: less as n grows
+    # images weigh on their own covariance: less as n grows
+    assert frechet_error(UNIT, x) == pytest.approx(jackknife, rel=0.35)
     many = shifted(4000, 3)
     some = np.array([frechet(UNIT, Moments.of(np.delete(many, i, 0))) for i in range(60)])
     influence = moments._influence(UNIT, many)[:60] / 3999
@@ -305,9 +338,13 @@ def test_the_error_where_the_covariance_is_singular():
 def test_too_few_images():
     assert "span 99" in too_few(100, 128) and "take at least 256" in too_few(100, 128)
     assert "27% of their variance" in too_few(127, 64) and too_few(128, 64) == "" == too_few(10, 5)
-    assert "can span 0" in too_few(0, 4) and too_few(64, 64).startswith("n = 64 images are too few for 64 features")
+    assert "can span 0" in too_few(0, 4) and too_few(64, 64).startswith(
+        "n = 64 images are too few for 64 features"
+    )
     said = float(too_few(100, 64).split("%")[0].split()[-1]) / 100
-    assert np.mean([of(draw(100, 64, s), draw(100, 64, s + 50)) for s in range(5)]) / 64 == pytest.approx(said, rel=0.05)
+    assert np.mean([of(draw(100, 64, s), draw(100, 64, s + 50)) for s in range(5)]) / 64 == pytest.approx(
+        said, rel=0.05
+    )
 
 
 def test_nothing_is_printed():

@@ -49,11 +49,19 @@ def unlabelled(data: Data) -> Data:
 def test_the_hash_is_of_names_shapes_and_bytes_in_the_order_of_names():
     a, b = torch.arange(6.0).view(2, 3), torch.ones(2, dtype=torch.int64)
     by_hand = hashlib.sha256(
-        b"a torch.float32 (2, 3)\n" + np.arange(6, dtype="<f4").tobytes() + b"b torch.int64 (2,)\n" + np.ones(2, dtype="<i8").tobytes()
+        b"a torch.float32 (2, 3)\n"
+        + np.arange(6, dtype="<f4").tobytes()
+        + b"b torch.int64 (2,)\n"
+        + np.ones(2, dtype="<i8").tobytes()
     ).hexdigest()
     assert digest({"b": b, "a": a}) == digest({"a": a, "b": b}) == by_hand
     assert digest({"a": a.T.contiguous().T, "b": b}) == by_hand, "the layout in memory is not the weights"
-    others = [{"a": a.view(3, 2), "b": b}, {"c": a, "b": b}, {"a": a + 1e-6, "b": b}, {"a": a.double(), "b": b}]
+    others = [
+        {"a": a.view(3, 2), "b": b},
+        {"c": a, "b": b},
+        {"a": a + 1e-6, "b": b},
+        {"a": a.double(), "b": b},
+    ]
     assert len({by_hand, *map(digest, others)}) == 5
 
 
@@ -63,12 +71,23 @@ def test_the_hash_is_of_names_shapes_and_bytes_in_the_order_of_names():
 @pytest.mark.parametrize("kind, dims", [("classifier", 64), ("vicreg", 128)])
 def test_it_is_trained_once_and_then_found(data, kind, dims):
     steps: list[tuple[int, int]] = []
-    assert f"training the {kind} that toy is compared with, once: 576 images, about " in networks.outlook(data, kind)
+    assert (f"training the {kind} that toy is compared with, once: 576 images, about ") in networks.outlook(
+        data, kind
+    )
     network = networks.own(data, kind, progress=lambda done, total: steps.append((done, total)))
     assert steps[-1] == (576, 576) and networks.outlook(data, kind) == ""
     again = networks.own(data, kind, progress=lambda *_: pytest.fail("trained twice"))
-    assert (network.name, network.dims, network.resize, network.scope) == (kind, dims, "none", "only within toy")
-    assert network.sha256 == again.sha256 and len(network.sha256) == 64 and network.label == f"{kind} {network.sha256[:12]}"
+    assert (network.name, network.dims, network.resize, network.scope) == (
+        kind,
+        dims,
+        "none",
+        "only within toy",
+    )
+    assert (
+        network.sha256 == again.sha256
+        and len(network.sha256) == 64
+        and network.label == f"{kind} {network.sha256[:12]}"
+    )
     assert np.array_equal(network.features(data.x[:9]), again.features(data.x[:9]))
 
 
@@ -182,7 +201,9 @@ class Script(nn.Module):
         super().__init__()
         self.last = nn.Linear(3, 4)
 
-    def forward(self, x: torch.Tensor, return_features: bool = False, no_output_bias: bool = False) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, return_features: bool = False, no_output_bias: bool = False
+    ) -> torch.Tensor:
         h = x.float().mean((2, 3)) / 255
         if return_features:
             return h
@@ -210,16 +231,24 @@ def test_a_torchscript_file_is_taken_at_its_word_and_carries_its_own_hash(script
     colour = toy(12, size=8, channels=3).x * np.array([1, 0, 0], np.uint8)[:, None, None]
     assert np.allclose(network.features(colour), colour.mean((2, 3)) / 255, atol=1e-6)
     grey = network.features(data.x[:5])
-    assert np.allclose(grey, np.repeat(data.x[:5].mean((2, 3)) / 255, 3, 1), atol=1e-6), "grey in three channels"
+    assert np.allclose(grey, np.repeat(data.x[:5].mean((2, 3)) / 255, 3, 1), atol=1e-6), (
+        "grey in three channels"
+    )
     logits = grey @ module.last.weight.detach().numpy().T
     expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    assert np.allclose(network.probabilities(data.x[:5]), expected, atol=1e-5), "without the bias of the last layer"
+    assert np.allclose(network.probabilities(data.x[:5]), expected, atol=1e-5), (
+        "without the bias of the last layer"
+    )
 
 
-def test_another_file_in_the_place_of_inception_is_refused_with_both_hashes(script, tmp_path, monkeypatch, data):
+def test_another_file_in_the_place_of_inception_is_refused_with_both_hashes(
+    script, tmp_path, monkeypatch, data
+):
     _, file = script
     monkeypatch.setenv("LIKENESS_DATA", str(tmp_path / "data"))
-    with pytest.raises(Offline, match=rf"(?s)fetch https://.*{INCEPTION} and put it at {tmp_path}/data/weights"):
+    with pytest.raises(
+        Offline, match=r"(?s)fetch " rf"https://.*{INCEPTION} and " r"put it at " rf"{tmp_path}/data/weights"
+    ):
         networks.load("inception", data)
     place = tmp_path / "data" / "weights" / INCEPTION
     place.parent.mkdir(parents=True)
@@ -271,7 +300,11 @@ def install(monkeypatch: pytest.MonkeyPatch, model: Stub | Exception) -> list[tu
             raise model
         return model
 
-    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(AutoModel=SimpleNamespace(from_pretrained=from_pretrained)))
+    monkeypatch.setitem(
+        sys.modules,
+        "transformers",
+        SimpleNamespace(AutoModel=SimpleNamespace(from_pretrained=from_pretrained)),
+    )
     return asked
 
 
@@ -287,12 +320,18 @@ def test_dinov2_answers_its_class_token_and_clip_its_image_features(monkeypatch,
     network, x = networks.load("dinov2", data), data.x[:3]
     pixels = scaled(x, HUB["dinov2"].mean, HUB["dinov2"].std)
     assert asked == [("facebook/dinov2-large", True)], "safetensors only, and no code of the repository"
-    assert np.allclose(network.features(x), 2 * pixels.mean((2, 3)), atol=1e-5) and network.sha256 == digest({"scale": torch.tensor(2.0)})
+    assert np.allclose(network.features(x), 2 * pixels.mean((2, 3)), atol=1e-5) and network.sha256 == digest(
+        {"scale": torch.tensor(2.0)}
+    )
     install(monkeypatch, Stub(wrapped=True))
     five = networks.load("clip:some/where", data)
     install(monkeypatch, Stub())
     four = networks.load("clip:some/where", data)
-    assert five.name == "clip in where" and np.array_equal(five.features(x), four.features(x)) and five.scope == "anywhere"
+    assert (
+        five.name == "clip in where"
+        and np.array_equal(five.features(x), four.features(x))
+        and five.scope == "anywhere"
+    )
     install(monkeypatch, OSError("no such file"))
     with pytest.raises(Offline, match=r"no such file.*clip:FOLDER"):
         networks.load("clip", data)
@@ -302,5 +341,7 @@ def test_images_are_scaled_by_pillow_and_standardised():
     x = toy(2, size=16, channels=3).x
     found = scaled(x, (0.5, 0.4, 0.3), (0.1, 0.2, 0.3)).numpy()
     image = Image.fromarray(x[1].transpose(1, 2, 0)).resize((224, 224), Image.Resampling.BICUBIC)
-    expected = (np.asarray(image).transpose(2, 0, 1) / 255 - np.array([0.5, 0.4, 0.3])[:, None, None]) / np.array([0.1, 0.2, 0.3])[:, None, None]
+    expected = (
+        np.asarray(image).transpose(2, 0, 1) / 255 - np.array([0.5, 0.4, 0.3])[:, None, None]
+    ) / np.array([0.1, 0.2, 0.3])[:, None, None]
     assert found.shape == (2, 3, 224, 224) and np.allclose(found[1], expected, atol=1e-5)

@@ -1,4 +1,5 @@
-"""The density by the probability-flow equation: against the exact one, with its standard error, and image by image."""
+"""The density by the probability-flow equation: against the exact one, with its standard error, and image by
+image."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def test_density_of_a_mixture(schedule: Schedule) -> None:
 
 
 def test_the_density_is_that_of_an_independent_integrator_and_of_the_closed_form() -> None:
-    """N(m, v I): dx/ds = s (x - m) / (v + s^2), so that x - m grows by sqrt((v + s^2) / (v + clean^2)) in each dimension."""
+    """N(m, v I): dx/ds = s (x - m) / (v + s^2), so that x - m grows by sqrt((v + s^2) / (v + clean^2)) in
+    each dimension."""
     m, v, schedule = torch.tensor([0.7, -0.3], dtype=torch.float64), 0.09, Sigmas()
     law, (clean, end) = Mixture([1.0], [m.tolist()], [v]), ode.ends(schedule)
     x = law.draw(5)
@@ -49,7 +51,9 @@ def test_the_density_is_that_of_an_independent_integrator_and_of_the_closed_form
     for i, point in enumerate(x.numpy()):
         ended = solve_ivp(rate, (clean, end), np.append(point, 0.0), rtol=1e-10, atol=1e-12).y[:, -1]
         theirs = -(ended[:2] ** 2).sum() / (2 * end**2) - math.log(2 * math.pi * end**2) + ended[2]
-        assert theirs == pytest.approx(closed[i].item(), abs=1e-6) and ours[i].item() == pytest.approx(theirs, abs=1e-6)
+        assert theirs == pytest.approx(closed[i].item(), abs=1e-6) and ours[i].item() == pytest.approx(
+            theirs, abs=1e-6
+        )
 
 
 @pytest.mark.parametrize("tol", [1e-3, 1e-4, 1e-5])
@@ -74,7 +78,10 @@ def test_where_nothing_finer_can_be_solved_the_error_is_told_from_above() -> Non
 
 def test_a_tolerance_is_kept() -> None:
     schedule = EVERY["straight"]
-    errors = [wrong(ode.density(THREE.denoiser(schedule), schedule, POINTS, tol=tol), schedule).abs().mean().item() for tol in (1e-3, 1e-4, 1e-5)]
+    errors = [
+        wrong(ode.density(THREE.denoiser(schedule), schedule, POINTS, tol=tol), schedule).abs().mean().item()
+        for tol in (1e-3, 1e-4, 1e-5)
+    ]
     assert errors[0] > 4 * errors[1] > 16 * errors[2]
 
 
@@ -89,16 +96,29 @@ def test_the_usual_80_costs_single_points_but_not_their_mean() -> None:
 def test_the_wrong_end_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake: noise alone is said to begin where there still is an image."""
     monkeypatch.setattr(ode, "END", 1.0)
-    assert wrong(ode.density(THREE.denoiser(EVERY["straight"]), EVERY["straight"], POINTS), EVERY["straight"]).abs().mean() > 0.02
+    assert (
+        wrong(ode.density(THREE.denoiser(EVERY["straight"]), EVERY["straight"], POINTS), EVERY["straight"])
+        .abs()
+        .mean()
+        > 0.02
+    )
 
 
 def test_without_the_divergence_there_is_no_density(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ode, "quadratic", lambda y, x, v: torch.zeros(len(x), v.shape[1], dtype=torch.float64))
-    assert wrong(ode.density(THREE.denoiser(EVERY["sigmas"]), EVERY["sigmas"], POINTS), EVERY["sigmas"]).abs().mean() > 1
+    monkeypatch.setattr(
+        ode, "quadratic", lambda y, x, v: torch.zeros(len(x), v.shape[1], dtype=torch.float64)
+    )
+    assert (
+        wrong(ode.density(THREE.denoiser(EVERY["sigmas"]), EVERY["sigmas"], POINTS), EVERY["sigmas"])
+        .abs()
+        .mean()
+        > 1
+    )
 
 
 def test_hutchinson_is_as_wrong_as_it_says() -> None:
-    """In many dimensions, whose gradients are not those of each for itself: the scatter of its errors is its standard error."""
+    """In many dimensions, whose gradients are not those of each for itself: the scatter of its errors is its
+    standard error."""
     schedule, dims = EVERY["sigmas"], 12
     g = torch.Generator().manual_seed(0)
     law = Mixture([0.6, 0.4], (0.4 * torch.randn(2, dims, generator=g)).tolist(), [0.05, 0.1])
@@ -107,17 +127,23 @@ def test_hutchinson_is_as_wrong_as_it_says() -> None:
     for probes in (4, 16):
         d = ode.density(denoise, schedule, x, Noise(range(150)), probes, tol=1e-4)
         off, said = d.log_p - exact.log_p, d.error
-        assert off.square().mean().sqrt().item() == pytest.approx(said.square().mean().sqrt().item(), rel=0.25)
+        assert off.square().mean().sqrt().item() == pytest.approx(
+            said.square().mean().sqrt().item(), rel=0.25
+        )
         assert abs(off.mean().item()) < 4 * off.std().item() / math.sqrt(150)
         assert off.std().item() > 0.01, "a few signs do not make a trace"
-    assert ode.density(denoise, schedule, x[:5], Noise(range(5)), 1, tol=1e-3).error.isnan().all(), "one draw says nothing of its scatter"
+    assert ode.density(denoise, schedule, x[:5], Noise(range(5)), 1, tol=1e-3).error.isnan().all(), (
+        "one draw says nothing of its scatter"
+    )
 
 
 def test_probes_are_fair_signs(monkeypatch: pytest.MonkeyPatch) -> None:
     honest, seen = ode.quadratic, []
     monkeypatch.setattr(ode, "quadratic", lambda y, x, v: (seen.append(v), honest(y, x, v))[1])
     ode.density(THREE.denoiser(EVERY["sigmas"]), EVERY["sigmas"], POINTS, Noise(range(40)), 50, tol=1e-2)
-    assert seen[0].abs().unique().tolist() == [1.0] and all(torch.equal(seen[0], v) for v in seen[:7]), "the same all the way"
+    assert seen[0].abs().unique().tolist() == [1.0] and all(torch.equal(seen[0], v) for v in seen[:7]), (
+        "the same all the way"
+    )
     assert abs(seen[0].mean().item()) < 4 / math.sqrt(4000)
     assert abs(seen[0].prod(2).mean().item()) < 4 / math.sqrt(2000), "independent of one another"
 
@@ -167,24 +193,35 @@ def test_a_denoiser_that_is_broken_is_refused(answer: float) -> None:
 
 def test_a_denoiser_that_leaps_is_refused() -> None:
     with pytest.raises(Diverged):
-        ode.density(lambda x_t, t: torch.where((t < 1.0)[:, None, None, None], 0.0, 1e12).to(x_t) * x_t, Sigmas(), POINTS)
+        ode.density(
+            lambda x_t, t: torch.where((t < 1.0)[:, None, None, None], 0.0, 1e12).to(x_t) * x_t,
+            Sigmas(),
+            POINTS,
+        )
 
 
 # The probability of an image on its grid
 
 
 def on_a_grid(levels: int, n: int) -> tuple[Mixture, Tensor, Tensor]:
-    """A law of images of two pixels with all its mass on the grid, some of them, and the logarithm of their probabilities."""
+    """A law of images of two pixels with all its mass on the grid, some of them, and the logarithm of their
+    probabilities."""
     g = torch.Generator().manual_seed(0)
     value = torch.linspace(-1, 1, levels, dtype=torch.float64)
     law = Mixture([1.0], [[0.0, 0.0]], [0.0])
-    law.mu, w = torch.cartesian_prod(value, value), torch.rand(levels**2, generator=g, dtype=torch.float64) ** 3
+    law.mu, w = (
+        torch.cartesian_prod(value, value),
+        torch.rand(levels**2, generator=g, dtype=torch.float64) ** 3,
+    )
     law.w, law.v = w / w.sum(), torch.zeros_like(w)
     rows = torch.multinomial(law.w, n, replacement=True, generator=g)
     return law, law.mu[rows].view(-1, 1, 1, 2), law.w[rows].log()
 
 
-@pytest.mark.parametrize(("levels", "schedule"), [(5, EVERY["linear"]), (17, EVERY["linear"]), (5, EVERY["cosine"]), (5, Steps(linear(100)))])
+@pytest.mark.parametrize(
+    ("levels", "schedule"),
+    [(5, EVERY["linear"]), (17, EVERY["linear"]), (5, EVERY["cosine"]), (5, Steps(linear(100)))],
+)
 def test_probabilities_on_the_grid(levels: int, schedule: Schedule) -> None:
     """Where the last noise is fine beside the grid, the estimate is the probability itself."""
     law, x, log_p = on_a_grid(levels, 15)
@@ -202,7 +239,8 @@ def test_where_the_noise_is_coarse_it_lies_below() -> None:
 
 
 def test_a_density_is_worth_its_bin() -> None:
-    """One pixel of 256 levels, a smooth law: P is the density times the width of a level.  The fake forgets what a level has of it."""
+    """One pixel of 256 levels, a smooth law: P is the density times the width of a level.  The fake forgets
+    what a level has of it."""
     value = torch.linspace(-1, 1, 256, dtype=torch.float64)
     law = Mixture([1.0], [[0.1]], [0.09])
     schedule, x = EVERY["linear"], value[[100, 140, 180]].view(-1, 1, 1, 1)
@@ -214,7 +252,10 @@ def test_a_density_is_worth_its_bin() -> None:
 
 def test_points_have_a_density_alone() -> None:
     schedule = EVERY["straight"]
-    one, other = (f(THREE.denoiser(schedule), schedule, POINTS[:5], Noise(range(5)), *more) for f, more in ((ode.nats, (0, 2, 3)), (ode.density, (3,))))
+    one, other = (
+        f(THREE.denoiser(schedule), schedule, POINTS[:5], Noise(range(5)), *more)
+        for f, more in ((ode.nats, (0, 2, 3)), (ode.density, (3,)))
+    )
     assert torch.equal(one.log_p, other.log_p) and torch.equal(one.error, other.error)
 
 

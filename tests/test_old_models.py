@@ -1,4 +1,5 @@
-"""A model file as version 0.1 had them: its classes are a tensor, and `conditional` says that it wants them."""
+"""A model file as version 0.1 had them: its classes are a tensor, and `conditional` says that it
+wants them."""
 
 from __future__ import annotations
 
@@ -58,12 +59,12 @@ class Mine(Model):
         SEEN.append(y)
         z = noise.normal(self.latent)
         yield self.decode(z if y is None else z + self.classes(y))
-"""
+"""  # noqa: E501
 PLAYERS = {
     "its loss": "",
     "a player of its own": 'def players(self): return (Player("both", self, self.loss),)',
     "two players": """def players(self): return (
-        Player("code", self.encoder, self.loss), Player("rest", nn.ModuleList([self.decoder, self.classes]), lambda batch: self.loss(batch)))""",
+        Player("code", self.encoder, self.loss), Player("rest", nn.ModuleList([self.decoder, self.classes]), lambda batch: self.loss(batch)))""",  # noqa: E501
 }
 
 
@@ -74,7 +75,8 @@ def written(folder: Path, players: str = "its loss", conditional: str = "conditi
 
 
 def seen(run: Run) -> list[torch.Tensor | None]:
-    """What the model's own methods were called with, since the last call of this; its file is the copy that the run keeps."""
+    """What the model's own methods were called with, since the last call of this; its file is the copy that
+    the run keeps."""
     everything = vars(sys.modules[type(run.model).__module__])["SEEN"]
     out = list(everything)
     everything.clear()
@@ -103,7 +105,11 @@ def test_its_answers_see_the_classes_that_a_condition_tells(tmp_path):
     model, _ = run.model, seen(run)
     *_, x = model.sample(Noise(range(4)), Condition(torch.tensor([0, 1, 1, 0])))
     *_, other = model.sample(Noise(range(4)), y=Condition(torch.tensor([1, 1, 1, 0])))
-    assert [y.tolist() for y in seen(run)] == [[0, 1, 1, 0], [1, 1, 1, 0]] and not torch.equal(x[0], other[0]) and torch.equal(x[1:], other[1:])
+    assert (
+        [y.tolist() for y in seen(run)] == [[0, 1, 1, 0], [1, 1, 1, 0]]
+        and not torch.equal(x[0], other[0])
+        and torch.equal(x[1:], other[1:])
+    )
     list(model.sample(Noise(range(4))))
     assert seen(run) == [None]
     batch = engine.put(data.take(data.held_out[:6]))
@@ -115,7 +121,9 @@ def test_its_answers_see_the_classes_that_a_condition_tells(tmp_path):
 def test_a_batch_of_classes_is_cut_with_its_classes():
     batch = Labelled(torch.arange(5.0).view(5, 1, 1, 1), torch.arange(5), Noise(range(5)), 2, 9)
     parts = batch.split(2)
-    assert [part.y.tolist() for part in parts] == [[0, 1], [2, 3], [4]] and all((part.step, part.seen) == (2, 9) for part in parts)
+    assert [part.y.tolist() for part in parts] == [[0, 1], [2, 3], [4]] and all(
+        (part.step, part.seen) == (2, 9) for part in parts
+    )
     assert [part.y for part in Labelled(batch.x, None, batch.noise).split(3)] == [None, None]
 
 

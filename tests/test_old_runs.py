@@ -3,7 +3,7 @@
 `old_runs/` holds two of them as they were written at image 256, the samples that version drew, and what it came to at image
 512: a class-conditional VAE, and a model file of a user's own that imports `likeness.core`, `likeness.noise` and
 `likeness.parts` and takes classes as tensors.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -58,4 +58,6 @@ def test_it_goes_on_as_it_would_have(run, monkeypatch):
         assert digest(state) == want["sha256"]
     norms = {name: float(state[name].double().norm()) for name in want["norms"]}
     assert norms == pytest.approx(want["norms"], rel=1e-3, abs=1e-6)
-    assert [line["losses"] for line in likeness.open(run).log()] == [pytest.approx(losses, rel=1e-3) for losses in want["losses"]]
+    assert [line["losses"] for line in likeness.open(run).log()] == [
+        pytest.approx(losses, rel=1e-3) for losses in want["losses"]
+    ]

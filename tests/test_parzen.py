@@ -1,4 +1,5 @@
-"""The Parzen-window estimate: against the Gaussian's own formula and a double loop; its bandwidth; and its flaw."""
+"""The Parzen-window estimate: against the Gaussian's own formula and a double loop; its bandwidth; and its
+flaw."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ def test_one_kernel_is_the_gaussian():
     found = parzen.log_density(x, kernel, sigmas)
     for row, sigma in zip(found, sigmas):
         squared = ((x / 255 - kernel / 255) ** 2).sum((1, 2, 3))
-        assert row == pytest.approx(-squared / (2 * sigma**2) - 25 * math.log(2 * math.pi * sigma**2), rel=1e-9)
+        assert row == pytest.approx(
+            -squared / (2 * sigma**2) - 25 * math.log(2 * math.pi * sigma**2), rel=1e-9
+        )
 
 
 def test_many_kernels_are_the_double_loop(monkeypatch):
@@ -34,7 +37,11 @@ def test_many_kernels_are_the_double_loop(monkeypatch):
     x, kernels, sigma = images(11), images(13, 1), 0.7
     for i, value in enumerate(parzen.log_density(x, kernels, np.array([sigma]))[0]):
         terms = [
-            math.prod(math.exp(-((float(a) - float(b)) ** 2) / 255**2 / (2 * sigma**2)) / math.sqrt(2 * math.pi * sigma**2) for a, b in zip(x[i].flat, k.flat))
+            math.prod(
+                math.exp(-((float(a) - float(b)) ** 2) / 255**2 / (2 * sigma**2))
+                / math.sqrt(2 * math.pi * sigma**2)
+                for a, b in zip(x[i].flat, k.flat)
+            )
             for k in kernels
         ]
         assert value == pytest.approx(math.log(sum(terms) / len(terms)), rel=1e-6)
@@ -54,12 +61,17 @@ def test_the_bandwidth_is_the_likeliest_for_validation_images():
 
 
 def test_centres_are_means_of_their_images():
-    blobs = np.repeat(np.array([20, 120, 220], np.uint8), 40)[:, None, None, None] + np.random.default_rng(0).integers(0, 3, (120, 1, 4, 4)).astype(np.uint8)
+    blobs = np.repeat(np.array([20, 120, 220], np.uint8), 40)[:, None, None, None] + np.random.default_rng(
+        0
+    ).integers(0, 3, (120, 1, 4, 4)).astype(np.uint8)
     found = np.sort(parzen.centres(blobs, 3, seed=1).mean((1, 2, 3)))
     assert len(found) == 3 and found.min() >= 20 and found.max() <= 222
     few = parzen.centres(blobs, 1)
     assert few[0] == pytest.approx(blobs.mean(0), abs=0.51)
-    assert parzen.affordable(60_000, 10_000, 784) == pytest.approx(8500, rel=0.01) and parzen.affordable(200, 10_000, 784) == 100
+    assert (
+        parzen.affordable(60_000, 10_000, 784) == pytest.approx(8500, rel=0.01)
+        and parzen.affordable(200, 10_000, 784) == 100
+    )
 
 
 class Blurred(Copier):
@@ -76,20 +88,44 @@ def test_it_is_asked_for_and_its_flaw_stands_on_the_card(monkeypatch):
     monkeypatch.setattr(Blurred, "shelf", picture(data.x[data.train]))
     run = trained(Blurred, data)
     assert not any(card.name == "Parzen window" for card in exam.evaluate(run, data, 150, network="none"))
-    cards = [card for card in exam.evaluate(run, data, 150, network="none", parzen=True) if card.name == "Parzen window"]
-    model, centres, train = (named(cards, "Parzen window", of) for of in ("model", "k-means centres", "training images"))
-    assert {c.unit for c in cards} == {"nats"} and {c.n for c in cards} == {150} and model.against == train.against == 400 and not model.better
-    assert model.low < model.value < model.high and "standard error" in model.note and "1,000" not in model.note and "on 200 training images" in model.note
+    cards = [
+        card
+        for card in exam.evaluate(run, data, 150, network="none", parzen=True)
+        if card.name == "Parzen window"
+    ]
+    model, centres, train = (
+        named(cards, "Parzen window", of) for of in ("model", "k-means centres", "training images")
+    )
+    assert (
+        {c.unit for c in cards} == {"nats"}
+        and {c.n for c in cards} == {150}
+        and model.against == train.against == 400
+        and not model.better
+    )
+    assert (
+        model.low < model.value < model.high
+        and "standard error" in model.note
+        and "1,000" not in model.note
+        and "on 200 training images" in model.note
+    )
     assert centres.value > train.value > model.value, "centres of k-means are above real images"
-    assert "says nothing" in model.warning and "prefers the centres of k-means to real images" in model.warning and not centres.warning
+    assert (
+        "says nothing" in model.warning
+        and ("prefers the centres of k-means to real images") in model.warning
+        and not centres.warning
+    )
 
 
 def test_bandwidths_are_chosen_on_training_images_that_are_no_kernels(monkeypatch):
     x, seen, fitted = images(600), [], []
     data = Data("noise", "noise-1", x, np.arange(100, 600), np.arange(100))
     monkeypatch.setattr(Blurred, "shelf", picture(x[100:]))
-    monkeypatch.setattr(likelihood.parzen, "bandwidth", lambda kernels, choosing: seen.append((kernels, choosing)) or 0.2)
-    monkeypatch.setattr(likelihood.parzen, "centres", lambda known, k, seed: fitted.append(known) or known[:k])
+    monkeypatch.setattr(
+        likelihood.parzen, "bandwidth", lambda kernels, choosing: seen.append((kernels, choosing)) or 0.2
+    )
+    monkeypatch.setattr(
+        likelihood.parzen, "centres", lambda known, k, seed: fitted.append(known) or known[:k]
+    )
     list(likelihood.window(exam.prepare(trained(Blurred, data), data, 50, 0, "none", True)))
     own, held = ({image.tobytes() for image in part} for part in (x[100:], x[:100]))
     choosing = {image.tobytes() for image in seen[0][1]}

@@ -18,7 +18,16 @@ from torch import Tensor
 from likeness.core import Condition, Noise, Refusal, Spec
 from likeness.models.pixelcnn import PixelCNN
 from likeness.parts.causal import CausalConv
-from test_autoregressive import drawn, every_image, jacobian, last, log_probabilities, make, prefix, same_by_full_passes
+from test_autoregressive import (
+    drawn,
+    every_image,
+    jacobian,
+    last,
+    log_probabilities,
+    make,
+    prefix,
+    same_by_full_passes,
+)
 
 nets = pytest.mark.parametrize("net", ["plain", "gated"])
 
@@ -38,17 +47,21 @@ def unmask_the_first(model: PixelCNN) -> None:
 
 @nets
 def test_the_sum_over_all_images_of_4x4_notices_a_wrong_mask(net: str) -> None:
-    """REFERENCE 1.1: 65,536 black-and-white images, whose probabilities add up to one (test_autoregressive.py)."""
+    """REFERENCE 1.1: 65,536 black-and-white images, whose probabilities add up to one
+    (test_autoregressive.py)."""
     model = small(net, Spec(1, 4, levels=2), 1, width=6, depth=1).float()
     unmask_the_first(model)
-    assert abs(log_probabilities(model, every_image(model.spec).float()).double().exp().sum().item() - 1) > 0.05
+    assert (
+        abs(log_probabilities(model, every_image(model.spec).float()).double().exp().sum().item() - 1) > 0.05
+    )
 
 
 # What is seen
 
 
 def reach(size: int, channels: int, side: int, kind: str) -> Tensor:
-    """Sub-pixels (columns) that a masked kernel of side x side lets each (rows) see, both in the order of drawing (2016, section 3.4)."""
+    """Sub-pixels (columns) that a masked kernel of side x side lets each (rows) see, both in the order of
+    drawing (2016, section 3.4)."""
     seen, half = torch.zeros(size, size, channels, size, size, channels, dtype=torch.bool), side // 2
     for r, c, k, i, j, m in itertools.product(*[range(size), range(size), range(channels)] * 2):
         near = abs(r - i) <= half and abs(c - j) <= half
@@ -90,22 +103,30 @@ def looked_at(net: str, spec: Spec, draws: int, **options: Any) -> Tensor:
 @pytest.mark.parametrize("first, kernel, depth", SHAPES)
 @pytest.mark.parametrize("channels, labels", [(1, 0), (3, 0), (1, 2)])
 @nets
-def test_exactly_these_sub_pixels_are_seen(net: str, channels: int, labels: int, first: int, kernel: int, depth: int) -> None:
-    """REFERENCE 1.2: 0.0 for itself and all that is later, R < G < B, and something else for each one that should be seen."""
+def test_exactly_these_sub_pixels_are_seen(
+    net: str, channels: int, labels: int, first: int, kernel: int, depth: int
+) -> None:
+    """REFERENCE 1.2: 0.0 for itself and all that is later, R < G < B, and something else for each one that
+    should be seen."""
     spec = Spec(channels, 4 if channels == 3 else 6, labels, levels=4)
     expected = SEES[net](spec.size, channels, first, kernel, depth)
     assert not expected.triu().any()
     for draws in (2, 6, 18):  # what one draw of the weights happens to hide, another shows
-        seen = looked_at(net, spec, draws, width=12, first=first, kernel=kernel, depth=depth, conditional=labels > 0)
+        seen = looked_at(
+            net, spec, draws, width=12, first=first, kernel=kernel, depth=depth, conditional=labels > 0
+        )
         assert not (seen & ~expected).any(), (seen & ~expected).nonzero()[:5].tolist()
         if torch.equal(seen, expected):
             return
     raise AssertionError(f"not seen: {(expected & ~seen).nonzero()[:5].tolist()}")
 
 
-@pytest.mark.parametrize("net, first, share", [("plain", 3, 0.840), ("plain", 7, 0.938), ("gated", 3, 1.0), ("gated", 7, 1.0)])
+@pytest.mark.parametrize(
+    "net, first, share", [("plain", 3, 0.840), ("plain", 7, 0.938), ("gated", 3, 1.0), ("gated", 7, 1.0)]
+)
 def test_the_blind_spot(net: str, first: int, share: float) -> None:
-    """REFERENCE 1.2b: a path through kernels of 3x3 goes up at least as often as to the right, but for what the first kernel jumps."""
+    """REFERENCE 1.2b: a path through kernels of 3x3 goes up at least as often as to the right, but for what
+    the first kernel jumps."""
     spec = Spec(1, 8, levels=4)
     n = torch.arange(64)
     up, right = n[:, None] // 8 - n // 8, n % 8 - n[:, None] % 8
@@ -123,11 +144,13 @@ def test_the_blind_spot(net: str, first: int, share: float) -> None:
 @nets
 @torch.no_grad()
 def test_the_network_is_that_of_the_papers(net: str, labels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it is commonly written, with full kernels that are masked, of the same weights.  One class is a change of biases (2016b, eq. 4)."""
+    """As it is commonly written, with full kernels that are masked, of the same weights.  One class is a
+    change of biases (2016b, eq. 4)."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
     commonly = importlib.import_module("pixelcnn_training")
     spec = Spec(1, 9, labels, levels=5)
-    model = small(net, spec, width=8, depth=3, kernel=5, first=7, conditional=labels > 0).float().double()  # theirs are made in float32
+    # theirs are made in float32
+    model = small(net, spec, width=8, depth=3, kernel=5, first=7, conditional=labels > 0).float().double()
     x = drawn(spec, 4)
     for k in range(max(labels, 1)):
         theirs = commonly.twin(SimpleNamespace(student=model)).double()

@@ -19,7 +19,15 @@ from likeness.parts.mixture import LogisticMixture
 from likeness.parts.strided import Double, Halve
 
 PixelCNNpp = load("pixelcnnpp")
-DATA = [(7, 1, 256, False), (8, 3, 17, False), (9, 1, 2, False), (12, 3, 256, False), (7, 1, 32, True), (2, 1, 4, False), (1, 3, 4, False)]
+DATA = [
+    (7, 1, 256, False),
+    (8, 3, 17, False),
+    (9, 1, 2, False),
+    (12, 3, 256, False),
+    (7, 1, 32, True),
+    (2, 1, 4, False),
+    (1, 3, 4, False),
+]
 """size, channels, levels, symbols"""
 
 
@@ -33,17 +41,24 @@ def wild(spec: Spec, seed: int = 0, std: float = 0.3, **options: object) -> torc
 
 
 def images(n: int, spec: Spec) -> Tensor:
-    return value(torch.randint(0, spec.levels, (n, *spec.shape), generator=torch.Generator().manual_seed(1)), spec.levels).double()
+    return value(
+        torch.randint(0, spec.levels, (n, *spec.shape), generator=torch.Generator().manual_seed(1)),
+        spec.levels,
+    ).double()
 
 
 def dependence(model: torch.nn.Module, x: Tensor) -> Tensor:
-    """Which pixels' distributions depend on which pixels, (pixels, pixels), by the Jacobian; the first is what depends."""
+    """Which pixels' distributions depend on which pixels, (pixels, pixels), by the Jacobian; the first is
+    what depends."""
     mix = torch.linspace(0.5, 1.5, model.p.outputs, dtype=torch.float64)[:, None, None]
     j = torch.autograd.functional.jacobian(lambda x: (model.predict(x) * mix).sum((0, 1)).flatten(), x)
     return j[:, 0].abs().sum(1).flatten(1) != 0
 
 
-@pytest.mark.parametrize(("size", "channels", "options"), [(7, 1, {}), (8, 3, dict(depth=2)), (9, 1, dict(depth=2)), (7, 1, dict(resolutions=1, depth=2))])
+@pytest.mark.parametrize(
+    ("size", "channels", "options"),
+    [(7, 1, {}), (8, 3, dict(depth=2)), (9, 1, dict(depth=2)), (7, 1, dict(resolutions=1, depth=2))],
+)
 def test_sees_every_pixel_before_and_none_after(size: int, channels: int, options: dict[str, int]) -> None:
     """REFERENCE 1.2: exactly 0.0 for a pixel itself and all later ones; no blind spot."""
     spec = Spec(channels, size)
@@ -63,11 +78,17 @@ def test_dependence_notices_a_stream_that_is_not_shifted(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize(("size", "channels", "levels", "symbols"), DATA)
-def test_memory_draws_what_the_whole_network_draws(size: int, channels: int, levels: int, symbols: bool, conditional: bool) -> None:
+def test_memory_draws_what_the_whole_network_draws(
+    size: int, channels: int, levels: int, symbols: bool, conditional: bool
+) -> None:
     spec = Spec(channels, size, labels=3, levels=levels, symbols=symbols)
     model, n = wild(spec, conditional=conditional), 3
     y = Condition(torch.tensor([2, 0, 1])) if conditional else None
-    known = torch.arange(size**2).view(size, size) < size + size // 2 if size > 2 else torch.zeros(size, size, dtype=torch.bool)
+    known = (
+        torch.arange(size**2).view(size, size) < size + size // 2
+        if size > 2
+        else torch.zeros(size, size, dtype=torch.bool)
+    )
     given = images(n, spec)
     *_, fast = model.complete(given, known, Noise(range(n)), y)
     *_, slow = model.complete(given, known, Noise(range(n)), y, naive=True)
@@ -89,7 +110,9 @@ def test_each_pixel_from_the_memory_is_that_of_the_whole(size: int) -> None:
             memory.column = c
             whole = out[:, :, r : r + 1, c : c + 1]
             wrong = (model.pixel(x, memory) - whole).abs().max() / whole.abs().max()
-            assert wrong < 1e-9, (r, c, wrong)  # of the largest: a small output may be the difference of large ones, by other kernels in another order
+            # of the largest: a small output may be the difference of large ones, by other kernels in another
+            # order
+            assert wrong < 1e-9, (r, c, wrong)
 
 
 def test_a_low_resolution_feature_is_computed_once() -> None:
@@ -99,7 +122,9 @@ def test_a_low_resolution_feature_is_computed_once() -> None:
     assert model.count_resolutions() == 3
     stream, level = model.horizontal, 0
     while stream is not None:
-        stream.register_forward_hook(lambda *_, level=level: calls.__setitem__(level, calls.get(level, 0) + 1))
+        stream.register_forward_hook(
+            lambda *_, level=level: calls.__setitem__(level, calls.get(level, 0) + 1)
+        )
         stream, level = stream.below.stream if stream.below is not None else None, level + 1
     *_, _ = model.sample(Noise([0]))
     assert calls == {0: 256, 1: 64, 2: 16}
@@ -109,11 +134,14 @@ def test_a_low_resolution_feature_is_computed_once() -> None:
 @pytest.mark.parametrize("skips", [True, False])
 @torch.no_grad()
 def test_a_block_is_what_the_paper_says(vertical: bool, skips: bool) -> None:
-    """x + a (.) sigmoid(b), [a, b] = W_2 * f(W_1 * f(x) + V f(heard)) + U y, f(x) = [elu(x), elu(-x)]; with a skip another V f(opposite)."""
+    """x + a (.) sigmoid(b), [a, b] = W_2 * f(W_1 * f(x) + V f(heard)) + U y, f(x) = [elu(x), elu(-x)]; with a
+    skip another V f(opposite)."""
     model = wild(Spec(1, 6, 3), conditional=True, resolutions=1)
     stream = model.vertical if vertical else model.horizontal
     block = (stream.back if skips else stream.there)[0]
-    x, heard, opposite = torch.randn(3, 2, 6, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x, heard, opposite = torch.randn(
+        3, 2, 6, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     y = torch.tensor([2, 0])
 
     def f(x: Tensor) -> Tensor:
@@ -139,7 +167,11 @@ def test_a_block_is_what_the_paper_says(vertical: bool, skips: bool) -> None:
 @pytest.mark.parametrize("size", [2, 7, 8])
 def test_halving_and_doubling_say_the_same_of_rows_and_pixels(size: int) -> None:
     torch.manual_seed(0)
-    shrink, grow, x = Halve(3, 4, 1, 1, 1).double(), Double(4, 2).double(), torch.randn(2, 3, size, size).double()
+    shrink, grow, x = (
+        Halve(3, 4, 1, 1, 1).double(),
+        Double(4, 2).double(),
+        torch.randn(2, 3, size, size).double(),
+    )
     low = shrink(x)
     assert low.shape[2:] == ((size + 1) // 2,) * 2
     whole, memory = grow.onto(x, low), Memory(size)
@@ -166,7 +198,11 @@ def test_all_images_of_2x2_and_4_levels_sum_to_one(std: float) -> None:
 def test_the_sum_notices_a_pixel_that_sees_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     every = value(torch.tensor(list(itertools.product(range(4), repeat=4))), 4).view(256, 1, 2, 2)
     monkeypatch.setitem(PixelCNNpp.predict.__globals__, name, lambda x: x)
-    nats = wild(Spec(1, 2, levels=4)).bits_per_dim(Batch(every.double(), None, Noise(range(256)))).values * 4 * math.log(2)
+    nats = (
+        wild(Spec(1, 2, levels=4)).bits_per_dim(Batch(every.double(), None, Noise(range(256)))).values
+        * 4
+        * math.log(2)
+    )
     assert abs((-nats).exp().sum().item() - 1) > 0.01
 
 
@@ -202,7 +238,9 @@ def test_dropout_is_of_the_batchs_noise_and_of_training_alone() -> None:
     assert torch.equal(before, torch.get_rng_state()) and first != second
     assert parts.item() == pytest.approx(first.item(), rel=1e-6), "a split batch drops others"
     exact = model.bits_per_dim(batch).values
-    assert torch.equal(exact, model.bits_per_dim(batch).values) and exact.mean().item() == pytest.approx(model.eval().loss(batch).total.item(), rel=1e-6)
+    assert torch.equal(exact, model.bits_per_dim(batch).values) and exact.mean().item() == pytest.approx(
+        model.eval().loss(batch).total.item(), rel=1e-6
+    )
     *_, drawn = model.train().sample(Noise(range(2)))
     *_, again = model.eval().sample(Noise(range(2)))
     assert torch.equal(drawn, again)
@@ -218,7 +256,9 @@ def test_dropout_leaves_out_that_share_and_keeps_the_mean(share: float) -> None:
         return Way(None, noise.bits(-(-n // 8)).view(torch.uint8)).thin(x, share, slice(0, n))
 
     thin = thinned(x, Noise(range(4)))
-    assert 0 < (thin == 0).float().mean().item() == pytest.approx(share, abs=0.015) and thin.mean().item() == pytest.approx(1, abs=0.03)
+    assert 0 < (thin == 0).float().mean().item() == pytest.approx(
+        share, abs=0.015
+    ) and thin.mean().item() == pytest.approx(1, abs=0.03)
     assert torch.equal(thinned(x[:1], Noise([2])), thin[2:3]) and not torch.equal(thin[0], thin[1])
 
 
@@ -247,7 +287,10 @@ def test_which_distribution_a_pixel_has(spec: Spec, kind: type) -> None:
     assert isinstance(PixelCNNpp(spec=spec, width=4, depth=1).p, kind)
 
 
-@pytest.mark.parametrize(("size", "resolutions"), [(1, 1), (2, 1), (6, 1), (7, 2), (8, 2), (12, 2), (13, 3), (25, 3), (28, 3), (32, 3)])
+@pytest.mark.parametrize(
+    ("size", "resolutions"),
+    [(1, 1), (2, 1), (6, 1), (7, 2), (8, 2), (12, 2), (13, 3), (25, 3), (28, 3), (32, 3)],
+)
 def test_every_size(size: int, resolutions: int) -> None:
     model = PixelCNNpp(spec=Spec(1, size), width=4, depth=1)
     assert model.count_resolutions() == resolutions

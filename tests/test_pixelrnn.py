@@ -1,4 +1,5 @@
-"""PixelRNN, by rows and by diagonals: which sub-pixels it sees, exactly; and its scans against the recurrence, pixel by pixel.
+"""PixelRNN, by rows and by diagonals: which sub-pixels it sees, exactly; and its scans against the
+recurrence, pixel by pixel.
 
 That it is an autoregressive model at all is tested in test_autoregressive.py.
 """
@@ -17,7 +18,16 @@ from torch import Tensor
 from likeness.core import Batch, Condition, Noise, Refusal, Spec
 from likeness.models.pixelrnn import LSTM, DiagonalLayer, PixelRNN, RowLayer
 from likeness.parts.causal import CausalConv
-from test_autoregressive import drawn, every_image, jacobian, last, log_probabilities, make, prefix, same_by_full_passes
+from test_autoregressive import (
+    drawn,
+    every_image,
+    jacobian,
+    last,
+    log_probabilities,
+    make,
+    prefix,
+    same_by_full_passes,
+)
 
 nets = pytest.mark.parametrize("net", ["diagonal", "row"])
 Place = tuple[int, int]
@@ -49,7 +59,8 @@ def diagonal_sees(spec: Spec, first: int, depth: int) -> Tensor:
 
 
 def row_sees(spec: Spec, first: int, depth: int) -> Tensor:
-    """A triangle, wider by what the first kernel and the masked convolutions of each layer add: as the model's own page says."""
+    """A triangle, wider by what the first kernel and the masked convolutions of each layer add: as the
+    model's own page says."""
     seen, f = torch.zeros(spec.dims, spec.dims, dtype=torch.bool), first // 2
     places = list(itertools.product(range(spec.size), range(spec.size), range(spec.channels)))
     for (n, (r, c, k)), (m, (i, j, q)) in itertools.product(enumerate(places), repeat=2):
@@ -63,7 +74,8 @@ SEES: dict[str, Callable[[Spec, int, int], Tensor]] = {"diagonal": diagonal_sees
 
 
 def looked_at(net: str, spec: Spec, draws: int, hide: bool = False, **options: Any) -> Tensor:
-    """Where the Jacobian of some networks of random weights is not 0.0.  hide: the LSTM to the left is not given the image."""
+    """Where the Jacobian of some networks of random weights is not 0.0.  hide: the LSTM to the left is not
+    given the image."""
     seen = torch.zeros(spec.dims, spec.dims, dtype=torch.bool)
     for seed in range(draws):
         model = small(net, spec, seed, **options)
@@ -76,8 +88,11 @@ def looked_at(net: str, spec: Spec, draws: int, hide: bool = False, **options: A
 @pytest.mark.parametrize("first, depth", [(3, 1), (3, 3), (5, 1), (7, 2)])
 @pytest.mark.parametrize("channels, labels", [(1, 0), (3, 0), (1, 2)])
 @nets
-def test_exactly_these_sub_pixels_are_seen(net: str, channels: int, labels: int, first: int, depth: int) -> None:
-    """REFERENCE 1.2: 0.0 for itself and all that is later, R < G < B, and something else for each one that should be seen."""
+def test_exactly_these_sub_pixels_are_seen(
+    net: str, channels: int, labels: int, first: int, depth: int
+) -> None:
+    """REFERENCE 1.2: 0.0 for itself and all that is later, R < G < B, and something else for each one that
+    should be seen."""
     spec = Spec(channels, 4 if channels == 3 else 7, labels, levels=4)
     expected = SEES[net](spec, first, depth)
     assert not expected.triu().any()
@@ -90,9 +105,16 @@ def test_exactly_these_sub_pixels_are_seen(net: str, channels: int, labels: int,
 
 
 def test_without_the_image_the_last_sub_pixel_of_a_row_is_missing_in_the_next() -> None:
-    """Why the LSTM to the left is given more than in the paper: nothing in a row has seen its last pixel, but what the first kernel of the next row covers."""
+    """Why the LSTM to the left is given more than in the paper: nothing in a row has seen its last pixel, but
+    what the first kernel of the next row covers."""
     spec = Spec(3, 4, levels=4)
-    missing = [(3 * (4 * r + c) + k, 3 * 4 * r - 1) for r in (1, 2, 3) for c in range(3) for k in range(3) if c < 3 - 3 // 2]
+    missing = [
+        (3 * (4 * r + c) + k, 3 * 4 * r - 1)
+        for r in (1, 2, 3)
+        for c in range(3)
+        for k in range(3)
+        if c < 3 - 3 // 2
+    ]
     unseen = diagonal_sees(spec, 3, 2) & ~looked_at("diagonal", spec, 6, hide=True, width=12, depth=2)
     assert sorted(map(tuple, unseen.nonzero().tolist())) == missing
 
@@ -101,7 +123,8 @@ def test_without_the_image_the_last_sub_pixel_of_a_row_is_missing_in_the_next() 
 
 
 def one_by_one(lstm: LSTM, x: Tensor, places: list[Place], told: list[Place], before: Place) -> Tensor:
-    """(3) at one place (r, c) after another.  told: whence, from there, the states come that K^ss covers; before: whence c comes."""
+    """(3) at one place (r, c) after another.  told: whence, from there, the states come that K^ss covers;
+    before: whence c comes."""
     n, zero = x.shape[3], x.new_zeros(len(x), lstm.h)
     h: dict[Place, Tensor] = {}
     cells: dict[Place, Tensor] = {}
@@ -109,8 +132,13 @@ def one_by_one(lstm: LSTM, x: Tensor, places: list[Place], told: list[Place], be
         o, f, i, g = (lstm.inputs(x)[:, k * lstm.h : (k + 1) * lstm.h, r, c] for k in range(4))
         for k, (down, across) in enumerate(told):
             weight = lstm.states.weight[:, k * lstm.h : (k + 1) * lstm.h]
-            o, f, i, g = (s + t for s, t in zip((o, f, i, g), (h.get((r + down, c + across), zero) @ weight.T).chunk(4, 1)))
-        cells[r, c] = torch.sigmoid(f) * cells.get((r + before[0], c + before[1]), zero) + torch.sigmoid(i) * torch.tanh(g)
+            o, f, i, g = (
+                s + t
+                for s, t in zip((o, f, i, g), (h.get((r + down, c + across), zero) @ weight.T).chunk(4, 1))
+            )
+        cells[r, c] = torch.sigmoid(f) * cells.get((r + before[0], c + before[1]), zero) + torch.sigmoid(
+            i
+        ) * torch.tanh(g)
         h[r, c] = torch.sigmoid(o) * torch.tanh(cells[r, c])
     return torch.stack([torch.stack([h[r, c] for c in range(n)], -1) for r in range(n)], -2)
 
@@ -139,18 +167,24 @@ def test_a_scan_is_the_recurrence(scan: str, size: int) -> None:
 
     h = lstm(x)
     found = h, *torch.autograd.grad((h * mix).sum(), weights, materialize_grads=True)
-    assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(found, by_hand(places, told, before), strict=True))
+    assert all(
+        torch.allclose(a, b, atol=1e-12) for a, b in zip(found, by_hand(places, told, before), strict=True)
+    )
     if size > 1:
         mirrored = [(r, -c) for r, c in told]
         turned = [(r, size - 1 - c) for r, c in places]
-        for fake in ((turned, mirrored, (before[0], -before[1])), (places, told, (-1, 0) if scan != "row" else (0, -1))):
+        for fake in (
+            (turned, mirrored, (before[0], -before[1])),
+            (places, told, (-1, 0) if scan != "row" else (0, -1)),
+        ):
             assert not torch.allclose(h, by_hand(*fake)[0], atol=1e-3)
 
 
 @nets
 @torch.no_grad()
 def test_the_network_is_that_of_figure_5(net: str) -> None:
-    """A masked kernel; layers each of which adds what its LSTM says, of as many features as came in, to what came in; two kernels of one pixel."""
+    """A masked kernel; layers each of which adds what its LSTM says, of as many features as came in, to what
+    came in; two kernels of one pixel."""
     model = small(net, Spec(3, 5, 2, levels=3), depth=3, conditional=True)
     x, y = drawn(model.spec, 2), torch.tensor([1, 0])
 
@@ -201,7 +235,9 @@ def test_drawing_from_memory_with_every_option(net: str, spec: Spec, options: di
     for known in (min(spec.size + 1, spec.size**2), 0):
         slow = same_by_full_passes(model, x, prefix(spec, known), y)
     model.note = lambda x, memory: None  # type: ignore[method-assign]  # the fake: the first layer is not told what was drawn
-    assert spec.size == 1 or not torch.equal(last(model.complete(x, prefix(spec, known), Noise(range(3)), y)), slow[-1])
+    assert spec.size == 1 or not torch.equal(
+        last(model.complete(x, prefix(spec, known), Noise(range(3)), y)), slow[-1]
+    )
 
 
 def test_a_kernel_without_a_middle_is_refused() -> None:

@@ -1,4 +1,5 @@
-"""Networks with named layers: padding by enumeration, one convolution for two layers, weights that are what they should be."""
+"""Networks with named layers: padding by enumeration, one convolution for two layers, weights that are what
+they should be."""
 
 from __future__ import annotations
 
@@ -20,7 +21,20 @@ from torch import Tensor, nn
 from conftest import small_run, toy
 from likeness.backbones import weights
 from likeness.backbones.catalogue import GRAPHS, named
-from likeness.backbones.layers import UNIT, Add, Conv, Dense, Flatten, Graph, Hooked, Input, Norm, Pad, Relu, rows
+from likeness.backbones.layers import (
+    UNIT,
+    Add,
+    Conv,
+    Dense,
+    Flatten,
+    Graph,
+    Hooked,
+    Input,
+    Norm,
+    Pad,
+    Relu,
+    rows,
+)
 from likeness.core import BadData, Offline, Refusal
 from likeness.features.opening import again, load
 from likeness.training.loop import fit
@@ -35,11 +49,15 @@ def nothing_at_hand(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setenv("LIKENESS_DATA", str(tmp_path / "data"))
     (tmp_path / "data" / "weights").mkdir(parents=True)
-    monkeypatch.setattr(weights.urllib.request, "urlopen", lambda *_, **__: (_ for _ in ()).throw(OSError("no network here")))
+    monkeypatch.setattr(
+        weights.urllib.request, "urlopen", lambda *_, **__: (_ for _ in ()).throw(OSError("no network here"))
+    )
 
 
 def images(n: int = 2, side: int = 64, seed: int = 0) -> Tensor:
-    return torch.randint(0, 256, (n, 3, side, side), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return torch.randint(
+        0, 256, (n, 3, side, side), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+    )
 
 
 def shaken(net: Graph) -> Graph:
@@ -47,7 +65,12 @@ def shaken(net: Graph) -> Graph:
     chance = torch.Generator().manual_seed(1)
     for layer in net.nodes.values():
         if isinstance(layer, Norm):
-            for value, low, high in ((layer.weight, 0.5, 1.5), (layer.bias, -0.3, 0.3), (layer.running_mean, -0.3, 0.3), (layer.running_var, 0.5, 1.5)):
+            for value, low, high in (
+                (layer.weight, 0.5, 1.5),
+                (layer.bias, -0.3, 0.3),
+                (layer.running_mean, -0.3, 0.3),
+                (layer.running_var, 0.5, 1.5),
+            ):
                 nn.init.uniform_(value, low, high, chance)
     return net
 
@@ -68,7 +91,13 @@ def test_same_is_that_of_tensorflow(side: int, kernel: int, stride: int):
     framed = np.zeros((side + total, side + total))
     framed[total // 2 : total // 2 + side, total // 2 : total // 2 + side] = x[0, 0]
     w = conv.weight[0, 0].detach().numpy()
-    wanted = [[(framed[i * stride : i * stride + kernel, j * stride : j * stride + kernel] * w).sum() for j in range(out)] for i in range(out)]
+    wanted = [
+        [
+            (framed[i * stride : i * stride + kernel, j * stride : j * stride + kernel] * w).sum()
+            for j in range(out)
+        ]
+        for i in range(out)
+    ]
     np.testing.assert_allclose(conv(x)[0, 0].detach().numpy(), wanted, rtol=1e-4, atol=1e-6)
 
 
@@ -80,10 +109,16 @@ def test_values_are_flattened_in_the_order_of_keras():
 
 def test_bytes_and_floats_are_the_same_picture_and_grey_is_three_channels():
     x = images()
-    for given in {"caffe": named("vgg16").input, "unit": UNIT, "squeezenet": named("squeezenet").input}.values():
+    for given in {
+        "caffe": named("vgg16").input,
+        "unit": UNIT,
+        "squeezenet": named("squeezenet").input,
+    }.values():
         assert torch.allclose(given.of(x), given.of(x.float() * (2 / 255) - 1), atol=1e-4)
         assert torch.equal(given.of(x[:, :1]), given.of(x[:, :1].expand(-1, 3, -1, -1)))
-    assert named("vgg16").prepare(torch.ones(1, 3, 1, 1)).flatten().tolist() == pytest.approx([255 - 103.939, 255 - 116.779, 255 - 123.68])
+    assert named("vgg16").prepare(torch.ones(1, 3, 1, 1)).flatten().tolist() == pytest.approx(
+        [255 - 103.939, 255 - 116.779, 255 - 123.68]
+    )
 
 
 def test_what_a_layer_sees_is_where_its_gradient_is():
@@ -97,12 +132,22 @@ def test_what_a_layer_sees_is_where_its_gradient_is():
     for layer in net.nodes.values():
         if isinstance(layer, Conv):
             nn.init.constant_(layer.weight, 1.0)
-    assert net.fields() == {"input_layer": 1, "pad": 1, "conv": 3, "pool": 5, "left": 13, "right": 21, "sum": 21}
+    assert net.fields() == {
+        "input_layer": 1,
+        "pad": 1,
+        "conv": 3,
+        "pool": 5,
+        "left": 13,
+        "right": 21,
+        "sum": 21,
+    }
     for name, wanted in net.fields().items():
         # A maximum looks at one of its places only: the largest of several random images covers them all.
         seen = torch.zeros(33, 33, dtype=torch.bool)
         for seed in range(40):
-            x = (torch.rand(1, 3, 33, 33, generator=torch.Generator().manual_seed(seed)) + 0.1).requires_grad_()
+            x = (
+                torch.rand(1, 3, 33, 33, generator=torch.Generator().manual_seed(seed)) + 0.1
+            ).requires_grad_()
             y = net(x, [name])[name]
             y[0, :, y.shape[2] // 2, y.shape[3] // 2].sum().backward()
             seen |= x.grad[0].abs().sum(0) > 0
@@ -120,7 +165,9 @@ def test_a_layer_says_the_same_alone_and_among_others(name: str):
         everything = net.outputs(x, list(net.layers))
         for layer in [*list(net.layers)[1::7], *list(net.layers)[-4:]]:
             alone = net.outputs(x, [layer])[layer]
-            assert torch.allclose(alone, everything[layer], rtol=1e-3, atol=1e-4 * float(everything[layer].abs().max())), layer
+            assert torch.allclose(
+                alone, everything[layer], rtol=1e-3, atol=1e-4 * float(everything[layer].abs().max())
+            ), layer
         assert torch.allclose(net.classify(x).softmax(1), everything[list(net.layers)[-1]], atol=1e-5)
 
 
@@ -200,7 +247,11 @@ def test_what_is_no_layer_or_no_network_is_refused():
 def test_a_missing_package_is_named(monkeypatch):
     for package in ("transformers", "timm"):
         monkeypatch.setitem(sys.modules, package, None)
-    for what, needs in (("dinov2", "pip install transformers"), ("transformers:x", "pip install transformers"), ("timm:x", "pip install timm")):
+    for what, needs in (
+        ("dinov2", "pip install transformers"),
+        ("transformers:x", "pip install transformers"),
+        ("timm:x", "pip install timm"),
+    ):
         with pytest.raises(Refusal, match=needs):
             load(what)
     with pytest.raises(Refusal, match="name one, as in timm:vit_small"):
@@ -229,9 +280,16 @@ def test_weights_are_read_in_torch_and_in_keras_order(tensors, tmp_path):
     for key, value in tensors.items():
         layer, _, parameter = key.rpartition(".")
         node = net.nodes[layer]
-        names = dict(weight="gamma", bias="beta", running_mean="moving_mean", running_var="moving_variance") if isinstance(node, Norm) else {}
+        names = (
+            dict(weight="gamma", bias="beta", running_mean="moving_mean", running_var="moving_variance")
+            if isinstance(node, Norm)
+            else {}
+        )
         if parameter == "weight" and isinstance(node, Conv):
-            names, value = dict(weight="kernel"), value.permute(2, 3, 0, 1) if node.groups > 1 else value.permute(2, 3, 1, 0)
+            names, value = (
+                dict(weight="kernel"),
+                value.permute(2, 3, 0, 1) if node.groups > 1 else value.permute(2, 3, 1, 0),
+            )
         keras[f"{layer}/{names.get(parameter, parameter)}"] = value.numpy()
     np.savez(tmp_path / "w.npz", **keras)
     assert load("mobilenet", str(tmp_path / "w.npz")).sha256 == net.sha256
@@ -248,17 +306,29 @@ def test_batch_norm_that_is_folded_in_is_understood(tensors, tmp_path):
     folded |= {k: v for k, v in tensors.items() if k.startswith("conv_preds")}
     net, x = load("mobilenet", _saved(folded, tmp_path / "folded.safetensors")), images()
     for name in ("conv1_bn", "conv_dw_3_relu", "logits"):
-        assert torch.allclose(net.outputs(x, [name])[name], whole.outputs(x, [name])[name], rtol=1e-3, atol=1e-4), name
+        assert torch.allclose(
+            net.outputs(x, [name])[name], whole.outputs(x, [name])[name], rtol=1e-3, atol=1e-4
+        ), name
     with pytest.raises(Refusal, match="conv_dw_3: its weights hold the batch norm"):
         net.outputs(x, ["conv_dw_3"])
 
 
 def test_layers_without_weights_are_refused_and_those_before_them_answer(tensors, tmp_path):
-    part = {k: v for k, v in tensors.items() if k.startswith(("conv1", "conv_dw_1.", "conv_dw_1_", "conv_pw_1.", "conv_pw_1_"))}
+    part = {
+        k: v
+        for k, v in tensors.items()
+        if k.startswith(("conv1", "conv_dw_1.", "conv_dw_1_", "conv_pw_1.", "conv_pw_1_"))
+    }
     net = load("mobilenet", _saved(part, tmp_path / "part.safetensors"))
     assert net.outputs(images(), ["conv_pw_1_relu"])["conv_pw_1_relu"].shape == (2, 64, 32, 32)
     for name in ("conv_dw_2", "logits"):
-        with pytest.raises(Refusal, match=r"part.safetensors has no weights.*deepest layer that it can answer for is conv_pad_2"):
+        with pytest.raises(
+            Refusal,
+            match=r"part.safetensors has no "
+            r"weights.*deepest layer "
+            r"that it can "
+            r"answer for is conv_pad_2",
+        ):
             net.outputs(images(), [name])
     assert net.layers["conv_dw_2"] == (64, 56, 56)
 
@@ -271,8 +341,12 @@ def _saved(tensors: dict[str, Tensor], path: Path) -> str:
 def test_files_that_are_something_else_are_refused(tensors, tmp_path):
     other = dict(tensors) | {"conv1.weight": torch.zeros(32, 3, 5, 5)}
     cases = {
-        _saved(other, tmp_path / "shape.safetensors"): r"conv1.weight is \(32, 3, 5, 5\) and should be \(32, 3, 3, 3\)",
-        _saved({"layer4.2.conv1.weight": torch.zeros(1)}, tmp_path / "names.safetensors"): "no layer for layer4.2.conv1.weight",
+        _saved(other, tmp_path / "shape.safetensors"): r"conv1.weight is \(32, 3, 5, "
+        r"5\) and "
+        r"should be "
+        r"\(32, 3, 3, 3\)",
+        _saved({"layer4.2.conv1.weight": torch.zeros(1)}, tmp_path / "names.safetensors"): "no layer for "
+        "layer4.2.conv1.weight",
         _saved({"conv1.gain": torch.zeros(1)}, tmp_path / "parameter.safetensors"): "has no place in it",
         _saved({}, tmp_path / "empty.safetensors"): "holds no weights",
         str(tmp_path / "gone.npz"): "there is no file",
@@ -292,7 +366,8 @@ def test_files_that_are_something_else_are_refused(tensors, tmp_path):
 
 
 class Group(dict):
-    """Of h5py, which may not be installed: asked for its values, as if it were a variable, it raises what that raises."""
+    """Of h5py, which may not be installed: asked for its values, as if it were a variable, it raises what
+    that raises."""
 
     attrs: dict[str, list[bytes]]
 
@@ -304,7 +379,11 @@ class Group(dict):
 
 def test_a_group_in_place_of_a_variable_is_refused(tmp_path, monkeypatch):
     root, layer = Group(), Group(kernel=Group())
-    root.attrs, layer.attrs, root["conv1"] = dict(layer_names=[b"conv1"]), dict(weight_names=[b"kernel"]), layer
+    root.attrs, layer.attrs, root["conv1"] = (
+        dict(layer_names=[b"conv1"]),
+        dict(weight_names=[b"kernel"]),
+        layer,
+    )
     monkeypatch.setitem(sys.modules, "h5py", SimpleNamespace(File=lambda *_: nullcontext(root)))
     (tmp_path / "w.h5").write_bytes(b"any")
     with pytest.raises(BadData, match=r"w.h5 cannot be read as weights"):
@@ -333,18 +412,24 @@ def as_torchvision() -> nn.Module:
     late = [Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), Fire(512, 64, 256)]
     torch.manual_seed(0)
     features = nn.Sequential(nn.Conv2d(3, 64, 3, 2), nn.ReLU(), pool(), *early, *late)
-    return nn.ModuleDict(dict(features=features, classifier=nn.Sequential(nn.Dropout(), nn.Conv2d(512, 1000, 1), nn.ReLU())))
+    return nn.ModuleDict(
+        dict(features=features, classifier=nn.Sequential(nn.Dropout(), nn.Conv2d(512, 1000, 1), nn.ReLU()))
+    )
 
 
 def test_torchvisions_squeezenet_says_what_it_says_there(tmp_path):
     theirs, x, path = as_torchvision(), images(2, 96), tmp_path / "squeezenet1_1-b8a52dc0.pth"
     torch.save(theirs.state_dict(), path)
-    prepared = (x / 255 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    prepared = (x / 255 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    ).view(3, 1, 1)
     with torch.no_grad():
         inner = theirs["features"](prepared)
         logits = nn.Sequential(*theirs["classifier"][1:])(inner).mean((2, 3))
         said = load("squeezenet", str(path)).outputs(x, ["fire9/concat", "logits"])
-    assert torch.allclose(said["fire9/concat"], inner, rtol=1e-3, atol=1e-5) and torch.allclose(said["logits"], logits, rtol=1e-3, atol=1e-5)
+    assert torch.allclose(said["fire9/concat"], inner, rtol=1e-3, atol=1e-5) and torch.allclose(
+        said["logits"], logits, rtol=1e-3, atol=1e-5
+    )
 
 
 class Harm:
@@ -364,7 +449,9 @@ ONE = {"features.0.weight": torch.zeros(64, 3, 3, 3), "features.0.bias": torch.z
         ("vgg16", ONE, "is read for squeezenet only"),
     ],
 )
-def test_an_archive_of_something_else_is_refused_and_its_pickle_not_opened(network, content, lesson, tmp_path, capsys):
+def test_an_archive_of_something_else_is_refused_and_its_pickle_not_opened(
+    network, content, lesson, tmp_path, capsys
+):
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(Refusal, match=lesson):
         load(network, str(tmp_path / "w.pth"))
@@ -394,7 +481,13 @@ def test_an_archive_that_is_damaged_is_refused(tmp_path):
 
 
 def published(monkeypatch, content: bytes, **changes) -> weights.Published:
-    file = weights.Published("m.safetensors", "https://somewhere/m.safetensors", "md5", hashlib.md5(content).hexdigest(), "predictions")
+    file = weights.Published(
+        "m.safetensors",
+        "https://somewhere/m.safetensors",
+        "md5",
+        hashlib.md5(content).hexdigest(),
+        "predictions",
+    )
     file = replace(file, **changes)
     monkeypatch.setitem(weights.FILES, "mobilenet", (file,))
     return file
@@ -412,7 +505,9 @@ def test_a_published_file_is_fetched_once_and_compared(tensors, tmp_path, monkey
     published(monkeypatch, content)
     answering(monkeypatch, content)
     heard: list[tuple[int, int]] = []
-    assert load("mobilenet", progress=lambda done, total: heard.append((done, total))).source == "m.safetensors"
+    assert (
+        load("mobilenet", progress=lambda done, total: heard.append((done, total))).source == "m.safetensors"
+    )
     assert heard[-1] == (len(content), len(content))
     answering(monkeypatch, b"")
     assert load("mobilenet").source == "m.safetensors"  # from the cache
@@ -428,12 +523,17 @@ def test_another_file_than_the_published_one_leaves_nothing_behind(tmp_path, mon
 
 
 def served(monkeypatch, **files: bytes) -> list[str]:
-    """A local fake of what lies on the servers, by the ends of the addresses; returns those that were asked for."""
+    """A local fake of what lies on the servers, by the ends of the addresses; returns those that were asked
+    for."""
     asked: list[str] = []
 
     def answer(url: str, **_: object) -> io.BytesIO:
         asked.append(url)
-        found = io.BytesIO(next((blob for name, blob in files.items() if url.rpartition("/")[2].startswith(name)), b"not here"))
+        found = io.BytesIO(
+            next(
+                (blob for name, blob in files.items() if url.rpartition("/")[2].startswith(name)), b"not here"
+            )
+        )
         found.headers = {}
         return found
 
@@ -456,19 +556,26 @@ def test_names_of_classes_are_fetched_beside_the_weights(tensors, tmp_path, monk
     published(monkeypatch, content)
     asked = served(monkeypatch, m=content, imagenet_class_index=NAMED)
     assert load("mobilenet").labels[:2] == ("great thing 0", "great thing 1")
-    assert asked == ["https://somewhere/m.safetensors", "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"]
+    assert asked == [
+        "https://somewhere/m.safetensors",
+        "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json",
+    ]
     assert load("mobilenet").labels[999] == "great thing 999" and len(asked) == 2  # from the cache
     assert weights.unnamed(load("mobilenet").labels) == ""
 
 
-def test_without_names_the_classes_have_numbers_and_it_is_said_which_file_has_them(tensors, tmp_path, monkeypatch, names_of_classes):
+def test_without_names_the_classes_have_numbers_and_it_is_said_which_file_has_them(
+    tensors, tmp_path, monkeypatch, names_of_classes
+):
     content = Path(_saved(tensors, tmp_path / "m.safetensors")).read_bytes()
     published(monkeypatch, content)
     served(monkeypatch, m=content, imagenet_class_index=b"something else")
     net = load("mobilenet")
     place = tmp_path / "cache" / "weights" / "imagenet_class_index.json"
     assert net.labels[7] == "7" and not place.exists()
-    assert f"fetch {names_of_classes.url} (md5 {names_of_classes.digest}) and put it at {place}, " in weights.unnamed(net.labels)
+    assert (
+        f"fetch {names_of_classes.url} (md5 {names_of_classes.digest}) and put it at {place}, "
+    ) in weights.unnamed(net.labels)
     assert weights.unnamed(("0", "1")) == ""
     place.write_bytes(b"another list")
     assert load("mobilenet").labels[7] == "7"
@@ -479,7 +586,11 @@ def test_without_names_the_classes_have_numbers_and_it_is_said_which_file_has_th
 
 def test_without_a_network_the_refusal_says_what_to_do():
     with pytest.raises(
-        Offline, match=r"vgg19 needs https://storage.googleapis.com/.*notop.h5, .*no network here.*put it at .*cache/weights/.*--weights FILE, or none"
+        Offline,
+        match=r"vgg19 needs https://storage.googleapis.com/.*notop.h5, .*no "
+        r"network "
+        r"here.*put it "
+        r"at .*cache/weights/.*--weights FILE, or none",
     ):
         load("vgg19", layers=["block4_pool"])
     with pytest.raises(Offline, match=r"tf_kernels.h5, which"):
@@ -487,7 +598,10 @@ def test_without_a_network_the_refusal_says_what_to_do():
 
 
 def test_files_without_a_published_hash_are_not_fetched():
-    with pytest.raises(Offline, match=r"published at https://.*mobilenet_1_0_224_tf.h5 without a hash.*--weights FILE"):
+    with pytest.raises(
+        Offline,
+        match=r"published at " r"https://.*mobilenet_1_0_224_tf.h5 " r"without a " r"hash.*--weights FILE",
+    ):
         load("mobilenet")
 
 
@@ -496,7 +610,10 @@ def test_a_file_of_the_user_is_compared_too_and_says_how_deep_it_goes(tensors, t
     path.write_bytes(b"not it")
     with pytest.raises(BadData, match="is not the published file: its sha256 is"):
         load("vgg16", layers=["block3_pool"])
-    with pytest.raises(Offline, match=r"vgg16_block1-3_f16.safetensors, which is on this machine, ends with block3_pool"):
+    with pytest.raises(
+        Offline,
+        match=r"vgg16_block1-3_f16.safetensors, which is on this " r"machine, " r"ends with " r"block3_pool",
+    ):
         load("vgg16", layers=["block4_pool"])
 
 
@@ -512,7 +629,11 @@ def test_every_published_file_ends_with_a_layer_of_its_network():
 class Branching(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.body, self.head, self.twice = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Linear(4, 5), nn.Identity()
+        self.body, self.head, self.twice = (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()),
+            nn.Linear(4, 5),
+            nn.Identity(),
+        )
 
     def code(self, x: Tensor) -> Tensor:
         return self.twice(self.twice(self.body(x))).mean((2, 3))
@@ -520,11 +641,28 @@ class Branching(nn.Module):
 
 def test_a_module_is_asked_for_its_sub_modules_and_runs_no_further():
     module = Branching()
-    net = Hooked("mine", module, dict(code=module.code, logits=lambda x: module.head(module.code(x))), lambda x: x, (3, 8, 8))
-    assert net.layers == {"body.0": (4, 6, 6), "body.1": (4, 6, 6), "body": (4, 6, 6), "head": (5,), "code": (4,), "logits": (5,)}
+    net = Hooked(
+        "mine",
+        module,
+        dict(code=module.code, logits=lambda x: module.head(module.code(x))),
+        lambda x: x,
+        (3, 8, 8),
+    )
+    assert net.layers == {
+        "body.0": (4, 6, 6),
+        "body.1": (4, 6, 6),
+        "body": (4, 6, 6),
+        "head": (5,),
+        "code": (4,),
+        "logits": (5,),
+    }
     x = torch.randn(2, 3, 8, 8)
     found = net.outputs(x, ["logits", "body.0", "code", "head"])
-    assert torch.equal(found["body.0"], module.body[0](x)) and torch.equal(found["code"], module.code(x)) and torch.equal(found["logits"], found["head"])
+    assert (
+        torch.equal(found["body.0"], module.body[0](x))
+        and torch.equal(found["code"], module.code(x))
+        and torch.equal(found["logits"], found["head"])
+    )
     module.head.register_forward_hook(lambda *_: pytest.fail("it ran further than it was asked"))
     assert list(net.outputs(x, ["body.1"])) == ["body.1"]
 
@@ -540,7 +678,9 @@ def test_a_run_that_encodes_is_a_network(tmp_path):
     model = run.model
     ours = x.float() / 127.5 - 1
     found = net.outputs(x.expand(-1, 3, -1, -1), ["code", "logits"])
-    assert torch.allclose(found["code"], model.encode(ours).flatten(1), atol=1e-5) and torch.allclose(found["logits"], model.classify(ours), atol=1e-5)
+    assert torch.allclose(found["code"], model.encode(ours).flatten(1), atol=1e-5) and torch.allclose(
+        found["logits"], model.classify(ours), atol=1e-5
+    )
     assert again(net) == str((tmp_path / "run").resolve()) and net.labels == ("disc", "square")
     assert len(net.layers) > 4 and net.side == 8 and net.scaling == "fit"
     with pytest.raises(Refusal, match="cannot look at 9x9; type --size 8"):
@@ -570,13 +710,19 @@ def test_dinov2_is_a_network(tmp_path, monkeypatch):
         def forward(self, pixel_values: Tensor) -> SimpleNamespace:
             return SimpleNamespace(last_hidden_state=self.embed(pixel_values).flatten(2).mT)
 
-    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(AutoModel=SimpleNamespace(from_pretrained=lambda *_, **__: Vit())))
+    monkeypatch.setitem(
+        sys.modules,
+        "transformers",
+        SimpleNamespace(AutoModel=SimpleNamespace(from_pretrained=lambda *_, **__: Vit())),
+    )
     net = load("dinov2")
     assert net.layers == {"embed": (6, 16, 16), "code": (6,)}
     x = images(2, 224)
     found = net.outputs(x, ["embed", "code"])
     assert torch.allclose(found["code"], found["embed"][:, :, 0, 0])
-    unit = (x.float() / 255 - torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)) / torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
+    unit = (x.float() / 255 - torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)) / torch.tensor(
+        (0.229, 0.224, 0.225)
+    ).view(3, 1, 1)
     assert torch.allclose(net.prepare(x), unit, atol=1e-5)
     assert again(net) == "dinov2" and again(load(f"dinov2:{tmp_path}")) == f"dinov2:{tmp_path}"
 

@@ -1,4 +1,5 @@
-"""Judging through a fixed network: its losses written out, what is trained of it and what is not, and what a run needs to go on."""
+"""Judging through a fixed network: its losses written out, what is trained of it and what is not, and what a
+run needs to go on."""
 
 import itertools
 from pathlib import Path
@@ -109,7 +110,8 @@ def test_they_learn_to_tell_bright_discs_from_noise(P):
 
 
 def test_a_generator_hears_what_its_features_say():
-    """The slope of its loss differs from that of the pixels' judge alone, and in its move nobody else gets one."""
+    """The slope of its loss differs from that of the pixels' judge alone, and in its move nobody else gets
+    one."""
     spec = Spec(1, 16)
     batch = Batch(images(4, channels=1), None, Noise(range(4)))
     slopes = []
@@ -132,7 +134,11 @@ def test_it_is_trained_and_resumed_bit_by_bit(tmp_path):
     after = run.student.state_dict()
     moved = {name for name in after if not torch.equal(after[name], before[name])}
     assert not any(".across." in name or ".scales." in name for name in moved)
-    assert any(name.startswith("P.heads") for name in moved) and any(name.startswith("D.") for name in moved) and any(name.startswith("G.") for name in moved)
+    assert (
+        any(name.startswith("P.heads") for name in moved)
+        and any(name.startswith("D.") for name in moved)
+        and any(name.startswith("G.") for name in moved)
+    )
     killed, _ = small_run("r3gan", tmp_path / "killed", options=RANDOM, images=64)
     list(itertools.islice(fit(killed, data), 2))
     killed.save()
@@ -187,7 +193,8 @@ def test_a_run_goes_on_from_another_folder_and_with_a_file_that_has_moved(tmp_pa
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "here")
     weights_file(tmp_path / "kept.safetensors", 1)
-    Path("w.safetensors").symlink_to(tmp_path / "kept.safetensors")  # as downloads lie in some caches, under names without an end
+    # as downloads lie in some caches, under names without an end
+    Path("w.safetensors").symlink_to(tmp_path / "kept.safetensors")
     options = dict(features="squeezenet", size=8, progress=False)
 
     def seen(images: int, **more) -> tuple[int, str]:
@@ -209,7 +216,9 @@ def test_a_run_goes_on_from_another_folder_and_with_a_file_that_has_moved(tmp_pa
     with pytest.raises(Refusal, match=r"weights is .*'none' was asked for"):
         seen(192, weights="none", **options)
     weights_file("u.safetensors", 2)
-    with pytest.raises(Refusal, match="not those that this run has been trained with; name the file that it began with"):
+    with pytest.raises(
+        Refusal, match="not those that this run has been trained with; name the file that it began with"
+    ):
         seen(192, weights="u.safetensors", **options)
     assert seen(192, progress=False) == (192, str(tmp_path / "there" / "v.safetensors"))
 
@@ -217,7 +226,16 @@ def test_a_run_goes_on_from_another_folder_and_with_a_file_that_has_moved(tmp_pa
 @pytest.mark.parametrize("value", [None, 5])
 def test_a_file_is_named_by_a_text(value, tmp_path):
     with pytest.raises(Refusal, match="--weights"):
-        likeness.train("r3gan", "digits", tmp_path / "run", images=32, progress=False, size=8, features="squeezenet", weights=value)
+        likeness.train(
+            "r3gan",
+            "digits",
+            tmp_path / "run",
+            images=32,
+            progress=False,
+            size=8,
+            features="squeezenet",
+            weights=value,
+        )
 
 
 def test_a_file_with_more_layers_than_are_looked_at_is_the_same_network(tmp_path):
@@ -237,7 +255,9 @@ def test_a_network_that_is_nowhere_is_refused_before_anything_is_made(tmp_path, 
     monkeypatch.delenv("LIKENESS_DATA", raising=False)
     for name in ("LIKENESS_CACHE", "KERAS_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: (_ for _ in ()).throw(OSError("no network here")))
+    monkeypatch.setattr(
+        "urllib.request.urlopen", lambda *_, **__: (_ for _ in ()).throw(OSError("no network here"))
+    )
     with pytest.raises(Refusal, match="squeezenet needs https://"):
         likeness.train("r3gan", "digits", tmp_path / "run", images=64, progress=False, features="squeezenet")
     assert not (tmp_path / "run").exists()

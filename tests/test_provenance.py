@@ -1,4 +1,5 @@
-"""Every picture that likeness writes says how it was made: whatever verb writes it, in a file or inside a page."""
+"""Every picture that likeness writes says how it was made: whatever verb writes it, in a file or inside a
+page."""
 
 from __future__ import annotations
 
@@ -18,18 +19,40 @@ from likeness.figures import png, read_recipe
 
 TINY = ["--width", "8", "--depth", "1", "--latent", "2", "--precision", "fp32"]
 WRITES = {
-    "sample": [["sample", "runs/v", "-n", "4", "-o", "one.png"], ["sample", "runs/v", "-n", "3", "-o", "files"], ["sample", "runs/v", "-n", "2"]],
-    "reconstruct": [["reconstruct", "runs/v", "-n", "4", "-o", "back.png"], ["reconstruct", "runs/v", "-n", "4"]],
-    "latent": [["latent", "runs/v", "--picture", p, "-n", "2", "-o", f"{p}.png"] for p in ("random", "interpolation", "traversal", "plane")],
-    "complete": [["complete", "runs/p", "-n", "2", "-o", "rest.png"], ["complete", "runs/p", "-n", "2", "-o", "rests"]],
+    "sample": [
+        ["sample", "runs/v", "-n", "4", "-o", "one.png"],
+        ["sample", "runs/v", "-n", "3", "-o", "files"],
+        ["sample", "runs/v", "-n", "2"],
+    ],
+    "reconstruct": [
+        ["reconstruct", "runs/v", "-n", "4", "-o", "back.png"],
+        ["reconstruct", "runs/v", "-n", "4"],
+    ],
+    "latent": [
+        ["latent", "runs/v", "--picture", p, "-n", "2", "-o", f"{p}.png"]
+        for p in ("random", "interpolation", "traversal", "plane")
+    ],
+    "complete": [
+        ["complete", "runs/p", "-n", "2", "-o", "rest.png"],
+        ["complete", "runs/p", "-n", "2", "-o", "rests"],
+    ],
     "score": [["score", "runs/p", "-n", "2", "-o", "maps.png"]],
     "field": [["field", "runs/p", "-n", "1", "-o", "field.png"]],
     "edit": [["edit", "runs/d", "-n", "2", "-o", "edits.png"], ["edit", "runs/d", "-n", "2", "-o", "edits"]],
-    "diffuse": [["diffuse", "runs/d", "--picture", p, "-n", "2", "-o", f"{p}.png"] for p in ("forward", "reverse", "schedule", "rate", "distortion")],
+    "diffuse": [
+        ["diffuse", "runs/d", "--picture", p, "-n", "2", "-o", f"{p}.png"]
+        for p in ("forward", "reverse", "schedule", "rate", "distortion")
+    ],
     "evaluate": [["evaluate", "runs/v", "-n", "40"]],
-    "map": [["map", "digits", "-n", "60", "-o", "map.png"], ["map", "digits", "-n", "60", "--perplexities", "3", "9", "-o", "maps.png"]],
+    "map": [
+        ["map", "digits", "-n", "60", "-o", "map.png"],
+        ["map", "digits", "-n", "60", "--perplexities", "3", "9", "-o", "maps.png"],
+    ],
     "neighbours": [["neighbours", "5", "digits", "-o", "near.png"]],
-    "look": [["look", "digits", "--pick", "3", "--network", "runs/c", *look] for look in ([], ["--what", "fool", "-o", "fooled.png"])],
+    "look": [
+        ["look", "digits", "--pick", "3", "--network", "runs/c", *look]
+        for look in ([], ["--what", "fool", "-o", "fooled.png"])
+    ],
 }
 """the verbs that write pictures, with commands that make them write; `train` writes before these"""
 WRITES_NONE = {"train", "models", "data", "check", "detect", "export", "features"}
@@ -51,9 +74,57 @@ def written(tmp_path_factory) -> Path:
         patch.chdir(here)
         patch.setenv("LIKENESS_CACHE", str(here.parent / "cache"))
         assert cli.main(["train", "vae", "digits", "runs/v", "--images", "640", "--no-report", *TINY]) == 0
-        assert cli.main(["train", "pixelcnn", "digits", "runs/p", "--images", "640", "--no-report", *(t for t in TINY if t not in ("--latent", "2"))]) == 0
-        assert cli.main(["train", "ddpm", "digits", "runs/d", "--images", "320", "--no-report", "--scale", "0.25", "--steps", "3", "--precision", "fp32"]) == 0
-        assert cli.main(["train", "classifier", "digits", "runs/c", "--images", "640", "--no-report", "--precision", "fp32"]) == 0
+        assert (
+            cli.main(
+                [
+                    "train",
+                    "pixelcnn",
+                    "digits",
+                    "runs/p",
+                    "--images",
+                    "640",
+                    "--no-report",
+                    *(t for t in TINY if t not in ("--latent", "2")),
+                ]
+            )
+            == 0
+        )
+        assert (
+            cli.main(
+                [
+                    "train",
+                    "ddpm",
+                    "digits",
+                    "runs/d",
+                    "--images",
+                    "320",
+                    "--no-report",
+                    "--scale",
+                    "0.25",
+                    "--steps",
+                    "3",
+                    "--precision",
+                    "fp32",
+                ]
+            )
+            == 0
+        )
+        assert (
+            cli.main(
+                [
+                    "train",
+                    "classifier",
+                    "digits",
+                    "runs/c",
+                    "--images",
+                    "640",
+                    "--no-report",
+                    "--precision",
+                    "fp32",
+                ]
+            )
+            == 0
+        )
         for commands in WRITES.values():
             for command in commands:
                 assert cli.main(command) == 0, command
@@ -62,7 +133,9 @@ def written(tmp_path_factory) -> Path:
 
 def inside(page: str) -> list[bytes]:
     """The pictures within a page."""
-    return [base64.b64decode(found) for found in re.findall(r"data:image/[a-z]+;base64,([A-Za-z0-9+/=]+)", page)]
+    return [
+        base64.b64decode(found) for found in re.findall(r"data:image/[a-z]+;base64,([A-Za-z0-9+/=]+)", page)
+    ]
 
 
 def recipe(file: bytes) -> dict:
@@ -74,7 +147,9 @@ def recipe(file: bytes) -> dict:
 
 def names_its_run(said: dict) -> bool:
     runs = said.get("runs", [said])
-    return bool(runs) and all(isinstance(r.get("run"), str) and r["run"] and isinstance(r.get("seen"), int) for r in runs)
+    return bool(runs) and all(
+        isinstance(r.get("run"), str) and r["run"] and isinstance(r.get("seen"), int) for r in runs
+    )
 
 
 def of_the_lab(said: dict) -> bool:
@@ -96,7 +171,11 @@ def test_every_picture_file_names_its_run_and_how_far_that_was(written):
         "seed-0-n-2.png",
         "000000000640.png",
     }
-    lacking = [str(p.relative_to(written)) for p in files if not (names_its_run(said := recipe(p.read_bytes())) or of_the_lab(said))]
+    lacking = [
+        str(p.relative_to(written))
+        for p in files
+        if not (names_its_run(said := recipe(p.read_bytes())) or of_the_lab(said))
+    ]
     assert lacking == []
     assert all(read_recipe(p) == recipe(p.read_bytes()) for p in files)
 
@@ -114,7 +193,9 @@ def test_a_sample_says_which_one_it_is(written):
     assert said["number"] == 2 and said["seed"] == 0 and said["model"] == "vae"
     again = api.open(written / "runs" / "v").sample(1, seed=said["seed"], first=said["number"])
     pixels = np.asarray(Image.open(written / "files" / "000002.png"))
-    assert np.array_equal(((np.asarray(again)[0, 0].clip(-1, 1) + 1) * 127.5).round().astype(np.uint8), pixels), "from the recipe alone"
+    assert np.array_equal(
+        ((np.asarray(again)[0, 0].clip(-1, 1) + 1) * 127.5).round().astype(np.uint8), pixels
+    ), "from the recipe alone"
 
 
 def test_no_verb_is_forgotten():
@@ -124,13 +205,22 @@ def test_no_verb_is_forgotten():
 
 def encodes(text: str) -> bool:
     """Whether a module writes pictures with Pillow or matplotlib itself."""
-    return bool(re.search(r"""\.save\([^)]*["'](PNG|JPEG|WEBP|GIF|TIFF)["']|savefig\(|\.save\([^)]*\.(png|jpe?g|webp)["']|imsave\(""", text))
+    return bool(
+        re.search(
+            r"""\.save\([^)]*["'](PNG|JPEG|WEBP|GIF|TIFF)["']|savefig\(|\.save\([^)]*\.(png|jpe?g|webp)["']|imsave\(""",
+            text,
+        )
+    )
 
 
 def test_nothing_writes_pictures_but_the_module_that_adds_the_recipe():
     found = {str(p.relative_to(SRC)) for p in SRC.rglob("*.py") if encodes(p.read_text())}
     assert "figures/files.py" in found and found <= set(ENCODERS)
-    assert encodes('Image.fromarray(x).save("out.png")') and encodes('image.save(file, "JPEG", quality=90)') and not encodes("run.save()")
+    assert (
+        encodes('Image.fromarray(x).save("out.png")')
+        and encodes('image.save(file, "JPEG", quality=90)')
+        and not encodes("run.save()")
+    )
 
 
 def test_a_picture_without_its_recipe_is_noticed(tmp_path):
@@ -149,5 +239,9 @@ def test_pictures_of_the_docs_carry_theirs():
         pytest.skip("installed without its docs")
     said = {p.name: recipe(p.read_bytes()) for p in docs.glob("*.png")}
     enough = {"data", "seed"}, {"run", "command"}
-    lacking = [name for name, by in said.items() if not (names_its_run(by) or of_the_lab(by) or any(keys <= by.keys() for keys in enough))]
+    lacking = [
+        name
+        for name, by in said.items()
+        if not (names_its_run(by) or of_the_lab(by) or any(keys <= by.keys() for keys in enough))
+    ]
     assert lacking == []

@@ -1,4 +1,5 @@
-"""R3GAN: its loss against eq. 2 written out, its one-pass penalties against second derivatives, its blocks, its dial."""
+"""R3GAN: its loss against eq. 2 written out, its one-pass penalties against second derivatives, its blocks,
+its dial."""
 
 import math
 from dataclasses import replace
@@ -44,14 +45,18 @@ def written_out(D: nn.Module, real: Tensor, fake: Tensor, y: Condition | None, g
     return pair + gamma / 2 * slopes[0] + gamma / 2 * slopes[1]
 
 
-def judge_and_pairs(spec: Spec, n: int = 5, labels: int = 0) -> tuple[nn.Module, Tensor, Tensor, Condition | None]:
+def judge_and_pairs(
+    spec: Spec, n: int = 5, labels: int = 0
+) -> tuple[nn.Module, Tensor, Tensor, Condition | None]:
     model = R3GAN(spec=replace(spec, labels=labels), conditional=bool(labels))
     g = torch.Generator().manual_seed(1)
     real, fake = torch.randn(2, n, *spec.shape, generator=g, dtype=torch.float64)
     return awake(model.D), real, fake, Condition(torch.arange(n) % labels) if labels else None
 
 
-@pytest.mark.parametrize("spec", [Spec(1, 8), Spec(3, 9), Spec(1, 28), POINTS], ids=["8", "9 rgb", "28", "points"])
+@pytest.mark.parametrize(
+    "spec", [Spec(1, 8), Spec(3, 9), Spec(1, 28), POINTS], ids=["8", "9 rgb", "28", "points"]
+)
 @pytest.mark.parametrize("labels", [0, 3])
 def test_one_more_pass_has_the_loss_and_the_derivative_of_second_derivatives(spec: Spec, labels: int) -> None:
     D, real, fake, y = judge_and_pairs(spec, labels=labels)
@@ -61,15 +66,24 @@ def test_one_more_pass_has_the_loss_and_the_derivative_of_second_derivatives(spe
     got = torch.autograd.grad(ours, params)
     want = torch.autograd.grad(theirs, params, allow_unused=True)
     for a, b in zip(got, want, strict=True):
-        assert torch.allclose(a, torch.zeros_like(a) if b is None else b, rtol=1e-4, atol=1e-6 * max(map(float, (g.abs().max() for g in got))))
+        assert torch.allclose(
+            a,
+            torch.zeros_like(a) if b is None else b,
+            rtol=1e-4,
+            atol=1e-6 * max(map(float, (g.abs().max() for g in got))),
+        )
     without = torch.autograd.grad(judged(D, real, fake, y, 0.0).loss, params)
-    assert any(not torch.allclose(a, b, rtol=0.05) for a, b in zip(got, without)), "the penalties do not matter here, so nothing was tested"
+    assert any(not torch.allclose(a, b, rtol=0.05) for a, b in zip(got, without)), (
+        "the penalties do not matter here, so nothing was tested"
+    )
 
 
 class Tiny(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.net = awake(nn.Sequential(nn.Flatten(), nn.Linear(4, 6), Leaky(), nn.Linear(6, 6), Leaky(), nn.Linear(6, 1)))
+        self.net = awake(
+            nn.Sequential(nn.Flatten(), nn.Linear(4, 6), Leaky(), nn.Linear(6, 6), Leaky(), nn.Linear(6, 1))
+        )
 
     def forward(self, x: Tensor, y: None) -> Tensor:
         return self.net(x)[:, 0]
@@ -108,7 +122,9 @@ def test_penalties_remain_where_one_side_has_won() -> None:
     got = torch.autograd.grad(judged(D, real, fake, None, 1.0).loss, params)
     want = torch.autograd.grad(written_out(D, real, fake, None, 1.0), params, allow_unused=True)
     for a, b in zip(got, want, strict=True):
-        assert torch.allclose(a, torch.zeros_like(a) if b is None else b, rtol=1e-4, atol=1e-5 * float(a.abs().max()) + 1e-5)
+        assert torch.allclose(
+            a, torch.zeros_like(a) if b is None else b, rtol=1e-4, atol=1e-5 * float(a.abs().max()) + 1e-5
+        )
 
 
 def test_rectifiers_forget() -> None:
@@ -127,7 +143,12 @@ def test_the_generator_minimises_the_other_side_of_the_pair() -> None:
     r, f = model.D(x), model.D(model.G(z).tanh())
     assert loss.total.item() == pytest.approx(torch.log1p(torch.exp(r - f)).mean().item(), rel=1e-5)
     assert loss.terms["pull"].item() == pytest.approx(torch.sigmoid(r - f).mean().item(), rel=1e-5)
-    assert set(model.discriminator_loss(Batch(x, None, Noise(range(6)))).terms) == {"on real", "on fake", "told apart", "penalty"}
+    assert set(model.discriminator_loss(Batch(x, None, Noise(range(6)))).terms) == {
+        "on real",
+        "on fake",
+        "told apart",
+        "penalty",
+    }
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -140,7 +161,9 @@ def test_images_of_any_size(size: int, channels: int) -> None:
         assert model.D(images).shape == (2,)
     assert isinstance(model, Samples) and isinstance(model, Decodes) and model.latent == 64
     smallest = levels(size, 1)[-1][0]
-    assert smallest in (3, 4) and next(m for m in model.G if isinstance(m, Show)).pictures.shape[1] == smallest
+    assert (
+        smallest in (3, 4) and next(m for m in model.G if isinstance(m, Show)).pictures.shape[1] == smallest
+    )
 
 
 @pytest.mark.parametrize("spec", [POINTS, Spec(1, 4), Spec(3, 7)], ids=["points", "4 pixels", "7 pixels"])
@@ -171,11 +194,17 @@ def test_there_is_no_normalisation_and_signals_keep_their_size() -> None:
         assert not any("Norm" in type(m).__name__ for m in model.modules()) and not model.whole_batch
         with torch.no_grad():
             drawn = model.G(torch.randn(64, 64))
-            assert 0.2 < float(drawn.std()) < 2 and 0.05 < float(model.D(torch.randn(64, 1, size, size)).std()) < 5
+            assert (
+                0.2 < float(drawn.std()) < 2
+                and 0.05 < float(model.D(torch.randn(64, 1, size, size)).std()) < 5
+            )
 
 
 def test_the_dial_moves_channels_and_blocks_of_both_networks() -> None:
-    sizes = [[sum(p.numel() for p in net.parameters()) for net in (m.G, m.D)] for m in (R3GAN(spec=Spec(1, 28), scale=s) for s in range(1, 7))]
+    sizes = [
+        [sum(p.numel() for p in net.parameters()) for net in (m.G, m.D)]
+        for m in (R3GAN(spec=Spec(1, 28), scale=s) for s in range(1, 7))
+    ]
     assert sizes == sorted(sizes) and all(a[i] < b[i] for a, b in pairwise(sizes) for i in (0, 1))
     assert all(0.5 < g / d < 2 for g, d in sizes), "G and D are about equals"
     blocks = [sum(isinstance(m, Block) for m in trunk(1, 28, s)[0]) for s in (1, 2, 3, 6)]
@@ -189,7 +218,9 @@ def test_the_class_decides_what_is_drawn_and_how_it_is_judged(tmp_path) -> None:
     data = toy(256, size=8)
     x = data.x.copy()
     x[:] = (data.y * 255)[:, None, None, None]
-    run, data = small_run("r3gan", tmp_path, replace(data, x=x), options=dict(conditional=True), images=3200, batch=32, ema=200)
+    run, data = small_run(
+        "r3gan", tmp_path, replace(data, x=x), options=dict(conditional=True), images=3200, batch=32, ema=200
+    )
     list(fit(run, data))
     noise = lambda: engine.sampling_noise(0, 0, 20)  # noqa: E731
     means = [float([*run.model.sample(noise(), Condition(torch.full((20,), k)))][-1].mean()) for k in (0, 1)]
@@ -198,13 +229,25 @@ def test_the_class_decides_what_is_drawn_and_how_it_is_judged(tmp_path) -> None:
     assert float(mixed.mean((1, 2, 3)).std()) > 0.5, "the class is drawn as well"
     judge = Discriminator(nn.Flatten(), 4, 3)
     h, y = torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])
-    assert torch.allclose(judge(h, Condition(y)), F.linear(h, judge.last.weight, judge.last.bias)[:, 0] + (judge.classes.weight[y] * h).sum(1))
+    assert torch.allclose(
+        judge(h, Condition(y)),
+        F.linear(h, judge.last.weight, judge.last.bias)[:, 0] + (judge.classes.weight[y] * h).sum(1),
+    )
 
 
 def test_it_learns_points_of_eight_modes(tmp_path) -> None:
     """A ring of 8: within seconds it draws in all directions, at about the right distance."""
     options = dict(latent=2, gamma=0.1)
-    run, data = small_run("r3gan", tmp_path, load("ring:2000"), options=options, images=60_000, batch=128, ema=2000, schedule="cosine")
+    run, data = small_run(
+        "r3gan",
+        tmp_path,
+        load("ring:2000"),
+        options=options,
+        images=60_000,
+        batch=128,
+        ema=2000,
+        schedule="cosine",
+    )
     list(fit(run, data))
     *_, x = run.model.sample(engine.sampling_noise(0, 0, 1000))
     x = x.flatten(1)

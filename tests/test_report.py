@@ -47,12 +47,17 @@ def test_a_grid_can_be_cut_again(channels, size):
     page = figures.grid(x)
     assert page.dtype == np.uint8 and page.shape[2] == 3 and page.shape[1] >= 3 * figures.TILE
     assert np.array_equal(figures.ungrid(page, size)[:7], figures.pixels(x))
-    assert figures.ungrid(page[:-1], size) is None and figures.ungrid(np.zeros((0, 0, 3), np.uint8), size) is None
+    assert (
+        figures.ungrid(page[:-1], size) is None
+        and figures.ungrid(np.zeros((0, 0, 3), np.uint8), size) is None
+    )
 
 
 def test_levels_survive_and_what_is_no_number_is_grey():
     levels = torch.arange(256.0)
-    assert figures.pixels((levels / 127.5 - 1).view(1, 1, 16, 16))[0, :, :, 0].ravel().tolist() == list(range(256))
+    assert figures.pixels((levels / 127.5 - 1).view(1, 1, 16, 16))[0, :, :, 0].ravel().tolist() == list(
+        range(256)
+    )
     odd = torch.tensor([math.nan, math.inf, -math.inf, 5.0]).view(1, 1, 2, 2)
     assert figures.pixels(odd)[0, :, :, 0].ravel().tolist() == [128, 255, 0, 255]
 
@@ -67,7 +72,9 @@ def test_columns_scale_and_gap_are_honoured():
 def test_strips_put_an_image_above_its_partner():
     a, b = floats(5, 1, 8, 8), floats(5, 1, 8, 8, seed=1)
     page = figures.strips(a, b, columns=3, gap=2, scale=1)
-    assert np.array_equal(page[2:10, 2:10], figures.pixels(a)[0]) and np.array_equal(page[14:22, 2:10], figures.pixels(b)[0])
+    assert np.array_equal(page[2:10, 2:10], figures.pixels(a)[0]) and np.array_equal(
+        page[14:22, 2:10], figures.pixels(b)[0]
+    )
     assert figures.strips(a, b, columns=2, gap=0, scale=1).shape == (6 * 8, 16, 3)
 
 
@@ -86,7 +93,12 @@ def test_pictures_of_others_are_refused_in_a_sentence(tmp_path):
     good = figures.png(np.zeros((4, 4, 3), np.uint8), {"a": 1})
     (tmp_path / "damaged.png").write_bytes(good.replace(b'{"a": 1', b'{"a"; 1'))
     (tmp_path / "text.png").write_text("likeness\0{}")
-    for name, kind in (("bare.png", Refusal), ("damaged.png", BadData), ("text.png", Refusal), ("none.png", Refusal)):
+    for name, kind in (
+        ("bare.png", Refusal),
+        ("damaged.png", BadData),
+        ("text.png", Refusal),
+        ("none.png", Refusal),
+    ):
         with pytest.raises(kind, match=name):
             figures.read_recipe(tmp_path / name)
 
@@ -154,12 +166,14 @@ def test_the_local_mean_lags_nowhere(log):
     axis = figures.Axis(x, 1.0, log)
     places = np.array([axis.place(v) for v in x])
     lag = figures.smooth(places, 1 - places) - (1 - places)
-    assert abs(lag).max() < 0.016 and abs(lag[(places > 0.6) & (places < 0.9)]).max() < 0.005  # at both ends one side is missing
+    # at both ends one side is missing
+    assert abs(lag).max() < 0.016 and abs(lag[(places > 0.6) & (places < 0.9)]).max() < 0.005
     average, out = 1 - places[0], []
     for value in 1 - places:
         average += (value - average) / 20
         out.append(average)
-    assert abs(np.array(out) - (1 - places)).max() > (0.1 if log else 0.03)  # the fake: an average of what came before
+    # the fake: an average of what came before
+    assert abs(np.array(out) - (1 - places)).max() > (0.1 if log else 0.03)
 
 
 # The page
@@ -222,27 +236,66 @@ class Mute(Model):
         pass
 
 
-def world(folder, kind: type[Model] = Painter, source: str = "photos", seen: int = 6400, size: int = 8, **options):
+def world(
+    folder, kind: type[Model] = Painter, source: str = "photos", seen: int = 6400, size: int = 8, **options
+):
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (90, 3, size, size)).astype(np.uint8)
-    data = Data(source, "f00d" * 16, x, np.arange(60), np.arange(60, 90), verdict=f"90 images: 90 used ({source})", classes=(source,), y=np.zeros(90, np.int64))
+    data = Data(
+        source,
+        "f00d" * 16,
+        x,
+        np.arange(60),
+        np.arange(60, 90),
+        verdict=f"90 images: 90 used ({source})",
+        classes=(source,),
+        y=np.zeros(90, np.int64),
+    )
     model = kind(spec=data.spec, **options).eval()
     facts = {"likeness": "0.1.0", "torch": "2.13", "threads": 1, "device": source}
-    config = Config(source, data.spec, Training(rate=5e-3, precision="fp32"), model.options(), dict(source=source, fingerprint="f00d"), facts)
+    config = Config(
+        source,
+        data.spec,
+        Training(rate=5e-3, precision="fp32"),
+        model.options(),
+        dict(source=source, fingerprint="f00d"),
+        facts,
+    )
     times = [dict(seconds=i * 1.5, images_per_second=900.0 + i, memory_mb=300) for i in range(30)]
-    lines = [dict(seen=64 * 2**i, losses={"model": 9.0 / (i + 1), source: float(i)}, time=t) for i, t in enumerate(times[: 12 * bool(seen)])]
-    return SimpleNamespace(folder=folder, config=config, model=model, seen=seen, weights="EMA", log=lambda: lines), data
+    lines = [
+        dict(seen=64 * 2**i, losses={"model": 9.0 / (i + 1), source: float(i)}, time=t)
+        for i, t in enumerate(times[: 12 * bool(seen)])
+    ]
+    return SimpleNamespace(
+        folder=folder, config=config, model=model, seen=seen, weights="EMA", log=lambda: lines
+    ), data
 
 
 def snapshots(folder, n: int, size: int = 8) -> None:
     (folder / "samples").mkdir()
     for i in range(n):
-        figures.write_png(folder / "samples" / f"{64 * 2**i:012d}.png", figures.grid(floats(9, 3, size, size, seed=i)), {"seen": i})
+        figures.write_png(
+            folder / "samples" / f"{64 * 2**i:012d}.png",
+            figures.grid(floats(9, 3, size, size, seed=i)),
+            {"seen": i},
+        )
 
 
 SCORES = [
-    Score("bits/dim", 5.0, n=30, low=4.9, high=5.1, how="95 % bootstrap over images", kind="upper bound", better="lower", settings={"seen": 6400, "k": 1}),
-    Score("bits/dim", 8.0, of="uniform", n=30, kind="exact", better="lower", note="every image equally likely"),
+    Score(
+        "bits/dim",
+        5.0,
+        n=30,
+        low=4.9,
+        high=5.1,
+        how="95 % bootstrap over images",
+        kind="upper bound",
+        better="lower",
+        settings={"seen": 6400, "k": 1},
+    ),
+    Score(
+        "bits/dim", 8.0, of="uniform", n=30, kind="exact", better="lower", note="every image equally likely"
+    ),
     Score("bits/dim", 4.0, of="independent pixels", n=30, against=60, kind="exact", better="lower"),
     Score("active units", 0.0, n=30, warnings=(f"the posterior has collapsed {EVIL}",)),
     Score("refused one", math.nan, n=30, warnings=(EVIL,)),
@@ -257,12 +310,20 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path):
     page = tree(text)
     (tmp_path / "plain").touch()
     assert path == tmp_path / "report.html" and path.stat().st_mode == (tmp_path / "plain").stat().st_mode
-    assert "default-src 'none'" in text and not {"script", "link", "iframe", "object", "base", "form"} & {tag for tag, _ in page.seen}
+    assert "default-src 'none'" in text and not {"script", "link", "iframe", "object", "base", "form"} & {
+        tag for tag, _ in page.seen
+    }
     for tag, attrs in page.seen:
         assert not {a for a in attrs if a.startswith("on")} and "href" not in attrs
         assert tag != "img" or (attrs["src"].startswith("data:image/png;base64,") and "alt" in attrs)
     outside = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", text)
-    assert "http:" not in outside and "https:" not in outside and "//" not in outside and "url(" not in outside and "@import" not in outside
+    assert (
+        "http:" not in outside
+        and "https:" not in outside
+        and "//" not in outside
+        and "url(" not in outside
+        and "@import" not in outside
+    )
     for words in (
         "Samples",
         "Reconstructions",
@@ -282,7 +343,11 @@ def test_hostile_names_stay_names(tmp_path):
     run, data = world(tmp_path, source=EVIL, name=EVIL)
     text = run_page.page(run, data, SCORES)
     page = tree(text)
-    assert "<script" not in text and "evil.example" in page.text and text.split("<style>")[0].count("<title>") == 1
+    assert (
+        "<script" not in text
+        and "evil.example" in page.text
+        and text.split("<style>")[0].count("<title>") == 1
+    )
     assert all(attrs["src"].startswith("data:") for tag, attrs in page.seen if tag == "img")
 
 
@@ -292,7 +357,11 @@ def test_the_same_run_gives_the_same_page(tmp_path):
 
 def test_warnings_come_first_and_baselines_are_named(tmp_path):
     page = tree(run_page.page(*world(tmp_path), SCORES)).text
-    assert "60 training images are few" in page and "behind independent pixels (4.000)" in page and "collapsed" in page
+    assert (
+        ("60 training images are few") in page
+        and ("behind independent pixels (4.000)") in page
+        and "collapsed" in page
+    )
     assert page.index("collapsed") < page.index("Samples")
     assert "behind" not in tree(run_page.page(*world(tmp_path), SCORES[:2])).text
     assert "not been evaluated" in tree(run_page.page(*world(tmp_path), [])).text
@@ -301,7 +370,11 @@ def test_warnings_come_first_and_baselines_are_named(tmp_path):
 def test_a_run_that_has_done_nothing_and_says_nothing_has_a_page(tmp_path):
     run, data = world(tmp_path, kind=Mute, seen=0)
     page = tree(run_page.page(run, data, []))
-    assert "too early to judge" in page.text and "Samples" not in page.text and "Learning curves" not in page.text
+    assert (
+        ("too early to judge") in page.text
+        and "Samples" not in page.text
+        and "Learning curves" not in page.text
+    )
     assert "stopped at 0%" in page.text
 
 
@@ -309,9 +382,22 @@ def test_the_command_makes_the_same_run(tmp_path):
     run, data = world(tmp_path / "it's a run", source="my photos; rm", latent=9, draw=False)
     codes = re.findall(r"<code>(.*?)</code>", run_page.page(run, data, []))
     said = shlex.split(html.unescape(codes[0]))
-    assert said[:5] == ["likeness", "train", "my photos; rm", "my photos; rm", f"{run.folder}-again"]  # in the old one it would resume
-    assert "in a new folder" in run_page.page(run, data, []) and shlex.split(html.unescape(codes[1]))[4] == str(run.folder)
-    assert said[5:] == ["--latent", "9", "--no-draw", "--rate", "0.005", "--precision", "fp32", "--images", "6400"]
+    # in the old one it would resume
+    assert said[:5] == ["likeness", "train", "my photos; rm", "my photos; rm", f"{run.folder}-again"]
+    assert "in a new folder" in run_page.page(run, data, []) and shlex.split(html.unescape(codes[1]))[
+        4
+    ] == str(run.folder)
+    assert said[5:] == [
+        "--latent",
+        "9",
+        "--no-draw",
+        "--rate",
+        "0.005",
+        "--precision",
+        "fp32",
+        "--images",
+        "6400",
+    ]
 
 
 def test_pictures_in_the_page_carry_recipes(tmp_path):
@@ -330,7 +416,9 @@ def test_large_images_make_no_large_page(tmp_path):
     snapshots(tmp_path, 9, size=256)
     text = run_page.page(run, data, [])
     images = [a["src"] for tag, a in tree(text).seen if tag == "img"]
-    assert len(images) == 12 + 2 * 8 + 2 * 8 + 2 * run_page.MOMENTS and all(i.startswith("data:image/jpeg;base64,") for i in images)
+    assert len(images) == 12 + 2 * 8 + 2 * 8 + 2 * run_page.MOMENTS and all(
+        i.startswith("data:image/jpeg;base64,") for i in images
+    )
     assert len(text) < 8e6  # of noise, which no codec shrinks: 12 MB as PNG
     with Image.open(io.BytesIO(base64.b64decode(images[0].split(",")[1]))) as file:
         assert file.size == (256, 256) and json.loads(file.info["comment"])["seen"] == 6400
@@ -338,7 +426,9 @@ def test_large_images_make_no_large_page(tmp_path):
 
 def test_neighbours_are_looked_up_only_for_what_is_shown(tmp_path, monkeypatch):
     found, asked = run_page.neighbours.nearest, []
-    monkeypatch.setattr(run_page.neighbours, "nearest", lambda x, *rest: asked.append(len(x)) or found(x, *rest))
+    monkeypatch.setattr(
+        run_page.neighbours, "nearest", lambda x, *rest: asked.append(len(x)) or found(x, *rest)
+    )
     assert "The first 16 samples, nearest first" in run_page.page(*world(tmp_path), [])
     assert asked == [16]
 
@@ -355,7 +445,10 @@ def test_names_that_are_no_text_are_shown_as_text(tmp_path):
 def test_a_definition_and_settings_share_a_row():
     page = tree(
         run_page.cards(
-            [Score("squared error", 1.0, note="mean over pixels", settings={"seen": 1, "code": 3}), Score("squared error", 2.0, of="x", note="none")]
+            [
+                Score("squared error", 1.0, note="mean over pixels", settings={"seen": 1, "code": 3}),
+                Score("squared error", 2.0, of="x", note="none"),
+            ]
         )
     )
     assert "mean over pixels; code = 3" in page.text
@@ -367,7 +460,11 @@ def test_the_film_shows_the_first_and_the_last_moment(tmp_path):
     (tmp_path / "samples" / "notes.png").write_text("not a moment")
     film = tree(run_page._film(run))
     moments = [a["aria-label"] for tag, a in film.seen if tag == "figure"]
-    assert len(moments) == run_page.MOMENTS and moments[0] == "after 64 images" and moments[-1] == f"after {64 * 2**19:,} images"
+    assert (
+        len(moments) == run_page.MOMENTS
+        and moments[0] == "after 64 images"
+        and moments[-1] == f"after {64 * 2**19:,} images"
+    )
     assert sum(tag == "img" for tag, _ in film.seen) == 6 * run_page.MOMENTS
 
 
@@ -384,6 +481,8 @@ def test_cards_stand_best_first_with_headers():
     page = tree(run_page.cards(SCORES))
     assert page.text.index("independent pixels") < page.text.index("model") < page.text.index("uniform")
     assert {a.get("scope") for tag, a in page.seen if tag == "th"} == {"col", "row", "rowgroup"}
-    upwards = tree(run_page.cards([Score("PSNR", 1.0, better="higher"), Score("PSNR", 2.0, of="zebra", better="higher")])).text
+    upwards = tree(
+        run_page.cards([Score("PSNR", 1.0, better="higher"), Score("PSNR", 2.0, of="zebra", better="higher")])
+    ).text
     assert upwards.index("zebra") < upwards.index("model")
     assert run_page.cards([]) == ""

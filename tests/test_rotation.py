@@ -28,7 +28,10 @@ def test_one_that_knows_nothing_loses_log_4():
     torch.nn.init.zeros_(model.head[-1].weight)
     torch.nn.init.zeros_(model.head[-1].bias)
     loss = model.loss(Batch(torch.zeros(5, 1, 16, 16), None, Noise(range(5))))
-    assert abs(float(loss.total.detach()) - math.log(4)) < 1e-6 and abs(float(loss.terms["chance"]) - math.log(4)) < 1e-6
+    assert (
+        abs(float(loss.total.detach()) - math.log(4)) < 1e-6
+        and abs(float(loss.terms["chance"]) - math.log(4)) < 1e-6
+    )
 
 
 def test_it_tells_the_turns_of_images_that_are_light_above(tmp_path):
@@ -43,7 +46,9 @@ def test_it_tells_the_turns_of_images_that_are_light_above(tmp_path):
 
 
 def test_noise_that_has_no_way_up_is_said_to_have_none(tmp_path):
-    data = replace(toy(200, held_out=100), x=np.random.default_rng(0).integers(0, 256, (200, 1, 16, 16), dtype=np.uint8))
+    data = replace(
+        toy(200, held_out=100), x=np.random.default_rng(0).integers(0, 256, (200, 1, 16, 16), dtype=np.uint8)
+    )
     run, _ = small_run("rotation", tmp_path, data, images=160)
     list(fit(run, data))
     (_, right, warning), *_ = run.model.diagnose(engine.put(data.take(data.held_out)))

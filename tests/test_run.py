@@ -21,7 +21,21 @@ from hypothesis import strategies as st
 
 from conftest import small_run, toy
 from likeness import engine, models, storage
-from likeness.core import BadData, Batch, Busy, Condition, DiskTrouble, Loss, Noise, NotAllowed, Player, Refusal, Spec, Training, eagerly
+from likeness.core import (
+    BadData,
+    Batch,
+    Busy,
+    Condition,
+    DiskTrouble,
+    Loss,
+    Noise,
+    NotAllowed,
+    Player,
+    Refusal,
+    Spec,
+    Training,
+    eagerly,
+)
 from likeness.runs.run import Run, read_config
 from likeness.training.loop import THIN, fade, fit, halflife, mirrored, pace, refuse
 
@@ -120,7 +134,15 @@ def test_a_second_trainer_is_kept_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"model": "ae"}', '{"model": "ae", "spec": 3, "training": {}, "options": {}, "data": {}, "facts": {}}', "\x00\x01"]
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"model": "ae"}',
+        '{"model": "ae", "spec": 3, "training": {}, "options": {}, "data": {}, "facts": {}}',
+        "\x00\x01",
+    ],
 )
 def test_a_config_that_cannot_be_read_is_refused(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
@@ -159,7 +181,9 @@ def test_differences_are_shown_and_a_longer_budget_is_none(tmp_path):
     run, _ = small_run("ae", tmp_path)
     config = read_config(tmp_path)
     assert config.differences(dict(options={"latent": 8}, training={"images": 10**6})) == []
-    assert config.differences(dict(options={"latent": 9}, training={"rate": 1.0}))[0] == "latent is 8 there, 9 was asked for"
+    assert config.differences(dict(options={"latent": 9}, training={"rate": 1.0}))[0] == (
+        "latent is 8 there, 9 was asked for"
+    )
     cosine = replace(config, training=replace(config.training, schedule="cosine"))
     assert cosine.differences(dict(training={"images": 10**6}))
     run.close()
@@ -179,7 +203,11 @@ def test_a_resume_that_cannot_be_exact_says_why(tmp_path):
     said["facts"] |= dict(torch="1.0", instructions="VSX")
     (tmp_path / "config.json").write_text(json.dumps(said))
     run = Run.resume(tmp_path)
-    assert "not bit by bit" in run.notes[0] and "torch was '1.0'" in run.notes[0] and "instructions was 'VSX'" in run.notes[0]
+    assert (
+        "not bit by bit" in run.notes[0]
+        and "torch was '1.0'" in run.notes[0]
+        and ("instructions was 'VSX'") in run.notes[0]
+    )
 
 
 def test_the_thread_count_belongs_to_the_run(tmp_path):
@@ -210,7 +238,11 @@ def test_store_write_replaces_a_file_or_leaves_it(tmp_path):
 def test_the_rate_and_the_average_are_functions_of_images_seen(tmp_path):
     training = small_run("ae", tmp_path)[0].config.training
     training = replace(training, warmup=160, images=1000, schedule="cosine", ema=100)
-    assert pace(training, 0) == pytest.approx(0.1) and pace(training, 1000) == pytest.approx(0.0) and pace(training, 500) == pytest.approx(0.5)
+    assert (
+        pace(training, 0) == pytest.approx(0.1)
+        and pace(training, 1000) == pytest.approx(0.0)
+        and pace(training, 500) == pytest.approx(0.5)
+    )
     assert pace(replace(training, schedule="constant"), 10**9) == 1.0
     assert halflife(training, 200) == 10 and halflife(training, 10**6) == 100
 
@@ -233,7 +265,9 @@ def test_a_slow_average_takes_in_every_eighth_step_and_forgets_no_slower(tmp_pat
 def test_compiled_it_learns_the_same_and_resumes_bit_by_bit(tmp_path):
     plain = trained(tmp_path / "plain", images=64)
     whole = trained(tmp_path / "compiled", images=64, compile=True)
-    assert all(torch.allclose(v.float(), plain.tensors()[k].float(), atol=1e-5) for k, v in whole.tensors().items())
+    assert all(
+        torch.allclose(v.float(), plain.tensors()[k].float(), atol=1e-5) for k, v in whole.tensors().items()
+    )
     run, data = small_run("ae", tmp_path / "killed", images=64, compile=True)
     list(itertools.islice(fit(run, data), 2))
     run.save()
@@ -253,7 +287,9 @@ def test_a_compiler_is_kept_out_of_marked_functions_from_the_first_compilation_o
 
     marked = eagerly(looked)
     assert marked(torch.zeros(1)) == 1 and seen == [False]
-    engine.compiled((Player("one", torch.nn.Linear(1, 1), lambda batch: Loss(batch.x.sum())),), Training(compile=True))
+    engine.compiled(
+        (Player("one", torch.nn.Linear(1, 1), lambda batch: Loss(batch.x.sum())),), Training(compile=True)
+    )
     late = eagerly(looked)
     for function, among in ((looked, {True}), (marked, {False}), (late, {False})):
         seen.clear()
@@ -265,7 +301,11 @@ def test_an_image_is_mirrored_or_not_by_its_own_noise():
     batch = Batch(torch.rand(400, 3, 8, 8), Condition(torch.arange(400)), Noise(range(400)))
     seen = mirrored(batch)
     kept, behind = ((seen.x == x).flatten(1).all(1) for x in (batch.x, batch.x.flip(3)))
-    assert bool((kept ^ behind).all()) and 160 < int(behind.sum()) < 240 and torch.equal(seen.y.label, batch.y.label)
+    assert (
+        bool((kept ^ behind).all())
+        and 160 < int(behind.sum()) < 240
+        and torch.equal(seen.y.label, batch.y.label)
+    )
     alone = mirrored(Batch(batch.x[5:9], None, Noise(range(5, 9))))
     assert torch.equal(alone.x, seen.x[5:9])
 
@@ -277,7 +317,9 @@ def test_mirrored_images_are_what_is_learnt_and_a_resumed_run_meets_the_same(tmp
     whole, _ = small_run("ae", tmp_path / "in one", data, mirror=True, clip=0.0)
     list(fit(pieces, data))
     list(fit(whole, data))
-    assert all(torch.allclose(v.float(), whole.tensors()[k].float(), atol=1e-3) for k, v in pieces.tensors().items())
+    assert all(
+        torch.allclose(v.float(), whole.tensors()[k].float(), atol=1e-3) for k, v in pieces.tensors().items()
+    )
     for images, alike in ((symmetric, True), (data, False)):
         runs = [small_run("ae", tmp_path / f"{alike} {m}", images, mirror=m)[0] for m in (False, True)]
         for run in runs:
@@ -292,7 +334,11 @@ def test_mirrored_images_are_what_is_learnt_and_a_resumed_run_meets_the_same(tmp
     assert all(torch.equal(v, runs[1].tensors()[k]) for k, v in again.tensors().items())
 
 
-@pytest.mark.parametrize("spec", [Spec(2, 1, levels=0), Spec(4, 8, levels=0), Spec(1, 8, levels=16, symbols=True)], ids=["points", "numbers", "names"])
+@pytest.mark.parametrize(
+    "spec",
+    [Spec(2, 1, levels=0), Spec(4, 8, levels=0), Spec(1, 8, levels=16, symbols=True)],
+    ids=["points", "numbers", "names"],
+)
 def test_what_has_no_left_and_right_is_not_mirrored(spec):
     model = models.load("ae")(spec=Spec(1, 16))
     model.spec = spec
@@ -319,11 +365,22 @@ def test_two_processes_make_the_steps_of_one(tmp_path):
     """torchrun's environment, gloo: after ten steps the weights agree to 1e-6 relative."""
     words = "train vae digits --images 320 --batch 32 --no-report --precision fp32 --width 8 --mirror"
     command = [sys.executable, "-m", "likeness", *words.split()]
-    env = dict(os.environ, OMP_NUM_THREADS="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), LIKENESS_CACHE=str(tmp_path / "cache"))
+    env = dict(
+        os.environ,
+        OMP_NUM_THREADS="1",
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(free_port()),
+        LIKENESS_CACHE=str(tmp_path / "cache"),
+    )
     one = subprocess.run([*command, str(tmp_path / "one")], env=env, capture_output=True, text=True)
     assert one.returncode == 0, one.stderr
     pair = [
-        subprocess.Popen([*command, str(tmp_path / "two")], env=env | dict(WORLD_SIZE="2", RANK=str(r), LOCAL_RANK=str(r)), stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [*command, str(tmp_path / "two")],
+            env=env | dict(WORLD_SIZE="2", RANK=str(r), LOCAL_RANK=str(r)),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for r in (0, 1)
     ]
     errors = [p.communicate(timeout=120)[1] for p in pair]

@@ -1,4 +1,5 @@
-"""Maps of what an answer depends on: against differences, closed forms and enumeration; and what a sanity check can be fooled by."""
+"""Maps of what an answer depends on: against differences, closed forms and enumeration; and what a sanity
+check can be fooled by."""
 
 from __future__ import annotations
 
@@ -48,7 +49,9 @@ def test_without_noise_smoothgrad_is_the_gradient_and_with_it_it_is_their_mean()
     torch.testing.assert_close(still, gradient(net, x, y))
     *_, found = smooth(net, x, y, Noise(range(2)), 4, 0.2)
     noise, reach = Noise(range(2)), (x.amax((1, 2, 3)) - x.amin((1, 2, 3))).view(-1, 1, 1, 1)
-    by = torch.stack([gradient(net, x + 0.2 * reach * noise.normal(3, 8, 8).double(), y) for _ in range(4)]).mean(0)
+    by = torch.stack(
+        [gradient(net, x + 0.2 * reach * noise.normal(3, 8, 8).double(), y) for _ in range(4)]
+    ).mean(0)
     torch.testing.assert_close(found, by)
 
 
@@ -88,13 +91,16 @@ def test_integrated_gradients_sum_to_the_difference_and_ever_better():
     for steps in (10, 50, 300):
         *_, path = integrated(net, x, y, steps)
         torch.testing.assert_close(path.difference, difference)
-        torch.testing.assert_close(path.error, (path.map.sum((1, 2, 3)) - difference).abs() / difference.abs())
+        torch.testing.assert_close(
+            path.error, (path.map.sum((1, 2, 3)) - difference).abs() / difference.abs()
+        )
         errors.append(float(path.error.max()))
     assert errors[0] > 3 * errors[1] > 9 * errors[2] and errors[1] < 0.01 and errors[2] < 1e-3, errors
 
 
 def test_where_the_network_bends_sharply_the_parts_lie_where_it_does():
-    """F(x) = relu(mean(x) - 0.8): all that happens lies in a tenth of the way, and even parts of it would miss by more."""
+    """F(x) = relu(mean(x) - 0.8): all that happens lies in a tenth of the way, and even parts of it would
+    miss by more."""
 
     def build() -> Graph:
         net = Graph("late", 4, UNIT, least=4)
@@ -154,8 +160,11 @@ def test_grad_cam_by_hand():
     torch.testing.assert_close(saliency.grad_cam(net, x, y), by)
     assert saliency.last_with_places(net) == "relu"
     before = net.outputs(x, ["conv"])["conv"]
-    a_k = net.nodes[LOGITS].weight[y] * (before > 0).double().mean((2, 3)) / 36  # no slope goes through where relu gives zero
-    torch.testing.assert_close(saliency.grad_cam(net, x, y, "conv"), torch.einsum("bk,bkhw->bhw", a_k, before)[:, None])
+    # no slope goes through where relu gives zero
+    a_k = net.nodes[LOGITS].weight[y] * (before > 0).double().mean((2, 3)) / 36
+    torch.testing.assert_close(
+        saliency.grad_cam(net, x, y, "conv"), torch.einsum("bk,bkhw->bhw", a_k, before)[:, None]
+    )
     with pytest.raises(Refusal, match="pool of cam has none; name one before it, such as relu"):
         saliency.grad_cam(net, x, y, "pool")
     with pytest.raises(Refusal, match="no layer 'rel'; did you mean 'relu'"):
@@ -172,14 +181,21 @@ def test_grad_cam_is_enlarged_to_the_image():
 
 def test_rank_correlation_is_spearmans():
     g = torch.Generator().manual_seed(0)
-    a, b = torch.randint(0, 9, (4, 50), generator=g).double(), torch.randint(0, 5, (4, 50), generator=g).double()
+    a, b = (
+        torch.randint(0, 9, (4, 50), generator=g).double(),
+        torch.randint(0, 5, (4, 50), generator=g).double(),
+    )
     by = [spearmanr(u, v).statistic for u, v in zip(a.numpy(), b.numpy())]
     np.testing.assert_allclose(rank_correlation(a, b), by, atol=1e-6)
-    assert rank_correlation(a, 3 * a).tolist() == pytest.approx([1] * 4) and float(rank_correlation(a[:1], torch.ones(1, 50))) == 0
+    assert (
+        rank_correlation(a, 3 * a).tolist() == pytest.approx([1] * 4)
+        and float(rank_correlation(a[:1], torch.ones(1, 50))) == 0
+    )
 
 
 def test_the_absolute_correlation_takes_an_empty_background_for_agreement():
-    """Digits are black for the most part, where gradient x input is nothing whatever the weights; of signed values nothing is left."""
+    """Digits are black for the most part, where gradient x input is nothing whatever the weights; of signed
+    values nothing is left."""
     digits = data.load("digits")
     x = digits.take(digits.held_out[:24]).x.double().expand(-1, 3, -1, -1)
     net = curved(10)
@@ -225,7 +241,11 @@ def test_the_same_seed_makes_the_same_random_network():
 def test_classes_by_name_and_number():
     net = curved()
     net.labels = ("Crane", "tabby cat", "crane", "7")
-    assert saliency.class_of(net, "Tabby Cat") == 1 and saliency.class_of(net, "2") == 2 and saliency.class_of(net, "7") == 3
+    assert (
+        saliency.class_of(net, "Tabby Cat") == 1
+        and saliency.class_of(net, "2") == 2
+        and saliency.class_of(net, "7") == 3
+    )
     assert saliency.label(net, 1) == "tabby cat" and saliency.label(net, 9) == "9"
     with pytest.raises(Refusal, match="2 classes of curved are called 'crane'; name one by its number: 0, 2"):
         saliency.class_of(net, "crane")
@@ -242,7 +262,9 @@ def test_classes_by_name_and_number():
 def test_a_network_without_classes_says_so():
     module = nn.Conv2d(3, 2, 3)
     net = Hooked("mine", module, {"code": lambda x: module(x).flatten(1)}, lambda x: x, (3, 8, 8))
-    with pytest.raises(Refusal, match="mine does not tell classes apart: it was never taught any; name a network that does"):
+    with pytest.raises(
+        Refusal, match="mine does not tell classes apart: it was never taught any; name a network that does"
+    ):
         saliency.likeliest(net, torch.zeros(1, 3, 8, 8))
     with pytest.raises(Refusal, match="does not tell classes apart"):
         saliency.grad_cam(net, torch.zeros(1, 3, 8, 8), torch.zeros(1, dtype=torch.int64))
@@ -260,7 +282,11 @@ def test_colours_say_how_much_and_in_which_direction():
     m[0, :, :, :4], m[0, :, :, 6:] = 1.0, -1.0
     how_much, direction = saliency.strength(m)[0], saliency.sign(m)[0]
     assert (how_much[:, 0] == how_much[:, 9]).all() and how_much[0, 0].sum() > how_much[0, 5].sum()
-    assert tuple(direction[0, 0]) == saliency.FOR and tuple(direction[0, 5]) == saliency.NOTHING and tuple(direction[0, 9]) == saliency.AGAINST
+    assert (
+        tuple(direction[0, 0]) == saliency.FOR
+        and tuple(direction[0, 5]) == saliency.NOTHING
+        and tuple(direction[0, 9]) == saliency.AGAINST
+    )
     cam = saliency.strength(m[:, :1])[0]
     assert (cam[:, 9] == cam[:, 5]).all() and cam[0, 0].sum() > cam[0, 5].sum()
     assert np.isfinite(saliency.strength(torch.zeros(1, 3, 4, 4))).all()

@@ -1,4 +1,5 @@
-"""Every sampler, with the best denoiser there is, against laws that are known; and each with the mistake that is easy to make."""
+"""Every sampler, with the best denoiser there is, against laws that are known; and each with the mistake that
+is easy to make."""
 
 from __future__ import annotations
 
@@ -23,10 +24,20 @@ every = pytest.mark.parametrize("schedule", EVERY.values(), ids=EVERY)
 Sampler = Callable[..., Iterator[State]]
 
 
-def draw(sampler: Sampler, denoise: Denoise, levels: Sequence[Level], n: int, dims: int = 2, noise: Noise | None = None, **options: object) -> Tensor:
+def draw(
+    sampler: Sampler,
+    denoise: Denoise,
+    levels: Sequence[Level],
+    n: int,
+    dims: int = 2,
+    noise: Noise | None = None,
+    **options: object,
+) -> Tensor:
     """(n, dims) float64"""
     noise = Noise(range(n)) if noise is None else noise
-    return last(sampler(denoise, levels, start(levels, noise, dims, 1, 1).double(), noise, **options)).flatten(1)
+    return last(
+        sampler(denoise, levels, start(levels, noise, dims, 1, 1).double(), noise, **options)
+    ).flatten(1)
 
 
 def strayed(x: Tensor, law: Mixture) -> float:
@@ -42,15 +53,24 @@ def strayed(x: Tensor, law: Mixture) -> float:
     return max(part.abs().max().item() for part in off)
 
 
-LAW = {"ancestral": (ancestral, 200, {}), "ddim": (ddim, 200, {}), "ddim-1": (ddim, 200, {"eta": 1.0}), "heun": (heun, 60, {}), "dpm2m": (dpm2m, 60, {})}
+LAW = {
+    "ancestral": (ancestral, 200, {}),
+    "ddim": (ddim, 200, {}),
+    "ddim-1": (ddim, 200, {"eta": 1.0}),
+    "heun": (heun, 60, {}),
+    "dpm2m": (dpm2m, 60, {}),
+}
 
 
 @every
 @pytest.mark.parametrize("name", LAW)
 def test_every_sampler_draws_from_the_law(schedule: Schedule, name: str) -> None:
-    """1000 points: their mean, covariance and weights, each within 4 standard errors, and one more for the steps."""
+    """1000 points: their mean, covariance and weights, each within 4 standard errors, and one more for the
+    steps."""
     sampler, steps, options = LAW[name]
-    assert strayed(draw(sampler, THREE.denoiser(schedule), schedule.levels(steps), 1000, **options), THREE) < 5
+    assert (
+        strayed(draw(sampler, THREE.denoiser(schedule), schedule.levels(steps), 1000, **options), THREE) < 5
+    )
 
 
 @every
@@ -59,19 +79,31 @@ def test_without_its_noise_ancestral_sampling_collapses(schedule: Schedule, name
     sampler, steps, options = LAW[name]
     noise = Noise(range(1000))
     levels = schedule.levels(steps)
-    x = last(sampler(THREE.denoiser(schedule), levels, start(levels, noise, 2, 1, 1).double(), Silent(range(1000)), **options)).flatten(1)
+    x = last(
+        sampler(
+            THREE.denoiser(schedule),
+            levels,
+            start(levels, noise, 2, 1, 1).double(),
+            Silent(range(1000)),
+            **options,
+        )
+    ).flatten(1)
     assert strayed(x, THREE) > 10
 
 
 WALKS = dict(ancestral=ancestral, ddim=ddim, heun=heun, dpm2m=dpm2m)
-SCHEDULES = {f"{name} {T}": Steps(make(T)) for name, make in BETAS.items() for T in (1000, 100)} | {"sigmas": Sigmas(), "straight": Straight()}
+SCHEDULES = {f"{name} {T}": Steps(make(T)) for name, make in BETAS.items() for T in (1000, 100)} | {
+    "sigmas": Sigmas(),
+    "straight": Straight(),
+}
 
 
 @pytest.mark.parametrize("spacing", ["even", "karras"])
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 @pytest.mark.parametrize("name", WALKS)
 def test_n_steps_are_n_steps_and_end_at_the_image(name: str, schedule: Schedule, spacing: str) -> None:
-    """Of any number, whether it divides T or not: the times fall, the last is 0, and the network is asked once a step (by heun twice, but in the last)."""
+    """Of any number, whether it divides T or not: the times fall, the last is 0, and the network is asked
+    once a step (by heun twice, but in the last)."""
     asked = list[float]()
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
@@ -84,7 +116,9 @@ def test_n_steps_are_n_steps_and_end_at_the_image(name: str, schedule: Schedule,
         states = list(WALKS[name](denoise, levels, start(levels, noise, 1), noise))
         times = [levels[0].t, *(state.at.t for state in states)]
         assert len(states) == n and all(a > b for a, b in pairwise(times))
-        assert states[-1].at == (0.0, 1.0, 0.0) and torch.equal(states[-1].x, torch.zeros(1, 1)), "what is returned is the image expected last"
+        assert states[-1].at == (0.0, 1.0, 0.0) and torch.equal(states[-1].x, torch.zeros(1, 1)), (
+            "what is returned is the image expected last"
+        )
         assert len(asked) == (2 * n - 1 if name == "heun" else n) and min(asked) >= schedule.cleanest
         if isinstance(schedule, Steps):
             assert all(t == round(t) and 1 <= t <= len(schedule.beta) for t in asked)
@@ -102,9 +136,12 @@ def geometric(schedule: Schedule, steps: int, noisy: float = 20.0, clean: float 
 
 
 def order(sampler: Sampler, schedule: Schedule) -> float:
-    """log2 of what twice the steps do to the error, against 8 times as many of heun: of the median, since a point on the ridge between two
-    components goes to the wrong one or does not, which has no order."""
-    few, many = ((followed(sampler, schedule, steps) - exact(schedule)).norm(dim=1).median().item() for steps in (50, 100))
+    """log2 of what twice the steps do to the error, against 8 times as many of heun: of the median, since a
+    point on the ridge between two components goes to the wrong one or does not, which has no order."""
+    few, many = (
+        (followed(sampler, schedule, steps) - exact(schedule)).norm(dim=1).median().item()
+        for steps in (50, 100)
+    )
     return math.log2(few / many)
 
 
@@ -130,7 +167,8 @@ def test_order_of_convergence(schedule: Schedule, name: str) -> None:
 
 
 def deaf(denoise: Denoise) -> Denoise:
-    """The fake: every second question, the one for the slope at the end of a step, gets the answer to the first."""
+    """The fake: every second question, the one for the slope at the end of a step, gets the answer to the
+    first."""
     turn, kept = cycle([True, False]), []
 
     def answer(x: Tensor, t: Tensor) -> Tensor:
@@ -154,7 +192,9 @@ def test_dpm2m_without_its_memory_is_ddim() -> None:
     levels, noise = Sigmas().levels(20), Noise(range(5))
     x, denoise = start(levels, noise, 2, 1, 1).double(), THREE.denoiser(Sigmas())
     for pair in pairwise(levels):
-        torch.testing.assert_close(last(dpm2m(denoise, pair, x, noise)), last(ddim(denoise, pair, x, noise)), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            last(dpm2m(denoise, pair, x, noise)), last(ddim(denoise, pair, x, noise)), rtol=1e-12, atol=1e-12
+        )
         x = last(ddim(denoise, pair, x, noise))
 
 
@@ -163,7 +203,10 @@ def test_dpm2m_without_its_memory_is_ddim() -> None:
 def test_ddim_with_eta_one_is_ancestral_sampling(schedule: Schedule, spacing: str) -> None:
     levels, denoise = schedule.levels(30, spacing), THREE.denoiser(schedule)
     x = start(levels, Noise(range(10)), 2, 1, 1).double()
-    both = zip(ancestral(denoise, levels, x, Noise(range(10), 7)), ddim(denoise, levels, x, Noise(range(10), 7), eta=1.0))
+    both = zip(
+        ancestral(denoise, levels, x, Noise(range(10), 7)),
+        ddim(denoise, levels, x, Noise(range(10), 7), eta=1.0),
+    )
     for one, other in both:
         torch.testing.assert_close(one.x, other.x, rtol=1e-9, atol=1e-9)
 
@@ -172,7 +215,10 @@ def test_ddim_with_eta_one_is_ancestral_sampling(schedule: Schedule, spacing: st
 def test_eta_is_a_share_of_the_standard_deviation(schedule: Schedule) -> None:
     """(16) of Song, Meng & Ermon 2021."""
     pair, x = schedule.levels(10)[4:6], Noise(range(6)).normal(2, 1, 1).double()
-    loud, quiet = (last(ddim(THREE.denoiser(schedule), pair, x, noise, eta=0.5)) for noise in (Noise(range(6), 1), Silent(range(6), 1)))
+    loud, quiet = (
+        last(ddim(THREE.denoiser(schedule), pair, x, noise, eta=0.5))
+        for noise in (Noise(range(6), 1), Silent(range(6), 1))
+    )
     expected = 0.5 * math.sqrt(samplers.posterior(*pair).small) * Noise(range(6), 1).normal(2, 1, 1)
     torch.testing.assert_close(loud - quiet, expected.double(), rtol=1e-5, atol=1e-7)
 
@@ -180,16 +226,23 @@ def test_eta_is_a_share_of_the_standard_deviation(schedule: Schedule) -> None:
 def test_the_larger_variance_is_that_of_a_forward_step() -> None:
     """With both one draws from the law, if steps are short enough."""
     schedule = EVERY["linear"]
-    assert strayed(draw(ancestral, THREE.denoiser(schedule), schedule.levels(1000), 500, large=True), THREE) < 5
+    assert (
+        strayed(draw(ancestral, THREE.denoiser(schedule), schedule.levels(1000), 500, large=True), THREE) < 5
+    )
 
 
 def test_one_step_from_pure_noise_is_the_mean() -> None:
-    """What a flow says of noise alone is the mean of all images; it takes steps to make one of them, and twice as many halve the error."""
+    """What a flow says of noise alone is the mean of all images; it takes steps to make one of them, and
+    twice as many halve the error."""
     schedule = Straight()
     denoise = THREE.denoiser(schedule)
-    torch.testing.assert_close(draw(ddim, denoise, schedule.levels(1), 50), THREE.mean.expand(50, 2), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        draw(ddim, denoise, schedule.levels(1), 50), THREE.mean.expand(50, 2), rtol=0, atol=1e-12
+    )
     exact = draw(heun, denoise, schedule.levels(800), 50)
-    ten, twenty = ((draw(ddim, denoise, schedule.levels(n), 50) - exact).abs().mean().item() for n in (40, 80))
+    ten, twenty = (
+        (draw(ddim, denoise, schedule.levels(n), 50) - exact).abs().mean().item() for n in (40, 80)
+    )
     assert ten / twenty == pytest.approx(2, abs=0.3)
     images = draw(ddim, lambda x_t, t: THREE.draw(len(x_t)).view_as(x_t), schedule.levels(1), 50)
     assert (images - THREE.mean).abs().mean() > 0.1, "the fake: an image, where the mean of all should be"
@@ -210,9 +263,16 @@ def test_every_sampler_yields_the_way(schedule: Schedule) -> None:
 @every
 def test_a_sample_does_not_depend_on_its_company(schedule: Schedule) -> None:
     denoise, levels = THREE.denoiser(schedule), schedule.levels(10)
-    for sampler, options in [(ancestral, {}), (ddim, {"eta": 0.5}), (heun, {"churn": 5.0, "schedule": schedule}), (dpm2m, {})]:
+    for sampler, options in [
+        (ancestral, {}),
+        (ddim, {"eta": 0.5}),
+        (heun, {"churn": 5.0, "schedule": schedule}),
+        (dpm2m, {}),
+    ]:
         alone = draw(sampler, denoise, levels, 1, noise=Noise([3]), **options)
-        torch.testing.assert_close(draw(sampler, denoise, levels, 5, **options)[3:4], alone, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            draw(sampler, denoise, levels, 5, **options)[3:4], alone, rtol=1e-12, atol=1e-12
+        )
 
 
 # Guidance: row 12 of the closed forms.  Unconditional N(0, 1), conditional N(m, s^2)
@@ -240,7 +300,8 @@ def test_the_law_of_guided_sampling_as_it_is_known(w: float, mean: float, std: f
 @every
 @pytest.mark.parametrize("w", [2.0, 4.0])
 def test_guided_sampling_of_gaussians(schedule: Schedule, w: float) -> None:
-    """D_u + w (D_c - D_u) has that law; the fake is the other convention, in which w = 0 is the condition and w = 1 is twice it."""
+    """D_u + w (D_c - D_u) has that law; the fake is the other convention, in which w = 0 is the condition and
+    w = 1 is twice it."""
     mean, std = of_flow(w)
     right = guided(w, schedule, lambda u, c, w: u + w * (c - u))
     assert right.mean().item() == pytest.approx(mean, abs=4 * std / math.sqrt(2000) + 0.01)
@@ -255,7 +316,11 @@ def test_guided_sampling_of_gaussians(schedule: Schedule, w: float) -> None:
 
 
 def there_and_back(sampler: Sampler, schedule: Schedule, steps: int) -> float:
-    levels, denoise, noise = schedule.levels(steps, "karras")[:-1], THREE.denoiser(schedule), Noise(range(100))
+    levels, denoise, noise = (
+        schedule.levels(steps, "karras")[:-1],
+        THREE.denoiser(schedule),
+        Noise(range(100)),
+    )
     x = THREE.draw(100).view(-1, 2, 1, 1) * levels[-1].alpha
     away = last(sampler(denoise, levels[::-1], x, noise))
     return (last(sampler(denoise, levels, away, noise)) - x).abs().mean().item()
@@ -288,11 +353,18 @@ def test_churn_keeps_the_law(schedule: Schedule, monkeypatch: pytest.MonkeyPatch
     """The fake adds the noise and does not put back the clock."""
 
     def go() -> float:
-        return strayed(draw(heun, THREE.denoiser(schedule), schedule.levels(100), 1000, churn=20.0, schedule=schedule), THREE)
+        return strayed(
+            draw(heun, THREE.denoiser(schedule), schedule.levels(100), 1000, churn=20.0, schedule=schedule),
+            THREE,
+        )
 
     assert go() < 5
     honest = samplers.churned
-    monkeypatch.setattr(samplers, "churned", lambda schedule, x, here, gamma, noise: (honest(schedule, x, here, gamma, noise)[0], here))
+    monkeypatch.setattr(
+        samplers,
+        "churned",
+        lambda schedule, x, here, gamma, noise: (honest(schedule, x, here, gamma, noise)[0], here),
+    )
     assert go() > 10
 
 
@@ -301,7 +373,9 @@ def test_churn_really_adds_noise() -> None:
     x = torch.zeros(4000, 1, 1, 1, dtype=torch.float64)
     x, back = samplers.churned(schedule, x, schedule.level(2.0), 0.25, Noise(range(4000)))
     assert back.sigma == pytest.approx(2.5) and x.std().item() == pytest.approx(1.5, rel=0.05)
-    assert samplers.churned(schedule, x, schedule.level(79.0), 0.4, Noise(range(4000)))[1].sigma == pytest.approx(80)
+    assert samplers.churned(schedule, x, schedule.level(79.0), 0.4, Noise(range(4000)))[
+        1
+    ].sigma == pytest.approx(80)
 
 
 # Inpainting
@@ -318,7 +392,8 @@ def filled_in(schedule: Schedule, repeats: int, n: int = 1500) -> Tensor:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_what_is_drawn_has_heard_of_what_is_known(name: str) -> None:
-    """p(second | first) of a Gaussian.  One pass alone does not reach half the way to its mean from that of all images."""
+    """p(second | first) of a Gaussian.  One pass alone does not reach half the way to its mean from that of
+    all images."""
     mean, std = PAIR.given_first(0.9)
     way = mean - PAIR.m[1].item()
     once, often = filled_in(EVERY[name], 1), filled_in(EVERY[name], 16)

@@ -16,7 +16,9 @@ from likeness.parts.samplers import State, ancestral, ddim, dpm2m, heun
 from likeness.parts.schedules import Level, Schedule, Sigmas, Steps, cosine, linear
 from mixture_truth import THREE
 
-diffusers = pytest.importorskip("diffusers", reason="these compare with diffusers' schedulers; type: pip install diffusers")
+diffusers = pytest.importorskip(
+    "diffusers", reason="these compare with diffusers' schedulers; type: pip install diffusers"
+)
 
 N = 16
 BETAS = {"linear": linear(1000), "cosine": cosine(1000)}
@@ -37,7 +39,9 @@ class Same(Noise):
 def noise_of(schedule: Schedule) -> Callable[[Tensor, Level], Tensor]:
     """What a network that predicts the noise would say."""
     denoise = THREE.denoiser(schedule)
-    return lambda x, at: (x - at.alpha * denoise(x, torch.full((len(x),), at.t, dtype=torch.float64))) / at.sigma
+    return lambda x, at: (
+        (x - at.alpha * denoise(x, torch.full((len(x),), at.t, dtype=torch.float64))) / at.sigma
+    )
 
 
 def begin() -> Tensor:
@@ -45,7 +49,8 @@ def begin() -> Tensor:
 
 
 def doubled(scheduler: object, beta: Tensor) -> object:
-    """With its table in float64: in float32 the first step of a cosine schedule, where alpha is 5e-5, is only good to 2e-4."""
+    """With its table in float64: in float32 the first step of a cosine schedule, where alpha is 5e-5, is only
+    good to 2e-4."""
     scheduler.betas, scheduler.alphas, scheduler.alphas_cumprod = beta, 1 - beta, (1 - beta).cumprod(0)
     return scheduler
 
@@ -75,7 +80,9 @@ def seeded() -> torch.Generator:
 @pytest.mark.parametrize("steps", [1000, 50])
 @pytest.mark.parametrize(("variance", "large"), [("fixed_small", False), ("fixed_large", True)])
 def test_ddpm(beta: Tensor, steps: int, variance: str, large: bool) -> None:
-    scheduler = doubled(diffusers.DDPMScheduler(variance_type=variance, clip_sample=False, timestep_spacing="leading"), beta)
+    scheduler = doubled(
+        diffusers.DDPMScheduler(variance_type=variance, clip_sample=False, timestep_spacing="leading"), beta
+    )
     scheduler.set_timesteps(steps)
     schedule = Steps(beta)
     ours = ancestral(THREE.denoiser(schedule), levels_of(scheduler, schedule), begin(), Same(), large=large)
@@ -86,11 +93,15 @@ def test_ddpm(beta: Tensor, steps: int, variance: str, large: bool) -> None:
 @pytest.mark.parametrize("steps", [100, 10])
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_ddim(beta: Tensor, steps: int, eta: float) -> None:
-    scheduler = doubled(diffusers.DDIMScheduler(clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing"), beta)
+    scheduler = doubled(
+        diffusers.DDIMScheduler(clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing"), beta
+    )
     scheduler.set_timesteps(steps)
     schedule = Steps(beta)
     levels = levels_of(scheduler, schedule)
-    assert torch.allclose(torch.tensor(levels), torch.tensor(schedule.levels(steps)), rtol=1e-6), "what they call trailing is our even"
+    assert torch.allclose(torch.tensor(levels), torch.tensor(schedule.levels(steps)), rtol=1e-6), (
+        "what they call trailing is our even"
+    )
     ours = ddim(THREE.denoiser(schedule), levels, begin(), Same(), eta=eta)
     agree(ours, theirs(scheduler, schedule, begin(), generator=seeded(), eta=eta))
 
@@ -99,16 +110,23 @@ def test_ddim(beta: Tensor, steps: int, eta: float) -> None:
 def test_dpm_solver(steps: int) -> None:
     """Theirs, too, ends with a step of first order, since the last has no logarithm."""
     beta = BETAS["linear"]
-    scheduler = diffusers.DPMSolverMultistepScheduler(trained_betas=beta.numpy(), algorithm_type="dpmsolver++", timestep_spacing="trailing")
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        trained_betas=beta.numpy(), algorithm_type="dpmsolver++", timestep_spacing="trailing"
+    )
     scheduler.set_timesteps(steps)
     schedule = Steps(beta)
-    agree(dpm2m(THREE.denoiser(schedule), levels_of(scheduler, schedule), begin(), Same()), theirs(scheduler, schedule, begin()))
+    agree(
+        dpm2m(THREE.denoiser(schedule), levels_of(scheduler, schedule), begin(), Same()),
+        theirs(scheduler, schedule, begin()),
+    )
 
 
 @pytest.mark.parametrize("karras", [False, True])
 def test_heun(karras: bool) -> None:
     """It steps in sigma, and asks twice before it has made one step of ours."""
-    scheduler = diffusers.HeunDiscreteScheduler(trained_betas=BETAS["linear"].numpy(), prediction_type="sample", use_karras_sigmas=karras)
+    scheduler = diffusers.HeunDiscreteScheduler(
+        trained_betas=BETAS["linear"].numpy(), prediction_type="sample", use_karras_sigmas=karras
+    )
     scheduler.set_timesteps(20)
     sigmas = [scheduler.sigmas[0].item(), *scheduler.sigmas[1::2].tolist()]
     schedule = Sigmas(sigmas[-2], sigmas[0])
@@ -138,4 +156,7 @@ def test_a_step_off_is_found_out(kind: str) -> None:
     sampler = ancestral if kind == "ddpm" else dpm2m
     more = {"generator": seeded()}
     with pytest.raises(AssertionError, match="not close"):
-        agree(sampler(THREE.denoiser(schedule), levels, begin(), Same()), theirs(scheduler, schedule, begin(), **more))
+        agree(
+            sampler(THREE.denoiser(schedule), levels, begin(), Same()),
+            theirs(scheduler, schedule, begin(), **more),
+        )

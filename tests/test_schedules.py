@@ -1,4 +1,5 @@
-"""The forward process: the tables are those of the papers, times and ratios lead into each other, and lists of levels are what a sampler can walk through."""
+"""The forward process: the tables are those of the papers, times and ratios lead into each other, and lists
+of levels are what a sampler can walk through."""
 
 from __future__ import annotations
 
@@ -34,13 +35,17 @@ def test_a_table_is_the_product_of_its_steps() -> None:
 
 
 @pytest.mark.parametrize(
-    "beta", [linear(1000), cosine(1000), linear(20), cosine(20), linear(1)], ids=["linear", "cosine", "linear 20", "cosine 20", "one step"]
+    "beta",
+    [linear(1000), cosine(1000), linear(20), cosine(20), linear(1)],
+    ids=["linear", "cosine", "linear 20", "cosine 20", "one step"],
 )
 def test_steps_keep_the_variance(beta: torch.Tensor) -> None:
     t = torch.linspace(0, len(beta), 301, dtype=torch.float64)
     t = t[(t == 0) | (t >= 1)]
     steps = Steps(beta)
-    torch.testing.assert_close(steps.alpha(t) ** 2 + steps.sigma(t) ** 2, torch.ones_like(t), rtol=0, atol=1e-14)
+    torch.testing.assert_close(
+        steps.alpha(t) ** 2 + steps.sigma(t) ** 2, torch.ones_like(t), rtol=0, atol=1e-14
+    )
     assert steps.level(0.0) == Level(0.0, 1.0, 0.0)
 
 
@@ -103,12 +108,15 @@ def test_the_spacing_of_karras() -> None:
     n, rho = 18, 7
     want = [(80 ** (1 / rho) + i / (n - 1) * (0.002 ** (1 / rho) - 80 ** (1 / rho))) ** rho for i in range(n)]
     assert [level.sigma for level in Sigmas().levels(n)] == pytest.approx([*want, 0.0], rel=1e-9)
-    assert [level.ratio for level in Straight(least=0.002 / 1.002).levels(n, "karras")] == pytest.approx([*want, 0.0], rel=1e-9)
+    assert [level.ratio for level in Straight(least=0.002 / 1.002).levels(n, "karras")] == pytest.approx(
+        [*want, 0.0], rel=1e-9
+    )
 
 
 @every
 def test_two_steps_forward_are_one(schedule: Schedule) -> None:
-    """q(x_t | x_s) after q(x_s | x_0) is q(x_t | x_0), and the posterior has the mean and the variance of Bayes' rule."""
+    """q(x_t | x_s) after q(x_s | x_0) is q(x_t | x_0), and the posterior has the mean and the variance of
+    Bayes' rule."""
     ts = inside(schedule)
     there, here = schedule.level(ts[10].item()), schedule.level(ts[40].item())
     q, kept = posterior(here, there), here.alpha / there.alpha

@@ -47,19 +47,38 @@ def test_the_likest_of_all_is_found_and_an_image_is_not_compared_with_itself():
 def test_chance_stands_beside_the_loss():
     model, x = SimCLR(spec=Spec(3, 16), width=4), torch.zeros(10, 3, 16, 16)
     terms = model.train().loss(Batch(x, None, Noise(range(10)))).terms
-    assert float(terms["chance"]) == pytest.approx(math.log(19)) and set(terms) == {"found", "chance", "spread", "RankMe", "RankMe at most"}
+    assert float(terms["chance"]) == pytest.approx(math.log(19)) and set(terms) == {
+        "found",
+        "chance",
+        "spread",
+        "RankMe",
+        "RankMe at most",
+    }
 
 
 def test_what_it_learns_tells_digits_apart(tmp_path):
     data = datasets.load("digits")
-    run, _ = small_run("simclr", tmp_path, data, options=dict(width=16, hidden=64), images=16_000, batch=64, rate=2e-3, ema=2_000)
+    run, _ = small_run(
+        "simclr",
+        tmp_path,
+        data,
+        options=dict(width=16, hidden=64),
+        images=16_000,
+        batch=64,
+        rate=2e-3,
+        ema=2_000,
+    )
     few = data.train[:100]
 
     def accuracy() -> float:
         with torch.no_grad():
-            known, asked = (run.model.encode(engine.put(data.take(rows)).x).cpu().numpy() for rows in (few, data.held_out))
+            known, asked = (
+                run.model.encode(engine.put(data.take(rows)).x).cpu().numpy() for rows in (few, data.held_out)
+            )
         return float((probing.knn(known, data.y[few], asked) == data.y[data.held_out]).mean())
 
     before = accuracy()
     list(fit(run, data))
-    assert accuracy() > before + 0.03 and all(not warning for *_, warning in run.model.diagnose(engine.put(data.take(data.held_out))))
+    assert accuracy() > before + 0.03 and all(
+        not warning for *_, warning in run.model.diagnose(engine.put(data.take(data.held_out)))
+    )

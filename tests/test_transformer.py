@@ -24,7 +24,8 @@ def tokens(n: int = 12, width: int = 12, batch: int = 2) -> Tensor:
 
 
 def plain(net: Attention, x: Tensor, positions: Tensor, causal: bool) -> Tensor:
-    """One image and one head at a time, rotations as products of complex numbers, the future at minus infinity."""
+    """One image and one head at a time, rotations as products of complex numbers, the future at minus
+    infinity."""
     n, width = x.shape[1:]
     d = width // net.heads
     q, k, v = (x @ w.T for w in net.qkv.weight.chunk(3))
@@ -65,7 +66,9 @@ def jacobian(net: nn.Module, by: Tensor) -> Tensor:
 
 def test_a_causal_one_depends_on_exactly_what_came_before_and_any_other_on_all():
     by, n = rotation(GRID, 4), len(GRID)
-    assert torch.equal(jacobian(lively(Transformer(12, 2, 3, causal=True)), by), torch.ones(n, n).tril().bool())
+    assert torch.equal(
+        jacobian(lively(Transformer(12, 2, 3, causal=True)), by), torch.ones(n, n).tril().bool()
+    )
     assert bool(jacobian(lively(Transformer(12, 2, 3, causal=False)), by).all())
 
 
@@ -98,11 +101,14 @@ def test_several_new_tokens_do_not_see_each_others_future():
         past = Past(12)
         net(given[:, :6], by[:, :6], past)
         answers.append(net(given[:, 6:], by[:, 6:], past))
-    assert torch.equal(answers[0][:, :-1], answers[1][:, :-1]) and not torch.equal(answers[0][:, -1], answers[1][:, -1])
+    assert torch.equal(answers[0][:, :-1], answers[1][:, :-1]) and not torch.equal(
+        answers[0][:, -1], answers[1][:, -1]
+    )
 
 
 def test_attention_knows_how_far_apart_two_tokens_are_and_not_where():
-    """Along each axis: without a mask the whole grid may be moved, but not stretched, turned over, or its axes exchanged."""
+    """Along each axis: without a mask the whole grid may be moved, but not stretched, turned over, or its
+    axes exchanged."""
     net, x = lively(Attention(16, 2, causal=False)), tokens(width=16)
     cos_sin = rotation(torch.cartesian_prod(torch.arange(9), torch.arange(9)), 8).double().view(2, 9, 9, 4)
 
@@ -112,7 +118,13 @@ def test_attention_knows_how_far_apart_two_tokens_are_and_not_where():
     rows, columns = GRID.unbind(1)
     here = at(rows, columns)
     assert torch.allclose(here, at(rows + 5, columns + 3), atol=1e-5)  # angles are kept in float32
-    for fake in (at(2 * rows, columns), at(2 - rows, columns), at(rows, 2 * columns), at(rows, 3 - columns), at(columns, rows)):
+    for fake in (
+        at(2 * rows, columns),
+        at(2 - rows, columns),
+        at(rows, 2 * columns),
+        at(rows, 3 - columns),
+        at(columns, rows),
+    ):
         assert (here - fake).abs().max() > 0.01
 
 
@@ -120,7 +132,8 @@ def test_a_rotation_is_one_and_no_two_places_have_the_same():
     by = rotation(torch.cartesian_prod(torch.arange(28), torch.arange(28)), 24)
     assert torch.allclose(by.square().sum(0), torch.ones(784, 12), atol=1e-6)
     assert torch.pdist(by.permute(1, 0, 2).flatten(1)).min() > 0.1
-    assert rotation(GRID, 2).isfinite().all() and rotation(GRID[:1], 4).isfinite().all()  # one axis too few pairs; a single place
+    # one axis too few pairs; a single place
+    assert rotation(GRID, 2).isfinite().all() and rotation(GRID[:1], 4).isfinite().all()
 
 
 def test_it_runs_in_bfloat16():

@@ -1,4 +1,5 @@
-"""t-SNE: perplexities by entropy, the gradient by finite differences and pair by pair, the map against scikit-learn's by KL at the same P."""
+"""t-SNE: perplexities by entropy, the gradient by finite differences and pair by pair, the map against
+scikit-learn's by KL at the same P."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ def test_P_is_symmetric_and_sums_to_one(few):
     near = tsne.affinities(torch.from_numpy(few).double(), 20)
     dense = torch.zeros(450, 450, dtype=torch.float64)
     dense[near.rows.long(), near.columns.long()] = near.p
-    assert torch.equal(dense, dense.T) and float(dense.sum()) == pytest.approx(1) and not dense.diagonal().any()
+    assert (
+        torch.equal(dense, dense.T) and float(dense.sum()) == pytest.approx(1) and not dense.diagonal().any()
+    )
     assert (near.starts == np.searchsorted(near.rows.numpy(), np.arange(450))).all()
 
 
@@ -102,12 +105,15 @@ def test_forces_on_the_grid_are_those_pair_by_pair(spread, n):
     exact = tsne.pair_by_pair(y)
 
     def wrong(found: tsne.Force) -> tuple[float, float]:
-        return float((found.on - exact.on).norm() / exact.on.norm()), abs(float(found.total / exact.total) - 1)
+        return float((found.on - exact.on).norm() / exact.on.norm()), abs(
+            float(found.total / exact.total) - 1
+        )
 
     force, total = wrong(tsne.on_grid(y))
     assert (force < 0.04 and total < 0.003) if spread > 10 else (force < 1e-3 and total < 1e-5)
     finer = wrong(tsne.on_grid(y, 0.125))
-    assert finer[0] < 1e-3 and finer[1] < 1e-4  # it is an approximation of the right thing: the finer the grid the nearer
+    # it is an approximation of the right thing: the finer the grid the nearer
+    assert finer[0] < 1e-3 and finer[1] < 1e-4
     assert wrong(tsne.on_grid(y + 1234.5))[0] == pytest.approx(force, rel=1e-3)  # wherever the map lies
     narrow = tsne.on_grid(y.float())
     assert wrong(tsne.Force(narrow.on.double(), narrow.total.double()))[0] < 0.04
@@ -116,7 +122,9 @@ def test_forces_on_the_grid_are_those_pair_by_pair(spread, n):
 def test_the_grid_does_not_wrap_around():
     y = torch.tensor([[0.0, 0.0], [100.0, 0.0]], dtype=torch.float64)
     found, exact = tsne.on_grid(y, 0.2), tsne.pair_by_pair(y)
-    assert float(found.on[1, 0]) == pytest.approx(float(exact.on[1, 0]), abs=1e-6) and float(exact.on[1, 0]) > 0
+    assert (
+        float(found.on[1, 0]) == pytest.approx(float(exact.on[1, 0]), abs=1e-6) and float(exact.on[1, 0]) > 0
+    )
 
 
 # The way down
@@ -139,7 +147,10 @@ def test_same_seed_same_bits_and_another_seed_another_map(few):
     x = few
     near = tsne.affinities(torch.from_numpy(x), 20)
     for random in (False, True):
-        a, b, c = (list(tsne.descend(near, tsne.start(torch.from_numpy(x), seed, random), 20, 20))[-1].y for seed in (1, 1, 2))
+        a, b, c = (
+            list(tsne.descend(near, tsne.start(torch.from_numpy(x), seed, random), 20, 20))[-1].y
+            for seed in (1, 1, 2)
+        )
         assert torch.equal(a, b) and not torch.equal(a, c)
 
 
@@ -152,7 +163,9 @@ def test_the_order_of_rows_does_not_matter_to_P(few):
 
 def test_few_points_are_summed_pair_by_pair_and_many_on_the_grid(monkeypatch):
     called = []
-    monkeypatch.setattr(tsne, "pair_by_pair", lambda y: called.append(len(y)) or tsne.Force(y, y.new_ones(())))
+    monkeypatch.setattr(
+        tsne, "pair_by_pair", lambda y: called.append(len(y)) or tsne.Force(y, y.new_ones(()))
+    )
     monkeypatch.setattr(tsne, "on_grid", lambda y: called.append(-len(y)) or tsne.Force(y, y.new_ones(())))
     for n in (tsne.FEW, tsne.FEW + 1):
         tsne.gradient(tsne.affinities(blob(n), 3), blob(n, 2))
@@ -164,7 +177,9 @@ def test_what_nobody_is_told_is_not_computed_and_changes_nothing(few, monkeypatc
     (slope, kl), (same, nothing) = (tsne.gradient(near, y, told=told) for told in (True, False))
     assert torch.equal(slope, same) and kl.isfinite() and nothing.isnan()
     asked, attraction = [], tsne.attraction
-    monkeypatch.setattr(tsne, "attraction", lambda near, y, told: asked.append(told) or attraction(near, y, told))
+    monkeypatch.setattr(
+        tsne, "attraction", lambda near, y, told: asked.append(told) or attraction(near, y, told)
+    )
     steps = list(tsne.descend(near, tsne.start(torch.from_numpy(few)), 12, 13))
     assert sum(asked) == len(steps) == 4 and len(asked) == 26 and all(math.isfinite(s.kl) for s in steps)
 
@@ -173,18 +188,28 @@ def test_neighbours_that_are_known_give_the_same_P(few):
     x = torch.from_numpy(few)
     a, b = tsne.affinities(x, 20), tsne.affinities(x, 20, tsne.nearest(x, 60))
     assert torch.equal(a.p, b.p) and torch.equal(a.columns, b.columns)
-    assert float(a.entropy) == pytest.approx(-float((a.p * a.p.log()).sum()), rel=1e-5) and float(a.mass) == pytest.approx(1)
+    assert float(a.entropy) == pytest.approx(-float((a.p * a.p.log()).sum()), rel=1e-5) and float(
+        a.mass
+    ) == pytest.approx(1)
 
 
 # Lessons
 
 
 def test_too_large_a_perplexity_is_a_lesson():
-    with pytest.raises(Refusal, match=r"looks at 90 neighbours of each image, and there are 49 others; type --perplexity 16.3 or less"):
+    with pytest.raises(
+        Refusal,
+        match=r"looks at 90 neighbours of each image, and "
+        r"there are 49 "
+        r"others; type "
+        r"--perplexity 16.3 or less",
+    ):
         tsne.affinities(blob(50), 30)
     with pytest.raises(Refusal, match="bring 5 or more"):
         tsne.affinities(blob(4), 1.1)
-    with pytest.raises(Refusal, match=r"counts no neighbour at all; type one above 1, up to --perplexity 16.3"):
+    with pytest.raises(
+        Refusal, match=r"counts no neighbour at all; type " r"one above " r"1, up to " r"--perplexity 16.3"
+    ):
         tsne.affinities(blob(50), 0.5)
     largest = math.floor(10 * 49 / 3) / 10
     assert len(tsne.affinities(blob(50), largest)) == 50  # what the lesson says is true

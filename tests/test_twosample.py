@@ -1,4 +1,5 @@
-"""Telling two sets of images apart: at chance for equal laws, at Bayes' rate for shifted ones, and no better than that."""
+"""Telling two sets of images apart: at chance for equal laws, at Bayes' rate for shifted ones, and no better
+than that."""
 
 from __future__ import annotations
 
@@ -43,9 +44,13 @@ def test_equal_laws_are_told_apart_by_chance(by, repeats):
     assert np.mean([f.p < 0.05 for f in found]) <= 0.05
     assert np.mean([f.interval[0] <= 0.5 <= f.interval[1] for f in found]) >= 0.95
     spread = np.var(accuracy) / (0.25 / 120)
-    assert 1.05 < spread < 2  # the fake: 2n independent coins, for which it is 1, and whose interval misses too often
+    # the fake: 2n independent coins, for which it is 1, and whose interval misses too often
+    assert 1.05 < spread < 2
     if by == "line":
-        assert np.mean([low <= 0.5 <= high for low, high in (wilson(f.correct.sum(), 120) for f in found)]) < 0.92
+        assert (
+            np.mean([low <= 0.5 <= high for low, high in (wilson(f.correct.sum(), 120) for f in found)])
+            < 0.92
+        )
 
 
 def test_a_classifier_tested_on_what_it_learnt_from_is_seen():
@@ -64,7 +69,8 @@ def test_power_rises_with_the_shift_to_the_rate_of_bayes(by):
     accuracy, error = [f.accuracy for f in found], 0.5 / math.sqrt(3000)
     assert accuracy == sorted(accuracy)
     for shift, value in zip(shifts, accuracy):
-        assert -5 * error < value - norm.cdf(shift / 2) < 3 * error  # never above, a little below: it had to be learnt
+        # never above, a little below: it had to be learnt
+        assert -5 * error < value - norm.cdf(shift / 2) < 3 * error
     assert found[0].p > 0.05 and max(f.p for f in found[1:]) < 1e-4
 
 
@@ -94,7 +100,9 @@ def test_the_line_is_that_of_an_independent_implementation():
     x = np.concatenate([real, samples])
     here = fold == 2
     centre, scale = x[~here].mean(0), x[~here].std(0)
-    theirs = LogisticRegression(C=1.0, tol=1e-10, max_iter=1000).fit((x[~here] - centre) / scale, found.fake[~here])
+    theirs = LogisticRegression(C=1.0, tol=1e-10, max_iter=1000).fit(
+        (x[~here] - centre) / scale, found.fake[~here]
+    )
     assert found.score[here] == pytest.approx(theirs.decision_function((x[here] - centre) / scale), abs=1e-3)
 
 
@@ -154,11 +162,17 @@ def test_a_fixed_picture_added_to_all_images_moves_them_by_its_root_mean_square(
 
 
 def test_gaussians_have_the_closed_form():
-    a, b, m = np.diag([1.0, 2.0, 0.5]), np.array([[1.0, 0.3, 0], [0, 0.6, 0.2], [0, 0, 2.0]]), np.array([1.0, -1.0, 0.5])
+    a, b, m = (
+        np.diag([1.0, 2.0, 0.5]),
+        np.array([[1.0, 0.3, 0], [0, 0.6, 0.2], [0, 0, 2.0]]),
+        np.array([1.0, -1.0, 0.5]),
+    )
     x, y = whitened(20_000, 3, 0) @ a, whitened(20_000, 3, 1) @ b + m
     theta = np.random.default_rng((0, 0x51CE)).standard_normal((64, 3))
     theta /= np.linalg.norm(theta, axis=1, keepdims=True)
-    exact = (theta @ m) ** 2 + (np.linalg.norm(a @ theta.T, axis=0) - np.linalg.norm(b @ theta.T, axis=0)) ** 2
+    exact = (theta @ m) ** 2 + (
+        np.linalg.norm(a @ theta.T, axis=0) - np.linalg.norm(b @ theta.T, axis=0)
+    ) ** 2
     found = sliced_wasserstein(x, y, 64)
     assert found == pytest.approx(exact, abs=0.004)
     assert found.mean() == pytest.approx(exact.mean(), abs=0.002)
@@ -169,7 +183,9 @@ def test_gaussians_have_the_closed_form():
 def test_unequal_sizes_are_exact(n, m):
     x, y = normal(n, 2), normal(m, 2, 1)
     each = math.lcm(n, m)  # repeated to a common size, quantiles are sorted values
-    assert sliced_wasserstein(x, y, 9) == pytest.approx(sliced_wasserstein(np.repeat(x, each // n, 0), np.repeat(y, each // m, 0), 9), rel=1e-9)
+    assert sliced_wasserstein(x, y, 9) == pytest.approx(
+        sliced_wasserstein(np.repeat(x, each // n, 0), np.repeat(y, each // m, 0), 9), rel=1e-9
+    )
     theta = np.random.default_rng((0, 0x51CE)).standard_normal((9, 2))
     theta /= np.linalg.norm(theta, axis=1, keepdims=True)
     a, b = (np.sort(np.repeat(z @ theta.T, each // len(z), 0), 0) for z in (x, y))

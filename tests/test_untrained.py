@@ -1,4 +1,5 @@
-"""What the doctor says where the loss proves nothing: beside the first weights, of few images, of labels by heart; too short a budget; too many bits."""
+"""What the doctor says where the loss proves nothing: beside the first weights, of few images, of labels by
+heart; too short a budget; too many bits."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ from likeness.training import doctor, symptoms
 from likeness.training.loop import Step, fit
 
 
-def watched(folder: Path, name: str, images: Data, steps: int, options: dict | None = None, **training: object) -> Run:
+def watched(
+    folder: Path, name: str, images: Data, steps: int, options: dict | None = None, **training: object
+) -> Run:
     settings = dict(batch=32, warmup=0) | training
     run, _ = small_run(name, folder, images, options=options, images=steps * settings["batch"], **settings)
     for _ in doctor.watch(run, images, fit(run, images)):
@@ -54,8 +57,13 @@ def test_a_game_at_a_rate_too_high_draws_nothing_nearer_than_its_first_weights(t
     digits = data.load("digits")
     game = dict(width=16, latent=16, r1=1.0)
     ill = said(watched(tmp_path / "ill", "gan", digits, 130, game, rate=3.0))
-    assert "--rate 0.0002" in ill["no better than untrained"] and "energy distance" in ill["no better than untrained"]
-    assert "no better than untrained" not in said(watched(tmp_path / "well", "gan", digits, 130, game, rate=1e-3))
+    assert (
+        "--rate 0.0002" in ill["no better than untrained"]
+        and "energy distance" in ill["no better than untrained"]
+    )
+    assert ("no better than untrained") not in said(
+        watched(tmp_path / "well", "gan", digits, 130, game, rate=1e-3)
+    )
 
 
 def test_looking_at_the_first_weights_changes_no_bit(tmp_path, monkeypatch):
@@ -81,7 +89,10 @@ def test_no_nearer_is_said_of_the_distance_and_not_of_a_blur():
     real, grey = rng.normal(size=(200, 1, 4, 4)), np.zeros((200, 1, 4, 4))
     assert symptoms.no_nearer(grey + 0.01, grey, real).name == "no better than untrained"
     assert symptoms.no_nearer(0.5 * rng.normal(size=(200, 1, 4, 4)), grey, real) is None
-    assert symptoms.no_nearer(grey[:10], grey, real) is None and symptoms.no_nearer(grey * np.nan, grey, real) is None
+    assert (
+        symptoms.no_nearer(grey[:10], grey, real) is None
+        and symptoms.no_nearer(grey * np.nan, grey, real) is None
+    )
 
 
 def test_features_are_worth_less_only_if_it_is_certain_and_dimensions_say_the_same():
@@ -99,14 +110,23 @@ def test_features_are_worth_less_only_if_it_is_certain_and_dimensions_say_the_sa
 def test_two_images_are_no_line(tmp_path):
     digits = data.load("digits")
     ill = said(watched(tmp_path, "simclr", digits, 260, batch=2, rate=2e-3))
-    assert "one dimension" not in ill and "--batch 64" in ill["few to compare"] and "of 2 at most" in ill["few to compare"]
+    assert (
+        "one dimension" not in ill
+        and "--batch 64" in ill["few to compare"]
+        and "of 2 at most" in ill["few to compare"]
+    )
     assert "--rate" not in ill["few to compare"]
 
 
 def test_a_line_is_a_line_among_as_many_as_there_could_be():
-    lines = lambda most, rank=1.4: [dict(seen=i, losses={"RankMe": rank, "RankMe at most": most}) for i in range(20)]  # noqa: E731
+    def lines(most: float, rank: float = 1.4) -> list[dict]:
+        return [dict(seen=i, losses={"RankMe": rank, "RankMe at most": most}) for i in range(20)]
+
     assert symptoms.narrow(lines(64)).name == "one dimension"
-    assert symptoms.narrow(lines(2)).name == "few to compare" and "--projection 64" in symptoms.narrow(lines(2)).remedies
+    assert (
+        symptoms.narrow(lines(2)).name == "few to compare"
+        and "--projection 64" in symptoms.narrow(lines(2)).remedies
+    )
     assert symptoms.narrow(lines(64, 1.6)) is None and symptoms.narrow(lines(8, 1.6)) is None
     health = collapse.Health().train()
     assert [float(health(torch.randn(n, 5), 0)["RankMe at most"]) for n in (2, 4, 64)] == [2, 4, 5]
@@ -119,7 +139,9 @@ def test_of_two_images_no_collapse_is_read(tmp_path, name):
     told = {name: warning for name, _, warning in run.model.diagnose(engine.put(twin))}
     assert not told["spread of features"] and not told["RankMe"] and not told.get(collapse.PROJECTIONS)
     many = images.take(np.repeat(images.held_out[:1], 32), Noise(range(32)))
-    assert any(warning for _, _, warning in run.model.diagnose(engine.put(many))), "thirty-two that are all the same are"
+    assert any(warning for _, _, warning in run.model.diagnose(engine.put(many))), (
+        "thirty-two that are all the same are"
+    )
 
 
 # Labels by heart
@@ -130,10 +152,28 @@ def test_shuffled_labels_that_are_learnt_by_heart_are_told_from_nothing_learnt(t
     digits = data.load("digits")
     few = np.random.default_rng(0).permutation(digits.train)[:60]
     y = np.random.default_rng(1).permutation(digits.y)
-    ill = said(watched(tmp_path / "ill", "classifier", replace(digits, train=few, y=y), 520, dict(shift=0.0, width=16), rate=3e-3))
+    ill = said(
+        watched(
+            tmp_path / "ill",
+            "classifier",
+            replace(digits, train=few, y=y),
+            520,
+            dict(shift=0.0, width=16),
+            rate=3e-3,
+        )
+    )
     assert "shuffled" in ill["labels by heart"] and "training images" in ill["labels by heart"]
     assert not any("learnt nothing" in text for text in ill.values())
-    well = said(watched(tmp_path / "well", "classifier", replace(digits, train=few), 520, dict(shift=0.0, width=16), rate=3e-3))
+    well = said(
+        watched(
+            tmp_path / "well",
+            "classifier",
+            replace(digits, train=few),
+            520,
+            dict(shift=0.0, width=16),
+            rate=3e-3,
+        )
+    )
     assert "labels by heart" not in well
 
 
@@ -152,9 +192,15 @@ def test_bits_worse_than_a_histogram_are_doubted():
     rng = np.random.default_rng(0)
     free = rng.normal(1.69, 0.3, 200)
     doubt = doubts.beaten(free + rng.normal(2.41, 0.2, 200), np.full(200, 4.1), free)
-    assert doubt.startswith("4.087 bits/dim, where a histogram for each pixel has 1.695") and "--images" in doubt and "--rate" in doubt
+    assert (
+        doubt.startswith("4.087 bits/dim, where a histogram for each pixel has 1.695")
+        and "--images" in doubt
+        and "--rate" in doubt
+    )
     assert doubts.beaten(free - 0.1, free - 0.1, free) == ""
-    assert doubts.beaten(free + 2, free - 1, free) == "", "training images are cheap: learnt by heart, which overfitted() says"
+    assert doubts.beaten(free + 2, free - 1, free) == "", (
+        "training images are cheap: learnt by heart, which overfitted() says"
+    )
     assert doubts.beaten(free + rng.normal(0.01, 1.0, 200), free + 1, free) == "", "no more than chance"
     assert doubts.beaten(free * np.nan, free, free) == ""
 
@@ -171,8 +217,16 @@ def test_a_card_of_bits_says_so(tmp_path):
 # Too short a budget
 
 
-def notes_of(run: Run, images: Data, budget: dict, speed: float, capsys: pytest.CaptureFixture[str], seconds: float = 9.0) -> str:
-    """What is said while a run makes steps at so many images a second of its own clock; the first takes three seconds."""
+def notes_of(
+    run: Run,
+    images: Data,
+    budget: dict,
+    speed: float,
+    capsys: pytest.CaptureFixture[str],
+    seconds: float = 9.0,
+) -> str:
+    """What is said while a run makes steps at so many images a second of its own clock; the first takes three
+    seconds."""
     stride = run.config.training.batch
     run.seen, run.seconds = stride, 3.0
     with terminal.training(run, images, budget) as tick:
@@ -188,11 +242,15 @@ def test_a_budget_of_too_few_steps_is_said_once_and_early(tmp_path, capsys):
     heard = notes_of(run, images, dict(minutes=5.0), 64.0, capsys)
     assert heard.count("note: at 64 images a second, --minutes 5 are about 298 steps of 64 images") == 1
     assert "--batch 32" in heard and "--size 16" in heard and "--minutes 17" in heard and "--width 4" in heard
-    assert "steps of" not in notes_of(run, images, dict(minutes=5.0), 64.0, capsys, 3.9), "a second says too little"
+    assert "steps of" not in notes_of(run, images, dict(minutes=5.0), 64.0, capsys, 3.9), (
+        "a second says too little"
+    )
 
 
 def test_a_budget_that_is_long_enough_is_not_talked_about(tmp_path, capsys):
     run, images = small_run("ae", tmp_path, batch=16)
     assert "steps of" not in notes_of(run, images, dict(minutes=5.0), 60.0, capsys)
-    assert "steps of" not in notes_of(run, images, dict(images=64), 1.0, capsys), "who counts images knows how many"
+    assert "steps of" not in notes_of(run, images, dict(images=64), 1.0, capsys), (
+        "who counts images knows how many"
+    )
     assert "steps of" in notes_of(run, images, dict(minutes=0.5), 60.0, capsys)

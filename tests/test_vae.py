@@ -23,7 +23,9 @@ def weights(orthogonal: bool, seed: int = 0) -> Tensor:
 
 
 def evidence(w: Tensor, x: Tensor) -> Tensor:
-    return torch.distributions.MultivariateNormal(torch.zeros(D, dtype=w.dtype), w @ w.T + S**2 * torch.eye(D, dtype=w.dtype)).log_prob(x)
+    return torch.distributions.MultivariateNormal(
+        torch.zeros(D, dtype=w.dtype), w @ w.T + S**2 * torch.eye(D, dtype=w.dtype)
+    ).log_prob(x)
 
 
 def posterior(w: Tensor, x: Tensor) -> Gauss:
@@ -41,12 +43,16 @@ def elbo(w: Tensor, x: Tensor, q: Gauss) -> Tensor:
 
 def drawn(w: Tensor, n: int = 200) -> Tensor:
     g = torch.Generator().manual_seed(1)
-    return torch.randn(n, L, generator=g, dtype=w.dtype) @ w.T + S * torch.randn(n, D, generator=g, dtype=w.dtype)
+    return torch.randn(n, L, generator=g, dtype=w.dtype) @ w.T + S * torch.randn(
+        n, D, generator=g, dtype=w.dtype
+    )
 
 
 def weights_of(w: Tensor, x: Tensor, q: Gauss, k: int) -> Tensor:
     def log_p(z: Tensor) -> Tensor:
-        return torch.distributions.Normal(z.to(w.dtype) @ w.T, S).log_prob(x.repeat(len(z) // len(x), 1)).sum(1)
+        return (
+            torch.distributions.Normal(z.to(w.dtype) @ w.T, S).log_prob(x.repeat(len(z) // len(x), 1)).sum(1)
+        )
 
     return log_weights(q, log_p, Noise(range(len(x))), k)
 
@@ -68,14 +74,17 @@ def test_elbo_of_the_exact_posterior_is_the_evidence_and_mean_field_lies_below()
 def test_every_weight_of_the_exact_posterior_is_the_evidence() -> None:
     w = weights(True)
     x = drawn(w, 50)
-    assert torch.allclose(weights_of(w, x, posterior(w, x), 7), evidence(w, x).expand(7, -1), atol=1e-4)  # noise is float32
+    # noise is float32
+    assert torch.allclose(weights_of(w, x, posterior(w, x), 7), evidence(w, x).expand(7, -1), atol=1e-4)
 
 
 def test_iwae_rises_to_the_evidence() -> None:
     w = weights(False)
     x = drawn(w, 100)
     q, exact = posterior(w, x), evidence(w, x).mean().item()
-    bounds = [elbo(w, x, q).mean().item()] + [iwae(weights_of(w, x, q, k)).mean().item() for k in (4, 32, 1024)]
+    bounds = [elbo(w, x, q).mean().item()] + [
+        iwae(weights_of(w, x, q, k)).mean().item() for k in (4, 32, 1024)
+    ]
     assert bounds == sorted(bounds) and exact - bounds[0] > 0.03
     assert bounds[-1] == pytest.approx(exact, abs=0.005)
     averaged_logs = weights_of(w, x, q, 1024).mean(0).mean().item()  # the fake: mean of logs
@@ -117,18 +126,26 @@ def test_linear_vae_learns_probabilistic_pca() -> None:
     model = LinearVAE(spec=Spec(1, 3, levels=2), net="mlp", depth=0, latent=L)
     train(model, x.view(-1, 1, 3, 3), 1500, 2e-2, 256)
     model.k = 1
-    nats = -model.bits_per_dim(Batch(x.view(-1, 1, 3, 3), None, Noise(range(len(x))))).values.double() * D * math.log(2)
+    nats = (
+        -model.bits_per_dim(Batch(x.view(-1, 1, 3, 3), None, Noise(range(len(x))))).values.double()
+        * D
+        * math.log(2)
+    )
     # The maximum of the likelihood, with S known (Tipping & Bishop, section 3.2): W = U (lambda - S^2)^(1/2).
     values, vectors = torch.linalg.eigh(x.double().T @ x.double() / len(x))
     best = evidence(vectors[:, -L:] * (values[-L:] - S**2).sqrt(), x.double()).mean().item()
     assert nats.mean().item() == pytest.approx(best, abs=0.05)
     assert nats.mean().item() < best + 0.02
-    assert evidence(torch.zeros(D, L, dtype=torch.float64), x.double()).mean().item() < best - 1  # without a code
+    # without a code
+    assert evidence(torch.zeros(D, L, dtype=torch.float64), x.double()).mean().item() < best - 1
 
 
 def test_the_bound_of_a_grid_is_the_evidence_where_the_posterior_is_exact() -> None:
-    """An image of 2x2 patches, each a probabilistic PCA of its own: the evidence is the sum of theirs, and so is every importance weight."""
-    turned = torch.linalg.qr(torch.randn(4, L, generator=torch.Generator().manual_seed(0), dtype=torch.float64))[0]
+    """An image of 2x2 patches, each a probabilistic PCA of its own: the evidence is the sum of theirs, and so
+    is every importance weight."""
+    turned = torch.linalg.qr(
+        torch.randn(4, L, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    )[0]
     w = turned * torch.tensor([2.0, 1.2, 0.7])
     model = LinearVAE(spec=Spec(1, 8, levels=2), grid=4, latent=16 * L, k=7)
     model.encoder = nn.Sequential(nn.Conv2d(1, 2 * L, 2, 2), nn.Flatten())
@@ -136,19 +153,30 @@ def test_the_bound_of_a_grid_is_the_evidence_where_the_posterior_is_exact() -> N
     precision = w.T @ w / S**2 + torch.eye(L, dtype=w.dtype)
     with torch.no_grad():
         model.encoder[0].weight[:L] = (torch.linalg.inv(precision) @ w.T / S**2).view(L, 1, 2, 2)
-        model.encoder[0].weight[L:], model.encoder[0].bias[:L], model.encoder[0].bias[L:] = 0, 0, -precision.diag().log()
+        model.encoder[0].weight[L:], model.encoder[0].bias[:L], model.encoder[0].bias[L:] = (
+            0,
+            0,
+            -precision.diag().log(),
+        )
         model.decoder[1].weight[:] = w.T.reshape(L, 1, 2, 2)
     g = torch.Generator().manual_seed(1)
-    patches = torch.randn(20, 4, 4, L, generator=g, dtype=w.dtype) @ w.T + S * torch.randn(20, 4, 4, 4, generator=g, dtype=w.dtype)
+    patches = torch.randn(20, 4, 4, L, generator=g, dtype=w.dtype) @ w.T + S * torch.randn(
+        20, 4, 4, 4, generator=g, dtype=w.dtype
+    )
     x = patches.view(20, 4, 4, 2, 2).permute(0, 1, 3, 2, 4).reshape(20, 1, 8, 8).float()
-    law = torch.distributions.MultivariateNormal(torch.zeros(4, dtype=w.dtype), w @ w.T + S**2 * torch.eye(4, dtype=w.dtype))
+    law = torch.distributions.MultivariateNormal(
+        torch.zeros(4, dtype=w.dtype), w @ w.T + S**2 * torch.eye(4, dtype=w.dtype)
+    )
     exact = law.log_prob(patches).sum((1, 2))
     nats = -model.bits_per_dim(Batch(x, None, Noise(range(20)))).values * 64 * math.log(2)
     assert torch.allclose(nats.double(), exact, atol=1e-3)
     with torch.no_grad():
         model.encoder[0].bias[L:] += 1  # the fake: another posterior, and a bound that is not tight
     model.k = 1
-    assert float((exact + model.bits_per_dim(Batch(x, None, Noise(range(20)))).values * 64 * math.log(2)).mean()) > 10
+    assert (
+        float((exact + model.bits_per_dim(Batch(x, None, Noise(range(20)))).values * 64 * math.log(2)).mean())
+        > 10
+    )
 
 
 def binary(n: int, size: int = 8) -> Tensor:
@@ -170,7 +198,8 @@ def test_zero_logits_are_one_bit_and_784_ln_2_nats() -> None:
 
 
 def test_evidence_of_all_images_sums_to_one_and_is_never_exceeded() -> None:
-    """REFERENCE 1.1: with one latent dimension log p(x) is a sum over a line, for each of the 512 images of 3x3 pixels."""
+    """REFERENCE 1.1: with one latent dimension log p(x) is a sum over a line, for each of the 512 images of
+    3x3 pixels."""
     torch.manual_seed(1)
     model = VAE(spec=Spec(1, 3, levels=2), net="mlp", latent=1, hidden=8)
     with torch.no_grad():
@@ -178,9 +207,13 @@ def test_evidence_of_all_images_sums_to_one_and_is_never_exceeded() -> None:
             p.normal_()
         for p in model.encoder[-1][-1].parameters():
             p.mul_(0.1)  # q(z|x) near the prior: no importance weight is extreme
-        every = torch.tensor([[(i >> j & 1) * 2.0 - 1 for j in range(9)] for i in range(512)]).view(-1, 1, 3, 3)
+        every = torch.tensor([[(i >> j & 1) * 2.0 - 1 for j in range(9)] for i in range(512)]).view(
+            -1, 1, 3, 3
+        )
         z = torch.linspace(-8, 8, 801)[:, None]
-        log_p = torch.stack([model.log_likelihood(every, v.expand(512, 1)) for v in z]) + torch.distributions.Normal(0, 1).log_prob(z)
+        log_p = torch.stack(
+            [model.log_likelihood(every, v.expand(512, 1)) for v in z]
+        ) + torch.distributions.Normal(0, 1).log_prob(z)
         exact = log_p.logsumexp(0) + math.log(0.02)
     assert exact.exp().sum().item() == pytest.approx(1, abs=1e-4)
     bounds = []
@@ -189,7 +222,9 @@ def test_evidence_of_all_images_sums_to_one_and_is_never_exceeded() -> None:
         nats = -model.bits_per_dim(Batch(every, None, Noise(range(512)))).values * 9 * math.log(2)
         bounds.append((exact.exp() * nats).sum().item())
     best = (exact.exp() * exact).sum().item()
-    assert bounds[0] < bounds[1] - 0.1 and bounds[1] < best + 0.02 and bounds[2] == pytest.approx(best, abs=0.02)
+    assert (
+        bounds[0] < bounds[1] - 0.1 and bounds[1] < best + 0.02 and bounds[2] == pytest.approx(best, abs=0.02)
+    )
 
 
 def test_k_codes_are_decoded_for_each_image_and_no_graph_is_kept() -> None:
@@ -212,7 +247,9 @@ def test_an_image_has_the_same_bits_alone_and_in_company(k: int) -> None:
     batch = Batch(torch.rand(6, 1, 8, 8) * 2 - 1, None, Noise(range(6)))
     together = model.bits_per_dim(batch).values
     assert torch.equal(together, model.bits_per_dim(batch).values)
-    assert torch.allclose(together, torch.cat([model.bits_per_dim(b).values for b in batch.split(1)]), atol=1e-5)
+    assert torch.allclose(
+        together, torch.cat([model.bits_per_dim(b).values for b in batch.split(1)]), atol=1e-5
+    )
 
 
 def test_sample_is_the_same_alone_and_in_company() -> None:
@@ -230,7 +267,10 @@ def test_splitting_a_batch_leaves_the_loss_and_its_gradient() -> None:
     pieces = batch.split(2)  # before the whole batch's noise moves on
     parts, whole = torch.stack([model.loss(b).total for b in pieces]).mean(), model.loss(batch).total
     assert parts.item() == pytest.approx(whole.item(), rel=1e-6)
-    for a, b in zip(torch.autograd.grad(whole, list(model.parameters())), torch.autograd.grad(parts, list(model.parameters()))):
+    for a, b in zip(
+        torch.autograd.grad(whole, list(model.parameters())),
+        torch.autograd.grad(parts, list(model.parameters())),
+    ):
         assert torch.allclose(a, b, atol=1e-7)
 
 
@@ -248,7 +288,8 @@ def test_beta_trades_rate_for_distortion() -> None:
     assert all(a > b for a, b in pairwise(rates)) and all(a < b for a, b in pairwise(distortions))
     frequency = ((x + 1) / 2).mean(0)
     floor = torch.distributions.Bernoulli(frequency).entropy().sum().item()
-    assert rates[-1] < 0.05 and distortions[-1] == pytest.approx(floor, rel=0.02)  # no code: a pixel's own frequency
+    # no code: a pixel's own frequency
+    assert rates[-1] < 0.05 and distortions[-1] == pytest.approx(floor, rel=0.02)
     assert "collapsed" in models[-1].active_units(x).verdict
     units = models[1].active_units(x)
     assert units.active >= 5 and not units.verdict and units.kl.shape == (6,)
@@ -266,7 +307,10 @@ def test_beta_zero_reconstructs_like_an_autoencoder() -> None:
     assert errors[0] < 1.15 * errors[1]
 
 
-@pytest.mark.parametrize("options, told", [({}, "--free-bits 0.1"), (dict(free_bits=0.5), "--free-bits 1."), (dict(beta=4.0), "--beta 1.")])
+@pytest.mark.parametrize(
+    "options, told",
+    [({}, "--free-bits 0.1"), (dict(free_bits=0.5), "--free-bits 1."), (dict(beta=4.0), "--beta 1.")],
+)
 def test_a_collapse_is_answered_with_more_of_what_helps(options: dict, told: str) -> None:
     model = VAE(spec=Spec(1, 8, levels=2), latent=8, **options)
     model.posterior = lambda x: Gauss(torch.zeros(300, 8), torch.zeros(300, 8))  # type: ignore[method-assign]
@@ -319,7 +363,11 @@ def test_every_size_and_grid(size: int, grid: int) -> None:
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
     assert model.encode(x).shape == (3, 2 * grid**2) and model.decode(model.encode(x)).shape == x.shape
     together = model.bits_per_dim(Batch(x, None, Noise(range(3)))).values
-    assert torch.allclose(together, torch.cat([model.bits_per_dim(b).values for b in Batch(x, None, Noise(range(3))).split(1)]), atol=1e-5)
+    assert torch.allclose(
+        together,
+        torch.cat([model.bits_per_dim(b).values for b in Batch(x, None, Noise(range(3))).split(1)]),
+        atol=1e-5,
+    )
     *_, drawn = model.sample(Noise(range(2)))
     assert drawn.shape == (2, 3, size, size) and answers(model) == answers(VAE(spec=Spec(1, 8)))
 
@@ -336,10 +384,17 @@ def test_a_grid_that_is_full_is_no_fault() -> None:
 @pytest.mark.parametrize(
     ("options", "lesson"),
     [
-        (dict(latent=98, grid=14), "cannot be shared among the 196 places of --grid 14; type --latent 196 for 1 at each"),  # twice as many could
+        # twice as many could
+        (
+            dict(latent=98, grid=14),
+            "cannot be shared among the 196 places of --grid 14; type --latent 196 for 1 at each",
+        ),
         (dict(latent=196, grid=7, net="mlp"), "leave --net mlp out"),
         (dict(latent=196, grid=5), "type --grid 7 or 14"),
-        (dict(latent=196, grid=7, conditional=True), "no place in a code that is an image; tell it to the model that learns the codes"),
+        (
+            dict(latent=196, grid=7, conditional=True),
+            "no place in a code that is an image; tell it to the model that learns the codes",
+        ),
     ],
 )
 def test_refusals_of_a_grid(options: dict[str, object], lesson: str) -> None:
@@ -347,14 +402,26 @@ def test_refusals_of_a_grid(options: dict[str, object], lesson: str) -> None:
         VAE(spec=Spec(1, 28, 10), **options)
 
 
-@pytest.mark.parametrize("options", [dict(net="mlp"), dict(likelihood="gaussian"), dict(depth=0), dict(latent=1), dict(likelihood="logistic")])
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(net="mlp"),
+        dict(likelihood="gaussian"),
+        dict(depth=0),
+        dict(latent=1),
+        dict(likelihood="logistic"),
+    ],
+)
 def test_options(options: dict[str, object]) -> None:
     model = VAE(spec=Spec(1, 28), **options)
     bits = model.bits_per_dim(Batch(torch.rand(2, 1, 28, 28) * 2 - 1, None, Noise(range(2))))
     assert bits.kind == "upper bound" and 4 < bits.values.mean() < 12
 
 
-@pytest.mark.parametrize("options", [dict(likelihood="bernoulli"), dict(k=0), dict(likelihood="mse"), dict(latent=0), dict(beta=-1.0)])
+@pytest.mark.parametrize(
+    "options",
+    [dict(likelihood="bernoulli"), dict(k=0), dict(likelihood="mse"), dict(latent=0), dict(beta=-1.0)],
+)
 def test_refusals(options: dict[str, object]) -> None:
     with pytest.raises(Refusal) as refusal:
         VAE(spec=Spec(1, 28), **options)

@@ -1,4 +1,5 @@
-"""VICReg: its three terms in closed form, its views, and the signs of collapse that its loss does not show."""
+"""VICReg: its three terms in closed form, its views, and the signs of collapse that its loss does
+not show."""
 
 from __future__ import annotations
 
@@ -35,12 +36,18 @@ def batch(n: int = 8, channels: int = 1, size: int = 16, key: int = 0) -> Batch:
 
 def test_variance_and_covariance_are_nothing_for_white_embeddings_and_known_for_collapsed_ones():
     z = orthogonal()
-    assert float(variance(z)) == pytest.approx(0, abs=1e-9) and float(covariance(z)) == pytest.approx(0, abs=1e-9)
-    assert float(variance(0.5 * z)) == pytest.approx(1 - np.sqrt(0.25 + EPS)), "a hinge at standard deviation 1"
+    assert float(variance(z)) == pytest.approx(0, abs=1e-9) and float(covariance(z)) == pytest.approx(
+        0, abs=1e-9
+    )
+    assert float(variance(0.5 * z)) == pytest.approx(1 - np.sqrt(0.25 + EPS)), (
+        "a hinge at standard deviation 1"
+    )
     assert float(variance(3 * z)) == 0
     point, line = torch.ones(64, 8), z[:, :1].expand(64, 8)
     assert float(variance(point)) == pytest.approx(1 - np.sqrt(EPS)) and float(covariance(point)) == 0
-    assert float(variance(line)) == pytest.approx(0, abs=1e-9) and float(covariance(line)) == pytest.approx(8 - 1), "d(d-1)/d for d equal dimensions"
+    assert float(variance(line)) == pytest.approx(0, abs=1e-9) and float(covariance(line)) == pytest.approx(
+        8 - 1
+    ), "d(d-1)/d for d equal dimensions"
     mean_of_pairs = (8 * 7) / 8**2
     biased = 7 * (63 / 64) ** 2
     assert abs(float(covariance(line)) - mean_of_pairs) > 1 and abs(float(covariance(line)) - biased) > 0.1
@@ -50,17 +57,34 @@ def test_the_terms_are_those_of_an_independent_implementation():
     rng = np.random.default_rng(2)
     z, other = rng.normal(size=(20, 5)) @ rng.normal(size=(5, 5)) * 0.3, rng.normal(size=(20, 5))
     c = np.cov(z.T)
-    assert float(covariance(torch.from_numpy(z))) == pytest.approx((c**2).sum() / 5 - (np.diag(c) ** 2).sum() / 5)
-    assert float(variance(torch.from_numpy(z))) == pytest.approx(np.maximum(0, 1 - np.sqrt(z.var(0, ddof=1) + EPS)).mean())
-    assert float(invariance(torch.from_numpy(z), torch.from_numpy(other))) == pytest.approx(((z - other) ** 2).sum(1).mean() / 5)
+    assert float(covariance(torch.from_numpy(z))) == pytest.approx(
+        (c**2).sum() / 5 - (np.diag(c) ** 2).sum() / 5
+    )
+    assert float(variance(torch.from_numpy(z))) == pytest.approx(
+        np.maximum(0, 1 - np.sqrt(z.var(0, ddof=1) + EPS)).mean()
+    )
+    assert float(invariance(torch.from_numpy(z), torch.from_numpy(other))) == pytest.approx(
+        ((z - other) ** 2).sum(1).mean() / 5
+    )
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms_and_equal_views_have_no_invariance():
-    model = VICReg(spec=Spec(1, 16), width=4, features=8, hidden=16, invariance=3.0, variance=5.0, covariance=7.0, **STILL).train()
+    model = VICReg(
+        spec=Spec(1, 16),
+        width=4,
+        features=8,
+        hidden=16,
+        invariance=3.0,
+        variance=5.0,
+        covariance=7.0,
+        **STILL,
+    ).train()
     loss = model.loss(batch())
     terms = {k: float(v.detach()) for k, v in loss.terms.items()}
     assert terms["invariance"] == pytest.approx(0, abs=1e-8)
-    assert float(loss.total.detach()) == pytest.approx(3 * terms["invariance"] + 5 * terms["variance"] + 7 * terms["covariance"], rel=1e-5)
+    assert float(loss.total.detach()) == pytest.approx(
+        3 * terms["invariance"] + 5 * terms["variance"] + 7 * terms["covariance"], rel=1e-5
+    )
 
 
 # Views
@@ -92,19 +116,28 @@ def test_a_turn_of_90_degrees_is_one_and_a_flip_mirrors():
 
 
 def test_a_crop_is_a_window_at_the_drawn_place():
-    """A draw of 1 leaves out most and lies in the lower right: the upper left of the view is then the middle of the image."""
+    """A draw of 1 leaves out most and lies in the lower right: the upper left of the view is then the middle
+    of the image."""
     ramp = torch.linspace(-1, 1, 16)[None, None, None, :].expand(2, 1, 16, 16)
     view = VICReg(spec=Spec(1, 16), width=4, **STILL | dict(crop=0.5)).view(Batch(ramp, None, Fixed(2, 1.0)))
     row = view[0, 0, 8].numpy()
-    assert row[0] == pytest.approx(1 / 30, abs=1e-4) and np.allclose(np.diff(row)[:-1], 1 / 15, atol=1e-4), "half a pixel a pixel, from the middle on"
+    assert row[0] == pytest.approx(1 / 30, abs=1e-4) and np.allclose(np.diff(row)[:-1], 1 / 15, atol=1e-4), (
+        "half a pixel a pixel, from the middle on"
+    )
 
 
 def test_a_square_no_larger_than_the_option_says_becomes_grey():
     ones = torch.ones(100, 3, 20, 20)
-    view = VICReg(spec=Spec(3, 20), width=4, **STILL | dict(cutout=0.5)).view(Batch(ones, None, Noise(range(100))))
+    view = VICReg(spec=Spec(3, 20), width=4, **STILL | dict(cutout=0.5)).view(
+        Batch(ones, None, Noise(range(100)))
+    )
     lost = view < 0.5
     wide, high = lost.any(2).sum(2), lost.any(3).sum(2)
-    assert 7 <= int(wide.max()) <= 10 and 7 <= int(high.max()) <= 10 and 0.5 < float((wide > 0).float().mean()) <= 1
+    assert (
+        7 <= int(wide.max()) <= 10
+        and 7 <= int(high.max()) <= 10
+        and 0.5 < float((wide > 0).float().mean()) <= 1
+    )
     assert torch.equal(lost[:, 0], lost[:, 2]), "in all channels alike"
 
 
@@ -122,13 +155,17 @@ def test_two_views_differ_and_all_chance_is_the_image_s_own():
 
 def test_rankme_counts_dimensions_and_the_spread_tells_a_point():
     z = orthogonal(200, 32)
-    assert rankme(z) == pytest.approx(32, rel=1e-3) and rankme(z[:, :1] * torch.ones(32)) == pytest.approx(1, abs=1e-3)
+    assert rankme(z) == pytest.approx(32, rel=1e-3) and rankme(z[:, :1] * torch.ones(32)) == pytest.approx(
+        1, abs=1e-3
+    )
     half = torch.cat([z[:, :16], torch.zeros(200, 16)], 1)
     assert rankme(half) == pytest.approx(16, rel=1e-3)
     random = torch.from_numpy(np.random.default_rng(0).normal(size=(2000, 128)))
     assert unit_spread(random) == pytest.approx(1, abs=0.01), "1/sqrt(d) for directions that are uniform"
     assert unit_spread(torch.ones(50, 128) + 1e-7 * random[:50]) < 1e-4
-    assert unit_spread(random * random.abs().sum(1, keepdim=True)) == pytest.approx(1, abs=0.01), "lengths do not count"
+    assert unit_spread(random * random.abs().sum(1, keepdim=True)) == pytest.approx(1, abs=0.01), (
+        "lengths do not count"
+    )
 
 
 def test_collapsed_features_are_called_so_though_invariance_is_perfect():
@@ -155,7 +192,9 @@ def neighbours(x: np.ndarray, data: datasets.Data) -> float:
 def test_without_labels_it_learns_what_digits_share_and_does_not_collapse(tmp_path):
     """Few neighbours tell features apart: 30 labelled images, where raw pixels are at a loss."""
     data = datasets.load("digits")
-    run, _ = small_run("vicreg", tmp_path, data, options=dict(hidden=64), images=12_800, batch=128, warmup=2_000, ema=2_000)
+    run, _ = small_run(
+        "vicreg", tmp_path, data, options=dict(hidden=64), images=12_800, batch=128, warmup=2_000, ema=2_000
+    )
     few = datasets.Data("digits", "few", data.x, data.train[:40], data.held_out, data.y, data.classes)
 
     def features() -> np.ndarray:

@@ -30,7 +30,8 @@ def learn(book: Codebook, z: Tensor) -> None:
 
 
 def blobs(n: int) -> Tensor:
-    """REFERENCE 1.25: sixteen of them in two dimensions; the mean squared distance to the own centre is 0.04."""
+    """REFERENCE 1.25: sixteen of them in two dimensions; the mean squared distance to the own
+    centre is 0.04."""
     g = torch.Generator().manual_seed(0)
     centres = 4 * torch.cartesian_prod(torch.arange(4.0), torch.arange(4.0))
     return centres[torch.randint(0, 16, (n,), generator=g)] + math.sqrt(0.02) * torch.randn(n, 2, generator=g)
@@ -39,7 +40,9 @@ def blobs(n: int) -> Tensor:
 def start(book: Codebook, codes: Tensor, count: float) -> None:
     """Codes that stand somewhere and are used alike."""
     book.codes.copy_(codes)
-    book.mean.copy_(torch.cat([torch.full((len(codes), 1), count), torch.ones(len(codes), 1), count * codes], 1))
+    book.mean.copy_(
+        torch.cat([torch.full((len(codes), 1), count), torch.ones(len(codes), 1), count * codes], 1)
+    )
 
 
 def error(book: Codebook, x: Tensor) -> float:
@@ -48,7 +51,9 @@ def error(book: Codebook, x: Tensor) -> float:
 
 @pytest.mark.parametrize("where", ["untrained", "points", "corner"])
 @pytest.mark.parametrize("kind", [Codebook, Unrevived])
-def test_the_codebook_is_as_good_as_k_means_from_any_start_if_idle_codes_are_put_elsewhere(kind: type[Codebook], where: str) -> None:
+def test_the_codebook_is_as_good_as_k_means_from_any_start_if_idle_codes_are_put_elsewhere(
+    kind: type[Codebook], where: str
+) -> None:
     x = blobs(4096)
     floor = KMeans(16, n_init=10, random_state=0).fit(x.numpy()).inertia_ / len(x)
     torch.manual_seed(0)
@@ -65,7 +70,8 @@ def test_the_codebook_is_as_good_as_k_means_from_any_start_if_idle_codes_are_put
 
 
 def test_the_running_means_are_those_of_the_paper() -> None:
-    """Appendix A.1, eq. 6 to 8, in a loop over codes and vectors; and a decay on the wrong side, which is not."""
+    """Appendix A.1, eq. 6 to 8, in a loop over codes and vectors; and a decay on the wrong side, which is
+    not."""
     torch.manual_seed(0)
     book, wrong, k = Unrevived(5, 3, decay=0.9).double(), Unrevived(5, 3, decay=0.1).double(), 5
     count, total = torch.zeros(k, dtype=torch.double), torch.zeros(k, 3, dtype=torch.double)
@@ -127,7 +133,10 @@ def test_nearest_is_in_full_precision_whatever_autocast_says_and_in_parts() -> N
     exact = torch.cdist(z[-500:].double(), book.codes.double())
     chosen = exact.gather(1, k[-500:, None]).squeeze(1)
     assert (chosen / exact.amin(1)).max() < 1.2
-    coarse = (book.codes.bfloat16().square().sum(1) / 2 - z[-500:].bfloat16() @ book.codes.bfloat16().T).argmin(1)  # the fake
+    # the fake
+    coarse = (
+        book.codes.bfloat16().square().sum(1) / 2 - z[-500:].bfloat16() @ book.codes.bfloat16().T
+    ).argmin(1)
     assert (exact.gather(1, coarse[:, None]).squeeze(1) / exact.amin(1)).max() > 1.2
 
 
@@ -136,7 +145,9 @@ def test_nearest_is_in_full_precision_whatever_autocast_says_and_in_parts() -> N
 
 def model(size: int = 8, levels: int = 256, **options: object) -> VQVAE:
     torch.manual_seed(0)
-    return VQVAE(spec=Spec(1, size, levels=levels), **(dict(width=8, depth=1, codes=16, code_width=4) | options))  # type: ignore[arg-type]
+    return VQVAE(
+        spec=Spec(1, size, levels=levels), **(dict(width=8, depth=1, codes=16, code_width=4) | options)
+    )  # type: ignore[arg-type]
 
 
 def digits(levels: int = 17) -> Tensor:
@@ -159,7 +170,8 @@ def train(m: VQVAE, x: Tensor, steps: int, rate: float = 5e-3, batch: int = 128)
 
 
 def test_the_gradient_goes_straight_through() -> None:
-    """Of the encoder's weights it is that of the decoder at z_q, and nothing else without a commitment (eq. 3)."""
+    """Of the encoder's weights it is that of the decoder at z_q, and nothing else without a commitment (eq.
+    3)."""
     m = model(beta=0.0).double()
     m.book.codes.normal_()
     x = digits()[:6].double()
@@ -172,14 +184,17 @@ def test_the_gradient_goes_straight_through() -> None:
     found = torch.autograd.grad(loss, list(m.encoder.parameters()), retain_graph=True)
     assert loss.item() == pytest.approx(distortion.item())
     assert all(torch.allclose(a, b, rtol=1e-6, atol=1e-12) for a, b in zip(found, expected))
-    (at_z,) = torch.autograd.grad(-m.p.log_prob(x, m.picture(z)).mean() / m.spec.dims, z)  # the fake: no quantisation on the way
+    # the fake: no quantisation on the way
+    (at_z,) = torch.autograd.grad(-m.p.log_prob(x, m.picture(z)).mean() / m.spec.dims, z)
     assert not torch.allclose(at_z, slope, rtol=1e-2)
 
 
 def test_commitment_pulls_the_encoder_to_its_codes_and_is_weighed() -> None:
     x = digits()[:6]
     plain, weighed = (model(beta=beta).loss(batch_of(x)) for beta in (0.0, 2.0))
-    assert weighed.total.item() == pytest.approx(plain.total.item() + 2 * weighed.terms["commitment"].item(), rel=1e-5)
+    assert weighed.total.item() == pytest.approx(
+        plain.total.item() + 2 * weighed.terms["commitment"].item(), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("pieces", [1, 3, 8])
@@ -192,7 +207,10 @@ def test_pieces_of_a_batch_are_the_batch_to_the_codebook_too(pieces: int) -> Non
         assert torch.allclose(whole.tallies()[0], parts.tallies()[0], rtol=1e-5, atol=1e-6)
         for m in (whole, parts):
             m.after_step()
-        assert torch.allclose(whole.book.codes, parts.book.codes, rtol=1e-4, atol=1e-6) and not whole.tallies()[0].any()
+        assert (
+            torch.allclose(whole.book.codes, parts.book.codes, rtol=1e-4, atol=1e-6)
+            and not whole.tallies()[0].any()
+        )
     assert not whole.whole_batch
 
 
@@ -212,7 +230,11 @@ def test_it_learns_digits_and_uses_its_codes(levels: int) -> None:
     after = m.distortion(x, m.compress(x))
     assert after.shape == (len(x),) and after.min() > 0 and after.mean() < 0.75 * before
     said = {name: (figure, warning) for name, figure, warning in m.diagnose(batch_of(x))}
-    assert said["codes used"][0] > 24 and not said["codes used"][1] and 8 < said["code perplexity"][0] <= said["codes used"][0]
+    assert (
+        said["codes used"][0] > 24
+        and not said["codes used"][1]
+        and 8 < said["code perplexity"][0] <= said["codes used"][0]
+    )
     pca = x.flatten(1) - x.flatten(1).mean(0)
     assert (m.expand(m.compress(x)) - x).square().mean() < pca.square().mean()
 
@@ -237,7 +259,9 @@ def test_symbols_and_vectors_say_the_same() -> None:
     assert m.code == Spec(1, 4, levels=7, symbols=True)
     assert z.shape == (5, *m.code.shape) and z.abs().max() <= 1 and vectors.shape == (5, m.latent)
     assert torch.allclose(m.expand(z), m.decode(vectors), atol=1e-6)
-    assert torch.allclose(m.decode(vectors + 1e-3 * torch.randn_like(vectors)), m.decode(vectors), atol=1e-6), "decode() moves to the nearest code"
+    assert torch.allclose(
+        m.decode(vectors + 1e-3 * torch.randn_like(vectors)), m.decode(vectors), atol=1e-6
+    ), "decode() moves to the nearest code"
     loss = m.loss(batch_of(x)).terms["distortion"]
     assert m.distortion(x, z).mean().item() == pytest.approx(loss.item(), rel=1e-5)
     assert m.distortion(x, z.roll(1, 0)).mean() > 0
@@ -261,17 +285,37 @@ def test_the_bound_of_two_stages_holds() -> None:
 def test_every_symbol_survives_float32(codes: int) -> None:
     k = torch.arange(codes)
     z = value(k, codes)
-    assert z.dtype == torch.float32 and torch.equal(level(z, codes), k) and z.min() == -1 and z.max() == pytest.approx(1, abs=1e-6)
+    assert (
+        z.dtype == torch.float32
+        and torch.equal(level(z, codes), k)
+        and z.min() == -1
+        and z.max() == pytest.approx(1, abs=1e-6)
+    )
 
 
 @pytest.mark.parametrize(
-    ("size", "halvings", "code"), [(8, 2, 4), (7, 2, 4), (28, 2, 7), (100, 2, 25), (25, 2, 7), (25, 3, 4), (28, 0, 28), (3, 2, 3), (64, 4, 4)]
+    ("size", "halvings", "code"),
+    [
+        (8, 2, 4),
+        (7, 2, 4),
+        (28, 2, 7),
+        (100, 2, 25),
+        (25, 2, 7),
+        (25, 3, 4),
+        (28, 0, 28),
+        (3, 2, 3),
+        (64, 4, 4),
+    ],
 )
 def test_every_size(size: int, halvings: int, code: int) -> None:
     m = model(size=size, halvings=halvings, width=16)
     x = torch.rand(1, 1, size, size) * 2 - 1
     m.loss(batch_of(x)).total.backward()
-    assert m.code.size == code and m.compress(x).shape == (1, 1, code, code) and m.expand(m.compress(x)).shape == x.shape
+    assert (
+        m.code.size == code
+        and m.compress(x).shape == (1, 1, code, code)
+        and m.expand(m.compress(x)).shape == x.shape
+    )
     assert m.encode(x).shape == (1, m.latent) and m.decode(m.encode(x)).shape == x.shape
     assert all(a == (b + 1) // 2 for b, a in pairwise(ladder(size, halvings)))
 
@@ -284,7 +328,17 @@ def test_colour_and_double() -> None:
     assert m.code.labels == 4 and m.expand(m.compress(x)).shape == x.shape
 
 
-@pytest.mark.parametrize("options", [dict(codes=1), dict(codes=8193), dict(beta=-1.0), dict(decay=1.0), dict(likelihood="bernoulli"), dict(halvings=-1)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(codes=1),
+        dict(codes=8193),
+        dict(beta=-1.0),
+        dict(decay=1.0),
+        dict(likelihood="bernoulli"),
+        dict(halvings=-1),
+    ],
+)
 def test_refusals(options: dict[str, object]) -> None:
     with pytest.raises(Refusal):
         VQVAE(spec=Spec(1, 28), **options)  # type: ignore[arg-type]
@@ -297,4 +351,6 @@ def test_codes_of_codes_are_refused() -> None:
 
 
 def test_it_has_no_prior_and_says_so_by_having_no_method() -> None:
-    assert answers(model())[:2] == ("encode", "decode") and not {"sample", "bits_per_dim"} & set(answers(model()))
+    assert answers(model())[:2] == ("encode", "decode") and not {"sample", "bits_per_dim"} & set(
+        answers(model())
+    )

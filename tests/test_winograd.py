@@ -25,10 +25,15 @@ def apart(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).abs().max() / b.abs().max())
 
 
-@pytest.mark.parametrize("shape", [(1, 5, 7, 4, 4), (2, 64, 96, 9, 14), (3, 300, 8, 6, 5), (1, 3, 2, 1, 1), (5, 16, 16, 33, 8)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 5, 7, 4, 4), (2, 64, 96, 9, 14), (3, 300, 8, 6, 5), (1, 3, 2, 1, 1), (5, 16, 16, 33, 8)],
+    ids=str,
+)
 @pytest.mark.parametrize("relu", [True, False], ids=["rectified", "not"])
 def test_it_is_the_convolution(shape, relu, monkeypatch):
-    """In strips of one row of tiles, and in one piece; more images than fit at once, sides that are no multiple of four."""
+    """In strips of one row of tiles, and in one piece; more images than fit at once, sides that are no
+    multiple of four."""
     x, weight, bias = case(*shape)
     plain = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
     plain = plain.relu() if relu else plain
@@ -37,7 +42,13 @@ def test_it_is_the_convolution(shape, relu, monkeypatch):
     monkeypatch.setattr(winograd, "AHEAD", 1)
     strips = winograd.convolve(x, winograd.kernels(weight), bias, relu)
     assert apart(whole.double(), plain) < 2e-5 and apart(strips.double(), plain) < 2e-5
-    assert apart(winograd.convolve(x, winograd.kernels(weight), None, False).double(), F.conv2d(x.double(), weight.double(), padding=1)) < 2e-5
+    assert (
+        apart(
+            winograd.convolve(x, winograd.kernels(weight), None, False).double(),
+            F.conv2d(x.double(), weight.double(), padding=1),
+        )
+        < 2e-5
+    )
 
 
 def test_several_threads_share_the_images_and_leave_torch_as_it_was():
@@ -81,7 +92,9 @@ def test_without_room_for_an_image_some_are_done_at_once(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     at_once = []
     strip = winograd.Work.strip
-    monkeypatch.setattr(winograd.Work, "strip", lambda self, x, *rest: (at_once.append(len(x)), strip(self, x, *rest))[1])
+    monkeypatch.setattr(
+        winograd.Work, "strip", lambda self, x, *rest: (at_once.append(len(x)), strip(self, x, *rest))[1]
+    )
     found = winograd.convolve(x, winograd.kernels(weight), bias, False)
     assert at_once == [2, 2, 1] and apart(found, F.conv2d(x, weight, bias, padding=1)) < 2e-5
 
@@ -91,7 +104,12 @@ def test_a_wrong_constant_would_be_seen(monkeypatch):
     rows = [list(row) for row in winograd.A]
     rows[2][3] = 2.0
     monkeypatch.setattr(winograd, "A", tuple(map(tuple, rows)))
-    assert apart(winograd.convolve(x, winograd.kernels(weight), bias, False), F.conv2d(x, weight, bias, padding=1)) > 0.05
+    assert (
+        apart(
+            winograd.convolve(x, winograd.kernels(weight), bias, False), F.conv2d(x, weight, bias, padding=1)
+        )
+        > 0.05
+    )
 
 
 def test_only_convolutions_that_gain_go_the_shorter_way():
@@ -129,7 +147,9 @@ def test_many_images_take_the_shorter_way_and_few_do_not(tmp_path, monkeypatch):
     folder, calls = tmp_path / "photos", []
     folder.mkdir()
     for i in range(MANY):
-        Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(folder / f"{i:02}.png")
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(
+            folder / f"{i:02}.png"
+        )
     monkeypatch.setattr(winograd, "LEAST", 1)
     short = winograd.convolve
     monkeypatch.setattr(winograd, "convolve", lambda *given: (calls.append(len(given[0])), short(*given))[1])
@@ -137,7 +157,9 @@ def test_many_images_take_the_shorter_way_and_few_do_not(tmp_path, monkeypatch):
     *_, _ = extract(net, str(folder), ["block3_pool"], tmp_path / "few.npy", "avg", 40, n=MANY - 1)
     assert not calls
     *_, _ = extract(net, str(folder), ["block3_pool"], tmp_path / "many.npy", "avg", 40)
-    assert calls and not any(layer.kernels is not None for layer in net.nodes.values() if isinstance(layer, Conv)), "new weights would not be heard of"
+    assert calls and not any(
+        layer.kernels is not None for layer in net.nodes.values() if isinstance(layer, Conv)
+    ), "new weights would not be heard of"
     few, many = (np.load(tmp_path / f"{name}.npy") for name in ("few", "many"))
     rows = [int(line.split(",")[1][:2]) for line in (tmp_path / "few.csv").read_text().split()[1:]]
     assert np.abs(few - many[rows]).max() < 1e-5 * np.abs(many).max()

@@ -1,4 +1,5 @@
-"""Any model may learn the codes of a frozen autoencoder: the composition is the two stages and nothing else."""
+"""Any model may learn the codes of a frozen autoencoder: the composition is the two stages and
+nothing else."""
 
 from __future__ import annotations
 
@@ -40,14 +41,22 @@ def trained(name: str, folder: Path, data=None, options: dict | None = None, **t
     return Run.open(folder)
 
 
-def composed(name: str, folder: Path, first: Run, data=None, options: dict | None = None, **training) -> tuple[Run, object]:
+def composed(
+    name: str, folder: Path, first: Run, data=None, options: dict | None = None, **training
+) -> tuple[Run, object]:
     """A run of `name` on the codes of `first`."""
     kind, data = models.load(name), data or toy()
     stage = first_stage.stage(first, data)
-    settings = replace(kind.defaults, **(dict(images=128, batch=16, precision="fp32", warmup=32, ema=64) | training))
-    chosen = options or {k: v for k, v in (SMALL | PRIOR).items() if name == "pixelcnn" and k in (*PRIOR, "width", "depth")}
+    settings = replace(
+        kind.defaults, **(dict(images=128, batch=16, precision="fp32", warmup=32, ema=64) | training)
+    )
+    chosen = options or {
+        k: v for k, v in (SMALL | PRIOR).items() if name == "pixelcnn" and k in (*PRIOR, "width", "depth")
+    }
     built = latent_model.make(kind, data.spec, chosen, stage.model).options()
-    config = Config(name, data.spec, settings, built, first.config.data, engine.facts(), first_stage.identity(first))
+    config = Config(
+        name, data.spec, settings, built, first.config.data, engine.facts(), first_stage.identity(first)
+    )
     return Run.create(folder, config, stage), data
 
 
@@ -57,7 +66,11 @@ def vq(tmp_path) -> Run:
 
 
 def files(folder: Path) -> dict[str, str]:
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()}
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in folder.rglob("*")
+        if p.is_file()
+    }
 
 
 def batch_of(data, n: int = 6) -> Batch:
@@ -86,7 +99,9 @@ def test_only_the_inner_model_is_trained_saved_and_averaged(tmp_path, vq):
     alone = models.load("pixelcnn")(spec=vq.model.code, **run.config.options)
     list(fit(run, data))
     assert {k for k, v in run.student.named_parameters() if torch.equal(v, first[k])} == set()
-    assert set(run.student.state_dict()) == {f"_inner.{name}" for name in alone.state_dict()} and not any("_first" in name for name in run.tensors())
+    assert set(run.student.state_dict()) == {f"_inner.{name}" for name in alone.state_dict()} and not any(
+        "_first" in name for name in run.tensors()
+    )
     assert sum(p.numel() for p in run.model.parameters()) == sum(p.numel() for p in alone.parameters())
     for part in (run.student, run.model, Run.resume(run.folder, lock=False).student):
         assert not part._first.training and not any(p.requires_grad for p in part._first.parameters())
@@ -99,12 +114,19 @@ def test_its_first_weights_do_not_depend_on_the_first_stage(tmp_path, vq):
     made = [composed("pixelcnn", tmp_path / f"run{i}", first)[0] for i, first in enumerate((vq, other))]
     again = Run.resume(made[0].folder, lock=False)
     for name, value_ in made[0].student.state_dict().items():
-        assert torch.equal(value_, made[1].student.state_dict()[name]) and torch.equal(value_, again.student.state_dict()[name])
+        assert torch.equal(value_, made[1].student.state_dict()[name]) and torch.equal(
+            value_, again.student.state_dict()[name]
+        )
 
 
 def test_stopping_and_resuming_changes_no_bit(tmp_path):
-    """Of a code that says what it is, and of those that had to be measured; one of these killed before the first save, too."""
-    kinds = (("pixelcnn", trained(VQ, tmp_path / "vq"), 5), (GAUSS, trained("ae", tmp_path / "ae"), 0), (GAUSS, trained("vae", tmp_path / "vae", **MAP), 5))
+    """Of a code that says what it is, and of those that had to be measured; one of these killed before the
+    first save, too."""
+    kinds = (
+        ("pixelcnn", trained(VQ, tmp_path / "vq"), 5),
+        (GAUSS, trained("ae", tmp_path / "ae"), 0),
+        (GAUSS, trained("vae", tmp_path / "vae", **MAP), 5),
+    )
     for name, first, broken_at in kinds:
         straight, data = composed(name, tmp_path / f"{first.folder.name}-a", first, images=192)
         list(fit(straight, data))
@@ -131,7 +153,9 @@ def test_it_needs_its_own_folder_only(tmp_path, vq):
     *_, after = Run.open(tmp_path / "moved").model.sample(Noise(range(3)))
     assert torch.equal(before, after)
     frozen = Run.open(tmp_path / "moved" / INSIDE)  # a run that can be asked
-    assert frozen.seen == 128 and torch.equal(frozen.model.compress(batch_of(data).x), vq.model.compress(batch_of(data).x))
+    assert frozen.seen == 128 and torch.equal(
+        frozen.model.compress(batch_of(data).x), vq.model.compress(batch_of(data).x)
+    )
     with pytest.raises(BadData, match="do not fit"):
         Run.resume(tmp_path / "moved" / INSIDE)
     shutil.rmtree(tmp_path / "moved" / INSIDE)
@@ -164,14 +188,19 @@ def test_pieces_of_a_batch_optimise_the_same(tmp_path, vq):
     pieces, _ = composed("pixelcnn", tmp_path / "b", vq, clip=0.0, micro=5)
     one, two = next(fit(whole, data)), next(fit(pieces, data))
     assert two.losses["model"] == pytest.approx(one.losses["model"], rel=1e-5)
-    grads = [torch.cat([p.grad.flatten() for p in run.student.parameters() if p.grad is not None]) for run in (whole, pieces)]
+    grads = [
+        torch.cat([p.grad.flatten() for p in run.student.parameters() if p.grad is not None])
+        for run in (whole, pieces)
+    ]
     assert torch.allclose(*grads, rtol=1e-4, atol=1e-6 * float(grads[0].abs().max()))
 
 
 def test_two_players_a_buffer_and_the_rule_of_a_whole_batch_are_those_of_the_inner_model(tmp_path, vq):
     run, data = composed(TWO, tmp_path / "two", vq, options=dict(width=4))
     list(itertools.islice(fit(run, data), 3))
-    assert [(p.name, p.steps, p.rate) for p in run.players] == [("a", 2, 1.0), ("b", 1, 0.1)] and int(run.student._inner.steps) == 3
+    assert [(p.name, p.steps, p.rate) for p in run.players] == [("a", 2, 1.0), ("b", 1, 0.1)] and int(
+        run.student._inner.steps
+    ) == 3
     tally = torch.ones(2)
     run.student._inner.tallies = lambda: (tally,)
     assert run.student.tallies()[0] is tally and not run.student.whole_batch
@@ -183,14 +212,19 @@ def test_its_precision_is_chosen_for_the_size_of_the_code(tmp_path, vq, monkeypa
     monkeypatch.setattr(engine, "native_bf16", lambda: True)
     monkeypatch.setattr(engine, "cuda", lambda: False)
     data, wishes = toy(), session.Wishes(options=PRIOR)
-    found = [session._config("pixelcnn", models.load("pixelcnn"), data, wishes, {}, stage).training.precision for stage in (None, first_stage.stage(vq, data))]
+    found = [
+        session._config("pixelcnn", models.load("pixelcnn"), data, wishes, {}, stage).training.precision
+        for stage in (None, first_stage.stage(vq, data))
+    ]
     assert found == ["bf16", "fp32"]
 
 
 def test_precision_and_type(tmp_path, vq):
     run, data = composed("pixelcnn", tmp_path / "run", vq, precision="bf16")
     assert math.isfinite(next(fit(run, data)).losses["model"])
-    numbers = composed(GAUSS, tmp_path / "numbers", trained("ae", tmp_path / "ae"), options=dict(width=1.0))[0].student
+    numbers = composed(GAUSS, tmp_path / "numbers", trained("ae", tmp_path / "ae"), options=dict(width=1.0))[
+        0
+    ].student
     z = numbers._codes(batch_of(data)).x
     with torch.autocast(engine.device().type, torch.bfloat16):
         assert torch.equal(numbers._codes(batch_of(data)).x, z)
@@ -207,15 +241,28 @@ def test_it_answers_what_the_two_answer_together(tmp_path, vq):
     data = toy()
     prior, gauss, encoder = models.load("pixelcnn"), models.load(GAUSS), models.load("ae")
     on_vq, on_ae = vq.model, first_stage.stage(ae, data).model
-    assert answers(latent_model.make(prior, data.spec, PRIOR, on_vq)) == ("sample", "bits_per_dim")  # no completion, no map of surprise: those are of codes
-    assert answers(latent_model.make(gauss, data.spec, {}, on_vq)) == answers(latent_model.make(gauss, data.spec, {}, on_ae)) == ("sample",)
+    # no completion, no map of surprise: those are of codes
+    assert answers(latent_model.make(prior, data.spec, PRIOR, on_vq)) == ("sample", "bits_per_dim")
+    assert (
+        answers(latent_model.make(gauss, data.spec, {}, on_vq))
+        == answers(latent_model.make(gauss, data.spec, {}, on_ae))
+        == ("sample",)
+    )
     two = latent_model.make(encoder, data.spec, dict(net="mlp", hidden=8, latent=3), on_vq)
     assert answers(two) == ("encode", "decode") and two.latent == 3
     x = batch_of(data).x
-    assert two.encode(x).shape == (6, 3) and torch.equal(two.decode(two.encode(x)), on_vq.expand(two._inner.decode(two.encode(x))))
-    assert isinstance(latent_model.make(encoder, data.spec, dict(net="mlp"), on_ae), doctor.Diagnoses) is False
+    assert two.encode(x).shape == (6, 3) and torch.equal(
+        two.decode(two.encode(x)), on_vq.expand(two._inner.decode(two.encode(x)))
+    )
+    assert (
+        isinstance(latent_model.make(encoder, data.spec, dict(net="mlp"), on_ae), doctor.Diagnoses) is False
+    )
     seen = latent_model.make(models.load("classifier"), data.spec, dict(width=4, depth=0), on_vq)
-    assert answers(seen) == ("encode", "classify") and seen.takes == ("label",) and torch.equal(seen.classify(x), seen._inner.classify(on_vq.compress(x)))
+    assert (
+        answers(seen) == ("encode", "classify")
+        and seen.takes == ("label",)
+        and torch.equal(seen.classify(x), seen._inner.classify(on_vq.compress(x)))
+    )
     with pytest.raises(Refusal, match="pixelcnn within tinyvq does not answer complete"):
         ask(latent_model.make(prior, data.spec, PRIOR, on_vq), "complete")
 
@@ -226,7 +273,12 @@ def test_a_sample_is_a_sample_of_the_prior_expanded(tmp_path, vq):
     got = list(run.model.sample(Noise(range(5), 3)))
     by_hand = [vq.model.expand(z) for z in run.model._inner.sample(Noise(range(5), 3))]
     some = [by_hand[i] for i in (0, 1, 3, 7)]  # ever fewer of the versions, and the last
-    assert len(by_hand) == 8 and len(got) == 4 and all(map(torch.equal, got, some)) and got[-1].shape == (5, *data.spec.shape)
+    assert (
+        len(by_hand) == 8
+        and len(got) == 4
+        and all(map(torch.equal, got, some))
+        and got[-1].shape == (5, *data.spec.shape)
+    )
     *_, alone = run.model.sample(Noise([4], 3))
     assert torch.allclose(alone[0], got[-1][4], atol=1e-5)
 
@@ -240,13 +292,19 @@ def test_an_image_is_drawn_anew_by_way_of_its_code(tmp_path):
         complete = denoise = redraw  # answers that are not those of a code
 
     first = first_stage.stage(trained("vae", tmp_path, **MAP), toy()).model
-    made, x, y = latent_model.make(Shifts, toy().spec, {}, first), batch_of(toy()).x, Condition(torch.arange(6) % 2)
+    made, x, y = (
+        latent_model.make(Shifts, toy().spec, {}, first),
+        batch_of(toy()).x,
+        Condition(torch.arange(6) % 2),
+    )
     assert answers(made) == ("sample", "redraw")
     made.width = 0.5  # a live option
     same_, drawn = made.redraw(x, 0.25, Noise(range(6)), y)
     z = first.compress(x)
     assert torch.equal(same_, first.expand(z)) and not drawn.requires_grad
-    assert torch.equal(drawn, first.expand(0.5 * (z + 0.25 * Noise(range(6)).normal(2, 4, 4) + y.label[:, None, None, None])))
+    assert torch.equal(
+        drawn, first.expand(0.5 * (z + 0.25 * Noise(range(6)).normal(2, 4, 4) + y.label[:, None, None, None]))
+    )
 
 
 def test_live_options_are_those_of_the_prior_and_turn_nothing_else(tmp_path, vq):
@@ -266,9 +324,15 @@ def test_live_options_are_those_of_the_prior_and_turn_nothing_else(tmp_path, vq)
 def test_classes_are_those_of_the_prior(tmp_path, vq):
     run, data = composed("pixelcnn", tmp_path / "run", vq, options=PRIOR | dict(conditional=True))
     list(fit(run, data))
-    assert run.model.takes == ("label",) and run.model._inner.spec.labels == 2 and snapshots.view(run, data, 4).shape == (4, *data.spec.shape)
+    assert (
+        run.model.takes == ("label",)
+        and run.model._inner.spec.labels == 2
+        and snapshots.view(run, data, 4).shape == (4, *data.spec.shape)
+    )
     batch = batch_of(data)
-    one, other = (run.model.bits_per_dim(replace(batch, y=Condition(torch.full((6,), k)))).values for k in (0, 1))
+    one, other = (
+        run.model.bits_per_dim(replace(batch, y=Condition(torch.full((6,), k)))).values for k in (0, 1)
+    )
     assert bool((one != other).all())
     *_, x = run.model.sample(Noise(range(4)), Condition(torch.tensor([1, 1, 1, 1])))
     *_, z = run.model._inner.sample(Noise(range(4)), Condition(torch.tensor([1, 1, 1, 1])))
@@ -292,7 +356,9 @@ def test_the_bits_are_those_of_the_code_and_those_of_the_image_given_the_code(tm
     rate = run.model._inner.bits_per_dim(Batch(z, batch.y, batch.noise)).values * 64 * math.log(2)
     distortion = vq.model.distortion(batch.x, z)
     bits = run.model.bits_per_dim(batch)
-    assert bits.kind == "upper bound" and torch.allclose(bits.values, (rate + distortion) / 256 / math.log(2), rtol=1e-6)
+    assert bits.kind == "upper bound" and torch.allclose(
+        bits.values, (rate + distortion) / 256 / math.log(2), rtol=1e-6
+    )
     known = {name: number for name, number, _ in run.model.diagnose(batch)}
     assert known["rate in nats"] == pytest.approx(float(rate.mean()), rel=1e-5)
     assert known["distortion in nats"] == pytest.approx(float(distortion.mean()), rel=1e-5)
@@ -300,11 +366,16 @@ def test_the_bits_are_those_of_the_code_and_those_of_the_image_given_the_code(tm
 
 
 def test_a_bound_on_a_sum_that_can_be_taken():
-    """2x2 black-and-white images, 3 levels of 2x2 codes: P(x) is a sum over 81 codes, and the probabilities of 16 images add up to 1."""
+    """2x2 black-and-white images, 3 levels of 2x2 codes: P(x) is a sum over 81 codes, and the probabilities
+    of 16 images add up to 1."""
     torch.manual_seed(0)
     spec = Spec(1, 2, levels=2)
     first = models.load(VQ)(spec=spec, codes=3, patch=1)
-    first.encoder.weight.data[:], first.encoder.bias.data[:], first.decoder.bias.data[:] = torch.tensor([1.0, 0.0]).view(2, 1, 1, 1), 0, 0
+    first.encoder.weight.data[:], first.encoder.bias.data[:], first.decoder.bias.data[:] = (
+        torch.tensor([1.0, 0.0]).view(2, 1, 1, 1),
+        0,
+        0,
+    )
     first.book.data[:] = torch.tensor([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
     first.decoder.weight.data[:] = 1.5  # log odds of white at the third vector, of black at the first
     model = latent_model.make(models.load("pixelcnn"), spec, PRIOR, first)
@@ -349,20 +420,29 @@ def test_an_estimate_stays_one_and_the_noise_is_that_of_the_batch(vq):
 def test_codes_that_are_any_number_are_measured_and_samples_are_images(tmp_path):
     first = trained("ae", tmp_path / "ae", images=1600)
     run, data = composed(GAUSS, tmp_path / "run", first, images=3200, batch=48, options=dict(width=1.0))
-    assert read_config(tmp_path / "run").options == dict(width=1.0) and run.model._inner.spec == Spec(8, 1, 2, levels=0)
+    assert read_config(tmp_path / "run").options == dict(width=1.0) and run.model._inner.spec == Spec(
+        8, 1, 2, levels=0
+    )
     x = data.take(data.train).x
     z = run.student._compressed(x)
-    assert z.shape == (48, 8, 1, 1) and z.mean(0).abs().max() < 1e-4 and (z.std(0, correction=0) - 1).abs().max() < 1e-4
+    assert (
+        z.shape == (48, 8, 1, 1)
+        and z.mean(0).abs().max() < 1e-4
+        and (z.std(0, correction=0) - 1).abs().max() < 1e-4
+    )
     assert torch.allclose(run.model._first.expand(z), first.model.decode(first.model.encode(x)), atol=1e-5)
     list(fit(run, data))
     *_, drawn = run.model.sample(Noise(range(2000)))
     assert drawn.shape == (2000, *data.spec.shape) and float(drawn.abs().max()) <= 1
     back = first.model.encode(x)
-    assert float(run.model._inner.mean.abs().max()) < 0.1 and float(run.model._inner.log_std.abs().max()) < 0.1
+    assert (
+        float(run.model._inner.mean.abs().max()) < 0.1 and float(run.model._inner.log_std.abs().max()) < 0.1
+    )
     still = sampling.tuned(run.model, width=0.0)
     *_, middle = still.sample(Noise(range(2)))
     assert torch.allclose(middle[0], first.model.decode(back.mean(0, keepdim=True))[0], atol=0.1)
-    unmeasured = first.model.decode(Noise(range(2000)).normal(8))  # the fake: codes as if they were N(0, I) already
+    # the fake: codes as if they were N(0, I) already
+    unmeasured = first.model.decode(Noise(range(2000)).normal(8))
     real = first.model.decode(back).mean(0)
     assert (drawn.mean(0) - real).square().mean() < 0.5 * (unmeasured.mean(0) - real).square().mean()
 
@@ -374,10 +454,16 @@ def test_codes_that_are_images_are_measured_by_the_channel(tmp_path, name):
     assert run.model._inner.spec == run.model._first.code == Spec(2, 4, 2, levels=0)
     x = data.take(data.train).x
     z = run.student._compressed(x)
-    assert z.shape == (48, 2, 4, 4) and z.mean((0, 2, 3)).abs().max() < 1e-4 and (z.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-4
+    assert (
+        z.shape == (48, 2, 4, 4)
+        and z.mean((0, 2, 3)).abs().max() < 1e-4
+        and (z.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-4
+    )
     assert z.mean(0).abs().max() > 0.1, "the places of a channel are not made alike"
     vectors, stage = first.model.encode(x), run.model._first
-    assert vectors.shape == (48, 32) and torch.allclose(z[:, 1].flatten(1), (vectors[:, 16:] - stage.mean[1]) / stage.std[1])
+    assert vectors.shape == (48, 32) and torch.allclose(
+        z[:, 1].flatten(1), (vectors[:, 16:] - stage.mean[1]) / stage.std[1]
+    )
     assert torch.allclose(stage.expand(z), first.model.decode(vectors), atol=1e-5)
     list(fit(run, data))
     *_, drawn = run.model.sample(Noise(range(50)))
@@ -390,9 +476,14 @@ def test_codes_that_are_images_are_measured_by_the_channel(tmp_path, name):
 
 def test_a_model_of_images_may_learn_codes_that_are_images(tmp_path):
     first = first_stage.stage(trained("vae", tmp_path, options=dict(latent=128, grid=8)), toy()).model
-    two, x = latent_model.make(models.load("ae"), toy().spec, dict(latent=5, width=8, depth=1), first), batch_of(toy()).x
+    two, x = (
+        latent_model.make(models.load("ae"), toy().spec, dict(latent=5, width=8, depth=1), first),
+        batch_of(toy()).x,
+    )
     assert answers(two) == ("encode", "decode") and two.latent == 5 and two._inner.net == "conv"
-    assert two.encode(x).shape == (6, 5) and torch.equal(two.decode(two.encode(x)), first.expand(two._inner.decode(two.encode(x))))
+    assert two.encode(x).shape == (6, 5) and torch.equal(
+        two.decode(two.encode(x)), first.expand(two._inner.decode(two.encode(x)))
+    )
 
 
 def test_a_number_that_never_varies_is_left_as_it_is(tmp_path):
@@ -412,9 +503,13 @@ def test_a_conditional_vae_is_a_first_stage_with_the_class_in_its_code(tmp_path)
 
 
 def test_the_gaussian_of_codes_that_the_comparison_fits_has_their_moments() -> None:
-    model = models.load(str(Path(__file__).parents[1] / "benchmarks" / "code_gaussian.py"))(spec=Spec(3, 1, levels=0))
+    model = models.load(str(Path(__file__).parents[1] / "benchmarks" / "code_gaussian.py"))(
+        spec=Spec(3, 1, levels=0)
+    )
     g = torch.Generator().manual_seed(0)
-    z = torch.randn(4000, 3, generator=g) @ torch.tensor([[1.0, 0.5, 0.0], [0.0, 2.0, -1.0], [0.0, 0.0, 0.2]]) + torch.tensor([1.0, -2.0, 5.0])
+    z = torch.randn(4000, 3, generator=g) @ torch.tensor(
+        [[1.0, 0.5, 0.0], [0.0, 2.0, -1.0], [0.0, 0.0, 0.2]]
+    ) + torch.tensor([1.0, -2.0, 5.0])
     for part in z.view(-1, 3, 1, 1).split(500):
         model.loss(Batch(part, None, Noise(range(len(part)))))
     (drawn,) = model.sample(Noise(range(20_000)))

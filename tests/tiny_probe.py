@@ -55,4 +55,7 @@ def linear(classes: int = 3, side: int = 4) -> Graph:
 
 def images(n: int, side: int = 8, seed: int = 0) -> Tensor:
     """(n, 3, side, side) in [-0.9, 0.9], double."""
-    return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 1.8 - 0.9
+    return (
+        torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 1.8
+        - 0.9
+    )

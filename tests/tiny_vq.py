@@ -1,4 +1,5 @@
-"""For tests only: the least that answers compress: patches, each the nearest of a few learnt vectors, and p(x|z) of each pixel alone."""
+"""For tests only: the least that answers compress: patches, each the nearest of a few learnt vectors, and
+p(x|z) of each pixel alone."""
 
 from collections.abc import Iterator
 
@@ -34,7 +35,11 @@ class TinyVQ(Model):
         h = self.encoder(batch.x)
         q = self.book[self.nearest(h)[:, 0]].movedim(-1, 1)
         out = self.decoder(h + (q - h).detach())
-        return Loss(-self.p.log_prob(batch.x, out).mean() / self.spec.dims + F.mse_loss(q, h.detach()) + 0.25 * F.mse_loss(h, q.detach()))
+        return Loss(
+            -self.p.log_prob(batch.x, out).mean() / self.spec.dims
+            + F.mse_loss(q, h.detach())
+            + 0.25 * F.mse_loss(h, q.detach())
+        )
 
     def compress(self, x: Tensor) -> Tensor:
         return value(self.nearest(self.encoder(x)), self.codes).to(x.dtype)

@@ -1,4 +1,5 @@
-"""For tests only: two players at different rates and numbers of moves, dropout, and a buffer that moves without a gradient."""
+"""For tests only: two players at different rates and numbers of moves, dropout, and a buffer that moves
+without a gradient."""
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +21,15 @@ class TwoPlayers(Model):
         return (Player("a", self.a, self.loss_a, steps=2), Player("b", self.b, self.loss_b, rate=0.1))
 
     def loss_a(self, batch: Batch) -> Loss:
-        assert not any(p.requires_grad for p in self.b.parameters()), "the other player's weights are not held"
+        assert not any(p.requires_grad for p in self.b.parameters()), (
+            "the other player's weights are not held"
+        )
         return Loss(self.error(batch) + self.a[2].weight.square().sum() * 1e-3)
 
     def loss_b(self, batch: Batch) -> Loss:
-        assert not any(p.requires_grad for p in self.a.parameters()), "the other player's weights are not held"
+        assert not any(p.requires_grad for p in self.a.parameters()), (
+            "the other player's weights are not held"
+        )
         return Loss(self.error(batch))
 
     def error(self, batch: Batch) -> Tensor:

@@ -9,7 +9,8 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Spinning threads make a busy machine 3 to 5 times slower and a quiet one no faster; read when torch is first imported.
+# Spinning threads make a busy machine 3 to 5 times slower and a quiet one no faster; read when torch is first
+# imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:

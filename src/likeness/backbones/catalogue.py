@@ -18,7 +18,12 @@ from .squeezenet import squeezenet
 from .vgg import vgg16, vgg19
 
 GRAPHS: dict[str, Callable[[], Graph]] = dict(
-    vgg16=vgg16, vgg19=vgg19, mobilenet=mobilenet, mobilenet_v2=mobilenet_v2, squeezenet=squeezenet, resnet50=resnet50
+    vgg16=vgg16,
+    vgg19=vgg19,
+    mobilenet=mobilenet,
+    mobilenet_v2=mobilenet_v2,
+    squeezenet=squeezenet,
+    resnet50=resnet50,
 )
 NAMES = (*GRAPHS, *hub.HUB, *(f"{kind}:NAME" for kind in packages.EXAMPLES))
 
@@ -31,13 +36,16 @@ def named(what: str) -> Graph:
     return net
 
 
-def load(what: str, weights: str = "", layers: Sequence[str] = (), seed: int = 0, progress: Progress | None = None) -> Probe:
+def load(
+    what: str, weights: str = "", layers: Sequence[str] = (), seed: int = 0, progress: Progress | None = None
+) -> Probe:
     """The network called `what`, on this machine's device, its weights fixed.
 
-    weights: a file (.safetensors, .npz, .h5 as Keras writes it, SqueezeNet's .pth), "none" for random ones that `seed` decides,
-    or nothing for the published ones, which are looked for on this machine and then downloaded.  layers: those that will be
-    used, so that no more is fetched than these need.  Raises Refusal for an unknown network or layer, Offline where the weights
-    are not at hand, BadData where they are not what they should be.
+    weights: a file (.safetensors, .npz, .h5 as Keras writes it, SqueezeNet's .pth), "none" for random ones
+    that `seed` decides, or nothing for the published ones, which are looked for on this machine and then
+    downloaded.  layers: those that will be used, so that no more is fetched than these need.  Raises Refusal
+    for an unknown network or layer, Offline where the weights are not at hand, BadData where they are not
+    what they should be.
     """
     kind, _, place = what.partition(":")
     if kind in packages.KINDS:
@@ -48,7 +56,12 @@ def load(what: str, weights: str = "", layers: Sequence[str] = (), seed: int = 0
         stored.fill(graph, weights, layers, seed, progress)
         net = graph
     else:
-        raise Refusal(f"there is no network {what!r}; {closest(what, NAMES)}  A run that encodes is named by its folder.")
+        raise Refusal(
+            f"there is no network {what!r}; {closest(what, NAMES)}  A run that "
+            "encodes "
+            "is named "
+            "by its folder."
+        )
     if weights and what not in GRAPHS and kind != "timm":
         raise Refusal(f"{what} has its own weights; leave --weights out, or name one of {', '.join(GRAPHS)}.")
     net.check(layers)

@@ -35,7 +35,9 @@ def _coloured(x: np.ndarray) -> np.ndarray:
 
 
 def first_line(why: Exception) -> str:
-    return next((line.strip() for line in reversed(str(why).splitlines()) if line.strip()), type(why).__name__)
+    return next(
+        (line.strip() for line in reversed(str(why).splitlines()) if line.strip()), type(why).__name__
+    )
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ def _token(model: Any, pixels: Tensor) -> Any:
 
 
 def projected(model: Any, pixels: Tensor) -> Any:
-    """Image features in the space shared with texts: a tensor in transformers 4, the pooler_output of one thing in 5."""
+    """Image features in the space shared with texts: a tensor in transformers 4, the pooler_output of one
+    thing in 5."""
     result = model.get_image_features(pixel_values=pixels)
     return getattr(result, "pooler_output", result)
 
@@ -65,12 +68,18 @@ def projected(model: Any, pixels: Tensor) -> Any:
 SIDE = 224
 HUB = {
     "dinov2": Hub("facebook/dinov2-large", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), _token),
-    "clip": Hub("openai/clip-vit-large-patch14", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), projected),
+    "clip": Hub(
+        "openai/clip-vit-large-patch14",
+        (0.48145466, 0.4578275, 0.40821073),
+        (0.26862954, 0.26130258, 0.27577711),
+        projected,
+    ),
 }
 
 
 def backbone(kind: str, where: str = "") -> nn.Module:
-    """DINOv2 or CLIP by transformers.AutoModel, from a folder or by a name of the hub; weights are read from safetensors only.
+    """DINOv2 or CLIP by transformers.AutoModel, from a folder or by a name of the hub; weights are read from
+    safetensors only.
 
     Raises Refusal where the package is missing, Offline where the weights are.
     """
@@ -78,18 +87,29 @@ def backbone(kind: str, where: str = "") -> nn.Module:
     try:
         transformers = importlib.import_module("transformers")
     except ImportError:
-        raise Refusal(f"{kind} needs a package that is not installed; type: pip install transformers, or use classifier, vicreg or inception.") from None
+        raise Refusal(
+            f"{kind} needs a package that is not installed; type: pip "
+            "install "
+            "transformers, or "
+            "use classifier, vicreg or inception."
+        ) from None
     try:
-        model: nn.Module = transformers.AutoModel.from_pretrained(place, use_safetensors=True, trust_remote_code=False)
+        model: nn.Module = transformers.AutoModel.from_pretrained(
+            place, use_safetensors=True, trust_remote_code=False
+        )
     except (OSError, ValueError, SafetensorError) as why:
         raise Offline(
-            f"{kind} cannot be loaded from {place} ({first_line(why)}); type {kind}:FOLDER for one that holds config.json and model.safetensors."
+            f"{kind} cannot be loaded from {place} ({first_line(why)}); type "
+            f"{kind}:FOLDER for "
+            "one that "
+            "holds config.json and model.safetensors."
         ) from None
     return model.float().eval().requires_grad_(False).to(engine.device())
 
 
 def scaled(x: np.ndarray, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
-    """uint8 (n, 1 or 3, H, W) as such a network wants it: (n, 3, 224, 224), of mean 0 and standard deviation 1 on its own data."""
+    """uint8 (n, 1 or 3, H, W) as such a network wants it: (n, 3, 224, 224), of mean 0 and standard deviation
+    1 on its own data."""
     pictures = (Image.fromarray(np.ascontiguousarray(a.transpose(1, 2, 0))) for a in _coloured(x))
     pixels = np.stack([np.asarray(p.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for p in pictures])
     unit = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255

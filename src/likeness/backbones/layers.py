@@ -4,10 +4,11 @@
     net.outputs(x, ["block4_pool"])    what these layers say of images x
     net.classify(x)                    logits, where it has classes
 
-Images are what they are everywhere in this program, (B, 3, H, W) in [-1, 1], or their bytes; `prepare` makes of them what the network
-was trained on, and a gradient goes through it back to the image.
+Images are what they are everywhere in this program, (B, 3, H, W) in [-1, 1], or their bytes; `prepare` makes
+of them what the network was trained on, and a gradient goes through it back to the image.
 
-A Graph is written down layer by layer with Keras' names.  A Hooked network is anybody's module, whose sub-modules are the layers.
+A Graph is written down layer by layer with Keras' names.  A Hooked network is anybody's module, whose
+sub-modules are the layers.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ LOGITS = "logits"
 
 @dataclass(frozen=True)
 class Input:
-    """What a network was trained on, in brightness 0 to 255: the channels in their order, minus `mean`, over `scale`, minus `shift`."""
+    """What a network was trained on, in brightness 0 to 255: the channels in their order, minus `mean`, over
+    `scale`, minus `shift`."""
 
     bgr: bool = False
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -40,7 +42,8 @@ class Input:
     shift: float = 0.0
 
     def of(self, x: Tensor) -> Tensor:
-        """Images (B, 1 or 3, H, W), floats in [-1, 1] or bytes.  Bytes give the very bits that Keras' preprocess_input gives."""
+        """Images (B, 1 or 3, H, W), floats in [-1, 1] or bytes.  Bytes give the very bits that Keras'
+        preprocess_input gives."""
         level = x.float() if x.dtype == torch.uint8 else (x + 1) * 127.5
         if x.shape[1] == 1:
             level = level.expand(-1, 3, -1, -1)
@@ -91,7 +94,8 @@ class Probe(nn.Module):
     def outputs(self, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """Of images (B, 1 or 3, H, W), in [-1, 1] or bytes, for each name: (B, C, H', W'), or (B, C).
 
-        Raises Refusal for a name that is none, a layer whose weights are missing, and images of a size that it cannot look at.
+        Raises Refusal for a name that is none, a layer whose weights are missing, and images of a size that
+        it cannot look at.
         """
         raise NotImplementedError
 
@@ -108,10 +112,20 @@ class Probe(nn.Module):
         """Refuse what is no layer, or has no weights."""
         for name in names:
             if name not in self.layers:
-                raise Refusal(f"{self.name} has no layer {name!r}; {closest(name, tuple(self.layers))}  likeness features --layers {self.name} shows all.")
+                raise Refusal(
+                    f"{self.name} has no layer "
+                    f"{name!r}; "
+                    f"{closest(name, tuple(self.layers))}  "
+                    f"likeness features --layers {self.name} shows all."
+                )
             if why := self.lost.get(name):
                 whole = [n for n in self.layers if n not in self.lost]
-                raise Refusal(f"{self.name} cannot be asked for {name}: {why}.  The deepest layer that it can answer for is {whole[-1]}.")
+                raise Refusal(
+                    f"{self.name} cannot be asked for {name}: {why}.  The "
+                    "deepest layer "
+                    "that it "
+                    f"can answer for is {whole[-1]}."
+                )
 
 
 def becomes_tokens(net: Probe, layer: str) -> bool:
@@ -124,24 +138,56 @@ def becomes_tokens(net: Probe, layer: str) -> bool:
 
 
 class Conv(nn.Conv2d):
-    """A convolution as Keras makes it: `same` divides odd padding so that the larger part stands right and below."""
+    """A convolution as Keras makes it: `same` divides odd padding so that the larger part stands right and
+    below."""
 
-    def __init__(self, inside: int, out: int, kernel: int, stride: int = 1, *, pad: int | str = "same", groups: int = 1, bias: bool = True, relu: bool = False):
+    def __init__(
+        self,
+        inside: int,
+        out: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        pad: int | str = "same",
+        groups: int = 1,
+        bias: bool = True,
+        relu: bool = False,
+    ):
         self.same = pad == "same" and stride > 1
-        super().__init__(inside, out, kernel, stride, kernel // 2 if pad == "same" and stride == 1 else 0 if self.same else int(pad), groups=groups, bias=bias)
+        super().__init__(
+            inside,
+            out,
+            kernel,
+            stride,
+            kernel // 2 if pad == "same" and stride == 1 else 0 if self.same else int(pad),
+            groups=groups,
+            bias=bias,
+        )
         self.relu = relu
         self.kernels: Tensor | None = None
 
     def hurry(self) -> None:
-        """By the shorter way of winograd.py where there is one and no gradient is wanted, until `kernels` is removed: they know nothing of new weights."""
-        usual = self.kernel_size == (3, 3) and self.stride == (1, 1) and self.padding == (1, 1) and self.groups == 1
-        if usual and min(self.in_channels, self.out_channels) >= winograd.NARROW and self.weight.device.type == "cpu":
+        """By the shorter way of winograd.py where there is one and no gradient is wanted, until `kernels` is
+        removed: they know nothing of new weights."""
+        usual = (
+            self.kernel_size == (3, 3)
+            and self.stride == (1, 1)
+            and self.padding == (1, 1)
+            and self.groups == 1
+        )
+        if (
+            usual
+            and min(self.in_channels, self.out_channels) >= winograd.NARROW
+            and self.weight.device.type == "cpu"
+        ):
             self.kernels = winograd.kernels(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.kernels is None:
             return self.by(x, self.weight, self.bias)
-        plain = x.dtype != torch.float32 or torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
+        plain = (
+            x.dtype != torch.float32 or torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
+        )
         if not plain and x.shape[2] * x.shape[3] * self.weight.numel() >= winograd.LEAST:
             return winograd.convolve(x, self.kernels, self.bias, self.relu)
         return self.by(x, self.weight, self.bias)
@@ -149,11 +195,25 @@ class Conv(nn.Conv2d):
     def by(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The same with other weights."""
         if self.same:
-            x = F.pad(x, (*_halves(x.shape[3], self.kernel_size[1], self.stride[1]), *_halves(x.shape[2], self.kernel_size[0], self.stride[0])))
-        slow = self.groups > 1 and self.stride != (1, 1) and x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-        slow = slow and x.requires_grad and torch.is_grad_enabled()  # 20 times as long back through it in bf16 as in fp32 (torch 2.13)
+            x = F.pad(
+                x,
+                (
+                    *_halves(x.shape[3], self.kernel_size[1], self.stride[1]),
+                    *_halves(x.shape[2], self.kernel_size[0], self.stride[0]),
+                ),
+            )
+        slow = (
+            self.groups > 1
+            and self.stride != (1, 1)
+            and x.device.type == "cpu"
+            and torch.is_autocast_enabled("cpu")
+        )
+        # 20 times as long back through it in bf16 as in fp32 (torch 2.13)
+        slow = slow and x.requires_grad and torch.is_grad_enabled()
         with torch.autocast("cpu", enabled=False) if slow else nullcontext():
-            y = F.conv2d(x.float() if slow else x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+            y = F.conv2d(
+                x.float() if slow else x, weight, bias, self.stride, self.padding, self.dilation, self.groups
+            )
         return F.relu_(y) if self.relu else y
 
 
@@ -177,7 +237,9 @@ class Norm(nn.Module):
         self.register_buffer("running_var", torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+        )
 
     def folded(self, conv: Conv) -> tuple[Tensor, Tensor]:
         """Weight and bias of the one convolution that does what `conv` and this do after each other."""
@@ -208,7 +270,8 @@ class Pad(nn.Module):
 
 
 class PadForStride(nn.Module):
-    """Zeros for a 3x3 convolution of stride 2: none before an even side, one before an odd one, one behind (keras' correct_pad)."""
+    """Zeros for a 3x3 convolution of stride 2: none before an even side, one before an odd one, one behind
+    (keras' correct_pad)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pad(x, (x.shape[3] % 2, 1, x.shape[2] % 2, 1))
@@ -249,7 +312,12 @@ class Dense(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1] != self.in_features:
-            raise Refusal(f"a layer that is fully connected takes {self.in_features:,} values, and images of this size become {x.shape[1]:,}")
+            raise Refusal(
+                f"a layer that is fully connected takes {self.in_features:,} "
+                "values, "
+                "and images "
+                f"of this size become {x.shape[1]:,}"
+            )
         y = super().forward(x)
         return F.relu_(y) if self.relu else y
 
@@ -268,7 +336,8 @@ def rows(x: Tensor) -> Tensor:
 
 
 class Step(NamedTuple):
-    """One layer's turn: `fold` is the convolution just before it that is done with it in one, `dead` what nobody needs afterwards."""
+    """One layer's turn: `fold` is the convolution just before it that is done with it in one, `dead` what
+    nobody needs afterwards."""
 
     name: str
     inputs: tuple[str, ...]
@@ -280,8 +349,8 @@ class Step(NamedTuple):
 class Graph(Probe):
     """Layers with Keras' names, in Keras' order.
 
-    Where a batch norm follows a convolution whose own output is not asked for, the two are one convolution; what nobody asked for is
-    overwritten or let go as soon as it has served.
+    Where a batch norm follows a convolution whose own output is not asked for, the two are one convolution;
+    what nobody asked for is overwritten or let go as soon as it has served.
     """
 
     def __init__(self, name: str, side: int, input: Input, least: int = 32):
@@ -298,18 +367,22 @@ class Graph(Probe):
         return name
 
     def measured(self) -> dict[str, Shape]:
-        """The output of each layer for images of `side` pixels, without the batch; made on `meta`, where nothing is computed."""
+        """The output of each layer for images of `side` pixels, without the batch; made on `meta`, where
+        nothing is computed."""
         side = self.side
         answer = self(torch.empty(1, 3, side, side, device="meta"), [INPUT, *self.nodes])
         return {name: tuple(y.shape[1:]) for name, y in answer.items()}
 
     def fields(self) -> dict[str, int]:
-        """How many pixels a side each place of a layer sees (its receptive field), and 0 for the whole image."""
+        """How many pixels a side each place of a layer sees (its receptive field), and 0 for the
+        whole image."""
         seen: dict[str, tuple[int, int]] = {INPUT: (1, 1)}
         for name, layer in self.nodes.items():
             size, step = max(seen[p] for p in self.parents[name])
             if isinstance(layer, (Conv, nn.MaxPool2d)):
-                kernel, stride = (v if isinstance(v, int) else v[0] for v in (layer.kernel_size, layer.stride))
+                kernel, stride = (
+                    v if isinstance(v, int) else v[0] for v in (layer.kernel_size, layer.stride)
+                )
                 size, step = (size + (kernel - 1) * step if size else 0), step * stride
             elif isinstance(layer, (MeanPool, Flatten)):
                 size = 0
@@ -322,11 +395,18 @@ class Graph(Probe):
     def outputs(self, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         self.check(names)
         if min(x.shape[2:]) < self.least:
-            raise Refusal(f"{self.name} looks at images of {self.least} pixels a side or more, and these have {x.shape[3]}x{x.shape[2]}; enlarge them.")
+            raise Refusal(
+                f"{self.name} looks at images of {self.least} pixels a side "
+                "or more, "
+                "and these "
+                f"have {x.shape[3]}x{x.shape[2]}; enlarge them."
+            )
         try:
             result: dict[str, Tensor] = self(self.prepare(x), names)
         except Refusal as why:
-            raise Refusal(f"{self.name}: {why}; give it {self.side}x{self.side}, or name a layer that comes before.") from None
+            raise Refusal(
+                f"{self.name}: {why}; give it {self.side}x{self.side}, or name a layer that comes before."
+            ) from None
         return result
 
     @contextmanager
@@ -354,7 +434,8 @@ class Graph(Probe):
             if step.fold:
                 conv = self.nodes[step.fold]
                 assert isinstance(conv, Conv) and isinstance(layer, Norm)
-                weight, bias = layer.folded(conv)  # anew each time, since somebody may have changed them: a fiftieth of the work
+                # anew each time, since somebody may have changed them: a fiftieth of the work
+                weight, bias = layer.folded(conv)
                 there[step.name] = conv.by(inputs[0], weight, bias)
             else:
                 there[step.name] = layer(*inputs, inplace=True) if step.inplace else layer(*inputs)
@@ -371,13 +452,23 @@ class Graph(Probe):
         order = [name for name in self.nodes if name in needed]
         uses = Counter(p for name in order for p in self.parents[name])
         spare = {name for name in order if uses[name] == 1 and name not in wanted}
-        folds = {name: p for name in order if isinstance(self.nodes[name], Norm) and (p := self.parents[name][0]) in spare and isinstance(self.nodes[p], Conv)}
+        folds = {
+            name: p
+            for name in order
+            if isinstance(self.nodes[name], Norm)
+            and (p := self.parents[name][0]) in spare
+            and isinstance(self.nodes[p], Conv)
+        }
         order = [name for name in order if name not in folds.values()]
         inputs = {name: self.parents[folds.get(name, name)] for name in order}
         last = {p: name for name in order for p in inputs[name]}
         for name in order:
             before = inputs[name][0]
-            own = isinstance(self.nodes[name], Relu) and before in spare and isinstance(self.nodes[before], (Conv, Norm, Add))
+            own = (
+                isinstance(self.nodes[name], Relu)
+                and before in spare
+                and isinstance(self.nodes[before], (Conv, Norm, Add))
+            )
             dead = tuple(p for p in dict.fromkeys(inputs[name]) if last[p] == name and p not in wanted)
             yield Step(name, inputs[name], folds.get(name, ""), own, dead)
 
@@ -395,11 +486,19 @@ class _Enough(Exception):
 class Hooked(Probe):
     """A module of anybody's, asked for the outputs of its sub-modules.
 
-    answers: what the network says of prepared images, by name; each is a layer, too, and comes after those that it needs.
-    A sub-module is a layer if it is called once and gives one tensor that keeps the images apart.
+    answers: what the network says of prepared images, by name; each is a layer, too, and comes after those
+    that it needs. A sub-module is a layer if it is called once and gives one tensor that keeps the images
+    apart.
     """
 
-    def __init__(self, name: str, module: nn.Module, answers: dict[str, Callable[[Tensor], Tensor]], prepare: Callable[[Tensor], Tensor], shape: Shape):
+    def __init__(
+        self,
+        name: str,
+        module: nn.Module,
+        answers: dict[str, Callable[[Tensor], Tensor]],
+        prepare: Callable[[Tensor], Tensor],
+        shape: Shape,
+    ):
         super().__init__()
         self.name, self.module, self.answers, self.made = name, module, answers, prepare
         self.side = shape[-1]
@@ -440,11 +539,23 @@ class Hooked(Probe):
 
     def _walk(self, shape: Shape) -> dict[str, Shape]:
         """Sub-modules in the order in which they end, and after them the answers."""
-        x, result, content = self.prepare(torch.zeros(2, *shape, device=next(self.module.parameters()).device)), dict[str, Shape](), dict[str, Shape]()
+        x, result, content = (
+            self.prepare(torch.zeros(2, *shape, device=next(self.module.parameters()).device)),
+            dict[str, Shape](),
+            dict[str, Shape](),
+        )
         for name, answer in self.answers.items():
             heard: list[tuple[str, Any]] = []
-            with self._heard(filter(None, self.paths), lambda n, y, heard=heard: heard.append((n, y))), torch.no_grad():  # type: ignore[misc]
+
+            def hear(name: str, y: Any, heard: list[tuple[str, Any]] = heard) -> None:
+                heard.append((name, y))
+
+            with self._heard(filter(None, self.paths), hear), torch.no_grad():
                 content[name] = tuple(answer(x).shape[1:])
             often = Counter(n for n, _ in heard)
-            result |= {n: tuple(y.shape[1:]) for n, y in heard if often[n] == 1 and isinstance(y, Tensor) and y.ndim > 1 and len(y) == 2}
+            result |= {
+                n: tuple(y.shape[1:])
+                for n, y in heard
+                if often[n] == 1 and isinstance(y, Tensor) and y.ndim > 1 and len(y) == 2
+            }
         return result | content

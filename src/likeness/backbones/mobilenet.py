@@ -1,19 +1,42 @@
 """MobileNets: a convolution in each channel for itself, then one across the channels in each place.
 
-Version 1: Howard et al., "MobileNets", 2017, table 1.  Version 2: Sandler et al., "MobileNetV2: Inverted Residuals and Linear
-Bottlenecks", 2018, table 2.  Both at width 1; names, order, padding and epsilons are those of keras.applications.
+Version 1: Howard et al., "MobileNets", 2017, table 1.  Version 2: Sandler et al., "MobileNetV2: Inverted
+Residuals and Linear Bottlenecks", 2018, table 2.  Both at width 1; names, order, padding and epsilons are
+those of keras.applications.
 """
 
 from __future__ import annotations
 
 from torch import nn
 
-from .layers import LOGITS, UNIT, Add, Conv, Dense, Flatten, Graph, MeanPool, Norm, Pad, PadForStride, Relu, Softmax
+from .layers import (
+    LOGITS,
+    UNIT,
+    Add,
+    Conv,
+    Dense,
+    Flatten,
+    Graph,
+    MeanPool,
+    Norm,
+    Pad,
+    PadForStride,
+    Relu,
+    Softmax,
+)
 
 EPS = 1e-3
 V1 = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
 """width and stride of each block"""
-V2 = ((16, 1, 1, 1), (24, 2, 2, 6), (32, 3, 2, 6), (64, 4, 2, 6), (96, 3, 1, 6), (160, 3, 2, 6), (320, 1, 1, 6))
+V2 = (
+    (16, 1, 1, 1),
+    (24, 2, 2, 6),
+    (32, 3, 2, 6),
+    (64, 4, 2, 6),
+    (96, 3, 1, 6),
+    (160, 3, 2, 6),
+    (320, 1, 1, 6),
+)
 """width, blocks, stride of the first of them, expansion"""
 
 

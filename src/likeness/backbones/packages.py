@@ -4,7 +4,8 @@ dinov2, clip            as published, by transformers; dinov2:FOLDER for weights
 transformers:WHAT       any vision model that transformers.AutoModel opens: a name of the hub, or a folder
 timm:NAME               any of timm's, with the weights that it knows, those of a .safetensors, or random ones
 
-Pictures are brought to the size that the network was trained on and scaled as its own pre-processing says; what that crops away is kept.
+Pictures are brought to the size that the network was trained on and scaled as its own pre-processing says;
+what that crops away is kept.
 """
 
 from __future__ import annotations
@@ -34,12 +35,15 @@ UNIT_LEVELS = 255
 
 
 def load(kind: str, what: str, weights: str = "", seed: int = 0) -> Hooked:
-    """The network `what` of one of KINDS.  weights: for timm alone, a .safetensors or "none", whose random ones `seed` decides.
+    """The network `what` of one of KINDS.  weights: for timm alone, a .safetensors or "none", whose random
+    ones `seed` decides.
 
     Raises Refusal where a package is missing or it is no network of images, Offline where its weights are.
     """
     if weights and kind != "timm":
-        raise Refusal(f"{kind} has its own weights; leave --weights out, or name a network of ours or of timm.")
+        raise Refusal(
+            f"{kind} has its own weights; leave --weights out, or name a network of ours or of timm."
+        )
     if kind in HUB:
         return hub(kind, what)
     if not what:
@@ -54,12 +58,19 @@ KINDS = (*HUB, *EXAMPLES)
 def hub(kind: str, place: str) -> Hooked:
     """DINOv2 or CLIP: `code` is what `networks.hub` compares images by."""
     about, model = HUB[kind], backbone(kind, place)
-    net = Hooked(kind, model, {"code": lambda x: about.pick(model, x)}, shown(SIDE, in_levels(about.mean, about.std)), (3, SIDE, SIDE))
+    net = Hooked(
+        kind,
+        model,
+        {"code": lambda x: about.pick(model, x)},
+        shown(SIDE, in_levels(about.mean, about.std)),
+        (3, SIDE, SIDE),
+    )
     return described(net, place or about.where)
 
 
 def by_transformers(place: str) -> Hooked:
-    """`code` is the features that a model shares with texts, its own pooled ones, or the mean over tokens or places, the first of these that it has."""
+    """`code` is the features that a model shares with texts, its own pooled ones, or the mean over tokens or
+    places, the first of these that it has."""
     transformers, where = package("transformers", "transformers"), os.path.expanduser(place)
     where = os.path.abspath(where) if os.path.isdir(where) else where
     name, own = f"transformers:{where}", dict(trust_remote_code=False)  # a repository's own Python is not run
@@ -72,16 +83,32 @@ def by_transformers(place: str) -> Hooked:
         labels = tuple(str(config.id2label[i]) for i in range(config.num_labels)) if decides else ()
         kind = transformers.AutoModelForImageClassification if decides else transformers.AutoModel
         model, result = kind.from_pretrained(where, use_safetensors=True, output_loading_info=True, **own)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError) as why:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ImportError,
+        RuntimeError,
+        SafetensorError,
+    ) as why:
         wants = "config.json, model.safetensors and preprocessor_config.json, on the hub or in a folder"
         raise Offline(f"{name} cannot be loaded ({first_line(why)[:300]}); it wants {wants}.") from None
     lost = sorted(key for key in result["missing_keys"] if "pooler" not in key)
     if lost:
-        raise BadData(f"{name} has no weights for {lost[0]} and {len(lost) - 1} more, which would be random; name a model that was saved whole.")
+        raise BadData(
+            f"{name} has no weights for {lost[0]} and {len(lost) - 1} "
+            "more, which "
+            "would be "
+            "random; name a model that was saved whole."
+        )
     model = model.float().eval().to(engine.device())
     base: Any = model.base_model if decides else model
     base = getattr(model, "vision_model", model) if base is model and decides else base
-    answers: dict[str, Callable[[Tensor], Tensor]] = {"code": lambda x: pooled(base, x, not result["missing_keys"])}
+    answers: dict[str, Callable[[Tensor], Tensor]] = {
+        "code": lambda x: pooled(base, x, not result["missing_keys"])
+    }
     if decides:
         answers[LOGITS] = lambda x: model(pixel_values=x).logits
     net = opened(name, model, answers, side, inputs)
@@ -97,19 +124,37 @@ def by_timm(what: str, weights: str, seed: int) -> Hooked:
             torch.manual_seed(seed)
             model: Any = timm.create_model(what, pretrained=not weights)
     except RuntimeError as why:
-        raise Refusal(f"{name} cannot be made ({first_line(why)}); python -c 'import timm; print(timm.list_models())' shows all names.") from None
+        raise Refusal(
+            f"{name} cannot be made ({first_line(why)}); "
+            "python -c "
+            "'import timm; "
+            "print(timm.list_models())' shows all names."
+        ) from None
     except (OSError, ValueError) as why:
-        raise Offline(f"the weights of {name} cannot be had ({first_line(why)}); name a file with --weights, or none for random ones.") from None
+        raise Offline(
+            f"the weights of {name} cannot be had "
+            f"({first_line(why)}); name a "
+            "file with "
+            "--weights, or none for random ones."
+        ) from None
     if weights not in ("", "none"):
         fill(model, weights, what)
     model = model.eval().to(engine.device())
     seen = timm.data.resolve_model_data_config(model)
-    answers: dict[str, Callable[[Tensor], Tensor]] = {"code": lambda x: model.forward_head(model.forward_features(x), pre_logits=True).flatten(1)}
+    answers: dict[str, Callable[[Tensor], Tensor]] = {
+        "code": lambda x: model.forward_head(model.forward_features(x), pre_logits=True).flatten(1)
+    }
     if model.num_classes:
         answers[LOGITS] = model
     net = opened(name, model, answers, seen["input_size"][-1], in_levels(seen["mean"], seen["std"]))
     net.labels = stored.labels(model.num_classes) if model.num_classes else ()
-    source = Path(weights).name if weights not in ("", "none") else f"random weights, seed {seed}" if weights else what
+    source = (
+        Path(weights).name
+        if weights not in ("", "none")
+        else (f"random weights, seed {seed}")
+        if weights
+        else what
+    )
     return described(net, source, resampling(seen["interpolation"]))
 
 
@@ -118,9 +163,13 @@ def fill(model: nn.Module, file: str, what: str) -> None:
     try:
         model.load_state_dict(load_file(os.path.expanduser(file)))
     except (SafetensorError, OSError) as why:
-        raise BadData(f"{file} cannot be read ({first_line(why)}); name the .safetensors of {what}.") from None
+        raise BadData(
+            f"{file} cannot be read ({first_line(why)}); name the .safetensors of {what}."
+        ) from None
     except RuntimeError as why:
-        raise BadData(f"the weights in {file} do not fit {what} ({first_line(why)}); name those of {what}.") from None
+        raise BadData(
+            f"the weights in {file} do not fit {what} ({first_line(why)}); name those of {what}."
+        ) from None
 
 
 def package(name: str, needs: str) -> ModuleType:
@@ -128,10 +177,17 @@ def package(name: str, needs: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (ImportError, RuntimeError) as why:  # RuntimeError: a torchvision that was built for another torch
-        raise Refusal(f"{name}:NAME needs {needs} ({first_line(why)}); type: pip install {name}, or name a network of ours.") from None
+        raise Refusal(
+            f"{name}:NAME needs {needs} ({first_line(why)}); type: pip install "
+            f"{name}, "
+            "or name a "
+            "network of ours."
+        ) from None
 
 
-def opened(name: str, model: nn.Module, answers: dict[str, Callable[[Tensor], Tensor]], side: int, given: Input) -> Hooked:
+def opened(
+    name: str, model: nn.Module, answers: dict[str, Callable[[Tensor], Tensor]], side: int, given: Input
+) -> Hooked:
     """Raises Refusal for what does not answer for images, or answers differently each time."""
     prepare = shown(side, given)
     try:
@@ -140,9 +196,16 @@ def opened(name: str, model: nn.Module, answers: dict[str, Callable[[Tensor], Te
             x = prepare(torch.linspace(-1, 1, 6 * side**2, device=engine.device()).view(2, 3, side, side))
             same = torch.equal(answers["code"](x), answers["code"](x))
     except (TypeError, ValueError, RuntimeError, AttributeError) as why:
-        raise Refusal(f"{name} does not answer for images of {side}x{side} ({first_line(why)}); name a model of images.") from None
+        raise Refusal(
+            f"{name} does not answer for images of {side}x{side} ({first_line(why)}); name a model of images."
+        ) from None
     if not same:
-        raise Refusal(f"{name} answers differently each time, as models do that hide a part of what they see; name one that does not.")
+        raise Refusal(
+            f"{name} answers differently each time, as models do that hide a "
+            "part of "
+            "what they "
+            "see; name one that does not."
+        )
     return net
 
 
@@ -154,7 +217,11 @@ def described(net: Hooked, source: str, scaling: str = "bicubic") -> Hooked:
 def shown(side: int, given: Input) -> Callable[[Tensor], Tensor]:
     def prepare(x: Tensor) -> Tensor:
         x = given.of(x)
-        return x if x.shape[2:] == (side, side) else F.interpolate(x, (side, side), mode="bicubic", antialias=True, align_corners=False)
+        return (
+            x
+            if x.shape[2:] == (side, side)
+            else F.interpolate(x, (side, side), mode="bicubic", antialias=True, align_corners=False)
+        )
 
     return prepare
 

@@ -1,7 +1,8 @@
 """ResNet-50, version 1: each block adds to what it was given.
 
-He et al., "Deep Residual Learning for Image Recognition", 2016, table 1.  As in keras.applications the stride is that of a block's first
-convolution, 1x1, and every convolution has a bias; names, order and epsilon are Keras'.
+He et al., "Deep Residual Learning for Image Recognition", 2016, table 1.  As in keras.applications the stride
+is that of a block's first convolution, 1x1, and every convolution has a bias; names, order and epsilon are
+Keras'.
 """
 
 from __future__ import annotations

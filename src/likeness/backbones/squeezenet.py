@@ -1,7 +1,7 @@
 """SqueezeNet 1.1: few channels squeezed, then many expanded.
 
-Iandola et al., "SqueezeNet", 2016, section 3, in the cheaper version 1.1 that its authors released as a Caffe model.  Names are those of
-that model; its pools round up, as Caffe's do.
+Iandola et al., "SqueezeNet", 2016, section 3, in the cheaper version 1.1 that its authors released as a Caffe
+model.  Names are those of that model; its pools round up, as Caffe's do.
 """
 
 from __future__ import annotations
@@ -10,7 +10,16 @@ from torch import nn
 
 from .layers import LOGITS, Concat, Conv, Flatten, Graph, Input, MeanPool, Relu, Softmax
 
-FIRES = {2: (16, 64), 3: (16, 64), 4: (32, 128), 5: (32, 128), 6: (48, 192), 7: (48, 192), 8: (64, 256), 9: (64, 256)}
+FIRES = {
+    2: (16, 64),
+    3: (16, 64),
+    4: (32, 128),
+    5: (32, 128),
+    6: (48, 192),
+    7: (48, 192),
+    8: (64, 256),
+    9: (64, 256),
+}
 """channels squeezed, and expanded in either half"""
 INPUT = Input(bgr=True, mean=(104.0, 117.0, 123.0))
 

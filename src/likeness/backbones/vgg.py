@@ -1,7 +1,8 @@
 """VGG: 3x3 convolutions in five blocks, and three layers that are fully connected.
 
-Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2015, table 1, columns D and E.
-Names and order are those of keras.applications, where a convolution and its ReLU are one layer.
+Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2015, table 1,
+columns D and E. Names and order are those of keras.applications, where a convolution and its ReLU are one
+layer.
 """
 
 from __future__ import annotations

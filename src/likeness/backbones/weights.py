@@ -1,16 +1,17 @@
 """Where the weights of a network come from, and exactly which file that must be.
 
-A published file is looked for in weights/ under LIKENESS_DATA, among Keras' own downloads and in the cache, then fetched once over
-https.  Keras pins an MD5 of most of its files, and that is compared; where nobody has published a hash nothing is fetched, and whoever
-trusts a file names it.
+A published file is looked for in weights/ under LIKENESS_DATA, among Keras' own downloads and in the cache,
+then fetched once over https.  Keras pins an MD5 of most of its files, and that is compared; where nobody has
+published a hash nothing is fetched, and whoever trusts a file names it.
 
     tensors are  <layer>.weight ...     as torch has them (.safetensors, .npz)
     or           <layer>/kernel ...     as Keras has them: np.savez("w.npz", **{w.path: np.array(w) for w in model.weights})
     or an .h5    in Keras' older format, that of the published files; needs the package h5py
     or a .pth    of torchvision's SqueezeNet; its first layer is rewritten for the colours that ours is given
 
-The names of ImageNet's classes come beside the weights that are fetched, from the file that Keras decodes predictions with.
-"""
+The names of ImageNet's classes come beside the weights that are fetched, from the file that Keras decodes
+predictions with.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -69,7 +70,13 @@ def _keras(folder: str, file: str, digest: str, ends: str = "predictions") -> Pu
 
 
 CLASSES = (
-    Published("imagenet_classes.txt", "", "sha256", "0e1578d4e024609028374c1b9697f5936147cc8194f71d3adb725a9a4551f52e", ""),
+    Published(
+        "imagenet_classes.txt",
+        "",
+        "sha256",
+        "0e1578d4e024609028374c1b9697f5936147cc8194f71d3adb725a9a4551f52e",
+        "",
+    ),
     Published(
         "imagenet_class_index.json",
         "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json",
@@ -78,12 +85,19 @@ CLASSES = (
         "",
     ),
 )
-"""lists of ImageNet's classes: a line each with a number, a tab and names, or Keras' {"0": ["n01440764", "tench"], ...}"""
+"""lists of ImageNet's classes: a line each with a number, a tab and names, or Keras' {"0": ["n01440764",
+"tench"], ...}"""
 FILES: dict[str, tuple[Published, ...]] = {
     "vgg16": (
         _keras("vgg16", f"vgg16_{_TF}", "64373286793e3c8b2b4e3219cbf3544b"),
         _keras("vgg16", f"vgg16_{_TF}_notop", "6d6bbae143d832006294945121d1f1fc", "flatten"),
-        Published("vgg16_block1-3_f16.safetensors", "", "sha256", "fe9478ea67933feff255a731b7068a801db2c27e4e1e72d68611f7cd0366cd29", "block3_pool"),
+        Published(
+            "vgg16_block1-3_f16.safetensors",
+            "",
+            "sha256",
+            "fe9478ea67933feff255a731b7068a801db2c27e4e1e72d68611f7cd0366cd29",
+            "block3_pool",
+        ),
     ),
     "vgg19": (
         _keras("vgg19", f"vgg19_{_TF}", "cbe5617147190e668d6c5d5026f83318"),
@@ -103,11 +117,21 @@ FILES: dict[str, tuple[Published, ...]] = {
     "mobilenet_v2": (
         _keras("mobilenet_v2", f"mobilenet_v2_{_TF}_1.0_224", ""),
         Published(
-            "mobilenet_v2_1.0_224_keras_f16.safetensors", "", "sha256", "5674da4b424056a4889825eea68e830d7954161bc316f4fc6c34eaafc027b993", "predictions"
+            "mobilenet_v2_1.0_224_keras_f16.safetensors",
+            "",
+            "sha256",
+            "5674da4b424056a4889825eea68e830d7954161bc316f4fc6c34eaafc027b993",
+            "predictions",
         ),
     ),
     "squeezenet": (
-        Published("squeezenet_v1.1_f16.safetensors", "", "sha256", "cdabfee153069711625bc5631bc12d12c68fdcfaf6970cb101678cb89052f5dd", "prob"),
+        Published(
+            "squeezenet_v1.1_f16.safetensors",
+            "",
+            "sha256",
+            "cdabfee153069711625bc5631bc12d12c68fdcfaf6970cb101678cb89052f5dd",
+            "prob",
+        ),
         Published(
             "squeezenet1_1-b8a52dc0.pth",
             "https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
@@ -121,11 +145,13 @@ FILES: dict[str, tuple[Published, ...]] = {
         _keras("resnet", f"resnet50_{_TF}_notop", "4d473c1dd8becc155b73f8504c6f6626", "avg_pool"),
     ),
 }
-"""those with all layers first; the hashes are those in the source of Keras 3.15, of the small half-precision copies themselves, or that of PyTorch's
-file, which begins with what stands in its name"""
+"""those with all layers first; the hashes are those in the source of Keras 3.15, of the small half-precision
+copies themselves, or that of PyTorch's file, which begins with what stands in its name"""
 
 
-def fill(net: Graph, said: str, layers: Sequence[str] = (), seed: int = 0, progress: Progress | None = None) -> None:
+def fill(
+    net: Graph, said: str, layers: Sequence[str] = (), seed: int = 0, progress: Progress | None = None
+) -> None:
     """Give a network without values its weights, and say of which layers it has none; see opening.load."""
     if said == "none":
         draw(net, seed)
@@ -148,11 +174,18 @@ def draw(net: Graph, seed: int) -> None:
     for name, layer in net.nodes.items():
         layer.to_empty(device="cpu")
         if isinstance(layer, (Conv, Dense)):
-            nn.init.normal_(layer.weight, 0, ((1 if name == LOGITS else 2) / layer.weight[0].numel()) ** 0.5, chance)
+            nn.init.normal_(
+                layer.weight, 0, ((1 if name == LOGITS else 2) / layer.weight[0].numel()) ** 0.5, chance
+            )
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, Norm):
-            for value, start in ((layer.weight, 1), (layer.bias, 0), (layer.running_mean, 0), (layer.running_var, 1)):
+            for value, start in (
+                (layer.weight, 1),
+                (layer.bias, 0),
+                (layer.running_mean, 0),
+                (layer.running_var, 1),
+            ):
                 nn.init.constant_(value, start)
 
 
@@ -171,7 +204,8 @@ def find(net: Graph, layers: Sequence[str], progress: Progress | None = None) ->
     if fetch:
         smallest = fetch[-1] if layers else fetch[0]
         path = _download(smallest, lambda why: _out_of_reach(net, smallest, why), progress)
-        with suppress(Offline, BadData):  # the network answers without names, and unnamed() says where they belong
+        # the network answers without names, and unnamed() says where they belong
+        with suppress(Offline, BadData):
             if not any(lookup(file) for file in CLASSES):
                 _download(CLASSES[-1], Offline)
         return path, smallest
@@ -179,9 +213,17 @@ def find(net: Graph, layers: Sequence[str], progress: Progress | None = None) ->
 
 
 def _nowhere(net: Graph, able: list[Published], deepest: str) -> str:
-    here = next((f"; {f.file}, which is on this machine, ends with {f.ends}" for f in FILES[net.name] if lookup(f)), "")
+    here = next(
+        (f"; {f.file}, which is on this machine, ends with {f.ends}" for f in FILES[net.name] if lookup(f)),
+        "",
+    )
     url = next(f.url for f in able if f.url)
-    says = f"the weights of {net.name} are published at {url} without a hash, so they are not fetched unseen{here}"
+    says = (
+        f"the weights of {net.name} are published at {url} without a hash, so they "
+        "are not "
+        "fetched "
+        f"unseen{here}"
+    )
     return f"{says}; fetch that file and name it: --weights FILE, or type --weights none for random ones."
 
 
@@ -198,21 +240,30 @@ def lookup(file: Published) -> Path | None:
 
 
 def verified(path: Path, file: Published) -> Path:
-    """Raises BadData for another content than the published one; where there is no hash only Keras' own download is taken at its word."""
+    """Raises BadData for another content than the published one; where there is no hash only Keras' own
+    download is taken at its word."""
     if not file.digest:
         return path
     try:
         with path.open("rb") as handle:
-            result = hashlib.file_digest(handle, lambda: hashlib.new(file.kind, usedforsecurity=False)).hexdigest()
+            result = hashlib.file_digest(
+                handle, lambda: hashlib.new(file.kind, usedforsecurity=False)
+            ).hexdigest()
     except OSError as why:
         raise BadData(f"{path} cannot be read ({why.strerror}); put a good copy in its place.") from None
     if result != file.digest:
-        raise BadData(f"{path} is not the published file: its {file.kind} is {result} and should be {file.digest}; delete it, or name it with --weights.")
+        raise BadData(
+            f"{path} is not the published file: its {file.kind} is "
+            f"{result} and "
+            "should be "
+            f"{file.digest}; delete it, or name it with --weights."
+        )
     return path
 
 
 def _download(file: Published, explain: Callable[[str], Offline], progress: Progress | None = None) -> Path:
-    """Fetched beside its place and compared before it takes it: a file with this name is always the whole published one."""
+    """Fetched beside its place and compared before it takes it: a file with this name is always the whole
+    published one."""
     path = cache.where() / "weights" / file.file
     with cache.explained(path, "weights"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -245,10 +296,19 @@ def _body(file: Published, explain: Callable[[str], Offline]) -> Iterator[tuple[
 
 
 def _out_of_reach(net: Graph, file: Published, why: str) -> Offline:
-    here = next((f"  {f.file}, which is on this machine, ends with {f.ends}." for f in FILES[net.name] if lookup(f)), "")
+    here = next(
+        (f"  {f.file}, which is on this machine, ends with {f.ends}." for f in FILES[net.name] if lookup(f)),
+        "",
+    )
     return Offline(
-        f"{net.name} needs {file.url}, which cannot be fetched ({why}); fetch it elsewhere and put it at {cache.where() / 'weights' / file.file}, or into "
-        f"weights/ of the folder that LIKENESS_DATA names, or type --weights FILE, or none for random ones.{here}"
+        f"{net.name} needs {file.url}, which cannot be fetched ({why}); fetch it "
+        "elsewhere and "
+        "put it at "
+        f"{cache.where() / 'weights' / file.file}, or into "
+        "weights/ of the folder that LIKENESS_DATA names, or type --weights FILE, "
+        "or none "
+        "for random "
+        f"ones.{here}"
     )
 
 
@@ -258,7 +318,11 @@ def labels(classes: int) -> tuple[str, ...]:
         if classes == 1000 and path.is_file():
             with suppress(BadData):  # another list: unnamed() says which it should be
                 text = verified(path, file).read_text("utf-8")
-                named = [line.split("\t")[1] for line in text.splitlines()] if path.suffix == ".txt" else [v[1] for _, v in _numbered(text)]
+                named = (
+                    [line.split("\t")[1] for line in text.splitlines()]
+                    if path.suffix == ".txt"
+                    else [v[1] for _, v in _numbered(text)]
+                )
                 return tuple(name.split(",")[0].replace("_", " ") for name in named)
     return tuple(map(str, range(classes)))
 
@@ -268,12 +332,16 @@ def _numbered(text: str) -> list[tuple[str, list[str]]]:
 
 
 def unnamed(names: Sequence[str]) -> str:
-    """The end of a refusal to a name, where ImageNet's classes have numbers only: which file is missing, and where it belongs.  Else nothing."""
+    """The end of a refusal to a name, where ImageNet's classes have numbers only: which file is missing, and
+    where it belongs.  Else nothing."""
     if list(names) != list(map(str, range(1000))):
         return ""
     file = CLASSES[-1]
     return (
-        f"its classes have numbers and no names here; fetch {file.url} ({file.kind} {file.digest}) and put it at "
+        f"its classes have numbers and no names here; fetch {file.url} "
+        f"({file.kind} "
+        f"{file.digest}) and "
+        "put it at "
         f"{cache.where() / 'weights' / file.file}, or name the class by its number."
     )
 
@@ -283,13 +351,20 @@ def unnamed(names: Sequence[str]) -> str:
 Arrays = dict[tuple[str, str], Tensor]
 """by layer and parameter, as torch has them"""
 VARIABLES = dict(
-    kernel="weight", depthwise_kernel="weight", bias="bias", gamma="weight", beta="bias", moving_mean="running_mean", moving_variance="running_var"
+    kernel="weight",
+    depthwise_kernel="weight",
+    bias="bias",
+    gamma="weight",
+    beta="bias",
+    moving_mean="running_mean",
+    moving_variance="running_var",
 )
 ALIASES = {"predictions": LOGITS, "Logits": LOGITS}
 
 
 def read(path: Path, net: Graph) -> Arrays:
-    """The tensors of a file.  Raises BadData where it is damaged or does not belong to the network, Refusal for other formats."""
+    """The tensors of a file.  Raises BadData where it is damaged or does not belong to the network, Refusal
+    for other formats."""
     if path.suffix not in ENDINGS:
         raise Refusal(f"--weights {path} should end in {', '.join(ENDINGS)} (squeezenet alone), or be none.")
     if not path.is_file():
@@ -299,9 +374,24 @@ def read(path: Path, net: Graph) -> Arrays:
             return _from_h5(path, net)
         if path.suffix == ".pth":
             return _from_torchvision(path, net)
-        return dict(_placed(net, key, value, path) for key, value in (_safetensors(path) if path.suffix == ".safetensors" else _npz(path)))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, SafetensorError, RuntimeError) as why:
-        raise BadData(f"{path} cannot be read as weights ({str(why)[:200]}); put a good copy in its place.") from None
+        return dict(
+            _placed(net, key, value, path)
+            for key, value in (_safetensors(path) if path.suffix == ".safetensors" else _npz(path))
+        )
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        zipfile.BadZipFile,
+        SafetensorError,
+        RuntimeError,
+    ) as why:
+        raise BadData(
+            f"{path} cannot be read as weights ({str(why)[:200]}); put a good copy in its place."
+        ) from None
 
 
 def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
@@ -317,18 +407,29 @@ def _npz(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _from_h5(path: Path, net: Graph) -> Arrays:
-    """Keras' older format lists layers and, in each, its variables; layers are told by their names, or where those differ by their order,
-    as Keras itself does."""
+    """Keras' older format lists layers and, in each, its variables; layers are told by their names, or where
+    those differ by their order, as Keras itself does."""
     try:
         h5py = importlib.import_module("h5py")
     except ImportError:
-        raise Refusal(f"{path.name} needs a package that is not installed; type: pip install h5py, or save the weights in Keras with {AS_NPZ}.") from None
+        raise Refusal(
+            f"{path.name} needs a package that is not installed; type: pip "
+            "install h5py, "
+            "or save "
+            f"the weights in Keras with {AS_NPZ}."
+        ) from None
     with h5py.File(path, "r") as file:
         root = file.get("model_weights", file)
         if "layer_names" not in root.attrs:
-            raise BadData(f"{path} is not of the older .h5 format that Keras 2 wrote; save the weights in Keras with {AS_NPZ}.")
+            raise BadData(
+                f"{path} is not of the older .h5 format that Keras 2 wrote; "
+                "save the "
+                "weights in "
+                f"Keras with {AS_NPZ}."
+            )
         groups = [
-            (_text(g), [torch.from_numpy(root[g][w][()]) for w in map(_text, root[g].attrs["weight_names"])]) for g in map(_text, root.attrs["layer_names"])
+            (_text(g), [torch.from_numpy(root[g][w][()]) for w in map(_text, root[g].attrs["weight_names"])])
+            for g in map(_text, root.attrs["layer_names"])
         ]
     filled = [(name, values) for name, values in groups if values]
     ours = [name for name, layer in net.nodes.items() if isinstance(layer, (Conv, Dense, Norm))]
@@ -343,24 +444,44 @@ def _from_h5(path: Path, net: Graph) -> Arrays:
 
 
 def _from_torchvision(path: Path, net: Graph) -> Arrays:
-    """Of SqueezeNet alone, whose layers stand in the same order: those of others differ in more than their names (strides, what is flattened).
+    """Of SqueezeNet alone, whose layers stand in the same order: those of others differ in more than their
+    names (strides, what is flattened).
 
-    A .pth is an archive of a pickle, which may run anything and is not opened, and of one record of plain numbers a tensor, in the order of layers.
+    A .pth is an archive of a pickle, which may run anything and is not opened, and of one record of plain
+    numbers a tensor, in the order of layers.
     """
     if net.name != "squeezenet":
-        raise Refusal(f"--weights {path}: a .pth is read for squeezenet only; name {net.name}'s weights as Keras has them, or in a .safetensors.")
-    ours = [(name, parameter) for name, layer in net.nodes.items() if isinstance(layer, Conv) for parameter in ("weight", "bias")]
+        raise Refusal(
+            f"--weights {path}: a .pth is read for squeezenet only; name "
+            f"{net.name}'s "
+            "weights as "
+            "Keras has them, or in a .safetensors."
+        )
+    ours = [
+        (name, parameter)
+        for name, layer in net.nodes.items()
+        if isinstance(layer, Conv)
+        for parameter in ("weight", "bias")
+    ]
     result: Arrays = {}
     with zipfile.ZipFile(path) as file:
-        records = sorted((int(at[1]), name) for name in file.namelist() if (at := re.fullmatch(r"[^/]+/data/(\d+)", name)))
+        records = sorted(
+            (int(at[1]), name) for name in file.namelist() if (at := re.fullmatch(r"[^/]+/data/(\d+)", name))
+        )
         shapes = [getattr(net.nodes[name], parameter).shape for name, parameter in ours]
         if [file.getinfo(name).file_size for _, name in records] != [4 * shape.numel() for shape in shapes]:
-            raise BadData(f"{path} is not torchvision's {net.name}: it holds other tensors; name another file, or another network.")
+            raise BadData(
+                f"{path} is not torchvision's {net.name}: it holds other "
+                "tensors; name "
+                "another "
+                "file, or another network."
+            )
         for key, shape, (_, name) in zip(ours, shapes, records):
             result[key] = torch.from_numpy(np.frombuffer(file.read(name), "<f4").reshape(shape).copy())
     first = result[ours[0]].double() / torch.tensor(DEVIATION).double().view(3, 1, 1)
     apart = torch.tensor(net.input.mean[::-1]).double() - torch.tensor(MEAN).double()
-    result[ours[1]] = result[ours[1]] + first.sum((2, 3)) @ apart  # exact, since no zeros are put around the image
+    # exact, since no zeros are put around the image
+    result[ours[1]] = result[ours[1]] + first.sum((2, 3)) @ apart
     result[ours[0]] = first.flip(1)
     return result
 
@@ -377,12 +498,18 @@ def _parameters(layer: nn.Module) -> tuple[str, ...]:
 
 
 def _placed(net: Graph, key: str, value: Tensor, path: Path) -> tuple[tuple[str, str], Tensor]:
-    """Which parameter of which layer is meant by `fc1.weight`, `fc1/kernel` or `fire2.squeeze1x1.weight`, and its value."""
+    """Which parameter of which layer is meant by `fc1.weight`, `fc1/kernel` or `fire2.squeeze1x1.weight`, and
+    its value."""
     cut = max(key.rfind("/"), key.rfind("."))
     layer, parameter = key[:cut], key[cut + 1 :].removesuffix(":0")
     ours = next((n for n in (ALIASES.get(layer, layer), layer.replace(".", "/")) if n in net.nodes), "")
     if not ours:
-        raise BadData(f"{path} is not of {net.name}, which has no layer for {key}; name another file, or another network.")
+        raise BadData(
+            f"{path} is not of {net.name}, which has no layer for {key}; name "
+            "another "
+            "file, or "
+            "another network."
+        )
     value = _turned(net.nodes[ours], value) if parameter.endswith("kernel") else value
     return (ours, VARIABLES.get(parameter, parameter)), value
 
@@ -390,7 +517,11 @@ def _placed(net: Graph, key: str, value: Tensor, path: Path) -> tuple[tuple[str,
 def _turned(layer: nn.Module, value: Tensor) -> Tensor:
     """A kernel of Keras, (height, width, in, out) or (in, out), as torch has it."""
     if value.ndim == 4:
-        return value.permute(2, 3, 0, 1) if isinstance(layer, Conv) and layer.groups > 1 else value.permute(3, 2, 0, 1)
+        return (
+            value.permute(2, 3, 0, 1)
+            if isinstance(layer, Conv) and layer.groups > 1
+            else value.permute(3, 2, 0, 1)
+        )
     return value.T if isinstance(layer, Dense) else value
 
 
@@ -398,14 +529,20 @@ def _turned(layer: nn.Module, value: Tensor) -> Tensor:
 
 
 def put(net: Graph, found: Arrays, path: Path) -> None:
-    """Raises BadData where a tensor has no place or another shape; layers without weights, and all behind them, are lost."""
+    """Raises BadData where a tensor has no place or another shape; layers without weights, and all behind
+    them, are lost."""
     _unfold(net, found)
     for (name, parameter), value in found.items():
         layer = net.nodes[name]
         wanted = getattr(layer, parameter, None)
         if not isinstance(wanted, Tensor) or wanted.shape != value.shape:
             has = f"should be {tuple(wanted.shape)}" if isinstance(wanted, Tensor) else "has no place in it"
-            raise BadData(f"{path} is not of {net.name}: {name}.{parameter} is {tuple(value.shape)} and {has}; name another file, or another network.")
+            raise BadData(
+                f"{path} is not of {net.name}: "
+                f"{name}.{parameter} is "
+                f"{tuple(value.shape)} and "
+                f"{has}; name another file, or another network."
+            )
         value = value.float().contiguous()
         if isinstance(wanted, nn.Parameter):
             setattr(layer, parameter, nn.Parameter(value, requires_grad=False))
@@ -415,13 +552,19 @@ def put(net: Graph, found: Arrays, path: Path) -> None:
 
 
 def _unfold(net: Graph, found: Arrays) -> None:
-    """Where batch norm is folded into a convolution its scale is 1 from now on: the layers behind it are right, the convolution's own is not."""
+    """Where batch norm is folded into a convolution its scale is 1 from now on: the layers behind it are
+    right, the convolution's own is not."""
     for name, layer in net.nodes.items():
         before = net.parents[name][0]
         if isinstance(layer, Norm) and (name, "weight") not in found and (before, "bias") in found:
             bias = found.pop((before, "bias"))
             one = torch.ones_like(bias)
-            found |= {(name, "weight"): one, (name, "bias"): bias, (name, "running_mean"): 0 * one, (name, "running_var"): one * (1 - layer.eps)}
+            found |= {
+                (name, "weight"): one,
+                (name, "bias"): bias,
+                (name, "running_mean"): 0 * one,
+                (name, "running_var"): one * (1 - layer.eps),
+            }
             net.lost[before] = "its weights hold the batch norm that follows, so its own output is not known"
 
 
@@ -429,7 +572,11 @@ def _lose(net: Graph, path: Path) -> None:
     """Write down what cannot be answered for, and let go of tensors without values."""
     gone: dict[str, None] = {}
     for name, layer in net.nodes.items():
-        empty = [p for p, value in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)) if value.is_meta]
+        empty = [
+            p
+            for p, value in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False))
+            if value.is_meta
+        ]
         if empty or any(p in gone for p in net.parents[name]):
             gone[name] = None
         for parameter in empty:

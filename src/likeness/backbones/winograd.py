@@ -4,11 +4,13 @@ Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, se
 
     Y = A' [ (G g G') . (B' d B) ] A                                       (their eq. 8; ' is the transpose)
 
-d are 6x6 pixels of a channel, g is a 3x3 kernel, Y are 4x4 pixels of the result.  The product in the middle is summed over channels, which
-makes it 36 products of matrices, and these are where the time goes: 36 multiplications instead of 144 for 16 pixels.  What is around
-them moves numbers, so images are walked through in strips that stay in the cache, each by a thread of its own.
+d are 6x6 pixels of a channel, g is a 3x3 kernel, Y are 4x4 pixels of the result.  The product in the middle
+is summed over channels, which makes it 36 products of matrices, and these are where the time goes: 36
+multiplications instead of 144 for 16 pixels.  What is around them moves numbers, so images are walked through
+in strips that stay in the cache, each by a thread of its own.
 
-The result differs from the plain sum by some 1e-5 of the largest value: the constants of B and A are up to 8, and fp32 has 24 bits.
+The result differs from the plain sum by some 1e-5 of the largest value: the constants of B and A are up to 8,
+and fp32 has 24 bits.
 """
 
 from __future__ import annotations
@@ -32,9 +34,24 @@ AHEAD = 1 << 23
 NARROW = 64
 """channels on either side below which there is nothing to gain"""
 LEAST = 10**8
-"""multiplications of the plain way, for an image, below which handing it to threads costs more than it saves"""
-B = ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0), (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1))
-G = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6), (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1))
+"""multiplications of the plain way, for an image, below which handing it to threads costs more
+than it saves"""
+B = (
+    (4, 0, -5, 0, 1, 0),
+    (0, -4, -4, 1, 1, 0),
+    (0, 4, -4, -1, 1, 0),
+    (0, -2, -1, 2, 1, 0),
+    (0, 2, -1, -2, 1, 0),
+    (0, 4, 0, -5, 0, 1),
+)
+G = (
+    (1 / 4, 0, 0),
+    (-1 / 6, -1 / 6, -1 / 6),
+    (-1 / 6, 1 / 6, -1 / 6),
+    (1 / 24, 1 / 12, 1 / 6),
+    (1 / 24, -1 / 12, 1 / 6),
+    (0, 0, 1),
+)
 A = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 """the transposes of B and A, and G, as they stand in the paper"""
 
@@ -54,7 +71,8 @@ def kernels(weight: Tensor) -> Tensor:
 
 
 def convolve(x: Tensor, kernels: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
-    """x (N, C, H, W), zeros around it, by kernels (36, C, K), plus bias (K,) and rectified: (N, K, H, W), channels last.  No gradient goes through."""
+    """x (N, C, H, W), zeros around it, by kernels (36, C, K), plus bias (K,) and rectified: (N, K, H, W),
+    channels last.  No gradient goes through."""
     n, c, h, w = x.shape
     k, down, across = kernels.shape[2], -(-h // OUT), -(-w // OUT)
     row, threads = 4 * IN * IN * across * max(c, k), torch.get_num_threads()
@@ -104,15 +122,22 @@ class Work:
         self.taken, self.seen = x.new_empty(IN * IN * tiles * c), x.new_empty(IN * IN * tiles * c)
         self.product, self.shown = x.new_empty(IN * IN * tiles * k), x.new_empty(OUT * OUT * tiles * k)
 
-    def strip(self, x: Tensor, top: int, tall: int, kernels: Tensor, bias: Tensor | None, relu: bool, y: Tensor) -> None:
+    def strip(
+        self, x: Tensor, top: int, tall: int, kernels: Tensor, bias: Tensor | None, relu: bool, y: Tensor
+    ) -> None:
         """Of images x (n, H, W, C), the rows of tiles from `top` on, written into y (n, H', W', K)."""
         n, c, k, across = len(x), x.shape[3], y.shape[3], self.across
         tiles = n * tall * across
         self.place(x, OUT * top - 1, OUT * tall + 2)
         high, wide = self.pixels.shape[1:3]
-        d = self.pixels.as_strided((IN, IN, n, tall, across, c), (wide * c, c, high * wide * c, OUT * wide * c, OUT * c, 1))
+        d = self.pixels.as_strided(
+            (IN, IN, n, tall, across, c), (wide * c, c, high * wide * c, OUT * wide * c, OUT * c, 1)
+        )
         taken, seen = (room[: IN * IN * tiles * c].view(IN * IN, -1) for room in (self.taken, self.seen))
-        product, shown = self.product[: IN * IN * tiles * k].view(IN * IN, -1), self.shown[: OUT * OUT * tiles * k].view(OUT * OUT, -1)
+        product, shown = (
+            self.product[: IN * IN * tiles * k].view(IN * IN, -1),
+            self.shown[: OUT * OUT * tiles * k].view(OUT * OUT, -1),
+        )
         taken.view(d.shape).copy_(d)
         torch.mm(twice(B), taken, out=seen)
         torch.bmm(seen.view(-1, tiles, c), kernels, out=product.view(-1, tiles, k))
@@ -125,7 +150,8 @@ class Work:
         into.copy_(shown.view(OUT, OUT, n, tall, across, k).permute(2, 3, 0, 4, 1, 5))
 
     def place(self, x: Tensor, first: int, rows: int) -> None:
-        """So many rows of images x (n, H, W, C) from `first` on, which may begin above them and end below, between columns of zeros."""
+        """So many rows of images x (n, H, W, C) from `first` on, which may begin above them and end below,
+        between columns of zeros."""
         low, high, n = max(0, first), min(x.shape[1], first + rows), len(x)
         self.pixels[:n, : low - first].zero_()
         self.pixels[:n, low - first : high - first, 1 : x.shape[2] + 1].copy_(x[:, low:high])

@@ -16,11 +16,21 @@ from .arguments import closest
 
 Verb = Callable[[list[str]], int]
 
-ASKING: tuple[Verb, ...] = (ask.reconstruct, ask.complete, ask.edit, ask.score, ask.field, ask.diffuse, ask.latent)
+ASKING: tuple[Verb, ...] = (
+    ask.reconstruct,
+    ask.complete,
+    ask.edit,
+    ask.score,
+    ask.field,
+    ask.diffuse,
+    ask.latent,
+)
 LAB: tuple[Verb, ...] = (features.features, map.map, neighbours.neighbours, look.look)
 STUDIES: tuple[Verb, ...] = (studies.bayes, studies.detect)
 LISTS: tuple[Verb, ...] = (lists.export, lists.check, lists.models, lists.data)
-VERBS: dict[str, Verb] = {f.__name__: f for f in (train.train, ask.sample, evaluate.evaluate, *ASKING, *LAB, *STUDIES, *LISTS)}
+VERBS: dict[str, Verb] = {
+    f.__name__: f for f in (train.train, ask.sample, evaluate.evaluate, *ASKING, *LAB, *STUDIES, *LISTS)
+}
 
 HELP = f"""likeness {__version__}: generative and self-supervised models on your own images.
 
@@ -57,7 +67,8 @@ def printed(text: str) -> int:
 
 def output_closed(error: OSError) -> int:
     """Nobody takes our output: whoever read it has stopped, such as head, or the disk is full."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # python would complain once more when it flushes
+    # python would complain once more when it flushes
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if isinstance(error, BrokenPipeError):
         return 141
     print(f"likeness: the disk is full ({error.strerror}); what was saved before is intact", file=sys.stderr)
@@ -70,7 +81,12 @@ def guarded(argv: list[str]) -> int:
 
     try:
         if argv[0] not in VERBS:
-            raise Refusal(f"there is no verb {argv[0]!r}; {closest(argv[0], list(VERBS))}  There are: {', '.join(VERBS)}.")
+            raise Refusal(
+                f"there is no verb {argv[0]!r}; "
+                f"{closest(argv[0], list(VERBS))}  "
+                "There are: "
+                f"{', '.join(VERBS)}."
+            )
         code = VERBS[argv[0]](argv[1:])
         sys.stdout.flush()
         return code
@@ -83,5 +99,8 @@ def guarded(argv: list[str]) -> int:
         import traceback
 
         traceback.print_exc()
-        print("likeness: that is a defect of likeness, not of your command; the lines above say where.", file=sys.stderr)
+        print(
+            "likeness: that is a defect of likeness, not of your command; the lines above say where.",
+            file=sys.stderr,
+        )
         return 1

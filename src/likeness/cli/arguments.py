@@ -1,4 +1,5 @@
-"""What the verbs of the command line read their arguments with.  Every flag of a model is one of its options; none is declared here."""
+"""What the verbs of the command line read their arguments with.  Every flag of a model is one of its options;
+none is declared here."""
 
 from __future__ import annotations
 
@@ -20,7 +21,11 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, verb: str, text: str, usage: str):
         super().__init__(
-            f"likeness {verb}", usage=f"likeness {verb} {usage}", description=text, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+            f"likeness {verb}",
+            usage=f"likeness {verb} {usage}",
+            description=text,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.verb = verb
 
@@ -40,7 +45,14 @@ def closest(word: str, known: list[str]) -> str:
     return f"Did you mean {near[0]}?" if near else ""
 
 
-def flags(parser: argparse.ArgumentParser, title: str, owner: type, defaults: object, live: bool = False, leave_out: Set[str] = frozenset()) -> None:
+def flags(
+    parser: argparse.ArgumentParser,
+    title: str,
+    owner: type,
+    defaults: object,
+    live: bool = False,
+    leave_out: Set[str] = frozenset(),
+) -> None:
     """A flag for each declared option; an option that is not typed is absent from the result."""
     listed(parser, title, [one for one in declared(owner, defaults, live) if one.name not in leave_out])
 
@@ -64,15 +76,25 @@ def declared(owner: type, defaults: object, live: bool = False) -> list[Declared
     from ..core import option_fields
 
     says = ("help", "low", "high", "choices")
-    return [Declared(f.name, f.default, getattr(defaults, f.name, f.default), *(f.metadata[k] for k in says)) for f in option_fields(owner, live)]
+    return [
+        Declared(f.name, f.default, getattr(defaults, f.name, f.default), *(f.metadata[k] for k in says))
+        for f in option_fields(owner, live)
+    ]
 
 
 def listed(parser: argparse.ArgumentParser, title: str, options: Sequence[Declared]) -> None:
     """A flag for each of these options."""
     group = parser.add_argument_group(title)
     for one in options:
-        flag, where = f"--{one.name.replace('_', '-')}", dict[str, Any](dest=one.name, default=argparse.SUPPRESS)
-        span = f", {_short(one.low)} to {_short(one.high)}" if one.low is not None and one.high is not None else ""
+        flag, where = (
+            f"--{one.name.replace('_', '-')}",
+            dict[str, Any](dest=one.name, default=argparse.SUPPRESS),
+        )
+        span = (
+            (f", {_short(one.low)} to {_short(one.high)}")
+            if one.low is not None and one.high is not None
+            else ""
+        )
         text, kind = f"{one.help} [{_short(one.here)}{span}]".replace("%", "%%"), type(one.default)
         if kind is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text, **where)
@@ -97,7 +119,13 @@ def _number(kind: type) -> Callable[[str], Any]:
 
 
 def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return (
+        f"{value:g}"
+        if isinstance(value, float)
+        else f"{value:,}"
+        if isinstance(value, int) and not isinstance(value, bool)
+        else str(value)
+    )
 
 
 def positive(text: str) -> float:
@@ -135,18 +163,30 @@ def common(parser: argparse.ArgumentParser, *names: str) -> None:
 
 
 def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple[Trained, dict[str, Any]]]]:
-    """Parse for a verb on runs: what was said, and the runs, each with those of the typed live options that it has."""
+    """Parse for a verb on runs: what was said, and the runs, each with those of the typed live options that
+    it has."""
     from ..core import Refusal
     from ..reports import terminal
     from ..runs.folder import is_run
 
-    folders = [Path(a) for before, a in zip(["", *argv], argv) if not a.startswith("-") and before not in ("-o", "--network", "--beside") and is_run(Path(a))]
+    folders = [
+        Path(a)
+        for before, a in zip(["", *argv], argv)
+        if not a.startswith("-") and before not in ("-o", "--network", "--beside") and is_run(Path(a))
+    ]
     opened = _opened(folders, raw="--raw" in argv)
     taken = {action.dest for action in parser._actions}  # a verb's own flag means what the verb says
     turns = {f: _live(t) - taken for f, t in opened.items()}
     known: set[str] = set()
     for t in opened.values():
-        flags(parser, f"options of {type(t.model).__name__.lower()} that may be turned", type(t.model), t.model, live=True, leave_out=known | taken)
+        flags(
+            parser,
+            f"options of {type(t.model).__name__.lower()} that may be turned",
+            type(t.model),
+            t.model,
+            live=True,
+            leave_out=known | taken,
+        )
         known |= turns[t.folder]
     args = vars(parser.parse_intermixed_args(argv))
     wanted = args["run"] if isinstance(args["run"], list) else [args["run"]]
@@ -183,8 +223,8 @@ def _live(run: Trained) -> set[str]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """While torch is imported nothing is garbage, and what it leaves in memory stays to the end: a third of its import, and of the end of
-    the process, is spent on looking for cycles in it."""
+    """While torch is imported nothing is garbage, and what it leaves in memory stays to the end: a third of
+    its import, and of the end of the process, is spent on looking for cycles in it."""
     if "torch" in sys.modules or not gc.isenabled():
         yield
         return
@@ -201,7 +241,11 @@ def target(given: Path | None, usual: Path, *endings: str) -> Path:
     from ..core import Refusal
 
     if given is not None and given.suffix not in endings:
-        raise Refusal(f"-o {given} should end in {' or '.join(e for e in endings if e)}{', or be a folder' if '' in endings else ''}.")
+        raise Refusal(
+            f"-o {given} "
+            "should end in "
+            f"{' or '.join(e for e in endings if e)}{', or be a folder' if '' in endings else ''}."
+        )
     return given or usual
 
 
@@ -216,5 +260,7 @@ def writable(out: Path) -> Path:
         wrong, what = (out, "is a folder") if out.is_dir() else (there, "is no folder")
         raise Refusal(f"{out} cannot be written, since {wrong} {what}; name another file with -o.")
     if not os.access(there, os.W_OK):
-        raise NotAllowed(f"{out} cannot be written, since {there} takes no files from you; name another file with -o.")
+        raise NotAllowed(
+            f"{out} cannot be written, since {there} takes no files from you; name another file with -o."
+        )
     return out

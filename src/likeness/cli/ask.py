@@ -1,6 +1,7 @@
 """The verbs that put a question to a run about images: reconstruct, complete, edit, score, field, diffuse.
 
-Nothing heavy is imported before it is needed: a verb imports what it works with once it knows that there is a run to ask.
+Nothing heavy is imported before it is needed: a verb imports what it works with once it knows that there is a
+run to ask.
 """
 
 from __future__ import annotations
@@ -21,13 +22,24 @@ IMAGES = "a folder, an array or a file of images; held-out ones of the run's dat
 
 
 def reconstruct(argv: list[str]) -> int:
-    """reconstruct RUN [IMAGES]: what is left of an image after the code, which is searched for where the model only decodes"""
-    text = "Originals above their reconstructions.  Where the model only decodes, the code is searched for, and the nearest of some samples stands below."
+    """reconstruct RUN [IMAGES]: what is left of an image after the code, which is searched for where the
+    model only decodes"""
+    text = (
+        "Originals above their reconstructions.  Where the model only decodes, the "
+        "code is "
+        "searched for, "
+        "and the nearest of some samples stands below."
+    )
     parser = Parser("reconstruct", text, "RUN [IMAGES] [-n 16] [--steps N] [-o out.png]")
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
     usual = outline.value("inference.inversion", "STEPS")
-    parser.add_argument("--steps", type=count, metavar="N", help=f"of the search for the code [{usual}; none where the model encodes]")
+    parser.add_argument(
+        "--steps",
+        type=count,
+        metavar="N",
+        help=f"of the search for the code [{usual}; none where the model encodes]",
+    )
     common(parser, "-n", "--seed", "-o", "--json")
     args, [(run, _)] = on_runs(argv, parser)
 
@@ -37,29 +49,51 @@ def reconstruct(argv: list[str]) -> int:
     from ..metrics.reconstruction import psnr
     from ..reports import terminal
 
-    path, seed, n = target(args["o"], run.folder / "samples" / "reconstructions.png", ".png"), args["seed"], args["n"] or 16
+    path, seed, n = (
+        target(args["o"], run.folder / "samples" / "reconstructions.png", ".png"),
+        args["seed"],
+        args["n"] or 16,
+    )
     ask(run.model, "decode")
     own, names = own_images(run, args["images"], n)
-    asked = inputs.held_out(run.data, n, seed) if own is None else inputs.own(own, None, names, run.config.spec, seed, run.config.data.get("binarize", False))
+    asked = (
+        inputs.held_out(run.data, n, seed)
+        if own is None
+        else inputs.own(own, None, names, run.config.spec, seed, run.config.data.get("binarize", False))
+    )
     x, y, encodes = asked.batch.x, asked.batch.y, "encode" in answers(run.model)
     steps = args["steps"] or (0 if encodes else inversion.STEPS)
     before = run.reconstruct(x)[1] if encodes else inversion.nearest_samples(run.model, x, y, seed)
     back = inversion.decoded(run.model, searched(run, x, y, steps, seed)) if steps else before
-    page = figures.shown(back, x) if run.config.spec.points else figures.strips(x, back, *([] if encodes else [before]))
+    page = (
+        figures.shown(back, x)
+        if run.config.spec.points
+        else figures.strips(x, back, *([] if encodes else [before]))
+    )
     recipe = dict(run=run.folder.name, seen=run.run.seen, n=len(x), seed=seed, steps=steps)
     storage.make(path.parent)
     figures.write_png(path, page, recipe)
     points = run.config.spec.points
-    name, unit, near = ("distance", "", lambda a, b: (a - b).flatten(1).norm(dim=1)) if points else ("psnr", " dB", psnr)
+    name, unit, near = (
+        ("distance", "", lambda a, b: (a - b).flatten(1).norm(dim=1)) if points else ("psnr", " dB", psnr)
+    )
     after, first = near(x, back), near(x, before)
     title = f"{len(x)} points, distance" if points else f"{len(x)} images, PSNR"
-    result, says = dict(recipe, path=str(path)) | {name: float(after.mean())}, f"{title} {after.mean():.{4 if points else 2}f}{unit}"
+    result, says = (
+        dict(recipe, path=str(path)) | {name: float(after.mean())},
+        f"{title} {after.mean():.{4 if points else 2}f}{unit}",
+    )
     if steps:
         who = "the encoder alone" if encodes else f"the nearest of {inversion.among(run.model):,} samples"
-        rows = [{"name": whose, name: float(a), "before": float(b)} for whose, a, b in zip(asked.names, after, first)]
+        rows = [
+            {"name": whose, name: float(a), "before": float(b)}
+            for whose, a, b in zip(asked.names, after, first)
+        ]
         result |= dict(before=float(first.mean()), before_is=who, images=rows)
         digits = 4 if points else 2
-        lines = [f"{row['name']}: {row[name]:.{digits}f}{unit}, before {row['before']:.{digits}f}" for row in rows]
+        lines = [
+            f"{row['name']}: {row[name]:.{digits}f}{unit}, before {row['before']:.{digits}f}" for row in rows
+        ]
         says = "\n".join([*lines, f"{says} after {steps} steps, before {first.mean():.{digits}f} by {who}"])
     terminal.result(result, args["json"], f"{says}: {path}")
     return 0
@@ -78,14 +112,34 @@ def searched(run: Trained, x: Tensor, y: Condition | None, steps: int, seed: int
 
 def complete(argv: list[str]) -> int:
     """complete RUN [IMAGES]: a part of each image is given, and the rest is drawn, several times"""
-    text = "A row an image: the original, the part of it that is given, and what the model draws for the rest."
-    parser = Parser("complete", text, "RUN [IMAGES] [-n 16] [--keep 0.5 | --mask FILE] [-o out.png | out.npy | folder/] [options]")
+    text = (
+        "A row an image: the original, the part of it that is given, and what the model draws for the rest."
+    )
+    parser = Parser(
+        "complete",
+        text,
+        "RUN [IMAGES] [-n 16] [--keep 0.5 | --mask FILE] [-o out.png | out.npy | folder/] [options]",
+    )
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
-    parser.add_argument("--keep", type=float, metavar="SHARE", help="of the rows that are given, from the top [0.5]")
-    parser.add_argument("--mask", type=Path, metavar="FILE", help="a black-and-white picture of the images' size; what is white is given")
-    parser.add_argument("--draws", type=count, default=3, metavar="K", help="how often the rest of each image is drawn [3]")
-    parser.add_argument("--label", type=natural, metavar="CLASS", help="of your own images, where the model is class-conditional; else it is drawn")
+    parser.add_argument(
+        "--keep", type=float, metavar="SHARE", help="of the rows that are given, from the top [0.5]"
+    )
+    parser.add_argument(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="a black-and-white picture of the images' size; what is white is given",
+    )
+    parser.add_argument(
+        "--draws", type=count, default=3, metavar="K", help="how often the rest of each image is drawn [3]"
+    )
+    parser.add_argument(
+        "--label",
+        type=natural,
+        metavar="CLASS",
+        help="of your own images, where the model is class-conditional; else it is drawn",
+    )
     common(parser, "-n", "--seed", "-o", "--json")
     args, [(run, live)] = on_runs(argv, parser)
 
@@ -100,19 +154,32 @@ def complete(argv: list[str]) -> int:
     keep = 0.5 if args["keep"] is None else args["keep"]
     n = args["n"] or 16
     x, _ = own_images(run, args["images"], n)
-    stages = run.completing(x, n, keep, known=known, draws=args["draws"], seed=args["seed"], label=args["label"], **live)
+    stages = run.completing(
+        x, n, keep, known=known, draws=args["draws"], seed=args["seed"], label=args["label"], **live
+    )
     drawn = final(terminal.walked(stages, "completing images", args["json"])).pictures
     drawn.save(path)
-    terminal.result(dict(drawn.recipe, path=str(path)), args["json"], f"{drawn.recipe['n']} images, {args['draws']} draws of each: {path}")
+    terminal.result(
+        dict(drawn.recipe, path=str(path)),
+        args["json"],
+        f"{drawn.recipe['n']} images, {args['draws']} draws of each: {path}",
+    )
     return 0
 
 
 def score(argv: list[str]) -> int:
     """score RUN [IMAGES]: how surprising each image is, in bits, beside held-out ones, and where in it"""
-    parser = Parser("score", outline.about("inference.score"), "RUN [IMAGES] [-n 16] [-o maps.png | maps.npz] [options]")
+    parser = Parser(
+        "score", outline.about("inference.score"), "RUN [IMAGES] [-n 16] [-o maps.png | maps.npz] [options]"
+    )
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
-    parser.add_argument("--label", type=natural, metavar="CLASS", help="of your own images, where the model is class-conditional")
+    parser.add_argument(
+        "--label",
+        type=natural,
+        metavar="CLASS",
+        help="of your own images, where the model is class-conditional",
+    )
     common(parser, "-n", "--seed", "-o", "--json")
     args, [(run, live)] = on_runs(argv, parser)
 
@@ -127,8 +194,20 @@ def score(argv: list[str]) -> int:
     x, names = own_images(run, args["images"], n)
     scored = run.score(x, n, seed=args["seed"], label=args["label"], names=names, **live)
     where = scored.save(path) if scored.surprise is not None else None
-    result = dict(run=str(run.folder), kind=scored.kind, against=scored.against, images=scored.rows(), path=str(where) if where else None)
-    terminal.result(result, args["json"], "\n".join([*_table(scored.rows(), scored.kind, scored.against), *([f"maps: {where}"] if where else [])]))
+    result = dict(
+        run=str(run.folder),
+        kind=scored.kind,
+        against=scored.against,
+        images=scored.rows(),
+        path=str(where) if where else None,
+    )
+    terminal.result(
+        result,
+        args["json"],
+        "\n".join(
+            [*_table(scored.rows(), scored.kind, scored.against), *([f"maps: {where}"] if where else [])]
+        ),
+    )
     return 0
 
 
@@ -137,15 +216,27 @@ def _table(rows: list[dict[str, Any]], kind: str, against: int) -> list[str]:
     nats = "nats" in rows[0]
     lines = [f"{'image':{wide}}  bits/dim        bits" + nats * "        nats" + bool(against) * "  rank"]
     for row in rows:
-        line = f"{row['name']:{wide}}  {row['bits_per_dim']:8.4f}  {row['bits']:10,.1f}" + (f"  {row['nats']:10,.1f}" if nats else "")
+        line = (f"{row['name']:{wide}}  {row['bits_per_dim']:8.4f}  {row['bits']:10,.1f}") + (
+            f"  {row['nats']:10,.1f}" if nats else ""
+        )
         lines.append(line + (f"  {row['rank']:4.0%}" if against else ""))
     says = f"bits are {kind if kind == 'exact' else f'an {kind}'}"
-    return [*lines, f"{says}; rank: share of {against} held-out images with fewer bits; near 0 % is as unusual as near 100 %" if against else says]
+    return [
+        *lines,
+        f"{says}; rank: share of {against} held-out images with fewer "
+        "bits; near 0 "
+        "% is as "
+        "unusual as near 100 %"
+        if against
+        else says,
+    ]
 
 
 def field(argv: list[str]) -> int:
     """field RUN...: which pixels a prediction depends on, and how much, of several runs side by side"""
-    parser = Parser("field", outline.about("inference.receptive_field"), "RUN [RUN ...] [-n 4] [-o out.png] [options]")
+    parser = Parser(
+        "field", outline.about("inference.receptive_field"), "RUN [RUN ...] [-n 4] [-o out.png] [options]"
+    )
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
     common(parser, "-n", "--seed", "-o", "--json")
     args, runs = on_runs(argv, parser)
@@ -157,18 +248,32 @@ def field(argv: list[str]) -> int:
     path, n = target(args["o"], runs[0][0].folder / "samples" / "field.png", ".png"), args["n"] or 4
     results = [run.field(n, args["seed"]) for run, _ in runs]
     storage.make(path.parent)
-    recipe = dict(picture="field", n=n, seed=args["seed"], runs=[dict(run=run.folder.name, seen=run.run.seen) for run, _ in runs])
+    recipe = dict(
+        picture="field",
+        n=n,
+        seed=args["seed"],
+        runs=[dict(run=run.folder.name, seen=run.run.seen) for run, _ in runs],
+    )
     figures.write_png(path, fields.page(results, n), recipe)
     result = dict(path=str(path), fields=[one.as_dict() for each in results for one in each])
-    lines = [f"{one.name}: row {one.row + 1}, column {one.column + 1} {one.says}" for each in results for one in each]
+    lines = [
+        f"{one.name}: row {one.row + 1}, column {one.column + 1} {one.says}"
+        for each in results
+        for one in each
+    ]
     terminal.result(result, args["json"], "\n".join([*lines, str(path)]))
     return 0
 
 
 def diffuse(argv: list[str]) -> int:
-    """diffuse RUN...: pictures of noise being added and taken away, of schedules, and of where on the way an image is told"""
+    """diffuse RUN...: pictures of noise being added and taken away, of schedules, and of where on the way an
+    image is told"""
     which = "|".join(outline.value("inference.diffusion_process", "PICTURES"))
-    parser = Parser("diffuse", outline.about("inference.diffusion_process"), f"RUN [RUN ...] --picture {which} [--images IMAGES] [-o out.png] [options]")
+    parser = Parser(
+        "diffuse",
+        outline.about("inference.diffusion_process"),
+        f"RUN [RUN ...] --picture {which} [--images IMAGES] [-o out.png] [options]",
+    )
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
     parser.add_argument("--picture", metavar=which, default="reverse", help="which [reverse]")
     parser.add_argument("--images", metavar="IMAGES", help=IMAGES)
@@ -182,25 +287,50 @@ def diffuse(argv: list[str]) -> int:
 
     path = target(args["o"], runs[0][0].folder / "samples" / f"{args['picture']}.png", ".png")
     if args["images"] and args["picture"] not in ("forward", "rate", "distortion"):
-        raise Refusal(f"the picture {args['picture']} is of no images that are given; leave --images out, or type --picture forward.")
+        raise Refusal(
+            f"the picture {args['picture']} is of no images that are "
+            "given; leave "
+            "--images out, "
+            "or type --picture forward."
+        )
     x, _ = own_images(runs[0][0], args["images"], args["n"] or 6)
     typed: dict[str, Any] = {}
     for run, live in runs:
         run.run.model = tuned(run.model, **live)
         typed |= live
-    recipe = diffusion_process.draw([(run.run, run.data) for run, _ in runs], args["picture"], path, args["n"], args["seed"], x, **typed)
+    recipe = diffusion_process.draw(
+        [(run.run, run.data) for run, _ in runs], args["picture"], path, args["n"], args["seed"], x, **typed
+    )
     terminal.result(dict(recipe, path=str(path)), args["json"], str(path))
     return 0
 
 
 def edit(argv: list[str]) -> int:
-    """edit RUN [IMAGES]: images like these, drawn anew from where they are still seen through noise; rough sketches become likely images"""
-    parser = Parser("edit", outline.about("inference.edit"), "RUN [IMAGES] [-n 8] [--strength 0.5] [-o out.png | out.npy | folder/] [options]")
+    """edit RUN [IMAGES]: images like these, drawn anew from where they are still seen through noise; rough
+    sketches become likely images"""
+    parser = Parser(
+        "edit",
+        outline.about("inference.edit"),
+        "RUN [IMAGES] [-n 8] [--strength 0.5] [-o out.png | out.npy | folder/] [options]",
+    )
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
-    parser.add_argument("--strength", type=float, default=0.5, metavar="SHARE", help="of the way that is gone anew: 0 keeps the image, 1 forgets it [0.5]")
-    parser.add_argument("--draws", type=count, default=3, metavar="K", help="how often each image is drawn [3]")
-    parser.add_argument("--label", type=natural, metavar="CLASS", help="what it shall become, where the model is class-conditional")
+    parser.add_argument(
+        "--strength",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="of the way that is gone anew: 0 keeps the image, 1 forgets it [0.5]",
+    )
+    parser.add_argument(
+        "--draws", type=count, default=3, metavar="K", help="how often each image is drawn [3]"
+    )
+    parser.add_argument(
+        "--label",
+        type=natural,
+        metavar="CLASS",
+        help="what it shall become, where the model is class-conditional",
+    )
     common(parser, "-n", "--seed", "-o", "--raw", "--json")
     args, [(run, live)] = on_runs(argv, parser)
 
@@ -209,15 +339,22 @@ def edit(argv: list[str]) -> int:
 
     path, n = target(args["o"], run.folder / "samples" / "edits.png", ".png", ".npy", ""), args["n"] or 8
     x, _ = own_images(run, args["images"], n)
-    stages = run.editing(x, n, args["strength"], draws=args["draws"], seed=args["seed"], label=args["label"], **live)
+    stages = run.editing(
+        x, n, args["strength"], draws=args["draws"], seed=args["seed"], label=args["label"], **live
+    )
     drawn = final(terminal.walked(stages, "editing images", args["json"])).pictures
     drawn.save(path)
-    terminal.result(dict(drawn.recipe, path=str(path)), args["json"], f"{drawn.recipe['n']} images, {args['draws']} draws of each: {path}")
+    terminal.result(
+        dict(drawn.recipe, path=str(path)),
+        args["json"],
+        f"{drawn.recipe['n']} images, {args['draws']} draws of each: {path}",
+    )
     return 0
 
 
 def own_images(run: Trained, source: str | None, n: int) -> tuple[Tensor | None, tuple[str, ...] | None]:
-    """Somebody's own images, the first n, with the names of their files; what was skipped or left out is said."""
+    """Somebody's own images, the first n, with the names of their files; what was skipped or left out is
+    said."""
     if source is None:
         return None, None
     from ..data import user_images
@@ -232,13 +369,26 @@ def own_images(run: Trained, source: str | None, n: int) -> tuple[Tensor | None,
 def sample(argv: list[str]) -> int:
     """sample RUN: new images, each with its recipe; image i of a seed is always the same"""
     parser = Parser(
-        "sample", "New images of a trained model, as one picture, one file each, or an array.", "RUN [-n 64] [-o out.png | out.npy | folder/] [options]"
+        "sample",
+        "New images of a trained model, as one picture, one file each, or an array.",
+        "RUN [-n 64] [-o out.png | out.npy | folder/] [options]",
     )
     parser.add_argument("run", metavar="RUN", type=Path)
     common(parser, "-n", "--seed", "-o", "--raw", "--json")
-    parser.add_argument("--label", type=int, metavar="CLASS", help="of this class only, where the model is class-conditional")
-    parser.add_argument("--nearest", action="store_true", help="at the end of each row, framed, the training image nearest to its last sample")
-    parser.add_argument("--beside", type=Path, metavar="RUN", help="a weaker run of the same denoising model, which --guidance leads away from")
+    parser.add_argument(
+        "--label", type=int, metavar="CLASS", help="of this class only, where the model is class-conditional"
+    )
+    parser.add_argument(
+        "--nearest",
+        action="store_true",
+        help="at the end of each row, framed, the training image nearest to its last sample",
+    )
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        metavar="RUN",
+        help="a weaker run of the same denoising model, which --guidance leads away from",
+    )
     args, [(run, live)] = on_runs(argv, parser)
 
     from dataclasses import replace
@@ -251,27 +401,48 @@ def sample(argv: list[str]) -> int:
     weak = api.open(args["beside"]) if args["beside"] else None
     points = run.config.spec.points
     n = args["n"] or (2000 if points else 64)
-    usual = run.folder / "samples" / f"seed-{args['seed']}-n-{n}{'-raw' if args['raw'] else ''}{'-nearest' if args['nearest'] else ''}.png"
+    usual = (
+        run.folder
+        / "samples"
+        / f"seed-{args['seed']}-n-{n}{'-raw' if args['raw'] else ''}{'-nearest' if args['nearest'] else ''}.png"  # noqa: E501
+    )
     path = target(args["o"], usual, ".png", *([] if args["nearest"] else [".npy", ""]))
     stages = run.sampling(n, args["seed"], label=args["label"], beside=weak, **live)
     pictures = final(terminal.walked(stages, "drawing samples", args["json"])).pictures
     says = f"{n} {'points' if points else 'images'}"
     if args["nearest"]:
         result = nearest.beside(pictures.x, run.data, run.run.config.training.mirror)
-        pictures = replace(pictures, page=result.page, recipe=dict(pictures.recipe, nearest=result.row, distance=result.distance))
-        says += f", framed training images {min(result.distance):.1f} to {max(result.distance):.1f} levels from the sample beside them"
+        pictures = replace(
+            pictures,
+            page=result.page,
+            recipe=dict(pictures.recipe, nearest=result.row, distance=result.distance),
+        )
+        says += (
+            ", framed training images "
+            f"{min(result.distance):.1f} to "
+            f"{max(result.distance):.1f} levels "
+            "from the sample beside them"
+        )
     pictures.save(path)
     terminal.result(dict(pictures.recipe, path=str(path)), args["json"], f"{says}: {path}")
     return 0
 
 
 def latent(argv: list[str]) -> int:
-    """latent RUN...: pictures of the code: random codes, interpolation, traversal, the 2-D plane, arithmetic"""
+    """latent RUN...: pictures of the code: random codes, interpolation, traversal, the 2-D plane,
+    arithmetic"""
     which = "|".join(outline.value("inference.latent_space", "PICTURES"))
-    parser = Parser("latent", outline.about("inference.latent_space"), "RUN [RUN ...] [--picture NAME] [-o out.png]")
+    parser = Parser(
+        "latent", outline.about("inference.latent_space"), "RUN [RUN ...] [--picture NAME] [-o out.png]"
+    )
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
     parser.add_argument("--picture", metavar=which, default="random", help="which [random]")
-    parser.add_argument("--images", metavar=("A", "B", "C"), nargs=3, help="for arithmetic: three folders or files of a kind each [classes of the data]")
+    parser.add_argument(
+        "--images",
+        metavar=("A", "B", "C"),
+        nargs=3,
+        help="for arithmetic: three folders or files of a kind each [classes of the data]",
+    )
     common(parser, "-n", "--seed", "-o", "--json")
     args, runs = on_runs(argv, parser)
 
@@ -279,7 +450,11 @@ def latent(argv: list[str]) -> int:
     from ..reports import terminal
 
     path = target(args["o"], runs[0][0].folder / "samples" / f"{args['picture']}.png", ".png")
-    groups = [x for source in args["images"] or () if (x := own_images(runs[0][0], source, codes.MEMBERS)[0]) is not None]
+    groups = [
+        x
+        for source in args["images"] or ()
+        if (x := own_images(runs[0][0], source, codes.MEMBERS)[0]) is not None
+    ]
     codes.draw([(r.run, r.data) for r, _ in runs], args["picture"], path, args["n"], args["seed"], groups)
     terminal.result(dict(path=str(path), picture=args["picture"]), args["json"], str(path))
     return 0

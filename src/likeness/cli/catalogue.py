@@ -1,7 +1,8 @@
 """The models as the command line shows them: what each is, what it answers, and what may be set.
 
-Only the classes know that, and to import them is to import torch.  So what they say is kept in the cache folder, with a digest of the text
-of likeness, all of it: where a letter of that has changed, they are asked again.
+Only the classes know that, and to import them is to import torch.  So what they say is kept in the cache
+folder, with a digest of the text of likeness, all of it: where a letter of that has changed, they are asked
+again.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Entry(NamedTuple):
 
 
 def entry(name: str) -> Entry:
-    """Of a model in likeness/models, by name.  Where the cache cannot be written it works all the same, and as slowly as ever."""
+    """Of a model in likeness/models, by name.  Where the cache cannot be written it works all the same, and
+    as slowly as ever."""
     from ..core import Refusal
     from ..storage import cache, write
 

@@ -17,11 +17,27 @@ if TYPE_CHECKING:
 
 def evaluate(argv: list[str]) -> int:
     """evaluate RUN...: score cards, scores.json and report.html; of several runs compare.html as well"""
-    text = "The same questions to every run, answered as score cards: value, interval, n, split, seed, and what real images would get."
+    text = (
+        "The same questions to every run, answered as score cards: value, interval, "
+        "n, split, "
+        "seed, and "
+        "what real images would get."
+    )
     parser = Parser("evaluate", text, "RUN [RUN ...] [-n 1000] [options]")
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
-    parser.add_argument("--network", default="auto", help="to compare samples by: classifier, vicreg, inception, dinov2, clip, a run, a .pt file, none [auto]")
-    parser.add_argument("--parzen", action="store_true", help="the Parzen-window estimate of the first adversarial models as well, which takes minutes")
+    parser.add_argument(
+        "--network",
+        default="auto",
+        help="to compare samples by: "
+        "classifier, "
+        "vicreg, "
+        "inception, dinov2, clip, a run, a .pt file, none [auto]",
+    )
+    parser.add_argument(
+        "--parzen",
+        action="store_true",
+        help="the Parzen-window estimate of the first adversarial models as well, which takes minutes",
+    )
     common(parser, "-n", "--seed", "-o", "--raw", "--json")
     args, runs = on_runs(argv, parser)
 
@@ -29,7 +45,12 @@ def evaluate(argv: list[str]) -> int:
     from ..reports import compare, terminal
 
     if args["o"] and (len(runs) == 1 or args["o"].suffix):
-        raise Refusal(f"-o {args['o']} would be the folder of compare.html, which takes two runs or more; leave it out, or name a folder.")
+        raise Refusal(
+            f"-o {args['o']} would be the folder of compare.html, which takes "
+            "two runs "
+            "or more; "
+            "leave it out, or name a folder."
+        )
     result: list[list[Score] | Refusal] = []
     for run, live in runs:
         try:
@@ -42,12 +63,18 @@ def evaluate(argv: list[str]) -> int:
     refused = [r for r in result if isinstance(r, Refusal)]
     if len(refused) == len(result):
         raise refused[0]
-    cards = {str(run.folder): [s.as_dict() for s in scores] for (run, _), scores in zip(runs, result) if not isinstance(scores, Refusal)}
+    cards = {
+        str(run.folder): [s.as_dict() for s in scores]
+        for (run, _), scores in zip(runs, result)
+        if not isinstance(scores, Refusal)
+    }
     if args["json"]:
         print(json.dumps(cards, indent=1))
     if len(runs) > 1:
         side_by_side = compare.compare([run.run for run, _ in runs], result, [run.drawn for run, _ in runs])
-        page = side_by_side.write(args["o"] or Path(os.path.commonpath([run.folder.resolve().parent for run, _ in runs])))
+        page = side_by_side.write(
+            args["o"] or Path(os.path.commonpath([run.folder.resolve().parent for run, _ in runs]))
+        )
         if not args["json"]:
             print(side_by_side.table(shutil.get_terminal_size((120, 24)).columns))
         terminal.say(f"all on one page: {page}", args["json"])

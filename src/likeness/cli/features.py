@@ -10,7 +10,8 @@ from .arguments import Parser, common, count, natural
 
 
 def features(argv: list[str]) -> int:
-    """features DATA --layer NAME: outputs of a network's layers for every image, as .npy; --layers NETWORK shows which there are"""
+    """features DATA --layer NAME: outputs of a network's layers for every image, as .npy; --layers NETWORK
+    shows which there are"""
     from ..backbones import catalogue
     from ..core import Refusal
     from ..data import pixels
@@ -19,17 +20,56 @@ def features(argv: list[str]) -> int:
     from ..reports import terminal
     from ..training import signals
 
-    usage = "DATA --network vgg19 --layer block4_pool [--layer fc2] [-o features.npy | folder/] [options] | --layers NETWORK"
+    usage = (
+        "DATA --network vgg19 --layer block4_pool [--layer fc2] [-o features.npy | "
+        "folder/] "
+        "[options] | "
+        "--layers NETWORK"
+    )
     parser = Parser("features", module.__doc__ or "", usage)
-    parser.add_argument("data", metavar="DATA", nargs="?", help="a folder of images, an image, an array, or a name from `likeness data`")
-    parser.add_argument("--network", metavar="NAME", default="vgg19", help=f"{', '.join(catalogue.NAMES)}, or the folder of a run that encodes [vgg19]")
-    parser.add_argument("--layer", metavar="NAME", action="append", help="whose output is wanted; several are computed in one pass")
-    parser.add_argument("--layers", metavar="NETWORK", help="show the layers of a network, and nothing else")
-    parser.add_argument("--pool", metavar="avg|max", default="", help="over all places of a layer [none: all its values, in the order height, width, channel]")
-    parser.add_argument("--weights", metavar="FILE", default="", help="a .safetensors, .npz, .h5 or .pth, or none for random ones [the published ones]")
-    parser.add_argument("--size", type=count, default=0, metavar="PIXELS", help="height and width to which images are brought [the network's own]")
     parser.add_argument(
-        "--interpolation", metavar="NAME", default="", help=f"how: {', '.join(pixels.SCALINGS)} [the network's own: nearest for those of Keras]"
+        "data",
+        metavar="DATA",
+        nargs="?",
+        help="a folder of images, an image, an array, or a name from `likeness data`",
+    )
+    parser.add_argument(
+        "--network",
+        metavar="NAME",
+        default="vgg19",
+        help=f"{', '.join(catalogue.NAMES)}, or the folder of a run that encodes [vgg19]",
+    )
+    parser.add_argument(
+        "--layer",
+        metavar="NAME",
+        action="append",
+        help="whose output is wanted; several are computed in one pass",
+    )
+    parser.add_argument("--layers", metavar="NETWORK", help="show the layers of a network, and nothing else")
+    parser.add_argument(
+        "--pool",
+        metavar="avg|max",
+        default="",
+        help="over all places of a layer [none: all its values, in the order height, width, channel]",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        default="",
+        help="a .safetensors, .npz, .h5 or .pth, or none for random ones [the published ones]",
+    )
+    parser.add_argument(
+        "--size",
+        type=count,
+        default=0,
+        metavar="PIXELS",
+        help="height and width to which images are brought [the network's own]",
+    )
+    parser.add_argument(
+        "--interpolation",
+        metavar="NAME",
+        default="",
+        help=f"how: {', '.join(pixels.SCALINGS)} [the network's own: nearest for those of Keras]",
     )
     parser.add_argument("--precision", metavar="fp32|bf16", default="fp32", help="of the products [fp32]")
     parser.add_argument("--seed", type=natural, default=0, help="of random weights [0]")
@@ -38,8 +78,19 @@ def features(argv: list[str]) -> int:
     if args["layers"]:
         return layers(args["layers"], args["weights"], args["seed"], args["json"])
     if not args["data"] or not args["layer"]:
-        raise Refusal("say of which images, and which layers: likeness features photos/ --network vgg19 --layer block4_pool; --layers vgg19 shows them all.")
-    net = opening.load(args["network"], args["weights"], args["layer"], args["seed"], reporting(f"weights of {args['network']}"))
+        raise Refusal(
+            "say of which images, and which layers: likeness features "
+            "photos/ "
+            "--network vgg19 "
+            "--layer block4_pool; --layers vgg19 shows them all."
+        )
+    net = opening.load(
+        args["network"],
+        args["weights"],
+        args["layer"],
+        args["seed"],
+        reporting(f"weights of {args['network']}"),
+    )
     options = {name: args[name] for name in ("pool", "size", "interpolation", "precision")}
     work = module.extract(net, args["data"], args["layer"], args["o"] or Path("features.npy"), **options)
     last, at = time.monotonic(), None
@@ -47,19 +98,41 @@ def features(argv: list[str]) -> int:
         for at in work:
             if time.monotonic() - last > terminal.EVERY:
                 last = time.monotonic()
-                terminal.say(f"{at.done.files / at.total:4.0%}  {at.done.files:,} images  {at.fresh / max(at.seconds, 1e-9):,.1f}/s", args["json"])
+                terminal.say(
+                    f"{at.done.files / at.total:4.0%}  "
+                    f"{at.done.files:,} "
+                    "images  "
+                    f"{at.fresh / max(at.seconds, 1e-9):,.1f}/s",
+                    args["json"],
+                )
             if stop.signal:
                 break
     assert at is not None
     if stop.signal:
-        terminal.say(f"stopped at image {at.done.files:,} of {at.total:,}; the same command goes on from here")
+        terminal.say(
+            f"stopped at image {at.done.files:,} of {at.total:,}; the same command goes on from here"
+        )
         return 128 + stop.signal
     out = work.output
     terminal.say(module.verdict(at.done), args["json"])
-    rows = [dict(layer=name, path=str(path), shape=[at.done.rows, out.widths[name]]) for name, path in out.paths.items()]
+    rows = [
+        dict(layer=name, path=str(path), shape=[at.done.rows, out.widths[name]])
+        for name, path in out.paths.items()
+    ]
     speed = at.fresh / max(at.seconds, 1e-9)
-    result = dict(network=net.name, weights=net.source, sha256=net.sha256, layers=rows, names=str(out.table), skipped=at.done.skipped, images_per_second=speed)
-    lines = [f"{row['layer']}: {at.done.rows:,} x {out.widths[str(row['layer'])]:,} -> {row['path']}" for row in rows]
+    result = dict(
+        network=net.name,
+        weights=net.source,
+        sha256=net.sha256,
+        layers=rows,
+        names=str(out.table),
+        skipped=at.done.skipped,
+        images_per_second=speed,
+    )
+    lines = [
+        f"{row['layer']}: {at.done.rows:,} x {out.widths[str(row['layer'])]:,} -> {row['path']}"
+        for row in rows
+    ]
     terminal.result(result, args["json"], "\n".join([*lines, f"names and labels: {out.table}"]))
     return 0
 
@@ -86,13 +159,21 @@ def layers(name: str, weights: str, seed: int, as_json: bool) -> int:
     from ..features import opening
     from ..reports import terminal
 
-    weights = weights or ("none" if name.startswith("timm:") else "")  # their names can be told without fetching any
+    # their names can be told without fetching any
+    weights = weights or ("none" if name.startswith("timm:") else "")
     net = catalogue.named(name) if name in catalogue.GRAPHS else opening.load(name, weights, seed=seed)
     sees = net.fields() if isinstance(net, Graph) else {}
     rows = []
     for layer, shape in net.layers.items():
         places, field = " x ".join(map(str, (*shape[1:], shape[0]))), sees.get(layer)
-        rows.append(dict(layer=layer, output=places, sees="" if field is None else f"{field} px" if field else "all"))
-    side = f"for images of {net.side}x{net.side}: height x width x channels; `sees`: pixels a side that a place of the layer depends on"
+        rows.append(
+            dict(layer=layer, output=places, sees="" if field is None else f"{field} px" if field else "all")
+        )
+    side = (
+        f"for images of {net.side}x{net.side}: height x width x channels; `sees`: "
+        "pixels a "
+        "side that a "
+        "place of the layer depends on"
+    )
     terminal.table(rows, ("layer", "output", "sees"), as_json, side)
     return 0

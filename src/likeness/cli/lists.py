@@ -9,9 +9,18 @@ from .arguments import Parser, common, flags, on_runs, target
 
 def export(argv: list[str]) -> int:
     """export RUN: a ddpm for the library diffusers, as a folder that its DDPMPipeline loads"""
-    parser = Parser("export", "Write a trained ddpm as a folder that diffusers.DDPMPipeline.from_pretrained loads.", "RUN [-o FOLDER] [--label CLASS]")
+    parser = Parser(
+        "export",
+        "Write a trained ddpm as a folder that diffusers.DDPMPipeline.from_pretrained loads.",
+        "RUN [-o FOLDER] [--label CLASS]",
+    )
     parser.add_argument("run", metavar="RUN", type=Path)
-    parser.add_argument("--label", type=int, metavar="CLASS", help="that is drawn there, where the model is class-conditional; none if left out")
+    parser.add_argument(
+        "--label",
+        type=int,
+        metavar="CLASS",
+        help="that is drawn there, where the model is class-conditional; none if left out",
+    )
     common(parser, "-o", "--raw", "--json")
     args, [(run, _)] = on_runs(argv, parser)
 
@@ -20,7 +29,11 @@ def export(argv: list[str]) -> int:
 
     path = target(args["o"], run.folder / "diffusers", "")
     diffusers.export(run.model, path, args["label"])
-    terminal.result(dict(run=str(run.folder), path=str(path), label=args["label"]), args["json"], f'{path}: DDPMPipeline.from_pretrained("{path}") loads it')
+    terminal.result(
+        dict(run=str(run.folder), path=str(path), label=args["label"]),
+        args["json"],
+        f'{path}: DDPMPipeline.from_pretrained("{path}") loads it',
+    )
     return 0
 
 
@@ -33,8 +46,15 @@ def models(argv: list[str]) -> int:
     common(parser, "--json")
     args = vars(parser.parse_intermixed_args(argv))
     result = {name: catalogue.entry(name) for name in catalogue.NAMES}
-    rows = [dict(name=name, about=one.about.split("\n")[0], answers=one.answers) for name, one in result.items()]
-    terminal.table(rows, ("name", "answers", "about"), args["json"], "likeness train NAME --help shows the options of one.")
+    rows = [
+        dict(name=name, about=one.about.split("\n")[0], answers=one.answers) for name, one in result.items()
+    ]
+    terminal.table(
+        rows,
+        ("name", "answers", "about"),
+        args["json"],
+        "likeness train NAME --help shows the options of one.",
+    )
     return 0
 
 
@@ -46,7 +66,12 @@ def data(argv: list[str]) -> int:
     parser = Parser("data", "Data sets that need no path.", "[--json]")
     common(parser, "--json")
     args = vars(parser.parse_intermixed_args(argv))
-    terminal.table(named.listed(), ("name", "here", "about", "licence"), args["json"], "Any folder of images, .npy, .npz or idx file will do as well.")
+    terminal.table(
+        named.listed(),
+        ("name", "here", "about", "licence"),
+        args["json"],
+        "Any folder of images, .npy, .npz or idx file will do as well.",
+    )
     return 0
 
 
@@ -61,10 +86,17 @@ def check(argv: list[str]) -> int:
     from ..training import throughput
 
     parser = Parser(
-        "check", "Reads the data as training would, and measures for a few seconds what training costs on this machine.", "DATA [--model vae] [options]"
+        "check",
+        "Reads the data as training would, and measures for a few seconds what "
+        "training "
+        "costs on "
+        "this machine.",
+        "DATA [--model vae] [options]",
     )
     parser.add_argument("data", metavar="DATA")
-    parser.add_argument("--model", metavar="NAME", help="whose training is measured; none skips it [vae, for points gan]")
+    parser.add_argument(
+        "--model", metavar="NAME", help="whose training is measured; none skips it [vae, for points gan]"
+    )
     common(parser, "--json")
     flags(parser, "reading the data", datasets.Reading, datasets.Reading())
     args = vars(parser.parse_intermixed_args(argv))

@@ -22,14 +22,39 @@ TAKES = {
     "saliency": ("image", "pick", "of", "layer", "samples", "spread", "steps", "sanity"),
     "fool": ("image", "pick", "of", "norm", "budget", "steps", "frames", "every"),
     "class": ("of", "size", "steps", "rate", "variation", "bound", "blur", "jitter", "frames", "every"),
-    "invert": ("image", "pick", "layer", "size", "steps", "rate", "variation", "bound", "blur", "frames", "every"),
-    "dream": ("image", "pick", "layer", "size", "steps", "rate", "octaves", "wish", "guide", "frames", "every"),
+    "invert": (
+        "image",
+        "pick",
+        "layer",
+        "size",
+        "steps",
+        "rate",
+        "variation",
+        "bound",
+        "blur",
+        "frames",
+        "every",
+    ),
+    "dream": (
+        "image",
+        "pick",
+        "layer",
+        "size",
+        "steps",
+        "rate",
+        "octaves",
+        "wish",
+        "guide",
+        "frames",
+        "every",
+    ),
 }
 """what each kind of look asks for; anything else that was typed is refused"""
 
 
 def look(argv: list[str]) -> int:
-    """look IMAGE: where a network looks, what would fool it, what it wants to see: saliency, fool, class, invert, dream"""
+    """look IMAGE: where a network looks, what would fool it, what it wants to see: saliency, fool, class,
+    invert, dream"""
     from torch.backends import cudnn
 
     from ..core import Refusal
@@ -38,15 +63,24 @@ def look(argv: list[str]) -> int:
     args = _said(argv)
     what = args["what"]
     if what not in TAKES:
-        raise Refusal(f"there is no look {what!r}; {closest(what, list(TAKES))}  There are: {', '.join(TAKES)}.")
+        raise Refusal(
+            f"there is no look {what!r}; {closest(what, list(TAKES))}  There are: {', '.join(TAKES)}."
+        )
     _refuse_others(what, args)
     stem = Path(args["image"] or str(args["of"])).stem
     path = writable(target(args["o"], Path("looks") / f"{stem}-{what}.png", ".png"))
     net = _opened(args)
     began = time.monotonic()
-    with cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):  # torch rounds what a convolution on a GPU is given to 11 bits unless told
+    # torch rounds what a convolution on a GPU is given to 11 bits unless told
+    with cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         result, text = LOOKS[what](net, args, path)
-    result |= dict(what=what, network=net.name, weights=net.sha256, path=str(path), seconds=round(time.monotonic() - began, 1))
+    result |= dict(
+        what=what,
+        network=net.name,
+        weights=net.sha256,
+        path=str(path),
+        seconds=round(time.monotonic() - began, 1),
+    )
     terminal.result(result, args["json"], f"{text}\n{path}")
     return 0
 
@@ -57,37 +91,97 @@ def _said(argv: list[str]) -> dict[str, Any]:
     from ..explain.fooling import BUDGETS
 
     usage = "IMAGE [--what saliency|fool|class|invert|dream] [--network resnet50] [-o out.png] [options]"
-    parser = Parser("look", "The slope of what a network says, by the pixels of an image: followed once, or walked along.", usage)
-    parser.add_argument("image", metavar="IMAGE", nargs="?", help="a file; or a folder, an array or a set that has a name, with --pick")
-    parser.add_argument("--pick", type=natural, metavar="I", help="which image of a folder, an array or a set, from 0 [0]")
+    parser = Parser(
+        "look",
+        "The slope of what a network says, by the pixels of an image: followed once, or walked along.",
+        usage,
+    )
+    parser.add_argument(
+        "image",
+        metavar="IMAGE",
+        nargs="?",
+        help="a file; or a folder, an array or a set that has a name, with --pick",
+    )
+    parser.add_argument(
+        "--pick", type=natural, metavar="I", help="which image of a folder, an array or a set, from 0 [0]"
+    )
     parser.add_argument("--what", metavar="|".join(TAKES), default="saliency", help="to look for [saliency]")
-    parser.add_argument("--network", metavar="NAME", default="resnet50", help=f"{', '.join(catalogue.NAMES)}, or the folder of a run [resnet50]")
-    parser.add_argument("--weights", metavar="FILE", default="", help="a .safetensors, .npz, .h5 or .pth, or none for random ones [the published ones]")
-    parser.add_argument("--class", dest="of", metavar="CLASS", help="name or number: whose map, what to be taken for, what to show [the likeliest; any other]")
-    parser.add_argument("--layer", metavar="NAME", help="to invert, to dream of, or of Grad-CAM; likeness features --layers NETWORK shows all")
-    parser.add_argument("--size", type=count, metavar="PIXELS", help=f"of the picture; the long side of a dream [the network's own; {WHOLE}]")
-    parser.add_argument("--steps", type=count, metavar="N", help="of the walk, of each octave of a dream, or gradients that are integrated, at most")
+    parser.add_argument(
+        "--network",
+        metavar="NAME",
+        default="resnet50",
+        help=f"{', '.join(catalogue.NAMES)}, or the folder of a run [resnet50]",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        default="",
+        help="a .safetensors, .npz, .h5 or .pth, or none for random ones [the published ones]",
+    )
+    parser.add_argument(
+        "--class",
+        dest="of",
+        metavar="CLASS",
+        help="name or number: whose map, what to be taken for, what to show [the likeliest; any other]",
+    )
+    parser.add_argument(
+        "--layer",
+        metavar="NAME",
+        help="to invert, to dream of, or of Grad-CAM; likeness features --layers NETWORK shows all",
+    )
+    parser.add_argument(
+        "--size",
+        type=count,
+        metavar="PIXELS",
+        help=f"of the picture; the long side of a dream [the network's own; {WHOLE}]",
+    )
+    parser.add_argument(
+        "--steps",
+        type=count,
+        metavar="N",
+        help="of the walk, of each octave of a dream, or gradients that are integrated, at most",
+    )
     parser.add_argument("--rate", type=positive, metavar="R", help="how long a step is")
     common(parser, "--seed", "-o", "--json")
     group = parser.add_argument_group("saliency")
     group.add_argument("--samples", type=count, metavar="N", help="noisy copies of SmoothGrad")
-    group.add_argument("--spread", type=positive, metavar="SHARE", help="of that noise, of the range of the image")
-    group.add_argument("--sanity", action="store_true", default=None, help="compare with the maps of a network that is made random from the top down")
+    group.add_argument(
+        "--spread", type=positive, metavar="SHARE", help="of that noise, of the range of the image"
+    )
+    group.add_argument(
+        "--sanity",
+        action="store_true",
+        default=None,
+        help="compare with the maps of a network that is made random from the top down",
+    )
     group = parser.add_argument_group("fool")
     group.add_argument("--norm", metavar="|".join(BUDGETS), help="in which the budget is counted [linf]")
     group.add_argument(
-        "--budget", type=positive, metavar="B", help=f"linf: levels of 255; l2: of brightness 0 to 1 [{', '.join(f'{v:g}' for v in BUDGETS.values())}]"
+        "--budget",
+        type=positive,
+        metavar="B",
+        help="linf: levels of "
+        "255; l2: of "
+        "brightness 0 to 1 "
+        f"[{', '.join(f'{v:g}' for v in BUDGETS.values())}]",
     )
     group = parser.add_argument_group("class and invert")
-    group.add_argument("--variation", type=float, metavar="W", help="weight of the squared differences of neighbours")
+    group.add_argument(
+        "--variation", type=float, metavar="W", help="weight of the squared differences of neighbours"
+    )
     group.add_argument("--bound", type=float, metavar="W", help="weight of mean |x|^6")
     group.add_argument("--blur", type=float, metavar="PIXELS", help="finer detail than that is not found")
     group.add_argument(
-        "--jitter", type=float, metavar="SHARE", help="of the side, by which the view is shifted at every step; it is zoomed by 5 times that (class)"
+        "--jitter",
+        type=float,
+        metavar="SHARE",
+        help="of the side, by which the view is shifted at every step; it is zoomed by 5 times that (class)",
     )
     group = parser.add_argument_group("dream")
     group.add_argument("--octaves", type=count, metavar="N", help="sizes, each 1.4 times the one before")
-    group.add_argument("--wish", metavar="|".join(WISHES), help="which mean of the activations is to grow [l2]")
+    group.add_argument(
+        "--wish", metavar="|".join(WISHES), help="which mean of the activations is to grow [l2]"
+    )
     group.add_argument("--guide", metavar="IMAGE", help="whose features the dream takes up")
     group = parser.add_argument_group("on the way (not saliency)")
     group.add_argument("--frames", type=Path, metavar="FOLDER", help="keep pictures of the way")
@@ -103,11 +197,19 @@ def _refuse_others(what: str, args: dict[str, Any]) -> None:
         if args[name] is not None and name not in TAKES[what]:
             takers = ", ".join(w for w, names in TAKES.items() if name in names)
             named = f"the image {args[name]!r}" if name == "image" else f"--{flags.get(name, name)}"
-            raise Refusal(f"{what} has no use for {named}, which is for {takers}; leave it out, or name one of these with --what.")
+            raise Refusal(
+                f"{what} has no use for {named}, which is for {takers}; leave it "
+                "out, or "
+                "name one "
+                "of these with --what."
+            )
     needs = {"image": "an image: likeness look photo.jpg", "layer": "--layer NAME", "of": "--class NAME"}
     for name in {"class": ("of",), "invert": ("image", "layer"), "dream": ("image",)}.get(what, ("image",)):
         if args[name] is None:
-            raise Refusal(f"{what} asks for {needs[name]}{'' if name == 'image' else f'; likeness look --what {what} --help shows all flags'}.")
+            raise Refusal(
+                f"{what} asks for "
+                f"{needs[name]}{'' if name == 'image' else f'; likeness look --what {what} --help shows all flags'}."  # noqa: E501
+            )
 
 
 # The kinds of look
@@ -129,8 +231,20 @@ def _saliency(net: Probe, args: dict[str, Any], path: Path) -> tuple[dict[str, A
             checks.append(check)
             status.update(f"the same with random weights down to {check.layer}")
     assert result.path is not None
-    total, wanted, error = float(result.path.map.sum()), float(result.path.difference), float(result.path.error)
-    recipe = _recipe(net, args, of=int(y), layer=how.layer or saliency.last_with_places(net), samples=how.samples, spread=how.spread, steps=result.path.used)
+    total, wanted, error = (
+        float(result.path.map.sum()),
+        float(result.path.difference),
+        float(result.path.error),
+    )
+    recipe = _recipe(
+        net,
+        args,
+        of=int(y),
+        layer=how.layer or saliency.last_with_places(net),
+        samples=how.samples,
+        spread=how.spread,
+        steps=result.path.used,
+    )
     arrays = path.with_suffix(".npz")
     storage.make(path.parent)
     figures.write_png(path, saliency.page(x, result.maps, f"{name}, {p:.1%}", checks), recipe)
@@ -138,19 +252,28 @@ def _saliency(net: Probe, args: dict[str, Any], path: Path) -> tuple[dict[str, A
     complete = dict(sum=total, difference=wanted, error=error, gradients=result.path.used)
     lines = [
         f"{name} (class {int(y)}), {p:.1%}",
-        f"integrated gradients sum to {total:.4f}; F(image) - F(black) is {wanted:.4f}: off by {error:.2%} after {result.path.used} gradients",
+        f"integrated gradients sum to {total:.4f}; F(image) - F(black) is "
+        f"{wanted:.4f}: off by "
+        f"{error:.2%} "
+        f"after {result.path.used} gradients",
     ]
     if error > 0.01:
         lines.append(f"that is more than 1 %: ask for more than {how.steps} steps")
     lines += [f"random down to {c.layer}: {_agreement(c)}" for c in checks]
-    agreement = [dict(layer=c.layer, signed=_numbers(c.signed), absolute=_numbers(c.absolute)) for c in checks]
-    return dict(recipe, probability=p, label=name, complete=complete, sanity=agreement, maps=str(arrays)), "\n".join([*lines, f"all numbers: {arrays}"])
+    agreement = [
+        dict(layer=c.layer, signed=_numbers(c.signed), absolute=_numbers(c.absolute)) for c in checks
+    ]
+    return dict(
+        recipe, probability=p, label=name, complete=complete, sanity=agreement, maps=str(arrays)
+    ), "\n".join([*lines, f"all numbers: {arrays}"])
 
 
 def _agreement(check: Any) -> str:
     from ..explain.saliency import METHODS
 
-    return ", ".join(f"{name} {check.signed[name][0]:.2f} ({check.absolute[name][0]:.2f} without sign)" for name in METHODS)
+    return ", ".join(
+        f"{name} {check.signed[name][0]:.2f} ({check.absolute[name][0]:.2f} without sign)" for name in METHODS
+    )
 
 
 def _numbers(found: dict[str, Tensor]) -> dict[str, float]:
@@ -164,7 +287,13 @@ def _arrays(x: Tensor, maps: dict[str, Tensor], recipe: dict[str, Any]) -> bytes
     import numpy as np
 
     file, known = io.BytesIO(), {name.replace(" ", "_"): m[0].cpu().numpy() for name, m in maps.items()}
-    np.savez_compressed(file, allow_pickle=False, image=x[0].cpu().numpy(), recipe=np.array(json.dumps(recipe, default=str)), **known)
+    np.savez_compressed(
+        file,
+        allow_pickle=False,
+        image=x[0].cpu().numpy(),
+        recipe=np.array(json.dumps(recipe, default=str)),
+        **known,
+    )
     return file.getvalue()
 
 
@@ -183,20 +312,40 @@ def _fool(net: Probe, args: dict[str, Any], path: Path) -> tuple[dict[str, Any],
         raise Refusal(f"{net.name} takes this image for {args['of']} as it is; name another class to aim at.")
     norm = args["norm"] or "linf"
     budget = fooling.Budget(norm, args["budget"] or fooling.BUDGETS.get(norm, 0.0))
-    recipe = _recipe(net, args, norm=norm, budget=budget.size, steps=args["steps"] or fooling.STEPS, **{"aim" if aim else "away": int(y)})
-    state = _walked(fooling.fool(net, x, y, budget, aim, recipe["steps"]), args, recipe, x, "fooling: log odds of failure")
+    recipe = _recipe(
+        net,
+        args,
+        norm=norm,
+        budget=budget.size,
+        steps=args["steps"] or fooling.STEPS,
+        **{"aim" if aim else "away": int(y)},
+    )
+    state = _walked(
+        fooling.fool(net, x, y, budget, aim, recipe["steps"]), args, recipe, x, "fooling: log odds of failure"
+    )
     file = path.with_name(f"{path.stem}-image.png")
     storage.make(path.parent)
     figures.write_png(file, figures.pixels(state.x)[0], recipe)
     verdict = fooling.judge(net, x, int(y), aim, budget, file)
     figures.write_png(path, fooling.page(net, x, state.x, verdict), dict(recipe, **verdict._asdict()))
     name = saliency.label
-    was, is_now = f"{name(net, verdict.before)} {verdict.sure_before:.1%}", f"{name(net, verdict.after)} {verdict.sure_after:.1%}"
-    says = f"{was} -> {is_now}, as {file.name} says when it is read again: {'fooled' if verdict.fooled else 'not fooled'}"
+    was, is_now = (
+        (f"{name(net, verdict.before)} {verdict.sure_before:.1%}"),
+        (f"{name(net, verdict.after)} {verdict.sure_after:.1%}"),
+    )
+    says = (
+        f"{was} -> {is_now}, as {file.name} says "
+        "when it is "
+        "read again: "
+        f"{'fooled' if verdict.fooled else 'not fooled'}"
+    )
     inside = "within" if verdict.within else "outside of"
-    return dict(
-        recipe, image=str(file), **verdict._asdict()
-    ), f"{says}\nchanged by at most {verdict.linf} of 255 levels, L2 {verdict.l2:.3g}: {inside} the budget of {budget.size:g} in {norm}"
+    return dict(recipe, image=str(file), **verdict._asdict()), (
+        f"{says}\nchanged by at most {verdict.linf} of 255 levels, L2 {verdict.l2:.3g}: "
+        f"{inside} "
+        "the budget "
+        f"of {budget.size:g} in {norm}"
+    )
 
 
 def _class_image(net: Probe, args: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
@@ -206,8 +355,18 @@ def _class_image(net: Probe, args: dict[str, Any], path: Path) -> tuple[dict[str
 
     y, side = saliency.class_of(net, args["of"]), args["size"] or net.side
     rules = _rules(args, dream.CLASS_RULES)
-    recipe = _recipe(net, args, of=y, size=side, rules=rules, steps=args["steps"] or dream.CLASS_STEPS, rate=args["rate"] or dream.CLASS_RATE)
-    walk = dream.class_image(net, y, (side, side), steps=recipe["steps"], rate=recipe["rate"], rules=rules, seed=args["seed"])
+    recipe = _recipe(
+        net,
+        args,
+        of=y,
+        size=side,
+        rules=rules,
+        steps=args["steps"] or dream.CLASS_STEPS,
+        rate=args["rate"] or dream.CLASS_RATE,
+    )
+    walk = dream.class_image(
+        net, y, (side, side), steps=recipe["steps"], rate=recipe["rate"], rules=rules, seed=args["seed"]
+    )
     name = saliency.label(net, y)
     state = _walked(walk, args, recipe, None, f"{name}: minus its logit, and rules")
     with torch.no_grad():
@@ -223,12 +382,24 @@ def _invert(net: Probe, args: dict[str, Any], path: Path) -> tuple[dict[str, Any
 
     x, layer = args["x"], args["layer"]
     rules = _rules(args, dream.INVERT_RULES)
-    recipe = _recipe(net, args, rules=rules, steps=args["steps"] or dream.INVERT_STEPS, rate=args["rate"] or dream.INVERT_RATE)
-    walk = dream.invert(net, x, layer, steps=recipe["steps"], rate=recipe["rate"], rules=rules, seed=args["seed"])
+    recipe = _recipe(
+        net,
+        args,
+        rules=rules,
+        steps=args["steps"] or dream.INVERT_STEPS,
+        rate=args["rate"] or dream.INVERT_RATE,
+    )
+    walk = dream.invert(
+        net, x, layer, steps=recipe["steps"], rate=recipe["rate"], rules=rules, seed=args["seed"]
+    )
     state = _walked(walk, args, recipe, x, f"inverting {layer}: squared distance, and rules")
     apart, decibels = dream.apart(net, x, state.x, layer), float(psnr(x.cpu(), state.x.cpu()))
     columns = [figures.pixels(x), figures.pixels(state.x)]
-    _write(path, figures.sheet(columns, ["image", f"what {layer} has kept"], tile=128), dict(recipe, apart=apart, psnr=decibels))
+    _write(
+        path,
+        figures.sheet(columns, ["image", f"what {layer} has kept"], tile=128),
+        dict(recipe, apart=apart, psnr=decibels),
+    )
     says = f"{layer} differs by {apart:.1%} of its size; the images by {decibels:.2f} dB"
     return dict(recipe, apart=apart, psnr=decibels), says
 
@@ -239,13 +410,32 @@ def _dream(net: Probe, args: dict[str, Any], path: Path) -> tuple[dict[str, Any]
     x, guide, layer = args["x"], args["theirs"], args["layer"] or dream.usual_layer(net)
     octaves, wish = args["octaves"] or dream.OCTAVES, args["wish"] or "l2"
     recipe = _recipe(
-        net, args, layer=layer, guide=args["guide"], octaves=octaves, wish=wish, steps=args["steps"] or dream.DREAM_STEPS, rate=args["rate"] or dream.DREAM_RATE
+        net,
+        args,
+        layer=layer,
+        guide=args["guide"],
+        octaves=octaves,
+        wish=wish,
+        steps=args["steps"] or dream.DREAM_STEPS,
+        rate=args["rate"] or dream.DREAM_RATE,
     )
-    walk = dream.dream(net, x, layer, steps=recipe["steps"], rate=recipe["rate"], octaves=octaves, wish=wish, guide=guide, seed=args["seed"])
+    walk = dream.dream(
+        net,
+        x,
+        layer,
+        steps=recipe["steps"],
+        rate=recipe["rate"],
+        octaves=octaves,
+        wish=wish,
+        guide=guide,
+        seed=args["seed"],
+    )
     state = _walked(walk, args, recipe, x, f"dreaming of {layer}: minus what is to grow")
     before, after = dream.pleased(net, x, layer, wish, guide), dream.pleased(net, state.x, layer, wish, guide)
     _write(path, _enlarged(state.x), dict(recipe, before=before, after=after))
-    return dict(recipe, before=before, after=after), f"what {layer} sees grew from {before:.4g} to {after:.4g}"
+    return dict(recipe, before=before, after=after), (
+        f"what {layer} sees grew from {before:.4g} to {after:.4g}"
+    )
 
 
 LOOKS: dict[str, Callable[[Probe, dict[str, Any], Path], tuple[dict[str, Any], str]]] = {
@@ -261,7 +451,8 @@ LOOKS: dict[str, Callable[[Probe, dict[str, Any], Path], tuple[dict[str, Any], s
 
 
 def _opened(args: dict[str, Any]) -> Probe:
-    """The network, and its pictures into `args`: first these, where weights may have to be fetched for minutes and an image is not even there."""
+    """The network, and its pictures into `args`: first these, where weights may have to be fetched for
+    minutes and an image is not even there."""
     from ..backbones import catalogue
     from ..features import opening
 
@@ -277,16 +468,20 @@ def _opened(args: dict[str, Any]) -> Probe:
 
 
 def _pictures(net: Probe, args: dict[str, Any]) -> dict[str, Tensor | None]:
-    """x, the image that was named, and theirs, that of the guide.  Of the network only what it is is asked, and not its weights."""
+    """x, the image that was named, and theirs, that of the guide.  Of the network only what it is is asked,
+    and not its weights."""
     from ..explain import dream
 
     whole = args["what"] == "dream" and not dream.fixed(net, args["layer"] or dream.usual_layer(net))
-    others = None if args["guide"] is None else picture(net, dict(args, image=args["guide"], pick=None, size=None))
+    others = (
+        None if args["guide"] is None else picture(net, dict(args, image=args["guide"], pick=None, size=None))
+    )
     return dict(x=None if args["image"] is None else picture(net, args, whole), theirs=others)
 
 
 def picture(net: Probe, args: dict[str, Any], whole: bool = False) -> Tensor:
-    """The image (1, 3, H, W) that was named: the middle square of it, or all of it if `whole` and it is a file."""
+    """The image (1, 3, H, W) that was named: the middle square of it, or all of it if `whole` and it is a
+    file."""
     import os
 
     from .. import engine
@@ -347,8 +542,11 @@ def _enlarged(x: Tensor) -> np.ndarray:
 # What all of them do
 
 
-def _walked(states: Iterable[State], args: dict[str, Any], recipe: dict[str, Any], like: Tensor | None, text: str) -> State:
-    """Go to the end of the way, with a word on how far it is, and pictures of it where these are asked for."""
+def _walked(
+    states: Iterable[State], args: dict[str, Any], recipe: dict[str, Any], like: Tensor | None, text: str
+) -> State:
+    """Go to the end of the way, with a word on how far it is, and pictures of it where these are
+    asked for."""
     from .. import figures, storage
     from ..explain.dream import resized
     from ..reports import terminal
@@ -359,7 +557,9 @@ def _walked(states: Iterable[State], args: dict[str, Any], recipe: dict[str, Any
 
     def keep() -> None:
         x = state.x if like is None else resized(state.x, (like.shape[2], like.shape[3]))
-        figures.write_png(folder / f"{number:06d}.png", _enlarged(x), dict(recipe, frame=number, loss=state.loss))
+        figures.write_png(
+            folder / f"{number:06d}.png", _enlarged(x), dict(recipe, frame=number, loss=state.loss)
+        )
 
     with terminal.err.status("") as status:
         for number, state in enumerate(states):

@@ -1,4 +1,5 @@
-"""likeness map: images as a map of what resembles what, with the numbers that say how far it may be believed."""
+"""likeness map: images as a map of what resembles what, with the numbers that say how far it may
+be believed."""
 
 from __future__ import annotations
 
@@ -36,23 +37,58 @@ TAKES = {
 
 
 def map(argv: list[str]) -> int:
-    """map DATA|FEATURES: what resembles what, as a picture, a page to walk about in, and coordinates; clusters, copies, outliers"""
+    """map DATA|FEATURES: what resembles what, as a picture, a page to walk about in, and coordinates;
+    clusters, copies, outliers"""
     from ..core import Refusal
     from ..reports import terminal
 
-    parser = Parser("map", outline.about("maps.embedding"), "DATA|features.npy [--method tsne] [--network NAME --layer L] [-o map.png] [options]")
-    collected(parser)
-    parser.add_argument("--method", metavar="|".join(outline.value("maps.embedding", "METHODS")), help="umap needs the package umap-learn [tsne]")
-    parser.add_argument(
-        "--perplexity", type=positive, metavar="P", help="of t-SNE: how many neighbours an image has, softly counted [30, or a third of the others]"
+    parser = Parser(
+        "map",
+        outline.about("maps.embedding"),
+        "DATA|features.npy [--method tsne] [--network NAME --layer L] [-o map.png] [options]",
     )
-    parser.add_argument("--perplexities", type=positive, nargs="+", metavar="P", help="t-SNE with each of these, side by side, and nothing else")
-    parser.add_argument("--clusters", type=count, metavar="K", help="how many [the fewest of 2 to 20 with nearly the largest silhouette]")
-    parser.add_argument("--starts", type=int, metavar="S", help=f"random starts whose maps are compared; 0 is none [2 up to {USUAL:,} images, else none]")
-    parser.add_argument("--into", type=Path, metavar="MAP.npz", help="place these images on a map that was made before, on which nothing moves")
+    collected(parser)
+    parser.add_argument(
+        "--method",
+        metavar="|".join(outline.value("maps.embedding", "METHODS")),
+        help="umap needs the package umap-learn [tsne]",
+    )
+    parser.add_argument(
+        "--perplexity",
+        type=positive,
+        metavar="P",
+        help="of t-SNE: how many neighbours an image has, softly counted [30, or a third of the others]",
+    )
+    parser.add_argument(
+        "--perplexities",
+        type=positive,
+        nargs="+",
+        metavar="P",
+        help="t-SNE with each of these, side by side, and nothing else",
+    )
+    parser.add_argument(
+        "--clusters",
+        type=count,
+        metavar="K",
+        help="how many [the fewest of 2 to 20 with nearly the largest silhouette]",
+    )
+    parser.add_argument(
+        "--starts",
+        type=int,
+        metavar="S",
+        help=f"random starts whose maps are compared; 0 is none [2 up to {USUAL:,} images, else none]",
+    )
+    parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="MAP.npz",
+        help="place these images on a map that was made before, on which nothing moves",
+    )
     args = vars(parser.parse_intermixed_args(argv))
     if args["starts"] is not None and not (args["starts"] == 0 or 2 <= args["starts"] <= 20):
-        raise Refusal(f"--starts {args['starts']} leaves nothing to compare, or takes too long; type 0, or 2 to 20.")
+        raise Refusal(
+            f"--starts {args['starts']} leaves nothing to compare, or takes too long; type 0, or 2 to 20."
+        )
     _refuse_others(args)
     out = writable(target(args["o"], Path("maps") / f"{_stem(args['data'])}.png", ".png"))
 
@@ -91,24 +127,52 @@ def _refuse_few(found: Collection, args: dict[str, Any]) -> None:
 
     n = len(found.names)
     if n < tsne.LEAST:
-        raise Refusal(f"{n} images make no map, and {tsne.LEAST} or more do; name a folder with more, or a larger -n.")
+        raise Refusal(
+            f"{n} images make no map, and {tsne.LEAST} or more do; name a folder with more, or a larger -n."
+        )
     if args["method"] == "tsne":
         for perplexity in args["perplexities"] or [args["perplexity"] or embedding.usual_perplexity(n)]:
             tsne.neighbours_for(n, perplexity)
     if (args["clusters"] or 0) > n:
-        raise Refusal(f"--clusters {args['clusters']} is more than the {n:,} images that there are; type fewer.")
+        raise Refusal(
+            f"--clusters {args['clusters']} is more than the {n:,} images that there are; type fewer."
+        )
 
 
 def collected(parser: argparse.ArgumentParser) -> None:
     """The flags that say of which images, and by which features."""
     from .. import data
 
-    parser.add_argument("data", metavar="DATA", help="images, a run that encodes, or an .npy of features, with the .csv of names beside it")
-    parser.add_argument("--network", default="", metavar="NAME", help="by whose eyes: vgg16, mobilenet_v2 ..., or a run that encodes [pixels]")
-    parser.add_argument("--layer", default="", metavar="L", help="of the network; likeness features --layers NAME shows them [the last before the classes]")
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        help="images, a run that encodes, or an .npy of features, with the .csv of names beside it",
+    )
+    parser.add_argument(
+        "--network",
+        default="",
+        metavar="NAME",
+        help="by whose eyes: vgg16, mobilenet_v2 ..., or a run that encodes [pixels]",
+    )
+    parser.add_argument(
+        "--layer",
+        default="",
+        metavar="L",
+        help="of the network; likeness features --layers NAME shows them [the last before the classes]",
+    )
     parser.add_argument("--pool", default="", metavar="avg|max", help="over all places of the layer [none]")
-    parser.add_argument("--weights", default="", metavar="FILE", help="of the network, or none for random ones [the published ones]")
-    parser.add_argument("--images", default="", metavar="DATA", help="where the images of a matrix of features are, if the .json beside it does not say")
+    parser.add_argument(
+        "--weights",
+        default="",
+        metavar="FILE",
+        help="of the network, or none for random ones [the published ones]",
+    )
+    parser.add_argument(
+        "--images",
+        default="",
+        metavar="DATA",
+        help="where the images of a matrix of features are, if the .json beside it does not say",
+    )
     common(parser, "-n", "--seed", "-o", "--json")
     flags(parser, "reading the data", data.Reading, data.Reading())
 
@@ -149,17 +213,44 @@ def _one(found: Collection, args: dict[str, Any], out: Path) -> tuple[dict[str, 
     reduced = axes.of(found.features)
     terminal.say("clusters ...", args["json"])
     of = clusters.clusters(reduced, args["clusters"] or 0, args["seed"])  # first, since it may refuse
-    how = dict(perplexity=args["perplexity"] or embedding.usual_perplexity(len(reduced))) if args["method"] == "tsne" else {}
-    settings = dict(data=found.source, features=found.seen, **found.how, method=args["method"], **how, seed=args["seed"], dimensions=reduced.shape[1])
+    how = (
+        dict(perplexity=args["perplexity"] or embedding.usual_perplexity(len(reduced)))
+        if args["method"] == "tsne"
+        else {}
+    )
+    settings = dict(
+        data=found.source,
+        features=found.seen,
+        **found.how,
+        method=args["method"],
+        **how,
+        seed=args["seed"],
+        dimensions=reduced.shape[1],
+    )
     y, kl, others, near = _arranged(reduced, args, **how)
     made = embedding.Map(y, found.rows, found.names, found.labels, settings, axes, reduced)
     terminal.say("neighbours kept, copies ...", args["json"])
     cards = embedding.cards(found.features, made, groups.of if groups else None, others)
-    lone, same = clusters.alone(reduced, near=near), clusters.copies(found.x) if found.x is not None else ([], [])
+    lone, same = (
+        clusters.alone(reduced, near=near),
+        clusters.copies(found.x) if found.x is not None else ([], []),
+    )
     paths = _written(found, made, groups, of, cards, lone, same, kl, out)
-    result = dict(made.settings, images=len(found.names), kl=kl, scores=[c.as_dict() for c in cards], paths={k: str(v) for k, v in paths.items()})
-    result |= dict(clusters=dict(n=len(of.middle), silhouette=of.silhouette, rule=of.rule), outliers=[dict(name=found.names[i], factor=f) for i, f in lone])
-    result |= dict(copies=[[found.names[i] for i in g] for g in same[0]], near_copies=[[found.names[i] for i in g] for g in same[1]])
+    result = dict(
+        made.settings,
+        images=len(found.names),
+        kl=kl,
+        scores=[c.as_dict() for c in cards],
+        paths={k: str(v) for k, v in paths.items()},
+    )
+    result |= dict(
+        clusters=dict(n=len(of.middle), silhouette=of.silhouette, rule=of.rule),
+        outliers=[dict(name=found.names[i], factor=f) for i, f in lone],
+    )
+    result |= dict(
+        copies=[[found.names[i] for i in g] for g in same[0]],
+        near_copies=[[found.names[i] for i in g] for g in same[1]],
+    )
     _json(paths["json"], dict(result, cluster=dict(zip(found.names, of.of.tolist()))))
     return result, _text(found, result, cards, of)
 
@@ -167,7 +258,8 @@ def _one(found: Collection, args: dict[str, Any], out: Path) -> tuple[dict[str, 
 def _arranged(
     reduced: np.ndarray, args: dict[str, Any], perplexity: float = 0.0
 ) -> tuple[np.ndarray, float | None, list[np.ndarray], tuple[Tensor, Tensor] | None]:
-    """The map (n, 2), its KL, maps from random starts, and the nearest of each row: who is near is looked up once for all of them."""
+    """The map (n, 2), its KL, maps from random starts, and the nearest of each row: who is near is looked up
+    once for all of them."""
     import torch
 
     from ..maps import tsne
@@ -179,11 +271,21 @@ def _arranged(
     near = tsne.nearest(x, tsne.neighbours_for(len(x), perplexity))
     pairs = tsne.affinities(x, perplexity, near)
     y, kl = _shown_steps(reduced, args, args["seed"], perplexity, pairs)
-    return y, kl, [_shown_steps(reduced, args, seed + 1, perplexity, pairs, random=True)[0] for seed in range(starts)], near
+    return (
+        y,
+        kl,
+        [_shown_steps(reduced, args, seed + 1, perplexity, pairs, random=True)[0] for seed in range(starts)],
+        near,
+    )
 
 
 def _shown_steps(
-    reduced: np.ndarray, args: dict[str, Any], seed: int, perplexity: float = 0.0, near: Affinities | None = None, random: bool = False
+    reduced: np.ndarray,
+    args: dict[str, Any],
+    seed: int,
+    perplexity: float = 0.0,
+    near: Affinities | None = None,
+    random: bool = False,
 ) -> tuple[np.ndarray, float | None]:
     """The last of the steps, with a word on each where somebody is watching."""
     import math
@@ -195,7 +297,12 @@ def _shown_steps(
     with terminal.err.status("") as status:
         for step in embedding.arrange(reduced, args["method"], perplexity, seed, random, near):
             if not args["json"] and not math.isnan(step.kl):
-                status.update(f"t-SNE of {len(reduced):,} images, perplexity {perplexity:g}: step {step.step}, KL {step.kl:.3f}")
+                status.update(
+                    f"t-SNE of {len(reduced):,} images, "
+                    "perplexity "
+                    f"{perplexity:g}: step "
+                    f"{step.step}, KL {step.kl:.3f}"
+                )
     assert step is not None
     return step.y.numpy(), None if math.isnan(step.kl) else step.kl
 
@@ -234,7 +341,11 @@ def _written(
 
     storage.make(out.parent)
     clustered = pictures.Groups(of.of, tuple(f"cluster {i + 1}" for i in range(len(of.middle))), "cluster")
-    title, recipe, shown = _title(found, made.settings), dict(picture="map", **made.settings), groups or clustered
+    title, recipe, shown = (
+        _title(found, made.settings),
+        dict(picture="map", **made.settings),
+        groups or clustered,
+    )
     ends = dict(picture=".png", points="-points.png", page=".html", coordinates=".npz", json=".json")
     paths = {name: out if end == ".png" else out.with_name(out.stem + end) for name, end in ends.items()}
     figures.write_png(paths["points"], pictures.points(made.y, shown, title), recipe)
@@ -251,13 +362,20 @@ def _written(
     }
     info = [g for g in (groups, clustered) if g is not None]
     lists = _lists(found, made, of, lone, same)
-    html = map_page.page(_stem(found.source), title.partition(": ")[2], made.y, found.names, info, found.x, cards, lists, facts)
+    html = map_page.page(
+        _stem(found.source), title.partition(": ")[2], made.y, found.names, info, found.x, cards, lists, facts
+    )
     storage.write(paths["page"], html.encode(errors="backslashreplace"))
     return paths
 
 
 def _lists(
-    found: Collection, made: Map, of: Clusters, lone: list[tuple[int, float]], same: tuple[list[np.ndarray], list[np.ndarray]], most: int = 10
+    found: Collection,
+    made: Map,
+    of: Clusters,
+    lone: list[tuple[int, float]],
+    same: tuple[list[np.ndarray], list[np.ndarray]],
+    most: int = 10,
 ) -> list[Listed]:
     """What stands below the map: typical images of each cluster, outliers, copies."""
     import numpy as np
@@ -269,12 +387,25 @@ def _lists(
         inside = np.flatnonzero(of.of == k)
         near = inside[((made.reduced[inside] - made.reduced[middle]) ** 2).sum(1).argsort(kind="stable")[:8]]
         typical.append((f"cluster {k + 1}: {len(inside):,} images", [(int(i), found.names[i]) for i in near]))
-    copies = [(what, [(int(i), found.names[i]) for i in group[:8]]) for what, groups in zip(("equal", "nearly the same"), same) for group in groups[:most]]
+    copies = [
+        (what, [(int(i), found.names[i]) for i in group[:8]])
+        for what, groups in zip(("equal", "nearly the same"), same)
+        for group in groups[:most]
+    ]
     outliers = [("", [(i, f"{found.names[i]} ({factor:.1f})") for i, factor in lone])] if lone else []
     return [
         map_page.Listed("Clusters", f"{of.says}.  Of each the most typical.", typical),
-        map_page.Listed("Alone", "Farther from their neighbours than these are from each other, by the factor in brackets (local outlier factor).", outliers),
-        map_page.Listed("Copies", "Pictures that are equal, or one picture resized, recompressed or retouched.", copies),
+        map_page.Listed(
+            "Alone",
+            "Farther from their neighbours than these are "
+            "from each "
+            "other, by the "
+            "factor in brackets (local outlier factor).",
+            outliers,
+        ),
+        map_page.Listed(
+            "Copies", "Pictures that are equal, or one picture resized, recompressed or retouched.", copies
+        ),
     ]
 
 
@@ -284,7 +415,12 @@ def _json(path: Path, result: dict[str, Any]) -> None:
     from .. import storage
     from ..reports import terminal
 
-    storage.write(path, json.dumps(terminal.finite(result), indent=1, default=str, allow_nan=False).encode(errors="backslashreplace"))
+    storage.write(
+        path,
+        json.dumps(terminal.finite(result), indent=1, default=str, allow_nan=False).encode(
+            errors="backslashreplace"
+        ),
+    )
 
 
 def _text(found: Collection, result: dict[str, Any], cards: list[Score], of: Clusters) -> str:
@@ -314,17 +450,33 @@ def _multiples(found: Collection, args: dict[str, Any], out: Path) -> tuple[dict
     from ..maps import embedding, pictures
 
     reduced = embedding.principal(found.features, seed=args["seed"]).of(found.features)
-    drawn = {perplexity: _shown_steps(reduced, args, args["seed"], perplexity) for perplexity in args["perplexities"]}
-    kept, panels, rows = embedding.kept(found.features, {str(p): y for p, (y, _) in drawn.items()}, seed=args["seed"]), [], []
+    drawn = {
+        perplexity: _shown_steps(reduced, args, args["seed"], perplexity)
+        for perplexity in args["perplexities"]
+    }
+    kept, panels, rows = (
+        embedding.kept(found.features, {str(p): y for p, (y, _) in drawn.items()}, seed=args["seed"]),
+        [],
+        [],
+    )
     for perplexity, (y, kl) in drawn.items():
         recall = float(kept[str(perplexity)].recall.mean())
         rows.append(dict(perplexity=perplexity, kl=kl, neighbours_kept=recall))
         panels.append((f"perplexity {perplexity:g}: {recall:.0%} of neighbours kept", y))
     storage.make(out.parent)
     path = out.with_name(f"{out.stem}-perplexities.png")
-    recipe = dict(picture="perplexities", data=found.source, features=found.seen, seed=args["seed"], perplexities=args["perplexities"])
+    recipe = dict(
+        picture="perplexities",
+        data=found.source,
+        features=found.seen,
+        seed=args["seed"],
+        perplexities=args["perplexities"],
+    )
     figures.write_png(path, pictures.multiples(panels, _groups(found)), recipe)
-    lines = [f"perplexity {row['perplexity']:g}: {row['neighbours_kept']:.1%} of {embedding.K} neighbours kept" for row in rows]
+    lines = [
+        f"perplexity {row['perplexity']:g}: {row['neighbours_kept']:.1%} of {embedding.K} neighbours kept"
+        for row in rows
+    ]
     return dict(path=str(path), maps=rows), "\n".join([*lines, str(path)])
 
 
@@ -335,21 +487,46 @@ def _into(found: Collection, old: Map, args: dict[str, Any], out: Path) -> tuple
     from ..maps import page as map_page
 
     if old.settings.get("features") != found.seen:
-        raise Refusal(f"{args['into']} is a map of {old.settings.get('features')}, and these are {found.seen}; take the same network and layer.")
+        raise Refusal(
+            f"{args['into']} is a map of "
+            f"{old.settings.get('features')}, and "
+            "these are "
+            f"{found.seen}; take the same network and layer."
+        )
     if other := [name for name, value in found.how.items() if old.settings.get(name, value) != value]:
         info = ", ".join(f"{name} {old.settings[name]} there, {found.how[name]} here" for name in other)
         raise Refusal(f"{args['into']} is of features made otherwise: {info}; make these as those were made.")
     y = embedding.place(old, found.features)
     storage.make(out.parent)
-    title = f"{_stem(found.source)}: {len(y):,} images on the map of {_stem(str(old.settings.get('data', '')))}"
+    title = (
+        f"{_stem(found.source)}: {len(y):,} images on the map of {_stem(str(old.settings.get('data', '')))}"
+    )
     settings = dict(old.settings, data=found.source, into=str(args["into"]))
-    made, groups = embedding.Map(y, found.rows, found.names, found.labels, settings, old.axes, old.axes.of(found.features)), _groups(found, old.labels)
+    made, groups = (
+        embedding.Map(
+            y, found.rows, found.names, found.labels, settings, old.axes, old.axes.of(found.features)
+        ),
+        _groups(found, old.labels),
+    )
     made.save(out.with_suffix(".npz"))
     figures.write_png(out, pictures.points(y, groups, title, under=old.y), dict(picture="map", **settings))
     page = map_page.page(
-        _stem(found.source), title.partition(": ")[2], y, found.names, [groups] if groups else [], found.x, [], [], dict(settings), under=old.y
+        _stem(found.source),
+        title.partition(": ")[2],
+        y,
+        found.names,
+        [groups] if groups else [],
+        found.x,
+        [],
+        [],
+        dict(settings),
+        under=old.y,
     )
     storage.write(out.with_suffix(".html"), page.encode(errors="backslashreplace"))
-    paths = dict(picture=str(out), page=str(out.with_suffix(".html")), coordinates=str(out.with_suffix(".npz")))
+    paths = dict(
+        picture=str(out), page=str(out.with_suffix(".html")), coordinates=str(out.with_suffix(".npz"))
+    )
     places = [dict(name=name, x=float(a), y=float(b)) for name, (a, b) in zip(found.names, y)]
-    return dict(into=str(args["into"]), images=len(y), places=places, paths=paths), "\n".join([title, *paths.values()])
+    return dict(into=str(args["into"]), images=len(y), places=places, paths=paths), "\n".join(
+        [title, *paths.values()]
+    )

@@ -16,9 +16,20 @@ if TYPE_CHECKING:
 
 def neighbours(argv: list[str]) -> int:
     """neighbours QUERY DATA|FEATURES: the images nearest to one, as a picture with their distances"""
-    text = "The images that are nearest to one: a file, or the name or the row of an image among the data themselves."
-    parser = Parser("neighbours", text, "QUERY DATA|features.npy [-k 8] [--network NAME --layer L] [-o neighbours.png] [options]")
-    parser.add_argument("query", metavar="QUERY", help="an image file, or the name or the row of one of the images")
+    text = (
+        "The images that are nearest to one: a file, or the name or the row of an "
+        "image among "
+        "the data "
+        "themselves."
+    )
+    parser = Parser(
+        "neighbours",
+        text,
+        "QUERY DATA|features.npy [-k 8] [--network NAME --layer L] [-o neighbours.png] [options]",
+    )
+    parser.add_argument(
+        "query", metavar="QUERY", help="an image file, or the name or the row of one of the images"
+    )
     collected(parser)
     parser.add_argument("-k", type=count, default=8, help="how many [8]")
     args = vars(parser.parse_intermixed_args(argv))
@@ -38,13 +49,20 @@ def neighbours(argv: list[str]) -> int:
         query=args["query"],
         features=results.seen,
         usual=usual,
-        neighbours=[dict(name=n, row=int(results.rows[i]), distance=d) for n, i, d in zip(names, rows, distance)],
+        neighbours=[
+            dict(name=n, row=int(results.rows[i]), distance=d) for n, i, d in zip(names, rows, distance)
+        ],
     )
-    lines = [f"{d:10.4g}  {name}{'  ' + label if label else ''}" for name, d, label in zip(names, distance, labels or [""] * len(names))]
+    lines = [
+        f"{d:10.4g}  {name}{'  ' + label if label else ''}"
+        for name, d, label in zip(names, distance, labels or [""] * len(names))
+    ]
     lines.append(f"{usual:10.4g}  is what an image here usually has to its nearest")
     if asked is not None and results.x is not None:
         storage.make(out.parent)
-        recipe = dict(picture="neighbours", query=args["query"], data=results.source, features=results.seen, k=len(rows))
+        recipe = dict(
+            picture="neighbours", query=args["query"], data=results.source, features=results.seen, k=len(rows)
+        )
         figures.write_png(out, _page(asked, results, rows, distance, args["query"]), recipe)
         result["path"] = str(out)
         lines.append(str(out))
@@ -52,8 +70,11 @@ def neighbours(argv: list[str]) -> int:
     return 0
 
 
-def search(query: str, found: Collection, k: int, network: str = "", weights: str = "") -> tuple[list[int], list[float], np.ndarray | None, float]:
-    """The k nearest: which of the collection, and their distances; the query's own pixels; and the median distance from an image to its nearest.
+def search(
+    query: str, found: Collection, k: int, network: str = "", weights: str = ""
+) -> tuple[list[int], list[float], np.ndarray | None, float]:
+    """The k nearest: which of the collection, and their distances; the query's own pixels; and the median
+    distance from an image to its nearest.
 
     An image of the collection is not among its own neighbours.
     """
@@ -67,14 +88,32 @@ def search(query: str, found: Collection, k: int, network: str = "", weights: st
 
     own = member(query, found)
     if own is not None:
-        one, asked = np.asarray(found.features[own : own + 1], np.float32), None if found.x is None else found.x[own]
+        one, asked = (
+            np.asarray(found.features[own : own + 1], np.float32),
+            None if found.x is None else found.x[own],
+        )
     elif os.path.isfile(os.path.expanduser(query)):
         one, asked = looked_at(query, found, network, weights)
     else:
-        raise Refusal(f"{query!r} is no file, and no name or row among the {len(found.names):,} images of {found.source}; name an image.")
+        raise Refusal(
+            f"{query!r} is no file, and no name or row among the "
+            f"{len(found.names):,} "
+            "images of "
+            f"{found.source}; name an image."
+        )
     if k > len(found.names) - (own is not None):
-        raise Refusal(f"-k {k} asks for more than the {len(found.names) - (own is not None):,} other images that there are; type a smaller one.")
-    far = np.concatenate([np.sqrt(np.square(part - one.astype(np.float32), dtype=np.float64).sum(1)) for _, part in embedding.blocks(found.features)])
+        raise Refusal(
+            f"-k {k} asks for more than the "
+            f"{len(found.names) - (own is not None):,} "
+            "other images "
+            "that there are; type a smaller one."
+        )
+    far = np.concatenate(
+        [
+            np.sqrt(np.square(part - one.astype(np.float32), dtype=np.float64).sum(1))
+            for _, part in embedding.blocks(found.features)
+        ]
+    )
     if own is not None:
         far[own] = np.inf
     some = np.sort(np.random.default_rng(0).choice(len(far), min(len(far), 200), replace=False))
@@ -92,13 +131,22 @@ def member(query: str, found: Collection) -> int | None:
     return rows.index(int(query)) if query.isdecimal() and int(query) in rows else None
 
 
-def _page(asked: np.ndarray, found: Collection, rows: list[int], distance: list[float], query: str) -> np.ndarray:
+def _page(
+    asked: np.ndarray, found: Collection, rows: list[int], distance: list[float], query: str
+) -> np.ndarray:
     """The query, then its neighbours, nearest first, each with its distance, its label and its name."""
     from ..maps import pictures
 
     assert found.x is not None
     labels = [found.labels[i] for i in rows] if found.labels else [""] * len(rows)
-    near = [(found.x[i], [f"{d:.4g}", *filter(None, [label]), found.names[i]]) for i, d, label in zip(rows, distance, labels)]
+    near = [
+        (found.x[i], [f"{d:.4g}", *filter(None, [label]), found.names[i]])
+        for i, d, label in zip(rows, distance, labels)
+    ]
     own = member(query, found)
-    words = [Path(query).name] if own is None else [*filter(None, [found.labels[own] if found.labels else ""]), found.names[own]]
+    words = (
+        [Path(query).name]
+        if own is None
+        else [*filter(None, [found.labels[own] if found.labels else ""]), found.names[own]]
+    )
     return pictures.strip([(asked, ["asked for", *words]), *near])

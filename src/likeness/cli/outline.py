@@ -1,6 +1,7 @@
 """What a module says of itself, read from its text.
 
-To import a module of `inference` is to import torch, which takes longer than to show a help text or to refuse a command.
+To import a module of `inference` is to import torch, which takes longer than to show a help text or to refuse
+a command.
 """
 
 from __future__ import annotations
@@ -22,13 +23,20 @@ def about(module: str) -> str:
 
 
 def value(module: str, name: str) -> Any:
-    """What the module sets `name` to, a literal; of a dict, whose values may be anything, the tuple of its keys.  Raises LookupError."""
+    """What the module sets `name` to, a literal; of a dict, whose values may be anything, the tuple of its
+    keys.  Raises LookupError."""
     import ast
 
     for node in _tree(module).body:
-        if isinstance(node, ast.Assign) and any(isinstance(at, ast.Name) and at.id == name for at in node.targets):
+        if isinstance(node, ast.Assign) and any(
+            isinstance(at, ast.Name) and at.id == name for at in node.targets
+        ):
             it = node.value
-            return tuple(ast.literal_eval(key) for key in it.keys if key) if isinstance(it, ast.Dict) else ast.literal_eval(it)
+            return (
+                tuple(ast.literal_eval(key) for key in it.keys if key)
+                if isinstance(it, ast.Dict)
+                else ast.literal_eval(it)
+            )
     raise LookupError(f"{module} sets no {name}")
 
 

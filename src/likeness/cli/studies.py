@@ -11,12 +11,21 @@ from .arguments import Parser, common, count, flags, on_runs, positive
 
 
 def bayes(argv: list[str]) -> int:
-    """bayes DATA: classes by Bayes' rule and by a network: accuracy by labels, calibration, images of another kind"""
+    """bayes DATA: classes by Bayes' rule and by a network: accuracy by labels, calibration, images of another
+    kind"""
     from .. import data as datasets
 
-    parser = Parser("bayes", outline.about("studies.bayes"), "DATA [-o FOLDER] [--minutes 8] [-k 1] [options]")
-    parser.add_argument("data", metavar="DATA", help="images with classes: a sub-folder a class, or a name from `likeness data`")
-    parser.add_argument("--minutes", type=positive, default=8.0, metavar="M", help="of training and judging, about [8]")
+    parser = Parser(
+        "bayes", outline.about("studies.bayes"), "DATA [-o FOLDER] [--minutes 8] [-k 1] [options]"
+    )
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        help="images with classes: a sub-folder a class, or a name from `likeness data`",
+    )
+    parser.add_argument(
+        "--minutes", type=positive, default=8.0, metavar="M", help="of training and judging, about [8]"
+    )
     parser.add_argument("-k", type=count, default=1, help="importance samples of log p(x|y) [1]")
     common(parser, "-o", "--seed", "--json")
     flags(parser, "reading the data", datasets.Reading, datasets.Reading())
@@ -33,9 +42,20 @@ def bayes(argv: list[str]) -> int:
     from ..training import signals
 
     reading = {f.name: args[f.name] for f in option_fields(datasets.Reading) if f.name in args}
-    folder, cards, last = args["o"] or source.default_folder("bayes", args["data"]), list[Score](), time.monotonic()
+    folder, cards, last = (
+        args["o"] or source.default_folder("bayes", args["data"]),
+        list[Score](),
+        time.monotonic(),
+    )
     with signals.stopping() as stop:
-        for at in study.run(datasets.load(source.place(args["data"]), **reading), folder, args["minutes"], args["seed"], args["k"], stop=stop):
+        for at in study.run(
+            datasets.load(source.place(args["data"]), **reading),
+            folder,
+            args["minutes"],
+            args["seed"],
+            args["k"],
+            stop=stop,
+        ):
             if isinstance(at, Score):
                 cards.append(at)
             elif time.monotonic() - last > terminal.EVERY:
@@ -44,21 +64,58 @@ def bayes(argv: list[str]) -> int:
     if stop.signal:
         terminal.say(f"stopped and saved in {folder}; the same command goes on from here")
         return 128 + stop.signal
-    result = dict(folder=str(folder), picture=str(folder / bayes_page.PICTURE), cards=[c.as_dict() for c in cards])
+    result = dict(
+        folder=str(folder), picture=str(folder / bayes_page.PICTURE), cards=[c.as_dict() for c in cards]
+    )
     terminal.result(
-        result, args["json"], "\n".join([*bayes_page.findings(cards), f"picture: {folder / bayes_page.PICTURE}", f"page: {folder / bayes_page.PAGE}"])
+        result,
+        args["json"],
+        "\n".join(
+            [
+                *bayes_page.findings(cards),
+                f"picture: {folder / bayes_page.PICTURE}",
+                f"page: {folder / bayes_page.PAGE}",
+            ]
+        ),
     )
     return 0
 
 
 def detect(argv: list[str]) -> int:
-    """detect RUN... -o FOLDER: can a run's images be told from real ones; detect FOLDER --images PATH...: what is known of files"""
+    """detect RUN... -o FOLDER: can a run's images be told from real ones; detect FOLDER --images PATH...:
+    what is known of files"""
     usage = "RUN [RUN ...] [--data DATA] -o FOLDER [options] | FOLDER --images PATH [PATH ...]"
-    parser = Parser("detect", "Trains a detector of the runs' images and puts it to the test; or asks one about image files.", usage)
-    parser.add_argument("run", metavar="RUN", type=Path, nargs="+", help="runs whose images are to be told from real ones; or one detector, with --images")
-    parser.add_argument("--images", metavar="PATH", type=Path, nargs="+", help="files, or folders of them, to be judged by the detector")
-    parser.add_argument("--data", metavar="DATA", help="the real images, read as the first run's were [those it was trained on]")
-    parser.add_argument("--error", type=positive, default=0.05, metavar="SHARE", help="of the answers that may be wrong; else it cannot tell [0.05]")
+    parser = Parser(
+        "detect",
+        "Trains a detector of the runs' images and puts it to the test; or asks one about image files.",
+        usage,
+    )
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        type=Path,
+        nargs="+",
+        help="runs whose images are to be told from real ones; or one detector, with --images",
+    )
+    parser.add_argument(
+        "--images",
+        metavar="PATH",
+        type=Path,
+        nargs="+",
+        help="files, or folders of them, to be judged by the detector",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        help="the real images, read as the first run's were [those it was trained on]",
+    )
+    parser.add_argument(
+        "--error",
+        type=positive,
+        default=0.05,
+        metavar="SHARE",
+        help="of the answers that may be wrong; else it cannot tell [0.05]",
+    )
     common(parser, "-n", "--seed", "-o", "--json")
     args, runs = on_runs(argv, parser)
 
@@ -75,11 +132,18 @@ def detect(argv: list[str]) -> int:
     if args["images"]:
         return judged(args)
     if args["o"] is None:
-        raise Refusal("a detector is a folder of its own; name it with -o FOLDER, or ask one about files with --images PATH.")
+        raise Refusal(
+            "a detector is a folder of its own; name it with -o FOLDER, or "
+            "ask one "
+            "about files "
+            "with --images PATH."
+        )
     first = runs[0][0]
     images = datasets.load(source.place(args["data"]), **first.config.reading) if args["data"] else first.data
     makers = real_and_generated.makers([(run.run, live) for run, live in runs], images)
-    steps = detection.learn(makers, images, args["o"], args["n"] or 2000, error=args["error"], seed=args["seed"])
+    steps = detection.learn(
+        makers, images, args["o"], args["n"] or 2000, error=args["error"], seed=args["seed"]
+    )
     with terminal.err.status("") as status:
         for at in steps:
             status.update(f"{at.share:4.0%}  {escape(at.doing)}")
@@ -97,7 +161,12 @@ def judged(args: dict[str, Any]) -> int:
     from ..studies import image_files
 
     if len(args["run"]) > 1:
-        raise Refusal(f"one detector judges images, and {len(args['run'])} were named; name one: likeness detect FOLDER --images PATH...")
+        raise Refusal(
+            f"one detector judges images, and {len(args['run'])} were named; "
+            "name one: "
+            "likeness "
+            "detect FOLDER --images PATH..."
+        )
     result = []
     for finding in image_files.judge(detection.load(args["run"][0]), args["images"]):
         result.append(finding)

@@ -73,14 +73,18 @@ _NAMES = {
     "model": "Loss Model Player Training",
     "noise": "Noise",
     "options": "check_options option option_fields",
-    "questions": "QUESTIONS Bits Classifies Completes Compresses Decodes Denoises Encodes Redraws Samples Scores Surprises T Translates answers ask final",
+    "questions": "QUESTIONS Bits Classifies Completes Compresses Decodes Denoises Encodes "
+    "Redraws "
+    "Samples "
+    "Scores Surprises T Translates answers ask final",
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:
-    """Each name is imported when it is first asked for: an error can be raised, and a flag refused, without torch."""
+    """Each name is imported when it is first asked for: an error can be raised, and a flag refused, without
+    torch."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -21,15 +21,16 @@ class Spec:
     labels: int = 0
     """number of classes in y, or 0"""
     levels: int = 256
-    """brightness values that a pixel can take, evenly spaced: 256, 2 for black-and-white data, 17 for scikit-learn's digits; 0 for
-    any number, as in the codes of an autoencoder"""
+    """brightness values that a pixel can take, evenly spaced: 256, 2 for black-and-white data, 17 for
+    scikit-learn's digits; 0 for any number, as in the codes of an autoencoder"""
     symbols: bool = False
     """the levels are names, as in the codes of a VQ-VAE: that one lies beside another means nothing"""
 
     frames: int = 0
     """of a video; 0 is a still image"""
     vocabulary: int = 0
-    """words that a text may be made of, those for nothing (core.PAD) and for any unknown word among them; 0 is no text"""
+    """words that a text may be made of, those for nothing (core.PAD) and for any unknown word among them; 0
+    is no text"""
     tokens: int = 0
     """words of the longest text"""
     source: tuple[int, int] = (0, 0)
@@ -49,7 +50,8 @@ class Spec:
 
     @property
     def points(self) -> bool:
-        """Each example is a point in the plane, (2, 1, 1): neither brightness nor neighbours mean anything."""
+        """Each example is a point in the plane, (2, 1, 1): neither brightness nor neighbours mean
+        anything."""
         return self.shape == (2, 1, 1) and not self.levels
 
 
@@ -58,22 +60,31 @@ class Batch:
     x: Tensor
     y: Condition | None
     noise: Noise
-    """all the randomness that a loss or a bound may use: then a batch may be split, or shared among processes"""
+    """all the randomness that a loss or a bound may use: then a batch may be split, or shared
+    among processes"""
     step: int = 0
-    """of a training: batches that came before.  What changes in its course is a function of this or of `seen`"""
+    """of a training: batches that came before.  What changes in its course is a function of this
+    or of `seen`"""
     seen: int = 0
     """of a training: images that came before"""
 
     def __post_init__(self) -> None:
         if self.y is not None and not isinstance(self.y, Condition):
-            raise TypeError(f"Batch.y is {type(self.y).__name__}; make it a Condition, such as Condition(label=y), or None")
+            raise TypeError(
+                f"Batch.y is {type(self.y).__name__}; make it a "
+                "Condition, "
+                "such as "
+                "Condition(label=y), or None"
+            )
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, rows: slice) -> Batch:
         """Some of the examples, each with its own randomness."""
-        return Batch(self.x[rows], None if self.y is None else self.y[rows], self.noise[rows], self.step, self.seen)
+        return Batch(
+            self.x[rows], None if self.y is None else self.y[rows], self.noise[rows], self.step, self.seen
+        )
 
     def split(self, size: int) -> list[Batch]:
         return [self[i : i + size] for i in range(0, len(self), size)]

@@ -16,10 +16,12 @@ PAD = 0
 
 @dataclass(frozen=True)
 class Condition:
-    """One row an example; a part is None where no example has it.  Which parts a model uses is in `Model.takes`.
+    """One row an example; a part is None where no example has it.  Which parts a model uses is in
+    `Model.takes`.
 
-    The only thing that `Batch.y` may be: taking rows, moving to a device, leaving out for guidance and mirroring happen here, once.
-    Raises TypeError or ValueError where the parts are not of one number of examples.
+    The only thing that `Batch.y` may be: taking rows, moving to a device, leaving out for guidance and
+    mirroring happen here, once. Raises TypeError or ValueError where the parts are not of one number of
+    examples.
     """
 
     label: Tensor | None = None
@@ -32,7 +34,12 @@ class Condition:
     def __post_init__(self) -> None:
         for name, part in self.parts().items():
             if not isinstance(part, Tensor):
-                raise TypeError(f"Condition.{name} is {type(part).__name__}; it should be a tensor with a row for each example")
+                raise TypeError(
+                    f"Condition.{name} is {type(part).__name__}; it "
+                    "should be a "
+                    "tensor with a "
+                    "row for each example"
+                )
         if len({len(part) for part in self.parts().values()}) > 1:
             sizes = ", ".join(f"{name} has {len(part)}" for name, part in self.parts().items())
             raise ValueError(f"the parts of a Condition have a row for each example, and here {sizes}")
@@ -66,22 +73,29 @@ class Condition:
         return self._each(lambda part: part.repeat_interleave(n, 0))
 
     def dropped(self, where: Tensor) -> Condition:
-        """Nothing is told of the examples where `where`, bool (B,), is true: no class, no word, a middle grey image.
+        """Nothing is told of the examples where `where`, bool (B,), is true: no class, no word, a middle grey
+        image.
 
-        With a share of a training batch dropped, a model learns p(x) beside p(x|y), which guidance begins from (Ho & Salimans 2022).
+        With a share of a training batch dropped, a model learns p(x) beside p(x|y), which guidance begins
+        from (Ho & Salimans 2022).
         """
 
         def nothing(name: str, part: Tensor) -> Tensor:
             mask = where.view(-1, *[1] * (part.ndim - 1))
-            return torch.where(mask, torch.full((), NOTHING[name], dtype=part.dtype, device=part.device), part)
+            return torch.where(
+                mask, torch.full((), NOTHING[name], dtype=part.dtype, device=part.device), part
+            )
 
         return Condition(**{name: nothing(name, part) for name, part in self.parts().items()})
 
     def mirrored(self, where: Tensor) -> Condition:
-        """The images of the examples where `where`, bool (B,), is true, flipped from left to right: they belong to what is flipped with them."""
+        """The images of the examples where `where`, bool (B,), is true, flipped from left to right: they
+        belong to what is flipped with them."""
         if self.image is None:
             return self
-        return Condition(self.label, self.tokens, torch.where(where.view(-1, 1, 1, 1), self.image.flip(-1), self.image))
+        return Condition(
+            self.label, self.tokens, torch.where(where.view(-1, 1, 1, 1), self.image.flip(-1), self.image)
+        )
 
     def only(self, names: Sequence[str]) -> Condition | None:
         """The parts of these names, or None where there is none of them."""
@@ -98,7 +112,8 @@ NOTHING = {"label": NONE, "tokens": PAD, "image": 0.0}
 
 
 def joined(conditions: Sequence[Condition | None]) -> Condition | None:
-    """The examples of all, one after another; None where none tells anything.  Raises ValueError where they tell different things."""
+    """The examples of all, one after another; None where none tells anything.  Raises ValueError where they
+    tell different things."""
     there = [c for c in conditions if c is not None]
     if not there:
         return None

@@ -1,7 +1,8 @@
 """Functions that a compiler leaves alone.
 
-`torch.compiler.disable` does that, and imports torch._dynamo and sympy to do it: more than everything else that a verb imports.  So it is
-put off until something is compiled (`engine.compiled`), which few runs ask for.
+`torch.compiler.disable` does that, and imports torch._dynamo and sympy to do it: more than everything else
+that a verb imports.  So it is put off until something is compiled (`engine.compiled`), which few runs ask
+for.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def eagerly(function: F) -> F:
 
 
 def leave_alone() -> None:
-    """Before the first compilation: from now on the compiler is told of all marked functions, of those to come as well."""
+    """Before the first compilation: from now on the compiler is told of all marked functions, of those to
+    come as well."""
     global _compiling
     _compiling = True
     for function, instead in _marked:

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 
 class Refusal(Exception):
-    """The request cannot be met as asked.  The text is one sentence for a person; `code` is the exit status."""
+    """The request cannot be met as asked.  The text is one sentence for a person; `code` is the
+    exit status."""
 
     code: ClassVar[int] = 2
 

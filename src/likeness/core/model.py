@@ -59,11 +59,20 @@ class Training:
     warmup: int = option(2_000, "images over which the rate rises to its value", 0, 10**12)
     schedule: str = option("constant", "what the rate does after that", choices=("constant", "cosine"))
     ema: int = option(10_000, "images after which a weight has faded to one half in the EMA", 0, 10**12)
-    micro: int = option(0, "images at once, where a batch does not fit into memory; 0 is all of it", 0, 1_000_000)
+    micro: int = option(
+        0, "images at once, where a batch does not fit into memory; 0 is all of it", 0, 1_000_000
+    )
     clip: float = option(1.0, "largest norm of a player's gradient; 0 is no limit", 0.0, 1e9)
     seed: int = option(0, "of weights, order and noise", 0, 2**31 - 1)
-    precision: str = option("auto", "auto is bf16 where that is faster on this machine, else fp32", choices=("auto", "fp32", "bf16"))
-    mirror: bool = option(False, "half of the images of a batch are mirrored: right for photographs, wrong for digits and writing")
+    precision: str = option(
+        "auto",
+        "auto is bf16 where that is faster on this machine, else fp32",
+        choices=("auto", "fp32", "bf16"),
+    )
+    mirror: bool = option(
+        False,
+        "half of the images of a batch are mirrored: right for photographs, wrong for digits and writing",
+    )
     compile: bool = option(False, "compile the networks: a slow start; small ones get no faster")
 
     def __post_init__(self) -> None:
@@ -93,24 +102,37 @@ class Model(nn.Module):
         """Make a dataclass of it, so that an instance holds its own config."""
         for name, kind in vars(cls).get("__annotations__", {}).items():
             if not hasattr(cls, name) and "ClassVar" not in str(kind):
-                raise TypeError(f"{cls.__name__}.{name} has no default.  The body of a model declares options; weights and buffers are made in build()")
+                raise TypeError(
+                    f"{cls.__name__}.{name} has no default.  The body of "
+                    "a model "
+                    "declares "
+                    "options; weights and buffers are made in build()"
+                )
         dataclass(eq=False, repr=False, kw_only=True)(cls)
 
     def __post_init__(self) -> None:
         super().__init__()
         name = type(self).__name__.lower()
         if self.spec.frames and not self.videos:
-            raise Refusal(f"{name} learns still images, and these are videos of {self.spec.frames} frames; name a model of videos.")
+            raise Refusal(
+                f"{name} learns still images, and these are videos of "
+                f"{self.spec.frames} "
+                "frames; "
+                "name a model of videos."
+            )
         check_options(name, self)
         self.build()
-        self.whole_batch = self.whole_batch or any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.modules())
+        self.whole_batch = self.whole_batch or any(
+            isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.modules()
+        )
 
     def build(self) -> None:
         """Make the networks as attributes; refuse a Spec or options that do not go together."""
         raise NotImplementedError
 
     def prepare(self) -> None:
-        """Have at hand what training needs and answers do not, before anything is made or moved; raises Refusal."""
+        """Have at hand what training needs and answers do not, before anything is made or moved; raises
+        Refusal."""
 
     def loss(self, batch: Batch) -> Loss:
         raise NotImplementedError
@@ -119,7 +141,8 @@ class Model(nn.Module):
         return (Player("model", self, self.loss),)
 
     def tallies(self) -> tuple[Tensor, ...]:
-        """Sums over the batch that loss() has added up for after_step(): those of several processes are made one first."""
+        """Sums over the batch that loss() has added up for after_step(): those of several processes are made
+        one first."""
         return ()
 
     def after_step(self) -> None:

@@ -19,7 +19,8 @@ _GOLDEN, _A, _B = (_signed(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 
 
 
 def _mix(z: Tensor) -> Tensor:
-    """The finaliser of SplitMix64 (Steele, Lea & Flood 2014), in place: a bijection of int64 that leaves no pattern."""
+    """The finaliser of SplitMix64 (Steele, Lea & Flood 2014), in place: a bijection of int64 that leaves no
+    pattern."""
     for shift, mask, factor in ((30, 0x3_FFFF_FFFF, _A), (27, 0x1F_FFFF_FFFF, _B), (31, 0x1_FFFF_FFFF, 1)):
         z ^= (z >> shift).bitwise_and_(mask)
         z *= factor
@@ -32,7 +33,8 @@ def _bits(keys: Tensor, call: int, n: int) -> Tensor:
 
 
 _bits_eagerly = eagerly(_bits)
-"""a compiled loss draws its noise outside of what is compiled on a GPU: Triton (torch 2.11) has no code for these constants"""
+"""a compiled loss draws its noise outside of what is compiled on a GPU: Triton (torch 2.11) has no code for
+these constants"""
 
 
 class Noise:
@@ -44,7 +46,9 @@ class Noise:
     """
 
     def __init__(self, seeds: Sequence[int] | Tensor, key: int = 0, device: torch.device | str = "cpu"):
-        wide = torch.as_tensor(seeds if isinstance(seeds, Tensor) else list(seeds), dtype=torch.int64).to(device)
+        wide = torch.as_tensor(seeds if isinstance(seeds, Tensor) else list(seeds), dtype=torch.int64).to(
+            device
+        )
         self.keys = _mix(_mix(wide * _GOLDEN) + _signed(key % 2**64))
         self.calls = 0
 
@@ -75,15 +79,26 @@ class Noise:
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform on the open interval (0, 1)."""
-        return self.bits(*shape).bitwise_right_shift_(41).bitwise_and_(0x7F_FFFF).float().add_(0.5).mul_(2.0**-23)
+        return (
+            self.bits(*shape)
+            .bitwise_right_shift_(41)
+            .bitwise_and_(0x7F_FFFF)
+            .float()
+            .add_(0.5)
+            .mul_(2.0**-23)
+        )
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal, two from each 64 bits by the transform of Box and Muller."""
         n = math.prod(shape)
         bits = self.bits((n + 1) // 2)
-        radius = (bits >> 32).bitwise_and_(0xFFFF_FFFF).float().add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
+        radius = (
+            (bits >> 32).bitwise_and_(0xFFFF_FFFF).float().add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
+        )
         angle = bits.bitwise_and_(0xFFFF_FFFF).float().mul_(2 * math.pi * 2.0**-32)
-        return torch.cat([angle.cos().mul_(radius), angle.sin_().mul_(radius)], 1)[:, :n].reshape(len(self), *shape)
+        return torch.cat([angle.cos().mul_(radius), angle.sin_().mul_(radius)], 1)[:, :n].reshape(
+            len(self), *shape
+        )
 
     def choose(self, logits: Tensor) -> Tensor:
         """Draw from softmax(logits) over the last axis, by the Gumbel trick."""

@@ -1,4 +1,5 @@
-"""Options: declared once, they become the flag, the slider, the line of config.json and the row of the docs."""
+"""Options: declared once, they become the flag, the slider, the line of config.json and the row
+of the docs."""
 
 from __future__ import annotations
 
@@ -24,10 +25,12 @@ def option(
 ) -> Any:
     """Declare an option once: flag, slider, line of config.json and row of the docs all come from here.
 
-    A live option may be turned on a trained model; any other is fixed when the model is built.  One that names a file is kept
-    as its whole path, so that the run finds it from any folder.
+    A live option may be turned on a trained model; any other is fixed when the model is built.  One that
+    names a file is kept as its whole path, so that the run finds it from any folder.
     """
-    return field(default=default, metadata=dict(help=help, low=low, high=high, choices=choices, live=live, file=file))
+    return field(
+        default=default, metadata=dict(help=help, low=low, high=high, choices=choices, live=live, file=file)
+    )
 
 
 def check_options(owner: str, thing: Any) -> None:
@@ -35,7 +38,10 @@ def check_options(owner: str, thing: Any) -> None:
     for f in fields(thing):
         if "help" not in f.metadata:
             continue
-        value, low, high, choices = getattr(thing, f.name), *(f.metadata[k] for k in ("low", "high", "choices"))
+        value, low, high, choices = (
+            getattr(thing, f.name),
+            *(f.metadata[k] for k in ("low", "high", "choices")),
+        )
         if isinstance(value, np.generic):  # what a notebook holds
             value = value.item()
             object.__setattr__(thing, f.name, value)
@@ -45,7 +51,9 @@ def check_options(owner: str, thing: Any) -> None:
         kinds = (int, float) if isinstance(f.default, float) else (type(f.default),)
         if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(f.default, bool)):
             raise Refusal(f"{flag} should be {'a number' if float in kinds else type(f.default).__name__}.")
-        if isinstance(value, (int, float)) and not (value >= (-math.inf if low is None else low) and value <= (math.inf if high is None else high)):
+        if isinstance(value, (int, float)) and not (
+            value >= (-math.inf if low is None else low) and value <= (math.inf if high is None else high)
+        ):
             raise Refusal(f"{flag} is outside of what makes sense, {low} to {high}.")
 
 

@@ -23,7 +23,8 @@ class Bits(NamedTuple):
     """(B,)"""
     kind: Literal["exact", "upper bound", "estimate"]
     error: float | None = None
-    """bits/dim by which single values are off, root mean square, where an equation was solved to a tolerance; None where none was"""
+    """bits/dim by which single values are off, root mean square, where an equation was solved to a tolerance;
+    None where none was"""
 
 
 # The questions.  A model answers one by having the method; nothing else declares it.
@@ -43,8 +44,11 @@ class Scores(Protocol):
 
 @runtime_checkable
 class Completes(Protocol):
-    def complete(self, x: Tensor, known: Tensor, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
-        """Draw the pixels of x (B, C, H, W) that are not known, bool (H, W), again and again; the last version counts."""
+    def complete(
+        self, x: Tensor, known: Tensor, noise: Noise, y: Condition | None = None
+    ) -> Iterator[Tensor]:
+        """Draw the pixels of x (B, C, H, W) that are not known, bool (H, W), again and again; the last
+        version counts."""
         ...
 
 
@@ -53,7 +57,8 @@ class Surprises(Protocol):
     """A model that knows where in an image its bits are spent."""
 
     def surprise(self, x: Tensor, y: Condition | None = None) -> Tensor:
-        """-log p of each sub-pixel, given those that come before it: nats (B, C, H, W), which add up to those of the image."""
+        """-log p of each sub-pixel, given those that come before it: nats (B, C, H, W), which add up to those
+        of the image."""
         ...
 
     def entropy(self, x: Tensor, y: Condition | None = None) -> Tensor:
@@ -75,9 +80,11 @@ class Decodes(Protocol):
 
 @runtime_checkable
 class Compresses(Protocol):
-    """An autoencoder whose code is an image of another Spec, which any other model may learn (runs/latent_model.py).
+    """An autoencoder whose code is an image of another Spec, which any other model may learn
+    (runs/latent_model.py).
 
-    One that knows -log p(x|z) answers distortion(x, z) as well, nats (B,): then the two together have a likelihood.
+    One that knows -log p(x|z) answers distortion(x, z) as well, nats (B,): then the two together have a
+    likelihood.
     """
 
     @property
@@ -97,14 +104,18 @@ class Compresses(Protocol):
 @runtime_checkable
 class Denoises(Protocol):
     def denoise(self, x_t: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
-        """The image expected in a noisy one, (B, C, H, W) both, at times t (B,) by the model's own clock (parts/schedules.py)."""
+        """The image expected in a noisy one, (B, C, H, W) both, at times t (B,) by the model's own clock
+        (parts/schedules.py)."""
         ...
 
 
 @runtime_checkable
 class Redraws(Protocol):
-    def redraw(self, x: Tensor, strength: float, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
-        """Draw images like x (B, C, H, W): x itself at strength 0, images that have nothing to do with it at 1; the last version counts."""
+    def redraw(
+        self, x: Tensor, strength: float, noise: Noise, y: Condition | None = None
+    ) -> Iterator[Tensor]:
+        """Draw images like x (B, C, H, W): x itself at strength 0, images that have nothing to do with it at
+        1; the last version counts."""
         ...
 
 
@@ -139,7 +150,8 @@ def answers(model: object) -> tuple[str, ...]:
 
 
 def final(states: Iterable[T]) -> T:
-    """The last state that a generator yields.  No other is kept, as `*_, x = states` would: a thousand steps of a batch are gigabytes."""
+    """The last state that a generator yields.  No other is kept, as `*_, x = states` would: a thousand steps
+    of a batch are gigabytes."""
     (state,) = deque(states, maxlen=1)
     return state
 
@@ -148,4 +160,9 @@ def ask(model: Any, question: str, hint: str = "") -> Any:
     """The method that answers `question`, or a refusal that says what the model does answer."""
     if isinstance(model, QUESTIONS[question]):
         return getattr(model, question)
-    raise Refusal(f"{type(model).__name__.lower()} does not answer {question}; it answers: {', '.join(answers(model))}.{hint and '  ' + hint}")
+    raise Refusal(
+        f"{type(model).__name__.lower()} does not answer "
+        f"{question}; it "
+        "answers: "
+        f"{', '.join(answers(model))}.{hint and '  ' + hint}"
+    )

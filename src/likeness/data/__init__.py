@@ -13,7 +13,7 @@ resumes by remembering one number.
     arrays.py    .npy, .npz, idx (formats.py)       named.py, downloads.py, shapes.py, points.py   the sets that have a name
     cache.py     decoded once (writer.py), then mapped   split.py   what is held out   binarize.py   black and white, once and for all
     check.py     what is in it (near_duplicates.py: copies)
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -51,37 +51,57 @@ def load(
     cache: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Data:
-    """The images of a folder, of an array file, or of a set that has a name (data.named.NAMES, or shapes:N), or the points of one.
+    """The images of a folder, of an array file, or of a set that has a name (data.named.NAMES, or shapes:N),
+    or the points of one.
 
-    The other arguments are the fields of Reading; those that were used are in Data.settings.  `cache` is the folder for decoded images
-    (else LIKENESS_CACHE, XDG_CACHE_HOME/likeness or ~/.cache/likeness); progress(done, total) is called while something is decoded.
+    The other arguments are the fields of Reading; those that were used are in Data.settings.  `cache` is the
+    folder for decoded images (else LIKENESS_CACHE, XDG_CACHE_HOME/likeness or ~/.cache/likeness);
+    progress(done, total) is called while something is decoded.
 
-    Raises Refusal for a source that does not exist or could mean two things, BadData for one that holds too little, Offline where a set
-    would have to be downloaded, DiskTrouble and NotAllowed where the cache cannot be written.
+    Raises Refusal for a source that does not exist or could mean two things, BadData for one that holds too
+    little, Offline where a set would have to be downloaded, DiskTrouble and NotAllowed where the cache cannot
+    be written.
     """
     reading = Reading(size or 0, colour, binarize, background, white, held_out)
     result = read(str(source), reading, cache, progress)
     return finish(str(source), result, reading, cache)
 
 
-def read(source: str, reading: Reading, place: Path | str | None = None, progress: Progress | None = None) -> Images:
+def read(
+    source: str, reading: Reading, place: Path | str | None = None, progress: Progress | None = None
+) -> Images:
     """What `source` holds, not yet split."""
     ground(reading.background)
     if named.is_named(source):
         return named.read(source, reading, lambda: kept.root(place), progress)
     if not source.strip():
-        raise Refusal(f"no data set was named; type a folder of images, an array file, or one of {', '.join(named.NAMES)}.")
+        raise Refusal(
+            "no data set was named; type a folder of images, an "
+            "array file, "
+            "or one of "
+            f"{', '.join(named.NAMES)}."
+        )
     path = Path(os.path.expanduser(source))
     if not os.path.exists(path):
         raise Refusal(f"there is no folder, file or set called {source!r}; {_closest(source, path)}")
     if not (path.is_dir() or path.is_file()):
-        raise Refusal(f"{source!r} is neither a folder nor a regular file; name a folder of images, or {FILES}.")
+        raise Refusal(
+            f"{source!r} is neither a folder nor a regular file; name a folder of images, or {FILES}."
+        )
     base = kept.root(place)
     if path.is_file():
         packed = archive.format_of(path)
-        return folder.read(path, reading, base, progress) if packed else arrays.read(path, reading, base, progress)
+        return (
+            folder.read(path, reading, base, progress)
+            if packed
+            else arrays.read(path, reading, base, progress)
+        )
     files = formats.idx_folder(path)
-    return arrays.read_idx_folder(path, files, reading, base, progress) if files else folder.read(path, reading, base, progress)
+    return (
+        arrays.read_idx_folder(path, files, reading, base, progress)
+        if files
+        else folder.read(path, reading, base, progress)
+    )
 
 
 def _closest(source: str, path: Path) -> str:
@@ -102,7 +122,11 @@ def finish(source: str, found: Images, reading: Reading, place: Path | str | Non
     info = [] if found.test is not None else [f"; {len(held_out):,} are held out"]
     info += [f"; left out of training as copies of held-out images: {dropped:,}"] if dropped else []
     verdict = found.verdict.removesuffix(end) + "".join(info) + end
-    used = reading if points.is_points(source) else replace(reading, size=found.x.shape[2], colour=("grey", "rgb")[found.x.shape[1] == 3])
+    used = (
+        reading
+        if points.is_points(source)
+        else replace(reading, size=found.x.shape[2], colour=("grey", "rgb")[found.x.shape[1] == 3])
+    )
     known = found.y, found.classes, found.texts, found.attributes, found.names, found.levels
     data = Data(source, "", found.x, train, held_out, *known, asdict(used), verdict, found.modes)
     return replace(data, fingerprint=_fingerprint(data, found.hashes))

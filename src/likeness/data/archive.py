@@ -1,8 +1,10 @@
-"""Archives of images, read where they lie: a .zip, a .tar or a Parquet file, or a folder of these and of nothing else.
+"""Archives of images, read where they lie: a .zip, a .tar or a Parquet file, or a folder of these and of
+nothing else.
 
-Nothing is unpacked to disk, and names of members are compared and shown, never opened: whatever they say, none leads out of its archive.
-Folders inside mean what they mean outside, without those that all images share.  In a .tar, files of one key belong together as
-WebDataset has it: the key of a/b.c.jpg is a/b, up to the first dot of its last part; .txt is its caption, .cls its class, .json both.
+Nothing is unpacked to disk, and names of members are compared and shown, never opened: whatever they say,
+none leads out of its archive. Folders inside mean what they mean outside, without those that all images
+share.  In a .tar, files of one key belong together as WebDataset has it: the key of a/b.c.jpg is a/b, up to
+the first dot of its last part; .txt is its caption, .cls its class, .json both.
 """
 
 from __future__ import annotations
@@ -60,7 +62,8 @@ class Shard(Protocol):
 
 
 class InOrder:
-    """A shard whose members are best read one after another, and which says itself what is written about each."""
+    """A shard whose members are best read one after another, and which says itself what is written about
+    each."""
 
     classes: tuple[str, ...] = ()
 
@@ -103,17 +106,25 @@ class Packed(Listing):
         if not any(isinstance(self.shards[self.of[i]], InOrder) for i in (rows[0], rows[-1])):
             return super().readers(rows)
         held = [_held(partial(self.read, i)) for i in rows]
-        return [partial(_give, blob) for blob in held], sum(len(blob) for blob in held if isinstance(blob, bytes))
+        return [partial(_give, blob) for blob in held], sum(
+            len(blob) for blob in held if isinstance(blob, bytes)
+        )
 
     def said(self) -> Said:
         out, first = Said(), 0
         for shard in self.shards:
             if isinstance(shard, InOrder):
-                out.rows |= {first + row: words for row, words in enumerate(shard.words()) if words != Words()}
+                out.rows |= {
+                    first + row: words for row, words in enumerate(shard.words()) if words != Words()
+                }
                 out.classes, first = out.classes or shard.classes, first + len(shard)
         if self.notes:
             of_key = self._notes()
-            out.rows |= {i: of_key[k] for i in range(len(self)) if (k := (self.of[i], key(Listing.path(self, i))[0])) in of_key}
+            out.rows |= {
+                i: of_key[k]
+                for i in range(len(self))
+                if (k := (self.of[i], key(Listing.path(self, i))[0])) in of_key
+            }
         return out
 
     def _notes(self) -> dict[tuple[int, bytes], Words]:
@@ -127,7 +138,9 @@ class Packed(Listing):
         return answer
 
     def digest(self) -> str:
-        return super().digest() + repr([(str(s.path), s.stamp, lead) for s, lead in zip(self.shards, self.leads)])
+        return super().digest() + repr(
+            [(str(s.path), s.stamp, lead) for s, lead in zip(self.shards, self.leads)]
+        )
 
 
 def _held(read: Callable[[], bytes]) -> bytes | Skip:
@@ -161,7 +174,14 @@ def _words(ending: bytes, blob: bytes) -> Words:
         row = json.loads(text)
         if isinstance(row, dict):
             caption = next((row[k] for k in ("text", "caption") if isinstance(row.get(k), str)), "")
-            label = next((row[k] for k in ("label", "cls") if isinstance(row.get(k), str | int) and not isinstance(row[k], bool)), "")
+            label = next(
+                (
+                    row[k]
+                    for k in ("label", "cls")
+                    if isinstance(row.get(k), str | int) and not isinstance(row[k], bool)
+                ),
+                "",
+            )
             return Words(caption.encode("utf-8", "replace").decode(), str(label))
     return Words()
 
@@ -170,20 +190,30 @@ def _words(ending: bytes, blob: bytes) -> Words:
 
 
 def foreign(path: Path, head: bytes = b"") -> None:
-    """Raises Refusal for what holds images in a way that is not read here: told by its first bytes or its name."""
+    """Raises Refusal for what holds images in a way that is not read here: told by its first bytes or its
+    name."""
     ending = path.suffix.lower()
     files = "What can be read: a folder, .zip, .tar or .parquet of image files, .npy, .npz and idx."
     if head.startswith(b"\x89HDF\r\n\x1a\n") or ending in (".h5", ".hdf5", ".zarr"):
         what = "a Zarr store" if ending == ".zarr" else "HDF5"
         raise Refusal(
-            f"{path} is {what}, in which images may lie in any way; write them with numpy.save('images.npy', x), x of (N, height, width, 3).  {files}"
+            f"{path} is {what}, in which images may lie in any "
+            "way; write "
+            "them with "
+            f"numpy.save('images.npy', x), x of (N, height, width, 3).  {files}"
         )
     if head.startswith((b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c")) or ending in (".rar", ".7z"):
-        raise Refusal(f"{path} is packed as {'RAR' if head[:1] == b'R' or ending == '.rar' else '7-Zip'} does; unpack it, and name the folder.  {files}")
+        raise Refusal(
+            f"{path} is "
+            "packed as "
+            f"{'RAR' if head[:1] == b'R' or ending == '.rar' else '7-Zip'} "
+            f"does; unpack it, and name the folder.  {files}"
+        )
 
 
 def format_of(path: Path) -> str:
-    """zip, tar or parquet by the first bytes of a file, or nothing; a .npz is none.  Raises Refusal for a compressed .tar and what `foreign` knows."""
+    """zip, tar or parquet by the first bytes of a file, or nothing; a .npz is none.  Raises Refusal for a
+    compressed .tar and what `foreign` knows."""
     try:
         with path.open("rb") as file:
             head = file.read(512)
@@ -195,7 +225,12 @@ def format_of(path: Path) -> str:
     if head[257:262] == b"ustar" or path.name.lower().endswith(".tar"):
         return "tar"
     if re.search(r"\.(tgz|tbz2?|txz|tzst|tar\.\w+)$", path.name.lower()):
-        raise Refusal(f"{path} is a compressed .tar, in which no image can be reached without unpacking all before it; unpack it, and name the folder.")
+        raise Refusal(
+            f"{path} is a compressed .tar, in which no image can be reached "
+            "without "
+            "unpacking all "
+            "before it; unpack it, and name the folder."
+        )
     return "zip" if head[:4] in (b"PK\3\4", b"PK\5\6") and not _of_arrays(path) else ""
 
 
@@ -219,7 +254,12 @@ def shards(found: Listing) -> list[Path]:
         return []
     kinds = sorted({name.lower().rpartition(b".")[2].decode() for name in names})
     if len(kinds) > 1:
-        raise Refusal(f"{printable(found.root)} holds archives of several kinds ({', '.join(kinds)}); name one of these files, or a folder with one kind.")
+        raise Refusal(
+            f"{printable(found.root)} holds archives of "
+            "several kinds "
+            f"({', '.join(kinds)}); name "
+            "one of these files, or a folder with one kind."
+        )
     return [Path(os.fsdecode(os.path.join(found.root, name))) for name in names]
 
 
@@ -232,8 +272,13 @@ def _is_image(found: Listing, i: int) -> bool:
 
 
 def _leads(root: Path, paths: Sequence[Path]) -> list[bytes]:
-    """The official split that the names of shards speak of, as in train-00000-of-00004.parquet, where some are to learn from and some held out."""
-    result = [next((w for w in _names(p.relative_to(root)) if w in TRAIN + HELD_OUT), b"") for p in paths] if paths != [root] else [b""]
+    """The official split that the names of shards speak of, as in train-00000-of-00004.parquet, where some
+    are to learn from and some held out."""
+    result = (
+        [next((w for w in _names(p.relative_to(root)) if w in TRAIN + HELD_OUT), b"") for p in paths]
+        if paths != [root]
+        else [b""]
+    )
     whole = any(w in TRAIN for w in result) and any(w in HELD_OUT for w in result)
     return [w + b"/" if w and whole else b"" for w in result]
 
@@ -249,7 +294,8 @@ def _names(path: Path) -> Iterator[bytes]:
 def pack(root: Path, paths: Sequence[Path], beside: Listing | None = None) -> Packed:
     """List the images in archives; `beside`: what else lies in their folder.
 
-    Raises BadData for one that is damaged or encrypted, NotAllowed for one that may not be read, Refusal where a library is missing.
+    Raises BadData for one that is damaged or encrypted, NotAllowed for one that may not be read, Refusal
+    where a library is missing.
     """
     result = Packed(os.fsencode(root.resolve()), leads=_leads(root, paths))
     result.shards = [_opened(path) for path in paths]
@@ -292,7 +338,12 @@ def _opened(path: Path) -> Shard:
     except (BadData, Refusal):
         raise
     except Exception as why:  # hostile files raise everything in a reader of archives
-        raise BadData(f"{path} cannot be read as a {what or 'archive'} ({str(why)[:200] or type(why).__name__}); make or fetch it again.") from None
+        raise BadData(
+            f"{path} cannot be "
+            "read as a "
+            f"{what or 'archive'} "
+            f"({str(why)[:200] or type(why).__name__}); make or fetch it again."
+        ) from None
 
 
 def _safely(shard: Shard) -> Iterator[Member]:
@@ -304,11 +355,18 @@ def _safely(shard: Shard) -> Iterator[Member]:
         except StopIteration:
             return
         except Exception as why:
-            yield Member(os.fsencode(shard.path.name), 0, 0, ("truncated", f"its list breaks off: {str(why)[:200] or type(why).__name__}"))
+            yield Member(
+                os.fsencode(shard.path.name),
+                0,
+                0,
+                ("truncated", f"its list breaks off: {str(why)[:200] or type(why).__name__}"),
+            )
             return
         parts = [p for p in member.name.split(b"/") if p not in (b"", b".")]
         if b".." in parts:
-            member = member._replace(wrong=("named outside of their archive", "nothing is read from or written to such a place"))
+            member = member._replace(
+                wrong=("named outside of their archive", "nothing is read from or written to such a place")
+            )
         if parts:
             yield member._replace(name=b"/".join(parts))
 
@@ -323,7 +381,9 @@ def _member(found: Packed, number: int, shard: Shard, member: Member) -> bool:
         found.passed.append((name, "hidden"))
     elif member.wrong:
         counted = lower.endswith(IMAGES) or member.wrong[0] == "truncated"
-        found.odd.append((name, *member.wrong)) if counted else found.passed.append((name, f"{member.wrong[0]}: {member.wrong[1]}"))
+        found.odd.append((name, *member.wrong)) if counted else found.passed.append(
+            (name, f"{member.wrong[0]}: {member.wrong[1]}")
+        )
     elif os.path.basename(lower) in CAPTIONS:
         found.captions.append((name, member.size, shard.stamp[1]))
         found.beside_at.append((number, member.at))
@@ -354,7 +414,9 @@ def stamp(file: IO[bytes]) -> tuple[int, int]:
 
 def unchanged(file: IO[bytes], listed: tuple[int, int]) -> None:
     if stamp(file) != listed:
-        raise Skip("changed meanwhile", "the archive is not as it was when it was listed; run the command again")
+        raise Skip(
+            "changed meanwhile", "the archive is not as it was when it was listed; run the command again"
+        )
 
 
 class Tar:
@@ -364,7 +426,8 @@ class Tar:
         self.path = path
         with path.open("rb") as file:
             self.stamp = stamp(file)
-            tarfile.open(fileobj=_Careful(file.fileno(), closefd=False), mode="r:").close()  # raises where it is none
+            # raises where it is none
+            tarfile.open(fileobj=_Careful(file.fileno(), closefd=False), mode="r:").close()
 
     def members(self) -> Iterator[Member]:
         with _Careful(self.path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
@@ -408,18 +471,29 @@ class Zip:
         self.infos = self.archive.infolist()
         images = [i for i in self.infos if os.fsencode(i.filename.lower()).endswith(IMAGES)]
         if images and all(i.flag_bits & 1 for i in images):
-            raise BadData(f"{path} is encrypted, and no password is asked for here; unpack it with yours, and name the folder.")
+            raise BadData(
+                f"{path} is encrypted, and no password is asked for here; "
+                "unpack it "
+                "with yours, "
+                "and name the folder."
+            )
 
     def members(self) -> Iterator[Member]:
         for at, info in enumerate(self.infos):
-            name, mode = info.filename.replace("\\", "/").encode("utf-8", "surrogateescape"), stat.S_IFMT(info.external_attr >> 16)
+            name, mode = (
+                info.filename.replace("\\", "/").encode("utf-8", "surrogateescape"),
+                stat.S_IFMT(info.external_attr >> 16),
+            )
             wrong = None
             if info.is_dir():
                 continue
             if info.flag_bits & 1:
                 wrong = "encrypted", "unpack the archive with its password"
             elif mode not in (0, stat.S_IFREG):
-                wrong = "links in archives" if mode == stat.S_IFLNK else "not regular files", "member of another type"
+                wrong = (
+                    "links in archives" if mode == stat.S_IFLNK else "not regular files",
+                    ("member of another type"),
+                )
             elif info.file_size > max(SMALL, RATIO * info.compress_size):
                 wrong = "too large", f"unpacks from {info.compress_size:,} to {info.file_size:,} bytes"
             yield Member(name, info.file_size, at, wrong)
@@ -434,4 +508,7 @@ class Zip:
         except NotImplementedError as why:
             raise Skip("packed in an unknown way", str(why)) from None
         except Exception as why:  # as above
-            raise Skip("truncated" if isinstance(why, EOFError) else "damaged", f"{type(why).__name__}: {str(why)[:200]}") from None
+            raise Skip(
+                "truncated" if isinstance(why, EOFError) else "damaged",
+                f"{type(why).__name__}: {str(why)[:200]}",
+            ) from None

@@ -27,10 +27,12 @@ SMALL = 1 << 22
 
 
 def binarized(found: Images, base: Callable[[], Path], source: str = "") -> Images:
-    """Each pixel becomes 255 with the probability of its brightness, else 0 (Salakhutdinov & Murray 2008, section 6.1).
+    """Each pixel becomes 255 with the probability of its brightness, else 0 (Salakhutdinov & Murray 2008,
+    section 6.1).
 
-    The noise belongs to the row and to this function, so it is the same in every run and on every machine.  Copies of one grey
-    picture become different binary ones; they still lie on one side of the split, which is made from the grey pictures.
+    The noise belongs to the row and to this function, so it is the same in every run and on every machine.
+    Copies of one grey picture become different binary ones; they still lie on one side of the split, which is
+    made from the grey pictures.
     """
     family = family_of("binary", os.path.abspath(source))
     key = key_of(family, found.x.shape, hashlib.blake2b(found.hashes.tobytes()).hexdigest())
@@ -43,7 +45,8 @@ def binarized(found: Images, base: Callable[[], Path], source: str = "") -> Imag
 
 
 def drawn(brightness: Tensor, first: int = 0) -> Tensor:
-    """Each pixel of (B, C, H, W) from 0 to 1 black or white, as 0 or 1; the randomness is that of rows first, first + 1, ..."""
+    """Each pixel of (B, C, H, W) from 0 to 1 black or white, as 0 or 1; the randomness is that of rows first,
+    first + 1, ..."""
     import torch
 
     from ..core import Noise

@@ -1,13 +1,15 @@
 """Decoded images on disk, outside the user's folders: made once, whole or not at all, then mapped.
 
-An entry is a folder `<cache>/<key>/`.  Its key names everything that its content depends on, so an entry is never
+An entry is a folder `<cache>/<key>/`.  Its key names everything that its content depends on, so an entry is
+never
 changed: it is valid, or it is damaged and made again.
 
     x.u8         pixels, uint8 (N, C, S, S) without a header
     hashes.u64   a hash of the pixels of each image
     keys.u64     a hash of what each image was made from
     ...          whatever else the reader writes
-    entry.json   shapes, counts, and the size and digest of every other file, and when x.u8 was written; written last
+    entry.json   shapes, counts, and the size and digest of every other file, and when x.u8 was written;
+    written last
 
 Entries may belong to a family, those of one folder or file, of which the three used last are kept.
 """
@@ -34,7 +36,8 @@ from .writer import content_hash
 
 try:
     import fcntl
-except ImportError:  # Windows: two processes that start together both decode, and the second one's work is thrown away
+# Windows: two processes that start together both decode, and the second one's work is thrown away
+except ImportError:
     fcntl = None  # type: ignore[assignment]
 KEPT = 3
 TINY = 1 << 24
@@ -70,11 +73,14 @@ class Entry:
 Build = Callable[[Path], dict[str, Any]]
 
 
-def fetch(base: Path, key: str, build: Build, twin: Callable[[dict[str, Any]], str] | None = None, family: str = "") -> Entry:
-    """The entry called `key`; where there is no good one, build(folder) writes its files and returns its meta.
+def fetch(
+    base: Path, key: str, build: Build, twin: Callable[[dict[str, Any]], str] | None = None, family: str = ""
+) -> Entry:
+    """The entry called `key`; where there is no good one, build(folder) writes its files and returns its
+    meta.
 
-    twin(meta) is the key of the same entry for one who asks with everything spelled out that `build` had to find out.
-    A new entry of a `family` pushes out the one that was not used for longest.
+    twin(meta) is the key of the same entry for one who asks with everything spelled out that `build` had to
+    find out. A new entry of a `family` pushes out the one that was not used for longest.
     """
     if entry := _named(base, key):
         return entry
@@ -94,7 +100,12 @@ def fetch(base: Path, key: str, build: Build, twin: Callable[[dict[str, Any]], s
             _prune(base, family, key)
     entry = _open(base / key)
     if entry is None:
-        raise DiskTrouble(f"what was just written to {base / key} cannot be read back; check that disk, or set LIKENESS_CACHE to a folder on another.")
+        raise DiskTrouble(
+            f"what was just written to {base / key} cannot be read back; "
+            "check that "
+            "disk, or "
+            "set LIKENESS_CACHE to a folder on another."
+        )
     return entry
 
 
@@ -125,13 +136,17 @@ def _sweep(base: Path, key: str) -> None:
     """Delete what killed processes left half made; `key` is locked by us."""
     for left in base.glob("*.tmp-*"):
         owner = left.name.partition(".tmp-")[0]
-        with suppress(OSError), nullcontext(True) if owner == key else _alone(base / f"{owner}.lock", wait=False) as free:
+        with (
+            suppress(OSError),
+            nullcontext(True) if owner == key else _alone(base / f"{owner}.lock", wait=False) as free,
+        ):
             if free:
                 shutil.rmtree(left, ignore_errors=True)
 
 
 def _prune(base: Path, family: str, key: str) -> None:
-    """Keep the entries of a family that were used last.  Pixels that another process has mapped stay readable to it."""
+    """Keep the entries of a family that were used last.  Pixels that another process has mapped stay readable
+    to it."""
     with suppress(OSError):
         for made in sorted(base.glob(f"{family}-*/entry.json"), key=lambda p: p.stat().st_mtime_ns)[:-KEPT]:
             if made.parent.name == key:
@@ -173,7 +188,10 @@ def _digest(path: Path) -> str:
 def _open(folder: Path) -> Entry | None:
     try:
         answer = json.loads((folder / "entry.json").read_text())
-        good = all((folder / n).stat().st_size == size and _digest(folder / n) == digest for n, (size, digest) in answer["files"].items())
+        good = all(
+            (folder / n).stat().st_size == size and _digest(folder / n) == digest
+            for n, (size, digest) in answer["files"].items()
+        )
         entry = Entry(folder, answer["meta"])
         if not (good and _sound(entry, answer["time"])):
             return None
@@ -185,10 +203,11 @@ def _open(folder: Path) -> Entry | None:
 
 
 def _sound(entry: Entry, time: int, most: int = 64) -> bool:
-    """Compare pixels with their hashes: all where they are few, or where the file was written to since it was made; else some, spread over it.
+    """Compare pixels with their hashes: all where they are few, or where the file was written to since it was
+    made; else some, spread over it.
 
-    So damage by a program or a copy is found wherever it is, and the failing of a disk only where one of those some is hit: to read a
-    large file whole at every start would take longer than many trainings.
+    So damage by a program or a copy is found wherever it is, and the failing of a disk only where one of
+    those some is hit: to read a large file whole at every start would take longer than many trainings.
     """
     if "shape" not in entry.meta:
         return True

@@ -1,8 +1,9 @@
 """Captions as tokens: the words of the training captions by number.
 
-A caption is cut into words and signs, all in small letters.  Number 0 stands behind the last word (core.PAD), 1 for any word
-that no training caption has, and the others for words from the commonest to the rarest, equally common ones by alphabet: a
-function of the training captions alone, which a run keeps in its config.json.
+A caption is cut into words and signs, all in small letters.  Number 0 stands behind the last word (core.PAD),
+1 for any word that no training caption has, and the others for words from the commonest to the rarest,
+equally common ones by alphabet: a function of the training captions alone, which a run keeps in its
+config.json.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _WORDS = re.compile(r"\w+|[^\w\s]")
 
 
 def words(text: str) -> list[str]:
-    """A text in words and signs, in small letters: "A red circle, small." is a, red, circle, ",", small, "."."""
+    """A text in words and signs, in small letters: "A red circle, small." is a, red, circle, ",",
+    small, "."."""
     return _WORDS.findall(text.lower())
 
 
@@ -70,9 +72,15 @@ class Vocabulary:
         return [word for word in dict.fromkeys(words(text)) if word not in self._number]
 
     def remark(self, text: str) -> str:
-        """A sentence about the unknown words of a text, with the nearest known ones; nothing where all are known."""
+        """A sentence about the unknown words of a text, with the nearest known ones; nothing where all are
+        known."""
         if not (strange := self.unknown(text)):
             return ""
         near = {word: difflib.get_close_matches(word, self.words, 1) for word in strange}
         hints = "  ".join(f"for {word!r} did you mean {known[0]!r}?" for word, known in near.items() if known)
-        return f"no training caption has the word {', '.join(map(repr, strange))}, so nothing is known of it.  {hints}".strip()
+        return (
+            f"no training caption has the word {', '.join(map(repr, strange))}, so "
+            "nothing is "
+            "known of "
+            f"it.  {hints}"
+        ).strip()

@@ -49,7 +49,8 @@ class Check:
     captions: int
     """images with a caption"""
     original_sizes: dict[str, int]
-    """the twenty commonest "WIDTHxHEIGHT" in the files, and how many have it; empty where the data were no files"""
+    """the twenty commonest "WIDTHxHEIGHT" in the files, and how many have it; empty where the data were no
+    files"""
     short_sides: dict[str, int]
     """images by the shorter side of their file, in doubling steps such as "64-127"; empty likewise"""
     enlarged: int
@@ -72,7 +73,13 @@ class Check:
         return asdict(self)
 
 
-def check(source: str | Path, reading: Reading | None = None, *, cache: Path | str | None = None, progress: Progress | None = None) -> Check:
+def check(
+    source: str | Path,
+    reading: Reading | None = None,
+    *,
+    cache: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Check:
     """Look through a data set.  Raises what data.load raises."""
     reading = reading or Reading()
     result = read(str(source), reading, cache, progress)
@@ -87,7 +94,9 @@ def check(source: str | Path, reading: Reading | None = None, *, cache: Path | s
         levels=data.levels,
         train=len(data.train),
         held_out=len(data.held_out),
-        classes={} if data.y is None else dict(zip(data.classes, np.bincount(data.y, minlength=len(data.classes)).tolist())),
+        classes={}
+        if data.y is None
+        else dict(zip(data.classes, np.bincount(data.y, minlength=len(data.classes)).tolist())),
         captions=sum(bool(t) for t in data.texts or ()),
         **_originals(result),
         modes=meta.get("modes", {}),
@@ -110,7 +119,9 @@ def _originals(found: Images) -> dict[str, Any]:
     short = sizes.min(1)
     steps, each = np.unique(np.log2(short).astype(int), return_counts=True)
     sides = {f"{2**k}-{2 ** (k + 1) - 1}": int(n) for k, n in zip(steps.tolist(), each)}
-    return dict(original_sizes=dict(commonest), short_sides=sides, enlarged=int((short < found.x.shape[2]).sum()))
+    return dict(
+        original_sizes=dict(commonest), short_sides=sides, enlarged=int((short < found.x.shape[2]).sum())
+    )
 
 
 def _blank(x: np.ndarray) -> int:

@@ -14,7 +14,8 @@ from ..core import BadData, check_options, option
 from .cache import Entry
 from .captions import Vocabulary
 
-if TYPE_CHECKING:  # torch is imported when pixels become tensors: a folder is refused, and the sets are listed, without it
+# torch is imported when pixels become tensors: a folder is refused, and the sets are listed, without it
+if TYPE_CHECKING:
     from torch import Tensor
 
     from ..core import Batch, Noise, Spec
@@ -22,14 +23,46 @@ if TYPE_CHECKING:  # torch is imported when pixels become tensors: a folder is r
 
 @dataclass(frozen=True)
 class Reading:
-    """How images are read.  Each field is a flag of every command that takes DATA, and an argument of `load`."""
+    """How images are read.  Each field is a flag of every command that takes DATA, and an
+    argument of `load`."""
 
-    size: int = option(0, "height and width in pixels: images are scaled and cropped to it; 0 is as the data is, or 64 for a folder", 0, 4096)
-    colour: str = option("auto", "channels to keep; auto is grey when every image is, however it is stored", choices=("auto", "grey", "rgb"))
-    binarize: bool = option(False, "turn each pixel black or white once, white with the probability of its brightness (static binarisation)")
+    size: int = option(
+        0,
+        "height and width in pixels: images are scaled and cropped "
+        "to it; 0 "
+        "is as the "
+        "data is, or 64 for a folder",
+        0,
+        4096,
+    )
+    colour: str = option(
+        "auto",
+        "channels to keep; auto is grey when every image is, however it is stored",
+        choices=("auto", "grey", "rgb"),
+    )
+    binarize: bool = option(
+        False,
+        "turn each pixel black or white once, white "
+        "with the "
+        "probability of its "
+        "brightness (static binarisation)",
+    )
     background: str = option("white", "colour behind transparent pixels: a name or #rrggbb")
-    white: float = option(0.0, "value of white (black is 0) in float or wide integer pixels; 0 is told from the data, or refused", 0.0, 1e12)
-    held_out: float = option(0.0, "share of images held out where there is no official split; 0 is a tenth, or 64 images of a small folder", 0.0, 0.5)
+    white: float = option(
+        0.0,
+        "value of white (black is 0) in float or wide integer pixels; 0 is told from the data, or refused",
+        0.0,
+        1e12,
+    )
+    held_out: float = option(
+        0.0,
+        "share of images held out where there is no official "
+        "split; 0 is "
+        "a tenth, "
+        "or 64 images of a small folder",
+        0.0,
+        0.5,
+    )
 
     def __post_init__(self) -> None:
         check_options("data", self)
@@ -102,8 +135,9 @@ class Images:
 class Data:
     """A set of images of one shape, with what is known about each, split into train and held out.
 
-    Pixels lie in memory, in the cache or in the user's own .npy file (mapped read-only).  A folder is decoded into the cache
-    before anything else happens, so that a file which changes or goes while a model trains on it changes nothing.
+    Pixels lie in memory, in the cache or in the user's own .npy file (mapped read-only).  A folder is decoded
+    into the cache before anything else happens, so that a file which changes or goes while a model trains on
+    it changes nothing.
     """
 
     source: str
@@ -124,9 +158,11 @@ class Data:
     attributes: Sequence[dict[str, Any]] | None = None
     """what was drawn, exactly (built-in set `shapes`)"""
     names: Sequence[str] | None = None
-    """file name of each image, where it came from a file; bytes that are not UTF-8 or cannot be printed are escaped"""
+    """file name of each image, where it came from a file; bytes that are not UTF-8 or cannot be printed are
+    escaped"""
     levels: int = 256
-    """2 where every pixel of every image is 0 or 255, 17 for the set `digits` as it is, 0 for points, else 256"""
+    """2 where every pixel of every image is 0 or 255, 17 for the set `digits` as it is, 0 for points, else
+    256"""
     settings: dict[str, Any] = field(default_factory=dict)
     """how it was read (size, colour, binarize ...): load(source, **settings) gives the same data again"""
     verdict: str = ""
@@ -136,7 +172,8 @@ class Data:
     pairs: np.ndarray | None = None
     """uint8 (N, C', H', W'): the other image of each example, which a Condition then holds"""
     other: Data | None = None
-    """a second domain, of which nobody knows what in it belongs to what is here: its training images come in an order of their own"""
+    """a second domain, of which nobody knows what in it belongs to what is here: its training images come in
+    an order of their own"""
 
     @property
     def spec(self) -> Spec:
@@ -146,7 +183,17 @@ class Data:
         beside = self.pairs if self.pairs is not None else self.other.x if self.other is not None else None
         source = (0, 0) if beside is None else (beside.shape[1], beside.shape[-1])
         frames = self.x.shape[2] if self.x.ndim == 5 else 0
-        return Spec(self.x.shape[1], self.x.shape[-1], len(self.classes), self.levels, False, frames, words, longest, source)
+        return Spec(
+            self.x.shape[1],
+            self.x.shape[-1],
+            len(self.classes),
+            self.levels,
+            False,
+            frames,
+            words,
+            longest,
+            source,
+        )
 
     @cached_property
     def vocabulary(self) -> Vocabulary | None:
@@ -159,18 +206,28 @@ class Data:
         return None if self.texts is None or self.vocabulary is None else self.vocabulary.tokens(self.texts)
 
     def with_pairs(self, pairs: np.ndarray) -> Data:
-        """The same examples, each with its other image: uint8 (N, C', H', W').  Raises BadData where their numbers differ."""
+        """The same examples, each with its other image: uint8 (N, C', H', W').  Raises BadData where their
+        numbers differ."""
         if len(pairs) != len(self.x) or pairs.dtype != np.uint8 or pairs.ndim != 4:
             raise BadData(
-                f"{self.source} holds {len(self.x):,} images, and the other sides of its pairs are {pairs.dtype} {pairs.shape}; uint8 (N, C, H, W) are needed."
+                f"{self.source} holds {len(self.x):,} images, and the other "
+                "sides of its "
+                "pairs are "
+                f"{pairs.dtype} {pairs.shape}; uint8 (N, C, H, W) are needed."
             )
         digest = hashlib.blake2b(np.ascontiguousarray(pairs), digest_size=16).hexdigest()
         return replace(self, pairs=pairs, fingerprint=_extended(self.fingerprint, digest))
 
     def with_domain(self, other: Data) -> Data:
-        """The same examples beside those of another domain.  Raises BadData where one of them has no training images or other sizes."""
+        """The same examples beside those of another domain.  Raises BadData where one of them has no training
+        images or other sizes."""
         if self.x.shape[2:] != other.x.shape[2:]:
-            raise BadData(f"{self.source} holds images of {self.x.shape[2:]} pixels and {other.source} of {other.x.shape[2:]}; read both with the same --size.")
+            raise BadData(
+                f"{self.source} holds images of {self.x.shape[2:]} "
+                "pixels and "
+                f"{other.source} of "
+                f"{other.x.shape[2:]}; read both with the same --size."
+            )
         return replace(self, other=other, fingerprint=_extended(self.fingerprint, other.fingerprint))
 
     @property
@@ -179,7 +236,8 @@ class Data:
         return dict(source=self.source, fingerprint=self.fingerprint, **self.settings)
 
     def batch(self, seed: int, seen: int, n: int, rows: slice = slice(None), key: int = 0) -> Batch:
-        """`rows` of the n training images that come after `seen` others; each carries noise of its own place in the walk."""
+        """`rows` of the n training images that come after `seen` others; each carries noise of its own place
+        in the walk."""
         import torch
 
         from ..core import Condition, Noise
@@ -192,7 +250,8 @@ class Data:
         return replace(batch, y=replace(batch.y or Condition(), image=there))
 
     def take(self, index: np.ndarray, noise: Noise | None = None) -> Batch:
-        """The images of rows `index` (int64) of x, as floats (n, C, H, W) in [-1, 1], with all that is known of each; of no other domain."""
+        """The images of rows `index` (int64) of x, as floats (n, C, H, W) in [-1, 1], with all that is known
+        of each; of no other domain."""
         import torch
 
         from ..core import Batch, Condition, Noise
@@ -201,10 +260,13 @@ class Data:
         tokens = None if self.tokens is None else torch.from_numpy(self.tokens[index]).long()
         image = None if self.pairs is None else picture(self.pairs[index])
         y = Condition(label, tokens, image)
-        return Batch(picture(self.x[index]), y if y.parts() else None, noise or Noise(torch.from_numpy(index)))
+        return Batch(
+            picture(self.x[index]), y if y.parts() else None, noise or Noise(torch.from_numpy(index))
+        )
 
     def order(self, seed: int, at: np.ndarray, domain: int = 0) -> np.ndarray:
-        """Indices into `train` of places `at` of an endless walk that is shuffled anew every epoch; another domain walks in another order."""
+        """Indices into `train` of places `at` of an endless walk that is shuffled anew every epoch; another
+        domain walks in another order."""
         n = len(self.train)
         out = np.empty(len(at), np.int64)
         for epoch in np.unique(at // n):

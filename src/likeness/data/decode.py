@@ -1,4 +1,5 @@
-"""One file becomes pixels, or a reason why not.  Files are hostile: nothing here trusts an ending, a header or a size."""
+"""One file becomes pixels, or a reason why not.  Files are hostile: nothing here trusts an ending, a header
+or a size."""
 
 from __future__ import annotations
 
@@ -92,7 +93,8 @@ def kind(head: bytes) -> str | None:
 
 
 def decode(path: bytes, listed: tuple[int, int], reading: Reading, scale: Scale = fit) -> Decoded | Skip:
-    """The picture in a file that had this size and time of change (ns) when it was listed, or why there is none.
+    """The picture in a file that had this size and time of change (ns) when it was listed, or why there is
+    none.
 
     scale(image, reading.size) brings it to its size: a square, unless told otherwise.
     """
@@ -100,7 +102,8 @@ def decode(path: bytes, listed: tuple[int, int], reading: Reading, scale: Scale 
 
 
 def decoded(read: Callable[[], bytes], reading: Reading, scale: Scale = fit) -> Decoded | Skip:
-    """The picture in the bytes that read() returns, wherever it has them from, or why there is none; read() may raise Skip."""
+    """The picture in the bytes that read() returns, wherever it has them from, or why there is none; read()
+    may raise Skip."""
     try:
         blob = read()
         format = kind(blob[:32]) or ""
@@ -108,7 +111,10 @@ def decoded(read: Callable[[], bytes], reading: Reading, scale: Scale = fit) -> 
             check_png(blob)
         Image.init()
         if format == "HEIF" and not heif_opener():
-            raise Skip("HEIC photographs need pip install 'likeness[heic]'", "Pillow reads them through pillow-heif, which is not installed here")
+            raise Skip(
+                "HEIC photographs need pip install 'likeness[heic]'",
+                "Pillow reads them through pillow-heif, which is not installed here",
+            )
         with Image.open(io.BytesIO(blob), formats=[format] if format in Image.OPEN else []) as image:
             _check_size(image.size, reading)
             return replace(_pixels(image, format, reading, scale), key=digest64(blob))
@@ -116,20 +122,31 @@ def decoded(read: Callable[[], bytes], reading: Reading, scale: Scale = fit) -> 
         return skip
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as why:
         return Skip("too large", str(why))
-    except Exception as why:  # hostile files raise everything from struct.error to ZeroDivisionError in a decoder
-        text = "not what its first bytes say" if isinstance(why, UnidentifiedImageError) else str(why)  # whose own text holds an address in memory
+    # hostile files raise everything from struct.error to ZeroDivisionError in a decoder
+    except Exception as why:
+        # whose own text holds an address in memory
+        text = "not what its first bytes say" if isinstance(why, UnidentifiedImageError) else str(why)
         cut = isinstance(why, EOFError) or "truncat" in text.lower() or "end of file" in text.lower()
         return Skip("truncated" if cut else "damaged", f"{type(why).__name__}: {text[:200]}")
 
 
 def read_bytes(path: bytes, listed: tuple[int, int], known: Callable[[bytes], object] | None = None) -> bytes:
-    """The whole file at once, so that it cannot change under the decoder; no more than 32 bytes where these are not `known`.  Raises Skip."""
+    """The whole file at once, so that it cannot change under the decoder; no more than 32 bytes where these
+    are not `known`.  Raises Skip."""
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+        handle = os.open(
+            path,
+            os.O_RDONLY
+            | getattr(os, "O_NONBLOCK", 0)
+            | getattr(os, "O_CLOEXEC", 0)
+            | getattr(os, "O_BINARY", 0),
+        )
         with os.fdopen(handle, "rb") as file:
             now = os.fstat(handle)
             if not stat.S_ISREG(now.st_mode) or (now.st_size, now.st_mtime_ns) != listed:
-                raise Skip("changed meanwhile", "not as it was when the folder was listed; run the command again")
+                raise Skip(
+                    "changed meanwhile", "not as it was when the folder was listed; run the command again"
+                )
             head = file.read(32) if known else b""
             if known and head and not known(head):
                 raise Skip("not images", f"begins with {head[:8]!r}")
@@ -164,7 +181,8 @@ def heif_version() -> tuple[str, ...]:
 
 
 def read_stream(file: IO[bytes], size: int, known: Callable[[bytes], object] | None = None) -> bytes:
-    """As read_bytes, of a file inside another one, which claims to be `size` bytes long: neither more nor less is believed.  Raises Skip."""
+    """As read_bytes, of a file inside another one, which claims to be `size` bytes long: neither more nor
+    less is believed.  Raises Skip."""
     if not size:
         raise Skip("empty", "zero bytes")
     head = file.read(min(32, size))
@@ -186,7 +204,9 @@ def check_png(blob: bytes) -> None:
         end = at + 8 + length
         if end + 4 > len(blob):
             break
-        if name[:1].isupper() and zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+        if name[:1].isupper() and zlib.crc32(view[at + 4 : end]) != int.from_bytes(
+            view[end : end + 4], "big"
+        ):
             raise Skip("damaged", f"the checksum of chunk {name!r} is wrong")
         if name == b"IEND":
             return
@@ -199,7 +219,9 @@ def _check_size(size: tuple[int, int], reading: Reading) -> None:
     w, h = size
     least = min(LEAST_SIDE, reading.size)
     if w * h > MOST_PIXELS or max(w, h) > MOST_SIDE:
-        raise Skip("too large", f"{w}x{h}: more than {MOST_PIXELS // 10**6} megapixels, or a side over {MOST_SIDE}")
+        raise Skip(
+            "too large", f"{w}x{h}: more than {MOST_PIXELS // 10**6} megapixels, or a side over {MOST_SIDE}"
+        )
     if min(w, h) < least:
         raise Skip("too small", f"{w}x{h}: a side under {least}")
     if max(w, h) > MOST_ASPECT * min(w, h):
@@ -212,12 +234,14 @@ def _pixels(image: Image.Image, format: str, reading: Reading, scale: Scale) -> 
         raise Skip("damaged", f"unknown mode {mode}")
     notes = [_animated(image)]
     if format == "JPEG":
-        image.draft(None, (3 * reading.size, 3 * reading.size))  # decodes at 1/2, 1/4 or 1/8 while that is large enough
+        # decodes at 1/2, 1/4 or 1/8 while that is large enough
+        image.draft(None, (3 * reading.size, 3 * reading.size))
     with ONE_AT_A_TIME if math.prod(image.size) > LARGE else nullcontext():
         image.load()
         plain, note, brightest = _eight_bits(image, reading)
         plain = scale(plain, reading.size)
-    turn = 1 if format == "HEIF" else _orientation(image)  # libheif has turned it already, by what counts there instead of EXIF
+    # libheif has turned it already, by what counts there instead of EXIF
+    turn = 1 if format == "HEIF" else _orientation(image)
     plain = _opaque(plain, reading)
     notes += [note, "turned by EXIF" if turn in TURNS else ""]
     plain = plain.transpose(TURNS[turn]) if turn in TURNS else plain
@@ -238,7 +262,8 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _eight_bits(image: Image.Image, reading: Reading) -> tuple[Image.Image, str, int]:
-    """As L, RGB, LA or RGBA, with what had to be done for it, and the brightest of 16-bit values where white was not declared."""
+    """As L, RGB, LA or RGBA, with what had to be done for it, and the brightest of 16-bit values where white
+    was not declared."""
     mode = image.mode
     if mode[0] in "IF":
         return _scaled(image, reading)
@@ -246,16 +271,27 @@ def _eight_bits(image: Image.Image, reading: Reading) -> tuple[Image.Image, str,
         grey = mode in GREY
         return image.convert("RGBA").convert("LA") if grey else image.convert("RGBA"), "transparent", 0
     wanted = "L" if mode in GREY else "RGB"
-    return image if mode == wanted else image.convert(wanted), mode if mode in ("CMYK", "LAB", "HSV", "YCbCr") else "", 0
+    return (
+        image if mode == wanted else image.convert(wanted),
+        mode if mode in ("CMYK", "LAB", "HSV", "YCbCr") else "",
+        0,
+    )
 
 
 def _scaled(image: Image.Image, reading: Reading) -> tuple[Image.Image, str, int]:
-    """Wide pixels: white is what --white says, else 65535 for whole numbers that fit in 16 bits, and 1 for fractions."""
+    """Wide pixels: white is what --white says, else 65535 for whole numbers that fit in 16 bits, and 1 for
+    fractions."""
     x = np.array(image, np.float32)
     low, high = float(x.min()), float(x.max())
     white = reading.white or (65535.0 if image.mode[0] == "I" else 1.0)
     if not (low >= 0 and high <= white):
-        raise Skip("no known white", f"pixels from {low:g} to {high:g}, where 0 is black and {white:g} white; say what white is with --white")
+        raise Skip(
+            "no known white",
+            f"pixels from {low:g} to {high:g}, where 0 is "
+            "black and "
+            f"{white:g} "
+            "white; say what white is with --white",
+        )
     np.rint(np.multiply(x, np.float32(255 / white), out=x), out=x)
     whole = image.mode[0] == "I"
     note = f"16-bit, white {white:g}" if whole else "float"

@@ -1,8 +1,8 @@
 """The files of the named sets: where each comes from, and exactly what it must be.
 
-A file is looked for under LIKENESS_DATA, then among earlier downloads, then fetched once, over https, into the cache.  Whichever way it
-came, its bytes are compared with the table.  For idx files the table holds the digest of the unpacked content, because the same content goes
-around plain, as .gz and as .xz.
+A file is looked for under LIKENESS_DATA, then among earlier downloads, then fetched once, over https, into
+the cache.  Whichever way it came, its bytes are compared with the table.  For idx files the table holds the
+digest of the unpacked content, because the same content goes around plain, as .gz and as .xz.
 """
 
 from __future__ import annotations
@@ -42,23 +42,65 @@ _FASHION = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/mast
 
 
 def _idx(base: str, *rows: tuple[str, int, int, str]) -> tuple[Locked, ...]:
-    return tuple(Locked(name, f"{base}{name}.gz", fetched, size, digest) for name, fetched, size, digest in rows)
+    return tuple(
+        Locked(name, f"{base}{name}.gz", fetched, size, digest) for name, fetched, size, digest in rows
+    )
 
 
 FILES: dict[str, tuple[Locked, ...]] = {
     "mnist": _idx(
         _MNIST,
-        ("train-images-idx3-ubyte", 9912422, 47040016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
-        ("train-labels-idx1-ubyte", 28881, 60008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
-        ("t10k-images-idx3-ubyte", 1648877, 7840016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
-        ("t10k-labels-idx1-ubyte", 4542, 10008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+        (
+            "train-images-idx3-ubyte",
+            9912422,
+            47040016,
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        ),
+        (
+            "train-labels-idx1-ubyte",
+            28881,
+            60008,
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        ),
+        (
+            "t10k-images-idx3-ubyte",
+            1648877,
+            7840016,
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        ),
+        (
+            "t10k-labels-idx1-ubyte",
+            4542,
+            10008,
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        ),
     ),
     "fashion-mnist": _idx(
         _FASHION,
-        ("train-images-idx3-ubyte", 26421880, 47040016, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
-        ("train-labels-idx1-ubyte", 29515, 60008, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
-        ("t10k-images-idx3-ubyte", 4422102, 7840016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
-        ("t10k-labels-idx1-ubyte", 5148, 10008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
+        (
+            "train-images-idx3-ubyte",
+            26421880,
+            47040016,
+            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        ),
+        (
+            "train-labels-idx1-ubyte",
+            29515,
+            60008,
+            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        ),
+        (
+            "t10k-images-idx3-ubyte",
+            4422102,
+            7840016,
+            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        ),
+        (
+            "t10k-labels-idx1-ubyte",
+            5148,
+            10008,
+            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        ),
     ),
     "cifar10": (
         Locked(
@@ -129,7 +171,9 @@ LICENCES = {
 def places(name: str) -> Iterator[Path]:
     """Folders that exist in which the user may keep the set."""
     if home := os.environ.get("LIKENESS_DATA"):
-        yield from (p for p in (Path(os.path.expanduser(home)) / f for f in FOLDERS[name]) if os.path.isdir(p))
+        yield from (
+            p for p in (Path(os.path.expanduser(home)) / f for f in FOLDERS[name]) if os.path.isdir(p)
+        )
 
 
 def lookup(name: str, file: str) -> Path | None:
@@ -140,7 +184,9 @@ def lookup(name: str, file: str) -> Path | None:
 
 def complete(name: str) -> bool:
     """Whether nothing would have to be downloaded."""
-    return all(lookup(name, f.name) or downloaded(where(), name, f).is_file() for f in FILES[name]) or (name == "cifar10" and bool(batches() or sheets()))
+    return all(lookup(name, f.name) or downloaded(where(), name, f).is_file() for f in FILES[name]) or (
+        name == "cifar10" and bool(batches() or sheets())
+    )
 
 
 def downloaded(base: Path, name: str, locked: Locked) -> Path:
@@ -149,7 +195,14 @@ def downloaded(base: Path, name: str, locked: Locked) -> Path:
 
 def batches() -> list[Path]:
     """The user's copies of the six files that the archive of CIFAR-10 holds, or none."""
-    return next((files for files in ([p / n for n in BATCHES] for p in places("cifar10")) if all(f.is_file() for f in files)), [])
+    return next(
+        (
+            files
+            for files in ([p / n for n in BATCHES] for p in places("cifar10"))
+            if all(f.is_file() for f in files)
+        ),
+        [],
+    )
 
 
 def sheets() -> list[Path]:
@@ -170,11 +223,17 @@ def verified(name: str, path: Path, kind: str, digest: str) -> bytes:
 
 
 def _other(name: str, path: Path, kind: str, digest: str) -> str:
-    return f"{path} is not the file that {name} is made of: its {kind} should be {digest}; delete it, or put a good copy in its place."
+    return (
+        f"{path} is not the file that {name} is made of: its {kind} should be "
+        f"{digest}; "
+        "delete it, or "
+        "put a good copy in its place."
+    )
 
 
 def content(name: str, locked: Locked, base: Path, progress: Progress | None = None) -> bytes:
-    """The verified content of a file.  Raises BadData for another content, Offline where there is neither file nor network."""
+    """The verified content of a file.  Raises BadData for another content, Offline where there is neither
+    file nor network."""
     path = lookup(name, locked.name) or _download(name, locked, base, progress)
     try:
         with _unpacked(path, locked) as file:
@@ -218,7 +277,8 @@ def _download(name: str, locked: Locked, base: Path, progress: Progress | None) 
 
 
 def _fetch(name: str, locked: Locked, path: Path) -> Iterator[bytes]:
-    """The body in pieces.  A body of another length never becomes a file, so a broken connection can simply be tried again."""
+    """The body in pieces.  A body of another length never becomes a file, so a broken connection can simply
+    be tried again."""
     left = locked.fetched
     try:
         with urllib.request.urlopen(locked.url, timeout=30) as answer:
@@ -236,6 +296,9 @@ def _fetch(name: str, locked: Locked, path: Path) -> Iterator[bytes]:
 def _where(name: str, locked: Locked, path: Path, why: str) -> str:
     folder = FOLDERS[name][0]
     return (
-        f"{name} needs {locked.url}, which cannot be fetched ({why}); fetch it elsewhere and put it at {path}, "
+        f"{name} needs {locked.url}, which cannot be fetched ({why}); fetch it "
+        "elsewhere and "
+        "put it at "
+        f"{path}, "
         f"or into {folder}/ of a folder that LIKENESS_DATA names; `digits` and `shapes` need no network."
     )

@@ -1,8 +1,9 @@
 """A folder or an archive of images: listed at every start, decoded once into the cache.
 
-Sub-folders of images are classes; train/ beside test/ or validation/ is an official split; a metadata.jsonl or metadata.csv with `file_name` and
-`text`, as Hugging Face writes it, holds captions.  A file that cannot be used is skipped, counted and listed with its reason.
-Training reads the cache, so a file that changes or goes later is no matter until the next start.
+Sub-folders of images are classes; train/ beside test/ or validation/ is an official split; a metadata.jsonl
+or metadata.csv with `file_name` and `text`, as Hugging Face writes it, holds captions.  A file that cannot be
+used is skipped, counted and listed with its reason. Training reads the cache, so a file that changes or goes
+later is no matter until the next start.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from .writer import Writer, tint
 VERSION = 2
 """raised whenever the same file would become other pixels"""
 TINT = 4
-"""levels by which the channels of a pixel may differ in a picture without colour: JPEG, WebP, AVIF and HEIC leave up to so many"""
+"""levels by which the channels of a pixel may differ in a picture without colour: JPEG, WebP, AVIF and HEIC
+leave up to so many"""
 TOLD = 1
 """raised whenever the same files would have other captions, labels or verdicts"""
 SIZE = 64
@@ -68,7 +70,8 @@ class Tally:
 
 
 def read(path: Path, reading: Reading, base: Path, progress: Progress | None = None) -> Images:
-    """The images below a folder or in an archive.  Raises BadData where fewer than two, or under four fifths, can be used."""
+    """The images below a folder or in an archive.  Raises BadData where fewer than two, or under four fifths,
+    can be used."""
     reading = replace(reading, size=reading.size or SIZE)
     listing = listed(path)
     captions = lru_cache(partial(said, listing))
@@ -76,15 +79,27 @@ def read(path: Path, reading: Reading, base: Path, progress: Progress | None = N
     failed = base / f"{pixels}.skipped.txt"
 
     def key(how: tuple[object, ...]) -> str:
-        version = VERSION + (how[1] == "auto")  # which once looked at modes alone; what is spelled out is as it was
+        # which once looked at modes alone; what is spelled out is as it was
+        version = VERSION + (how[1] == "auto")
         return key_of(pixels, version, __version__, *heif_version(), listing.digest(), how)
 
     def build(to: Path) -> dict[str, Any]:
         captions()  # a line that cannot be read should stop before hours of decoding
         return _build(listing, reading, to, failed, progress)
 
-    entry = fetch(base, key(reading.key()), build, lambda meta: key(reading.key(colour=("grey", "rgb")[meta["shape"][1] == 3])), pixels)
-    info = fetch(base, key_of(about, TOLD, entry.folder.name, listing.rest()), partial(verdict.build, listing, entry, captions, failed), family=about)
+    entry = fetch(
+        base,
+        key(reading.key()),
+        build,
+        lambda meta: key(reading.key(colour=("grey", "rgb")[meta["shape"][1] == 3])),
+        pixels,
+    )
+    info = fetch(
+        base,
+        key_of(about, TOLD, entry.folder.name, listing.rest()),
+        partial(verdict.build, listing, entry, captions, failed),
+        family=about,
+    )
     return _images(entry, info)
 
 
@@ -101,7 +116,11 @@ def listed(path: Path) -> Listing:
 def _images(entry: Entry, told: Entry) -> Images:
     labels = told if told.meta["classes"] else entry
     no_classes = told.meta["layout"] is not None  # but pairs, or domains
-    y = np.array(labels.array("y.i64", np.int64)) if (labels.folder / "y.i64").exists() and not no_classes else None
+    y = (
+        np.array(labels.array("y.i64", np.int64))
+        if (labels.folder / "y.i64").exists() and not no_classes
+        else None
+    )
     test = np.array(entry.array("test.u1", np.bool_)) if (entry.folder / "test.u1").exists() else None
     full_list = str(told.folder / verdict.SKIPPED) if (told.folder / verdict.SKIPPED).exists() else ""
     return Images(
@@ -123,10 +142,14 @@ def _images(entry: Entry, told: Entry) -> Images:
 
 def _lines(entry: Entry, name: str) -> Lines | None:
     there = (entry.folder / f"{name}.bin").exists()
-    return Lines(entry.array(f"{name}.bin", np.uint8), entry.array(f"{name}.i64", np.int64)) if there else None
+    return (
+        Lines(entry.array(f"{name}.bin", np.uint8), entry.array(f"{name}.i64", np.int64)) if there else None
+    )
 
 
-def _build(listing: Listing, reading: Reading, to: Path, failed: Path, progress: Progress | None) -> dict[str, Any]:
+def _build(
+    listing: Listing, reading: Reading, to: Path, failed: Path, progress: Progress | None
+) -> dict[str, Any]:
     """Write the cache entry of a folder."""
     room_for(to, len(listing) * reading.size**2 * (1 if reading.colour == "grey" else 3))
     writer, tally = Writer(to, reading.colour), Tally()
@@ -149,7 +172,8 @@ def _build(listing: Listing, reading: Reading, to: Path, failed: Path, progress:
 
 
 def _decoded(listing: Listing, reading: Reading) -> Iterator[Decoded | Skip]:
-    """Every file in order, decoded by as many threads as there are processors: Pillow lets go of the interpreter's lock."""
+    """Every file in order, decoded by as many threads as there are processors: Pillow lets go of the
+    interpreter's lock."""
     chunks = [range(i, min(i + CHUNK, len(listing))) for i in range(0, len(listing), CHUNK)]
     ahead: deque[tuple[Future[list[Decoded | Skip]], int]] = deque()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -162,7 +186,9 @@ def _decoded(listing: Listing, reading: Reading) -> Iterator[Decoded | Skip]:
             yield from ahead.popleft()[0].result()
 
 
-def _submit(pool: ThreadPoolExecutor, readers: list[Callable[[], bytes]], reading: Reading) -> Future[list[Decoded | Skip]]:
+def _submit(
+    pool: ThreadPoolExecutor, readers: list[Callable[[], bytes]], reading: Reading
+) -> Future[list[Decoded | Skip]]:
     """Decode later, or at once where the system gives us no thread."""
     try:
         return pool.submit(_decode, readers, reading)
@@ -181,9 +207,16 @@ def _describe(listing: Listing, tally: Tally, to: Path) -> dict[str, Any]:
     y, classes, test, beside = sort_out(listing, tally.rows)
     verdict.write_lines(to, "names", (printable(listing.path(row)) for row in tally.rows))
     verdict.write_rows(to / verdict.FAILED, verdict.listed(tally.failed))
-    for name, values in (("y.i64", y), ("test.u1", test), ("sizes.i32", tally.sizes), ("rows.i64", tally.rows)):
+    for name, values in (
+        ("y.i64", y),
+        ("test.u1", test),
+        ("sizes.i32", tally.sizes),
+        ("rows.i64", tally.rows),
+    ):
         if values is not None:
             (to / name).write_bytes(values.tobytes())
     official = None if test is None else int(test.sum())
-    info = dict(classes=classes, modes=dict(tally.modes), converted=dict(tally.notes), brightest=tally.brightest)
+    info = dict(
+        classes=classes, modes=dict(tally.modes), converted=dict(tally.notes), brightest=tally.brightest
+    )
     return info | dict(official=official, beside=beside)

@@ -1,4 +1,5 @@
-"""The array formats: .npy, .npz and idx, plain or compressed.  Headers are checked before anything as large as they claim is made."""
+"""The array formats: .npy, .npz and idx, plain or compressed.  Headers are checked before anything as large
+as they claim is made."""
 
 from __future__ import annotations
 
@@ -18,9 +19,17 @@ import numpy as np
 from ..core import BadData, NotAllowed, Refusal
 from .decode import kind as image_kind
 
-IMAGES, LABELS = ("x", "images", "arr_0", "x_train", "train_images"), ("y", "labels", "arr_1", "y_train", "train_labels")
+IMAGES, LABELS = (
+    ("x", "images", "arr_0", "x_train", "train_images"),
+    ("y", "labels", "arr_1", "y_train", "train_labels"),
+)
 TEST_IMAGES, TEST_LABELS = ("x_test", "test_images"), ("y_test", "test_labels")
-IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+IDX = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 IDX_KINDS = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 DAMAGE = (
     OSError,
@@ -72,7 +81,9 @@ def open_array(path: Path) -> Raw:
         raise NotAllowed(f"{path} may not be read by you.") from None
     except DAMAGE as why:
         text = str(why)[:200] or type(why).__name__
-        raise BadData(f"{path} cannot be read as .npy, .npz or idx ({text}); make it again, or name a folder of images.") from None
+        raise BadData(
+            f"{path} cannot be read as .npy, .npz or idx ({text}); make it again, or name a folder of images."
+        ) from None
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -102,9 +113,17 @@ def read_npy(path: Path) -> np.ndarray:
 def _npz(path: Path) -> Raw:
     with zipfile.ZipFile(path) as archive:
         names = {n.removesuffix(".npy"): n for n in archive.namelist()}
-        result = {k: next((n for n in keys if n in names), None) for k, keys in dict(x=IMAGES, y=LABELS, tx=TEST_IMAGES, ty=TEST_LABELS).items()}
+        result = {
+            k: next((n for n in keys if n in names), None)
+            for k, keys in dict(x=IMAGES, y=LABELS, tx=TEST_IMAGES, ty=TEST_LABELS).items()
+        }
         if result["x"] is None:
-            raise ValueError(f"it holds {', '.join(sorted(names)[:8]) or 'nothing'}, and images are looked for as {', '.join(IMAGES)}")
+            raise ValueError(
+                f"it holds {', '.join(sorted(names)[:8]) or 'nothing'}, "
+                "and images "
+                "are looked "
+                f"for as {', '.join(IMAGES)}"
+            )
         wanted = {k: names[n] for k, n in result.items() if n}
         affordable(sum(_promise(archive, name) for name in wanted.values()))
         part = {k: _member(archive, name) for k, name in wanted.items()}
@@ -116,7 +135,12 @@ def _npz(path: Path) -> Raw:
 def joined(x: np.ndarray, y: np.ndarray | None, tx: np.ndarray, ty: np.ndarray | None) -> Raw:
     """A training set and its official test set, one after the other."""
     labels = None if y is None or ty is None else np.concatenate([y.reshape(-1), ty.reshape(-1)])
-    return Raw(np.concatenate([x, tx]), labels, len(x), note=f"; the {len(tx):,} of the official test split are held out")
+    return Raw(
+        np.concatenate([x, tx]),
+        labels,
+        len(x),
+        note=f"; the {len(tx):,} of the official test split are held out",
+    )
 
 
 def _promise(archive: zipfile.ZipFile, name: str) -> int:
@@ -133,7 +157,8 @@ def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 
 def bounded(file: IO[bytes], promised: int) -> np.ndarray:
-    """Read exactly the bytes that a header promised: neither a bomb nor a stump gets further, or takes memory that it does not fill."""
+    """Read exactly the bytes that a header promised: neither a bomb nor a stump gets further, or takes memory
+    that it does not fill."""
     affordable(promised)
     blob, at = np.empty(promised, np.uint8), 0
     while piece := file.read(min(PIECE, promised - at + 1)):
@@ -149,11 +174,14 @@ def bounded(file: IO[bytes], promised: int) -> np.ndarray:
 def affordable(promised: int) -> None:
     """Raises ValueError for more than one file may take."""
     if promised > min(MOST, available() // 2):
-        raise ValueError(f"it unpacks to {promised / 2**30:.1f} GB; save it as .npy, which need not fit in memory")
+        raise ValueError(
+            f"it unpacks to {promised / 2**30:.1f} GB; save it as .npy, which need not fit in memory"
+        )
 
 
 def available() -> int:
-    """Bytes of memory that can be had without swapping; all there are, or MOST twice, where the system does not say."""
+    """Bytes of memory that can be had without swapping; all there are, or MOST twice, where the system does
+    not say."""
     with suppress(OSError, ValueError, IndexError, StopIteration), open("/proc/meminfo") as file:
         return 1024 * int(next(line for line in file if line.startswith("MemAvailable")).split()[1])
     with suppress(OSError, ValueError, AttributeError):
@@ -172,7 +200,8 @@ def unpacked(path: Path) -> IO[bytes]:
 
 
 def read_idx(file: IO[bytes]) -> np.ndarray:
-    """The array of an idx stream (LeCun's format: two zeros, type, rank, sizes, all big-endian).  Raises ValueError."""
+    """The array of an idx stream (LeCun's format: two zeros, type, rank, sizes, all big-endian).  Raises
+    ValueError."""
     head = file.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in IDX_KINDS or not 1 <= head[3] <= 4:
         raise ValueError("it does not begin as one of these formats does")
@@ -180,7 +209,12 @@ def read_idx(file: IO[bytes]) -> np.ndarray:
     if len(sizes) < 4 * head[3]:
         raise ValueError("its header is cut off")
     shape, kind = tuple(np.frombuffer(sizes, ">u4").tolist()), np.dtype(IDX_KINDS[head[2]])
-    return bounded(file, math.prod(shape) * kind.itemsize).view(kind).reshape(shape).astype(kind.newbyteorder("="), copy=False)
+    return (
+        bounded(file, math.prod(shape) * kind.itemsize)
+        .view(kind)
+        .reshape(shape)
+        .astype(kind.newbyteorder("="), copy=False)
+    )
 
 
 def idx_file(folder: Path, name: str) -> Path | None:
@@ -203,7 +237,11 @@ def _idx_with_labels(path: Path) -> Raw:
 def labels_beside(path: Path) -> Path | None:
     """train-labels-idx1-ubyte for train-images-idx3-ubyte, either of them plain or compressed."""
     stem = path.name.removesuffix(path.suffix) if path.suffix in (".gz", ".xz") else path.name
-    return idx_file(path.parent, stem.replace("images", "labels").replace("idx3", "idx1")) if "images-idx3" in stem or "images.idx3" in stem else None
+    return (
+        idx_file(path.parent, stem.replace("images", "labels").replace("idx3", "idx1"))
+        if "images-idx3" in stem or "images.idx3" in stem
+        else None
+    )
 
 
 def idx_folder(folder: Path) -> tuple[Path, ...] | None:

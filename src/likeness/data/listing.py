@@ -1,4 +1,5 @@
-"""What lies in a folder: one walk that reads no file, keeps names in one piece of memory, and never writes."""
+"""What lies in a folder: one walk that reads no file, keeps names in one piece of memory, and
+never writes."""
 
 from __future__ import annotations
 
@@ -16,13 +17,43 @@ from ..core import NotAllowed
 from .decode import kind, read_bytes
 
 BESIDE = (
-    *(b".txt", b".json", b".jsonl", b".csv", b".tsv", b".md", b".xml", b".yaml", b".yml", b".html", b".db", b".ini", b".log"),
+    *(
+        b".txt",
+        b".json",
+        b".jsonl",
+        b".csv",
+        b".tsv",
+        b".md",
+        b".xml",
+        b".yaml",
+        b".yml",
+        b".html",
+        b".db",
+        b".ini",
+        b".log",
+    ),
     *(b".npy", b".npz", b".pt", b".pth", b".ckpt", b".safetensors", b".h5", b".parquet"),
     *(b".mp4", b".m4v", b".mov", b".avi", b".mkv", b".webm", b".mp3", b".wav"),
     *(b".zip", b".tar", b".gz", b".tgz", b".xz", b".bz2", b".zst", b".7z", b".rar"),
 )
-"""endings of what commonly lies beside images; with hidden files they are passed over, and not counted as images that failed"""
-IMAGES = (b".png", b".jpg", b".jpeg", b".webp", b".bmp", b".gif", b".tif", b".tiff", b".avif", b".ppm", b".pgm", b".heic", b".heif", b".hif")
+"""endings of what commonly lies beside images; with hidden files they are passed over, and not counted as
+images that failed"""
+IMAGES = (
+    b".png",
+    b".jpg",
+    b".jpeg",
+    b".webp",
+    b".bmp",
+    b".gif",
+    b".tif",
+    b".tiff",
+    b".avif",
+    b".ppm",
+    b".pgm",
+    b".heic",
+    b".heif",
+    b".hif",
+)
 CAPTIONS = (b"metadata.jsonl", b"metadata.csv")
 
 
@@ -35,7 +66,8 @@ class Words(NamedTuple):
 
 @dataclass
 class Said:
-    """What is written about images: by name in a metadata file, by row in the archive that holds the images."""
+    """What is written about images: by name in a metadata file, by row in the archive that holds
+    the images."""
 
     paths: dict[bytes, Words] = field(default_factory=dict)
     rows: dict[int, Words] = field(default_factory=dict)
@@ -59,7 +91,8 @@ class Listing:
     """of the last change, in ns"""
     captions: list[tuple[bytes, int, int]] = field(default_factory=list)
     odd: list[tuple[bytes, str, str]] = field(default_factory=list)
-    """path, reason and detail of what cannot be read: links that lead nowhere, pipes, folders without permission"""
+    """path, reason and detail of what cannot be read: links that lead nowhere, pipes, folders without
+    permission"""
     passed: list[tuple[bytes, str]] = field(default_factory=list)
     """path and reason of what does not claim to be one"""
 
@@ -86,7 +119,8 @@ class Listing:
         return read_bytes(os.path.join(self.root, path), (size, time))
 
     def readers(self, rows: range) -> tuple[list[Callable[[], bytes]], int]:
-        """read() of each of these rows, for any thread, and the bytes held meanwhile.  One thread asks, and in order."""
+        """read() of each of these rows, for any thread, and the bytes held meanwhile.  One thread asks, and
+        in order."""
         return [partial(self.read, row) for row in rows], 0
 
     def said(self) -> Said:
@@ -106,15 +140,21 @@ class Listing:
 
 
 def printable(name: bytes) -> str:
-    """A file name as it can safely be shown and written down: what is not UTF-8 or not printable is escaped."""
+    """A file name as it can safely be shown and written down: what is not UTF-8 or not printable
+    is escaped."""
     text = name.decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return (
+        text
+        if text.isprintable()
+        else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    )
 
 
 def walk(folder: Path) -> Listing:
     """List a folder and all below it, in an order that depends on names alone.
 
-    Links are followed, each folder is entered once, so a loop of links ends.  Raises NotAllowed where the folder itself may not be read.
+    Links are followed, each folder is entered once, so a loop of links ends.  Raises NotAllowed where the
+    folder itself may not be read.
     """
     result = Listing(os.fsencode(folder.resolve()))
     visited: set[tuple[int, int]] = set()
@@ -127,13 +167,17 @@ def walk(folder: Path) -> Listing:
                 below.append((entry.is_symlink(), name))
             else:
                 _file(result, name, status)
-        # Folders before links to folders, so that what is in both has its own name; the stack turns the order round.
+        # Folders before links to folders, so that what is in both has its own name; the stack turns the order
+        # round.
         todo += [name for _, name in sorted(below, reverse=True)]
     return result
 
 
-def _entries(found: Listing, inside: bytes, visited: set[tuple[int, int]]) -> Iterator[tuple[bytes, os.DirEntry[bytes], os.stat_result]]:
-    """The entries of one folder in the order of their names, but for those that are listed as odd or passed over."""
+def _entries(
+    found: Listing, inside: bytes, visited: set[tuple[int, int]]
+) -> Iterator[tuple[bytes, os.DirEntry[bytes], os.stat_result]]:
+    """The entries of one folder in the order of their names, but for those that are listed as odd or passed
+    over."""
     try:
         here = os.stat(os.path.join(found.root, inside))
         if (here.st_dev, here.st_ino) in visited:
@@ -146,7 +190,9 @@ def _entries(found: Listing, inside: bytes, visited: set[tuple[int, int]]) -> It
             found.passed.append((inside, "a folder named like an image"))
     except OSError as why:
         if not inside:
-            raise NotAllowed(f"{printable(found.root)} cannot be listed ({why.strerror}); name a folder that you may read.") from None
+            raise NotAllowed(
+                f"{printable(found.root)} cannot be listed ({why.strerror}); name a folder that you may read."
+            ) from None
         found.odd.append((inside, "unreadable", f"folder: {why.strerror}"))
         return
     for entry in entries:
@@ -157,14 +203,18 @@ def _entries(found: Listing, inside: bytes, visited: set[tuple[int, int]]) -> It
         try:
             yield name, entry, entry.stat()
         except OSError as why:
-            found.odd.append((name, "dangling links" if entry.is_symlink() else "unreadable", why.strerror or str(why)))
+            found.odd.append(
+                (name, "dangling links" if entry.is_symlink() else "unreadable", why.strerror or str(why))
+            )
 
 
 def _file(found: Listing, name: bytes, status: os.stat_result) -> None:
     lower = name.lower()
     if not stat.S_ISREG(status.st_mode):
         mode = stat.filemode(status.st_mode)
-        found.odd.append((name, "not regular files", mode)) if lower.endswith(IMAGES) else found.passed.append((name, f"no regular file: {mode}"))
+        found.odd.append((name, "not regular files", mode)) if lower.endswith(
+            IMAGES
+        ) else found.passed.append((name, f"no regular file: {mode}"))
     elif os.path.basename(lower) in CAPTIONS:
         found.captions.append((name, status.st_size, status.st_mtime_ns))
     elif lower.endswith(BESIDE):

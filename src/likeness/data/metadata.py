@@ -35,11 +35,14 @@ class Places(NamedTuple):
 def sort_out(listing: Listing, rows: Iterable[int]) -> Places:
     """Classes and official test split of the images of `rows`; None where there is no such thing.
 
-    An official split is a folder named as in TRAIN beside one named as in HELD_OUT, in capitals or not: the latter is held out, and all
-    else is trained on.  Classes are two or more folders that hold every image directly, below the split where there is one.
+    An official split is a folder named as in TRAIN beside one named as in HELD_OUT, in capitals or not: the
+    latter is held out, and all else is trained on.  Classes are two or more folders that hold every image
+    directly, below the split where there is one.
     """
     known: dict[bytes, int] = {}
-    inside = np.array([known.setdefault(listing.path(row).rpartition(b"/")[0], len(known)) for row in rows], np.int64)
+    inside = np.array(
+        [known.setdefault(listing.path(row).rpartition(b"/")[0], len(known)) for row in rows], np.int64
+    )
     folders = list(known)
     tops = [f.partition(b"/")[0].lower() for f in folders]
     split = any(t in TRAIN for t in tops) and any(t in HELD_OUT for t in tops)
@@ -54,15 +57,21 @@ def sort_out(listing: Listing, rows: Iterable[int]) -> Places:
 
 
 def labelled(words: Sequence[Words], classes: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]] | None:
-    """int64 class of each image and the names of the classes, by the labels written about them; None where not every image has one.
+    """int64 class of each image and the names of the classes, by the labels written about them; None where
+    not every image has one.
 
-    The order is the declared one, else that of numbers where all labels are whole numbers, else the alphabet's.
+    The order is the declared one, else that of numbers where all labels are whole numbers, else the
+    alphabet's.
     """
     names = {w.label for w in words}
     if "" in names or len(names | set(classes)) < 2:
         return None
     whole = all(n.isdecimal() and n.isascii() and len(n) < 19 for n in names)
-    order = classes if names <= set(classes) else tuple(sorted(names, key=lambda n: (int(n), n) if whole else (0, n)))
+    order = (
+        classes
+        if names <= set(classes)
+        else tuple(sorted(names, key=lambda n: (int(n), n) if whole else (0, n)))
+    )
     number = {name: k for k, name in enumerate(order)}
     return np.array([number[w.label] for w in words], np.int64), order
 
@@ -76,9 +85,13 @@ def said(listing: Listing) -> Said:
         try:
             blob = listing.beside(k)
         except Skip as why:
-            raise BadData(f"{printable(path)} cannot be read ({why.reason}: {why.detail}); repair or remove it.") from None
+            raise BadData(
+                f"{printable(path)} cannot be read ({why.reason}: {why.detail}); repair or remove it."
+            ) from None
         for name, words in (_rows if path.lower().endswith(b".csv") else _lines)(blob, printable(path)):
-            out.paths[os.fsencode(posixpath.normpath(posixpath.join(os.fsdecode(posixpath.dirname(path)), name)))] = words
+            out.paths[
+                os.fsencode(posixpath.normpath(posixpath.join(os.fsdecode(posixpath.dirname(path)), name)))
+            ] = words
     return out
 
 
@@ -97,11 +110,17 @@ def _entry(line: bytes, where: str) -> tuple[str, str]:
         name.encode("utf-8", "surrogateescape"), text.encode()
         return name, text
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise BadData(f'{where} should be a JSON object with a file_name and a text, such as {{"file_name": "a.png", "text": "a cat"}}.') from None
+        raise BadData(
+            f"{where} should be a JSON object with a file_name and a text, "
+            "such as "
+            f'{{"file_name": '
+            f'"a.png", "text": "a cat"}}.'
+        ) from None
 
 
 def _rows(blob: bytes, where: str) -> Iterator[tuple[str, Words]]:
-    """A table with the columns file_name and text, label or both; nothing of one that has no file_name, which speaks of something else.
+    """A table with the columns file_name and text, label or both; nothing of one that has no file_name, which
+    speaks of something else.
 
     Raises BadData for a line that is none of a table.
     """
@@ -115,7 +134,12 @@ def _rows(blob: bytes, where: str) -> Iterator[tuple[str, Words]]:
             yield row["file_name"], Words(row.get("text", ""), row.get("label", "").strip())
     except csv.Error as why:
         line = f"{where}, line {table.reader.line_num}"
-        raise BadData(f"{line} cannot be read ({why}); the first line names the columns, such as file_name,text,label, and each other has as many.") from None
+        raise BadData(
+            f"{line} cannot be read ({why}); the first line names the "
+            "columns, "
+            "such as "
+            "file_name,text,label, and each other has as many."
+        ) from None
 
 
 def _text(blob: bytes, where: str) -> str:

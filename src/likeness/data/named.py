@@ -1,4 +1,5 @@
-"""The sets that have a name: `digits`, `shapes` and points without a network; `mnist`, what is made of it, `fashion-mnist` and `cifar10` by the lock table."""
+"""The sets that have a name: `digits`, `shapes` and points without a network; `mnist`, what is made of it,
+`fashion-mnist` and `cifar10` by the lock table."""
 
 from __future__ import annotations
 
@@ -26,9 +27,15 @@ from .writer import Writer, digest64
 
 NAMES = {
     "digits": "1,797 handwritten digits, 8x8 grey, from scikit-learn; no network",
-    "shapes": "coloured shapes drawn by code, 32x32 RGB, with captions and exact attributes; shapes:50000 for as many; no network",
+    "shapes": "coloured shapes drawn by code, 32x32 RGB, with captions and exact "
+    "attributes; "
+    "shapes:50000 "
+    "for as many; no network",
     "mnist": "70,000 handwritten digits, 28x28 grey",
-    "stacked-mnist": "three digits of mnist as red, green and blue: 1,000 classes, 28x28 RGB; stacked-mnist:50000 for as many to learn from",
+    "stacked-mnist": "three digits of mnist as red, green and blue: 1,000 "
+    "classes, "
+    "28x28 RGB; "
+    "stacked-mnist:50000 for as many to learn from",
     "fashion-mnist": "70,000 pieces of clothing, 28x28 grey",
     "cifar10": "60,000 photographs of ten classes, 32x32 RGB",
     **points.NAMES,
@@ -39,7 +46,18 @@ STACKED_TESTS = 26_000
 """held-out images of stacked-mnist, whatever it has to learn from"""
 CLASSES = {
     "mnist": tuple("0123456789"),
-    "fashion-mnist": ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    "fashion-mnist": (
+        "T-shirt/top",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle boot",
+    ),
     "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
 }
 
@@ -50,7 +68,8 @@ def is_named(source: str) -> bool:
 
 
 def read(name: str, reading: Reading, base: Callable[[], Path], progress: Progress | None) -> Images:
-    """The set called `name`, of which is_named() is true.  `base` is asked for the cache only where it is needed."""
+    """The set called `name`, of which is_named() is true.  `base` is asked for the cache only where it is
+    needed."""
     if name == "digits":
         return _digits(reading, progress)
     if points.is_points(name):
@@ -62,7 +81,9 @@ def read(name: str, reading: Reading, base: Callable[[], Path], progress: Progre
     digests = [f.digest for f in downloads.FILES[name]]
     # How much of CIFAR-10 there is depends on where it was found.
     where = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in _sheets()] if name == "cifar10" else []
-    return arrays.settle(lambda: _named(name, base(), progress), (name, digests, where), name, reading, base(), progress)
+    return arrays.settle(
+        lambda: _named(name, base(), progress), (name, digests, where), name, reading, base(), progress
+    )
 
 
 def _digits(reading: Reading, progress: Progress | None) -> Images:
@@ -70,17 +91,31 @@ def _digits(reading: Reading, progress: Progress | None) -> Images:
     with tempfile.TemporaryDirectory() as place:
         result = arrays.settle(_read_digits, ("digits",), "digits", reading, Path(place), progress)
         levels = 17 if result.x.shape[2] == 8 else result.levels  # the table counts 0 to 16
-        return replace(result, x=np.array(result.x), hashes=np.array(result.hashes), entry=None, levels=levels)
+        return replace(
+            result, x=np.array(result.x), hashes=np.array(result.hashes), entry=None, levels=levels
+        )
 
 
 def _read_digits() -> Raw:
-    """Read the table of scikit-learn's load_digits without importing scikit-learn, which takes as long as importing torch."""
+    """Read the table of scikit-learn's load_digits without importing scikit-learn, which takes as long as
+    importing torch."""
     place = importlib.util.find_spec("sklearn")
-    table = Path(place.origin).parent / "datasets" / "data" / "digits.csv.gz" if place and place.origin else None
+    table = (
+        Path(place.origin).parent / "datasets" / "data" / "digits.csv.gz" if place and place.origin else None
+    )
     if table is None or not table.is_file():
-        raise BadData("digits are part of scikit-learn, and they are not in the one installed here; reinstall it: pip install --force-reinstall scikit-learn.")
+        raise BadData(
+            "digits are part of scikit-learn, and they are not in "
+            "the one "
+            "installed here; "
+            "reinstall it: pip install --force-reinstall scikit-learn."
+        )
     rows = np.loadtxt(table, np.int64, delimiter=",")
-    return Raw(np.rint(rows[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8), rows[:, -1], classes=CLASSES["mnist"])
+    return Raw(
+        np.rint(rows[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8),
+        rows[:, -1],
+        classes=CLASSES["mnist"],
+    )
 
 
 def listed() -> list[dict[str, Any]]:
@@ -89,7 +124,14 @@ def listed() -> list[dict[str, Any]]:
     for name, about in NAMES.items():
         made_of = name.removeprefix("stacked-")
         here = made_of not in downloads.FILES or downloads.complete(made_of)
-        rows.append(dict(name=name, about=about, licence=downloads.LICENCES.get(made_of, "free to use"), here="yes" if here else "after a download"))
+        rows.append(
+            dict(
+                name=name,
+                about=about,
+                licence=downloads.LICENCES.get(made_of, "free to use"),
+                here="yes" if here else "after a download",
+            )
+        )
     return rows
 
 
@@ -119,17 +161,31 @@ def _shapes(n: int, reading: Reading, base: Path, progress: Progress | None) -> 
         return writer.finish()
 
     key = partial(key_of, "shapes", shapes.VERSION, n, side, size)
-    entry = fetch(base, key(reading.colour), build, lambda meta: key("rgb" if meta["shape"][1] == 3 else "grey"))
+    entry = fetch(
+        base, key(reading.colour), build, lambda meta: key("rgb" if meta["shape"][1] == 3 else "grey")
+    )
     y = scenes.form[:, 0].astype(np.int64)
     note = f"{n:,} images: {n:,} used, 0 skipped; drawn by code"
-    return Images(entry.x, entry.hashes, note, entry.meta["levels"], y, shapes.FORMS, shapes.Captions(scenes), scenes, keys=entry.keys)
+    return Images(
+        entry.x,
+        entry.hashes,
+        note,
+        entry.meta["levels"],
+        y,
+        shapes.FORMS,
+        shapes.Captions(scenes),
+        scenes,
+        keys=entry.keys,
+    )
 
 
 def _stacked(n: int, reading: Reading, base: Callable[[], Path], progress: Progress | None) -> Images:
-    """n images to learn from, of digits from MNIST's training images, and others to be judged by, of digits from its test images.
+    """n images to learn from, of digits from MNIST's training images, and others to be judged by, of digits
+    from its test images.
 
-    Class 100 R + 10 G + B of three digits drawn by chance, each a channel: 1,000 modes, nearly equally frequent (Metz et al., "Unrolled
-    Generative Adversarial Networks", 2017, section 3.3.1; the numbers are those of Lin et al., "PacGAN", 2018, section 4.2).
+    Class 100 R + 10 G + B of three digits drawn by chance, each a channel: 1,000 modes, nearly equally
+    frequent (Metz et al., "Unrolled Generative Adversarial Networks", 2017, section 3.3.1; the numbers are
+    those of Lin et al., "PacGAN", 2018, section 4.2).
     """
     if reading.colour == "grey":
         raise Refusal("stacked-mnist tells its digits apart by their colours; leave --colour grey out.")
@@ -152,8 +208,22 @@ def _stacked(n: int, reading: Reading, base: Callable[[], Path], progress: Progr
     key = partial(key_of, "stacked-mnist", [f.digest for f in downloads.FILES["mnist"]], n, STACKED_TESTS)
     entry = fetch(base(), key(reading.size), build, lambda meta: key(meta["shape"][2]))
     y, test = np.array(entry.array("y.i64", np.int64)), np.arange(n + STACKED_TESTS) >= n
-    note = f"{len(y):,} images: {len(y):,} used, 0 skipped; drawn by code; the {STACKED_TESTS:,} made of MNIST's test images are held out"
-    return Images(entry.x, entry.hashes, note, entry.meta["levels"], y, tuple(f"{k:03}" for k in range(1000)), test=test, entry=entry)
+    note = (
+        f"{len(y):,} images: {len(y):,} used, 0 skipped; drawn by code; the "
+        f"{STACKED_TESTS:,} "
+        "made of "
+        "MNIST's test images are held out"
+    )
+    return Images(
+        entry.x,
+        entry.hashes,
+        note,
+        entry.meta["levels"],
+        y,
+        tuple(f"{k:03}" for k in range(1000)),
+        test=test,
+        entry=entry,
+    )
 
 
 def _three(rows: np.ndarray, n: int, seed: int) -> np.ndarray:
@@ -167,7 +237,10 @@ def _named(name: str, base: Path, progress: Progress | None) -> Raw:
 
 
 def _idx(name: str, base: Path, progress: Progress | None) -> Raw:
-    x, y, tx, ty = (formats.read_idx(io.BytesIO(downloads.content(name, f, base, progress))) for f in downloads.FILES[name])
+    x, y, tx, ty = (
+        formats.read_idx(io.BytesIO(downloads.content(name, f, base, progress)))
+        for f in downloads.FILES[name]
+    )
     return formats.joined(x, y, tx, ty)
 
 
@@ -178,10 +251,17 @@ _ROW = 1 + 3 * 32 * 32
 
 def _cifar(base: Path, progress: Progress | None) -> Raw:
     if files := downloads.batches():
-        return _batches([np.frombuffer(downloads.verified("cifar10", f, "sha1", downloads.BATCHES[f.name]), np.uint8) for f in files])
+        return _batches(
+            [
+                np.frombuffer(downloads.verified("cifar10", f, "sha1", downloads.BATCHES[f.name]), np.uint8)
+                for f in files
+            ]
+        )
     if files := _sheets():
         return _from_sheets(files)
-    with tarfile.open(fileobj=io.BytesIO(downloads.content("cifar10", downloads.FILES["cifar10"][0], base, progress))) as archive:
+    with tarfile.open(
+        fileobj=io.BytesIO(downloads.content("cifar10", downloads.FILES["cifar10"][0], base, progress))
+    ) as archive:
         members = (archive.extractfile(f"cifar-10-batches-bin/{n}") for n in downloads.BATCHES)
         return _batches([np.frombuffer(f.read(), np.uint8) for f in members if f])
 
@@ -195,7 +275,11 @@ def _batches(parts: list[np.ndarray]) -> Raw:
 
 def _sheets() -> list[Path]:
     """The contact sheets, where the user has neither the archive nor its files."""
-    return [] if downloads.lookup("cifar10", downloads.FILES["cifar10"][0].name) or downloads.batches() else downloads.sheets()
+    return (
+        []
+        if downloads.lookup("cifar10", downloads.FILES["cifar10"][0].name) or downloads.batches()
+        else downloads.sheets()
+    )
 
 
 def _from_sheets(files: list[Path]) -> Raw:
@@ -203,13 +287,24 @@ def _from_sheets(files: list[Path]) -> Raw:
 
     Labels are those of sheets 0 to 49 in the order of their names, with the test sheet last.
     """
-    blobs = {f.name: downloads.verified("cifar10", f, "sha256", downloads.SHEETS.get(f.name, "one of those in the lock table")) for f in files}
+    blobs = {
+        f.name: downloads.verified(
+            "cifar10", f, "sha256", downloads.SHEETS.get(f.name, "one of those in the lock table")
+        )
+        for f in files
+    }
     labels = np.frombuffer(blobs.pop(downloads.LABELS), np.uint8).reshape(51, 1000)
     test = blobs.pop(downloads.TEST_SHEET)
     x = np.concatenate([_tiles(blob) for blob in (*blobs.values(), test)])
     y = labels[[*(int(Path(name).stem.removeprefix("train_")) for name in blobs), 50]].reshape(-1)
     raw = formats.joined(x[:-1000], y[:-1000], x[-1000:], y[-1000:])
-    return replace(raw, note=f"; this is a part of CIFAR-10: {len(x) - 1000:,} of its 50,000 training images and {1000:,} of its 10,000 test images")
+    return replace(
+        raw,
+        note=f"; this is a part of CIFAR-10: {len(x) - 1000:,} of "
+        "its 50,000 "
+        "training "
+        f"images and {1000:,} of its 10,000 test images",
+    )
 
 
 def _tiles(blob: bytes) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Copies and near copies: resized, recompressed or slightly retouched versions of one picture.
 
-Two images are near copies if their 64-bit DCT hashes (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions",
-section 3.2.1) differ in at most 6 bits, and their 16x16 versions then differ, as a root mean square, by at most a fifth of their own
-standard deviation.  The hash alone would call many digits alike, and comparing all pixels would miss a copy that was once smaller.
+Two images are near copies if their 64-bit DCT hashes (Zauner 2010, "Implementation and Benchmarking of
+Perceptual Image Hash Functions", section 3.2.1) differ in at most 6 bits, and their 16x16 versions then
+differ, as a root mean square, by at most a fifth of their own standard deviation.  The hash alone would call
+many digits alike, and comparing all pixels would miss a copy that was once smaller.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ def exact_groups(hashes: np.ndarray) -> list[np.ndarray]:
 def near_groups(x: np.ndarray, hashes: np.ndarray) -> list[np.ndarray]:
     """Rows of x, uint8 (N, C, S, S), linked by near copies that are not exact ones; the largest group first.
 
-    Pairs are found by agreeing in one of four bands of 16 bits: none that differs in 3 bits or less is missed, and of those that
-    differ in 6 two in five are.  Of a crowd that agrees in a band each is compared with the next 64, so among very similar images more are.
+    Pairs are found by agreeing in one of four bands of 16 bits: none that differs in 3 bits or less is
+    missed, and of those that differ in 6 two in five are.  Of a crowd that agrees in a band each is compared
+    with the next 64, so among very similar images more are.
     """
     distinct = np.unique(hashes, return_index=True)[1]
     codes = dct_hash(x, distinct)
@@ -65,14 +67,17 @@ def _tops(parent: Rows, i: Rows) -> Rows:
 
 
 def dct_hash(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """uint64 of each row: which of the 64 lowest frequencies of its 32x32 grey version lie above their median."""
+    """uint64 of each row: which of the 64 lowest frequencies of its 32x32 grey version lie above their
+    median."""
     grid = np.arange(SIDE)
     cosine = np.cos(np.pi / SIDE * (grid + 0.5) * np.arange(KEPT)[:, None])
     down = (cosine @ _shrink(x.shape[2], SIDE)).astype(np.float32)
     out, step = np.empty(len(rows), np.uint64), at_once(x)
     for i in range(0, len(rows), step):
         low = (down @ x[rows[i : i + step]].mean(1, dtype=np.float32) @ down.T).reshape(-1, KEPT * KEPT)
-        out[i : i + step] = np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1).view(np.uint64)[:, 0]
+        out[i : i + step] = np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1).view(np.uint64)[
+            :, 0
+        ]
     return out
 
 
@@ -121,6 +126,8 @@ class Coarse:
         step = at_once(self.x)
         for i in range(0, len(which), step):
             part = which[i : i + step]
-            self.small[part] = (self.down @ self.x[self.rows[part]].astype(np.float32) @ self.down.T).reshape(len(part), -1)
+            self.small[part] = (self.down @ self.x[self.rows[part]].astype(np.float32) @ self.down.T).reshape(
+                len(part), -1
+            )
             self.deviation[part] = self.small[part].std(1)
         self.made[which] = True

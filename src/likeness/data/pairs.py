@@ -5,8 +5,8 @@
     trainA/ trainB/ [testA/ testB/]              two domains, as CycleGAN has them (Zhu et al. 2017); or pairs
     train/A/ train/B/ [test/A/ ...], A/train/ B/train/ ...   likewise
 
-Folders of classes may well number their files alike, so equal names count only where the folders' names are usual for pairs, or where the
-names are more than numbers.
+Folders of classes may well number their files alike, so equal names count only where the folders' names are
+usual for pairs, or where the names are more than numbers.
 """
 
 from __future__ import annotations
@@ -21,10 +21,53 @@ ALIKE = 0.9
 """share of the smaller side that has a partner, at least, in pairs"""
 SPLITS = "train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval"
 LEARN = SPLITS[:2]
-PICTURES = {"image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "input", "inputs", "source", "src", "rgb", "jpegimages"}
-PARTNERS = {"mask", "masks", "label", "labels", "segmentation", "segmentations", "seg", "annotation", "annotations", "annot", "gt", "groundtruth"}
-PARTNERS |= {"target", "targets", "output", "outputs", "dst", "edge", "edges", "sketch", "sketches", "depth", "normals", "segmentationclass"}
-ENDING = re.compile(r"[-_. ](mask|masks|seg|segmentation|label|labels|labelids|gt|target|input|output|image|img|a|b)$")
+PICTURES = {
+    "image",
+    "images",
+    "img",
+    "imgs",
+    "photo",
+    "photos",
+    "picture",
+    "pictures",
+    "input",
+    "inputs",
+    "source",
+    "src",
+    "rgb",
+    "jpegimages",
+}
+PARTNERS = {
+    "mask",
+    "masks",
+    "label",
+    "labels",
+    "segmentation",
+    "segmentations",
+    "seg",
+    "annotation",
+    "annotations",
+    "annot",
+    "gt",
+    "groundtruth",
+}
+PARTNERS |= {
+    "target",
+    "targets",
+    "output",
+    "outputs",
+    "dst",
+    "edge",
+    "edges",
+    "sketch",
+    "sketches",
+    "depth",
+    "normals",
+    "segmentationclass",
+}
+ENDING = re.compile(
+    r"[-_. ](mask|masks|seg|segmentation|label|labels|labelids|gt|target|input|output|image|img|a|b)$"
+)
 
 
 class Layout(NamedTuple):
@@ -51,7 +94,8 @@ class Place(NamedTuple):
 
 
 def recognise(names: Sequence[str]) -> Layout | None:
-    """What the relative paths of all images in a folder, with / between their parts, look like; None where they are no such thing."""
+    """What the relative paths of all images in a folder, with / between their parts, look like; None where
+    they are no such thing."""
     folders = set[str]()
     for name in names:
         folders.add(name.rpartition("/")[0])
@@ -69,16 +113,24 @@ def recognise(names: Sequence[str]) -> Layout | None:
     letters = (a, b) == ("a", "b")
     if not (certain or letters or (alike and a in PICTURES and b in PARTNERS)):
         return None
-    joined = letters and any(f.lower().rpartition("/")[2] not in ("a", "b", *SPLITS) for f in places)  # trainA: unpaired, and numbered alike or not
+    # trainA: unpaired, and numbered alike or not
+    joined = letters and any(f.lower().rpartition("/")[2] not in ("a", "b", *SPLITS) for f in places)
     paired = certain or (alike and not joined)
-    sides = [tuple(f for f, p in places.items() if p.role == role and (p.split not in SPLITS[2:]) == learn) for learn in (True, False) for role in (a, b)]
+    sides = [
+        tuple(f for f, p in places.items() if p.role == role and (p.split not in SPLITS[2:]) == learn)
+        for learn in (True, False)
+        for role in (a, b)
+    ]
     if not (sides[0] and sides[1]):
         return None
-    return Layout("pairs" if paired else "domains", sides[0], sides[1], sides[2], sides[3], len(called), alone)
+    return Layout(
+        "pairs" if paired else "domains", sides[0], sides[1], sides[2], sides[3], len(called), alone
+    )
 
 
 def partners(layout: Layout, names: Sequence[str]) -> list[tuple[int, int]]:
-    """Indices into `names` of the pictures that belong together, the first kind first, in the order of these; a folder never with one of another split."""
+    """Indices into `names` of the pictures that belong together, the first kind first, in the order of these;
+    a folder never with one of another split."""
     folders = sorted({n.rpartition("/")[0] for n in names})
     where = dict(zip(folders, _places(folders)))
     first, second = {*layout.a, *layout.test_a}, {*layout.b, *layout.test_b}
@@ -99,7 +151,12 @@ def _places(folders: Sequence[str]) -> list[Place | None]:
     """Of each folder; parents that all share say nothing."""
     parts = [f.split("/") for f in folders]
     shared = 0
-    while len(parts) > 1 and all(len(p) > shared + 1 for p in parts) and len({p[shared] for p in parts}) == 1 and parts[0][shared].lower() not in SPLITS:
+    while (
+        len(parts) > 1
+        and all(len(p) > shared + 1 for p in parts)
+        and len({p[shared] for p in parts}) == 1
+        and parts[0][shared].lower() not in SPLITS
+    ):
         shared += 1
     return [_place([p.lower() for p in path[shared:]]) for path in parts]
 

@@ -1,7 +1,8 @@
 """A Parquet file with a column of encoded images, as Hugging Face writes it: bytes, or struct{bytes, path}.
 
-Beside them `text` or `caption` is the caption and `label` the class; the names of classes are in the file's metadata where Hugging Face wrote it.
-Images are read a few rows at a time, so that neither the file nor one of its row groups has to fit in memory.
+Beside them `text` or `caption` is the caption and `label` the class; the names of classes are in the file's
+metadata where Hugging Face wrote it. Images are read a few rows at a time, so that neither the file nor one
+of its row groups has to fit in memory.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ from .listing import Words
 
 ROWS, KEPT = 16, 8
 """images read at once, and how many such parts are kept: threads ask a little out of order"""
-PIXELS, TEXTS, LABELS = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo"), ("text", "caption"), ("label", "cls", "class")
+PIXELS, TEXTS, LABELS = (
+    ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo"),
+    ("text", "caption"),
+    ("label", "cls", "class"),
+)
 """names of columns"""
 
 
@@ -34,7 +39,12 @@ def library() -> Any:
     try:
         return importlib.import_module("pyarrow.parquet")
     except ImportError:
-        raise Refusal("Parquet files are read through pyarrow, which is not installed here; type: pip install 'likeness[parquet]'") from None
+        raise Refusal(
+            "Parquet files are read through pyarrow, which is not "
+            "installed here; "
+            "type: pip "
+            "install 'likeness[parquet]'"
+        ) from None
 
 
 class Parquet(InOrder):
@@ -49,7 +59,16 @@ class Parquet(InOrder):
         features = _features(schema.metadata)
         self.column, self.bytes, self.names = _pixels(path, schema, features)
         self.text = _named(schema, TEXTS, ("string", "large_string", "string_view"))
-        self.label = _named(schema, LABELS, ("string", "large_string", "string_view", *(f"{u}int{b}" for u in ("", "u") for b in (8, 16, 32, 64))))
+        self.label = _named(
+            schema,
+            LABELS,
+            (
+                "string",
+                "large_string",
+                "string_view",
+                *(f"{u}int{b}" for u in ("", "u") for b in (8, 16, 32, 64)),
+            ),
+        )
         self.classes = _classes(features.get(self.label or ""))
         self._no_bomb()
         self.parts: deque[tuple[int, int, Any]] = deque(maxlen=KEPT)
@@ -63,13 +82,26 @@ class Parquet(InOrder):
             group = self.file.metadata.row_group(g)
             for c in range(group.num_columns):
                 column = group.column(c)
-                if column.path_in_schema == self.bytes and column.total_uncompressed_size > max(MOST_BYTES, RATIO * column.total_compressed_size):
-                    raise BadData(f"{self.path} unpacks to over {RATIO} times its size, as no photographs do; make or fetch it again.")
+                if column.path_in_schema == self.bytes and column.total_uncompressed_size > max(
+                    MOST_BYTES, RATIO * column.total_compressed_size
+                ):
+                    raise BadData(
+                        f"{self.path} unpacks to over {RATIO} times its "
+                        "size, as no "
+                        "photographs "
+                        "do; make or fetch it again."
+                    )
 
     def members(self) -> Iterator[Member]:
         for row, name in enumerate(self._values(self.names) if self.names else [None] * len(self)):
-            base = os.path.basename(name.replace("\\", "/")).encode("utf-8", "replace") if isinstance(name, str) else b""
-            yield Member(base if base.strip(b".") else b"%s-%07d" % (os.fsencode(self.path.stem), row), 0, row)
+            base = (
+                os.path.basename(name.replace("\\", "/")).encode("utf-8", "replace")
+                if isinstance(name, str)
+                else b""
+            )
+            yield Member(
+                base if base.strip(b".") else b"%s-%07d" % (os.fsencode(self.path.stem), row), 0, row
+            )
 
     def _values(self, column: str) -> Iterator[Any]:
         """Of a column of short values, one row after another; dots lead into a struct."""
@@ -87,7 +119,8 @@ class Parquet(InOrder):
 
     def _label(self, value: Any) -> str:
         if isinstance(value, int) and self.classes:
-            return self.classes[value] if 0 <= value < len(self.classes) else ""  # -1 is Hugging Face's "not known"
+            # -1 is Hugging Face's "not known"
+            return self.classes[value] if 0 <= value < len(self.classes) else ""
         return "" if value is None else str(value)
 
     def read(self, at: int, size: int, known: Known | None = None) -> bytes:
@@ -109,7 +142,8 @@ class Parquet(InOrder):
         return blob
 
     def _cell(self, at: int) -> Any:
-        """The binary scalar of a row: from what was read last, from what follows, or from its row group's beginning."""
+        """The binary scalar of a row: from what was read last, from what follows, or from its row group's
+        beginning."""
         for again in (False, True):
             for first, end, values in chain(tuple(self.parts), self._following(at, again)):
                 if first <= at < end:
@@ -131,7 +165,9 @@ class Parquet(InOrder):
     def _stream(self, group: int) -> Iterator[tuple[int, int, Any]]:
         for g in range(group, self.file.num_row_groups):
             first = self.starts[g]
-            for batch in self.file.iter_batches(ROWS, row_groups=[g], columns=[self.bytes], use_threads=False):
+            for batch in self.file.iter_batches(
+                ROWS, row_groups=[g], columns=[self.bytes], use_threads=False
+            ):
                 values = batch.column(0)
                 values = _field(values, "bytes") if self.bytes != self.column else values
                 yield first, first + len(values), values
@@ -153,7 +189,13 @@ def _features(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
 
 def _classes(feature: Any) -> tuple[str, ...]:
     names = feature.get("names") if isinstance(feature, dict) else None
-    return tuple(names) if isinstance(names, list) and all(isinstance(n, str) and n for n in names) and len(set(names)) == len(names) else ()
+    return (
+        tuple(names)
+        if isinstance(names, list)
+        and all(isinstance(n, str) and n for n in names)
+        and len(set(names)) == len(names)
+        else ()
+    )
 
 
 def _named(schema: Any, names: tuple[str, ...], kinds: tuple[str, ...]) -> str | None:
@@ -166,14 +208,32 @@ def _pixels(path: Path, schema: Any, features: dict[str, Any]) -> tuple[str, str
     binary, held = ("binary", "large_binary", "binary_view"), dict[str, tuple[str, str]]()
     for f in schema:
         kind = str(f.type)
-        inside = {f.type.field(k).name: str(f.type.field(k).type) for k in range(f.type.num_fields)} if kind.startswith("struct<") else {}
+        inside = (
+            {f.type.field(k).name: str(f.type.field(k).type) for k in range(f.type.num_fields)}
+            if kind.startswith("struct<")
+            else {}
+        )
         if inside.get("bytes") in binary:
-            held[f.name] = f"{f.name}.bytes", f"{f.name}.path" if inside.get("path") in ("string", "large_string") else ""
+            held[f.name] = (
+                f"{f.name}.bytes",
+                f"{f.name}.path" if inside.get("path") in ("string", "large_string") else "",
+            )
         elif kind in binary:
             held[f.name] = f.name, ""
-    images = [n for n in held if isinstance(features.get(n), dict) and features[n].get("_type") == "Image"] or list(held)
+    images = [
+        n for n in held if isinstance(features.get(n), dict) and features[n].get("_type") == "Image"
+    ] or list(held)
     chosen = next((n for n in PIXELS if n in images), images[0] if len(images) == 1 else None)
     if chosen is None:
-        what = f"several of images ({', '.join(images)})" if images else f"none of encoded images, only {', '.join(f.name for f in schema)[:200] or 'nothing'}"
-        raise BadData(f"{path} has {what} among its columns; call the one to learn from `image`: bytes, or struct{{bytes, path}} as Hugging Face has it.")
+        what = (
+            (f"several of images ({', '.join(images)})")
+            if images
+            else (f"none of encoded images, only {', '.join(f.name for f in schema)[:200] or 'nothing'}")
+        )
+        raise BadData(
+            f"{path} has {what} among its columns; call the one to learn from "
+            "`image`: "
+            "bytes, or "
+            f"struct{{bytes, path}} as Hugging Face has it."
+        )
     return chosen, *held[chosen]

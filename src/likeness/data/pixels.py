@@ -13,7 +13,8 @@ AT_ONCE = 1 << 24
 
 
 def at_once(x: np.ndarray) -> int:
-    """How many rows of x to work on together: counted in values, because one picture may be 64 bytes or 50 MB."""
+    """How many rows of x to work on together: counted in values, because one picture may be 64 bytes or 50
+    MB."""
     return max(1, AT_ONCE // max(1, math.prod(x.shape[1:])))
 
 
@@ -22,7 +23,9 @@ def ground(name: str) -> tuple[int, int, int]:
     try:
         return ImageColor.getrgb(name)[:3]
     except ValueError:
-        raise Refusal(f"data: --background {name!r} is no colour; type a name such as white, or #rrggbb.") from None
+        raise Refusal(
+            f"data: --background {name!r} is no colour; type a name such as white, or #rrggbb."
+        ) from None
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:
@@ -34,16 +37,21 @@ def fit(image: Image.Image, size: int) -> Image.Image:
     left, top = (w - short) / 2, (h - short) / 2
     if short == size:
         return image.crop((int(left), int(top), int(left) + size, int(top) + size))
-    return image.resize((size, size), Image.Resampling.LANCZOS, (left, top, left + short, top + short), reducing_gap=3.0)
+    return image.resize(
+        (size, size), Image.Resampling.LANCZOS, (left, top, left + short, top + short), reducing_gap=3.0
+    )
 
 
 def within(image: Image.Image, size: int) -> Image.Image:
-    """Scale so that the long side is at most `size` (Lanczos, antialiased); nothing is cut off or enlarged."""
+    """Scale so that the long side is at most `size` (Lanczos, antialiased); nothing is cut off or
+    enlarged."""
     w, h = image.size
     share = size / max(w, h)
     if share >= 1:
         return image
-    return image.resize((max(1, round(w * share)), max(1, round(h * share))), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return image.resize(
+        (max(1, round(w * share)), max(1, round(h * share))), Image.Resampling.LANCZOS, reducing_gap=3.0
+    )
 
 
 def planes(image: Image.Image) -> np.ndarray:
@@ -56,12 +64,18 @@ def resize(x: np.ndarray, size: int) -> np.ndarray:
     """fit() for arrays: uint8 (n, 1 or 3, H, W) becomes (n, 1 or 3, size, size)."""
     if x.shape[2:] == (size, size):
         return x
-    pictures = (Image.fromarray(np.ascontiguousarray(a[0] if len(a) == 1 else a.transpose(1, 2, 0))) for a in x)
+    pictures = (
+        Image.fromarray(np.ascontiguousarray(a[0] if len(a) == 1 else a.transpose(1, 2, 0))) for a in x
+    )
     return np.stack([planes(fit(p, size)) for p in pictures])
 
 
 SCALINGS: dict[str, Image.Resampling | None] = {
-    **{name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")},
+    **{
+        name: Image.Resampling[name.upper()]
+        for name in ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+    },
     "fit": None,
 }
-"""how a picture becomes a square: pressed into it by one of Pillow's resamplings, or by our readers' way, which cuts off what is too long"""
+"""how a picture becomes a square: pressed into it by one of Pillow's resamplings, or by our readers' way,
+which cuts off what is too long"""

@@ -5,8 +5,9 @@
     moons    two half circles that interlock, spiral   two arms: laws with a shape and without modes
     density:PICTURE   dark places of a drawing hold many points, white ones none
 
-A point is an image of one pixel whose channels are its coordinates, (N, 2, 1, 1) float32: x to the right, y up.
-"""
+A point is an image of one pixel whose channels are its coordinates, (N, 2, 1, 1) float32: x to the right, y
+up.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ LAWS = {
     "spiral": "points of two arms of a spiral; spiral:5000 for as many; no network",
 }
 DENSITY = "density"
-NAMES = LAWS | {f"{DENSITY}:PICTURE": "points where a picture of yours is dark, as in density:drawing.png; no network"}
+NAMES = LAWS | {
+    f"{DENSITY}:PICTURE": "points where a picture of yours is dark, as in density:drawing.png; no network"
+}
 COUNT = 100_000
 SIDE = 512
 """pixels of the longer side of a picture whose darkness is used"""
@@ -70,7 +73,8 @@ def grid_modes() -> Modes:
 
 
 def _moons(n: int, rng: np.random.Generator) -> Drawn:
-    """Half circles of radius 2/3 around (-1/3, -1/6) and (1/3, 1/6), open towards each other, with noise of 0.03."""
+    """Half circles of radius 2/3 around (-1/3, -1/6) and (1/3, 1/6), open towards each other, with noise of
+    0.03."""
     y, t = rng.integers(0, 2, n), rng.uniform(0, math.pi, n)
     arc = np.where(y == 0, [np.cos(t), np.sin(t)], [1 - np.cos(t), 0.5 - np.sin(t)]).T
     return (arc - [0.5, 0.25]) / 1.5 + 0.03 * rng.standard_normal((n, 2)), y
@@ -83,7 +87,9 @@ def _spiral(n: int, rng: np.random.Generator) -> Drawn:
     """
     y, t = rng.integers(0, 2, n), np.sqrt(rng.uniform(0.05, 1, n))
     angle = 3 * math.pi * t + math.pi * y
-    return 0.95 * t[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1) + 0.01 * rng.standard_normal((n, 2)), y
+    return 0.95 * t[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1) + 0.01 * rng.standard_normal(
+        (n, 2)
+    ), y
 
 
 MODES: dict[str, Callable[[], Modes]] = {"ring": ring_modes, "grid": grid_modes}
@@ -100,7 +106,12 @@ def read(source: str, n: int, reading: Reading) -> Images:
     """
     law = source.partition(":")[0]
     if reading.size or reading.colour != "auto" or reading.binarize:
-        raise Refusal(f"{law} is a set of points, which have neither size, colour nor brightness; leave --size, --colour and --binarize out.")
+        raise Refusal(
+            f"{law} is a set of points, which have neither size, "
+            "colour nor "
+            "brightness; leave "
+            "--size, --colour and --binarize out."
+        )
     if (path := drawing(source)) is not None:
         return drawn(picture(path, reading), n)
     rng = np.random.default_rng(0)
@@ -111,17 +122,29 @@ def read(source: str, n: int, reading: Reading) -> Images:
     return _images(*SHAPES[law](n, rng), ("part 1", "part 2"), f"{n:,} points drawn by code")
 
 
-def _images(x: np.ndarray, y: np.ndarray | None, classes: tuple[str, ...], verdict: str, modes: Modes | None = None) -> Images:
+def _images(
+    x: np.ndarray, y: np.ndarray | None, classes: tuple[str, ...], verdict: str, modes: Modes | None = None
+) -> Images:
     points = np.ascontiguousarray(x, np.float32)
-    hashes = points.view(np.uint64).reshape(-1) * np.uint64(0x9E3779B97F4A7C15)  # eight bytes are a hash already; times an odd number they are no order
-    return Images(points.reshape(-1, 2, 1, 1), hashes, verdict, 0, None if y is None else y.astype(np.int64), classes, modes=modes)
+    # eight bytes are a hash already; times an odd number they are no order
+    hashes = points.view(np.uint64).reshape(-1) * np.uint64(0x9E3779B97F4A7C15)
+    return Images(
+        points.reshape(-1, 2, 1, 1),
+        hashes,
+        verdict,
+        0,
+        None if y is None else y.astype(np.int64),
+        classes,
+        modes=modes,
+    )
 
 
 # A picture as a density
 
 
 def drawn(ink: np.ndarray, n: int) -> Images:
-    """n points, as many in each pixel as there is ink, uint8 (H, W), spread evenly within it.  The longer side reaches from -1 to 1."""
+    """n points, as many in each pixel as there is ink, uint8 (H, W), spread evenly within it.  The longer
+    side reaches from -1 to 1."""
     rng, (h, w), weight = np.random.default_rng(0), ink.shape, ink.reshape(-1) / ink.sum(dtype=np.int64)
     row, column = np.divmod(rng.choice(len(weight), n, p=weight), w)
     side = max(h, w) / 2
@@ -130,15 +153,35 @@ def drawn(ink: np.ndarray, n: int) -> Images:
 
 
 def picture(path: str, reading: Reading) -> np.ndarray:
-    """The darkness of a picture file, uint8 (H, W) of at most SIDE pixels a side.  Raises Refusal where there is none, BadData for one that is of no use."""
-    place, other = Path(os.path.expanduser(path)), "name a picture with something dark on it, as in density:drawing.png."
+    """The darkness of a picture file, uint8 (H, W) of at most SIDE pixels a side.  Raises Refusal where there
+    is none, BadData for one that is of no use."""
+    place, other = (
+        Path(os.path.expanduser(path)),
+        ("name a picture with something dark on it, as in density:drawing.png."),
+    )
     if not path or not os.path.isfile(place):
-        raise Refusal(f"there is no picture file called {path!r}; {other}" if path else f"density has no picture; {other}")
+        raise Refusal(
+            f"there is no picture file called {path!r}; {other}"
+            if path
+            else f"density has no picture; {other}"
+        )
     status = place.stat()
-    result = decode(os.fsencode(place), (status.st_size, status.st_mtime_ns), Reading(SIDE, background=reading.background, white=reading.white), within)
+    result = decode(
+        os.fsencode(place),
+        (status.st_size, status.st_mtime_ns),
+        Reading(SIDE, background=reading.background, white=reading.white),
+        within,
+    )
     if isinstance(result, Skip):
-        raise BadData(f"{printable(os.fsencode(place))} cannot be used as a density ({result.reason}{result.detail and ': '}{result.detail}); {other}")
+        raise BadData(
+            f"{printable(os.fsencode(place))} cannot be "
+            "used as a "
+            "density "
+            f"({result.reason}{result.detail and ': '}{result.detail}); {other}"
+        )
     ink: np.ndarray = 255 - as_colour(result.pixels[None], "grey")[0, 0]
     if not ink.any():
-        raise BadData(f"{printable(os.fsencode(place))} is white all over, and points are put where it is dark; {other}")
+        raise BadData(
+            f"{printable(os.fsencode(place))} is white all over, and points are put where it is dark; {other}"
+        )
     return ink

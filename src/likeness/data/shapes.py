@@ -1,7 +1,9 @@
-"""The built-in set `shapes`: one to three coloured objects on a plain ground, with captions and exact attributes.
+"""The built-in set `shapes`: one to three coloured objects on a plain ground, with captions and exact
+attributes.
 
-Everything about image i is a function of (seed, i).  Objects keep to the cells of a 3 x 3 grid, so they never overlap; inside its cell
-each is shifted a little, by fractions of a pixel, so that hardly any two images are equal.
+Everything about image i is a function of (seed, i).  Objects keep to the cells of a 3 x 3 grid, so they never
+overlap; inside its cell each is shifted a little, by fractions of a pixel, so that hardly any two images are
+equal.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ PLACES = (
 
 @dataclass(frozen=True)
 class Scenes(Sequence[dict[str, Any]]):
-    """What was drawn.  Objects stand from large to small, then in reading order; (N, 3) arrays, of which the first many[i] columns hold."""
+    """What was drawn.  Objects stand from large to small, then in reading order; (N, 3) arrays, of which the
+    first many[i] columns hold."""
 
     side: int
     many: np.ndarray
@@ -74,11 +77,17 @@ class Scenes(Sequence[dict[str, Any]]):
         if isinstance(i, slice):
             return tuple(self[k] for k in range(*i.indices(len(self))))
         i = range(len(self))[i]
-        return dict(background=tuple(GROUNDS)[self.ground[i]], objects=[self._object(i, k) for k in range(self.many[i])])
+        return dict(
+            background=tuple(GROUNDS)[self.ground[i]],
+            objects=[self._object(i, k) for k in range(self.many[i])],
+        )
 
     def _object(self, i: int, k: int) -> dict[str, Any]:
         place = int(self.place[i, k])
-        x, y = (((place % 3, place // 3)[axis] + 0.5 + float(self.shift[i, k, axis])) * self.side / 3 for axis in (0, 1))
+        x, y = (
+            ((place % 3, place // 3)[axis] + 0.5 + float(self.shift[i, k, axis])) * self.side / 3
+            for axis in (0, 1)
+        )
         size = "large" if self.large[i, k] else "small"
         return dict(
             shape=FORMS[self.form[i, k]],
@@ -109,7 +118,8 @@ class Captions(Sequence[str]):
 
 
 def caption(scene: dict[str, Any]) -> str:
-    """Such as "a large blue square in the centre and a small red circle at the top left on a white background"."""
+    """Such as "a large blue square in the centre and a small red circle at the top left on a white
+    background"."""
     *most, last = (f"a {o['size']} {o['colour']} {o['shape']} {o['place']}" for o in scene["objects"])
     return f"{', '.join(most) + ' and ' if most else ''}{last} on a {scene['background']} background"
 
@@ -132,7 +142,16 @@ def invent(n: int, side: int, seed: int = 0) -> Scenes:
     absent = np.arange(3) >= count[:, None]
     order = (absent * 100 - large * 10 + place).argsort(1)
     place, form, colour, large = (np.take_along_axis(a, order, 1) for a in (place, form, colour, large))
-    return Scenes(side, count, ground, place, form, colour, large.astype(bool), np.take_along_axis(shift, order[..., None], 1))
+    return Scenes(
+        side,
+        count,
+        ground,
+        place,
+        form,
+        colour,
+        large.astype(bool),
+        np.take_along_axis(shift, order[..., None], 1),
+    )
 
 
 def draw(scenes: Scenes, most: int = 500) -> Iterator[np.ndarray]:
@@ -143,17 +162,24 @@ def draw(scenes: Scenes, most: int = 500) -> Iterator[np.ndarray]:
     grounds, colours = (np.array(list(c.values()), np.float32) for c in (GROUNDS, COLOURS))
     for start in range(0, len(scenes), step):
         rows = np.arange(start, min(start + step, len(scenes)))
-        x = np.broadcast_to(grounds[scenes.ground[rows]][..., None, None], (len(rows), 3, scenes.side, scenes.side)).copy()
+        x = np.broadcast_to(
+            grounds[scenes.ground[rows]][..., None, None], (len(rows), 3, scenes.side, scenes.side)
+        ).copy()
         for k in range(3):
             for form, distance in enumerate(DISTANCES):
                 here = rows[(scenes.many[rows] > k) & (scenes.form[rows, k] == form)]
                 across, down = (axis - centre[here, k, i, None] for i in (0, 1))
-                cover = np.clip(0.5 - distance(across[:, None, :], down[:, :, None], radius[here, k, None, None]), 0, 1)[:, None]
-                x[here - start] += cover * (colours[scenes.colour[here, k]][..., None, None] - x[here - start])
+                cover = np.clip(
+                    0.5 - distance(across[:, None, :], down[:, :, None], radius[here, k, None, None]), 0, 1
+                )[:, None]
+                x[here - start] += cover * (
+                    colours[scenes.colour[here, k]][..., None, None] - x[here - start]
+                )
         yield np.rint(x).astype(np.uint8)
 
 
-# The signed distance, in pixels, of points (x, y) from the edge of a form in a circle of radius r; negative inside.
+# The signed distance, in pixels, of points (x, y) from the edge of a form in a circle of radius r; negative
+# inside.
 
 
 def _circle(x: np.ndarray, y: np.ndarray, r: np.ndarray) -> np.ndarray:
@@ -174,7 +200,8 @@ def _cross(x: np.ndarray, y: np.ndarray, r: np.ndarray) -> np.ndarray:
 
 
 def _star(x: np.ndarray, y: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Five points: one edge, from an outer corner to an inner one at 0.48 r, seen in a kaleidoscope of ten mirrors."""
+    """Five points: one edge, from an outer corner to an inner one at 0.48 r, seen in a kaleidoscope of ten
+    mirrors."""
     tenth = np.pi / 5
     angle = abs((np.arctan2(x, -y) + tenth) % (2 * tenth) - tenth)
     inner = 0.48 * np.array([np.cos(tenth), np.sin(tenth)])

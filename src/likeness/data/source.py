@@ -11,7 +11,10 @@ from . import named, points
 def default_folder(model: str, source: str) -> Path:
     picture = points.drawing(source)
     name = Path(os.path.expanduser(source if picture is None else picture)).resolve().stem
-    return Path("runs") / f"{Path(model).stem}-{source.replace(':', '-') if picture is None and named.is_named(source) else name}"
+    return (
+        Path("runs")
+        / f"{Path(model).stem}-{source.replace(':', '-') if picture is None and named.is_named(source) else name}"  # noqa: E501
+    )
 
 
 def place(source: str) -> str:

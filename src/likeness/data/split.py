@@ -1,4 +1,5 @@
-"""Which images are held out: a function of what they were made from, with copies of one picture never on both sides."""
+"""Which images are held out: a function of what they were made from, with copies of one picture never on both
+sides."""
 
 from __future__ import annotations
 
@@ -9,18 +10,23 @@ from ..core import BadData
 SHARE = 0.1
 MOST = 10_000
 WANTED, FEWEST = 64, 30
-"""held-out images that are aimed at, and below which nothing can be compared with samples, so that a third is not worth it"""
+"""held-out images that are aimed at, and below which nothing can be compared with samples, so that a third is
+not worth it"""
 
 
-def split(hashes: np.ndarray, test: np.ndarray | None = None, keys: np.ndarray | None = None, share: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def split(
+    hashes: np.ndarray, test: np.ndarray | None = None, keys: np.ndarray | None = None, share: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows to train on and rows held out, both int64 and ascending; no hash is on both sides.
 
-    hashes: uint64 (N,) of the images' content.  keys: uint64 (N,) of what they were made from (the bytes of a file, a row before it was resized);
-    else the hashes.  test: bool (N,), the official test split; those rows are held out, and every other row that copies one of them is in neither part.
-    Without it the distinct pictures with the smallest keys are held out, where copies share the smallest of theirs: about `share` of all, at
-    least one, at most twice the share and 10,000.  Share 0 is a tenth, but 64 where these are no more than a third of the pictures, and a third
-    where that is from 30 to 64.  Which side a picture is on depends neither on its name or place nor on size, colour or decoder, and from 90 pictures
-    on each one that is added moves one other across at most.  Raises BadData where one side would be empty.
+    hashes: uint64 (N,) of the images' content.  keys: uint64 (N,) of what they were made from (the bytes of a
+    file, a row before it was resized); else the hashes.  test: bool (N,), the official test split; those rows
+    are held out, and every other row that copies one of them is in neither part. Without it the distinct
+    pictures with the smallest keys are held out, where copies share the smallest of theirs: about `share` of
+    all, at least one, at most twice the share and 10,000.  Share 0 is a tenth, but 64 where these are no more
+    than a third of the pictures, and a third where that is from 30 to 64.  Which side a picture is on depends
+    neither on its name or place nor on size, colour or decoder, and from 90 pictures on each one that is
+    added moves one other across at most.  Raises BadData where one side would be empty.
     """
     if test is None:
         test = _by_key(hashes, hashes if keys is None else keys, share)
@@ -29,10 +35,16 @@ def split(hashes: np.ndarray, test: np.ndarray | None = None, keys: np.ndarray |
 
 
 def without_copies(train: np.ndarray, held_out: np.ndarray, hashes: np.ndarray) -> np.ndarray:
-    """The rows of `train` whose hash no row of `held_out` has.  Raises BadData where either would be empty."""
+    """The rows of `train` whose hash no row of `held_out` has.  Raises BadData where either would
+    be empty."""
     train = train[~np.isin(hashes[train], hashes[held_out])]
     if not len(train) or not len(held_out):
-        raise BadData(f"{len(hashes):,} images hold too few different pictures to learn from some and be judged on others; two at least are needed.")
+        raise BadData(
+            f"{len(hashes):,} images hold too few different pictures to "
+            "learn from "
+            "some and be "
+            "judged on others; two at least are needed."
+        )
     return train
 
 

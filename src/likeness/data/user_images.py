@@ -30,24 +30,37 @@ class Own(NamedTuple):
 
 
 def images(source: str, spec: Spec, settings: dict[str, Any], n: int) -> Own:
-    """The first n images of a file, a folder or an array, of the model's shape; given.own() puts them on its levels.
+    """The first n images of a file, a folder or an array, of the model's shape; given.own() puts them on its
+    levels.
 
-    settings: how the training images were read.  Raises what data.load raises, and BadData for a single file that is no image.
+    settings: how the training images were read.  Raises what data.load raises, and BadData for a single file
+    that is no image.
     """
     known = {f.name for f in fields(Reading)}
-    reading = Reading(**{k: v for k, v in settings.items() if k in known} | {"size": spec.size, "colour": "grey" if spec.channels == 1 else "rgb"})
+    reading = Reading(
+        **{k: v for k, v in settings.items() if k in known}
+        | {"size": spec.size, "colour": "grey" if spec.channels == 1 else "rgb"}
+    )
     if spec.points or points.is_points(source):
         return _points(source, spec, reading, n)
     path = Path(os.path.expanduser(source))
     if os.path.isfile(path) and kind(_head(path)):
         return Own(picture(np.array(_one(path, reading))), (printable(os.fsencode(path.name)),), ())
     result = read(source, reading)
-    return Own(picture(np.array(result.x[:n])), None if result.names is None else tuple(result.names[:n]), tuple(_notes(result, n)))
+    return Own(
+        picture(np.array(result.x[:n])),
+        None if result.names is None else tuple(result.names[:n]),
+        tuple(_notes(result, n)),
+    )
 
 
 def _points(source: str, spec: Spec, reading: Reading, n: int) -> Own:
     if not (spec.points and points.is_points(source)):
-        wanted = "points; name a set of these, such as ring:100" if spec.points else "images; name a folder, an array or a file of these"
+        wanted = (
+            ("points; name a set of these, such as ring:100")
+            if spec.points
+            else ("images; name a folder, an array or a file of these")
+        )
         raise Refusal(f"{source} does not fit a run that has learnt {wanted}.")
     result = read(source, replace(reading, size=0, colour="auto"))
     return Own(picture(result.x[:n]), None, tuple(_notes(result, n)))

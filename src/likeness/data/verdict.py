@@ -1,6 +1,7 @@
 """What is said about a folder as a whole: its captions, what was skipped and why, and one line of verdict.
 
-It has an entry of its own in the cache, because a new caption, note or hidden file must not cost decoding all images again.
+It has an entry of its own in the cache, because a new caption, note or hidden file must not cost decoding all
+images again.
 """
 
 from __future__ import annotations
@@ -28,13 +29,20 @@ Row = tuple[str, str, str]
 FAILED, SKIPPED = "failed.txt", "skipped.txt"
 
 
-def build(listing: Listing, entry: Entry, captions: Callable[[], Said], failed: Path, to: Path) -> dict[str, Any]:
-    """Write the entry that goes with `entry`, the decoded images.  Raises BadData where too little can be used."""
+def build(
+    listing: Listing, entry: Entry, captions: Callable[[], Said], failed: Path, to: Path
+) -> dict[str, Any]:
+    """Write the entry that goes with `entry`, the decoded images.  Raises BadData where too little can be
+    used."""
     skipped, rows = listed(listing.odd) + read_rows(entry.folder / FAILED), entry.array("rows.i64", np.int64)
     enough(listing, len(rows), skipped, failed)
     answer = captions()
     words = [answer.of(listing, int(row)) for row in rows] if answer.paths or answer.rows else []
-    captioned = sum(bool(w.text) for w in words) if any(w.text for w in (*answer.paths.values(), *answer.rows.values())) else None
+    captioned = (
+        sum(bool(w.text) for w in words)
+        if any(w.text for w in (*answer.paths.values(), *answer.rows.values()))
+        else None
+    )
     if captioned is not None:
         write_lines(to, "texts", (w.text for w in words))
     labels, declared = sum(bool(w.label) for w in words), labelled(words, answer.classes)
@@ -46,21 +54,55 @@ def build(listing: Listing, entry: Entry, captions: Callable[[], Said], failed: 
     names = Lines(entry.array("names.bin", np.uint8), entry.array("names.i64", np.int64))
     layout = pairs.recognise(names) if declared is None else None
     verdict = _verdict(
-        len(rows), reasons, entry.meta, captioned, len(listing.passed), labels if declared is None else 0, _two_kinds(listing, layout) if layout else ""
+        len(rows),
+        reasons,
+        entry.meta,
+        captioned,
+        len(listing.passed),
+        labels if declared is None else 0,
+        _two_kinds(listing, layout) if layout else "",
     )
-    return dict(skipped=reasons, verdict=verdict, classes=None if declared is None else declared[1], layout=layout and layout._asdict())
+    return dict(
+        skipped=reasons,
+        verdict=verdict,
+        classes=None if declared is None else declared[1],
+        layout=layout and layout._asdict(),
+    )
 
 
-def _verdict(used: int, reasons: dict[str, int], meta: dict[str, Any], captioned: int | None, passed: int, labels: int, kinds: str) -> str:
+def _verdict(
+    used: int,
+    reasons: dict[str, int],
+    meta: dict[str, Any],
+    captioned: int | None,
+    passed: int,
+    labels: int,
+    kinds: str,
+) -> str:
     skipped, official = sum(reasons.values()), meta["official"]
-    converted = ", ".join(f"{n:,} {what}" for what, n in sorted(meta["converted"].items(), key=lambda item: -item[1]))
+    converted = ", ".join(
+        f"{n:,} {what}" for what, n in sorted(meta["converted"].items(), key=lambda item: -item[1])
+    )
     why = ", ".join(f"{n:,} {reason}" for reason, n in reasons.items())
-    line = f"{used + skipped:,} images: {used:,} used{converted and f' ({converted})'}, {skipped:,} skipped{why and f' ({why})'}"
+    line = (
+        f"{used + skipped:,} images: {used:,} "
+        f"used{converted and f' ({converted})'}, "
+        f"{skipped:,} "
+        f"skipped{why and f' ({why})'}"
+    )
     line += f"; the {official:,} of the official test split are held out" if official is not None else ""
     line += f"; {meta['beside']:,} outside of its folders are trained on" if meta["beside"] else ""
     line += f"; {captioned:,} have captions" if captioned is not None else ""
-    line += f"; {labels:,} have labels, which make no classes: all images need one, and two kinds at least" if labels else ""
-    line += "; stored in colour, grey in every pixel, and read as grey: --colour rgb reads three channels" if meta.get("grey") else ""
+    line += (
+        (f"; {labels:,} have labels, which make no classes: all images need one, and two kinds at least")
+        if labels
+        else ""
+    )
+    line += (
+        ("; stored in colour, grey in every pixel, and read as grey: --colour rgb reads three channels")
+        if meta.get("grey")
+        else ""
+    )
     line += kinds + _dark(meta["brightest"])
     return line + (f"; {passed:,} other files passed over" if passed else "")
 
@@ -70,7 +112,11 @@ def _two_kinds(listing: Listing, layout: pairs.Layout) -> str:
     what = f"pairs, of which {layout.matched:,} are called alike" if layout.kind == "pairs" else "two domains"
     root = os.fsdecode(listing.root)
     one = shlex.join(["likeness", "train", "vae", os.path.join(root, layout.a[0])])
-    instead = f"name one of them ({one})" if os.path.isdir(root) and not listing.packed else "unpack it, and name one of these folders"
+    instead = (
+        (f"name one of them ({one})")
+        if os.path.isdir(root) and not listing.packed
+        else ("unpack it, and name one of these folders")
+    )
     mixed = "they are no classes, and a model of both mixes two kinds of pictures"
     return f"; {', '.join(layout.a)} and {', '.join(layout.b)} look like {what}: {mixed}; {instead}"
 
@@ -80,7 +126,12 @@ def _dark(brightest: int) -> str:
     if not 0 < brightest < 65535 // 4:
         return ""
     likely = next(w for w in (255, 1023, 4095, 16383) if brightest <= w)
-    return f"; the brightest 16-bit value is {brightest:,}, so they are dark: if it should be white, say --white {likely}"
+    return (
+        f"; the brightest 16-bit value is {brightest:,}, so they are dark: if it "
+        "should be "
+        "white, say "
+        f"--white {likely}"
+    )
 
 
 def enough(listing: Listing, used: int, skipped: list[Row], failed: Path) -> None:
@@ -91,20 +142,36 @@ def enough(listing: Listing, used: int, skipped: list[Row], failed: Path) -> Non
     if skipped or listing.passed:
         write_rows(failed, skipped + passed_over(listing))
         place = f"; the full list is {failed}"
-    what = "two images at least are needed" if used < 2 else f"more than {MOST_SKIPPED:.0%} cannot be used, so it may be the wrong folder"
-    raise BadData(f"{printable(listing.root)} holds {used:,} usable images and {len(skipped):,} others{_commonest(skipped)}; {what}{place}.")
+    what = (
+        "two images at least are needed"
+        if used < 2
+        else (f"more than {MOST_SKIPPED:.0%} cannot be used, so it may be the wrong folder")
+    )
+    raise BadData(
+        f"{printable(listing.root)} holds {used:,} usable "
+        "images and "
+        f"{len(skipped):,} "
+        f"others{_commonest(skipped)}; {what}{place}."
+    )
 
 
 def _commonest(skipped: list[Row]) -> str:
     """The ten commonest reasons, each with an example."""
     example = {reason: f"{name}: {detail}" for reason, detail, name in reversed(skipped)}
     counts = Counter(reason for reason, _, _ in skipped).most_common(10)
-    return " (" + "; ".join(f"{n:,} {reason}, such as {example[reason]}" for reason, n in counts) + ")" if counts else ""
+    return (
+        " (" + "; ".join(f"{n:,} {reason}, such as {example[reason]}" for reason, n in counts) + ")"
+        if counts
+        else ""
+    )
 
 
 def listed(rows: Iterable[tuple[bytes, str, str]]) -> list[Row]:
     """From path, reason and detail."""
-    return [(reason, printable(detail.encode("utf-8", "surrogateescape")), printable(path)) for path, reason, detail in rows]
+    return [
+        (reason, printable(detail.encode("utf-8", "surrogateescape")), printable(path))
+        for path, reason, detail in rows
+    ]
 
 
 def passed_over(listing: Listing) -> list[Row]:

@@ -25,7 +25,8 @@ M = TypeVar("M", bound=nn.Module)
 
 @cache
 def cuda() -> bool:
-    """Whether there is a GPU.  From the first answer on, its convolutions and products add up in a fixed order: without that no resume is exact.
+    """Whether there is a GPU.  From the first answer on, its convolutions and products add up in a fixed
+    order: without that no resume is exact.
 
     And what memory this process has been given, it keeps.
     """
@@ -38,7 +39,8 @@ def cuda() -> bool:
 
 
 def _keep_memory() -> None:
-    """Tell glibc not to hand every large tensor back to the system: taking it anew costs thousands of page faults a step."""
+    """Tell glibc not to hand every large tensor back to the system: taking it anew costs thousands of page
+    faults a step."""
     mmap_threshold, trim_threshold = -3, -1
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
@@ -66,7 +68,8 @@ def native_bf16() -> bool:
 
 
 SMALL = 16
-"""pixels a side below which fp32 is faster on a CPU: casting costs more than the products save (`likeness check` measures both)"""
+"""pixels a side below which fp32 is faster on a CPU: casting costs more than the products save (`likeness
+check` measures both)"""
 
 
 def settle(training: Training, spec: Spec) -> Training:
@@ -82,12 +85,14 @@ def autocast(training: Training) -> AbstractContextManager[Any]:
 
 
 def place(module: M) -> M:
-    """Onto the device, channels last: the layout that convolutions are fastest in, on GPUs and with bf16 on CPUs above all."""
+    """Onto the device, channels last: the layout that convolutions are fastest in, on GPUs and with bf16 on
+    CPUs above all."""
     return module.to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def compiled(players: tuple[Player, ...], training: Training) -> tuple[Player, ...]:
-    """Their losses compiled, if that is asked for: networks, noise and likelihood become few passes over memory."""
+    """Their losses compiled, if that is asked for: networks, noise and likelihood become few passes over
+    memory."""
     if not training.compile:
         return players
     leave_alone()

@@ -1,6 +1,7 @@
 """The other processes of a training, if torchrun started several.
 
-Every process draws the same order and the same noise, takes the images rank, rank + world, ... of each batch, and adds up
+Every process draws the same order and the same noise, takes the images rank, rank + world, ... of each batch,
+and adds up
 gradients: the same step as one process makes."""
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def start() -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         if parallel:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("nccl" if parallel else "gloo", timeout=timedelta(hours=24))  # the first may read a million images
+        # the first may read a million images
+        dist.init_process_group("nccl" if parallel else "gloo", timeout=timedelta(hours=24))
 
 
 def finish() -> None:
@@ -45,13 +47,15 @@ def share() -> slice:
 
 
 def sum_gradients(params: list[nn.Parameter]) -> None:
-    """Each process has weighted its loss by its share of the batch, so the sum is the gradient of the whole."""
+    """Each process has weighted its loss by its share of the batch, so the sum is the gradient of
+    the whole."""
     if world() > 1:
         grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in params]
         flat = torch.cat([g.flatten() for g in grads])
         dist.all_reduce(flat)
         for p, g in zip(params, flat.split([p.numel() for p in params])):
-            p.grad = torch.empty_like(p).copy_(g.view_as(p))  # in the layout of p: a fused optimiser reads both in the order of memory
+            # in the layout of p: a fused optimiser reads both in the order of memory
+            p.grad = torch.empty_like(p).copy_(g.view_as(p))
 
 
 def sum_over_processes(values: Tensor) -> Tensor:

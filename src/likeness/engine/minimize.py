@@ -32,10 +32,10 @@ def minimize(
 ) -> Iterator[State]:
     """Yield the start, and the place after each step down the gradient of the sum of loss(*start).
 
-    The rate falls to nothing along half a cosine, so that it ends at rest.  hold: puts the tensors back to where they may be, in
-    place, after each step.  Where the loss has a value for each row of the tensors, and Adam or another optimiser of single
-    numbers moves them, every row goes its own way, whatever the others do.
-    Raises Refusal where the loss does not change with what it is to be minimised over.
+    The rate falls to nothing along half a cosine, so that it ends at rest.  hold: puts the tensors back to
+    where they may be, in place, after each step.  Where the loss has a value for each row of the tensors, and
+    Adam or another optimiser of single numbers moves them, every row goes its own way, whatever the others
+    do. Raises Refusal where the loss does not change with what it is to be minimised over.
     """
     at = tuple(x.detach().clone() for x in start)
     mover = optimizer([x.requires_grad_() for x in at], lr=rate)
@@ -60,5 +60,10 @@ def _slopes(loss: Tensor, at: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     result = torch.autograd.grad(loss.sum(), at, allow_unused=True) if loss.requires_grad else ()
     known = tuple(slope for slope in result if slope is not None)
     if len(known) < len(at):
-        raise Refusal("there is no slope to walk down: a small step changes nothing, as where a code is moved to the nearest of a list; ask without steps.")
+        raise Refusal(
+            "there is no slope to walk down: a small step changes nothing, as "
+            "where a "
+            "code is "
+            "moved to the nearest of a list; ask without steps."
+        )
     return known

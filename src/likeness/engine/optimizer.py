@@ -21,15 +21,16 @@ def optimizer(player: Player, rate: float) -> Optimizer:
 
 
 def may_exceed(norm: Tensor, limit: float) -> bool:
-    """Whether a gradient may have to be scaled down: a GPU is not asked, since the answer would wait for the step."""
+    """Whether a gradient may have to be scaled down: a GPU is not asked, since the answer would wait for the
+    step."""
     return cuda() or not float(norm) < limit - 1e-5
 
 
 class Average:
     """The EMA of a student's weights, kept in a module of its own.
 
-    The pairs of weights are found once: walking through the modules takes longer than a small step.  Buffers may be
-    replaced by the model, so they are looked up again, where there are any.
+    The pairs of weights are found once: walking through the modules takes longer than a small step.  Buffers
+    may be replaced by the model, so they are looked up again, where there are any.
     """
 
     def __init__(self, average: nn.Module, student: nn.Module):

@@ -31,7 +31,8 @@ def seed(*where: int | str) -> None:
 
 
 def sampling_noise(seed: int, first: int, n: int) -> Noise:
-    """The noise of samples number first ... first+n-1 of a run: sample i is sample i, whatever it is drawn with."""
+    """The noise of samples number first ... first+n-1 of a run: sample i is sample i, whatever it is drawn
+    with."""
     return Noise(range(first, first + n), derive("sample", seed), device())
 
 
@@ -58,8 +59,13 @@ def facts() -> dict[str, Any]:
 
 
 def match(then: dict[str, Any]) -> list[str]:
-    """Take over the thread count of a run, and say what else differs from when it was made: its bits may, too."""
+    """Take over the thread count of a run, and say what else differs from when it was made: its bits may,
+    too."""
     if isinstance(then.get("threads"), int) and 0 < then["threads"] <= 4 * (os.cpu_count() or 1):
         torch.set_num_threads(then["threads"])
     now = facts()
-    return [f"{name} was {then.get(name)!r}, is {now[name]!r}" for name in now if name != "python" and then.get(name) != now[name]]
+    return [
+        f"{name} was {then.get(name)!r}, is {now[name]!r}"
+        for name in now
+        if name != "python" and then.get(name) != now[name]
+    ]

@@ -1,11 +1,13 @@
-"""How like the data is a set of images?  Every measure that compares two sets, taken by one hand, with its floor.
+"""How like the data is a set of images?  Every measure that compares two sets, taken by one hand, with its
+floor.
 
     reference = prepare(data, network, n=10_000)
     for score in reference.judge(images): print(score.text)
 
-Three sets of n images each: those to judge, held-out ones, and as many training images.  Each measure of the first against
-the second stands beside the same measure of the third against the second: the floor, which is what a perfect model gets.
-Only copies are judged the other way round: samples against training images, beside held-out against training images.
+Three sets of n images each: those to judge, held-out ones, and as many training images.  Each measure of the
+first against the second stands beside the same measure of the third against the second: the floor, which is
+what a perfect model gets. Only copies are judged the other way round: samples against training images, beside
+held-out against training images.
 """
 
 from __future__ import annotations
@@ -32,8 +34,9 @@ if TYPE_CHECKING:
 FEWEST = 30
 """images of each side below which sets are not compared"""
 BALLS = 5
-"""neighbours that the balls of precision, recall, density and coverage reach to: as in Naeem et al. 2020, for all four of them, since by the
-chosen k density and coverage have known values for equal laws (1 - 2^-5); Kynkäänniemi et al. 2019 take 3 for precision and recall"""
+"""neighbours that the balls of precision, recall, density and coverage reach to: as in Naeem et al. 2020, for
+all four of them, since by the chosen k density and coverage have known values for equal laws (1 - 2^-5);
+Kynkäänniemi et al. 2019 take 3 for precision and recall"""
 BALLS_NOTE = f"k = {BALLS} neighbours"
 LEARNT = 60_000
 """most training images looked at for copies"""
@@ -56,7 +59,11 @@ class Seen:
         return len(self.x)
 
     def __getitem__(self, rows: np.ndarray) -> Seen:
-        return Seen(self.x[rows], self.features[rows], None if self.probabilities is None else self.probabilities[rows])
+        return Seen(
+            self.x[rows],
+            self.features[rows],
+            None if self.probabilities is None else self.probabilities[rows],
+        )
 
 
 class Taken(NamedTuple):
@@ -101,12 +108,19 @@ class Reference:
     seed: int
 
     def judge(self, images: np.ndarray, **about: Any) -> Iterator[Score]:
-        """A card for each measure of images, uint8 (n, C, H, W) on the data's grid of levels, or of points."""
+        """A card for each measure of images, uint8 (n, C, H, W) on the data's grid of levels, or
+        of points."""
         seen = look(self.network, images[: len(self.held)])
-        same = doubts.collapsed(seen.x, self.held.x) or doubts.repeated(seen.x, self.held.x) or doubts.collapsed(seen.features, self.held.features)
+        same = (
+            doubts.collapsed(seen.x, self.held.x)
+            or doubts.repeated(seen.x, self.held.x)
+            or doubts.collapsed(seen.features, self.held.features)
+        )
         about |= dict(warnings=sentences(about.get("warnings", ()), same))
         for m in MEASURES:
-            if (m.take in CLASSED and seen.probabilities is None) or (m.take is Reference.grey_levels and images.dtype != np.uint8):
+            if (m.take in CLASSED and seen.probabilities is None) or (
+                m.take is Reference.grey_levels and images.dtype != np.uint8
+            ):
                 continue
             card = self.card(m, seen, **about)
             yield card
@@ -117,7 +131,17 @@ class Reference:
         n, d = len(seen), seen.features.shape[1]
         unit = "" if m.unit == "levels" and seen.x.dtype != np.uint8 else m.unit
         known = (
-            dict[str, Any](unit=unit, better=m.better, n=n, against=len(self._other(m)), split="samples", seed=self.seed, note=m.note, group=m.group) | about
+            dict[str, Any](
+                unit=unit,
+                better=m.better,
+                n=n,
+                against=len(self._other(m)),
+                split="samples",
+                seed=self.seed,
+                note=m.note,
+                group=m.group,
+            )
+            | about
         )
         if m.featured:
             known |= self.network.card | dict(resize=self.network.resize)
@@ -129,13 +153,39 @@ class Reference:
         try:
             taken, floor = m.take(self, seen), self.floor(m)
         except (Refusal, ValueError) as refusal:
-            return Score(m.name, math.nan, **known | dict(warnings=sentences(known["warnings"], str(refusal))))
-        return Score(m.name, taken.value, low=taken.low, high=taken.high, how=taken.how, floor=floor.value, floor_spread=floor.error, **known)
+            return Score(
+                m.name, math.nan, **known | dict(warnings=sentences(known["warnings"], str(refusal)))
+            )
+        return Score(
+            m.name,
+            taken.value,
+            low=taken.low,
+            high=taken.high,
+            how=taken.how,
+            floor=floor.value,
+            floor_spread=floor.error,
+            **known,
+        )
 
     def _real(self, m: Measure, card: Score, floor: Taken) -> Score:
         """The floor as a card of its own, for tables."""
-        side: dict[str, Any] = dict(of="held-out images", split="held out") if m.floor == "held" else dict(of="real images", split="train")
-        return replace(card, value=floor.value, low=floor.low, high=floor.high, how=floor.how, floor=None, floor_spread=0.0, warnings=(), settings={}, **side)
+        side: dict[str, Any] = (
+            dict(of="held-out images", split="held out")
+            if m.floor == "held"
+            else dict(of="real images", split="train")
+        )
+        return replace(
+            card,
+            value=floor.value,
+            low=floor.low,
+            high=floor.high,
+            how=floor.how,
+            floor=None,
+            floor_spread=0.0,
+            warnings=(),
+            settings={},
+            **side,
+        )
 
     def floor(self, m: Measure) -> Taken:
         if m.name not in self._floors:
@@ -157,7 +207,9 @@ class Reference:
 
     def frechet(self, s: Seen) -> Taken:
         low, high = moments.frechet_interval(self.moments, s.features)
-        return Taken(moments.frechet(self.moments, moments.Moments.of(s.features)), low, high, "95 % jackknife")
+        return Taken(
+            moments.frechet(self.moments, moments.Moments.of(s.features)), low, high, "95 % jackknife"
+        )
 
     def frechet_infinity(self, s: Seen) -> Taken:
         value, error = moments.frechet_infinity(self.held.features, s.features, self.seed)
@@ -185,11 +237,18 @@ class Reference:
         return self._mean(manifold.diversity(self.held.features, s.features))
 
     def c2st(self, s: Seen) -> Taken:
-        result = twosample.classifier_test(self.held.features, s.features, "line" if s.x.dtype == np.uint8 else "neighbours", seed=self.seed)
+        result = twosample.classifier_test(
+            self.held.features, s.features, "line" if s.x.dtype == np.uint8 else "neighbours", seed=self.seed
+        )
         return Taken(result.accuracy, *result.interval, "95 % Wilson, of half as many judgements")
 
     def sliced(self, s: Seen) -> Taken:
-        return self._jackknife(s, lambda part: float(np.sqrt(twosample.sliced_wasserstein(self.held.x, part.x, DIRECTIONS, self.seed).mean())))
+        return self._jackknife(
+            s,
+            lambda part: float(
+                np.sqrt(twosample.sliced_wasserstein(self.held.x, part.x, DIRECTIONS, self.seed).mean())
+            ),
+        )
 
     def grey_levels(self, s: Seen) -> Taken:
         return self._jackknife(s, lambda part: _variation(histogram(part.x), self._histogram))
@@ -206,7 +265,12 @@ class Reference:
 
     def class_gap(self, s: Seen) -> Taken:
         gap = classes.class_gap(_labels(s), _labels(self.held), _count(s), self.seed)
-        return Taken(gap.value, max(0.0, gap.value - (gap.limit - gap.chance)), gap.value + (gap.limit - gap.chance), "by chance, 95 %")
+        return Taken(
+            gap.value,
+            max(0.0, gap.value - (gap.limit - gap.chance)),
+            gap.value + (gap.limit - gap.chance),
+            "by chance, 95 %",
+        )
 
     def classifier_score(self, s: Seen) -> Taken:
         assert s.probabilities is not None
@@ -222,7 +286,9 @@ class Reference:
                 return known
         result = manifold.prdc(self.held.features, s.features, BALLS)
         floor = self.base.features
-        self._balls[:] = [pair for pair in self._balls if pair[0] is floor or s.features is floor] + [(s.features, result)]
+        self._balls[:] = [pair for pair in self._balls if pair[0] is floor or s.features is floor] + [
+            (s.features, result)
+        ]
         return result
 
     @cached_property
@@ -246,50 +312,123 @@ class Reference:
         return Taken(card.value, card.low, card.high, card.how)
 
     def _jackknife(self, s: Seen, statistic: Callable[[Seen], float]) -> Taken:
-        """The statistic, and its standard error from leaving out one group of images after another (Efron & Tibshirani 1993, chapter 11)."""
+        """The statistic, and its standard error from leaving out one group of images after another (Efron &
+        Tibshirani 1993, chapter 11)."""
         value, group = statistic(s), np.arange(len(s)) % GROUPS
         without = np.array([statistic(s[group != g]) for g in range(GROUPS)])
         error = math.sqrt((GROUPS - 1) / GROUPS * float(((without - without.mean()) ** 2).sum()))
-        return Taken(value, max(0.0, value - Z * error), value + Z * error, f"95 % jackknife over {GROUPS} groups")
+        return Taken(
+            value, max(0.0, value - Z * error), value + Z * error, f"95 % jackknife over {GROUPS} groups"
+        )
 
 
 MEASURES = (
-    Measure("Fréchet distance", "lower", Reference.frechet, "base", "between Gaussians fitted to the features (Heusel et al. 2017)"),
-    Measure("Fréchet distance, unlimited", "lower", Reference.frechet_infinity, "base", "extrapolated to endless images on both sides (Chong & Forsyth 2020)"),
-    Measure("KID", "lower", Reference.kid, "base", "unbiased, so 0 on average for equal laws (Binkowski et al. 2018)"),
-    Measure("Gaussian MMD", "lower", Reference.mmd, "base", "squared, unbiased, with the median distance of real images (Gretton et al. 2012)"),
+    Measure(
+        "Fréchet distance",
+        "lower",
+        Reference.frechet,
+        "base",
+        "between Gaussians fitted to the features (Heusel et al. 2017)",
+    ),
+    Measure(
+        "Fréchet distance, unlimited",
+        "lower",
+        Reference.frechet_infinity,
+        "base",
+        "extrapolated to endless images on both sides (Chong & Forsyth 2020)",
+    ),
+    Measure(
+        "KID",
+        "lower",
+        Reference.kid,
+        "base",
+        "unbiased, so 0 on average for equal laws (Binkowski et al. 2018)",
+    ),
+    Measure(
+        "Gaussian MMD",
+        "lower",
+        Reference.mmd,
+        "base",
+        "squared, unbiased, with the median distance of real images (Gretton et al. 2012)",
+    ),
     Measure(
         "precision",
         "higher",
         Reference.precision,
         "base",
-        f"samples within a ball about a real image; passes noise in weak features; {BALLS_NOTE}, in Kynkäänniemi et al. 2019 k = 3",
+        "samples within a ball about a real image; passes noise in weak "
+        "features; "
+        f"{BALLS_NOTE}, in "
+        "Kynkäänniemi et al. 2019 k = 3",
         "share",
     ),
     Measure(
-        "recall", "higher", Reference.recall, "base", f"real images within a ball about a sample; {BALLS_NOTE}, in Kynkäänniemi et al. 2019 k = 3", "share"
+        "recall",
+        "higher",
+        Reference.recall,
+        "base",
+        f"real images within a ball about a sample; {BALLS_NOTE}, in Kynkäänniemi et al. 2019 k = 3",
+        "share",
     ),
-    Measure("density", "higher", Reference.density, "base", f"balls about real images that hold a sample, divided by k; {BALLS_NOTE} (Naeem et al. 2020)"),
     Measure(
-        "coverage", "higher", Reference.coverage, "base", f"real images with a sample nearby: in their own ball; {BALLS_NOTE} (Naeem et al. 2020)", "share"
+        "density",
+        "higher",
+        Reference.density,
+        "base",
+        f"balls about real images that hold a sample, divided by k; {BALLS_NOTE} (Naeem et al. 2020)",
     ),
-    Measure("diversity", "higher", Reference.diversity, "base", "distance between samples, in that between real images"),
+    Measure(
+        "coverage",
+        "higher",
+        Reference.coverage,
+        "base",
+        f"real images with a sample nearby: in their own ball; {BALLS_NOTE} (Naeem et al. 2020)",
+        "share",
+    ),
+    Measure(
+        "diversity",
+        "higher",
+        Reference.diversity,
+        "base",
+        "distance between samples, in that between real images",
+    ),
     Measure(
         "C2ST accuracy",
         "lower",
         Reference.c2st,
         "base",
-        "a classifier, cross-validated, tells samples from real images: a linear one, or nearest neighbours among points",
+        "a classifier, cross-validated, tells samples from real images: a linear one, or "
+        "nearest "
+        "neighbours "
+        "among points",
         "share",
     ),
-    Measure("sliced Wasserstein", "lower", Reference.sliced, "base", "distance of the pixels along random directions", "levels", featured=False),
-    Measure("brightness histogram", "lower", Reference.grey_levels, "base", "how far the histograms of brightness are apart, from 0 to 1", featured=False),
+    Measure(
+        "sliced Wasserstein",
+        "lower",
+        Reference.sliced,
+        "base",
+        "distance of the pixels along random directions",
+        "levels",
+        featured=False,
+    ),
+    Measure(
+        "brightness histogram",
+        "lower",
+        Reference.grey_levels,
+        "base",
+        "how far the histograms of brightness are apart, from 0 to 1",
+        featured=False,
+    ),
     Measure(
         "AuthPct",
         "higher",
         Reference.authentic,
         "held",
-        "no nearer to a training image than that is to its next, k = 1; fewer than of held-out images means copies",
+        "no nearer to a training image than that is to its next, k = 1; fewer "
+        "than of "
+        "held-out images "
+        "means copies",
         "share",
         group="memorisation",
     ),
@@ -302,9 +441,28 @@ MEASURES = (
         "share",
         group="memorisation",
     ),
-    Measure("missing classes", "lower", Reference.missing, "base", "classes that the classifier finds in no sample", "classes"),
-    Measure("class share gap", "lower", Reference.class_gap, "base", "how far the shares of the classes are apart, from 0 to 1"),
-    Measure("classifier score", "higher", Reference.classifier_score, "base", "as the Inception score, by this classifier; looks at no real image"),
+    Measure(
+        "missing classes",
+        "lower",
+        Reference.missing,
+        "base",
+        "classes that the classifier finds in no sample",
+        "classes",
+    ),
+    Measure(
+        "class share gap",
+        "lower",
+        Reference.class_gap,
+        "base",
+        "how far the shares of the classes are apart, from 0 to 1",
+    ),
+    Measure(
+        "classifier score",
+        "higher",
+        Reference.classifier_score,
+        "base",
+        "as the Inception score, by this classifier; looks at no real image",
+    ),
 )
 CLASSED = (Reference.missing, Reference.class_gap, Reference.classifier_score)
 
@@ -336,19 +494,35 @@ def _reference(data: Same, network: str, n: int, seed: int) -> Reference:
 
 
 def prepare(data: Data, network: Network, n: int, seed: int = 0) -> Reference:
-    """Look at the real images, at most n of each kind; a random choice.  Raises Refusal where there are too few to compare."""
+    """Look at the real images, at most n of each kind; a random choice.  Raises Refusal where there are too
+    few to compare."""
     rng = np.random.default_rng((seed, 0xD157))
     if not len(data.held_out):
-        raise Refusal(f"{data.source} holds out no image, so there is nothing to compare samples with; give more images.")
+        raise Refusal(
+            f"{data.source} holds out no image, so there is nothing to compare "
+            "samples "
+            "with; give "
+            "more images."
+        )
     spared = networks.reserve(data)
     pool = spared if len(spared) else data.train
     n = min(n, len(data.held_out), len(pool))
     held, base = rng.permutation(data.held_out)[:n], rng.permutation(pool)[:n]
     known = neighbours.distinct(data.x, rng.permutation(data.train)[:LEARNT])
-    learnt = np.concatenate([network.features(np.asarray(data.x[part])) for part in np.array_split(known, math.ceil(len(known) / 1000))])
+    learnt = np.concatenate(
+        [
+            network.features(np.asarray(data.x[part]))
+            for part in np.array_split(known, math.ceil(len(known) / 1000))
+        ]
+    )
     real = look(network, data.x[held])
     if not np.ptp(real.features, axis=0).any():
-        raise Refusal(f"{network.label} gives every image the same features, so nothing can be compared in them; name another --network.")
+        raise Refusal(
+            f"{network.label} gives every image the same features, so "
+            "nothing can be "
+            "compared in "
+            "them; name another --network."
+        )
     fair = network.scope == "anywhere" or (len(spared) > 0 and network.spares)
     met = "" if fair else "the network has learnt from the real images of the floor, which flatters them"
     return Reference(network, real, look(network, data.x[base]), learnt, met, seed)

@@ -2,9 +2,9 @@
 
     for score in evaluate(run, data): print(score.text)
 
-Training, command line and studio all call it.  Each card is yielded as soon as it is known, and nothing of the run is changed by asking.  Here the
-images are chosen; what is asked about them stands in the other files of this folder, a part of PARTS each.  A part that is refused
-is a card that says why, and the others go on.
+Training, command line and studio all call it.  Each card is yielded as soon as it is known, and nothing of
+the run is changed by asking.  Here the images are chosen; what is asked about them stands in the other files
+of this folder, a part of PARTS each.  A part that is refused is a card that says why, and the others go on.
 """
 
 from __future__ import annotations
@@ -37,36 +37,60 @@ TRIED = 8
 """samples that are drawn to see how long one takes"""
 
 
-def evaluate(run: Run, data: Data, n: int = 1000, seed: int = 0, network: str = "auto", parzen: bool = False, **live: Any) -> Iterator[Score]:
+def evaluate(
+    run: Run,
+    data: Data,
+    n: int = 1000,
+    seed: int = 0,
+    network: str = "auto",
+    parzen: bool = False,
+    **live: Any,
+) -> Iterator[Score]:
     """Yield a card for everything that the model answers, each followed by its baselines.
 
-    n: held-out images, a random choice of that many, or all there are; and as many samples.  network: whose features the
-    samples are compared in, by its name or path (see networks.load), or "none".  parzen: the Parzen-window estimate as well.
-    `live` sets live options of the model for this evaluation, such as k=500.  Raises Refusal where data, n, the name of the network or an
-    option do not fit; a measure that cannot be had is a card without a value.
+    n: held-out images, a random choice of that many, or all there are; and as many samples.  network: whose
+    features the samples are compared in, by its name or path (see networks.load), or "none".  parzen: the
+    Parzen-window estimate as well. `live` sets live options of the model for this evaluation, such as k=500.
+    Raises Refusal where data, n, the name of the network or an option do not fit; a measure that cannot be
+    had is a card without a value.
     """
     yield from prepare(run, data, n, seed, network, parzen, **live).cards()
 
 
-def prepare(run: Run, data: Data, n: int, seed: int, network: str = "auto", parzen: bool = False, **live: Any) -> Exam:
+def prepare(
+    run: Run, data: Data, n: int, seed: int, network: str = "auto", parzen: bool = False, **live: Any
+) -> Exam:
     """Check that the question makes sense, and choose the images."""
     if n < 1:
-        raise Refusal(f"{n} images cannot be scored; ask for 1 or more, and for 100 if the interval is to mean something.")
+        raise Refusal(
+            f"{n} images cannot be scored; ask for 1 or more, and for "
+            "100 if the "
+            "interval is to "
+            "mean something."
+        )
     if data.spec.shape != run.config.spec.shape or data.levels != run.config.spec.levels:
-        raise Refusal(f"{data.source} holds {_form(data)}, which the model cannot judge: it was trained on {run.config.data.get('source')}.")
+        raise Refusal(
+            f"{data.source} holds {_form(data)}, which the model cannot "
+            "judge: it was "
+            "trained on "
+            f"{run.config.data.get('source')}."
+        )
     if network != "none":
         networks.check(network, data)
     if parzen:
         likelihood.check_window(data)
     split, rows = ("held out", data.held_out) if len(data.held_out) else ("train", data.train)
-    chosen = np.random.default_rng((seed, 0xE7A)).permutation(rows)[:n]  # by chance: a folder is sorted by class
+    # by chance: a folder is sorted by class
+    chosen = np.random.default_rng((seed, 0xE7A)).permutation(rows)[:n]
     remarks = []
     if split == "train":
         remarks.append("no image was held out, so these are training images, which flatters")
     if data.fingerprint != run.config.data.get("fingerprint", data.fingerprint):
         remarks.append(f"{data.source} is not, or no longer, what the model was trained on")
     model = tuned(run.model, **live)
-    settings = dict(seen=run.seen) | {f.name: getattr(model, f.name) for f in fields(model) if f.metadata.get("live")}
+    settings = dict(seen=run.seen) | {
+        f.name: getattr(model, f.name) for f in fields(model) if f.metadata.get("live")
+    }
     if run.weights != AVERAGE:
         settings["weights"] = run.weights
     return Exam(run, model, data, chosen, split, seed, n, network, tuple(remarks), settings, parzen, live)
@@ -126,15 +150,25 @@ class Exam:
         return Score(name, math.nan, warnings=sentences(why), **about)
 
     def outlook(self) -> str:
-        """A sentence on what the scoring will take; the speed of sampling is tried on a few images.  What is refused will be on a card."""
+        """A sentence on what the scoring will take; the speed of sampling is tried on a few images.  What is
+        refused will be on a card."""
         bare = " by its raw weights" if self.run.weights == RAW else ""
-        parts = [f"scoring {self.run.folder}{bare} on {len(self.rows):,} {'images' if self.data.levels else 'points'}"]
+        parts = [
+            f"scoring {self.run.folder}{bare} on "
+            f"{len(self.rows):,} "
+            f"{'images' if self.data.levels else 'points'}"
+        ]
         kinds = ["classifier"] if representation.supervised(self) else []
         if "sample" in answers(self.model) and self.network != "none":
             with suppress(Refusal):
                 began = time.perf_counter()
                 sampling.samples(self.model, TRIED, self.seed, self.data)
-                parts.append(f"{self.wanted:,} samples take about {math.ceil((time.perf_counter() - began) / TRIED * self.wanted)} s")
+                parts.append(
+                    f"{self.wanted:,} "
+                    "samples "
+                    "take about "
+                    f"{math.ceil((time.perf_counter() - began) / TRIED * self.wanted)} s"
+                )
             kinds.append(networks.best(self.data) if self.network == "auto" else self.network)
             with suppress(Refusal):
                 parts.append(known_modes.outlook(self.data))
@@ -161,14 +195,18 @@ class Exam:
 
     def conditions(self, n: int) -> Condition | None:
         """What samples 0 ... n-1 are of: classes as frequent as in the training images."""
-        return sampling.conditions(self.model, np.arange(n), self.data, classes=sampling.shares(self.data, n, self.seed))
+        return sampling.conditions(
+            self.model, np.arange(n), self.data, classes=sampling.shares(self.data, n, self.seed)
+        )
 
     def made(self, n: int) -> np.ndarray:
         """Samples 0 ... n-1: uint8 (n, C, H, W) on the grid of the data, or points as they are."""
         parts = []
         for x in sampling.batches(sampling.draw(self.model, self.conditions(n), n, self.seed)):
             self.clock["lost"] = self.clock.get("lost", 0.0) + float((~x.isfinite()).flatten(1).any(1).sum())
-            parts.append(neighbours.grid(x.numpy(), self.data.levels) if self.data.levels else np.nan_to_num(x.numpy()))
+            parts.append(
+                neighbours.grid(x.numpy(), self.data.levels) if self.data.levels else np.nan_to_num(x.numpy())
+            )
         return np.concatenate(parts)
 
     @property
@@ -209,7 +247,9 @@ class Exam:
         """Training rows to look at: all, or a random choice of as many as can be afforded."""
         if len(self.data.train) <= most:
             return self.data.train
-        return np.sort(np.random.default_rng((self.seed, 0xF17)).choice(self.data.train, max(1, most), replace=False))
+        return np.sort(
+            np.random.default_rng((self.seed, 0xF17)).choice(self.data.train, max(1, most), replace=False)
+        )
 
     def encode(self, x: Tensor) -> Tensor:
         with torch.no_grad():
@@ -217,7 +257,8 @@ class Exam:
 
     @property
     def code(self) -> int:
-        """Numbers of a code.  Symbols count by their bits, 32 a number: what principal components get must be no more than the model has."""
+        """Numbers of a code.  Symbols count by their bits, 32 a number: what principal components get must be
+        no more than the model has."""
         if isinstance(self.model, Compresses) and self.model.code.levels:
             return math.ceil(self.model.code.dims * math.log2(self.model.code.levels) / 32)
         return self.encode(self.batch(self.rows[:1]).x)[0].numel()
@@ -228,11 +269,32 @@ class Exam:
 
 def cost(exam: Exam) -> Iterator[Score]:
     about = dict[str, Any](seed=exam.seed, settings=exam.settings)
-    yield Score("training", exam.run.seconds, unit="seconds", n=exam.run.seen, split="train", note="images seen, again and again", **about)
+    yield Score(
+        "training",
+        exam.run.seconds,
+        unit="seconds",
+        n=exam.run.seen,
+        split="train",
+        note="images seen, again and again",
+        **about,
+    )
     if "sample" in answers(exam.model):
         n, device = len(exam.samples), exam.run.config.facts.get("device", "")
-        note = f"on {device}, {engine.facts()['threads']} threads; memory of the whole evaluation {engine.memory_mb():,.0f} MB"
-        yield Score("sampling", exam.clock["seconds"] / n, unit="seconds an image", n=n, split="samples", note=note, **about)
+        note = (
+            f"on {device}, {engine.facts()['threads']} threads; memory of "
+            "the whole "
+            "evaluation "
+            f"{engine.memory_mb():,.0f} MB"
+        )
+        yield Score(
+            "sampling",
+            exam.clock["seconds"] / n,
+            unit="seconds an image",
+            n=n,
+            split="samples",
+            note=note,
+            **about,
+        )
 
 
 def diagnosis(exam: Exam) -> Iterator[Score]:
@@ -243,10 +305,20 @@ def diagnosis(exam: Exam) -> Iterator[Score]:
         own.add(name)
         yield Score(name, value, n=judged, kind="estimate", warnings=sentences(warning), **about)
     samples = exam.samples if "sample" in answers(exam.model) else None
-    result = [finding.text for finding in doctor.examine(exam.run, exam.data, exam.model, samples) if finding.name not in own]
+    result = [
+        finding.text
+        for finding in doctor.examine(exam.run, exam.data, exam.model, samples)
+        if finding.name not in own
+    ]
     young = exam.run.seen < doctor.FIRST * doctor.stride(exam.run)
-    note = f"by the log alone: probes begin after {doctor.FIRST} steps of all players" if young else "what is wrong by the log and by probes"
-    yield Score("findings", len(result), n=len(exam.rows), better="lower", note=note, warnings=tuple(result), **about)
+    note = (
+        (f"by the log alone: probes begin after {doctor.FIRST} steps of all players")
+        if young
+        else "what is wrong by the log and by probes"
+    )
+    yield Score(
+        "findings", len(result), n=len(exam.rows), better="lower", note=note, warnings=tuple(result), **about
+    )
 
 
 def verdicts(exam: Exam, judged: int) -> list[tuple[str, float, str]]:

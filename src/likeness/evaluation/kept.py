@@ -1,4 +1,5 @@
-"""Data as a key: what was made for a set once is kept for the next model that is judged on the same images."""
+"""Data as a key: what was made for a set once is kept for the next model that is judged on the
+same images."""
 
 from __future__ import annotations
 

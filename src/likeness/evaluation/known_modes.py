@@ -4,8 +4,9 @@
     law.real            modes of as many real examples as samples are to be drawn, law.n
     law.modes_of(x)     of samples
 
-Points of a mixture know its centres (Data.modes).  Of stacked digits (three grey digits as the channels of an image, class 100 R + 10 G + B)
-a classifier of one channel says which digits there are: one of our own, so its errors are stated.
+Points of a mixture know its centres (Data.modes).  Of stacked digits (three grey digits as the channels of an
+image, class 100 R + 10 G + B) a classifier of one channel says which digits there are: one of our own, so its
+errors are stated.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class Law:
 
 
 def cards(exam: Exam) -> Iterator[Score]:
-    """Of data whose modes are known: how many are found, and how evenly, by the model and by its raw weights."""
+    """Of data whose modes are known: how many are found, and how evenly, by the model and by its
+    raw weights."""
     stacked = is_stacked(exam.data)
     if "sample" not in answers(exam.model) or not known(exam.data) or (stacked and exam.network == "none"):
         return
@@ -69,13 +71,21 @@ def cards(exam: Exam) -> Iterator[Score]:
     if exam.run.weights == AVERAGE:
         bare = replace(exam, model=tuned(exam.run.raw(), **exam.live))
         yield from _found(exam, law, bare.made(law.n), RAW, exam.remarks, exam.settings | {"weights": RAW})
-    yield from modes.cards(law.real, None, law.shares, law.quality, exam.seed, of=law.who, note=law.note, **law.network)
+    yield from modes.cards(
+        law.real, None, law.shares, law.quality, exam.seed, of=law.who, note=law.note, **law.network
+    )
 
 
-def _found(exam: Exam, law: Law, x: np.ndarray, of: str, doubts: tuple[str, ...], settings: dict[str, Any]) -> Iterator[Score]:
-    about = dict[str, Any](of=of, split="samples", against=law.n, note=law.note, settings=settings, **law.network)
+def _found(
+    exam: Exam, law: Law, x: np.ndarray, of: str, doubts: tuple[str, ...], settings: dict[str, Any]
+) -> Iterator[Score]:
+    about = dict[str, Any](
+        of=of, split="samples", against=law.n, note=law.note, settings=settings, **law.network
+    )
     warnings = sentences(doubts, law.doubt)
-    yield from modes.cards(law.modes_of(x[: law.n]), law.real, law.shares, law.quality, exam.seed, warnings=warnings, **about)
+    yield from modes.cards(
+        law.modes_of(x[: law.n]), law.real, law.shares, law.quality, exam.seed, warnings=warnings, **about
+    )
 
 
 def wanted(exam: Exam) -> int:
@@ -99,7 +109,11 @@ def is_stacked(data: Data) -> bool:
 
 def samples(data: Data) -> int:
     """How many samples the protocol asks for: no more than there are real examples to compare them with."""
-    return min(STACKED if is_stacked(data) else POINTS, len(data.held_out) + len(data.train)) if known(data) else 0
+    return (
+        min(STACKED if is_stacked(data) else POINTS, len(data.held_out) + len(data.train))
+        if known(data)
+        else 0
+    )
 
 
 def outlook(data: Data) -> str:
@@ -108,7 +122,8 @@ def outlook(data: Data) -> str:
 
 
 def find(data: Data, seed: int = 0, progress: Progress | None = None) -> Law:
-    """The law of data for which `known` is true.  Trains the classifier of digits, once, where one is needed."""
+    """The law of data for which `known` is true.  Trains the classifier of digits, once, where
+    one is needed."""
     rng = np.random.default_rng((seed, 0x1A3))
     held = rng.permutation(data.held_out)
     rows = np.concatenate([held, rng.permutation(data.train)])[: samples(data)]
@@ -123,8 +138,20 @@ def _of_points(data: Data, rows: np.ndarray, who: str) -> Law:
     def modes_of(x: np.ndarray) -> np.ndarray:
         return modes.of_points(x.reshape(len(x), -1), centres, sigma)
 
-    note = f"a sample is of a mode within {modes.REACH:g} standard deviations ({modes.REACH * sigma:g}) of its centre"
-    return Law(np.full(len(centres), 1 / len(centres)), modes_of, modes_of(data.x[rows]), who.replace("images", "points"), True, note)
+    note = (
+        f"a sample is of a mode within {modes.REACH:g} standard "
+        "deviations "
+        f"({modes.REACH * sigma:g}) of "
+        "its centre"
+    )
+    return Law(
+        np.full(len(centres), 1 / len(centres)),
+        modes_of,
+        modes_of(data.x[rows]),
+        who.replace("images", "points"),
+        True,
+        note,
+    )
 
 
 def _of_stacked(data: Data, rows: np.ndarray, who: str, progress: Progress | None) -> Law:
@@ -137,10 +164,24 @@ def _of_stacked(data: Data, rows: np.ndarray, who: str, progress: Progress | Non
         return p.argmax(1).reshape(-1, 3) @ np.array([DIGITS**2, DIGITS, 1])
 
     real, new = modes_of(data.x[rows]), np.isin(rows, data.held_out)
-    right = float(np.mean([here == there for here, there in zip(digits(real[new]), digits(data.y[rows[new]]))])) if new.any() else float("nan")
-    note = f"by a classifier of one channel that is right in {right:.2%} of {3 * int(new.sum()):,} held-out channels"
-    doubt = "" if right >= SURE else f"the classifier is right in {right:.1%} of held-out channels only: it finds modes by mistake"
-    r, g, b = (np.bincount(y, minlength=DIGITS) / len(y) for y in digits(data.y[data.train]))  # drawn independently of each other
+    right = (
+        float(np.mean([here == there for here, there in zip(digits(real[new]), digits(data.y[rows[new]]))]))
+        if new.any()
+        else float("nan")
+    )
+    note = (
+        f"by a classifier of one channel that is right in {right:.2%} of "
+        f"{3 * int(new.sum()):,} "
+        "held-out "
+        "channels"
+    )
+    doubt = (
+        ""
+        if right >= SURE
+        else (f"the classifier is right in {right:.1%} of held-out channels only: it finds modes by mistake")
+    )
+    # drawn independently of each other
+    r, g, b = (np.bincount(y, minlength=DIGITS) / len(y) for y in digits(data.y[data.train]))
     shares = np.einsum("i,j,k->ijk", r, g, b).reshape(-1)
     return Law(shares, modes_of, real, who, False, note, network.card, doubt)
 
@@ -150,7 +191,9 @@ def channel(data: Data) -> Data:
     assert data.y is not None
     y, names = np.stack(digits(data.y), 1).reshape(-1), tuple(map(str, range(DIGITS)))
     train, held_out = ((3 * rows[:, None] + np.arange(3)).reshape(-1) for rows in (data.train, data.held_out))
-    grey = replace(data, x=data.x.reshape(-1, 1, *data.x.shape[2:]), y=y, classes=names, train=train, held_out=held_out)
+    grey = replace(
+        data, x=data.x.reshape(-1, 1, *data.x.shape[2:]), y=y, classes=names, train=train, held_out=held_out
+    )
     return replace(grey, source=f"a channel of {data.source}", fingerprint=f"{data.fingerprint}-channels")
 
 

@@ -1,4 +1,5 @@
-"""Has it learnt by heart?  Samples beside the training images nearest to them, and held-out images beside theirs."""
+"""Has it learnt by heart?  Samples beside the training images nearest to them, and held-out images beside
+theirs."""
 
 from __future__ import annotations
 
@@ -20,9 +21,15 @@ NEIGHBOURS = 8
 """training images looked at about each, so that a few versions of one picture do not hide a copy"""
 NOTES = {
     "distance to nearest training image": "root mean squared difference to the nearest training image",
-    "near-duplicates": "a third as far from the nearest training image as from the next that is another picture, or nearer",
+    "near-duplicates": "a third as far from the nearest training image as from the next "
+    "that is "
+    "another "
+    "picture, or nearer",
     "exact duplicates": "equal to a training image in every pixel",
-    "nearer": "nearer to a training image than half of the held-out images are; one half is to be expected, blurred samples have more",
+    "nearer": "nearer to a training image than half of the held-out images are; one half "
+    "is to be "
+    "expected, "
+    "blurred samples have more",
 }
 
 
@@ -32,7 +39,9 @@ def cards(exam: Exam) -> Iterator[Score]:
     x = exam.samples[: wanted(exam)]
     real = exam.data.x[exam.rows[: DRAWN if exam.split == "held out" else 0]]
     known = neighbours.distinct(exam.data.x, exam.data.train)
-    result = neighbours.nearest(np.concatenate([x, real]), exam.data.x, known, NEIGHBOURS, exam.run.config.training.mirror)
+    result = neighbours.nearest(
+        np.concatenate([x, real]), exam.data.x, known, NEIGHBOURS, exam.run.config.training.mirror
+    )
     yield from nearness(exam, result.of(np.s_[: len(x)]), result.of(np.s_[len(x) :]), len(known))
 
 
@@ -52,10 +61,21 @@ def nearness(exam: Exam, drawn: neighbours.Nearest, real: neighbours.Nearest, kn
     for name, values, unit, better in copies:
         share, floor = values(drawn), values(real)
         about = dict[str, Any](unit=unit, better=better, against=known, note=NOTES[name])
-        yield exam.card(name, share, warnings=sentences("" if unit == "levels" else doubts.suspicion(share, floor)), **own, **about)
+        yield exam.card(
+            name,
+            share,
+            warnings=sentences("" if unit == "levels" else doubts.suspicion(share, floor)),
+            **own,
+            **about,
+        )
         if len(floor):
             yield exam.card(name, floor, of="held-out images", **about)
     if len(real.row):
-        nearer, warning = neighbours.closeness(drawn, real), doubts.too_near(drawn.distance[:, 0], real.distance[:, 0])
-        about = dict[str, Any](unit="share", against=len(real.row), note=NOTES["nearer"], warnings=sentences(warning))
+        nearer, warning = (
+            neighbours.closeness(drawn, real),
+            doubts.too_near(drawn.distance[:, 0], real.distance[:, 0]),
+        )
+        about = dict[str, Any](
+            unit="share", against=len(real.row), note=NOTES["nearer"], warnings=sentences(warning)
+        )
         yield exam.card("nearer than held-out images", nearer, **about, **own)

@@ -32,15 +32,26 @@ NOTES = {
 
 def cards(exam: Exam) -> Iterator[Score]:
     able = set(answers(exam.model))
-    if not {"encode", "decode"} <= able or "denoise" in able:  # whose code is as long as the image, and says nothing of what it has learnt
+    # whose code is as long as the image, and says nothing of what it has learnt
+    if not {"encode", "decode"} <= able or "denoise" in able:
         return
     code = exam.code
-    yield from compared(exam, lambda x: rebuilt(exam, x), warnings=exam.remarks, settings=exam.settings | {"code": code})
+    yield from compared(
+        exam, lambda x: rebuilt(exam, x), warnings=exam.remarks, settings=exam.settings | {"code": code}
+    )
     train = picture(np.asarray(exam.data.x[exam.some(reconstruction.affordable(exam.data.spec.dims))]))
     note = f"of {len(train):,} training images"
-    yield from compared(exam, reconstruction.mean_image(train), of="mean image", against=len(train), note=f"mean {note}, no code at all")
+    yield from compared(
+        exam,
+        reconstruction.mean_image(train),
+        of="mean image",
+        against=len(train),
+        note=f"mean {note}, no code at all",
+    )
     linear = reconstruction.pca(train, code)
-    about = dict(against=len(train), note=f"principal components {note}", settings={"code": linear.axes.shape[1]})
+    about = dict(
+        against=len(train), note=f"principal components {note}", settings={"code": linear.axes.shape[1]}
+    )
     yield from compared(exam, linear, of="PCA", **about)
 
 
@@ -51,7 +62,9 @@ def compared(exam: Exam, rebuild: Callable[[Tensor], Tensor], **about: Any) -> I
     result = zip(*([take(x, y) for _, take, _, _ in measures] for x, y in pairs))
     for (name, _, unit, better), values in zip(measures, result):
         note = NOTES[name if exam.data.levels else "points"]
-        yield exam.card(name, torch.cat(values).numpy(), **{"unit": unit, "better": better, "note": note} | about)
+        yield exam.card(
+            name, torch.cat(values).numpy(), **{"unit": unit, "better": better, "note": note} | about
+        )
 
 
 def rebuilt(exam: Exam, x: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""What features know of classes, by nearest neighbours and by a linear map; beside what comes without any learning."""
+"""What features know of classes, by nearest neighbours and by a linear map; beside what comes without any
+learning."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from .. import engine
-from ..core import Model, answers
+from ..core import Model, answers, ask
 from ..data import Data
 from ..features import networks
 from ..metrics import probing
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from .exam import Exam
 
 PROBED, WIDEST, FEW = 5_000, 4_096, 10
-"""training images whose labels are shown when features are probed for classes, most features that are probed, and fewest images they are asked about"""
+"""training images whose labels are shown when features are probed for classes, most features that are probed,
+and fewest images they are asked about"""
 NOTES = {
     "knn": f"cosine, k = {probing.K}, weights exp(cosine / {probing.TEMPERATURE}), features less their mean",
     "linear": "logistic regression on standardised features, of penalty",
@@ -32,7 +34,8 @@ NOTES = {
 
 
 class Probed(NamedTuple):
-    """What features knew of the classes of the images that were asked about: right (1) or wrong, each (m,), by either way."""
+    """What features knew of the classes of the images that were asked about: right (1) or wrong, each (m,),
+    by either way."""
 
     near: np.ndarray
     linear: np.ndarray
@@ -48,16 +51,33 @@ def cards(exam: Exam) -> Iterator[Score]:
         return
     known = exam.some(PROBED)
     labelled = "; learnt with labels" if "label" in exam.model.takes else ""
-    yield from probes(exam, learnt(exam, exam.model, known), len(known), labelled, warnings=exam.remarks, settings=exam.settings)
+    yield from probes(
+        exam,
+        learnt(exam, exam.model, known),
+        len(known),
+        labelled,
+        warnings=exam.remarks,
+        settings=exam.settings,
+    )
     fresh = engine.place(exam.run.config.build(exam.run.folder)).eval()
-    yield from probes(exam, learnt(exam, fresh, known), len(known), "; its first weights", of="random weights")
-    for of, result in rivals(Same(exam.data), tuple(known), tuple(exam.rows), exam.seed, supervised(exam)).items():
+    yield from probes(
+        exam, learnt(exam, fresh, known), len(known), "; its first weights", of="random weights"
+    )
+    for of, result in rivals(
+        Same(exam.data), tuple(known), tuple(exam.rows), exam.seed, supervised(exam)
+    ).items():
         yield from probes(exam, result, len(known), f"; {NOTES[of]}", of=of)
 
 
 def classed(exam: Exam) -> bool:
     able, y = set(answers(exam.model)), exam.data.y
-    return "encode" in able and "denoise" not in able and y is not None and exam.data.spec.labels > 1 and exam.data.levels > 0
+    return (
+        "encode" in able
+        and "denoise" not in able
+        and y is not None
+        and exam.data.spec.labels > 1
+        and exam.data.levels > 0
+    )
 
 
 def supervised(exam: Exam) -> bool:
@@ -70,7 +90,11 @@ def improbable(exam: Exam) -> str:
     if exam.code > WIDEST:
         return f"features are probed for classes up to {WIDEST:,} of them, and here are {exam.code:,}"
     asked = len(exam.rows) if exam.split == "held out" else 0
-    return f"features are probed for classes on held-out images, {FEW} at least, and there are {asked}" if asked < FEW else ""
+    return (
+        (f"features are probed for classes on held-out images, {FEW} at least, and there are {asked}")
+        if asked < FEW
+        else ""
+    )
 
 
 def probes(exam: Exam, found: Probed, known: int, remark: str, **about: Any) -> Iterator[Score]:
@@ -83,25 +107,38 @@ def probes(exam: Exam, found: Probed, known: int, remark: str, **about: Any) -> 
 def learnt(exam: Exam, model: Model, known: np.ndarray) -> Probed:
     """By what a model says of its own images."""
     with torch.no_grad():
+        encode = ask(model, "encode")
         train, held = (
-            torch.cat([model.encode(batch.x).float().flatten(1).cpu() for batch in exam.batches(rows)]).numpy()  # type: ignore[operator]
+            torch.cat([encode(batch.x).float().flatten(1).cpu() for batch in exam.batches(rows)]).numpy()
             for rows in (known, exam.rows)
         )
     return probed(exam.data, known, exam.rows, train, held, exam.seed)
 
 
 @lru_cache(maxsize=2)
-def rivals(data: Same, known: tuple[int, ...], asked: tuple[int, ...], seed: int, supervised: bool) -> dict[str, Probed]:
-    """What comes without this model, by name: what nobody has learnt, and a network that was shown all labels.  Kept for the next on the same images."""
+def rivals(
+    data: Same, known: tuple[int, ...], asked: tuple[int, ...], seed: int, supervised: bool
+) -> dict[str, Probed]:
+    """What comes without this model, by name: what nobody has learnt, and a network that was shown all
+    labels.  Kept for the next on the same images."""
     train, other = (np.asarray(data.data.x[list(rows)]) for rows in (known, asked))
-    ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {"raw pixels": probing.raw, "random patches": probing.Patches(train, seed)}
+    ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "raw pixels": probing.raw,
+        "random patches": probing.Patches(train, seed),
+    }
     if supervised:
         ways["supervised"] = networks.load("classifier", data.data).features
-    return {of: probed(data.data, np.array(known), np.array(asked), way(train), way(other), seed) for of, way in ways.items()}
+    return {
+        of: probed(data.data, np.array(known), np.array(asked), way(train), way(other), seed)
+        for of, way in ways.items()
+    }
 
 
-def probed(data: Data, known: np.ndarray, asked: np.ndarray, train: np.ndarray, held: np.ndarray, seed: int) -> Probed:
-    """train: features (n, d) of the rows `known`, whose labels are shown; held: (m, d) of the rows asked about."""
+def probed(
+    data: Data, known: np.ndarray, asked: np.ndarray, train: np.ndarray, held: np.ndarray, seed: int
+) -> Probed:
+    """train: features (n, d) of the rows `known`, whose labels are shown; held: (m, d) of the rows asked
+    about."""
     labels, truth = np.asarray(data.y)[known], np.asarray(data.y)[asked]
     linear = probing.linear(train, labels, data.spec.labels, seed)
     answered = probing.knn(train, labels, held), linear.logits(held).argmax(1)

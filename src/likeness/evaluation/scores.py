@@ -12,7 +12,8 @@ from ..metrics.card import Score, from_dict
 
 SCORES = "scores.json"
 SCHEMA = 2
-"""2: {"schema": 2, "cards": [...]}, with warnings as a list and groups; 1, which is still read, was the list of cards alone"""
+"""2: {"schema": 2, "cards": [...]}, with warnings as a list and groups; 1, which is still read, was the list
+of cards alone"""
 
 
 def save_scores(folder: Path, scores: Sequence[Score]) -> Path:
@@ -24,7 +25,8 @@ def save_scores(folder: Path, scores: Sequence[Score]) -> Path:
 
 
 def load_scores(folder: Path) -> list[Score]:
-    """The last evaluation, or nothing if there was none.  Raises BadData if the file is damaged, or newer than this version."""
+    """The last evaluation, or nothing if there was none.  Raises BadData if the file is damaged, or newer
+    than this version."""
     try:
         held = json.loads((folder / SCORES).read_bytes())
         if isinstance(held, dict) and held["schema"] != SCHEMA:

@@ -2,14 +2,15 @@
 
     x* = argmin  J(x)   where |x - x_0| <= budget and 0 <= x <= 255 and x is whole
 
-Szegedy et al., "Intriguing properties of neural networks", 2014, found them; Goodfellow, Shlens & Szegedy, "Explaining and Harnessing
-Adversarial Examples", 2015, that a step along the sign of the slope is enough; Madry et al., "Towards Deep Learning Models Resistant to
-Adversarial Attacks", 2018, walk in many such steps and return to the budget after each.  J is the log odds against the class that is
-aimed at, or those for the one that is to be left.
+Szegedy et al., "Intriguing properties of neural networks", 2014, found them; Goodfellow, Shlens & Szegedy,
+"Explaining and Harnessing Adversarial Examples", 2015, that a step along the sign of the slope is enough;
+Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", 2018, walk in many such steps
+and return to the budget after each.  J is the log odds against the class that is aimed at, or those for the
+one that is to be left.
 
-A file has 256 levels, and what lives between them is gone when it is saved.  So the network is shown rounded images at every step, the
-slope goes through the rounding as if it were not there, and the budget is that of the rounded image.  Whether it worked is asked of the
-file, read again as anybody would read it.
+A file has 256 levels, and what lives between them is gone when it is saved.  So the network is shown rounded
+images at every step, the slope goes through the rounding as if it were not there, and the budget is that of
+the rounded image.  Whether it worked is asked of the file, read again as anybody would read it.
 
     linf    largest change of any number, in levels of 255
     l2      root of the sum of squared changes, of brightness 0 to 1
@@ -51,7 +52,12 @@ class Budget(NamedTuple):
             raise Refusal(f"a budget is counted in one of {', '.join(BUDGETS)}, and not in {self.norm!r}.")
         least = 1.0 if self.norm == "linf" else 1 / TOP
         if not least <= self.size < math.inf:
-            raise Refusal(f"a budget of {self.size:g} in {self.norm} leaves no room for a change that a file can hold; the least is {least:.3g}.")
+            raise Refusal(
+                f"a budget of {self.size:g} in {self.norm} leaves no "
+                "room for a "
+                "change that a "
+                f"file can hold; the least is {least:.3g}."
+            )
 
     @property
     def levels(self) -> float:
@@ -66,13 +72,15 @@ class Budget(NamedTuple):
         return change * (self.levels / size).clamp(max=1).view(-1, *[1] * (change.ndim - 1))
 
     def settle(self, change: Tensor) -> Tensor:
-        """A change (B, ...) that is within, in whole levels, and still within: rounded, but towards zero where that would be too much."""
+        """A change (B, ...) that is within, in whole levels, and still within: rounded, but towards zero
+        where that would be too much."""
         if self.norm == "linf":
             return change.round().clamp(-math.floor(self.levels), math.floor(self.levels))
         return torch.stack([self._trimmed(row) for row in change.flatten(1)]).view_as(change)
 
     def _trimmed(self, row: Tensor) -> Tensor:
-        """Of the numbers whose size rounding has raised, those that it raised most go back first, until the rest may stay."""
+        """Of the numbers whose size rounding has raised, those that it raised most go back first, until the
+        rest may stay."""
         whole, lower = row.round(), row.trunc()
         too_much = float(whole.square().sum(dtype=torch.float64)) - self.levels**2
         if too_much <= 0:
@@ -89,10 +97,11 @@ def levels(x: Tensor) -> Tensor:
 
 
 def fool(net: Probe, x: Tensor, y: Tensor, budget: Budget, aim: bool, steps: int = STEPS) -> Iterator[State]:
-    """Yield the best image so far that is within the budget around x (1, C, H, W) and on the 256 levels of a file; the last counts.
+    """Yield the best image so far that is within the budget around x (1, C, H, W) and on the 256 levels of a
+    file; the last counts.
 
-    y (1,): the class that it shall be taken for if `aim`, else the one that it shall no longer be taken for.  The loss is the log odds
-    of failure: below zero the other classes are together less (more) likely than y.
+    y (1,): the class that it shall be taken for if `aim`, else the one that it shall no longer be taken for.
+    The loss is the log odds of failure: below zero the other classes are together less (more) likely than y.
     """
     budget.check()
     first = levels(x)
@@ -111,7 +120,14 @@ def fool(net: Probe, x: Tensor, y: Tensor, budget: Budget, aim: bool, steps: int
         change.copy_(budget.hold((first + change).clamp(0, TOP) - first))
 
     best = State(0.0, x, math.inf)
-    for state in minimize([torch.zeros_like(first)], loss, steps, PACE * budget.levels, optimizer=partial(Steepest, norm=budget.norm), hold=hold):
+    for state in minimize(
+        [torch.zeros_like(first)],
+        loss,
+        steps,
+        PACE * budget.levels,
+        optimizer=partial(Steepest, norm=budget.norm),
+        hold=hold,
+    ):
         if float(state.loss) < best.loss:
             best = State(0.0, image(state.at[0]), float(state.loss))
         yield best._replace(share=state.step / max(steps, 1))
@@ -144,21 +160,35 @@ def judge(net: Probe, x: Tensor, y: int, aim: bool, budget: Budget, file: Path) 
     change = (levels(again) - levels(x)).double()
     linf, l2 = int(change.abs().max()), float(change.square().sum().sqrt()) / TOP
     within = (linf if budget.norm == "linf" else l2) <= budget.size * (1 + 1e-9)
-    (before, sure_before), (after, sure_after) = (tuple(v[0].item() for v in likeliest(net, image)) for image in (x, again))
+    (before, sure_before), (after, sure_after) = (
+        tuple(v[0].item() for v in likeliest(net, image)) for image in (x, again)
+    )
     with torch.no_grad():
         sure_of_y = float(logits(net, again).softmax(1)[0, y])
     success = after == y if aim else after != y
-    return Verdict(int(before), int(after), sure_before, sure_after, sure_of_y, linf, l2, within, within and success)
+    return Verdict(
+        int(before), int(after), sure_before, sure_after, sure_of_y, linf, l2, within, within and success
+    )
 
 
 def page(net: Probe, x: Tensor, found: Tensor, verdict: Verdict) -> np.ndarray:
-    """The image, what was added, magnified around grey, and the result, all (1, C, H, W), with the likeliest classes of both."""
+    """The image, what was added, magnified around grey, and the result, all (1, C, H, W), with the likeliest
+    classes of both."""
     change = levels(found) - levels(x)
     times = (TOP // 2) // max(verdict.linf, 1)
     added = figures.pixels(change * times / (TOP / 2))
-    words = [_likeliest(net, x), f"at most {verdict.linf} of 255 levels\nL2 {verdict.l2:.3g}", _likeliest(net, found)]
+    words = [
+        _likeliest(net, x),
+        f"at most {verdict.linf} of 255 levels\nL2 {verdict.l2:.3g}",
+        _likeliest(net, found),
+    ]
     columns = [figures.pixels(x), added, figures.pixels(found)]
-    return figures.sheet(columns, ["image", f"what was added, {times} times", "result"], captions=[[w] for w in words], tile=TILE)
+    return figures.sheet(
+        columns,
+        ["image", f"what was added, {times} times", "result"],
+        captions=[[w] for w in words],
+        tile=TILE,
+    )
 
 
 TILE = 200

@@ -1,4 +1,5 @@
-"""Which pixels of an image a network's answer depends on: five maps of the same class, and whether they know the network at all.
+"""Which pixels of an image a network's answer depends on: five maps of the same class, and whether they know
+the network at all.
 
     gradient              dF/dx                                               Simonyan, Vedaldi & Zisserman 2014, section 3
     gradient x input      (x - x') dF/dx                                      Shrikumar, Greenside & Kundaje 2017, section 3
@@ -6,17 +7,19 @@
     integrated gradients  (x - x') mean of dF/dx on the way from x' to x      Sundararajan, Taly & Yan 2017, eq. 1
     Grad-CAM              sum_k a_k A_k, a_k the mean of dF/dA_k              Selvaraju et al. 2017, eq. 1, 2
 
-F is the logit of the class, and x' is black: so what is black is worth nothing to the second and the fourth.  Maps are signed, (B, C, H, W)
-for images x (B, C, H, W); that of Grad-CAM is (B, 1, H, W), enlarged from its layer, and not yet cut off at zero.
+F is the logit of the class, and x' is black: so what is black is worth nothing to the second and the fourth.
+Maps are signed, (B, C, H, W) for images x (B, C, H, W); that of Grad-CAM is (B, 1, H, W), enlarged from its
+layer, and not yet cut off at zero.
 
-Integrated gradients are complete: they sum to F(x) - F(x') (proposition 1 there), which no other of these does, and which tells whether
-the steps were enough.
+Integrated gradients are complete: they sum to F(x) - F(x') (proposition 1 there), which no other of these
+does, and which tells whether the steps were enough.
 
-A map may look right and know nothing of the network: edges of the image alone look right.  So the weights are made random, from the top
-down, and each map compared with what it was (Adebayo et al., "Sanity Checks for Saliency Maps", 2018).  The rank correlation of absolute
-values, as there, takes an empty background for agreement: gradient x input is zero in it whatever the weights are.  That of signed
-values does not, and stands beside it.
-"""
+A map may look right and know nothing of the network: edges of the image alone look right.  So the weights are
+made random, from the top down, and each map compared with what it was (Adebayo et al., "Sanity Checks for
+Saliency Maps", 2018).  The rank correlation of absolute values, as there, takes an empty background for
+agreement: gradient x input is zero in it whatever the weights are.  That of signed values does not, and
+stands beside it.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -38,9 +41,11 @@ from ..core import Noise, Refusal, final
 
 BLACK = -1.0
 SAMPLES, SPREAD = 30, 0.15
-"""noisy copies of SmoothGrad, and their standard deviation as a share of the range of the image (section 3 there: 10 to 20 %)"""
+"""noisy copies of SmoothGrad, and their standard deviation as a share of the range of the image (section 3
+there: 10 to 20 %)"""
 STEPS, ENOUGH = 256, 0.005
-"""gradients on the way of integrated gradients at most, and the error of their sum with which it ends earlier"""
+"""gradients on the way of integrated gradients at most, and the error of their sum with which it
+ends earlier"""
 AT_ONCE = 8
 """places on that way at which the network is asked together"""
 METHODS = ("gradient", "gradient x input", "SmoothGrad", "integrated gradients", "Grad-CAM")
@@ -53,7 +58,12 @@ def classes(net: Probe) -> int:
     """How many it tells apart.  Raises Refusal where it tells none."""
     if LOGITS not in net.layers or LOGITS in net.lost:
         why = net.lost.get(LOGITS, "it was never taught any")
-        raise Refusal(f"{net.name} does not tell classes apart: {why}; name a network that does, resnet50 or a run of classifier.")
+        raise Refusal(
+            f"{net.name} does not tell classes apart: {why}; name a network "
+            "that does, "
+            "resnet50 "
+            "or a run of classifier."
+        )
     return net.layers[LOGITS][0]
 
 
@@ -64,7 +74,8 @@ def logits(net: Probe, x: Tensor) -> Tensor:
 
 
 def class_of(net: Probe, said: str) -> int:
-    """The number of the class that was named, or numbered from 0.  Raises Refusal, with the nearest name, where there is none or several."""
+    """The number of the class that was named, or numbered from 0.  Raises Refusal, with the nearest name,
+    where there is none or several."""
     n, names = classes(net), [label.lower() for label in net.labels]
     if said.isdecimal() and said not in names:
         if int(said) < n:
@@ -72,16 +83,35 @@ def class_of(net: Probe, said: str) -> int:
         raise Refusal(f"{net.name} has no class {said}: its {n} classes are numbered 0 to {n - 1}.")
     result = [i for i, name in enumerate(names) if name == said.strip().lower()]
     if len(result) > 1:
-        raise Refusal(f"{len(result)} classes of {net.name} are called {said!r}; name one by its number: {', '.join(map(str, result))}.")
+        raise Refusal(
+            f"{len(result)} classes of {net.name} are called {said!r}; name "
+            "one by its "
+            "number: "
+            f"{', '.join(map(str, result))}."
+        )
     if not result:
-        raise Refusal(f"{net.name} has no class {said!r}; {weights.unnamed(net.labels) or nearest(said, names)}")
+        raise Refusal(
+            f"{net.name} has no class {said!r}; {weights.unnamed(net.labels) or nearest(said, names)}"
+        )
     return result[0]
 
 
 def nearest(said: str, names: Sequence[str]) -> str:
-    """The end of a refusal: the names that look like what was said or contain it; there may be a thousand in all."""
-    near = list(dict.fromkeys([*difflib.get_close_matches(said.lower(), names, 3, 0.7), *(name for name in names if said.lower() in name)]))[:3]
-    return f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {len(names)}, such as {', '.join(names[:3])}."
+    """The end of a refusal: the names that look like what was said or contain it; there may be a thousand in
+    all."""
+    near = list(
+        dict.fromkeys(
+            [
+                *difflib.get_close_matches(said.lower(), names, 3, 0.7),
+                *(name for name in names if said.lower() in name),
+            ]
+        )
+    )[:3]
+    return (
+        f"did you mean {' or '.join(map(repr, near))}?"
+        if near
+        else (f"there are {len(names)}, such as {', '.join(names[:3])}.")
+    )
 
 
 def label(net: Probe, y: int) -> str:
@@ -96,7 +126,8 @@ def likeliest(net: Probe, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def odds(net: Probe, x: Tensor, y: Tensor) -> Tensor:
-    """log p(y|x) / (1 - p(y|x)) of classes y (B,): above zero where the network believes in it; its slope does not end where p nears 1."""
+    """log p(y|x) / (1 - p(y|x)) of classes y (B,): above zero where the network believes in it; its slope
+    does not end where p nears 1."""
     z = logits(net, x)
     others = z.masked_fill(F.one_hot(y, z.shape[1]).bool(), -torch.inf)
     return z.gather(1, y[:, None])[:, 0] - others.logsumexp(1)
@@ -118,8 +149,11 @@ def _slope(net: Probe, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return result.detach(), torch.autograd.grad(result.sum(), x)[0]
 
 
-def smooth(net: Probe, x: Tensor, y: Tensor, noise: Noise, samples: int = SAMPLES, spread: float = SPREAD) -> Iterator[Tensor]:
-    """Yield the mean gradient of ever more noisy copies; the last counts.  spread: sigma, as a share of each image's range."""
+def smooth(
+    net: Probe, x: Tensor, y: Tensor, noise: Noise, samples: int = SAMPLES, spread: float = SPREAD
+) -> Iterator[Tensor]:
+    """Yield the mean gradient of ever more noisy copies; the last counts.  spread: sigma, as a share of each
+    image's range."""
     sigma = spread * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
     total = torch.zeros_like(x)
     for k in range(1, samples + 1):
@@ -142,19 +176,30 @@ class Path(NamedTuple):
         return (self.map.sum((1, 2, 3)) - self.difference).abs() / self.difference.abs().clamp(min=1e-12)
 
 
-def integrated(net: Probe, x: Tensor, y: Tensor, steps: int = STEPS, enough: float = 0.0, start: float = BLACK) -> Iterator[Path]:
-    """Yield the integral along the straight way from an even image of brightness `start`, ever finer, one image after another; the last counts.
+def integrated(
+    net: Probe, x: Tensor, y: Tensor, steps: int = STEPS, enough: float = 0.0, start: float = BLACK
+) -> Iterator[Path]:
+    """Yield the integral along the straight way from an even image of brightness `start`, ever finer, one
+    image after another; the last counts.
 
-    Each image takes `steps` gradients at most, a quarter of them at even distances, and ends before that where its error is no more than `enough`.
+    Each image takes `steps` gradients at most, a quarter of them at even distances, and ends before that
+    where its error is no more than `enough`.
 
-    By the midpoint rule on parts of the way, of which that one is divided next whose share in F(x) - F(x') the rule misses by most: networks
-    change their mind in bends, most of them where the image is still dark.  With MobileNetV2 and a photograph 256 even parts were off by 3 %.
+    By the midpoint rule on parts of the way, of which that one is divided next whose share in F(x) - F(x')
+    the rule misses by most: networks change their mind in bends, most of them where the image is still dark.
+    With MobileNetV2 and a photograph 256 even parts were off by 3 %.
     """
     done = Path(torch.zeros_like(x), x.new_full((len(x),), math.nan), 0)
     for i in range(len(x)):
         row, path = torch.tensor([i], device=x.device), done
         for own in _way(net, x[i : i + 1], y[i : i + 1], steps, enough, start):
-            yield (path := Path(done.map.index_copy(0, row, own.map), done.difference.index_copy(0, row, own.difference), done.used + own.used))
+            yield (
+                path := Path(
+                    done.map.index_copy(0, row, own.map),
+                    done.difference.index_copy(0, row, own.difference),
+                    done.used + own.used,
+                )
+            )
         done = path
 
 
@@ -174,7 +219,10 @@ def _way(net: Probe, x: Tensor, y: Tensor, steps: int, enough: float, start: flo
         """From a to b with F there."""
         middles = points([(a + b) / 2 for a, b, _, _ in ends])
         slopes = gradient(net, middles, y.expand(len(middles)))
-        return [_Part(*end, slope[None], ruled) for end, slope, ruled in zip(ends, slopes, (slopes * way).sum((1, 2, 3)).tolist())]
+        return [
+            _Part(*end, slope[None], ruled)
+            for end, slope, ruled in zip(ends, slopes, (slopes * way).sum((1, 2, 3)).tolist())
+        ]
 
     at = [k / even for k in range(even + 1)]
     known = values(at)
@@ -222,11 +270,17 @@ class _Part(NamedTuple):
 
 
 def grad_cam(net: Probe, x: Tensor, y: Tensor, layer: str = "") -> Tensor:
-    """(B, 1, H, W), with its sign: its positive part speaks for the class.  layer: that of the maps A_k, the last that has places unless named."""
+    """(B, 1, H, W), with its sign: its positive part speaks for the class.  layer: that of the maps A_k, the
+    last that has places unless named."""
     classes(net)
     layer = layer or last_with_places(net)
     if len(net.layers.get(layer, (0, 2, 2))) != 3:
-        raise Refusal(f"Grad-CAM asks for a layer that has places, and {layer} of {net.name} has none; name one before it, such as {last_with_places(net)}.")
+        raise Refusal(
+            f"Grad-CAM asks for a layer that has places, and {layer} of "
+            f"{net.name} has "
+            "none; name "
+            f"one before it, such as {last_with_places(net)}."
+        )
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         answer = net.outputs(x, [layer, LOGITS])
@@ -258,10 +312,18 @@ class Found(NamedTuple):
 
 
 def explain(net: Probe, x: Tensor, y: Tensor, how: How = How()) -> Iterator[Found]:
-    """Yield the maps of all methods for images x (B, C, H, W) and classes y (B,), as they become known; the last counts."""
+    """Yield the maps of all methods for images x (B, C, H, W) and classes y (B,), as they become known; the
+    last counts."""
     slope = gradient(net, x, y)
-    maps = {"gradient": slope, "gradient x input": slope * (x - BLACK), "Grad-CAM": grad_cam(net, x, y, how.layer)}
-    noise, all_of_it = Noise(range(len(x)), engine.derive("smooth", how.seed), x.device), how.samples + how.steps
+    maps = {
+        "gradient": slope,
+        "gradient x input": slope * (x - BLACK),
+        "Grad-CAM": grad_cam(net, x, y, how.layer),
+    }
+    noise, all_of_it = (
+        Noise(range(len(x)), engine.derive("smooth", how.seed), x.device),
+        how.samples + how.steps,
+    )
     for k, mean in enumerate(smooth(net, x, y, noise, how.samples, how.spread)):
         maps["SmoothGrad"] = mean
         yield Found((1 + k) / all_of_it, maps, None)
@@ -271,12 +333,21 @@ def explain(net: Probe, x: Tensor, y: Tensor, how: How = How()) -> Iterator[Foun
 
 
 def last_with_places(net: Probe) -> str:
-    result = [name for name, shape in net.layers.items() if len(shape) == 3 and min(shape[1:]) > 1 and name not in net.lost]
+    result = [
+        name
+        for name, shape in net.layers.items()
+        if len(shape) == 3 and min(shape[1:]) > 1 and name not in net.lost
+    ]
     if not result:
-        raise Refusal(f"no layer of {net.name} has places, which Grad-CAM asks for; name a convolutional network.")
+        raise Refusal(
+            f"no layer of {net.name} has places, which Grad-CAM asks for; name a convolutional network."
+        )
     if becomes_tokens(net, result[-1]):
         raise Refusal(
-            f"after {result[-1]} the places of {net.name} are tokens, and Grad-CAM has no map of these; name a convolutional network, or that --layer."
+            f"after {result[-1]} the places of {net.name} are tokens, and Grad-CAM "
+            "has no map "
+            "of these; "
+            "name a convolutional network, or that --layer."
         )
     return result[-1]
 
@@ -295,24 +366,35 @@ class Agreement(NamedTuple):
     """the same of absolute values, which an empty background lifts"""
 
 
-def sanity(net: Probe, x: Tensor, y: Tensor, before: dict[str, Tensor], how: How = How(), stages: int = 4) -> Iterator[Agreement]:
-    """Compare the maps `before` of images x and classes y with those of a network that is ever more random."""
-    rough = replace(how, enough=math.inf)  # where a network knows nothing F(x) - F(x') may be nothing, and a share of it is no aim
+def sanity(
+    net: Probe, x: Tensor, y: Tensor, before: dict[str, Tensor], how: How = How(), stages: int = 4
+) -> Iterator[Agreement]:
+    """Compare the maps `before` of images x and classes y with those of a network that is ever
+    more random."""
+    # where a network knows nothing F(x) - F(x') may be nothing, and a share of it is no aim
+    rough = replace(how, enough=math.inf)
     for layer in cascade(net, how.seed, stages):
         result = final(explain(net, x, y, rough))
         signed = {name: rank_correlation(before[name], after) for name, after in result.maps.items()}
-        absolute = {name: rank_correlation(before[name].abs(), after.abs()) for name, after in result.maps.items()}
+        absolute = {
+            name: rank_correlation(before[name].abs(), after.abs()) for name, after in result.maps.items()
+        }
         yield Agreement(layer, result.maps, signed, absolute)
 
 
 def cascade(net: Probe, seed: int = 0, stages: int = 0) -> Iterator[str]:
-    """Make the weights random, layer by layer from the top down; yield the name of each layer, or of `stages` of them, from the first to the last.
+    """Make the weights random, layer by layer from the top down; yield the name of each layer, or of `stages`
+    of them, from the first to the last.
 
     At the end, or when nobody asks for more, the weights are what they were.
     """
     chance = torch.Generator().manual_seed(engine.derive("cascade", seed))
-    layers = [(name, m) for name, m in net.named_modules() if next(m.parameters(recurse=False), None) is not None][::-1]
-    stops = {round(float(i)) for i in np.linspace(0, len(layers) - 1, min(stages, len(layers)) or len(layers))}
+    layers = [
+        (name, m) for name, m in net.named_modules() if next(m.parameters(recurse=False), None) is not None
+    ][::-1]
+    stops = {
+        round(float(i)) for i in np.linspace(0, len(layers) - 1, min(stages, len(layers)) or len(layers))
+    }
     kept = {name: value.clone() for name, value in net.state_dict().items()}
     try:
         for i, (name, layer) in enumerate(layers):
@@ -325,7 +407,8 @@ def cascade(net: Probe, seed: int = 0, stages: int = 0) -> Iterator[str]:
 
 @torch.no_grad()
 def _reset(layer: nn.Module, chance: torch.Generator) -> None:
-    """As before a training: weights that keep the size of what they are given (He et al. 2015), norms that change nothing, no bias."""
+    """As before a training: weights that keep the size of what they are given (He et al. 2015), norms that
+    change nothing, no bias."""
     for name, p in layer.named_parameters(recurse=False):
         if p.ndim > 1:
             p.copy_(torch.randn(p.shape, generator=chance, dtype=p.dtype) * (2 / p[0].numel()) ** 0.5)
@@ -337,10 +420,14 @@ def _reset(layer: nn.Module, chance: torch.Generator) -> None:
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Spearman's, of each pair of a row, (B, ...) both: (B,).  Equal values share their mean rank; a map of one value agrees with none."""
+    """Spearman's, of each pair of a row, (B, ...) both: (B,).  Equal values share their mean rank; a map of
+    one value agrees with none."""
     from scipy.stats import rankdata
 
-    rows = [np.stack([rankdata(m) for m in pair]) for pair in zip(a.flatten(1).cpu().numpy(), b.flatten(1).cpu().numpy())]
+    rows = [
+        np.stack([rankdata(m) for m in pair])
+        for pair in zip(a.flatten(1).cpu().numpy(), b.flatten(1).cpu().numpy())
+    ]
     centred = [r - r.mean(1, keepdims=True) for r in rows]
     return torch.tensor([float(u @ v / max(np.sqrt(u @ u * (v @ v)), 1e-12)) for u, v in centred])
 
@@ -353,17 +440,28 @@ BRIGHTEST = 0.99
 
 
 def page(x: Tensor, maps: dict[str, Tensor], title: str, checks: Sequence[Agreement] = ()) -> np.ndarray:
-    """The image (1, C, H, W) and its maps beside each other, how much each pixel counts and in which direction; below, what random weights make of them."""
+    """The image (1, C, H, W) and its maps beside each other, how much each pixel counts and in which
+    direction; below, what random weights make of them."""
     image, notes = figures.pixels(x), ["how much", "for the class (red)\nor against it (blue)"]
-    columns = [np.concatenate([image, image]), *(np.concatenate([strength(maps[name]), sign(maps[name])]) for name in METHODS)]
+    columns = [
+        np.concatenate([image, image]),
+        *(np.concatenate([strength(maps[name]), sign(maps[name])]) for name in METHODS),
+    ]
     above = figures.sheet(columns, [title, *METHODS], notes, tile=TILE)
     if not checks:
         return above
     rows = [f"random from the top\ndown to {check.layer}" for check in checks]
-    agree = [[f"{float(c.signed[name][0]):.2f}, without sign {float(c.absolute[name][0]):.2f}" for c in checks] for name in METHODS]
+    agree = [
+        [f"{float(c.signed[name][0]):.2f}, without sign {float(c.absolute[name][0]):.2f}" for c in checks]
+        for name in METHODS
+    ]
     after = [np.concatenate([strength(c.maps[name]) for c in checks]) for name in METHODS]
     below = figures.sheet(
-        [image.repeat(len(checks), 0), *after], ["rank correlation with the map above", *[""] * len(METHODS)], rows, [[""] * len(checks), *agree], TILE
+        [image.repeat(len(checks), 0), *after],
+        ["rank correlation with the map above", *[""] * len(METHODS)],
+        rows,
+        [[""] * len(checks), *agree],
+        TILE,
     )
     return figures.stacked(above, below, gap=12)
 
@@ -372,7 +470,8 @@ TILE = 200
 
 
 def strength(m: Tensor) -> np.ndarray:
-    """Maps (B, C, H, W) in the colours of heat, uint8 (B, H, W, 3): absolute values, or what is positive where there is one a pixel (Grad-CAM)."""
+    """Maps (B, C, H, W) in the colours of heat, uint8 (B, H, W, 3): absolute values, or what is positive
+    where there is one a pixel (Grad-CAM)."""
     much = (m.clamp(min=0) if m.shape[1] == 1 else m.abs()).sum(1).cpu().float()
     return figures.heat((much / _top(much)).numpy())
 
@@ -381,7 +480,11 @@ def sign(m: Tensor) -> np.ndarray:
     """The same in colours from AGAINST over NOTHING to FOR, by the sum over the channels."""
     total = m.sum(1).cpu().float()
     share = (total / _top(total.abs())).clamp(-1, 1).numpy()
-    return np.stack([np.interp(share, (-1, 0, 1), of) for of in zip(AGAINST, NOTHING, FOR)], -1).round().astype(np.uint8)
+    return (
+        np.stack([np.interp(share, (-1, 0, 1), of) for of in zip(AGAINST, NOTHING, FOR)], -1)
+        .round()
+        .astype(np.uint8)
+    )
 
 
 def _top(much: Tensor) -> Tensor:

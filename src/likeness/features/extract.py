@@ -5,7 +5,7 @@
     features.json    what was asked for, and how far it has come: the same request goes on from there, another one is refused
 
 How images are read is features/images.py's; what cannot be used is skipped and listed.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -81,7 +81,11 @@ class Asked:
     def differences(self, other: dict[str, Any]) -> list[str]:
         # What is empty may as well be absent: older files do not speak of it.
         own = self.decides().items()
-        return [f"{name} {other.get(name)!r} there, {value!r} asked for" for name, value in own if (other.get(name) or None) != (value or None)]
+        return [
+            f"{name} {other.get(name)!r} there, {value!r} asked for"
+            for name, value in own
+            if (other.get(name) or None) != (value or None)
+        ]
 
     def digest(self) -> str:
         return hashlib.blake2b(json.dumps(self.decides(), sort_keys=True).encode(), digest_size=4).hexdigest()
@@ -117,10 +121,15 @@ class At:
 
 
 def targets(out: Path, layers: Sequence[str]) -> tuple[dict[str, Path], Path]:
-    """Where each layer's matrix goes, and the name without ending of what is written beside: `out` is an .npy, or a folder."""
+    """Where each layer's matrix goes, and the name without ending of what is written beside: `out` is an
+    .npy, or a folder."""
     if out.suffix == ".npy":
         stem = out.with_suffix("")
-        return ({layers[0]: out} if len(layers) == 1 else {n: stem.with_name(f"{stem.name}-{_safe(n)}.npy") for n in layers}), stem
+        return (
+            {layers[0]: out}
+            if len(layers) == 1
+            else {n: stem.with_name(f"{stem.name}-{_safe(n)}.npy") for n in layers}
+        ), stem
     if out.suffix:
         raise Refusal(f"-o {out} should end in .npy, or be a folder.")
     return {n: out / f"{_safe(n)}.npy" for n in layers}, out / "features"
@@ -138,7 +147,8 @@ def header(rows: int, width: int) -> bytes:
 
 
 class Output:
-    """The files of one request, open to be written.  What is on the disk when a process is killed is cut back to what was saved last."""
+    """The files of one request, open to be written.  What is on the disk when a process is killed is cut back
+    to what was saved last."""
 
     def __init__(self, asked: Asked, widths: dict[str, int], out: Path):
         """widths: values that each layer has for an image."""
@@ -150,13 +160,19 @@ class Output:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Found as it was left, or made anew.  Raises Refusal where another request was written there, Busy where one is at it."""
+        """Found as it was left, or made anew.  Raises Refusal where another request was written there, Busy
+        where one is at it."""
         storage.make(self.manifest.parent)
         self.done = self._left()
         with ExitStack() as stack:
             try:
-                files = {path: stack.enter_context(_alone(path)) for path in (self.table, *self.paths.values())}
-                self.list, self.files = files[self.table], {name: files[path] for name, path in self.paths.items()}
+                files = {
+                    path: stack.enter_context(_alone(path)) for path in (self.table, *self.paths.values())
+                }
+                self.list, self.files = (
+                    files[self.table],
+                    {name: files[path] for name, path in self.paths.items()},
+                )
                 if self.manifest.exists():
                     self._whole()
                 if not self.done.finished:
@@ -170,7 +186,12 @@ class Output:
     def _left(self) -> Done:
         if not self.manifest.exists():
             if there := next((p for p in (self.table, *self.paths.values()) if p.exists()), None):
-                raise Refusal(f"{there} exists, and there is no {self.manifest.name} that says what it holds; name another file with -o, or remove it.")
+                raise Refusal(
+                    f"{there} exists, and there is no {self.manifest.name} "
+                    "that says "
+                    "what it "
+                    "holds; name another file with -o, or remove it."
+                )
             return Done()
         try:
             info = json.loads(self.manifest.read_text())
@@ -178,17 +199,36 @@ class Output:
         except (OSError, ValueError, KeyError, TypeError):
             raise BadData(f"{self.manifest} is damaged; name another file with -o, or remove it.") from None
         if differs:
-            raise Refusal(f"{self.manifest} holds other features: {'; '.join(differs)}.  Name another file with -o, or remove that one.")
+            raise Refusal(
+                f"{self.manifest} holds other features: "
+                f"{'; '.join(differs)}.  Name "
+                "another file "
+                "with -o, or remove that one."
+            )
         if lost := next((p for p in (self.table, *self.paths.values()) if not p.exists()), None):
-            raise BadData(f"{lost} is gone, which {self.manifest} speaks of; remove that, too, and run the command again.")
+            raise BadData(
+                f"{lost} is gone, which {self.manifest} speaks of; remove that, "
+                "too, and "
+                "run the "
+                "command again."
+            )
         return done
 
     def _whole(self) -> None:
-        """Raises BadData where a file has lost what was saved: filled up with zeros it would pass for features."""
-        sizes = {name: len(header(self.done.rows, width)) + 4 * self.done.rows * width for name, width in self.widths.items()}
-        for path, file, size in ((self.table, self.list, self.done.listed), *((self.paths[n], f, sizes[n]) for n, f in self.files.items())):
+        """Raises BadData where a file has lost what was saved: filled up with zeros it would pass for
+        features."""
+        sizes = {
+            name: len(header(self.done.rows, width)) + 4 * self.done.rows * width
+            for name, width in self.widths.items()
+        }
+        for path, file, size in (
+            (self.table, self.list, self.done.listed),
+            *((self.paths[n], f, sizes[n]) for n, f in self.files.items()),
+        ):
             if os.fstat(file.fileno()).st_size < size:
-                raise BadData(f"{path} is shorter than {self.manifest} says; remove both and run the command again.")
+                raise BadData(
+                    f"{path} is shorter than {self.manifest} says; remove both and run the command again."
+                )
 
     def _cut(self) -> None:
         """Back to what was saved."""
@@ -204,8 +244,11 @@ class Output:
             file.truncate(len(start) + 4 * self.done.rows * self.widths[name])
             file.seek(0, os.SEEK_END)
 
-    def add(self, part: list[tuple[int, np.ndarray | Skip]], found: dict[str, np.ndarray], images: Pictures) -> None:
-        """The images of a chunk, and the rows of those that can be used.  What fails or is broken off on the way counts for nothing."""
+    def add(
+        self, part: list[tuple[int, np.ndarray | Skip]], found: dict[str, np.ndarray], images: Pictures
+    ) -> None:
+        """The images of a chunk, and the rows of those that can be used.  What fails or is broken off on the
+        way counts for nothing."""
         lines, row, skipped = io.StringIO(), self.done.rows, list(self.done.skipped)
         writer = csv.writer(lines, lineterminator="\n")
         for i, picture in part:
@@ -236,7 +279,10 @@ class Output:
         except OSError as why:
             raise storage.trouble(why, self.manifest.parent) from None
         files = {name: path.name for name, path in self.paths.items()}
-        storage.write(self.manifest, json.dumps(dict(asked=asdict(self.asked), files=files, done=asdict(done)), indent=1).encode())
+        storage.write(
+            self.manifest,
+            json.dumps(dict(asked=asdict(self.asked), files=files, done=asdict(done)), indent=1).encode(),
+        )
         self.done, self.saved = done, time.monotonic()
 
 
@@ -248,7 +294,9 @@ def _alone(path: Path) -> Iterator[IO[bytes]]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Busy(f"{path} is being written by another process; wait for it, or name another file with -o.") from None
+            raise Busy(
+                f"{path} is being written by another process; wait for it, or name another file with -o."
+            ) from None
         yield file
     finally:
         with suppress(OSError):  # what could not be written has been told, and counts for nothing
@@ -268,30 +316,44 @@ class Extraction:
     output: Output
 
     def __iter__(self) -> Iterator[At]:
-        """Walk on from where it was left, with a word after each chunk.  Whoever stops listening has what was done until then saved."""
+        """Walk on from where it was left, with a word after each chunk.  Whoever stops listening has what was
+        done until then saved."""
         begun, output = time.monotonic(), self.output
         with output.opened(), ExitStack() as stack:
             fresh = -output.done.rows
             self._room()
             try:
                 if not output.done.finished:
-                    hurry = self.net.hurried(self.asked.layers) if self.images.total >= MANY else nullcontext()
+                    hurry = (
+                        self.net.hurried(self.asked.layers) if self.images.total >= MANY else nullcontext()
+                    )
                     stack.enter_context(hurry)
                     for part in ahead(self.images, output.done.files, self._at_once()):
-                        output.add(part, self._looked([x for _, x in part if not isinstance(x, Skip)]), self.images)
+                        output.add(
+                            part, self._looked([x for _, x in part if not isinstance(x, Skip)]), self.images
+                        )
                         if time.monotonic() - output.saved > SAVE:
                             output.save()
-                        yield At(output.done, self.images.total, time.monotonic() - begun, fresh + output.done.rows)
+                        yield At(
+                            output.done, self.images.total, time.monotonic() - begun, fresh + output.done.rows
+                        )
             finally:
                 if not output.done.finished:
                     output.save(output.done.files == self.images.total)
             if not output.done.rows:
-                raise BadData(f"none of the {self.images.total:,} files of {self.asked.source} can be used{_why(output.done)}.")
+                raise BadData(
+                    f"none of the {self.images.total:,} "
+                    "files of "
+                    f"{self.asked.source} can be "
+                    f"used{_why(output.done)}."
+                )
             yield At(output.done, self.images.total, time.monotonic() - begun, fresh + output.done.rows)
 
     def kept(self, folder: Path, stem: str) -> Extraction:
         """The same, written into `folder` under a name that every other request has another of."""
-        return replace(self, output=Output(self.asked, self.output.widths, folder / f"{stem}-{self.asked.digest()}.npy"))
+        return replace(
+            self, output=Output(self.asked, self.output.widths, folder / f"{stem}-{self.asked.digest()}.npy")
+        )
 
     def _room(self) -> None:
         """Refuse before hours of work what the disk cannot hold."""
@@ -299,10 +361,19 @@ class Extraction:
         need = 4 * (self.images.total - self.output.done.files) * sum(self.output.widths.values())
         free = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize
         if need > free:
-            raise DiskTrouble(f"the features need {need / 1e6:,.0f} MB and {place} has {free / 1e6:,.0f}; name another disk with -o, or type --pool avg.")
+            raise DiskTrouble(
+                f"the features need {need / 1e6:,.0f} MB and "
+                f"{place} has "
+                f"{free / 1e6:,.0f}; "
+                "name another disk with -o, or type --pool avg."
+            )
 
     def _at_once(self) -> int:
-        return max(1, AT_ONCE[engine.device().type] * 224**2 // self.asked.size**2) if self.asked.size > 224 else AT_ONCE[engine.device().type]
+        return (
+            max(1, AT_ONCE[engine.device().type] * 224**2 // self.asked.size**2)
+            if self.asked.size > 224
+            else AT_ONCE[engine.device().type]
+        )
 
     @torch.no_grad()
     def _looked(self, found: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -310,8 +381,12 @@ class Extraction:
         if not found:
             return {}
         x = torch.from_numpy(np.stack(found)).to(engine.device())
-        exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)  # by default a GPU's fp32 has 10 bits in convolutions
-        with exact, torch.autocast(engine.device().type, torch.bfloat16, enabled=self.asked.precision == "bf16"):
+        # by default a GPU's fp32 has 10 bits in convolutions
+        exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+        with (
+            exact,
+            torch.autocast(engine.device().type, torch.bfloat16, enabled=self.asked.precision == "bf16"),
+        ):
             answer = self.net.outputs(x, self.asked.layers)
         return {name: POOLS[self.asked.pool](y).float().cpu().numpy() for name, y in answer.items()}
 
@@ -330,20 +405,31 @@ def extract(
     n: int = 0,
     seed: int = 0,
 ) -> Extraction:
-    """Get ready for the outputs of `layers` for every image of `source`, written to `out` (.npy, or a folder).
+    """Get ready for the outputs of `layers` for every image of `source`, written to `out` (.npy, or a
+    folder).
 
-    pool: "" for all values of a layer, in Keras' order (H, W, C); avg or max over its places.  size: height and width to which images
-    are brought, else the network's own.  interpolation: one of SCALINGS, else the network's own.  reading: how images are read before
-    that; a run reads as its training did.  n: so many of them, chosen at random by `seed`; 0 is all.  Raises Refusal for what is no
-    layer, source or size that the network takes.
+    pool: "" for all values of a layer, in Keras' order (H, W, C); avg or max over its places.  size: height
+    and width to which images are brought, else the network's own.  interpolation: one of SCALINGS, else the
+    network's own.  reading: how images are read before that; a run reads as its training did.  n: so many of
+    them, chosen at random by `seed`; 0 is all.  Raises Refusal for what is no layer, source or size that the
+    network takes.
     """
     layers = tuple(dict.fromkeys(layers))
     net.check(layers)
     reading = net.reading if isinstance(net, OfRun) else reading or Reading()
     if net.fixed and size not in (0, net.side):
-        raise Refusal(f"{net.name} looks at images of {net.side}x{net.side} and brings others to that; leave --size out.")
+        raise Refusal(
+            f"{net.name} looks at images of {net.side}x{net.side} and "
+            "brings others "
+            "to that; "
+            "leave --size out."
+        )
     size, interpolation = size or net.side, interpolation or net.scaling
-    for what, value, known in (("--pool", pool, POOLS), ("--interpolation", interpolation, SCALINGS), ("--precision", precision, ("fp32", "bf16"))):
+    for what, value, known in (
+        ("--pool", pool, POOLS),
+        ("--interpolation", interpolation, SCALINGS),
+        ("--precision", precision, ("fp32", "bf16")),
+    ):
         if value not in known:
             raise Refusal(f"{what} {value} is none of: {', '.join(filter(None, known))}.")
     with torch.no_grad():
@@ -356,20 +442,40 @@ def extract(
     place = source if named.is_named(source) else os.path.abspath(os.path.expanduser(source))
     unusual = odd(replace(reading, size=Reading().size))
     weights = (net.name, net.source, net.sha256)
-    asked = Asked(place, again(net), images.fingerprint, *weights, layers, pool, size, interpolation, precision, unusual, chosen)
+    asked = Asked(
+        place,
+        again(net),
+        images.fingerprint,
+        *weights,
+        layers,
+        pool,
+        size,
+        interpolation,
+        precision,
+        unusual,
+        chosen,
+    )
     return Extraction(net, images, asked, Output(asked, widths, out))
 
 
 def odd(reading: Reading) -> dict[str, Any]:
     """What is not as usual in pixels, which do not depend on the split."""
-    return {f.name: value for f in fields(Reading) if f.name != "held_out" and (value := getattr(reading, f.name)) != f.default}
+    return {
+        f.name: value
+        for f in fields(Reading)
+        if f.name != "held_out" and (value := getattr(reading, f.name)) != f.default
+    }
 
 
 def _why(done: Done) -> str:
     """The commonest reasons for skipping, each with an example."""
     example = {reason: f"{name}: {detail}" for name, reason, detail in reversed(done.skipped)}
     counts = Counter(reason for _, reason, _ in done.skipped).most_common(5)
-    return " (" + "; ".join(f"{n:,} {reason}, such as {example[reason]}" for reason, n in counts) + ")" if counts else ""
+    return (
+        " (" + "; ".join(f"{n:,} {reason}, such as {example[reason]}" for reason, n in counts) + ")"
+        if counts
+        else ""
+    )
 
 
 def verdict(done: Done) -> str:

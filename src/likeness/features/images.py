@@ -1,8 +1,9 @@
-"""The images of a set as networks of the lab look at them: one after another, read and scaled as Keras' load_img does.
+"""The images of a set as networks of the lab look at them: one after another, read and scaled as Keras'
+load_img does.
 
-Files are read as RGB, and the whole picture is pressed into a square by nearest neighbours.  Where that would be wrong it is done as
-everywhere in this program: pictures are turned as their EXIF says, transparency is laid on white, 16 bits become 8, and what cannot
-be used is told as such.
+Files are read as RGB, and the whole picture is pressed into a square by nearest neighbours.  Where that would
+be wrong it is done as everywhere in this program: pictures are turned as their EXIF says, transparency is
+laid on white, 16 bits become 8, and what cannot be used is told as such.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from ..data.writer import as_colour
 
 @dataclass(frozen=True)
 class Pictures:
-    """The images of a set, one after another, each as uint8 (3, size, size) or as the reason why it is none."""
+    """The images of a set, one after another, each as uint8 (3, size, size) or as the reason why
+    it is none."""
 
     total: int
     fingerprint: str
@@ -49,7 +51,13 @@ class Pictures:
     def of(self, rows: np.ndarray) -> Pictures:
         """Some of them: rows int64 (n,)."""
         known = hashlib.blake2b(self.fingerprint.encode() + rows.tobytes(), digest_size=16).hexdigest()
-        return Pictures(len(rows), known, lambda i: self.get(rows[i]), lambda i: self.name(rows[i]), lambda i: self.label(rows[i]))
+        return Pictures(
+            len(rows),
+            known,
+            lambda i: self.get(rows[i]),
+            lambda i: self.name(rows[i]),
+            lambda i: self.label(rows[i]),
+        )
 
 
 def some(n: int, total: int, seed: int) -> np.ndarray:
@@ -58,18 +66,27 @@ def some(n: int, total: int, seed: int) -> np.ndarray:
 
 
 def pictures(source: str, size: int, scaling: str, reading: Reading | None = None) -> Pictures:
-    """A folder, one file, an array, or a set that has a name.  Raises Refusal for points and what does not exist.
+    """A folder, one file, an array, or a set that has a name.  Raises Refusal for points and what does not
+    exist.
 
-    reading: of what comes before the scaling; its own size counts only for what is no file, and is brought to it as in training ("fit").
+    reading: of what comes before the scaling; its own size counts only for what is no file, and is brought to
+    it as in training ("fit").
     """
     reading = reading or Reading()
     if points.is_points(source):
-        raise Refusal(f"{source} holds points, and networks look at images; name a folder of these, an array, or digits.")
+        raise Refusal(
+            f"{source} holds points, and networks look at images; name a "
+            "folder of "
+            "these, an "
+            "array, or digits."
+        )
     path = Path(os.path.expanduser(source))
     if not named.is_named(source) and (listing := _listing(path)) is not None:
         return _of_files(listing, size, scaling, reading)
     result = data.read(source, reading if scaling == "fit" else replace(reading, size=0))
-    known = hashlib.blake2b(repr(result.x.shape).encode() + result.hashes.tobytes(), digest_size=16).hexdigest()
+    known = hashlib.blake2b(
+        repr(result.x.shape).encode() + result.hashes.tobytes(), digest_size=16
+    ).hexdigest()
 
     def label(i: int) -> str:
         return "" if result.y is None else result.classes[result.y[i]] if result.classes else str(result.y[i])
@@ -79,11 +96,14 @@ def pictures(source: str, size: int, scaling: str, reading: Reading | None = Non
         image = Image.fromarray(np.ascontiguousarray(x[0] if len(x) == 1 else x.transpose(1, 2, 0)))
         return _levels(planes(_scaled(image, size, scaling)), i, reading)
 
-    return Pictures(len(result.x), known, get, lambda i: "" if result.names is None else result.names[i], label)
+    return Pictures(
+        len(result.x), known, get, lambda i: "" if result.names is None else result.names[i], label
+    )
 
 
 def _listing(path: Path) -> Listing | None:
-    """The images of a folder or an archive, or the one image; nothing for an array or a folder of idx files."""
+    """The images of a folder or an archive, or the one image; nothing for an array or a folder of
+    idx files."""
     try:
         if path.is_dir() or (path.is_file() and data.archive.format_of(path)):
             return None if path.is_dir() and data.formats.idx_folder(path) else data.folder.listed(path)
@@ -94,7 +114,13 @@ def _listing(path: Path) -> Listing | None:
     except (OSError, ValueError):
         return None
     root, name = os.path.split(os.fsencode(path.resolve()))
-    return Listing(root, bytearray(name), array("q", [len(name)]), array("q", [status.st_size]), array("q", [status.st_mtime_ns]))
+    return Listing(
+        root,
+        bytearray(name),
+        array("q", [len(name)]),
+        array("q", [status.st_size]),
+        array("q", [status.st_mtime_ns]),
+    )
 
 
 def _of_files(listing: Listing, size: int, scaling: str, reading: Reading) -> Pictures:
@@ -124,7 +150,8 @@ def _scaled(image: Image.Image, size: int, scaling: str) -> Image.Image:
 
 
 def _levels(x: np.ndarray, row: int, reading: Reading) -> np.ndarray:
-    """uint8 (1 or 3, H, W) to (3, H, W): colours and black and white as the training images of such a reading have them."""
+    """uint8 (1 or 3, H, W) to (3, H, W): colours and black and white as the training images of such a reading
+    have them."""
     x = as_colour(x[None], reading.colour)
     if reading.binarize:
         x = drawn(torch.from_numpy(np.array(x)) / 255, row).mul_(255).numpy()
@@ -132,9 +159,11 @@ def _levels(x: np.ndarray, row: int, reading: Reading) -> np.ndarray:
 
 
 class Hushed:
-    """Pillow's warnings of odd files are not shown while a file is decoded: which are used, and why others are not, is told at the end.
+    """Pillow's warnings of odd files are not shown while a file is decoded: which are used, and why others
+    are not, is told at the end.
 
-    Filters belong to the whole process, so the first of several threads sets them and the last one puts back what was there.
+    Filters belong to the whole process, so the first of several threads sets them and the last one puts back
+    what was there.
     """
 
     def __init__(self) -> None:
@@ -160,16 +189,22 @@ HUSHED = Hushed()
 
 
 def ahead(images: Pictures, first: int, chunk: int) -> Iterator[list[tuple[int, np.ndarray | Skip]]]:
-    """Chunks of images from the `first` on, decoded by other threads while the network looks at those before."""
+    """Chunks of images from the `first` on, decoded by other threads while the network looks at
+    those before."""
     threads = os.cpu_count() or 1
     todo, waiting = iter(range(first, images.total)), deque[tuple[int, Future[np.ndarray | Skip]]]()
     with ThreadPoolExecutor(threads) as pool:
         try:
             while True:
                 # One more chunk than is asked for next, so that no thread waits for the network.
-                waiting.extend((i, pool.submit(images.get, i)) for i in islice(todo, 2 * chunk + threads - len(waiting)))
+                waiting.extend(
+                    (i, pool.submit(images.get, i)) for i in islice(todo, 2 * chunk + threads - len(waiting))
+                )
                 if not waiting:
                     return
-                yield [(i, result.result()) for i, result in (waiting.popleft() for _ in range(min(chunk, len(waiting))))]
+                yield [
+                    (i, result.result())
+                    for i, result in (waiting.popleft() for _ in range(min(chunk, len(waiting))))
+                ]
         finally:
             pool.shutdown(cancel_futures=True)

@@ -1,4 +1,5 @@
-"""Feature networks for scores: what two sets of images are compared in, each with the hash that a card must carry.
+"""Feature networks for scores: what two sets of images are compared in, each with the hash that a card must
+carry.
 
     points(data)         coordinates as they are, of points
     own(data)            a small classifier or VICReg encoder, trained on the data set at hand and kept: always there, and its
@@ -7,10 +8,10 @@
     load(name, data)     either of these by name, DINOv2 or CLIP (with the package `transformers`), a run that encodes, or a
                          TorchScript file
 
-A number means nothing without its network: the same images differ by more in the weights than many a paper's progress.
-`Network.sha256` is taken over the weights that are used, name by name; of a TorchScript file, which holds code as well, over
-the file.
-"""
+A number means nothing without its network: the same images differ by more in the weights than many a paper's
+progress. `Network.sha256` is taken over the weights that are used, name by name; of a TorchScript file, which
+holds code as well, over the file.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -77,7 +78,8 @@ class Network:
         return dict(network=self.name, network_sha=self.sha256[:12], scope=self.scope)
 
     def features(self, x: np.ndarray) -> np.ndarray:
-        """Of images uint8 (n, C, H, W), in memory or mapped: float32 (n, dims).  Raises Refusal where they have another shape than it was made for."""
+        """Of images uint8 (n, C, H, W), in memory or mapped: float32 (n, dims).  Raises Refusal where they
+        have another shape than it was made for."""
         return self._all(self.embed, x, self.dims)
 
     def probabilities(self, x: np.ndarray) -> np.ndarray | None:
@@ -88,7 +90,8 @@ class Network:
         if not len(x):
             return np.zeros((0, dims), np.float32)
         size = max(1, min(512, CHUNK // max(x[0].size, 3 * self.side**2)))
-        chunks = (np.array(x[i : i + size]) for i in range(0, len(x), size))  # copies: torch wants no memory that is mapped read-only
+        # copies: torch wants no memory that is mapped read-only
+        chunks = (np.array(x[i : i + size]) for i in range(0, len(x), size))
         with torch.no_grad():
             return torch.cat([part(chunk).float().cpu() for chunk in chunks]).numpy()
 
@@ -96,8 +99,9 @@ class Network:
 def load(name: str, data: Data, progress: Progress | None = None) -> Network:
     """The network called `name`, to look at images like those of `data`.
 
-    name: auto, points, classifier, vicreg, inception, dinov2, clip (or dinov2:WHERE and clip:WHERE, a folder or a name of the hub),
-    the folder of a run that encodes, or a TorchScript file (.pt).  Raises Refusal where there is no such network or it does not fit.
+    name: auto, points, classifier, vicreg, inception, dinov2, clip (or dinov2:WHERE and clip:WHERE, a folder
+    or a name of the hub), the folder of a run that encodes, or a TorchScript file (.pt).  Raises Refusal
+    where there is no such network or it does not fit.
     """
     check(name, data)
     kind, _, where = name.partition(":")
@@ -116,22 +120,43 @@ def load(name: str, data: Data, progress: Progress | None = None) -> Network:
 
 
 def check(name: str, data: Data) -> None:
-    """Raises Refusal where nothing is called `name`, or it is for points and the data are images or the other way round.  Opens nothing."""
+    """Raises Refusal where nothing is called `name`, or it is for points and the data are images or the other
+    way round.  Opens nothing."""
     if name == "points" or not data.levels:
         points(data, name)
         return
     path = Path(os.path.expanduser(name))
-    if name not in ("auto", "inception", *OWN) and name.partition(":")[0] not in HUB and path.suffix != ".pt" and not path.is_dir():
-        raise Refusal(f"there is no feature network {name!r}; {closest(name, NAMES)}  A run that encodes is named by its folder, TorchScript by its .pt file.")
+    if (
+        name not in ("auto", "inception", *OWN)
+        and name.partition(":")[0] not in HUB
+        and path.suffix != ".pt"
+        and not path.is_dir()
+    ):
+        raise Refusal(
+            f"there is no feature network {name!r}; {closest(name, NAMES)}  A "
+            "run that "
+            "encodes is "
+            "named by its folder, TorchScript by its .pt file."
+        )
 
 
 def points(data: Data, name: str = "points") -> Network:
-    """No network at all: points are compared by their coordinates.  Raises Refusal for images, or where another was named."""
+    """No network at all: points are compared by their coordinates.  Raises Refusal for images, or where
+    another was named."""
     if data.levels:
-        raise Refusal(f"points are compared by their coordinates, and {data.source} holds images; leave --network out.")
+        raise Refusal(
+            f"points are compared by their coordinates, and {data.source} holds images; leave --network out."
+        )
     if name not in ("auto", "points"):
-        raise Refusal(f"{name} looks at images, and {data.source} holds points, which are compared by their coordinates; leave --network out.")
-    return Network("coordinates", "", data.spec.dims, "none", "anywhere", lambda x: picture(x).flatten(1), spares=True)
+        raise Refusal(
+            f"{name} looks at images, and {data.source} holds points, which are "
+            "compared "
+            "by their "
+            "coordinates; leave --network out."
+        )
+    return Network(
+        "coordinates", "", data.spec.dims, "none", "anywhere", lambda x: picture(x).flatten(1), spares=True
+    )
 
 
 # Networks of our own
@@ -158,10 +183,11 @@ SPARED, ENOUGH = 10_000, 500
 
 
 def reserve(data: Data) -> np.ndarray:
-    """Training rows that no network of our own has learnt from, a fifth of them: a function of the data alone.
+    """Training rows that no network of our own has learnt from, a fifth of them: a function of the data
+    alone.
 
-    Only these can stand for real images: on what it has learnt a classifier is surer than on anything new, and a perfect model
-    would seem worse than real.  Empty for few images, of which none can be spared.
+    Only these can stand for real images: on what it has learnt a classifier is surer than on anything new,
+    and a perfect model would seem worse than real.  Empty for few images, of which none can be spared.
     """
     rows = np.random.default_rng(0x5E7).permutation(data.train)
     return np.sort(rows[: min(SPARED, len(rows) // 5)]) if len(rows) >= ENOUGH else rows[:0]
@@ -173,18 +199,24 @@ def shown(data: Data) -> Data:
 
 
 def best(data: Data) -> str:
-    """Which network suits the data: a classifier of our own where labels tell enough images apart, else vicreg; none for points."""
+    """Which network suits the data: a classifier of our own where labels tell enough images apart, else
+    vicreg; none for points."""
     if not data.levels:
         return "points"
     seen = 0 if data.y is None or data.spec.labels < 2 else len(np.unique(data.y[data.train]))
-    return "classifier" if seen >= 2 and len(data.train) >= max(A_CLASS * seen, OWN["classifier"].fewest) else "vicreg"
+    return (
+        "classifier"
+        if seen >= 2 and len(data.train) >= max(A_CLASS * seen, OWN["classifier"].fewest)
+        else "vicreg"
+    )
 
 
 def own(data: Data, kind: str = "classifier", progress: Progress | None = None) -> Network:
-    """A network trained once on data.train, and kept in the cache; `outlook` says beforehand what that will take.
+    """A network trained once on data.train, and kept in the cache; `outlook` says beforehand what that will
+    take.
 
-    progress(done, total) is called with images seen while it trains.  The settings depend on the data alone.  Raises Refusal where the
-    data do not suffice, NotAllowed or DiskTrouble where the cache cannot be written.
+    progress(done, total) is called with images seen while it trains.  The settings depend on the data alone.
+    Raises Refusal where the data do not suffice, NotAllowed or DiskTrouble where the cache cannot be written.
     """
     config, learnt = plan(data, kind), shown(data)
     folder = _folder(config)
@@ -201,7 +233,12 @@ def outlook(data: Data, kind: str = "classifier") -> str:
     if _folder(config).is_dir():
         return ""
     seconds = _measured(config, data) * config.training.images / config.training.batch
-    return f"training the {kind} that {data.source} is compared with, once: {config.training.images:,} images, about {max(1, round(seconds))} s"
+    return (
+        f"training the {kind} that {data.source} is compared "
+        "with, once: "
+        f"{config.training.images:,} "
+        f"images, about {max(1, round(seconds))} s"
+    )
 
 
 def _measured(config: Config, data: Data, steps: int = 4) -> float:
@@ -224,9 +261,16 @@ def plan(data: Data, kind: str) -> Config:
         raise Refusal(f"{kind!r} is no network that is trained here; {closest(kind, tuple(OWN))}")
     recipe = OWN[kind]
     if len(data.train) < recipe.fewest:
-        raise Refusal(f"{len(data.train)} training images are too few to learn features from, {kind} takes {recipe.fewest}; {_instead(recipe.fewest)}")
+        raise Refusal(
+            f"{len(data.train)} training images are too few to learn "
+            "features from, "
+            f"{kind} takes "
+            f"{recipe.fewest}; {_instead(recipe.fewest)}"
+        )
     model = models.load(kind)
-    training = replace(model.defaults, precision="fp32", images=min(model.defaults.images, recipe.epochs * len(data.train)))
+    training = replace(
+        model.defaults, precision="fp32", images=min(model.defaults.images, recipe.epochs * len(data.train))
+    )
     with torch.random.fork_rng():
         options = model(spec=data.spec).options()
     return Config(kind, data.spec, training, options, data.identity, engine.facts())
@@ -237,12 +281,23 @@ def _instead(fewest: int) -> str:
     with suppress(Offline):
         _published()
         return f"give {fewest}, or type --network inception, whose weights are here."
-    return f"give {fewest}, or type --network RUN with a run that encodes images of this size and was trained on more of them."
+    return (
+        f"give {fewest}, or type --network RUN with a run that encodes images of "
+        "this size "
+        "and was "
+        "trained on more of them."
+    )
 
 
 def _folder(config: Config) -> Path:
     """Where the network of this recipe is kept."""
-    parts = (VERSION, config.data["fingerprint"], config.spec, config.training, sorted(config.options.items()))
+    parts = (
+        VERSION,
+        config.data["fingerprint"],
+        config.spec,
+        config.training,
+        sorted(config.options.items()),
+    )
     return cache.root() / "networks" / cache.key_of(config.model, *parts)
 
 
@@ -269,10 +324,16 @@ def _kept(folder: Path, config: Config) -> Run | None:
 
 
 def _trained(folder: Path, config: Config, data: Data, progress: Progress | None) -> Run:
-    """Train beside it and rename: a folder with this name is always a finished run.  Whoever calls holds the lock."""
+    """Train beside it and rename: a folder with this name is always a finished run.  Whoever calls holds the
+    lock."""
     for left in folder.parent.glob(f"{folder.name}.tmp-*"):
         shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{folder.name}.tmp-", dir=folder.parent, ignore_cleanup_errors=True) as work, torch.random.fork_rng():
+    with (
+        tempfile.TemporaryDirectory(
+            prefix=f"{folder.name}.tmp-", dir=folder.parent, ignore_cleanup_errors=True
+        ) as work,
+        torch.random.fork_rng(),
+    ):
         run = Run.create(Path(work) / "run", config)
         try:
             for step in fit(run, data, save_every=float("inf")):
@@ -293,13 +354,20 @@ def _network(run: Run, name: str, data: Data) -> Network:
     def placed(x: np.ndarray) -> Tensor:
         if x.shape[1:] != model.spec.shape:
             ours, others = ("x".join(map(str, s)) for s in (model.spec.shape, x.shape[1:]))
-            raise Refusal(f"{name} was trained on images of {ours} and cannot look at {others}; read the images with --size {model.spec.size}.")
+            raise Refusal(
+                f"{name} was trained on images of {ours} and cannot look at "
+                f"{others}; "
+                "read the "
+                f"images with --size {model.spec.size}."
+            )
         return picture(x).to(engine.device(), memory_format=torch.channels_last)
 
     dims = encode(placed(np.zeros((1, *model.spec.shape), np.uint8))).flatten(1).shape[1]
     judge = _softmax(model, placed) if isinstance(model, Classifies) else None
     scope = f"only within {data.source}"
-    return Network(name, digest(model.state_dict()), dims, "none", scope, lambda x: encode(placed(x)).flatten(1), judge)
+    return Network(
+        name, digest(model.state_dict()), dims, "none", scope, lambda x: encode(placed(x)).flatten(1), judge
+    )
 
 
 def _softmax(model: Model, placed: Images) -> Images:
@@ -312,7 +380,12 @@ def of_run(folder: Path, data: Data) -> Network:
     ask(run.model, "encode", "Name a run of a model that encodes, such as vae, simclr or classifier.")
     if run.config.spec.shape != data.spec.shape:
         ours, others = ("x".join(map(str, s.shape)) for s in (run.config.spec, data.spec))
-        raise Refusal(f"{folder} looks at images of {ours}, and those of {data.source} are {others}; name a run that was trained on such images.")
+        raise Refusal(
+            f"{folder} looks at images of {ours}, and those of "
+            f"{data.source} are "
+            f"{others}; name a "
+            "run that was trained on such images."
+        )
     return _network(run, f"{run.config.model} in {folder.name}", data)
 
 
@@ -321,17 +394,22 @@ def of_run(folder: Path, data: Data) -> Network:
 INCEPTION = "inception-2015-12-05.pt"
 INCEPTION_URL = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{INCEPTION}"
 INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
-"""Of that file, as k-diffusion (evaluation.py) and others that use it state; not downloaded here to be checked.  It is not 6726825d...:
-that is the .pth with the same weights that pytorch-fid publishes, which can only be read by unpickling."""
-OWN_WAY = "the network's own: bilinear to 299x299 without antialiasing, as TensorFlow 1 did; grey in three channels"
+"""Of that file, as k-diffusion (evaluation.py) and others that use it state; not downloaded here to be
+checked.  It is not 6726825d...: that is the .pth with the same weights that pytorch-fid publishes, which
+can only be read by unpickling."""
+OWN_WAY = (
+    "the network's own: bilinear to 299x299 without antialiasing, as TensorFlow 1 did; grey in three channels"
+)
 
 
 def inception(path: Path | str | None = None) -> Network:
-    """The Inception of 2015 as TorchScript, or any TorchScript network that is called as it is: forward(x uint8, return_features=True).
+    """The Inception of 2015 as TorchScript, or any TorchScript network that is called as it is: forward(x
+    uint8, return_features=True).
 
-    Without a path it is looked for as weights/inception-2015-12-05.pt under LIKENESS_DATA and in the cache, and must have the
-    published hash.  A path that is given is taken at its word: cards then carry the hash of that file.  Raises Offline where there is
-    no such file, BadData for another one, Refusal for one that cannot be called like this.
+    Without a path it is looked for as weights/inception-2015-12-05.pt under LIKENESS_DATA and in the cache,
+    and must have the published hash.  A path that is given is taken at its word: cards then carry the hash of
+    that file.  Raises Offline where there is no such file, BadData for another one, Refusal for one that
+    cannot be called like this.
     """
     file = _published() if path is None else Path(os.path.expanduser(path))
     try:
@@ -341,7 +419,10 @@ def inception(path: Path | str | None = None) -> Network:
     result = hashlib.sha256(blob).hexdigest()
     if path is None and result != INCEPTION_SHA256:
         raise BadData(
-            f"{file} is not the published Inception: its sha256 is {result}, not {INCEPTION_SHA256}; put that file there, or name this one by its path."
+            f"{file} is not the published Inception: its sha256 is "
+            f"{result}, not "
+            f"{INCEPTION_SHA256}; put "
+            "that file there, or name this one by its path."
         )
     return _torchscript(file, blob, result)
 
@@ -353,18 +434,31 @@ def _published() -> Path:
     for place in places:
         if (file := place / "weights" / INCEPTION).is_file():
             return file
-    raise Offline(f"inception is not on this machine; fetch {INCEPTION_URL} and put it at {places[0] / 'weights' / INCEPTION}, or use classifier or vicreg.")
+    raise Offline(
+        "inception is not on this machine; fetch "
+        f"{INCEPTION_URL} and "
+        "put it at "
+        f"{places[0] / 'weights' / INCEPTION}, or use classifier or vicreg."
+    )
 
 
 def _torchscript(file: Path, blob: bytes, sha256: str) -> Network:
-    """A file of TorchScript holds a program for torch's own interpreter, which knows tensors and nothing of Python or files."""
+    """A file of TorchScript holds a program for torch's own interpreter, which knows tensors and nothing of
+    Python or files."""
     try:
         net = torch.jit.load(io.BytesIO(blob), map_location=engine.device()).eval()
         takes = {a.name for a in net.forward.schema.arguments}
     except (RuntimeError, AttributeError) as why:
-        raise BadData(f"{file} is no TorchScript network ({first_line(why)}); name one that torch.jit.save has written.") from None
+        raise BadData(
+            f"{file} is no TorchScript network ({first_line(why)}); name one that torch.jit.save has written."
+        ) from None
     if "return_features" not in takes:
-        raise Refusal(f"{file} cannot be asked for features: its forward takes no return_features=True, as the published Inception's does.")
+        raise Refusal(
+            f"{file} cannot be asked for features: its forward "
+            "takes no "
+            "return_features=True, as "
+            "the published Inception's does."
+        )
 
     def placed(x: np.ndarray) -> Tensor:
         return torch.from_numpy(_coloured(x)).to(engine.device())
@@ -373,16 +467,26 @@ def _torchscript(file: Path, blob: bytes, sha256: str) -> Network:
         return net(placed(x), return_features=True).flatten(1)
 
     def judge(x: np.ndarray) -> Tensor:
-        return net(placed(x), no_output_bias=True)  # as the inception score was first computed (Salimans et al. 2016, their code)
+        # as the inception score was first computed (Salimans et al. 2016, their code)
+        return net(placed(x), no_output_bias=True)
 
     try:
         with torch.no_grad():
             dims = embed(np.zeros((1, 3, 299, 299), np.uint8)).shape[1]
     except RuntimeError as why:
-        raise Refusal(f"{file} does not answer forward(x, return_features=True) for images uint8 (n, 3, H, W) ({first_line(why)}).") from None
+        raise Refusal(
+            f"{file} does not answer forward(x, return_features=True) for "
+            "images uint8 "
+            "(n, 3, H, "
+            f"W) ({first_line(why)})."
+        ) from None
     published = sha256 == INCEPTION_SHA256
-    name, resize = ("inception", OWN_WAY) if published else (file.stem, "the network's own; grey in three channels")
-    return Network(name, sha256, dims, resize, "anywhere", embed, judge if "no_output_bias" in takes else None, side=299)
+    name, resize = (
+        ("inception", OWN_WAY) if published else (file.stem, "the network's own; grey in three channels")
+    )
+    return Network(
+        name, sha256, dims, resize, "anywhere", embed, judge if "no_output_bias" in takes else None, side=299
+    )
 
 
 NAMES = ("auto", "points", *OWN, "inception", *HUB)

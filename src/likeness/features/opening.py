@@ -26,7 +26,8 @@ from ..runs.run import Run, is_run
 from ..storage.cache import Progress
 
 LUMA = (19595, 38470, 7471)
-"""of red, green and blue, of 65536: that of data.writer.as_colour, by which colours became grey for training"""
+"""of red, green and blue, of 65536: that of data.writer.as_colour, by which colours became grey
+for training"""
 
 
 class OfRun(Hooked):
@@ -38,7 +39,9 @@ class OfRun(Hooked):
     """of its training images"""
 
 
-def load(what: str, weights: str = "", layers: Sequence[str] = (), seed: int = 0, progress: Progress | None = None) -> Probe:
+def load(
+    what: str, weights: str = "", layers: Sequence[str] = (), seed: int = 0, progress: Progress | None = None
+) -> Probe:
     """The network called `what`, or the run in that folder, on this machine's device, its weights fixed.
 
     The arguments and errors are those of backbones.catalogue.load; a run has its own weights.
@@ -58,13 +61,26 @@ def of_run(folder: Path) -> Probe:
     run = Run.open(folder)
     model = run.model
     if model.spec.points or model.spec.channels not in (1, 3):
-        raise Refusal(f"{folder} has learnt no images but points or codes; name a run of images that encodes.")
-    answers = {"code": ask(model, "encode", "Name a run of a model that encodes, such as vae, simclr or classifier.")}
+        raise Refusal(
+            f"{folder} has learnt no images but points or codes; name a run of images that encodes."
+        )
+    answers = {
+        "code": ask(model, "encode", "Name a run of a model that encodes, such as vae, simclr or classifier.")
+    }
     if isinstance(model, Classifies):
         answers[LOGITS] = model.classify
-    net = OfRun(folder.name, model, {name: _rows(answer) for name, answer in answers.items()}, _shown(folder, model), (3, model.spec.size, model.spec.size))
+    net = OfRun(
+        folder.name,
+        model,
+        {name: _rows(answer) for name, answer in answers.items()},
+        _shown(folder, model),
+        (3, model.spec.size, model.spec.size),
+    )
     net.folder = folder.resolve()
-    net.reading = Reading(**run.config.reading | {"size": model.spec.size, "colour": "grey" if model.spec.channels == 1 else "rgb"})
+    net.reading = Reading(
+        **run.config.reading
+        | {"size": model.spec.size, "colour": "grey" if model.spec.channels == 1 else "rgb"}
+    )
     net.least, net.sha256 = model.spec.size, hub.digest(model.state_dict())
     net.scaling = "fit"
     net.source = f"{run.config.model} after {run.seen:,} images"
@@ -73,7 +89,8 @@ def of_run(folder: Path) -> Probe:
 
 
 def again(net: Probe) -> str:
-    """What opens this network once more, from any folder; of a file of weights the hash must tell whether it is the same."""
+    """What opens this network once more, from any folder; of a file of weights the hash must tell whether it
+    is the same."""
     if isinstance(net, OfRun):
         return str(net.folder)
     if net.name in hub.HUB and os.path.isdir(place := os.path.expanduser(net.source)):
@@ -91,7 +108,12 @@ def _shown(folder: Path, model: Model) -> Callable[[Tensor], Tensor]:
 
     def prepare(x: Tensor) -> Tensor:
         if x.shape[2:] != (size, size):
-            raise Refusal(f"{folder} was trained on images of {size}x{size} and cannot look at {x.shape[3]}x{x.shape[2]}; type --size {size}.")
+            raise Refusal(
+                f"{folder} was trained on images of {size}x{size} "
+                "and cannot "
+                "look at "
+                f"{x.shape[3]}x{x.shape[2]}; type --size {size}."
+            )
         x = _grey(x) if channels == 1 else x.expand(-1, 3, -1, -1)
         return x.float() / 127.5 - 1 if x.dtype == torch.uint8 else x
 
@@ -99,9 +121,13 @@ def _shown(folder: Path, model: Model) -> Callable[[Tensor], Tensor]:
 
 
 def _grey(x: Tensor) -> Tensor:
-    """(B, 1 or 3, H, W) to (B, 1, H, W): bytes become the very bytes of training, and floats are not rounded, so that a gradient goes through."""
+    """(B, 1 or 3, H, W) to (B, 1, H, W): bytes become the very bytes of training, and floats are not rounded,
+    so that a gradient goes through."""
     if x.shape[1] == 1:
         return x
     if x.dtype == torch.uint8:
-        return ((x.int() * x.new_tensor(LUMA, dtype=torch.int32).view(3, 1, 1)).sum(1, keepdim=True) + 0x8000 >> 16).to(torch.uint8)
+        return (
+            (x.int() * x.new_tensor(LUMA, dtype=torch.int32).view(3, 1, 1)).sum(1, keepdim=True) + 0x8000
+            >> 16
+        ).to(torch.uint8)
     return (x * (x.new_tensor(LUMA) / 65536).view(3, 1, 1)).sum(1, keepdim=True)

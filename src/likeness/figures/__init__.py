@@ -1,4 +1,5 @@
-"""Images for people: grids of them, sheets of what belongs together, files that carry their recipe, charts and pages."""
+"""Images for people: grids of them, sheets of what belongs together, files that carry their recipe, charts
+and pages."""
 
 from .charts import COLOURS as COLOURS
 from .charts import Axis as Axis

@@ -34,7 +34,9 @@ class Axis:
         """Round numbers: 1, 2, 5 times powers of ten."""
         if self.log:
             steps = (1,) if self.high - self.low > 3 else (1, 2, 5)
-            result = [s * 10.0**k for k in range(math.floor(self.low) - 1, math.ceil(self.high) + 1) for s in steps]
+            result = [
+                s * 10.0**k for k in range(math.floor(self.low) - 1, math.ceil(self.high) + 1) for s in steps
+            ]
             result = [v for v in result if self.low <= math.log10(v) <= self.high]
             if len(result) >= 2:
                 return result
@@ -49,14 +51,29 @@ COLOURS = ((31, 99, 168), (203, 90, 24), (38, 130, 74), (150, 60, 150), (120, 12
 """of lines on a chart, told apart by their order in its key as well"""
 
 
-def chart(lines: Sequence[tuple[str, np.ndarray, np.ndarray]], across: str, up: str, wide: int = 460, high: int = 240) -> np.ndarray:
-    """Lines (name, x (n,), y (n,)) over common axes with a key, uint8 (height, width, 3); what is not finite is left out.
+def chart(
+    lines: Sequence[tuple[str, np.ndarray, np.ndarray]],
+    across: str,
+    up: str,
+    wide: int = 460,
+    high: int = 240,
+) -> np.ndarray:
+    """Lines (name, x (n,), y (n,)) over common axes with a key, uint8 (height, width, 3); what is not finite
+    is left out.
 
     across, up: what the axes measure.
     """
-    lines = [(name, x[fine], y[fine]) for name, x, y in lines for fine in [np.isfinite(x) & np.isfinite(y)] if fine.sum() > 1]
+    lines = [
+        (name, x[fine], y[fine])
+        for name, x, y in lines
+        for fine in [np.isfinite(x) & np.isfinite(y)]
+        if fine.sum() > 1
+    ]
     left, top, fine = 56, 14 + LEAD, 2
-    axes = [Axis(np.concatenate([line[i] for line in lines]), length, False) for i, length in ((1, wide), (2, high))]
+    axes = [
+        Axis(np.concatenate([line[i] for line in lines]), length, False)
+        for i, length in ((1, wide), (2, high))
+    ]
     page = Image.new("RGB", ((left + wide + 12) * fine, (top + high + 44 + LEAD * len(lines)) * fine), WHITE)
     write = ImageDraw.Draw(page)
 
@@ -91,9 +108,11 @@ def labels(ticks: list[float]) -> list[str]:
 
 
 def smooth(places: np.ndarray, y: np.ndarray, reach: float = 0.03) -> np.ndarray:
-    """Means of y (n,) over all places within `reach` to both sides, `places` (n,) rising along an axis of length 1.
+    """Means of y (n,) over all places within `reach` to both sides, `places` (n,) rising along an axis of
+    length 1.
 
-    Centred, so that it lags nowhere; on a logarithmic axis, where the first values stand alone, it is these values.
+    Centred, so that it lags nowhere; on a logarithmic axis, where the first values stand alone, it is these
+    values.
     """
     first, end = np.searchsorted(places, places - reach), np.searchsorted(places, places + reach, "right")
     return np.array([y[a:b].mean() for a, b in zip(first, end)])
@@ -102,7 +121,8 @@ def smooth(places: np.ndarray, y: np.ndarray, reach: float = 0.03) -> np.ndarray
 def curve(x: np.ndarray, y: np.ndarray, title: str, below: str) -> str:
     """A line chart as SVG: raw values faint, a local mean over them, axes, and a value wherever one points.
 
-    x rises.  An axis is logarithmic where its values span two powers of ten (y) or more than two (x).  `title`, `below`: any text.
+    x rises.  An axis is logarithmic where its values span two powers of ten (y) or more than two (x).
+    `title`, `below`: any text.
     """
     fine = np.isfinite(x) & np.isfinite(y)
     x, y = _thin(x[fine]), _thin(y[fine])
@@ -117,14 +137,26 @@ def curve(x: np.ndarray, y: np.ndarray, title: str, below: str) -> str:
 
     averaged = smooth(np.array([across.place(a) for a in x]) / wide, y)
     lines = [_line("raw", map(point, x, y)), _line("smooth", map(point, x, averaged))]
-    label_of_point = [_tooltip(*point(a, b), f"{below} {a:,.0f}: {c:.5g}") for a, b, c in zip(x, averaged, y)][:: max(1, len(x) // 60)]
+    label_of_point = [
+        _tooltip(*point(a, b), f"{below} {a:,.0f}: {c:.5g}") for a, b, c in zip(x, averaged, y)
+    ][:: max(1, len(x) // 60)]
     rows, marks = up.ticks(), across.ticks()
     frame = [_row(left, wide, point(x[0], v)[1], text) for v, text in zip(rows, labels(rows))]
     frame += [_mark(point(v, y[0])[0], top + high, text) for v, text in zip(marks, labels(marks))]
-    words = f'<text class="name" x="0" y="13">{safe(title)}</text><text class="below" x="{left + wide:g}" y="{top + high + 32:g}">{safe(below)}</text>'
+    words = (
+        f'<text class="name" x="0" y="13">{safe(title)}</text><text '
+        'class="below" '
+        f'x="{left + wide:g}" '
+        f'y="{top + high + 32:g}">{safe(below)}</text>'
+    )
     says = safe(f"{title}: from {y[0]:.4g} to {y[-1]:.4g} over {x[-1]:,.0f} {below}")
     inner = "".join([words, *frame, *lines, *label_of_point])
-    return f'<svg class="curve" viewBox="0 0 {left + wide + 8:g} {top + high + 38:g}" role="img" aria-label="{says}">{inner}</svg>'
+    return (
+        f'<svg class="curve" viewBox="0 0 {left + wide + 8:g} '
+        f'{top + high + 38:g}" '
+        'role="img" '
+        f'aria-label="{says}">{inner}</svg>'
+    )
 
 
 def _thin(values: np.ndarray, most: int = 400) -> np.ndarray:
@@ -141,7 +173,12 @@ def _tooltip(a: float, b: float, text: str) -> str:
 
 
 def _row(left: float, wide: float, y: float, text: str) -> str:
-    return f'<path d="M{left:g} {y:.1f}h{wide:g}"/><text class="y" x="{left - 6:g}" y="{y + 4:.1f}">{text}</text>'
+    return (
+        f'<path d="M{left:g} {y:.1f}h{wide:g}"/><text '
+        'class="y" '
+        f'x="{left - 6:g}" '
+        f'y="{y + 4:.1f}">{text}</text>'
+    )
 
 
 def _mark(x: float, y: float, text: str) -> str:

@@ -22,7 +22,8 @@ def _recipe_json(recipe: dict[str, Any]) -> str:
 
 
 def png(image: np.ndarray, recipe: dict[str, Any]) -> bytes:
-    """A PNG file of uint8 (H, W, 3) or (H, W) that says in its text chunk `likeness` how it was made: the same bytes for the same input."""
+    """A PNG file of uint8 (H, W, 3) or (H, W) that says in its text chunk `likeness` how it was made: the
+    same bytes for the same input."""
     text = PngImagePlugin.PngInfo()
     text.add_text("likeness", _recipe_json(recipe))
     file = io.BytesIO()
@@ -31,7 +32,8 @@ def png(image: np.ndarray, recipe: dict[str, Any]) -> bytes:
 
 
 def jpeg(image: np.ndarray, recipe: dict[str, Any]) -> bytes:
-    """A tenth of the bytes, for pages with many large images: JPEG of quality 90, the recipe in its comment."""
+    """A tenth of the bytes, for pages with many large images: JPEG of quality 90, the recipe in
+    its comment."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=90, comment=_recipe_json(recipe).encode()[:65_000])
     return file.getvalue()
@@ -57,17 +59,30 @@ def write_png(path: Path, image: np.ndarray, recipe: dict[str, Any]) -> None:
         if not isinstance(error, OSError):
             raise
         kind = NotAllowed if isinstance(error, PermissionError) else DiskTrouble
-        raise kind(f"the picture {path} could not be written ({error.strerror or error}); make room, or name another folder.") from error
+        raise kind(
+            f"the picture {path} could not be written "
+            f"({error.strerror or error}); make "
+            "room, or "
+            "name another folder."
+        ) from error
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """How a picture was made.  Raises Refusal if it is not one of ours, BadData if it is damaged.  No pixel is decoded."""
+    """How a picture was made.  Raises Refusal if it is not one of ours, BadData if it is damaged.  No pixel
+    is decoded."""
     try:
         answer = _text(path.read_bytes(), b"likeness")
     except OSError as error:
-        raise Refusal(f"{path} cannot be read ({error.strerror}); name a PNG file that likeness wrote.") from None
+        raise Refusal(
+            f"{path} cannot be read ({error.strerror}); name a PNG file that likeness wrote."
+        ) from None
     if answer is None:
-        raise Refusal(f"{path} carries no recipe; only PNG files that likeness wrote do, and only while nobody has saved them anew.")
+        raise Refusal(
+            f"{path} carries no recipe; only PNG files that likeness wrote "
+            "do, and "
+            "only while "
+            "nobody has saved them anew."
+        )
     try:
         recipe = json.loads(answer)
     except (ValueError, RecursionError):

@@ -1,4 +1,5 @@
-"""Images for people: grids of them, sheets of what belongs together, PNG files that carry their recipe, and curves."""
+"""Images for people: grids of them, sheets of what belongs together, PNG files that carry their recipe, and
+curves."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ TILE, GAP, PAPER = 48, 2, 238
 
 
 def pixels(x: Tensor) -> np.ndarray:
-    """(B, C, H, W) in [-1, 1] as uint8 (B, H, W, 3).  One channel is grey; of more than three the first three show; no number is middle grey."""
+    """(B, C, H, W) in [-1, 1] as uint8 (B, H, W, 3).  One channel is grey; of more than three the first three
+    show; no number is middle grey."""
     levels = x.detach().float().cpu().nan_to_num(0.0).clamp(-1, 1).add(1).mul(127.5).round().byte().numpy()
     c = levels.shape[1]
     shown = levels[:, :3] if c >= 3 else levels[:, [0, 0, 0]]
@@ -34,7 +36,8 @@ def enlarge(image: np.ndarray, scale: int) -> np.ndarray:
 
 
 def grid(x: Tensor, columns: int | None = None, gap: int = GAP, scale: int | None = None) -> np.ndarray:
-    """Images (B, C, H, W) in [-1, 1] side by side, nearly square unless `columns` are given: uint8 (height, width, 3).
+    """Images (B, C, H, W) in [-1, 1] side by side, nearly square unless `columns` are given: uint8 (height,
+    width, 3).
 
     `scale` enlarges by a whole number; the default makes a tile of at least 48 pixels.
     """
@@ -50,21 +53,35 @@ def grid(x: Tensor, columns: int | None = None, gap: int = GAP, scale: int | Non
     return page
 
 
-def strips(*lines: Tensor, columns: int | None = None, gap: int = GAP, scale: int | None = None) -> np.ndarray:
-    """Lines of images that belong together, each (B, C, H, W), one above the other: an original above its reconstruction.
+def strips(
+    *lines: Tensor, columns: int | None = None, gap: int = GAP, scale: int | None = None
+) -> np.ndarray:
+    """Lines of images that belong together, each (B, C, H, W), one above the other: an original above its
+    reconstruction.
 
     Where B is more than `columns` the strip goes on below, after a wider gap.
     """
     b = min(map(len, lines))
-    columns = min(b, columns or max(1, 960 // (gap + lines[0].shape[-1] * (scale or enlargement(*lines[0].shape[-2:])))))
-    blocks = [np.concatenate([grid(line[i : i + columns], columns, gap, scale) for line in lines]) for i in range(0, b, columns)]
-    return np.concatenate([np.pad(x, ((0, 2 * gap), (0, blocks[0].shape[1] - x.shape[1]), (0, 0)), constant_values=PAPER) for x in blocks])
+    columns = min(
+        b, columns or max(1, 960 // (gap + lines[0].shape[-1] * (scale or enlargement(*lines[0].shape[-2:]))))
+    )
+    blocks = [
+        np.concatenate([grid(line[i : i + columns], columns, gap, scale) for line in lines])
+        for i in range(0, b, columns)
+    ]
+    return np.concatenate(
+        [
+            np.pad(x, ((0, 2 * gap), (0, blocks[0].shape[1] - x.shape[1]), (0, 0)), constant_values=PAPER)
+            for x in blocks
+        ]
+    )
 
 
 # Points in the plane
 
 PLOT, REACH, FINER = 400, 1.15, 2
-"""a scatter plot has that many pixels a side and shows -1.15 to 1.15, unless points lie outside; it is drawn twice as large"""
+"""a scatter plot has that many pixels a side and shows -1.15 to 1.15, unless points lie outside; it is drawn
+twice as large"""
 BENEATH, ON_TOP = ((196, 191, 182), 0.4, 3.0), ((38, 84, 150), 0.55, 1.7)
 """colour, opacity and radius in pixels of dots beneath and on top"""
 RULE, FAINT = (228, 226, 221), (150, 146, 138)
@@ -73,18 +90,24 @@ RULE, FAINT = (228, 226, 221), (150, 146, 138)
 def shown(x: Tensor, under: Tensor | None = None) -> np.ndarray:
     """What a model drew, whatever it is; uint8 (height, width, 3).
 
-    Images (B, C, H, W) stand side by side, of a video (B, C, T, H, W) the frames in a row, points (B, 2, 1, 1) lie in the plane.
+    Images (B, C, H, W) stand side by side, of a video (B, C, T, H, W) the frames in a row, points (B, 2, 1,
+    1) lie in the plane.
     under: real examples to be shown pale beneath, if these are points.
     """
     if x.ndim == 5:
         return grid(x.transpose(1, 2).flatten(0, 1), columns=x.shape[2])
-    return scatter(x.flatten(1), None if under is None else under.flatten(1)) if x.shape[1:] == (2, 1, 1) else grid(x)
+    return (
+        scatter(x.flatten(1), None if under is None else under.flatten(1))
+        if x.shape[1:] == (2, 1, 1)
+        else grid(x)
+    )
 
 
 def scatter(points: Tensor, under: Tensor | None = None) -> np.ndarray:
     """Points (N, 2), x to the right and y up, over those of `under`, pale: uint8 (PLOT, PLOT, 3).
 
-    Where dots lie on each other they are darker.  The axes are doubled until 99 of 100 points lie within; how many do not is said.
+    Where dots lie on each other they are darker.  The axes are doubled until 99 of 100 points lie within; how
+    many do not is said.
     """
     if not len(points):
         raise Refusal("there is no point to show; ask for one or more.")
@@ -132,14 +155,17 @@ def _ruled(reach: float) -> np.ndarray:
 
 
 def _dots(at: np.ndarray, reach: float, opacity: float, radius: float) -> np.ndarray:
-    """How much of each pixel (PLOT, PLOT) discs at these points (N, 2) cover: k of them, one on the other, 1 - (1 - opacity)^k."""
+    """How much of each pixel (PLOT, PLOT) discs at these points (N, 2) cover: k of them, one on the other, 1
+    - (1 - opacity)^k."""
     side, r = PLOT * FINER, radius * FINER
     margin = math.ceil(r)
     wide = side + 2 * margin
     inside = at[(np.abs(at) <= reach).all(1)]  # no number is not inside
     column, row = ((np.array([1, -1]) * inside / reach + 1) / 2 * side).astype(np.int64).clip(0, side - 1).T
     down, right = np.nonzero(np.hypot(*np.ogrid[-margin : margin + 1, -margin : margin + 1]) <= r)
-    hits = np.bincount(((row * wide + column)[:, None] + down * wide + right).reshape(-1), minlength=wide * wide)
+    hits = np.bincount(
+        ((row * wide + column)[:, None] + down * wide + right).reshape(-1), minlength=wide * wide
+    )
     cover = 1 - (1 - opacity) ** np.arange(np.max(hits) + 1)
     fine = cover[hits].reshape(wide, wide)[margin : margin + side, margin : margin + side]
     return fine.reshape(PLOT, FINER, PLOT, FINER).mean((1, 3))
@@ -151,29 +177,46 @@ TINT = (170, 196, 226)
 """where nothing is known: no grey, so that it is not taken for an image"""
 INK, WHITE, LETTERS, LEAD = (40, 40, 40), (255, 255, 255), 13, 18
 """colours, size and line height of words"""
-RAMP = np.array([(6, 4, 22), (60, 15, 105), (140, 35, 110), (215, 70, 60), (248, 150, 30), (250, 235, 140)], float)
+RAMP = np.array(
+    [(6, 4, 22), (60, 15, 105), (140, 35, 110), (215, 70, 60), (248, 150, 30), (250, 235, 140)], float
+)
 """from little to much, ever brighter, so that it can be read without colours too"""
 
 
 def heat(share: np.ndarray) -> np.ndarray:
     """Numbers of any shape as colours, uint8 (..., 3): 0 and below is dark, 1 and above is bright."""
     at = np.clip(np.nan_to_num(share), 0, 1) * (len(RAMP) - 1)
-    return np.stack([np.interp(at, np.arange(len(RAMP)), RAMP[:, k]) for k in range(3)], -1).round().astype(np.uint8)
+    return (
+        np.stack([np.interp(at, np.arange(len(RAMP)), RAMP[:, k]) for k in range(3)], -1)
+        .round()
+        .astype(np.uint8)
+    )
 
 
 def sheet(
-    columns: Sequence[np.ndarray], titles: Sequence[str], notes: Sequence[str] = (), captions: Sequence[Sequence[str]] = (), tile: int = 64
+    columns: Sequence[np.ndarray],
+    titles: Sequence[str],
+    notes: Sequence[str] = (),
+    captions: Sequence[Sequence[str]] = (),
+    tile: int = 64,
 ) -> np.ndarray:
     """Columns of tiles under their titles, uint8 (height, width, 3).
 
-    columns: each uint8 (B, h, w, 3), its tiles enlarged to `tile` pixels or more.  notes (B): words to the right of each row.
+    columns: each uint8 (B, h, w, 3), its tiles enlarged to `tile` pixels or more.  notes (B): words to the
+    right of each row.
     captions: words below each tile, (columns, B).
     """
     scale = max(1, math.ceil(tile / max(columns[0].shape[1:3])))
     parts = [enlarge(column, scale) for column in columns]
     words = captions or [[""]] * len(columns)
-    wide = [max(part.shape[2], *(_length(w) for w in (title, *answer))) + 8 for part, title, answer in zip(parts, titles, words)]
-    high, below = parts[0].shape[1], LEAD * max(len(w.split("\n")) for answer in words for w in answer) if captions else 0
+    wide = [
+        max(part.shape[2], *(_length(w) for w in (title, *answer))) + 8
+        for part, title, answer in zip(parts, titles, words)
+    ]
+    high, below = (
+        parts[0].shape[1],
+        LEAD * max(len(w.split("\n")) for answer in words for w in answer) if captions else 0,
+    )
     top, pitch = LEAD * max(t.count("\n") + 1 for t in titles) + 8, high + below + 6
     size = sum(wide) + 8 + max([0, *(_length(n) for n in notes)]), top + len(parts[0]) * pitch + 2
     page = Image.new("RGB", size, WHITE)
@@ -195,15 +238,23 @@ def _length(text: str) -> int:
 
 
 def _words(write: ImageDraw.ImageDraw, left: float, top: float, text: str) -> None:
-    write.multiline_text((left, top), _drawable(text), INK, ImageFont.load_default(LETTERS), spacing=LEAD - LETTERS)
+    write.multiline_text(
+        (left, top), _drawable(text), INK, ImageFont.load_default(LETTERS), spacing=LEAD - LETTERS
+    )
 
 
 def _drawable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def legend(marks: Sequence[tuple[float, str]], text: str, others: Sequence[tuple[tuple[int, int, int], str]] = (), length: int = 240) -> np.ndarray:
-    """What the colours of heat() mean: a bar with words at places from 0 to 1, and what it measures; below it, what other colours mean."""
+def legend(
+    marks: Sequence[tuple[float, str]],
+    text: str,
+    others: Sequence[tuple[tuple[int, int, int], str]] = (),
+    length: int = 240,
+) -> np.ndarray:
+    """What the colours of heat() mean: a bar with words at places from 0 to 1, and what it measures; below
+    it, what other colours mean."""
     pad = 24
     wide = pad + max(length + pad, *(_length(w) + 24 for _, w in others), _length(text)) + 8
     page = Image.new("RGB", (wide, 24 + 2 * LEAD + 10 + LEAD * len(others)), WHITE)
@@ -224,11 +275,17 @@ def legend(marks: Sequence[tuple[float, str]], text: str, others: Sequence[tuple
 def stacked(*pages: np.ndarray, gap: int = 0) -> np.ndarray:
     """Pages one below the other, on white."""
     wide, last = max(page.shape[1] for page in pages), len(pages) - 1
-    return np.concatenate([np.pad(p, ((0, gap * (i < last)), (0, wide - p.shape[1]), (0, 0)), constant_values=255) for i, p in enumerate(pages)])
+    return np.concatenate(
+        [
+            np.pad(p, ((0, gap * (i < last)), (0, wide - p.shape[1]), (0, 0)), constant_values=255)
+            for i, p in enumerate(pages)
+        ]
+    )
 
 
 def ungrid(page: np.ndarray, size: int) -> np.ndarray | None:
-    """The tiles (B, size, size, 3) of a page that `grid` made of square images, its own defaults assumed; None if it is no such page.
+    """The tiles (B, size, size, 3) of a page that `grid` made of square images, its own defaults assumed;
+    None if it is no such page.
 
     Empty places at the end come back as paper.
     """
@@ -238,4 +295,6 @@ def ungrid(page: np.ndarray, size: int) -> np.ndarray | None:
     if page.shape != (rows * pitch + GAP, columns * pitch + GAP, 3) or not rows * columns:
         return None
     cut = page[GAP:, GAP:].reshape(rows, pitch, columns, pitch, 3).transpose(0, 2, 1, 3, 4)
-    return np.ascontiguousarray(cut[:, :, : pitch - GAP : scale, : pitch - GAP : scale].reshape(rows * columns, size, size, 3))
+    return np.ascontiguousarray(
+        cut[:, :, : pitch - GAP : scale, : pitch - GAP : scale].reshape(rows * columns, size, size, 3)
+    )

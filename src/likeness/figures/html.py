@@ -13,7 +13,11 @@ def safe(text: object) -> str:
 
 def section(title: str, body: str, lead: str = "") -> str:
     """Nothing at all where there is nothing to show."""
-    return f"<section><h2>{title}</h2>{tag('p', 'lead', safe(lead)) if lead else ''}{body}</section>" if body else ""
+    return (
+        f"<section><h2>{title}</h2>{tag('p', 'lead', safe(lead)) if lead else ''}{body}</section>"
+        if body
+        else ""
+    )
 
 
 def tag(name: str, kind: str, inner: str) -> str:
@@ -21,7 +25,11 @@ def tag(name: str, kind: str, inner: str) -> str:
 
 
 def table(values: dict[str, Any]) -> str:
-    rows = (f'<tr><th scope="row">{safe(k)}</th><td>{safe(v)}</td></tr>' for k, v in values.items() if v not in ("", None))
+    rows = (
+        f'<tr><th scope="row">{safe(k)}</th><td>{safe(v)}</td></tr>'
+        for k, v in values.items()
+        if v not in ("", None)
+    )
     return tag("div", "wide", tag("table", "plain", "".join(rows)))
 
 
@@ -30,7 +38,7 @@ TEMPLATE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <style>{css}</style></head><body>{body}</body></html>
-"""
+"""  # noqa: E501
 
 CSS = """
 :root { --paper:#fbfaf7; --ink:#24231f; --soft:#6a665e; --line:#e3dfd6; --mine:#2c5f8d; --bar:#cfcabe; --warn:#fdf3dc; --edge:#d09a2c; --code:#f2efe8; }
@@ -105,4 +113,4 @@ td:last-child { white-space:normal; min-width:13rem; color:var(--soft); padding-
   figure { gap:3px; }
   .tiles { gap:3px; grid-template-columns:repeat(var(--few),1fr); }
 }
-"""
+"""  # noqa: E501

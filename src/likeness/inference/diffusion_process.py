@@ -4,10 +4,11 @@ forward     held-out images, ever noisier: x_t at some times (Ho et al. 2020, eq
 reverse     the way of a sampler, from noise to an image: x_t, and below it the image that the model expects in it
 schedule    log signal-to-noise ratio over time, of several runs on one chart
 rate        where on the way the bits of an image are told: SNR E||x - D||^2 / 2 over log SNR, of which the bound's rate is the area
-distortion  how far the expected image still is, over the bits that have been told so far (Ho et al. 2020, section 4.3 and figure 5)
+distortion  how far the expected image still is, over the bits that have been told so far (Ho et al. 2020,
+section 4.3 and figure 5)
 
 A noisy image is shown at unit brightness, divided by sqrt(alpha^2 + sigma^2).
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -38,20 +39,37 @@ POINTS = 1500
 
 
 def draw(
-    runs: Sequence[tuple[Run, Data]], picture: str, target: Path, n: int | None = None, seed: int = 0, x: Tensor | None = None, **live: Any
+    runs: Sequence[tuple[Run, Data]],
+    picture: str,
+    target: Path,
+    n: int | None = None,
+    seed: int = 0,
+    x: Tensor | None = None,
+    **live: Any,
 ) -> dict[str, Any]:
-    """Write one picture of all the runs; returns its recipe.  n: images a run, or images averaged over for the rate.
+    """Write one picture of all the runs; returns its recipe.  n: images a run, or images averaged over for
+    the rate.
 
     x: images (B, C, H, W) of your own.  live: options that have been set on the models, for the recipe.
     """
     if picture not in PICTURES:
         raise Refusal(f"there is no picture {picture!r}; {closest(picture, tuple(PICTURES))}")
     for run, _ in runs:
-        ask(run.model, "denoise", "The way from noise to an image is that of ddpm, edm, flowmatching and meanflow.")
+        ask(
+            run.model,
+            "denoise",
+            "The way from noise to an image is that of ddpm, edm, flowmatching and meanflow.",
+        )
     with torch.no_grad():
         page = PICTURES[picture](runs, n, seed, x)
     storage.make(target.parent)
-    recipe = dict(picture=picture, n=n, seed=seed, **live, runs=[dict(run=run.folder.name, seen=run.seen) for run, _ in runs])
+    recipe = dict(
+        picture=picture,
+        n=n,
+        seed=seed,
+        **live,
+        runs=[dict(run=run.folder.name, seen=run.seen) for run, _ in runs],
+    )
     figures.write_png(target, page, recipe)
     return recipe
 
@@ -60,7 +78,10 @@ def forward(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Tenso
     pages = []
     for run, data in runs:
         model, clean = _model(run), _images(run, data, n, seed, x).x
-        noise, levels = engine.sampling_noise(seed, 0, len(clean)), model.schedule.levels((PANELS if run.config.spec.points else COLUMNS) - 1)[::-1]
+        noise, levels = (
+            engine.sampling_noise(seed, 0, len(clean)),
+            model.schedule.levels((PANELS if run.config.spec.points else COLUMNS) - 1)[::-1],
+        )
         eps = noise.normal(*clean.shape[1:])
         columns = [_unit(mixed(model.schedule, clean, eps, _times(at, clean)), at) for at in levels]
         pages.append(_sheet(columns, [_name(at) for at in levels], []))
@@ -75,11 +96,20 @@ def reverse(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Tenso
         condition = sampling.conditions(model, np.arange(count), data)
         y = None if condition is None else condition.to(engine.device())
         first = samplers.start(levels, noise, *run.config.spec.shape)
-        way = [samplers.State(first, model.denoise(first, _times(levels[0], first), y), levels[0]), *model.walk(levels, first, noise, y)]
+        way = [
+            samplers.State(first, model.denoise(first, _times(levels[0], first), y), levels[0]),
+            *model.walk(levels, first, noise, y),
+        ]
         columns = PANELS if run.config.spec.points else COLUMNS
         shown = [way[i] for i in sorted({round(k * (len(way) - 1) / (columns - 1)) for k in range(columns)})]
         noisy, expected = [_unit(state.x, state.at) for state in shown], [state.x_0 for state in shown]
-        pages.append(_sheet([_alternate(a, b) for a, b in zip(noisy, expected)], [_name(s.at) for s in shown], ["x_t", "expected x_0"] * count))
+        pages.append(
+            _sheet(
+                [_alternate(a, b) for a, b in zip(noisy, expected)],
+                [_name(s.at) for s in shown],
+                ["x_t", "expected x_0"] * count,
+            )
+        )
     return figures.stacked(*pages, gap=16)
 
 
@@ -97,8 +127,18 @@ def rate(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Tensor |
     lines = []
     for run, data in runs:
         log_snr, _, nats = _told(run, data, n, seed, x)
-        lines.append((f"{run.folder.name}: {torch.trapezoid(nats, log_snr):.3f} nats a dimension in all", log_snr.numpy(), nats.numpy()))
-    return figures.chart(lines, "log SNR: noise on the left, the image on the right", "nats a dimension, for each unit of log SNR")
+        lines.append(
+            (
+                f"{run.folder.name}: {torch.trapezoid(nats, log_snr):.3f} nats a dimension in all",
+                log_snr.numpy(),
+                nats.numpy(),
+            )
+        )
+    return figures.chart(
+        lines,
+        "log SNR: noise on the left, the image on the right",
+        "nats a dimension, for each unit of log SNR",
+    )
 
 
 def distortion(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Tensor | None) -> np.ndarray:
@@ -107,18 +147,31 @@ def distortion(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Te
         log_snr, error, nats = _told(run, data, n, seed, x)
         bits = torch.cumulative_trapezoid(nats, log_snr) / math.log(2)
         lines.append((run.folder.name, np.append(0, bits.numpy()), error.sqrt().numpy()))
-    return figures.chart(lines, "bits a dimension that have been told", "error of the expected image (root mean square; black is -1, white 1)")
+    return figures.chart(
+        lines,
+        "bits a dimension that have been told",
+        "error of the expected image (root mean square; black is -1, white 1)",
+    )
 
 
 def _told(run: Run, data: Data, n: int | None, seed: int, x: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """log SNR from noise to image, the mean squared error there, and the nats a dimension that a unit of log SNR tells."""
+    """log SNR from noise to image, the mean squared error there, and the nats a dimension that a unit of log
+    SNR tells."""
     model, batch = _model(run), engine.put(_images(run, data, n or 64, seed, x))
     y = batch.y.only(model.takes) if batch.y is not None else None
-    log_snr, error = bounds.per_level(lambda x_t, t: model.predict(x_t, t, y), model.schedule, batch.x, batch.noise, LEVELS)
+    log_snr, error = bounds.per_level(
+        lambda x_t, t: model.predict(x_t, t, y), model.schedule, batch.x, batch.noise, LEVELS
+    )
     return log_snr, error, error * log_snr.exp() / 2
 
 
-PICTURES = {"forward": forward, "reverse": reverse, "schedule": schedule, "rate": rate, "distortion": distortion}
+PICTURES = {
+    "forward": forward,
+    "reverse": reverse,
+    "schedule": schedule,
+    "rate": rate,
+    "distortion": distortion,
+}
 
 
 def _model(run: Run) -> Denoiser:
@@ -155,5 +208,8 @@ def _sheet(columns: list[Tensor], titles: list[str], notes: list[str]) -> np.nda
     if columns[0].shape[1:] != (2, 1, 1):
         return figures.sheet([figures.pixels(column.cpu()) for column in columns], titles, notes)
     rows = max(1, len(set(notes)))
-    panels = [np.stack([figures.scatter(part.flatten(1).cpu()) for part in column.chunk(rows)]) for column in columns]
+    panels = [
+        np.stack([figures.scatter(part.flatten(1).cpu()) for part in column.chunk(rows)])
+        for column in columns
+    ]
     return figures.sheet(panels, titles, sorted(set(notes), reverse=True))

@@ -31,14 +31,21 @@ def held_out(data: Data, n: int, seed: int) -> Inputs:
     return Inputs(data.take(rows, Noise(torch.from_numpy(rows), engine.derive("given", seed))), names)
 
 
-def own(x: Tensor, y: Condition | None, names: Sequence[str] | None, spec: Spec, seed: int, binarize: bool = False) -> Inputs:
+def own(
+    x: Tensor, y: Condition | None, names: Sequence[str] | None, spec: Spec, seed: int, binarize: bool = False
+) -> Inputs:
     """Images (B, C, H, W) in [-1, 1], put on the grid of levels that the model knows.
 
-    binarize: its training images were made black and white by chance, and so are these, as rows 0, 1, ... of such a set: cut off at the
-    middle, strokes would be without the ragged edges that the model expects.
+    binarize: its training images were made black and white by chance, and so are these, as rows 0, 1, ... of
+    such a set: cut off at the middle, strokes would be without the ragged edges that the model expects.
     """
     if x.shape[1:] != spec.shape or not len(x):
-        raise Refusal(f"the images of this run are {spec.shape}, and an array of {tuple(x.shape)} was given; make it (B, {', '.join(map(str, spec.shape))}).")
+        raise Refusal(
+            f"the images of this run are {spec.shape}, and an "
+            "array of "
+            f"{tuple(x.shape)} was "
+            f"given; make it (B, {', '.join(map(str, spec.shape))})."
+        )
     names = tuple(names or (f"image {i}" for i in range(len(x))))
     x = x.float().cpu()
     x = drawn((x + 1) / 2) * 2.0 - 1 if binarize else on_grid(x, spec.levels)

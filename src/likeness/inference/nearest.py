@@ -1,4 +1,5 @@
-"""Samples, and beside the last of each row the training image that is nearest to it: has the model learnt by heart?
+"""Samples, and beside the last of each row the training image that is nearest to it: has the model learnt by
+heart?
 
 The rightmost column of Goodfellow et al., "Generative Adversarial Nets", 2014, figure 2.
 """
@@ -30,12 +31,15 @@ class Beside(NamedTuple):
 
 
 def beside(x: Tensor, data: Data, mirror: bool = False) -> Beside:
-    """Samples (B, C, H, W), nearly as many rows as columns; at the end of each row, framed, the training image nearest to its last one.
+    """Samples (B, C, H, W), nearly as many rows as columns; at the end of each row, framed, the training
+    image nearest to its last one.
 
     mirror: or to that one's mirror image.
     """
     if data.spec.points:
-        raise Refusal("points have no picture of their own to be looked at beside another; leave --nearest out.")
+        raise Refusal(
+            "points have no picture of their own to be looked at beside another; leave --nearest out."
+        )
     if not len(data.train):
         raise Refusal(f"{data.source} has no training image; leave --nearest out.")
     columns = math.ceil(math.sqrt(len(x)))
@@ -43,7 +47,9 @@ def beside(x: Tensor, data: Data, mirror: bool = False) -> Beside:
     last = neighbours.grid(torch.stack([row[-1] for row in rows]).numpy(), data.levels)
     result = neighbours.nearest(last, data.x, data.train, 1, mirror)
     others = data.take(result.row[:, 0]).x
-    page = figures.grid(torch.cat([torch.cat([row, near[None]]) for row, near in zip(rows, others)]), columns + 1)
+    page = figures.grid(
+        torch.cat([torch.cat([row, near[None]]) for row, near in zip(rows, others)]), columns + 1
+    )
     for i, row in enumerate(rows):
         _frame(page, i, len(row), *x.shape[2:])
     return Beside(page, result.row[:, 0].tolist(), result.distance[:, 0].tolist())

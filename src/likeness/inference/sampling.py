@@ -1,4 +1,5 @@
-"""Samples of a run, number by number: sample i is sample i in whatever batch, process or order it is drawn."""
+"""Samples of a run, number by number: sample i is sample i in whatever batch, process or order it
+is drawn."""
 
 from __future__ import annotations
 
@@ -26,7 +27,12 @@ def tuned(model: Model, **live: Any) -> Model:
     known = {f.name for f in fields(model) if f.metadata.get("live")}
     if wrong := sorted(live.keys() - known):
         there = f"live options are: {', '.join(sorted(known))}" if known else "it has none"
-        raise Refusal(f"{wrong[0]} is not an option that can be set on a trained {type(model).__name__.lower()}; {there}.")
+        raise Refusal(
+            f"{wrong[0]} is not an option that can be "
+            "set on a "
+            "trained "
+            f"{type(model).__name__.lower()}; {there}."
+        )
     twin = copy.copy(model)
     for name, value in live.items():
         setattr(twin, name, value)
@@ -37,28 +43,46 @@ def tuned(model: Model, **live: Any) -> Model:
 # What a sample is a sample of
 
 
-def conditions(model: Model, numbers: np.ndarray, data: Data | None = None, *, label: int | None = None, classes: np.ndarray | None = None) -> Condition | None:
-    """What samples number `numbers`, int64 (n,), are samples of, by what the model takes: a Condition of n rows in memory, or None.
+def conditions(
+    model: Model,
+    numbers: np.ndarray,
+    data: Data | None = None,
+    *,
+    label: int | None = None,
+    classes: np.ndarray | None = None,
+) -> Condition | None:
+    """What samples number `numbers`, int64 (n,), are samples of, by what the model takes: a Condition of n
+    rows in memory, or None.
 
-    Classes take turns by the number, unless `label` is the class of all of them, or `classes` (n,) has that of each.  Of a model that takes a text or an
-    image, sample i is of what held-out example i has, all of them in turns (training examples where none is held out).  Raises Refusal
-    where such a model is asked without its data.
+    Classes take turns by the number, unless `label` is the class of all of them, or `classes` (n,) has that
+    of each.  Of a model that takes a text or an image, sample i is of what held-out example i has, all of
+    them in turns (training examples where none is held out).  Raises Refusal where such a model is asked
+    without its data.
     """
     there = {"tokens": model.spec.vocabulary, "image": model.spec.source[0]}
     whole = tuple(name for name in model.takes if there.get(name))
     labels = model.spec.labels if "label" in model.takes else 0
     turns = numbers % max(labels, 1) if classes is None else classes
-    of = torch.from_numpy(np.asarray(turns if label is None else np.full(len(numbers), label), np.int64)) if labels else None
+    of = (
+        torch.from_numpy(np.asarray(turns if label is None else np.full(len(numbers), label), np.int64))
+        if labels
+        else None
+    )
     if not whole:
         return None if of is None else Condition(of)
     beside = _beside(model, numbers, data, whole)
     own = beside.label if label is None and classes is None and labels else of
-    return Condition(own, beside.tokens if "tokens" in whole else None, beside.image if "image" in whole else None)
+    return Condition(
+        own, beside.tokens if "tokens" in whole else None, beside.image if "image" in whole else None
+    )
 
 
 def _beside(model: Model, numbers: np.ndarray, data: Data | None, whole: tuple[str, ...]) -> Condition:
     """What examples of the data have beside themselves: the parts `whole`, and their class."""
-    name, wanted = type(model).__name__.lower(), " and ".join({"tokens": "a text", "image": "an image"}[t] for t in whole)
+    name, wanted = (
+        type(model).__name__.lower(),
+        " and ".join({"tokens": "a text", "image": "an image"}[t] for t in whole),
+    )
     if data is None:
         raise Refusal(f"{name} draws from {wanted}, which only its data have; ask the run where these are.")
     rows = data.held_out if len(data.held_out) else data.train
@@ -67,12 +91,18 @@ def _beside(model: Model, numbers: np.ndarray, data: Data | None, whole: tuple[s
         there = data.other.held_out if len(data.other.held_out) else data.other.train
         y = replace(y, image=picture(data.other.x[there[numbers % len(there)]]))
     if lacking := [t for t in whole if t not in y.parts()]:
-        raise Refusal(f"{name} draws from {wanted}, and the examples of {data.source} have no {lacking[0]}; name the data that it was trained on.")
+        raise Refusal(
+            f"{name} draws from {wanted}, and the examples of {data.source} "
+            "have no "
+            f"{lacking[0]}; "
+            "name the data that it was trained on."
+        )
     return y
 
 
 def shares(data: Data, n: int, seed: int) -> np.ndarray | None:
-    """Classes of n samples that are as frequent as in the training images, or None: else unequal classes alone would tell samples from data."""
+    """Classes of n samples that are as frequent as in the training images, or None: else unequal classes
+    alone would tell samples from data."""
     if data.y is None or not data.spec.labels or not len(data.train):
         return None
     known = np.random.default_rng((seed, 0xC1A)).permutation(data.y[data.train])
@@ -108,7 +138,8 @@ class State:
 
 @torch.no_grad()
 def walk(ways: Iterable[Iterable[Tensor]], n: int) -> Iterator[State]:
-    """Batch after batch, each from its first version (m, C, H, W) to its last, which comes once more when it is in memory."""
+    """Batch after batch, each from its first version (m, C, H, W) to its last, which comes once more when it
+    is in memory."""
     first = 0
     for way in ways:
         for x in way:
@@ -117,14 +148,19 @@ def walk(ways: Iterable[Iterable[Tensor]], n: int) -> Iterator[State]:
         first += len(x)
 
 
-def draw(model: Model, y: Condition | None, n: int, seed: int, first: int = 0, at_once: int = MOST) -> Iterator[State]:
-    """Samples number first ... first+n-1 of this seed, each in whatever company, at most `at_once` together.  y: n rows, from conditions()."""
+def draw(
+    model: Model, y: Condition | None, n: int, seed: int, first: int = 0, at_once: int = MOST
+) -> Iterator[State]:
+    """Samples number first ... first+n-1 of this seed, each in whatever company, at most `at_once` together.
+    y: n rows, from conditions()."""
     size = max(1, min(at_once, CHUNK // model.spec.dims))
     sample = ask(model, "sample")
 
     def way(i: int) -> Iterable[Tensor]:
         m = min(size, n - i)
-        states: Iterable[Tensor] = sample(engine.sampling_noise(seed, first + i, m), None if y is None else y[i : i + m].to(engine.device()))
+        states: Iterable[Tensor] = sample(
+            engine.sampling_noise(seed, first + i, m), None if y is None else y[i : i + m].to(engine.device())
+        )
         return states
 
     return walk(map(way, range(0, n, size)), n)
@@ -145,6 +181,7 @@ def batches(states: Iterable[State]) -> Iterator[Tensor]:
 
 
 def samples(model: Model, n: int, seed: int, data: Data | None = None, **of: Any) -> Tensor:
-    """Samples 0 ... n-1 of the model, (n, C, H, W) in memory; images in [-1, 1].  of: label or classes, as conditions() takes them."""
+    """Samples 0 ... n-1 of the model, (n, C, H, W) in memory; images in [-1, 1].  of: label or classes, as
+    conditions() takes them."""
     x = torch.cat(list(batches(draw(model, conditions(model, np.arange(n), data, **of), n, seed))))
     return x.clamp(-1, 1) if model.spec.levels else x

@@ -1,8 +1,9 @@
-"""How surprising an image is to a model, and where in it: -log2 p of the whole, of each pixel, and what the model expected that to be.
+"""How surprising an image is to a model, and where in it: -log2 p of the whole, of each pixel, and what the
+model expected that to be.
 
-A low number is not always a likely image: one colour is cheap for most models, whatever they were trained on (Nalisnick et al.,
-"Do Deep Generative Models Know What They Don't Know?", 2019).  So the rank among held-out images stands beside it, and both
-ends of that are unusual.
+A low number is not always a likely image: one colour is cheap for most models, whatever they were trained on
+(Nalisnick et al., "Do Deep Generative Models Know What They Don't Know?", 2019).  So the rank among held-out
+images stands beside it, and both ends of that are unusual.
 """
 
 from __future__ import annotations
@@ -74,17 +75,27 @@ class Scored:
         return row | nats | dict(rank=float(self.rank[i]) if self.against else None)
 
     def page(self) -> np.ndarray:
-        """A row an image, the most surprising first: the image, its surprise and entropy, of colour images the surprise of each channel too."""
+        """A row an image, the most surprising first: the image, its surprise and entropy, of colour images
+        the surprise of each channel too."""
         if self.surprise is None or self.entropy is None:
-            raise Refusal(f"these are numbers of whole images; maps come from a model that answers surprise, unless maps=False.  {who('surprise')}")
+            raise Refusal(
+                "these are numbers of whole images; maps come from a "
+                "model that "
+                "answers "
+                f"surprise, unless maps=False.  {who('surprise')}"
+            )
         chosen = self.order[:ROWS]
         x, met, expected = self.x[chosen], self.surprise[chosen], self.entropy[chosen]
         maps = {"surprise": met.sum(1), "entropy": expected.sum(1)} | _channels(met)
         top = _round(max(float(maps[name].quantile(0.998)) for name in ("surprise", "entropy")))
         columns = [figures.pixels(x), *(figures.heat(_place(m.numpy(), top)) for m in maps.values())]
         sheet = figures.sheet(columns, ["image", *maps], [self._note(int(i)) for i in chosen], tile=84)
-        marks = [(float(_place(np.array(share * top), top)), f"{share * top:g}") for share in (0, 0.1, 0.5, 1)]
-        return figures.stacked(sheet, figures.legend(marks, "bits a pixel: -log2 p, and what the model expected it to be"))
+        marks = [
+            (float(_place(np.array(share * top), top)), f"{share * top:g}") for share in (0, 0.1, 0.5, 1)
+        ]
+        return figures.stacked(
+            sheet, figures.legend(marks, "bits a pixel: -log2 p, and what the model expected it to be")
+        )
 
     def _note(self, i: int) -> str:
         name = self.names[i] if len(self.names[i]) <= LONGEST else f"...{self.names[i][3 - LONGEST :]}"
@@ -105,7 +116,12 @@ class Scored:
         return target
 
     def _arrays(self) -> bytes:
-        about = dict(names=np.array(self.names), bits_per_dim=self.bits, rank=self.rank, recipe=np.array(json.dumps(self.recipe, default=str)))
+        about = dict(
+            names=np.array(self.names),
+            bits_per_dim=self.bits,
+            rank=self.rank,
+            recipe=np.array(json.dumps(self.recipe, default=str)),
+        )
         for name, m in (("surprise_bits", self.surprise), ("entropy_bits", self.entropy)):
             if m is not None:
                 about[name] = m.numpy().astype(np.float32)
@@ -117,16 +133,34 @@ class Scored:
         return None if self.surprise is None else figures.png(self.page(), self.recipe)
 
     def __repr__(self) -> str:
-        lines = [f"{row['name']}: {row['bits_per_dim']:.3f} bits/dim" + (f", rank {row['rank']:.0%}" if self.against else "") for row in self.rows()]
+        lines = [
+            f"{row['name']}: "
+            f"{row['bits_per_dim']:.3f} "
+            "bits/dim" + (f", rank {row['rank']:.0%}" if self.against else "")
+            for row in self.rows()
+        ]
         return "\n".join(lines)
 
 
-def score(model: Model, given: Inputs, reference: Inputs | None, maps: bool, recipe: dict[str, Any]) -> Scored:
+def score(
+    model: Model, given: Inputs, reference: Inputs | None, maps: bool, recipe: dict[str, Any]
+) -> Scored:
     """Ask about every image, and about the held-out ones it is ranked among."""
     bits, kind = _bits(model, given.batch)
     usual = np.sort(_bits(model, reference.batch)[0]) if reference else np.empty(0)
     met, expected = _maps(model, given.batch) if maps and isinstance(model, Surprises) else (None, None)
-    return Scored(given.batch.x, given.names, bits, kind, rank(bits, usual), len(usual), model.spec.levels, met, expected, recipe)
+    return Scored(
+        given.batch.x,
+        given.names,
+        bits,
+        kind,
+        rank(bits, usual),
+        len(usual),
+        model.spec.levels,
+        met,
+        expected,
+        recipe,
+    )
 
 
 def rank(bits: np.ndarray, usual: np.ndarray) -> np.ndarray:
@@ -159,7 +193,8 @@ def _channels(met: Tensor) -> dict[str, Tensor]:
 
 
 def _place(bits: np.ndarray, top: float) -> np.ndarray:
-    """Where on the scale of colours.  By the square root: between a pixel that is certain and one that is a toss-up lies one bit, and surprises have ten."""
+    """Where on the scale of colours.  By the square root: between a pixel that is certain and one that is a
+    toss-up lies one bit, and surprises have ten."""
     return np.sqrt(np.clip(bits, 0, None) / top)
 
 

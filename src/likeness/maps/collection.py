@@ -1,4 +1,5 @@
-"""The images that a map or a search is about, with their features: from a matrix that `likeness features` wrote, or from images themselves."""
+"""The images that a map or a search is about, with their features: from a matrix that `likeness features`
+wrote, or from images themselves."""
 
 from __future__ import annotations
 
@@ -50,7 +51,8 @@ class Collection:
 
     @property
     def how(self) -> dict[str, Any]:
-        """On what features depend besides the layer: the same must be said of any that are compared with them."""
+        """On what features depend besides the layer: the same must be said of any that are compared with
+        them."""
         reading = {"reading": _spoken(self.made.get("reading", {}))} if self.made else {}
         return {name: self.made[key] for name, key in HOW.items() if key in self.made} | reading
 
@@ -58,7 +60,14 @@ class Collection:
         """Some of them."""
         labels = tuple(self.labels[i] for i in rows) if self.labels else ()
         x = None if self.x is None else self.x[rows]
-        return replace(self, features=self.features[rows], rows=self.rows[rows], names=tuple(self.names[i] for i in rows), labels=labels, x=x)
+        return replace(
+            self,
+            features=self.features[rows],
+            rows=self.rows[rows],
+            names=tuple(self.names[i] for i in rows),
+            labels=labels,
+            x=x,
+        )
 
 
 Say = Callable[[str], None]
@@ -78,15 +87,23 @@ def gather(
     seed: int = 0,
     folder: Path = Path(),
 ) -> Collection:
-    """What DATA is: a matrix of features with or without names beside it, a run that encodes, or images, whose pixels are their features.
+    """What DATA is: a matrix of features with or without names beside it, a run that encodes, or images,
+    whose pixels are their features.
 
-    With a `network` (and one of its layers) the images' features are written into `folder`, where the same request finds them again.
-    A run reads its own images, and any that it looks at, as it did in training; `reading` is of all others.
-    n: so many of them, chosen at random by `seed`; 0 is all.  images: where to find the images of a matrix, if it does not say so.
+    With a `network` (and one of its layers) the images' features are written into `folder`, where the same
+    request finds them again. A run reads its own images, and any that it looks at, as it did in training;
+    `reading` is of all others.
+    n: so many of them, chosen at random by `seed`; 0 is all.  images: where to find the images of a matrix,
+    if it does not say so.
     """
     reading, path = reading or Reading(), Path(os.path.expanduser(source))
     if points.is_points(source):
-        raise Refusal(f"{source} holds points in the plane, which are a map already; name images, or a matrix of features.")
+        raise Refusal(
+            f"{source} holds points in the plane, which are a map "
+            "already; name "
+            "images, or a "
+            "matrix of features."
+        )
     asked = dict(network=network, layer=layer, pool=pool, weights=weights)
     if (matrix := _matrix(path) if path.suffix == ".npy" else None) is not None:
         _refuse(f"{source} holds features already", "name the images themselves", reading, **asked)
@@ -96,21 +113,36 @@ def gather(
             run = Run.open(path)
             of = str(run.config.data["source"])
             if not network:
-                _refuse(f"{source} is a run, which reads its images as it did in training", "name the images themselves", reading)
-                reading, asked["network"] = Reading(**run.config.reading), str(path) if "encode" in answers(run.model) else ""
+                _refuse(
+                    f"{source} is a run, which reads its images as it did in training",
+                    "name the images themselves",
+                    reading,
+                )
+                reading, asked["network"] = (
+                    Reading(**run.config.reading),
+                    str(path) if "encode" in answers(run.model) else "",
+                )
         else:
             of = source
         if asked["network"]:
             result = _of_network(of, **asked, reading=reading, n=n, seed=seed, folder=folder, say=say)
         else:
             if layer or weights or pool:
-                raise Refusal(f"--layer, --pool and --weights are of a network; type --network too, such as: likeness map {source} --network mobilenet_v2")
+                raise Refusal(
+                    "--layer, --pool and --weights are of a network; type "
+                    "--network "
+                    "too, such "
+                    f"as: likeness map {source} --network mobilenet_v2"
+                )
             result = _of_pixels(of, reading, say)
     if n and n < len(result.names):
         result = result.of(extract.some(n, len(result.names), seed))
     if len(result.names) < 2:
         raise Refusal(
-            f"{source} holds {len(result.names)} image{'s' * (len(result.names) != 1)}, and what resembles what is asked of 2 or more; name a folder with more."
+            f"{source} holds {len(result.names)} image{'s' * (len(result.names) != 1)}, "
+            "and what "
+            "resembles "
+            "what is asked of 2 or more; name a folder with more."
         )
     return result
 
@@ -138,7 +170,17 @@ def _of_pixels(source: str, reading: Reading, say: Say) -> Collection:
     if reading.binarize:
         result = binarized(result, cache.root, source)
     n = len(result.x)
-    return Collection(source, result.x.reshape(n, -1), np.arange(n), _names(result), _labels(result), result.x, PIXELS, {}, reading)
+    return Collection(
+        source,
+        result.x.reshape(n, -1),
+        np.arange(n),
+        _names(result),
+        _labels(result),
+        result.x,
+        PIXELS,
+        {},
+        reading,
+    )
 
 
 def _names(found: Images) -> tuple[str, ...]:
@@ -158,15 +200,44 @@ def _labels(found: Images) -> tuple[str, ...]:
 # By a network
 
 
-def _of_network(source: str, network: str, layer: str, pool: str, weights: str, reading: Reading, n: int, seed: int, folder: Path, say: Say) -> Collection:
+def _of_network(
+    source: str,
+    network: str,
+    layer: str,
+    pool: str,
+    weights: str,
+    reading: Reading,
+    n: int,
+    seed: int,
+    folder: Path,
+    say: Say,
+) -> Collection:
     net = opening.load(network, weights, [layer] if layer else ())
     if isinstance(net, opening.OfRun) and reading != net.reading:
-        other = {name: value for name, value in extract.odd(reading).items() if value != getattr(net.reading, name)}
-        _refuse(f"{network} is a run, which reads images as it did in training", "name another network", Reading(**other))
+        other = {
+            name: value for name, value in extract.odd(reading).items() if value != getattr(net.reading, name)
+        }
+        _refuse(
+            f"{network} is a run, which reads images as it did in training",
+            "name another network",
+            Reading(**other),
+        )
     layer = layer or usual_layer(net)
     stem = Path(os.path.expanduser(source)).resolve().stem or "images"
-    work = extract.extract(net, source, [layer], folder / "features.npy", pool, reading.size, reading=replace(reading, size=0), n=n, seed=seed)
-    work = work.kept(folder, f"{stem}-{os.path.basename(net.name)}-{layer.replace('/', '-')}{pool and '-' + pool}")
+    work = extract.extract(
+        net,
+        source,
+        [layer],
+        folder / "features.npy",
+        pool,
+        reading.size,
+        reading=replace(reading, size=0),
+        n=n,
+        seed=seed,
+    )
+    work = work.kept(
+        folder, f"{stem}-{os.path.basename(net.name)}-{layer.replace('/', '-')}{pool and '-' + pool}"
+    )
     storage.make(folder)
     for at in work:
         say(f"{at.done.files / at.total:4.0%}  {net.name} has looked at {at.done.files:,} images")
@@ -177,7 +248,8 @@ def _of_network(source: str, network: str, layer: str, pool: str, weights: str, 
 
 
 def usual_layer(net: Probe) -> str:
-    """The code of a network that has one, else the deepest layer before its classes that has a number a channel, else the deepest at hand."""
+    """The code of a network that has one, else the deepest layer before its classes that has a number a
+    channel, else the deepest at hand."""
     whole = [name for name in net.layers if name not in net.lost and name not in (LOGITS, "predictions")]
     flat = [name for name in whole if len(net.layers[name]) == 1]
     return "code" if "code" in whole else (flat or whole)[-1]
@@ -191,20 +263,30 @@ def _matrix(path: Path) -> np.ndarray | None:
     try:
         result = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise Refusal(f"there is no file {path}; name a folder of images, or a matrix that `likeness features` wrote.") from None
+        raise Refusal(
+            f"there is no file {path}; name a folder of images, or a matrix that `likeness features` wrote."
+        ) from None
     except (OSError, ValueError, EOFError) as error:
-        raise BadData(f"{path} cannot be read as an array ({error}); write it again with likeness features.") from None
+        raise BadData(
+            f"{path} cannot be read as an array ({error}); write it again with likeness features."
+        ) from None
     return result if result.ndim == 2 and result.dtype.kind in "fiu" and result.size else None
 
 
 def _of_matrix(source: str, path: Path, matrix: np.ndarray, images: str, say: Say) -> Collection:
     manifest, made = _told(path)
     names, labels = _table((manifest or path).with_suffix(".csv"), len(matrix))
-    seen = f"{made['network']} {', '.join(made['layers'])}{' ' + made['pool'] if made.get('pool') else ''}" if made else path.stem
+    seen = (
+        (f"{made['network']} {', '.join(made['layers'])}{' ' + made['pool'] if made.get('pool') else ''}")
+        if made
+        else path.stem
+    )
     nameless = not any(names)
     rows = extract.some(*made["chosen"]) if nameless and made.get("chosen") else np.arange(len(matrix))
     rows = rows[: len(matrix)]  # which may not be finished
-    x = _pictured(images or made.get("source", ""), None if nameless else names, rows, made, bool(images), say)
+    x = _pictured(
+        images or made.get("source", ""), None if nameless else names, rows, made, bool(images), say
+    )
     known = tuple(name or row for name, row in zip(names, _numbered(rows)))
     return Collection(source, matrix, rows, known, labels if any(labels) else (), x, seen, made)
 
@@ -219,12 +301,18 @@ def _table(table: Path, n: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     except (OSError, csv.Error) as error:
         raise BadData(f"{table} cannot be read ({error}); write it again, or take it away.") from None
     if len(lines) != n or not lines or "file" not in lines[0]:
-        raise BadData(f"{table} has {len(lines):,} lines for {n:,} features, or no column `file`; write both again with likeness features.")
+        raise BadData(
+            f"{table} has {len(lines):,} lines for {n:,} features, or "
+            "no column "
+            "`file`; write "
+            "both again with likeness features."
+        )
     return tuple(line["file"] or "" for line in lines), tuple(line.get("label") or "" for line in lines)
 
 
 def _told(path: Path) -> tuple[Path | None, dict[str, Any]]:
-    """Which .json beside a matrix speaks of it, and what it says of how the features were made; nothing where none does."""
+    """Which .json beside a matrix speaks of it, and what it says of how the features were made; nothing where
+    none does."""
     usual = path.with_suffix(".json")
     for manifest in (usual, *sorted(p for p in path.parent.glob("*.json") if p != usual)):
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -235,7 +323,9 @@ def _told(path: Path) -> tuple[Path | None, dict[str, Any]]:
     return None, {}
 
 
-def _pictured(source: str, names: tuple[str, ...] | None, rows: np.ndarray, made: dict[str, Any], typed: bool, say: Say) -> np.ndarray | None:
+def _pictured(
+    source: str, names: tuple[str, ...] | None, rows: np.ndarray, made: dict[str, Any], typed: bool, say: Say
+) -> np.ndarray | None:
     """The images of these names, or of these rows where they have none."""
     if not source:
         say("note: no images are at hand, so the map is of points; --images DATA says where they are")
@@ -243,13 +333,22 @@ def _pictured(source: str, names: tuple[str, ...] | None, rows: np.ndarray, made
     info = made.get("reading", {})
     reading = Reading(**{name: info[name] for name in ("background", "white") if name in info})
     try:
-        if names is not None and made.get("chosen") and (few := _thumbnails(source, names, reading)) is not None:
+        if (
+            names is not None
+            and made.get("chosen")
+            and (few := _thumbnails(source, names, reading)) is not None
+        ):
             return few
         result = data.read(source, reading)
     except Refusal:
         if typed:
             raise
-        say(f"note: {source}, of which these are the features, is not here: the map is of points; --images DATA says where the images are")
+        say(
+            f"note: {source}, of which these are the features, is not here: the map is of "
+            "points; "
+            "--images "
+            "DATA says where the images are"
+        )
         return None
     total = made["chosen"][1] if made.get("chosen") else len(rows)
     if result.names is None or names is None:
@@ -260,7 +359,10 @@ def _pictured(source: str, names: tuple[str, ...] | None, rows: np.ndarray, made
     if order is None:
         if typed:
             raise Refusal(
-                f"{source} holds {len(result.x):,} images that are not the {len(rows):,} of these features; name the images that they were made from."
+                f"{source} holds {len(result.x):,} images that are not the {len(rows):,} "
+                "of these "
+                "features; "
+                "name the images that they were made from."
             )
         say(f"note: {source} has changed since these features were made: the map is of points")
         return None
@@ -268,12 +370,17 @@ def _pictured(source: str, names: tuple[str, ...] | None, rows: np.ndarray, made
 
 
 def _thumbnails(source: str, names: tuple[str, ...], reading: Reading) -> np.ndarray | None:
-    """Some files of a folder, for which the whole of it is not decoded; None where one of them is not there any more."""
+    """Some files of a folder, for which the whole of it is not decoded; None where one of them is not there
+    any more."""
     images = gallery.pictures(source, data.folder.SIZE, "fit", reading)
     place = {images.name(i): i for i in range(images.total)}
     if not all(name in place for name in names):
         return None
-    result = [x for part in extract.ahead(images.of(np.array([place[name] for name in names])), 0, 64) for _, x in part]
+    result = [
+        x
+        for part in extract.ahead(images.of(np.array([place[name] for name in names])), 0, 64)
+        for _, x in part
+    ]
     whole = [x for x in result if isinstance(x, np.ndarray)]
     return np.stack(whole) if len(whole) == len(result) else None
 
@@ -281,26 +388,49 @@ def _thumbnails(source: str, names: tuple[str, ...], reading: Reading) -> np.nda
 # An image from outside
 
 
-def looked_at(image: str, among: Collection, network: str = "", weights: str = "") -> tuple[np.ndarray, np.ndarray]:
+def looked_at(
+    image: str, among: Collection, network: str = "", weights: str = ""
+) -> tuple[np.ndarray, np.ndarray]:
     """An image file by the eyes of a collection: its features (1, D), and its pixels uint8 (C, H, W).
 
     Raises Refusal where the network that made the features cannot be had, or has other weights by now.
     """
     if among.x is not None and among.seen == PIXELS:
         c, size = among.x.shape[1], among.x.shape[2]
-        x = user_images.images(image, data.Data("", "", among.x, among.rows, among.rows).spec, dict(vars(among.reading), size=size), 1).x
-        levels = (drawn((x + 1) / 2) * 255 if among.reading.binarize else x.add(1).mul(127.5).round().byte()).numpy()
+        x = user_images.images(
+            image,
+            data.Data("", "", among.x, among.rows, among.rows).spec,
+            dict(vars(among.reading), size=size),
+            1,
+        ).x
+        levels = (
+            drawn((x + 1) / 2) * 255 if among.reading.binarize else x.add(1).mul(127.5).round().byte()
+        ).numpy()
         return levels.reshape(1, -1), levels.reshape(c, size, size)
     made = among.made
     if not made:
-        raise Refusal(f"nothing says by which network {among.source} was made, so {image} cannot be compared; name a file or a row among its images.")
+        raise Refusal(
+            f"nothing says by which network {among.source} was made, so "
+            f"{image} "
+            "cannot be "
+            "compared; name a file or a row among its images."
+        )
     opens = network or made.get("opens", made["network"])
     if not network and os.path.isabs(opens) and not is_run(Path(opens)):
-        raise Refusal(f"{among.source} was made by the run {opens}, which is not there; say where it is with --network.")
+        raise Refusal(
+            f"{among.source} was made by the run {opens}, which is not there; say where it is with --network."
+        )
     net = opening.load(opens, weights, made["layers"])
     if net.sha256 != made["sha256"]:
-        raise Refusal(f"{net.name} has other weights than those that made {among.source}; name these with --weights, or make the features again.")
-    result = gallery.pictures(image, made["size"], made["interpolation"], Reading(**made.get("reading", {}))).get(0)
+        raise Refusal(
+            f"{net.name} has other weights than those that made "
+            f"{among.source}; name "
+            "these with "
+            "--weights, or make the features again."
+        )
+    result = gallery.pictures(
+        image, made["size"], made["interpolation"], Reading(**made.get("reading", {}))
+    ).get(0)
     if not isinstance(result, np.ndarray):
         raise BadData(f"{image} cannot be used ({result.reason}: {result.detail}); name another image.")
     with torch.inference_mode():

@@ -1,7 +1,7 @@
 """map.html: a map to walk about in, which needs no other file and no network.
 
-All images are one picture within the page, what came from outside (names, labels) is escaped, and the page forbids itself to load
-anything or to run any script but its own, which it names by its hash.
+All images are one picture within the page, what came from outside (names, labels) is escaped, and the page
+forbids itself to load anything or to run any script but its own, which it names by its hash.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from . import pictures, tsne
 _e = figures.safe
 
 LEAD = """Drag to move, turn the wheel or pinch to come nearer; images take the place of points where there is room.  Point at one to see it,
-press a name to see its group alone.  How the map is turned, how large its islands are and how far apart they lie means little."""
+press a name to see its group alone.  How the map is turned, how large its islands are and how far apart they lie means little."""  # noqa: E501
 
 
 class Listed(NamedTuple):
@@ -51,7 +51,8 @@ def page(
 ) -> str:
     """All of it as one HTML document.
 
-    y: (n, 2), y up.  x: uint8 (n, C, H, W), or None where only the features are known.  under: points (m, 2) of an older map.
+    y: (n, 2), y up.  x: uint8 (n, C, H, W), or None where only the features are known.  under: points (m, 2)
+    of an older map.
     """
     sheet = pictures.sprites(x) if x is not None else None
     script = files(__package__).joinpath("map.js").read_text()
@@ -86,7 +87,12 @@ def _sheet(sheet: pictures.Sprites | None, facts: dict[str, Any]) -> str:
 
 
 def _data(
-    y: np.ndarray, names: Sequence[str], groups: Sequence[pictures.Groups], x: np.ndarray | None, sheet: pictures.Sprites | None, under: np.ndarray | None
+    y: np.ndarray,
+    names: Sequence[str],
+    groups: Sequence[pictures.Groups],
+    x: np.ndarray | None,
+    sheet: pictures.Sprites | None,
+    under: np.ndarray | None,
 ) -> dict[str, Any]:
     """What the script reads: places between 0 and 1, y down."""
     every = y if under is None else np.concatenate([y, under])
@@ -103,7 +109,10 @@ def _data(
         y=at[:, 1].tolist(),
         under=[] if under is None else placed(under).reshape(-1).tolist(),
         names=[_plain(name) for name in names],
-        groups=[dict(what=g.what, of=g.of.tolist(), names=[_plain(n) for n in g.names], middle=_middles(y, g)) for g in of],
+        groups=[
+            dict(what=g.what, of=g.of.tolist(), names=[_plain(n) for n in g.names], middle=_middles(y, g))
+            for g in of
+        ],
         spacing=_spacing(at),
         side=0 if sheet is None else sheet.side,
         columns=1 if sheet is None else sheet.columns,
@@ -122,7 +131,10 @@ def _plain(text: str) -> str:
 def _middles(y: np.ndarray, groups: pictures.Groups) -> list[int]:
     """The row nearest to the median of each group, -1 of an empty one."""
     result = [np.flatnonzero(groups.of == g) for g in range(len(groups.names))]
-    return [int(rows[((y[rows] - np.median(y[rows], 0)) ** 2).sum(1).argmin()]) if len(rows) else -1 for rows in result]
+    return [
+        int(rows[((y[rows] - np.median(y[rows], 0)) ** 2).sum(1).argmin()]) if len(rows) else -1
+        for rows in result
+    ]
 
 
 def _spacing(at: np.ndarray) -> float:
@@ -141,7 +153,11 @@ def _json(values: dict[str, Any]) -> str:
 
 
 def _section(title: str, body: str, lead: str = "") -> str:
-    return f'<section><h2>{_e(title)}</h2>{f"""<p class="lead">{_e(lead)}</p>""" if lead else ""}{body}</section>' if body else ""
+    return (
+        f'<section><h2>{_e(title)}</h2>{f"""<p class="lead">{_e(lead)}</p>""" if lead else ""}{body}</section>'  # noqa: E501
+        if body
+        else ""
+    )
 
 
 def _scores(cards: Sequence[Score]) -> str:
@@ -149,22 +165,37 @@ def _scores(cards: Sequence[Score]) -> str:
     rows = []
     for name in dict.fromkeys(card.name for card in cards):
         own = [card for card in cards if card.name == name]
-        rows.append(f'<tr class="measure"><th scope="rowgroup" colspan="4">{_e(name)} <span class="note">{_e(own[0].note)}</span></th></tr>')
+        rows.append(
+            '<tr class="measure"><th '
+            'scope="rowgroup" '
+            f'colspan="4">{_e(name)} <span '
+            f'class="note">{_e(own[0].note)}</span></th></tr>'
+        )
         rows += [_row(card) for card in own]
     return f'<div class="wide"><table class="scores">{"".join(rows)}</table></div>' if rows else ""
 
 
 def _row(card: Score) -> str:
-    between = "" if card.low is None or card.high is None or card.low == card.high else f"{short(card.low)} – {short(card.high)}"
+    between = (
+        ""
+        if card.low is None or card.high is None or card.low == card.high
+        else (f"{short(card.low)} – {short(card.high)}")
+    )
     kind = ' class="model"' if card.of == "map" else ""
     bar = f'<td class="bar"><span style="width:{100 * max(0.0, min(1.0, card.value)):.1f}%"></span></td>'
     info = "; ".join(filter(None, (between, card.warning)))
-    return f'<tr{kind}><th scope="row">{_e(card.of)}</th>{bar}<td class="value">{_e(short(card.value))}</td><td>{_e(info)}</td></tr>'
+    return (
+        f"<tr{kind}><th "
+        f'scope="row">{_e(card.of)}</th>{bar}<td '
+        f'class="value">{_e(short(card.value))}</td><td>{_e(info)}</td></tr>'
+    )
 
 
 def _listed(found: Listed, pictured: bool) -> str:
     lines = "".join(
-        f"<h3>{_e(what)}</h3>" * bool(what) + f'<div class="shots">{"".join(_shot(*shot, pictured) for shot in shots)}</div>' for what, shots in found.lines
+        f"<h3>{_e(what)}</h3>" * bool(what)
+        + f'<div class="shots">{"".join(_shot(*shot, pictured) for shot in shots)}</div>'
+        for what, shots in found.lines
     )
     return _section(found.title, lines, found.lead)
 
@@ -175,7 +206,7 @@ def _shot(row: int, caption: str, pictured: bool) -> str:
 
 
 def _facts(facts: dict[str, Any]) -> str:
-    return f"<dl>{''.join(f'<div><dt>{_e(k)}</dt><dd>{_e(v)}</dd></div>' for k, v in facts.items() if v not in ('', None))}</dl>"
+    return f"<dl>{''.join(f'<div><dt>{_e(k)}</dt><dd>{_e(v)}</dd></div>' for k, v in facts.items() if v not in ('', None))}</dl>"  # noqa: E501
 
 
 PAGE = """<!doctype html>
@@ -202,7 +233,7 @@ PAGE = """<!doctype html>
 <script id="data" type="application/json">{data}</script>
 <script>{script}</script>
 </body></html>
-"""
+"""  # noqa: E501
 
 CSS = """
 body { max-width:min(100%,92rem); padding-top:1.5rem; }
@@ -240,4 +271,4 @@ button:hover { border-color:var(--soft); }
   justify-items:center; align-content:start; }
 .shots button:hover { border-color:var(--line); }
 .shots small { color:var(--soft); font-size:.75rem; line-height:1.25; overflow-wrap:anywhere; text-align:center; }
-"""
+"""  # noqa: E501

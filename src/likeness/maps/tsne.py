@@ -4,13 +4,16 @@
     q_ij  = w_ij / Z,    w_ij = 1 / (1 + |y_i - y_j|^2),    Z = sum of w_kl over k != l
     KL(P || Q) = sum p_ij log(p_ij / q_ij),    dKL / dy_i = 4 sum_j (p_ij - q_ij) w_ij (y_i - y_j)
 
-van der Maaten & Hinton, "Visualizing Data using t-SNE", 2008, sections 2 and 3.  b_i is such that row i has the same perplexity as any
-other: so many neighbours, softly counted.  P is sparse, 3 neighbours for each unit of perplexity (van der Maaten 2014, section 4.1),
-so the pull of neighbours is a sum over few pairs.  What pushes apart is a sum over all, and a convolution: of one charge a point with the
-kernel d / (1 + |d|^2)^2, which is done on a grid by Fourier transforms, as Linderman et al. ("Fast interpolation-based t-SNE for
-improved visualization of single-cell RNA-seq data", 2019) showed.  Here the grid does not change with the map, and the kernel is
-interpolated by cubic splines instead of polynomials that break at the borders of cells; Z is a sum over the spectrum that is there
-already.  A step takes three transforms instead of eight, on a coarser grid with smaller errors.
+van der Maaten & Hinton, "Visualizing Data using t-SNE", 2008, sections 2 and 3.  b_i is such that row i has
+the same perplexity as any
+other: so many neighbours, softly counted.  P is sparse, 3 neighbours for each unit of perplexity (van der
+Maaten 2014, section 4.1), so the pull of neighbours is a sum over few pairs.  What pushes apart is a sum over
+all, and a convolution: of one charge a point with the kernel d / (1 + |d|^2)^2, which is done on a grid by
+Fourier transforms, as Linderman et al. ("Fast interpolation-based t-SNE for improved visualization of
+single-cell RNA-seq data", 2019) showed.  Here the grid does not change with the map, and the kernel is
+interpolated by cubic splines instead of polynomials that break at the borders of cells; Z is a sum over the
+spectrum that is there already.  A step takes three transforms instead of eight, on a coarser grid with
+smaller errors.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ EARLY, LATE, EXAGGERATION = 250, 500, 12.0
 FEW = 400
 """points up to which what pushes apart is summed pair by pair: for so few that is quicker, too"""
 SPACING, NODES = 0.4, 96
-"""of the grid, in units of the map: the kernel falls to one half at distance 1; a half or a quarter of it where the map has fewer nodes a side"""
+"""of the grid, in units of the map: the kernel falls to one half at distance 1; a half or a quarter of it
+where the map has fewer nodes a side"""
 TOLD = 10
 """steps between two that are told"""
 LEAST = 5
@@ -87,8 +91,13 @@ Repulsion = Callable[[Tensor], Force]
 
 
 def unit(largest: float) -> float:
-    """1, or where numbers up to `largest` have squares that float32 cannot hold, or hardly: the power of two by which they are to be divided."""
-    return 1.0 if not largest or 1 / USUAL < largest < USUAL else 2.0 ** max(-149, math.floor(math.log2(largest)))
+    """1, or where numbers up to `largest` have squares that float32 cannot hold, or hardly: the power of two
+    by which they are to be divided."""
+    return (
+        1.0
+        if not largest or 1 / USUAL < largest < USUAL
+        else 2.0 ** max(-149, math.floor(math.log2(largest)))
+    )
 
 
 # Who is near
@@ -115,11 +124,15 @@ def nearest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def conditionals(squared: Tensor, perplexity: float) -> Tensor:
     """p_j|i (n, k) of squared distances (n, k) to the nearest, the entropy of each row being log(perplexity).
 
-    Found by bisection of log b.  Where more than `perplexity` neighbours are equally near, as copies are, they share alike.
+    Found by bisection of log b.  Where more than `perplexity` neighbours are equally near, as copies are,
+    they share alike.
     """
     apart = (squared - squared.min(1, keepdim=True).values).double()
     apart /= apart.mean(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-    low, high = torch.full((len(apart), 1), -30.0, dtype=torch.float64), torch.full((len(apart), 1), 30.0, dtype=torch.float64)
+    low, high = (
+        torch.full((len(apart), 1), -30.0, dtype=torch.float64),
+        torch.full((len(apart), 1), 30.0, dtype=torch.float64),
+    )
     for _ in range(60):
         middle = (low + high) / 2
         wide = entropy(torch.softmax(-middle.exp() * apart, 1)) > math.log(perplexity)
@@ -133,19 +146,29 @@ def entropy(p: Tensor) -> Tensor:
 
 
 def neighbours_for(n: int, perplexity: float) -> int:
-    """How many neighbours of each of n rows have a share in P.  Raises Refusal where there are not that many."""
+    """How many neighbours of each of n rows have a share in P.  Raises Refusal where there are
+    not that many."""
     if n < LEAST:
         raise Refusal(f"t-SNE arranges {n} images no better than you do by hand: bring {LEAST} or more.")
     most, wanted = (n - 1) / NEIGHBOURS, math.ceil(NEIGHBOURS * perplexity)
     typed = f"--perplexity {math.floor(10 * most) / 10:g}"
     if perplexity > most:
-        raise Refusal(f"a perplexity of {perplexity:g} looks at {wanted} neighbours of each image, and there are {n - 1} others; type {typed} or less.")
+        raise Refusal(
+            f"a perplexity of {perplexity:g} looks at {wanted} neighbours "
+            "of each "
+            "image, and "
+            f"there are {n - 1} others; type {typed} or less."
+        )
     if perplexity <= 1:
-        raise Refusal(f"a perplexity of {perplexity:g} counts no neighbour at all; type one above 1, up to {typed}.")
+        raise Refusal(
+            f"a perplexity of {perplexity:g} counts no neighbour at all; type one above 1, up to {typed}."
+        )
     return min(n - 1, math.ceil(NEIGHBOURS * perplexity))
 
 
-def affinities(x: Tensor, perplexity: float = PERPLEXITY, near: tuple[Tensor, Tensor] | None = None) -> Affinities:
+def affinities(
+    x: Tensor, perplexity: float = PERPLEXITY, near: tuple[Tensor, Tensor] | None = None
+) -> Affinities:
     """P of rows x (n, d).  Raises Refusal where the perplexity is too large for n.
 
     near: what nearest(x, neighbours_for(n, perplexity)) says, where somebody knows it already.
@@ -157,12 +180,21 @@ def affinities(x: Tensor, perplexity: float = PERPLEXITY, near: tuple[Tensor, Te
     squared, result = nearest(x, k) if near is None else near
     n = len(x)
     inputs = conditionals(squared, perplexity).numpy()
-    one_way = csr_array((inputs.reshape(-1), result.numpy().reshape(-1), np.arange(0, n * k + 1, k)), shape=(n, n))
+    one_way = csr_array(
+        (inputs.reshape(-1), result.numpy().reshape(-1), np.arange(0, n * k + 1, k)), shape=(n, n)
+    )
     both = (one_way + one_way.T).tocsr()
     both.sort_indices()
     rows = np.repeat(np.arange(n, dtype=np.int32), np.diff(both.indptr))
     p, columns = torch.from_numpy(both.data / (2 * n)), torch.from_numpy(both.indices.astype(np.int32))
-    return Affinities(p, torch.from_numpy(rows), columns, both.indptr[:-1].astype(np.int64), torch.special.entr(p).sum(), p.sum())
+    return Affinities(
+        p,
+        torch.from_numpy(rows),
+        columns,
+        both.indptr[:-1].astype(np.int64),
+        torch.special.entr(p).sum(),
+        p.sum(),
+    )
 
 
 # What pulls together, and what pushes apart
@@ -189,15 +221,22 @@ def pair_by_pair(y: Tensor) -> Force:
 
 
 def on_grid(y: Tensor, spacing: float = 0.0) -> Force:
-    """The same by convolution on a grid; at the usual spacing the forces of real maps are right within 1 %, Z within 0.1 %."""
+    """The same by convolution on a grid; at the usual spacing the forces of real maps are right within 1 %, Z
+    within 0.1 %."""
     from scipy.fft import next_fast_len
 
     n, spacing = len(y), spacing or _spacing(float((y.amax(0) - y.amin(0)).max()))
-    at = (y - y.amin(0)) / spacing + 1  # the spline of a point reaches one node to one side and two to the other
-    size = next_fast_len(2 * (int(at.max()) + 10), real=True)  # twice the map, and some nodes for the spline of a kernel that ends there to come to rest
+    # the spline of a point reaches one node to one side and two to the other
+    at = (y - y.amin(0)) / spacing + 1
+    # twice the map, and some nodes for the spline of a kernel that ends there to come to rest
+    size = next_fast_len(2 * (int(at.max()) + 10), real=True)
     size += size % 2
     places, weights = _stencil(at, size)
-    charge = torch.zeros(size * size, dtype=y.dtype).index_add_(0, places.view(-1), weights.view(-1)).view(size, size)
+    charge = (
+        torch.zeros(size * size, dtype=y.dtype)
+        .index_add_(0, places.view(-1), weights.view(-1))
+        .view(size, size)
+    )
     spectrum = torch.fft.rfft2(charge)
     kernel = _kernels(size, spacing, y.dtype)
     z = (torch.view_as_real(spectrum).square().sum(-1) * kernel.w).sum() - n
@@ -211,13 +250,16 @@ def _spacing(span: float) -> float:
 
 
 def _stencil(at: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Nodes (n, 16) of a grid of size x size about places (n, 2), counted in nodes, and the cubic B-splines of each there."""
+    """Nodes (n, 16) of a grid of size x size about places (n, 2), counted in nodes, and the cubic B-splines
+    of each there."""
     first = at.floor()
     t = (at - first)[..., None]
     s = 1 - t
     splines = torch.cat([s**3, 3 * t**3 - 6 * t**2 + 4, 3 * s**3 - 6 * s**2 + 4, t**3], 2) / 6  # (n, 2, 4)
     nodes = first.long()[..., None] + torch.arange(-1, 3)
-    return (nodes[:, 0, :, None] * size + nodes[:, 1, None, :]).flatten(1), (splines[:, 0, :, None] * splines[:, 1, None, :]).flatten(1)
+    return (nodes[:, 0, :, None] * size + nodes[:, 1, None, :]).flatten(1), (
+        splines[:, 0, :, None] * splines[:, 1, None, :]
+    ).flatten(1)
 
 
 class Kernels(NamedTuple):
@@ -232,7 +274,8 @@ class Kernels(NamedTuple):
 
 @lru_cache(4)
 def _kernels(size: int, spacing: float, dtype: torch.dtype) -> Kernels:
-    """Divided by the transform of the spline's values at nodes, (2 + cos) / 3, once for each end: then the splines meet the kernel at each node."""
+    """Divided by the transform of the spline's values at nodes, (2 + cos) / 3, once for each end: then the
+    splines meet the kernel at each node."""
     steps = torch.fft.fftfreq(size, 1 / size, dtype=torch.float64)
     d = steps * spacing
     w = 1 / (1 + d[:, None] ** 2 + d**2)
@@ -243,11 +286,20 @@ def _kernels(size: int, spacing: float, dtype: torch.dtype) -> Kernels:
     down = torch.fft.rfft2(d[:, None] * w**2) / ends
     across = torch.fft.rfft2(d * w**2) / ends
     narrow = torch.complex64 if dtype == torch.float32 else torch.complex128
-    return Kernels((torch.fft.rfft2(w).real / ends * twice / size**2).to(dtype), down.to(narrow), across.to(narrow))
+    return Kernels(
+        (torch.fft.rfft2(w).real / ends * twice / size**2).to(dtype), down.to(narrow), across.to(narrow)
+    )
 
 
-def gradient(near: Affinities, y: Tensor, repulsion: Repulsion | None = None, exaggeration: float = 1.0, told: bool = True) -> tuple[Tensor, Tensor]:
-    """dKL / dy (n, 2), with P multiplied by `exaggeration`, and KL(P || Q) itself without, or nan where it is not told."""
+def gradient(
+    near: Affinities,
+    y: Tensor,
+    repulsion: Repulsion | None = None,
+    exaggeration: float = 1.0,
+    told: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """dKL / dy (n, 2), with P multiplied by `exaggeration`, and KL(P || Q) itself without, or nan where it is
+    not told."""
     pull, push = attraction(near, y, told), (repulsion or (pair_by_pair if len(y) <= FEW else on_grid))(y)
     kl = -near.entropy - pull.total + near.mass * push.total.log()
     return 4 * (exaggeration * pull.on - push.on / push.total), kl
@@ -257,10 +309,11 @@ def gradient(near: Affinities, y: Tensor, repulsion: Repulsion | None = None, ex
 
 
 def start(x: Tensor, seed: int = 0, random: bool = False) -> Tensor:
-    """Where the points begin, (n, 2): the two largest principal components, the first of deviation 1e-4; or Gaussian with that deviation.
+    """Where the points begin, (n, 2): the two largest principal components, the first of deviation 1e-4; or
+    Gaussian with that deviation.
 
-    x: rows by principal components, the largest first.  From these the large-scale shape of a map comes, and it is the same
-    again (Kobak & Berens 2019); `seed` then only keeps copies from lying on each other.
+    x: rows by principal components, the largest first.  From these the large-scale shape of a map comes, and
+    it is the same again (Kobak & Berens 2019); `seed` then only keeps copies from lying on each other.
     """
     drawn = torch.from_numpy(np.random.default_rng((seed, 0x75)).normal(size=(len(x), 2))).to(x.dtype)
     if random:
@@ -273,8 +326,8 @@ def start(x: Tensor, seed: int = 0, random: bool = False) -> Tensor:
 def descend(near: Affinities, y: Tensor, early: int = EARLY, late: int = LATE) -> Iterator[Step]:
     """Yield the start y (n, 2), and the map after every tenth step down the gradient; the last counts.
 
-    The rate is n / exaggeration (Belkina et al. 2019), of a gradient without its factor 4, or 50 where that is less; with momentum, and a gain
-    for each number (Jacobs 1988), as van der Maaten & Hinton have them.
+    The rate is n / exaggeration (Belkina et al. 2019), of a gradient without its factor 4, or 50 where that
+    is less; with momentum, and a gain for each number (Jacobs 1988), as van der Maaten & Hinton have them.
     """
     y, speed, gain = y.clone(), torch.zeros_like(y), torch.ones_like(y)
     for step in range(early + late + 1):

@@ -14,6 +14,6 @@
     doubts           what cannot be right about numbers that look good
     decisions        is a classifier right, calibrated, and does it know what it does not know?
 
-All are functions of arrays.  They know no model, no data set and no run.  scipy and scikit-learn are imported by the functions
-that use them: they take longer to import than most questions take to answer.
-"""
+All are functions of arrays.  They know no model, no data set and no run.  scipy and scikit-learn are imported
+by the functions that use them: they take longer to import than most questions take to answer.
+"""  # noqa: E501

@@ -16,7 +16,16 @@ FEW, TOO_FEW = 100, 10
 """images below which an interval is doubtful, and below which none is given"""
 Z = 1.959964
 """standard errors from the middle to the end of a 95 % interval"""
-GROUPS = ("likelihood", "resemblance", "modes", "memorisation", "reconstruction", "representation", "cost", "diagnosis")
+GROUPS = (
+    "likelihood",
+    "resemblance",
+    "modes",
+    "memorisation",
+    "reconstruction",
+    "representation",
+    "cost",
+    "diagnosis",
+)
 """the blocks of a report, in order"""
 RENAMED = {
     "told apart": "C2ST accuracy",
@@ -36,7 +45,8 @@ RENAMED = {
 }
 """names of measures in scores.json of schema 1, and what they are called now"""
 VERSIONS = {"SSIM": 2}
-"""of measures whose formula was put right: cards of one name and different versions are not comparable; 1 where nothing stands here"""
+"""of measures whose formula was put right: cards of one name and different versions are not comparable; 1
+where nothing stands here"""
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,8 @@ class Score:
     resize: str = ""
     """how images were brought to the size that the network takes"""
     floor: float | None = None
-    """the same measure of real images against real images, at the same n on both sides: what a perfect model would get"""
+    """the same measure of real images against real images, at the same n on both sides: what a perfect model
+    would get"""
     floor_spread: float = 0.0
     """standard error of the floor"""
     note: str = ""
@@ -108,7 +119,8 @@ class Score:
 
     @property
     def beyond(self) -> float:
-        """By how much the value is worse than the floor, beyond three standard errors of their difference; 0 if it is not."""
+        """By how much the value is worse than the floor, beyond three standard errors of their difference; 0
+        if it is not."""
         if self.floor is None or self.refused or not self.better:
             return 0.0
         worse = self.value - self.floor if self.better == "lower" else self.floor - self.value
@@ -126,7 +138,9 @@ class Score:
         """The value for people, with its interval."""
         if self.refused:
             return "refused"
-        interval = "" if self.low is None or self.high is None else f" [{short(self.low)}, {short(self.high)}]"
+        interval = (
+            "" if self.low is None or self.high is None else (f" [{short(self.low)}, {short(self.high)}]")
+        )
         return short(self.value) + interval  # one of no width, too: what is computed is shown
 
     @property
@@ -137,20 +151,30 @@ class Score:
         sides = f"n={self.n:,}" + ("" if self.against is None else f" against {self.against:,}")
         verdict = f", {self.verdict}" if self.verdict else ""
         warning = f"  Warning: {self.warning}" if self.warning else ""
-        return f"{self.name} of {self.whose}: {self.number}{unit}{kind}{verdict}, {self.split}, {sides}, seed {self.seed}{warning}"
+        return (
+            f"{self.name} of {self.whose}: {self.number}{unit}{kind}{verdict}, "
+            f"{self.split}, "
+            f"{sides}, "
+            f"seed {self.seed}{warning}"
+        )
 
     def __str__(self) -> str:
         return self.text
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, which knows neither nan nor infinity: they become null."""
-        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
+        return {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()
+        }
 
 
 def from_dict(said: dict[str, Any]) -> Score:
-    """The card that as_dict() wrote down; what another version added is passed over.  Raises KeyError, TypeError or ValueError if it is none."""
+    """The card that as_dict() wrote down; what another version added is passed over.  Raises KeyError,
+    TypeError or ValueError if it is none."""
     known, said = {f.name for f in fields(Score)}, _today(said)
-    card = {k: v for k, v in said.items() if k in known} | {"value": math.nan if said["value"] is None else float(said["value"])}
+    card = {k: v for k, v in said.items() if k in known} | {
+        "value": math.nan if said["value"] is None else float(said["value"])
+    }
     for name in ("low", "high", "floor"):
         card[name] = None if card.get(name) is None else float(card[name])
     card["warnings"] = tuple(map(str, card["warnings"]))
@@ -158,22 +182,40 @@ def from_dict(said: dict[str, Any]) -> Score:
 
 
 def _today(said: dict[str, Any]) -> dict[str, Any]:
-    """A card of schema 1, which had its warnings and its network in one text each and no group, as one of today; that of today as it is."""
+    """A card of schema 1, which had its warnings and its network in one text each and no group, as one of
+    today; that of today as it is."""
     if "warnings" in said:
         return said
     network = NETWORK_BEFORE.match(str(said.get("network", "")))
     parts = {} if network is None else network.groupdict("")
-    group = next(group for group, words in GROUPS_BEFORE.items() if re.search(words, str(said["name"]), re.IGNORECASE))
+    group = next(
+        group for group, words in GROUPS_BEFORE.items() if re.search(words, str(said["name"]), re.IGNORECASE)
+    )
     name = RENAMED.get(str(said["name"]), said["name"])
-    return said | parts | {"name": name, "warnings": [w for w in str(said.get("warning") or "").split("; ") if w], "group": group}
+    return (
+        said
+        | parts
+        | {
+            "name": name,
+            "warnings": [w for w in str(said.get("warning") or "").split("; ") if w],
+            "group": group,
+        }
+    )
 
 
-NETWORK_BEFORE = re.compile(r"(?P<network>.*?)(?: (?P<network_sha>[0-9a-f]{6,64}))?(?:, (?P<scope>anywhere|only within .*))?$", re.DOTALL)
+NETWORK_BEFORE = re.compile(
+    r"(?P<network>.*?)(?: "
+    r"(?P<network_sha>[0-9a-f]{6,64}))?(?:, "
+    r"(?P<scope>anywhere|only within .*))?$",
+    re.DOTALL,
+)
 GROUPS_BEFORE = {  # of schema 1: the first that fits a measure's name
     "likelihood": r"bits/dim|nats an image|parzen",
     "memorisation": r"cop(y|ies)|nearer|distance to (nearest )?training|^auth|duplicate",
     "modes": r"modes|reverse kl|high.quality",
-    "resemblance": r"fr[eé]chet|kernel distance|^kid$|mmd|precision|density|told apart|c2st|wasserstein|grey levels|brightness|classifier score|resemblance"
+    "resemblance": r"fr[eé]chet|kernel "
+    r"distance|^kid$|mmd|precision|density|told "
+    r"apart|c2st|wasserstein|grey levels|brightness|classifier score|resemblance"
     r"|recall|coverage|diversity|class(es| gap| share)",
     "reconstruction": r"squared error|psnr|ssim",
     "representation": r"accuracy|log loss|calibration|auroc|cannot tell|wrong among",
@@ -183,7 +225,8 @@ GROUPS_BEFORE = {  # of schema 1: the first that fits a measure's name
 
 
 def sentences(*parts: str | Iterable[str]) -> tuple[str, ...]:
-    """Warnings as one tuple: texts, or tuples of them, without those that are empty and what was there before."""
+    """Warnings as one tuple: texts, or tuples of them, without those that are empty and what was there
+    before."""
     each = (text for part in parts for text in ((part,) if isinstance(part, str) else part))
     return tuple(dict.fromkeys(filter(None, each)))
 
@@ -210,7 +253,17 @@ def measure(name: str, values: np.ndarray, seed: int = 0, **about: Any) -> Score
         (low, high), how = wilson(float(values.sum()), n), "95 % Wilson"
     elif n >= TOO_FEW:
         (low, high), how = interval(values, seed), "95 % bootstrap over images"
-    return Score(name, float(np.mean(values, dtype=np.float64)), low=low, high=high, how=how, n=n, seed=seed, warnings=warnings, **about)
+    return Score(
+        name,
+        float(np.mean(values, dtype=np.float64)),
+        low=low,
+        high=high,
+        how=how,
+        n=n,
+        seed=seed,
+        warnings=warnings,
+        **about,
+    )
 
 
 def small(n: int) -> str:
@@ -229,18 +282,28 @@ def interval(
 ) -> tuple[float, float]:
     """The percentile bootstrap interval of `statistic(values (n, ...), axis=1)` over the images (Efron 1979).
 
-    Resamples are drawn in chunks of at most 32 MB, from a generator of their own.  Raises Refusal for no values, and for some that are not finite.
+    Resamples are drawn in chunks of at most 32 MB, from a generator of their own.  Raises Refusal for no
+    values, and for some that are not finite.
     """
     if not values.size or not np.isfinite(values).all():
-        raise Refusal(f"an interval is that of finite numbers, one or more of them, and these of shape {values.shape} are not; look at their images.")
+        raise Refusal(
+            "an interval is that of finite numbers, one or more of them, "
+            "and these "
+            "of shape "
+            f"{values.shape} are not; look at their images."
+        )
     rng, n = np.random.default_rng((seed, 0xB007)), len(values)
     chunk = max(1, 2**22 // max(1, values.size))
-    draws = [statistic(values[rng.integers(0, n, (min(chunk, repeats - i), n))], axis=1) for i in range(0, repeats, chunk)]
+    draws = [
+        statistic(values[rng.integers(0, n, (min(chunk, repeats - i), n))], axis=1)
+        for i in range(0, repeats, chunk)
+    ]
     low, high = np.quantile(np.concatenate(draws), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def wilson(k: float, n: int, z: float = Z) -> tuple[float, float]:
-    """The interval of a share k / n (Wilson 1927): unlike the bootstrap's it does not shrink to nothing where k is 0 or n; of n = 0 it is all."""
+    """The interval of a share k / n (Wilson 1927): unlike the bootstrap's it does not shrink to nothing where
+    k is 0 or n; of n = 0 it is all."""
     middle, spread = k + z * z / 2, z * math.sqrt(k * (n - k) / max(n, 1) + z * z / 4)
     return max(0.0, (middle - spread) / (n + z * z)), min(1.0, (middle + spread) / (n + z * z))

@@ -1,6 +1,8 @@
-"""How far the probabilities of a classifier may be trusted, and when it should rather say that it cannot tell.
+"""How far the probabilities of a classifier may be trusted, and when it should rather say that it cannot
+tell.
 
-Probabilities are (n, C), labels (n,) the true classes.  Temperatures and thresholds are fitted on a calibration
+Probabilities are (n, C), labels (n,) the true classes.  Temperatures and thresholds are fitted on a
+calibration
 split: images on which neither the classifier was trained, nor anything will be scored.
 """
 
@@ -18,7 +20,8 @@ CANNOT_TELL = -1
 BINS = 15
 """of the calibration error"""
 STEPS, STARTS = 40, (5, 10, 20, 40)
-"""`abstain` tries bands that leave 1/40, 2/40 ... of the calibration images decided, starting at an eighth, a quarter, a half and all"""
+"""`abstain` tries bands that leave 1/40, 2/40 ... of the calibration images decided, starting at an eighth, a
+quarter, a half and all"""
 
 
 class Reliability(NamedTuple):
@@ -35,7 +38,8 @@ class Calibration(NamedTuple):
     ece: float
     """expected calibration error, 0 to 1"""
     chance: float
-    """its mean for a classifier whose every probability is right, at this n: bins are noisy, so it is not 0"""
+    """its mean for a classifier whose every probability is right, at this n: bins are noisy, so
+    it is not 0"""
     curve: Reliability
 
 
@@ -43,7 +47,7 @@ class Familiarity(NamedTuple):
     auroc: float
     """the chance that an image of the known kind scores above one of another"""
     accepted: np.ndarray
-    """bool (m,): other images that pass where 95 % of the known kind do; the mean is the "FPR at 95 % TPR" """
+    """bool (m,): other images that pass where 95 % of the known kind do; the mean is the "FPR at 95 % TPR" """  # noqa: E501
 
 
 class Band(NamedTuple):
@@ -76,31 +80,54 @@ def brier(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def _fitting(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
     y = np.asarray(labels)
-    if y.shape != (len(p),) or not np.issubdtype(y.dtype, np.integer) or (len(y) and (y.min() < 0 or y.max() >= np.shape(p)[1])):
-        raise Refusal(f"labels should be {len(p)} whole numbers from 0 to {np.shape(p)[1] - 1}, one an image; give the true classes.")
+    if (
+        y.shape != (len(p),)
+        or not np.issubdtype(y.dtype, np.integer)
+        or (len(y) and (y.min() < 0 or y.max() >= np.shape(p)[1]))
+    ):
+        raise Refusal(
+            f"labels should be {len(p)} whole numbers "
+            "from 0 to "
+            f"{np.shape(p)[1] - 1}, one an "
+            "image; give the true classes."
+        )
     return y
 
 
 # Calibration
 
 
-def calibration(p: np.ndarray, labels: np.ndarray, bins: int = BINS, seed: int = 0, repeats: int = 200) -> Calibration:
-    """Expected calibration error: mean over images of |accuracy - confidence| of their bin (Guo et al. 2017, section 2).
+def calibration(
+    p: np.ndarray, labels: np.ndarray, bins: int = BINS, seed: int = 0, repeats: int = 200
+) -> Calibration:
+    """Expected calibration error: mean over images of |accuracy - confidence| of their bin (Guo et al. 2017,
+    section 2).
 
-    Bins hold equally many images (Nguyen & O'Connor 2015), not equal ranges of confidence, of which most would be empty;
-    images of equal confidence share one.  That of a classifier with perfect probabilities is found by drawing what it gets right.
+    Bins hold equally many images (Nguyen & O'Connor 2015), not equal ranges of confidence, of which most
+    would be empty; images of equal confidence share one.  That of a classifier with perfect probabilities is
+    found by drawing what it gets right.
     """
-    right, confidence = accuracy(p, labels), checked(p).max(1).round(12)  # equal ones stay equal, whatever normalising has rounded
-    bin_of = np.searchsorted(np.unique(np.quantile(confidence, np.arange(1, bins) / bins)), confidence, side="right")
+    # equal ones stay equal, whatever normalising has rounded
+    right, confidence = accuracy(p, labels), checked(p).max(1).round(12)
+    bin_of = np.searchsorted(
+        np.unique(np.quantile(confidence, np.arange(1, bins) / bins)), confidence, side="right"
+    )
     curve = _curve(confidence, right, bin_of)
     draws = np.random.default_rng((seed, 0xECE)).random((repeats, len(p))) < confidence
-    return Calibration(_gap(curve), float(np.mean([_gap(_curve(confidence, draw, bin_of)) for draw in draws])), curve)
+    return Calibration(
+        _gap(curve), float(np.mean([_gap(_curve(confidence, draw, bin_of)) for draw in draws])), curve
+    )
 
 
 def bins_note(curve: Reliability, bins: int = BINS) -> str:
     """What must stand on a card of the calibration error: its bins."""
     fewer = f", of which {len(curve.n)} differ" if len(curve.n) < bins else ""
-    return f"{bins} bins of equal mass (Nguyen & O'Connor 2015){fewer}; that of bins of equal width, as in Guo et al. 2017, is another number"
+    return (
+        f"{bins} bins of equal mass (Nguyen & O'Connor 2015){fewer}; that of bins "
+        "of equal "
+        "width, as in "
+        "Guo et al. 2017, is another number"
+    )
 
 
 def _curve(confidence: np.ndarray, right: np.ndarray, bin_of: np.ndarray) -> Reliability:
@@ -114,17 +141,30 @@ def _gap(curve: Reliability) -> float:
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Class probabilities (n, C), in float64 so that none is rounded to 0.  Raises Refusal where logits are nan or +inf, or a whole row -inf."""
+    """Class probabilities (n, C), in float64 so that none is rounded to 0.  Raises Refusal where logits are
+    nan or +inf, or a whole row -inf."""
     from scipy.special import log_softmax
 
     z = np.asarray(logits, np.float64)
-    if z.ndim != 2 or not temperature > 0 or np.isnan(z).any() or not (z.max(1, initial=-np.inf) < np.inf).all() or (z == -np.inf).all(1).any():
-        raise Refusal(f"softmax takes logits (images, classes) that are numbers, and a temperature above 0; these, of shape {z.shape}, are not such.")
+    if (
+        z.ndim != 2
+        or not temperature > 0
+        or np.isnan(z).any()
+        or not (z.max(1, initial=-np.inf) < np.inf).all()
+        or (z == -np.inf).all(1).any()
+    ):
+        raise Refusal(
+            "softmax takes logits (images, classes) that are numbers, and a "
+            "temperature "
+            "above 0; "
+            f"these, of shape {z.shape}, are not such."
+        )
     return np.asarray(np.exp(log_softmax(z / temperature, axis=1)))
 
 
 def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The number by which to divide logits (n, C) so that the true classes become most likely (Guo et al. 2017, section 4.2).
+    """The number by which to divide logits (n, C) so that the true classes become most likely (Guo et al.
+    2017, section 4.2).
 
     Fitted on a calibration split, between 1/100 and 100.  It changes no choice of class.
     """
@@ -133,9 +173,18 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     z, rows = np.asarray(logits, np.float64), np.arange(len(logits))
     if not len(z) or not np.isfinite(z).all():
-        raise Refusal("a temperature is fitted to logits, (images, classes), all finite numbers; give those of a calibration split.")
+        raise Refusal(
+            "a temperature is fitted to logits, (images, classes), all finite "
+            "numbers; "
+            "give those "
+            "of a calibration split."
+        )
     y = _fitting(z, labels)
-    result = minimize_scalar(lambda t: -log_softmax(z / np.exp(t), axis=1)[rows, y].mean(), bounds=(-np.log(100), np.log(100)), method="bounded")
+    result = minimize_scalar(
+        lambda t: -log_softmax(z / np.exp(t), axis=1)[rows, y].mean(),
+        bounds=(-np.log(100), np.log(100)),
+        method="bounded",
+    )
     return float(np.exp(result.x))
 
 
@@ -143,10 +192,12 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def out_of_distribution(known: np.ndarray, other: np.ndarray, pass_known: float = 0.95) -> Familiarity:
-    """How well a score, high for familiar images, tells known ones (n,) from others (m,) (Hendrycks & Gimpel 2017, section 2).
+    """How well a score, high for familiar images, tells known ones (n,) from others (m,) (Hendrycks & Gimpel
+    2017, section 2).
 
-    The score may be the probability of the chosen class, or a log-likelihood.  Known images are the positives: the second
-    figure is how many others are let in by the strictest threshold that still lets in 95 % of the known.
+    The score may be the probability of the chosen class, or a log-likelihood.  Known images are the
+    positives: the second figure is how many others are let in by the strictest threshold that still lets in
+    95 % of the known.
     """
     area = auroc(np.concatenate([known, other]), np.repeat([1, 0], [len(known), len(other)]))
     threshold = np.sort(known)[::-1][int(np.ceil(pass_known * len(known) - 1e-9)) - 1]
@@ -156,13 +207,15 @@ def out_of_distribution(known: np.ndarray, other: np.ndarray, pass_known: float 
 def abstain(p: np.ndarray, labels: np.ndarray, error: float = 0.05, failure: float = 0.05) -> Band:
     """The narrowest band of "cannot tell" outside of which at most a share `error` of decisions is wrong.
 
-    Guarantee: but for a chance of `failure` in the draw of the calibration images, at most `error` of the decisions on new images
-    of the same law are wrong.  It holds for any classifier, calibrated or not, and says nothing of another law: a generator that
-    was not among the calibration images, another share of fakes, JPEG.  Where so few images promise nothing, it never decides.
-    With two classes the band is that between 1 - threshold and threshold.
+    Guarantee: but for a chance of `failure` in the draw of the calibration images, at most `error` of the
+    decisions on new images of the same law are wrong.  It holds for any classifier, calibrated or not, and
+    says nothing of another law: a generator that was not among the calibration images, another share of
+    fakes, JPEG.  Where so few images promise nothing, it never decides. With two classes the band is that
+    between 1 - threshold and threshold.
 
-    Learn then test (Angelopoulos et al. 2021, fixed sequence with several starts): bands are numbered beforehand, by the share that
-    they decide; from each start they are made narrower for as long as an exact binomial test at failure / 4 excludes more errors.
+    Learn then test (Angelopoulos et al. 2021, fixed sequence with several starts): bands are numbered
+    beforehand, by the share that they decide; from each start they are made narrower for as long as an exact
+    binomial test at failure / 4 excludes more errors.
     """
     from scipy.stats import binom
 
@@ -180,6 +233,7 @@ def abstain(p: np.ndarray, labels: np.ndarray, error: float = 0.05, failure: flo
 
 
 def decide(p: np.ndarray, threshold: float) -> np.ndarray:
-    """The most likely class of each image, (n,), or CANNOT_TELL where its probability is not above the threshold."""
+    """The most likely class of each image, (n,), or CANNOT_TELL where its probability is not above the
+    threshold."""
     q = checked(p)
     return np.where(q.max(1) > threshold, q.argmax(1), CANNOT_TELL)

@@ -17,15 +17,21 @@ def implausible(bits: np.ndarray, learnt: np.ndarray, levels: int) -> str:
     if (bits < 0).any():
         return "below 0 bits: this is not the probability of an image on its grid, and must not be quoted"
     if bits.mean() > uniform(levels):
-        nothing = ", and so are training images: the model knows nothing yet" if learnt.mean() > uniform(levels) else ""
+        nothing = (
+            (", and so are training images: the model knows nothing yet")
+            if learnt.mean() > uniform(levels)
+            else ""
+        )
         return f"worse than giving every image the same probability{nothing}"
     return ""
 
 
 def beaten(bits: np.ndarray, learnt: np.ndarray, histogram: np.ndarray, seed: int = 0) -> str:
-    """Whether held-out images (n,) cost more by the model than by a histogram for each pixel, and more than chance explains.
+    """Whether held-out images (n,) cost more by the model than by a histogram for each pixel, and more than
+    chance explains.
 
-    learnt: bits/dim of training images by the model; one to which these are cheap knows them by heart, see overfitted().
+    learnt: bits/dim of training images by the model; one to which these are cheap knows them by heart, see
+    overfitted().
     """
     worse, free = bits - histogram, float(histogram.mean())
     if not worse.mean() > 0 or learnt.mean() < free:
@@ -44,12 +50,18 @@ def overfitted(bits: np.ndarray, learnt: np.ndarray, seed: int = 0) -> str:
     held, own = float(bits.mean()), float(learnt.mean())
     if held - own > 0.1 * abs(own) and interval(bits, seed)[0] > interval(learnt, seed)[1]:
         costs = f"held-out images cost {short(held)} bits/dim, training images {short(own)}"
-        return f"{costs}: it has learnt its training images by heart, so train shorter (--images), or on more images"
+        return (
+            f"{costs}: it has learnt its training images by heart, so train "
+            "shorter "
+            "(--images), or on "
+            "more images"
+        )
     return ""
 
 
 def suspicion(mine: np.ndarray, floor: np.ndarray) -> str:
-    """Whether samples copy more than held-out images happen to resemble training images, by more than chance explains."""
+    """Whether samples copy more than held-out images happen to resemble training images, by more than chance
+    explains."""
     if not len(mine):
         return ""
     usual = float(floor.mean()) if len(floor) else 0.0
@@ -57,20 +69,32 @@ def suspicion(mine: np.ndarray, floor: np.ndarray) -> str:
     if mine.mean() <= usual + 3 * noise + 1e-12:
         return ""
     beside = f" ({usual:.1%} of held-out images do)" if len(floor) else ""
-    return f"{int(mine.sum())} of {len(mine)} samples look like copies of training images{beside}: the model may have memorised"
+    return (
+        f"{int(mine.sum())} of {len(mine)} samples look like copies of "
+        "training "
+        f"images{beside}: the "
+        "model may have memorised"
+    )
 
 
 EQUAL = 1e-6
-"""share of the variance of real images below which samples are called equal: what a network's rounding leaves of it is far less"""
+"""share of the variance of real images below which samples are called equal: what a network's rounding leaves
+of it is far less"""
 
 
 def collapsed(samples: np.ndarray, real: np.ndarray) -> str:
-    """Whether samples (n, ...) are all equal, or so nearly that an interval says nothing of a model; as pixels, points or features."""
+    """Whether samples (n, ...) are all equal, or so nearly that an interval says nothing of a model; as
+    pixels, points or features."""
     a, b = (_variance(x) for x in (samples, real))
     if not len(samples) > 1 or not a <= EQUAL * b:
         return ""
     nearly = "nearly " if a else ""
-    return f"all {len(samples):,} samples are {nearly}equal, so that intervals have {'next to ' if a else ''}no width: the model has collapsed"
+    return (
+        f"all {len(samples):,} samples are {nearly}equal, "
+        "so that "
+        "intervals have "
+        f"{'next to ' if a else ''}no width: the model has collapsed"
+    )
 
 
 def _variance(x: np.ndarray) -> float:
@@ -83,18 +107,30 @@ def _variance(x: np.ndarray) -> float:
 
 
 def repeated(samples: np.ndarray, real: np.ndarray) -> str:
-    """Whether fewer than half of the samples (n, ...) are different ones, where real images are not like that."""
+    """Whether fewer than half of the samples (n, ...) are different ones, where real images are not like
+    that."""
     here, there = (len({x.tobytes() for x in side}) / max(1, len(side)) for side in (samples, real))
     if not len(samples) or here >= 0.5 or there <= 2 * here:
         return ""
-    return f"the {len(samples):,} samples are {round(here * len(samples)):,} different ones: their nearest neighbours are copies of them"
+    return (
+        f"the {len(samples):,} samples are {round(here * len(samples)):,} different "
+        "ones: their "
+        "nearest "
+        "neighbours are copies of them"
+    )
 
 
 def too_near(mine: np.ndarray, floor: np.ndarray) -> str:
-    """Whether samples lie so much nearer to training images than held-out images do that a blur does not explain it."""
+    """Whether samples lie so much nearer to training images than held-out images do that a blur does not
+    explain it."""
     if min(len(mine), len(floor)) < TOO_FEW:
         return ""
     typical, usual = float(np.median(mine)), float(np.median(floor))
     if wilson(float((mine < usual).sum()), len(mine))[0] <= 0.75 or typical > usual / 3:
         return ""
-    return f"samples lie {short(typical)} levels from a training image, held-out images {short(usual)}: the model may have memorised"
+    return (
+        f"samples lie {short(typical)} levels from a training image, "
+        "held-out images "
+        f"{short(usual)}: the "
+        "model may have memorised"
+    )

@@ -1,8 +1,9 @@
 """Maximum mean discrepancy of two sets of features: is there a function whose mean differs between them?
 
-All values are *squared* discrepancies, by the unbiased U-statistic (Gretton et al. 2012, lemma 6): 0 on average for equal laws at any n, and
-therefore below 0 half of the time.  Leaving in each image's comparison with itself (the V-statistic) would add about
-the kernel's spread over n.  Gram matrices are looked at in blocks of 1024 x 1024 and never held.
+All values are *squared* discrepancies, by the unbiased U-statistic (Gretton et al. 2012, lemma 6): 0 on
+average for equal laws at any n, and therefore below 0 half of the time.  Leaving in each image's comparison
+with itself (the V-statistic) would add about the kernel's spread over n.  Gram matrices are looked at in
+blocks of 1024 x 1024 and never held.
 """
 
 from __future__ import annotations
@@ -41,18 +42,22 @@ class Discrepancy(NamedTuple):
 
 
 def kid(x: np.ndarray, y: np.ndarray) -> Discrepancy:
-    """Kernel inception distance of features x (n, d) and y (m, d), with the kernel (x.y / d + 1)^3 (Binkowski et al. 2018, section 3).
+    """Kernel inception distance of features x (n, d) and y (m, d), with the kernel (x.y / d + 1)^3 (Binkowski
+    et al. 2018, section 3).
 
-    The paper averages over random subsets of 1000 and reports their spread; this is the estimate that they scatter about, from all pairs,
-    and the spread is that of the estimate itself (`discrepancy`).  Refusal below 2 images a side.
+    The paper averages over random subsets of 1000 and reports their spread; this is the estimate that they
+    scatter about, from all pairs, and the spread is that of the estimate itself (`discrepancy`).  Refusal
+    below 2 images a side.
     """
     return discrepancy(x, y, cubic)
 
 
 def mmd(x: np.ndarray, y: np.ndarray, bandwidth: float) -> Discrepancy:
-    """The discrepancy of features x (n, d) and y (m, d) with a Gaussian kernel, between 0 and 2 but for its noise.
+    """The discrepancy of features x (n, d) and y (m, d) with a Gaussian kernel, between 0 and 2 but for its
+    noise.
 
-    bandwidth: `median_distance` of the real images, and not of both sets, or runs compared with them would each have a kernel of its own.
+    bandwidth: `median_distance` of the real images, and not of both sets, or runs compared with them would
+    each have a kernel of its own.
     """
     return discrepancy(x, y, gaussian(bandwidth))
 
@@ -70,7 +75,12 @@ def cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def gaussian(bandwidth: float) -> Kernel:
     """exp(-|x - y|^2 / (2 bandwidth^2)); bandwidth in units of the features."""
     if not 0 < bandwidth < np.inf:
-        raise Refusal(f"a Gaussian kernel has a width above 0, not {bandwidth:g}; take the median distance of real images.")
+        raise Refusal(
+            f"a Gaussian kernel has a width above 0, not {bandwidth:g}; take "
+            "the median "
+            "distance "
+            "of real images."
+        )
 
     def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         centre = y.mean(0)  # far from 0, squares would cancel
@@ -82,7 +92,8 @@ def gaussian(bandwidth: float) -> Kernel:
 
 
 def median_distance(features: np.ndarray, seed: int = 0) -> float:
-    """The median distance of two different rows among 1000 of features (n, d), drawn by seed (Gretton et al. 2012, section 8); 1 if all are equal."""
+    """The median distance of two different rows among 1000 of features (n, d), drawn by seed (Gretton et al.
+    2012, section 8); 1 if all are equal."""
     from scipy.spatial.distance import pdist
 
     if not len(checked(features)):
@@ -95,9 +106,10 @@ def median_distance(features: np.ndarray, seed: int = 0) -> float:
 def discrepancy(x: np.ndarray, y: np.ndarray, kernel: Kernel) -> Discrepancy:
     """The unbiased squared discrepancy of x (n, d) and y (m, d), and its standard error.
 
-    Leaving out one image after another (the jackknife) finds the variance of first order, and twice that of second order, S, which
-    is all that remains for equal laws.  S is known from the squares of the kernel (Hoeffding 1948), so it is taken off once: the
-    estimate of Sutherland 2019 up to a factor 1 + O(1/n).  The variance is never less than S.
+    Leaving out one image after another (the jackknife) finds the variance of first order, and twice that of
+    second order, S, which is all that remains for equal laws.  S is known from the squares of the kernel
+    (Hoeffding 1948), so it is taken off once: the estimate of Sutherland 2019 up to a factor 1 + O(1/n).  The
+    variance is never less than S.
     """
     _two_sides(x, y)
     xx, yy, xy = _within(x, kernel), _within(y, kernel), _between(x, y, kernel)
@@ -108,7 +120,12 @@ def discrepancy(x: np.ndarray, y: np.ndarray, kernel: Kernel) -> Discrepancy:
 
 def _two_sides(x: np.ndarray, y: np.ndarray) -> None:
     if min(len(checked(x)), len(checked(y))) < 2 or x.shape[1] != y.shape[1] or not x.shape[1]:
-        raise Refusal(f"a discrepancy needs at least 2 images a side and the same features, not {x.shape} against {y.shape}; give such.")
+        raise Refusal(
+            "a discrepancy needs at least 2 images a side and the same "
+            "features, not "
+            f"{x.shape} "
+            f"against {y.shape}; give such."
+        )
 
 
 class _Means(NamedTuple):
@@ -125,7 +142,12 @@ class _Means(NamedTuple):
     @property
     def noise(self) -> float:
         """Mean square of what rows and columns do not explain: of the kernel centred in both arguments."""
-        return max(0.0, self.square - float(self.rows @ self.rows / len(self.rows) + self.columns @ self.columns / len(self.columns)) + self.mean**2)
+        return max(
+            0.0,
+            self.square
+            - float(self.rows @ self.rows / len(self.rows) + self.columns @ self.columns / len(self.columns))
+            + self.mean**2,
+        )
 
 
 def _within(x: np.ndarray, kernel: Kernel) -> _Means:
@@ -167,10 +189,12 @@ def _blocks(x: np.ndarray) -> list[slice]:
 
 
 def p_value(x: np.ndarray, y: np.ndarray, kernel: Kernel, seed: int = 0, permutations: int = 200) -> float:
-    """Share of random relabellings, drawn by seed, that set x (n, d) and y (m, d) as far apart as they are: the honest floor.
+    """Share of random relabellings, drawn by seed, that set x (n, d) and y (m, d) as far apart as they are:
+    the honest floor.
 
-    Exact at any n and for any law, unlike an interval: under equal laws p <= a has probability a at most, where the labelling
-    given counts as one more (Phipson & Smyth 2010).  Its least value is 1 / (permutations + 1).
+    Exact at any n and for any law, unlike an interval: under equal laws p <= a has probability a at most,
+    where the labelling given counts as one more (Phipson & Smyth 2010).  Its least value is 1 / (permutations
+    + 1).
     """
     _two_sides(x, y)
     rng, n, m = np.random.default_rng((seed, 0x9E27)), len(x), len(y)
@@ -184,7 +208,8 @@ def p_value(x: np.ndarray, y: np.ndarray, kernel: Kernel, seed: int = 0, permuta
 
 
 def _sums(both: np.ndarray, labels: np.ndarray, kernel: Kernel) -> tuple[np.ndarray, np.ndarray, float]:
-    """Sums of the kernel over pairs of different images of `both`: z.K z and z.K 1 for each column z of labels, and 1.K 1."""
+    """Sums of the kernel over pairs of different images of `both`: z.K z and z.K 1 for each column z of
+    labels, and 1.K 1."""
     inside, rows = np.zeros(labels.shape[1]), np.zeros(len(both))
     for i, j, gram in _triangle(both, kernel):
         inside += np.einsum("ik,ik->k", labels[i], gram @ labels[j]) * (1 if i == j else 2)

@@ -1,4 +1,5 @@
-"""What an image costs without learning anything, in bits per dimension: the rungs of the ladder a model stands on.
+"""What an image costs without learning anything, in bits per dimension: the rungs of the ladder a model
+stands on.
 
 All of them count -log2 P(image) / (C*H*W) where an image is a point of the grid of `levels` values,
 so they may stand in one table with a model's own.  A file of b bytes is a code word: P = 2^(-8b).
@@ -37,12 +38,18 @@ def nats(bits: np.ndarray, dims: int) -> np.ndarray:
 
 
 def solved(errors: Sequence[float | None], tolerance: float) -> str:
-    """What a card must say of bits by a differential equation, from Bits.error of each batch; nothing where none was solved."""
+    """What a card must say of bits by a differential equation, from Bits.error of each batch; nothing where
+    none was solved."""
     known = [error for error in errors if error is not None]
     if not known:
         return ""
     off = math.sqrt(sum(error**2 for error in known) / len(known))
-    return f"by an equation solved to a tolerance of {tolerance:g}: single values are off by {short(off)} bits/dim, root mean square of a few solved again"
+    return (
+        f"by an equation solved to a tolerance of {tolerance:g}: single values "
+        "are off by "
+        f"{short(off)} "
+        "bits/dim, root mean square of a few solved again"
+    )
 
 
 def codec(x: np.ndarray, form: Format, levels: int = 256) -> np.ndarray:
@@ -67,41 +74,64 @@ def sheet(x: np.ndarray, form: Format, levels: int = 256) -> tuple[float, int]:
     n = max(1, min(n, SHEET // (h * w)))
     columns = math.isqrt(n)
     rows = n // columns
-    page = x[: rows * columns].reshape(rows, columns, c, h, w).transpose(2, 0, 3, 1, 4).reshape(c, rows * h, columns * w)
+    page = (
+        x[: rows * columns]
+        .reshape(rows, columns, c, h, w)
+        .transpose(2, 0, 3, 1, 4)
+        .reshape(c, rows * h, columns * w)
+    )
     return _bytes(page, form, levels) * 8 / page.size, rows * columns
 
 
 def _images(x: np.ndarray) -> None:
     if x.ndim != 4 or x.dtype != np.uint8 or not math.prod(x.shape[1:]):
-        raise Refusal(f"bits are counted of images uint8 (n, channels, height, width), and these are {x.dtype} of shape {x.shape}; give such.")
+        raise Refusal(
+            "bits are counted of images uint8 (n, channels, height, "
+            "width), and "
+            "these are "
+            f"{x.dtype} of shape {x.shape}; give such."
+        )
 
 
 def _bytes(image: np.ndarray, form: Format, levels: int) -> int:
-    """Length of the file of a (C, H, W) image, by the codec's best settings but the slowest of WebP, which gain 1 %."""
+    """Length of the file of a (C, H, W) image, by the codec's best settings but the slowest of WebP, which
+    gain 1 %."""
     colour = len(image) == 3
     picture = Image.fromarray(image.transpose(1, 2, 0).copy() if colour else np.concatenate(list(image)))
     file = io.BytesIO()
     if form == "PNG":
-        (picture.convert("1", dither=Image.Dither.NONE) if levels == 2 and not colour else picture).save(file, "PNG", optimize=True)
+        (picture.convert("1", dither=Image.Dither.NONE) if levels == 2 and not colour else picture).save(
+            file, "PNG", optimize=True
+        )
     else:
         picture.save(file, "WEBP", lossless=True, quality=100, method=4)
     return file.tell()
 
 
 def affordable(pixels: int) -> int:
-    """How many images of that size `codec` can be asked about within a minute: a hundred at least, while images are no larger than 289x289."""
+    """How many images of that size `codec` can be asked about within a minute: a hundred at least, while
+    images are no larger than 289x289."""
     return max(1, SHEET // pixels, min(100, 4 * SHEET // pixels))
 
 
-def histogram(train: np.ndarray, rows: np.ndarray, x: np.ndarray, levels: int = 256, alpha: float = 1.0) -> np.ndarray:
-    """Bits/dim of each image of x under independent pixels, each with its histogram over the images train[rows].
+def histogram(
+    train: np.ndarray, rows: np.ndarray, x: np.ndarray, levels: int = 256, alpha: float = 1.0
+) -> np.ndarray:
+    """Bits/dim of each image of x under independent pixels, each with its histogram over the images
+    train[rows].
 
-    train uint8 (N, C, H, W), x uint8 (n, C, H, W) -> (n,).  Each count starts at alpha (Laplace 1774), so that no value is
-    impossible.  For two levels these are independent Bernoulli variables.  Memory is bounded: a few lines of pixels are looked at in one go.
+    train uint8 (N, C, H, W), x uint8 (n, C, H, W) -> (n,).  Each count starts at alpha (Laplace 1774), so
+    that no value is impossible.  For two levels these are independent Bernoulli variables.  Memory is
+    bounded: a few lines of pixels are looked at in one go.
     """
     _images(x)
     if train.shape[1:] != x.shape[1:] or train.dtype != np.uint8:
-        raise Refusal(f"histograms of {train.dtype} {train.shape[1:]} say nothing of images {x.shape[1:]}; give training images of their shape, uint8.")
+        raise Refusal(
+            f"histograms of {train.dtype} {train.shape[1:]} say nothing "
+            "of images "
+            f"{x.shape[1:]}; "
+            "give training images of their shape, uint8."
+        )
     _, c, h, w = x.shape
     total, lines = np.zeros(len(x)), max(1, TABLE // (c * w * levels))
     for top in range(0, h, lines):
@@ -122,8 +152,11 @@ def _counts(train: np.ndarray, rows: np.ndarray, here: tuple[slice, slice], leve
     return counts
 
 
-def _cells(x: np.ndarray, rows: np.ndarray, here: tuple[slice, slice], levels: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Of some images after another: the first one's number, and the place of each value in a flat table (dims, levels).
+def _cells(
+    x: np.ndarray, rows: np.ndarray, here: tuple[slice, slice], levels: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Of some images after another: the first one's number, and the place of each value in a flat table
+    (dims, levels).
 
     0 ... 255 is read as the nearest of the levels.
     """

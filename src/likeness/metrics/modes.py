@@ -1,15 +1,16 @@
 """Has a model found every mode of its data, and how evenly?  For data whose modes are known.
 
-A sample is of the mode that `of_points` or a classifier says, or of none.  Three numbers, by the protocol of Lin, Khetan, Fanti & Oh,
-"PacGAN: the power of two samples in generative adversarial networks", 2018, section 4.1 (as in Srivastava et al., "VEEGAN", 2017):
+A sample is of the mode that `of_points` or a classifier says, or of none.  Three numbers, by the protocol of
+Lin, Khetan, Fanti & Oh, "PacGAN: the power of two samples in generative adversarial networks", 2018, section
+4.1 (as in Srivastava et al., "VEEGAN", 2017):
 
     modes found    those of which there is at least one sample
     high quality   share of samples within 3 standard deviations of the nearest centre
     reverse KL     sum_k p_k log(p_k / q_k), nats: p the shares of the modes among samples that are of any, q those in the data
 
-All modes found proves little: one stray sample finds a mode.  Even a perfect model has a reverse KL of about (K - 1) / 2n, so it is read
-beside that of real images at the same n.
-"""
+All modes found proves little: one stray sample finds a mode.  Even a perfect model has a reverse KL of about
+(K - 1) / 2n, so it is read beside that of real images at the same n.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -30,9 +31,15 @@ REACH = 3.0
 
 
 def of_points(x: np.ndarray, centres: np.ndarray, sigma: float) -> np.ndarray:
-    """The mode that each point of x (n, d) belongs to, int64 (n,): the nearest of centres (K, d), or NONE if that is not within 3 sigma, or nan."""
+    """The mode that each point of x (n, d) belongs to, int64 (n,): the nearest of centres (K, d), or NONE if
+    that is not within 3 sigma, or nan."""
     if x.ndim != 2 or centres.ndim != 2 or x.shape[1] != centres.shape[1] or not len(centres):
-        raise Refusal(f"points of shape {x.shape} have no modes among centres of shape {centres.shape}; give points and centres of the same dimensions.")
+        raise Refusal(
+            f"points of shape {x.shape} have no modes among centres "
+            "of shape "
+            f"{centres.shape}; "
+            "give points and centres of the same dimensions."
+        )
     apart = np.linalg.norm(x[:, None].astype(np.float64) - centres, axis=2)
     nearest = apart.argmin(1)
     return np.where(apart[np.arange(len(x)), nearest] < REACH * sigma, nearest, NONE)
@@ -41,10 +48,17 @@ def of_points(x: np.ndarray, centres: np.ndarray, sigma: float) -> np.ndarray:
 def counts(modes: np.ndarray, k: int) -> np.ndarray:
     """How many samples are of each mode 0 ... k-1: modes (..., n) to (..., k)."""
     if modes.size and (not np.issubdtype(modes.dtype, np.integer) or modes.min() < NONE or modes.max() >= k):
-        raise Refusal(f"modes are whole numbers from 0 to {k - 1}, or {NONE} for none; give those that of_points or a classifier says.")
+        raise Refusal(
+            f"modes are whole numbers from 0 to {k - 1}, or {NONE} for "
+            "none; give "
+            "those that "
+            "of_points or a classifier says."
+        )
     flat = modes.reshape(-1, modes.shape[-1])
     cells = flat + (k + 1) * np.arange(len(flat))[:, None] + 1
-    return np.bincount(cells.ravel(), minlength=len(flat) * (k + 1)).reshape(*modes.shape[:-1], k + 1)[..., 1:]
+    return np.bincount(cells.ravel(), minlength=len(flat) * (k + 1)).reshape(*modes.shape[:-1], k + 1)[
+        ..., 1:
+    ]
 
 
 def found(counted: np.ndarray) -> np.ndarray:
@@ -53,18 +67,27 @@ def found(counted: np.ndarray) -> np.ndarray:
 
 
 def reverse_kl(counted: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """KL(p | q) in nats of counts (..., K), p their shares and q = shares (K,), to (...): nan without a sample, infinite where q is 0 and p is not."""
+    """KL(p | q) in nats of counts (..., K), p their shares and q = shares (K,), to (...): nan without a
+    sample, infinite where q is 0 and p is not."""
     from scipy.special import rel_entr
 
     if counted.shape[-1] != len(shares):
-        raise Refusal(f"counts of {counted.shape[-1]} modes cannot be compared with the shares of {len(shares)}; give those of the same modes.")
+        raise Refusal(
+            f"counts of {counted.shape[-1]} modes cannot be compared "
+            "with the "
+            "shares of "
+            f"{len(shares)}; give those of the same modes."
+        )
     total = counted.sum(-1, keepdims=True)
     p = np.divide(counted, total, out=np.full(counted.shape, np.nan), where=total > 0)
     return np.asarray(rel_entr(p, shares).sum(-1))
 
 
-def cards(modes: np.ndarray, real: np.ndarray | None, shares: np.ndarray, quality: bool, seed: int = 0, **about: Any) -> Iterator[Score]:
-    """The three numbers of samples, whose modes are (n,); without the second where every sample is of some mode (`quality`).
+def cards(
+    modes: np.ndarray, real: np.ndarray | None, shares: np.ndarray, quality: bool, seed: int = 0, **about: Any
+) -> Iterator[Score]:
+    """The three numbers of samples, whose modes are (n,); without the second where every sample is of some
+    mode (`quality`).
 
     real (m,): the modes of real images, for the floor.  shares (K,): of the modes in the data.
     """
@@ -74,23 +97,49 @@ def cards(modes: np.ndarray, real: np.ndarray | None, shares: np.ndarray, qualit
         yield card if floor is None else replace(card, floor=floor.value, floor_spread=floor.spread)
 
 
-def _cards(modes: np.ndarray, shares: np.ndarray, quality: bool, seed: int, about: dict[str, Any]) -> Iterator[Score]:
+def _cards(
+    modes: np.ndarray, shares: np.ndarray, quality: bool, seed: int, about: dict[str, Any]
+) -> Iterator[Score]:
     k = len(shares)
     if not len(modes):
         raise Refusal("modes are found in samples, and there is none; draw some.")
     counted = counts(modes, k)
-    answer = about | dict[str, Any](n=len(modes), seed=seed, warnings=sentences(about.get("warnings", ()), small(len(modes))))
+    answer = about | dict[str, Any](
+        n=len(modes), seed=seed, warnings=sentences(about.get("warnings", ()), small(len(modes)))
+    )
     low, high = interval(counted, len(modes), found, seed)
     how = "95 % bootstrap over samples, less its bias"
-    yield Score("modes covered", float(found(counted)), unit=f"of {k:,}", low=low, high=min(high, k), how=how, better="higher", **answer)
+    yield Score(
+        "modes covered",
+        float(found(counted)),
+        unit=f"of {k:,}",
+        low=low,
+        high=min(high, k),
+        how=how,
+        better="higher",
+        **answer,
+    )
     if quality:
-        yield measure("high-quality samples", (modes != NONE).astype(np.float64), seed, unit="share", better="higher", **about)
+        yield measure(
+            "high-quality samples",
+            (modes != NONE).astype(np.float64),
+            seed,
+            unit="share",
+            better="higher",
+            **about,
+        )
     yield _divergence(counted, len(modes), shares, seed, answer | dict(unit="nats", how=how, better="lower"))
 
 
 def _divergence(counted: np.ndarray, n: int, shares: np.ndarray, seed: int, said: dict[str, Any]) -> Score:
     value, of_any = float(reverse_kl(counted, shares)), int(counted.sum())
-    why = "no sample is of any mode" if not of_any else "samples are of modes that the data do not have" if math.isinf(value) else ""
+    why = (
+        "no sample is of any mode"
+        if not of_any
+        else ("samples are of modes that the data do not have")
+        if math.isinf(value)
+        else ""
+    )
     few = f"only {of_any} samples are of any mode" if 0 < of_any < TOO_FEW <= n else ""
     said["warnings"] = sentences(said["warnings"], why, few)
     if why:
@@ -101,12 +150,20 @@ def _divergence(counted: np.ndarray, n: int, shares: np.ndarray, seed: int, said
     return Score("reverse KL", value, low=max(0.0, low), high=high, **said)
 
 
-def interval(counted: np.ndarray, n: int, statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0, repeats: int = 1000) -> tuple[float, float]:
-    """Where statistic(counts (..., K)) of n other samples would lie in 95 % of cases, by the bootstrap over samples (Efron 1979).
+def interval(
+    counted: np.ndarray,
+    n: int,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    seed: int = 0,
+    repeats: int = 1000,
+) -> tuple[float, float]:
+    """Where statistic(counts (..., K)) of n other samples would lie in 95 % of cases, by the bootstrap over
+    samples (Efron 1979).
 
-    Resampled samples miss some modes that were found, and are less even: both numbers are biased in them, so that the plain percentiles
-    would not even hold the value.  Here they are moved by the bias.  Of a perfect model the interval of the divergence is too wide, by
-    a factor of sqrt(3): the resamples' own unevenness, chi-squared with K - 1 degrees, adds that of the sample, of which it is no part.
+    Resampled samples miss some modes that were found, and are less even: both numbers are biased in them, so
+    that the plain percentiles would not even hold the value.  Here they are moved by the bias.  Of a perfect
+    model the interval of the divergence is too wide, by a factor of sqrt(3): the resamples' own unevenness,
+    chi-squared with K - 1 degrees, adds that of the sample, of which it is no part.
     """
     all_shares = np.append(counted, n - counted.sum()) / n
     draws = statistic(np.random.default_rng((seed, 0xB007)).multinomial(n, all_shares, repeats)[:, :-1])

@@ -2,7 +2,8 @@
 
 Distances are root mean squared differences of pixels in levels, 0 ... 255, and exact.  They mean something
 only beside those of held-out images: `closeness` and `copied` are read as a pair, theirs and the samples'.
-Training images are searched once each (`distinct`): a copy of a picture that the data hold twice is a copy too.
+Training images are searched once each (`distinct`): a copy of a picture that the data hold twice is a copy
+too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import numpy as np
 from ..core import Refusal
 
 EXACT = 1024
-"""pixels whose products of numbers in -128 ... 127 sum to at most 2^24, which float32 counts without rounding"""
+"""pixels whose products of numbers in -128 ... 127 sum to at most 2^24, which float32 counts
+without rounding"""
 CHUNK = 2**23
 """values of a block in memory"""
 
@@ -39,18 +41,28 @@ def distinct(train: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def nearest(x: np.ndarray, train: np.ndarray, rows: np.ndarray, k: int = 2, mirror: bool = False) -> Nearest:
-    """The k nearest to each image of x, uint8 (Q, C, H, W), among train[rows], uint8 (N, C, H, W), in memory or mapped.
+    """The k nearest to each image of x, uint8 (Q, C, H, W), among train[rows], uint8 (N, C, H, W), in memory
+    or mapped.
 
-    Exact, whatever the size: float32 products are summed over blocks of 1024 pixels, within which integers do not
-    round, and the blocks in float64.  Equal distances keep the order of `rows`.  Memory is bounded by blocks.
-    mirror: an image may as well be like one seen from behind; its neighbours are then those of the nearer of its two sides.
+    Exact, whatever the size: float32 products are summed over blocks of 1024 pixels, within which integers do
+    not round, and the blocks in float64.  Equal distances keep the order of `rows`.  Memory is bounded by
+    blocks.
+    mirror: an image may as well be like one seen from behind; its neighbours are then those of the nearer of
+    its two sides.
     """
     if x.dtype != np.uint8 or train.dtype != np.uint8 or x.shape[1:] != train.shape[1:]:
-        raise Refusal(f"images {x.dtype} {x.shape[1:]} have no neighbours among {train.dtype} {train.shape[1:]}; give both as uint8, of one shape.")
+        raise Refusal(
+            f"images {x.dtype} {x.shape[1:]} have no "
+            "neighbours among "
+            f"{train.dtype} "
+            f"{train.shape[1:]}; give both as uint8, of one shape."
+        )
     if mirror:
         front, behind = (nearest(side, train, rows, k) for side in (x, x[..., ::-1]))
         nearer = behind.distance[:, :1] < front.distance[:, :1]
-        return Nearest(np.where(nearer, behind.distance, front.distance), np.where(nearer, behind.row, front.row))
+        return Nearest(
+            np.where(nearer, behind.distance, front.distance), np.where(nearer, behind.row, front.row)
+        )
     queries = centred(x)
     q, dims = queries.shape
     if not len(rows) or not q:
@@ -69,7 +81,8 @@ def centred(x: np.ndarray) -> np.ndarray:
 
 
 def squared(a: np.ndarray, b: np.ndarray, norms: np.ndarray | None = None) -> np.ndarray:
-    """Squared distances, float64 (Q, N), between rows of whole numbers in -128 ... 127, float32 (Q, dims) and (N, dims); exact.
+    """Squared distances, float64 (Q, N), between rows of whole numbers in -128 ... 127, float32 (Q, dims) and
+    (N, dims); exact.
 
     norms: the squared lengths of the rows of a, float64 (Q,), where they are known already.
     """
@@ -86,7 +99,9 @@ def _norms(a: np.ndarray) -> np.ndarray:
     return np.stack([np.einsum("ij,ij->i", p, p) for p in blocks]).sum(0, dtype=np.float64)
 
 
-def _merge(best: np.ndarray, found: np.ndarray, d: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _merge(
+    best: np.ndarray, found: np.ndarray, d: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The k least of those known and those in d."""
     k, everyone = best.shape[1], np.arange(len(d))
     distances, names = [best], [found]
@@ -101,7 +116,8 @@ def _merge(best: np.ndarray, found: np.ndarray, d: np.ndarray, rows: np.ndarray)
 
 
 def copied(found: Nearest, train: np.ndarray) -> np.ndarray:
-    """Whether each image is a third as far from its nearest as from the next other picture, or nearer: (Q,) of 0 or 1.
+    """Whether each image is a third as far from its nearest as from the next other picture, or nearer: (Q,)
+    of 0 or 1.
 
     The ratio does not fall for a mere blur, which is near to everything (Yoon et al. 2023, "Diffusion
     probabilistic models generalize when they fail to memorize").  Of the k found those are passed over that
@@ -130,13 +146,16 @@ def exact(found: Nearest) -> np.ndarray:
 
 
 def closeness(samples: Nearest, held_out: Nearest) -> np.ndarray:
-    """Whether each sample is nearer to a training image than half of the held-out images are, (Q,); a half is the mean to expect.
+    """Whether each sample is nearer to a training image than half of the held-out images are, (Q,); a half is
+    the mean to expect.
 
-    What lies as far as their median counts for as much as makes that of the held-out images one half, whatever ties there are: data may
-    hold so many copies that this median is 0.
+    What lies as far as their median counts for as much as makes that of the held-out images one half,
+    whatever ties there are: data may hold so many copies that this median is 0.
     """
     if not len(held_out.distance):
-        raise Refusal("samples are nearer than held-out images or not, and there is no held-out image; give some.")
+        raise Refusal(
+            "samples are nearer than held-out images or not, and there is no held-out image; give some."
+        )
     own, usual = samples.distance[:, 0], held_out.distance[:, 0]
     median = np.median(usual)
     level = float((usual == median).mean())
@@ -145,6 +164,7 @@ def closeness(samples: Nearest, held_out: Nearest) -> np.ndarray:
 
 
 def grid(x: np.ndarray, levels: int = 256) -> np.ndarray:
-    """Floats in [-1, 1] on the data's own grid, as uint8: only there can a sample equal a training image.  What is nan becomes the middle."""
+    """Floats in [-1, 1] on the data's own grid, as uint8: only there can a sample equal a training image.
+    What is nan becomes the middle."""
     step = np.round((np.clip(np.nan_to_num(x), -1, 1) + 1) / 2 * (levels - 1))
     return np.round(step * (255 / (levels - 1))).astype(np.uint8)

@@ -1,7 +1,8 @@
 """How near a reconstruction is: squared error, PSNR, SSIM; and what comes for free.
 
-Images are float tensors (B, C, H, W) in [-1, 1], so the data range is 2.  Every measure is taken image by image, (B,), and averaged later:
-of an image that is not finite it is nan, of no images there is none.  Raises Refusal where the two sides differ in shape.
+Images are float tensors (B, C, H, W) in [-1, 1], so the data range is 2.  Every measure is taken image by
+image, (B,), and averaged later: of an image that is not finite it is nan, of no images there is none.  Raises
+Refusal where the two sides differ in shape.
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ from .card import VERSIONS
 
 RANGE = 2.0
 BEST_PSNR = 100.0
-"""dB; given for an error below one that no 8-bit image can show, so that one perfect image does not make the mean infinite"""
+"""dB; given for an error below one that no 8-bit image can show, so that one perfect image does not make the
+mean infinite"""
 SSIM_VERSION = VERSIONS["SSIM"]
 SSIM_NOTE = (
-    f"on [0, 1], mean over the places of a Gaussian window, and over channels; version {SSIM_VERSION}: not comparable with version 1, which was on [-1, 1]"
+    "on [0, 1], mean over the places of a Gaussian window, and over channels; "
+    "version "
+    f"{SSIM_VERSION}: not "
+    "comparable with version 1, which was on [-1, 1]"
 )
 """what must stand on a card of it"""
 
@@ -38,12 +43,14 @@ def psnr(x: Tensor, y: Tensor) -> Tensor:
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:
-    """Structural similarity of each image (Wang et al. 2004, section III.B), K1 = 0.01, K2 = 0.03, mean over channels.
+    """Structural similarity of each image (Wang et al. 2004, section III.B), K1 = 0.01, K2 = 0.03, mean over
+    channels.
 
-    Taken on [0, 1] with a data range of 1, which is the same as on 0 ... 255: its first factor compares luminances, amounts of light that
-    are never negative.  On [-1, 1] two greys just above and below the middle have means of opposite sign, and count as opposites.
-    The window is a Gaussian of 11x11 pixels and sigma 1.5.  An image of fewer than 11 pixels gets the
-    largest odd window that fits, with sigma in proportion: comparable among images of that size only.
+    Taken on [0, 1] with a data range of 1, which is the same as on 0 ... 255: its first factor compares
+    luminances, amounts of light that are never negative.  On [-1, 1] two greys just above and below the
+    middle have means of opposite sign, and count as opposites. The window is a Gaussian of 11x11 pixels and
+    sigma 1.5.  An image of fewer than 11 pixels gets the largest odd window that fits, with sigma in
+    proportion: comparable among images of that size only.
     """
     _alike(x, y)
     window = gaussian(min(x.shape[-2:]))
@@ -74,7 +81,8 @@ def _blur(x: Tensor, window: Tensor) -> Tensor:
 
 
 def mean_image(train: Tensor) -> Callable[[Tensor], Tensor]:
-    """The reconstruction that needs no code at all: the mean of the training images, whatever the image is."""
+    """The reconstruction that needs no code at all: the mean of the training images, whatever the
+    image is."""
     _usable(train)
     mean = train.mean(0)
     return lambda x: mean.expand_as(x)
@@ -82,13 +90,23 @@ def mean_image(train: Tensor) -> Callable[[Tensor], Tensor]:
 
 def _alike(x: Tensor, y: Tensor) -> None:
     if x.shape != y.shape or x.ndim < 2:
-        raise Refusal(f"images of shapes {tuple(x.shape)} and {tuple(y.shape)} cannot be compared pixel by pixel; give reconstructions of the same size.")
+        raise Refusal(
+            f"images of shapes {tuple(x.shape)} and {tuple(y.shape)} cannot be "
+            "compared "
+            "pixel by "
+            "pixel; give reconstructions of the same size."
+        )
 
 
 def _usable(train: Tensor) -> None:
     if not len(train) or not train.isfinite().all():
         bad = int((~train.isfinite()).flatten(1).any(1).sum()) if len(train) else 0
-        raise Refusal(f"a reconstruction is fitted to images of finite numbers; of {len(train)} here {bad} are none: give others.")
+        raise Refusal(
+            "a reconstruction is fitted to images of finite numbers; of "
+            f"{len(train)} "
+            f"here {bad} "
+            "are none: give others."
+        )
 
 
 @dataclass(frozen=True)
@@ -106,10 +124,11 @@ class Linear:
 
 
 def pca(train: Tensor, size: int) -> Linear:
-    """The best linear reconstruction of `train`, float (N, C, H, W), from `size` numbers: its principal components, exactly.
+    """The best linear reconstruction of `train`, float (N, C, H, W), from `size` numbers: its principal
+    components, exactly.
 
-    There are fewer of them where the images, less their mean, span fewer dimensions: at most N - 1.  Raises Refusal without images, and
-    where some are not finite.
+    There are fewer of them where the images, less their mean, span fewer dimensions: at most N - 1.  Raises
+    Refusal without images, and where some are not finite.
     """
     _usable(train)
     flat = train.flatten(1)
@@ -123,7 +142,8 @@ def pca(train: Tensor, size: int) -> Linear:
 
 
 def _products(rows: Tensor, mean: Tensor) -> Tensor:
-    """Inner products of all pairs of rows after the mean is taken off, float64 (R, R); `rows` are images, or pixels."""
+    """Inner products of all pairs of rows after the mean is taken off, float64 (R, R); `rows` are images, or
+    pixels."""
     out = torch.zeros(len(rows), len(rows), dtype=torch.float64)
     for c in _slices(rows.shape[1], len(rows)):
         part = rows[:, c].double().sub_(mean.expand(rows.shape)[:, c])
@@ -138,12 +158,17 @@ def _slices(length: int, others: int) -> list[slice]:
 
 
 def _leading(products: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The `size` largest eigenvalues (k,) and their vectors (R, k), without those that are zero but for rounding."""
-    from scipy.linalg import eigh  # three times as fast as torch's, for some of the vectors; a third of a second to import
+    """The `size` largest eigenvalues (k,) and their vectors (R, k), without those that are zero but for
+    rounding."""
+    # three times as fast as torch's, for some of the vectors; a third of a second to import
+    from scipy.linalg import eigh
 
     n = len(products)
-    values, vectors = (torch.from_numpy(a) for a in eigh(products.numpy(), subset_by_index=[max(0, n - size), n - 1]))
-    real = values > 1e-6 + 1e-12 * n * products.diagonal().sum()  # images of float32: a constant one is not quite its own mean
+    values, vectors = (
+        torch.from_numpy(a) for a in eigh(products.numpy(), subset_by_index=[max(0, n - size), n - 1])
+    )
+    # images of float32: a constant one is not quite its own mean
+    real = values > 1e-6 + 1e-12 * n * products.diagonal().sum()
     return values[real], vectors[:, real]
 
 

@@ -1,4 +1,5 @@
-"""Do two sets of images come from one law?  A classifier that tries to tell them apart, and distances along random directions."""
+"""Do two sets of images come from one law?  A classifier that tries to tell them apart, and distances along
+random directions."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ class TwoSample(NamedTuple):
 
     @property
     def correct(self) -> np.ndarray:
-        """(2n,): 1 where the classifier is right, and a half where it says nothing; the mean is its accuracy, 0.5 for equal laws."""
+        """(2n,): 1 where the classifier is right, and a half where it says nothing; the mean is its accuracy,
+        0.5 for equal laws."""
         return np.where(self.score == 0, 0.5, (self.score > 0) == (self.fake == 1))
 
     @property
@@ -36,15 +38,17 @@ class TwoSample(NamedTuple):
     def interval(self) -> tuple[float, float]:
         """95 % of the accuracy, as of n judgements and not 2n.
 
-        Each pair of images meets twice, one learnt from and one judged, then the other way round: under equal laws the
-        accuracy varies up to twice as much as that of 2n coins (1.2 to 1.7 times, in simulations of both classifiers).
+        Each pair of images meets twice, one learnt from and one judged, then the other way round: under equal
+        laws the accuracy varies up to twice as much as that of 2n coins (1.2 to 1.7 times, in simulations of
+        both classifiers).
         """
         n = len(self.fake) // 2
         return wilson(self.accuracy * n, n)
 
     @property
     def p(self) -> float:
-        """The chance of that accuracy or more under equal laws: that of n coins, for the same reason (Lopez-Paz & Oquab 2017, section 3)."""
+        """The chance of that accuracy or more under equal laws: that of n coins, for the same reason
+        (Lopez-Paz & Oquab 2017, section 3)."""
         from scipy.stats import binom
 
         n = len(self.fake) // 2
@@ -54,17 +58,29 @@ class TwoSample(NamedTuple):
 # Classifier two-sample test
 
 
-def classifier_test(real: np.ndarray, samples: np.ndarray, by: Literal["line", "neighbours"] = "line", folds: int = 5, seed: int = 0) -> TwoSample:
+def classifier_test(
+    real: np.ndarray,
+    samples: np.ndarray,
+    by: Literal["line", "neighbours"] = "line",
+    folds: int = 5,
+    seed: int = 0,
+) -> TwoSample:
     """Classifier two-sample test on features (n, d) and (m, d) (Lopez-Paz & Oquab 2017), cross-validated.
 
-    Each image is judged by a classifier, and features are standardised by statistics, that have not seen it.  A line
-    is a logistic regression with a small ridge; neighbours vote as in the paper, about as many as the root of the number
-    of training images.  The larger side is cut at random, so that guessing is right half the time.
+    Each image is judged by a classifier, and features are standardised by statistics, that have not seen it.
+    A line is a logistic regression with a small ridge; neighbours vote as in the paper, about as many as the
+    root of the number of training images.  The larger side is cut at random, so that guessing is right half
+    the time.
     """
     comparable(real, samples)
     n = min(len(real), len(samples))
     if n < 2 * folds:
-        raise Refusal(f"a classifier cannot be tested in {folds} folds on {n} images of each side; take at least {2 * folds}.")
+        raise Refusal(
+            f"a classifier cannot be tested in {folds} folds on {n} images of "
+            "each side; "
+            "take at "
+            f"least {2 * folds}."
+        )
     x = np.concatenate([as_many(real, n, seed), as_many(samples, n, seed)]).astype(np.float64)
     fake, fold, score = np.repeat([0.0, 1.0], n), folds_of(n, folds, seed), np.zeros(2 * n)
     for f in range(folds):
@@ -76,7 +92,8 @@ def classifier_test(real: np.ndarray, samples: np.ndarray, by: Literal["line", "
 
 
 def folds_of(n: int, folds: int, seed: int) -> np.ndarray:
-    """The fold in which each of n real images, then n samples, is held out, (2n,): each holds as many of one as of the other."""
+    """The fold in which each of n real images, then n samples, is held out, (2n,): each holds as many of one
+    as of the other."""
     rng = np.random.default_rng((seed, 0xF01D))
     return np.concatenate([rng.permutation(np.arange(n) % folds) for _ in range(2)])
 
@@ -89,7 +106,9 @@ def _line(x: np.ndarray, y: np.ndarray, new: np.ndarray, ridge: float = 1.0) -> 
     def cost(w: np.ndarray) -> tuple[float, np.ndarray]:
         z = x @ w[1:] + w[0]
         off = expit(z) - y
-        return float((np.logaddexp(0, z) - y * z).sum() + ridge / 2 * w[1:] @ w[1:]), np.concatenate([[off.sum()], x.T @ off + ridge * w[1:]])
+        return float((np.logaddexp(0, z) - y * z).sum() + ridge / 2 * w[1:] @ w[1:]), np.concatenate(
+            [[off.sum()], x.T @ off + ridge * w[1:]]
+        )
 
     w = minimize(cost, np.zeros(x.shape[1] + 1), jac=True, method="L-BFGS-B", options=dict(maxiter=500)).x
     return np.asarray(new @ w[1:] + w[0])
@@ -101,19 +120,30 @@ def _votes(x: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
 
 
 def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The chance that an image with label 1 scores above one with label 0, equal scores counting one half; scores and labels (n,).
+    """The chance that an image with label 1 scores above one with label 0, equal scores counting one half;
+    scores and labels (n,).
 
     The area under the receiver operating characteristic, by ranks (Mann & Whitney 1947).
     """
     from scipy.stats import rankdata
 
     if np.ndim(scores) != 1 or np.shape(scores) != np.shape(labels):
-        raise Refusal(f"AUROC takes a score and a label of each image, not {np.shape(scores)} and {np.shape(labels)}; give one of each an image.")
+        raise Refusal(
+            "AUROC takes a score and a label of each "
+            "image, not "
+            f"{np.shape(scores)} and "
+            f"{np.shape(labels)}; give one of each an image."
+        )
     one = np.asarray(labels) == 1
     ones, zeros = int(one.sum()), int((~one).sum())
     lost = int(np.isnan(scores).sum())
     if not ones or not zeros or lost:
-        raise Refusal(f"AUROC compares two kinds of images by their scores; there are {ones} and {zeros}, and {lost} scores are not numbers.")
+        raise Refusal(
+            "AUROC compares two kinds of images by their scores; there are "
+            f"{ones} and "
+            f"{zeros}, "
+            f"and {lost} scores are not numbers."
+        )
     return float((rankdata(scores)[one].sum() - ones * (ones + 1) / 2) / (ones * zeros))
 
 
@@ -121,11 +151,13 @@ def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def sliced_wasserstein(x: np.ndarray, y: np.ndarray, directions: int = 512, seed: int = 0) -> np.ndarray:
-    """Squared Wasserstein-2 distances of x (n, ...) and y (m, ...) along random unit directions, (directions,).
+    """Squared Wasserstein-2 distances of x (n, ...) and y (m, ...) along random unit directions,
+    (directions,).
 
-    The root of their mean is the sliced Wasserstein-2 distance (Bonneel et al. 2015, section 3), in the unit of the pixels: adding
-    a fixed picture to all images moves them by its root mean square.  For n and m that differ the quantile functions, which are
-    steps, are integrated exactly.  It is not 0 between two sets of one law: compare it with real against real at the same n and m.
+    The root of their mean is the sliced Wasserstein-2 distance (Bonneel et al. 2015, section 3), in the unit
+    of the pixels: adding a fixed picture to all images moves them by its root mean square.  For n and m that
+    differ the quantile functions, which are steps, are integrated exactly.  It is not 0 between two sets of
+    one law: compare it with real against real at the same n and m.
     """
     a, b = x.reshape(len(x), math.prod(x.shape[1:])), y.reshape(len(y), math.prod(y.shape[1:]))
     comparable(a, b)
@@ -145,10 +177,14 @@ def _along(x: np.ndarray, theta: np.ndarray) -> np.ndarray:
 
 
 def _transport(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Integral over u in (0, 1) of the squared difference of quantile functions, for rows a (L, n) and b (L, m) that rise.
+    """Integral over u in (0, 1) of the squared difference of quantile functions, for rows a (L, n) and b (L,
+    m) that rise.
 
-    In units of 1 / nm both are constant between whole numbers, of which the multiples of n and of m are the places of their steps.
+    In units of 1 / nm both are constant between whole numbers, of which the multiples of n and of m are the
+    places of their steps.
     """
     n, m = a.shape[1], b.shape[1]
     ends = np.union1d(np.arange(1, n + 1) * m, np.arange(1, m + 1) * n)
-    return np.asarray((a[:, (ends - 1) // m] - b[:, (ends - 1) // n]) ** 2 @ (np.diff(ends, prepend=0) / (n * m)))
+    return np.asarray(
+        (a[:, (ends - 1) // m] - b[:, (ends - 1) // n]) ** 2 @ (np.diff(ends, prepend=0) / (n * m))
+    )

@@ -28,19 +28,43 @@ NAMES = tuple(m.name for m in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> type[Model]:
-    """The one subclass of Model that the file defines.  Raises Refusal, with the nearest name, if there is none."""
+    """The one subclass of Model that the file defines.  Raises Refusal, with the nearest name, if there is
+    none."""
     module = _from_file(Path(name)) if name.endswith(".py") else _from_folder(name)
-    result = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Model) and c.__module__ == module.__name__]
+    result = [
+        c
+        for c in vars(module).values()
+        if isinstance(c, type) and issubclass(c, Model) and c.__module__ == module.__name__
+    ]
     if len(result) != 1:
-        raise Refusal(f"{name} defines {len(result)} subclasses of Model; a model's file defines exactly one.")
-    return labelled(result[0]) if "conditional" in vars(result[0]) and "takes" not in vars(result[0]) else result[0]
+        raise Refusal(
+            f"{name} defines {len(result)} subclasses of Model; a model's file defines exactly one."
+        )
+    return (
+        labelled(result[0])
+        if "conditional" in vars(result[0]) and "takes" not in vars(result[0])
+        else result[0]
+    )
 
 
-ASKED = ("loss", "players", "bits_per_dim", "sample", "complete", "redraw", "surprise", "entropy", "denoise", "encode", "diagnose")
+ASKED = (
+    "loss",
+    "players",
+    "bits_per_dim",
+    "sample",
+    "complete",
+    "redraw",
+    "surprise",
+    "entropy",
+    "denoise",
+    "encode",
+    "diagnose",
+)
 
 
 def labelled(kind: type[Model]) -> type[Model]:
-    """A class as version 0.1 had them, with `conditional` and classes (B,) as y, made to take a Condition: its methods still see the classes."""
+    """A class as version 0.1 had them, with `conditional` and classes (B,) as y, made to take a Condition:
+    its methods still see the classes."""
     for name in (n for n in ASKED if n in vars(kind)):
         setattr(kind, name, _plain(getattr(kind, name)))
     kind.takes = property(lambda self: ("label",) if self.conditional else ())  # type: ignore[assignment]
@@ -48,7 +72,8 @@ def labelled(kind: type[Model]) -> type[Model]:
 
 
 def _plain(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The method, called with classes wherever it is called with a Condition, also within a Batch; so are the losses of the players it returns."""
+    """The method, called with classes wherever it is called with a Condition, also within a Batch; so are the
+    losses of the players it returns."""
 
     @functools.wraps(method)
     def call(*args: Any, **more: Any) -> Any:
@@ -81,16 +106,23 @@ class Labelled(Batch):
 
 def _from_folder(name: str) -> ModuleType:
     if name not in NAMES:
-        raise Refusal(f"no model is called {name!r}; {closest(name, NAMES)}  A file of your own is named with its path: ./{name}.py")
+        raise Refusal(
+            f"no model is called {name!r}; {closest(name, NAMES)}  A file of "
+            "your own "
+            "is named "
+            f"with its path: ./{name}.py"
+        )
     return importlib.import_module(f"{__name__}.{name}")
 
 
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise Refusal(f"there is no file {path}; a model is a name ({', '.join(NAMES)}) or a Python file.")
-    # Loaded as if it lay in models/, so that `from ..core import Model` works in it; its text is in its name, so that
+    # Loaded as if it lay in models/, so that `from ..core import Model` works in it; its text is in its name,
+    # so that
     # an edited file is another module.
-    sys.modules.setdefault("likeness.noise", importlib.import_module("..core.noise", __name__))  # as files of version 0.1 call it
+    # as files of version 0.1 call it
+    sys.modules.setdefault("likeness.noise", importlib.import_module("..core.noise", __name__))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     spec = importlib.util.spec_from_file_location(f"{__name__}.{path.stem}_{digest}", path)
     assert spec is not None and spec.loader is not None
@@ -100,7 +132,12 @@ def _from_file(path: Path) -> ModuleType:
             spec.loader.exec_module(module)
         except SyntaxError as error:
             del sys.modules[spec.name]
-            raise Refusal(f"{path}, line {error.lineno}: {error.msg}; a model's file must be Python that can be imported.") from None
+            raise Refusal(
+                f"{path}, line {error.lineno}: {error.msg}; a model's file "
+                "must be "
+                "Python that "
+                "can be imported."
+            ) from None
         except BaseException:
             del sys.modules[spec.name]
             raise

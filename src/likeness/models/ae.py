@@ -1,22 +1,25 @@
 """Autoencoder: a short code from which the image can be made again.
 
-Rumelhart, Hinton & Williams 1986; Hinton & Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks",
-Science 2006.
+Rumelhart, Hinton & Williams 1986; Hinton & Salakhutdinov, "Reducing the Dimensionality of Data with Neural
+Networks", Science 2006.
 
     minimise  || x - decode(encode(x)) ||^2
 
-With linear networks this is principal component analysis (Baldi & Hornik 1989).  Two variants keep a large code from
-copying its input:
+With linear networks this is principal component analysis (Baldi & Hornik 1989).  Two variants keep a large
+code from copying its input:
 
-    denoising   encode a corrupted x, restore the clean one: Vincent et al., "Extracting and Composing Robust Features with
+    denoising   encode a corrupted x, restore the clean one: Vincent et al., "Extracting and Composing Robust
+    Features with
                 Denoising Autoencoders", 2008, by Gaussian noise or by masking
     sparse      a code that is zero nearly everywhere: rectified, with its sum penalised
 
-With --grid h the code is an image as well, latent / h^2 numbers at each of h x h places, for a second model to learn.
+With --grid h the code is an image as well, latent / h^2 numbers at each of h x h places, for a second model
+to learn.
 
-Nothing here says how codes are distributed.  The loss asks for a good decoding of the codes of real images only; these lie
-on some curved sheet with holes, and a code drawn at random falls beside it, where the decoder was never asked anything.  So
-there is no way to sample, no density, and no bits per dimension: that is what a variational autoencoder adds.
+Nothing here says how codes are distributed.  The loss asks for a good decoding of the codes of real images
+only; these lie on some curved sheet with holes, and a code drawn at random falls beside it, where the decoder
+was never asked anything.  So there is no way to sample, no density, and no bits per dimension: that is what a
+variational autoencoder adds.
 
 Departures: no layer is trained first by itself, as restricted Boltzmann machines are in 2006; convolutions
 with residual blocks unless --net mlp; squared error in place of cross-entropy; the sum of a sparse code is
@@ -34,12 +37,20 @@ from ..parts import chance, mlp, resnet
 
 class AE(Model):
     latent: int = option(32, "numbers in the code", 1, 4096)
-    grid: int = option(0, "height and width of a code that is an image, latent numbers in all; 0 is a vector", 0, 1024)
-    net: str = option("conv", "kind of both networks; linear is principal component analysis", choices=("conv", "mlp", "linear"))
+    grid: int = option(
+        0, "height and width of a code that is an image, latent numbers in all; 0 is a vector", 0, 1024
+    )
+    net: str = option(
+        "conv",
+        "kind of both networks; linear is principal component analysis",
+        choices=("conv", "mlp", "linear"),
+    )
     width: int = option(16, "channels at 14 pixels, when net is conv", 4, 512)
     hidden: int = option(400, "units of a hidden layer, when net is mlp", 4, 8192)
     depth: int = option(2, "residual blocks a level, or hidden layers", 0, 16)
-    corruption: str = option("none", "what is done to the images before they are encoded", choices=("none", "gaussian", "masking"))
+    corruption: str = option(
+        "none", "what is done to the images before they are encoded", choices=("none", "gaussian", "masking")
+    )
     amount: float = option(0.3, "standard deviation of that noise, or share of pixels masked", 0.0, 10.0)
     sparsity: float = option(0.0, "weight of the code's sum; above 0 the code is rectified", 0.0, 100.0)
 
@@ -78,7 +89,8 @@ class AE(Model):
         return {"error" if self.sparsity else "model": chance.variances(batch.x).mean().item()}
 
     def code_size(self, z: Tensor) -> Tensor:
-        """Each code times the length of what it adds to the decoder's first layer, else small codes and large weights would cost nothing."""
+        """Each code times the length of what it adds to the decoder's first layer, else small codes and large
+        weights would cost nothing."""
         first = next(m for m in self.decoder.modules() if isinstance(m, (nn.Linear, nn.Conv2d)))
         length = first.weight.square().sum(0)
         if self.grid:

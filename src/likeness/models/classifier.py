@@ -1,20 +1,22 @@
-"""Convolutional classifier: the discriminative model p(y|x), and 64 numbers of every image that tell classes apart.
+"""Convolutional classifier: the discriminative model p(y|x), and 64 numbers of every image that tell classes
+apart.
 
-LeCun, Bottou, Bengio & Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998, with the residual
-blocks of He et al., "Deep Residual Learning for Image Recognition", 2016.
+LeCun, Bottou, Bengio & Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998, with the
+residual blocks of He et al., "Deep Residual Learning for Image Recognition", 2016.
 
     h = trunk(x)                       features: what goes into the last layer, and what encode() answers
     log p(y|x) = log softmax(W h + b)
     minimise  -log p(y|x)              cross-entropy: a proper score, least in expectation only at the true p(y|x)
 
-Because the score is proper, confidence is meant to be accuracy.  Networks drift from that once they have learnt their
-training images by heart (Guo et al., "On Calibration of Modern Neural Networks", 2017), against which stand here: shifted
-images, a short training whose rate falls to zero, and the EMA of the weights.  Labels are not smoothed, which
-would bend the very probabilities that are to be read.  Expected calibration error is that of Guo et al., section 2.
+Because the score is proper, confidence is meant to be accuracy.  Networks drift from that once they have
+learnt their training images by heart (Guo et al., "On Calibration of Modern Neural Networks", 2017), against
+which stand here: shifted images, a short training whose rate falls to zero, and the EMA of the weights.
+Labels are not smoothed, which would bend the very probabilities that are to be read.  Expected calibration
+error is that of Guo et al., section 2.
 
 Departures: residual blocks of parts/resnet.py, with Adam, in place of LeNet's layers and of SGD with
 momentum; no batch normalisation; images are moved by whole pixels, and mirrored only with --mirror.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -44,10 +46,16 @@ class Classifier(Model):
         if self.spec.labels < 2:
             there = "only one class" if self.spec.labels else "no labels"
             raise Refusal(
-                f"classifier learns to tell classes apart, and these images have {there}; put the images of each class into a folder of "
+                f"classifier learns to tell classes apart, and these images have {there}; "
+                "put the "
+                "images of "
+                "each class into a folder of "
                 "their own, or train vicreg, which needs no labels."
             )
-        self.trunk = nn.Sequential(resnet.encoder(self.spec.channels, self.spec.size, self.features, self.width, self.depth), nn.ReLU())
+        self.trunk = nn.Sequential(
+            resnet.encoder(self.spec.channels, self.spec.size, self.features, self.width, self.depth),
+            nn.ReLU(),
+        )
         self.last = nn.Linear(self.features, self.spec.labels)
 
     def loss(self, batch: Batch) -> Loss:
@@ -71,21 +79,33 @@ class Classifier(Model):
 
     @torch.no_grad()
     def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
-        """For the score cards, from labelled images: how often it is right, and whether it knows how often."""
+        """For the score cards, from labelled images: how often it is right, and whether it knows
+        how often."""
         if (y := label_of(batch.y)) is None:
             return
         p = torch.cat([self.classify(part.x) for part in batch.split(512)]).exp()
         right = (p.argmax(1) == y).double()
         accuracy, guess = float(right.mean()), float(y.bincount().max()) / len(batch)
-        useless = f"always answering the commonest class would be right in {guess:.1%}: it knows nothing of new images"
+        useless = (
+            f"always answering the commonest class would be right in {guess:.1%}: "
+            "it knows "
+            "nothing of "
+            "new images"
+        )
         yield "accuracy", accuracy, useless if accuracy <= guess else ""
         error, sure = calibration(p.amax(1), right), float(p.amax(1).mean())
-        wrong = f"it is {sure:.1%} sure on average and right in {accuracy:.1%}: its probabilities cannot be taken at their word"
+        wrong = (
+            f"it is {sure:.1%} sure on average and right in {accuracy:.1%}: its "
+            "probabilities "
+            "cannot be "
+            "taken at their word"
+        )
         yield "calibration error", error, wrong if error > 0.05 and len(batch) >= 20 * BINS else ""
 
 
 def shifted(x: Tensor, noise: Noise, most: int) -> Tensor:
-    """Each image of x (B, C, H, W) moved by up to `most` whole pixels to any side; its border is repeated where nothing is known."""
+    """Each image of x (B, C, H, W) moved by up to `most` whole pixels to any side; its border is repeated
+    where nothing is known."""
     if not most:
         return x
     down, right = ((noise.uniform(2) - 0.5) * (2 * most + 1)).round().long().split(1, 1)
@@ -95,7 +115,8 @@ def shifted(x: Tensor, noise: Noise, most: int) -> Tensor:
 
 
 def calibration(confidence: Tensor, right: Tensor) -> float:
-    """Expected calibration error of answers (B,): mean distance of confidence from accuracy over bins of equal width (Guo et al. 2017, eq. 3)."""
+    """Expected calibration error of answers (B,): mean distance of confidence from accuracy over bins of
+    equal width (Guo et al. 2017, eq. 3)."""
     which = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
     gap = torch.zeros(BINS, dtype=torch.float64, device=which.device)
     gap.index_add_(0, which, (confidence - right).double())

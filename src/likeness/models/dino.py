@@ -1,7 +1,8 @@
-"""DINO: a vision transformer learns to say of any view what its slower copy says of a whole image, by classes that nobody named.
+"""DINO: a vision transformer learns to say of any view what its slower copy says of a whole image, by classes
+that nobody named.
 
-Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", ICCV 2021.  Student and teacher, of weights theta_s and
-theta_t, map a view x to K numbers g(x):
+Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", ICCV 2021.  Student and teacher,
+of weights theta_s and theta_t, map a view x to K numbers g(x):
 
     P_s(x) = softmax(g_s(x) / tau_s),   P_t(x) = softmax((g_t(x) - c) / tau_t)             (1)
     loss   = mean of  H(P_t(x), P_s(x')),   H(a, b) = -a log b                             (2), (3)
@@ -11,11 +12,13 @@ over global views x, and all views x' != x of the same image.  Then, without a g
     c       <- m c + (1 - m) 1/B sum_i g_t(x_i)                                            (4)
     theta_t <- lambda theta_t + (1 - lambda) theta_s
 
-No two images are compared.  Two ways to collapse pull in opposite directions and are held in balance: the centre c forbids that one of
-the K numbers wins for every image, and tau_t < tau_s, which sharpens, forbids that all are alike (section 5.3).  By H = entropy of P_t
-+ divergence of P_s from it, both in the log, one sees which is happening: the divergence is 0 where the teacher says the same of all.
+No two images are compared.  Two ways to collapse pull in opposite directions and are held in balance: the
+centre c forbids that one of the K numbers wins for every image, and tau_t < tau_s, which sharpens, forbids
+that all are alike (section 5.3).  By H = entropy of P_t + divergence of P_s from it, both in the log, one
+sees which is happening: the divergence is 0 where the teacher says the same of all.
 
-encode() asks the student's token that belongs to no patch: what answers questions is the student's EMA, as the teacher is.
+encode() asks the student's token that belongs to no patch: what answers questions is the student's EMA, as
+the teacher is.
 
 Departures: networks, K and batches are small. A training of a few thousand steps needs a teacher and a centre
 that follow sooner (lambda 0.99 and m 0.5 where the paper has 0.996 and 0.9), and has no use for schedules:
@@ -62,9 +65,13 @@ class DINO(views.Views):
     teacher_temperature: float = option(0.04, "tau_t: the lower, the sharper", 0.01, 10.0)
     centring: float = option(0.5, "m of (4): how much of the centre a step keeps", 0.0, 1.0)
     keep: float = option(0.99, "lambda: how much of the teacher's weights a step keeps, at first", 0.0, 1.0)
-    rise: int = option(0, "images over which lambda rises to 1, best as many as --images; 0 keeps it as it is", 0, 10**13)
+    rise: int = option(
+        0, "images over which lambda rises to 1, best as many as --images; 0 keeps it as it is", 0, 10**13
+    )
     local: int = option(0, "small views beside the two global ones", 0, 16)
-    crop: float = option(0.4, "least share of the area that a global view shows, and most that a local one does", 0.06, 1.0)
+    crop: float = option(
+        0.4, "least share of the area that a global view shows, and most that a local one does", 0.06, 1.0
+    )
 
     defaults = Training(batch=64, rate=1e-3, images=200_000, warmup=10_000, schedule="cosine", ema=20_000)
 
@@ -72,7 +79,9 @@ class DINO(views.Views):
         vit.check("dino", self.width, self.heads)
         p = vit.patch_size(self.spec.size, self.patch)
         self.small = max(2 * p, round(LOCAL * self.spec.size / p) * p)
-        self.student = Student(vit.ViT(self.spec.channels, self.spec.size, self.width, self.depth, self.heads, p), self.head())
+        self.student = Student(
+            vit.ViT(self.spec.channels, self.spec.size, self.width, self.depth, self.heads, p), self.head()
+        )
         self.teacher = teacher(self.student)
         self.c = nn.Buffer(torch.zeros(self.prototypes))
         self.tally = nn.Buffer(torch.zeros(self.prototypes + 1))
@@ -81,9 +90,14 @@ class DINO(views.Views):
         self.seen = self.step = 0
 
     def head(self) -> nn.Sequential:
-        """Section 3.1, "network architecture": three layers, length one, and a last layer whose directions have length one."""
-        hidden = [m for inside in (self.width, self.hidden) for m in (nn.Linear(inside, self.hidden), nn.GELU())]
-        return nn.Sequential(*hidden, nn.Linear(self.hidden, self.bottleneck), Directions(self.bottleneck, self.prototypes))
+        """Section 3.1, "network architecture": three layers, length one, and a last layer whose directions
+        have length one."""
+        hidden = [
+            m for inside in (self.width, self.hidden) for m in (nn.Linear(inside, self.hidden), nn.GELU())
+        ]
+        return nn.Sequential(
+            *hidden, nn.Linear(self.hidden, self.bottleneck), Directions(self.bottleneck, self.prototypes)
+        )
 
     def players(self) -> tuple[Player, ...]:
         return (Player("model", self.student, self.loss, optimizer=partial(AdamW, weight_decay=0.04)),)
@@ -104,7 +118,9 @@ class DINO(views.Views):
         entropy = -torch.special.xlogy(p_t, p_t).sum(1).mean()
         chance = entropy.new_full((), math.log(self.prototypes))
         health = self.health(h[: len(batch)], batch.step, "feature ")
-        return Loss(total, {"entropy": entropy, "divergence": total.detach() - entropy, "chance": chance, **health})
+        return Loss(
+            total, {"entropy": entropy, "divergence": total.detach() - entropy, "chance": chance, **health}
+        )
 
     def note(self, g: Tensor) -> None:
         if self.training:
@@ -127,7 +143,8 @@ class DINO(views.Views):
 
     @torch.no_grad()
     def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
-        """For the score cards: whether the features have collapsed, and how many of the K are the likeliest for some image."""
+        """For the score cards: whether the features have collapsed, and how many of the K are the likeliest
+        for some image."""
         yield from collapse.verdicts(collapse.encoded(self, batch, 128), REMEDY, f"{REMEDY}, or train longer")
         best = torch.cat([(self.teacher(part.x).float() - self.c).argmax(1) for part in batch.split(128)])
         used = len(best.unique())
@@ -167,6 +184,7 @@ class Directions(nn.Module):
 
 
 def cross_entropy(p_t: tuple[Tensor, ...], log_s: list[Tensor]) -> Tensor:
-    """(3), as a mean over pairs of views: probabilities of the global views, and log-probabilities of all, those first; (B, K) each."""
+    """(3), as a mean over pairs of views: probabilities of the global views, and log-probabilities of all,
+    those first; (B, K) each."""
     pairs = [-(p * q).sum(1).mean() for (i, p), (j, q) in product(enumerate(p_t), enumerate(log_s)) if i != j]
     return torch.stack(pairs).mean()

@@ -1,4 +1,5 @@
-"""The design space of diffusion models, made one design: noise of any strength is taken away by a network that always sees unit variance.
+"""The design space of diffusion models, made one design: noise of any strength is taken away by a network
+that always sees unit variance.
 
 Karras, Aittala, Aila & Laine, "Elucidating the Design Space of Diffusion-Based Generative Models", 2022.
 
@@ -6,15 +7,15 @@ Karras, Aittala, Aila & Laine, "Elucidating the Design Space of Diffusion-Based 
     minimise  E_sigma lambda(sigma) || D(x_0 + n; sigma) - x_0 ||^2,   n ~ N(0, sigma^2 I)               (8)
     ln sigma ~ N(P_mean, P_std^2)                                                                        table 1
 
-Nothing is taken away from the image, so the time is the noise's standard deviation.  c_in makes what the network sees of unit variance,
-c_skip and c_out what it should say, and lambda weighs all noise levels alike at the beginning (appendix B.6): then (8) is the plain
-squared error of F.
+Nothing is taken away from the image, so the time is the noise's standard deviation.  c_in makes what the
+network sees of unit variance, c_skip and c_out what it should say, and lambda weighs all noise levels alike
+at the beginning (appendix B.6): then (8) is the plain squared error of F.
 
 Departures: the networks are those of parts/denoisers.py, without augmentation of images (appendix F there)
 and without dropout unless --dropout (0.13 there); they are told 250 ln(sigma), a thousand times c_noise,
 since they are made for times up to 1000; churn never puts the clock back beyond sigma_max, has no S_tmin and
 S_tmax, and S_noise is 1.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -39,9 +40,19 @@ class Scales(NamedTuple):
 
 
 class EDM(Denoiser):
-    sampler: str = option("heun", "way from noise to an image; all but heun ask the network once a step, heun twice", choices=SAMPLERS, live=True)
+    sampler: str = option(
+        "heun",
+        "way from noise to an image; all but heun ask the network once a step, heun twice",
+        choices=SAMPLERS,
+        live=True,
+    )
     steps: int = option(18, "of the sampler", 1, 10_000, live=True)
-    sigma_data: float = option(0.0, "standard deviation of the data, about; 0 is 0.5 for images, and 1 for points and codes", 0.0, 1e3)
+    sigma_data: float = option(
+        0.0,
+        "standard deviation of the data, about; 0 is 0.5 for images, and 1 for points and codes",
+        0.0,
+        1e3,
+    )
     p_mean: float = option(-1.2, "mean of ln sigma in training", -20.0, 20.0)
     p_std: float = option(1.2, "and its standard deviation", 1e-3, 20.0)
     sigma_min: float = option(0.002, "least noise of a sampler", 1e-6, 1.0)

@@ -1,16 +1,18 @@
-"""Generative adversarial network: a generator and a discriminator, each learning from the other; and what keeps it from failing.
+"""Generative adversarial network: a generator and a discriminator, each learning from the other; and what
+keeps it from failing.
 
 Goodfellow et al., "Generative Adversarial Nets", 2014.
 
     min_G max_D  E_x[log sigmoid D(x)] + E_z[log(1 - sigmoid D(G(z)))]                    (1)
 
-D(x) is a logit here.  While D wins easily the gradient of (1) vanishes, so that G is rather taught to maximise
-log sigmoid D(G(z)) (section 3).  That and the games of later papers are those of --game (parts/adversarial.py).
+D(x) is a logit here.  While D wins easily the gradient of (1) vanishes, so that G is rather taught to
+maximise log sigmoid D(G(z)) (section 3).  That and the games of later papers are those of --game
+(parts/adversarial.py).
 
-The networks are fully connected ones, as in the paper (figure 2 a, b and c) but with rectifiers in D instead of maxout and
-dropout; or the convolutions of Radford, Metz & Chintala, "Unsupervised Representation Learning with Deep Convolutional
-Generative Adversarial Networks", 2016, which took the place of those of figure 2 d.  What later papers add is an option
-each, and they go together where the mathematics lets them:
+The networks are fully connected ones, as in the paper (figure 2 a, b and c) but with rectifiers in D instead
+of maxout and dropout; or the convolutions of Radford, Metz & Chintala, "Unsupervised Representation Learning
+with Deep Convolutional Generative Adversarial Networks", 2016, which took the place of those of figure 2 d.
+What later papers add is an option each, and they go together where the mathematics lets them:
 
     --r1 --r2               gamma/2 |grad D|^2 at real, at drawn images     Mescheder, Geiger & Nowozin 2018, eq. 9 and 10
     --lazy                  penalties only at every so manieth step         Karras et al. 2020, section 3.1 and appendix B
@@ -35,7 +37,7 @@ average of G. Fully connected layers begin as PyTorch has them. --lazy leaves Ad
 which StyleGAN2 shortens. --unroll looks along plain gradient steps of a fixed length, not Adam's. --encoder
 learns from pixels alone, without the features of a classifier. --augment moves black in, where theirs is
 grey.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -73,8 +75,9 @@ from ..parts.conditioning import Labels
 from ..parts.resnet import Image, halve, ladder
 
 STRIDE = 0.01
-"""how long a gradient step is that --unroll looks ahead, as a share of the length of all weights of D: about as long as one of Adam's at the
-default rate.  Adam's own would have to be looked through with all it remembers, and a fixed rate suits one network only"""
+"""how long a gradient step is that --unroll looks ahead, as a share of the length of all weights of D: about
+as long as one of Adam's at the default rate.  Adam's own would have to be looked through with all it
+remembers, and a fixed rate suits one network only"""
 
 
 class Discriminator(nn.Module):
@@ -96,13 +99,18 @@ class Discriminator(nn.Module):
 
 
 def dcgan_generator(latent: int, channels: int, size: int, width: int, norm: bool) -> nn.Sequential:
-    """(B, latent) to (B, channels, size, size) before the tanh; `width` channels in the largest layer but the last (Radford et al. 2016, figure 1)."""
+    """(B, latent) to (B, channels, size, size) before the tanh; `width` channels in the largest layer but the
+    last (Radford et al. 2016, figure 1)."""
     sizes = ladder(size)[::-1]
     c = width << (len(sizes) - 2)
     layers: list[nn.Module] = [nn.Linear(latent, c * sizes[0] ** 2, bias=not norm), Image(c, sizes[0])]
     for large in sizes[1:]:
         after = channels if large == size else c // 2
-        layers += [*([nn.BatchNorm2d(c)] if norm else []), nn.ReLU(), halve(large, c, after, nn.ConvTranspose2d, bias=not norm or large == size)]
+        layers += [
+            *([nn.BatchNorm2d(c)] if norm else []),
+            nn.ReLU(),
+            halve(large, c, after, nn.ConvTranspose2d, bias=not norm or large == size),
+        ]
         c = after
     return nn.Sequential(*layers)
 
@@ -113,44 +121,73 @@ def dcgan_trunk(channels: int, size: int, width: int, norm: bool) -> tuple[nn.Se
     sizes, c = ladder(size), width
     for large in sizes[:-1]:
         first = large == size
-        layers += [halve(large, channels, c, nn.Conv2d, bias=first or not norm), *([nn.BatchNorm2d(c)] if norm and not first else []), nn.LeakyReLU(0.2)]
+        layers += [
+            halve(large, channels, c, nn.Conv2d, bias=first or not norm),
+            *([nn.BatchNorm2d(c)] if norm and not first else []),
+            nn.LeakyReLU(0.2),
+        ]
         channels, c = c, 2 * c
     return nn.Sequential(*layers, nn.Flatten()), channels * sizes[-1] ** 2
 
 
 class GAN(Model):
     latent: int = option(64, "numbers in z", 1, 4096)
-    net: str = option("auto", "kind of both networks; auto is dcgan for images of 8 pixels and more", choices=("auto", "mlp", "dcgan"))
+    net: str = option(
+        "auto",
+        "kind of both networks; auto is dcgan for images of 8 pixels and more",
+        choices=("auto", "mlp", "dcgan"),
+    )
     width: int = option(32, "channels of the largest layer, when net is dcgan", 4, 512)
     hidden: int = option(256, "units of a hidden layer, when net is mlp", 4, 8192)
     depth: int = option(3, "hidden layers, when net is mlp", 1, 16)
     octaves: int = option(0, "waves of each coordinate that D is told as well, of points: 3 is usual", 0, 12)
     norm: str = option(
         "auto",
-        "batch normalisation, when net is dcgan; auto leaves it out of D beside a penalty, --spectral or --game wasserstein",
+        "batch normalisation, when net is dcgan; auto leaves it out of D beside a "
+        "penalty, "
+        "--spectral or "
+        "--game wasserstein",
         choices=("auto", "batch", "none"),
     )
     game: str = option("nonsaturating", "what both want", choices=tuple(GAMES))
     r1: float = option(0.0, "gamma, weight of D's squared slope at real images", 0.0, 1e4)
     r2: float = option(0.0, "gamma, weight of D's squared slope at drawn images", 0.0, 1e4)
     lazy: int = option(1, "penalties at every so manieth step of D, as much stronger", 1, 64)
-    gradient_penalty: float = option(0.0, "lambda, weight of how far D's slope between real and drawn images is from 1; 10 is usual", 0.0, 1e4)
+    gradient_penalty: float = option(
+        0.0,
+        "lambda, weight of how far D's slope between real and drawn images is from 1; 10 is usual",
+        0.0,
+        1e4,
+    )
     one_sided: bool = option(False, "the gradient penalty is on slopes above 1 only")
-    weight_clip: float = option(0.0, "largest weight of D, as in the first Wasserstein GAN: 0.01 there; 0 is no limit", 0.0, 10.0)
+    weight_clip: float = option(
+        0.0, "largest weight of D, as in the first Wasserstein GAN: 0.01 there; 0 is no limit", 0.0, 10.0
+    )
     spectral: bool = option(False, "divide each layer of D by its largest singular value")
     noise: float = option(0.0, "standard deviation of noise on all that D sees", 0.0, 2.0)
     noise_images: int = option(0, "images over which that fades to nothing; 0 is never", 0, 10**12)
-    smooth: float = option(0.0, "one-sided label smoothing: real images are to be called real with a probability of 1 minus this", 0.0, 0.5)
+    smooth: float = option(
+        0.0,
+        "one-sided label smoothing: real images are to be called real with a probability of 1 minus this",
+        0.0,
+        0.5,
+    )
     d_rate: float = option(1.0, "how many times faster D learns than G (two time-scales)", 0.01, 100.0)
     k: int = option(1, "steps of D to one of G", 1, 100)
     beta1: float = option(0.5, "Adam's memory of the gradient", 0.0, 0.99)
     beta2: float = option(0.99, "Adam's memory of its square", 0.0, 0.9999)
-    spread: bool = option(False, "tell D how much the images of a batch differ (minibatch standard deviation)")
+    spread: bool = option(
+        False, "tell D how much the images of a batch differ (minibatch standard deviation)"
+    )
     pack: int = option(1, "images that D judges at once (PacGAN)", 1, 16)
     unroll: int = option(0, "steps of D that G looks ahead (unrolled GAN)", 0, 20)
-    augment: str = option("none", "how images are changed before D sees them, for small folders", choices=tuple(POLICIES))
+    augment: str = option(
+        "none", "how images are changed before D sees them, for small folders", choices=tuple(POLICIES)
+    )
     conditional: bool = option(False, "draw images of a class, learnt from labelled ones")
-    encoder: bool = option(False, "train a third network, from an image to its z, as a first guess for projection")
+    encoder: bool = option(
+        False, "train a third network, from an image to its z, as a first guess for projection"
+    )
 
     defaults = Training(batch=64, rate=2e-4, images=400_000, warmup=0, ema=10_000, clip=0.0)
 
@@ -161,43 +198,89 @@ class GAN(Model):
     def build(self) -> None:
         self.check()
         mlps, norm_g = self.is_mlp(), self.norm != "none"
-        norm_d = self.norm == "batch" or (self.norm == "auto" and not (self.penalised() or self.spectral or self.game == "wasserstein"))
-        c, size, labels = self.spec.channels, self.spec.size, classes.several("gan", self.spec) if self.conditional else 0
+        norm_d = self.norm == "batch" or (
+            self.norm == "auto" and not (self.penalised() or self.spectral or self.game == "wasserstein")
+        )
+        c, size, labels = (
+            self.spec.channels,
+            self.spec.size,
+            classes.several("gan", self.spec) if self.conditional else 0,
+        )
         if mlps:
             self.G = mlp.decoder(self.latent + labels, self.spec.shape, self.hidden, self.depth)
-            trunk = nn.Sequential(mlp.encoder((c * self.pack, size, size), self.hidden, self.hidden, self.depth - 1, self.octaves), nn.LeakyReLU(0.2))
+            trunk = nn.Sequential(
+                mlp.encoder(
+                    (c * self.pack, size, size), self.hidden, self.hidden, self.depth - 1, self.octaves
+                ),
+                nn.LeakyReLU(0.2),
+            )
             features = self.hidden
         else:
             self.G = dcgan_generator(self.latent + labels, c, size, self.width, norm_g)
             trunk, features = dcgan_trunk(c * self.pack, size, self.width, norm_d)
         self.D = Discriminator(trunk, features, self.spread, labels)
         if self.encoder:
-            self.E = mlp.encoder(self.spec.shape, self.latent, self.hidden, self.depth) if mlps else self.dcgan_encoder()
+            self.E = (
+                mlp.encoder(self.spec.shape, self.latent, self.hidden, self.depth)
+                if mlps
+                else self.dcgan_encoder()
+            )
         if not mlps:
             self.apply(as_in_dcgan)
         if self.spectral:
             spectral(self.D)
-        self.whole_batch = self.spread or self.pack > 1 or self.unroll > 0  # batch normalisation is seen by itself
+        # batch normalisation is seen by itself
+        self.whole_batch = self.spread or self.pack > 1 or self.unroll > 0
 
     def check(self) -> None:
         """Refuse options that do not go together, each with the reason."""
         for wrong, why in (
             (
                 self.smooth and not GAMES[self.game].logits,
-                f"--smooth is about probabilities, which D of --game {self.game} does not give; leave it out, or type --game nonsaturating.",
+                f"--smooth is about probabilities, which D of --game {self.game} does "
+                "not give; "
+                "leave it "
+                "out, or type --game nonsaturating.",
             ),
-            (self.one_sided and not self.gradient_penalty, "--one-sided is a kind of --gradient-penalty; type --gradient-penalty 10 as well."),
-            (self.lazy > 1 and not self.penalised(), "--lazy is about penalties and there is none; type --r1 1 as well."),
-            (self.noise_images and not self.noise, "--noise-images says when --noise ends and there is none; type --noise 0.1 as well."),
-            (self.weight_clip and self.spectral, "--weight-clip limits weights that --spectral divides afterwards; leave one of them out."),
-            (self.pack > 1 and self.conditional, "--pack judges images together and --conditional each by its class; leave one of them out."),
+            (
+                self.one_sided and not self.gradient_penalty,
+                "--one-sided is a kind of --gradient-penalty; type --gradient-penalty 10 as well.",
+            ),
+            (
+                self.lazy > 1 and not self.penalised(),
+                "--lazy is about penalties and there is none; type --r1 1 as well.",
+            ),
+            (
+                self.noise_images and not self.noise,
+                "--noise-images says when --noise ends and there is none; type --noise 0.1 as well.",
+            ),
+            (
+                self.weight_clip and self.spectral,
+                "--weight-clip limits weights that --spectral divides afterwards; leave one of them out.",
+            ),
+            (
+                self.pack > 1 and self.conditional,
+                "--pack judges images together and --conditional each by its class; leave one of them out.",
+            ),
             (
                 self.norm == "batch" and self.penalised(),
-                "a penalty is on the slope at one image, which --norm batch mixes with those of the others; leave --norm out.",
+                "a penalty is on the slope at one image, which --norm batch mixes with "
+                "those of the "
+                "others; "
+                "leave --norm out.",
             ),
-            (self.octaves and not self.spec.points, "--octaves are waves of coordinates, and these are no points in the plane; leave it out."),
-            (self.augment != "none" and not self.spec.levels, "--augment changes brightness and place, and these are points or codes; leave it out."),
-            (self.spec.symbols or self.spec.levels == 1, "it draws brightness, and these are the names of codes; train pixelcnn on them."),
+            (
+                self.octaves and not self.spec.points,
+                "--octaves are waves of coordinates, and these are no points in the plane; leave it out.",
+            ),
+            (
+                self.augment != "none" and not self.spec.levels,
+                "--augment changes brightness and place, and these are points or codes; leave it out.",
+            ),
+            (
+                self.spec.symbols or self.spec.levels == 1,
+                "it draws brightness, and these are the names of codes; train pixelcnn on them.",
+            ),
         ):
             if wrong:
                 raise Refusal(f"gan: {why}")
@@ -233,7 +316,9 @@ class GAN(Model):
         due, known = batch.step % self.lazy == 0, self.by_hand(batch, D)
         gammas = (self.lazy * self.r1, self.lazy * self.r2) if due else (0.0, 0.0)
         if known and any(gammas):
-            loss, penalty, r, f = weighed(known, self.seen(batch, batch.x), self.seen(batch, fake), self.wanted, gammas)
+            loss, penalty, r, f = weighed(
+                known, self.seen(batch, batch.x), self.seen(batch, fake), self.wanted, gammas
+            )
         else:
             judge, none = self.judge(batch, D), fake.new_zeros(1)
             r, steep_r = slopes(judge, batch.x, self.pack) if gammas[0] else (judge(batch.x), none)
@@ -242,7 +327,10 @@ class GAN(Model):
             loss = self.wanted(r, f) + penalty
         terms = {"on real": r.mean(), "on fake": f.mean(), "told apart": pair_accuracy(r, f)}
         if self.gradient_penalty and due:
-            where = batch.noise.uniform()[torch.arange(len(fake), device=fake.device) // self.pack * self.pack]  # one place for a pack, which is what D sees
+            # one place for a pack, which is what D sees
+            where = batch.noise.uniform()[
+                torch.arange(len(fake), device=fake.device) // self.pack * self.pack
+            ]
             _, steep = slopes(self.judge(batch, D), between(batch.x, fake, where), self.pack)
             far = self.lazy * self.gradient_penalty * lipschitz(steep, self.one_sided).mean()
             loss, penalty = loss + far, penalty + far
@@ -266,7 +354,8 @@ class GAN(Model):
         return Loss(game.generator(r, f).mean(), {"pull": pull(game, r, f)})
 
     def encoder_loss(self, batch: Batch) -> Loss:
-        """Between the pixels of x and of G(E(x)).  G is as it will answer: its batch normalisation must not learn from codes that were not drawn."""
+        """Between the pixels of x and of G(E(x)).  G is as it will answer: its batch normalisation must not
+        learn from codes that were not drawn."""
         with answering(self.G):
             return Loss((self.decode(self.coded(self.E(batch.x), batch.y)) - batch.x).square().mean())
 
@@ -275,7 +364,8 @@ class GAN(Model):
         return self.decode(self.coded(batch.noise.normal(self.latent), batch.y))
 
     def judge(self, batch: Batch, D: Callable[..., Tensor]) -> Judge:
-        """What gives the logits of images of the batch's classes, (B, C, H, W) to (B // pack,), after noise and changes drawn from those of the batch."""
+        """What gives the logits of images of the batch's classes, (B, C, H, W) to (B // pack,), after noise
+        and changes drawn from those of the batch."""
         y = batch.y if self.conditional else None
         return lambda x: D(self.seen(batch, x), y)
 
@@ -292,7 +382,8 @@ class GAN(Model):
 
     @eagerly  # what is compiled cannot be differentiated twice
     def ahead(self, batch: Batch, fake: Tensor) -> Callable[..., Tensor]:
-        """D as it will be a few steps from now if G stays as it is, a function of `fake` that G's gradient flows through (Metz et al. 2017, section 2.2)."""
+        """D as it will be a few steps from now if G stays as it is, a function of `fake` that G's gradient
+        flows through (Metz et al. 2017, section 2.2)."""
         weights = {name: p.detach().requires_grad_() for name, p in self.D.named_parameters()}
 
         def D(*judged: Any) -> Tensor:
@@ -315,11 +406,18 @@ class GAN(Model):
 
     def coded(self, z: Tensor, y: Condition | None) -> Tensor:
         """What G is told: z (B, latent), and the one-hot class if the model is conditional."""
-        return classes.beside(z, classes.required("gan", label_of(y)), self.spec.labels) if self.conditional else z
+        return (
+            classes.beside(z, classes.required("gan", label_of(y)), self.spec.labels)
+            if self.conditional
+            else z
+        )
 
     def decode(self, z: Tensor) -> Tensor:
-        """G(z): images (B, C, H, W) of codes (B, latent); of a conditional model (B, latent + labels), z and then the one-hot class."""
-        x: Tensor = self.G(classes.measured("gan", z, self.latent, self.spec.labels if self.conditional else 0)).float()
+        """G(z): images (B, C, H, W) of codes (B, latent); of a conditional model (B, latent + labels), z and
+        then the one-hot class."""
+        x: Tensor = self.G(
+            classes.measured("gan", z, self.latent, self.spec.labels if self.conditional else 0)
+        ).float()
         return x.tanh() if self.spec.levels else x
 
     @torch.no_grad()
@@ -342,7 +440,8 @@ def length(tensors: Iterable[Tensor]) -> Tensor:
 
 @contextmanager
 def answering(module: nn.Module) -> Iterator[None]:
-    """Within, it is as it is when it answers: batch normalisation uses its averages and does not add to them."""
+    """Within, it is as it is when it answers: batch normalisation uses its averages and does not
+    add to them."""
     was = module.training
     module.eval()
     try:

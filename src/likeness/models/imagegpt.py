@@ -1,13 +1,13 @@
 """Image GPT: an image is a sequence of sub-pixels, and a transformer predicts each from all before it.
 
-Chen et al., "Generative Pretraining from Pixels", 2020, section 2.1 and 3.2 (after Radford et al. 2019; Parmar et al., "Image
-Transformer", 2018).
+Chen et al., "Generative Pretraining from Pixels", 2020, section 2.1 and 3.2 (after Radford et al. 2019;
+Parmar et al., "Image Transformer", 2018).
 
     p(x) = prod_i p(x_pi_i | x_pi_1, ..., x_pi_i-1, theta)                                            (eq. 1)
 
-in raster order, channel after channel.  Nothing is masked but the future: no pixel is out of sight, however far away it lies,
-and the price is that work grows with the square of the number of sub-pixels.  Large images are learned as the codes of a
-VQ-VAE, in whose place the paper has a palette of 512 colours.
+in raster order, channel after channel.  Nothing is masked but the future: no pixel is out of sight, however
+far away it lies, and the price is that work grows with the square of the number of sub-pixels.  Large images
+are learned as the codes of a VQ-VAE, in whose place the paper has a palette of 512 colours.
 
 Departures: levels of brightness or the codes of a VQ-VAE in place of a palette of 512 colours, and each
 channel is a token of its own; the learned vectors of a position are those of the sub-pixel to be predicted,
@@ -42,7 +42,10 @@ class ImageGPT(Autoregressive):
         self.refuse()
         c, n, levels = self.spec.channels, self.spec.size, self.spec.levels
         self.p = Softmax(c, levels)
-        self.table, self.first = self.embedding(c * levels), self.embedding(self.spec.labels if self.conditional else 1)
+        self.table, self.first = (
+            self.embedding(c * levels),
+            self.embedding(self.spec.labels if self.conditional else 1),
+        )
         self.slope = None if self.spec.symbols else self.embedding(c)
         self.places = nn.ModuleList(self.embedding(size) for size in (n, n, c))
         self.net = Transformer(self.width, self.depth, self.heads, causal=True)
@@ -62,20 +65,32 @@ class ImageGPT(Autoregressive):
         spec = self.spec
         if self.width % (2 * self.heads):
             fit = max(1, round(self.width / (2 * self.heads))) * 2 * self.heads
-            raise Refusal(f"imagegpt: --width {self.width} does not give each of --heads {self.heads} an even number of features; use --width {fit}.")
+            raise Refusal(
+                f"imagegpt: --width {self.width} does not give each of "
+                "--heads "
+                f"{self.heads} an "
+                f"even number of features; use --width {fit}."
+            )
         if spec.dims > LONGEST:
             raise Refusal(
-                f"imagegpt: {spec.size}x{spec.size} pixels of {spec.channels} channels are a sequence of {spec.dims:,}, and beyond {LONGEST:,} attention "
-                "is too slow; learn codes first, `likeness train vqvae DATA`, and then these, `likeness train imagegpt runs/vqvae-...`."
+                f"imagegpt: {spec.size}x{spec.size} pixels of {spec.channels} "
+                "channels are a "
+                "sequence of "
+                f"{spec.dims:,}, and beyond {LONGEST:,} attention "
+                "is too slow; learn codes first, `likeness train vqvae DATA`, and "
+                "then these, "
+                "`likeness "
+                "train imagegpt runs/vqvae-...`."
             )
 
     def predict(self, x: Tensor, y: Condition | None = None) -> Tensor:
         out = self.head(self.net(self.inputs(x, 0, self.spec.dims, y), self.turns))
-        return out.view(len(x), self.spec.size, self.spec.size, -1).permute(0, 3, 1, 2)  # a position's channels lie side by side
+        # a position's channels lie side by side
+        return out.view(len(x), self.spec.size, self.spec.size, -1).permute(0, 3, 1, 2)
 
     def inputs(self, x: Tensor, begin: int, end: int, y: Condition | None) -> Tensor:
-        """What the transformer is given at places begin ... end - 1, (B, end - begin, width): at each the sub-pixel before it, or
-        the class or a start, and which sub-pixel is to be predicted."""
+        """What the transformer is given at places begin ... end - 1, (B, end - begin, width): at each the
+        sub-pixel before it, or the class or a start, and which sub-pixel is to be predicted."""
         before = slice(max(begin - 1, 0), end - 1)
         values, channel = x.permute(0, 2, 3, 1).flatten(1)[:, before], self.where[before, 2]
         h = self.table(level(values, self.spec.levels) + channel * self.spec.levels)

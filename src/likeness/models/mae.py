@@ -1,16 +1,19 @@
 """MAE: an image of which three quarters are hidden is completed from the rest.
 
-He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022.  An image is cut into patches, of which a random share is
-hidden.  The encoder, a vision transformer, sees the others and nothing else; a decoder, smaller, is given what it says and, in each
-hidden place, one and the same mask token, all with their positions, and predicts pixels:
+He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022.  An image is cut into patches, of
+which a random share is hidden.  The encoder, a vision transformer, sees the others and nothing else; a
+decoder, smaller, is given what it says and, in each hidden place, one and the same mask token, all with their
+positions, and predicts pixels:
 
     loss = mean over hidden patches of  || p - decoder(encoder(visible)) ||^2 / pixels of a patch
 
-where p is the patch less its mean, over its standard deviation (section 3, "reconstruction target").  Visible patches are no part of the
-loss.  Whoever predicts each patch's own mean has "chance" in the log: (n - 1)/n of patches of n numbers, less what those without any variance save.
+where p is the patch less its mean, over its standard deviation (section 3, "reconstruction target").  Visible
+patches are no part of the loss.  Whoever predicts each patch's own mean has "chance" in the log: (n - 1)/n of
+patches of n numbers, less what those without any variance save.
 
-encode() sees the whole image, and answers the mean over its patches (appendix A.1, "global average pooling").  Such features hold what
-an image is made of, and are turned into a class by fine-tuning; nearest neighbours see little of it, and a linear probe some.
+encode() sees the whole image, and answers the mean over its patches (appendix A.1, "global average pooling").
+Such features hold what an image is made of, and are turned into a class by fine-tuning; nearest neighbours
+see little of it, and a linear probe some.
 
 It draws nothing: what it predicts is a mean, of patches whose brightness and contrast it was not asked for.
 
@@ -55,7 +58,10 @@ class MAE(Model):
         pixels, rows = self.spec.channels * self.p**2, -(-self.spec.size // self.p)
         self.shown = min(rows**2 - 1, max(1, round((1 - self.masked) * rows**2)))
         """patches that the encoder sees while it trains"""
-        self.embed, self.encoder = nn.Linear(pixels, self.width), Transformer(self.width, self.depth, self.heads, causal=False)
+        self.embed, self.encoder = (
+            nn.Linear(pixels, self.width),
+            Transformer(self.width, self.depth, self.heads, causal=False),
+        )
         self.between = nn.Linear(self.width, self.decoder_width)
         self.token = nn.Parameter(0.02 * torch.randn(self.decoder_width))
         self.decoder = Transformer(self.decoder_width, self.decoder_depth, self.heads, causal=False)
@@ -65,7 +71,9 @@ class MAE(Model):
         self.decoder_where = nn.Buffer(vit.positions(rows, self.decoder_width, rows), persistent=False)
 
     def players(self) -> tuple[Player, ...]:
-        return (Player("model", self, self.loss, optimizer=partial(AdamW, betas=(0.9, 0.95), weight_decay=0.05)),)
+        return (
+            Player("model", self, self.loss, optimizer=partial(AdamW, betas=(0.9, 0.95), weight_decay=0.05)),
+        )
 
     def loss(self, batch: Batch) -> Loss:
         p = vit.patches(batch.x, self.p)
@@ -73,10 +81,14 @@ class MAE(Model):
         h = self.encode_patches(take(p, visible), visible)
         answer, wanted = self.decode_patches(h, visible), normalised(take(p, hidden))
         health = self.health(h.float().mean(1), batch.step, "feature ")
-        return Loss((take(answer, hidden).float() - wanted).square().mean(), {"chance": wanted.square().mean(), **health})
+        return Loss(
+            (take(answer, hidden).float() - wanted).square().mean(),
+            {"chance": wanted.square().mean(), **health},
+        )
 
     def hide(self, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Numbers of the patches that are seen, (B, V), and of those that are not, (B, T - V): each image's own choice."""
+        """Numbers of the patches that are seen, (B, V), and of those that are not, (B, T - V): each image's
+        own choice."""
         order = noise.uniform(len(self.where)).argsort(dim=1, stable=True)
         return order[:, : self.shown], order[:, self.shown :]
 
@@ -95,13 +107,20 @@ class MAE(Model):
     def encode(self, x: Tensor) -> Tensor:
         """The mean of the features of all patches, (B, width), of (B, C, H, W)."""
         p = vit.patches(x, self.p)
-        return self.encode_patches(p, torch.arange(p.shape[1], device=x.device).expand(len(p), -1)).float().mean(1)
+        return (
+            self.encode_patches(p, torch.arange(p.shape[1], device=x.device).expand(len(p), -1))
+            .float()
+            .mean(1)
+        )
 
     @torch.no_grad()
     def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
-        """For the score cards: the error in hidden patches, as a share of what a patch's own mean leaves; and what the features are like."""
+        """For the score cards: the error in hidden patches, as a share of what a patch's own mean leaves; and
+        what the features are like."""
         errors = [(len(part), *self.loss(part)) for part in batch.split(128)]
-        left = float(sum(n * total for n, total, _ in errors) / sum(n * terms["chance"] for n, _, terms in errors))
+        left = float(
+            sum(n * total for n, total, _ in errors) / sum(n * terms["chance"] for n, _, terms in errors)
+        )
         nothing = "no better than a patch of one colour: it has learnt nothing yet; train longer"
         yield "hidden variance left", left, nothing if left >= 0.99 else ""
         yield from collapse.verdicts(collapse.encoded(self, batch, 128))

@@ -1,22 +1,24 @@
 """PixelCNN: an image is a sequence of pixels, each predicted from those before it.
 
-van den Oord, Kalchbrenner & Kavukcuoglu, "Pixel Recurrent Neural Networks", 2016, and van den Oord et al., "Conditional Image
-Generation with PixelCNN Decoders", 2016b.
+van den Oord, Kalchbrenner & Kavukcuoglu, "Pixel Recurrent Neural Networks", 2016, and van den Oord et al.,
+"Conditional Image Generation with PixelCNN Decoders", 2016b.
 
     p(x) = prod_i p(x_i | x_1, ..., x_{i-1})                                                          (2016, eq. 1)
     p(x_i | x_<i) = p(x_R | x_<i) p(x_G | x_R, x_<i) p(x_B | x_R, x_G, x_<i)                          (2016, eq. 2)
 
 A convolution whose kernel is masked sees nothing that comes later, so one pass says all factors at once.
 
-plain   a stack of masked convolutions in residual blocks (2016, figure 5).  Masks leave a blind spot: of the pixels above and
+plain   a stack of masked convolutions in residual blocks (2016, figure 5).  Masks leave a blind spot: of the
+pixels above and
         to the right a growing wedge is never seen, whatever the depth.
-gated   two stacks (2016b, section 2.3): a vertical one sees all rows above, a horizontal one the row so far and, at each
-        layer, the vertical one: no blind spot.  Each layer is y = tanh(W_f * x + V_f h) (.) sigmoid(W_g * x + V_g h), with h the
-        class (2016b, eq. 2 and 4).
+gated   two stacks (2016b, section 2.3): a vertical one sees all rows above, a horizontal one the row so far
+and, at each
+        layer, the vertical one: no blind spot.  Each layer is y = tanh(W_f * x + V_f h) (.) sigmoid(W_g * x +
+        V_g h), with h the class (2016b, eq. 2 and 4).
 
 Departures: Adam in place of RMSProp, 32 features in 10 layers (2016b: 15 layers, more features); the names of
 codes are embedded, which the papers do not treat.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ from ..parts.conditioning import Labels
 
 
 class PixelCNN(Autoregressive):
-    net: str = option("gated", "plain has one stack and a blind spot; gated has two and none", choices=("gated", "plain"))
+    net: str = option(
+        "gated", "plain has one stack and a blind spot; gated has two and none", choices=("gated", "plain")
+    )
     width: int = option(32, "features of a layer (of plain: twice as many between its blocks)", 3, 1024)
     depth: int = option(10, "layers after the first", 1, 64)
     kernel: int = option(3, "pixels a side of a kernel after the first, odd", 3, 15)
@@ -44,7 +48,9 @@ class PixelCNN(Autoregressive):
         self.refuse()
         spec = self.spec
         if not (self.kernel % 2 and self.first % 2):
-            raise Refusal(f"pixelcnn: --kernel {self.kernel} and --first {self.first} must be odd, to have a middle.")
+            raise Refusal(
+                f"pixelcnn: --kernel {self.kernel} and --first {self.first} must be odd, to have a middle."
+            )
         self.p = Softmax(spec.channels, spec.levels)
         self.planes = Planes(spec.channels, spec.levels, spec.symbols)
         self.stack: Gated | Plain = Gated(self) if self.net == "gated" else Plain(self)
@@ -66,19 +72,23 @@ class PixelCNN(Autoregressive):
 
 def gate(a: Tensor) -> Tensor:
     """tanh(a_f) (.) sigmoid(a_g), (2016b, eq. 2)."""
-    f, g = (part.contiguous(memory_format=torch.channels_last) for part in a.chunk(2, 1))  # halves of pixels are slow to walk through
+    # halves of pixels are slow to walk through
+    f, g = (part.contiguous(memory_format=torch.channels_last) for part in a.chunk(2, 1))
     return f.tanh() * g.sigmoid()
 
 
 class GatedLayer(nn.Module):
-    """2016b, figure 2: the vertical stack above, the horizontal one, and the way from the first to the second."""
+    """2016b, figure 2: the vertical stack above, the horizontal one, and the way from the first to the
+    second."""
 
     def __init__(self, width: int, kernel: int, channels: int, labels: int):
         super().__init__()
         k, own = kernel // 2, groups(width, channels)
         self.vertical = CausalConv(width, 2 * width, k, k, k)
         self.across = CausalConv(2 * width, 2 * width)
-        self.horizontal = CausalConv(width, 2 * width, 0, k, 0, centre(order(groups(width, channels, 2), own, "B"), 0, k, 0))
+        self.horizontal = CausalConv(
+            width, 2 * width, 0, k, 0, centre(order(groups(width, channels, 2), own, "B"), 0, k, 0)
+        )
         self.out = CausalConv(width, width, mask=order(own, own, "B"))
         self.label = Labels(labels, 4 * width) if labels else None
 
@@ -106,7 +116,9 @@ class Gated(nn.Module):
         own = groups(w, n)
         self.first_v = CausalConv(inside, w, f - 1, f, f)
         self.first = CausalConv(inside, w, 0, f, 0, centre(order(own, groups(inside, n), "A"), 0, f, 0))
-        self.layers = nn.ModuleList(GatedLayer(w, m.kernel, n, m.spec.labels if m.conditional else 0) for _ in range(m.depth))
+        self.layers = nn.ModuleList(
+            GatedLayer(w, m.kernel, n, m.spec.labels if m.conditional else 0) for _ in range(m.depth)
+        )
         self.head = Head(w, m.p.outputs, n)
 
     def forward(self, x: Tensor, y: Condition | None) -> Tensor:
@@ -120,7 +132,9 @@ class Gated(nn.Module):
     def row(self, above: Tensor | None, n: int, memory: Memory, y: Condition | None) -> None:
         """The vertical stack needs the rows above alone, so it goes through a whole row at once."""
         weight = self.first_v.weight
-        v = self.first_v(weight.new_zeros(n, weight.shape[1], 1, memory.size) if above is None else above, memory)
+        v = self.first_v(
+            weight.new_zeros(n, weight.shape[1], 1, memory.size) if above is None else above, memory
+        )
         for layer in self.layers:
             v, memory.kept[layer] = layer.down(v, y, memory)  # type: ignore[operator]
 
@@ -166,7 +180,9 @@ class Plain(nn.Module):
     def __init__(self, m: PixelCNN):
         super().__init__()
         h, n, f, inside = m.width, m.spec.channels, m.first // 2, m.planes.channels
-        self.first = CausalConv(inside, 2 * h, f, f, f, centre(order(groups(2 * h, n), groups(inside, n), "A"), f, f, f))
+        self.first = CausalConv(
+            inside, 2 * h, f, f, f, centre(order(groups(2 * h, n), groups(inside, n), "A"), f, f, f)
+        )
         self.blocks = nn.ModuleList(Block(h, m.kernel, n) for _ in range(m.depth))
         self.head = Head(2 * h, m.p.outputs, n)
         self.label = Labels(m.spec.labels, 2 * h) if m.conditional else None

@@ -1,26 +1,28 @@
 """PixelCNN++: a pixel's channels at once, from a mixture of logistics, by a network of three resolutions.
 
-Salimans, Karpathy, Chen & Kingma, "PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture Likelihood and Other
-Modifications", 2017.
+Salimans, Karpathy, Chen & Kingma, "PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture
+Likelihood and Other Modifications", 2017.
 
     p(x) = prod_i p(x_i | x_1, ..., x_{i-1}),        i a pixel with all of its channels                   (2017, section 2.2)
 
-What p is where brightness is an amount, parts/mixture.py says (2017, eq. 2 and 3); of black and white, and of the codes of a
-VQ-VAE, which are names, each level has a number of its own.
+What p is where brightness is an amount, parts/mixture.py says (2017, eq. 2 and 3); of black and white, and of
+the codes of a VQ-VAE, which are names, each level has a number of its own.
 
-Two streams go through the image.  The vertical one sees the rows above, the horizontal one these and what is left in the row,
-of which it hears from the vertical one at each block.  Each is a U: blocks at ever lower resolution, then back, and each block
-on the way back sees what the one opposite has made (2017, sections 2.3 and 2.4).  A block is x + a (.) sigmoid(b), where
+Two streams go through the image.  The vertical one sees the rows above, the horizontal one these and what is
+left in the row, of which it hears from the vertical one at each block.  Each is a U: blocks at ever lower
+resolution, then back, and each block on the way back sees what the one opposite has made (2017, sections 2.3
+and 2.4).  A block is x + a (.) sigmoid(b), where
 
     [a, b] = W_2 * dropout(f(W_1 * f(x) + V f(heard))) + U y,        f(x) = [elu(x), elu(-x)]
 
-with the class y.  The authors' weight normalisation is left out: a first pass over data sets it, and then weights would be no
-function of the seed.  As with them, what a block adds is small at first: W_2 begins ten times smaller than is usual.
+with the class y.  The authors' weight normalisation is left out: a first pass over data sets it, and then
+weights would be no function of the seed.  As with them, what a block adds is small at first: W_2 begins ten
+times smaller than is usual.
 
 Departures: no weight normalisation and none of the first weights that it takes from data (above), no dropout
 unless --dropout (0.5 there), two blocks of 32 features for five of 160; the rate does not fall by 0.999995 a
 step, and the EMA forgets by images, not by steps (0.9995).
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -48,7 +50,15 @@ class PixelCNNpp(Autoregressive):
     depth: int = option(2, "blocks of a resolution, each way; the paper has 5", 1, 32)
     resolutions: int = option(3, "the image's own, half of it, and so on, as far as 4 pixels a side", 1, 8)
     components: int = option(10, "logistics that a pixel's distribution is mixed of", 1, 256)
-    dropout: float = option(0.0, "share of features left out while training, in steps of 1/256; the paper has 0.5, which helps where images are few", 0.0, 0.9)
+    dropout: float = option(
+        0.0,
+        "share of features left out while training, in steps "
+        "of 1/256; "
+        "the paper "
+        "has 0.5, which helps where images are few",
+        0.0,
+        0.9,
+    )
 
     defaults = Training(batch=64, rate=1e-3, images=200_000, warmup=10_000, ema=100_000)
 
@@ -61,7 +71,9 @@ class PixelCNNpp(Autoregressive):
         self.above = CausalConv(inside, w, 1, 1, 1)
         self.before = CausalConv(inside, w, 0, 1, 1)
         self.left = CausalConv(inside, w, 1)
-        self.vertical, self.horizontal = (Stream(self, down, self.count_resolutions(), spec.size) for down in (True, False))
+        self.vertical, self.horizontal = (
+            Stream(self, down, self.count_resolutions(), spec.size) for down in (True, False)
+        )
         self.head = nn.Conv2d(2 * w, self.p.outputs, 1)
         self.chances = 0
         for block in (m for m in self.modules() if isinstance(m, Block)):
@@ -71,8 +83,17 @@ class PixelCNNpp(Autoregressive):
     def choose_conditional(self) -> Conditional:
         c, levels, symbols = self.spec.channels, self.spec.levels, self.spec.symbols
         if symbols and c > 1:
-            raise Refusal(f"pixelcnnpp: the {c} channels of a pixel are drawn together, which asks for amounts and these levels are names; use pixelcnn.")
-        return Softmax(c, levels) if symbols or (levels == 2 and c == 1) else LogisticMixture(c, levels, self.components)
+            raise Refusal(
+                f"pixelcnnpp: the {c} channels of a pixel are drawn "
+                "together, which "
+                "asks for "
+                "amounts and these levels are names; use pixelcnn."
+            )
+        return (
+            Softmax(c, levels)
+            if symbols or (levels == 2 and c == 1)
+            else LogisticMixture(c, levels, self.components)
+        )
 
     def count_resolutions(self) -> int:
         size, n = self.spec.size, 1
@@ -82,7 +103,11 @@ class PixelCNNpp(Autoregressive):
 
     def loss(self, batch: Batch) -> Loss:
         """As of every autoregressive model, with dropout while the model is in training."""
-        drawn = batch.noise.bits(-(-self.chances // 8)).view(torch.uint8) if self.training and self.dropout else None
+        drawn = (
+            batch.noise.bits(-(-self.chances // 8)).view(torch.uint8)
+            if self.training and self.dropout
+            else None
+        )
         return self.cost(batch.x, self.predict(batch.x, batch.y, drawn))
 
     def predict(self, x: Tensor, y: Condition | None = None, drawn: Tensor | None = None) -> Tensor:
@@ -127,11 +152,13 @@ class Features(NamedTuple):
 
 
 def concat_elu(x: Tensor) -> Tensor:
-    return F.elu(torch.cat([x, -x], 1), inplace=True)  # its slope is then told from its value: no second exponential
+    # its slope is then told from its value: no second exponential
+    return F.elu(torch.cat([x, -x], 1), inplace=True)
 
 
 def gate(h: Tensor) -> Tensor:
-    """a (.) sigmoid(b); each half is copied first, since on a processor arithmetic on half of the channels is many times slower."""
+    """a (.) sigmoid(b); each half is copied first, since on a processor arithmetic on half of the channels is
+    many times slower."""
     a, b = (part.contiguous(memory_format=torch.channels_last) for part in h.chunk(2, 1))
     return a * b.sigmoid()
 
@@ -183,7 +210,9 @@ class Block(nn.Module):
         nn.init.normal_(self.second.weight, std=0.1 * (2 * w * self.second.weight[0, 0].numel()) ** -0.5)
         self.skip = nn.Conv2d(2 * w, w, 1, bias=False) if skips else None
         self.across = nn.Conv2d(2 * w, w, 1, bias=False) if vertical else None
-        self.label = Labels(m.spec.labels, 2 * w, weight=torch.zeros(m.spec.labels, 2 * w)) if m.conditional else None
+        self.label = (
+            Labels(m.spec.labels, 2 * w, weight=torch.zeros(m.spec.labels, 2 * w)) if m.conditional else None
+        )
 
     def forward(self, x: Features, go: Way, opposite: Tensor | None = None) -> Features:
         h = self.first(x.f, go.memory)
@@ -208,7 +237,11 @@ class Stream(nn.Module):
         there, back = m.depth, m.depth + int(resolutions > 1)
         self.there = nn.ModuleList(Block(m, first + i, vertical, False, size) for i in range(there))
         self.back = nn.ModuleList(Block(m, first + there + i, vertical, True, size) for i in range(back))
-        self.below = Below(m, vertical, resolutions - 1, (size + 1) // 2, first + there + back) if resolutions > 1 else None
+        self.below = (
+            Below(m, vertical, resolutions - 1, (size + 1) // 2, first + there + back)
+            if resolutions > 1
+            else None
+        )
 
     def forward(self, x: Features, go: Way) -> Features:
         made = [x]

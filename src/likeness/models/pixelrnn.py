@@ -1,6 +1,7 @@
 """PixelRNN: an image is a sequence of pixels, and a recurrent network remembers those before.
 
-van den Oord, Kalchbrenner & Kavukcuoglu, "Pixel Recurrent Neural Networks", 2016, whose sections, equations and figures these are.
+van den Oord, Kalchbrenner & Kavukcuoglu, "Pixel Recurrent Neural Networks", 2016, whose sections, equations
+and figures these are.
 
     p(x) = prod_i p(x_i | x_1, ..., x_{i-1})                                                          (1)
     p(x_i | x_<i) = p(x_R | x_<i) p(x_G | x_R, x_<i) p(x_B | x_R, x_G, x_<i)                          (2)
@@ -9,23 +10,27 @@ van den Oord, Kalchbrenner & Kavukcuoglu, "Pixel Recurrent Neural Networks", 201
     c = f (.) c_before + i (.) g
     h = o (.) tanh(c)                                                                                 (3)
 
-K^is, input to state, is masked so that it sees nothing that comes later, and is applied to the whole image at once.  K^ss, state to
-state, sees earlier pixels alone and needs no mask; it is what has to wait for the step before.
+K^is, input to state, is masked so that it sees nothing that comes later, and is applied to the whole image at
+once.  K^ss, state to state, sees earlier pixels alone and needs no mask; it is what has to wait for the step
+before.
 
 row        a step is a row (section 3.2).  K^ss covers three pixels of the row above, K^is the pixel and the one to its left, so the
-           states see a triangle.  With F = first // 2, the prediction at (r, c) depends exactly on the columns c - F - depth ... c - 1
-           of its own row, and on c - F - depth - m ... c + F - 1 + m of the row m above.
-diagonal   a step is a diagonal, the pixels of one r + c (section 3.3): in the skewed map of figure 3 a column.  K^ss covers the pixel
-           above and the one before it in its row.  One LSTM goes through rows to the right and one to the left; what the second
-           says of a row is told to the next one alone.  All that comes before is seen.
+           states see a triangle.  With F = first // 2, the prediction at (r, c) depends exactly on the
+           columns c - F - depth ... c - 1 of its own row, and on c - F - depth - m ... c + F - 1 + m of the
+           row m above.
+diagonal   a step is a diagonal, the pixels of one r + c (section 3.3): in the skewed map of figure 3 a
+column.  K^ss covers the pixel
+           above and the one before it in its row.  One LSTM goes through rows to the right and one to the
+           left; what the second says of a row is told to the next one alone.  All that comes before is seen.
 
-One thing is not in the paper.  The first layer hides each pixel from itself, and so the last pixel of a row, which has none to its
-right, from all of that row: the far left of the next row would know nothing of it.  The LSTM that goes to the left speaks only to the
-next row, so here it is given the pixels themselves beside the features of the layer below.
+One thing is not in the paper.  The first layer hides each pixel from itself, and so the last pixel of a row,
+which has none to its right, from all of that row: the far left of the next row would know nothing of it.  The
+LSTM that goes to the left speaks only to the next row, so here it is given the pixels themselves beside the
+features of the layer below.
 
 Departures: Adam in place of RMSProp; 16 features in 4 layers (128 in 12 on CIFAR-10 there); not the
 multi-scale network; and what the LSTM to the left is given (above).
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -41,7 +46,11 @@ from ..parts.conditioning import Labels
 
 
 class PixelRNN(Autoregressive):
-    net: str = option("diagonal", "diagonal sees all pixels before, row a triangle of them and is faster", choices=("diagonal", "row"))
+    net: str = option(
+        "diagonal",
+        "diagonal sees all pixels before, row a triangle of them and is faster",
+        choices=("diagonal", "row"),
+    )
     width: int = option(16, "features h of an LSTM; between its layers are twice as many", 3, 1024)
     depth: int = option(4, "layers of LSTM", 1, 64)
     first: int = option(7, "pixels a side of the first kernel, odd", 3, 31)
@@ -59,7 +68,9 @@ class PixelRNN(Autoregressive):
         mask = order(groups(wide, spec.channels), groups(inside, spec.channels), "A")
         self.conv = CausalConv(inside, wide, f, f, f, centre(mask, f, f, f))
         kind = {"diagonal": DiagonalLayer, "row": RowLayer}[self.net]
-        self.layers = nn.ModuleList(kind(self.width, inside, spec.channels, spec.size) for _ in range(self.depth))
+        self.layers = nn.ModuleList(
+            kind(self.width, inside, spec.channels, spec.size) for _ in range(self.depth)
+        )
         self.head = Head(wide, self.p.outputs, spec.channels)
         self.label = Labels(spec.labels, wide) if self.conditional else None
 
@@ -87,7 +98,8 @@ class PixelRNN(Autoregressive):
         return self.head(h, memory)
 
     def take(self, x: Tensor, memory: Memory, y: Condition | None = None) -> None:
-        """A state waits for the one before it in its row, so a row that is known is gone through as one that is drawn."""
+        """A state waits for the one before it in its row, so a row that is known is gone through as one that
+        is drawn."""
         for memory.column in range(self.spec.size):
             self.pixel(x, memory, y)
 
@@ -106,7 +118,8 @@ def cell(a: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
 class LSTM(nn.Module):
     """(3), one step after another, of an image whose features belong to the channels that `inside` says.
 
-    steps: where in the image each step's pixels are.  reach: how many states of the step before each pixel is told, its neighbours'.
+    steps: where in the image each step's pixels are.  reach: how many states of the step before each pixel is
+    told, its neighbours'.
     left: how many pixels to the left K^is covers.
     """
 
@@ -124,7 +137,8 @@ class LSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inside, H, W) to h, (B, h, H, W)."""
-        sums = self.inputs(x).permute(0, 2, 3, 1).flatten(1, 2)  # a pixel's features lie side by side, as convolutions like them best
+        # a pixel's features lie side by side, as convolutions like them best
+        sums = self.inputs(x).permute(0, 2, 3, 1).flatten(1, 2)
         h = self.scan(sums.index_select(1, self.order)).index_select(1, self.back)
         return h.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
 
@@ -142,7 +156,8 @@ class LSTM(nn.Module):
             return torch.cat(out, 1)
 
     def step(self, a: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """From h and c of the last step those of this one, whose sums but for K^ss are a (B, n, 4h); beyond the image they are zero."""
+        """From h and c of the last step those of this one, whose sums but for K^ss are a (B, n, 4h); beyond
+        the image they are zero."""
         n = a.shape[1]
         if beyond := (n + self.reach - 1 - h.shape[1]) // 2:
             h, c = (F.pad(s, (0, 0, beyond, beyond)) for s in (h, c))
@@ -154,13 +169,15 @@ class LSTM(nn.Module):
         return self.states(torch.cat([h[:, j : j + n] for j in range(self.reach)], -1))
 
     def begin(self, n: int, memory: Memory) -> tuple[Tensor, Tensor]:
-        """Room for h and c of the row that is to be drawn; returns those of the row above, (B, W + 2, h), zero beyond both ends."""
+        """Room for h and c of the row that is to be drawn; returns those of the row above, (B, W + 2, h),
+        zero beyond both ends."""
         nothing = self.states.weight.new_zeros(2, n, memory.size + 2, self.h)
         above, memory.kept[self] = memory.kept.get(self, nothing), nothing.clone()
         return above[0], above[1]
 
     def keep(self, h: Tensor, c: Tensor, memory: Memory) -> Tensor:
-        """The state of the memory's pixel, in place of what it was when less of the pixel was known; returns h as (B, h, 1, 1)."""
+        """The state of the memory's pixel, in place of what it was when less of the pixel was known; returns
+        h as (B, h, 1, 1)."""
         memory.kept[self][:, :, memory.column + 1] = torch.stack([h, c])
         return h[:, :, None, None]
 
@@ -217,7 +234,13 @@ class DiagonalLayer(Layer):
         steps = range(2 * size - 1)
         wide = groups(2 * h, channels)
         self.right = LSTM(wide, h, channels, [(r + c == d).nonzero()[:, 0] for d in steps], reach=2)
-        self.left = LSTM(torch.cat([wide, groups(planes, channels)]), h, channels, [(r + size - 1 - c == d).nonzero()[:, 0] for d in steps], reach=2)
+        self.left = LSTM(
+            torch.cat([wide, groups(planes, channels)]),
+            h,
+            channels,
+            [(r + size - 1 - c == d).nonzero()[:, 0] for d in steps],
+            reach=2,
+        )
 
     def states(self, x: Tensor, image: Tensor) -> Tensor:
         return self.right(x) + shift_down(self.left(torch.cat([x, image], 1)))
@@ -227,7 +250,8 @@ class DiagonalLayer(Layer):
         memory.kept[self] = h, torch.zeros_like(h) if above is None else self.back(above, memory)
 
     def back(self, image: Tensor, memory: Memory) -> Tensor:
-        """The LSTM that goes to the left, through the row above, whose features the other one has kept: h (B, W + 2, h)."""
+        """The LSTM that goes to the left, through the row above, whose features the other one has kept: h (B,
+        W + 2, h)."""
         x = memory.kept[self.right.inputs][memory.row - 1].permute(1, 2, 0).unsqueeze(2)
         sums = self.left.inputs(torch.cat([x, image], 1))[:, :, 0]
         above, _ = self.left.begin(len(x), memory)
@@ -242,7 +266,10 @@ class DiagonalLayer(Layer):
         (above, left), at = memory.kept[self], memory.column
         self.right.inputs.write(x, memory)  # for back(): the kernel of one pixel itself has no use for it
         h, c = memory.kept[self.right][:, :, at]
-        a = self.right.inputs(x, memory)[:, :, 0, 0] + self.right.recurrent(torch.stack([above[:, at + 1], h], 1))[:, 0]
+        a = (
+            self.right.inputs(x, memory)[:, :, 0, 0]
+            + self.right.recurrent(torch.stack([above[:, at + 1], h], 1))[:, 0]
+        )
         return self.right.keep(*cell(a, c), memory) + left[:, at + 1, :, None, None]
 
 

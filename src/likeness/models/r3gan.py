@@ -1,30 +1,36 @@
-"""R3GAN: a generative adversarial network whose loss lets it come to rest, so that its networks need no tricks.
+"""R3GAN: a generative adversarial network whose loss lets it come to rest, so that its networks need no
+tricks.
 
-Huang, Gokaslan, Kuleshov & Tompkin, "The GAN is dead; long live the GAN! A Modern Baseline GAN", NeurIPS 2024.
+Huang, Gokaslan, Kuleshov & Tompkin, "The GAN is dead; long live the GAN! A Modern Baseline GAN", NeurIPS
+2024.
 
     D minimises  E[softplus(D(G(z)) - D(x))] + gamma/2 E|grad D(x)|^2 + gamma/2 E|grad D(G(z))|^2     (2), R1 and R2
     G minimises  E[softplus(D(x) - D(G(z)))]
 
-Each drawn image is judged against a real one, so that leaving out a kind of image never pays; the penalties let the game come
-to rest.  With such a loss the networks may be plain (section 4, config E): residual blocks with a grouped 3x3 convolution
-wider than the rest, bilinear resizing, no normalisation and hence a weight of zero at the end of each block at first (fix-up),
-and as the first layer of G one picture for each channel, scaled by z.  D is G in reverse.
+Each drawn image is judged against a real one, so that leaving out a kind of image never pays; the penalties
+let the game come to rest.  With such a loss the networks may be plain (section 4, config E): residual blocks
+with a grouped 3x3 convolution wider than the rest, bilinear resizing, no normalisation and hence a weight of
+zero at the end of each block at first (fix-up), and as the first layer of G one picture for each channel,
+scaled by z.  D is G in reverse.
 
-What is not the paper's, because a processor is to train it in minutes: no blocks at full resolution, where a strided convolution
-takes their place; constant gamma, rate and beta2 at values for such short runs; and tanh at the end of G, without which
-black that is not quite black gives the drawn images away.  Tuned on Fashion-MNIST; photographs may want another gamma.
-With --features, discriminators that look through a network which knows photographs join D in the game (parts/projected.py).
+What is not the paper's, because a processor is to train it in minutes: no blocks at full resolution, where a
+strided convolution takes their place; constant gamma, rate and beta2 at values for such short runs; and tanh
+at the end of G, without which black that is not quite black gives the drawn images away.  Tuned on
+Fashion-MNIST; photographs may want another gamma. With --features, discriminators that look through a network
+which knows photographs join D in the game (parts/projected.py).
 
-The slope of the penalties is half of the work of a step if it is computed as a second derivative.  It need not be.
-D bends nowhere but at its rectifiers.  Let D_x be D with each of these held at the side on which x has put it: D_x is linear in an image and
-has the value and the slope of D at x, so that for a loss l of the logit
+The slope of the penalties is half of the work of a step if it is computed as a second derivative.  It need
+not be. D bends nowhere but at its rectifiers.  Let D_x be D with each of these held at the side on which x
+has put it: D_x is linear in an image and has the value and the slope of D at x, so that for a loss l of the
+logit
 
     d/dw [l(D(x)) + gamma/2 |grad D(x)|^2]  =  l' d/dw D_x(x + gamma/l' grad D(x))                    (*)
 
-with x, l' and grad D(x) held fixed on the right: one more pass there and back, for real and drawn images at once.
+with x, l' and grad D(x) held fixed on the right: one more pass there and back, for real and drawn images at
+once.
 
 Departures: beside those above, --augment has the changes of Zhao et al. 2020 for those of StyleGAN2.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -59,7 +65,8 @@ L = TypeVar("L", nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)
 
 
 def scaled(layer: L, gain: float = 1.0, inputs: float = 0.0) -> L:
-    """First weights N(0, gain^2 / inputs), which keep the size of what goes through times `gain`; no bias (He et al. 2015, eq. 14)."""
+    """First weights N(0, gain^2 / inputs), which keep the size of what goes through times `gain`; no bias (He
+    et al. 2015, eq. 14)."""
     nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(inputs or layer.weight[0].numel()))
     if isinstance(bias := getattr(layer, "bias", None), Tensor):
         nn.init.zeros_(bias)
@@ -120,14 +127,17 @@ def judged(D: nn.Module, real: Tensor, fake: Tensor, y: Condition | None, gamma:
     with rectifiers(D, "held"):
         same_slope = (push * D(x.detach() + gamma / push.view(-1, *[1] * (x.ndim - 1)) * slope, y)).sum() / n
     penalty = gamma / 2 * slope.square().sum() / n
-    return Judged(same_slope + (loss.detach().mean() + penalty - same_slope.detach()), penalty, r.detach(), f.detach())
+    return Judged(
+        same_slope + (loss.detach().mean() + penalty - same_slope.detach()), penalty, r.detach(), f.detach()
+    )
 
 
 # Networks
 
 
 def levels(size: int, scale: int) -> list[tuple[int, int]]:
-    """Pixels a side and channels wherever there are blocks, largest first: below full resolution, and down to 3 or 4 pixels."""
+    """Pixels a side and channels wherever there are blocks, largest first: below full resolution, and down to
+    3 or 4 pixels."""
     sizes = ladder(size)[1:]
     if sizes[-1] > 4:
         sizes.append((sizes[-1] + 1) // 2)
@@ -159,7 +169,8 @@ class Block(nn.Module):
 
 
 def several(channels: int, scale: int, among: int) -> list[nn.Module]:
-    """The blocks of one of `among` levels.  The more there are in all, the smaller each begins (Zhang, Dauphin & Ma 2019, section 3)."""
+    """The blocks of one of `among` levels.  The more there are in all, the smaller each begins (Zhang,
+    Dauphin & Ma 2019, section 3)."""
     return [Block(channels, GAIN * (among * depth(scale)) ** -0.25) for _ in range(depth(scale))]
 
 
@@ -175,7 +186,8 @@ class Resize(nn.Module):
 
 
 class Show(nn.Module):
-    """(B, channels) to (B, channels, size, size): a picture for each channel, as strong as the number says."""
+    """(B, channels) to (B, channels, size, size): a picture for each channel, as strong as the
+    number says."""
 
     def __init__(self, channels: int, size: int):
         super().__init__()
@@ -186,7 +198,8 @@ class Show(nn.Module):
 
 
 class Find(nn.Module):
-    """And back: how much of its picture is in each channel.  A depthwise convolution that fits once, as a product: bf16 has no fast one."""
+    """And back: how much of its picture is in each channel.  A depthwise convolution that fits once, as a
+    product: bf16 has no fast one."""
 
     def __init__(self, channels: int, size: int):
         super().__init__()
@@ -200,9 +213,17 @@ def generator(latent: int, channels: int, size: int, scale: int) -> nn.Sequentia
     """(B, latent) to (B, channels, size, size), without a bound on the values."""
     steps = levels(size, scale)[::-1]
     smallest, c = steps[0]
-    layers: list[nn.Module] = [scaled(nn.Linear(latent, c, bias=False)), Show(c, smallest), *several(c, scale, len(steps))]
+    layers: list[nn.Module] = [
+        scaled(nn.Linear(latent, c, bias=False)),
+        Show(c, smallest),
+        *several(c, scale, len(steps)),
+    ]
     for pixels, after in steps[1:]:
-        layers += [scaled(nn.Conv2d(c, after, 1, bias=False)), Resize(pixels), *several(after, scale, len(steps))]
+        layers += [
+            scaled(nn.Conv2d(c, after, 1, bias=False)),
+            Resize(pixels),
+            *several(after, scale, len(steps)),
+        ]
         c = after
     last = nn.ConvTranspose2d(c, channels, 4 - size % 2, stride=2, padding=1)
     return nn.Sequential(*layers, scaled(last, inputs=4 * c))
@@ -212,9 +233,16 @@ def trunk(channels: int, size: int, scale: int) -> tuple[nn.Sequential, int]:
     """(B, channels, size, size) to features (B, F), and F."""
     steps = levels(size, scale)
     pixels, c = steps[0]
-    layers: list[nn.Module] = [scaled(nn.Conv2d(channels, c, 4 - size % 2, stride=2, padding=1)), *several(c, scale, len(steps))]
+    layers: list[nn.Module] = [
+        scaled(nn.Conv2d(channels, c, 4 - size % 2, stride=2, padding=1)),
+        *several(c, scale, len(steps)),
+    ]
     for pixels, after in steps[1:]:
-        layers += [Resize(pixels), scaled(nn.Conv2d(c, after, 1, bias=False)), *several(after, scale, len(steps))]
+        layers += [
+            Resize(pixels),
+            scaled(nn.Conv2d(c, after, 1, bias=False)),
+            *several(after, scale, len(steps)),
+        ]
         c = after
     return nn.Sequential(*layers, Find(c, pixels)), c
 
@@ -245,12 +273,27 @@ class Discriminator(nn.Module):
 
 
 class R3GAN(Model):
-    scale: int = option(1, "size of both networks: channels and blocks together; a step up takes two to three times as long", 1, 6)
+    scale: int = option(
+        1,
+        "size of both networks: channels and blocks together; a step up takes two to three times as long",
+        1,
+        6,
+    )
     latent: int = option(64, "numbers in z", 1, 4096)
-    gamma: float = option(1.0, "weight of D's squared slope at real and at drawn images: more is calmer and slower", 0.0, 1e4)
-    augment: str = option("none", "how images are changed before D sees them, for small folders", choices=tuple(POLICIES))
-    features: str = option("none", "a network that knows photographs, through which D looks as well: for small folders", choices=("none", *SEEN))
-    weights: str = option("", "a file of its weights, or none for random ones; left out, the published ones", file=True)
+    gamma: float = option(
+        1.0, "weight of D's squared slope at real and at drawn images: more is calmer and slower", 0.0, 1e4
+    )
+    augment: str = option(
+        "none", "how images are changed before D sees them, for small folders", choices=tuple(POLICIES)
+    )
+    features: str = option(
+        "none",
+        "a network that knows photographs, through which D looks as well: for small folders",
+        choices=("none", *SEEN),
+    )
+    weights: str = option(
+        "", "a file of its weights, or none for random ones; left out, the published ones", file=True
+    )
     conditional: bool = option(False, "draw images of a class, learnt from labelled ones")
 
     defaults = Training(batch=32, rate=2e-3, images=400_000, warmup=0, ema=10_000, clip=0.0)
@@ -261,10 +304,16 @@ class R3GAN(Model):
 
     def build(self) -> None:
         self.check()
-        c, size, labels = self.spec.channels, self.spec.size, classes.several("r3gan", self.spec) if self.conditional else 0
+        c, size, labels = (
+            self.spec.channels,
+            self.spec.size,
+            classes.several("r3gan", self.spec) if self.conditional else 0,
+        )
         if size < 8:
             layers, units = dense(self.latent + labels, self.scale)
-            self.G = nn.Sequential(*layers, scaled(nn.Linear(units, self.spec.dims)), nn.Unflatten(1, self.spec.shape))
+            self.G = nn.Sequential(
+                *layers, scaled(nn.Linear(units, self.spec.dims)), nn.Unflatten(1, self.spec.shape)
+            )
             layers, features = dense(self.spec.dims, self.scale)
             seen: nn.Module = nn.Sequential(nn.Flatten(), *layers)
         else:
@@ -277,10 +326,22 @@ class R3GAN(Model):
         """Refuse what cannot be learnt."""
         size = self.spec.size
         for wrong, why in (
-            (self.augment != "none" and not self.spec.levels, "--augment changes brightness and place, and these are points or codes; leave it out."),
-            (self.features != "none" and (size < 8 or not self.spec.levels), "--features looks at pictures of 8 pixels a side or more; leave it out."),
-            (self.weights and self.features == "none", "--weights are those of a network; name it with --features as well."),
-            (self.spec.symbols or self.spec.levels == 1, "it draws brightness, and these are the names of codes; train pixelcnn on them."),
+            (
+                self.augment != "none" and not self.spec.levels,
+                "--augment changes brightness and place, and these are points or codes; leave it out.",
+            ),
+            (
+                self.features != "none" and (size < 8 or not self.spec.levels),
+                "--features looks at pictures of 8 pixels a side or more; leave it out.",
+            ),
+            (
+                self.weights and self.features == "none",
+                "--weights are those of a network; name it with --features as well.",
+            ),
+            (
+                self.spec.symbols or self.spec.levels == 1,
+                "it draws brightness, and these are the names of codes; train pixelcnn on them.",
+            ),
         ):
             if wrong:
                 raise Refusal(f"r3gan: {why}")
@@ -305,8 +366,14 @@ class R3GAN(Model):
             fake = self.draw(batch)
         real, fake = (augmented(x, batch.noise, self.augment) for x in (batch.x, fake))
         loss, penalty, r, f = judged(self.D, real, fake, self.classes(batch), self.gamma)
-        terms = {"on real": r.mean(), "on fake": f.mean(), "told apart": pair_accuracy(r, f), "penalty": penalty}
-        if self.P is not None and self.P.net is not None:  # whoever asks a trained model, as the doctor does, need not have it
+        terms = {
+            "on real": r.mean(),
+            "on fake": f.mean(),
+            "told apart": pair_accuracy(r, f),
+            "penalty": penalty,
+        }
+        # whoever asks a trained model, as the doctor does, need not have it
+        if self.P is not None and self.P.net is not None:
             seen, terms["told apart by features"] = self.P.discriminator(real, fake, self.classes(batch))
             loss = loss + seen
         return Loss(loss, terms)
@@ -331,11 +398,18 @@ class R3GAN(Model):
 
     def coded(self, z: Tensor, y: Condition | None) -> Tensor:
         """What G is told: z (B, latent), and the one-hot class if the model is conditional."""
-        return classes.beside(z, classes.required("r3gan", label_of(y)), self.spec.labels) if self.conditional else z
+        return (
+            classes.beside(z, classes.required("r3gan", label_of(y)), self.spec.labels)
+            if self.conditional
+            else z
+        )
 
     def decode(self, z: Tensor) -> Tensor:
-        """G(z): images (B, C, H, W) of codes (B, latent); of a conditional model (B, latent + labels), z and then the one-hot class."""
-        x: Tensor = self.G(classes.measured("r3gan", z, self.latent, self.spec.labels if self.conditional else 0)).float()
+        """G(z): images (B, C, H, W) of codes (B, latent); of a conditional model (B, latent + labels), z and
+        then the one-hot class."""
+        x: Tensor = self.G(
+            classes.measured("r3gan", z, self.latent, self.spec.labels if self.conditional else 0)
+        ).float()
         return x.tanh() if self.spec.levels else x
 
     @torch.no_grad()

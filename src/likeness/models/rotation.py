@@ -4,14 +4,16 @@ Gidaris, Singh & Komodakis, "Unsupervised Representation Learning by Predicting 
 
     loss = -1/K sum_{y=1}^{K} log F^y(g(x | y)),    K = 4                                  (2), (3)
 
-where g(x | y) turns x by (y - 1) 90 degrees and F^y is the probability that the network gives to that turn.  All four turns of each
-image are in the batch together (section 3.1), so that a network which knows nothing has log 4.
+where g(x | y) turns x by (y - 1) 90 degrees and F^y is the probability that the network gives to that turn.
+All four turns of each image are in the batch together (section 3.1), so that a network which knows nothing
+has log 4.
 
-Whoever knows which way up things stand knows something of things.  What has no way up, a photograph from above or a flower, teaches
-nothing, and what lies askew in a corner of every picture, a shadow or a date, teaches the wrong thing.
+Whoever knows which way up things stand knows something of things.  What has no way up, a photograph from
+above or a flower, teaches nothing, and what lies askew in a corner of every picture, a shadow or a date,
+teaches the wrong thing.
 
-The first layers after the features belong to the task and are thrown away: the paper's features of the last block are worse than those
-two blocks before.
+The first layers after the features belong to the task and are thrown away: the paper's features of the last
+block are worse than those two blocks before.
 
 Departures: a small ResNet in place of network-in-network or AlexNet, Adam in place of SGD with momentum and
 weight decay, and the images are windows on the originals (--crop 0.6), mirrored only with --flip.
@@ -57,7 +59,10 @@ class Rotation(Model):
         y = which(len(x), logits.device)
         errors = (logits.argmax(1) != y).float().mean()
         health = self.health(h[: len(x)].float(), batch.step, "feature ")
-        return Loss(F.cross_entropy(logits, y), {"errors": errors, "chance": errors.new_full((), math.log(TURNS)), **health})
+        return Loss(
+            F.cross_entropy(logits, y),
+            {"errors": errors, "chance": errors.new_full((), math.log(TURNS)), **health},
+        )
 
     def encode(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, features), none below zero."""
@@ -66,8 +71,14 @@ class Rotation(Model):
 
     @torch.no_grad()
     def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
-        """For the score cards: how often it sees which way an image was turned, a quarter by a guess, and what its features are like."""
-        logits = torch.cat([self.head(self.trunk(turns(part.x))).argmax(1) == which(len(part), batch.x.device) for part in batch.split(128)])
+        """For the score cards: how often it sees which way an image was turned, a quarter by a guess, and
+        what its features are like."""
+        logits = torch.cat(
+            [
+                self.head(self.trunk(turns(part.x))).argmax(1) == which(len(part), batch.x.device)
+                for part in batch.split(128)
+            ]
+        )
         right = float(logits.float().mean())
         error = math.sqrt(3 / 16 / len(logits))
         guess = "no better than a guess: these images may have no way up, or it has to train longer"
@@ -76,7 +87,8 @@ class Rotation(Model):
 
 
 def turns(x: Tensor) -> Tensor:
-    """g(x | y) for all y: (B, C, H, W) to (4 B, C, H, W), all turned by 0 degrees first, then those by 90, counter-clockwise."""
+    """g(x | y) for all y: (B, C, H, W) to (4 B, C, H, W), all turned by 0 degrees first, then those by 90,
+    counter-clockwise."""
     return torch.cat([x.rot90(y, (2, 3)) for y in range(TURNS)])
 
 

@@ -1,7 +1,8 @@
 """VICReg: features that two distorted views of an image share, learnt without labels.
 
-Bardes, Ponce & LeCun, "VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised Learning", ICLR 2022.
-An encoder makes features of two views of each image, an expander makes embeddings Z and Z' (n, d) of these, and
+Bardes, Ponce & LeCun, "VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised Learning",
+ICLR 2022. An encoder makes features of two views of each image, an expander makes embeddings Z and Z' (n, d)
+of these, and
 
     v(Z)     = 1/d sum_j max(0, 1 - sqrt(Var(z_j) + eps))                                 (1), (2)
     C(Z)     = 1/(n - 1) sum_i (z_i - mean z)(z_i - mean z)^T                             (3)
@@ -9,12 +10,14 @@ An encoder makes features of two views of each image, an expander makes embeddin
     s(Z, Z') = 1/n sum_i || z_i - z'_i ||^2                                               (5)
     loss     = lambda s + mu (v(Z) + v(Z')) + nu (c(Z) + c(Z'))                           (6)
 
-The authors' weights 25, 25 and 1 go with their code, which divides s by d as well and takes the mean of the two v; so does
-this.  They train for 1000 epochs; in two, and with lambda 25, the variance never rises to where (1) wants it: hence 10.
-Invariance alone would be content with features that are the same for every image.  The variance term forbids that directly,
-the covariance term forbids that all dimensions say the same: the loss compares the images of a batch.
+The authors' weights 25, 25 and 1 go with their code, which divides s by d as well and takes the mean of the
+two v; so does this.  They train for 1000 epochs; in two, and with lambda 25, the variance never rises to
+where (1) wants it: hence 10. Invariance alone would be content with features that are the same for every
+image.  The variance term forbids that directly, the covariance term forbids that all dimensions say the same:
+the loss compares the images of a batch.
 
-Whether it has worked is not to be read off the loss: signs of collapse are reported of the features that are used (collapse.py).
+Whether it has worked is not to be read off the loss: signs of collapse are reported of the features that are
+used (collapse.py).
 
 Departures: lambda 10 (above); Adam in place of LARS, no weight decay (1e-6 there); an expander of 256 units
 for 8192; views are turned, cut and noisy, and milder in colour than those of BYOL that the paper takes.
@@ -44,17 +47,23 @@ class VICReg(Model):
     turn: float = option(15.0, "degrees that a view may be turned by", 0.0, 180.0)
     light: float = option(0.4, "how far contrast and brightness may change, as a share", 0.0, 1.0)
     grain: float = option(0.1, "largest standard deviation of noise on a view", 0.0, 2.0)
-    cutout: float = option(0.3, "largest side of a square that a view lacks, as a share of the view's", 0.0, 0.9)
+    cutout: float = option(
+        0.3, "largest side of a square that a view lacks, as a share of the view's", 0.0, 0.9
+    )
     flip: bool = option(False, "views may be mirrored: right for photographs, wrong for digits")
     invariance: float = option(10.0, "lambda, weight of (5)", 0.0, 1000.0)
     variance: float = option(25.0, "mu, weight of (1)", 0.0, 1000.0)
     covariance: float = option(1.0, "nu, weight of (4)", 0.0, 1000.0)
 
-    defaults = Training(batch=128, rate=3e-3, images=90_000, warmup=3_000, schedule="cosine", ema=20_000, clip=0.0)
+    defaults = Training(
+        batch=128, rate=3e-3, images=90_000, warmup=3_000, schedule="cosine", ema=20_000, clip=0.0
+    )
     whole_batch = True
 
     def build(self) -> None:
-        self.trunk = resnet.rectified(self.spec.channels, self.spec.size, self.features, self.width, self.depth)
+        self.trunk = resnet.rectified(
+            self.spec.channels, self.spec.size, self.features, self.width, self.depth
+        )
         self.expander = expander(self.features, self.hidden)
         self.health = collapse.Health()
 
@@ -83,12 +92,19 @@ class VICReg(Model):
     def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
         """For the score cards: whether the features have collapsed, to a point or to few dimensions."""
         h = collapse.encoded(self, batch)
-        yield from collapse.verdicts(h, "raise --variance, lower --rate, or use a larger --batch", "raise --covariance or train longer")
+        yield from collapse.verdicts(
+            h, "raise --variance, lower --rate, or use a larger --batch", "raise --covariance or train longer"
+        )
 
 
 def expander(features: int, units: int) -> nn.Sequential:
-    """Section 4.2: two hidden layers with batch normalisation, and a last one.  No layer has a bias that would be subtracted at once."""
-    hidden = [m for inside in (features, units) for m in (nn.Linear(inside, units, bias=False), nn.BatchNorm1d(units), nn.ReLU())]
+    """Section 4.2: two hidden layers with batch normalisation, and a last one.  No layer has a bias that
+    would be subtracted at once."""
+    hidden = [
+        m
+        for inside in (features, units)
+        for m in (nn.Linear(inside, units, bias=False), nn.BatchNorm1d(units), nn.ReLU())
+    ]
     return nn.Sequential(*hidden, nn.Linear(units, units, bias=False))
 
 

@@ -1,22 +1,24 @@
 """VQ-VAE: an autoencoder whose code is a small image of symbols out of a codebook.
 
-van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017.  The encoder gives a vector z_e at each place
-of a grid h x h, and each is replaced by the nearest of K codes e:
+van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017.  The encoder gives a
+vector z_e at each place of a grid h x h, and each is replaced by the nearest of K codes e:
 
     z_q = e_k,  k = argmin_j || z_e - e_j ||                                                          (1), (2)
     L = -log p(x|z_q) + beta || z_e - sg[e] ||^2                                                      (3)
 
-argmin has no gradient, so that of z_q is handed to z_e as it is ("straight through"): z_q = z_e + sg[e - z_e].  sg stops a
-gradient.  The middle term of (3), which draws the codes to the vectors, is not needed: here each code is the running mean of
-its vectors (appendix A.1; parts.codebook), and one that is of no use is put elsewhere.  As in the authors' code both terms are
+argmin has no gradient, so that of z_q is handed to z_e as it is ("straight through"): z_q = z_e + sg[e -
+z_e].  sg stops a gradient.  The middle term of (3), which draws the codes to the vectors, is not needed: here
+each code is the running mean of its vectors (appendix A.1; parts.codebook), and one that is of no use is put
+elsewhere.  As in the authors' code both terms are
 means: of nats over the numbers of the image, and of squares over the numbers of z_e.
 
-What is learnt is a compressor.  How its codes are distributed is not: a second model learns that, from what compress() says, and
+What is learnt is a compressor.  How its codes are distributed is not: a second model learns that, from what
+compress() says, and
 
     -log p(x) <= -log p(x|z) - log p(z)
 
-since p(x) is a sum over all z, of which one is kept.  Without p(z) there is nothing to draw from and no bound, so this model
-neither samples nor says bits per dimension.
+since p(x) is a sum over all z, of which one is kept.  Without p(z) there is nothing to draw from and no
+bound, so this model neither samples nor says bits per dimension.
 
 Departures: codes follow by running means, which is the paper's appendix and not its text, --decay a step as
 there, whatever the batch: unlike --ema, which counts images, it remembers fewer of them with a smaller batch.
@@ -52,7 +54,11 @@ class VQVAE(Model):
     halvings: int = option(2, "how often the image is halved, as long as 4 pixels a side are left", 0, 8)
     beta: float = option(0.25, "weight of the commitment", 0.0, 100.0)
     decay: float = option(0.99, "of the codebook's running means, a step", 0.0, 0.99999)
-    likelihood: str = option("auto", "p(x|z); auto is bernoulli for two levels, else logistic", choices=("auto", "bernoulli", "logistic", "gaussian"))
+    likelihood: str = option(
+        "auto",
+        "p(x|z); auto is bernoulli for two levels, else logistic",
+        choices=("auto", "bernoulli", "logistic", "gaussian"),
+    )
 
     defaults = Training(batch=128, rate=2e-3, images=200_000, warmup=10_000, ema=10_000)
 
@@ -67,7 +73,9 @@ class VQVAE(Model):
     @property
     def code(self) -> Spec:
         """What its codes are to a second model."""
-        return Spec(1, ladder(self.spec.size, self.halvings)[-1], self.spec.labels, levels=self.codes, symbols=True)
+        return Spec(
+            1, ladder(self.spec.size, self.halvings)[-1], self.spec.labels, levels=self.codes, symbols=True
+        )
 
     @property
     def latent(self) -> int:
@@ -77,14 +85,25 @@ class VQVAE(Model):
     def choose_likelihood(self) -> Bernoulli | Discretised:
         levels = self.spec.levels
         if levels < 2 or self.spec.symbols:
-            raise Refusal("vqvae: it compresses images, and these are codes already; train a model of codes on them, such as pixelcnn.")
+            raise Refusal(
+                "vqvae: it compresses images, and these are codes already; train "
+                "a model "
+                "of codes "
+                "on them, such as pixelcnn."
+            )
         name = self.likelihood if self.likelihood != "auto" else "bernoulli" if levels == 2 else "logistic"
         if name != "bernoulli":
             return LIKELIHOODS[name](levels)
         if levels != 2:
             raise Refusal(
-                f"vqvae: --likelihood bernoulli asks for two brightness levels and these images have {levels}, on which cross-entropy is "
-                "no likelihood; type --likelihood logistic, or make the images black and white with --binarize."
+                "vqvae: --likelihood bernoulli asks for two brightness levels "
+                "and these "
+                "images have "
+                f"{levels}, on which cross-entropy is "
+                "no likelihood; type --likelihood logistic, or make the images "
+                "black and "
+                "white with "
+                "--binarize."
             )
         return Bernoulli()
 
@@ -106,7 +125,9 @@ class VQVAE(Model):
         distortion = -self.p.log_prob(batch.x, self.picture(z + (e - z).detach())).mean()
         commitment = (z - e).square().mean()
         total = distortion / self.spec.dims + self.beta * commitment
-        return Loss(total, {"distortion": distortion, "commitment": commitment, "perplexity": self.book.perplexity()})
+        return Loss(
+            total, {"distortion": distortion, "commitment": commitment, "perplexity": self.book.perplexity()}
+        )
 
     def chance(self, batch: Batch) -> dict[str, float]:
         """For the doctor: of one that says the same of every image."""
@@ -158,7 +179,12 @@ class VQVAE(Model):
         if len(k) >= 8 * self.codes and used < self.codes / 2:
             large = f"it is too large; train longer, or type --codes {max(2, 2 ** (used - 1).bit_length())}"
             few = f"it has collapsed; type --rate {self.defaults.rate:g} or less, or train longer"
-            verdict = f"only {used} of {self.codes} codes of the codebook are used: {few if used < self.codes / 8 else large}."
+            verdict = (
+                f"only {used} of {self.codes} codes of the "
+                "codebook "
+                "are used: "
+                f"{few if used < self.codes / 8 else large}."
+            )
         yield "codes used", float(used), verdict
         yield "code perplexity", float(perplexity(counts.double())), ""
 
@@ -183,7 +209,9 @@ def encoder(inside: int, sizes: list[int], out: int, width: int, depth: int) -> 
         layers += [nn.Conv2d(inside, c, 4 - large % 2, stride=2, padding=1), nn.ReLU()]
         inside = c
     blocks = [Block(width) for _ in range(depth)]
-    return nn.Sequential(*layers, nn.Conv2d(inside, width, 3, padding=1), *blocks, nn.ReLU(), nn.Conv2d(width, out, 1))
+    return nn.Sequential(
+        *layers, nn.Conv2d(inside, width, 3, padding=1), *blocks, nn.ReLU(), nn.Conv2d(width, out, 1)
+    )
 
 
 def decoder(inside: int, out: int, sizes: list[int], width: int, depth: int) -> nn.Sequential:

@@ -1,6 +1,7 @@
 """What two networks that play against each other want, and what keeps them from circling.
 
-D(x) is the logit of the discriminator, or the value of a critic; r = D(x) on real images, f = D(G(z)) on drawn ones.
+D(x) is the logit of the discriminator, or the value of a critic; r = D(x) on real images, f = D(G(z)) on
+drawn ones.
 
     game           D minimises                          G minimises
     minimax        softplus(-r) + softplus(f)           -softplus(f)          Goodfellow et al. 2014, eq. 1
@@ -11,7 +12,7 @@ D(x) is the logit of the discriminator, or the value of a critic; r = D(x) on re
     relativistic   softplus(f - r)                      softplus(r - f)       Jolicoeur-Martineau 2019, paired as in Huang et al. 2024, eq. 2
 
 log sigmoid(r) is -softplus(-r), and log(1 - sigmoid(f)) is -softplus(f).
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ def _tells(r: Tensor, f: Tensor) -> Tensor:
 GAMES: dict[str, Game] = {
     "minimax": Game(_tells, lambda r, f: -F.softplus(f), logits=True),
     "nonsaturating": Game(_tells, lambda r, f: F.softplus(-f), logits=True),
-    "least-squares": Game(lambda r, f: ((r - 1).square() + f.square()) / 2, lambda r, f: (f - 1).square() / 2),
+    "least-squares": Game(
+        lambda r, f: ((r - 1).square() + f.square()) / 2, lambda r, f: (f - 1).square() / 2
+    ),
     "hinge": Game(lambda r, f: F.relu(1 - r) + F.relu(1 + f), lambda r, f: -f),
     "wasserstein": Game(lambda r, f: f - r, lambda r, f: -f),
     "relativistic": Game(lambda r, f: F.softplus(f - r), lambda r, f: F.softplus(r - f), paired=True),
@@ -57,13 +60,15 @@ GAMES: dict[str, Game] = {
 
 
 def smoothed(r: Tensor, share: float) -> Tensor:
-    """What one-sided label smoothing adds to softplus(-r): real images are to be called real with probability 1 - share (Salimans et al. 2016, section 3.4)."""
+    """What one-sided label smoothing adds to softplus(-r): real images are to be called real with probability
+    1 - share (Salimans et al. 2016, section 3.4)."""
     return share * r  # (1 - s) softplus(-r) + s softplus(r) = softplus(-r) + s r
 
 
 @eagerly  # what is compiled cannot be differentiated twice
 def slopes(judge: Judge, x: Tensor, pack: int = 1) -> tuple[Tensor, Tensor]:
-    """D(x) and the squared norm of its gradient with respect to x, (B,) each; both can be differentiated.  Of packs of images: (B // pack,) each."""
+    """D(x) and the squared norm of its gradient with respect to x, (B,) each; both can be differentiated.  Of
+    packs of images: (B // pack,) each."""
     x = x if x.requires_grad else x.detach().requires_grad_()
     logits = judge(x)
     (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
@@ -94,7 +99,8 @@ class Chain(NamedTuple):
         return [result[-1] @ self.linear[0].weight, *result[::-1]]
 
     def derivative(self, a: Tensor, push: Tensor, values: list[Tensor], slopes: list[Tensor]) -> list[Tensor]:
-        """Of sum push D by each weight and bias, where D goes through `a` (B, ...) times 1 / push, its rectifiers held where they were: see weighed()."""
+        """Of sum push D by each weight and bias, where D goes through `a` (B, ...) times 1 / push, its
+        rectifiers held where they were: see weighed()."""
         result = list[Tensor]()
         for k, slope in enumerate(slopes):
             if k:
@@ -121,7 +127,10 @@ def chain(D: object) -> Chain | None:
     first = leaves[0] if leaves else None
     waves = first if isinstance(first, Waves) else None
     rest = leaves[1:] if waves else leaves
-    linear, bends = [m for m in rest[::2] if type(m) is nn.Linear], [m for m in rest[1::2] if isinstance(m, nn.ReLU | nn.LeakyReLU)]
+    linear, bends = (
+        [m for m in rest[::2] if type(m) is nn.Linear],
+        [m for m in rest[1::2] if isinstance(m, nn.ReLU | nn.LeakyReLU)],
+    )
     if len(linear) + len(bends) < len(rest) or len(linear) != len(bends) + 1 or linear[-1].out_features != 1:
         return None
     return Chain(waves, linear, [m.negative_slope if isinstance(m, nn.LeakyReLU) else 0.0 for m in bends])
@@ -136,17 +145,25 @@ class Weighed(NamedTuple):
 
 
 @eagerly  # it leaves no graph
-def weighed(D: Chain, real: Tensor, fake: Tensor, want: Callable[[Tensor, Tensor], Tensor], gammas: tuple[float, float]) -> Weighed:
-    """want(D(real), D(fake)) + mean of gammas[0] / 2 |grad D(real)|^2 + gammas[1] / 2 |grad D(fake)|^2, of images (B, ...) each.
+def weighed(
+    D: Chain,
+    real: Tensor,
+    fake: Tensor,
+    want: Callable[[Tensor, Tensor], Tensor],
+    gammas: tuple[float, float],
+) -> Weighed:
+    """want(D(real), D(fake)) + mean of gammas[0] / 2 |grad D(real)|^2 + gammas[1] / 2 |grad D(fake)|^2, of
+    images (B, ...) each.
 
-    The derivative is done by hand.  While its rectifiers keep their sides, D is linear in phi(x).  With s the slope of D at x, held
-    fixed, and l' that of the loss by the logit, the derivative of l + gamma / 2 |s|^2 by the weights is that of l' D + gamma <s, grad D>.
-    With J = d phi / dx, W_k and b_k the layers, m_k the slopes of the rectifiers, and g_k that of D by what W_k gives,
+    The derivative is done by hand.  While its rectifiers keep their sides, D is linear in phi(x).  With s the
+    slope of D at x, held fixed, and l' that of the loss by the logit, the derivative of l + gamma / 2 |s|^2
+    by the weights is that of l' D + gamma <s, grad D>. With J = d phi / dx, W_k and b_k the layers, m_k the
+    slopes of the rectifiers, and g_k that of D by what W_k gives,
 
         d / d W_k = g_k a_(k-1)^T,    d / d b_k = l' g_k,    a_0 = l' phi(x) + gamma J s,    a_k = m_k (W_k a_(k-1) + l' b_k)
 
     These are four products with each matrix, where to differentiate twice takes six; and no copies.
-    """
+    """  # noqa: E501
     n, x = len(real), torch.cat([real, fake]).detach().flatten(1)
     with torch.no_grad():
         values = D.values(x)
@@ -182,12 +199,14 @@ class _Known(torch.autograd.Function):
 
 
 def between(real: Tensor, fake: Tensor, where: Tensor) -> Tensor:
-    """A point on the line from each drawn image to a real one; where (B,) in (0, 1) (Gulrajani et al. 2017, algorithm 1)."""
+    """A point on the line from each drawn image to a real one; where (B,) in (0, 1) (Gulrajani et al. 2017,
+    algorithm 1)."""
     return torch.lerp(fake, real, where.view(-1, *[1] * (real.ndim - 1)))
 
 
 def lipschitz(squared: Tensor, one_sided: bool) -> Tensor:
-    """How far a slope is from 1 (Gulrajani et al. 2017, eq. 3), or above it (Petzka, Fischer & Lukovnikov 2018, eq. 8), squared, (B,).
+    """How far a slope is from 1 (Gulrajani et al. 2017, eq. 3), or above it (Petzka, Fischer & Lukovnikov
+    2018, eq. 8), squared, (B,).
 
     squared: (B,) squared norms of gradients.
     """
@@ -196,12 +215,14 @@ def lipschitz(squared: Tensor, one_sided: bool) -> Tensor:
 
 
 def pair_accuracy(r: Tensor, f: Tensor) -> Tensor:
-    """The share of pairs in which the real image gets the higher logit: 1/2 is a guess, 1 is no contest.  Means the same in every game."""
+    """The share of pairs in which the real image gets the higher logit: 1/2 is a guess, 1 is no contest.
+    Means the same in every game."""
     return ((r > f).float() + (r == f).float() / 2).mean()
 
 
 def pull(game: Game, r: Tensor, f: Tensor) -> Tensor:
-    """Mean |d loss of G / d D(G(z))|: how much of the discriminator's slope reaches the generator; near 0 it has vanished."""
+    """Mean |d loss of G / d D(G(z))|: how much of the discriminator's slope reaches the generator; near 0 it
+    has vanished."""
     with torch.enable_grad():
         at = f.detach().float().requires_grad_()
         (slope,) = torch.autograd.grad(game.generator(r.detach().float(), at).sum(), at)
@@ -209,10 +230,12 @@ def pull(game: Game, r: Tensor, f: Tensor) -> Tensor:
 
 
 class Spread(nn.Module):
-    """Features, and how much they differ within groups of images, which shows a discriminator that all are alike.
+    """Features, and how much they differ within groups of images, which shows a discriminator that all are
+    alike.
 
-    Karras et al., "Progressive Growing of GANs", 2018, section 3: the mean over features of their standard deviation, at the
-    end of each image's features.  Over groups of four, as in their later code, where a batch can be divided so; else over all.
+    Karras et al., "Progressive Growing of GANs", 2018, section 3: the mean over features of their standard
+    deviation, at the end of each image's features.  Over groups of four, as in their later code, where a
+    batch can be divided so; else over all.
     """
 
     def __init__(self, group: int = 4):
@@ -228,10 +251,12 @@ class Spread(nn.Module):
 
 
 class Spectral(nn.Module):
-    """A weight (n, ...) divided by its largest singular value as a matrix (n, rest), which is u^T W v for the vectors at hand (Miyato et al. 2018, eq. 8).
+    """A weight (n, ...) divided by its largest singular value as a matrix (n, rest), which is u^T W v for the
+    vectors at hand (Miyato et al. 2018, eq. 8).
 
-    To look is not to change: a forward leaves u and v as they are, so that the pieces of a batch, its real and its drawn images, and an
-    evaluation all meet one and the same network.  They follow the weight in iterate().
+    To look is not to change: a forward leaves u and v as they are, so that the pieces of a batch, its real
+    and its drawn images, and an evaluation all meet one and the same network.  They follow the weight in
+    iterate().
     """
 
     _u: Tensor
@@ -258,28 +283,34 @@ class Spectral(nn.Module):
 
 
 def spectral(network: nn.Module) -> None:
-    """Divide each layer's weight by its largest singular value, which iterate() follows: one step after each move of the network.
+    """Divide each layer's weight by its largest singular value, which iterate() follows: one step after each
+    move of the network.
 
-    It is known to a few percent while the weights move.  Of a convolution it is that of the weight as a matrix (channels
-    out, the rest), which is not the norm of the map: such a network need not have a slope of at most 1.
+    It is known to a few percent while the weights move.  Of a convolution it is that of the weight as a
+    matrix (channels out, the rest), which is not the norm of the map: such a network need not have a slope of
+    at most 1.
     """
     for layer in [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.Embedding)]:
         register_parametrization(layer, "weight", Spectral(layer.weight))
 
 
 def iterate(network: nn.Module) -> None:
-    """What follows each move of a network with spectral() layers: a step of their power iteration, with the weights that the next move begins with."""
+    """What follows each move of a network with spectral() layers: a step of their power iteration, with the
+    weights that the next move begins with."""
     for layer in network.modules():
         if isinstance(layer, ParametrizationList) and isinstance(norm := layer[0], Spectral):
             norm.iterate(layer.original)
 
 
 def packed(x: Tensor, m: int) -> Tensor:
-    """m images as one of m times the channels, (B, C, H, W) to (B // m, m C, H, W) (Lin et al., "PacGAN", 2018, section 2); what is left over is left out.
+    """m images as one of m times the channels, (B, C, H, W) to (B // m, m C, H, W) (Lin et al., "PacGAN",
+    2018, section 2); what is left over is left out.
 
     Raises Refusal if they are fewer than m.
     """
     b, c, *size = x.shape
     if b < m:
-        raise Refusal(f"a batch of {b} cannot be judged {m} at once; use a larger --batch, or a smaller --pack.")
+        raise Refusal(
+            f"a batch of {b} cannot be judged {m} at once; use a larger --batch, or a smaller --pack."
+        )
     return x[: b // m * m].reshape(b // m, m * c, *size)

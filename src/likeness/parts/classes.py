@@ -1,7 +1,7 @@
 """The class that a model with --conditional is told beside its code z.
 
-A code is z (B, latent), and behind it the class as a one-hot vector: so that the codes of a conditional model, too, are vectors that
-one can keep, change and decode.
+A code is z (B, latent), and behind it the class as a one-hot vector: so that the codes of a conditional
+model, too, are vectors that one can keep, change and decode.
 """
 
 from __future__ import annotations
@@ -16,14 +16,24 @@ from ..core import NONE, Noise, Refusal, Spec
 def several(name: str, spec: Spec) -> int:
     """How many classes there are; raises Refusal where a model called `name` could not tell them apart."""
     if spec.labels < 2:
-        raise Refusal(f"{name}: --conditional asks for images of two classes or more and these have {spec.labels}; leave it out, or make a sub-folder a class.")
+        raise Refusal(
+            f"{name}: --conditional asks for images of two classes or "
+            "more and "
+            "these have "
+            f"{spec.labels}; leave it out, or make a sub-folder a class."
+        )
     return spec.labels
 
 
 def required(name: str, y: Tensor | None) -> Tensor:
     """The classes, which must be known."""
     if y is None or (not y.is_cuda and bool((y == NONE).any())):
-        raise Refusal(f"{name}: this class-conditional model asks for the class of each image, and it is not known; give labelled images.")
+        raise Refusal(
+            f"{name}: this class-conditional model asks for the class of "
+            "each image, "
+            "and it is "
+            "not known; give labelled images."
+        )
     return y
 
 

@@ -1,20 +1,21 @@
 """A codebook that follows what it stands for: k-means, a batch at a time, by moving averages.
 
-van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017, appendix A.1: of the n_i vectors of a
-batch that are nearest to code i,
+van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017, appendix A.1: of the n_i
+vectors of a batch that are nearest to code i,
 
     N_i <- decay N_i + (1 - decay) n_i                                                                (A.1, eq. 6)
     m_i <- decay m_i + (1 - decay) sum of those vectors                                               (A.1, eq. 7)
     e_i = m_i / N_i                                                                                   (A.1, eq. 8)
 
-a step of any batch, as there: with a smaller batch the means remember fewer vectors, unlike the EMA of the weights, which counts images;
-with N_i smoothed where it divides, (N_i + eps) / (n + K eps) n for n = sum N_i, as in the authors' code (Sonnet).
+a step of any batch, as there: with a smaller batch the means remember fewer vectors, unlike the EMA of the
+weights, which counts images; with N_i smoothed where it divides, (N_i + eps) / (n + K eps) n for n = sum N_i,
+as in the authors' code (Sonnet).
 
-A code to which nothing is near never moves again, and two may share what one would do for.  So one of no use is put beside the
-code with the largest squared error, whose vectors they then share: the splitting of Linde, Buzo & Gray, "An Algorithm for Vector
-Quantizer Design", 1980.  The same rule places all codes at first: those that the first batch meets are split until there are as
-many as asked for.
-"""
+A code to which nothing is near never moves again, and two may share what one would do for.  So one of no use
+is put beside the code with the largest squared error, whose vectors they then share: the splitting of Linde,
+Buzo & Gray, "An Algorithm for Vector Quantizer Design", 1980.  The same rule places all codes at first: those
+that the first batch meets are split until there are as many as asked for.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -38,9 +39,10 @@ STREAM = 0xC0DEB00C
 class Codebook(nn.Module):
     """K codes of D numbers each.
 
-    note() adds a batch up in `tally`, step() takes it in and clears it.  Both `tally` and `mean` hold, for each code, a count, a
-    sum of squared errors and a sum of vectors: (K, 2 + D).  Sums over parts of a batch are those over the batch, so it may be
-    split, or shared among processes if they add up `tally` before step().
+    note() adds a batch up in `tally`, step() takes it in and clears it.  Both `tally` and `mean` hold, for
+    each code, a count, a sum of squared errors and a sum of vectors: (K, 2 + D).  Sums over parts of a batch
+    are those over the batch, so it may be split, or shared among processes if they add up `tally` before
+    step().
     """
 
     codes: Tensor
@@ -51,9 +53,11 @@ class Codebook(nn.Module):
     def __init__(self, codes: int, width: int, decay: float = 0.99):
         super().__init__()
         self.decay = decay
-        self.register_buffer("codes", torch.empty(codes, width).uniform_(-1 / codes, 1 / codes))  # near 0 a vector's direction decides
+        # near 0 a vector's direction decides
+        self.register_buffer("codes", torch.empty(codes, width).uniform_(-1 / codes, 1 / codes))
         self.register_buffer("mean", torch.zeros(codes, 2 + width))
-        self.register_buffer("tally", torch.zeros(codes, 2 + width), persistent=False)  # empty whenever a run is saved
+        # empty whenever a run is saved
+        self.register_buffer("tally", torch.zeros(codes, 2 + width), persistent=False)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     @property
@@ -67,13 +71,17 @@ class Codebook(nn.Module):
         return self.mean[:, 1]
 
     def nearest(self, z: Tensor) -> Tensor:
-        """The number of the code next to each vector, (..., D) to (...), in full precision whatever autocast says."""
-        middle = self.codes.mean(0)  # far from the origin the differences of products would be lost in rounding
+        """The number of the code next to each vector, (..., D) to (...), in full precision whatever autocast
+        says."""
+        # far from the origin the differences of products would be lost in rounding
+        middle = self.codes.mean(0)
         codes, flat = self.codes - middle, z.flatten(0, -2)
         half = codes.square().sum(1) / 2
         with torch.autocast(z.device.type, enabled=False):
             parts = flat.split(max(1, TOGETHER // len(self.codes)))
-            return torch.cat([torch.addmm(half, part - middle, codes.T, alpha=-1).argmin(1) for part in parts]).view(z.shape[:-1])
+            return torch.cat(
+                [torch.addmm(half, part - middle, codes.T, alpha=-1).argmin(1) for part in parts]
+            ).view(z.shape[:-1])
 
     def vectors(self, k: Tensor) -> Tensor:
         """The codes of these numbers, (...) to (..., D)."""
@@ -103,7 +111,8 @@ class Codebook(nn.Module):
         return self.mean[:, 2:] / smooth[:, None]
 
     def idle(self) -> Tensor:
-        """(K,): codes of little use: few vectors are theirs, or these would fare nearly as well with the code next to it, which has more."""
+        """(K,): codes of little use: few vectors are theirs, or these would fare nearly as well with the code
+        next to it, which has more."""
         apart, near = torch.cdist(self.codes, self.codes).fill_diagonal_(torch.inf).min(1)
         number = torch.arange(len(near), device=near.device)
         lighter = (self.used < self.used[near]) | ((self.used == self.used[near]) & (number > near))
@@ -111,7 +120,8 @@ class Codebook(nn.Module):
         return (self.used < IDLE * self.used.mean()) | (lighter & spare)
 
     def revive(self) -> None:
-        """Each idle code takes over half of what another stands for: of the one with the largest error, the next, and so on."""
+        """Each idle code takes over half of what another stands for: of the one with the largest error, the
+        next, and so on."""
         idle = self.idle()
         child = idle.int().argsort(descending=True, stable=True)
         mother = self.error.masked_fill(idle, -1).argsort(descending=True, stable=True)
@@ -121,7 +131,8 @@ class Codebook(nn.Module):
         self.mean[child] = torch.where(pair, self.beside(half, child), self.mean[child])
 
     def beside(self, mean: Tensor, child: Tensor) -> Tensor:
-        """The same, its vectors shifted in a random direction by about their standard deviation in any one."""
+        """The same, its vectors shifted in a random direction by about their standard deviation
+        in any one."""
         count, error = mean[:, :1], mean[:, 1:2]
         width = self.codes.shape[1]
         distance = (error / count.clamp(min=1e-30)).sqrt() / width
@@ -138,7 +149,8 @@ def perplexity(counts: Tensor) -> Tensor:
 
 
 def add_rows(into: Tensor, k: Tensor, rows: Tensor) -> None:
-    """into[k[j]] += rows[j] for every j, in the same order every time: index_add_ is that on a processor alone, index_put_ on a GPU alone."""
+    """into[k[j]] += rows[j] for every j, in the same order every time: index_add_ is that on a processor
+    alone, index_put_ on a GPU alone."""
     if into.is_cuda:
         into.index_put_((k,), rows, accumulate=True)
     else:

@@ -1,13 +1,14 @@
-"""Whether features say something at all: signs of collapse that the loss of a self-supervised method does not show.
+"""Whether features say something at all: signs of collapse that the loss of a self-supervised method does not
+show.
 
-A contrastive loss of features that are all the same is log(2N - 1), which is also what random features have; a loss of agreement alone
-is best when all are the same.  Two numbers tell, and neither needs a label:
+A contrastive loss of features that are all the same is log(2N - 1), which is also what random features have;
+a loss of agreement alone is best when all are the same.  Two numbers tell, and neither needs a label:
 
     spread    standard deviation of features of length one, times sqrt(d): 1 where they point everywhere, 0 where all point one way
               (Chen & He, "Exploring Simple Siamese Representation Learning", 2021, section 4.1)
     RankMe    how many dimensions are in use: the exponential of the entropy of the singular values
               (Garrido et al., "RankMe", 2023, eq. 1)
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -45,10 +46,11 @@ def rankme(h: Tensor) -> Tensor:
 
 
 class Health(nn.Module):
-    """Both, for the log of a training, of the embeddings of a batch, or the mean over the pieces that it is split into.
+    """Both, for the log of a training, of the embeddings of a batch, or the mean over the pieces that it is
+    split into.
 
-    RankMe is what it last was between two times that it is taken.  Beside it stands what it can be: n images have n
-    dimensions at most.
+    RankMe is what it last was between two times that it is taken.  Beside it stands what it can be: n images
+    have n dimensions at most.
     """
 
     def __init__(self) -> None:
@@ -70,14 +72,26 @@ def encoded(model: Any, batch: Batch, size: int = 512) -> Tensor:
 
 
 def verdicts(h: Tensor, remedy: str = "", more: str = "") -> Iterator[tuple[str, float, str]]:
-    """Name, value and warning of both, of features (n, d) of images that were not trained on; what to do about a point, and about few dimensions.
+    """Name, value and warning of both, of features (n, d) of images that were not trained on; what to do
+    about a point, and about few dimensions.
 
-    Where nothing can be done nothing is wrong: a method that compares no features cannot be tempted to make them all the same.
+    Where nothing can be done nothing is wrong: a method that compares no features cannot be tempted to make
+    them all the same.
     """
     if len(h) < 2:
         return
     spread, rank, most = float(unit_spread(h)), float(rankme(h)), min(h.shape)
     if len(h) < SEEN:
         remedy = more = ""
-    yield "spread of features", spread, f"all features point the same way: collapsed; {remedy}" if remedy and spread < POINT else ""
-    yield "RankMe", rank, f"only about {rank:.1f} of {most} dimensions are in use: partly collapsed; {more}" if more and rank < FEW * most else ""
+    yield (
+        "spread of features",
+        spread,
+        (f"all features point the same way: collapsed; {remedy}") if remedy and spread < POINT else "",
+    )
+    yield (
+        "RankMe",
+        rank,
+        (f"only about {rank:.1f} of {most} dimensions are in use: partly collapsed; {more}")
+        if more and rank < FEW * most
+        else "",
+    )

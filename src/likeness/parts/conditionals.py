@@ -1,13 +1,15 @@
-"""The probability of each level of a sub-pixel, given what an autoregressive network says and the channels before it.
+"""The probability of each level of a sub-pixel, given what an autoregressive network says and the channels
+before it.
 
 A network says `outputs` numbers a pixel, (B, outputs, H, W).  A conditional turns them into
 
     log_prob(x, out)    nats of each sub-pixel, (B, C, H, W), x on the grid 2k/(levels-1) - 1
-    logits(x, out, c)   log-probabilities but for a constant of all levels of channel c, (B, H, W, levels), given the channels
+    logits(x, out, c)   log-probabilities but for a constant of all levels of channel c, (B, H, W, levels),
+    given the channels
                         before c of x
     sequential          whether `out` itself depends on the channels of its own pixel: the network must then be asked anew for
                         each of them while an image is drawn
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ def value(k: Tensor, levels: int) -> Tensor:
 
 
 class Softmax(nn.Module):
-    """A number for each level of each channel (van den Oord et al. 2016, section 2.3): it knows nothing of which levels are near."""
+    """A number for each level of each channel (van den Oord et al. 2016, section 2.3): it knows nothing of
+    which levels are near."""
 
     sequential = True
 
@@ -46,7 +49,8 @@ class Softmax(nn.Module):
         self.outputs = channels * levels
 
     def log_prob(self, x: Tensor, out: Tensor) -> Tensor:
-        each = out.unflatten(1, (self.channels, self.levels)).permute(0, 3, 4, 1, 2)  # as channels-last features lie in memory
+        # as channels-last features lie in memory
+        each = out.unflatten(1, (self.channels, self.levels)).permute(0, 3, 4, 1, 2)
         k = level(x, self.levels).permute(0, 2, 3, 1)
         nats = F.cross_entropy(each.reshape(-1, self.levels).to(x.dtype), k.reshape(-1), reduction="none")
         return -nats.view(k.shape).permute(0, 3, 1, 2)

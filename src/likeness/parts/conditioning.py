@@ -4,8 +4,9 @@
     Words(vocabulary, longest, w)(y)  (B, T, w)        for attention; .vector(y) is their mean, (B, w)
     planes(x, y, channels)            (B, C + C', H, W)   the other image beside x (Saharia et al., "Palette", 2022, section 3)
 
-Each takes a Condition of which its part may be left out (core.NONE, core.PAD), if it was made with a vector for that.
-"""
+Each takes a Condition of which its part may be left out (core.NONE, core.PAD), if it was made with a vector
+for that.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -16,7 +17,12 @@ from torch import Tensor, nn
 
 from ..core import NONE, PAD, Condition, Refusal
 
-MISSING = "this class-conditional model asks for the class of each image, and it is not known; give labelled images."
+MISSING = (
+    "this class-conditional model asks for the class of each image, and "
+    "it is not "
+    "known; give "
+    "labelled images."
+)
 
 
 class Labels(nn.Embedding):
@@ -28,7 +34,8 @@ class Labels(nn.Embedding):
         self.labels, self.null = labels, null
 
     def forward(self, y: Condition | None, n: int = 0) -> Tensor:  # type: ignore[override]
-        """(B, width).  n: examples where there is no y at all.  Raises Refusal where a class is missing and must not be."""
+        """(B, width).  n: examples where there is no y at all.  Raises Refusal where a class is missing and
+        must not be."""
         label = None if y is None else y.label
         if label is None:
             if not self.null:
@@ -37,7 +44,8 @@ class Labels(nn.Embedding):
             return super().forward(torch.full((size,), self.labels, device=self.weight.device))
         if self.null:
             return super().forward(torch.where(label == NONE, self.labels, label))
-        if not label.is_cuda and bool((label == NONE).any()):  # a GPU is not asked: the answer would wait for the step
+        # a GPU is not asked: the answer would wait for the step
+        if not label.is_cuda and bool((label == NONE).any()):
             raise Refusal(MISSING)
         return super().forward(label)
 
@@ -50,7 +58,8 @@ class Text(NamedTuple):
 
 
 class Words(nn.Module):
-    """A learned vector for each word of the vocabulary and for each place in a text; a text of no word is `nothing`."""
+    """A learned vector for each word of the vocabulary and for each place in a text; a text of no word is
+    `nothing`."""
 
     def __init__(self, vocabulary: int, longest: int, width: int):
         super().__init__()
@@ -74,7 +83,8 @@ class Words(nn.Module):
 
 
 def planes(x: Tensor, y: Condition | None, channels: int) -> Tensor:
-    """x (B, C, H, W) and behind its channels those of the other image, (B, C + channels, H, W); zeros where there is none.
+    """x (B, C, H, W) and behind its channels those of the other image, (B, C + channels, H, W); zeros where
+    there is none.
 
     Raises Refusal where that image has another shape.
     """
@@ -85,5 +95,10 @@ def planes(x: Tensor, y: Condition | None, channels: int) -> Tensor:
         other = x.new_zeros(len(x), channels, *x.shape[2:])
     if other.shape[1:] != (channels, *x.shape[2:]):
         want = "x".join(map(str, (channels, *x.shape[2:])))
-        raise Refusal(f"the image that this model is told should be {want}, and it is {'x'.join(map(str, other.shape[1:]))}.")
+        raise Refusal(
+            "the image that this model is told should be "
+            f"{want}, "
+            "and it is "
+            f"{'x'.join(map(str, other.shape[1:]))}."
+        )
     return torch.cat([x, other.to(x.dtype)], 1)

@@ -1,4 +1,5 @@
-"""The networks of denoising models: from a noisy image, a time and perhaps a class to an image, or to several.
+"""The networks of denoising models: from a noisy image, a time and perhaps a class to an image, or to
+several.
 
     unet    images, and codes that are images (unet.py)
     patches the same on squares of 2x2 pixels
@@ -24,9 +25,11 @@ from .dit import DiT
 from .unet import Plan, UNet, thin, waves, zero
 
 
-def network(net: str, spec: Spec, scale: float, outputs: int, labels: int, times: int = 1, dropout: float = 0.0) -> nn.Module:
-    """A network whose forward(x, t, y=None, noise=None) takes x (B, C, H, W), t (B,) or (B, times) in about 0 to 1000, and a Condition y or None,
-    and gives (B, outputs, H, W) in float32.
+def network(
+    net: str, spec: Spec, scale: float, outputs: int, labels: int, times: int = 1, dropout: float = 0.0
+) -> nn.Module:
+    """A network whose forward(x, t, y=None, noise=None) takes x (B, C, H, W), t (B,) or (B, times) in about 0
+    to 1000, and a Condition y or None, and gives (B, outputs, H, W) in float32.
 
     net: auto, unet, patches, dit or mlp; auto is that of best().
     labels: number of classes, or 0.  Without y, or where its label is NONE, no class is told.
@@ -38,7 +41,9 @@ def network(net: str, spec: Spec, scale: float, outputs: int, labels: int, times
     if kind == "mlp":
         return MLP(spec, outputs, size_of(256, scale, 8), 3, labels, times, dropout)
     if spec.size == 1:
-        raise Refusal(f"--net {kind} asks for images, and these are points or codes of one pixel; type --net mlp.")
+        raise Refusal(
+            f"--net {kind} asks for images, and these are points or codes of one pixel; type --net mlp."
+        )
     if kind == "patches":
         return Patched(spec, scale, outputs, labels, times, dropout)
     if kind == "unet":
@@ -48,7 +53,8 @@ def network(net: str, spec: Spec, scale: float, outputs: int, labels: int, times
 
 
 def best(spec: Spec) -> str:
-    """The kind that learns most in equal time on a processor (docs/results); codes have been made small already."""
+    """The kind that learns most in equal time on a processor (docs/results); codes have been made small
+    already."""
     return "mlp" if spec.size == 1 else "patches" if spec.size >= 16 and spec.levels else "unet"
 
 
@@ -66,7 +72,8 @@ HEAD = 64
 
 
 def plan(spec: Spec, scale: float, outputs: int, labels: int, times: int = 1, dropout: float = 0.0) -> Plan:
-    """Halved until 8 pixels or fewer are left, with attention there; fewer channels above 16 pixels a side, where each costs most."""
+    """Halved until 8 pixels or fewer are left, with attention there; fewer channels above 16 pixels a side,
+    where each costs most."""
     sizes = [spec.size]
     while sizes[-1] > 8:
         sizes.append((sizes[-1] + 1) // 2)
@@ -92,9 +99,11 @@ def groups(channels: tuple[int, ...]) -> int:
 
 
 class Patched(nn.Module):
-    """A U-Net between two convolutions: squares of 2x2 pixels are its channels, and most of the work at full resolution, where it costs most, is saved.
+    """A U-Net between two convolutions: squares of 2x2 pixels are its channels, and most of the work at full
+    resolution, where it costs most, is saved.
 
-    The last convolution sees what the first one found as well, so that no pixel is blurred by the way through the squares.
+    The last convolution sees what the first one found as well, so that no pixel is blurred by the way through
+    the squares.
     """
 
     def __init__(self, spec: Spec, scale: float, outputs: int, labels: int, times: int, dropout: float):
@@ -102,7 +111,9 @@ class Patched(nn.Module):
         thin, half = size_of(16, scale, 8), (spec.size + 1) // 2
         self.size = spec.size
         self.first = nn.Conv2d(spec.channels, thin, 3, padding=1)
-        self.net: UNet = UNet(plan(replace(spec, channels=4 * thin, size=half), scale, 4 * thin, labels, times, dropout))
+        self.net: UNet = UNet(
+            plan(replace(spec, channels=4 * thin, size=half), scale, 4 * thin, labels, times, dropout)
+        )
         cast(nn.Conv2d, self.net.last).reset_parameters()  # it is not the last here
         self.last = zero(nn.Conv2d(2 * thin, outputs, 3, padding=1))
 
@@ -110,18 +121,30 @@ class Patched(nn.Module):
         if odd := self.size % 2:
             x = F.pad(x, (0, odd, 0, odd))
         h = self.first(x)
-        out: Tensor = self.last(F.silu(torch.cat([h, F.pixel_shuffle(self.net(F.pixel_unshuffle(h, 2), t, y, noise), 2)], 1)))
+        out: Tensor = self.last(
+            F.silu(torch.cat([h, F.pixel_shuffle(self.net(F.pixel_unshuffle(h, 2), t, y, noise), 2)], 1))
+        )
         return out[..., : self.size, : self.size].float()
 
 
 class MLP(nn.Module):
     """A residual multi-layer perceptron on all numbers of an example: x + W2 silu(W1 silu(x) + W e(t)).
 
-    Of points in the plane it is told waves of each coordinate as well: by itself such a network is far too smooth to tell the modes of
-    a grid apart (Tancik et al., "Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional Domains", 2020).
+    Of points in the plane it is told waves of each coordinate as well: by itself such a network is far too
+    smooth to tell the modes of a grid apart (Tancik et al., "Fourier Features Let Networks Learn High
+    Frequency Functions in Low Dimensional Domains", 2020).
     """
 
-    def __init__(self, spec: Spec, outputs: int, width: int, depth: int, labels: int = 0, times: int = 1, dropout: float = 0.0):
+    def __init__(
+        self,
+        spec: Spec,
+        outputs: int,
+        width: int,
+        depth: int,
+        labels: int = 0,
+        times: int = 1,
+        dropout: float = 0.0,
+    ):
         super().__init__()
         self.shape, self.labels, self.dropout = (outputs, spec.size, spec.size), labels, dropout
         self.width = width
@@ -135,7 +158,8 @@ class MLP(nn.Module):
         self.last = zero(nn.Linear(width, math.prod(self.shape)))
 
     def forward(self, x: Tensor, t: Tensor, y: Condition | None = None, noise: Noise | None = None) -> Tensor:
-        """x (B, C, H, W), t (B,) or (B, times), y: of which the classes count, or None; (B, outputs, H, W) float32.  See network()."""
+        """x (B, C, H, W), t (B,) or (B, times), y: of which the classes count, or None; (B, outputs, H, W)
+        float32.  See network()."""
         h = self.first(self.seen(x.flatten(1)))
         for inside, out, e in zip(self.inside, self.out, self.when(t, y)):
             h = h + out(thin(F.silu(inside(F.silu(h)) + e), self.dropout, noise))

@@ -1,7 +1,8 @@
 """What every model has in common that learns to take noise away.
 
-A model says its schedule, its loss, and predict(): the image it expects in a noisy one.  From that alone follow samples by any
-sampler, guidance, the code of an image and its decoding, the drawing of what is missing or only roughly there, and a bound on the likelihood.
+A model says its schedule, its loss, and predict(): the image it expects in a noisy one.  From that alone
+follow samples by any sampler, guidance, the code of an image and its decoding, the drawing of what is missing
+or only roughly there, and a bound on the likelihood.
 """
 
 from __future__ import annotations
@@ -24,34 +25,70 @@ from .schedules import Level, Schedule
 ROWS = 256
 """images whose bound is taken at a time"""
 CHECKED = 8
-"""images of a batch whose equation is solved once more, to a tenth of the tolerance, to tell the error of all"""
+"""images of a batch whose equation is solved once more, to a tenth of the tolerance, to tell the
+error of all"""
 SAMPLERS = ("ancestral", "ddim", "heun", "dpm2m")
 
 
 class Denoiser(Model):
     net: str = option(
         "auto",
-        "kind of network; auto is mlp for points and codes of one pixel, patches for images of 16 pixels and more, else unet, the one that can be exported",
+        "kind of network; auto is mlp for points and codes of one pixel, patches for "
+        "images of "
+        "16 pixels "
+        "and more, else unet, the one that can be exported",
         choices=("auto", "patches", "unet", "dit", "mlp"),
     )
-    scale: float = option(1.0, "size of the network: channels grow with it, and time with its square or more", 0.25, 16.0)
+    scale: float = option(
+        1.0, "size of the network: channels grow with it, and time with its square or more", 0.25, 16.0
+    )
     dropout: float = option(0.0, "share of activations left out while training", 0.0, 0.9)
     conditional: bool = option(False, "p(x|y): learn what each class looks like, from labelled images")
-    label_dropout: float = option(0.1, "share of classes left unsaid while training, when conditional: what guidance is measured from", 0.0, 1.0)
-    sampler: str = option("dpm2m", "way from noise to an image; all but heun ask the network once a step, heun twice", choices=SAMPLERS, live=True)
+    label_dropout: float = option(
+        0.1,
+        "share of classes left unsaid while training, when conditional: what guidance is measured from",
+        0.0,
+        1.0,
+    )
+    sampler: str = option(
+        "dpm2m",
+        "way from noise to an image; all but heun ask the network once a step, heun twice",
+        choices=SAMPLERS,
+        live=True,
+    )
     steps: int = option(20, "of the sampler", 1, 10_000, live=True)
     spacing: str = option(
         "auto",
-        "of the steps: even by the model's own clock, or as in Karras et al. 2022; auto is karras from noise alone, but not for ancestral, else even",
+        "of the steps: even by the model's own clock, or as in Karras et al. 2022; "
+        "auto is "
+        "karras from "
+        "noise alone, but not for ancestral, else even",
         choices=("auto", "even", "karras"),
         live=True,
     )
     eta: float = option(0.0, "of ddim: 0 adds no noise, 1 is ancestral sampling", 0.0, 1.0, live=True)
-    churn: float = option(0.0, "of heun: noise added on the way, S_churn of Karras et al. 2022", 0.0, 1000.0, live=True)
-    guidance: float = option(1.0, "how far to follow the class: 1 is the model itself, 0 ignores it, above 1 exaggerates", 0.0, 50.0, live=True)
-    repeats: int = option(8, "of complete: how often each step is taken back and done again", 1, 1000, live=True)
-    evaluations: int = option(16, "noise levels at which bits_per_dim asks the network about an image", 1, 100_000, live=True)
-    likelihood: str = option("bound", "bits_per_dim by the variational bound, or by the probability-flow equation", choices=("bound", "ode"), live=True)
+    churn: float = option(
+        0.0, "of heun: noise added on the way, S_churn of Karras et al. 2022", 0.0, 1000.0, live=True
+    )
+    guidance: float = option(
+        1.0,
+        "how far to follow the class: 1 is the model itself, 0 ignores it, above 1 exaggerates",
+        0.0,
+        50.0,
+        live=True,
+    )
+    repeats: int = option(
+        8, "of complete: how often each step is taken back and done again", 1, 1000, live=True
+    )
+    evaluations: int = option(
+        16, "noise levels at which bits_per_dim asks the network about an image", 1, 100_000, live=True
+    )
+    likelihood: str = option(
+        "bound",
+        "bits_per_dim by the variational bound, or by the probability-flow equation",
+        choices=("bound", "ode"),
+        live=True,
+    )
     tolerance: float = option(1e-4, "of a step of that equation's solution", 1e-9, 1.0, live=True)
 
     if TYPE_CHECKING:
@@ -60,10 +97,12 @@ class Denoiser(Model):
     weak: ClassVar[Denoiser | None] = None
     """whom guidance leads away from, if not from the model's own idea of no class"""
     drawing: ClassVar[str] = "karras"
-    """what auto spacing is from noise alone: few steps are worth most where the noise is strong, and where it is nearly gone; ancestral
-    sampling stays even, since in as many steps as there are it is to take each of them"""
+    """what auto spacing is from noise alone: few steps are worth most where the noise is strong, and where it
+    is nearly gone; ancestral sampling stays even, since in as many steps as there are it is to take each
+    of them"""
     fewest: ClassVar[int] = 1
-    """steps of all that is no drawing from noise: a model that draws in one step still walks the way for these"""
+    """steps of all that is no drawing from noise: a model that draws in one step still walks the way for
+    these"""
     clips = True
     """what is expected of an image is kept within what an image can be"""
 
@@ -74,7 +113,8 @@ class Denoiser(Model):
     # What a model gives
 
     def predict(self, x_t: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
-        """The expected x_0 of noisy images (B, C, H, W) at times t (B,) as the network has it; y (B,), of which `labels` is no class, or None."""
+        """The expected x_0 of noisy images (B, C, H, W) at times t (B,) as the network has it; y (B,), of
+        which `labels` is no class, or None."""
         raise NotImplementedError
 
     # What follows from it
@@ -83,7 +123,12 @@ class Denoiser(Model):
         """The network, with `outputs` numbers for each of the image's; for build()."""
         spec, name = self.spec, type(self).__name__.lower()
         if spec.symbols:
-            raise Refusal(f"{name}: it learns numbers, and these are the names of codes; take those of an ae or a vae, or train pixelcnn on these.")
+            raise Refusal(
+                f"{name}: it learns numbers, and these are the names of "
+                "codes; take "
+                "those of an "
+                "ae or a vae, or train pixelcnn on these."
+            )
         self.p = Gaussian(spec.levels) if spec.levels > 1 else None
         labels = classes.several(name, spec) if self.conditional else 0
         return network(self.net, spec, self.scale, outputs * spec.channels, labels, times, self.dropout)
@@ -102,11 +147,13 @@ class Denoiser(Model):
         return x_0.clamp(-1, 1) if self.spec.levels and self.clips else x_0
 
     def led(self, said: Callable[[Any, Condition | None], Tensor], y: Condition | None) -> Tensor:
-        """What the model says of noisy images of classes y, said(model, y), drawn on from what it says without: classifier-free guidance in the
-        convention w = 1 for none, D(x) + w (D(x|y) - D(x)) (Ho & Salimans 2022, eq. 6, with w - 1 for their w).
+        """What the model says of noisy images of classes y, said(model, y), drawn on from what it says
+        without: classifier-free guidance in the convention w = 1 for none, D(x) + w (D(x|y) - D(x)) (Ho &
+        Salimans 2022, eq. 6, with w - 1 for their w).
 
-        Where there is a weaker model, it stands for D(x), told the class as well: autoguidance, Karras et al. 2024, eq. 2.
-        The law that it draws from is not p(x) (p(x|y)/p(x))^w: of Gaussians it has the standard deviation s^w, and the other law has not.
+        Where there is a weaker model, it stands for D(x), told the class as well: autoguidance, Karras et al.
+        2024, eq. 2. The law that it draws from is not p(x) (p(x|y)/p(x))^w: of Gaussians it has the standard
+        deviation s^w, and the other law has not.
         """
         if self.plain(y):
             return said(self, y)
@@ -118,15 +165,35 @@ class Denoiser(Model):
         if self.guidance == 1 or (self.weak is None and self.conditional and y is None):
             return True
         if self.weak is None and not (self.conditional and self.label_dropout):
-            why = "was trained with --label-dropout 0, so that it has no idea of no class" if self.conditional else "knows no classes"
-            raise Refusal(f"--guidance {self.guidance:g} leads away from what is drawn without a class, and this model {why}; name a weaker run with --beside.")
+            why = (
+                ("was trained with --label-dropout 0, so that it has no idea of no class")
+                if self.conditional
+                else "knows no classes"
+            )
+            raise Refusal(
+                f"--guidance {self.guidance:g} leads away from what is drawn "
+                "without a "
+                "class, and "
+                f"this model {why}; name a weaker run with --beside."
+            )
         return False
 
     def beside(self, weak: Denoiser) -> Denoiser:
-        """The same model, guided away from what a weaker one of its kind says: trained for less time, or smaller."""
-        if type(weak) is not type(self) or weak.spec.shape != self.spec.shape or weak.class_count() != self.class_count() or weak.clock() != self.clock():
+        """The same model, guided away from what a weaker one of its kind says: trained for less time, or
+        smaller."""
+        if (
+            type(weak) is not type(self)
+            or weak.spec.shape != self.spec.shape
+            or weak.class_count() != self.class_count()
+            or weak.clock() != self.clock()
+        ):
             name = type(self).__name__.lower()
-            raise Refusal(f"{name} is guided by another {name} of the same images, classes and noise, trained for less time or smaller; name one.")
+            raise Refusal(
+                f"{name} is guided by another {name} of the same images, "
+                "classes "
+                "and noise, "
+                "trained for less time or smaller; name one."
+            )
         twin = copy.copy(self)
         twin.__dict__["weak"] = weak
         return twin
@@ -144,10 +211,15 @@ class Denoiser(Model):
 
     def way(self) -> list[Level]:
         """The same, for what begins at an image."""
-        return self.schedule.levels(max(self.steps, self.fewest), "even" if self.spacing == "auto" else self.spacing)
+        return self.schedule.levels(
+            max(self.steps, self.fewest), "even" if self.spacing == "auto" else self.spacing
+        )
 
-    def walk(self, levels: Sequence[Level], x: Tensor, noise: Noise, y: Condition | None = None) -> Iterator[State]:
-        """From x (B, C, H, W), as it is at the first of the levels, to the last, by the sampler that is set."""
+    def walk(
+        self, levels: Sequence[Level], x: Tensor, noise: Noise, y: Condition | None = None
+    ) -> Iterator[State]:
+        """From x (B, C, H, W), as it is at the first of the levels, to the last, by the sampler
+        that is set."""
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             return self.denoise(x_t, t, y)
@@ -160,7 +232,8 @@ class Denoiser(Model):
 
     @torch.no_grad()
     def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
-        """Yields what the image is expected to be after each step.  A conditional model draws the class where none is said."""
+        """Yields what the image is expected to be after each step.  A conditional model draws the class where
+        none is said."""
         if self.conditional and y is None:
             y = Condition(classes.drawn(noise, self.spec.labels))
         levels = self.levels()
@@ -168,15 +241,23 @@ class Denoiser(Model):
             yield state.x if state.at.sigma == 0 else state.x_0
 
     @torch.no_grad()
-    def complete(self, x: Tensor, known: Tensor, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
-        """Draw what is not known of images x (B, C, H, W), wherever it lies; known: bool (H, W).  See samplers.inpaint."""
+    def complete(
+        self, x: Tensor, known: Tensor, noise: Noise, y: Condition | None = None
+    ) -> Iterator[Tensor]:
+        """Draw what is not known of images x (B, C, H, W), wherever it lies; known: bool (H, W).  See
+        samplers.inpaint."""
         x, known, y = x.to(noise.device), known.to(noise.device).bool(), y if self.conditional else None
-        for state in samplers.inpaint(lambda x_t, t: self.denoise(x_t, t, y), self.way(), x, known, noise, self.repeats):
+        for state in samplers.inpaint(
+            lambda x_t, t: self.denoise(x_t, t, y), self.way(), x, known, noise, self.repeats
+        ):
             yield torch.where(known, x, state.x_0)
 
     @torch.no_grad()
-    def redraw(self, x: Tensor, strength: float, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
-        """Images like x (B, C, H, W), from where the share `strength` of the steps still lies ahead: SDEdit, Meng et al. 2022.  At 0 it yields nothing."""
+    def redraw(
+        self, x: Tensor, strength: float, noise: Noise, y: Condition | None = None
+    ) -> Iterator[Tensor]:
+        """Images like x (B, C, H, W), from where the share `strength` of the steps still lies ahead: SDEdit,
+        Meng et al. 2022.  At 0 it yields nothing."""
         levels = self.way()
         if strength == 0:
             return
@@ -196,18 +277,25 @@ class Denoiser(Model):
 
     @torch.no_grad()
     def encode(self, x: Tensor, y: Condition | None = None) -> Tensor:
-        """The noise, (B, dims) and near N(0, I), that the probability-flow equation leads from to x (B, C, H, W): Heun's rule, backwards.
+        """The noise, (B, dims) and near N(0, I), that the probability-flow equation leads from to x (B, C, H,
+        W): Heun's rule, backwards.
 
         Conditional: (B, dims + labels), and behind it the class, or zeros where none was said.
         """
         up = [level for level in reversed(self.way()) if level.sigma]
         x_t = up[0].alpha * x
-        for state in samplers.heun(lambda x, t: self.predict(x, t, y), up, x_t, Noise([])) if len(up) > 1 else ():
+        for state in (
+            samplers.heun(lambda x, t: self.predict(x, t, y), up, x_t, Noise([])) if len(up) > 1 else ()
+        ):
             x_t = state.x
         z = x_t.flatten(1) / up[-1].sigma
         if not self.conditional:
             return z
-        return classes.beside(z, label, self.spec.labels) if (label := label_of(y)) is not None else torch.cat([z, z.new_zeros(len(z), self.spec.labels)], 1)
+        return (
+            classes.beside(z, label, self.spec.labels)
+            if (label := label_of(y)) is not None
+            else torch.cat([z, z.new_zeros(len(z), self.spec.labels)], 1)
+        )
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
@@ -227,33 +315,63 @@ class Denoiser(Model):
     # How likely an image is
 
     def terms(self, batch: Batch) -> bounds.Terms:
-        """Of a bound on -log P(x), or -log P(x|y), of each image: without guidance, whatever samples are drawn with."""
+        """Of a bound on -log P(x), or -log P(x|y), of each image: without guidance, whatever samples are
+        drawn with."""
         grid, y = self.on_a_grid(), self.classes_of(batch)
-        return bounds.bound(lambda x_t, t: self.predict(x_t, t, y).clamp(-1, 1), self.schedule, grid, batch.x, batch.noise, self.evaluations)
+        return bounds.bound(
+            lambda x_t, t: self.predict(x_t, t, y).clamp(-1, 1),
+            self.schedule,
+            grid,
+            batch.x,
+            batch.noise,
+            self.evaluations,
+        )
 
     def density(self, batch: Batch, tolerance: float = 0.0) -> ode.Density:
-        """By the probability-flow equation: log P of images on their grid by Hutchinson's estimate; of points log p, exactly but for the tolerance,
-        which is the model's own unless another one is given."""
+        """By the probability-flow equation: log P of images on their grid by Hutchinson's estimate; of points
+        log p, exactly but for the tolerance, which is the model's own unless another one is given."""
         y, probes = self.classes_of(batch), 0 if self.spec.points else 1
-        return ode.nats(self.predict, self.schedule, batch.x, batch.noise, self.spec.levels, probes=probes, tol=tolerance or self.tolerance, y=y)
+        return ode.nats(
+            self.predict,
+            self.schedule,
+            batch.x,
+            batch.noise,
+            self.spec.levels,
+            probes=probes,
+            tol=tolerance or self.tolerance,
+            y=y,
+        )
 
     def on_a_grid(self) -> Gaussian:
         if self.p is None:
             name = type(self).__name__.lower()
-            raise Refusal(f"{name}: these are numbers without a grid, of which there are densities and no probabilities; it has bits of images.")
+            raise Refusal(
+                f"{name}: these are numbers without a grid, of which "
+                "there are "
+                "densities and no "
+                "probabilities; it has bits of images."
+            )
         return self.p
 
     def classes_of(self, batch: Batch) -> Condition | None:
-        """The classes that the images of a batch are judged as: none unless the model is conditional, and then there must be some."""
-        return Condition(classes.required(type(self).__name__.lower(), label_of(batch.y))) if self.conditional else None
+        """The classes that the images of a batch are judged as: none unless the model is conditional, and
+        then there must be some."""
+        return (
+            Condition(classes.required(type(self).__name__.lower(), label_of(batch.y)))
+            if self.conditional
+            else None
+        )
 
     @torch.no_grad()
     def bits_per_dim(self, batch: Batch) -> Bits:
-        """Of points their density.  Of images an unbiased estimate, from as many noise levels as `evaluations`, of an upper bound
-        (parts/bounds.py); or one by the probability-flow equation (parts/ode.py), which is that of samples drawn without noise on the way.  Its error is
-        that of the solution, found on a few images, and no part of it is chance."""
+        """Of points their density.  Of images an unbiased estimate, from as many noise levels as
+        `evaluations`, of an upper bound (parts/bounds.py); or one by the probability-flow equation
+        (parts/ode.py), which is that of samples drawn without noise on the way.  Its error is that of the
+        solution, found on a few images, and no part of it is chance."""
         flow, unit = self.likelihood == "ode" or self.spec.points, self.spec.dims * math.log(2)
-        nats = torch.cat([-self.density(part).log_p if flow else self.terms(part).total for part in batch.split(ROWS)])
+        nats = torch.cat(
+            [-self.density(part).log_p if flow else self.terms(part).total for part in batch.split(ROWS)]
+        )
         if not flow:
             return Bits((nats / unit).float(), "upper bound")
         few = batch[:CHECKED]
@@ -262,7 +380,8 @@ class Denoiser(Model):
 
     @torch.no_grad()
     def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
-        """How the bound divides: what is told on the way, and what at the end (Ho et al. 2020, section 4.3); what chance an estimate has."""
+        """How the bound divides: what is told on the way, and what at the end (Ho et al. 2020, section 4.3);
+        what chance an estimate has."""
         if self.p is not None and self.likelihood == "ode":
             error = self.density(batch[:ROWS]).error / (self.spec.dims * math.log(2))
             yield "standard error of an image's bits/dim", float(error.square().mean().sqrt()), ""

@@ -1,12 +1,13 @@
-"""A transformer in place of a U-Net: patches of an image are tokens, and the time scales what goes through every block.
+"""A transformer in place of a U-Net: patches of an image are tokens, and the time scales what goes through
+every block.
 
 Peebles & Xie, "Scalable Diffusion Models with Transformers", 2023 (DiT), with adaLN-zero (section 3.2):
 
     x = x + g1 * attention((1 + s1) * norm(x) + b1)
     x = x + g2 * mlp((1 + s2) * norm(x) + b2)
 
-where b, s and g are linear in silu(e(t) + e(y)) and begin at zero, so that at first every block is the identity.  Positions are
-fixed sinusoids of row and column.
+where b, s and g are linear in silu(e(t) + e(y)) and begin at zero, so that at first every block is the
+identity.  Positions are fixed sinusoids of row and column.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ MODULATIONS = 6
 
 
 def patch_size(size: int) -> int:
-    """Pixels a side of a patch: the largest that makes 7 to 16 rows of an image of `size` pixels a side, without a rest if that can be."""
+    """Pixels a side of a patch: the largest that makes 7 to 16 rows of an image of `size` pixels a side,
+    without a rest if that can be."""
     fits = [p for p in range(1, size + 1) if 7 <= math.ceil(size / p) <= 16]
     return max([p for p in fits if size % p == 0] or fits, default=1)
 
 
 def positions(rows: int, width: int) -> Tensor:
-    """Sinusoids of the column and the row of each of rows x rows tokens, (rows ** 2, width); width a multiple of 4."""
+    """Sinusoids of the column and the row of each of rows x rows tokens, (rows ** 2, width); width a multiple
+    of 4."""
     at = waves(torch.arange(rows), width // 2)
     return torch.cat([at.repeat(rows, 1), at.repeat_interleave(rows, 0)], 1)
 
@@ -61,10 +64,21 @@ class Block(nn.Module):
 
 
 class DiT(nn.Module):
-    """For square images (B, inside, size, size); what a patch exceeds the image by is zero, and cut off again."""
+    """For square images (B, inside, size, size); what a patch exceeds the image by is zero, and cut off
+    again."""
 
     def __init__(
-        self, inside: int, outside: int, size: int, width: int, depth: int, heads: int, labels: int = 0, times: int = 1, dropout: float = 0.0, patch: int = 0
+        self,
+        inside: int,
+        outside: int,
+        size: int,
+        width: int,
+        depth: int,
+        heads: int,
+        labels: int = 0,
+        times: int = 1,
+        dropout: float = 0.0,
+        patch: int = 0,
     ):
         """patch: its pixels a side; 0 chooses."""
         super().__init__()
@@ -79,7 +93,8 @@ class DiT(nn.Module):
         self.last = zero(nn.Linear(width, outside * self.patch**2))
 
     def forward(self, x: Tensor, t: Tensor, y: Condition | None = None, noise: Noise | None = None) -> Tensor:
-        """x (B, inside, H, W), t (B,) or (B, times), y: of which the classes count, or None; (B, outside, H, W) float32.
+        """x (B, inside, H, W), t (B,) or (B, times), y: of which the classes count, or None; (B, outside, H,
+        W) float32.
 
         noise: the images' own, for dropout; without it there is none.
         """
@@ -89,11 +104,16 @@ class DiT(nn.Module):
         for block, e in zip(self.blocks, info):
             h = block(h, e, noise)
         h = self.last(modulated(h, *last.chunk(2, 1))).float()
-        image = h.unflatten(2, (-1, self.patch, self.patch)).unflatten(1, (self.rows, self.rows)).permute(0, 3, 1, 4, 2, 5)
+        image = (
+            h.unflatten(2, (-1, self.patch, self.patch))
+            .unflatten(1, (self.rows, self.rows))
+            .permute(0, 3, 1, 4, 2, 5)
+        )
         return image.flatten(4).flatten(2, 3)[:, :, : self.size, : self.size]
 
     def when(self, t: Tensor, y: Condition | None) -> tuple[Tensor, ...]:
-        """What each block is told of time and class, (B, 6 * width), and the last layer, (B, 2 * width); in float32."""
+        """What each block is told of time and class, (B, 6 * width), and the last layer, (B, 2 * width); in
+        float32."""
         width = self.positions.shape[1]
         with torch.autocast(t.device.type, enabled=False):
             e = self.time(waves(t.flatten(), WAVES).view(len(t), -1))

@@ -1,16 +1,19 @@
 """p(x|z): the probability of an image on its grid of brightness levels, given the output of a decoder.
 
-Every class turns `out`, (B, channels * outputs, H, W), into probabilities of x, (B, C, H, W) on the grid 2k/(levels-1) - 1.
+Every class turns `out`, (B, channels * outputs, H, W), into probabilities of x, (B, C, H, W) on the grid
+2k/(levels-1) - 1.
 
     log_prob(x, out)   nats of each image, (B,): the logarithm of a probability, so never above zero
     mean(out)          the image to show, in [-1, 1]: the mean of two levels; of more the centre of the density, which is
                        its mean but for what lies beyond black and white
     draw(out, noise)   an image drawn from p(x|z), on the grid
 
-A level's probability is the mass of a continuous density between the midpoints to its two neighbours; the lowest and the
-highest level take the open tails (Salimans et al., "PixelCNN++", 2017, section 2.1).  All arithmetic is done in units of
-levels: there the midpoints are exact, so what one level ends with is what the next begins with, and the sum is one.
-"""
+A level's probability is the mass of a continuous density between the midpoints to its two neighbours; the
+lowest and the highest level take the open tails (Salimans et al., "PixelCNN++", 2017, section 2.1).  All
+arithmetic is done in units of
+levels: there the midpoints are exact, so what one level ends with is what the next begins with, and the sum
+is one.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -53,7 +56,8 @@ class Discretised(nn.Module):
         self.levels = levels
 
     def parameters_of(self, out: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and scale in levels.  An output of zero is a mean in the middle, and a scale of an eighth of the range."""
+        """Mean and scale in levels.  An output of zero is a mean in the middle, and a scale of an eighth of
+        the range."""
         half = (self.levels - 1) / 2
         mean, log_scale = out.float().chunk(2, 1)
         low, high = (math.log(4 * s / half) for s in (NARROWEST, WIDEST))
@@ -92,7 +96,8 @@ class Logistic(Discretised):
         return F.logsigmoid(a)
 
     def log_mass(self, c: Tensor, d: Tensor) -> Tensor:
-        """sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)): a product, in which nothing cancels."""
+        """sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)): a product, in which nothing
+        cancels."""
         return F.logsigmoid(c + d / 2) + F.logsigmoid(d / 2 - c) + torch.log(-torch.expm1(-d))
 
     def standard(self, noise: Noise, *shape: int) -> Tensor:
@@ -100,7 +105,8 @@ class Logistic(Discretised):
 
 
 def log_ndtr(a: Tensor) -> Tensor:
-    """log of the normal CDF.  torch.special.log_ndtr has the same values, but far out its gradient is 0 or infinite (torch 2.13)."""
+    """log of the normal CDF.  torch.special.log_ndtr has the same values, but far out its gradient is 0 or
+    infinite (torch 2.13)."""
     tail = a < -1
     y = torch.where(tail, -a, 1.0) / math.sqrt(2)
     body = torch.log1p(-torch.special.erfc(torch.where(tail, -1.0, a) / math.sqrt(2)) / 2)
@@ -112,11 +118,17 @@ class Gaussian(Discretised):
         return log_ndtr(a)
 
     def log_mass(self, c: Tensor, d: Tensor) -> Tensor:
-        """The difference of two values of the CDF in the lower tail; where the level is so narrow that they cancel, a series in its width."""
+        """The difference of two values of the CDF in the lower tail; where the level is so narrow that they
+        cancel, a series in its width."""
         c = -c.abs()
         narrow = d * (1 - c) < 0.2
         e = torch.where(narrow, d, 0.1)
-        series = -c * c / 2 - math.log(2 * math.pi) / 2 + e.log() + torch.log1p(e * e * ((c * c).clamp(max=4 / (e * e)) - 1) / 24)
+        series = (
+            -c * c / 2
+            - math.log(2 * math.pi) / 2
+            + e.log()
+            + torch.log1p(e * e * ((c * c).clamp(max=4 / (e * e)) - 1) / 24)
+        )
         w = torch.where(narrow, 1.0, d)
         upper, lower = log_ndtr(c + w / 2), log_ndtr(c - w / 2)
         return torch.where(narrow, series, upper + torch.log(-torch.expm1(lower - upper)))

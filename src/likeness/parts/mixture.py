@@ -1,16 +1,21 @@
-"""A mixture of logistics on the grid of brightness levels (Salimans et al., "PixelCNN++", 2017, sections 2.1 and 2.2).
+"""A mixture of logistics on the grid of brightness levels (Salimans et al., "PixelCNN++", 2017, sections 2.1
+and 2.2).
 
-    p(x | pi, mu, s) = sum_k pi_k prod_c [sigmoid((x_c + 1/2 - mu_ck) / s_ck) - sigmoid((x_c - 1/2 - mu_ck) / s_ck)]   (2)
+    p(x | pi, mu, s) = sum_k pi_k prod_c [sigmoid((x_c + 1/2 - mu_ck) / s_ck) - sigmoid((x_c - 1/2 - mu_ck) /
+    s_ck)]   (2)
 
-with the open tails for the lowest and the highest level.  The channels of a pixel share the weights pi_k, and the mean of a
-channel is linear in those before it (eq. 3).  Levels that are near are likely together, which 256 numbers of a softmax would
-have to learn one by one; and a pixel of three channels takes 100 numbers instead of 768.
+with the open tails for the lowest and the highest level.  The channels of a pixel share the weights pi_k, and
+the mean of a channel is linear in those before it (eq. 3).  Levels that are near are likely together, which
+256 numbers of a softmax would have to learn one by one; and a pixel of three channels takes 100 numbers
+instead of 768.
 
-A channel given those before it is a mixture again, its weights those that the components have after these channels are seen:
+A channel given those before it is a mixture again, its weights those that the components have after these
+channels are seen:
 
     log p(x_c | x_<c) = log sum_k w_ck p_k(x_c),        w_0 = pi,        w_{c+1,k} ~ w_ck p_k(x_c)
 
-so each channel has its own surprise, and their sum is (2).  Arithmetic is in units of levels, as in parts/likelihoods.py.
+so each channel has its own surprise, and their sum is (2).  Arithmetic is in units of levels, as in
+parts/likelihoods.py.
 """
 
 from __future__ import annotations
@@ -32,8 +37,9 @@ VALUES = 2**21
 class LogisticMixture(nn.Module):
     """Of `components` for any number of ordered channels; see parts/conditionals.py.
 
-    `out` is, for each pixel, the logits of the weights (K), means (C K), logarithms of scales (C K) and what tanh makes the
-    coefficients of (K for each pair of channels j < c).  Zeros are means in the middle, and scales of an eighth of the range.
+    `out` is, for each pixel, the logits of the weights (K), means (C K), logarithms of scales (C K) and what
+    tanh makes the coefficients of (K for each pair of channels j < c).  Zeros are means in the middle, and
+    scales of an eighth of the range.
     """
 
     sequential = False
@@ -44,7 +50,8 @@ class LogisticMixture(nn.Module):
         self.outputs = components * (1 + 2 * channels + channels * (channels - 1) // 2)
 
     def log_prob(self, x: Tensor, out: Tensor) -> Tensor:
-        """Nats of each sub-pixel, (B, C, H, W), in the precision of x; x on the grid, out (B, outputs, H, W)."""
+        """Nats of each sub-pixel, (B, C, H, W), in the precision of x; x on the grid, out (B,
+        outputs, H, W)."""
         weights, rest = self.split(x, out)
         result = []
         for c in range(self.channels):
@@ -58,13 +65,16 @@ class LogisticMixture(nn.Module):
         for before in range(c):
             _, weights = self.see(x, before, weights, *self.component(x, before, rest))
         low, high = self.edges(torch.arange(self.levels, device=x.device, dtype=x.dtype))
-        flat = [t.movedim(1, -1).reshape(-1, self.components, 1) for t in (weights, *self.component(x, c, rest))]
+        flat = [
+            t.movedim(1, -1).reshape(-1, self.components, 1) for t in (weights, *self.component(x, c, rest))
+        ]
         pieces = zip(*(t.split(max(1, VALUES // (self.components * self.levels))) for t in flat))
         result = torch.cat([(w + log_mass(low, high, mean, sharp)).logsumexp(1) for w, mean, sharp in pieces])
         return result.view(len(x), *x.shape[2:], self.levels)
 
     def split(self, x: Tensor, out: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logarithms of the weights, and all other numbers, each (B, K, H, W) with pixels side by side: sums over K are then vectorised."""
+        """Logarithms of the weights, and all other numbers, each (B, K, H, W) with pixels side by side: sums
+        over K are then vectorised."""
         logits, *rest = out.to(x.dtype, memory_format=torch.contiguous_format).split(self.components, 1)
         return logits.log_softmax(1), rest
 
@@ -95,5 +105,10 @@ class LogisticMixture(nn.Module):
 
 
 def log_mass(low: Tensor, high: Tensor, mean: Tensor, sharp: Tensor) -> Tensor:
-    """Of a logistic between two edges; the product of sigmoids of parts/likelihoods.py, in which nothing cancels."""
-    return F.logsigmoid((high - mean) * sharp) + F.logsigmoid((mean - low) * sharp) + torch.log(-torch.expm1((low - high) * sharp))
+    """Of a logistic between two edges; the product of sigmoids of parts/likelihoods.py, in which nothing
+    cancels."""
+    return (
+        F.logsigmoid((high - mean) * sharp)
+        + F.logsigmoid((mean - low) * sharp)
+        + torch.log(-torch.expm1((low - high) * sharp))
+    )

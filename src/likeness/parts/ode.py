@@ -1,24 +1,27 @@
 """The probability-flow equation solved to a tolerance: the density of an image.
 
-Song et al., "Score-Based Generative Modeling through Stochastic Differential Equations", 2021, section 4.3 and appendix D.2.  Noise is
-taken out of an image by a differential equation as well as by drawing, and along such a way a density changes by the divergence of
-the flow alone (39).  In the clock tau = log s, s = sigma / alpha, and for the image x' = x_t / alpha,
+Song et al., "Score-Based Generative Modeling through Stochastic Differential Equations", 2021, section 4.3
+and appendix D.2.  Noise is taken out of an image by a differential equation as well as by drawing, and along
+such a way a density changes by the divergence of the flow alone (39).  In the clock tau = log s, s = sigma /
+alpha, and for the image x' = x_t / alpha,
 
     dx' / dtau = x' - D(x_t, t),   D = E[x_0 | x_t]
     d log p(x') / dtau = -div = tr(dD / dx') - dims
 
-in which a schedule has no part, except that it says at which time t the denoiser D has to be asked.  What is solved is the equation for
-z = x' / c, c = sqrt(1 + s^2), which is of the size of an image from beginning to end, so that one tolerance has one meaning:
+in which a schedule has no part, except that it says at which time t the denoiser D has to be asked.  What is
+solved is the equation for z = x' / c, c = sqrt(1 + s^2), which is of the size of an image from beginning to
+end, so that one tolerance has one meaning:
 
     dz / dtau = z / (1 + s^2) - D / c,   div = dims / (1 + s^2) - alpha tr(dD / dx_t)
 
-The trace is exact, at one gradient a dimension, or that of Hutchinson (Song et al. 2021, eq. 40; Grathwohl et al., "FFJORD", 2019,
-section 3.1): tr J = E v'Jv for random signs v, which stay the same along the way, so that each gives an estimate of log p of its own
-and the scatter of these is the standard error.
+The trace is exact, at one gradient a dimension, or that of Hutchinson (Song et al. 2021, eq. 40; Grathwohl et
+al., "FFJORD", 2019, section 3.1): tr J = E v'Jv for random signs v, which stay the same along the way, so
+that each gives an estimate of log p of its own and the scatter of these is the standard error.
 
 Each image has its own clock and its own steps: what others there are in the batch changes nothing.
 
-The tolerance is one of a step.  What all steps together cost is told by solving again to a tenth of it (`unsolved`).
+The tolerance is one of a step.  What all steps together cost is told by solving again to a tenth of it
+(`unsolved`).
 """
 
 from __future__ import annotations
@@ -42,8 +45,8 @@ STAGES = (
     (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
     (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
 )
-"""Dormand & Prince, "A family of embedded Runge-Kutta formulae", 1980, table 2.  The last line is the step of order 5; the slope at its end
-is the first of the next step"""
+"""Dormand & Prince, "A family of embedded Runge-Kutta formulae", 1980, table 2.  The last line is the step of
+order 5; the slope at its end is the first of the next step"""
 DOUBT = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 """order 5 minus order 4"""
 FIRST, SHORTEST, MOST = 0.1, 1e-7, 5000
@@ -58,7 +61,8 @@ class Density(NamedTuple):
     log_p: Tensor
     """nats of each image, (B,) float64"""
     error: Tensor
-    """standard error of that, as far as it comes from chance: 0 for an exact trace, nan if one draw is all there is; see `unsolved` for the rest"""
+    """standard error of that, as far as it comes from chance: 0 for an exact trace, nan if one draw is all
+    there is; see `unsolved` for the rest"""
     calls: Tensor
     """of the denoiser, (B,)"""
 
@@ -66,43 +70,68 @@ class Density(NamedTuple):
 Ask = Callable[..., Tensor]
 """denoise(x_t, t), of images and their times, or one that is told a class as well"""
 Rate = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""z (n, ...) at tau (n,), and which images they are (n,), to dz/dtau (n, ...) and to what is only added up on the way, (n, k)"""
+"""z (n, ...) at tau (n,), and which images they are (n,), to dz/dtau (n, ...) and to what is only added up on
+the way, (n, k)"""
 
 
-def density(denoise: Ask, schedule: Schedule, x: Tensor, noise: Noise | None = None, probes: int = 0, tol: float = 1e-5, y: Condition | None = None) -> Density:
-    """log p of images x (B, ...) as points of a continuous space, under the law of x_0 + s eps at the schedule's cleanest time.
+def density(
+    denoise: Ask,
+    schedule: Schedule,
+    x: Tensor,
+    noise: Noise | None = None,
+    probes: int = 0,
+    tol: float = 1e-5,
+    y: Condition | None = None,
+) -> Density:
+    """log p of images x (B, ...) as points of a continuous space, under the law of x_0 + s eps at the
+    schedule's cleanest time.
 
-    It is that of the images which a sampler draws that follows the equation from N(0, s^2 I) at the noisiest time (of a Straight schedule
-    from s = 1000): it integrates to one whatever the denoiser.  That law has forgotten the mean m of the images, which costs them
+    It is that of the images which a sampler draws that follows the equation from N(0, s^2 I) at the noisiest
+    time (of a Straight schedule from s = 1000): it integrates to one whatever the denoiser.  That law has
+    forgotten the mean m of the images, which costs them
     |m|^2 / 2 s^2 nats, 8e-5 a dimension where all of them are white and s = 80, and scatters those of a single one by |m| / s.
 
     denoise: differentiable by x.  y: classes (B,) that it is told, if any.
     probes: signs for each image, drawn from noise; 0 is the exact trace, for few dimensions.
     tol: error allowed in a step, both in z and in nats a dimension.
-    """
+    """  # noqa: E501
     dims, (clean, end) = x[0].numel(), ends(schedule)
-    signs = unit_vectors(x) if noise is None or not probes else 2.0 * (noise.uniform(probes, *x.shape[1:]) < 0.5).to(x.dtype) - 1
+    signs = (
+        unit_vectors(x)
+        if noise is None or not probes
+        else 2.0 * (noise.uniform(probes, *x.shape[1:]) < 0.5).to(x.dtype) - 1
+    )
 
     def rate(z: Tensor, tau: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
-            x_t, alpha, x_0 = hidden(denoise, schedule, z.detach().requires_grad_(), tau, None if y is None else y[rows])
+            x_t, alpha, x_0 = hidden(
+                denoise, schedule, z.detach().requires_grad_(), tau, None if y is None else y[rows]
+            )
             trace = quadratic(x_0, x_t, signs if not probes else signs[rows])
-        div = dims * torch.sigmoid(-2 * tau)[:, None] - alpha[:, None] * (trace if probes else trace.sum(1, keepdim=True))
+        div = dims * torch.sigmoid(-2 * tau)[:, None] - alpha[:, None] * (
+            trace if probes else trace.sum(1, keepdim=True)
+        )
         return flow(z, x_0.detach(), tau), div
 
     sums = x.new_zeros(len(x), probes or 1, dtype=torch.float64)
-    z, gained, calls = integrate(rate, x * math.cos(math.atan(clean)), sums, math.log(clean), math.log(end), tol)
+    z, gained, calls = integrate(
+        rate, x * math.cos(math.atan(clean)), sums, math.log(clean), math.log(end), tol
+    )
     variance = 1 / (1 + end**-2)
-    last = -z.double().square().flatten(1).sum(1) / (2 * variance) - dims / 2 * math.log(2 * math.pi * variance)
+    last = -z.double().square().flatten(1).sum(1) / (2 * variance) - dims / 2 * math.log(
+        2 * math.pi * variance
+    )
     each = last[:, None] + gained - dims / 2 * math.log1p(clean**2)
     return Density(each.mean(1), standard_error(each) if probes else torch.zeros_like(last), calls)
 
 
 def unsolved(solve: Callable[[float], Tensor], solution: Tensor, tol: float) -> float:
-    """Root mean square of what solution (n,) = solve(tol), in nats, is off by its steps: its distance from solve at a tenth of the tolerance.
+    """Root mean square of what solution (n,) = solve(tol), in nats, is off by its steps: its distance from
+    solve at a tenth of the tolerance.
 
-    solve must meet the same noise each time.  Where the equation cannot be followed so closely, since the denoiser itself rounds, it is
-    the distance from the solution at ten times the tolerance, which is several times too large.
+    solve must meet the same noise each time.  Where the equation cannot be followed so closely, since the
+    denoiser itself rounds, it is the distance from the solution at ten times the tolerance, which is several
+    times too large.
     """
     try:
         other = solve(FINER * tol)
@@ -112,28 +141,54 @@ def unsolved(solve: Callable[[float], Tensor], solution: Tensor, tol: float) -> 
 
 
 def nats(
-    denoise: Ask, schedule: Schedule, x: Tensor, noise: Noise, levels: int, draws: int = 2, probes: int = 1, tol: float = 1e-5, y: Condition | None = None
+    denoise: Ask,
+    schedule: Schedule,
+    x: Tensor,
+    noise: Noise,
+    levels: int,
+    draws: int = 2,
+    probes: int = 1,
+    tol: float = 1e-5,
+    y: Condition | None = None,
 ) -> Density:
-    """log P of images (B, C, H, W) on the grid of `levels` values: an estimate, of something that is nowhere above it; for levels = 0, log p.
+    """log P of images (B, C, H, W) on the grid of `levels` values: an estimate, of something that is nowhere
+    above it; for levels = 0, log p.
 
-    By the variational bound with one latent variable, the image at the cleanest time, y = x + s eps (the last step of Ho et al. 2020, eq. 13):
+    By the variational bound with one latent variable, the image at the cleanest time, y = x + s eps (the last
+    step of Ho et al. 2020, eq. 13):
 
         log P(x) >= E_q(y|x) [log p(y) + log P(x|y) - log q(y|x)]
 
-    P(x|y) is a Gaussian of standard deviation s around D(y), summed over each level: right where brightness is fine beside s, and where it is
-    so coarse that D(y) is the image.  Of `draws` of y each has signs of its own, and the scatter is that of both.
+    P(x|y) is a Gaussian of standard deviation s around D(y), summed over each level: right where brightness
+    is fine beside s, and where it is so coarse that D(y) is the image.  Of `draws` of y each has signs of its
+    own, and the scatter is that of both.
     """
     if not levels:
         return density(denoise, schedule, x, noise, probes, tol, y)
-    s, grid, each, calls = schedule.level(schedule.cleanest).ratio, Gaussian(levels), [], torch.zeros(len(x), dtype=torch.long, device=x.device)
+    s, grid, each, calls = (
+        schedule.level(schedule.cleanest).ratio,
+        Gaussian(levels),
+        [],
+        torch.zeros(len(x), dtype=torch.long, device=x.device),
+    )
     for _ in range(draws):
         eps = noise.normal(*x.shape[1:]).to(x.dtype)
         noisy = x + s * eps
         with torch.no_grad():
-            x_0 = hidden(denoise, schedule, noisy * math.cos(math.atan(s)), torch.full((len(x),), math.log(s), dtype=torch.float64, device=x.device), y).x_0
-        log_q = -eps.double().square().flatten(1).sum(1) / 2 - x[0].numel() * math.log(s * math.sqrt(2 * math.pi))
+            x_0 = hidden(
+                denoise,
+                schedule,
+                noisy * math.cos(math.atan(s)),
+                torch.full((len(x),), math.log(s), dtype=torch.float64, device=x.device),
+                y,
+            ).x_0
+        log_q = -eps.double().square().flatten(1).sum(1) / 2 - x[0].numel() * math.log(
+            s * math.sqrt(2 * math.pi)
+        )
         p = density(denoise, schedule, noisy, noise, probes, tol, y)
-        each.append(p.log_p + grid.log_prob(x, torch.cat([x_0, torch.full_like(x_0, math.log(4 * s))], 1)) - log_q)
+        each.append(
+            p.log_p + grid.log_prob(x, torch.cat([x_0, torch.full_like(x_0, math.log(4 * s))], 1)) - log_q
+        )
         calls += p.calls + 1
     log_p = torch.stack(each, 1)
     return Density(log_p.mean(1), standard_error(log_p), calls)
@@ -183,15 +238,24 @@ def quadratic(y: Tensor, x: Tensor, v: Tensor) -> Tensor:
 
 def standard_error(each: Tensor) -> Tensor:
     """Of the mean of independent estimates (B, k): (B,), nan for k = 1."""
-    return each.std(1) / math.sqrt(each.shape[1]) if each.shape[1] > 1 else torch.full_like(each[:, 0], math.nan)
+    return (
+        each.std(1) / math.sqrt(each.shape[1]) if each.shape[1] > 1 else torch.full_like(each[:, 0], math.nan)
+    )
 
 
-def integrate(rate: Rate, z: Tensor, sums: Tensor, start: float, stop: float, tol: float) -> tuple[Tensor, Tensor, Tensor]:
-    """z (B, ...) and sums (B, k) at time stop, given those at time start, and the calls of rate that each image took (B,).
+def integrate(
+    rate: Rate, z: Tensor, sums: Tensor, start: float, stop: float, tol: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """z (B, ...) and sums (B, k) at time stop, given those at time start, and the calls of rate that each
+    image took (B,).
 
     Each image takes steps as long as the error of order 4 allows, and leaves when it has arrived.
     """
-    ended_z, ended_sums, calls = torch.empty_like(z), torch.empty_like(sums), torch.ones(len(z), dtype=torch.long, device=z.device)
+    ended_z, ended_sums, calls = (
+        torch.empty_like(z),
+        torch.empty_like(sums),
+        torch.ones(len(z), dtype=torch.long, device=z.device),
+    )
     rows = torch.arange(len(z), device=z.device)
     tau = torch.full((len(z),), start, dtype=torch.float64, device=z.device)
     step = torch.full_like(tau, math.copysign(FIRST, stop - start))
@@ -208,7 +272,10 @@ def integrate(rate: Rate, z: Tensor, sums: Tensor, start: float, stop: float, to
         wrong = error(h, slopes, z, there, tol)
         if not wrong.isfinite().all() or ((h.abs() < SHORTEST) & (wrong > 1)).any() or calls.amax() > MOST:
             raise Diverged(
-                "the probability-flow equation of this denoiser cannot be followed: its answers are not finite, or leap; train it longer, or more slowly."
+                "the probability-flow equation of this denoiser cannot be followed: its "
+                "answers "
+                "are not "
+                "finite, or leap; train it longer, or more slowly."
             )
         fine = wrong <= 1
         step = h * (0.9 * wrong.clamp(min=1e-6) ** -0.2).clamp(0.2, 5)

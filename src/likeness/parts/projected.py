@@ -5,16 +5,19 @@ Sauer, Chitta, Müller & Geiger, "Projected GANs Converge Faster", NeurIPS 2021,
     D_l minimises  E[relu(1 - D_l(P_l(x)))] + E[relu(1 + D_l(P_l(G(z))))]        for each l, the mean over places
     G minimises    - sum_l E[D_l(P_l(G(z)))]
 
-P_l are the features of a fixed network at four of its resolutions, mixed by random weights that nobody trains: across channels by a
-1x1 convolution, then across scales by 3x3 ones, from the coarsest to the finest.  Unmixed, a discriminator looks at a few features that tell
-drawn images apart and at no others.  D_l are small, and their weights are divided by their largest singular value.
+P_l are the features of a fixed network at four of its resolutions, mixed by random weights that nobody
+trains: across channels by a 1x1 convolution, then across scales by 3x3 ones, from the coarsest to the finest.
+Unmixed, a discriminator looks at a few features that tell drawn images apart and at no others.  D_l are
+small, and their weights are divided by their largest singular value.
 
-What is not the paper's: D_l normalise within an image, so that drawn images are not told apart by their company; features are brought to the same size
-before they are mixed, because networks differ in that; and the network sees images of 96 pixels if they have no more, since a processor is to do it.
+What is not the paper's: D_l normalise within an image, so that drawn images are not told apart by their
+company; features are brought to the same size before they are mixed, because networks differ in that; and the
+network sees images of 96 pixels if they have no more, since a processor is to do it.
 
-A network that knows ImageNet's classes is also what such images are scored with (Kynkäänniemi et al., "The Role of ImageNet Classes in FID", 2023):
-part of a better score may be nothing else.  So look at the samples, and score them in the features of another network.
-"""
+A network that knows ImageNet's classes is also what such images are scored with (Kynkäänniemi et al., "The
+Role of ImageNet Classes in FID", 2023): part of a better score may be nothing else.  So look at the samples,
+and score them in the features of another network.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -32,11 +35,36 @@ from .adversarial import GAMES, pair_accuracy, spectral
 from .conditioning import Labels
 
 SEEN: dict[str, dict[str, tuple[int, int]]] = {
-    "squeezenet": {"relu_conv1": (64, 2), "fire3/concat": (128, 4), "fire5/concat": (256, 8), "fire9/concat": (512, 16)},
-    "mobilenet": {"conv_pw_3_relu": (128, 4), "conv_pw_5_relu": (256, 8), "conv_pw_11_relu": (512, 16), "conv_pw_13_relu": (1024, 32)},
-    "mobilenet_v2": {"block_2_add": (24, 4), "block_5_add": (32, 8), "block_12_add": (96, 16), "out_relu": (1280, 32)},
-    "vgg16": {"block2_conv2": (128, 2), "block3_conv3": (256, 4), "block4_conv3": (512, 8), "block5_conv3": (512, 16)},
-    "resnet50": {"conv2_block3_out": (256, 4), "conv3_block4_out": (512, 8), "conv4_block6_out": (1024, 16), "conv5_block3_out": (2048, 32)},
+    "squeezenet": {
+        "relu_conv1": (64, 2),
+        "fire3/concat": (128, 4),
+        "fire5/concat": (256, 8),
+        "fire9/concat": (512, 16),
+    },
+    "mobilenet": {
+        "conv_pw_3_relu": (128, 4),
+        "conv_pw_5_relu": (256, 8),
+        "conv_pw_11_relu": (512, 16),
+        "conv_pw_13_relu": (1024, 32),
+    },
+    "mobilenet_v2": {
+        "block_2_add": (24, 4),
+        "block_5_add": (32, 8),
+        "block_12_add": (96, 16),
+        "out_relu": (1280, 32),
+    },
+    "vgg16": {
+        "block2_conv2": (128, 2),
+        "block3_conv3": (256, 4),
+        "block4_conv3": (512, 8),
+        "block5_conv3": (512, 16),
+    },
+    "resnet50": {
+        "conv2_block3_out": (256, 4),
+        "conv3_block4_out": (512, 8),
+        "conv4_block6_out": (1024, 16),
+        "conv5_block3_out": (2048, 32),
+    },
 }
 """layers, finest first: channels of each, and pixels from one place to the next"""
 SIDE = 96
@@ -57,13 +85,18 @@ def even(x: Tensor) -> Tensor:
 
 
 class Head(nn.Module):
-    """D_l: features (B, WIDTH, n, n) to logits (B, places).  With classes the projection of Miyato & Koyama 2018, eq. 3, at each place."""
+    """D_l: features (B, WIDTH, n, n) to logits (B, places).  With classes the projection of Miyato & Koyama
+    2018, eq. 3, at each place."""
 
     def __init__(self, places: float, labels: int):
         super().__init__()
         layers = list[nn.Module]()
         for _ in range(max(1, math.ceil(math.log2(places / FEWEST)))):
-            layers += [nn.Conv2d(WIDTH, WIDTH, 4, stride=2, padding=1), nn.GroupNorm(GROUPS, WIDTH), nn.LeakyReLU(LEAK)]
+            layers += [
+                nn.Conv2d(WIDTH, WIDTH, 4, stride=2, padding=1),
+                nn.GroupNorm(GROUPS, WIDTH),
+                nn.LeakyReLU(LEAK),
+            ]
         self.trunk = nn.Sequential(*layers)
         self.last = nn.Conv2d(WIDTH, 1, 3, padding=1)
         self.classes = Labels(labels, WIDTH) if labels else None
@@ -78,7 +111,8 @@ class Head(nn.Module):
 
 
 class Projected(nn.Module):
-    """All D_l of images (B, C, H, W) in [-1, 1].  The fixed network is no part of it: a run does not keep its weights, and only training needs them."""
+    """All D_l of images (B, C, H, W) in [-1, 1].  The fixed network is no part of it: a run does not keep its
+    weights, and only training needs them."""
 
     net: Any = None
     """that network, once it is at hand"""
@@ -93,14 +127,24 @@ class Projected(nn.Module):
         self.known = nn.Buffer(torch.zeros(32, dtype=torch.uint8))
 
     def prepare(self) -> None:
-        """Have the network at hand, the same as ever.  Raises Offline where its weights are not, Refusal where they are others than when training began."""
+        """Have the network at hand, the same as ever.  Raises Offline where its weights are not, Refusal
+        where they are others than when training began."""
         net: Any = catalogue.load(self.network, self.weights, list(SEEN[self.network]))
         used = {name for step in net.steps(list(SEEN[self.network])) for name in (step.name, step.fold)}
-        values = {name: value for name, value in net.nodes.state_dict().items() if name.rpartition(".")[0] in used}
-        digest = hashlib.sha256(b"".join(values[name].cpu().contiguous().numpy().tobytes() for name in sorted(values))).digest()
+        values = {
+            name: value for name, value in net.nodes.state_dict().items() if name.rpartition(".")[0] in used
+        }
+        digest = hashlib.sha256(
+            b"".join(values[name].cpu().contiguous().numpy().tobytes() for name in sorted(values))
+        ).digest()
         now = torch.frombuffer(bytearray(digest), dtype=torch.uint8).to(self.known.device)
         if self.known.any() and not torch.equal(self.known, now):
-            others = f"the weights of {self.network} in {net.source} are not those that this run has been trained with"
+            others = (
+                f"the weights of {self.network} in {net.source} are not those that "
+                "this run "
+                "has been "
+                "trained with"
+            )
             raise Refusal(f"{others}; name the file that it began with: --weights FILE")
         self.known.copy_(now)
         self.__dict__["net"] = net  # as no sub-module: it is neither saved nor averaged
@@ -125,7 +169,9 @@ class Projected(nn.Module):
 
     def discriminator(self, real: Tensor, fake: Tensor, y: Condition | None = None) -> tuple[Tensor, Tensor]:
         """What all D_l minimise, and the share of pairs that they tell apart together."""
-        pairs = [logits.chunk(2) for logits in self(torch.cat([real, fake]), None if y is None else y.repeat(2))]
+        pairs = [
+            logits.chunk(2) for logits in self(torch.cat([real, fake]), None if y is None else y.repeat(2))
+        ]
         loss = torch.stack([GAME.discriminator(r, f).mean() for r, f in pairs]).sum()
         r, f = (torch.stack([logits.detach().mean(1) for logits in side]).mean(0) for side in zip(*pairs))
         return loss, pair_accuracy(r, f)
@@ -136,7 +182,8 @@ class Projected(nn.Module):
 
 
 def _random(inside: int, kernel: int) -> nn.Conv2d:
-    """Weights that stay as they are drawn, of a size that keeps that of what goes through (He et al. 2015): buffers, which no optimiser knows."""
+    """Weights that stay as they are drawn, of a size that keeps that of what goes through (He et al. 2015):
+    buffers, which no optimiser knows."""
     conv = nn.Conv2d(inside, WIDTH, kernel, padding=kernel // 2, bias=False)
     weight = nn.init.kaiming_normal_(conv.weight.detach())
     del conv.weight

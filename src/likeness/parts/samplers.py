@@ -2,9 +2,9 @@
 
     denoise(x_t, t) = E[x_0 | x_t]
 
-is all that a diffusion model has to learn: with it the noise is eps = (x_t - alpha x_0) / sigma, the score is -eps / sigma, and
-the probability-flow equation (Song et al. 2021) is, in the ratio s = sigma / alpha and the image brought back to its
-brightness, x' = x_t / alpha,
+is all that a diffusion model has to learn: with it the noise is eps = (x_t - alpha x_0) / sigma, the score is
+-eps / sigma, and the probability-flow equation (Song et al. 2021) is, in the ratio s = sigma / alpha and the
+image brought back to its brightness, x' = x_t / alpha,
 
     dx' / ds = (x' - x_0) / s = eps                                                      (EDM 1 and 3, s(t) = 1)
 
@@ -12,12 +12,13 @@ Every sampler is a generator over a list of levels (schedules.py) and yields a S
 
     ancestral   draw x_s from q(x_s | x_t, x_0) at the denoised x_0: Ho et al. 2020, Algorithm 2
     ddim        Song, Meng & Ermon 2021, eq. 12: with eta = 1 it is ancestral sampling, with eta = 0 Euler's rule for the equation
-                above, whatever the schedule, since it is linear in alpha and sigma; so there is no sampler called euler
+                above, whatever the schedule, since it is linear in alpha and sigma; so there is no sampler
+                called euler
     heun        the trapezoidal rule, with churn: Karras et al. 2022, Algorithms 1 and 2; two calls a step
     dpm2m       DPM-Solver++(2M): Lu et al. 2022, Algorithm 2; second order for one call a step
 
 None of them clamps, rounds or guides: that is up to the denoiser.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ def eps_of(x: Tensor, x_0: Tensor, at: Level) -> Tensor:
 
 
 class Posterior(NamedTuple):
-    """q(x_s | x_t, x_0) = N(of_x x_t + of_x_0 x_0, small), s < t (Ho et al. 2020, eq. 6 and 7, between any two levels)."""
+    """q(x_s | x_t, x_0) = N(of_x x_t + of_x_0 x_0, small), s < t (Ho et al. 2020, eq. 6 and 7, between any
+    two levels)."""
 
     of_x: float
     of_x_0: float
@@ -76,11 +78,19 @@ def posterior(here: Level, there: Level) -> Posterior:
     kept = here.alpha / there.alpha
     if there.sigma == 0:
         return Posterior(0.0, there.alpha, 0.0, here.sigma**2 * lost)
-    return Posterior(kept * (there.sigma / here.sigma) ** 2, there.alpha * lost, there.sigma**2 * lost, here.sigma**2 * lost)
+    return Posterior(
+        kept * (there.sigma / here.sigma) ** 2,
+        there.alpha * lost,
+        there.sigma**2 * lost,
+        here.sigma**2 * lost,
+    )
 
 
-def ancestral(denoise: Denoise, levels: Sequence[Level], x: Tensor, noise: Noise, large: bool = False) -> Iterator[State]:
-    """Algorithm 2 of Ho et al. 2020.  large: the variance is that of a forward step, beta, and not beta tilde."""
+def ancestral(
+    denoise: Denoise, levels: Sequence[Level], x: Tensor, noise: Noise, large: bool = False
+) -> Iterator[State]:
+    """Algorithm 2 of Ho et al. 2020.  large: the variance is that of a forward step, beta, and not beta
+    tilde."""
     for here, there in pairwise(levels):
         x_0, q = ask(denoise, x, here), posterior(here, there)
         x = q.of_x * x + q.of_x_0 * x_0
@@ -89,8 +99,11 @@ def ancestral(denoise: Denoise, levels: Sequence[Level], x: Tensor, noise: Noise
         yield State(x, x_0, there)
 
 
-def ddim(denoise: Denoise, levels: Sequence[Level], x: Tensor, noise: Noise, eta: float = 0.0) -> Iterator[State]:
-    """(12) and (16) of Song, Meng & Ermon 2021.  Levels that rise lead from an image to its noise; then eta must be 0."""
+def ddim(
+    denoise: Denoise, levels: Sequence[Level], x: Tensor, noise: Noise, eta: float = 0.0
+) -> Iterator[State]:
+    """(12) and (16) of Song, Meng & Ermon 2021.  Levels that rise lead from an image to its noise; then eta
+    must be 0."""
     for here, there in pairwise(levels):
         x_0 = ask(denoise, x, here)
         variance = eta**2 * posterior(here, there).small if eta else 0.0
@@ -100,11 +113,20 @@ def ddim(denoise: Denoise, levels: Sequence[Level], x: Tensor, noise: Noise, eta
         yield State(x, x_0, there)
 
 
-def heun(denoise: Denoise, levels: Sequence[Level], x: Tensor, noise: Noise, churn: float = 0.0, schedule: Schedule | None = None) -> Iterator[State]:
-    """Algorithm 1 of Karras et al. 2022, and with churn (S_churn, at all noise levels, S_noise = 1) Algorithm 2, which asks for the schedule.
+def heun(
+    denoise: Denoise,
+    levels: Sequence[Level],
+    x: Tensor,
+    noise: Noise,
+    churn: float = 0.0,
+    schedule: Schedule | None = None,
+) -> Iterator[State]:
+    """Algorithm 1 of Karras et al. 2022, and with churn (S_churn, at all noise levels, S_noise = 1) Algorithm
+    2, which asks for the schedule.
 
-    The rule is not the same in every clock.  Where alpha stays as it is, this is the paper's: sigma.  Elsewhere it is that of the straight
-    line, sigma / (alpha + sigma), which remains finite where nothing is left of the image.  Rising levels lead from an image to its noise.
+    The rule is not the same in every clock.  Where alpha stays as it is, this is the paper's: sigma.
+    Elsewhere it is that of the straight line, sigma / (alpha + sigma), which remains finite where nothing is
+    left of the image.  Rising levels lead from an image to its noise.
     """
     if churn and schedule is None:
         raise ValueError("churn puts the clock back, and only the schedule says where it then stands")
@@ -127,12 +149,15 @@ def corrected(x: Tensor, here: Level, there: Level, x_0: Tensor, eps: Tensor) ->
     """From here to there along the mean of two slopes."""
     if here.alpha == there.alpha:
         return x + (there.sigma - here.sigma) * eps
-    (a, t), (b, u) = ((level.alpha + level.sigma, level.sigma / (level.alpha + level.sigma)) for level in (here, there))
+    (a, t), (b, u) = (
+        (level.alpha + level.sigma, level.sigma / (level.alpha + level.sigma)) for level in (here, there)
+    )
     return b * (x / a + (u - t) * (eps - x_0))
 
 
 def churned(schedule: Schedule, x: Tensor, here: Level, gamma: float, noise: Noise) -> tuple[Tensor, Level]:
-    """Some noise is added, and the clock put back to where there is as much; no further than to the beginning."""
+    """Some noise is added, and the clock put back to where there is as much; no further than to the
+    beginning."""
     most = schedule.level(schedule.noisiest).ratio
     ratio = min(here.ratio * (1 + gamma), most)
     back = schedule.level(schedule.time(torch.tensor([ratio], dtype=torch.float64)).item())
@@ -141,9 +166,11 @@ def churned(schedule: Schedule, x: Tensor, here: Level, gamma: float, noise: Noi
 
 
 def dpm2m(denoise: Denoise, levels: Sequence[Level], x: Tensor, noise: Noise) -> Iterator[State]:
-    """DPM-Solver++(2M), Lu et al. 2022, Algorithm 2: x_0 is drawn on from its last two values, linearly in lambda = log(alpha / sigma).
+    """DPM-Solver++(2M), Lu et al. 2022, Algorithm 2: x_0 is drawn on from its last two values, linearly in
+    lambda = log(alpha / sigma).
 
-    The first step and the last are of first order, and so is the second where the first begins with noise alone.
+    The first step and the last are of first order, and so is the second where the first begins with noise
+    alone.
     """
     before: Tensor | None = None
     h_before = math.inf
@@ -159,11 +186,15 @@ def dpm2m(denoise: Denoise, levels: Sequence[Level], x: Tensor, noise: Noise) ->
         yield State(x, x_0, there)
 
 
-def inpaint(denoise: Denoise, levels: Sequence[Level], image: Tensor, known: Tensor, noise: Noise, repeats: int = 4) -> Iterator[State]:
-    """Draw what is not known of images (B, C, H, W); known: bool (H, W).  RePaint: Lugmayr et al. 2022, Algorithm 1 with jumps of one step.
+def inpaint(
+    denoise: Denoise, levels: Sequence[Level], image: Tensor, known: Tensor, noise: Noise, repeats: int = 4
+) -> Iterator[State]:
+    """Draw what is not known of images (B, C, H, W); known: bool (H, W).  RePaint: Lugmayr et al. 2022,
+    Algorithm 1 with jumps of one step.
 
-    At each level what is known is the image itself with fresh noise, and the rest comes from an ancestral step.  The rest has then
-    not heard of that noise; so the step is taken back, by adding noise, and done again, `repeats` times in all.
+    At each level what is known is the image itself with fresh noise, and the rest comes from an ancestral
+    step.  The rest has then not heard of that noise; so the step is taken back, by adding noise, and done
+    again, `repeats` times in all.
     """
     x = start(levels, noise, *image.shape[1:])
     for here, there in pairwise(levels):

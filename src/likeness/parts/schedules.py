@@ -2,16 +2,17 @@
 
     x_t = alpha(t) x_0 + sigma(t) eps,   eps ~ N(0, I)
 
-Every diffusion and every flow with a Gaussian end is of this form; they differ in the clock alone.  What has a meaning of its
-own is the signal-to-noise ratio, (alpha / sigma)^2 (Kingma et al., "Variational Diffusion Models", 2021, section 3), and so the
-samplers (samplers.py) ask a schedule for nothing but levels: time, alpha, sigma.
+Every diffusion and every flow with a Gaussian end is of this form; they differ in the clock alone.  What has
+a meaning of its own is the signal-to-noise ratio, (alpha / sigma)^2 (Kingma et al., "Variational Diffusion
+Models", 2021, section 3), and so the samplers (samplers.py) ask a schedule for nothing but levels: time,
+alpha, sigma.
 
     Steps      alpha^2 + sigma^2 = 1 in T steps of given variances beta_t (Ho et al. 2020); t = T is noise, 1 a first step, 0 the image
     Sigmas     alpha = 1, sigma = t (Karras et al. 2022)
     Straight   alpha = 1 - t, sigma = t (Lipman et al. 2023, Liu et al. 2023)
 
 Times are float64: log-SNRs near the image differ by less than float32 can tell.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -33,7 +34,13 @@ class Level(NamedTuple):
     @property
     def log_snr(self) -> float:
         """log (alpha / sigma)^2; infinite for the image itself, minus infinite for noise alone."""
-        return math.inf if self.sigma == 0 else -math.inf if self.alpha == 0 else 2 * math.log(self.alpha / self.sigma)
+        return (
+            math.inf
+            if self.sigma == 0
+            else -math.inf
+            if self.alpha == 0
+            else 2 * math.log(self.alpha / self.sigma)
+        )
 
     @property
     def ratio(self) -> float:
@@ -42,7 +49,8 @@ class Level(NamedTuple):
 
 
 class Schedule(nn.Module):
-    """A forward process.  A module only so that its table goes to the device with the model; it has no weights."""
+    """A forward process.  A module only so that its table goes to the device with the model; it has no
+    weights."""
 
     noisiest: float
     """time at which drawing begins"""
@@ -74,19 +82,22 @@ class Schedule(nn.Module):
     def levels(self, steps: int, spacing: str = "even", rho: float = 7.0) -> list[Level]:
         """steps + 1 levels, the last of which is the image: what a sampler walks through.
 
-        spacing: "even" by the schedule's own clock, or "karras", in which sigma^(1/rho) falls evenly (Karras et al. 2022, eq. 5).
+        spacing: "even" by the schedule's own clock, or "karras", in which sigma^(1/rho) falls evenly (Karras
+        et al. 2022, eq. 5).
         """
         times = self.karras(steps, rho) if spacing == "karras" else self.even(steps)
         return self.at([*dict.fromkeys(times.tolist()), 0.0])
 
     def karras(self, steps: int, rho: float = 7.0, most: float = 80.0) -> Tensor:
-        """(EDM 5).  Of a process that ends in noise alone, or nearly so, it begins at the ratio `most`: steps spent beyond are wasted."""
+        """(EDM 5).  Of a process that ends in noise alone, or nearly so, it begins at the ratio `most`: steps
+        spent beyond are wasted."""
         first, last = (min(self.level(t).ratio, most) ** (1 / rho) for t in (self.noisiest, self.cleanest))
         return self.time(torch.linspace(first, last, steps, dtype=torch.float64) ** rho)
 
 
 class Steps(Schedule):
-    """T steps; step t multiplies with sqrt(1 - beta_t) and adds noise of variance beta_t (Ho et al. 2020, eq. 2 and 4)."""
+    """T steps; step t multiplies with sqrt(1 - beta_t) and adds noise of variance beta_t (Ho et al. 2020, eq.
+    2 and 4)."""
 
     def __init__(self, beta: Tensor):
         """beta: (T,) float64, from the first step to the last."""
@@ -110,24 +121,32 @@ class Steps(Schedule):
         return torch.where(t == 0, 0.0, (-self._log_snr(t)).sigmoid().sqrt())
 
     def time(self, ratio: Tensor) -> Tensor:
-        """Between two steps it is interpolated, as the ratio is; of ratios that no step has, it is that of the first or the last."""
+        """Between two steps it is interpolated, as the ratio is; of ratios that no step has, it is that of
+        the first or the last."""
         log_snr = -2 * ratio.double().log().to(self.log_snr.device)
         above = torch.searchsorted(-self.log_snr, -log_snr.contiguous()).clamp(1, len(self.beta) - 1)
         high, low = self.log_snr[above - 1], self.log_snr[above]
         return above + ((high - log_snr) / (high - low)).clamp(0, 1)
 
     def even(self, steps: int) -> Tensor:
-        return (torch.arange(steps, 0, -1, dtype=torch.float64) * (len(self.beta) / steps)).round().clamp(min=1)
+        return (
+            (torch.arange(steps, 0, -1, dtype=torch.float64) * (len(self.beta) / steps)).round().clamp(min=1)
+        )
 
     def karras(self, steps: int, rho: float = 7.0, most: float = 80.0) -> Tensor:
-        """Whole times, no two alike: where rounding would make one of several, the earlier ones move up, as far as the last time lets them."""
-        times, behind = super().karras(steps, rho, most).round(), torch.arange(steps, 0, -1, dtype=torch.float64)
+        """Whole times, no two alike: where rounding would make one of several, the earlier ones move up, as
+        far as the last time lets them."""
+        times, behind = (
+            super().karras(steps, rho, most).round(),
+            torch.arange(steps, 0, -1, dtype=torch.float64),
+        )
         apart = (times.cpu() - behind).flip(0).cummax(0).values.flip(0) + behind
         return torch.minimum(apart, len(self.beta) - steps + behind).clamp(min=1)
 
 
 class Sigmas(Schedule):
-    """Noise is added and nothing taken away; the time is its standard deviation (Karras et al. 2022, table 1)."""
+    """Noise is added and nothing taken away; the time is its standard deviation (Karras et al. 2022, table
+    1)."""
 
     def __init__(self, least: float = 0.002, most: float = 80.0):
         super().__init__()
@@ -151,7 +170,8 @@ class Sigmas(Schedule):
 
 
 class Straight(Schedule):
-    """The straight line from noise, at time 1, to the image, at time 0 (Liu et al., "Flow Straight and Fast", 2023, eq. 1, with time reversed)."""
+    """The straight line from noise, at time 1, to the image, at time 0 (Liu et al., "Flow Straight and Fast",
+    2023, eq. 1, with time reversed)."""
 
     def __init__(self, least: float = 1e-3):
         super().__init__()
@@ -179,7 +199,8 @@ def linear(T: int, first: float = 1e-4, last: float = 0.02) -> Tensor:
 
 
 def cosine(T: int, s: float = 0.008) -> Tensor:
-    """beta_1 ... beta_T, (T,) float64, of which abar_t = f(t) / f(0), f(t) = cos^2((t/T + s) / (1 + s) pi/2) (Nichol & Dhariwal 2021, eq. 17)."""
+    """beta_1 ... beta_T, (T,) float64, of which abar_t = f(t) / f(0), f(t) = cos^2((t/T + s) / (1 + s) pi/2)
+    (Nichol & Dhariwal 2021, eq. 17)."""
     f = torch.cos((torch.arange(T + 1, dtype=torch.float64) / T + s) / (1 + s) * math.pi / 2).square()
     return (1 - f[1:] / f[:-1]).clamp(max=0.999)
 

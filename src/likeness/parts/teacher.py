@@ -34,5 +34,6 @@ def follow(twin: nn.Module, student: nn.Module, tau: float) -> None:
 
 
 def rising(tau: float, seen: int, over: int) -> float:
-    """1 - (1 - tau) (cos(pi k / K) + 1) / 2 after k = seen of K = over images (Grill et al. 2020, section 3.2); tau itself where K is 0."""
+    """1 - (1 - tau) (cos(pi k / K) + 1) / 2 after k = seen of K = over images (Grill et al. 2020, section
+    3.2); tau itself where K is 0."""
     return 1 - (1 - tau) * (math.cos(math.pi * min(1.0, seen / over)) + 1) / 2 if over else tau

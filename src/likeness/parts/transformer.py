@@ -3,11 +3,11 @@
     h = x + attention(norm(x))
     y = h + mlp(norm(h))
 
-The norm stands before each layer and not after it (Radford et al., "Language Models are Unsupervised Multitask Learners",
-2019, section 2.3), the multi-layer perceptron is gated (Shazeer, "GLU Variants Improve Transformer", 2020, eq. 6), and
-attention knows positions by rotation alone (Su et al., "RoFormer", 2021, section 3.2): the product of a query and a key then
-depends on how far one token lies from the other, along each axis, and what was learned about the pixel above holds
-everywhere.
+The norm stands before each layer and not after it (Radford et al., "Language Models are Unsupervised
+Multitask Learners", 2019, section 2.3), the multi-layer perceptron is gated (Shazeer, "GLU Variants Improve
+Transformer", 2020, eq. 6), and attention knows positions by rotation alone (Su et al., "RoFormer", 2021,
+section 3.2): the product of a query and a key then depends on how far one token lies from the other, along
+each axis, and what was learned about the pixel above holds everywhere.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from torch import Tensor, nn
 
 
 class Past:
-    """Keys and values of the tokens that a transformer has been given: `fed` so far, and room for `length`."""
+    """Keys and values of the tokens that a transformer has been given: `fed` so far, and room for
+    `length`."""
 
     def __init__(self, length: int):
         self.length, self.fed = length, 0
         self.kept: dict[Any, tuple[Tensor, Tensor]] = {}
 
     def join(self, layer: nn.Module, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write down a layer's keys and values of new tokens, (B, heads, new, head width); returns those of all tokens."""
+        """Write down a layer's keys and values of new tokens, (B, heads, new, head width); returns those of
+        all tokens."""
         if layer not in self.kept:
             room = (*k.shape[:2], self.length, k.shape[3])
             self.kept[layer] = k.new_empty(room), v.new_empty(room)
@@ -39,11 +41,12 @@ class Past:
 
 
 def rotation(positions: Tensor, width: int) -> Tensor:
-    """Cosine and sine of the angles by which to turn each pair of features of a head, (2, T, width // 2), for positions (T, axes)
-    in whole steps.
+    """Cosine and sine of the angles by which to turn each pair of features of a head, (2, T, width // 2), for
+    positions (T, axes) in whole steps.
 
-    Pairs are dealt out to the axes.  The first of an axis turns by a radian a step, each next one more slowly, almost down to a
-    radian in the whole length: fast ones tell neighbours apart, slow ones near from far.
+    Pairs are dealt out to the axes.  The first of an axis turns by a radian a step, each next one more
+    slowly, almost down to a radian in the whole length: fast ones tell neighbours apart, slow ones near from
+    far.
     """
     axes, pairs = positions.shape[1], width // 2
     axis, which = torch.arange(pairs) % axes, torch.arange(pairs) // axes
@@ -59,7 +62,8 @@ def turn(x: Tensor, by: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """softmax(Q K' / sqrt(head width)) V, of `heads` parts of the features each for itself (Vaswani et al. 2017, section 3.2)."""
+    """softmax(Q K' / sqrt(head width)) V, of `heads` parts of the features each for itself (Vaswani et al.
+    2017, section 3.2)."""
 
     def __init__(self, width: int, heads: int, causal: bool):
         super().__init__()
@@ -68,7 +72,8 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Tensor, by: Tensor | None = None, past: Past | None = None) -> Tensor:
-        """x (B, T, width), turned `by` the rotation() of their positions; with a past, tokens that follow those in it."""
+        """x (B, T, width), turned `by` the rotation() of their positions; with a past, tokens that follow
+        those in it."""
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         (q, k), v = qkv[:2] if by is None else turn(qkv[:2], by), qkv[2]
         if past is None:
@@ -80,13 +85,15 @@ class Attention(nn.Module):
 
 
 def behind(fed: int, x: Tensor) -> Tensor | None:
-    """Which of all tokens each of the new ones x (B, new, width) may see: those fed before, and of the new ones none after it."""
+    """Which of all tokens each of the new ones x (B, new, width) may see: those fed before, and of the new
+    ones none after it."""
     new = x.shape[1]
     return None if new == 1 else torch.ones(new, fed + new, dtype=torch.bool, device=x.device).tril(fed)
 
 
 class Gated(nn.Module):
-    """(silu(x W) * x V) U, with W and V so narrow that it is as large as the usual one of four times the width."""
+    """(silu(x W) * x V) U, with W and V so narrow that it is as large as the usual one of four times the
+    width."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -115,8 +122,8 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """`depth` blocks and a last norm.
 
-    causal: no token sees a later one.  The same weights then serve a whole sequence, and, with a Past, one or several tokens at a
-    time that follow those given before.
+    causal: no token sees a later one.  The same weights then serve a whole sequence, and, with a Past, one or
+    several tokens at a time that follow those given before.
     """
 
     def __init__(self, width: int, depth: int, heads: int, causal: bool):
@@ -126,11 +133,15 @@ class Transformer(nn.Module):
         self.start()
 
     def start(self) -> None:
-        """Weights that keep the size of what they are given; those that add to the residual stream smaller the more of them there are
-        (Radford et al. 2019, section 2.3)."""
+        """Weights that keep the size of what they are given; those that add to the residual stream smaller
+        the more of them there are (Radford et al. 2019, section 2.3)."""
         for name, p in self.named_parameters():
             if p.ndim == 2:
-                nn.init.normal_(p, std=p.shape[1] ** -0.5 / (math.sqrt(2 * len(self.blocks)) if name.endswith("out.weight") else 1))
+                nn.init.normal_(
+                    p,
+                    std=p.shape[1] ** -0.5
+                    / (math.sqrt(2 * len(self.blocks)) if name.endswith("out.weight") else 1),
+                )
 
     def forward(self, x: Tensor, by: Tensor | None = None, past: Past | None = None) -> Tensor:
         """Features (B, T, width) of tokens (B, T, width), turned `by` the rotation() of their positions."""

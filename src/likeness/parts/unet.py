@@ -1,17 +1,19 @@
 """The U-Net of diffusion models: a noisy image and a time to an image.
 
-Ho, Jain & Abbeel, "Denoising Diffusion Probabilistic Models", 2020, appendix B: residual blocks with group normalisation at ever
-lower resolution, then back, each block on the way back beside what the one opposite has made; self-attention at low
-resolutions; the time as sinusoids through a small network, added within each block.
+Ho, Jain & Abbeel, "Denoising Diffusion Probabilistic Models", 2020, appendix B: residual blocks with group
+normalisation at ever lower resolution, then back, each block on the way back beside what the one opposite has
+made; self-attention at low resolutions; the time as sinusoids through a small network, added within each
+block.
 
     block(x, t)     x + conv(silu(norm(conv(silu(norm(x))) + W e(t))))
     attention(x)    x + softmax(Q K' / sqrt(head width)) V, with Q, K, V linear in norm(x), each pixel a token
 
-It is the very function of UNet2DModel in the library diffusers, so that weights can go there and come back.  As in the authors'
-code the last layer of every block, of attention and of the whole begins at zero.
+It is the very function of UNet2DModel in the library diffusers, so that weights can go there and come back.
+As in the authors' code the last layer of every block, of attention and of the whole begins at zero.
 
-At this size a step's time on a processor went half into convolutions and a third into group normalisation, so that is done by hand
-(Fused); doubling the resolution and the convolution after it are one transposed convolution; all linear maps of the time are one.
+At this size a step's time on a processor went half into convolutions and a third into group normalisation, so
+that is done by hand (Fused); doubling the resolution and the convolution after it are one transposed
+convolution; all linear maps of the time are one.
 """
 
 from __future__ import annotations
@@ -65,9 +67,12 @@ class Plan:
 
 
 def waves(t: Tensor, n: int, shift: int = 0, cosine_first: bool = True) -> Tensor:
-    """Cosines and sines of times t (B,), (B, n), from a radian a unit of time down to about 1/10000 (Vaswani et al. 2017, section 3.5)."""
+    """Cosines and sines of times t (B,), (B, n), from a radian a unit of time down to about 1/10000 (Vaswani
+    et al. 2017, section 3.5)."""
     half = n // 2
-    angle = wide(t)[:, None] * torch.exp(torch.arange(half, device=t.device) * (-math.log(10_000) / max(1, half - shift)))
+    angle = wide(t)[:, None] * torch.exp(
+        torch.arange(half, device=t.device) * (-math.log(10_000) / max(1, half - shift))
+    )
     return torch.cat([angle.cos(), angle.sin()] if cosine_first else [angle.sin(), angle.cos()], 1)
 
 
@@ -88,7 +93,8 @@ def zero(layer: nn.Module) -> nn.Module:
 
 
 def thin(x: Tensor, share: float, noise: Noise | None) -> Tensor:
-    """Dropout of x (B, ...): a byte of an image's own noise decides about each feature; without noise there is none."""
+    """Dropout of x (B, ...): a byte of an image's own noise decides about each feature; without noise there
+    is none."""
     if noise is None or not share:
         return x
     n, limit = x[0].numel(), round(256 * share)
@@ -100,7 +106,8 @@ def thin(x: Tensor, share: float, noise: Noise | None) -> Tensor:
 
 
 def moments(x: Tensor, e: Tensor | None, groups: int, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean, and one over the standard deviation, of x + e over the pixels and the group that a channel is in, (B, C) each."""
+    """Mean, and one over the standard deviation, of x + e over the pixels and the group that a channel is in,
+    (B, C) each."""
     n = x[0, 0].numel()
     first, second = x.sum((2, 3)) / n, (x * x).sum((2, 3)) / n
     if e is not None:
@@ -122,12 +129,14 @@ def affine(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
 class Fused(torch.autograd.Function):
     """silu(norm(x + e)), worked out as silu(a x + b), and its derivative; in float32 within, whatever x is.
 
-    torch's own kernels (2.13) take two to three times as long on a processor where channels are last and images small, and
-    keep what lies between.
+    torch's own kernels (2.13) take two to three times as long on a processor where channels are last and
+    images small, and keep what lies between.
     """
 
     @staticmethod
-    def forward(x: Tensor, e: Tensor | None, weight: Tensor, bias: Tensor, groups: int, eps: float, act: bool) -> tuple[Tensor, ...]:
+    def forward(
+        x: Tensor, e: Tensor | None, weight: Tensor, bias: Tensor, groups: int, eps: float, act: bool
+    ) -> tuple[Tensor, ...]:
         h = wide(x)
         mean, scale = moments(h, e, groups, eps)
         a = scale * weight
@@ -143,7 +152,8 @@ class Fused(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        """With g the derivative by w n + bias, n = s (x + e - mean): s (w g - mean(w g) - n mean(w g n)), means over pixels and group."""
+        """With g the derivative by w n + bias, n = s (x + e - mean): s (w g - mean(w g) - n mean(w g n)),
+        means over pixels and group."""
         x, e, weight, bias, mean, scale = ctx.saved_tensors
         h, off, a, n = wide(x), ahead(e, mean), scale * weight, x[0, 0].numel()
         grad = wide(grad)
@@ -197,7 +207,8 @@ class Heads(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(Q K' / sqrt(width)) V of (B, heads, T, width).
 
-    The fused kernel is for GPUs: that of processors (torch 2.13) takes twice as long in bf16, forwards and back, as the formula.
+    The fused kernel is for GPUs: that of processors (torch 2.13) takes twice as long in bf16, forwards and
+    back, as the formula.
     """
     if q.is_cuda and not forward_mode(q):
         return F.scaled_dot_product_attention(q, k, v)
@@ -246,8 +257,9 @@ class Shrink(nn.Conv2d):
 
 
 class Grow(nn.Conv2d):
-    """Every pixel fourfold, then a 3x3 convolution: each result hears of 2x2 pixels alone, so that it is a transposed convolution whose
-    4x4 kernel sums up what falls on the same pixel, at four ninths of the products."""
+    """Every pixel fourfold, then a 3x3 convolution: each result hears of 2x2 pixels alone, so that it is a
+    transposed convolution whose 4x4 kernel sums up what falls on the same pixel, at four ninths of the
+    products."""
 
     def __init__(self, width: int):
         super().__init__(width, width, 3, padding=1)
@@ -255,16 +267,23 @@ class Grow(nn.Conv2d):
     def onto(self, x: Tensor, like: Tensor) -> Tensor:
         """As many pixels as `like` has, twice those of x or one less."""
         w = F.avg_pool2d(F.pad(self.weight.flip(2, 3), (1, 1, 1, 1)), 2, 1, divisor_override=1)
-        return F.conv_transpose2d(x, w.transpose(0, 1), self.bias, stride=2, padding=1)[:, :, : like.shape[2], : like.shape[3]]
+        return F.conv_transpose2d(x, w.transpose(0, 1), self.bias, stride=2, padding=1)[
+            :, :, : like.shape[2], : like.shape[3]
+        ]
 
 
 class Level(nn.Module):
-    """One resolution: blocks that take `inside` channels each, attention after each of the first of them, and the way to the next resolution."""
+    """One resolution: blocks that take `inside` channels each, attention after each of the first of them, and
+    the way to the next resolution."""
 
-    def __init__(self, inside: list[int], outside: int, attentions: int, resize: nn.Module | None, plan: Plan):
+    def __init__(
+        self, inside: list[int], outside: int, attentions: int, resize: nn.Module | None, plan: Plan
+    ):
         super().__init__()
         self.blocks = nn.ModuleList(Block(n, outside, plan) for n in inside)
-        self.attentions = nn.ModuleList(Attention(outside, plan) if i < attentions else nn.Identity() for i in range(len(inside)))
+        self.attentions = nn.ModuleList(
+            Attention(outside, plan) if i < attentions else nn.Identity() for i in range(len(inside))
+        )
         self.resize = resize
 
 
@@ -280,7 +299,9 @@ class UNet(nn.Module):
         made, h, last = [c[0]], c[0], len(c) - 1
         for i, n in enumerate(c):
             shrink = Shrink(n, plan.pad) if i < last else None
-            self.down.append(Level([h] + [n] * (plan.blocks - 1), n, plan.blocks * plan.attention[i], shrink, plan))
+            self.down.append(
+                Level([h] + [n] * (plan.blocks - 1), n, plan.blocks * plan.attention[i], shrink, plan)
+            )
             made += [n] * (plan.blocks + (i < last))
             h = n
         self.middle = Level([h, h], h, int(plan.middle), None, plan)
@@ -295,7 +316,8 @@ class UNet(nn.Module):
         self.told = nn.Linear(width, sum(self.widths))
 
     def forward(self, x: Tensor, t: Tensor, y: Condition | None = None, noise: Noise | None = None) -> Tensor:
-        """x (B, inside, H, W), t (B,) or (B, times), y: of which the classes count, or None; (B, outside, H, W) float32.
+        """x (B, inside, H, W), t (B,) or (B, times), y: of which the classes count, or None; (B, outside, H,
+        W) float32.
 
         noise: the images' own, for dropout; without it there is none.
         """
@@ -321,10 +343,13 @@ class UNet(nn.Module):
         return self.last(self.norm(h)).float()
 
     def when(self, t: Tensor, y: Condition | None) -> Iterator[Tensor]:
-        """What each block is told of time and class, (B, its channels); in float32, since bf16 cannot tell 501 from 500."""
+        """What each block is told of time and class, (B, its channels); in float32, since bf16 cannot tell
+        501 from 500."""
         plan = self.plan
         with torch.autocast(t.device.type, enabled=False):
-            e = self.time(waves(t.flatten(), plan.channels[0], plan.shift, plan.cosine_first).view(len(t), -1))
+            e = self.time(
+                waves(t.flatten(), plan.channels[0], plan.shift, plan.cosine_first).view(len(t), -1)
+            )
             if self.label is not None:
                 e = e + self.label(y, len(t))
             return iter(self.told(F.silu(e)).split(self.widths, 1))

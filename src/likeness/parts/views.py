@@ -1,7 +1,8 @@
 """Views: distortions after which an image still shows what it shows.
 
-Two views of one image are what a joint-embedding method calls equal: what they are decides what its features ignore.  Whatever is
-drawn comes from the images' own noise, so that a view depends on the image and its seed alone.
+Two views of one image are what a joint-embedding method calls equal: what they are decides what its features
+ignore.  Whatever is drawn comes from the images' own noise, so that a view depends on the image and its seed
+alone.
 
 resized() and recoloured() are those of Chen et al., "A Simple Framework for Contrastive Learning of Visual
 Representations", 2020, appendix A, with the solarisation of Grill et al. 2020, appendix B, but for: a window
@@ -33,8 +34,10 @@ class Views(Model):
     flip: bool = option(False, "views may be mirrored: right for photographs, wrong for digits")
 
     def view(self, batch: Batch, least: float = 0.0, most: float = 1.0, size: int = 0) -> Tensor:
-        """A distortion of every image of its own, (B, C, size, size), by the batch's noise alone; least: share of the area, 0 for --crop."""
-        with torch.autocast(batch.x.device.type, enabled=False):  # eight bits are what an image has: their products take more
+        """A distortion of every image of its own, (B, C, size, size), by the batch's noise alone; least:
+        share of the area, 0 for --crop."""
+        # eight bits are what an image has: their products take more
+        with torch.autocast(batch.x.device.type, enabled=False):
             x = resized(batch.x, batch.noise, least or self.crop, most, self.flip, size)
             return recoloured(x, batch.noise, self.jitter, self.blur, self.solarise)
 
@@ -43,7 +46,8 @@ class Views(Model):
 
 
 def seen_from(x: Tensor, noise: Noise, crop: float, turn: float, flip: bool) -> Tensor:
-    """A window on each image: its sides, place and angle are drawn, and it is scaled back to the image's size; black beyond the image."""
+    """A window on each image: its sides, place and angle are drawn, and it is scaled back to the image's
+    size; black beyond the image."""
     scale = 1 - crop * noise.uniform(2)
     place = (2 * noise.uniform(2) - 1) * (1 - scale)
     angle = torch.deg2rad((2 * noise.uniform() - 1) * turn)
@@ -51,12 +55,17 @@ def seen_from(x: Tensor, noise: Noise, crop: float, turn: float, flip: bool) -> 
         scale = mirrored(scale, noise)
     cos, sin = angle.cos(), angle.sin()
     turned = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
-    grid = F.affine_grid(torch.cat([turned * scale[:, None], place[..., None]], 2), list(x.shape), align_corners=False)
+    grid = F.affine_grid(
+        torch.cat([turned * scale[:, None], place[..., None]], 2), list(x.shape), align_corners=False
+    )
     return F.grid_sample(x + 1, grid, "bilinear", "zeros", align_corners=False) - 1
 
 
-def resized(x: Tensor, noise: Noise, least: float, most: float = 1.0, flip: bool = False, size: int = 0) -> Tensor:
-    """A window on each image, `least` to `most` of its area, scaled to `size` pixels a side (0: as many as it has).
+def resized(
+    x: Tensor, noise: Noise, least: float, most: float = 1.0, flip: bool = False, size: int = 0
+) -> Tensor:
+    """A window on each image, `least` to `most` of its area, scaled to `size` pixels a side (0: as many as it
+    has).
 
     It is 3:4 to 4:3 in shape, or nearer to a square where it would else reach beyond the image.
     """
@@ -67,7 +76,11 @@ def resized(x: Tensor, noise: Noise, least: float, most: float = 1.0, flip: bool
     if flip:
         scale = mirrored(scale, noise)
     size = size or x.shape[-1]
-    grid = F.affine_grid(torch.cat([torch.diag_embed(scale), place[..., None]], 2), [*x.shape[:2], size, size], align_corners=False)
+    grid = F.affine_grid(
+        torch.cat([torch.diag_embed(scale), place[..., None]], 2),
+        [*x.shape[:2], size, size],
+        align_corners=False,
+    )
     return F.grid_sample(x, grid, "bilinear", "border", align_corners=False)
 
 
@@ -99,7 +112,8 @@ JITTERED, DRAINED = 0.8, 0.2
 
 
 def recoloured(x: Tensor, noise: Noise, colour: float, blur: float = 0.0, solarise: float = 0.0) -> Tensor:
-    """Each of x (B, C, H, W) in other colours, by `colour` s; blurred, and solarised, with these probabilities."""
+    """Each of x (B, C, H, W) in other colours, by `colour` s; blurred, and solarised, with these
+    probabilities."""
     if colour:
         x = sometimes(x, jittered(x, noise, colour), noise, JITTERED)
         if x.shape[1] == 3:
@@ -134,7 +148,8 @@ def grey(x: Tensor) -> Tensor:
 
 
 def jittered(x: Tensor, noise: Noise, s: float) -> Tensor:
-    """Brightness, contrast and saturation times 1 - 0.8 s to 1 + 0.8 s, and the hue turned by up to 0.2 s of the circle, one after another."""
+    """Brightness, contrast and saturation times 1 - 0.8 s to 1 + 0.8 s, and the hue turned by up to 0.2 s of
+    the circle, one after another."""
     draws = (2 * noise.uniform(4) - 1)[:, :, None, None, None]
     brightness, contrast, saturation = (1 + 0.8 * s * draws[:, :3]).clamp(min=0).unbind(1)
     bright = ((x + 1) / 2 * brightness).clamp(0, 1)
@@ -158,15 +173,19 @@ def turned(x: Tensor, angle: Tensor) -> Tensor:
 
 
 WIDEST = 2 / 64
-"""standard deviation of the widest blur, as a share of the side: the paper's, 2 pixels of 224, would be none at 32, and is a third of this"""
+"""standard deviation of the widest blur, as a share of the side: the paper's, 2 pixels of 224, would be none
+at 32, and is a third of this"""
 
 
 def blurred(x: Tensor, noise: Noise) -> Tensor:
-    """Under a Gaussian of drawn width, from a twentieth of the widest on; beyond the image its border goes on."""
+    """Under a Gaussian of drawn width, from a twentieth of the widest on; beyond the image its border goes
+    on."""
     widest = WIDEST * x.shape[-1]
     sigma = widest * (0.05 + 0.95 * noise.uniform(1))
     reach = max(1, round(2 * widest))
-    kernel = torch.softmax(-0.5 * (torch.arange(-reach, reach + 1, device=x.device) / sigma) ** 2, 1).to(x.dtype)
+    kernel = torch.softmax(-0.5 * (torch.arange(-reach, reach + 1, device=x.device) / sigma) ** 2, 1).to(
+        x.dtype
+    )
     each = kernel.repeat_interleave(x.shape[1], 0)  # a channel of an image is a group of its own
     rows = F.pad(x, (reach,) * 4, "replicate").flatten(0, 1)[None]
     across = F.conv2d(rows, each[:, None, None], groups=len(each))

@@ -18,11 +18,11 @@ _e = figures.safe
 NOTHING = "No check has found anything suspicious."
 LEAD = """Best: better than every run that it may be held against, 95 % intervals apart.  Tie: none of those is better, but intervals meet,
 or both are as good as real images.  Each strip shows the interval within its row.  What has no better end, or may not be held against
-others, is not ranked."""
+others, is not ranked."""  # noqa: E501
 SAMPLES = """The first of a seed, not chosen, as they were scored where that was just done.  Of one seed sample i gets the same noise in every
-run, as far as the models take noise of the same form."""
+run, as far as the models take noise of the same form."""  # noqa: E501
 CURVES = """Only losses of one model on one data set share a chart: others are different quantities.  Each twice, over the time spent in
-training steps and over images seen; a mean of its surroundings, on logarithmic axes where it spans much."""
+training steps and over images seen; a mean of its surroundings, on logarithmic axes where it spans much."""  # noqa: E501
 COLOURS = ("#2f7fc1", "#d9601a", "#1f9e78", "#d6338a", "#7d6fc4", "#a9791c", "#69a31f", "#858585")
 DASHES = ("none", "8 3", "2 3")
 AXES = ("seconds of training", "images seen")
@@ -34,18 +34,33 @@ def page(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     title = f"{len(columns)} runs side by side" if len(columns) > 1 else columns[0].name
     about = ", ".join(dict.fromkeys(c.subject for c in columns))
     sections = [
-        _section("What to look out for", _tag("div", "warned", "".join(map(_warned, columns))) or _tag("p", "fine", NOTHING)),
+        _section(
+            "What to look out for",
+            _tag("div", "warned", "".join(map(_warned, columns))) or _tag("p", "fine", NOTHING),
+        ),
         _section("Scores", _table(columns, rows) + _meanings(rows), LEAD),
         _section("Samples", _samples(columns), SAMPLES),
         _section("Learning curves", _curves(columns), CURVES),
-        _section("What differs", _differences(columns), "Of all that the runs were made with: whatever is not the same in each."),
+        _section(
+            "What differs",
+            _differences(columns),
+            "Of all that the runs were made with: whatever is not the same in each.",
+        ),
     ]
     head = f'<p class="kind">likeness</p><h1>{_e(title)}</h1><p class="status">{_e(about)}</p>'
-    return figures.TEMPLATE.format(title=_e(title), css=figures.CSS + CSS, body=f"<header>{head}</header><main>{''.join(sections)}</main>")
+    return figures.TEMPLATE.format(
+        title=_e(title),
+        css=figures.CSS + CSS,
+        body=f"<header>{head}</header><main>{''.join(sections)}</main>",
+    )
 
 
 def _section(title: str, body: str, lead: str = "") -> str:
-    return f"<section><h2>{title}</h2>{_tag('p', 'lead', _e(lead)) if lead else ''}{body}</section>" if body else ""
+    return (
+        f"<section><h2>{title}</h2>{_tag('p', 'lead', _e(lead)) if lead else ''}{body}</section>"
+        if body
+        else ""
+    )
 
 
 def _tag(name: str, kind: str, inner: str) -> str:
@@ -58,59 +73,110 @@ def _warned(column: Column) -> str:
 
 
 def _table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
-    heads = [f"{_key_line(i)} {_e(x.name)}{_small(f'{x.subject}, {x.seen:,} images')}" for i, x in enumerate(columns)]
-    seeds, one = len({card.seed for row in rows for card in row.cards}) > 1, len({column.data for column in columns}) == 1
+    heads = [
+        f"{_key_line(i)} {_e(x.name)}{_small(f'{x.subject}, {x.seen:,} images')}"
+        for i, x in enumerate(columns)
+    ]
+    seeds, one = (
+        len({card.seed for row in rows for card in row.cards}) > 1,
+        len({column.data for column in columns}) == 1,
+    )
     parts = ([row for row in rows if row.group == name] for name in dict.fromkeys(row.group for row in rows))
-    return f'<div class="wide" tabindex="0"><table class="runs">{"".join(_part(part, heads, seeds, one) for part in parts)}</table></div>'
+    return (
+        '<div class="wide" '
+        'tabindex="0"><table '
+        f'class="runs">{"".join(_part(part, heads, seeds, one) for part in parts)}</table></div>'
+    )
 
 
 def _part(rows: Sequence[Row], heads: Sequence[str], seeds: bool, one: bool) -> str:
     """A group of measures: what is the same for all of them is told once, above."""
     ours = [row for row in rows if row.key.of == "model"]
     info = [_told([row.cells[i] for row in ours], seeds) for i in range(len(heads))]
-    once = [name for name in dict.fromkeys(n for t in info for n in t) if name not in ("kind", "note") and all(len(t.get(name, "")) < 2 for t in info)]
+    once = [
+        name
+        for name in dict.fromkeys(n for t in info for n in t)
+        if name not in ("kind", "note") and all(len(t.get(name, "")) < 2 for t in info)
+    ]
     every = {name: {text for t in info for text in t.get(name, ())} for name in once}
     above = [text for texts in every.values() if len(texts) == 1 for text in texts]
     own = ["; ".join(text for name in once if len(every[name]) > 1 for text in t.get(name, ())) for t in info]
     names = "".join(f'<th scope="col">{head}{_small(text)}</th>' for head, text in zip(heads, own))
     lines = "".join(_row(row, seeds, once) if row.key.of == "model" else _beside(row, one) for row in rows)
-    return f'<tbody><tr class="group"><th scope="rowgroup">{rows[0].group}{_small("; ".join(above))}</th>{names}</tr>{lines}</tbody>'
+    return (
+        "<tbody><tr "
+        'class="group"><th '
+        f'scope="rowgroup">{rows[0].group}{_small("; ".join(above))}</th>{names}</tr>{lines}</tbody>'
+    )
 
 
 def _told(cards: Iterable[Score | None], seeds: bool) -> dict[str, set[str]]:
     """All that is said of some cards, by name."""
     info: dict[str, set[str]] = {}
-    for name, text in (fact for card in cards if card is not None for fact in _facts(card, seeds).items() if fact[1]):
+    for name, text in (
+        fact for card in cards if card is not None for fact in _facts(card, seeds).items() if fact[1]
+    ):
         info.setdefault(name, set()).add(text)
     return info
 
 
 def _facts(card: Score, seeds: bool) -> dict[str, str]:
     """What one must know to read a value, by name; nothing is said of what is switched off."""
-    sides = f"n = {card.n:,} {card.split}" + ("" if card.against is None else f" against {card.against:,}") if card.n else ""
+    sides = (
+        (f"n = {card.n:,} {card.split}") + ("" if card.against is None else f" against {card.against:,}")
+        if card.n
+        else ""
+    )
     kind, seed = "" if card.kind == "measured" else card.kind, f"seed {card.seed}" if seeds else ""
-    info = dict(n=sides, kind=kind, network=card.features, resize=f"resize: {card.resize}" if card.resize else "", seed=seed)
-    return info | {k: "" if v is False else f"{k} = {v}" for k, v in card.settings.items() if k != "seen"} | dict(note=card.note)
+    info = dict(
+        n=sides,
+        kind=kind,
+        network=card.features,
+        resize=f"resize: {card.resize}" if card.resize else "",
+        seed=seed,
+    )
+    return (
+        info
+        | {k: "" if v is False else f"{k} = {v}" for k, v in card.settings.items() if k != "seen"}
+        | dict(note=card.note)
+    )
 
 
 def _row(row: Row, seeds: bool, above: Sequence[str]) -> str:
     """What all cards have in common stands at the head of the row, the rest at each."""
-    facts = [{k: v for k, v in _facts(card, seeds).items() if k not in above} if card else {} for card in row.cells]
-    info = {name: {f[name] for f in facts if name in f} for name in dict.fromkeys(name for f in facts for name in f)}
+    facts = [
+        {k: v for k, v in _facts(card, seeds).items() if k not in above} if card else {} for card in row.cells
+    ]
+    info = {
+        name: {f[name] for f in facts if name in f}
+        for name in dict.fromkeys(name for f in facts for name in f)
+    }
     common = {name: next(iter(texts)) for name, texts in info.items() if len(texts) == 1}
     own = ["; ".join(text for name, text in f.items() if text and name not in common) for f in facts]
-    cells = "".join(_cell(card, place, text, _span(row)) for card, place, text in zip(row.cells, row.places, own))
+    cells = "".join(
+        _cell(card, place, text, _span(row)) for card, place, text in zip(row.cells, row.places, own)
+    )
     direction = f"{row.cards[0].better} is better" if row.cards[0].better else ""
     pixels = "" if row.cards[0].network or "network" not in above else "without the network"
-    about = "; ".join(filter(None, [direction, pixels, *(text for name, text in common.items() if name != "note")]))
-    head = _e(", ".join(filter(None, (row.key.name, row.key.unit)))) + _small(about) + _tag("small", "why", _e(row.why))
+    about = "; ".join(
+        filter(None, [direction, pixels, *(text for name, text in common.items() if name != "note")])
+    )
+    head = (
+        _e(", ".join(filter(None, (row.key.name, row.key.unit))))
+        + _small(about)
+        + _tag("small", "why", _e(row.why))
+    )
     return f'<tr><th scope="row" title="{_e(common.get("note", ""))}">{head}</th>{cells}</tr>'
 
 
 def _span(row: Row) -> tuple[float, float]:
     """Ends of the strips of a row: only what may be ranked is drawn on one scale."""
     ends = [end for card in row.cards for end in (card.value, *(ends_of(card) or ())) if math.isfinite(end)]
-    return (min(ends), max(ends)) if row.cards[0].better and len(row.cards) > 1 and ends and not row.why else (0.0, 0.0)
+    return (
+        (min(ends), max(ends))
+        if row.cards[0].better and len(row.cards) > 1 and ends and not row.why
+        else (0.0, 0.0)
+    )
 
 
 def _small(text: str) -> str:
@@ -120,7 +186,9 @@ def _small(text: str) -> str:
 def _cell(card: Score | None, place: str, own: str, span: tuple[float, float]) -> str:
     if card is None:
         return '<td class="none">–</td>'
-    marks = _tag("span", "place", place) + (f'<span class="doubt" title="{_e(card.warning)}">!</span>' if card.warning else "")
+    marks = _tag("span", "place", place) + (
+        f'<span class="doubt" title="{_e(card.warning)}">!</span>' if card.warning else ""
+    )
     below = _strip(card, span) + "".join(map(_small, (_between(card), card.verdict.partition(" (")[0], own)))
     return f'<td class="{place}"><b>{_e(shown(card))}</b>{marks}{below}</td>'
 
@@ -136,7 +204,11 @@ def _strip(card: Score, span: tuple[float, float]) -> str:
         return ""
     ends = ends_of(card) or (card.value, card.value)
     low, high, value = (100 * (v - span[0]) / (span[1] - span[0]) for v in (*ends, card.value))
-    return f'<span class="strip"><i style="left:{low:.1f}%;width:{high - low:.1f}%"></i><u style="left:{value:.1f}%"></u></span>'
+    return (
+        '<span class="strip"><i '
+        f'style="left:{low:.1f}%;width:{high - low:.1f}%"></i><u '
+        f'style="left:{value:.1f}%"></u></span>'
+    )
 
 
 def _beside(row: Row, one: bool) -> str:
@@ -144,19 +216,40 @@ def _beside(row: Row, one: bool) -> str:
     texts = ["–" if card is None else f"{shown(card)}{_small(_between(card))}" for card in row.cells]
     known = {text for text, card in zip(texts, row.cells) if card is not None}
     once = f'<td colspan="{len(texts)}"><span class="pin">{next(iter(known))}</span></td>'
-    cells = once if one and len(known) == 1 and len(row.cards) > 1 else "".join(f"<td>{text}</td>" for text in texts)
-    return f'<tr class="beside"><th scope="row" title="{_e(row.cards[0].note)}">{_e(row.key.of)}</th>{cells}</tr>'
+    cells = (
+        once
+        if one and len(known) == 1 and len(row.cards) > 1
+        else "".join(f"<td>{text}</td>" for text in texts)
+    )
+    return (
+        '<tr class="beside"><th '
+        'scope="row" '
+        f'title="{_e(row.cards[0].note)}">{_e(row.key.of)}</th>{cells}</tr>'
+    )
 
 
 def _meanings(rows: Sequence[Row]) -> str:
-    notes = {row.key.name: row.cards[0].note for row in rows if row.key.of == "model" and len({card.note for card in row.cards}) == 1}
-    return _tag("dl", "meanings", "".join(f"<div><dt>{_e(name)}</dt><dd>{_e(note)}</dd></div>" for name, note in notes.items() if note))
+    notes = {
+        row.key.name: row.cards[0].note
+        for row in rows
+        if row.key.of == "model" and len({card.note for card in row.cards}) == 1
+    }
+    return _tag(
+        "dl",
+        "meanings",
+        "".join(f"<div><dt>{_e(name)}</dt><dd>{_e(note)}</dd></div>" for name, note in notes.items() if note),
+    )
 
 
 def _samples(columns: Sequence[Column]) -> str:
     figures = [_figure(c, c.x) for c in columns if c.x is not None]
     without = ", ".join(c.name for c in columns if c.x is None)
-    return _tag("div", "grids", "".join(figures)) + (_tag("p", "note", _e(f"Without samples: {without}.")) if without else "") if figures else ""
+    return (
+        _tag("div", "grids", "".join(figures))
+        + (_tag("p", "note", _e(f"Without samples: {without}.")) if without else "")
+        if figures
+        else ""
+    )
 
 
 def _figure(column: Column, x: Tensor) -> str:
@@ -166,20 +259,37 @@ def _figure(column: Column, x: Tensor) -> str:
     file = (figures.png if size <= run_page.LARGE else figures.jpeg)(image, recipe)
     sharp = ' class="sharp"' if size <= run_page.SHARP and not points else ""
     below = f"<figcaption>{_e(f'{column.name}, seed {column.seed}')}</figcaption>"
-    return f'<figure{sharp}><img alt="samples of {_e(column.name)}" src="{figures.uri(file)}">{below}</figure>'
+    return (
+        f'<figure{sharp}><img alt="samples of {_e(column.name)}" src="{figures.uri(file)}">{below}</figure>'
+    )
 
 
 def _differences(columns: Sequence[Column]) -> str:
     names = dict.fromkeys(name for c in columns for name in c.setup)
     info = {name: [str(c.setup.get(name, "–")) for c in columns] for name in names}
-    lines = [f'<tr><th scope="row">{_e(k)}</th>{"".join(f"<td>{_e(v)}</td>" for v in vs)}</tr>' for k, vs in info.items() if len(set(vs)) > 1]
+    lines = [
+        f'<tr><th scope="row">{_e(k)}</th>{"".join(f"<td>{_e(v)}</td>" for v in vs)}</tr>'
+        for k, vs in info.items()
+        if len(set(vs)) > 1
+    ]
     heads = "".join(f'<th scope="col">{_e(c.name)}</th>' for c in columns)
-    return f'<div class="wide" tabindex="0"><table class="runs"><tr class="group"><th></th>{heads}</tr>{"".join(lines)}</table></div>' if lines else ""
+    return (
+        (
+            '<div class="wide" '
+            'tabindex="0"><table '
+            'class="runs"><tr '
+            f'class="group"><th></th>{heads}</tr>{"".join(lines)}</table></div>'
+        )
+        if lines
+        else ""
+    )
 
 
 def _key_line(i: int) -> str:
     """How the curves of column i look."""
-    return f'<svg class="key" viewBox="0 0 22 8" aria-hidden="true"><path d="M1 4h20" style="{_ink(i)}"/></svg>'
+    return (
+        f'<svg class="key" viewBox="0 0 22 8" aria-hidden="true"><path d="M1 4h20" style="{_ink(i)}"/></svg>'
+    )
 
 
 def _ink(i: int) -> str:
@@ -191,8 +301,15 @@ def _curves(columns: Sequence[Column]) -> str:
     charts = []
     for subject, data, name in dict.fromkeys((c.subject, c.data, name) for c in columns for name in c.curves):
         title = f"{subject}: {'loss' if name == 'model' else name}"
-        tables = {i: c.curves[name] for i, c in enumerate(columns) if (c.subject, c.data) == (subject, data) and name in c.curves}
-        charts += [_chart({i: _over(table, axis) for i, table in tables.items()}, title, below) for axis, below in enumerate(AXES)]
+        tables = {
+            i: c.curves[name]
+            for i, c in enumerate(columns)
+            if (c.subject, c.data) == (subject, data) and name in c.curves
+        }
+        charts += [
+            _chart({i: _over(table, axis) for i, table in tables.items()}, title, below)
+            for axis, below in enumerate(AXES)
+        ]
     legend = "".join(f"<span>{_key_line(i)} {_e(c.name)}</span>" for i, c in enumerate(columns))
     return f'<p class="legend">{legend}</p>{_tag("div", "charts", "".join(charts))}' if any(charts) else ""
 
@@ -214,12 +331,28 @@ def _chart(lines: dict[int, np.ndarray], title: str, below: str) -> str:
     rows, marks = up.ticks(), across.ticks()
     left = [(TOP + HIGH - up.place(v), text) for v, text in zip(rows, figures.labels(rows))]
     under = [(LEFT + across.place(v), text) for v, text in zip(marks, figures.labels(marks))]
-    frame = [f'<path d="M{LEFT:g} {v:.1f}h{WIDE:g}"/><text class="y" x="{LEFT - 6:g}" y="{v + 4:.1f}">{text}</text>' for v, text in left]
+    frame = [
+        f'<path d="M{LEFT:g} {v:.1f}h{WIDE:g}"/><text '
+        'class="y" '
+        f'x="{LEFT - 6:g}" '
+        f'y="{v + 4:.1f}">{text}</text>'
+        for v, text in left
+    ]
     frame += [f'<text class="x" x="{v:.1f}" y="{TOP + HIGH + 16:g}">{text}</text>' for v, text in under]
-    words = f'<text class="name" x="0" y="13">{_e(title)}</text><text class="below" x="{LEFT + WIDE:g}" y="{TOP + HIGH + 32:g}">{_e(below)}</text>'
+    words = (
+        f'<text class="name" x="0" y="13">{_e(title)}</text><text '
+        'class="below" '
+        f'x="{LEFT + WIDE:g}" '
+        f'y="{TOP + HIGH + 32:g}">{_e(below)}</text>'
+    )
     drawn = "".join(_drawn_line(i, table, across, up) for i, table in lines.items())
     box = f"0 0 {LEFT + WIDE + 8:g} {TOP + HIGH + 38:g}"
-    return f'<svg class="curve" viewBox="{box}" role="img" aria-label="{_e(f"{title} over {below}")}">{words}{"".join(frame)}{drawn}</svg>'
+    return (
+        '<svg class="curve" '
+        f'viewBox="{box}" '
+        'role="img" '
+        f'aria-label="{_e(f"{title} over {below}")}">{words}{"".join(frame)}{drawn}</svg>'
+    )
 
 
 def _drawn_line(i: int, table: np.ndarray, across: figures.Axis, up: figures.Axis) -> str:
@@ -273,4 +406,4 @@ ul.warn { max-height:16rem; overflow:auto; overflow-wrap:anywhere; }
   .runs tr>th:first-child { min-width:8.5rem; max-width:8.5rem; }
   .pin { left:9rem; }
 }
-"""
+"""  # noqa: E501

@@ -41,7 +41,8 @@ class Pictures:
         return self.x.shape[1:] == (2, 1, 1)
 
     def save(self, target: str | Path) -> Path:
-        """As one picture (.png), an array (.npy, uint8 (N, H, W, C) or float32 points (N, 2)), or a file each (a folder); each with its recipe."""
+        """As one picture (.png), an array (.npy, uint8 (N, H, W, C) or float32 points (N, 2)), or a file each
+        (a folder); each with its recipe."""
         target = Path(target)
         if self.points and not target.suffix:
             raise Refusal(f"{target}: a point is no picture of its own; write them as one .png, or as .npy.")

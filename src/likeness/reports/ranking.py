@@ -1,4 +1,5 @@
-"""Runs as columns, measures as rows, and which cards of a row may be ranked: `duel` has the rules, `rank` applies them."""
+"""Runs as columns, measures as rows, and which cards of a row may be ranked: `duel` has the rules, `rank`
+applies them."""
 
 from __future__ import annotations
 
@@ -38,11 +39,23 @@ Data = tuple[str, str]
 def obstacle(a: Score, b: Score) -> str:
     """Why two cards of one measure cannot be held against each other, in a phrase, or nothing.
 
-    Live options and sizes of codes must agree where both models have them; how long each was trained need not.
+    Live options and sizes of codes must agree where both models have them; how long each was trained need
+    not.
     """
     if not (ends_of(a) and ends_of(b)):
         return "no interval"
-    for name in ("better", "unit", "split", "n", "against", "network", "network_sha", "scope", "resize", "version"):
+    for name in (
+        "better",
+        "unit",
+        "split",
+        "n",
+        "against",
+        "network",
+        "network_sha",
+        "scope",
+        "resize",
+        "version",
+    ):
         if getattr(a, name) != getattr(b, name):
             name = "network" if name in ("network_sha", "scope") else name
             return f"different {name}" if name != "against" else "different n on the other side"
@@ -55,31 +68,38 @@ def obstacle(a: Score, b: Score) -> str:
 def duel(a: Score, b: Score) -> tuple[int | None, str]:
     """(1, "") if a is better, (-1, "") if b is, (0, "") for a tie, (None, why) if that cannot be said.
 
-    Better means that the 95 % intervals do not meet: over the same images that is stricter than a paired test.  Bounds
-    are ranked among bounds as they stand, as in the literature.  An upper bound beside an exact value is ranked
-    only if all of its interval lies below, because what it bounds then lies there too.  Two cards that are both as good as
-    real images tie: nothing is better than real.  A card with a warning never wins, nor ties: a likelihood below 0 bits is no
-    victory.
+    Better means that the 95 % intervals do not meet: over the same images that is stricter than a paired
+    test.  Bounds are ranked among bounds as they stand, as in the literature.  An upper bound beside an exact
+    value is ranked only if all of its interval lies below, because what it bounds then lies there too.  Two
+    cards that are both as good as real images tie: nothing is better than real.  A card with a warning never
+    wins, nor ties: a likelihood below 0 bits is no victory.
     """
     why, ends = obstacle(a, b), (ends_of(a), ends_of(b))
     if why or ends[0] is None or ends[1] is None:
         return None, why
-    side = 0 if _real(a) and _real(b) else -1 if ends[0][1] < ends[1][0] else 1 if ends[1][1] < ends[0][0] else 0
+    side = (
+        0 if _real(a) and _real(b) else -1 if ends[0][1] < ends[1][0] else 1 if ends[1][1] < ends[0][0] else 0
+    )
     below, above = (a, b) if side < 0 else (b, a)
     if a.kind != b.kind and not (side and (below.kind, above.kind) == ("upper bound", "exact")):
-        return None, " against ".join(sorted({"upper bound": "bound"}.get(kind, kind) for kind in (a.kind, b.kind)))
+        return None, " against ".join(
+            sorted({"upper bound": "bound"}.get(kind, kind) for kind in (a.kind, b.kind))
+        )
     result = -side if a.better == "lower" else side
     doubtful = (a if result > 0 else b).warning if result else a.warning or b.warning
     return (None, "a warning") if doubtful else (result, "")
 
 
 def rank(cells: Sequence[Score | None], data: Sequence[Data]) -> tuple[tuple[str, ...], str]:
-    """The place of each card of a row, "best", "tie" or "", and why the row is ranked in part only, or not at all.
+    """The place of each card of a row, "best", "tie" or "", and why the row is ranked in part only, or not at
+    all.
 
-    Best is what is better than every card that it may be held against, if there is one; a tie is what none of them is
-    better than.  A measure without a better end has no places.
+    Best is what is better than every card that it may be held against, if there is one; a tie is what none of
+    them is better than.  A measure without a better end has no places.
     """
-    who = [i for i, card in enumerate(cells) if card is not None and card.better and math.isfinite(card.value)]
+    who = [
+        i for i, card in enumerate(cells) if card is not None and card.better and math.isfinite(card.value)
+    ]
     results: dict[int, list[int]] = {i: [] for i in who}
     reasons: dict[str, None] = {}
     for i, j in combinations(who, 2):
@@ -90,7 +110,9 @@ def rank(cells: Sequence[Score | None], data: Sequence[Data]) -> tuple[tuple[str
             results[i].append(result)
             results[j].append(-result)
     how = "ranked in part" if any(results.values()) else "not ranked"
-    return tuple(_place(results.get(i, [])) for i in range(len(cells))), f"{how}: {', '.join(reasons)}" if reasons else ""
+    return tuple(
+        _place(results.get(i, [])) for i in range(len(cells))
+    ), f"{how}: {', '.join(reasons)}" if reasons else ""
 
 
 def _met(a: Score | None, b: Score | None, of_a: Data, of_b: Data) -> tuple[int | None, str]:
@@ -108,7 +130,11 @@ def _place(results: list[int]) -> str:
 
 def ends_of(card: Score) -> tuple[float, float] | None:
     low, high = card.low, card.high
-    return (low, high) if low is not None and high is not None and math.isfinite(low) and math.isfinite(high) else None
+    return (
+        (low, high)
+        if low is not None and high is not None and math.isfinite(low) and math.isfinite(high)
+        else None
+    )
 
 
 def _real(card: Score) -> bool:
@@ -152,7 +178,11 @@ class Column:
         for card in (c for c in self.cards if c.of == "model"):
             for text in card.warnings:
                 result.setdefault(text, {})[card.name] = None
-        return [*self.trouble, *run_page.standing(self.cards), *(f"{text} ({', '.join(names)})" for text, names in result.items())]
+        return [
+            *self.trouble,
+            *run_page.standing(self.cards),
+            *(f"{text} ({', '.join(names)})" for text, names in result.items()),
+        ]
 
 
 class Key(NamedTuple):
@@ -189,9 +219,12 @@ def read(run: Run) -> Sequence[Score] | Refusal:
 
 
 def unique(folders: Sequence[Path]) -> list[str]:
-    """Names for columns: the shortest ends of the paths that tell them apart; a folder named twice is numbered."""
+    """Names for columns: the shortest ends of the paths that tell them apart; a folder named twice is
+    numbered."""
     parts = [Path(os.path.abspath(folder)).parts for folder in folders]
-    lengths = [next(k for k in range(1, len(p) + 1) if all(q[-k:] != p[-k:] for q in parts if q != p)) for p in parts]
+    lengths = [
+        next(k for k in range(1, len(p) + 1) if all(q[-k:] != p[-k:] for q in parts if q != p)) for p in parts
+    ]
     again = [parts[: i + 1].count(p) for i, p in enumerate(parts)]
     return ["/".join(p[-k:]) + (f" ({n})" if n > 1 else "") for p, k, n in zip(parts, lengths, again)]
 
@@ -202,17 +235,41 @@ def column_of(name: str, run: Run, scores: Sequence[Score] | Refusal, drawn: Dra
         trouble, scores = [*trouble, str(scores)], ()
     elif not scores:
         trouble.append(f"It has not been scored yet: likeness evaluate {run.folder}")
-    reading = {k: v for k, v in config.reading.items() if k != "held_out"}  # the split is part of the fingerprint
-    where = config.data | {"data": config.data.get("source"), "fingerprint": str(config.data.get("fingerprint", ""))[:16]}
+    # the split is part of the fingerprint
+    reading = {k: v for k, v in config.reading.items() if k != "held_out"}
+    where = config.data | {
+        "data": config.data.get("source"),
+        "fingerprint": str(config.data.get("fingerprint", ""))[:16],
+    }
     setup = (
-        dict(model=config.method) | config.options | asdict(config.training) | where | config.facts | {f"first stage {k}": v for k, v in config.inside.items()}
+        dict(model=config.method)
+        | config.options
+        | asdict(config.training)
+        | where
+        | config.facts
+        | {f"first stage {k}": v for k, v in config.inside.items()}
     )
     del setup["source"]
     seed = run_page.seed_of(scores) if drawn is None else drawn.seed
     x, refused = _drawn(run, seed, drawn)
-    data = str(config.data.get("fingerprint") or ""), json.dumps([reading, config.spec], sort_keys=True, default=str)
+    data = (
+        str(config.data.get("fingerprint") or ""),
+        json.dumps([reading, config.spec], sort_keys=True, default=str),
+    )
     cards = (*scores, *_cost(run))
-    return Column(name, str(run.folder), config.method, data, setup, run.seen, cards, (*trouble, *refused), x, _logged(run.log()), seed)
+    return Column(
+        name,
+        str(run.folder),
+        config.method,
+        data,
+        setup,
+        run.seen,
+        cards,
+        (*trouble, *refused),
+        x,
+        _logged(run.log()),
+        seed,
+    )
 
 
 def _drawn(run: Run, seed: int, drawn: Drawn | None) -> tuple[Tensor | None, list[str]]:
@@ -232,7 +289,10 @@ def _cost(run: Run) -> Iterator[Score]:
     times = [line["time"] for line in run.log() if isinstance(line.get("time"), dict)]
     yield Score("images seen", run.seen, split="train", group="cost")
     yield Score("weights", sum(p.numel() for p in run.model.parameters()), split="train", group="cost")
-    for name, unit, key in (("images a second of training", "", "images_per_second"), ("peak memory of training", "MB", "memory_mb")):
+    for name, unit, key in (
+        ("images a second of training", "", "images_per_second"),
+        ("peak memory of training", "MB", "memory_mb"),
+    ):
         if known := [value for t in times if math.isfinite(value := _number(t.get(key)))]:
             yield Score(name, max(known) if unit else known[-1], unit=unit, split="train", group="cost")
 
@@ -241,9 +301,13 @@ def _logged(log: Iterable[dict[str, Any]]) -> dict[str, np.ndarray]:
     """The losses, but not the lengths of their gradients, wherever they are numbers."""
     result: dict[str, list[tuple[float, float, float]]] = {}
     for line in log:
-        times, losses = ({} if not isinstance(line.get(part), dict) else line[part] for part in ("time", "losses"))
+        times, losses = (
+            {} if not isinstance(line.get(part), dict) else line[part] for part in ("time", "losses")
+        )
         for name, value in losses.items():
-            result.setdefault(name, []).append((_number(times.get("seconds")), _number(line.get("seen")), _number(value)))
+            result.setdefault(name, []).append(
+                (_number(times.get("seconds")), _number(line.get("seen")), _number(value))
+            )
     tables = ((name, np.array(rows)) for name, rows in result.items() if not name.endswith("gradient"))
     return {name: table[np.isfinite(table[:, 1:]).all(1)] for name, table in tables}
 
@@ -264,7 +328,9 @@ def rows_of(columns: Sequence[Column]) -> Iterator[Row]:
 
     for key in sorted(keys, key=place):
         cells = tuple(cards.get(key) for cards in known)
-        places, why = rank(cells, [c.data for c in columns]) if key.of == "model" else (("",) * len(cells), "")
+        places, why = (
+            rank(cells, [c.data for c in columns]) if key.of == "model" else (("",) * len(cells), "")
+        )
         yield Row(groups[key], key, cells, places, why)
 
 
@@ -283,7 +349,17 @@ def _with_floors(cards: Sequence[Score]) -> Iterator[Score]:
     for card in cards:
         yield card
         if card.of == "model" and card.floor is not None and (card.name, card.floor) not in info:
-            yield replace(card, value=card.floor, of=FLOOR, low=None, high=None, how="", floor=None, warnings=(), note="what a perfect model would get")
+            yield replace(
+                card,
+                value=card.floor,
+                of=FLOOR,
+                low=None,
+                high=None,
+                how="",
+                floor=None,
+                warnings=(),
+                note="what a perfect model would get",
+            )
 
 
 def group(card: Score) -> str:
@@ -293,4 +369,6 @@ def group(card: Score) -> str:
 
 def shown(card: Score) -> str:
     """The value for people: counts in full."""
-    return "refused" if card.refused else f"{card.value:,}" if isinstance(card.value, int) else short(card.value)
+    return (
+        "refused" if card.refused else f"{card.value:,}" if isinstance(card.value, int) else short(card.value)
+    )

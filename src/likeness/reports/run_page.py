@@ -54,7 +54,8 @@ def write(run: Run, data: Data, scores: Sequence[Score], drawn: Drawn | None = N
 def page(run: Run, data: Data, scores: Sequence[Score], drawn: Drawn | None = None) -> str:
     """The whole report as one HTML document: the same bytes for the same run, data, scores and samples.
 
-    drawn: the samples that were scored, which are shown; without them some are drawn, of the seed of the scores.
+    drawn: the samples that were scored, which are shown; without them some are drawn, of the seed of the
+    scores.
     """
     title = f"{run.config.method} on {Path(data.source).name or data.source}"
     sections = [
@@ -63,23 +64,37 @@ def page(run: Run, data: Data, scores: Sequence[Score], drawn: Drawn | None = No
         html.section("While it trained", _findings(run), "What the doctor found; some of it passed."),
         html.section("Over time", _film(run), FILM_OF_POINTS if data.spec.points else FILM),
         html.section(
-            "Learning curves", _curves(run), "Faint: as logged, in means where it is long. Dark: mean of its surroundings. Point at the line for values."
+            "Learning curves",
+            _curves(run),
+            "Faint: as logged, in means where it is "
+            "long. Dark: "
+            "mean of "
+            "its surroundings. Point at the line for values.",
         ),
         html.section("Scores", cards(scores), _setting(scores)),
         html.section("How to make it again", _commands(run)),
         html.section("Data", html.table(_about_data(data))),
         html.section("Options", _options(run)),
     ]
-    head = f'<p class="kind">likeness</p><h1>{safe(title)}</h1><p class="status">{safe(_status(run, data))}</p>{_facts(run, data)}'
+    head = (
+        f'<p class="kind">likeness</p><h1>{safe(title)}</h1><p '
+        f'class="status">{safe(_status(run, data))}</p>{_facts(run, data)}'
+    )
     foot = f"likeness {run.config.facts.get('likeness', '')} · {run.folder.name} · {run.seen:,} images seen"
-    return TEMPLATE.format(title=safe(title), css=CSS, body=f"<header>{head}</header><main>{''.join(sections)}</main><footer>{safe(foot)}</footer>")
+    return TEMPLATE.format(
+        title=safe(title),
+        css=CSS,
+        body=f"<header>{head}</header><main>{''.join(sections)}</main><footer>{safe(foot)}</footer>",
+    )
 
 
 def _status(run: Run, data: Data) -> str:
     goal = run.config.training.images
     done = "finished" if run.seen >= goal else f"stopped at {run.seen / max(goal, 1):.0%} of {goal:,} images"
     what = "points in the plane" if data.spec.points else f"images of {'×'.join(map(str, data.spec.shape))}"
-    return f"{done} · {len(data.train):,} training {what} · answers {', '.join(answers(run.model)) or 'nothing'}"
+    return (
+        f"{done} · {len(data.train):,} training {what} · answers {', '.join(answers(run.model)) or 'nothing'}"
+    )
 
 
 def _facts(run: Run, data: Data) -> str:
@@ -93,15 +108,29 @@ def _facts(run: Run, data: Data) -> str:
         "images a second": f"{last['images_per_second']:,.0f}" if "images_per_second" in last else "",
         "memory": f"{last['memory_mb']:,.0f} MB" if "memory_mb" in last else "",
         "weights": f"{weights:,}",
-    } | {name: str(run.config.facts[name]) for name in ("device", "threads", "torch") if name in run.config.facts}
-    return "<dl>" + "".join(f"<div><dt>{safe(k)}</dt><dd>{safe(v)}</dd></div>" for k, v in known.items() if v) + "</dl>"
+    } | {
+        name: str(run.config.facts[name])
+        for name in ("device", "threads", "torch")
+        if name in run.config.facts
+    }
+    return (
+        "<dl>"
+        + "".join(f"<div><dt>{safe(k)}</dt><dd>{safe(v)}</dd></div>" for k, v in known.items() if v)
+        + "</dl>"
+    )
 
 
 def _duration(seconds: float | None) -> str:
     if seconds is None:
         return ""
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+    return (
+        (f"{minutes // 60} h {minutes % 60} min")
+        if minutes >= 60
+        else (f"{minutes} min {rest} s")
+        if minutes
+        else f"{seconds:.1f} s"
+    )
 
 
 def _warnings(run: Run, data: Data, scores: Sequence[Score]) -> str:
@@ -113,47 +142,82 @@ def _warnings(run: Run, data: Data, scores: Sequence[Score]) -> str:
             names += [score.name] if score.name not in names else []
     own = [] if scores else ["It has not been evaluated yet."]
     if len(data.train) < FEW_IMAGES and not data.spec.points:
-        own.append(f"{len(data.train):,} training images are few: look at the nearest training images below before believing in new ones.")
+        own.append(
+            f"{len(data.train):,} training images are few: look at the nearest "
+            "training "
+            "images below "
+            "before believing in new ones."
+        )
     own += standing(scores)
     if run.seen < len(data.train):
         own.append("It has not seen every training image once: too early to judge.")
     own += [f"{text} ({', '.join(names)})" for text, names in result.items()]
     items = "".join(f"<li>{safe(text)}</li>" for text in own)
-    return html.tag("ul", "warn", items) if items else html.tag("p", "fine", "No check has found anything suspicious.")
+    return (
+        html.tag("ul", "warn", items)
+        if items
+        else html.tag("p", "fine", "No check has found anything suspicious.")
+    )
 
 
 def _findings(run: Run) -> str:
     """The doctor's findings during the training."""
-    spans = ((f"from image {f.since:,} " + ("on" if f.until is None else f"to {f.until:,}"), f.text) for f in doctor.history(run))
+    spans = (
+        (f"from image {f.since:,} " + ("on" if f.until is None else f"to {f.until:,}"), f.text)
+        for f in doctor.history(run)
+    )
     items = "".join(f"<li>{safe(span)}: {safe(text)}</li>" for span, text in spans)
     return html.tag("ul", "warn", items) if items else ""
 
 
 def standing(scores: Sequence[Score]) -> list[str]:
-    """Baselines without learning that the model should have left behind, and where its samples are not as real images are."""
+    """Baselines without learning that the model should have left behind, and where its samples are not as
+    real images are."""
     known, result = {(s.name, s.of): s.value for s in scores}, dict[str, str]()
     for name, rival, meaning in RIVALS:
         own, others = known.get((name, "model")), known.get((name, rival))
         if own is not None and others is not None and own > others:
-            result.setdefault(name, f"{name}: the model ({short(own)}) is behind {rival} ({short(others)}); {meaning}.")
+            result.setdefault(
+                name, f"{name}: the model ({short(own)}) is behind {rival} ({short(others)}); {meaning}."
+            )
     asked = [s for s in scores if s.of == "model" and s.floor is not None]
     worse = [s.name for s in asked if s.beyond]
     named = ", ".join(worse[:NAMED]) + (f" and {len(worse) - NAMED} more" if len(worse) > NAMED else "")
-    return list(result.values()) + ([f"Samples are worse than real images in {len(worse)} of {len(asked)} measures: {named}."] if worse else [])
+    return list(result.values()) + (
+        [f"Samples are worse than real images in {len(worse)} of {len(asked)} measures: {named}."]
+        if worse
+        else []
+    )
 
 
 def _commands(run: Run) -> str:
     c, here = run.config, str(run.folder)
     train, source = ["likeness", "train", c.model], str((c.inside or c.data).get("source", "DATA"))
-    wishes = _changed(c.options, {f.name: f.default for f in fields(run.model)}) | _changed(asdict(c.training), asdict(type(run.model).defaults))
+    wishes = _changed(c.options, {f.name: f.default for f in fields(run.model)}) | _changed(
+        asdict(c.training), asdict(type(run.model).defaults)
+    )
     wishes |= _changed(c.reading, asdict(Reading()))
     if run.seen:
         wishes["images"] = run.seen
     flags = " ".join(_flag(name, value) for name, value in wishes.items())
     start = f"{shlex.join([*train, source, f'{here}-again'])} {flags}"
-    longer = f"{shlex.join([*train, str(run.folder / INSIDE) if c.inside else source, here])} --images {2 * max(run.seen, c.training.images)}"
-    lines = {"from nothing to here, in a new folder": start, "to go on": longer, "to score it anew": shlex.join(["likeness", "evaluate", here])}
-    return html.tag("dl", "commands", "".join(f"<div><dt>{what}</dt><dd><code>{safe(line)}</code></dd></div>" for what, line in lines.items()))
+    longer = (
+        f"{shlex.join([*train, str(run.folder / INSIDE) if c.inside else source, here])} "
+        "--images "
+        f"{2 * max(run.seen, c.training.images)}"
+    )
+    lines = {
+        "from nothing to here, in a new folder": start,
+        "to go on": longer,
+        "to score it anew": shlex.join(["likeness", "evaluate", here]),
+    }
+    return html.tag(
+        "dl",
+        "commands",
+        "".join(
+            f"<div><dt>{what}</dt><dd><code>{safe(line)}</code></dd></div>" for what, line in lines.items()
+        ),
+    )
 
 
 def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
@@ -170,14 +234,30 @@ def _flag(name: str, value: Any) -> str:
 def _about_data(data: Data) -> dict[str, Any]:
     names = ", ".join(data.classes[:20]) + (" …" if len(data.classes) > 20 else "")
     sides = f"{len(data.train):,} to learn from, {len(data.held_out):,} held out"
-    known = {"source": data.source, "verdict": data.verdict, "split": sides, "classes": f"{len(data.classes)}: {names}" if data.classes else ""}
+    known = {
+        "source": data.source,
+        "verdict": data.verdict,
+        "split": sides,
+        "classes": f"{len(data.classes)}: {names}" if data.classes else "",
+    }
     known["fingerprint"] = data.fingerprint[:16]
     return known if data.spec.points else known | {"levels": data.levels} | data.settings
 
 
 def _options(run: Run) -> str:
-    parts = {"model": run.config.options, "training": asdict(run.config.training), "machine": run.config.facts, "first stage": run.config.inside}
-    return html.tag("div", "columns", "".join(f"<div><h3>{name}</h3>{html.table(values)}</div>" for name, values in parts.items() if values))
+    parts = {
+        "model": run.config.options,
+        "training": asdict(run.config.training),
+        "machine": run.config.facts,
+        "first stage": run.config.inside,
+    }
+    return html.tag(
+        "div",
+        "columns",
+        "".join(
+            f"<div><h3>{name}</h3>{html.table(values)}</div>" for name, values in parts.items() if values
+        ),
+    )
 
 
 # Scores
@@ -191,7 +271,15 @@ def cards(scores: Iterable[Score]) -> str:
         groups.setdefault(score.name, []).append(score)
     if not groups:
         return ""
-    columns = ("whose", '<span class="hidden">as a bar</span>', "value", "95 % interval", "images", "kind", "what it is")
+    columns = (
+        "whose",
+        '<span class="hidden">as a bar</span>',
+        "value",
+        "95 % interval",
+        "images",
+        "kind",
+        "what it is",
+    )
     head = "".join(f'<th scope="col">{c}</th>' for c in columns)
     body = "".join(_measure(name, group) for name, group in groups.items())
     return f'<div class="wide"><table class="scores"><thead><tr>{head}</tr></thead>{body}</table></div>'
@@ -205,7 +293,12 @@ def _measure(name: str, group: list[Score]) -> str:
     shared = group[0].note if len({s.note for s in group}) == 1 else ""
     seen_by = f"features of {group[0].features}, resizing: {group[0].resize}" if group[0].network else ""
     about = "; ".join(filter(None, (group[0].unit, shared, direction, seen_by)))
-    heading = f'<tr class="measure"><th scope="rowgroup" colspan="7">{safe(name)} <span class="note">{safe(about)}</span></th></tr>'
+    heading = (
+        '<tr class="measure"><th '
+        'scope="rowgroup" '
+        f'colspan="7">{safe(name)} <span '
+        f'class="note">{safe(about)}</span></th></tr>'
+    )
     return f"<tbody>{heading}{''.join(_row(s, worst, shared) for s in order)}</tbody>"
 
 
@@ -219,7 +312,11 @@ def _row(s: Score, worst: float, shared: str) -> str:
     cells = "".join(f"<td>{safe(c)}</td>" for c in text)
     bar = f'<td class="bar"><span style="width:{share:.1f}%"></span></td>'
     own = ' class="model"' if s.of == "model" else ""
-    return f'<tr{own}><th scope="row">{safe(s.of)}</th>{bar}<td class="value">{safe("refused" if s.refused else short(s.value))}</td>{cells}</tr>'
+    return (
+        f"<tr{own}><th "
+        f'scope="row">{safe(s.of)}</th>{bar}<td '
+        f'class="value">{safe("refused" if s.refused else short(s.value))}</td>{cells}</tr>'
+    )
 
 
 def _setting(scores: Sequence[Score]) -> str:
@@ -228,7 +325,12 @@ def _setting(scores: Sequence[Score]) -> str:
     seen = next((s.settings["seen"] for s in scores if "seen" in s.settings), None)
     how = ", ".join(sorted({s.how for s in scores if s.how}))
     at = f" after {seen:,} images seen" if isinstance(seen, int) else ""
-    sides = "Where two numbers of images stand, the second is that of the other side: training images, or held-out ones."
+    sides = (
+        "Where two numbers of images stand, the second is that of the other side: "
+        "training "
+        "images, or "
+        "held-out ones."
+    )
     return f"Seed {scores[0].seed}{at}. Intervals: {how or 'none, too few images'}. {sides}"
 
 
@@ -258,33 +360,56 @@ def _samples(run: Run, data: Data, scores: Sequence[Score], drawn: Drawn | None)
     seed = seed_of(scores) if drawn is None else drawn.seed
     x = samples(run.model, _room(data), seed, data) if drawn is None else picture(drawn.x[: _room(data)])
     n, recipe = len(x), dict(_recipe(run), seed=seed) | ({} if drawn is None else drawn.live)
-    how = f"drawn from {'the EMA of the weights' if run.weights == AVERAGE else run.weights}" + ("" if drawn is None else ", as they were scored")
+    how = (f"drawn from {'the EMA of the weights' if run.weights == AVERAGE else run.weights}") + (
+        "" if drawn is None else ", as they were scored"
+    )
     if data.spec.points:
         lead = f"The first {n:,} of seed {seed}, {how}; pale beneath them as many training points."
-        return html.section("Samples", _plane(x, data.take(data.train[:n]).x, recipe, f"{n:,} samples over training points"), lead)
+        return html.section(
+            "Samples",
+            _plane(x, data.take(data.train[:n]).x, recipe, f"{n:,} samples over training points"),
+            lead,
+        )
     labels = None if drawn is None else drawn.labels
     of = [{} if labels is None else {"label": int(labels[i])} for i in range(n)]
     tiles = [_img(image, recipe | {"sample": i} | of[i]) for i, image in enumerate(figures.pixels(x))]
     lead = f"The first {n} of seed {seed}, not chosen, {how}."
-    return html.section("Samples", _tiles(tiles, data, f"{n} samples"), lead) + _neighbours(run, data, x[: _pairs(data)])
+    return html.section("Samples", _tiles(tiles, data, f"{n} samples"), lead) + _neighbours(
+        run, data, x[: _pairs(data)]
+    )
 
 
 def _neighbours(run: Run, data: Data, x: Tensor) -> str:
     """Of the first few samples only: `evaluate` has looked at many."""
     if not len(data.train):
         return ""
-    result = neighbours.nearest(neighbours.grid(x.numpy(), data.levels), data.x, data.train, 1, run.config.training.mirror)
+    result = neighbours.nearest(
+        neighbours.grid(x.numpy(), data.levels), data.x, data.train, 1, run.config.training.mirror
+    )
     order = result.distance[:, 0].argsort(kind="stable")
     own, others = figures.pixels(x[order]), figures.pixels(data.take(result.row[order, 0]).x)
     says = [f"{result.distance[i, 0]:.1f} levels apart; training image {result.row[i, 0]}" for i in order]
     pairs = [_pair(run, a, b, text) for a, b, text in zip(own, others, says)]
-    lead = f"The first {len(x)} samples, nearest first, each above its nearest training image. If the two are the same picture, it has been learnt by heart."
-    return html.section("Nearest training images", _tiles(pairs, data, f"{len(pairs)} samples above their nearest training images"), lead)
+    lead = (
+        f"The first {len(x)} samples, nearest first, each above its nearest training "
+        "image. If "
+        "the two "
+        "are the same picture, it has been learnt by heart."
+    )
+    return html.section(
+        "Nearest training images",
+        _tiles(pairs, data, f"{len(pairs)} samples above their nearest training images"),
+        lead,
+    )
 
 
 def _plane(x: Tensor, under: Tensor, recipe: dict[str, Any], alt: str) -> str:
     """One picture of points (N, 2, 1, 1) over others."""
-    return f'<img class="plane" alt="{safe(alt)}" src="{figures.uri(figures.png(figures.shown(x, under), recipe))}">'
+    return (
+        '<img class="plane" '
+        f'alt="{safe(alt)}" '
+        f'src="{figures.uri(figures.png(figures.shown(x, under), recipe))}">'
+    )
 
 
 @torch.no_grad()
@@ -296,11 +421,22 @@ def _reconstructions(run: Run, data: Data) -> str:
     back = run.model.decode(run.model.encode(batch.x)).float().cpu()  # type: ignore[operator]
     if data.spec.points:
         lead = f"{len(back):,} held-out points pale beneath, and what is left of them after the code."
-        return html.section("Reconstructions", _plane(back, batch.x.cpu(), _recipe(run), "reconstructions over held-out points"), lead)
+        return html.section(
+            "Reconstructions",
+            _plane(back, batch.x.cpu(), _recipe(run), "reconstructions over held-out points"),
+            lead,
+        )
     pairs = zip(figures.pixels(batch.x), figures.pixels(back))
     tiles = [_pair(run, a, b, "") for a, b in pairs]
-    lead = f"{'Held-out' if len(data.held_out) else 'Training'} images, chosen by chance, each above what is left of it after the code."
-    return html.section("Reconstructions", _tiles(tiles, data, f"{len(tiles)} images above their reconstructions"), lead)
+    lead = (
+        f"{'Held-out' if len(data.held_out) else 'Training'} images, chosen by "
+        "chance, each "
+        "above what "
+        "is left of it after the code."
+    )
+    return html.section(
+        "Reconstructions", _tiles(tiles, data, f"{len(tiles)} images above their reconstructions"), lead
+    )
 
 
 def _placed(run: Run, batch: Batch) -> Batch:
@@ -309,7 +445,9 @@ def _placed(run: Run, batch: Batch) -> Batch:
 
 def _room(data: Data) -> int:
     """Samples shown."""
-    return POINTS if data.spec.points else 64 if data.spec.size <= 32 else 32 if data.spec.size <= LARGE else 12
+    return (
+        POINTS if data.spec.points else 64 if data.spec.size <= 32 else 32 if data.spec.size <= LARGE else 12
+    )
 
 
 def _pairs(data: Data) -> int:
@@ -317,7 +455,12 @@ def _pairs(data: Data) -> int:
 
 
 def _recipe(run: Run) -> dict[str, Any]:
-    return dict(run=run.folder.name, model=run.config.model, seen=run.seen, version=run.config.facts.get("likeness", ""))
+    return dict(
+        run=run.folder.name,
+        model=run.config.model,
+        seen=run.seen,
+        version=run.config.facts.get("likeness", ""),
+    )
 
 
 def _img(image: np.ndarray, recipe: dict[str, Any]) -> str:
@@ -326,7 +469,9 @@ def _img(image: np.ndarray, recipe: dict[str, Any]) -> str:
 
 
 def _pair(run: Run, above: np.ndarray, below: np.ndarray, says: str) -> str:
-    return f'<div class="pair" title="{safe(says)}">{_img(above, _recipe(run))}{_img(below, _recipe(run))}</div>'
+    return (
+        f'<div class="pair" title="{safe(says)}">{_img(above, _recipe(run))}{_img(below, _recipe(run))}</div>'
+    )
 
 
 def _tiles(tiles: Sequence[str], data: Data, alt: str) -> str:
@@ -334,11 +479,17 @@ def _tiles(tiles: Sequence[str], data: Data, alt: str) -> str:
     sharp = " sharp" if data.spec.size <= SHARP else ""
     tile, few = _wide(data.spec.size)
     widths = f"--tile:{tile}px;--few:{few}"
-    return f'<div class="tiles{sharp}" role="img" aria-label="{safe(alt)}" style="{widths}">{"".join(tiles)}</div>'
+    return (
+        f'<div class="tiles{sharp}" '
+        'role="img" '
+        f'aria-label="{safe(alt)}" '
+        f'style="{widths}">{"".join(tiles)}</div>'
+    )
 
 
 def _wide(size: int) -> tuple[int, int]:
-    """Pixels of a tile, so that 16, 8 or 4 stand side by side on a wide page; and how many do on a telephone."""
+    """Pixels of a tile, so that 16, 8 or 4 stand side by side on a wide page; and how many do on
+    a telephone."""
     return (56, 8) if size <= 32 else (116, 4) if size <= LARGE else (200, 2)
 
 
@@ -347,7 +498,11 @@ def _film(run: Run) -> str:
     result = sorted(p for p in (run.folder / "samples").glob("*.png") if re.fullmatch(r"\d+", p.stem))
     moments = [_moment(run, path) for path in _spread(result)]
     tile = 128 if run.config.spec.points else 78 if run.config.spec.size <= 32 else 104
-    return f'<div class="film" style="--n:{len(moments)};--tile:{tile}px">{"".join(moments)}</div>' if len(result) > 1 else ""
+    return (
+        (f'<div class="film" style="--n:{len(moments)};--tile:{tile}px">{"".join(moments)}</div>')
+        if len(result) > 1
+        else ""
+    )
 
 
 def _spread(found: list[Path]) -> list[Path]:
@@ -360,7 +515,8 @@ def _spread(found: list[Path]) -> list[Path]:
 
 
 def _moment(run: Run, path: Path) -> str:
-    """The first samples of one picture, one above the other, or the whole picture if it is no grid of ours."""
+    """The first samples of one picture, one above the other, or the whole picture if it is no
+    grid of ours."""
     try:
         with Image.open(path) as file:
             whole = np.asarray(file.convert("RGB"))
@@ -372,14 +528,23 @@ def _moment(run: Run, path: Path) -> str:
     images = "".join(_img(tile, {"run": run.folder.name, "seen": int(path.stem)}) for tile in shown)
     label = figures.compact(int(path.stem))
     sharp = " class=sharp" if size <= SHARP and tiles is not None else ""
-    return f'<figure{sharp} role="img" aria-label="after {int(path.stem):,} images">{images}<figcaption>{label}</figcaption></figure>'
+    return (
+        f'<figure{sharp} role="img" '
+        'aria-label="after '
+        f"{int(path.stem):,} "
+        f'images">{images}<figcaption>{label}</figcaption></figure>'
+    )
 
 
 def _curves(run: Run) -> str:
     """A chart for each loss and its terms, and for the speed."""
     series: dict[str, list[tuple[float, float]]] = {}
     for line in run.log():
-        rate = {"images a second": line["time"]["images_per_second"]} if "images_per_second" in line.get("time", {}) else {}
+        rate = (
+            {"images a second": line["time"]["images_per_second"]}
+            if "images_per_second" in line.get("time", {})
+            else {}
+        )
         for name, value in (line.get("losses", {}) | rate).items():
             series.setdefault(name, []).append((line["seen"], value))
     order = sorted(series, key=lambda name: name == "images a second")

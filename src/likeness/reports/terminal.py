@@ -1,6 +1,7 @@
 """What the command line shows: progress, tables, where things were written.
 
-Results go to stdout, everything else to stderr; a bar where somebody is watching, a line now and then where not.
+Results go to stdout, everything else to stderr; a bar where somebody is watching, a line now and then where
+not.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ EVERY = 10.0
 
 @cache
 def _err() -> Console:
-    """The console, `err` for others; made when it is first written to, since a table needs no more than print."""
+    """The console, `err` for others; made when it is first written to, since a table needs no more than
+    print."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
@@ -89,7 +91,13 @@ def table(rows: Sequence[dict[str, Any]], names: Sequence[str], as_json: bool, f
     if as_json:
         print(json.dumps(rows, indent=1, default=str))
         return
-    cells = [[", ".join(cell) if isinstance(cell, (list, tuple)) else str(cell) for cell in (row[name] for name in names)] for row in rows]
+    cells = [
+        [
+            ", ".join(cell) if isinstance(cell, (list, tuple)) else str(cell)
+            for cell in (row[name] for name in names)
+        ]
+        for row in rows
+    ]
     columns(names, cells)
     if footer:
         print(f"\n{footer}")
@@ -109,10 +117,19 @@ def training(run: Run, data: Data, budget: dict[str, Any], quiet: bool = False) 
 
     notes = _news(run)
     facts, training = run.config.facts, run.config.training
-    goal = f"{budget['minutes']:g} minutes" if "minutes" in budget else f"{budget.get('images', training.images):,} images"
+    goal = (
+        f"{budget['minutes']:g} minutes"
+        if "minutes" in budget
+        else f"{budget.get('images', training.images):,} images"
+    )
     say(data.verdict)
     weights = sum(p.numel() for p in run.model.parameters())
-    say(f"{run.config.method}, {weights:,} weights, for {goal}, in {training.precision} with {facts['threads']} threads -> {run.folder}")
+    say(
+        f"{run.config.method}, {weights:,} weights, for "
+        f"{goal}, in "
+        f"{training.precision} with "
+        f"{facts['threads']} threads -> {run.folder}"
+    )
     if not run.seen and (why := diffusers.obstacle(run.model)):
         say(f"note: `likeness export` will not take this run to diffusers: {why}")
     if run.seen:
@@ -153,8 +170,11 @@ def _brief(run: Run, budget: dict[str, Any]) -> Callable[[], None]:
         nonlocal since, done
         if done:
             return
-        since = since or throughput.Mark(run.seen, run.seconds)  # a first step is slow: memory is found, code compiled
-        if run.seen > since.seen and run.seconds - since.seconds >= min(throughput.SECONDS, 6 * budget["minutes"]):
+        # a first step is slow: memory is found, code compiled
+        since = since or throughput.Mark(run.seen, run.seconds)
+        if run.seen > since.seen and run.seconds - since.seconds >= min(
+            throughput.SECONDS, 6 * budget["minutes"]
+        ):
             done = True
             if text := throughput.too_brief(run, budget["minutes"], since):
                 say(f"note: {text}.")
@@ -180,7 +200,12 @@ def _text(step: Step) -> str:
 def _bar(begin: float) -> Iterator[Any]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (BarColumn(24), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn(), TextColumn("{task.fields[text]}"))
+    columns = (
+        BarColumn(24),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
     with Progress(*columns, console=_err(), refresh_per_second=4) as progress:
         task = progress.add_task("", total=1.0, text="")
         progress.update(task, completed=begin)
@@ -193,7 +218,9 @@ def _bar(begin: float) -> Iterator[Any]:
             if now - last_update > 0.25:  # a loss is read from the device only when it is shown
                 last_update = now
                 rate = (step.seen - seen) / max(now - since, 1e-9)
-                progress.update(task, completed=share, text=f"{step.seen:,} images  {rate:,.0f}/s  {_text(step)}")
+                progress.update(
+                    task, completed=share, text=f"{step.seen:,} images  {rate:,.0f}/s  {_text(step)}"
+                )
 
         yield update
 
@@ -206,7 +233,12 @@ def _lines(share: Any, run: Run) -> Iterator[Any]:
         nonlocal last_update
         if time.monotonic() - last_update > EVERY:
             last_update = time.monotonic()
-            say(f"{spent:4.0%}  {step.seen:,} images  {step.seen / max(run.seconds, 1e-9):,.0f}/s  {_text(step)}")
+            say(
+                f"{spent:4.0%}  {step.seen:,} "
+                "images  "
+                f"{step.seen / max(run.seconds, 1e-9):,.0f}/s  "
+                f"{_text(step)}"
+            )
 
     yield update
 
@@ -243,13 +275,17 @@ def scores(cards: Sequence[Score], as_json: bool, title: str = "") -> None:
         print(title)
     rows = []
     for card in (c for c in cards if c.of == "model"):
-        others = ", ".join(f"{c.of} {short(c.value)}" for c in cards if c.name == card.name and c.of != "model") + (": worse" if card.beyond else "")
+        others = ", ".join(
+            f"{c.of} {short(c.value)}" for c in cards if c.name == card.name and c.of != "model"
+        ) + (": worse" if card.beyond else "")
         kind = "" if card.kind == "measured" else f" ({card.kind})"
         rows.append((f"{card.name}, {card.unit}" if card.unit else card.name, f"{card.number}{kind}", others))
     columns(("measure", "model", "compared with"), rows)
     own = [card for card in cards if card.of == "model"]
     if own:
-        print(f"intervals are 95 %; {', '.join(dict.fromkeys(f'n = {card.n:,} {card.split}' for card in own))}")
+        print(
+            f"intervals are 95 %; {', '.join(dict.fromkeys(f'n = {card.n:,} {card.split}' for card in own))}"
+        )
     for card in own:
         if card.warning:
             print(f"warning: {card.name}: {card.warning}")
@@ -266,7 +302,8 @@ def checked(found: Check, costs: Sequence[dict[str, Any]], as_json: bool) -> Non
         "a model sees": f"{seen}; {found.train:,} to learn from, {found.held_out:,} held out",
         "classes": _counts(found.classes),
         "captions": f"{found.captions:,}" if found.captions else "",
-        "sizes of files": _counts(found.original_sizes) + (f"; {found.enlarged:,} are smaller than what a model sees" if found.enlarged else ""),
+        "sizes of files": _counts(found.original_sizes)
+        + (f"; {found.enlarged:,} are smaller than what a model sees" if found.enlarged else ""),
         "modes": _counts(found.modes),
         "converted": _counts(found.converted),
         "skipped": _counts(found.skipped),
@@ -275,7 +312,9 @@ def checked(found: Check, costs: Sequence[dict[str, Any]], as_json: bool) -> Non
         "exact duplicates": _copies(found.exact),
         "near duplicates": _copies(found.near),
         **{
-            f"{cost['model']} in {cost['precision']}": f"{cost['images_per_second']:,.0f} images/s, {cost['memory_mb']:,.0f} MB; {cost['says']}"
+            f"{cost['model']} in {cost['precision']}": f"{cost['images_per_second']:,.0f} "
+            "images/s, "
+            f"{cost['memory_mb']:,.0f} MB; {cost['says']}"
             for cost in costs
         },
     }

@@ -5,12 +5,14 @@
     unet/diffusion_pytorch_model.safetensors            its weights
     scheduler/scheduler_config.json                     what noise it was trained with
 
-diffusers.DDPMPipeline.from_pretrained(folder) loads what to_diffusers() writes, and draws from it.  from_diffusers() reads such
-folders, whoever made them, if the network is one that parts/unet.py can build; pickled weights are never opened.
+diffusers.DDPMPipeline.from_pretrained(folder) loads what to_diffusers() writes, and draws from it.
+from_diffusers() reads such folders, whoever made them, if the network is one that parts/unet.py can build;
+pickled weights are never opened.
 
-A U-Net on squares of 2x2 pixels (--net patches, which a ddpm of images of 16 pixels and more has by default) is none that UNet2DModel can be: its first
-and last convolution work at full resolution, around the squares, and no block there turns space into channels.  It stays the default, since it learns
-more in equal time; obstacle() says so when training begins, and what to type instead.
+A U-Net on squares of 2x2 pixels (--net patches, which a ddpm of images of 16 pixels and more has by default)
+is none that UNet2DModel can be: its first and last convolution work at full resolution, around the squares,
+and no block there turns space into channels.  It stays the default, since it learns more in equal time;
+obstacle() says so when training begins, and what to type instead.
 
 Times: there a network is told of the first step by 0 and of the last by T - 1.
 """
@@ -36,7 +38,12 @@ from ..parts.unet import Block, Plan, UNet
 
 STEPS = 1000
 """of the forward process: with fewer ours are still told times up to 1000, and those of diffusers are not"""
-INDEX, CONFIG, WEIGHTS, SCHEDULER = "model_index.json", "config.json", "diffusion_pytorch_model.safetensors", "scheduler_config.json"
+INDEX, CONFIG, WEIGHTS, SCHEDULER = (
+    "model_index.json",
+    "config.json",
+    "diffusion_pytorch_model.safetensors",
+    "scheduler_config.json",
+)
 PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 """what the network says: our word and theirs"""
 BETAS = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
@@ -66,13 +73,20 @@ class Facts:
 
 
 def named(net: UNet) -> Iterator[tuple[str, Tensor]]:
-    """Every weight by its name in diffusers' UNet2DModel; those that are parts of a larger one of ours are views of it."""
+    """Every weight by its name in diffusers' UNet2DModel; those that are parts of a larger one of ours are
+    views of it."""
     for path, module in net.named_modules():
         if path == "told":
-            yield from in_parts(module, [f"{theirs(name)}.time_emb_proj" for name, m in net.named_modules() if isinstance(m, Block)], net.widths)
+            yield from in_parts(
+                module,
+                [f"{theirs(name)}.time_emb_proj" for name, m in net.named_modules() if isinstance(m, Block)],
+                net.widths,
+            )
         elif isinstance(module, nn.Linear) and path.endswith(".qkv"):
             layer = theirs(path.removesuffix(".heads.qkv"))
-            yield from in_parts(module, [f"{layer}.to_{letter}" for letter in "qkv"], [module.in_features] * 3)
+            yield from in_parts(
+                module, [f"{layer}.to_{letter}" for letter in "qkv"], [module.in_features] * 3
+            )
         else:
             yield from ((f"{theirs(path)}.{name}", p) for name, p in module.named_parameters(recurse=False))
 
@@ -89,7 +103,14 @@ WHOLE = {
     "time.0": "time_embedding.linear_1",
     "time.2": "time_embedding.linear_2",
 }
-PARTS = {"down": "down_blocks", "up": "up_blocks", "middle": "mid_block", "blocks": "resnets", "skip": "conv_shortcut", "norm": "group_norm"}
+PARTS = {
+    "down": "down_blocks",
+    "up": "up_blocks",
+    "middle": "mid_block",
+    "blocks": "resnets",
+    "skip": "conv_shortcut",
+    "norm": "group_norm",
+}
 OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """names of attention in files of before 2023"""
 
@@ -112,11 +133,15 @@ def theirs(path: str) -> str:
 def to_diffusers(net: nn.Module, facts: Facts, folder: Path, y: int | None = None) -> None:
     """Write a folder that diffusers.DDPMPipeline loads.
 
-    y: of a network that knows classes, the one that is to be drawn, or their number for none: the pipeline has no word for it, so
-    that what the network is told of the class goes into a bias.
+    y: of a network that knows classes, the one that is to be drawn, or their number for none: the pipeline
+    has no word for it, so that what the network is told of the class goes into a bias.
     """
     net = suitable(net, facts, y)
-    weights = {name: p.detach().float().cpu().contiguous().clone() for name, p in named(net) if not name.startswith("label.")}
+    weights = {
+        name: p.detach().float().cpu().contiguous().clone()
+        for name, p in named(net)
+        if not name.startswith("label.")
+    }
     if net.label is not None and y is not None:
         weights["time_embedding.linear_2.bias"] += net.label.weight[y].detach().float().cpu()
     for part in ("unet", "scheduler"):
@@ -124,51 +149,110 @@ def to_diffusers(net: nn.Module, facts: Facts, folder: Path, y: int | None = Non
     storage.write(folder / "unet" / WEIGHTS, serialise(weights, metadata={"format": "pt"}))
     write(folder / "unet" / CONFIG, config_of(net.plan, facts.size))
     write(folder / "scheduler" / SCHEDULER, scheduler_of(facts))
-    write(folder / INDEX, dict(_class_name="DDPMPipeline", scheduler=["diffusers", "DDPMScheduler"], unet=["diffusers", "UNet2DModel"]))
+    write(
+        folder / INDEX,
+        dict(
+            _class_name="DDPMPipeline",
+            scheduler=["diffusers", "DDPMScheduler"],
+            unet=["diffusers", "UNet2DModel"],
+        ),
+    )
 
 
 def export(model: Model, folder: Path, label: int | None = None) -> None:
-    """Write a trained ddpm, of images and with a U-Net, as such a folder.  label: the class that the pipeline is to draw, where there are any."""
+    """Write a trained ddpm, of images and with a U-Net, as such a folder.  label: the class that the pipeline
+    is to draw, where there are any."""
     if not isinstance(model, DDPM):
-        raise Refusal(f"{type(model).__name__.lower()} has no pipeline of diffusers that draws from it; a ddpm has one.")
+        raise Refusal(
+            f"{type(model).__name__.lower()} has no pipeline of diffusers that draws from it; a ddpm has one."
+        )
     if label is not None and "label" not in model.takes:
         raise Refusal(f"this model draws of no class, so not of class {label}; leave the label out.")
     if label is not None and not 0 <= label < model.spec.labels:
         raise Refusal(f"there is no label {label}: the model knows 0 to {model.spec.labels - 1}.")
     if why := obstacle(model):
         raise Refusal(why)
-    facts = Facts(model.spec.size, model.T, model.beta, model.predicts, model.variance, bool(model.spec.levels) and model.clips)
-    to_diffusers(model.network, facts, folder, (model.spec.labels if label is None else label) if model.conditional else None)
+    facts = Facts(
+        model.spec.size,
+        model.T,
+        model.beta,
+        model.predicts,
+        model.variance,
+        bool(model.spec.levels) and model.clips,
+    )
+    to_diffusers(
+        model.network,
+        facts,
+        folder,
+        (model.spec.labels if label is None else label) if model.conditional else None,
+    )
 
 
 def obstacle(model: Model) -> str:
-    """Why export() will refuse a ddpm, however long it is trained, and what to type to train one that it takes; empty where nothing is in the way."""
-    if not isinstance(model, DDPM) or (isinstance(net := model.network, UNet) and model.T == STEPS and model.spec.size % halvings(net.plan) == 0):
+    """Why export() will refuse a ddpm, however long it is trained, and what to type to train one that it
+    takes; empty where nothing is in the way."""
+    if not isinstance(model, DDPM) or (
+        isinstance(net := model.network, UNet)
+        and model.T == STEPS
+        and model.spec.size % halvings(net.plan) == 0
+    ):
         return ""
     if model.spec.size == 1:
-        return "diffusers has pipelines for images, and none for points or codes of one pixel; export a ddpm of images."
+        return (
+            "diffusers has pipelines for images, and none for points or codes of "
+            "one pixel; "
+            "export a "
+            "ddpm of images."
+        )
     wanted = plan(model.spec, model.scale, 1, 0)
     even, spec = halvings(wanted), model.spec
     fitting = max(1, round(spec.size / even)) * even
     if fitting != spec.size and not spec.levels:
-        return f"codes of {spec.size} pixels cannot be halved evenly {len(wanted.channels) - 1} times, and diffusers takes no others; export a ddpm of images."
+        return (
+            f"codes of {spec.size} pixels cannot be halved evenly "
+            f"{len(wanted.channels) - 1} "
+            "times, and "
+            "diffusers takes no others; export a ddpm of images."
+        )
     reasons = [
-        *([] if isinstance(model.network, UNet) else [f"a network of --net {best(spec) if model.net == 'auto' else model.net}"]),
+        *(
+            []
+            if isinstance(model.network, UNet)
+            else [f"a network of --net {best(spec) if model.net == 'auto' else model.net}"]
+        ),
         *([] if model.T == STEPS else [f"--T {model.T}"]),
-        *([] if fitting == spec.size else [f"images of {spec.size} pixels, which cannot be halved evenly {len(wanted.channels) - 1} times"]),
+        *(
+            []
+            if fitting == spec.size
+            else [
+                f"images of {spec.size} pixels, which "
+                "cannot be "
+                "halved evenly "
+                f"{len(wanted.channels) - 1} times"
+            ]
+        ),
     ]
     size = [] if fitting == spec.size else ["--size", str(fitting)]
     again = " ".join(["likeness train ddpm DATA RUN --net unet", *size, *flags(model)])
-    return f"diffusers does not know {', nor '.join(reasons)}; to train a model that can be exported, type: {again}"
+    return (
+        f"diffusers does not know {', nor '.join(reasons)}; to train a model "
+        "that can be "
+        "exported, "
+        f"type: {again}"
+    )
 
 
 def flags(model: DDPM) -> list[str]:
-    """What was asked for when the model was made and is not the default, as it is typed; without what export() needs otherwise."""
+    """What was asked for when the model was made and is not the default, as it is typed; without what
+    export() needs otherwise."""
     out = list[str]()
     for f in fields(model):
         value = getattr(model, f.name)
         if f.name not in ("spec", "net", "T") and not f.metadata["live"] and value != f.default:
-            out += [f"--{f.name.replace('_', '-')}", *([] if value is True else [f"{value:g}" if isinstance(value, float) else str(value)])]
+            out += [
+                f"--{f.name.replace('_', '-')}",
+                *([] if value is True else [f"{value:g}" if isinstance(value, float) else str(value)]),
+            ]
     return out
 
 
@@ -183,32 +267,55 @@ def write(path: Path, content: dict[str, Any]) -> None:
 
 def suitable(net: nn.Module, facts: Facts, y: int | None) -> UNet:
     if not isinstance(net, UNet):
-        raise Refusal(f"diffusers has no network like this one ({type(net).__name__.lower()}); train one with --net unet to take it there.")
+        raise Refusal(
+            "diffusers has no network like this one "
+            f"({type(net).__name__.lower()}); "
+            "train one "
+            "with --net unet to take it there."
+        )
     plan, even = net.plan, halvings(net.plan)
     if plan.times != 1:
-        raise Refusal(f"this network is told {plan.times} times at once, and those of diffusers one; a ddpm can be taken there.")
+        raise Refusal(
+            f"this network is told {plan.times} times at once, and those of "
+            "diffusers "
+            "one; a ddpm "
+            "can be taken there."
+        )
     if facts.size % even:
         raise Refusal(
-            f"images of {facts.size} pixels cannot be halved evenly {len(plan.channels) - 1} times, and diffusers takes no others; train on images "
+            f"images of {facts.size} pixels cannot be halved evenly "
+            f"{len(plan.channels) - 1} "
+            "times, and "
+            "diffusers takes no others; train on images "
             f"with --size {max(1, round(facts.size / even)) * even} to take the network there."
         )
     if plan.labels and (y is None or not 0 <= y <= plan.labels):
         raise Refusal(
-            f"this network knows {plan.labels} classes and diffusers' DDPMPipeline can ask for none; say which one it is to draw, 0 to {plan.labels - 1}, "
+            f"this network knows {plan.labels} classes and diffusers' DDPMPipeline can "
+            "ask for "
+            "none; say "
+            f"which one it is to draw, 0 to {plan.labels - 1}, "
             f"or {plan.labels} for no class."
         )
     if not plan.labels and y is not None:
         raise Refusal(f"class {y} was asked for, and this network knows no classes; leave the class out.")
     for name, known in (("beta", BETAS), ("predicts", PREDICTIONS), ("variance", VARIANCES)):
         if getattr(facts, name) not in known:
-            raise Refusal(f"--{name} {getattr(facts, name)} has no word in diffusers; it knows {', '.join(known)}.")
+            raise Refusal(
+                f"--{name} {getattr(facts, name)} has no word in diffusers; it knows {', '.join(known)}."
+            )
     told_alike(facts.steps)
     return net
 
 
 def told_alike(steps: int) -> None:
     if steps != STEPS:
-        raise Refusal(f"a network of {steps} steps is told other times here than in diffusers; only one of {STEPS} steps is the same in both.")
+        raise Refusal(
+            f"a network of {steps} steps is told other times here than in "
+            "diffusers; "
+            "only one of "
+            f"{STEPS} steps is the same in both."
+        )
 
 
 def config_of(plan: Plan, size: int) -> dict[str, Any]:
@@ -262,7 +369,8 @@ def scheduler_of(facts: Facts) -> dict[str, Any]:
         prediction_type=PREDICTIONS[facts.predicts],
         clip_sample=facts.clip,
         clip_sample_range=1.0,
-        timestep_spacing="trailing",  # Steps.even: fewer steps than there are begin at the last one, where all is noise, and not below it
+        # Steps.even: fewer steps than there are begin at the last one, where all is noise, and not below it
+        timestep_spacing="trailing",
     )
 
 
@@ -272,7 +380,8 @@ def scheduler_of(facts: Facts) -> dict[str, Any]:
 def from_diffusers(folder: Path) -> tuple[UNet, Facts]:
     """The network of such a folder, in float32, and how it was trained; the unconditional UNet2DModel only.
 
-    Raises Refusal where the network is none of ours, saying which option is in the way, and BadData where files are damaged.
+    Raises Refusal where the network is none of ours, saying which option is in the way, and BadData where
+    files are damaged.
     """
     inside = folder / "unet" if (folder / "unet").is_dir() else folder
     config = read(inside / CONFIG)
@@ -289,10 +398,18 @@ def from_diffusers(folder: Path) -> tuple[UNet, Facts]:
 
 
 def opened(folder: Path) -> DDPM:
-    """The model in such a folder: it samples, denoises and bounds as one that was trained here.  Raises as from_diffusers does."""
+    """The model in such a folder: it samples, denoises and bounds as one that was trained here.  Raises as
+    from_diffusers does."""
     net, facts = from_diffusers(folder)
     kind: type[Model] = DDPM
-    options: dict[str, Any] = dict(net="unet", T=facts.steps, beta=facts.beta, predicts=facts.predicts, variance=facts.variance, scale=0.25)
+    options: dict[str, Any] = dict(
+        net="unet",
+        T=facts.steps,
+        beta=facts.beta,
+        predicts=facts.predicts,
+        variance=facts.variance,
+        scale=0.25,
+    )
     model = cast(DDPM, kind(spec=Spec(net.plan.inside, facts.size), **options))
     model.network, model.clips = net, facts.clip
     return model.eval()
@@ -307,7 +424,12 @@ def read(path: Path) -> dict[str, Any]:
     try:
         result = json.loads(path.read_text())
     except FileNotFoundError:
-        raise Refusal(f"there is no {path}; name a folder written by diffusers' save_pretrained, of a pipeline with a U-Net and a scheduler.") from None
+        raise Refusal(
+            f"there is no {path}; name a folder written by "
+            "diffusers' "
+            "save_pretrained, of a "
+            "pipeline with a U-Net and a scheduler."
+        ) from None
     except OSError as error:
         raise storage.trouble(error, path) from error
     except ValueError:
@@ -317,7 +439,9 @@ def read(path: Path) -> dict[str, Any]:
     return result
 
 
-def must(config: dict[str, Any], what: str, values: dict[str, Any], default: dict[str, Any] | None = None) -> None:
+def must(
+    config: dict[str, Any], what: str, values: dict[str, Any], default: dict[str, Any] | None = None
+) -> None:
     """Refuse a config in which an option is none of the values that it may have."""
     for name, allowed in values.items():
         result = config.get(name, (default or values)[name])
@@ -326,15 +450,30 @@ def must(config: dict[str, Any], what: str, values: dict[str, Any], default: dic
 
 
 def plan_of(config: dict[str, Any]) -> tuple[Plan, int]:
-    """What our U-Net is built from, and the size of its images; what the config leaves out is as diffusers would have it."""
+    """What our U-Net is built from, and the size of its images; what the config leaves out is as diffusers
+    would have it."""
     must(config, "the network", dict(_class_name="UNet2DModel"), dict(_class_name=None))
     must(config, "the network", SAME)
     channels = numbers(config, "block_out_channels", [224, 448, 672, 896])
     down = config.get("down_block_types", ["DownBlock2D", *["AttnDownBlock2D"] * 3])
-    if not isinstance(down, list) or len(down) != len(channels) or not all(name in ("DownBlock2D", "AttnDownBlock2D") for name in down):
-        raise Refusal(f"the network has down_block_types {down!r}, and only DownBlock2D and AttnDownBlock2D, one for each of {channels}, can be taken over.")
+    if (
+        not isinstance(down, list)
+        or len(down) != len(channels)
+        or not all(name in ("DownBlock2D", "AttnDownBlock2D") for name in down)
+    ):
+        raise Refusal(
+            f"the network has down_block_types {down!r}, "
+            "and only "
+            "DownBlock2D and "
+            f"AttnDownBlock2D, one for each of {channels}, can be taken over."
+        )
     up = [name.replace("Down", "Up") for name in reversed(down)]
-    must(config, "the network", dict(up_block_types=up), dict(up_block_types=[*["AttnUpBlock2D"] * 3, "UpBlock2D"]))
+    must(
+        config,
+        "the network",
+        dict(up_block_types=up),
+        dict(up_block_types=[*["AttnUpBlock2D"] * 3, "UpBlock2D"]),
+    )
     plan = Plan(
         inside=number(config, "in_channels", 3),
         outside=number(config, "out_channels", 3),
@@ -351,18 +490,32 @@ def plan_of(config: dict[str, Any]) -> tuple[Plan, int]:
         pad=number(config, "downsample_padding", 1, least=0, most=1),
     )
     attended = [c for c, attends in zip(channels, plan.attention) if attends] + [channels[-1]] * plan.middle
-    if any(c % plan.groups for c in channels) or any(c % (plan.head or c) for c in attended) or channels[0] % 2:
+    if (
+        any(c % plan.groups for c in channels)
+        or any(c % (plan.head or c) for c in attended)
+        or channels[0] % 2
+    ):
         raise Refusal(
-            f"the network has block_out_channels {channels}, norm_num_groups {plan.groups} and attention_head_dim {plan.head}; only numbers of "
+            f"the network has block_out_channels {channels}, "
+            "norm_num_groups "
+            f"{plan.groups} and "
+            f"attention_head_dim {plan.head}; only numbers of "
             "channels that these divide can be taken over."
         )
     return plan, number(config, "sample_size", None)
 
 
-def number(config: dict[str, Any], name: str, default: int | None, least: int = 1, most: int = LARGEST) -> int:
+def number(
+    config: dict[str, Any], name: str, default: int | None, least: int = 1, most: int = LARGEST
+) -> int:
     result = config.get(name, default)
     if not isinstance(result, int) or isinstance(result, bool) or not least <= result <= most:
-        raise Refusal(f"the network has {name} {result!r}, and only whole numbers from {least} to {most} can be taken over.")
+        raise Refusal(
+            f"the network has {name} {result!r}, and only whole numbers from "
+            f"{least} "
+            f"to {most} "
+            "can be taken over."
+        )
     return result
 
 
@@ -376,7 +529,9 @@ def real(config: dict[str, Any], name: str, default: float) -> float:
 def numbers(config: dict[str, Any], name: str, default: list[int]) -> list[int]:
     result = config.get(name, default)
     if not isinstance(result, list) or not 1 <= len(result) <= 16:
-        raise Refusal(f"the network has {name} {result!r}, and only a list of 1 to 16 numbers can be taken over.")
+        raise Refusal(
+            f"the network has {name} {result!r}, and only a list of 1 to 16 numbers can be taken over."
+        )
     return [number({name: each}, name, None) for each in result]
 
 
@@ -398,7 +553,10 @@ def facts_of(config: dict[str, Any], size: int, plan: Plan) -> Facts:
     )
     if plan.outside != plan.inside * (2 if facts.variance == "learned" else 1):
         raise Refusal(
-            f"the network makes {plan.outside} channels of {plan.inside}, and with variance_type {VARIANCES[facts.variance]} it should be "
+            f"the network makes {plan.outside} channels of {plan.inside}, "
+            "and with "
+            "variance_type "
+            f"{VARIANCES[facts.variance]} it should be "
             f"{plan.inside * (2 if facts.variance == 'learned' else 1)}; this is not a model of images alone."
         )
     return facts
@@ -408,16 +566,25 @@ def ours(words: dict[str, str], name: str, found: Any) -> str:
     for own, other in words.items():
         if other == found:
             return own
-    raise Refusal(f"the scheduler has {name} {found!r}, and only {', '.join(words.values())} can be taken over.")
+    raise Refusal(
+        f"the scheduler has {name} {found!r}, and only {', '.join(words.values())} can be taken over."
+    )
 
 
 def load(folder: Path, expected: dict[str, torch.Size]) -> dict[str, Tensor]:
-    """The weights, which must be those that are expected, no more and no fewer; looked at before any is read."""
+    """The weights, which must be those that are expected, no more and no fewer; looked at before
+    any is read."""
     path = folder / WEIGHTS
     if not path.exists():
         raise Refusal(
-            f"there is no {WEIGHTS} in {folder}; files that end in .bin are programs as much as weights and are never opened: "
-            "load them with diffusers where you trust them and type save_pretrained(folder, safe_serialization=True)."
+            f"there is no {WEIGHTS} in {folder}; files that end in .bin are programs as "
+            "much as "
+            "weights and "
+            "are never opened: "
+            "load them with diffusers where you trust them "
+            "and type "
+            "save_pretrained(folder, "
+            "safe_serialization=True)."
         )
     try:
         with safe_open(path, "pt") as file:

@@ -1,7 +1,8 @@
 """A model that learns the codes of a frozen autoencoder instead of images.
 
-van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017, section 3.3: first an autoencoder, then a
-prior over its codes; and Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022, section 3.
+van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning", 2017, section 3.3: first an
+autoencoder, then a prior over its codes; and Rombach et al., "High-Resolution Image Synthesis with Latent
+Diffusion Models", 2022, section 3.
 
     z = compress(x)                                        the first stage, which never changes
     minimise the model's own loss on z                     the second stage: any model
@@ -9,9 +10,10 @@ prior over its codes; and Rombach et al., "High-Resolution Image Synthesis with 
     -log p(x) <= -log p(z) - log p(x|z)                    where both are known: P(x) is a sum over all codes, and one term of
                                                            it is no more than the whole
 
-The composition has the options, players and weights of the inner model, and answers what the two answer together.  It does not
-complete an image, since a code says of a place more than what is seen there, and has no noisy images, only noisy codes.
-"""
+The composition has the options, players and weights of the inner model, and answers what the two answer
+together.  It does not complete an image, since a code says of a place more than what is seen there, and has
+no noisy images, only noisy codes.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -25,7 +27,24 @@ import torch
 from torch import Tensor, nn
 
 from .. import models
-from ..core import Batch, Bits, Classifies, Compresses, Condition, Decodes, Encodes, Loss, Model, Noise, Player, Redraws, Refusal, Samples, Scores, Spec
+from ..core import (
+    Batch,
+    Bits,
+    Classifies,
+    Compresses,
+    Condition,
+    Decodes,
+    Encodes,
+    Loss,
+    Model,
+    Noise,
+    Player,
+    Redraws,
+    Refusal,
+    Samples,
+    Scores,
+    Spec,
+)
 
 ROWS = 256
 """images asked about at a time by diagnose"""
@@ -36,7 +55,8 @@ class Distorts(Protocol):
     """A first stage may know how likely an image is, given its code."""
 
     def distortion(self, x: Tensor, z: Tensor) -> Tensor:
-        """-log p(x|z) in nats, (B,), of images (B, C, H, W) on their grid and codes as compress() makes them."""
+        """-log p(x|z) in nats, (B,), of images (B, C, H, W) on their grid and codes as compress()
+        makes them."""
         ...
 
 
@@ -46,8 +66,8 @@ class Distorts(Protocol):
 class Numbers(nn.Module):
     """A code of numbers, (B, n), as an image whose channels each have zero mean and unit variance.
 
-    It has c channels at h x h places, n = c h^2, where the model lays its code out on a grid (Rombach et al. 2022, appendix G, where
-    one number scales all channels); else n channels at one place.
+    It has c channels at h x h places, n = c h^2, where the model lays its code out on a grid (Rombach et al.
+    2022, appendix G, where one number scales all channels); else n channels at one place.
     """
 
     def __init__(self, model: Model, mean: Tensor, std: Tensor):
@@ -64,7 +84,9 @@ class Numbers(nn.Module):
 
     def expand(self, z: Tensor) -> Tensor:
         """(B, c, h, h) to (B, C, H, W)."""
-        return cast(Decodes, self.model).decode((z * self.std[:, None, None] + self.mean[:, None, None]).flatten(1))
+        return cast(Decodes, self.model).decode(
+            (z * self.std[:, None, None] + self.mean[:, None, None]).flatten(1)
+        )
 
 
 def grid(model: Model) -> int:
@@ -74,13 +96,20 @@ def grid(model: Model) -> int:
 
 @torch.no_grad()
 def measured(model: Model, images: Iterable[Tensor]) -> Numbers:
-    """The first stage that a model which encodes and decodes makes, its codes measured on these images (B, C, H, W)."""
+    """The first stage that a model which encodes and decodes makes, its codes measured on these images (B, C,
+    H, W)."""
     z = torch.cat([cast(Encodes, model).encode(x).float() for x in images])
     if z.ndim != 2:
-        raise Refusal(f"{type(model).__name__.lower()}: its code of shape {tuple(z.shape[1:])} is no vector; a model whose code is an image answers compress.")
+        raise Refusal(
+            f"{type(model).__name__.lower()}: its code "
+            "of shape "
+            f"{tuple(z.shape[1:])} is no "
+            "vector; a model whose code is an image answers compress."
+        )
     z = z.unflatten(1, (-1, grid(model) ** 2))
     std, mean = z.std((0, 2), correction=0), z.mean((0, 2))
-    return Numbers(model, mean, torch.where(std > 1e-6 * std.max(), std, torch.ones_like(std)))  # a number that never varies says nothing
+    # a number that never varies says nothing
+    return Numbers(model, mean, torch.where(std > 1e-6 * std.max(), std, torch.ones_like(std)))
 
 
 # The composition
@@ -92,7 +121,9 @@ def make(kind: type[Model], spec: Spec, options: dict[str, Any], first: nn.Modul
         return _own(kind, spec, options)
     stage = cast(Any, first.eval().requires_grad_(False))
     inner = kind(spec=stage.code, **options)
-    return _class(kind, type(getattr(stage, "model", stage)), tuple(_abilities(inner, stage)))(inner, stage, spec)
+    return _class(kind, type(getattr(stage, "model", stage)), tuple(_abilities(inner, stage)))(
+        inner, stage, spec
+    )
 
 
 def _own(kind: type[Model], spec: Spec, options: dict[str, Any]) -> Model:
@@ -103,7 +134,12 @@ def _own(kind: type[Model], spec: Spec, options: dict[str, Any]) -> Model:
         if not spec.points or _learns(kind, spec):
             raise
         able = [name for name in models.NAMES if _learns(models.load(name), spec)]
-        raise Refusal(f"{kind.__name__.lower()} learns images, and these are points in the plane; models that learn points: {', '.join(able)}.") from None
+        raise Refusal(
+            f"{kind.__name__.lower()} learns images, and these are "
+            "points in the "
+            "plane; models "
+            f"that learn points: {', '.join(able)}."
+        ) from None
 
 
 def _learns(kind: type[Model], spec: Spec) -> bool:
@@ -116,7 +152,8 @@ def _learns(kind: type[Model], spec: Spec) -> bool:
 
 def _abilities(inner: Model, first: object) -> Iterator[type[Within]]:
     """What the two can answer together."""
-    bounded = isinstance(inner, Scores) and isinstance(first, Distorts) and inner.spec.levels > 1  # a density is no probability
+    # a density is no probability
+    bounded = isinstance(inner, Scores) and isinstance(first, Distorts) and inner.spec.levels > 1
     able: list[tuple[type[Within], bool]] = [
         (Drawing, isinstance(inner, Samples)),
         (Redrawing, isinstance(inner, Redraws)),
@@ -131,15 +168,22 @@ def _abilities(inner: Model, first: object) -> Iterator[type[Within]]:
 
 
 def _class(kind: type[Model], first: type, abilities: tuple[type[Within], ...]) -> type[Within]:
-    """A class that has the options of `kind` and the abilities, and no others: having a method is the declaration."""
-    own = {"__dataclass_fields__": kind.__dataclass_fields__, "__module__": kind.__module__, "defaults": kind.defaults}
+    """A class that has the options of `kind` and the abilities, and no others: having a method is the
+    declaration."""
+    own = {
+        "__dataclass_fields__": kind.__dataclass_fields__,
+        "__module__": kind.__module__,
+        "defaults": kind.defaults,
+    }
     return type(f"{kind.__name__} within {first.__name__}", abilities or (Within,), own)
 
 
 class Within(Model):
-    """The inner model, at the codes of a first stage.  Of the first stage nothing is trained, saved or averaged.
+    """The inner model, at the codes of a first stage.  Of the first stage nothing is trained, saved or
+    averaged.
 
-    The options of the inner model are attributes here, too; whatever else is here has a name that no option has.
+    The options of the inner model are attributes here, too; whatever else is here has a name that no option
+    has.
     """
 
     if TYPE_CHECKING:
@@ -165,7 +209,8 @@ class Within(Model):
 
     @torch.no_grad()
     def _compressed(self, x: Tensor) -> Tensor:
-        """The codes of images (B, C, H, W), in full precision: the first stage was not trained in the precision of the second."""
+        """The codes of images (B, C, H, W), in full precision: the first stage was not trained in the
+        precision of the second."""
         with torch.autocast(x.device.type, enabled=False):
             return self._first.compress(x)
 
@@ -188,7 +233,8 @@ class Within(Model):
         self._inner.after_step()
 
     def _seen(self, versions: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The images of some of the ever better codes, ever fewer of them, and of the last: expanding costs as much as a step of a small model."""
+        """The images of some of the ever better codes, ever fewer of them, and of the last: expanding costs
+        as much as a step of a small model."""
         number, z = 0, None
         for number, z in enumerate(versions, 1):
             if number & (number - 1) == 0:
@@ -213,14 +259,17 @@ class Drawing(Within):
 
 class Redrawing(Within):
     @torch.no_grad()
-    def redraw(self, x: Tensor, strength: float, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
+    def redraw(
+        self, x: Tensor, strength: float, noise: Noise, y: Condition | None = None
+    ) -> Iterator[Tensor]:
         yield from self._seen(self._turned().redraw(self._compressed(x), strength, noise, y))
 
 
 class Bounding(Within):
     @torch.no_grad()
     def _nats(self, batch: Batch) -> tuple[Tensor, Tensor, str, float | None]:
-        """-log p(z) and -log p(x|z) of each image, (B,) each, the kind of the first, and its error by solving, in nats."""
+        """-log p(z) and -log p(x|z) of each image, (B,) each, the kind of the first, and its error by
+        solving, in nats."""
         codes = self._codes(batch)
         bits, kind, error = self._turned().bits_per_dim(codes)
         unit = self._first.code.dims * math.log(2)
@@ -229,7 +278,11 @@ class Bounding(Within):
 
     def bits_per_dim(self, batch: Batch) -> Bits:
         (rate, distortion, kind, error), unit = self._nats(batch), self.spec.dims * math.log(2)
-        return Bits((rate + distortion) / unit, "estimate" if kind == "estimate" else "upper bound", None if error is None else error / unit)
+        return Bits(
+            (rate + distortion) / unit,
+            "estimate" if kind == "estimate" else "upper bound",
+            None if error is None else error / unit,
+        )
 
 
 class Encoding(Within):
@@ -264,8 +317,13 @@ class Diagnosing(Within):
         if hasattr(self._first, "diagnose"):
             yield from self._first.diagnose(batch)
         if hasattr(self._inner, "diagnose"):
-            yield from ((f"codes: {name}", value, warning) for name, value, warning in self._turned().diagnose(self._codes(batch)))
+            yield from (
+                (f"codes: {name}", value, warning)
+                for name, value, warning in self._turned().diagnose(self._codes(batch))
+            )
         if isinstance(self, Bounding):
-            rate, distortion = (torch.cat(nats) for nats in zip(*(self._nats(part)[:2] for part in batch.split(ROWS))))
+            rate, distortion = (
+                torch.cat(nats) for nats in zip(*(self._nats(part)[:2] for part in batch.split(ROWS)))
+            )
             yield "rate in nats", float(rate.mean()), ""
             yield "distortion in nats", float(distortion.mean()), ""

@@ -11,7 +11,7 @@
 
 Neither the random state nor the place in the data is saved: both are functions of the seed and of
 the number of images seen.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ class Config:
     facts: dict[str, Any] = field(default_factory=dict)
     """what decides bits beside the above: versions, threads, instruction set, processes"""
     inside: dict[str, Any] = field(default_factory=dict)
-    """of the first stage, if the model learns the codes of one: source, model, images seen, and sha256 of its weights"""
+    """of the first stage, if the model learns the codes of one: source, model, images seen, and sha256 of its
+    weights"""
     classes: list[str] = field(default_factory=list)
     """names of the classes of the data, which may be called otherwise by the time that somebody asks"""
     vocabulary: list[str] = field(default_factory=list)
@@ -73,12 +74,18 @@ class Config:
         return {k: v for k, v in self.data.items() if k not in ("source", "fingerprint")}
 
     def build(self, folder: Path, first: nn.Module | None = None) -> Model:
-        """The model at its first weights, which are a function of the seed.  The first stage is that in the folder, unless it is given."""
+        """The model at its first weights, which are a function of the seed.  The first stage is that in the
+        folder, unless it is given."""
         name = str(folder / self.model) if self.model.endswith(".py") else self.model
         kind = models.load(name)
         known = {f.name for f in fields(kind)}
         if unknown := [o for o in self.options if o not in known]:
-            raise BadData(f"{folder / CONFIG} sets {', '.join(unknown)}, which {self.model} does not have; it was written by another version of likeness.")
+            raise BadData(
+                f"{folder / CONFIG} sets {', '.join(unknown)}, which "
+                f"{self.model} does "
+                "not have; "
+                "it was written by another version of likeness."
+            )
         if self.inside and first is None:
             first = _frozen(folder / INSIDE)
         with torch.random.fork_rng(devices=[]):
@@ -86,22 +93,51 @@ class Config:
             return latent_model.make(kind, self.spec, self.options, first)
 
     def differences(self, asked: dict[str, dict[str, Any]]) -> list[str]:
-        """What is asked for that this run was not made with.  A longer budget is none, where it decides no bits."""
+        """What is asked for that this run was not made with.  A longer budget is none, where it decides no
+        bits."""
         own = asdict(self)
         free = {"images"} if self.training.schedule == "constant" else set()
-        pairs = [(own[part], name, value) for part, wishes in asked.items() for name, value in wishes.items() if name not in free]
-        return [f"{name} is {there.get(name)!r} there, {value!r} was asked for" for there, name, value in pairs if there.get(name) != value]
+        pairs = [
+            (own[part], name, value)
+            for part, wishes in asked.items()
+            for name, value in wishes.items()
+            if name not in free
+        ]
+        return [
+            f"{name} is {there.get(name)!r} there, {value!r} was asked for"
+            for there, name, value in pairs
+            if there.get(name) != value
+        ]
 
 
 def read_config(folder: Path) -> Config:
     try:
         answer = json.loads((folder / CONFIG).read_text())
-        main = answer["model"], Spec(**answer["spec"]), Training(**answer["training"]), answer["options"], _spelled_out(answer["data"]), answer["facts"]
-        return Config(*main, answer.get("inside", {}), answer.get("classes", []), answer.get("vocabulary", []))
+        main = (
+            answer["model"],
+            Spec(**answer["spec"]),
+            Training(**answer["training"]),
+            answer["options"],
+            _spelled_out(answer["data"]),
+            answer["facts"],
+        )
+        return Config(
+            *main, answer.get("inside", {}), answer.get("classes", []), answer.get("vocabulary", [])
+        )
     except FileNotFoundError:
-        raise Refusal(f"{folder} is not a run: it has no {CONFIG}.  A run is made by: likeness train MODEL DATA {folder}") from None
+        raise Refusal(
+            f"{folder} is not a run: it has no {CONFIG}.  A run is made by: "
+            "likeness "
+            "train MODEL "
+            f"DATA {folder}"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadData(f"{folder / CONFIG} cannot be read ({error}); restore it from a copy, or train into another folder.") from None
+        raise BadData(
+            f"{folder / CONFIG} cannot be read ({error}); restore it from a "
+            "copy, or "
+            "train into "
+            "another folder."
+        ) from None
 
 
 def _spelled_out(data: dict[str, Any]) -> dict[str, Any]:
@@ -127,15 +163,29 @@ class Stage(NamedTuple):
         if self.run.config.model.endswith(".py"):
             storage.write(folder / "method.py", (self.run.folder / "method.py").read_bytes())
         codes = {} if self.model is self.run.model else dict(self.model.named_buffers(recurse=False))
-        tensors = {f"{part}/{name}": t for part, named in (("model", self.run.model.state_dict()), ("codes", codes)) for name, t in named.items()}
-        storage.save(folder / "state", self.run.seen, tensors, dict(seen=self.run.seen, seconds=self.run.seconds, facts=self.run.config.facts))
+        tensors = {
+            f"{part}/{name}": t
+            for part, named in (("model", self.run.model.state_dict()), ("codes", codes))
+            for name, t in named.items()
+        }
+        storage.save(
+            folder / "state",
+            self.run.seen,
+            tensors,
+            dict(seen=self.run.seen, seconds=self.run.seconds, facts=self.run.config.facts),
+        )
         storage.write(folder / CONFIG, json.dumps(asdict(self.run.config), indent=2).encode())
 
 
 def _frozen(folder: Path) -> nn.Module:
     """The first stage as freeze() has written it."""
     if (result := storage.newest(folder / "state")) is None:
-        raise BadData(f"{folder} is empty: the autoencoder whose codes this run learns is gone; restore that folder from a copy.")
+        raise BadData(
+            f"{folder} is empty: the autoencoder whose codes this run learns "
+            "is gone; "
+            "restore "
+            "that folder from a copy."
+        )
     model, state = read_config(folder).build(folder), result[0]
     _load_module(model, state, "model")
     codes = {name.removeprefix("codes/"): t for name, t in state.items() if name.startswith("codes/")}
@@ -168,9 +218,15 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path, config: Config, first: Stage | None = None) -> Run:
-        """A new run folder, locked, at its first weights; with a copy of the first stage, if it learns the codes of one."""
+        """A new run folder, locked, at its first weights; with a copy of the first stage, if it learns the
+        codes of one."""
         if is_run(folder):
-            raise Refusal(f"{folder} holds a run already; train with the same options to resume it, or name another folder.")
+            raise Refusal(
+                f"{folder} holds a run already; train with the same options to "
+                "resume it, "
+                "or name "
+                "another folder."
+            )
         source = Path(config.model)
         storage.make(folder)
         try:
@@ -187,7 +243,12 @@ class Run:
         run.lock()
         if is_run(folder):
             run.close()
-            raise Busy(f"{folder} has just been made by another process; train with the same options to go on with it.")
+            raise Busy(
+                f"{folder} has just been made by another process; train with "
+                "the same "
+                "options to go "
+                "on with it."
+            )
         if first:
             first.freeze(folder / INSIDE)
         storage.write(folder / CONFIG, json.dumps(asdict(config), indent=2).encode())
@@ -203,7 +264,9 @@ class Run:
         run = cls(folder, read_config(folder))
         if (state := run._newest()) is not None:
             _load_module(run.model, state, "model")
-            run._kept = any(name.startswith("student/") for name in state) or not list(run.student.state_dict())
+            run._kept = any(name.startswith("student/") for name in state) or not list(
+                run.student.state_dict()
+            )
             if run._kept:
                 _load_module(run.student, state, "student")
         if raw:
@@ -221,7 +284,8 @@ class Run:
 
     @classmethod
     def resume(cls, folder: Path, config: Config | None = None, *, lock: bool = True) -> Run:
-        """To train on from the newest good state; `lock` keeps others out.  config: takes the place of the run's own, as when a file has moved."""
+        """To train on from the newest good state; `lock` keeps others out.  config: takes the place of the
+        run's own, as when a file has moved."""
         answer = read_config(folder)
         run = cls(folder, config or answer)
         if lock:
@@ -235,7 +299,9 @@ class Run:
 
     def _go_on(self, lock: bool, moved: bool) -> None:
         if differs := engine.match(self.config.facts):
-            self.notes.append(f"going on, but not bit by bit as an uninterrupted run would: {'; '.join(differs)}")
+            self.notes.append(
+                f"going on, but not bit by bit as an uninterrupted run would: {'; '.join(differs)}"
+            )
         self._make_trainable()
         state = self._newest()
         if state is not None:
@@ -259,7 +325,9 @@ class Run:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.close()
-            raise Busy(f"{self.folder} is being trained by another process; wait for it, or name another folder.") from None
+            raise Busy(
+                f"{self.folder} is being trained by another process; wait for it, or name another folder."
+            ) from None
         except OSError as error:
             self.close()
             raise storage.trouble(error, self.folder / ".lock") from error
@@ -273,11 +341,18 @@ class Run:
 
     def tensors(self) -> dict[str, Tensor]:
         """All that must be remembered beside two numbers, by name."""
-        out = {f"{part}/{name}": t for part in ("student", "model") for name, t in getattr(self, part).state_dict().items()}
+        out = {
+            f"{part}/{name}": t
+            for part in ("student", "model")
+            for name, t in getattr(self, part).state_dict().items()
+        }
         for player in self.players:
             state = self.optimizers[player.name].state
             for name, p in player.module.named_parameters():
-                out |= {f"optimizer/{player.name}/{name}/{key}": torch.as_tensor(v) for key, v in state.get(p, {}).items()}
+                out |= {
+                    f"optimizer/{player.name}/{name}/{key}": torch.as_tensor(v)
+                    for key, v in state.get(p, {}).items()
+                }
         return out | {f"window/{name}": torch.stack(values) for name, values in self.window.items() if values}
 
     def save(self) -> None:
@@ -294,7 +369,12 @@ class Run:
             return None
         tensors, facts, damaged = result
         if damaged:
-            self.notes.append(f"state {', '.join(damaged)} is damaged; the one before it, of image {facts['seen']:,}, is used")
+            self.notes.append(
+                f"state {', '.join(damaged)} is damaged; the one "
+                "before it, "
+                "of image "
+                f"{facts['seen']:,}, is used"
+            )
         self.seen, self.seconds = facts["seen"], facts["seconds"]
         self._saved = -1 if damaged else self.seen
         return tensors
@@ -308,8 +388,14 @@ class Run:
                 kept = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
                 if kept:
                     optimizer = self.optimizers[player.name]
-                    optimizer.state[p] = {k: _like(v, p, bool(optimizer.defaults.get("fused"))) for k, v in kept.items()}
-        self.window = {k.removeprefix("window/"): list(v.to(engine.device())) for k, v in state.items() if k.startswith("window/")}
+                    optimizer.state[p] = {
+                        k: _like(v, p, bool(optimizer.defaults.get("fused"))) for k, v in kept.items()
+                    }
+        self.window = {
+            k.removeprefix("window/"): list(v.to(engine.device()))
+            for k, v in state.items()
+            if k.startswith("window/")
+        }
 
     # Log
 
@@ -344,7 +430,8 @@ def _parsed(line: str) -> dict[str, Any] | None:
 
 
 def _like(value: Tensor, p: nn.Parameter, fused: bool) -> Tensor:
-    """Where and how the optimiser itself would keep it: in the layout of its parameter, which decides bits."""
+    """Where and how the optimiser itself would keep it: in the layout of its parameter, which
+    decides bits."""
     if value.ndim and value.shape == p.shape:
         return torch.empty_like(p, requires_grad=False).copy_(value)
     return value.to(p.device if fused else "cpu")
@@ -355,4 +442,9 @@ def _load_module(module: nn.Module, state: dict[str, Tensor], part: str) -> None
     try:
         module.load_state_dict(own)
     except RuntimeError as error:
-        raise BadData(f"the saved weights do not fit the model ({str(error).splitlines()[-1].strip()}); they were written by another version of it.") from None
+        raise BadData(
+            "the saved weights do not fit "
+            "the model "
+            f"({str(error).splitlines()[-1].strip()}); "
+            "they were written by another version of it."
+        ) from None

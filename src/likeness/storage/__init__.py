@@ -1,4 +1,5 @@
-"""Files that are written whole or not at all, the states of runs, and the folder for what is made once and kept (cache.py)."""
+"""Files that are written whole or not at all, the states of runs, and the folder for what is made once and
+kept (cache.py)."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ __all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:
-    """Each name is imported when it is first asked for: an error can be raised, and a flag refused, without torch."""
+    """Each name is imported when it is first asked for: an error can be raised, and a flag refused, without
+    torch."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{_HOME[name]}", __name__), name)

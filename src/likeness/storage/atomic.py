@@ -59,9 +59,16 @@ def make(folder: Path) -> None:
 
 def trouble(error: OSError, path: Path) -> Refusal:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskTrouble(f"the disk is full: {path} could not be written; what was saved before is intact.  Make room, then run the same command again.")
+        return DiskTrouble(
+            f"the disk is full: {path} could not be written; what "
+            "was saved "
+            "before is "
+            "intact.  Make room, then run the same command again."
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return NotAllowed(f"{path} may not be used ({error.strerror}); name another folder.")
     if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG):
         return Refusal(f"{path} cannot be a folder ({error.strerror}); name another.")
-    return DiskTrouble(f"{path} could not be written ({error.strerror or error}); what was saved before is intact.")
+    return DiskTrouble(
+        f"{path} could not be written ({error.strerror or error}); what was saved before is intact."
+    )

@@ -24,16 +24,25 @@ def root(chosen: Path | str | None = None) -> Path:
 
 
 def where(chosen: Path | str | None = None) -> Path:
-    """The cache folder: as given, else LIKENESS_CACHE, else XDG_CACHE_HOME/likeness, else ~/.cache/likeness.  Raises Refusal for the home of nobody."""
+    """The cache folder: as given, else LIKENESS_CACHE, else XDG_CACHE_HOME/likeness, else ~/.cache/likeness.
+    Raises Refusal for the home of nobody."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     path = Path(chosen or os.environ.get("LIKENESS_CACHE") or Path(base) / "likeness")
     try:
         return path.expanduser()
     except RuntimeError:
-        raise Refusal(f"decoded images cannot be written to {path}, since there is no such home folder; set LIKENESS_CACHE to a folder.") from None
+        raise Refusal(
+            f"decoded images cannot be written to {path}, since there is no "
+            "such home "
+            "folder; set "
+            "LIKENESS_CACHE to a folder."
+        ) from None
 
 
-IN_THE_WAY = tuple(getattr(errno, n) for n in ["EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST", "ENOENT", "ELOOP", "ENAMETOOLONG", "EISDIR"])
+IN_THE_WAY = tuple(
+    getattr(errno, n)
+    for n in ["EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST", "ENOENT", "ELOOP", "ENAMETOOLONG", "EISDIR"]
+)
 
 
 @contextmanager
@@ -51,14 +60,18 @@ def explained(path: Path, what: str = "decoded images") -> Iterator[None]:
     except (RuntimeError, ValueError) as trouble:
         if "Symlink loop" not in str(trouble) and "null byte" not in str(trouble):
             raise
-        raise NotAllowed(f"{what} cannot be written to {str(path)!r} ({trouble}); set LIKENESS_CACHE to another folder.") from None
+        raise NotAllowed(
+            f"{what} cannot be written to {str(path)!r} ({trouble}); set LIKENESS_CACHE to another folder."
+        ) from None
 
 
 def key_of(kind: str, *parts: object) -> str:
     """The name of an entry that depends on `parts`."""
-    return f"{kind}-{hashlib.blake2b(repr((VERSION, *parts)).encode('utf-8', 'surrogatepass'), digest_size=12).hexdigest()}"
+    return f"{kind}-{hashlib.blake2b(repr((VERSION, *parts)).encode('utf-8', 'surrogatepass'), digest_size=12).hexdigest()}"  # noqa: E501
 
 
 def family_of(kind: str, source: object) -> str:
     """What the keys of all entries made from one source begin with."""
-    return f"{kind}-{hashlib.blake2b(repr(source).encode('utf-8', 'surrogatepass'), digest_size=6).hexdigest()}"
+    return (
+        f"{kind}-{hashlib.blake2b(repr(source).encode('utf-8', 'surrogatepass'), digest_size=6).hexdigest()}"
+    )

@@ -53,7 +53,8 @@ def save(folder: Path, number: int, tensors: dict[str, Tensor], facts: dict[str,
 
 
 def _clean(folder: Path) -> None:
-    """What a killed process left half-written.  Whoever saves holds the run's lock, so nobody else is writing."""
+    """What a killed process left half-written.  Whoever saves holds the run's lock, so nobody else is
+    writing."""
     for left in folder.glob("*.tmp-*"):
         shutil.rmtree(left, ignore_errors=True)
 
@@ -78,19 +79,27 @@ def _read(state: Path) -> tuple[bytes, dict[str, Any]] | None:
     try:
         manifest = json.loads((state / "manifest.json").read_text())
         payload = (state / "state.safetensors").read_bytes()
-        whole = len(payload) == manifest["bytes"] and hashlib.sha256(payload).hexdigest() == manifest["sha256"]
+        whole = (
+            len(payload) == manifest["bytes"] and hashlib.sha256(payload).hexdigest() == manifest["sha256"]
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return (payload, manifest) if whole else None
 
 
 def newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
-    """Tensors and facts of the newest good state, and the names of damaged newer ones; None if there is no state yet."""
+    """Tensors and facts of the newest good state, and the names of damaged newer ones; None if there is no
+    state yet."""
     damaged: list[str] = []
     for state in _states(folder):
         if (result := _read(state)) is not None:
             return load(result[0]), result[1], damaged
         damaged.append(state.name)
     if damaged:
-        raise BadData(f"every saved state in {folder} is damaged ({', '.join(damaged)}).  Restore one from a copy, or remove the folder to begin again.")
+        raise BadData(
+            f"every saved state in {folder} is damaged ({', '.join(damaged)}).  "
+            "Restore "
+            "one from "
+            "a copy, or remove the folder to begin again."
+        )
     return None

@@ -3,8 +3,8 @@
     for at in learn(makers, data, folder): print(at.doing)       train a detector, put it to the test
     for finding in judge(load(folder), [Path("photo.png")]): print(finding.text)
 
-A detector is the small classifier, trained by the ordinary loop on real training images and on as many that our runs made.
-That is quickly done, and its score means little unless it is asked in these ways:
+A detector is the small classifier, trained by the ordinary loop on real training images and on as many that
+our runs made. That is quickly done, and its score means little unless it is asked in these ways:
 
     one pipeline      both sides have passed through the same 8 bits, onto the same levels: no rounding gives one of them away
     fresh images      it is tested on held-out images, and on samples that it has not met
@@ -14,9 +14,9 @@ That is quickly done, and its score means little unless it is asked in these way
     rough handling    JPEG and resizing, of both sides alike, with and without having met them in training
     a third answer    "cannot tell", where the answers that are given would else be wrong too often (Chow 1970)
 
-P(generated) counts as many generated images as real ones.  Whoever looks at images of which one in a thousand is generated
-must lower it by Bayes' rule.
-"""
+P(generated) counts as many generated images as real ones.  Whoever looks at images of which one in a thousand
+is generated must lower it by Bayes' rule.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ import torch
 
 from .. import engine, models, storage
 from ..backbones.hub import digest
-from ..core import BadData, Model, Refusal
+from ..core import BadData, Model, Refusal, ask
 from ..data import Data, Reading, picture
 from ..evaluation import scores
 from ..metrics import decisions
@@ -60,12 +60,22 @@ class Study(NamedTuple):
     calibration: Sides
 
 
-def learn(makers: Sequence[Maker], data: Data, folder: Path, n: int = 2000, images: int = 40_000, error: float = 0.05, seed: int = 0) -> Generator[Progress]:
-    """Train a detector into `folder`, and into its studies/ those that show what its scores mean; yield progress, then score cards.
+def learn(
+    makers: Sequence[Maker],
+    data: Data,
+    folder: Path,
+    n: int = 2000,
+    images: int = 40_000,
+    error: float = 0.05,
+    seed: int = 0,
+) -> Generator[Progress]:
+    """Train a detector into `folder`, and into its studies/ those that show what its scores mean; yield
+    progress, then score cards.
 
-    n: images a side to learn from.  images: how many each training sees in all.  error: the share of wrong answers among those given that is
-    aimed at; where it cannot be had the answer is "cannot tell".  The same call goes on where an earlier one was killed.
-    Raises Refusal where makers, data and folder do not go together.
+    n: images a side to learn from.  images: how many each training sees in all.  error: the share of wrong
+    answers among those given that is aimed at; where it cannot be had the answer is "cannot tell".  The same
+    call goes on where an earlier one was killed. Raises Refusal where makers, data and folder do not go
+    together.
     """
     if not 0 < error < 0.5:
         raise Refusal(f"an error of {error:g} cannot be aimed at; choose one above 0 and below one half.")
@@ -87,18 +97,30 @@ def learn(makers: Sequence[Maker], data: Data, folder: Path, n: int = 2000, imag
 
 
 def _asked(makers: Sequence[Maker], data: Data) -> dict[str, Any]:
-    """Of what the detector was made: what `judge` must know to read a file, and its reader to believe a verdict."""
+    """Of what the detector was made: what `judge` must know to read a file, and its reader to believe a
+    verdict."""
     reading = {k: v for k, v in data.settings.items() if k in {f.name for f in fields(Reading)}}
-    turned = [{f.name: getattr(m.model, f.name) for f in fields(m.model) if f.metadata.get("live")} for m in makers]
-    info = [dict(name=m.name, model=m.run.config.model, seen=m.run.seen, **live) for m, live in zip(makers, turned)]
+    turned = [
+        {f.name: getattr(m.model, f.name) for f in fields(m.model) if f.metadata.get("live")} for m in makers
+    ]
+    info = [
+        dict(name=m.name, model=m.run.config.model, seen=m.run.seen, **live)
+        for m, live in zip(makers, turned)
+    ]
     return dict(data=dict(source=data.source, fingerprint=data.fingerprint, reading=reading), makers=info)
 
 
-def _studies(folder: Path, makers: Sequence[Maker], parts: Parts, nothing: Parts, levels: int, seed: int) -> dict[str, Study]:
+def _studies(
+    folder: Path, makers: Sequence[Maker], parts: Parts, nothing: Parts, levels: int, seed: int
+) -> dict[str, Study]:
     """What is trained, by name; the detector itself has none."""
 
     def study(name: str, doing: str, train: Sides, calibration: Sides, rough: bool = True) -> Study:
-        train, calibration = (train.joined(train.roughened(levels, seed)), calibration.mixed(levels, seed)) if rough else (train, calibration)
+        train, calibration = (
+            (train.joined(train.roughened(levels, seed)), calibration.mixed(levels, seed))
+            if rough
+            else (train, calibration)
+        )
         return Study(folder / STUDIES / name if name else folder, doing, train, calibration)
 
     out = {
@@ -107,21 +129,38 @@ def _studies(folder: Path, makers: Sequence[Maker], parts: Parts, nothing: Parts
         "clean": study("clean", "without rough handling", parts.train, parts.calibration, rough=False),
     }
     for j, maker in enumerate(makers if len(makers) > 1 else ()):
-        out[f"without-{j}"] = study(f"without-{j}", f"without {maker.name}", parts.train.without(j), parts.calibration.without(j))
+        out[f"without-{j}"] = study(
+            f"without-{j}", f"without {maker.name}", parts.train.without(j), parts.calibration.without(j)
+        )
     return out
 
 
 def _another(folder: Path) -> Refusal:
-    return Refusal(f"{folder} holds another run; name another folder with -o, or repeat the very command that made it to go on.")
+    return Refusal(
+        f"{folder} holds another run; name another folder with -o, or repeat "
+        "the very "
+        "command "
+        "that made it to go on."
+    )
 
 
 def _train(study: Study, source: str, levels: int, images: int, seed: int) -> Iterator[loop.Step]:
     """By the ordinary loop; a run that is there already goes on."""
     x, y = np.concatenate(study.train[:2]), np.repeat([0, 1], len(study.train.real))
     digest = hashlib.blake2b(x.tobytes(), digest_size=16).hexdigest()
-    data, kind = Data(source, digest, x, np.arange(len(x)), np.arange(0), y, CLASSES, levels=levels), models.load(MODEL)
+    data, kind = (
+        Data(source, digest, x, np.arange(len(x)), np.arange(0), y, CLASSES, levels=levels),
+        models.load(MODEL),
+    )
     training = engine.settle(replace(kind.defaults, images=images, seed=seed, warmup=images // 20), data.spec)
-    config = Config(MODEL, data.spec, training, kind(spec=data.spec).options(), dict(source=source, fingerprint=digest), engine.facts())
+    config = Config(
+        MODEL,
+        data.spec,
+        training,
+        kind(spec=data.spec).options(),
+        dict(source=source, fingerprint=digest),
+        engine.facts(),
+    )
     if there := is_run(study.folder):
         asked = dict(data=config.data, training=asdict(training), options=config.options)
         if read_config(study.folder).differences(asked):
@@ -178,7 +217,11 @@ class Detector:
         """Of images uint8 (n, C, H, W) on the grid."""
         size = room(math.prod(x.shape[1:]))
         with torch.no_grad():
-            answer = [self.model.classify(picture(x[i : i + size]).to(engine.device())).double().cpu() for i in range(0, len(x), size)]  # type: ignore[operator]
+            classify = ask(self.model, "classify")
+            answer = [
+                classify(picture(x[i : i + size]).to(engine.device())).double().cpu()
+                for i in range(0, len(x), size)
+            ]
         log_p = torch.cat(answer).numpy()
         p = decisions.softmax(log_p, self.temperature)
         return Heard(log_p, p, decisions.decide(p, self.threshold), label)
@@ -188,23 +231,31 @@ class Detector:
 
 
 def calibrate(study: Study, about: dict[str, Any]) -> Detector:
-    """The detector that was trained in the study's folder, with a temperature and a band of "cannot tell"; written to detector.json."""
+    """The detector that was trained in the study's folder, with a temperature and a band of "cannot tell";
+    written to detector.json."""
     bare = Detector(study.folder, Run.open(study.folder).model)
     heard = bare.both(study.calibration)
     temperature = decisions.temperature(heard.log_p, heard.label)
     band = decisions.abstain(decisions.softmax(heard.log_p, temperature), heard.label, about["error"])
     result = dict(temperature=temperature, threshold=band.threshold, decided=band.decided, wrong=band.wrong)
     facts = (
-        about | dict(weights=digest(bare.model.state_dict()), calibration=len(heard.label)) | {k: v if math.isfinite(v) else None for k, v in result.items()}
+        about
+        | dict(weights=digest(bare.model.state_dict()), calibration=len(heard.label))
+        | {k: v if math.isfinite(v) else None for k, v in result.items()}
     )
     storage.write(study.folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=True, default=str).encode())
-    return Detector(study.folder, bare.model, temperature, band.threshold, about["error"], about["data"]["reading"])
+    return Detector(
+        study.folder, bare.model, temperature, band.threshold, about["error"], about["data"]["reading"]
+    )
 
 
 def load(folder: Path) -> Detector:
-    """The detector in a folder.  Raises Refusal if there is none, BadData if its calibration is damaged or belongs to other weights."""
+    """The detector in a folder.  Raises Refusal if there is none, BadData if its calibration is damaged or
+    belongs to other weights."""
     if not (folder / FACTS).is_file():
-        raise Refusal(f"{folder} is no detector: it has no {FACTS}.  One is made by: likeness detect RUN... -o {folder}")
+        raise Refusal(
+            f"{folder} is no detector: it has no {FACTS}.  One is made by: likeness detect RUN... -o {folder}"
+        )
     model = Run.open(folder).model
     try:
         facts = json.loads((folder / FACTS).read_bytes())
@@ -214,7 +265,9 @@ def load(folder: Path) -> Detector:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as why:
         raise BadData(f"{folder / FACTS} cannot be read ({why}); train the detector again.") from None
     if own != digest(model.state_dict()) or not temperature > 0:
-        raise BadData(f"{folder / FACTS} was made for other weights than those in {folder}; train the detector again.")
+        raise BadData(
+            f"{folder / FACTS} was made for other weights than those in {folder}; train the detector again."
+        )
     return Detector(folder, model, temperature, threshold, error, reading)
 
 
@@ -239,7 +292,13 @@ class Exam(NamedTuple):
         for how in TREATMENTS:
             rough = self.test.treated(how, self.levels)
             yield self.auroc(f"AUROC after {how}", "", self.found[""].both(rough), note=NOTES["rough"])
-            yield self.auroc(f"AUROC after {how}", "clean", self.found["clean"].both(rough), of="trained without", note=NOTES["rough"])
+            yield self.auroc(
+                f"AUROC after {how}",
+                "clean",
+                self.found["clean"].both(rough),
+                of="trained without",
+                note=NOTES["rough"],
+            )
         for j, maker in enumerate(self.makers if len(self.makers) > 1 else ()):
             yield from self.stranger(j, maker.name, heard)
 
@@ -251,8 +310,14 @@ class Exam(NamedTuple):
         for part, name in each if len(each) > 1 else ():
             yield self.auroc("AUROC", "", part, of=name, floor=chance)
         yield self.auroc("AUROC", "floor", floor, of="real against real", warnings=doubt)
-        for part, detector, of in [(heard, "", "model"), *((part, "", name) for part, name in each if len(each) > 1), (floor, "floor", "real against real")]:
-            yield self.share("accuracy", detector, decisions.accuracy(part.p, part.label), of=of, better="higher")
+        for part, detector, of in [
+            (heard, "", "model"),
+            *((part, "", name) for part, name in each if len(each) > 1),
+            (floor, "floor", "real against real"),
+        ]:
+            yield self.share(
+                "accuracy", detector, decisions.accuracy(part.p, part.label), of=of, better="higher"
+            )
 
     def answered(self, heard: Heard, floor: Heard) -> Iterator[Score]:
         """How often it answers, how often wrongly, and whether its probabilities are to be believed."""
@@ -270,7 +335,11 @@ class Exam(NamedTuple):
             better="lower",
             note=f"{NOTES['calibration']}; {decisions.bins_note(right.curve)}",
         )
-        for value, of in ((right.ece, "model"), (before.ece, "uncalibrated"), (right.chance, "perfect probabilities")):
+        for value, of in (
+            (right.ece, "model"),
+            (before.ece, "uncalibrated"),
+            (right.chance, "perfect probabilities"),
+        ):
             yield Score("calibration error", value, of=of, **about)
 
     def stranger(self, j: int, name: str, heard: Heard) -> Iterator[Score]:
@@ -278,7 +347,9 @@ class Exam(NamedTuple):
         detector = f"without-{j}"
         new = self.found[detector].both(self.test.of(self.test.maker == j))
         yield self.auroc(f"AUROC, {name} left out", detector, new, note=NOTES["stranger"])
-        yield self.auroc(f"AUROC, {name} left out", "", self.of(heard, j), of="met in training", note=NOTES["stranger"])
+        yield self.auroc(
+            f"AUROC, {name} left out", "", self.of(heard, j), of="met in training", note=NOTES["stranger"]
+        )
         yield self.share(f"cannot tell, {name} left out", detector, new.says == decisions.CANNOT_TELL)
         yield self.wrong(f"wrong among the answers, {name} left out", detector, new)
 
@@ -291,12 +362,25 @@ class Exam(NamedTuple):
         low, high = spread(value, ones, zeros)
         warnings = sentences(about.pop("warnings", ()), small(min(ones, zeros)))
         known = dict[str, Any](
-            how="95 % after Newcombe 2006", split="samples", seed=self.seed, group=GROUP, **self.found[detector].network, note=NOTES["AUROC"]
+            how="95 % after Newcombe 2006",
+            split="samples",
+            seed=self.seed,
+            group=GROUP,
+            **self.found[detector].network,
+            note=NOTES["AUROC"],
         )
-        return Score(name, value, low=low, high=high, n=ones, against=zeros, warnings=warnings, **known | about)
+        return Score(
+            name, value, low=low, high=high, n=ones, against=zeros, warnings=warnings, **known | about
+        )
 
     def share(self, name: str, detector: str, values: np.ndarray, **about: Any) -> Score:
-        known = dict[str, Any](unit="share", split="samples", group=GROUP, **self.found[detector].network, note=NOTES.get(name, ""))
+        known = dict[str, Any](
+            unit="share",
+            split="samples",
+            group=GROUP,
+            **self.found[detector].network,
+            note=NOTES.get(name, ""),
+        )
         return measure(name, values.astype(np.float64), self.seed, **known | about)
 
     def wrong(self, name: str, detector: str, heard: Heard) -> Score:
@@ -306,16 +390,39 @@ class Exam(NamedTuple):
         about = dict[str, Any](better="lower", note=f"at most {error:.0%} was aimed at")
         if not len(info.says):
             about |= self.found[detector].network
-            return Score(name, math.nan, "share", split="samples", seed=self.seed, group=GROUP, warnings=(NONE,), **about)
+            return Score(
+                name,
+                math.nan,
+                "share",
+                split="samples",
+                seed=self.seed,
+                group=GROUP,
+                warnings=(NONE,),
+                **about,
+            )
         values = info.says != info.label
         above = wilson(float(values.sum()), len(values))[0] > error
-        return self.share(name, detector, values, warnings=sentences(f"more than the {error:.0%} that was aimed at" if above else ""), **about)
+        return self.share(
+            name,
+            detector,
+            values,
+            warnings=sentences(f"more than the {error:.0%} that was aimed at" if above else ""),
+            **about,
+        )
 
 
 GROUP = "resemblance"
-NONE = "it could tell none of them: too few calibration images to promise so small a share of wrong answers; give more (-n), or a larger --error"
+NONE = (
+    "it could tell none of them: too few calibration images to promise so small "
+    "a share "
+    "of wrong "
+    "answers; give more (-n), or a larger --error"
+)
 NOTES = {
-    "AUROC": "the chance that a generated image looks more generated than a held-out one; one half if nothing tells them apart",
+    "AUROC": "the chance that a generated image looks more generated than a held-out "
+    "one; one "
+    "half if "
+    "nothing tells them apart",
     "accuracy": "as many real as generated images, each called the likelier of the two",
     "cannot tell": "share of all images, real and generated",
     "calibration": "mean distance of the probability from how often it is right",
@@ -325,14 +432,21 @@ NOTES = {
 
 
 def leak(value: float, n: int) -> str:
-    """What is wrong where real images are told from real ones, n against n, beyond three standard errors (Mann & Whitney 1947); or nothing."""
+    """What is wrong where real images are told from real ones, n against n, beyond three standard errors
+    (Mann & Whitney 1947); or nothing."""
     if abs(value - 0.5) <= 3 * math.sqrt((2 * n + 1) / (12 * n * n)):
         return ""
-    return f"real images are told from real ones as well (AUROC {value:.3f}): something beside the generators leaks into the score"
+    return (
+        f"real images are told from real ones as well (AUROC {value:.3f}): "
+        "something "
+        "beside the "
+        "generators leaks into the score"
+    )
 
 
 def spread(value: float, m: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of an AUROC of m images against n (Newcombe 2006, part 2, method 5): wherever it is, it has a width.
+    """The 95 % interval of an AUROC of m images against n (Newcombe 2006, part 2, method 5): wherever it is,
+    it has a width.
 
     Like Wilson's of a share it asks which true values the one found is within 1.96 standard errors of.
     """

@@ -3,8 +3,8 @@
     parts = yield from gather(makers(runs, data), data, n=2000, seed=0)       train, calibration, test
     parts.test.treated("JPEG 75", data.levels)
 
-Both sides pass through the same 8 bits onto the same levels, and through the same treatments; there are as many of one as
-of the other, in equal shares of each run; and no image, real or generated, is in two parts.
+Both sides pass through the same 8 bits onto the same levels, and through the same treatments; there are as
+many of one as of the other, in equal shares of each run; and no image, real or generated, is in two parts.
 """
 
 from __future__ import annotations
@@ -47,13 +47,22 @@ class Maker(NamedTuple):
 
 
 def makers(runs: Sequence[tuple[Run, dict[str, Any]]], data: Data) -> list[Maker]:
-    """The runs, each with the live options to turn.  Raises Refusal for one that makes no images, or none like those of `data`."""
+    """The runs, each with the live options to turn.  Raises Refusal for one that makes no images, or none
+    like those of `data`."""
     if data.spec.points:
-        raise Refusal(f"a detector looks at images, and {data.source} is points; likeness evaluate says how well drawn points are told apart from real ones.")
+        raise Refusal(
+            f"a detector looks at images, and {data.source} is points; likeness "
+            "evaluate "
+            "says how "
+            "well drawn points are told apart from real ones."
+        )
     for run, _ in runs:
         if run.config.spec.shape != data.spec.shape or run.config.spec.levels != data.levels:
             raise Refusal(
-                f"{run.folder} makes images of another shape or other levels than those of {data.source}; compare it with the data it was trained on."
+                f"{run.folder} makes images of another shape or other levels than "
+                "those of "
+                f"{data.source}; "
+                "compare it with the data it was trained on."
             )
         if not {"encode", "decode"} <= set(answers(run.model)):
             ask(run.model, "sample", "Only what makes images can be told from real ones.")
@@ -63,13 +72,19 @@ def makers(runs: Sequence[tuple[Run, dict[str, Any]]], data: Data) -> list[Maker
 
 
 def made(maker: Maker, data: Data, rows: np.ndarray, seed: int) -> np.ndarray:
-    """As many images as there are rows: samples, or, of a model that has no samples, reconstructions of these rows.  uint8 (n, C, H, W)."""
+    """As many images as there are rows: samples, or, of a model that has no samples, reconstructions of these
+    rows.  uint8 (n, C, H, W)."""
     if isinstance(maker.model, Samples):
         # a stream of its own, or the detector would have met the very images that `likeness sample` writes
-        y = sampling.conditions(maker.model, np.arange(len(rows)), data, classes=sampling.shares(data, len(rows), seed))
+        y = sampling.conditions(
+            maker.model, np.arange(len(rows)), data, classes=sampling.shares(data, len(rows), seed)
+        )
         drawn = sampling.batches(sampling.draw(maker.model, y, len(rows), engine.derive("detect", seed)))
         return np.concatenate([on_grid(_numbers(x, maker).numpy(), data.levels) for x in drawn])
-    parts = [engine.put(data.take(part)).x for part in np.array_split(rows, math.ceil(len(rows) / room(data.spec.dims)))]
+    parts = [
+        engine.put(data.take(part)).x
+        for part in np.array_split(rows, math.ceil(len(rows) / room(data.spec.dims)))
+    ]
     with torch.no_grad():
         back = [maker.model.decode(maker.model.encode(x)).float().cpu() for x in parts]  # type: ignore[operator]
     return on_grid(torch.cat(back).numpy(), data.levels)
@@ -77,7 +92,9 @@ def made(maker: Maker, data: Data, rows: np.ndarray, seed: int) -> np.ndarray:
 
 def _numbers(x: torch.Tensor, maker: Maker) -> torch.Tensor:
     if not bool(x.isfinite().all()):
-        raise Refusal(f"samples of {maker.name} are not numbers; there is nothing to be told from real images.")
+        raise Refusal(
+            f"samples of {maker.name} are not numbers; there is nothing to be told from real images."
+        )
     return x
 
 
@@ -95,7 +112,9 @@ def _jpeg(image: Image.Image, quality: int) -> Image.Image:
 
 
 def _resized(image: Image.Image, factor: float) -> Image.Image:
-    smaller = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))), Image.Resampling.BICUBIC)
+    smaller = image.resize(
+        (max(1, round(image.width * factor)), max(1, round(image.height * factor))), Image.Resampling.BICUBIC
+    )
     return smaller.resize(image.size, Image.Resampling.BICUBIC)
 
 
@@ -106,7 +125,8 @@ TREATMENTS: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def treated(x: np.ndarray, how: str, levels: int = 256) -> np.ndarray:
-    """uint8 (n, C, H, W) after a treatment of each, and back on the grid, as any file is when it is judged."""
+    """uint8 (n, C, H, W) after a treatment of each, and back on the grid, as any file is when it
+    is judged."""
     images = (Image.fromarray(np.ascontiguousarray(a[0] if len(a) == 1 else a.transpose(1, 2, 0))) for a in x)
     return on_grid(picture(np.stack([planes(TREATMENTS[how](image)) for image in images])).numpy(), levels)
 
@@ -147,7 +167,8 @@ class Sides(NamedTuple):
         return out
 
     def mixed(self, levels: int, seed: int) -> Sides:
-        """One half of each maker's as they are, the other roughened: files that people bring are of both kinds."""
+        """One half of each maker's as they are, the other roughened: files that people bring are of both
+        kinds."""
         plain = np.arange(len(self.maker)) // (self.maker.max() + 1) % 2 == 0
         return self.of(plain).joined(self.of(~plain).roughened(levels, seed))
 
@@ -170,7 +191,8 @@ class Progress(NamedTuple):
 
 
 def gather(makers: Sequence[Maker], data: Data, n: int, seed: int) -> Generator[Progress, None, Parts]:
-    """Real and generated images: up to n a side to learn from, n to be tested on, and half as many to calibrate on.
+    """Real and generated images: up to n a side to learn from, n to be tested on, and half as many to
+    calibrate on.
 
     Raises Refusal where the data hold too few.
     """
@@ -179,10 +201,14 @@ def gather(makers: Sequence[Maker], data: Data, n: int, seed: int) -> Generator[
     for j, maker in enumerate(makers):
         yield Progress(f"images of {maker.name}", 0.0)
         own = [part[j::k] for part in rows]
-        pieces = np.split(made(maker, data, np.concatenate(own), seed), np.cumsum([len(part) for part in own])[:-1])
+        pieces = np.split(
+            made(maker, data, np.concatenate(own), seed), np.cumsum([len(part) for part in own])[:-1]
+        )
         for fake, piece in zip(fakes, pieces):
             fake[j::k] = piece
-    return Parts(*(Sides(_real(data, part), fake, np.arange(len(part)) % k) for part, fake in zip(rows, fakes)))
+    return Parts(
+        *(Sides(_real(data, part), fake, np.arange(len(part)) % k) for part, fake in zip(rows, fakes))
+    )
 
 
 def halves(data: Data, n: int, seed: int) -> Parts:
@@ -192,14 +218,22 @@ def halves(data: Data, n: int, seed: int) -> Parts:
 
 
 def _rows(data: Data, n: int, seed: int, share: int) -> list[np.ndarray]:
-    """Rows to learn from, to calibrate on and to be tested on: as many of each as `share` makers can share out evenly."""
+    """Rows to learn from, to calibrate on and to be tested on: as many of each as `share` makers can share
+    out evenly."""
     rng = np.random.default_rng((seed, 0xFA4E))
     train, held = rng.permutation(data.train), rng.permutation(data.held_out)
     calibration = min(n // 2, len(train) // 5)
-    sizes = [size // share * share for size in (min(n, len(train) - calibration), calibration, min(n, len(held)))]
+    sizes = [
+        size // share * share for size in (min(n, len(train) - calibration), calibration, min(n, len(held)))
+    ]
     if min(sizes) < LEAST:
         have = f"{data.source} has {len(train):,} training and {len(held):,} held-out images"
-        raise Refusal(f"{have}, and {n:,} a side were asked for: {LEAST} are the least to learn from, to calibrate on and to be tested on; give more.")
+        raise Refusal(
+            f"{have}, and {n:,} a side were asked for: {LEAST} are the least "
+            "to learn "
+            "from, to "
+            "calibrate on and to be tested on; give more."
+        )
     return [train[: sizes[0]], train[len(train) - sizes[1] :], held[: sizes[2]]]
 
 

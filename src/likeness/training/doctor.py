@@ -3,9 +3,11 @@
     for step in doctor.watch(run, data, steps): ...        a line when something happens, kept in doctor.jsonl
     for finding in doctor.examine(run, data, model, x):    the state of a trained run
 
-The rules, with their thresholds, are in training/symptoms.py; here stand what looks, when, and what is kept of it.
+The rules, with their thresholds, are in training/symptoms.py; here stand what looks, when, and what is kept
+of it.
 
-Looking changes nothing: probes ask the EMA, which is in evaluation mode, and the loop seeds itself anew at each step.
+Looking changes nothing: probes ask the EMA, which is in evaluation mode, and the loop seeds itself anew at
+each step.
 """
 
 from __future__ import annotations
@@ -46,13 +48,15 @@ FIRST = 512
 DRAWN, POINTS = 128, 1024
 """samples, and real images to compare them with, and points, which are cheap; as many images are judged"""
 TOLD_BY_NEIGHBOURS = 0.8
-"""of held-out images whose nearest training image is of their class, at least: else that says nothing of samples"""
+"""of held-out images whose nearest training image is of their class, at least: else that says nothing of
+samples"""
 SHEET, ROOM = 2, 16
 """numbers in z that draw images along a line or on a sheet, and how many do not"""
 LESS = ("k", "d_rate", "beta", "centring")
 """options of which less helps; of all other numbers it is more"""
 USUAL = 3.0
-"""times the model's own rate, or a part of it: one further off is to go back to it, any other to a third of itself"""
+"""times the model's own rate, or a part of it: one further off is to go back to it, any other to a third of
+itself"""
 TOLD = 1024
 """training images whose classes are told to features, and most held-out images that are asked about"""
 GUESSED = 2**20
@@ -84,15 +88,17 @@ class Guesses(Protocol):
     """A model may know what its loss would be of one that knows nothing."""
 
     def chance(self, batch: Batch) -> dict[str, float]:
-        """Terms of its loss, and what each would be of an answer that is the same for all such images (parts/chance.py)."""
+        """Terms of its loss, and what each would be of an answer that is the same for all such images
+        (parts/chance.py)."""
         ...
 
 
 def examine(run: Run, data: Data, model: Model, samples: np.ndarray | None = None) -> Iterator[Finding]:
     """Everything that is wrong now, by the log and by probes; costs about a second.
 
-    samples: (n, C, H, W) of the model in the form of data.x, drawn for as many of each class as the data have if it is
-    conditional; without them nothing is said of what is drawn.  The verdicts of diagnose() are among the findings.
+    samples: (n, C, H, W) of the model in the form of data.x, drawn for as many of each class as the data have
+    if it is conditional; without them nothing is said of what is drawn.  The verdicts of diagnose() are among
+    the findings.
     """
     yield from consult(run, run.log(), guessed(run, data))
     if run.seen >= FIRST * stride(run):
@@ -100,7 +106,8 @@ def examine(run: Run, data: Data, model: Model, samples: np.ndarray | None = Non
 
 
 def stride(run: Run) -> int:
-    """Images in which each player has moved once: a generator whose discriminator moves five times has seen a fifth of the batches."""
+    """Images in which each player has moved once: a generator whose discriminator moves five times has seen a
+    fifth of the batches."""
     return run.config.training.batch * max(player.steps for player in run.model.players())
 
 
@@ -110,7 +117,8 @@ def together(model: Model) -> int:
 
 
 def suited(run: Run, findings: Iterable[Finding | None]) -> Iterator[Finding]:
-    """With those remedies only that this model has as options, and of them what it does not do already, or more of."""
+    """With those remedies only that this model has as options, and of them what it does not do already, or
+    more of."""
     training, usual = run.config.training, type(run.model).defaults.rate
     off = not usual / USUAL <= training.rate <= USUAL * usual
     slower = usual if training.rate > USUAL * usual else float(f"{training.rate / 3:.1g}")
@@ -180,8 +188,13 @@ def accepts(model: Model, wishes: dict[str, Any]) -> bool:
 def consult(run: Run, log: Sequence[Line], guess: Mapping[str, float] = {}) -> Iterator[Finding]:
     """What the first line of a log and the last ones say; guess: that of the model, see guessed()."""
     recent = [line for line in log[-MEMORY:] if line["seen"] > EARLY * stride(run)]
-    counted = together(run.model) * stride(run) // run.config.training.batch  # a line has the last of several steps of D
-    of_games = symptoms.saturation(recent, bool(getattr(run.model, "gradient_penalty", 0))), symptoms.silence(recent), symptoms.oscillation(recent, counted)
+    # a line has the last of several steps of D
+    counted = together(run.model) * stride(run) // run.config.training.batch
+    of_games = (
+        symptoms.saturation(recent, bool(getattr(run.model, "gradient_penalty", 0))),
+        symptoms.silence(recent),
+        symptoms.oscillation(recent, counted),
+    )
     grown, same = symptoms.divergence(log), _of_features(recent)
     lost = None if same or grown else symptoms.relapse(log) or symptoms.nothing_learnt(recent, guess)
     yield from suited(run, (*of_games, grown, same, lost))
@@ -194,7 +207,8 @@ def _of_features(lines: Sequence[Line]) -> Finding | None:
 
 
 def guessed(run: Run, data: Data) -> dict[str, float]:
-    """What terms of the loss would be of one that knows nothing of an image; empty where the model cannot say."""
+    """What terms of the loss would be of one that knows nothing of an image; empty where the model cannot
+    say."""
     if not isinstance(run.model, Guesses) or not len(data.train):
         return {}
     rows = chosen(data.train, min(1024, max(64, GUESSED // data.spec.dims)))
@@ -206,20 +220,28 @@ def guessed(run: Run, data: Data) -> dict[str, float]:
 
 
 def probed(run: Run, data: Data, model: Model, samples: np.ndarray | None) -> Iterator[Finding]:
-    """Of the data and the model as it is.  What is drawn is not looked at where the model itself says that it is ill: the one follows from the other."""
+    """Of the data and the model as it is.  What is drawn is not looked at where the model itself says that it
+    is ill: the one follows from the other."""
     own = list(verdicts(data, model))
     yield from own
-    result = [known_by_heart(data, model), judged(run, data, model), beside_untrained(run, data, model, samples)]
+    result = [
+        known_by_heart(data, model),
+        judged(run, data, model),
+        beside_untrained(run, data, model, samples),
+    ]
     if samples is not None and not own:
         result += of_samples(data, samples, run.config.training.mirror)
     yield from suited(run, result)
 
 
 def beside_untrained(run: Run, data: Data, model: Model, samples: np.ndarray | None) -> Finding | None:
-    """Of losses that may be anything, those of a game and of agreement: whether the first weights did as well."""
+    """Of losses that may be anything, those of a game and of agreement: whether the first weights did as
+    well."""
     if samples is not None and len(run.model.players()) > 1:
         first, n = drawn(untrained(run), data), _many(data)
-        return None if first is None else symptoms.no_nearer(samples[:n], first, data.x[chosen(data.train, n)])
+        return (
+            None if first is None else symptoms.no_nearer(samples[:n], first, data.x[chosen(data.train, n)])
+        )
     if isinstance(model, Encodes) and any("RankMe" in line["losses"] for line in run.log()[-1:]):
         return symptoms.unlearnt(*_worth(data, model, untrained(run)))
     return None
@@ -260,13 +282,18 @@ def nearest_centre(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def beside_training(data: Data, samples: np.ndarray, mirror: bool = False) -> Iterator[Finding | None]:
-    """What one search for the nearest training images says: which classes are drawn, and whether any image is a copy."""
+    """What one search for the nearest training images says: which classes are drawn, and whether any image is
+    a copy."""
     rows, held_out = chosen(data.train, max(1, SEARCHED // data.spec.dims)), chosen(data.held_out, DRAWN)
     result = neighbours.nearest(np.concatenate([samples, data.x[held_out]]), data.x, rows, 1, mirror)
     drawn, real = result.of(np.s_[: len(samples)]), result.of(np.s_[len(samples) :])
     if len(rows) == len(data.train):
         yield symptoms.copying(drawn, real)
-    if data.y is not None and len(held_out) and (data.y[real.row[:, 0]] == data.y[held_out]).mean() >= TOLD_BY_NEIGHBOURS:
+    if (
+        data.y is not None
+        and len(held_out)
+        and (data.y[real.row[:, 0]] == data.y[held_out]).mean() >= TOLD_BY_NEIGHBOURS
+    ):
         yield symptoms.dropped(data.y[drawn.row[:, 0]], data.y[data.train], "classes")
 
 
@@ -274,7 +301,10 @@ def judged(run: Run, data: Data, model: Model) -> Finding | None:
     """What the player who is asked about real images says of images that it learns from, and of others."""
     players = model.players()
     for player in players if len(players) > 1 else ():
-        train, held_out = (np.array(list(logits(run, data, player, rows))).reshape(-1, 2) for rows in (data.train, data.held_out))
+        train, held_out = (
+            np.array(list(logits(run, data, player, rows))).reshape(-1, 2)
+            for rows in (data.train, data.held_out)
+        )
         if len(train):
             return symptoms.by_heart(train[:, 0], held_out[:, 0], np.concatenate([train, held_out])[:, 1])
     return None
@@ -302,7 +332,8 @@ def logits(run: Run, data: Data, player: Player, rows: np.ndarray) -> Iterator[t
     pack = together(run.model)
     some = chosen(rows, DRAWN * pack)
     batch = data.take(some, Noise(torch.from_numpy(some), engine.derive("doctor")))
-    for piece in engine.put(replace(batch, step=1, seen=run.seen)).split(symptoms.TOGETHER * pack):  # step 1: lazy penalties are not due
+    # step 1: lazy penalties are not due
+    for piece in engine.put(replace(batch, step=1, seen=run.seen)).split(symptoms.TOGETHER * pack):
         if len(piece) < symptoms.TOGETHER * pack:
             return
         terms = player.loss(piece).terms
@@ -354,7 +385,8 @@ class Noted(NamedTuple):
 
 
 def watch(run: Run, data: Data, steps: Iterator[Step]) -> Iterator[Step]:
-    """Pass the steps on.  What is found goes to doctor.jsonl, and into run.notes when it happens for the first time."""
+    """Pass the steps on.  What is found goes to doctor.jsonl, and into run.notes when it happens for the
+    first time."""
     if engine.rank() != 0:
         yield from steps
         return
@@ -373,7 +405,9 @@ def watch(run: Run, data: Data, steps: Iterator[Step]) -> Iterator[Step]:
 
 def due(before: float, now: float) -> bool:
     """Twice in every doubling of the batches seen, from the first on."""
-    return now >= FIRST and (before < FIRST or math.floor(2 * math.log2(before)) < math.floor(2 * math.log2(now)))
+    return now >= FIRST and (
+        before < FIRST or math.floor(2 * math.log2(before)) < math.floor(2 * math.log2(now))
+    )
 
 
 class Notes:

@@ -40,7 +40,8 @@ class Step(NamedTuple):
 
 
 class Stop:
-    """Whoever walks through the steps may set `signal`: the loop then saves and ends after the step it is in."""
+    """Whoever walks through the steps may set `signal`: the loop then saves and ends after the
+    step it is in."""
 
     signal: int = 0
 
@@ -54,8 +55,9 @@ def fit(
     save_every: float = 120.0,
     stop: Stop | None = None,
 ) -> Generator[Step]:
-    """Train until `images` have been seen (the config's number, unless `minutes` are given), or for `minutes` of
-    training in all, or until `stop`.  Saves every `save_every` seconds and at the end; resumes where the run is.
+    """Train until `images` have been seen (the config's number, unless `minutes` are given), or for `minutes`
+    of training in all, or until `stop`.  Saves every `save_every` seconds and at the end; resumes where
+    the run is.
 
     Raises Diverged when a loss or a gradient is no longer a number: the last saved state is then still good.
     """
@@ -80,28 +82,58 @@ def fit(
     keep(run)
 
 
-def refuse(name: str, training: Training, model: Model, images: int | None = None, minutes: float = math.inf) -> None:
+def refuse(
+    name: str, training: Training, model: Model, images: int | None = None, minutes: float = math.inf
+) -> None:
     """What cannot be trained as asked, before anything is made or moved."""
     processes = engine.world()
     if model.whole_batch and training.batch < 2:
-        raise Refusal(f"{name} compares the images of a batch, and a batch of one has nothing to compare; use a larger --batch.")
+        raise Refusal(
+            f"{name} compares the images of a batch, and a batch of one has "
+            "nothing to "
+            "compare; "
+            "use a larger --batch."
+        )
     if model.whole_batch and training.micro:
-        raise Refusal(f"{name} compares the images of a batch, which --micro {training.micro} would split; use a smaller --batch instead.")
+        raise Refusal(
+            f"{name} compares the images of a batch, which --micro "
+            f"{training.micro} "
+            "would split; "
+            "use a smaller --batch instead."
+        )
     if model.whole_batch and processes > 1:
-        raise Refusal(f"{name} compares the images of a batch, which {processes} processes would split; train it with one.")
+        raise Refusal(
+            f"{name} compares the images of a batch, which {processes} "
+            "processes "
+            "would split; "
+            "train it with one."
+        )
     if training.mirror and (model.spec.size == 1 or model.spec.symbols or not model.spec.levels):
-        raise Refusal(f"--mirror is for images, and what {name} is to learn are points or codes; leave it out.")
+        raise Refusal(
+            f"--mirror is for images, and what {name} is to learn are points or codes; leave it out."
+        )
     if training.batch < processes:
-        raise Refusal(f"a batch of {training.batch} cannot be shared among {processes} processes; use --batch {processes} or more.")
+        raise Refusal(
+            f"a batch of {training.batch} cannot be shared among "
+            f"{processes} "
+            "processes; use "
+            f"--batch {processes} or more."
+        )
     if not minutes > 0:
         raise Refusal(f"{minutes} minutes are no time to train for; give a number above 0.")
     if training.schedule == "cosine" and not math.isinf(minutes) and images is None:
-        raise Refusal("--schedule cosine must know at which image it ends, which --minutes does not say; give --images as well.")
+        raise Refusal(
+            "--schedule cosine must know at which image it ends, which "
+            "--minutes does "
+            "not say; "
+            "give --images as well."
+        )
     model.prepare()
 
 
 def _called_off(run: Run, minutes: float, stop: Stop, due: bool) -> bool:
-    """Whether time is up or somebody has asked to stop, in any process: all must end at the same step, and know why."""
+    """Whether time is up or somebody has asked to stop, in any process: all must end at the same step, and
+    know why."""
     if not (due or engine.may_ask()):
         return False
     late, stop.signal = engine.largest(int(run.seconds >= 60 * minutes), stop.signal)
@@ -109,8 +141,11 @@ def _called_off(run: Run, minutes: float, stop: Stop, due: bool) -> bool:
 
 
 def _due(before: int, now: int) -> bool:
-    """Whether a line of the log is due after the steps before+1 ... now: at 1, 2, 4 ... 32, and at every fiftieth."""
-    return now // LOG_EVERY > before // LOG_EVERY or (before < LOG_EVERY and now.bit_length() > before.bit_length())
+    """Whether a line of the log is due after the steps before+1 ... now: at 1, 2, 4 ... 32, and at every
+    fiftieth."""
+    return now // LOG_EVERY > before // LOG_EVERY or (
+        before < LOG_EVERY and now.bit_length() > before.bit_length()
+    )
 
 
 def step(run: Run, data: Data) -> dict[str, Tensor]:
@@ -121,7 +156,11 @@ def step(run: Run, data: Data) -> dict[str, Tensor]:
             at = run.seen + again * training.batch
             engine.seed("train", training.seed, at, number)
             key = engine.derive("train", training.seed, number, again)
-            batch = replace(data.batch(training.seed, at, training.batch, engine.share(), key), step=at // training.batch, seen=at)
+            batch = replace(
+                data.batch(training.seed, at, training.batch, engine.share(), key),
+                step=at // training.batch,
+                seen=at,
+            )
             batch = mirrored(engine.put(batch)) if training.mirror else engine.put(batch)
             terms |= move(run, player, batch)
         seen = max(seen, run.seen + player.steps * training.batch)
@@ -136,7 +175,8 @@ def step(run: Run, data: Data) -> dict[str, Tensor]:
 
 
 def mirrored(batch: Batch) -> Batch:
-    """Each image (C, H, W) flipped from left to right or not, as its own noise has it, and what it is told with it."""
+    """Each image (C, H, W) flipped from left to right or not, as its own noise has it, and what it is told
+    with it."""
     flipped = batch.noise.uniform() < 0.5
     x = torch.where(flipped.view(-1, *[1] * (batch.x.ndim - 1)), batch.x.flip(-1), batch.x)
     return replace(batch, x=x, y=None if batch.y is None else batch.y.mirrored(flipped))
@@ -177,10 +217,11 @@ def pace(training: Training, seen: int) -> float:
 
 
 def fade(run: Run, seen: int) -> None:
-    """Move the EMA on from image run.seen to `seen`: at every step, or at every eighth once its memory is long.
+    """Move the EMA on from image run.seen to `seen`: at every step, or at every eighth once its memory is
+    long.
 
-    A pass through all weights costs a small step a tenth of its time, and an average over thousands of steps does not
-    see the difference.
+    A pass through all weights costs a small step a tenth of its time, and an average over thousands of steps
+    does not see the difference.
     """
     half, stride = halflife(run.config.training, run.seen), seen - run.seen
     every = THIN if half > 4 * THIN * stride else 1
@@ -189,7 +230,8 @@ def fade(run: Run, seen: int) -> None:
 
 
 def halflife(training: Training, seen: int) -> float:
-    """Of the EMA, in images: short at first, so that it does not drag the untrained weights along (Karras 2022, app. F.2)."""
+    """Of the EMA, in images: short at first, so that it does not drag the untrained weights along (Karras
+    2022, app. F.2)."""
     return max(1e-9, min(training.ema, 0.05 * seen))
 
 
@@ -211,15 +253,25 @@ def only(module: nn.Module, whole: nn.Module) -> Iterator[None]:
 
 
 def check(run: Run) -> None:
-    """Refuse to go on, or to save, when a loss or a gradient is no longer a number: the weights are then spoilt."""
+    """Refuse to go on, or to save, when a loss or a gradient is no longer a number: the weights are then
+    spoilt."""
     for name, values in run.window.items():
         line = torch.stack(values)
         if not bool(line.isfinite().all()):
             first = int((~line.isfinite()).nonzero()[0])
-            rate, stride = run.config.training.rate, run.config.training.batch * max(p.steps for p in run.players)
+            rate, stride = (
+                run.config.training.rate,
+                run.config.training.batch * max(p.steps for p in run.players),
+            )
             raise Diverged(
-                f"{name} became {float(line[first])} at image {run.seen - (len(values) - 1 - first) * stride:,}.  The state saved before is intact.  "
-                f"Train into a new folder with a lower rate (--rate {rate / 3:.1g}), a lower --clip, or --precision fp32."
+                f"{name} became "
+                f"{float(line[first])} "
+                "at image "
+                f"{run.seen - (len(values) - 1 - first) * stride:,}.  The state saved before is intact.  "
+                f"Train into a new folder with a lower rate (--rate {rate / 3:.1g}), "
+                "a lower "
+                "--clip, or "
+                "--precision fp32."
             )
 
 
@@ -228,7 +280,11 @@ def write_line(run: Run) -> dict[str, Any]:
     losses = {name: float(torch.stack(run.window[name]).mean()) for name in sorted(run.window)}
     run.window = {}
     engine.synchronise()
-    clock = dict(seconds=round(run.seconds, 3), images_per_second=round(run.seen / max(run.seconds, 1e-9), 1), memory_mb=round(engine.memory_mb()))
+    clock = dict(
+        seconds=round(run.seconds, 3),
+        images_per_second=round(run.seen / max(run.seconds, 1e-9), 1),
+        memory_mb=round(engine.memory_mb()),
+    )
     line = dict(seen=run.seen, losses=losses, time=clock)
     if engine.rank() == 0:
         run.note(line)

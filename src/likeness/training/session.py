@@ -32,7 +32,12 @@ class Wishes:
         """Tell a model's options from those of the training and of reading the data."""
         parts = [{f.name for f in option_fields(k)} for k in (kind, Training, datasets.Reading)]
         if unknown := [name for name in given if not any(name in part for part in parts)]:
-            raise Refusal(f"{kind.__name__.lower()} has no option {unknown[0]!r}; {closest(unknown[0], tuple(sorted(set().union(*parts))))}")
+            raise Refusal(
+                f"{kind.__name__.lower()} has "
+                "no option "
+                f"{unknown[0]!r}; "
+                f"{closest(unknown[0], tuple(sorted(set().union(*parts))))}"
+            )
         return cls(*({k: v for k, v in given.items() if k in part} for part in parts))
 
 
@@ -40,8 +45,11 @@ class Wishes:
 
 
 @contextmanager
-def begin(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[str, Any]) -> Iterator[tuple[Run, Data]]:
-    """Open the run in `folder`, or make it, to train on; with the data it learns from.  Lets go of its lock at the end.
+def begin(
+    model: str, source: str, folder: Path, wishes: Wishes, budget: dict[str, Any]
+) -> Iterator[tuple[Run, Data]]:
+    """Open the run in `folder`, or make it, to train on; with the data it learns from.  Lets go of its lock
+    at the end.
 
     The first of several processes decides; the others wait for it, and end with it if it refuses.
     """
@@ -82,7 +90,10 @@ def _open(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[st
     files = _files(kind, wishes.options)
     wishes = replace(wishes, options=wishes.options | files)
     if first is not None:
-        wishes, source = replace(wishes, reading=first_stage.reading(first, _plain(wishes.reading))), first.config.data["source"]
+        wishes, source = (
+            replace(wishes, reading=first_stage.reading(first, _plain(wishes.reading))),
+            first.config.data["source"],
+        )
     if not is_run(folder):
         data = datasets.load(source, **wishes.reading)
         stage = None if first is None else first_stage.stage(first, data)
@@ -95,25 +106,36 @@ def _open(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[st
     _compare(folder, replace(config, options=defaults | config.options), model, asked)
     data = datasets.load(source, **config.reading)
     _compare(folder, config, model, dict(data=data.identity))
-    moved = replace(config, options=config.options | files)  # whether it is what it was, the model sees by what is in it
+    # whether it is what it was, the model sees by what is in it
+    moved = replace(config, options=config.options | files)
     loop.refuse(model, config.training, moved.build(folder), **budget)
     return Run.resume(folder, moved), data
 
 
-def _config(model: str, kind: type[Model], data: Data, wishes: Wishes, budget: dict[str, Any], stage: Stage | None) -> Config:
-    settings = engine.settle(replace(kind.defaults, **wishes.training), data.spec if stage is None else stage.code)
+def _config(
+    model: str, kind: type[Model], data: Data, wishes: Wishes, budget: dict[str, Any], stage: Stage | None
+) -> Config:
+    settings = engine.settle(
+        replace(kind.defaults, **wishes.training), data.spec if stage is None else stage.code
+    )
     built = latent_model.make(kind, data.spec, wishes.options, None if stage is None else stage.model)
     loop.refuse(model, settings, built, **budget)
     first = {} if stage is None else first_stage.identity(stage.run)
     options = built.options()  # the defaults of today are written down
     words = list(data.vocabulary.words) if data.vocabulary and "tokens" in built.takes else []
-    return Config(model, data.spec, settings, options, data.identity, engine.facts(), first, list(data.classes), words)
+    return Config(
+        model, data.spec, settings, options, data.identity, engine.facts(), first, list(data.classes), words
+    )
 
 
 def _files(kind: type[Model], options: dict[str, Any]) -> dict[str, Any]:
     """Those of the options that name a file, with its whole path."""
     named = {f.name for f in option_fields(kind) if f.metadata["file"]} & options.keys()
-    typed = {name: options[name] for name in named if isinstance(options[name], str) and options[name] not in ("", "none")}
+    typed = {
+        name: options[name]
+        for name in named
+        if isinstance(options[name], str) and options[name] not in ("", "none")
+    }
     return {name: os.path.abspath(os.path.expanduser(path)) for name, path in typed.items()}
 
 
@@ -126,18 +148,28 @@ def _compare(folder: Path, config: Config, model: str, asked: dict[str, dict[str
     lines = config.differences({part: _plain(wishes) for part, wishes in asked.items()})
     if model.endswith(".py") and config.model.endswith(".py"):
         same = Path(model).read_bytes() == (folder / config.model).read_bytes()
-        lines += [] if same else [f"{model} is no longer what this run was made with, which is {folder / config.model}"]
+        lines += (
+            []
+            if same
+            else [f"{model} is no longer what this run was made with, which is {folder / config.model}"]
+        )
     elif model != config.model:
         lines.insert(0, f"model is {config.model!r} there, {model!r} was asked for")
     if lines:
         raise Refusal(
-            f"{folder} is a run of another kind: {'; '.join(lines)}.  Name another folder for a new run, or leave those options out to go on with this one."
+            f"{folder} is a run of another kind: {'; '.join(lines)}.  Name another folder "
+            "for a new "
+            "run, or "
+            "leave those options out to go on with this one."
         )
 
 
 def work(run: Run, data: Data, tick: loop.Tick, **budget: Any) -> int:
-    """Train, with pictures and the doctor's findings on the way; SIGINT and SIGTERM save and end it.  Returns the number of the signal, or 0."""
+    """Train, with pictures and the doctor's findings on the way; SIGINT and SIGTERM save and end it.  Returns
+    the number of the signal, or 0."""
     with signals.stopping() as stop:
-        for step in doctor.watch(run, data, snapshots.record(run, data, loop.fit(run, data, stop=stop, **budget))):
+        for step in doctor.watch(
+            run, data, snapshots.record(run, data, loop.fit(run, data, stop=stop, **budget))
+        ):
             tick(step)
         return stop.signal

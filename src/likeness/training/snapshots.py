@@ -20,7 +20,8 @@ POINTS = 2000
 
 
 def record(run: Run, data: Data, steps: Iterator[Step], n: int = 36) -> Iterator[Step]:
-    """Pass the steps on, and put a picture of the same noise, or of the same images, into samples/ at ever longer intervals."""
+    """Pass the steps on, and put a picture of the same noise, or of the same images, into samples/ at ever
+    longer intervals."""
     last = run.seen
     for at in steps:
         if engine.rank() == 0 and _crossed(last, at.seen):
@@ -37,12 +38,17 @@ def _crossed(before: int, now: int) -> bool:
 
 
 def snapshot(run: Run, data: Data, n: int) -> None:
-    """A picture of what the model can show now.  One that cannot be written is no reason to lose the training."""
+    """A picture of what the model can show now.  One that cannot be written is no reason to lose the
+    training."""
     if (x := view(run, data, n)) is not None:
         path = run.folder / "samples" / f"{run.seen:012d}.png"
         try:
             storage.make(path.parent)
-            figures.write_png(path, figures.shown(x, real(data)), dict(run=run.folder.name, seen=run.seen, seed=0, model=run.config.model))
+            figures.write_png(
+                path,
+                figures.shown(x, real(data)),
+                dict(run=run.folder.name, seen=run.seen, seed=0, model=run.config.model),
+            )
         except (DiskTrouble, NotAllowed) as trouble:
             run.notes.append(str(trouble))
 

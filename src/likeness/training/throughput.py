@@ -23,7 +23,8 @@ SMALLER = ("width", "hidden", "scale", "depth")
 
 
 def measure(name: str, kind: type[Model], data: Data) -> list[dict[str, Any]]:
-    """Throughput and memory of a throw-away run, in each precision that makes sense here; the faster first."""
+    """Throughput and memory of a throw-away run, in each precision that makes sense here; the
+    faster first."""
     precisions = ("fp32", "bf16") if engine.native_bf16() else ("fp32",)
     costs = [_one(name, kind, data, precision) for precision in precisions]
     return sorted(costs, key=lambda cost: -cost["images_per_second"])
@@ -44,12 +45,30 @@ def _one(name: str, kind: type[Model], data: Data, precision: str) -> dict[str, 
         rate = (run.seen - seen) / (run.seconds - seconds)
         run.close()
     minutes = training.images / rate / 60
-    says = f"its default of {training.images:,} images takes {_time(minutes)}, an epoch of {len(data.train):,} {_time(len(data.train) / rate / 60)}"
-    return dict(model=name, precision=precision, images_per_second=rate, memory_mb=engine.memory_mb(), minutes=minutes, says=says)
+    says = (
+        f"its default of {training.images:,} images takes "
+        f"{_time(minutes)}, an "
+        "epoch of "
+        f"{len(data.train):,} {_time(len(data.train) / rate / 60)}"
+    )
+    return dict(
+        model=name,
+        precision=precision,
+        images_per_second=rate,
+        memory_mb=engine.memory_mb(),
+        minutes=minutes,
+        says=says,
+    )
 
 
 def _time(minutes: float) -> str:
-    return f"{minutes * 60:.0f} s" if minutes < 1.5 else f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+    return (
+        f"{minutes * 60:.0f} s"
+        if minutes < 1.5
+        else f"{minutes:.0f} min"
+        if minutes < 90
+        else f"{minutes / 60:.1f} h"
+    )
 
 
 class Mark(NamedTuple):
@@ -60,14 +79,20 @@ class Mark(NamedTuple):
 
 
 def too_brief(run: Run, minutes: float, since: Mark) -> str:
-    """What to say of a budget in which a run makes too few steps, by its speed since a mark; nothing if they are enough."""
+    """What to say of a budget in which a run makes too few steps, by its speed since a mark; nothing if they
+    are enough."""
     stride = run.config.training.batch * max(player.steps for player in run.model.players())
     rate = (run.seen - since.seen) / max(run.seconds - since.seconds, 1e-9)
     steps = (run.seen + rate * max(0.0, 60 * minutes - run.seconds)) / stride
     if steps >= FEWEST:
         return ""
     longer = f"--minutes {math.ceil(minutes * FEWEST / max(steps, 1)):,}"
-    budget = f"at {rate:,.3g} images a second, --minutes {minutes:g} are about {steps:,.0f} steps of {stride:,} images"
+    budget = (
+        f"at {rate:,.3g} images a second, --minutes {minutes:g} are about "
+        f"{steps:,.0f} "
+        "steps of "
+        f"{stride:,} images"
+    )
     little = f"and little is learnt in fewer than {FEWEST:,}"
     return f"{budget}, {little}; {', or '.join([*_faster(run), longer])} would give it more"
 
