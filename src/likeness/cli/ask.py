@@ -118,7 +118,7 @@ def complete(argv: list[str]) -> int:
     parser = Parser(
         "complete",
         text,
-        "RUN [IMAGES] [-n 16] [--keep 0.5 | --mask FILE] [-o out.png | out.npy | folder/] [options]",
+        "RUN [IMAGES] [-n 16] [--keep 0.5 | --mask FILE] [-o out.png | out.npz | folder/] [options]",
     )
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
@@ -146,10 +146,11 @@ def complete(argv: list[str]) -> int:
     from ..core import Refusal, final
     from ..inference import complete as completion
     from ..reports import terminal
+    from ..reports.notebook import PICTURES
 
     if args["mask"] and args["keep"] is not None:
         raise Refusal("--keep and --mask both say what is given; name one of them.")
-    path = target(args["o"], run.folder / "samples" / "completions.png", ".png", ".npy", "")
+    path = target(args["o"], run.folder / "samples" / "completions.png", *PICTURES)
     known = completion.mask(args["mask"], run.config.spec) if args["mask"] else None
     keep = 0.5 if args["keep"] is None else args["keep"]
     n = args["n"] or 16
@@ -311,7 +312,7 @@ def edit(argv: list[str]) -> int:
     parser = Parser(
         "edit",
         outline.about("inference.edit"),
-        "RUN [IMAGES] [-n 8] [--strength 0.5] [-o out.png | out.npy | folder/] [options]",
+        "RUN [IMAGES] [-n 8] [--strength 0.5] [-o out.png | out.npz | folder/] [options]",
     )
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
@@ -336,8 +337,9 @@ def edit(argv: list[str]) -> int:
 
     from ..core import final
     from ..reports import terminal
+    from ..reports.notebook import PICTURES
 
-    path, n = target(args["o"], run.folder / "samples" / "edits.png", ".png", ".npy", ""), args["n"] or 8
+    path, n = target(args["o"], run.folder / "samples" / "edits.png", *PICTURES), args["n"] or 8
     x, _ = own_images(run, args["images"], n)
     stages = run.editing(
         x, n, args["strength"], draws=args["draws"], seed=args["seed"], label=args["label"], **live
@@ -371,7 +373,7 @@ def sample(argv: list[str]) -> int:
     parser = Parser(
         "sample",
         "New images of a trained model, as one picture, one file each, or an array.",
-        "RUN [-n 64] [-o out.png | out.npy | folder/] [options]",
+        "RUN [-n 64] [-o out.png | out.npz | folder/] [options]",
     )
     parser.add_argument("run", metavar="RUN", type=Path)
     common(parser, "-n", "--seed", "-o", "--raw", "--json")
@@ -397,6 +399,7 @@ def sample(argv: list[str]) -> int:
     from ..core import final
     from ..inference import nearest
     from ..reports import terminal
+    from ..reports.notebook import PAGES, PICTURES
 
     weak = api.open(args["beside"]) if args["beside"] else None
     points = run.config.spec.points
@@ -406,7 +409,7 @@ def sample(argv: list[str]) -> int:
         / "samples"
         / f"seed-{args['seed']}-n-{n}{'-raw' if args['raw'] else ''}{'-nearest' if args['nearest'] else ''}.png"  # noqa: E501
     )
-    path = target(args["o"], usual, ".png", *([] if args["nearest"] else [".npy", ""]))
+    path = target(args["o"], usual, *(PAGES if args["nearest"] else PICTURES))
     stages = run.sampling(n, args["seed"], label=args["label"], beside=weak, **live)
     pictures = final(terminal.walked(stages, "drawing samples", args["json"])).pictures
     says = f"{n} {'points' if points else 'images'}"

@@ -90,7 +90,10 @@ def map(argv: list[str]) -> int:
             f"--starts {args['starts']} leaves nothing to compare, or takes too long; type 0, or 2 to 20."
         )
     _refuse_others(args)
-    out = writable(target(args["o"], Path("maps") / f"{_stem(args['data'])}.png", ".png"))
+    named = target(args["o"], Path("maps") / f"{_stem(args['data'])}.png", ".png", ".html", ".npz")
+    out = writable(
+        named.with_suffix(".png")
+    )  # the page and the coordinates lie beside the picture, whichever was named
 
     from ..maps import embedding as module
 

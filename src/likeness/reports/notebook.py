@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,11 @@ from .. import figures, storage
 from ..core import Refusal
 from ..inference.sampling import State, kept
 from ..metrics.card import Score
+
+PAGES = (".png", ".jpg", ".jpeg")
+"""endings of one picture of all images"""
+PICTURES = (*PAGES, ".npy", ".npz", "")
+"""endings that images are written as; nothing is a folder"""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,17 +47,25 @@ class Pictures:
         return self.x.shape[1:] == (2, 1, 1)
 
     def save(self, target: str | Path) -> Path:
-        """As one picture (.png), an array (.npy, uint8 (N, H, W, C) or float32 points (N, 2)), or a file each
-        (a folder); each with its recipe."""
+        """As one picture (.png, .jpg), an array (.npy; .npz with its recipe beside `x`), or a file each.
+
+        A name without an ending is a folder.  Arrays are uint8 (N, H, W, C), or float32 (N, 2) of points.
+
+        Raises Refusal for any other suffix.
+        """
         target = Path(target)
         if self.points and not target.suffix:
             raise Refusal(f"{target}: a point is no picture of its own; write them as one .png, or as .npy.")
-        if target.suffix not in ("", ".png", ".npy"):
-            raise Refusal(f"{target}: images are written as one .png, as .npy, or into a folder.")
+        if target.suffix not in PICTURES:
+            raise Refusal(
+                f"{target}: images are written as one .png or .jpg, as .npy or .npz, or into a folder."
+            )
         storage.make(target.parent if target.suffix else target)
         if target.suffix == ".png":
             figures.write_png(target, self._page(), self.recipe)
-        elif target.suffix == ".npy":
+        elif target.suffix in PAGES:
+            storage.write(target, figures.jpeg(self._page(), self.recipe))
+        elif target.suffix in (".npy", ".npz"):
             self._save_array(target)
         else:
             self._save_files(target)
@@ -62,7 +76,11 @@ class Pictures:
 
     def _save_array(self, target: Path) -> None:
         blob = io.BytesIO()
-        np.save(blob, self.x.flatten(1).numpy() if self.points else self._levels())
+        x = self.x.flatten(1).numpy() if self.points else self._levels()
+        if target.suffix == ".npz":
+            np.savez(blob, x=x, recipe=np.array(json.dumps(self.recipe, sort_keys=True, default=str)))
+        else:
+            np.save(blob, x)
         storage.write(target, blob.getvalue())
 
     def _save_files(self, target: Path) -> None:
