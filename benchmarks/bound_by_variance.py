@@ -90,9 +90,7 @@ def main() -> None:
     drawn = torch.multinomial(P, N, replacement=True, generator=torch.Generator().manual_seed(0))
     x, own = PLACES[drawn].float().view(N, 2, 1, 1), -P[drawn].log() / 2
     print(
-        f"entropy {-float(P @ P.log()) / 2:.3f} nats a dimension, "
-        "of these "
-        "examples "
+        f"entropy {-float(P @ P.log()) / 2:.3f} nats a dimension, of these examples "
         f"{float(own.mean()):.3f}; excess of the bound:\n"
     )
     print("| model | nats a dimension above |\n|---|---|")

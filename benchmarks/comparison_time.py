@@ -35,9 +35,7 @@ def main() -> None:
     drawn = time.perf_counter()
     cards = [card for card in real.judge(x) if card.of == "model"]
     print(
-        f"real images {looked - began:.1f} s, samples {drawn - looked:.1f} s, "
-        f"{len(cards)} "
-        "measures with "
+        f"real images {looked - began:.1f} s, samples {drawn - looked:.1f} s, {len(cards)} measures with "
         f"floors {time.perf_counter() - drawn:.1f} s"
     )
 

@@ -185,9 +185,7 @@ def main() -> None:
     data = datasets.load(args.data, size=64, colour="rgb")
     rows = compare(data, args)
     print(
-        f"{heading(load)}\n\n{args.data}, 3x64x64, batch {args.batch}, "
-        f"{args.rounds} "
-        "rounds of "
+        f"{heading(load)}\n\n{args.data}, 3x64x64, batch {args.batch}, {args.rounds} rounds of "
         f"{args.seconds:g} s: median (min-max)\n"
     )
     print(

@@ -95,9 +95,8 @@ def main() -> None:
     said = parse.parse_args(sys.argv[1:])
     print(
         machine(),
-        f"numpy {np.__version__}, scipy "
-        f"{scipy.__version__}, "
-        f"{os.environ.get('OMP_NUM_THREADS', 'all')} threads",
+        f"numpy {np.__version__}, scipy {scipy.__version__}, {os.environ.get('OMP_NUM_THREADS', 'all')} "
+        "threads",
         sep=", ",
     )
     print(heading("moments to distance, seconds, median (min-max)"), "", sep="\n")

@@ -103,10 +103,8 @@ def main() -> None:
         ", ".join(f"{name} {value}" for name, value in options[args.law].items()) for options in (USUAL, OWN)
     )
     print(
-        f"{heading(load)}\n\n{args.law}: {usual}; recommended: {own}; one "
-        "thread; median "
-        "(min-max) over "
-        "the seeds\n"
+        f"{heading(load)}\n\n{args.law}: {usual}; recommended: {own}; one thread; median (min-max) over the "
+        "seeds\n"
     )
     print(table(modes_found.head(True), modes_found.summary(rows, True)))
 

@@ -26,8 +26,7 @@ def machine() -> str:
     except (OSError, StopIteration):
         pass
     cores = (
-        f"{len(os.sched_getaffinity(0))} cores "
-        f"({torch.backends.cpu.get_cpu_capability()}), load "
+        f"{len(os.sched_getaffinity(0))} cores ({torch.backends.cpu.get_cpu_capability()}), load "
         f"{os.getloadavg()[0]:.1f} at the start"
     )
     return f"{name}, {cores}, torch {torch.__version__}, Python {platform.python_version()}"

@@ -190,9 +190,7 @@ def main() -> None:
         print(json.dumps(dict(machine=load, arguments=vars(args), drawn=counts, **found)))
         return
     print(
-        f"{heading(load)}\n\n{args.data}, black and white, {args.net}, {len(x)} "
-        "held-out "
-        "images, k = "
+        f"{heading(load)}\n\n{args.data}, black and white, {args.net}, {len(x)} held-out images, k = "
         f"{args.k}, fp32\n"
     )
     print(

@@ -175,9 +175,7 @@ def main() -> None:
     data = datasets.load(args.data, binarize=args.binarize)
     rows = [row for net in args.nets for row in compare(net, data, args)]
     print(
-        f"{heading(load)}\n\n{args.data}, {data.levels} levels, batch "
-        f"{args.batch}, Adam "
-        f"{args.rate:g}, "
+        f"{heading(load)}\n\n{args.data}, {data.levels} levels, batch {args.batch}, Adam {args.rate:g}, "
         f"{torch.get_num_threads()} threads, ",
         end="",
     )

@@ -42,9 +42,7 @@ def row(
     found = reference.frechet(seen)
     made = 2 * steps - 1 if live["sampler"] == "heun" else steps
     return (
-        f"| {name} | {steps} | {made} | {found.value:.1f} "
-        f"[{found.low:.1f}, "
-        f"{found.high:.1f}] | "
+        f"| {name} | {steps} | {made} | {found.value:.1f} [{found.low:.1f}, {found.high:.1f}] | "
         f"{seconds:.1f} |"
     )
 
@@ -68,9 +66,7 @@ def main() -> None:
     reference = distribution.prepare(run.data, networks.load(said.network, run.data), said.n)
     floor = next(m for m in distribution.MEASURES if m.take is distribution.Reference.frechet)
     lines = [
-        f"{run.config.model}, {run.run.seen:,} images seen; "
-        f"{said.n:,} "
-        "samples; floor "
+        f"{run.config.model}, {run.run.seen:,} images seen; {said.n:,} samples; floor "
         f"{reference.floor(floor).value:.1f}",
         "",
         "| sampler | steps | calls | Fréchet distance | seconds |",

@@ -150,10 +150,8 @@ def main() -> None:
         print(" ".join(rows[-1]), flush=True)
     way = "all of it" if args.full else f"estimated from {args.passes} of {dims} passes"
     what = (
-        f"{args.images} images of {args.channels} x {args.size} x {args.size}, "
-        f"{args.levels} "
-        "levels, "
-        f"fp32, {torch.get_num_threads()} threads"
+        f"{args.images} images of {args.channels} x {args.size} x {args.size}, {args.levels} levels, fp32, "
+        f"{torch.get_num_threads()} threads"
     )
     print(f"\n{heading(load)}\n\n{what}, {args.rounds} rounds: median (min-max); naive: {way}\n")
     head = [

@@ -211,9 +211,7 @@ def main() -> None:
         f"{min(args.known, len(data.train)):,} labelled training images, {len(data.held_out):,} held-out ones"
     )
     print(
-        f"{heading(load)}\n\n{args.data}, {args.minutes:g} minutes of one "
-        "thread a run; "
-        f"{told}; median "
+        f"{heading(load)}\n\n{args.data}, {args.minutes:g} minutes of one thread a run; {told}; median "
         "(min-max) over the seeds\n"
     )
     print(table(HEAD, summary(rows)))

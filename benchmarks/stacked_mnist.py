@@ -52,9 +52,7 @@ def main() -> None:
     rows = modes_found.fill(modes_found.wanted(args.data, "gan", SETTINGS, args), data, args.o, args.folder)
     real = modes_found.counted(law, law.real)
     print(
-        f"{heading(load)}\n\n{args.data}: {law.n:,} samples, "
-        f"{law.note}\n{law.n:,} "
-        f"{law.who}: "
+        f"{heading(load)}\n\n{args.data}: {law.n:,} samples, {law.note}\n{law.n:,} {law.who}: "
         f"{real['modes']} modes, reverse KL {real['reverse_kl']:.4f}"
     )
     print(f"{law.doubt}\n\n{table(modes_found.head(False), modes_found.summary(rows, False))}")

@@ -201,9 +201,7 @@ def main() -> None:
     data = datasets.load(args.data)
     rows = compare(data, args)
     print(
-        f"{heading(load)}\n\n{args.data}, batch {args.batch}, "
-        f"{torch.get_num_threads()} "
-        "threads, "
+        f"{heading(load)}\n\n{args.data}, batch {args.batch}, {torch.get_num_threads()} threads, "
         f"{args.rounds} rounds of {args.seconds:g} s: median (min-max)\n"
     )
     print(

@@ -274,9 +274,7 @@ def main() -> None:
         f"held-out -ELBO after {args.images:,} images, nats",
     ]
     print(
-        f"{heading(load)}\n\n{args.data}, black and white, batch "
-        f"{args.batch}, AdamW "
-        f"{args.rate:g}, "
+        f"{heading(load)}\n\n{args.data}, black and white, batch {args.batch}, AdamW {args.rate:g}, "
         f"{args.pairs} pairs\n"
     )
     print(table(head, (row for r in results for row in rows(r))))

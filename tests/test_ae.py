@@ -219,10 +219,8 @@ def test_a_grid_reconstructs() -> None:
         (dict(latent=784, grid=28), "type --grid 7 or 14"),
         (
             dict(grid=7),
-            "--latent 32 numbers cannot be shared among the 49 places of --grid "
-            "7; type "
-            "--latent "
-            "49 for 1 at each, or --latent 98 for 2",
+            "--latent 32 numbers cannot be shared among the 49 places of --grid 7; type --latent 49 for 1 "
+            "at each, or --latent 98 for 2",
         ),
         (dict(latent=200, grid=7), "type --latent 196 for 4 at each, or --latent 245 for 5"),
         (

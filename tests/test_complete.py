@@ -175,10 +175,12 @@ def test_what_cannot_be_completed_is_refused_with_a_lesson(here, capsys):
     draw_mask("all.png", np.ones((8, 8), bool))
     Path("text.png").write_text("no picture")
     cases = {
-        ("g", "--mask", "bottom.png"): "in row 1 something is to be drawn before "
-        "something that "
-        "is given; "
-        "let all that is unknown come last",
+        (
+            "g",
+            "--mask",
+            "bottom.png",
+        ): "in row 1 something is to be drawn before something that is given; let all that is unknown "
+        "come last",
         ("g", "--mask", "large.png"): "large.png is 20 pixels wide and 20 high, and the images are 8x8",
         ("g", "--mask", "all.png"): "nothing is left to draw",
         ("g", "--mask", "nothing.png"): "nothing.png cannot be read (No such file",

@@ -145,9 +145,7 @@ def test_pairs_are_told_and_are_no_classes(tmp_path):
     data = load(tmp_path / "my photos", size=16)
     assert data.y is None and data.classes == ()
     assert (
-        "images and masks look like pairs, of which 6 are called alike: they are no "
-        "classes, and "
-        "a model "
+        "images and masks look like pairs, of which 6 are called alike: they are no classes, and a model "
         "of both mixes two kinds"
     ) in data.verdict
     command = data.verdict.split("one of them (")[1].split(")")[0]

@@ -345,8 +345,9 @@ def test_files_that_are_something_else_are_refused(tensors, tmp_path):
         r"5\) and "
         r"should be "
         r"\(32, 3, 3, 3\)",
-        _saved({"layer4.2.conv1.weight": torch.zeros(1)}, tmp_path / "names.safetensors"): "no layer for "
-        "layer4.2.conv1.weight",
+        _saved(
+            {"layer4.2.conv1.weight": torch.zeros(1)}, tmp_path / "names.safetensors"
+        ): "no layer for layer4.2.conv1.weight",
         _saved({"conv1.gain": torch.zeros(1)}, tmp_path / "parameter.safetensors"): "has no place in it",
         _saved({}, tmp_path / "empty.safetensors"): "holds no weights",
         str(tmp_path / "gone.npz"): "there is no file",

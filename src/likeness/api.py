@@ -121,10 +121,8 @@ def open_data(run: Run) -> Data:
     data = datasets.load(run.config.data["source"], **run.config.reading)
     if data.fingerprint != run.config.data["fingerprint"]:
         print(
-            f"likeness: {data.source} has changed since {run.folder} was made; what is "
-            "compared "
-            "with it "
-            "may be off.",
+            f"likeness: {data.source} has changed since {run.folder} was made; what is compared with it may "
+            "be off.",
             file=sys.stderr,
         )
     return data
@@ -190,17 +188,13 @@ class Trained:
     def _beside(self, model: Model, weak: Trained, live: dict[str, Any]) -> Model:
         if not isinstance(model, Denoiser):
             raise Refusal(
-                f"{self.config.model} is not guided by another run: a "
-                "ddpm, edm, "
-                "flowmatching or "
-                "meanflow is, of images or points, not of codes."
+                f"{self.config.model} is not guided by another run: a ddpm, edm, flowmatching or meanflow "
+                "is, of images or points, not of codes."
             )
         if live.get("guidance", model.guidance) == 1:
             raise Refusal(
-                "beside a weaker run the guidance says how far to go away from "
-                "it, and "
-                "1 is not "
-                "at all; type --guidance 2."
+                "beside a weaker run the guidance says how far to go away from it, and 1 is not at all; "
+                "type --guidance 2."
             )
         return model.beside(cast(Denoiser, weak.model))
 
@@ -217,10 +211,8 @@ class Trained:
 
     def _refuse_label(self, label: int) -> NoReturn:
         raise Refusal(
-            f"{self.config.model} in {self.folder} draws of no class, so not "
-            "of class "
-            f"{label}; "
-            "leave the label out."
+            f"{self.config.model} in {self.folder} draws of no class, so not of class {label}; leave the "
+            "label out."
         )
 
     @torch.no_grad()
@@ -364,9 +356,7 @@ class Trained:
         asked = self._asked(x, n, seed, label, names)
         if "label" in model.takes and label_of(asked.batch.y) is None:
             raise Refusal(
-                f"{self.folder} judges an image of a class; "
-                "say which, "
-                "from 0 to "
+                f"{self.folder} judges an image of a class; say which, from 0 to "
                 f"{self.config.spec.labels - 1}, as its label."
             )
         usual = inputs.held_out(self.data, surprise.REFERENCE, seed) if len(self.data.held_out) else None
@@ -387,10 +377,8 @@ class Trained:
         y = None if label is None else self._conditions(0, 1 if x is None else len(x), label)
         if x is None and y is not None:
             raise Refusal(
-                f"held-out images have classes of their own, so label {label} "
-                "cannot be "
-                "theirs; "
-                "leave it out, or name images of your own."
+                f"held-out images have classes of their own, so label {label} cannot be theirs; leave it "
+                "out, or name images of your own."
             )
         if x is None:
             return inputs.held_out(self.data, _whole("n", n, 1), _whole("seed", seed, 0))
@@ -448,16 +436,12 @@ class Trained:
             else ""
         )
         return (
-            f"<p><b>{escape(str(self.folder))}</b>: "
-            f"{escape(self.config.model)}, "
-            f"{self.run.seen:,} "
-            f"images seen</p>{picture}"
+            f"<p><b>{escape(str(self.folder))}</b>: {escape(self.config.model)}, {self.run.seen:,} images "
+            f"seen</p>{picture}"
         )
 
     def __repr__(self) -> str:
         return (
-            f"<{self.config.method} in {self.folder}, {self.run.seen:,} "
-            "images seen; "
-            "answers "
+            f"<{self.config.method} in {self.folder}, {self.run.seen:,} images seen; answers "
             f"{', '.join(answers(self.model))}>"
         )

@@ -57,10 +57,8 @@ def load(
         net = graph
     else:
         raise Refusal(
-            f"there is no network {what!r}; {closest(what, NAMES)}  A run that "
-            "encodes "
-            "is named "
-            "by its folder."
+            f"there is no network {what!r}; {closest(what, NAMES)}  A run that encodes is named by its "
+            "folder."
         )
     if weights and what not in GRAPHS and kind != "timm":
         raise Refusal(f"{what} has its own weights; leave --weights out, or name one of {', '.join(GRAPHS)}.")

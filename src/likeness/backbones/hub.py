@@ -88,10 +88,8 @@ def backbone(kind: str, where: str = "") -> nn.Module:
         transformers = importlib.import_module("transformers")
     except ImportError:
         raise Refusal(
-            f"{kind} needs a package that is not installed; type: pip "
-            "install "
-            "transformers, or "
-            "use classifier, vicreg or inception."
+            f"{kind} needs a package that is not installed; type: pip install transformers, or use "
+            "classifier, vicreg or inception."
         ) from None
     try:
         model: nn.Module = transformers.AutoModel.from_pretrained(
@@ -99,9 +97,7 @@ def backbone(kind: str, where: str = "") -> nn.Module:
         )
     except (OSError, ValueError, SafetensorError) as why:
         raise Offline(
-            f"{kind} cannot be loaded from {place} ({first_line(why)}); type "
-            f"{kind}:FOLDER for "
-            "one that "
+            f"{kind} cannot be loaded from {place} ({first_line(why)}); type {kind}:FOLDER for one that "
             "holds config.json and model.safetensors."
         ) from None
     return model.float().eval().requires_grad_(False).to(engine.device())

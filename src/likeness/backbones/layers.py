@@ -113,18 +113,14 @@ class Probe(nn.Module):
         for name in names:
             if name not in self.layers:
                 raise Refusal(
-                    f"{self.name} has no layer "
-                    f"{name!r}; "
-                    f"{closest(name, tuple(self.layers))}  "
-                    f"likeness features --layers {self.name} shows all."
+                    f"{self.name} has no layer {name!r}; {closest(name, tuple(self.layers))}  likeness "
+                    f"features --layers {self.name} shows all."
                 )
             if why := self.lost.get(name):
                 whole = [n for n in self.layers if n not in self.lost]
                 raise Refusal(
-                    f"{self.name} cannot be asked for {name}: {why}.  The "
-                    "deepest layer "
-                    "that it "
-                    f"can answer for is {whole[-1]}."
+                    f"{self.name} cannot be asked for {name}: {why}.  The deepest layer that it can answer "
+                    f"for is {whole[-1]}."
                 )
 
 
@@ -313,10 +309,8 @@ class Dense(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1] != self.in_features:
             raise Refusal(
-                f"a layer that is fully connected takes {self.in_features:,} "
-                "values, "
-                "and images "
-                f"of this size become {x.shape[1]:,}"
+                f"a layer that is fully connected takes {self.in_features:,} values, and images of this "
+                f"size become {x.shape[1]:,}"
             )
         y = super().forward(x)
         return F.relu_(y) if self.relu else y
@@ -396,10 +390,8 @@ class Graph(Probe):
         self.check(names)
         if min(x.shape[2:]) < self.least:
             raise Refusal(
-                f"{self.name} looks at images of {self.least} pixels a side "
-                "or more, "
-                "and these "
-                f"have {x.shape[3]}x{x.shape[2]}; enlarge them."
+                f"{self.name} looks at images of {self.least} pixels a side or more, and these have "
+                f"{x.shape[3]}x{x.shape[2]}; enlarge them."
             )
         try:
             result: dict[str, Tensor] = self(self.prepare(x), names)

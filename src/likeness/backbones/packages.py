@@ -98,10 +98,8 @@ def by_transformers(place: str) -> Hooked:
     lost = sorted(key for key in result["missing_keys"] if "pooler" not in key)
     if lost:
         raise BadData(
-            f"{name} has no weights for {lost[0]} and {len(lost) - 1} "
-            "more, which "
-            "would be "
-            "random; name a model that was saved whole."
+            f"{name} has no weights for {lost[0]} and {len(lost) - 1} more, which would be random; name a "
+            "model that was saved whole."
         )
     model = model.float().eval().to(engine.device())
     base: Any = model.base_model if decides else model
@@ -125,17 +123,13 @@ def by_timm(what: str, weights: str, seed: int) -> Hooked:
             model: Any = timm.create_model(what, pretrained=not weights)
     except RuntimeError as why:
         raise Refusal(
-            f"{name} cannot be made ({first_line(why)}); "
-            "python -c "
-            "'import timm; "
-            "print(timm.list_models())' shows all names."
+            f"{name} cannot be made ({first_line(why)}); python -c 'import timm; print(timm.list_models())' "
+            "shows all names."
         ) from None
     except (OSError, ValueError) as why:
         raise Offline(
-            f"the weights of {name} cannot be had "
-            f"({first_line(why)}); name a "
-            "file with "
-            "--weights, or none for random ones."
+            f"the weights of {name} cannot be had ({first_line(why)}); name a file with --weights, or none "
+            "for random ones."
         ) from None
     if weights not in ("", "none"):
         fill(model, weights, what)
@@ -178,10 +172,8 @@ def package(name: str, needs: str) -> ModuleType:
         return importlib.import_module(name)
     except (ImportError, RuntimeError) as why:  # RuntimeError: a torchvision that was built for another torch
         raise Refusal(
-            f"{name}:NAME needs {needs} ({first_line(why)}); type: pip install "
-            f"{name}, "
-            "or name a "
-            "network of ours."
+            f"{name}:NAME needs {needs} ({first_line(why)}); type: pip install {name}, or name a network of "
+            "ours."
         ) from None
 
 
@@ -201,10 +193,8 @@ def opened(
         ) from None
     if not same:
         raise Refusal(
-            f"{name} answers differently each time, as models do that hide a "
-            "part of "
-            "what they "
-            "see; name one that does not."
+            f"{name} answers differently each time, as models do that hide a part of what they see; name "
+            "one that does not."
         )
     return net
 

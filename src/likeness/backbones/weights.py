@@ -219,9 +219,7 @@ def _nowhere(net: Graph, able: list[Published], deepest: str) -> str:
     )
     url = next(f.url for f in able if f.url)
     says = (
-        f"the weights of {net.name} are published at {url} without a hash, so they "
-        "are not "
-        "fetched "
+        f"the weights of {net.name} are published at {url} without a hash, so they are not fetched "
         f"unseen{here}"
     )
     return f"{says}; fetch that file and name it: --weights FILE, or type --weights none for random ones."
@@ -253,10 +251,8 @@ def verified(path: Path, file: Published) -> Path:
         raise BadData(f"{path} cannot be read ({why.strerror}); put a good copy in its place.") from None
     if result != file.digest:
         raise BadData(
-            f"{path} is not the published file: its {file.kind} is "
-            f"{result} and "
-            "should be "
-            f"{file.digest}; delete it, or name it with --weights."
+            f"{path} is not the published file: its {file.kind} is {result} and should be {file.digest}; "
+            "delete it, or name it with --weights."
         )
     return path
 
@@ -301,14 +297,9 @@ def _out_of_reach(net: Graph, file: Published, why: str) -> Offline:
         "",
     )
     return Offline(
-        f"{net.name} needs {file.url}, which cannot be fetched ({why}); fetch it "
-        "elsewhere and "
-        "put it at "
-        f"{cache.where() / 'weights' / file.file}, or into "
-        "weights/ of the folder that LIKENESS_DATA names, or type --weights FILE, "
-        "or none "
-        "for random "
-        f"ones.{here}"
+        f"{net.name} needs {file.url}, which cannot be fetched ({why}); fetch it elsewhere and put it at "
+        f"{cache.where() / 'weights' / file.file}, or into weights/ of the folder that LIKENESS_DATA names, "
+        f"or type --weights FILE, or none for random ones.{here}"
     )
 
 
@@ -338,11 +329,8 @@ def unnamed(names: Sequence[str]) -> str:
         return ""
     file = CLASSES[-1]
     return (
-        f"its classes have numbers and no names here; fetch {file.url} "
-        f"({file.kind} "
-        f"{file.digest}) and "
-        "put it at "
-        f"{cache.where() / 'weights' / file.file}, or name the class by its number."
+        f"its classes have numbers and no names here; fetch {file.url} ({file.kind} {file.digest}) and put "
+        f"it at {cache.where() / 'weights' / file.file}, or name the class by its number."
     )
 
 
@@ -413,19 +401,15 @@ def _from_h5(path: Path, net: Graph) -> Arrays:
         h5py = importlib.import_module("h5py")
     except ImportError:
         raise Refusal(
-            f"{path.name} needs a package that is not installed; type: pip "
-            "install h5py, "
-            "or save "
-            f"the weights in Keras with {AS_NPZ}."
+            f"{path.name} needs a package that is not installed; type: pip install h5py, or save the "
+            f"weights in Keras with {AS_NPZ}."
         ) from None
     with h5py.File(path, "r") as file:
         root = file.get("model_weights", file)
         if "layer_names" not in root.attrs:
             raise BadData(
-                f"{path} is not of the older .h5 format that Keras 2 wrote; "
-                "save the "
-                "weights in "
-                f"Keras with {AS_NPZ}."
+                f"{path} is not of the older .h5 format that Keras 2 wrote; save the weights in Keras with "
+                f"{AS_NPZ}."
             )
         groups = [
             (_text(g), [torch.from_numpy(root[g][w][()]) for w in map(_text, root[g].attrs["weight_names"])])
@@ -452,10 +436,8 @@ def _from_torchvision(path: Path, net: Graph) -> Arrays:
     """
     if net.name != "squeezenet":
         raise Refusal(
-            f"--weights {path}: a .pth is read for squeezenet only; name "
-            f"{net.name}'s "
-            "weights as "
-            "Keras has them, or in a .safetensors."
+            f"--weights {path}: a .pth is read for squeezenet only; name {net.name}'s weights as Keras has "
+            "them, or in a .safetensors."
         )
     ours = [
         (name, parameter)
@@ -471,10 +453,8 @@ def _from_torchvision(path: Path, net: Graph) -> Arrays:
         shapes = [getattr(net.nodes[name], parameter).shape for name, parameter in ours]
         if [file.getinfo(name).file_size for _, name in records] != [4 * shape.numel() for shape in shapes]:
             raise BadData(
-                f"{path} is not torchvision's {net.name}: it holds other "
-                "tensors; name "
-                "another "
-                "file, or another network."
+                f"{path} is not torchvision's {net.name}: it holds other tensors; name another file, or "
+                "another network."
             )
         for key, shape, (_, name) in zip(ours, shapes, records):
             result[key] = torch.from_numpy(np.frombuffer(file.read(name), "<f4").reshape(shape).copy())
@@ -505,10 +485,8 @@ def _placed(net: Graph, key: str, value: Tensor, path: Path) -> tuple[tuple[str,
     ours = next((n for n in (ALIASES.get(layer, layer), layer.replace(".", "/")) if n in net.nodes), "")
     if not ours:
         raise BadData(
-            f"{path} is not of {net.name}, which has no layer for {key}; name "
-            "another "
-            "file, or "
-            "another network."
+            f"{path} is not of {net.name}, which has no layer for {key}; name another file, or another "
+            "network."
         )
     value = _turned(net.nodes[ours], value) if parameter.endswith("kernel") else value
     return (ours, VARIABLES.get(parameter, parameter)), value
@@ -538,10 +516,8 @@ def put(net: Graph, found: Arrays, path: Path) -> None:
         if not isinstance(wanted, Tensor) or wanted.shape != value.shape:
             has = f"should be {tuple(wanted.shape)}" if isinstance(wanted, Tensor) else "has no place in it"
             raise BadData(
-                f"{path} is not of {net.name}: "
-                f"{name}.{parameter} is "
-                f"{tuple(value.shape)} and "
-                f"{has}; name another file, or another network."
+                f"{path} is not of {net.name}: {name}.{parameter} is {tuple(value.shape)} and {has}; name "
+                "another file, or another network."
             )
         value = value.float().contiguous()
         if isinstance(wanted, nn.Parameter):

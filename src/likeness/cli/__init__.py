@@ -82,9 +82,7 @@ def guarded(argv: list[str]) -> int:
     try:
         if argv[0] not in VERBS:
             raise Refusal(
-                f"there is no verb {argv[0]!r}; "
-                f"{closest(argv[0], list(VERBS))}  "
-                "There are: "
+                f"there is no verb {argv[0]!r}; {closest(argv[0], list(VERBS))}  There are: "
                 f"{', '.join(VERBS)}."
             )
         code = VERBS[argv[0]](argv[1:])

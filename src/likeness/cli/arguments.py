@@ -242,8 +242,7 @@ def target(given: Path | None, usual: Path, *endings: str) -> Path:
 
     if given is not None and given.suffix not in endings:
         raise Refusal(
-            f"-o {given} "
-            "should end in "
+            f"-o {given} should end in "
             f"{' or '.join(e for e in endings if e)}{', or be a folder' if '' in endings else ''}."
         )
     return given or usual

@@ -25,9 +25,7 @@ def reconstruct(argv: list[str]) -> int:
     """reconstruct RUN [IMAGES]: what is left of an image after the code, which is searched for where the
     model only decodes"""
     text = (
-        "Originals above their reconstructions.  Where the model only decodes, the "
-        "code is "
-        "searched for, "
+        "Originals above their reconstructions.  Where the model only decodes, the code is searched for, "
         "and the nearest of some samples stands below."
     )
     parser = Parser("reconstruct", text, "RUN [IMAGES] [-n 16] [--steps N] [-o out.png]")
@@ -224,10 +222,8 @@ def _table(rows: list[dict[str, Any]], kind: str, against: int) -> list[str]:
     says = f"bits are {kind if kind == 'exact' else f'an {kind}'}"
     return [
         *lines,
-        f"{says}; rank: share of {against} held-out images with fewer "
-        "bits; near 0 "
-        "% is as "
-        "unusual as near 100 %"
+        f"{says}; rank: share of {against} held-out images with fewer bits; near 0 % is as unusual as near "
+        "100 %"
         if against
         else says,
     ]
@@ -289,10 +285,8 @@ def diffuse(argv: list[str]) -> int:
     path = target(args["o"], runs[0][0].folder / "samples" / f"{args['picture']}.png", ".png")
     if args["images"] and args["picture"] not in ("forward", "rate", "distortion"):
         raise Refusal(
-            f"the picture {args['picture']} is of no images that are "
-            "given; leave "
-            "--images out, "
-            "or type --picture forward."
+            f"the picture {args['picture']} is of no images that are given; leave --images out, or type "
+            "--picture forward."
         )
     x, _ = own_images(runs[0][0], args["images"], args["n"] or 6)
     typed: dict[str, Any] = {}
@@ -421,10 +415,8 @@ def sample(argv: list[str]) -> int:
             recipe=dict(pictures.recipe, nearest=result.row, distance=result.distance),
         )
         says += (
-            ", framed training images "
-            f"{min(result.distance):.1f} to "
-            f"{max(result.distance):.1f} levels "
-            "from the sample beside them"
+            f", framed training images {min(result.distance):.1f} to {max(result.distance):.1f} levels from "
+            "the sample beside them"
         )
     pictures.save(path)
     terminal.result(dict(pictures.recipe, path=str(path)), args["json"], f"{says}: {path}")

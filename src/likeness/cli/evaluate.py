@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 def evaluate(argv: list[str]) -> int:
     """evaluate RUN...: score cards, scores.json and report.html; of several runs compare.html as well"""
     text = (
-        "The same questions to every run, answered as score cards: value, interval, "
-        "n, split, "
-        "seed, and "
+        "The same questions to every run, answered as score cards: value, interval, n, split, seed, and "
         "what real images would get."
     )
     parser = Parser("evaluate", text, "RUN [RUN ...] [-n 1000] [options]")
@@ -28,10 +26,8 @@ def evaluate(argv: list[str]) -> int:
     parser.add_argument(
         "--network",
         default="auto",
-        help="to compare samples by: "
-        "classifier, "
-        "vicreg, "
-        "inception, dinov2, clip, a run, a .pt file, none [auto]",
+        help="to compare samples by: classifier, vicreg, inception, dinov2, clip, a run, a .pt file, none "
+        "[auto]",
     )
     parser.add_argument(
         "--parzen",
@@ -46,10 +42,8 @@ def evaluate(argv: list[str]) -> int:
 
     if args["o"] and (len(runs) == 1 or args["o"].suffix):
         raise Refusal(
-            f"-o {args['o']} would be the folder of compare.html, which takes "
-            "two runs "
-            "or more; "
-            "leave it out, or name a folder."
+            f"-o {args['o']} would be the folder of compare.html, which takes two runs or more; leave it "
+            "out, or name a folder."
         )
     result: list[list[Score] | Refusal] = []
     for run, live in runs:

@@ -21,9 +21,7 @@ def features(argv: list[str]) -> int:
     from ..training import signals
 
     usage = (
-        "DATA --network vgg19 --layer block4_pool [--layer fc2] [-o features.npy | "
-        "folder/] "
-        "[options] | "
+        "DATA --network vgg19 --layer block4_pool [--layer fc2] [-o features.npy | folder/] [options] | "
         "--layers NETWORK"
     )
     parser = Parser("features", module.__doc__ or "", usage)
@@ -79,10 +77,8 @@ def features(argv: list[str]) -> int:
         return layers(args["layers"], args["weights"], args["seed"], args["json"])
     if not args["data"] or not args["layer"]:
         raise Refusal(
-            "say of which images, and which layers: likeness features "
-            "photos/ "
-            "--network vgg19 "
-            "--layer block4_pool; --layers vgg19 shows them all."
+            "say of which images, and which layers: likeness features photos/ --network vgg19 --layer "
+            "block4_pool; --layers vgg19 shows them all."
         )
     net = opening.load(
         args["network"],
@@ -99,9 +95,7 @@ def features(argv: list[str]) -> int:
             if time.monotonic() - last > terminal.EVERY:
                 last = time.monotonic()
                 terminal.say(
-                    f"{at.done.files / at.total:4.0%}  "
-                    f"{at.done.files:,} "
-                    "images  "
+                    f"{at.done.files / at.total:4.0%}  {at.done.files:,} images  "
                     f"{at.fresh / max(at.seconds, 1e-9):,.1f}/s",
                     args["json"],
                 )
@@ -170,9 +164,7 @@ def layers(name: str, weights: str, seed: int, as_json: bool) -> int:
             dict(layer=layer, output=places, sees="" if field is None else f"{field} px" if field else "all")
         )
     side = (
-        f"for images of {net.side}x{net.side}: height x width x channels; `sees`: "
-        "pixels a "
-        "side that a "
+        f"for images of {net.side}x{net.side}: height x width x channels; `sees`: pixels a side that a "
         "place of the layer depends on"
     )
     terminal.table(rows, ("layer", "output", "sees"), as_json, side)

@@ -87,10 +87,8 @@ def check(argv: list[str]) -> int:
 
     parser = Parser(
         "check",
-        "Reads the data as training would, and measures for a few seconds what "
-        "training "
-        "costs on "
-        "this machine.",
+        "Reads the data as training would, and measures for a few seconds what training costs on this "
+        "machine.",
         "DATA [--model vae] [options]",
     )
     parser.add_argument("data", metavar="DATA")

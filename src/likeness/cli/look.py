@@ -160,9 +160,7 @@ def _said(argv: list[str]) -> dict[str, Any]:
         "--budget",
         type=positive,
         metavar="B",
-        help="linf: levels of "
-        "255; l2: of "
-        "brightness 0 to 1 "
+        help="linf: levels of 255; l2: of brightness 0 to 1 "
         f"[{', '.join(f'{v:g}' for v in BUDGETS.values())}]",
     )
     group = parser.add_argument_group("class and invert")
@@ -198,10 +196,8 @@ def _refuse_others(what: str, args: dict[str, Any]) -> None:
             takers = ", ".join(w for w, names in TAKES.items() if name in names)
             named = f"the image {args[name]!r}" if name == "image" else f"--{flags.get(name, name)}"
             raise Refusal(
-                f"{what} has no use for {named}, which is for {takers}; leave it "
-                "out, or "
-                "name one "
-                "of these with --what."
+                f"{what} has no use for {named}, which is for {takers}; leave it out, or name one of these "
+                "with --what."
             )
     needs = {"image": "an image: likeness look photo.jpg", "layer": "--layer NAME", "of": "--class NAME"}
     for name in {"class": ("of",), "invert": ("image", "layer"), "dream": ("image",)}.get(what, ("image",)):
@@ -252,9 +248,7 @@ def _saliency(net: Probe, args: dict[str, Any], path: Path) -> tuple[dict[str, A
     complete = dict(sum=total, difference=wanted, error=error, gradients=result.path.used)
     lines = [
         f"{name} (class {int(y)}), {p:.1%}",
-        f"integrated gradients sum to {total:.4f}; F(image) - F(black) is "
-        f"{wanted:.4f}: off by "
-        f"{error:.2%} "
+        f"integrated gradients sum to {total:.4f}; F(image) - F(black) is {wanted:.4f}: off by {error:.2%} "
         f"after {result.path.used} gradients",
     ]
     if error > 0.01:
@@ -334,16 +328,12 @@ def _fool(net: Probe, args: dict[str, Any], path: Path) -> tuple[dict[str, Any],
         (f"{name(net, verdict.after)} {verdict.sure_after:.1%}"),
     )
     says = (
-        f"{was} -> {is_now}, as {file.name} says "
-        "when it is "
-        "read again: "
+        f"{was} -> {is_now}, as {file.name} says when it is read again: "
         f"{'fooled' if verdict.fooled else 'not fooled'}"
     )
     inside = "within" if verdict.within else "outside of"
     return dict(recipe, image=str(file), **verdict._asdict()), (
-        f"{says}\nchanged by at most {verdict.linf} of 255 levels, L2 {verdict.l2:.3g}: "
-        f"{inside} "
-        "the budget "
+        f"{says}\nchanged by at most {verdict.linf} of 255 levels, L2 {verdict.l2:.3g}: {inside} the budget "
         f"of {budget.size:g} in {norm}"
     )
 

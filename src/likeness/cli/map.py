@@ -301,10 +301,8 @@ def _shown_steps(
         for step in embedding.arrange(reduced, args["method"], perplexity, seed, random, near):
             if not args["json"] and not math.isnan(step.kl):
                 status.update(
-                    f"t-SNE of {len(reduced):,} images, "
-                    "perplexity "
-                    f"{perplexity:g}: step "
-                    f"{step.step}, KL {step.kl:.3f}"
+                    f"t-SNE of {len(reduced):,} images, perplexity {perplexity:g}: step {step.step}, KL "
+                    f"{step.kl:.3f}"
                 )
     assert step is not None
     return step.y.numpy(), None if math.isnan(step.kl) else step.kl
@@ -400,10 +398,8 @@ def _lists(
         map_page.Listed("Clusters", f"{of.says}.  Of each the most typical.", typical),
         map_page.Listed(
             "Alone",
-            "Farther from their neighbours than these are "
-            "from each "
-            "other, by the "
-            "factor in brackets (local outlier factor).",
+            "Farther from their neighbours than these are from each other, by the factor in brackets "
+            "(local outlier factor).",
             outliers,
         ),
         map_page.Listed(
@@ -491,10 +487,8 @@ def _into(found: Collection, old: Map, args: dict[str, Any], out: Path) -> tuple
 
     if old.settings.get("features") != found.seen:
         raise Refusal(
-            f"{args['into']} is a map of "
-            f"{old.settings.get('features')}, and "
-            "these are "
-            f"{found.seen}; take the same network and layer."
+            f"{args['into']} is a map of {old.settings.get('features')}, and these are {found.seen}; take "
+            "the same network and layer."
         )
     if other := [name for name, value in found.how.items() if old.settings.get(name, value) != value]:
         info = ", ".join(f"{name} {old.settings[name]} there, {found.how[name]} here" for name in other)

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 def neighbours(argv: list[str]) -> int:
     """neighbours QUERY DATA|FEATURES: the images nearest to one, as a picture with their distances"""
     text = (
-        "The images that are nearest to one: a file, or the name or the row of an "
-        "image among "
-        "the data "
+        "The images that are nearest to one: a file, or the name or the row of an image among the data "
         "themselves."
     )
     parser = Parser(
@@ -96,17 +94,13 @@ def search(
         one, asked = looked_at(query, found, network, weights)
     else:
         raise Refusal(
-            f"{query!r} is no file, and no name or row among the "
-            f"{len(found.names):,} "
-            "images of "
+            f"{query!r} is no file, and no name or row among the {len(found.names):,} images of "
             f"{found.source}; name an image."
         )
     if k > len(found.names) - (own is not None):
         raise Refusal(
-            f"-k {k} asks for more than the "
-            f"{len(found.names) - (own is not None):,} "
-            "other images "
-            "that there are; type a smaller one."
+            f"-k {k} asks for more than the {len(found.names) - (own is not None):,} other images that "
+            "there are; type a smaller one."
         )
     far = np.concatenate(
         [

@@ -133,10 +133,8 @@ def detect(argv: list[str]) -> int:
         return judged(args)
     if args["o"] is None:
         raise Refusal(
-            "a detector is a folder of its own; name it with -o FOLDER, or "
-            "ask one "
-            "about files "
-            "with --images PATH."
+            "a detector is a folder of its own; name it with -o FOLDER, or ask one about files with "
+            "--images PATH."
         )
     first = runs[0][0]
     images = datasets.load(source.place(args["data"]), **first.config.reading) if args["data"] else first.data
@@ -162,10 +160,8 @@ def judged(args: dict[str, Any]) -> int:
 
     if len(args["run"]) > 1:
         raise Refusal(
-            f"one detector judges images, and {len(args['run'])} were named; "
-            "name one: "
-            "likeness "
-            "detect FOLDER --images PATH..."
+            f"one detector judges images, and {len(args['run'])} were named; name one: likeness detect "
+            "FOLDER --images PATH..."
         )
     result = []
     for finding in image_files.judge(detection.load(args["run"][0]), args["images"]):

@@ -51,10 +51,8 @@ def train(argv: list[str]) -> int:
     terminal.result(
         result,
         args["json"],
-        f"done: {folder}, {seen:,} "
-        "images in "
-        f"{seconds:,.0f} s of "
-        "training" + (f"\nreport: {page}" if page else ""),
+        f"done: {folder}, {seen:,} images in {seconds:,.0f} s of training"
+        + (f"\nreport: {page}" if page else ""),
     )
     return 0
 
@@ -84,10 +82,8 @@ def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
     parser.add_argument(
         "data",
         metavar="DATA",
-        help="a folder of images, a .npy, .npz or idx file, a "
-        "name from "
-        "`likeness "
-        "data`, or a run that encodes: its codes",
+        help="a folder of images, a .npy, .npz or idx file, a name from `likeness data`, or a run that "
+        "encodes: its codes",
     )
     parser.add_argument("run", metavar="RUN", nargs="?", type=Path, help="the run folder [runs/MODEL-DATA]")
     parser.add_argument(

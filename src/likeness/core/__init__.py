@@ -73,10 +73,9 @@ _NAMES = {
     "model": "Loss Model Player Training",
     "noise": "Noise",
     "options": "check_options option option_fields",
-    "questions": "QUESTIONS Bits Classifies Completes Compresses Decodes Denoises Encodes "
-    "Redraws "
-    "Samples "
-    "Scores Surprises T Translates answers ask final",
+    "questions": "QUESTIONS Bits Classifies Completes Compresses Decodes Denoises Encodes Redraws "
+    "Samples Scores "
+    "Surprises T Translates answers ask final",
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = list(_HOME)

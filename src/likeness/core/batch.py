@@ -71,10 +71,8 @@ class Batch:
     def __post_init__(self) -> None:
         if self.y is not None and not isinstance(self.y, Condition):
             raise TypeError(
-                f"Batch.y is {type(self.y).__name__}; make it a "
-                "Condition, "
-                "such as "
-                "Condition(label=y), or None"
+                f"Batch.y is {type(self.y).__name__}; make it a Condition, such as Condition(label=y), or "
+                "None"
             )
 
     def __len__(self) -> int:

@@ -35,10 +35,8 @@ class Condition:
         for name, part in self.parts().items():
             if not isinstance(part, Tensor):
                 raise TypeError(
-                    f"Condition.{name} is {type(part).__name__}; it "
-                    "should be a "
-                    "tensor with a "
-                    "row for each example"
+                    f"Condition.{name} is {type(part).__name__}; it should be a tensor with a row for each "
+                    "example"
                 )
         if len({len(part) for part in self.parts().values()}) > 1:
             sizes = ", ".join(f"{name} has {len(part)}" for name, part in self.parts().items())

@@ -103,10 +103,8 @@ class Model(nn.Module):
         for name, kind in vars(cls).get("__annotations__", {}).items():
             if not hasattr(cls, name) and "ClassVar" not in str(kind):
                 raise TypeError(
-                    f"{cls.__name__}.{name} has no default.  The body of "
-                    "a model "
-                    "declares "
-                    "options; weights and buffers are made in build()"
+                    f"{cls.__name__}.{name} has no default.  The body of a model declares options; weights "
+                    "and buffers are made in build()"
                 )
         dataclass(eq=False, repr=False, kw_only=True)(cls)
 
@@ -115,10 +113,8 @@ class Model(nn.Module):
         name = type(self).__name__.lower()
         if self.spec.frames and not self.videos:
             raise Refusal(
-                f"{name} learns still images, and these are videos of "
-                f"{self.spec.frames} "
-                "frames; "
-                "name a model of videos."
+                f"{name} learns still images, and these are videos of {self.spec.frames} frames; name a "
+                "model of videos."
             )
         check_options(name, self)
         self.build()

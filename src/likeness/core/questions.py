@@ -161,8 +161,6 @@ def ask(model: Any, question: str, hint: str = "") -> Any:
     if isinstance(model, QUESTIONS[question]):
         return getattr(model, question)
     raise Refusal(
-        f"{type(model).__name__.lower()} does not answer "
-        f"{question}; it "
-        "answers: "
+        f"{type(model).__name__.lower()} does not answer {question}; it answers: "
         f"{', '.join(answers(model))}.{hint and '  ' + hint}"
     )

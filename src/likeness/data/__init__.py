@@ -76,9 +76,7 @@ def read(
         return named.read(source, reading, lambda: kept.root(place), progress)
     if not source.strip():
         raise Refusal(
-            "no data set was named; type a folder of images, an "
-            "array file, "
-            "or one of "
+            "no data set was named; type a folder of images, an array file, or one of "
             f"{', '.join(named.NAMES)}."
         )
     path = Path(os.path.expanduser(source))

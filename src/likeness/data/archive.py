@@ -197,17 +197,13 @@ def foreign(path: Path, head: bytes = b"") -> None:
     if head.startswith(b"\x89HDF\r\n\x1a\n") or ending in (".h5", ".hdf5", ".zarr"):
         what = "a Zarr store" if ending == ".zarr" else "HDF5"
         raise Refusal(
-            f"{path} is {what}, in which images may lie in any "
-            "way; write "
-            "them with "
+            f"{path} is {what}, in which images may lie in any way; write them with "
             f"numpy.save('images.npy', x), x of (N, height, width, 3).  {files}"
         )
     if head.startswith((b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c")) or ending in (".rar", ".7z"):
         raise Refusal(
-            f"{path} is "
-            "packed as "
-            f"{'RAR' if head[:1] == b'R' or ending == '.rar' else '7-Zip'} "
-            f"does; unpack it, and name the folder.  {files}"
+            f"{path} is packed as {'RAR' if head[:1] == b'R' or ending == '.rar' else '7-Zip'} does; unpack "
+            f"it, and name the folder.  {files}"
         )
 
 
@@ -226,10 +222,8 @@ def format_of(path: Path) -> str:
         return "tar"
     if re.search(r"\.(tgz|tbz2?|txz|tzst|tar\.\w+)$", path.name.lower()):
         raise Refusal(
-            f"{path} is a compressed .tar, in which no image can be reached "
-            "without "
-            "unpacking all "
-            "before it; unpack it, and name the folder."
+            f"{path} is a compressed .tar, in which no image can be reached without unpacking all before "
+            "it; unpack it, and name the folder."
         )
     return "zip" if head[:4] in (b"PK\3\4", b"PK\5\6") and not _of_arrays(path) else ""
 
@@ -255,10 +249,8 @@ def shards(found: Listing) -> list[Path]:
     kinds = sorted({name.lower().rpartition(b".")[2].decode() for name in names})
     if len(kinds) > 1:
         raise Refusal(
-            f"{printable(found.root)} holds archives of "
-            "several kinds "
-            f"({', '.join(kinds)}); name "
-            "one of these files, or a folder with one kind."
+            f"{printable(found.root)} holds archives of several kinds ({', '.join(kinds)}); name one of "
+            "these files, or a folder with one kind."
         )
     return [Path(os.fsdecode(os.path.join(found.root, name))) for name in names]
 
@@ -339,10 +331,8 @@ def _opened(path: Path) -> Shard:
         raise
     except Exception as why:  # hostile files raise everything in a reader of archives
         raise BadData(
-            f"{path} cannot be "
-            "read as a "
-            f"{what or 'archive'} "
-            f"({str(why)[:200] or type(why).__name__}); make or fetch it again."
+            f"{path} cannot be read as a {what or 'archive'} ({str(why)[:200] or type(why).__name__}); make "
+            "or fetch it again."
         ) from None
 
 
@@ -472,10 +462,8 @@ class Zip:
         images = [i for i in self.infos if os.fsencode(i.filename.lower()).endswith(IMAGES)]
         if images and all(i.flag_bits & 1 for i in images):
             raise BadData(
-                f"{path} is encrypted, and no password is asked for here; "
-                "unpack it "
-                "with yours, "
-                "and name the folder."
+                f"{path} is encrypted, and no password is asked for here; unpack it with yours, and name "
+                "the folder."
             )
 
     def members(self) -> Iterator[Member]:

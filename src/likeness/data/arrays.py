@@ -128,10 +128,8 @@ def channels_second(x: np.ndarray, what: str) -> np.ndarray:
         x = x[:, None]
     if not x.size:
         raise Refusal(
-            f"{what}: an array of shape {x.shape} holds no pixels; "
-            "save the "
-            "images as (N, "
-            "channels, height, width)."
+            f"{what}: an array of shape {x.shape} holds no pixels; save the images as (N, channels, height, "
+            "width)."
         )
     first, last = x.ndim == 4 and x.shape[1] in (1, 3), x.ndim == 4 and x.shape[3] in (1, 3)
     if first == last:
@@ -165,10 +163,8 @@ def _guess(kind: np.dtype[Any], low: float, high: float, what: str) -> tuple[flo
     if (kind.kind in "ui" and low >= 0 and 1 < high <= 255) or (kind == np.uint8 and high == 0):
         return 0, 255
     raise Refusal(
-        f"{what}: {kind} pixels from {low:g} to {high:g} could mean several "
-        "things; "
-        "say what "
-        f"white is, such as --white {_likely(high)}."
+        f"{what}: {kind} pixels from {low:g} to {high:g} could mean several things; say what white is, such "
+        f"as --white {_likely(high)}."
     )
 
 
@@ -179,10 +175,8 @@ def _likely(high: float) -> int:
 def _within(black: float, white: float, low: float, high: float, what: str) -> tuple[float, float]:
     if low < black or high > white:
         raise BadData(
-            f"{what}: with --white {white:g} pixels should lie from "
-            f"{black:g} to "
-            f"{white:g}, but "
-            f"they lie from {low:g} to {high:g}."
+            f"{what}: with --white {white:g} pixels should lie from {black:g} to {white:g}, but they lie "
+            f"from {low:g} to {high:g}."
         )
     return black, white
 
@@ -207,18 +201,14 @@ def label(
     y = y.reshape(-1) if y.ndim and y.size == len(y) else y
     if y.shape != (n,) or y.dtype.kind not in "buifU":
         raise BadData(
-            f"{what}: {n} images need labels of shape ({n},), numbers or "
-            "text, and "
-            "these are "
-            f"{y.dtype} of shape {y.shape}."
+            f"{what}: {n} images need labels of shape ({n},), numbers or text, and these are {y.dtype} of "
+            f"shape {y.shape}."
         )
     values, index = np.unique(y, return_inverse=True)
     if len(values) > max(2, n // 2) and n > 4:
         raise BadData(
-            f"{what}: {len(values)} different labels for {n} images are no "
-            "classes; "
-            "leave the "
-            "labels out, or save the class of each image."
+            f"{what}: {len(values)} different labels for {n} images are no classes; leave the labels out, "
+            "or save the class of each image."
         )
     return index.astype(np.int64), tuple(f"{v:g}" if y.dtype.kind == "f" else str(v) for v in values)
 

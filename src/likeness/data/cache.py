@@ -101,10 +101,8 @@ def fetch(
     entry = _open(base / key)
     if entry is None:
         raise DiskTrouble(
-            f"what was just written to {base / key} cannot be read back; "
-            "check that "
-            "disk, or "
-            "set LIKENESS_CACHE to a folder on another."
+            f"what was just written to {base / key} cannot be read back; check that disk, or set "
+            "LIKENESS_CACHE to a folder on another."
         )
     return entry
 

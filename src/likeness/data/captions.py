@@ -79,8 +79,6 @@ class Vocabulary:
         near = {word: difflib.get_close_matches(word, self.words, 1) for word in strange}
         hints = "  ".join(f"for {word!r} did you mean {known[0]!r}?" for word, known in near.items() if known)
         return (
-            f"no training caption has the word {', '.join(map(repr, strange))}, so "
-            "nothing is "
-            "known of "
-            f"it.  {hints}"
+            f"no training caption has the word {', '.join(map(repr, strange))}, so nothing is known of it.  "
+            f"{hints}"
         ).strip()

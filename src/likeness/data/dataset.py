@@ -28,10 +28,8 @@ class Reading:
 
     size: int = option(
         0,
-        "height and width in pixels: images are scaled and cropped "
-        "to it; 0 "
-        "is as the "
-        "data is, or 64 for a folder",
+        "height and width in pixels: images are scaled and cropped to it; 0 is as the data is, or 64 for a "
+        "folder",
         0,
         4096,
     )
@@ -42,10 +40,8 @@ class Reading:
     )
     binarize: bool = option(
         False,
-        "turn each pixel black or white once, white "
-        "with the "
-        "probability of its "
-        "brightness (static binarisation)",
+        "turn each pixel black or white once, white with the probability of its brightness (static "
+        "binarisation)",
     )
     background: str = option("white", "colour behind transparent pixels: a name or #rrggbb")
     white: float = option(
@@ -56,10 +52,8 @@ class Reading:
     )
     held_out: float = option(
         0.0,
-        "share of images held out where there is no official "
-        "split; 0 is "
-        "a tenth, "
-        "or 64 images of a small folder",
+        "share of images held out where there is no official split; 0 is a tenth, or 64 images of a small "
+        "folder",
         0.0,
         0.5,
     )
@@ -210,9 +204,7 @@ class Data:
         numbers differ."""
         if len(pairs) != len(self.x) or pairs.dtype != np.uint8 or pairs.ndim != 4:
             raise BadData(
-                f"{self.source} holds {len(self.x):,} images, and the other "
-                "sides of its "
-                "pairs are "
+                f"{self.source} holds {len(self.x):,} images, and the other sides of its pairs are "
                 f"{pairs.dtype} {pairs.shape}; uint8 (N, C, H, W) are needed."
             )
         digest = hashlib.blake2b(np.ascontiguousarray(pairs), digest_size=16).hexdigest()
@@ -223,9 +215,7 @@ class Data:
         images or other sizes."""
         if self.x.shape[2:] != other.x.shape[2:]:
             raise BadData(
-                f"{self.source} holds images of {self.x.shape[2:]} "
-                "pixels and "
-                f"{other.source} of "
+                f"{self.source} holds images of {self.x.shape[2:]} pixels and {other.source} of "
                 f"{other.x.shape[2:]}; read both with the same --size."
             )
         return replace(self, other=other, fingerprint=_extended(self.fingerprint, other.fingerprint))

@@ -287,10 +287,8 @@ def _scaled(image: Image.Image, reading: Reading) -> tuple[Image.Image, str, int
     if not (low >= 0 and high <= white):
         raise Skip(
             "no known white",
-            f"pixels from {low:g} to {high:g}, where 0 is "
-            "black and "
-            f"{white:g} "
-            "white; say what white is with --white",
+            f"pixels from {low:g} to {high:g}, where 0 is black and {white:g} white; say what white is with "
+            "--white",
         )
     np.rint(np.multiply(x, np.float32(255 / white), out=x), out=x)
     whole = image.mode[0] == "I"

@@ -224,10 +224,8 @@ def verified(name: str, path: Path, kind: str, digest: str) -> bytes:
 
 def _other(name: str, path: Path, kind: str, digest: str) -> str:
     return (
-        f"{path} is not the file that {name} is made of: its {kind} should be "
-        f"{digest}; "
-        "delete it, or "
-        "put a good copy in its place."
+        f"{path} is not the file that {name} is made of: its {kind} should be {digest}; delete it, or put a "
+        "good copy in its place."
     )
 
 
@@ -296,9 +294,7 @@ def _fetch(name: str, locked: Locked, path: Path) -> Iterator[bytes]:
 def _where(name: str, locked: Locked, path: Path, why: str) -> str:
     folder = FOLDERS[name][0]
     return (
-        f"{name} needs {locked.url}, which cannot be fetched ({why}); fetch it "
-        "elsewhere and "
-        "put it at "
-        f"{path}, "
-        f"or into {folder}/ of a folder that LIKENESS_DATA names; `digits` and `shapes` need no network."
+        f"{name} needs {locked.url}, which cannot be fetched ({why}); fetch it elsewhere and put it at "
+        f"{path}, or into {folder}/ of a folder that LIKENESS_DATA names; `digits` and `shapes` need no "
+        "network."
     )

@@ -119,10 +119,8 @@ def _npz(path: Path) -> Raw:
         }
         if result["x"] is None:
             raise ValueError(
-                f"it holds {', '.join(sorted(names)[:8]) or 'nothing'}, "
-                "and images "
-                "are looked "
-                f"for as {', '.join(IMAGES)}"
+                f"it holds {', '.join(sorted(names)[:8]) or 'nothing'}, and images are looked for as "
+                f"{', '.join(IMAGES)}"
             )
         wanted = {k: names[n] for k, n in result.items() if n}
         affordable(sum(_promise(archive, name) for name in wanted.values()))

@@ -135,9 +135,7 @@ def _rows(blob: bytes, where: str) -> Iterator[tuple[str, Words]]:
     except csv.Error as why:
         line = f"{where}, line {table.reader.line_num}"
         raise BadData(
-            f"{line} cannot be read ({why}); the first line names the "
-            "columns, "
-            "such as "
+            f"{line} cannot be read ({why}); the first line names the columns, such as "
             "file_name,text,label, and each other has as many."
         ) from None
 

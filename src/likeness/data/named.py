@@ -27,15 +27,13 @@ from .writer import Writer, digest64
 
 NAMES = {
     "digits": "1,797 handwritten digits, 8x8 grey, from scikit-learn; no network",
-    "shapes": "coloured shapes drawn by code, 32x32 RGB, with captions and exact "
-    "attributes; "
-    "shapes:50000 "
-    "for as many; no network",
+    "shapes": "coloured shapes drawn by code, 32x32 RGB, with captions and exact attributes; "
+    "shapes:50000 for as "
+    "many; no network",
     "mnist": "70,000 handwritten digits, 28x28 grey",
-    "stacked-mnist": "three digits of mnist as red, green and blue: 1,000 "
-    "classes, "
-    "28x28 RGB; "
-    "stacked-mnist:50000 for as many to learn from",
+    "stacked-mnist": "three digits of mnist as red, green and blue: 1,000 classes, 28x28 RGB; "
+    "stacked-mnist:50000 for "
+    "as many to learn from",
     "fashion-mnist": "70,000 pieces of clothing, 28x28 grey",
     "cifar10": "60,000 photographs of ten classes, 32x32 RGB",
     **points.NAMES,
@@ -105,10 +103,8 @@ def _read_digits() -> Raw:
     )
     if table is None or not table.is_file():
         raise BadData(
-            "digits are part of scikit-learn, and they are not in "
-            "the one "
-            "installed here; "
-            "reinstall it: pip install --force-reinstall scikit-learn."
+            "digits are part of scikit-learn, and they are not in the one installed here; reinstall it: "
+            "pip install --force-reinstall scikit-learn."
         )
     rows = np.loadtxt(table, np.int64, delimiter=",")
     return Raw(
@@ -209,9 +205,7 @@ def _stacked(n: int, reading: Reading, base: Callable[[], Path], progress: Progr
     entry = fetch(base(), key(reading.size), build, lambda meta: key(meta["shape"][2]))
     y, test = np.array(entry.array("y.i64", np.int64)), np.arange(n + STACKED_TESTS) >= n
     note = (
-        f"{len(y):,} images: {len(y):,} used, 0 skipped; drawn by code; the "
-        f"{STACKED_TESTS:,} "
-        "made of "
+        f"{len(y):,} images: {len(y):,} used, 0 skipped; drawn by code; the {STACKED_TESTS:,} made of "
         "MNIST's test images are held out"
     )
     return Images(
@@ -300,10 +294,8 @@ def _from_sheets(files: list[Path]) -> Raw:
     raw = formats.joined(x[:-1000], y[:-1000], x[-1000:], y[-1000:])
     return replace(
         raw,
-        note=f"; this is a part of CIFAR-10: {len(x) - 1000:,} of "
-        "its 50,000 "
-        "training "
-        f"images and {1000:,} of its 10,000 test images",
+        note=f"; this is a part of CIFAR-10: {len(x) - 1000:,} of its 50,000 training images and {1000:,} of "
+        "its 10,000 test images",
     )
 
 

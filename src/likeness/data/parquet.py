@@ -40,10 +40,8 @@ def library() -> Any:
         return importlib.import_module("pyarrow.parquet")
     except ImportError:
         raise Refusal(
-            "Parquet files are read through pyarrow, which is not "
-            "installed here; "
-            "type: pip "
-            "install 'likeness[parquet]'"
+            "Parquet files are read through pyarrow, which is not installed here; type: pip install "
+            "'likeness[parquet]'"
         ) from None
 
 
@@ -86,10 +84,8 @@ class Parquet(InOrder):
                     MOST_BYTES, RATIO * column.total_compressed_size
                 ):
                     raise BadData(
-                        f"{self.path} unpacks to over {RATIO} times its "
-                        "size, as no "
-                        "photographs "
-                        "do; make or fetch it again."
+                        f"{self.path} unpacks to over {RATIO} times its size, as no photographs do; make or "
+                        "fetch it again."
                     )
 
     def members(self) -> Iterator[Member]:
@@ -231,9 +227,7 @@ def _pixels(path: Path, schema: Any, features: dict[str, Any]) -> tuple[str, str
             else (f"none of encoded images, only {', '.join(f.name for f in schema)[:200] or 'nothing'}")
         )
         raise BadData(
-            f"{path} has {what} among its columns; call the one to learn from "
-            "`image`: "
-            "bytes, or "
-            f"struct{{bytes, path}} as Hugging Face has it."
+            f"{path} has {what} among its columns; call the one to learn from `image`: bytes, or "
+            "struct{bytes, path} as Hugging Face has it."
         )
     return chosen, *held[chosen]

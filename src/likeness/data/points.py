@@ -107,10 +107,8 @@ def read(source: str, n: int, reading: Reading) -> Images:
     law = source.partition(":")[0]
     if reading.size or reading.colour != "auto" or reading.binarize:
         raise Refusal(
-            f"{law} is a set of points, which have neither size, "
-            "colour nor "
-            "brightness; leave "
-            "--size, --colour and --binarize out."
+            f"{law} is a set of points, which have neither size, colour nor brightness; leave --size, "
+            "--colour and --binarize out."
         )
     if (path := drawing(source)) is not None:
         return drawn(picture(path, reading), n)
@@ -174,9 +172,7 @@ def picture(path: str, reading: Reading) -> np.ndarray:
     )
     if isinstance(result, Skip):
         raise BadData(
-            f"{printable(os.fsencode(place))} cannot be "
-            "used as a "
-            "density "
+            f"{printable(os.fsencode(place))} cannot be used as a density "
             f"({result.reason}{result.detail and ': '}{result.detail}); {other}"
         )
     ink: np.ndarray = 255 - as_colour(result.pixels[None], "grey")[0, 0]

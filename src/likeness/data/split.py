@@ -40,10 +40,8 @@ def without_copies(train: np.ndarray, held_out: np.ndarray, hashes: np.ndarray) 
     train = train[~np.isin(hashes[train], hashes[held_out])]
     if not len(train) or not len(held_out):
         raise BadData(
-            f"{len(hashes):,} images hold too few different pictures to "
-            "learn from "
-            "some and be "
-            "judged on others; two at least are needed."
+            f"{len(hashes):,} images hold too few different pictures to learn from some and be judged on "
+            "others; two at least are needed."
         )
     return train
 

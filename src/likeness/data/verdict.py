@@ -85,9 +85,7 @@ def _verdict(
     )
     why = ", ".join(f"{n:,} {reason}" for reason, n in reasons.items())
     line = (
-        f"{used + skipped:,} images: {used:,} "
-        f"used{converted and f' ({converted})'}, "
-        f"{skipped:,} "
+        f"{used + skipped:,} images: {used:,} used{converted and f' ({converted})'}, {skipped:,} "
         f"skipped{why and f' ({why})'}"
     )
     line += f"; the {official:,} of the official test split are held out" if official is not None else ""
@@ -127,9 +125,7 @@ def _dark(brightest: int) -> str:
         return ""
     likely = next(w for w in (255, 1023, 4095, 16383) if brightest <= w)
     return (
-        f"; the brightest 16-bit value is {brightest:,}, so they are dark: if it "
-        "should be "
-        "white, say "
+        f"; the brightest 16-bit value is {brightest:,}, so they are dark: if it should be white, say "
         f"--white {likely}"
     )
 
@@ -148,9 +144,7 @@ def enough(listing: Listing, used: int, skipped: list[Row], failed: Path) -> Non
         else (f"more than {MOST_SKIPPED:.0%} cannot be used, so it may be the wrong folder")
     )
     raise BadData(
-        f"{printable(listing.root)} holds {used:,} usable "
-        "images and "
-        f"{len(skipped):,} "
+        f"{printable(listing.root)} holds {used:,} usable images and {len(skipped):,} "
         f"others{_commonest(skipped)}; {what}{place}."
     )
 

@@ -61,9 +61,7 @@ def _slopes(loss: Tensor, at: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     known = tuple(slope for slope in result if slope is not None)
     if len(known) < len(at):
         raise Refusal(
-            "there is no slope to walk down: a small step changes nothing, as "
-            "where a "
-            "code is "
-            "moved to the nearest of a list; ask without steps."
+            "there is no slope to walk down: a small step changes nothing, as where a code is moved to the "
+            "nearest of a list; ask without steps."
         )
     return known

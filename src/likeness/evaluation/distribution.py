@@ -356,9 +356,7 @@ MEASURES = (
         "higher",
         Reference.precision,
         "base",
-        "samples within a ball about a real image; passes noise in weak "
-        "features; "
-        f"{BALLS_NOTE}, in "
+        f"samples within a ball about a real image; passes noise in weak features; {BALLS_NOTE}, in "
         "Kynkäänniemi et al. 2019 k = 3",
         "share",
     ),
@@ -397,10 +395,8 @@ MEASURES = (
         "lower",
         Reference.c2st,
         "base",
-        "a classifier, cross-validated, tells samples from real images: a linear one, or "
-        "nearest "
-        "neighbours "
-        "among points",
+        "a classifier, cross-validated, tells samples from real images: a linear one, or nearest "
+        "neighbours among points",
         "share",
     ),
     Measure(
@@ -425,9 +421,7 @@ MEASURES = (
         "higher",
         Reference.authentic,
         "held",
-        "no nearer to a training image than that is to its next, k = 1; fewer "
-        "than of "
-        "held-out images "
+        "no nearer to a training image than that is to its next, k = 1; fewer than of held-out images "
         "means copies",
         "share",
         group="memorisation",
@@ -499,10 +493,8 @@ def prepare(data: Data, network: Network, n: int, seed: int = 0) -> Reference:
     rng = np.random.default_rng((seed, 0xD157))
     if not len(data.held_out):
         raise Refusal(
-            f"{data.source} holds out no image, so there is nothing to compare "
-            "samples "
-            "with; give "
-            "more images."
+            f"{data.source} holds out no image, so there is nothing to compare samples with; give more "
+            "images."
         )
     spared = networks.reserve(data)
     pool = spared if len(spared) else data.train
@@ -518,10 +510,8 @@ def prepare(data: Data, network: Network, n: int, seed: int = 0) -> Reference:
     real = look(network, data.x[held])
     if not np.ptp(real.features, axis=0).any():
         raise Refusal(
-            f"{network.label} gives every image the same features, so "
-            "nothing can be "
-            "compared in "
-            "them; name another --network."
+            f"{network.label} gives every image the same features, so nothing can be compared in them; name "
+            "another --network."
         )
     fair = network.scope == "anywhere" or (len(spared) > 0 and network.spares)
     met = "" if fair else "the network has learnt from the real images of the floor, which flatters them"

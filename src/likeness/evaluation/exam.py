@@ -63,16 +63,12 @@ def prepare(
     """Check that the question makes sense, and choose the images."""
     if n < 1:
         raise Refusal(
-            f"{n} images cannot be scored; ask for 1 or more, and for "
-            "100 if the "
-            "interval is to "
-            "mean something."
+            f"{n} images cannot be scored; ask for 1 or more, and for 100 if the interval is to mean "
+            "something."
         )
     if data.spec.shape != run.config.spec.shape or data.levels != run.config.spec.levels:
         raise Refusal(
-            f"{data.source} holds {_form(data)}, which the model cannot "
-            "judge: it was "
-            "trained on "
+            f"{data.source} holds {_form(data)}, which the model cannot judge: it was trained on "
             f"{run.config.data.get('source')}."
         )
     if network != "none":
@@ -154,8 +150,7 @@ class Exam:
         refused will be on a card."""
         bare = " by its raw weights" if self.run.weights == RAW else ""
         parts = [
-            f"scoring {self.run.folder}{bare} on "
-            f"{len(self.rows):,} "
+            f"scoring {self.run.folder}{bare} on {len(self.rows):,} "
             f"{'images' if self.data.levels else 'points'}"
         ]
         kinds = ["classifier"] if representation.supervised(self) else []
@@ -164,9 +159,7 @@ class Exam:
                 began = time.perf_counter()
                 sampling.samples(self.model, TRIED, self.seed, self.data)
                 parts.append(
-                    f"{self.wanted:,} "
-                    "samples "
-                    "take about "
+                    f"{self.wanted:,} samples take about "
                     f"{math.ceil((time.perf_counter() - began) / TRIED * self.wanted)} s"
                 )
             kinds.append(networks.best(self.data) if self.network == "auto" else self.network)
@@ -281,9 +274,7 @@ def cost(exam: Exam) -> Iterator[Score]:
     if "sample" in answers(exam.model):
         n, device = len(exam.samples), exam.run.config.facts.get("device", "")
         note = (
-            f"on {device}, {engine.facts()['threads']} threads; memory of "
-            "the whole "
-            "evaluation "
+            f"on {device}, {engine.facts()['threads']} threads; memory of the whole evaluation "
             f"{engine.memory_mb():,.0f} MB"
         )
         yield Score(

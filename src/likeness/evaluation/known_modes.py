@@ -139,10 +139,8 @@ def _of_points(data: Data, rows: np.ndarray, who: str) -> Law:
         return modes.of_points(x.reshape(len(x), -1), centres, sigma)
 
     note = (
-        f"a sample is of a mode within {modes.REACH:g} standard "
-        "deviations "
-        f"({modes.REACH * sigma:g}) of "
-        "its centre"
+        f"a sample is of a mode within {modes.REACH:g} standard deviations ({modes.REACH * sigma:g}) of its "
+        "centre"
     )
     return Law(
         np.full(len(centres), 1 / len(centres)),
@@ -170,9 +168,7 @@ def _of_stacked(data: Data, rows: np.ndarray, who: str, progress: Progress | Non
         else float("nan")
     )
     note = (
-        f"by a classifier of one channel that is right in {right:.2%} of "
-        f"{3 * int(new.sum()):,} "
-        "held-out "
+        f"by a classifier of one channel that is right in {right:.2%} of {3 * int(new.sum()):,} held-out "
         "channels"
     )
     doubt = (

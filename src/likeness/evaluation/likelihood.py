@@ -121,10 +121,8 @@ def over_classes(exam: Exam, found: Measured, note: str, warnings: tuple[str, ..
         return
     bits = found.bits + math.log2(k) / exam.data.spec.dims
     says = (
-        f"of p(x), by p(x) >= p(x|y) p(y) with p(y) = 1/{k:,}: "
-        f"log2({k:,}) / "
-        f"{exam.data.spec.dims:,} "
-        "above the bits given the class"
+        f"of p(x), by p(x) >= p(x|y) p(y) with p(y) = 1/{k:,}: log2({k:,}) / {exam.data.spec.dims:,} above "
+        "the bits given the class"
     )
     about = dict[str, Any](
         note="; ".join(filter(None, (says, note))), warnings=warnings, settings=exam.settings
@@ -215,10 +213,8 @@ def estimate(exam: Exam, of: str, x: np.ndarray, choosing: np.ndarray) -> Score:
     (values,) = parzen.log_density(np.asarray(exam.data.x[exam.rows]), x, np.array([sigma]))
     error = values.std(ddof=1) / math.sqrt(len(values))
     note = (
-        f"standard error {short(error)}; Gaussians of width {sigma:.3f} about "
-        f"{len(x):,} "
-        "images, chosen "
-        f"on {len(choosing):,} training images"
+        f"standard error {short(error)}; Gaussians of width {sigma:.3f} about {len(x):,} images, chosen on "
+        f"{len(choosing):,} training images"
     )
     settings = exam.settings if of == "model" else {}
     return exam.card(
@@ -250,8 +246,6 @@ def check_window(data: Data) -> None:
         )
     if not len(data.held_out) or len(data.train) < FEWEST:
         raise Refusal(
-            f"a Parzen window takes held-out images and {FEWEST} "
-            "others, which "
-            f"{data.source} does "
-            "not have; leave --parzen out."
+            f"a Parzen window takes held-out images and {FEWEST} others, which {data.source} does not have; "
+            "leave --parzen out."
         )

@@ -21,14 +21,10 @@ NEIGHBOURS = 8
 """training images looked at about each, so that a few versions of one picture do not hide a copy"""
 NOTES = {
     "distance to nearest training image": "root mean squared difference to the nearest training image",
-    "near-duplicates": "a third as far from the nearest training image as from the next "
-    "that is "
-    "another "
+    "near-duplicates": "a third as far from the nearest training image as from the next that is another "
     "picture, or nearer",
     "exact duplicates": "equal to a training image in every pixel",
-    "nearer": "nearer to a training image than half of the held-out images are; one half "
-    "is to be "
-    "expected, "
+    "nearer": "nearer to a training image than half of the held-out images are; one half is to be expected, "
     "blurred samples have more",
 }
 

@@ -53,10 +53,8 @@ class Budget(NamedTuple):
         least = 1.0 if self.norm == "linf" else 1 / TOP
         if not least <= self.size < math.inf:
             raise Refusal(
-                f"a budget of {self.size:g} in {self.norm} leaves no "
-                "room for a "
-                "change that a "
-                f"file can hold; the least is {least:.3g}."
+                f"a budget of {self.size:g} in {self.norm} leaves no room for a change that a file can "
+                f"hold; the least is {least:.3g}."
             )
 
     @property

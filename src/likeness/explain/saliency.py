@@ -59,10 +59,8 @@ def classes(net: Probe) -> int:
     if LOGITS not in net.layers or LOGITS in net.lost:
         why = net.lost.get(LOGITS, "it was never taught any")
         raise Refusal(
-            f"{net.name} does not tell classes apart: {why}; name a network "
-            "that does, "
-            "resnet50 "
-            "or a run of classifier."
+            f"{net.name} does not tell classes apart: {why}; name a network that does, resnet50 or a run of "
+            "classifier."
         )
     return net.layers[LOGITS][0]
 
@@ -84,9 +82,7 @@ def class_of(net: Probe, said: str) -> int:
     result = [i for i, name in enumerate(names) if name == said.strip().lower()]
     if len(result) > 1:
         raise Refusal(
-            f"{len(result)} classes of {net.name} are called {said!r}; name "
-            "one by its "
-            "number: "
+            f"{len(result)} classes of {net.name} are called {said!r}; name one by its number: "
             f"{', '.join(map(str, result))}."
         )
     if not result:
@@ -276,10 +272,8 @@ def grad_cam(net: Probe, x: Tensor, y: Tensor, layer: str = "") -> Tensor:
     layer = layer or last_with_places(net)
     if len(net.layers.get(layer, (0, 2, 2))) != 3:
         raise Refusal(
-            f"Grad-CAM asks for a layer that has places, and {layer} of "
-            f"{net.name} has "
-            "none; name "
-            f"one before it, such as {last_with_places(net)}."
+            f"Grad-CAM asks for a layer that has places, and {layer} of {net.name} has none; name one "
+            f"before it, such as {last_with_places(net)}."
         )
     x = x.detach().requires_grad_()
     with torch.enable_grad():
@@ -344,9 +338,7 @@ def last_with_places(net: Probe) -> str:
         )
     if becomes_tokens(net, result[-1]):
         raise Refusal(
-            f"after {result[-1]} the places of {net.name} are tokens, and Grad-CAM "
-            "has no map "
-            "of these; "
+            f"after {result[-1]} the places of {net.name} are tokens, and Grad-CAM has no map of these; "
             "name a convolutional network, or that --layer."
         )
     return result[-1]

@@ -187,10 +187,8 @@ class Output:
         if not self.manifest.exists():
             if there := next((p for p in (self.table, *self.paths.values()) if p.exists()), None):
                 raise Refusal(
-                    f"{there} exists, and there is no {self.manifest.name} "
-                    "that says "
-                    "what it "
-                    "holds; name another file with -o, or remove it."
+                    f"{there} exists, and there is no {self.manifest.name} that says what it holds; name "
+                    "another file with -o, or remove it."
                 )
             return Done()
         try:
@@ -200,17 +198,13 @@ class Output:
             raise BadData(f"{self.manifest} is damaged; name another file with -o, or remove it.") from None
         if differs:
             raise Refusal(
-                f"{self.manifest} holds other features: "
-                f"{'; '.join(differs)}.  Name "
-                "another file "
-                "with -o, or remove that one."
+                f"{self.manifest} holds other features: {'; '.join(differs)}.  Name another file with -o, "
+                "or remove that one."
             )
         if lost := next((p for p in (self.table, *self.paths.values()) if not p.exists()), None):
             raise BadData(
-                f"{lost} is gone, which {self.manifest} speaks of; remove that, "
-                "too, and "
-                "run the "
-                "command again."
+                f"{lost} is gone, which {self.manifest} speaks of; remove that, too, and run the command "
+                "again."
             )
         return done
 
@@ -342,9 +336,7 @@ class Extraction:
                     output.save(output.done.files == self.images.total)
             if not output.done.rows:
                 raise BadData(
-                    f"none of the {self.images.total:,} "
-                    "files of "
-                    f"{self.asked.source} can be "
+                    f"none of the {self.images.total:,} files of {self.asked.source} can be "
                     f"used{_why(output.done)}."
                 )
             yield At(output.done, self.images.total, time.monotonic() - begun, fresh + output.done.rows)
@@ -362,10 +354,8 @@ class Extraction:
         free = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize
         if need > free:
             raise DiskTrouble(
-                f"the features need {need / 1e6:,.0f} MB and "
-                f"{place} has "
-                f"{free / 1e6:,.0f}; "
-                "name another disk with -o, or type --pool avg."
+                f"the features need {need / 1e6:,.0f} MB and {place} has {free / 1e6:,.0f}; name another "
+                "disk with -o, or type --pool avg."
             )
 
     def _at_once(self) -> int:
@@ -419,10 +409,8 @@ def extract(
     reading = net.reading if isinstance(net, OfRun) else reading or Reading()
     if net.fixed and size not in (0, net.side):
         raise Refusal(
-            f"{net.name} looks at images of {net.side}x{net.side} and "
-            "brings others "
-            "to that; "
-            "leave --size out."
+            f"{net.name} looks at images of {net.side}x{net.side} and brings others to that; leave --size "
+            "out."
         )
     size, interpolation = size or net.side, interpolation or net.scaling
     for what, value, known in (

@@ -75,10 +75,8 @@ def pictures(source: str, size: int, scaling: str, reading: Reading | None = Non
     reading = reading or Reading()
     if points.is_points(source):
         raise Refusal(
-            f"{source} holds points, and networks look at images; name a "
-            "folder of "
-            "these, an "
-            "array, or digits."
+            f"{source} holds points, and networks look at images; name a folder of these, an array, or "
+            "digits."
         )
     path = Path(os.path.expanduser(source))
     if not named.is_named(source) and (listing := _listing(path)) is not None:

@@ -133,10 +133,8 @@ def check(name: str, data: Data) -> None:
         and not path.is_dir()
     ):
         raise Refusal(
-            f"there is no feature network {name!r}; {closest(name, NAMES)}  A "
-            "run that "
-            "encodes is "
-            "named by its folder, TorchScript by its .pt file."
+            f"there is no feature network {name!r}; {closest(name, NAMES)}  A run that encodes is named by "
+            "its folder, TorchScript by its .pt file."
         )
 
 
@@ -149,9 +147,7 @@ def points(data: Data, name: str = "points") -> Network:
         )
     if name not in ("auto", "points"):
         raise Refusal(
-            f"{name} looks at images, and {data.source} holds points, which are "
-            "compared "
-            "by their "
+            f"{name} looks at images, and {data.source} holds points, which are compared by their "
             "coordinates; leave --network out."
         )
     return Network(
@@ -234,10 +230,8 @@ def outlook(data: Data, kind: str = "classifier") -> str:
         return ""
     seconds = _measured(config, data) * config.training.images / config.training.batch
     return (
-        f"training the {kind} that {data.source} is compared "
-        "with, once: "
-        f"{config.training.images:,} "
-        f"images, about {max(1, round(seconds))} s"
+        f"training the {kind} that {data.source} is compared with, once: {config.training.images:,} images, "
+        f"about {max(1, round(seconds))} s"
     )
 
 
@@ -262,9 +256,7 @@ def plan(data: Data, kind: str) -> Config:
     recipe = OWN[kind]
     if len(data.train) < recipe.fewest:
         raise Refusal(
-            f"{len(data.train)} training images are too few to learn "
-            "features from, "
-            f"{kind} takes "
+            f"{len(data.train)} training images are too few to learn features from, {kind} takes "
             f"{recipe.fewest}; {_instead(recipe.fewest)}"
         )
     model = models.load(kind)
@@ -282,10 +274,8 @@ def _instead(fewest: int) -> str:
         _published()
         return f"give {fewest}, or type --network inception, whose weights are here."
     return (
-        f"give {fewest}, or type --network RUN with a run that encodes images of "
-        "this size "
-        "and was "
-        "trained on more of them."
+        f"give {fewest}, or type --network RUN with a run that encodes images of this size and was trained "
+        "on more of them."
     )
 
 
@@ -355,10 +345,8 @@ def _network(run: Run, name: str, data: Data) -> Network:
         if x.shape[1:] != model.spec.shape:
             ours, others = ("x".join(map(str, s)) for s in (model.spec.shape, x.shape[1:]))
             raise Refusal(
-                f"{name} was trained on images of {ours} and cannot look at "
-                f"{others}; "
-                "read the "
-                f"images with --size {model.spec.size}."
+                f"{name} was trained on images of {ours} and cannot look at {others}; read the images with "
+                f"--size {model.spec.size}."
             )
         return picture(x).to(engine.device(), memory_format=torch.channels_last)
 
@@ -381,10 +369,8 @@ def of_run(folder: Path, data: Data) -> Network:
     if run.config.spec.shape != data.spec.shape:
         ours, others = ("x".join(map(str, s.shape)) for s in (run.config.spec, data.spec))
         raise Refusal(
-            f"{folder} looks at images of {ours}, and those of "
-            f"{data.source} are "
-            f"{others}; name a "
-            "run that was trained on such images."
+            f"{folder} looks at images of {ours}, and those of {data.source} are {others}; name a run that "
+            "was trained on such images."
         )
     return _network(run, f"{run.config.model} in {folder.name}", data)
 
@@ -419,9 +405,7 @@ def inception(path: Path | str | None = None) -> Network:
     result = hashlib.sha256(blob).hexdigest()
     if path is None and result != INCEPTION_SHA256:
         raise BadData(
-            f"{file} is not the published Inception: its sha256 is "
-            f"{result}, not "
-            f"{INCEPTION_SHA256}; put "
+            f"{file} is not the published Inception: its sha256 is {result}, not {INCEPTION_SHA256}; put "
             "that file there, or name this one by its path."
         )
     return _torchscript(file, blob, result)
@@ -435,9 +419,7 @@ def _published() -> Path:
         if (file := place / "weights" / INCEPTION).is_file():
             return file
     raise Offline(
-        "inception is not on this machine; fetch "
-        f"{INCEPTION_URL} and "
-        "put it at "
+        f"inception is not on this machine; fetch {INCEPTION_URL} and put it at "
         f"{places[0] / 'weights' / INCEPTION}, or use classifier or vicreg."
     )
 
@@ -454,10 +436,8 @@ def _torchscript(file: Path, blob: bytes, sha256: str) -> Network:
         ) from None
     if "return_features" not in takes:
         raise Refusal(
-            f"{file} cannot be asked for features: its forward "
-            "takes no "
-            "return_features=True, as "
-            "the published Inception's does."
+            f"{file} cannot be asked for features: its forward takes no return_features=True, as the "
+            "published Inception's does."
         )
 
     def placed(x: np.ndarray) -> Tensor:
@@ -475,10 +455,8 @@ def _torchscript(file: Path, blob: bytes, sha256: str) -> Network:
             dims = embed(np.zeros((1, 3, 299, 299), np.uint8)).shape[1]
     except RuntimeError as why:
         raise Refusal(
-            f"{file} does not answer forward(x, return_features=True) for "
-            "images uint8 "
-            "(n, 3, H, "
-            f"W) ({first_line(why)})."
+            f"{file} does not answer forward(x, return_features=True) for images uint8 (n, 3, H, W) "
+            f"({first_line(why)})."
         ) from None
     published = sha256 == INCEPTION_SHA256
     name, resize = (

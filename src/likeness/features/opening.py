@@ -109,9 +109,7 @@ def _shown(folder: Path, model: Model) -> Callable[[Tensor], Tensor]:
     def prepare(x: Tensor) -> Tensor:
         if x.shape[2:] != (size, size):
             raise Refusal(
-                f"{folder} was trained on images of {size}x{size} "
-                "and cannot "
-                "look at "
+                f"{folder} was trained on images of {size}x{size} and cannot look at "
                 f"{x.shape[3]}x{x.shape[2]}; type --size {size}."
             )
         x = _grey(x) if channels == 1 else x.expand(-1, 3, -1, -1)

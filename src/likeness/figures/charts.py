@@ -144,17 +144,13 @@ def curve(x: np.ndarray, y: np.ndarray, title: str, below: str) -> str:
     frame = [_row(left, wide, point(x[0], v)[1], text) for v, text in zip(rows, labels(rows))]
     frame += [_mark(point(v, y[0])[0], top + high, text) for v, text in zip(marks, labels(marks))]
     words = (
-        f'<text class="name" x="0" y="13">{safe(title)}</text><text '
-        'class="below" '
-        f'x="{left + wide:g}" '
+        f'<text class="name" x="0" y="13">{safe(title)}</text><text class="below" x="{left + wide:g}" '
         f'y="{top + high + 32:g}">{safe(below)}</text>'
     )
     says = safe(f"{title}: from {y[0]:.4g} to {y[-1]:.4g} over {x[-1]:,.0f} {below}")
     inner = "".join([words, *frame, *lines, *label_of_point])
     return (
-        f'<svg class="curve" viewBox="0 0 {left + wide + 8:g} '
-        f'{top + high + 38:g}" '
-        'role="img" '
+        f'<svg class="curve" viewBox="0 0 {left + wide + 8:g} {top + high + 38:g}" role="img" '
         f'aria-label="{says}">{inner}</svg>'
     )
 
@@ -174,9 +170,7 @@ def _tooltip(a: float, b: float, text: str) -> str:
 
 def _row(left: float, wide: float, y: float, text: str) -> str:
     return (
-        f'<path d="M{left:g} {y:.1f}h{wide:g}"/><text '
-        'class="y" '
-        f'x="{left - 6:g}" '
+        f'<path d="M{left:g} {y:.1f}h{wide:g}"/><text class="y" x="{left - 6:g}" '
         f'y="{y + 4:.1f}">{text}</text>'
     )
 

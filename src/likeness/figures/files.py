@@ -60,10 +60,8 @@ def write_png(path: Path, image: np.ndarray, recipe: dict[str, Any]) -> None:
             raise
         kind = NotAllowed if isinstance(error, PermissionError) else DiskTrouble
         raise kind(
-            f"the picture {path} could not be written "
-            f"({error.strerror or error}); make "
-            "room, or "
-            "name another folder."
+            f"the picture {path} could not be written ({error.strerror or error}); make room, or name "
+            "another folder."
         ) from error
 
 
@@ -78,10 +76,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
         ) from None
     if answer is None:
         raise Refusal(
-            f"{path} carries no recipe; only PNG files that likeness wrote "
-            "do, and "
-            "only while "
-            "nobody has saved them anew."
+            f"{path} carries no recipe; only PNG files that likeness wrote do, and only while nobody has "
+            "saved them anew."
         )
     try:
         recipe = json.loads(answer)

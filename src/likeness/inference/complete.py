@@ -41,27 +41,21 @@ def mask(path: Path, spec: Spec) -> Tensor:
         status = path.stat()
     except OSError as error:
         raise Refusal(
-            f"the mask {path} cannot be read ({error.strerror}); name a "
-            "black-and-white "
-            "picture "
-            f"of {spec.size}x{spec.size} pixels."
+            f"the mask {path} cannot be read ({error.strerror}); name a black-and-white picture of "
+            f"{spec.size}x{spec.size} pixels."
         ) from None
     result = decode(
         os.fsencode(path), (status.st_size, status.st_mtime_ns), Reading(size=spec.size, colour="grey")
     )
     if isinstance(result, Skip):
         raise BadData(
-            f"the mask {path} cannot be used "
-            f"({result.reason}: "
-            f"{result.detail}); name a "
-            f"black-and-white picture of {spec.size}x{spec.size} pixels."
+            f"the mask {path} cannot be used ({result.reason}: {result.detail}); name a black-and-white "
+            f"picture of {spec.size}x{spec.size} pixels."
         )
     if result.size != (spec.size, spec.size):
         wide, high = result.size
         raise Refusal(
-            f"the mask {path} is {wide} pixels wide and {high} high, "
-            "and the "
-            "images are "
+            f"the mask {path} is {wide} pixels wide and {high} high, and the images are "
             f"{spec.size}x{spec.size}; draw it in that size."
         )
     return torch.from_numpy(result.pixels[:3].mean(0) > 127)
@@ -71,10 +65,8 @@ def checked(known: Tensor, spec: Spec) -> Tensor:
     """A mask that fits the images, bool (H, W)."""
     if tuple(known.shape) != (spec.size, spec.size):
         raise Refusal(
-            f"the mask has shape {tuple(known.shape)}, "
-            "and the "
-            "images are "
-            f"{spec.size}x{spec.size}; let it say of each pixel whether it is known."
+            f"the mask has shape {tuple(known.shape)}, and the images are {spec.size}x{spec.size}; let it "
+            "say of each pixel whether it is known."
         )
     return known.bool().cpu()
 

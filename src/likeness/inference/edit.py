@@ -37,9 +37,7 @@ def redrawing(
     become."""
     if not 0 <= strength <= 1:
         raise Refusal(
-            "a strength lies from 0, which keeps the image, to 1, which "
-            "forgets it, "
-            "and not at "
+            "a strength lies from 0, which keeps the image, to 1, which forgets it, and not at "
             f"{strength:g}; half of the way is 0.5."
         )
     if draws > MOST:

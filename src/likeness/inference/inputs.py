@@ -41,10 +41,8 @@ def own(
     """
     if x.shape[1:] != spec.shape or not len(x):
         raise Refusal(
-            f"the images of this run are {spec.shape}, and an "
-            "array of "
-            f"{tuple(x.shape)} was "
-            f"given; make it (B, {', '.join(map(str, spec.shape))})."
+            f"the images of this run are {spec.shape}, and an array of {tuple(x.shape)} was given; make it "
+            f"(B, {', '.join(map(str, spec.shape))})."
         )
     names = tuple(names or (f"image {i}" for i in range(len(x))))
     x = x.float().cpu()

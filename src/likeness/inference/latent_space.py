@@ -90,10 +90,8 @@ def draw(
         raise Refusal(f"there is no picture {picture!r}; {closest(picture, tuple(PICTURES))}")
     if groups and picture != "arithmetic":
         raise Refusal(
-            f"the picture {picture!r} is of held-out images and takes no "
-            "others; type "
-            "--picture "
-            "arithmetic, or leave --images out."
+            f"the picture {picture!r} is of held-out images and takes no others; type --picture arithmetic, "
+            "or leave --images out."
         )
     make = partial(arithmetic, groups=groups) if groups else PICTURES[picture]
     with torch.no_grad():
@@ -233,10 +231,8 @@ def arithmetic(subject: Subject, n: int, seed: int, groups: Sequence[Tensor] = (
     """Rows of A - B + C, of mean codes, and beside it the same done with the pixels."""
     if "label" in subject.model.takes:
         raise Refusal(
-            f"{subject.name} is told the class and keeps it out of the "
-            "code, where "
-            "arithmetic "
-            "would be done; name a run without --conditional."
+            f"{subject.name} is told the class and keeps it out of the code, where arithmetic would be "
+            "done; name a run without --conditional."
         )
     if subject.data.spec.points:
         raise Refusal(
@@ -274,10 +270,8 @@ def members(data: Data, seed: int) -> list[tuple[str, Tensor]]:
     """Some held-out images of each class of which there are any, with its name."""
     if data.y is None or len(result := np.unique(data.y[data.held_out])) < 3:
         raise Refusal(
-            "arithmetic is done with three kinds of images, and these have "
-            "no three "
-            "classes; name "
-            "yours: --images A B C, a folder or file each."
+            "arithmetic is done with three kinds of images, and these have no three classes; name yours: "
+            "--images A B C, a folder or file each."
         )
     rows = np.random.default_rng((seed, 0xA7)).permutation(data.held_out)
     return [(data.classes[y], data.take(rows[data.y[rows] == y][:MEMBERS]).x) for y in result]
@@ -286,10 +280,8 @@ def members(data: Data, seed: int) -> list[tuple[str, Tensor]]:
 def plane(subject: Subject, n: int, seed: int) -> np.ndarray:
     if subject.codes.shape[1] != 2:
         raise Refusal(
-            f"{subject.name} has a code of {subject.codes.shape[1]} "
-            "numbers, and a "
-            "plane has 2; "
-            "train with --latent 2."
+            f"{subject.name} has a code of {subject.codes.shape[1]} numbers, and a plane has 2; train with "
+            "--latent 2."
         )
     q = (torch.arange(n) + 0.5) / n
     if isinstance(subject.model, Samples):  # equal steps of probability under the prior

@@ -28,10 +28,8 @@ def tuned(model: Model, **live: Any) -> Model:
     if wrong := sorted(live.keys() - known):
         there = f"live options are: {', '.join(sorted(known))}" if known else "it has none"
         raise Refusal(
-            f"{wrong[0]} is not an option that can be "
-            "set on a "
-            "trained "
-            f"{type(model).__name__.lower()}; {there}."
+            f"{wrong[0]} is not an option that can be set on a trained {type(model).__name__.lower()}; "
+            f"{there}."
         )
     twin = copy.copy(model)
     for name, value in live.items():
@@ -92,10 +90,8 @@ def _beside(model: Model, numbers: np.ndarray, data: Data | None, whole: tuple[s
         y = replace(y, image=picture(data.other.x[there[numbers % len(there)]]))
     if lacking := [t for t in whole if t not in y.parts()]:
         raise Refusal(
-            f"{name} draws from {wanted}, and the examples of {data.source} "
-            "have no "
-            f"{lacking[0]}; "
-            "name the data that it was trained on."
+            f"{name} draws from {wanted}, and the examples of {data.source} have no {lacking[0]}; name the "
+            "data that it was trained on."
         )
     return y
 

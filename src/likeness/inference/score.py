@@ -79,10 +79,8 @@ class Scored:
         the surprise of each channel too."""
         if self.surprise is None or self.entropy is None:
             raise Refusal(
-                "these are numbers of whole images; maps come from a "
-                "model that "
-                "answers "
-                f"surprise, unless maps=False.  {who('surprise')}"
+                "these are numbers of whole images; maps come from a model that answers surprise, unless "
+                f"maps=False.  {who('surprise')}"
             )
         chosen = self.order[:ROWS]
         x, met, expected = self.x[chosen], self.surprise[chosen], self.entropy[chosen]
@@ -134,9 +132,8 @@ class Scored:
 
     def __repr__(self) -> str:
         lines = [
-            f"{row['name']}: "
-            f"{row['bits_per_dim']:.3f} "
-            "bits/dim" + (f", rank {row['rank']:.0%}" if self.against else "")
+            f"{row['name']}: {row['bits_per_dim']:.3f} bits/dim"
+            + (f", rank {row['rank']:.0%}" if self.against else "")
             for row in self.rows()
         ]
         return "\n".join(lines)

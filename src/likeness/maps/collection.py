@@ -99,10 +99,8 @@ def gather(
     reading, path = reading or Reading(), Path(os.path.expanduser(source))
     if points.is_points(source):
         raise Refusal(
-            f"{source} holds points in the plane, which are a map "
-            "already; name "
-            "images, or a "
-            "matrix of features."
+            f"{source} holds points in the plane, which are a map already; name images, or a matrix of "
+            "features."
         )
     asked = dict(network=network, layer=layer, pool=pool, weights=weights)
     if (matrix := _matrix(path) if path.suffix == ".npy" else None) is not None:
@@ -129,19 +127,15 @@ def gather(
         else:
             if layer or weights or pool:
                 raise Refusal(
-                    "--layer, --pool and --weights are of a network; type "
-                    "--network "
-                    "too, such "
-                    f"as: likeness map {source} --network mobilenet_v2"
+                    "--layer, --pool and --weights are of a network; type --network too, such as: likeness "
+                    f"map {source} --network mobilenet_v2"
                 )
             result = _of_pixels(of, reading, say)
     if n and n < len(result.names):
         result = result.of(extract.some(n, len(result.names), seed))
     if len(result.names) < 2:
         raise Refusal(
-            f"{source} holds {len(result.names)} image{'s' * (len(result.names) != 1)}, "
-            "and what "
-            "resembles "
+            f"{source} holds {len(result.names)} image{'s' * (len(result.names) != 1)}, and what resembles "
             "what is asked of 2 or more; name a folder with more."
         )
     return result
@@ -302,10 +296,8 @@ def _table(table: Path, n: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         raise BadData(f"{table} cannot be read ({error}); write it again, or take it away.") from None
     if len(lines) != n or not lines or "file" not in lines[0]:
         raise BadData(
-            f"{table} has {len(lines):,} lines for {n:,} features, or "
-            "no column "
-            "`file`; write "
-            "both again with likeness features."
+            f"{table} has {len(lines):,} lines for {n:,} features, or no column `file`; write both again "
+            "with likeness features."
         )
     return tuple(line["file"] or "" for line in lines), tuple(line.get("label") or "" for line in lines)
 
@@ -344,9 +336,7 @@ def _pictured(
         if typed:
             raise
         say(
-            f"note: {source}, of which these are the features, is not here: the map is of "
-            "points; "
-            "--images "
+            f"note: {source}, of which these are the features, is not here: the map is of points; --images "
             "DATA says where the images are"
         )
         return None
@@ -359,9 +349,7 @@ def _pictured(
     if order is None:
         if typed:
             raise Refusal(
-                f"{source} holds {len(result.x):,} images that are not the {len(rows):,} "
-                "of these "
-                "features; "
+                f"{source} holds {len(result.x):,} images that are not the {len(rows):,} of these features; "
                 "name the images that they were made from."
             )
         say(f"note: {source} has changed since these features were made: the map is of points")
@@ -410,10 +398,8 @@ def looked_at(
     made = among.made
     if not made:
         raise Refusal(
-            f"nothing says by which network {among.source} was made, so "
-            f"{image} "
-            "cannot be "
-            "compared; name a file or a row among its images."
+            f"nothing says by which network {among.source} was made, so {image} cannot be compared; name a "
+            "file or a row among its images."
         )
     opens = network or made.get("opens", made["network"])
     if not network and os.path.isabs(opens) and not is_run(Path(opens)):
@@ -423,10 +409,8 @@ def looked_at(
     net = opening.load(opens, weights, made["layers"])
     if net.sha256 != made["sha256"]:
         raise Refusal(
-            f"{net.name} has other weights than those that made "
-            f"{among.source}; name "
-            "these with "
-            "--weights, or make the features again."
+            f"{net.name} has other weights than those that made {among.source}; name these with --weights, "
+            "or make the features again."
         )
     result = gallery.pictures(
         image, made["size"], made["interpolation"], Reading(**made.get("reading", {}))

@@ -65,10 +65,8 @@ class Axes(NamedTuple):
         """Features (n, D), in memory or mapped, to float32 (n, d), in units of `unit`."""
         if x.shape[1] != len(self.mean):
             raise Refusal(
-                f"this map is of features with {len(self.mean):,} "
-                "numbers, and "
-                "these have "
-                f"{x.shape[1]:,}; take the same network, layer and size."
+                f"this map is of features with {len(self.mean):,} numbers, and these have {x.shape[1]:,}; "
+                "take the same network, layer and size."
             )
         mean = self.mean / np.float32(self.unit)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -76,10 +74,8 @@ class Axes(NamedTuple):
         if not np.isfinite(out).all():
             bad = int((~np.isfinite(out).all(1)).sum())
             raise Refusal(
-                f"features of {bad} images are no numbers, or far beyond "
-                "those of the "
-                "map; look "
-                "at these images, or take another network or layer."
+                f"features of {bad} images are no numbers, or far beyond those of the map; look at these "
+                "images, or take another network or layer."
             )
         return out
 
@@ -101,10 +97,8 @@ def unit(x: np.ndarray) -> float:
     largest = float(np.max([np.maximum(part.max(), -part.min()) for _, part in blocks(x)], initial=0.0))
     if not math.isfinite(largest):
         raise Refusal(
-            "some features are not finite numbers that float32 holds; look "
-            "at these "
-            "images, or "
-            "take another network or layer."
+            "some features are not finite numbers that float32 holds; look at these images, or take "
+            "another network or layer."
         )
     return tsne.unit(largest)
 
@@ -264,10 +258,8 @@ def check(method: str) -> None:
         )
     if method == "umap" and find_spec("umap") is None:
         raise Refusal(
-            "UMAP needs the package umap-learn: pip install 'likeness[maps]'; "
-            "or type "
-            "--method "
-            "tsne, which needs nothing."
+            "UMAP needs the package umap-learn: pip install 'likeness[maps]'; or type --method tsne, which "
+            "needs nothing."
         )
 
 
@@ -469,10 +461,8 @@ def cards(
         ]
     if others:
         note = (
-            f"share of {k} nearest that two maps from different random starts "
-            "have in "
-            "common, "
-            f"{len(others)} maps"
+            f"share of {k} nearest that two maps from different random starts have in common, {len(others)} "
+            "maps"
         )
         info.append(measure("stability", overlap(others, k), of="map", note=note, **about))
     return info

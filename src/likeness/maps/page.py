@@ -166,9 +166,7 @@ def _scores(cards: Sequence[Score]) -> str:
     for name in dict.fromkeys(card.name for card in cards):
         own = [card for card in cards if card.name == name]
         rows.append(
-            '<tr class="measure"><th '
-            'scope="rowgroup" '
-            f'colspan="4">{_e(name)} <span '
+            f'<tr class="measure"><th scope="rowgroup" colspan="4">{_e(name)} <span '
             f'class="note">{_e(own[0].note)}</span></th></tr>'
         )
         rows += [_row(card) for card in own]

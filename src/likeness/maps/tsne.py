@@ -154,10 +154,8 @@ def neighbours_for(n: int, perplexity: float) -> int:
     typed = f"--perplexity {math.floor(10 * most) / 10:g}"
     if perplexity > most:
         raise Refusal(
-            f"a perplexity of {perplexity:g} looks at {wanted} neighbours "
-            "of each "
-            "image, and "
-            f"there are {n - 1} others; type {typed} or less."
+            f"a perplexity of {perplexity:g} looks at {wanted} neighbours of each image, and there are "
+            f"{n - 1} others; type {typed} or less."
         )
     if perplexity <= 1:
         raise Refusal(

@@ -41,10 +41,8 @@ def log_prior(labels: np.ndarray, classes: int) -> np.ndarray:
         or y.max() >= classes
     ):
         raise Refusal(
-            f"a prior over {classes} classes is counted from "
-            "labels 0 to "
-            f"{classes - 1}, one or "
-            "more of them; give those of the training images."
+            f"a prior over {classes} classes is counted from labels 0 to {classes - 1}, one or more of "
+            "them; give those of the training images."
         )
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(np.bincount(y, minlength=classes) / len(y)))
@@ -61,18 +59,14 @@ def posterior(log_likelihood: np.ndarray, prior: np.ndarray) -> Posterior:
     result = np.asarray(log_likelihood, np.float64)
     if result.ndim != 2 or np.shape(prior) != result.shape[1:] or not result.shape[1]:
         raise Refusal(
-            "log p(x|y) should be (images, classes), and the prior one number "
-            "a class; "
-            "here are "
+            "log p(x|y) should be (images, classes), and the prior one number a class; here are "
             f"{result.shape} and {np.shape(prior)}: give such."
         )
     if np.isnan(result).any() or (result == np.inf).any():
         bad = int((np.isnan(result) | (result == np.inf)).any(1).sum())
         raise Refusal(
-            f"log p(x|y) of {bad} of {len(result)} images is no number; the "
-            "model has "
-            "diverged: "
-            "train it again with a lower --rate."
+            f"log p(x|y) of {bad} of {len(result)} images is no number; the model has diverged: train it "
+            "again with a lower --rate."
         )
     joint = result + prior
     evidence = logsumexp(joint, axis=1)
@@ -89,10 +83,8 @@ def log_odds(log_p: np.ndarray) -> np.ndarray:
 
     if np.ndim(log_p) != 2 or not np.shape(log_p)[1] or np.isnan(log_p).any():
         raise Refusal(
-            "odds are those of log p(y|x), (images, classes), "
-            "and these "
-            "of shape "
-            f"{np.shape(log_p)} are not; give those of `posterior`."
+            f"odds are those of log p(y|x), (images, classes), and these of shape {np.shape(log_p)} are "
+            "not; give those of `posterior`."
         )
     ranked = np.sort(log_p, axis=1)
     return np.asarray(ranked[:, -1] - logsumexp(ranked[:, :-1], axis=1))

@@ -152,10 +152,8 @@ class Score:
         verdict = f", {self.verdict}" if self.verdict else ""
         warning = f"  Warning: {self.warning}" if self.warning else ""
         return (
-            f"{self.name} of {self.whose}: {self.number}{unit}{kind}{verdict}, "
-            f"{self.split}, "
-            f"{sides}, "
-            f"seed {self.seed}{warning}"
+            f"{self.name} of {self.whose}: {self.number}{unit}{kind}{verdict}, {self.split}, {sides}, seed "
+            f"{self.seed}{warning}"
         )
 
     def __str__(self) -> str:
@@ -287,10 +285,8 @@ def interval(
     """
     if not values.size or not np.isfinite(values).all():
         raise Refusal(
-            "an interval is that of finite numbers, one or more of them, "
-            "and these "
-            "of shape "
-            f"{values.shape} are not; look at their images."
+            f"an interval is that of finite numbers, one or more of them, and these of shape {values.shape} "
+            "are not; look at their images."
         )
     rng, n = np.random.default_rng((seed, 0xB007)), len(values)
     chunk = max(1, 2**22 // max(1, values.size))

@@ -44,10 +44,8 @@ def checked(p: np.ndarray) -> np.ndarray:
         or (np.abs(q.sum(1) - 1) > 1e-3).any()
     ):
         raise Refusal(
-            "class probabilities should be (images, classes), none negative, "
-            "with sum "
-            "1; these, "
-            f"of shape {q.shape}, are not: give softmax(logits)."
+            "class probabilities should be (images, classes), none negative, with sum 1; these, of shape "
+            f"{q.shape}, are not: give softmax(logits)."
         )
     return q / q.sum(1, keepdims=True)
 
@@ -66,10 +64,8 @@ def inception_score(p: np.ndarray, axis: int = 0) -> np.ndarray:
     shape = np.shape(p)
     if len(shape) < 2:
         raise Refusal(
-            "class probabilities should be (images, classes), and these are "
-            "of shape "
-            f"{shape}: "
-            "give softmax(logits)."
+            f"class probabilities should be (images, classes), and these are of shape {shape}: give "
+            "softmax(logits)."
         )
     q = checked(np.asarray(p, np.float64).reshape(-1, shape[-1])).reshape(shape)
     return np.asarray(np.exp(entr(q.mean(axis)).sum(-1) - entr(q).sum(-1).mean(axis)))
@@ -113,9 +109,7 @@ def _counts(labels: np.ndarray, classes: int) -> np.ndarray:
         or y.max() >= classes
     ):
         raise Refusal(
-            f"labels should be whole numbers from 0 to {classes - 1}, one an "
-            "image, and "
-            "at least "
-            "one; give the classes that a classifier says."
+            f"labels should be whole numbers from 0 to {classes - 1}, one an image, and at least one; give "
+            "the classes that a classifier says."
         )
     return np.bincount(y, minlength=classes)

@@ -86,10 +86,8 @@ def _fitting(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
         or (len(y) and (y.min() < 0 or y.max() >= np.shape(p)[1]))
     ):
         raise Refusal(
-            f"labels should be {len(p)} whole numbers "
-            "from 0 to "
-            f"{np.shape(p)[1] - 1}, one an "
-            "image; give the true classes."
+            f"labels should be {len(p)} whole numbers from 0 to {np.shape(p)[1] - 1}, one an image; give "
+            "the true classes."
         )
     return y
 
@@ -123,10 +121,8 @@ def bins_note(curve: Reliability, bins: int = BINS) -> str:
     """What must stand on a card of the calibration error: its bins."""
     fewer = f", of which {len(curve.n)} differ" if len(curve.n) < bins else ""
     return (
-        f"{bins} bins of equal mass (Nguyen & O'Connor 2015){fewer}; that of bins "
-        "of equal "
-        "width, as in "
-        "Guo et al. 2017, is another number"
+        f"{bins} bins of equal mass (Nguyen & O'Connor 2015){fewer}; that of bins of equal width, as in Guo "
+        "et al. 2017, is another number"
     )
 
 
@@ -154,10 +150,8 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         or (z == -np.inf).all(1).any()
     ):
         raise Refusal(
-            "softmax takes logits (images, classes) that are numbers, and a "
-            "temperature "
-            "above 0; "
-            f"these, of shape {z.shape}, are not such."
+            "softmax takes logits (images, classes) that are numbers, and a temperature above 0; these, of "
+            f"shape {z.shape}, are not such."
         )
     return np.asarray(np.exp(log_softmax(z / temperature, axis=1)))
 
@@ -174,10 +168,8 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     z, rows = np.asarray(logits, np.float64), np.arange(len(logits))
     if not len(z) or not np.isfinite(z).all():
         raise Refusal(
-            "a temperature is fitted to logits, (images, classes), all finite "
-            "numbers; "
-            "give those "
-            "of a calibration split."
+            "a temperature is fitted to logits, (images, classes), all finite numbers; give those of a "
+            "calibration split."
         )
     y = _fitting(z, labels)
     result = minimize_scalar(

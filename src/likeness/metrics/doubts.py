@@ -51,10 +51,8 @@ def overfitted(bits: np.ndarray, learnt: np.ndarray, seed: int = 0) -> str:
     if held - own > 0.1 * abs(own) and interval(bits, seed)[0] > interval(learnt, seed)[1]:
         costs = f"held-out images cost {short(held)} bits/dim, training images {short(own)}"
         return (
-            f"{costs}: it has learnt its training images by heart, so train "
-            "shorter "
-            "(--images), or on "
-            "more images"
+            f"{costs}: it has learnt its training images by heart, so train shorter (--images), or on more "
+            "images"
         )
     return ""
 
@@ -70,10 +68,8 @@ def suspicion(mine: np.ndarray, floor: np.ndarray) -> str:
         return ""
     beside = f" ({usual:.1%} of held-out images do)" if len(floor) else ""
     return (
-        f"{int(mine.sum())} of {len(mine)} samples look like copies of "
-        "training "
-        f"images{beside}: the "
-        "model may have memorised"
+        f"{int(mine.sum())} of {len(mine)} samples look like copies of training images{beside}: the model "
+        "may have memorised"
     )
 
 
@@ -90,9 +86,7 @@ def collapsed(samples: np.ndarray, real: np.ndarray) -> str:
         return ""
     nearly = "nearly " if a else ""
     return (
-        f"all {len(samples):,} samples are {nearly}equal, "
-        "so that "
-        "intervals have "
+        f"all {len(samples):,} samples are {nearly}equal, so that intervals have "
         f"{'next to ' if a else ''}no width: the model has collapsed"
     )
 
@@ -113,9 +107,7 @@ def repeated(samples: np.ndarray, real: np.ndarray) -> str:
     if not len(samples) or here >= 0.5 or there <= 2 * here:
         return ""
     return (
-        f"the {len(samples):,} samples are {round(here * len(samples)):,} different "
-        "ones: their "
-        "nearest "
+        f"the {len(samples):,} samples are {round(here * len(samples)):,} different ones: their nearest "
         "neighbours are copies of them"
     )
 
@@ -129,8 +121,6 @@ def too_near(mine: np.ndarray, floor: np.ndarray) -> str:
     if wilson(float((mine < usual).sum()), len(mine))[0] <= 0.75 or typical > usual / 3:
         return ""
     return (
-        f"samples lie {short(typical)} levels from a training image, "
-        "held-out images "
-        f"{short(usual)}: the "
+        f"samples lie {short(typical)} levels from a training image, held-out images {short(usual)}: the "
         "model may have memorised"
     )

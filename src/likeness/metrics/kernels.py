@@ -76,10 +76,8 @@ def gaussian(bandwidth: float) -> Kernel:
     """exp(-|x - y|^2 / (2 bandwidth^2)); bandwidth in units of the features."""
     if not 0 < bandwidth < np.inf:
         raise Refusal(
-            f"a Gaussian kernel has a width above 0, not {bandwidth:g}; take "
-            "the median "
-            "distance "
-            "of real images."
+            f"a Gaussian kernel has a width above 0, not {bandwidth:g}; take the median distance of real "
+            "images."
         )
 
     def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -121,10 +119,8 @@ def discrepancy(x: np.ndarray, y: np.ndarray, kernel: Kernel) -> Discrepancy:
 def _two_sides(x: np.ndarray, y: np.ndarray) -> None:
     if min(len(checked(x)), len(checked(y))) < 2 or x.shape[1] != y.shape[1] or not x.shape[1]:
         raise Refusal(
-            "a discrepancy needs at least 2 images a side and the same "
-            "features, not "
-            f"{x.shape} "
-            f"against {y.shape}; give such."
+            f"a discrepancy needs at least 2 images a side and the same features, not {x.shape} against "
+            f"{y.shape}; give such."
         )
 
 

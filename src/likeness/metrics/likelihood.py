@@ -45,9 +45,7 @@ def solved(errors: Sequence[float | None], tolerance: float) -> str:
         return ""
     off = math.sqrt(sum(error**2 for error in known) / len(known))
     return (
-        f"by an equation solved to a tolerance of {tolerance:g}: single values "
-        "are off by "
-        f"{short(off)} "
+        f"by an equation solved to a tolerance of {tolerance:g}: single values are off by {short(off)} "
         "bits/dim, root mean square of a few solved again"
     )
 
@@ -86,10 +84,8 @@ def sheet(x: np.ndarray, form: Format, levels: int = 256) -> tuple[float, int]:
 def _images(x: np.ndarray) -> None:
     if x.ndim != 4 or x.dtype != np.uint8 or not math.prod(x.shape[1:]):
         raise Refusal(
-            "bits are counted of images uint8 (n, channels, height, "
-            "width), and "
-            "these are "
-            f"{x.dtype} of shape {x.shape}; give such."
+            f"bits are counted of images uint8 (n, channels, height, width), and these are {x.dtype} of "
+            f"shape {x.shape}; give such."
         )
 
 
@@ -127,10 +123,8 @@ def histogram(
     _images(x)
     if train.shape[1:] != x.shape[1:] or train.dtype != np.uint8:
         raise Refusal(
-            f"histograms of {train.dtype} {train.shape[1:]} say nothing "
-            "of images "
-            f"{x.shape[1:]}; "
-            "give training images of their shape, uint8."
+            f"histograms of {train.dtype} {train.shape[1:]} say nothing of images {x.shape[1:]}; give "
+            "training images of their shape, uint8."
         )
     _, c, h, w = x.shape
     total, lines = np.zeros(len(x)), max(1, TABLE // (c * w * levels))

@@ -132,20 +132,16 @@ def comparable(a: np.ndarray, b: np.ndarray) -> None:
     """Refuse what are not features of one network."""
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise Refusal(
-            f"features of shapes {a.shape} and {b.shape} cannot be "
-            "compared; both "
-            "should be "
-            "(images, dimensions), from one network."
+            f"features of shapes {a.shape} and {b.shape} cannot be compared; both should be (images, "
+            "dimensions), from one network."
         )
     if not min(len(a), len(b)) or not a.shape[1]:
         raise Refusal("two sets of images are to be compared, and one of them is empty; take more images.")
     bad = sum(int((~(np.abs(x) <= LARGEST).all(1)).sum()) for x in ((a,) if a is b else (a, b)))
     if bad:
         raise Refusal(
-            f"features of {bad} images are not finite numbers that float32 "
-            "holds; look "
-            "at these "
-            "images, or take another network."
+            f"features of {bad} images are not finite numbers that float32 holds; look at these images, or "
+            "take another network."
         )
 
 
@@ -175,10 +171,8 @@ def prdc(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Prdc:
     comparable(real, fake)
     if min(len(real), len(fake)) <= k:
         raise Refusal(
-            f"balls about {k} neighbours need more than {k} images on each "
-            "side, not "
-            f"{len(real)} "
-            f"and {len(fake)}; take more, or a smaller k."
+            f"balls about {k} neighbours need more than {k} images on each side, not {len(real)} and "
+            f"{len(fake)}; take more, or a smaller k."
         )
     about_real, about_fake, centre = others(real, k), others(fake, k), _centre(real)
     hits, recall, coverage = np.zeros(len(fake)), np.zeros(len(real)), np.zeros(len(real))
@@ -247,10 +241,8 @@ def expected_coverage(n: int, m: int, k: int = 5) -> float:
     """
     if not 0 < k < n or m < 1:
         raise Refusal(
-            f"coverage by {k} neighbours is that of more than {k} real "
-            "images by "
-            "samples, not of "
-            f"{n} by {m}; take more, or a smaller k."
+            f"coverage by {k} neighbours is that of more than {k} real images by samples, not of {n} by "
+            f"{m}; take more, or a smaller k."
         )
     i = np.arange(1, k + 1)
     return float(1 - np.prod((n - i) / (n + m - i)))
@@ -272,10 +264,8 @@ def diversity(real: np.ndarray, samples: np.ndarray) -> np.ndarray:
     usual, m, apart = _apart(real).mean(), len(samples), _apart(samples)
     if not usual:
         raise Refusal(
-            "diversity is measured in units of that of real images, and these "
-            "are all "
-            "equal; take "
-            "other images, or another network."
+            "diversity is measured in units of that of real images, and these are all equal; take other "
+            "images, or another network."
         )
     return np.asarray((2 * (m - 1) * apart - m * apart.mean()) / (m - 2) / usual)
 

@@ -35,10 +35,8 @@ def of_points(x: np.ndarray, centres: np.ndarray, sigma: float) -> np.ndarray:
     that is not within 3 sigma, or nan."""
     if x.ndim != 2 or centres.ndim != 2 or x.shape[1] != centres.shape[1] or not len(centres):
         raise Refusal(
-            f"points of shape {x.shape} have no modes among centres "
-            "of shape "
-            f"{centres.shape}; "
-            "give points and centres of the same dimensions."
+            f"points of shape {x.shape} have no modes among centres of shape {centres.shape}; give points "
+            "and centres of the same dimensions."
         )
     apart = np.linalg.norm(x[:, None].astype(np.float64) - centres, axis=2)
     nearest = apart.argmin(1)
@@ -49,10 +47,8 @@ def counts(modes: np.ndarray, k: int) -> np.ndarray:
     """How many samples are of each mode 0 ... k-1: modes (..., n) to (..., k)."""
     if modes.size and (not np.issubdtype(modes.dtype, np.integer) or modes.min() < NONE or modes.max() >= k):
         raise Refusal(
-            f"modes are whole numbers from 0 to {k - 1}, or {NONE} for "
-            "none; give "
-            "those that "
-            "of_points or a classifier says."
+            f"modes are whole numbers from 0 to {k - 1}, or {NONE} for none; give those that of_points or a "
+            "classifier says."
         )
     flat = modes.reshape(-1, modes.shape[-1])
     cells = flat + (k + 1) * np.arange(len(flat))[:, None] + 1
@@ -73,10 +69,8 @@ def reverse_kl(counted: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
     if counted.shape[-1] != len(shares):
         raise Refusal(
-            f"counts of {counted.shape[-1]} modes cannot be compared "
-            "with the "
-            "shares of "
-            f"{len(shares)}; give those of the same modes."
+            f"counts of {counted.shape[-1]} modes cannot be compared with the shares of {len(shares)}; give "
+            "those of the same modes."
         )
     total = counted.sum(-1, keepdims=True)
     p = np.divide(counted, total, out=np.full(counted.shape, np.nan), where=total > 0)

@@ -36,19 +36,14 @@ def checked(features: np.ndarray) -> np.ndarray:
     are."""
     if features.ndim != 2 or features.dtype.kind not in "fiub":
         raise Refusal(
-            "features are a table of real numbers, (images, "
-            "features), not "
-            f"{features.dtype} of "
-            f"shape {features.shape}; give such a table."
+            f"features are a table of real numbers, (images, features), not {features.dtype} of shape "
+            f"{features.shape}; give such a table."
         )
     if features.size and not max(float(features.max()), -float(features.min())) < LARGEST:
         bad = ~(np.abs(features) < LARGEST).all(1)
         raise Refusal(
-            f"in {bad.sum()} of {len(features)} rows, the first is row {bad.argmax()}, "
-            "features "
-            "are not "
-            f"finite numbers below {LARGEST:g}; "
-            "look at these images, or take another network."
+            f"in {bad.sum()} of {len(features)} rows, the first is row {bad.argmax()}, features are not "
+            f"finite numbers below {LARGEST:g}; look at these images, or take another network."
         )
     return features
 
@@ -109,10 +104,8 @@ def frechet(a: Moments, b: Moments) -> float:
 def _two_sides(a: Moments, b: Moments) -> None:
     if not a.n or not b.n or len(a.mean) != len(b.mean):
         raise Refusal(
-            f"cannot compare {a.n} images of {len(a.mean)} features with "
-            f"{b.n} of "
-            f"{len(b.mean)}; "
-            "give images on both sides, and one network."
+            f"cannot compare {a.n} images of {len(a.mean)} features with {b.n} of {len(b.mean)}; give "
+            "images on both sides, and one network."
         )
 
 
@@ -256,16 +249,12 @@ def too_few(n: int, d: int) -> str:
     """
     if n <= d:
         return (
-            f"n = {n} images are too few for {d} features, of which their "
-            "covariance "
-            "can span "
+            f"n = {n} images are too few for {d} features, of which their covariance can span "
             f"{max(n - 1, 0)}: take at least {2 * d}"
         )
     share = (2 + (d + 1) / 2) / n
     return (
-        f"n = {n} images are few for {d} features: sets of one law would seem {share:.0%} "
-        "of their "
-        "variance "
+        f"n = {n} images are few for {d} features: sets of one law would seem {share:.0%} of their variance "
         f"apart; take at least {2 * d}"
         if n < 2 * d
         else ""

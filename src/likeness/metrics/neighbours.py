@@ -52,10 +52,8 @@ def nearest(x: np.ndarray, train: np.ndarray, rows: np.ndarray, k: int = 2, mirr
     """
     if x.dtype != np.uint8 or train.dtype != np.uint8 or x.shape[1:] != train.shape[1:]:
         raise Refusal(
-            f"images {x.dtype} {x.shape[1:]} have no "
-            "neighbours among "
-            f"{train.dtype} "
-            f"{train.shape[1:]}; give both as uint8, of one shape."
+            f"images {x.dtype} {x.shape[1:]} have no neighbours among {train.dtype} {train.shape[1:]}; give "
+            "both as uint8, of one shape."
         )
     if mirror:
         front, behind = (nearest(side, train, rows, k) for side in (x, x[..., ::-1]))

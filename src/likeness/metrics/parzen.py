@@ -45,9 +45,7 @@ def log_density(x: np.ndarray, kernels: np.ndarray, sigmas: np.ndarray) -> np.nd
         or not (np.asarray(sigmas) > 0).all()
     ):
         raise Refusal(
-            "a Parzen window lies about images uint8 of one shape, "
-            "with widths "
-            "above 0, not "
+            "a Parzen window lies about images uint8 of one shape, with widths above 0, not "
             f"{kernels.shape} for {x.shape}; give such."
         )
     middles, dims = centred(kernels), math.prod(kernels.shape[1:])
@@ -81,10 +79,8 @@ def centres(x: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
 
     if x.dtype != np.uint8 or not 0 < k <= len(x):
         raise Refusal(
-            f"{k} centres cannot be found among {len(x)} images "
-            f"{x.dtype}; give "
-            "at least "
-            f"{max(k, 1)} images, uint8."
+            f"{k} centres cannot be found among {len(x)} images {x.dtype}; give at least {max(k, 1)} "
+            "images, uint8."
         )
     flat = x.reshape(len(x), -1).astype(np.float32)
     result = (

@@ -75,10 +75,8 @@ def _labelled(train: np.ndarray, labels: np.ndarray) -> None:
     y = np.asarray(labels)
     if y.shape != (len(train),) or not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
         raise Refusal(
-            f"features of {len(train)} images need as many labels, whole "
-            "numbers from 0 "
-            "on, not "
-            f"{y.dtype} of shape {y.shape}; give those."
+            f"features of {len(train)} images need as many labels, whole numbers from 0 on, not {y.dtype} "
+            f"of shape {y.shape}; give those."
         )
 
 
@@ -125,10 +123,8 @@ def linear(
     if len(train) < LEAST or len(np.unique(labels)) < 2 or labels.max() >= classes:
         there = f"{len(train)} of {len(np.unique(labels))} classes, the largest label {labels.max()}"
         raise Refusal(
-            f"a linear probe of {classes} classes learns from {LEAST} labelled "
-            "images or "
-            "more, of "
-            f"2 classes or more; here are {there}: label more."
+            f"a linear probe of {classes} classes learns from {LEAST} labelled images or more, of 2 classes "
+            f"or more; here are {there}: label more."
         )
     mean, std = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
     scale = np.where(std > 1e-6 * max(std.max(), 1e-30), std, 1.0)  # a feature that never varies says nothing
@@ -267,10 +263,8 @@ def shrunk(x: np.ndarray, most: int = LARGEST) -> Tensor:
     """uint8 (n, C, H, W) as floats in [-1, 1], of at most so many pixels a side."""
     if x.ndim != 4 or x.dtype != np.uint8:
         raise Refusal(
-            "these features are of images uint8 (n, channels, height, "
-            "width), and "
-            "here is "
-            f"{x.dtype} of shape {x.shape}; give such."
+            f"these features are of images uint8 (n, channels, height, width), and here is {x.dtype} of "
+            f"shape {x.shape}; give such."
         )
     out = torch.from_numpy(np.ascontiguousarray(x)).float().mul_(2 / 255).sub_(1)
     return F.adaptive_avg_pool2d(out, most) if out.shape[-1] > most else out

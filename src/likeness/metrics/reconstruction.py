@@ -23,9 +23,7 @@ BEST_PSNR = 100.0
 mean infinite"""
 SSIM_VERSION = VERSIONS["SSIM"]
 SSIM_NOTE = (
-    "on [0, 1], mean over the places of a Gaussian window, and over channels; "
-    "version "
-    f"{SSIM_VERSION}: not "
+    f"on [0, 1], mean over the places of a Gaussian window, and over channels; version {SSIM_VERSION}: not "
     "comparable with version 1, which was on [-1, 1]"
 )
 """what must stand on a card of it"""
@@ -91,10 +89,8 @@ def mean_image(train: Tensor) -> Callable[[Tensor], Tensor]:
 def _alike(x: Tensor, y: Tensor) -> None:
     if x.shape != y.shape or x.ndim < 2:
         raise Refusal(
-            f"images of shapes {tuple(x.shape)} and {tuple(y.shape)} cannot be "
-            "compared "
-            "pixel by "
-            "pixel; give reconstructions of the same size."
+            f"images of shapes {tuple(x.shape)} and {tuple(y.shape)} cannot be compared pixel by pixel; "
+            "give reconstructions of the same size."
         )
 
 
@@ -102,10 +98,8 @@ def _usable(train: Tensor) -> None:
     if not len(train) or not train.isfinite().all():
         bad = int((~train.isfinite()).flatten(1).any(1).sum()) if len(train) else 0
         raise Refusal(
-            "a reconstruction is fitted to images of finite numbers; of "
-            f"{len(train)} "
-            f"here {bad} "
-            "are none: give others."
+            f"a reconstruction is fitted to images of finite numbers; of {len(train)} here {bad} are none: "
+            "give others."
         )
 
 

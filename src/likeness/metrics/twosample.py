@@ -76,10 +76,8 @@ def classifier_test(
     n = min(len(real), len(samples))
     if n < 2 * folds:
         raise Refusal(
-            f"a classifier cannot be tested in {folds} folds on {n} images of "
-            "each side; "
-            "take at "
-            f"least {2 * folds}."
+            f"a classifier cannot be tested in {folds} folds on {n} images of each side; take at least "
+            f"{2 * folds}."
         )
     x = np.concatenate([as_many(real, n, seed), as_many(samples, n, seed)]).astype(np.float64)
     fake, fold, score = np.repeat([0.0, 1.0], n), folds_of(n, folds, seed), np.zeros(2 * n)
@@ -129,20 +127,16 @@ def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
 
     if np.ndim(scores) != 1 or np.shape(scores) != np.shape(labels):
         raise Refusal(
-            "AUROC takes a score and a label of each "
-            "image, not "
-            f"{np.shape(scores)} and "
-            f"{np.shape(labels)}; give one of each an image."
+            f"AUROC takes a score and a label of each image, not {np.shape(scores)} and {np.shape(labels)}; "
+            "give one of each an image."
         )
     one = np.asarray(labels) == 1
     ones, zeros = int(one.sum()), int((~one).sum())
     lost = int(np.isnan(scores).sum())
     if not ones or not zeros or lost:
         raise Refusal(
-            "AUROC compares two kinds of images by their scores; there are "
-            f"{ones} and "
-            f"{zeros}, "
-            f"and {lost} scores are not numbers."
+            f"AUROC compares two kinds of images by their scores; there are {ones} and {zeros}, and {lost} "
+            "scores are not numbers."
         )
     return float((rankdata(scores)[one].sum() - ones * (ones + 1) / 2) / (ones * zeros))
 

@@ -107,10 +107,8 @@ class Labelled(Batch):
 def _from_folder(name: str) -> ModuleType:
     if name not in NAMES:
         raise Refusal(
-            f"no model is called {name!r}; {closest(name, NAMES)}  A file of "
-            "your own "
-            "is named "
-            f"with its path: ./{name}.py"
+            f"no model is called {name!r}; {closest(name, NAMES)}  A file of your own is named with its "
+            f"path: ./{name}.py"
         )
     return importlib.import_module(f"{__name__}.{name}")
 
@@ -133,10 +131,8 @@ def _from_file(path: Path) -> ModuleType:
         except SyntaxError as error:
             del sys.modules[spec.name]
             raise Refusal(
-                f"{path}, line {error.lineno}: {error.msg}; a model's file "
-                "must be "
-                "Python that "
-                "can be imported."
+                f"{path}, line {error.lineno}: {error.msg}; a model's file must be Python that can be "
+                "imported."
             ) from None
         except BaseException:
             del sys.modules[spec.name]

@@ -46,9 +46,7 @@ class BYOL(views.Views):
     depth: int = option(1, "residual blocks a level", 0, 16)
     target: str = option(
         "average",
-        "what is predicted: an EMA of the network, or itself behind a stopped "
-        "gradient "
-        "(SimSiam), or "
+        "what is predicted: an EMA of the network, or itself behind a stopped gradient (SimSiam), or "
         "itself, which collapses",
         choices=("average", "stopped", "joint"),
     )
@@ -101,10 +99,8 @@ class BYOL(views.Views):
         projections, which do so first."""
         h, remedy = (
             collapse.encoded(self, batch),
-            f"{'' if self.target == 'average' else 'type --target average, '}lower "
-            "--rate, "
-            "or use a "
-            "larger --batch",
+            f"{'' if self.target == 'average' else 'type --target average, '}lower --rate, or use a larger "
+            "--batch",
         )
         yield from collapse.verdicts(h, remedy, f"{remedy}, or train longer")
         spread = float(collapse.unit_spread(self.theta[1](h)))

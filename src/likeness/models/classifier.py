@@ -46,11 +46,8 @@ class Classifier(Model):
         if self.spec.labels < 2:
             there = "only one class" if self.spec.labels else "no labels"
             raise Refusal(
-                f"classifier learns to tell classes apart, and these images have {there}; "
-                "put the "
-                "images of "
-                "each class into a folder of "
-                "their own, or train vicreg, which needs no labels."
+                f"classifier learns to tell classes apart, and these images have {there}; put the images of "
+                "each class into a folder of their own, or train vicreg, which needs no labels."
             )
         self.trunk = nn.Sequential(
             resnet.encoder(self.spec.channels, self.spec.size, self.features, self.width, self.depth),
@@ -87,17 +84,13 @@ class Classifier(Model):
         right = (p.argmax(1) == y).double()
         accuracy, guess = float(right.mean()), float(y.bincount().max()) / len(batch)
         useless = (
-            f"always answering the commonest class would be right in {guess:.1%}: "
-            "it knows "
-            "nothing of "
-            "new images"
+            f"always answering the commonest class would be right in {guess:.1%}: it knows nothing of new "
+            "images"
         )
         yield "accuracy", accuracy, useless if accuracy <= guess else ""
         error, sure = calibration(p.amax(1), right), float(p.amax(1).mean())
         wrong = (
-            f"it is {sure:.1%} sure on average and right in {accuracy:.1%}: its "
-            "probabilities "
-            "cannot be "
+            f"it is {sure:.1%} sure on average and right in {accuracy:.1%}: its probabilities cannot be "
             "taken at their word"
         )
         yield "calibration error", error, wrong if error > 0.05 and len(batch) >= 20 * BINS else ""

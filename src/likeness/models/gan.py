@@ -143,9 +143,7 @@ class GAN(Model):
     octaves: int = option(0, "waves of each coordinate that D is told as well, of points: 3 is usual", 0, 12)
     norm: str = option(
         "auto",
-        "batch normalisation, when net is dcgan; auto leaves it out of D beside a "
-        "penalty, "
-        "--spectral or "
+        "batch normalisation, when net is dcgan; auto leaves it out of D beside a penalty, --spectral or "
         "--game wasserstein",
         choices=("auto", "batch", "none"),
     )
@@ -237,9 +235,7 @@ class GAN(Model):
         for wrong, why in (
             (
                 self.smooth and not GAMES[self.game].logits,
-                f"--smooth is about probabilities, which D of --game {self.game} does "
-                "not give; "
-                "leave it "
+                f"--smooth is about probabilities, which D of --game {self.game} does not give; leave it "
                 "out, or type --game nonsaturating.",
             ),
             (
@@ -264,10 +260,8 @@ class GAN(Model):
             ),
             (
                 self.norm == "batch" and self.penalised(),
-                "a penalty is on the slope at one image, which --norm batch mixes with "
-                "those of the "
-                "others; "
-                "leave --norm out.",
+                "a penalty is on the slope at one image, which --norm batch mixes with those of the "
+                "others; leave --norm out.",
             ),
             (
                 self.octaves and not self.spec.points,

@@ -66,21 +66,14 @@ class ImageGPT(Autoregressive):
         if self.width % (2 * self.heads):
             fit = max(1, round(self.width / (2 * self.heads))) * 2 * self.heads
             raise Refusal(
-                f"imagegpt: --width {self.width} does not give each of "
-                "--heads "
-                f"{self.heads} an "
-                f"even number of features; use --width {fit}."
+                f"imagegpt: --width {self.width} does not give each of --heads {self.heads} an even number "
+                f"of features; use --width {fit}."
             )
         if spec.dims > LONGEST:
             raise Refusal(
-                f"imagegpt: {spec.size}x{spec.size} pixels of {spec.channels} "
-                "channels are a "
-                "sequence of "
-                f"{spec.dims:,}, and beyond {LONGEST:,} attention "
-                "is too slow; learn codes first, `likeness train vqvae DATA`, and "
-                "then these, "
-                "`likeness "
-                "train imagegpt runs/vqvae-...`."
+                f"imagegpt: {spec.size}x{spec.size} pixels of {spec.channels} channels are a sequence of "
+                f"{spec.dims:,}, and beyond {LONGEST:,} attention is too slow; learn codes first, `likeness "
+                "train vqvae DATA`, and then these, `likeness train imagegpt runs/vqvae-...`."
             )
 
     def predict(self, x: Tensor, y: Condition | None = None) -> Tensor:

@@ -52,10 +52,8 @@ class PixelCNNpp(Autoregressive):
     components: int = option(10, "logistics that a pixel's distribution is mixed of", 1, 256)
     dropout: float = option(
         0.0,
-        "share of features left out while training, in steps "
-        "of 1/256; "
-        "the paper "
-        "has 0.5, which helps where images are few",
+        "share of features left out while training, in steps of 1/256; the paper has 0.5, which helps "
+        "where images are few",
         0.0,
         0.9,
     )
@@ -84,10 +82,8 @@ class PixelCNNpp(Autoregressive):
         c, levels, symbols = self.spec.channels, self.spec.levels, self.spec.symbols
         if symbols and c > 1:
             raise Refusal(
-                f"pixelcnnpp: the {c} channels of a pixel are drawn "
-                "together, which "
-                "asks for "
-                "amounts and these levels are names; use pixelcnn."
+                f"pixelcnnpp: the {c} channels of a pixel are drawn together, which asks for amounts and "
+                "these levels are names; use pixelcnn."
             )
         return (
             Softmax(c, levels)

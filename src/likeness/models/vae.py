@@ -147,9 +147,7 @@ class VAE(Model):
         resnet.check_grid("vae", self.net, self.spec.size, self.latent, self.grid)
         if self.conditional:
             raise Refusal(
-                "vae: the class of --conditional has no place in a code that is an "
-                "image; tell "
-                "it to the "
+                "vae: the class of --conditional has no place in a code that is an image; tell it to the "
                 "model that learns the codes, and leave it out here."
             )
 
@@ -157,24 +155,17 @@ class VAE(Model):
         levels = self.spec.levels
         if levels < 2 or self.spec.symbols:
             raise Refusal(
-                "vae: it learns images, and these are codes; train a model of "
-                "codes on "
-                "them, such "
-                "as pixelcnn on those of a vqvae."
+                "vae: it learns images, and these are codes; train a model of codes on them, such as "
+                "pixelcnn on those of a vqvae."
             )
         name = self.likelihood if self.likelihood != "auto" else "bernoulli" if levels == 2 else "logistic"
         if name != "bernoulli":
             return LIKELIHOODS[name](levels)
         if levels != 2:
             raise Refusal(
-                "vae: --likelihood bernoulli asks for two brightness levels "
-                "and these "
-                "images have "
-                f"{levels}, on which cross-entropy is "
-                "no likelihood; type --likelihood logistic, or make the images "
-                "black and "
-                "white with "
-                "--binarize."
+                "vae: --likelihood bernoulli asks for two brightness levels and these images have "
+                f"{levels}, on which cross-entropy is no likelihood; type --likelihood logistic, or make "
+                "the images black and white with --binarize."
             )
         return Bernoulli()
 
@@ -292,9 +283,7 @@ class VAE(Model):
         # a code for a second model is meant to be full
         elif self.latent >= 50 and active == self.latent and not self.grid:
             verdict = (
-                f"all {self.latent} dimensions of the code are used: it has "
-                "too few of "
-                "them, or "
-                "--beta is too low to make any superfluous."
+                f"all {self.latent} dimensions of the code are used: it has too few of them, or --beta is "
+                "too low to make any superfluous."
             )
         return Units(q.kl().mean(0), spread, active, verdict)

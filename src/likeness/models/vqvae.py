@@ -86,24 +86,17 @@ class VQVAE(Model):
         levels = self.spec.levels
         if levels < 2 or self.spec.symbols:
             raise Refusal(
-                "vqvae: it compresses images, and these are codes already; train "
-                "a model "
-                "of codes "
-                "on them, such as pixelcnn."
+                "vqvae: it compresses images, and these are codes already; train a model of codes on them, "
+                "such as pixelcnn."
             )
         name = self.likelihood if self.likelihood != "auto" else "bernoulli" if levels == 2 else "logistic"
         if name != "bernoulli":
             return LIKELIHOODS[name](levels)
         if levels != 2:
             raise Refusal(
-                "vqvae: --likelihood bernoulli asks for two brightness levels "
-                "and these "
-                "images have "
-                f"{levels}, on which cross-entropy is "
-                "no likelihood; type --likelihood logistic, or make the images "
-                "black and "
-                "white with "
-                "--binarize."
+                "vqvae: --likelihood bernoulli asks for two brightness levels and these images have "
+                f"{levels}, on which cross-entropy is no likelihood; type --likelihood logistic, or make "
+                "the images black and white with --binarize."
             )
         return Bernoulli()
 
@@ -180,9 +173,7 @@ class VQVAE(Model):
             large = f"it is too large; train longer, or type --codes {max(2, 2 ** (used - 1).bit_length())}"
             few = f"it has collapsed; type --rate {self.defaults.rate:g} or less, or train longer"
             verdict = (
-                f"only {used} of {self.codes} codes of the "
-                "codebook "
-                "are used: "
+                f"only {used} of {self.codes} codes of the codebook are used: "
                 f"{few if used < self.codes / 8 else large}."
             )
         yield "codes used", float(used), verdict

@@ -55,20 +55,16 @@ class Autoregressive(Model):
             classes.several(name, self.spec)
         if self.spec.levels < 2:
             raise Refusal(
-                f"{name}: it draws one of a number of levels, and these are "
-                "codes that "
-                "may be any "
-                "number; take those of a vqvae."
+                f"{name}: it draws one of a number of levels, and these are codes that may be any number; "
+                "take those of a vqvae."
             )
 
     def condition(self, y: Condition | None) -> Condition | None:
         """What the network is told of classes: none unless it is conditional, and then there must be some."""
         if self.conditional and label_of(y) is None:
             raise Refusal(
-                f"{type(self).__name__.lower()}: a class-conditional model "
-                "judges an "
-                "image of a "
-                "class, and none was said."
+                f"{type(self).__name__.lower()}: a class-conditional model judges an image of a class, and "
+                "none was said."
             )
         return y if self.conditional else None
 
@@ -200,11 +196,9 @@ class Autoregressive(Model):
         if not bool(flat[:n].all()):
             row = int((~flat[:n]).nonzero()[0]) // self.spec.size
             raise Refusal(
-                f"{type(self).__name__.lower()} draws from left to right and from top to "
-                "bottom, "
-                "and in row "
-                f"{row + 1} something is to be drawn before "
-                "something that is given; let all that is unknown come last, such as the lower half."
+                f"{type(self).__name__.lower()} draws from left to right and from top to bottom, and in row "
+                f"{row + 1} something is to be drawn before something that is given; let all that is "
+                "unknown come last, such as the lower half."
             )
         return n
 

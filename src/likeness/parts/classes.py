@@ -17,10 +17,8 @@ def several(name: str, spec: Spec) -> int:
     """How many classes there are; raises Refusal where a model called `name` could not tell them apart."""
     if spec.labels < 2:
         raise Refusal(
-            f"{name}: --conditional asks for images of two classes or "
-            "more and "
-            "these have "
-            f"{spec.labels}; leave it out, or make a sub-folder a class."
+            f"{name}: --conditional asks for images of two classes or more and these have {spec.labels}; "
+            "leave it out, or make a sub-folder a class."
         )
     return spec.labels
 
@@ -29,10 +27,8 @@ def required(name: str, y: Tensor | None) -> Tensor:
     """The classes, which must be known."""
     if y is None or (not y.is_cuda and bool((y == NONE).any())):
         raise Refusal(
-            f"{name}: this class-conditional model asks for the class of "
-            "each image, "
-            "and it is "
-            "not known; give labelled images."
+            f"{name}: this class-conditional model asks for the class of each image, and it is not known; "
+            "give labelled images."
         )
     return y
 

@@ -18,10 +18,8 @@ from torch import Tensor, nn
 from ..core import NONE, PAD, Condition, Refusal
 
 MISSING = (
-    "this class-conditional model asks for the class of each image, and "
-    "it is not "
-    "known; give "
-    "labelled images."
+    "this class-conditional model asks for the class of each image, and it is not known; give labelled "
+    "images."
 )
 
 
@@ -96,9 +94,7 @@ def planes(x: Tensor, y: Condition | None, channels: int) -> Tensor:
     if other.shape[1:] != (channels, *x.shape[2:]):
         want = "x".join(map(str, (channels, *x.shape[2:])))
         raise Refusal(
-            "the image that this model is told should be "
-            f"{want}, "
-            "and it is "
+            f"the image that this model is told should be {want}, and it is "
             f"{'x'.join(map(str, other.shape[1:]))}."
         )
     return torch.cat([x, other.to(x.dtype)], 1)

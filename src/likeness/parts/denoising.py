@@ -33,9 +33,7 @@ SAMPLERS = ("ancestral", "ddim", "heun", "dpm2m")
 class Denoiser(Model):
     net: str = option(
         "auto",
-        "kind of network; auto is mlp for points and codes of one pixel, patches for "
-        "images of "
-        "16 pixels "
+        "kind of network; auto is mlp for points and codes of one pixel, patches for images of 16 pixels "
         "and more, else unet, the one that can be exported",
         choices=("auto", "patches", "unet", "dit", "mlp"),
     )
@@ -59,9 +57,7 @@ class Denoiser(Model):
     steps: int = option(20, "of the sampler", 1, 10_000, live=True)
     spacing: str = option(
         "auto",
-        "of the steps: even by the model's own clock, or as in Karras et al. 2022; "
-        "auto is "
-        "karras from "
+        "of the steps: even by the model's own clock, or as in Karras et al. 2022; auto is karras from "
         "noise alone, but not for ancestral, else even",
         choices=("auto", "even", "karras"),
         live=True,
@@ -124,10 +120,8 @@ class Denoiser(Model):
         spec, name = self.spec, type(self).__name__.lower()
         if spec.symbols:
             raise Refusal(
-                f"{name}: it learns numbers, and these are the names of "
-                "codes; take "
-                "those of an "
-                "ae or a vae, or train pixelcnn on these."
+                f"{name}: it learns numbers, and these are the names of codes; take those of an ae or a "
+                "vae, or train pixelcnn on these."
             )
         self.p = Gaussian(spec.levels) if spec.levels > 1 else None
         labels = classes.several(name, spec) if self.conditional else 0
@@ -171,10 +165,8 @@ class Denoiser(Model):
                 else "knows no classes"
             )
             raise Refusal(
-                f"--guidance {self.guidance:g} leads away from what is drawn "
-                "without a "
-                "class, and "
-                f"this model {why}; name a weaker run with --beside."
+                f"--guidance {self.guidance:g} leads away from what is drawn without a class, and this "
+                f"model {why}; name a weaker run with --beside."
             )
         return False
 
@@ -189,10 +181,8 @@ class Denoiser(Model):
         ):
             name = type(self).__name__.lower()
             raise Refusal(
-                f"{name} is guided by another {name} of the same images, "
-                "classes "
-                "and noise, "
-                "trained for less time or smaller; name one."
+                f"{name} is guided by another {name} of the same images, classes and noise, trained for "
+                "less time or smaller; name one."
             )
         twin = copy.copy(self)
         twin.__dict__["weak"] = weak
@@ -346,9 +336,7 @@ class Denoiser(Model):
         if self.p is None:
             name = type(self).__name__.lower()
             raise Refusal(
-                f"{name}: these are numbers without a grid, of which "
-                "there are "
-                "densities and no "
+                f"{name}: these are numbers without a grid, of which there are densities and no "
                 "probabilities; it has bits of images."
             )
         return self.p

@@ -272,9 +272,7 @@ def integrate(
         wrong = error(h, slopes, z, there, tol)
         if not wrong.isfinite().all() or ((h.abs() < SHORTEST) & (wrong > 1)).any() or calls.amax() > MOST:
             raise Diverged(
-                "the probability-flow equation of this denoiser cannot be followed: its "
-                "answers "
-                "are not "
+                "the probability-flow equation of this denoiser cannot be followed: its answers are not "
                 "finite, or leap; train it longer, or more slowly."
             )
         fine = wrong <= 1

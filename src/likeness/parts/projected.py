@@ -140,9 +140,7 @@ class Projected(nn.Module):
         now = torch.frombuffer(bytearray(digest), dtype=torch.uint8).to(self.known.device)
         if self.known.any() and not torch.equal(self.known, now):
             others = (
-                f"the weights of {self.network} in {net.source} are not those that "
-                "this run "
-                "has been "
+                f"the weights of {self.network} in {net.source} are not those that this run has been "
                 "trained with"
             )
             raise Refusal(f"{others}; name the file that it began with: --weights FILE")

@@ -55,24 +55,18 @@ def ladder(size: int, grid: int = 0) -> list[int]:
         sizes.append((sizes[-1] + 1) // 2)
     if size == 1:
         raise Refusal(
-            "a convolutional network asks for images of 8 pixels or more, and these are "
-            "points or "
-            "codes of "
+            "a convolutional network asks for images of 8 pixels or more, and these are points or codes of "
             "numbers; a model that has --net mlp takes them."
         )
     if len(sizes) == 1:
         raise Refusal(
-            "a convolutional network asks for images of at least 8 pixels a side and "
-            "these have "
-            f"{size}; a "
-            "model that has --net mlp takes any "
-            "number, and images, but not the codes of a run, can be read with --size 8."
+            f"a convolutional network asks for images of at least 8 pixels a side and these have {size}; a "
+            "model that has --net mlp takes any number, and images, but not the codes of a run, can be "
+            "read with --size 8."
         )
     if grid and grid not in sizes[1:]:
         raise Refusal(
-            f"--grid {grid} is no width that images of {size} pixels are "
-            "halved to; "
-            "type --grid "
+            f"--grid {grid} is no width that images of {size} pixels are halved to; type --grid "
             f"{' or '.join(map(str, sizes[:0:-1]))}."
         )
     return sizes[: sizes.index(grid) + 1] if grid else sizes
@@ -83,22 +77,15 @@ def check_grid(name: str, net: str, size: int, latent: int, grid: int) -> None:
     `name`."""
     if net != "conv":
         raise Refusal(
-            f"{name}: --grid {grid} asks for a convolutional network, "
-            "which knows "
-            "where in the "
-            f"image it is; leave --net {net} out."
+            f"{name}: --grid {grid} asks for a convolutional network, which knows where in the image it is; "
+            f"leave --net {net} out."
         )
     ladder(size, grid)
     if latent % grid**2:
         channels = max(1, latent // grid**2)
         raise Refusal(
-            f"{name}: --latent {latent} numbers cannot be shared among the "
-            f"{grid**2} places "
-            "of --grid "
-            f"{grid}; "
-            f"type --latent {channels * grid**2} for {channels} at "
-            "each, or "
-            "--latent "
+            f"{name}: --latent {latent} numbers cannot be shared among the {grid**2} places of --grid "
+            f"{grid}; type --latent {channels * grid**2} for {channels} at each, or --latent "
             f"{(channels + 1) * grid**2} for {channels + 1}."
         )
 

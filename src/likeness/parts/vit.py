@@ -30,9 +30,7 @@ def patch_size(size: int, asked: int = 0) -> int:
     """
     if size < SMALLEST:
         raise Refusal(
-            f"a transformer of patches asks for images of at least {SMALLEST} pixels a "
-            "side and "
-            "these have "
+            f"a transformer of patches asks for images of at least {SMALLEST} pixels a side and these have "
             f"{size}; read them with --size {SMALLEST} or more."
         )
     if asked and not 2 <= asked <= size // 2:
@@ -63,10 +61,8 @@ def check(name: str, width: int, heads: int) -> None:
     if width % (unit := math.lcm(4, heads)):
         fit = max(1, round(width / unit)) * unit
         raise Refusal(
-            f"{name}: {width} features cannot be shared evenly among {heads} "
-            "heads and "
-            "four kinds "
-            f"of waves; use {fit}."
+            f"{name}: {width} features cannot be shared evenly among {heads} heads and four kinds of waves; "
+            f"use {fit}."
         )
 
 

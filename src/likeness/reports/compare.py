@@ -155,10 +155,8 @@ FIELDS = (
 )
 PLACES = {"best": "*", "tie": "=", "": ""}
 LEGEND = (
-    "* better than every run it may be held against, 95 % intervals apart; = "
-    "none is "
-    "better; ! a "
-    "warning stands on it"
+    "* better than every run it may be held against, 95 % intervals apart; = none is better; ! a warning "
+    "stands on it"
 )
 
 

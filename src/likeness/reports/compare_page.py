@@ -83,8 +83,7 @@ def _table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     )
     parts = ([row for row in rows if row.group == name] for name in dict.fromkeys(row.group for row in rows))
     return (
-        '<div class="wide" '
-        'tabindex="0"><table '
+        '<div class="wide" tabindex="0"><table '
         f'class="runs">{"".join(_part(part, heads, seeds, one) for part in parts)}</table></div>'
     )
 
@@ -205,8 +204,7 @@ def _strip(card: Score, span: tuple[float, float]) -> str:
     ends = ends_of(card) or (card.value, card.value)
     low, high, value = (100 * (v - span[0]) / (span[1] - span[0]) for v in (*ends, card.value))
     return (
-        '<span class="strip"><i '
-        f'style="left:{low:.1f}%;width:{high - low:.1f}%"></i><u '
+        f'<span class="strip"><i style="left:{low:.1f}%;width:{high - low:.1f}%"></i><u '
         f'style="left:{value:.1f}%"></u></span>'
     )
 
@@ -222,8 +220,7 @@ def _beside(row: Row, one: bool) -> str:
         else "".join(f"<td>{text}</td>" for text in texts)
     )
     return (
-        '<tr class="beside"><th '
-        'scope="row" '
+        '<tr class="beside"><th scope="row" '
         f'title="{_e(row.cards[0].note)}">{_e(row.key.of)}</th>{cells}</tr>'
     )
 
@@ -275,9 +272,7 @@ def _differences(columns: Sequence[Column]) -> str:
     heads = "".join(f'<th scope="col">{_e(c.name)}</th>' for c in columns)
     return (
         (
-            '<div class="wide" '
-            'tabindex="0"><table '
-            'class="runs"><tr '
+            '<div class="wide" tabindex="0"><table class="runs"><tr '
             f'class="group"><th></th>{heads}</tr>{"".join(lines)}</table></div>'
         )
         if lines
@@ -332,25 +327,19 @@ def _chart(lines: dict[int, np.ndarray], title: str, below: str) -> str:
     left = [(TOP + HIGH - up.place(v), text) for v, text in zip(rows, figures.labels(rows))]
     under = [(LEFT + across.place(v), text) for v, text in zip(marks, figures.labels(marks))]
     frame = [
-        f'<path d="M{LEFT:g} {v:.1f}h{WIDE:g}"/><text '
-        'class="y" '
-        f'x="{LEFT - 6:g}" '
+        f'<path d="M{LEFT:g} {v:.1f}h{WIDE:g}"/><text class="y" x="{LEFT - 6:g}" '
         f'y="{v + 4:.1f}">{text}</text>'
         for v, text in left
     ]
     frame += [f'<text class="x" x="{v:.1f}" y="{TOP + HIGH + 16:g}">{text}</text>' for v, text in under]
     words = (
-        f'<text class="name" x="0" y="13">{_e(title)}</text><text '
-        'class="below" '
-        f'x="{LEFT + WIDE:g}" '
+        f'<text class="name" x="0" y="13">{_e(title)}</text><text class="below" x="{LEFT + WIDE:g}" '
         f'y="{TOP + HIGH + 32:g}">{_e(below)}</text>'
     )
     drawn = "".join(_drawn_line(i, table, across, up) for i, table in lines.items())
     box = f"0 0 {LEFT + WIDE + 8:g} {TOP + HIGH + 38:g}"
     return (
-        '<svg class="curve" '
-        f'viewBox="{box}" '
-        'role="img" '
+        f'<svg class="curve" viewBox="{box}" role="img" '
         f'aria-label="{_e(f"{title} over {below}")}">{words}{"".join(frame)}{drawn}</svg>'
     )
 

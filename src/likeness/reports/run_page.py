@@ -66,10 +66,8 @@ def page(run: Run, data: Data, scores: Sequence[Score], drawn: Drawn | None = No
         html.section(
             "Learning curves",
             _curves(run),
-            "Faint: as logged, in means where it is "
-            "long. Dark: "
-            "mean of "
-            "its surroundings. Point at the line for values.",
+            "Faint: as logged, in means where it is long. Dark: mean of its surroundings. Point at the "
+            "line for values.",
         ),
         html.section("Scores", cards(scores), _setting(scores)),
         html.section("How to make it again", _commands(run)),
@@ -143,10 +141,8 @@ def _warnings(run: Run, data: Data, scores: Sequence[Score]) -> str:
     own = [] if scores else ["It has not been evaluated yet."]
     if len(data.train) < FEW_IMAGES and not data.spec.points:
         own.append(
-            f"{len(data.train):,} training images are few: look at the nearest "
-            "training "
-            "images below "
-            "before believing in new ones."
+            f"{len(data.train):,} training images are few: look at the nearest training images below before "
+            "believing in new ones."
         )
     own += standing(scores)
     if run.seen < len(data.train):
@@ -202,8 +198,7 @@ def _commands(run: Run) -> str:
     flags = " ".join(_flag(name, value) for name, value in wishes.items())
     start = f"{shlex.join([*train, source, f'{here}-again'])} {flags}"
     longer = (
-        f"{shlex.join([*train, str(run.folder / INSIDE) if c.inside else source, here])} "
-        "--images "
+        f"{shlex.join([*train, str(run.folder / INSIDE) if c.inside else source, here])} --images "
         f"{2 * max(run.seen, c.training.images)}"
     )
     lines = {
@@ -294,9 +289,7 @@ def _measure(name: str, group: list[Score]) -> str:
     seen_by = f"features of {group[0].features}, resizing: {group[0].resize}" if group[0].network else ""
     about = "; ".join(filter(None, (group[0].unit, shared, direction, seen_by)))
     heading = (
-        '<tr class="measure"><th '
-        'scope="rowgroup" '
-        f'colspan="7">{safe(name)} <span '
+        f'<tr class="measure"><th scope="rowgroup" colspan="7">{safe(name)} <span '
         f'class="note">{safe(about)}</span></th></tr>'
     )
     return f"<tbody>{heading}{''.join(_row(s, worst, shared) for s in order)}</tbody>"
@@ -326,9 +319,7 @@ def _setting(scores: Sequence[Score]) -> str:
     how = ", ".join(sorted({s.how for s in scores if s.how}))
     at = f" after {seen:,} images seen" if isinstance(seen, int) else ""
     sides = (
-        "Where two numbers of images stand, the second is that of the other side: "
-        "training "
-        "images, or "
+        "Where two numbers of images stand, the second is that of the other side: training images, or "
         "held-out ones."
     )
     return f"Seed {scores[0].seed}{at}. Intervals: {how or 'none, too few images'}. {sides}"
@@ -391,10 +382,8 @@ def _neighbours(run: Run, data: Data, x: Tensor) -> str:
     says = [f"{result.distance[i, 0]:.1f} levels apart; training image {result.row[i, 0]}" for i in order]
     pairs = [_pair(run, a, b, text) for a, b, text in zip(own, others, says)]
     lead = (
-        f"The first {len(x)} samples, nearest first, each above its nearest training "
-        "image. If "
-        "the two "
-        "are the same picture, it has been learnt by heart."
+        f"The first {len(x)} samples, nearest first, each above its nearest training image. If the two are "
+        "the same picture, it has been learnt by heart."
     )
     return html.section(
         "Nearest training images",
@@ -406,8 +395,7 @@ def _neighbours(run: Run, data: Data, x: Tensor) -> str:
 def _plane(x: Tensor, under: Tensor, recipe: dict[str, Any], alt: str) -> str:
     """One picture of points (N, 2, 1, 1) over others."""
     return (
-        '<img class="plane" '
-        f'alt="{safe(alt)}" '
+        f'<img class="plane" alt="{safe(alt)}" '
         f'src="{figures.uri(figures.png(figures.shown(x, under), recipe))}">'
     )
 
@@ -429,10 +417,8 @@ def _reconstructions(run: Run, data: Data) -> str:
     pairs = zip(figures.pixels(batch.x), figures.pixels(back))
     tiles = [_pair(run, a, b, "") for a, b in pairs]
     lead = (
-        f"{'Held-out' if len(data.held_out) else 'Training'} images, chosen by "
-        "chance, each "
-        "above what "
-        "is left of it after the code."
+        f"{'Held-out' if len(data.held_out) else 'Training'} images, chosen by chance, each above what is "
+        "left of it after the code."
     )
     return html.section(
         "Reconstructions", _tiles(tiles, data, f"{len(tiles)} images above their reconstructions"), lead
@@ -480,9 +466,7 @@ def _tiles(tiles: Sequence[str], data: Data, alt: str) -> str:
     tile, few = _wide(data.spec.size)
     widths = f"--tile:{tile}px;--few:{few}"
     return (
-        f'<div class="tiles{sharp}" '
-        'role="img" '
-        f'aria-label="{safe(alt)}" '
+        f'<div class="tiles{sharp}" role="img" aria-label="{safe(alt)}" '
         f'style="{widths}">{"".join(tiles)}</div>'
     )
 

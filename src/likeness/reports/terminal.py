@@ -125,9 +125,7 @@ def training(run: Run, data: Data, budget: dict[str, Any], quiet: bool = False) 
     say(data.verdict)
     weights = sum(p.numel() for p in run.model.parameters())
     say(
-        f"{run.config.method}, {weights:,} weights, for "
-        f"{goal}, in "
-        f"{training.precision} with "
+        f"{run.config.method}, {weights:,} weights, for {goal}, in {training.precision} with "
         f"{facts['threads']} threads -> {run.folder}"
     )
     if not run.seen and (why := diffusers.obstacle(run.model)):
@@ -234,9 +232,7 @@ def _lines(share: Any, run: Run) -> Iterator[Any]:
         if time.monotonic() - last_update > EVERY:
             last_update = time.monotonic()
             say(
-                f"{spent:4.0%}  {step.seen:,} "
-                "images  "
-                f"{step.seen / max(run.seconds, 1e-9):,.0f}/s  "
+                f"{spent:4.0%}  {step.seen:,} images  {step.seen / max(run.seconds, 1e-9):,.0f}/s  "
                 f"{_text(step)}"
             )
 
@@ -312,8 +308,7 @@ def checked(found: Check, costs: Sequence[dict[str, Any]], as_json: bool) -> Non
         "exact duplicates": _copies(found.exact),
         "near duplicates": _copies(found.near),
         **{
-            f"{cost['model']} in {cost['precision']}": f"{cost['images_per_second']:,.0f} "
-            "images/s, "
+            f"{cost['model']} in {cost['precision']}": f"{cost['images_per_second']:,.0f} images/s, "
             f"{cost['memory_mb']:,.0f} MB; {cost['says']}"
             for cost in costs
         },

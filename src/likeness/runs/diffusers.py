@@ -199,19 +199,15 @@ def obstacle(model: Model) -> str:
         return ""
     if model.spec.size == 1:
         return (
-            "diffusers has pipelines for images, and none for points or codes of "
-            "one pixel; "
-            "export a "
-            "ddpm of images."
+            "diffusers has pipelines for images, and none for points or codes of one pixel; export a ddpm "
+            "of images."
         )
     wanted = plan(model.spec, model.scale, 1, 0)
     even, spec = halvings(wanted), model.spec
     fitting = max(1, round(spec.size / even)) * even
     if fitting != spec.size and not spec.levels:
         return (
-            f"codes of {spec.size} pixels cannot be halved evenly "
-            f"{len(wanted.channels) - 1} "
-            "times, and "
+            f"codes of {spec.size} pixels cannot be halved evenly {len(wanted.channels) - 1} times, and "
             "diffusers takes no others; export a ddpm of images."
         )
     reasons = [
@@ -225,20 +221,16 @@ def obstacle(model: Model) -> str:
             []
             if fitting == spec.size
             else [
-                f"images of {spec.size} pixels, which "
-                "cannot be "
-                "halved evenly "
-                f"{len(wanted.channels) - 1} times"
+                f"images of {spec.size} pixels, which cannot be halved evenly {len(wanted.channels) - 1} "
+                "times"
             ]
         ),
     ]
     size = [] if fitting == spec.size else ["--size", str(fitting)]
     again = " ".join(["likeness train ddpm DATA RUN --net unet", *size, *flags(model)])
     return (
-        f"diffusers does not know {', nor '.join(reasons)}; to train a model "
-        "that can be "
-        "exported, "
-        f"type: {again}"
+        f"diffusers does not know {', nor '.join(reasons)}; to train a model that can be exported, type: "
+        f"{again}"
     )
 
 
@@ -268,34 +260,25 @@ def write(path: Path, content: dict[str, Any]) -> None:
 def suitable(net: nn.Module, facts: Facts, y: int | None) -> UNet:
     if not isinstance(net, UNet):
         raise Refusal(
-            "diffusers has no network like this one "
-            f"({type(net).__name__.lower()}); "
-            "train one "
-            "with --net unet to take it there."
+            f"diffusers has no network like this one ({type(net).__name__.lower()}); train one with --net "
+            "unet to take it there."
         )
     plan, even = net.plan, halvings(net.plan)
     if plan.times != 1:
         raise Refusal(
-            f"this network is told {plan.times} times at once, and those of "
-            "diffusers "
-            "one; a ddpm "
-            "can be taken there."
+            f"this network is told {plan.times} times at once, and those of diffusers one; a ddpm can be "
+            "taken there."
         )
     if facts.size % even:
         raise Refusal(
-            f"images of {facts.size} pixels cannot be halved evenly "
-            f"{len(plan.channels) - 1} "
-            "times, and "
-            "diffusers takes no others; train on images "
-            f"with --size {max(1, round(facts.size / even)) * even} to take the network there."
+            f"images of {facts.size} pixels cannot be halved evenly {len(plan.channels) - 1} times, and "
+            "diffusers takes no others; train on images with --size "
+            f"{max(1, round(facts.size / even)) * even} to take the network there."
         )
     if plan.labels and (y is None or not 0 <= y <= plan.labels):
         raise Refusal(
-            f"this network knows {plan.labels} classes and diffusers' DDPMPipeline can "
-            "ask for "
-            "none; say "
-            f"which one it is to draw, 0 to {plan.labels - 1}, "
-            f"or {plan.labels} for no class."
+            f"this network knows {plan.labels} classes and diffusers' DDPMPipeline can ask for none; say "
+            f"which one it is to draw, 0 to {plan.labels - 1}, or {plan.labels} for no class."
         )
     if not plan.labels and y is not None:
         raise Refusal(f"class {y} was asked for, and this network knows no classes; leave the class out.")
@@ -311,10 +294,8 @@ def suitable(net: nn.Module, facts: Facts, y: int | None) -> UNet:
 def told_alike(steps: int) -> None:
     if steps != STEPS:
         raise Refusal(
-            f"a network of {steps} steps is told other times here than in "
-            "diffusers; "
-            "only one of "
-            f"{STEPS} steps is the same in both."
+            f"a network of {steps} steps is told other times here than in diffusers; only one of {STEPS} "
+            "steps is the same in both."
         )
 
 
@@ -425,10 +406,8 @@ def read(path: Path) -> dict[str, Any]:
         result = json.loads(path.read_text())
     except FileNotFoundError:
         raise Refusal(
-            f"there is no {path}; name a folder written by "
-            "diffusers' "
-            "save_pretrained, of a "
-            "pipeline with a U-Net and a scheduler."
+            f"there is no {path}; name a folder written by diffusers' save_pretrained, of a pipeline with a "
+            "U-Net and a scheduler."
         ) from None
     except OSError as error:
         raise storage.trouble(error, path) from error
@@ -462,10 +441,8 @@ def plan_of(config: dict[str, Any]) -> tuple[Plan, int]:
         or not all(name in ("DownBlock2D", "AttnDownBlock2D") for name in down)
     ):
         raise Refusal(
-            f"the network has down_block_types {down!r}, "
-            "and only "
-            "DownBlock2D and "
-            f"AttnDownBlock2D, one for each of {channels}, can be taken over."
+            f"the network has down_block_types {down!r}, and only DownBlock2D and AttnDownBlock2D, one for "
+            f"each of {channels}, can be taken over."
         )
     up = [name.replace("Down", "Up") for name in reversed(down)]
     must(
@@ -496,11 +473,8 @@ def plan_of(config: dict[str, Any]) -> tuple[Plan, int]:
         or channels[0] % 2
     ):
         raise Refusal(
-            f"the network has block_out_channels {channels}, "
-            "norm_num_groups "
-            f"{plan.groups} and "
-            f"attention_head_dim {plan.head}; only numbers of "
-            "channels that these divide can be taken over."
+            f"the network has block_out_channels {channels}, norm_num_groups {plan.groups} and "
+            f"attention_head_dim {plan.head}; only numbers of channels that these divide can be taken over."
         )
     return plan, number(config, "sample_size", None)
 
@@ -511,10 +485,8 @@ def number(
     result = config.get(name, default)
     if not isinstance(result, int) or isinstance(result, bool) or not least <= result <= most:
         raise Refusal(
-            f"the network has {name} {result!r}, and only whole numbers from "
-            f"{least} "
-            f"to {most} "
-            "can be taken over."
+            f"the network has {name} {result!r}, and only whole numbers from {least} to {most} can be taken "
+            "over."
         )
     return result
 
@@ -553,11 +525,10 @@ def facts_of(config: dict[str, Any], size: int, plan: Plan) -> Facts:
     )
     if plan.outside != plan.inside * (2 if facts.variance == "learned" else 1):
         raise Refusal(
-            f"the network makes {plan.outside} channels of {plan.inside}, "
-            "and with "
-            "variance_type "
+            f"the network makes {plan.outside} channels of {plan.inside}, and with variance_type "
             f"{VARIANCES[facts.variance]} it should be "
-            f"{plan.inside * (2 if facts.variance == 'learned' else 1)}; this is not a model of images alone."
+            f"{plan.inside * (2 if facts.variance == 'learned' else 1)}; this is not a model of images "
+            "alone."
         )
     return facts
 
@@ -577,14 +548,9 @@ def load(folder: Path, expected: dict[str, torch.Size]) -> dict[str, Tensor]:
     path = folder / WEIGHTS
     if not path.exists():
         raise Refusal(
-            f"there is no {WEIGHTS} in {folder}; files that end in .bin are programs as "
-            "much as "
-            "weights and "
-            "are never opened: "
-            "load them with diffusers where you trust them "
-            "and type "
-            "save_pretrained(folder, "
-            "safe_serialization=True)."
+            f"there is no {WEIGHTS} in {folder}; files that end in .bin are programs as much as weights and "
+            "are never opened: load them with diffusers where you trust them and type "
+            "save_pretrained(folder, safe_serialization=True)."
         )
     try:
         with safe_open(path, "pt") as file:

@@ -39,26 +39,20 @@ def find(source: str) -> Run | None:
     config = read_config(folder)
     if config.inside:
         raise Refusal(
-            f"{folder} learns the codes of a run itself, and codes of codes "
-            "are not "
-            "learnt; name "
-            f"the run that it learns: {config.inside['source']}"
+            f"{folder} learns the codes of a run itself, and codes of codes are not learnt; name the run "
+            f"that it learns: {config.inside['source']}"
         )
     first = Run.open(folder)
     able, data = set(answers(first.model)), config.data.get("source", "DATA")
     if "compress" not in able and not {"encode", "decode"} <= able:
         raise Refusal(
-            f"{folder} holds a {config.model}, which has no code that "
-            "images can be "
-            "made from; "
-            "name a run of vqvae, vae or ae, or a set of images."
+            f"{folder} holds a {config.model}, which has no code that images can be made from; name a run "
+            "of vqvae, vae or ae, or a set of images."
         )
     if not first.seen:
         raise Refusal(
-            f"{folder} has no saved state, so its codes mean nothing "
-            "yet; train "
-            "it first: "
-            f"likeness train {config.model} {data} {folder}"
+            f"{folder} has no saved state, so its codes mean nothing yet; train it first: likeness train "
+            f"{config.model} {data} {folder}"
         )
     return first
 
@@ -67,10 +61,8 @@ def reading(first: Run, typed: dict[str, Any]) -> dict[str, Any]:
     """How the first stage's images were read; whoever types anything else is told."""
     if lines := first.config.differences(dict(data=typed)):
         raise Refusal(
-            f"{first.folder} has learnt images that were read in its "
-            "own way: "
-            f"{'; '.join(lines)}. "
-            " Leave that out, or train an autoencoder anew."
+            f"{first.folder} has learnt images that were read in its own way: {'; '.join(lines)}.  Leave "
+            "that out, or train an autoencoder anew."
         )
     return first.config.reading
 
@@ -80,10 +72,8 @@ def stage(first: Run, data: Data) -> Stage:
     what they are."""
     if data.fingerprint != first.config.data["fingerprint"]:
         raise Refusal(
-            f"{data.source} has changed since {first.folder} learnt it; "
-            "train that "
-            "model anew, "
-            "into another folder, and then this one."
+            f"{data.source} has changed since {first.folder} learnt it; train that model anew, into another "
+            "folder, and then this one."
         )
     if isinstance(first.model, Compresses):
         return Stage(first, first.model)
@@ -119,9 +109,7 @@ def compare(folder: Path, config: Config, model: str, source: str, first: Run | 
         else f"{source} is images"
     )
     raise Refusal(
-        f"{folder} learns the codes of {there['source']} at image {there['seen']:,}, and {other}.  "
-        f"To go on with those it has: likeness train {model} {folder / INSIDE} "
-        f"{folder}; for "
-        "others name "
-        "another folder."
+        f"{folder} learns the codes of {there['source']} at image {there['seen']:,}, and {other}.  To go on "
+        f"with those it has: likeness train {model} {folder / INSIDE} {folder}; for others name another "
+        "folder."
     )

@@ -101,10 +101,8 @@ def measured(model: Model, images: Iterable[Tensor]) -> Numbers:
     z = torch.cat([cast(Encodes, model).encode(x).float() for x in images])
     if z.ndim != 2:
         raise Refusal(
-            f"{type(model).__name__.lower()}: its code "
-            "of shape "
-            f"{tuple(z.shape[1:])} is no "
-            "vector; a model whose code is an image answers compress."
+            f"{type(model).__name__.lower()}: its code of shape {tuple(z.shape[1:])} is no vector; a model "
+            "whose code is an image answers compress."
         )
     z = z.unflatten(1, (-1, grid(model) ** 2))
     std, mean = z.std((0, 2), correction=0), z.mean((0, 2))
@@ -135,10 +133,8 @@ def _own(kind: type[Model], spec: Spec, options: dict[str, Any]) -> Model:
             raise
         able = [name for name in models.NAMES if _learns(models.load(name), spec)]
         raise Refusal(
-            f"{kind.__name__.lower()} learns images, and these are "
-            "points in the "
-            "plane; models "
-            f"that learn points: {', '.join(able)}."
+            f"{kind.__name__.lower()} learns images, and these are points in the plane; models that learn "
+            f"points: {', '.join(able)}."
         ) from None
 
 

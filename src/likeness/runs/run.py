@@ -81,10 +81,8 @@ class Config:
         known = {f.name for f in fields(kind)}
         if unknown := [o for o in self.options if o not in known]:
             raise BadData(
-                f"{folder / CONFIG} sets {', '.join(unknown)}, which "
-                f"{self.model} does "
-                "not have; "
-                "it was written by another version of likeness."
+                f"{folder / CONFIG} sets {', '.join(unknown)}, which {self.model} does not have; it was "
+                "written by another version of likeness."
             )
         if self.inside and first is None:
             first = _frozen(folder / INSIDE)
@@ -126,17 +124,13 @@ def read_config(folder: Path) -> Config:
         )
     except FileNotFoundError:
         raise Refusal(
-            f"{folder} is not a run: it has no {CONFIG}.  A run is made by: "
-            "likeness "
-            "train MODEL "
-            f"DATA {folder}"
+            f"{folder} is not a run: it has no {CONFIG}.  A run is made by: likeness train MODEL DATA "
+            f"{folder}"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadData(
-            f"{folder / CONFIG} cannot be read ({error}); restore it from a "
-            "copy, or "
-            "train into "
-            "another folder."
+            f"{folder / CONFIG} cannot be read ({error}); restore it from a copy, or train into another "
+            "folder."
         ) from None
 
 
@@ -181,10 +175,8 @@ def _frozen(folder: Path) -> nn.Module:
     """The first stage as freeze() has written it."""
     if (result := storage.newest(folder / "state")) is None:
         raise BadData(
-            f"{folder} is empty: the autoencoder whose codes this run learns "
-            "is gone; "
-            "restore "
-            "that folder from a copy."
+            f"{folder} is empty: the autoencoder whose codes this run learns is gone; restore that folder "
+            "from a copy."
         )
     model, state = read_config(folder).build(folder), result[0]
     _load_module(model, state, "model")
@@ -222,10 +214,8 @@ class Run:
         codes of one."""
         if is_run(folder):
             raise Refusal(
-                f"{folder} holds a run already; train with the same options to "
-                "resume it, "
-                "or name "
-                "another folder."
+                f"{folder} holds a run already; train with the same options to resume it, or name another "
+                "folder."
             )
         source = Path(config.model)
         storage.make(folder)
@@ -244,10 +234,8 @@ class Run:
         if is_run(folder):
             run.close()
             raise Busy(
-                f"{folder} has just been made by another process; train with "
-                "the same "
-                "options to go "
-                "on with it."
+                f"{folder} has just been made by another process; train with the same options to go on with "
+                "it."
             )
         if first:
             first.freeze(folder / INSIDE)
@@ -370,10 +358,8 @@ class Run:
         tensors, facts, damaged = result
         if damaged:
             self.notes.append(
-                f"state {', '.join(damaged)} is damaged; the one "
-                "before it, "
-                "of image "
-                f"{facts['seen']:,}, is used"
+                f"state {', '.join(damaged)} is damaged; the one before it, of image {facts['seen']:,}, is "
+                "used"
             )
         self.seen, self.seconds = facts["seen"], facts["seconds"]
         self._saved = -1 if damaged else self.seen
@@ -443,8 +429,6 @@ def _load_module(module: nn.Module, state: dict[str, Tensor], part: str) -> None
         module.load_state_dict(own)
     except RuntimeError as error:
         raise BadData(
-            "the saved weights do not fit "
-            "the model "
-            f"({str(error).splitlines()[-1].strip()}); "
-            "they were written by another version of it."
+            f"the saved weights do not fit the model ({str(error).splitlines()[-1].strip()}); they were "
+            "written by another version of it."
         ) from None

@@ -60,10 +60,8 @@ def make(folder: Path) -> None:
 def trouble(error: OSError, path: Path) -> Refusal:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskTrouble(
-            f"the disk is full: {path} could not be written; what "
-            "was saved "
-            "before is "
-            "intact.  Make room, then run the same command again."
+            f"the disk is full: {path} could not be written; what was saved before is intact.  Make room, "
+            "then run the same command again."
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return NotAllowed(f"{path} may not be used ({error.strerror}); name another folder.")

@@ -32,9 +32,7 @@ def where(chosen: Path | str | None = None) -> Path:
         return path.expanduser()
     except RuntimeError:
         raise Refusal(
-            f"decoded images cannot be written to {path}, since there is no "
-            "such home "
-            "folder; set "
+            f"decoded images cannot be written to {path}, since there is no such home folder; set "
             "LIKENESS_CACHE to a folder."
         ) from None
 

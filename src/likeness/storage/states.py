@@ -97,9 +97,7 @@ def newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] 
         damaged.append(state.name)
     if damaged:
         raise BadData(
-            f"every saved state in {folder} is damaged ({', '.join(damaged)}).  "
-            "Restore "
-            "one from "
-            "a copy, or remove the folder to begin again."
+            f"every saved state in {folder} is damaged ({', '.join(damaged)}).  Restore one from a copy, or "
+            "remove the folder to begin again."
         )
     return None

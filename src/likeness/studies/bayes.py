@@ -113,11 +113,9 @@ def by_bayes(run: Run, data: Data, rows: np.ndarray | None = None, seed: int = 0
     """
     if "label" not in run.model.takes or not isinstance(run.model, Scores) or data.y is None:
         raise Refusal(
-            f"Bayes' rule asks {run.folder} for p(x|y), the likelihood of an image "
-            "given its "
-            "class, which "
-            f"{run.config.model} does not know; "
-            "train one that does on labelled images: likeness train vae DATA --conditional"
+            f"Bayes' rule asks {run.folder} for p(x|y), the likelihood of an image given its class, which "
+            f"{run.config.model} does not know; train one that does on labelled images: likeness train vae "
+            "DATA --conditional"
         )
     prior = log_prior(data.y[data.train if rows is None else rows], run.config.spec.labels)
     return ByBayes(sampling.tuned(run.model, **live), prior, seed)
@@ -180,24 +178,18 @@ def plan(data: Data, seed: int) -> Plan:
     c = len(data.classes)
     if data.spec.points:
         raise Refusal(
-            f"bayes compares ways to tell images apart, and {data.source} is "
-            "points; "
-            "give it a "
-            "set of images, such as digits."
+            f"bayes compares ways to tell images apart, and {data.source} is points; give it a set of "
+            "images, such as digits."
         )
     if c < 2 or data.y is None:
         raise Refusal(
-            "bayes compares ways to tell classes apart, and "
-            f"{data.source} has "
-            f"{c or 'no'} "
+            f"bayes compares ways to tell classes apart, and {data.source} has {c or 'no'} "
             f"class{'es' * (c == 0)}; give it a sub-folder a class."
         )
     if len(data.train) < 10 * c:
         raise Refusal(
-            f"{data.source} has {len(data.train)} training images of {c} "
-            "classes, "
-            "too few to "
-            "learn from; ten a class are needed."
+            f"{data.source} has {len(data.train)} training images of {c} classes, too few to learn from; "
+            "ten a class are needed."
         )
     rng = np.random.default_rng((seed, 0xBA7E5))
     order = nested(data.y, rng.permutation(data.train))
@@ -390,10 +382,8 @@ class Budget(NamedTuple):
         """Whether time was too short for a judgement."""
         usual = models.load(name).defaults.images
         return (
-            f"the {name} has seen {self.images:,} images, and {usual:,} are its "
-            "default: too "
-            "early to "
-            "judge it"
+            f"the {name} has seen {self.images:,} images, and {usual:,} are its default: too early to judge "
+            "it"
             if self.cut and self.images < usual / 5
             else ""
         )

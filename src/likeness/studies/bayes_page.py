@@ -207,10 +207,8 @@ def findings(cards: Sequence[Score]) -> list[str]:
     for m in sorted({m for m, _ in right}):
         a, b = right[m, "vae"], right[m, "classifier"]
         out.append(
-            f"From {m:,} labels: Bayes' rule is right in "
-            f"{a.value:.1%}, the "
-            "classifier in "
-            f"{b.value:.1%}; {_ahead(a, b)}."
+            f"From {m:,} labels: Bayes' rule is right in {a.value:.1%}, the classifier in {b.value:.1%}; "
+            f"{_ahead(a, b)}."
         )
     out += list(dict.fromkeys(f"{c.warning}." for c in right.values() if "too early" in c.warning))
     for side in ("vae", "classifier"):
@@ -219,9 +217,7 @@ def findings(cards: Sequence[Score]) -> list[str]:
             for of in (side, f"{side} after temperature")
         )
         out.append(
-            f"Calibration error of the {side}: {raw.value:.1%}, after "
-            "temperature "
-            f"{tempered.value:.1%}; "
+            f"Calibration error of the {side}: {raw.value:.1%}, after temperature {tempered.value:.1%}; "
             f"perfect probabilities would show {raw.floor or 0:.1%}."
         )
     fooled = [c for c in cards if c.name == "AUROC" and (c.high or 1.0) < 0.5]

@@ -137,10 +137,8 @@ def _studies(
 
 def _another(folder: Path) -> Refusal:
     return Refusal(
-        f"{folder} holds another run; name another folder with -o, or repeat "
-        "the very "
-        "command "
-        "that made it to go on."
+        f"{folder} holds another run; name another folder with -o, or repeat the very command that made it "
+        "to go on."
     )
 
 
@@ -413,16 +411,13 @@ class Exam(NamedTuple):
 
 GROUP = "resemblance"
 NONE = (
-    "it could tell none of them: too few calibration images to promise so small "
-    "a share "
-    "of wrong "
-    "answers; give more (-n), or a larger --error"
+    "it could tell none of them: too few calibration images to promise so small a share of wrong answers; "
+    "give more (-n), or a larger --error"
 )
 NOTES = {
-    "AUROC": "the chance that a generated image looks more generated than a held-out "
-    "one; one "
-    "half if "
-    "nothing tells them apart",
+    "AUROC": "the chance that a generated image looks more generated than a held-out one; one half if "
+    "nothing "
+    "tells them apart",
     "accuracy": "as many real as generated images, each called the likelier of the two",
     "cannot tell": "share of all images, real and generated",
     "calibration": "mean distance of the probability from how often it is right",
@@ -437,10 +432,8 @@ def leak(value: float, n: int) -> str:
     if abs(value - 0.5) <= 3 * math.sqrt((2 * n + 1) / (12 * n * n)):
         return ""
     return (
-        f"real images are told from real ones as well (AUROC {value:.3f}): "
-        "something "
-        "beside the "
-        "generators leaks into the score"
+        f"real images are told from real ones as well (AUROC {value:.3f}): something beside the generators "
+        "leaks into the score"
     )
 
 

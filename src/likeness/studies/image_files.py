@@ -95,9 +95,7 @@ def _finding(detector: Detector, path: Path, how: Reading) -> Finding:
         )
     if answer.get("n", "1") != "1" and "number" not in answer and result.size != (how.size, how.size):
         page = (
-            f"a page of {answer['n']} images; have them written into a folder, "
-            "likeness "
-            "sample RUN -o "
+            f"a page of {answer['n']} images; have them written into a folder, likeness sample RUN -o "
             "folder/, and judge each"
         )
         return Finding(name, "cannot tell", None, answer, (*remarks, page))

@@ -51,17 +51,13 @@ def makers(runs: Sequence[tuple[Run, dict[str, Any]]], data: Data) -> list[Maker
     like those of `data`."""
     if data.spec.points:
         raise Refusal(
-            f"a detector looks at images, and {data.source} is points; likeness "
-            "evaluate "
-            "says how "
-            "well drawn points are told apart from real ones."
+            f"a detector looks at images, and {data.source} is points; likeness evaluate says how well "
+            "drawn points are told apart from real ones."
         )
     for run, _ in runs:
         if run.config.spec.shape != data.spec.shape or run.config.spec.levels != data.levels:
             raise Refusal(
-                f"{run.folder} makes images of another shape or other levels than "
-                "those of "
-                f"{data.source}; "
+                f"{run.folder} makes images of another shape or other levels than those of {data.source}; "
                 "compare it with the data it was trained on."
             )
         if not {"encode", "decode"} <= set(answers(run.model)):
@@ -229,10 +225,8 @@ def _rows(data: Data, n: int, seed: int, share: int) -> list[np.ndarray]:
     if min(sizes) < LEAST:
         have = f"{data.source} has {len(train):,} training and {len(held):,} held-out images"
         raise Refusal(
-            f"{have}, and {n:,} a side were asked for: {LEAST} are the least "
-            "to learn "
-            "from, to "
-            "calibrate on and to be tested on; give more."
+            f"{have}, and {n:,} a side were asked for: {LEAST} are the least to learn from, to calibrate on "
+            "and to be tested on; give more."
         )
     return [train[: sizes[0]], train[len(train) - sizes[1] :], held[: sizes[2]]]
 

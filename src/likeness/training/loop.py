@@ -89,24 +89,18 @@ def refuse(
     processes = engine.world()
     if model.whole_batch and training.batch < 2:
         raise Refusal(
-            f"{name} compares the images of a batch, and a batch of one has "
-            "nothing to "
-            "compare; "
-            "use a larger --batch."
+            f"{name} compares the images of a batch, and a batch of one has nothing to compare; use a "
+            "larger --batch."
         )
     if model.whole_batch and training.micro:
         raise Refusal(
-            f"{name} compares the images of a batch, which --micro "
-            f"{training.micro} "
-            "would split; "
-            "use a smaller --batch instead."
+            f"{name} compares the images of a batch, which --micro {training.micro} would split; use a "
+            "smaller --batch instead."
         )
     if model.whole_batch and processes > 1:
         raise Refusal(
-            f"{name} compares the images of a batch, which {processes} "
-            "processes "
-            "would split; "
-            "train it with one."
+            f"{name} compares the images of a batch, which {processes} processes would split; train it with "
+            "one."
         )
     if training.mirror and (model.spec.size == 1 or model.spec.symbols or not model.spec.levels):
         raise Refusal(
@@ -114,19 +108,15 @@ def refuse(
         )
     if training.batch < processes:
         raise Refusal(
-            f"a batch of {training.batch} cannot be shared among "
-            f"{processes} "
-            "processes; use "
-            f"--batch {processes} or more."
+            f"a batch of {training.batch} cannot be shared among {processes} processes; use --batch "
+            f"{processes} or more."
         )
     if not minutes > 0:
         raise Refusal(f"{minutes} minutes are no time to train for; give a number above 0.")
     if training.schedule == "cosine" and not math.isinf(minutes) and images is None:
         raise Refusal(
-            "--schedule cosine must know at which image it ends, which "
-            "--minutes does "
-            "not say; "
-            "give --images as well."
+            "--schedule cosine must know at which image it ends, which --minutes does not say; give "
+            "--images as well."
         )
     model.prepare()
 
@@ -264,13 +254,9 @@ def check(run: Run) -> None:
                 run.config.training.batch * max(p.steps for p in run.players),
             )
             raise Diverged(
-                f"{name} became "
-                f"{float(line[first])} "
-                "at image "
+                f"{name} became {float(line[first])} at image "
                 f"{run.seen - (len(values) - 1 - first) * stride:,}.  The state saved before is intact.  "
-                f"Train into a new folder with a lower rate (--rate {rate / 3:.1g}), "
-                "a lower "
-                "--clip, or "
+                f"Train into a new folder with a lower rate (--rate {rate / 3:.1g}), a lower --clip, or "
                 "--precision fp32."
             )
 

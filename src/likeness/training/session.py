@@ -33,9 +33,7 @@ class Wishes:
         parts = [{f.name for f in option_fields(k)} for k in (kind, Training, datasets.Reading)]
         if unknown := [name for name in given if not any(name in part for part in parts)]:
             raise Refusal(
-                f"{kind.__name__.lower()} has "
-                "no option "
-                f"{unknown[0]!r}; "
+                f"{kind.__name__.lower()} has no option {unknown[0]!r}; "
                 f"{closest(unknown[0], tuple(sorted(set().union(*parts))))}"
             )
         return cls(*({k: v for k, v in given.items() if k in part} for part in parts))
@@ -157,9 +155,7 @@ def _compare(folder: Path, config: Config, model: str, asked: dict[str, dict[str
         lines.insert(0, f"model is {config.model!r} there, {model!r} was asked for")
     if lines:
         raise Refusal(
-            f"{folder} is a run of another kind: {'; '.join(lines)}.  Name another folder "
-            "for a new "
-            "run, or "
+            f"{folder} is a run of another kind: {'; '.join(lines)}.  Name another folder for a new run, or "
             "leave those options out to go on with this one."
         )
 

@@ -202,10 +202,8 @@ def oscillation(lines: Sequence[Line], a_pair: int = 1) -> Finding | None:
         else "dying down"
     )
     swings = (
-        f"pairs told apart swing from {accuracy.min():.0%} to "
-        f"{accuracy.max():.0%} "
-        "in about "
-        f"{period:,.0f} images, {grows}"
+        f"pairs told apart swing from {accuracy.min():.0%} to {accuracy.max():.0%} in about {period:,.0f} "
+        f"images, {grows}"
     )
     return Finding("oscillation", swings, (CALM, "--game nonsaturating", PAIRED, STRONGER))
 
@@ -252,10 +250,8 @@ def alike(lines: Sequence[Line]) -> Finding | None:
     loss = course(lines[-LASTING:], "model")
     beside = f", at a loss of {loss.mean():.2g}" if len(loss) else ""
     evidence = (
-        "what is compared is the same for every image: its spread is "
-        f"{spread.mean():.2g} "
-        "(1 where "
-        f"it points everywhere){beside}; collapsed"
+        f"what is compared is the same for every image: its spread is {spread.mean():.2g} (1 where it "
+        f"points everywhere){beside}; collapsed"
     )
     return Finding(PROJECTIONS, evidence, ("--target average", "--target stopped", SLOWER))
 
@@ -272,9 +268,7 @@ def narrow(lines: Sequence[Line]) -> Finding | None:
         return None
     if len(most) and most.max() < ENOUGH:
         few = (
-            f"RankMe is {rank.mean():.2g} of {most.max():.0f} at most, as many as a "
-            "batch has "
-            "images or a "
+            f"RankMe is {rank.mean():.2g} of {most.max():.0f} at most, as many as a batch has images or a "
             "projection numbers"
         )
         return Finding("few to compare", f"{few}: next to nothing is compared", (LARGER, "--projection 64"))
@@ -300,9 +294,7 @@ def dominated(lines: Sequence[Line]) -> Finding | None:
     ):
         return None
     evidence = (
-        f"the teacher's answers have an entropy of {entropy.mean():.2g} "
-        "and the "
-        "student's are "
+        f"the teacher's answers have an entropy of {entropy.mean():.2g} and the student's are "
         f"{divergence.mean():.2g} from them: the same for every image"
     )
     return Finding("one answer", evidence, ("--centring 0.5", SLOWER))
@@ -322,9 +314,7 @@ def nothing_learnt(lines: Sequence[Line], guess: Mapping[str, float] = {}) -> Fi
         loss = course(lines, name)
         if len(loss) == PATIENCE and (loss >= aim - LEARNT * abs(aim)).all():
             evidence = (
-                f"the loss is {loss.mean():.4g}, and one that knew nothing of "
-                "the images "
-                "would have "
+                f"the loss is {loss.mean():.4g}, and one that knew nothing of the images would have "
                 f"{aim.mean():.4g}"
             )
             return Finding("nothing learnt", evidence, ("--beta 1", USUAL, LONGER, MILDER))
@@ -451,9 +441,7 @@ def unlearnt(rank: float, first: float, right: Right = None, right_first: Right 
     ):
         return None
     accuracy = (
-        f"nearest neighbours tell {right.mean():.1%} of held-out images, and by "
-        "the first "
-        "weights "
+        f"nearest neighbours tell {right.mean():.1%} of held-out images, and by the first weights "
         f"{right_first.mean():.1%}"
     )
     return Finding(UNTRAINED, f"{accuracy}; {evidence}", (SLOWER, LARGER, LONGER))
@@ -488,16 +476,12 @@ def by_heart(train: np.ndarray, held_out: np.ndarray, drawn: np.ndarray) -> Find
     if sure < SIGMAS or share < BY_HEART:
         return None
     logits = (
-        f"logits of {train.mean():.3g} for training images, "
-        f"{held_out.mean():.3g} for "
-        "held-out ones "
-        f"and {drawn.mean():.3g} for drawn ones"
+        f"logits of {train.mean():.3g} for training images, {held_out.mean():.3g} for held-out ones and "
+        f"{drawn.mean():.3g} for drawn ones"
     )
     known = (
-        f"the discriminator prefers a training image to a held-out one in {share:.0%} "
-        "of pairs "
-        "(50% if "
-        f"it had not learnt them by heart): {logits}"
+        f"the discriminator prefers a training image to a held-out one in {share:.0%} of pairs (50% if it "
+        f"had not learnt them by heart): {logits}"
     )
     return Finding("memorisation", known, CHANGED)
 
@@ -518,10 +502,8 @@ def labels_by_heart(train: np.ndarray, held_out: np.ndarray, guess: float) -> Fi
     ):
         return None
     shares = (
-        f"it is right about {known:.1%} of training images and "
-        f"{accuracy:.1%} of "
-        "held-out ones "
-        f"({guess:.1%} by one answer for all)"
+        f"it is right about {known:.1%} of training images and {accuracy:.1%} of held-out ones ({guess:.1%} "
+        "by one answer for all)"
     )
     why = "the labels go with nothing that images show, as if shuffled; look at some images beside theirs"
     return Finding("labels by heart", f"{shares}: {why}")

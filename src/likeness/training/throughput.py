@@ -46,10 +46,8 @@ def _one(name: str, kind: type[Model], data: Data, precision: str) -> dict[str, 
         run.close()
     minutes = training.images / rate / 60
     says = (
-        f"its default of {training.images:,} images takes "
-        f"{_time(minutes)}, an "
-        "epoch of "
-        f"{len(data.train):,} {_time(len(data.train) / rate / 60)}"
+        f"its default of {training.images:,} images takes {_time(minutes)}, an epoch of {len(data.train):,} "
+        f"{_time(len(data.train) / rate / 60)}"
     )
     return dict(
         model=name,
@@ -88,10 +86,8 @@ def too_brief(run: Run, minutes: float, since: Mark) -> str:
         return ""
     longer = f"--minutes {math.ceil(minutes * FEWEST / max(steps, 1)):,}"
     budget = (
-        f"at {rate:,.3g} images a second, --minutes {minutes:g} are about "
-        f"{steps:,.0f} "
-        "steps of "
-        f"{stride:,} images"
+        f"at {rate:,.3g} images a second, --minutes {minutes:g} are about {steps:,.0f} steps of {stride:,} "
+        "images"
     )
     little = f"and little is learnt in fewer than {FEWEST:,}"
     return f"{budget}, {little}; {', or '.join([*_faster(run), longer])} would give it more"
