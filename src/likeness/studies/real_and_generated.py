@@ -226,7 +226,8 @@ def _rows(data: Data, n: int, seed: int, share: int) -> list[np.ndarray]:
         have = f"{data.source} has {len(train):,} training and {len(held):,} held-out images"
         raise Refusal(
             f"{have}, and {n:,} a side were asked for: {LEAST} are the least to learn from, to calibrate on "
-            "and to be tested on; give more."
+            "and to be tested on; name a larger folder of real images with --data FOLDER, or train the run "
+            "anew on more images, or with more of them held out: --held-out 0.3"
         )
     return [train[: sizes[0]], train[len(train) - sizes[1] :], held[: sizes[2]]]
 
