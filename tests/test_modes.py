@@ -447,9 +447,8 @@ def test_every_card_and_every_picture_of_raw_weights_says_so(placed, capsys):
 
 def test_a_card_of_raw_weights_reads_so():
     card = Score("high-quality samples", 0.5, settings={"weights": "raw weights"})
-    assert card.text.startswith("high quality of raw weights: ") and replace(
-        card, settings={}
-    ).text.startswith("high quality of model: ")
+    assert card.text.startswith("high-quality samples of raw weights: ")
+    assert replace(card, settings={}).text.startswith("high-quality samples of model: ")
 
 
 # Stacked digits
