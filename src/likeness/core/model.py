@@ -1,19 +1,4 @@
-"""The vocabulary of the whole program, on one page.
-
-    Spec      what one example of the data is
-    Batch     some examples, what is known about each, and the randomness to treat them with
-    Loss      what a model wants to be small, and the terms it consists of
-    Player    one player's move in a training step: whose weights, which loss
-    Training  how long and how fast
-    Model     a method from one paper: weights, and answers to questions
-    Noise     randomness in which image i depends on seed i alone
-    Bits      bits per dimension, and how they are to be read
-    Refusal   an error that is a lesson: what was asked, why not, what to type instead
-
-An image is a float tensor (batch, channels, height, width) in [-1, 1] wherever it crosses a
-function of this program.  A model that needs anything else (256 levels, logits, latents)
-converts inside its own file.
-"""
+"""What a model is: options, networks, losses, and whose move a training step is; how long and how fast."""
 
 from __future__ import annotations
 
