@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from likeness.core import NONE, PAD, Batch, Condition, Noise, Refusal, joined, label_of
+from likeness.core import NONE, PAD, Batch, Condition, Noise, Refusal, label_of
 from likeness.data.captions import LONGEST, MOST, UNKNOWN, Vocabulary, words
 from likeness.parts import classes
 from likeness.parts.conditioning import Labels, Words, planes
@@ -53,20 +53,7 @@ def test_rows_by_slice_number_and_mask_keep_the_parts_of_an_example_together():
     assert who(y[1:5:2]) == [1, 3] and who(y[4:]) == [4, 5] and len(y[6:]) == 0
     assert who(y[torch.tensor([5, 0, 0, 2])]) == [5, 0, 0, 2]
     assert who(y[torch.tensor([True, False, False, True, False, True])]) == [0, 3, 5]
-    assert who(y.repeat(2)) == [0, 1, 2, 3, 4, 5] * 2 and who(y.repeat_interleave(2)) == [
-        0,
-        0,
-        1,
-        1,
-        2,
-        2,
-        3,
-        3,
-        4,
-        4,
-        5,
-        5,
-    ]
+    assert who(y.repeat(2)) == [0, 1, 2, 3, 4, 5] * 2
     assert len(Condition()) == 0 and Condition().parts() == {}
 
 
@@ -175,14 +162,6 @@ def test_the_parts_that_a_model_takes():
     )
     assert y.only(()) is None and Condition(y.label).only(("image",)) is None
     assert label_of(y) is y.label and label_of(Condition(tokens=y.tokens)) is None and label_of(None) is None
-
-
-def test_conditions_are_joined_one_after_another():
-    y = numbered()
-    assert same(joined([y[:2], y[2:3], y[3:]]), y) and joined([None, None]) is None and joined([]) is None
-    for others in ([y, None], [None, y], [y, Condition(y.label)]):
-        with pytest.raises(ValueError, match="tell different things"):
-            joined(others)
 
 
 # How networks take it

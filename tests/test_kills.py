@@ -25,7 +25,10 @@ def one_life(name: str, folder: Path, rng: random.Random, in_a_save: bool) -> No
     """Start a process that trains, and kill it: at a random moment, or at a random place within the saving of
     a state."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["likeness.training.loop", "likeness.runs.run", "conftest"])
+    # torch's optimisers import the last, which takes longer than a life
+    context.set_forkserver_preload(
+        ["likeness.training.loop", "likeness.runs.run", "conftest", "torch._dynamo"]
+    )
     here, there = context.Pipe()
     process = context.Process(
         target=live, args=(name, folder, 0.0, there, rng.randint(1, 30) if in_a_save else 0)

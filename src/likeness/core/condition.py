@@ -66,10 +66,6 @@ class Condition:
         """All examples, n times over: (n * B) rows."""
         return self._each(lambda part: part.repeat(n, *[1] * (part.ndim - 1)))
 
-    def repeat_interleave(self, n: int) -> Condition:
-        """Each example n times in a row: (B * n) rows."""
-        return self._each(lambda part: part.repeat_interleave(n, 0))
-
     def dropped(self, where: Tensor) -> Condition:
         """Nothing is told of the examples where `where`, bool (B,), is true: no class, no word, a middle grey
         image.
@@ -107,18 +103,6 @@ class Condition:
 PARTS = ("label", "tokens", "image")
 NOTHING = {"label": NONE, "tokens": PAD, "image": 0.0}
 """what stands for a part that is not told"""
-
-
-def joined(conditions: Sequence[Condition | None]) -> Condition | None:
-    """The examples of all, one after another; None where none tells anything.  Raises ValueError where they
-    tell different things."""
-    there = [c for c in conditions if c is not None]
-    if not there:
-        return None
-    kinds = {tuple(c.parts()) for c in there} | ({()} if len(there) < len(conditions) else set())
-    if len(kinds) > 1:
-        raise ValueError(f"conditions that tell different things cannot be joined: {sorted(kinds)}")
-    return Condition(**{name: torch.cat([getattr(c, name) for c in there]) for name in there[0].parts()})
 
 
 def label_of(y: Condition | None) -> Tensor | None:

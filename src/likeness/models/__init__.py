@@ -40,11 +40,8 @@ def load(name: str) -> type[Model]:
         raise Refusal(
             f"{name} defines {len(result)} subclasses of Model; a model's file defines exactly one."
         )
-    return (
-        labelled(result[0])
-        if "conditional" in vars(result[0]) and "takes" not in vars(result[0])
-        else result[0]
-    )
+    before = "conditional" in vars(result[0]) and "takes" not in vars(result[0])
+    return labelled(result[0]) if before else result[0]
 
 
 ASKED = (
@@ -116,11 +113,10 @@ def _from_folder(name: str) -> ModuleType:
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise Refusal(f"there is no file {path}; a model is a name ({', '.join(NAMES)}) or a Python file.")
-    # Loaded as if it lay in models/, so that `from ..core import Model` works in it; its text is in its name,
-    # so that
-    # an edited file is another module.
-    # as files of version 0.1 call it
+    # Files of version 0.1 import likeness.noise.
     sys.modules.setdefault("likeness.noise", importlib.import_module("..core.noise", __name__))
+    # Loaded as if it lay in models/, so that `from ..core import Model` works in it; its text is in its name,
+    # so that an edited file is another module.
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     spec = importlib.util.spec_from_file_location(f"{__name__}.{path.stem}_{digest}", path)
     assert spec is not None and spec.loader is not None
