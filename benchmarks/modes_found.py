@@ -102,7 +102,7 @@ def counted(law: Law, mode: np.ndarray) -> Options:
     counts = modes.counts(mode, len(law.shares))
     kl = float(modes.reverse_kl(counts, law.shares))
     return dict(
-        modes=int(modes.found(counts)),
+        modes=int(modes.covered(counts)),
         quality=float((mode != modes.NONE).mean()),
         reverse_kl=math.inf if math.isnan(kl) else kl,
     )

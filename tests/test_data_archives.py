@@ -460,7 +460,7 @@ SMALL = encoded(photo(1, 8, 8), "PNG")
 
 def folder_listing(path: Path) -> None:
     listing = folder.listed(path)
-    with_words = folder.said(listing)
+    with_words = folder.descriptions(listing)
     for read in listing.readers(range(len(listing)))[0] if len(listing) else ():
         folder.decoded(read, folder.Reading(size=8))
     assert all(with_words.of(listing, i) is not None for i in range(len(listing)))

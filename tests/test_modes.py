@@ -127,9 +127,9 @@ def test_the_interval_of_a_divergence_is_as_wide_as_other_samples_scatter():
 
 def test_the_interval_of_modes_found_is_as_wide_as_other_samples_scatter():
     rng, n, p = np.random.default_rng(0), 26_000, np.exp(1.3 * np.random.default_rng(1).standard_normal(1000))
-    scatter = modes.found(rng.multinomial(n, p / p.sum(), 500)).std()
+    scatter = modes.covered(rng.multinomial(n, p / p.sum(), 500)).std()
     widths = [
-        np.subtract(*modes.interval(c, n, modes.found, repeats=300)[::-1]) / 3.92
+        np.subtract(*modes.interval(c, n, modes.covered, repeats=300)[::-1]) / 3.92
         for c in rng.multinomial(n, p / p.sum(), 5)
     ]
     assert np.mean(widths) == pytest.approx(scatter, rel=0.3)

@@ -251,12 +251,12 @@ def test_a_slow_average_takes_in_every_eighth_step_and_forgets_no_slower(tmp_pat
     run, _ = small_run("ae", tmp_path, ema=4000)
     first, stride = 160_000, 16
     with torch.no_grad():
-        for mine, theirs in zip(run.average.mine, run.average.theirs):
+        for mine, theirs in zip(run.average.averages, run.average.weights):
             mine.zero_(), theirs.fill_(1.0)
     seen = []
     for run.seen in range(first, first + 10 * THIN * stride, stride):
         fade(run, run.seen + stride)
-        seen.append(float(run.average.mine[0].flatten()[0].detach()))
+        seen.append(float(run.average.averages[0].flatten()[0].detach()))
     assert len(set(seen)) == 10 + (seen[0] == 0)
     assert 1 - seen[-1] == pytest.approx(0.5 ** (10 * THIN * stride / 4000), rel=1e-4)
 

@@ -174,7 +174,7 @@ def test_few_points_are_summed_pair_by_pair_and_many_on_the_grid(monkeypatch):
 
 def test_what_nobody_is_told_is_not_computed_and_changes_nothing(few, monkeypatch):
     near, y = tsne.affinities(torch.from_numpy(few), 20), blob(450, 2, dtype=torch.float32)
-    (slope, kl), (same, nothing) = (tsne.gradient(near, y, told=told) for told in (True, False))
+    (slope, kl), (same, nothing) = (tsne.gradient(near, y, with_kl=with_kl) for with_kl in (True, False))
     assert torch.equal(slope, same) and kl.isfinite() and nothing.isnan()
     asked, attraction = [], tsne.attraction
     monkeypatch.setattr(

@@ -364,8 +364,8 @@ class Graph(Probe):
         """The output of each layer for images of `side` pixels, without the batch; made on `meta`, where
         nothing is computed."""
         side = self.side
-        answer = self(torch.empty(1, 3, side, side, device="meta"), [INPUT, *self.nodes])
-        return {name: tuple(y.shape[1:]) for name, y in answer.items()}
+        outputs = self(torch.empty(1, 3, side, side, device="meta"), [INPUT, *self.nodes])
+        return {name: tuple(y.shape[1:]) for name, y in outputs.items()}
 
     def fields(self) -> dict[str, int]:
         """How many pixels a side each place of a layer sees (its receptive field), and 0 for the

@@ -178,10 +178,10 @@ def package(name: str, needs: str) -> ModuleType:
 
 
 def opened(
-    name: str, model: nn.Module, answers: dict[str, Callable[[Tensor], Tensor]], side: int, given: Input
+    name: str, model: nn.Module, answers: dict[str, Callable[[Tensor], Tensor]], side: int, prepare_as: Input
 ) -> Hooked:
     """Raises Refusal for what does not answer for images, or answers differently each time."""
-    prepare = shown(side, given)
+    prepare = shown(side, prepare_as)
     try:
         net = Hooked(name, model, answers, prepare, (3, side, side))
         with torch.no_grad():
@@ -204,9 +204,9 @@ def described(net: Hooked, source: str, scaling: str = "bicubic") -> Hooked:
     return net
 
 
-def shown(side: int, given: Input) -> Callable[[Tensor], Tensor]:
+def shown(side: int, scale: Input) -> Callable[[Tensor], Tensor]:
     def prepare(x: Tensor) -> Tensor:
-        x = given.of(x)
+        x = scale.of(x)
         return (
             x
             if x.shape[2:] == (side, side)
@@ -220,10 +220,10 @@ def pooled(base: Any, x: Tensor, pooler: bool = True) -> Tensor:
     """(B, C).  pooler: whether what it says of all places together was learnt."""
     if hasattr(base, "get_image_features"):
         return projected(base, x)
-    answer = base(pixel_values=x)
-    result: Tensor | None = getattr(answer, "pooler_output", None) if pooler else None
+    output = base(pixel_values=x)
+    result: Tensor | None = getattr(output, "pooler_output", None) if pooler else None
     if result is None:
-        last: Tensor = answer.last_hidden_state
+        last: Tensor = output.last_hidden_state
         result = last.mean(1) if last.ndim == 3 else last.mean((2, 3))
     return result.flatten(1)
 

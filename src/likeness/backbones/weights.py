@@ -150,14 +150,14 @@ copies themselves, or that of PyTorch's file, which begins with what stands in i
 
 
 def fill(
-    net: Graph, said: str, layers: Sequence[str] = (), seed: int = 0, progress: Progress | None = None
+    net: Graph, file: str, layers: Sequence[str] = (), seed: int = 0, progress: Progress | None = None
 ) -> None:
     """Give a network without values its weights, and say of which layers it has none; see opening.load."""
-    if said == "none":
+    if file == "none":
         draw(net, seed)
         net.source = f"random weights, seed {seed}"
     else:
-        path, known = (Path(os.path.expanduser(said)), None) if said else find(net, layers, progress)
+        path, known = (Path(os.path.expanduser(file)), None) if file else find(net, layers, progress)
         put(net, read(path, net), path)
         net.input = known.input if known and known.input else net.input
         net.source = path.name
@@ -506,11 +506,11 @@ def _turned(layer: nn.Module, value: Tensor) -> Tensor:
 # Giving them to the network
 
 
-def put(net: Graph, found: Arrays, path: Path) -> None:
+def put(net: Graph, arrays: Arrays, path: Path) -> None:
     """Raises BadData where a tensor has no place or another shape; layers without weights, and all behind
     them, are lost."""
-    _unfold(net, found)
-    for (name, parameter), value in found.items():
+    _unfold(net, arrays)
+    for (name, parameter), value in arrays.items():
         layer = net.nodes[name]
         wanted = getattr(layer, parameter, None)
         if not isinstance(wanted, Tensor) or wanted.shape != value.shape:
@@ -527,15 +527,15 @@ def put(net: Graph, found: Arrays, path: Path) -> None:
     _lose(net, path)
 
 
-def _unfold(net: Graph, found: Arrays) -> None:
+def _unfold(net: Graph, arrays: Arrays) -> None:
     """Where batch norm is folded into a convolution its scale is 1 from now on: the layers behind it are
     right, the convolution's own is not."""
     for name, layer in net.nodes.items():
         before = net.parents[name][0]
-        if isinstance(layer, Norm) and (name, "weight") not in found and (before, "bias") in found:
-            bias = found.pop((before, "bias"))
+        if isinstance(layer, Norm) and (name, "weight") not in arrays and (before, "bias") in arrays:
+            bias = arrays.pop((before, "bias"))
             one = torch.ones_like(bias)
-            found |= {
+            arrays |= {
                 (name, "weight"): one,
                 (name, "bias"): bias,
                 (name, "running_mean"): 0 * one,

@@ -236,16 +236,16 @@ def undisturbed() -> Iterator[None]:
     gc.freeze()
 
 
-def target(given: Path | None, usual: Path, *endings: str) -> Path:
+def target(named: Path | None, usual: Path, *endings: str) -> Path:
     """Where to write, refused if the name asks for a format that is not written."""
     from ..core import Refusal
 
-    if given is not None and given.suffix not in endings:
+    if named is not None and named.suffix not in endings:
         raise Refusal(
-            f"-o {given} should end in "
+            f"-o {named} should end in "
             f"{' or '.join(e for e in endings if e)}{', or be a folder' if '' in endings else ''}."
         )
-    return given or usual
+    return named or usual
 
 
 def writable(out: Path) -> Path:

@@ -60,7 +60,7 @@ def look(argv: list[str]) -> int:
     from ..core import Refusal
     from ..reports import terminal
 
-    args = _said(argv)
+    args = _parsed(argv)
     what = args["what"]
     if what not in TAKES:
         raise Refusal(
@@ -85,7 +85,7 @@ def look(argv: list[str]) -> int:
     return 0
 
 
-def _said(argv: list[str]) -> dict[str, Any]:
+def _parsed(argv: list[str]) -> dict[str, Any]:
     from ..backbones import catalogue
     from ..explain.dream import WISHES
     from ..explain.fooling import BUDGETS
@@ -270,8 +270,8 @@ def _agreement(check: Any) -> str:
     )
 
 
-def _numbers(found: dict[str, Tensor]) -> dict[str, float]:
-    return {name: round(float(value), 4) for name, value in found.items()}
+def _numbers(maps: dict[str, Tensor]) -> dict[str, float]:
+    return {name: round(float(value), 4) for name, value in maps.items()}
 
 
 def _arrays(x: Tensor, maps: dict[str, Tensor], recipe: dict[str, Any]) -> bytes:

@@ -123,12 +123,12 @@ def _refuse_others(args: dict[str, Any]) -> None:
     args["method"] = method
 
 
-def _refuse_few(found: Collection, args: dict[str, Any]) -> None:
+def _refuse_few(collection: Collection, args: dict[str, Any]) -> None:
     """Refuse before any work what so many images do not allow."""
     from ..core import Refusal
     from ..maps import embedding, tsne
 
-    n = len(found.names)
+    n = len(collection.names)
     if n < tsne.LEAST:
         raise Refusal(
             f"{n} images make no map, and {tsne.LEAST} or more do; name a folder with more, or a larger -n."
@@ -208,12 +208,12 @@ def _stem(source: str) -> str:
 # One map
 
 
-def _one(found: Collection, args: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
+def _one(collection: Collection, args: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
     from ..maps import clusters, embedding
     from ..reports import terminal
 
-    axes, groups = embedding.principal(found.features, seed=args["seed"]), _groups(found)
-    reduced = axes.of(found.features)
+    axes, groups = embedding.principal(collection.features, seed=args["seed"]), _groups(collection)
+    reduced = axes.of(collection.features)
     terminal.say("clusters ...", args["json"])
     of = clusters.clusters(reduced, args["clusters"] or 0, args["seed"])  # first, since it may refuse
     how = (
@@ -222,40 +222,40 @@ def _one(found: Collection, args: dict[str, Any], out: Path) -> tuple[dict[str, 
         else {}
     )
     settings = dict(
-        data=found.source,
-        features=found.seen,
-        **found.how,
+        data=collection.source,
+        features=collection.seen,
+        **collection.how,
         method=args["method"],
         **how,
         seed=args["seed"],
         dimensions=reduced.shape[1],
     )
     y, kl, others, near = _arranged(reduced, args, **how)
-    made = embedding.Map(y, found.rows, found.names, found.labels, settings, axes, reduced)
+    made = embedding.Map(y, collection.rows, collection.names, collection.labels, settings, axes, reduced)
     terminal.say("neighbours kept, copies ...", args["json"])
-    cards = embedding.cards(found.features, made, groups.of if groups else None, others)
+    cards = embedding.cards(collection.features, made, groups.of if groups else None, others)
     lone, same = (
         clusters.alone(reduced, near=near),
-        clusters.copies(found.x) if found.x is not None else ([], []),
+        clusters.copies(collection.x) if collection.x is not None else ([], []),
     )
-    paths = _written(found, made, groups, of, cards, lone, same, kl, out)
+    paths = _written(collection, made, groups, of, cards, lone, same, kl, out)
     result = dict(
         made.settings,
-        images=len(found.names),
+        images=len(collection.names),
         kl=kl,
         scores=[c.as_dict() for c in cards],
         paths={k: str(v) for k, v in paths.items()},
     )
     result |= dict(
         clusters=dict(n=len(of.middle), silhouette=of.silhouette, rule=of.rule),
-        outliers=[dict(name=found.names[i], factor=f) for i, f in lone],
+        outliers=[dict(name=collection.names[i], factor=f) for i, f in lone],
     )
     result |= dict(
-        copies=[[found.names[i] for i in g] for g in same[0]],
-        near_copies=[[found.names[i] for i in g] for g in same[1]],
+        copies=[[collection.names[i] for i in g] for g in same[0]],
+        near_copies=[[collection.names[i] for i in g] for g in same[1]],
     )
-    _json(paths["json"], dict(result, cluster=dict(zip(found.names, of.of.tolist()))))
-    return result, _text(found, result, cards, of)
+    _json(paths["json"], dict(result, cluster=dict(zip(collection.names, of.of.tolist()))))
+    return result, _text(collection, result, cards, of)
 
 
 def _arranged(
@@ -308,24 +308,24 @@ def _shown_steps(
     return step.y.numpy(), None if math.isnan(step.kl) else step.kl
 
 
-def _groups(found: Collection, old: tuple[str, ...] = ()) -> Groups | None:
+def _groups(collection: Collection, old: tuple[str, ...] = ()) -> Groups | None:
     """By label; in the colours that an old map with these labels has."""
     from ..maps import pictures
 
-    if not found.labels:
+    if not collection.labels:
         return None
-    groups = pictures.grouped([*found.labels, *old])
-    return groups._replace(of=groups.of[: len(found.labels)])
+    groups = pictures.grouped([*collection.labels, *old])
+    return groups._replace(of=groups.of[: len(collection.labels)])
 
 
-def _title(found: Collection, settings: dict[str, Any]) -> str:
+def _title(collection: Collection, settings: dict[str, Any]) -> str:
     name = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}[settings["method"]]
     how = f", perplexity {settings['perplexity']:g}" if "perplexity" in settings else ""
-    return f"{_stem(found.source)}: {len(found.names):,} images, {name} of {found.seen}{how}"
+    return f"{_stem(collection.source)}: {len(collection.names):,} images, {name} of {collection.seen}{how}"
 
 
 def _written(
-    found: Collection,
+    collection: Collection,
     made: Map,
     groups: Groups | None,
     of: Clusters,
@@ -343,15 +343,15 @@ def _written(
     storage.make(out.parent)
     clustered = pictures.Groups(of.of, tuple(f"cluster {i + 1}" for i in range(len(of.middle))), "cluster")
     title, recipe, shown = (
-        _title(found, made.settings),
+        _title(collection, made.settings),
         dict(picture="map", **made.settings),
         groups or clustered,
     )
     ends = dict(picture=".png", points="-points.png", page=".html", coordinates=".npz", json=".json")
     paths = {name: out if end == ".png" else out.with_name(out.stem + end) for name, end in ends.items()}
     figures.write_png(paths["points"], pictures.points(made.y, shown, title), recipe)
-    if found.x is not None:
-        page, n = pictures.images(made.y, found.x, shown, title)
+    if collection.x is not None:
+        page, n = pictures.images(made.y, collection.x, shown, title)
         figures.write_png(paths["picture"], page, dict(recipe, shown=n))
     else:
         paths["picture"] = paths.pop("points").replace(out)
@@ -361,17 +361,25 @@ def _written(
         "KL": kl and f"{kl:.3f}",
         "clusters": of.says,
     }
-    info = [g for g in (groups, clustered) if g is not None]
-    lists = _lists(found, made, of, lone, same)
+    colourings = [g for g in (groups, clustered) if g is not None]
+    lists = _lists(collection, made, of, lone, same)
     html = map_page.page(
-        _stem(found.source), title.partition(": ")[2], made.y, found.names, info, found.x, cards, lists, facts
+        _stem(collection.source),
+        title.partition(": ")[2],
+        made.y,
+        collection.names,
+        colourings,
+        collection.x,
+        cards,
+        lists,
+        facts,
     )
     storage.write(paths["page"], html.encode(errors="backslashreplace"))
     return paths
 
 
 def _lists(
-    found: Collection,
+    collection: Collection,
     made: Map,
     of: Clusters,
     lone: list[tuple[int, float]],
@@ -387,13 +395,15 @@ def _lists(
     for k, middle in enumerate(of.middle.tolist()):
         inside = np.flatnonzero(of.of == k)
         near = inside[((made.reduced[inside] - made.reduced[middle]) ** 2).sum(1).argsort(kind="stable")[:8]]
-        typical.append((f"cluster {k + 1}: {len(inside):,} images", [(int(i), found.names[i]) for i in near]))
+        typical.append(
+            (f"cluster {k + 1}: {len(inside):,} images", [(int(i), collection.names[i]) for i in near])
+        )
     copies = [
-        (what, [(int(i), found.names[i]) for i in group[:8]])
+        (what, [(int(i), collection.names[i]) for i in group[:8]])
         for what, groups in zip(("equal", "nearly the same"), same)
         for group in groups[:most]
     ]
-    outliers = [("", [(i, f"{found.names[i]} ({factor:.1f})") for i, factor in lone])] if lone else []
+    outliers = [("", [(i, f"{collection.names[i]} ({factor:.1f})") for i, factor in lone])] if lone else []
     return [
         map_page.Listed("Clusters", f"{of.says}.  Of each the most typical.", typical),
         map_page.Listed(
@@ -422,7 +432,7 @@ def _json(path: Path, result: dict[str, Any]) -> None:
     )
 
 
-def _text(found: Collection, result: dict[str, Any], cards: list[Score], of: Clusters) -> str:
+def _text(collection: Collection, result: dict[str, Any], cards: list[Score], of: Clusters) -> str:
     """What the terminal shows."""
     from ..metrics.card import short
 
@@ -444,17 +454,17 @@ def _text(found: Collection, result: dict[str, Any], cards: list[Score], of: Clu
 # Several perplexities, and an old map
 
 
-def _multiples(found: Collection, args: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
+def _multiples(collection: Collection, args: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
     from .. import figures, storage
     from ..maps import embedding, pictures
 
-    reduced = embedding.principal(found.features, seed=args["seed"]).of(found.features)
+    reduced = embedding.principal(collection.features, seed=args["seed"]).of(collection.features)
     drawn = {
         perplexity: _shown_steps(reduced, args, args["seed"], perplexity)
         for perplexity in args["perplexities"]
     }
     kept, panels, rows = (
-        embedding.kept(found.features, {str(p): y for p, (y, _) in drawn.items()}, seed=args["seed"]),
+        embedding.kept(collection.features, {str(p): y for p, (y, _) in drawn.items()}, seed=args["seed"]),
         [],
         [],
     )
@@ -466,12 +476,12 @@ def _multiples(found: Collection, args: dict[str, Any], out: Path) -> tuple[dict
     path = out.with_name(f"{out.stem}-perplexities.png")
     recipe = dict(
         picture="perplexities",
-        data=found.source,
-        features=found.seen,
+        data=collection.source,
+        features=collection.seen,
         seed=args["seed"],
         perplexities=args["perplexities"],
     )
-    figures.write_png(path, pictures.multiples(panels, _groups(found)), recipe)
+    figures.write_png(path, pictures.multiples(panels, _groups(collection)), recipe)
     lines = [
         f"perplexity {row['perplexity']:g}: {row['neighbours_kept']:.1%} of {embedding.K} neighbours kept"
         for row in rows
@@ -479,41 +489,50 @@ def _multiples(found: Collection, args: dict[str, Any], out: Path) -> tuple[dict
     return dict(path=str(path), maps=rows), "\n".join([*lines, str(path)])
 
 
-def _into(found: Collection, old: Map, args: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
+def _into(collection: Collection, old: Map, args: dict[str, Any], out: Path) -> tuple[dict[str, Any], str]:
     from .. import figures, storage
     from ..core import Refusal
     from ..maps import embedding, pictures
     from ..maps import page as map_page
 
-    if old.settings.get("features") != found.seen:
+    if old.settings.get("features") != collection.seen:
         raise Refusal(
-            f"{args['into']} is a map of {old.settings.get('features')}, and these are {found.seen}; take "
-            "the same network and layer."
+            f"{args['into']} is a map of {old.settings.get('features')}, and these are {collection.seen}; "
+            "take the same network and layer."
         )
-    if other := [name for name, value in found.how.items() if old.settings.get(name, value) != value]:
-        info = ", ".join(f"{name} {old.settings[name]} there, {found.how[name]} here" for name in other)
-        raise Refusal(f"{args['into']} is of features made otherwise: {info}; make these as those were made.")
-    y = embedding.place(old, found.features)
+    if other := [name for name, value in collection.how.items() if old.settings.get(name, value) != value]:
+        differing = ", ".join(
+            f"{name} {old.settings[name]} there, {collection.how[name]} here" for name in other
+        )
+        raise Refusal(
+            f"{args['into']} is of features made otherwise: {differing}; make these as those were made."
+        )
+    y = embedding.place(old, collection.features)
     storage.make(out.parent)
-    title = (
-        f"{_stem(found.source)}: {len(y):,} images on the map of {_stem(str(old.settings.get('data', '')))}"
-    )
-    settings = dict(old.settings, data=found.source, into=str(args["into"]))
+    there = _stem(str(old.settings.get("data", "")))
+    title = f"{_stem(collection.source)}: {len(y):,} images on the map of {there}"
+    settings = dict(old.settings, data=collection.source, into=str(args["into"]))
     made, groups = (
         embedding.Map(
-            y, found.rows, found.names, found.labels, settings, old.axes, old.axes.of(found.features)
+            y,
+            collection.rows,
+            collection.names,
+            collection.labels,
+            settings,
+            old.axes,
+            old.axes.of(collection.features),
         ),
-        _groups(found, old.labels),
+        _groups(collection, old.labels),
     )
     made.save(out.with_suffix(".npz"))
     figures.write_png(out, pictures.points(y, groups, title, under=old.y), dict(picture="map", **settings))
     page = map_page.page(
-        _stem(found.source),
+        _stem(collection.source),
         title.partition(": ")[2],
         y,
-        found.names,
+        collection.names,
         [groups] if groups else [],
-        found.x,
+        collection.x,
         [],
         [],
         dict(settings),
@@ -523,7 +542,7 @@ def _into(found: Collection, old: Map, args: dict[str, Any], out: Path) -> tuple
     paths = dict(
         picture=str(out), page=str(out.with_suffix(".html")), coordinates=str(out.with_suffix(".npz"))
     )
-    places = [dict(name=name, x=float(a), y=float(b)) for name, (a, b) in zip(found.names, y)]
+    places = [dict(name=name, x=float(a), y=float(b)) for name, (a, b) in zip(collection.names, y)]
     return dict(into=str(args["into"]), images=len(y), places=places, paths=paths), "\n".join(
         [title, *paths.values()]
     )

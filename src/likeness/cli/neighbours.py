@@ -69,7 +69,7 @@ def neighbours(argv: list[str]) -> int:
 
 
 def search(
-    query: str, found: Collection, k: int, network: str = "", weights: str = ""
+    query: str, collection: Collection, k: int, network: str = "", weights: str = ""
 ) -> tuple[list[int], list[float], np.ndarray | None, float]:
     """The k nearest: which of the collection, and their distances; the query's own pixels; and the median
     distance from an image to its nearest.
@@ -84,63 +84,63 @@ def search(
     from ..maps import embedding
     from ..maps.collection import looked_at
 
-    own = member(query, found)
+    own = member(query, collection)
     if own is not None:
         one, asked = (
-            np.asarray(found.features[own : own + 1], np.float32),
-            None if found.x is None else found.x[own],
+            np.asarray(collection.features[own : own + 1], np.float32),
+            None if collection.x is None else collection.x[own],
         )
     elif os.path.isfile(os.path.expanduser(query)):
-        one, asked = looked_at(query, found, network, weights)
+        one, asked = looked_at(query, collection, network, weights)
     else:
         raise Refusal(
-            f"{query!r} is no file, and no name or row among the {len(found.names):,} images of "
-            f"{found.source}; name an image."
+            f"{query!r} is no file, and no name or row among the {len(collection.names):,} images of "
+            f"{collection.source}; name an image."
         )
-    if k > len(found.names) - (own is not None):
+    if k > len(collection.names) - (own is not None):
         raise Refusal(
-            f"-k {k} asks for more than the {len(found.names) - (own is not None):,} other images that "
+            f"-k {k} asks for more than the {len(collection.names) - (own is not None):,} other images that "
             "there are; type a smaller one."
         )
     far = np.concatenate(
         [
             np.sqrt(np.square(part - one.astype(np.float32), dtype=np.float64).sum(1))
-            for _, part in embedding.blocks(found.features)
+            for _, part in embedding.blocks(collection.features)
         ]
     )
     if own is not None:
         far[own] = np.inf
     some = np.sort(np.random.default_rng(0).choice(len(far), min(len(far), 200), replace=False))
-    near = embedding.distances(found.features, some).min(1)
-    usual = embedding.unit(found.features) * float(np.median(np.sqrt(np.maximum(near, 0))))
+    near = embedding.distances(collection.features, some).min(1)
+    usual = embedding.unit(collection.features) * float(np.median(np.sqrt(np.maximum(near, 0))))
     rows = np.argsort(far, kind="stable")[:k]
     return rows.tolist(), far[rows].tolist(), asked, usual
 
 
-def member(query: str, found: Collection) -> int | None:
+def member(query: str, collection: Collection) -> int | None:
     """Which image of the collection this is, by its name or its row; None if it is none of them."""
-    if query in found.names:
-        return found.names.index(query)
-    rows = found.rows.tolist()
+    if query in collection.names:
+        return collection.names.index(query)
+    rows = collection.rows.tolist()
     return rows.index(int(query)) if query.isdecimal() and int(query) in rows else None
 
 
 def _page(
-    asked: np.ndarray, found: Collection, rows: list[int], distance: list[float], query: str
+    asked: np.ndarray, collection: Collection, rows: list[int], distance: list[float], query: str
 ) -> np.ndarray:
     """The query, then its neighbours, nearest first, each with its distance, its label and its name."""
     from ..maps import pictures
 
-    assert found.x is not None
-    labels = [found.labels[i] for i in rows] if found.labels else [""] * len(rows)
+    assert collection.x is not None
+    labels = [collection.labels[i] for i in rows] if collection.labels else [""] * len(rows)
     near = [
-        (found.x[i], [f"{d:.4g}", *filter(None, [label]), found.names[i]])
+        (collection.x[i], [f"{d:.4g}", *filter(None, [label]), collection.names[i]])
         for i, d, label in zip(rows, distance, labels)
     ]
-    own = member(query, found)
+    own = member(query, collection)
     words = (
         [Path(query).name]
         if own is None
-        else [*filter(None, [found.labels[own] if found.labels else ""]), found.names[own]]
+        else [*filter(None, [collection.labels[own] if collection.labels else ""]), collection.names[own]]
     )
     return pictures.strip([(asked, ["asked for", *words]), *near])

@@ -110,24 +110,24 @@ def _closest(source: str, path: Path) -> str:
     return f"did you mean {near[0]!r}?" if near else f"the sets are {', '.join(named.NAMES)}."
 
 
-def finish(source: str, found: Images, reading: Reading, place: Path | str | None) -> Data:
-    train, held_out = split(found.hashes, found.test, found.keys, reading.held_out)
+def finish(source: str, images: Images, reading: Reading, place: Path | str | None) -> Data:
+    train, held_out = split(images.hashes, images.test, images.keys, reading.held_out)
     if reading.binarize:
-        found = binarized(found, lambda: kept.root(place), source)
-        train = without_copies(train, held_out, found.hashes)
-    dropped = len(found.x) - len(train) - len(held_out)
-    end = f" -> {found.full_list}" if found.full_list else ""
-    info = [] if found.test is not None else [f"; {len(held_out):,} are held out"]
-    info += [f"; left out of training as copies of held-out images: {dropped:,}"] if dropped else []
-    verdict = found.verdict.removesuffix(end) + "".join(info) + end
+        images = binarized(images, lambda: kept.root(place), source)
+        train = without_copies(train, held_out, images.hashes)
+    dropped = len(images.x) - len(train) - len(held_out)
+    end = f" -> {images.full_list}" if images.full_list else ""
+    notes = [] if images.test is not None else [f"; {len(held_out):,} are held out"]
+    notes += [f"; left out of training as copies of held-out images: {dropped:,}"] if dropped else []
+    verdict = images.verdict.removesuffix(end) + "".join(notes) + end
     used = (
         reading
         if points.is_points(source)
-        else replace(reading, size=found.x.shape[2], colour=("grey", "rgb")[found.x.shape[1] == 3])
+        else replace(reading, size=images.x.shape[2], colour=("grey", "rgb")[images.x.shape[1] == 3])
     )
-    known = found.y, found.classes, found.texts, found.attributes, found.names, found.levels
-    data = Data(source, "", found.x, train, held_out, *known, asdict(used), verdict, found.modes)
-    return replace(data, fingerprint=_fingerprint(data, found.hashes))
+    known = images.y, images.classes, images.texts, images.attributes, images.names, images.levels
+    data = Data(source, "", images.x, train, held_out, *known, asdict(used), verdict, images.modes)
+    return replace(data, fingerprint=_fingerprint(data, images.hashes))
 
 
 def _fingerprint(data: Data, hashes: np.ndarray) -> str:

@@ -26,7 +26,7 @@ from typing import IO, NamedTuple, Protocol
 
 from ..core import BadData, NotAllowed, Refusal
 from .decode import Skip, kind, read_stream
-from .listing import BESIDE, CAPTIONS, IMAGES, Listing, Said, Words, printable
+from .listing import BESIDE, CAPTIONS, IMAGES, Descriptions, Listing, Words, printable
 from .metadata import HELD_OUT, TRAIN
 
 ENDINGS = (b".zip", b".tar", b".parquet")
@@ -110,8 +110,8 @@ class Packed(Listing):
             len(blob) for blob in held if isinstance(blob, bytes)
         )
 
-    def said(self) -> Said:
-        out, first = Said(), 0
+    def descriptions(self) -> Descriptions:
+        out, first = Descriptions(), 0
         for shard in self.shards:
             if isinstance(shard, InOrder):
                 out.rows |= {
@@ -128,14 +128,14 @@ class Packed(Listing):
         return out
 
     def _notes(self) -> dict[tuple[int, bytes], Words]:
-        answer: dict[tuple[int, bytes], Words] = {}
+        texts: dict[tuple[int, bytes], Words] = {}
         order = {b"json": 0, b"txt": 1, b"cls": 1}
         for shard, of, member in sorted(self.notes, key=lambda note: order[key(note[2].name)[1]]):
             with suppress(Skip):
                 words = _words(key(member.name)[1], self.shards[shard].read(member.at, member.size))
-                before = answer.get((shard, of), Words())
-                answer[shard, of] = Words(words.text or before.text, words.label or before.label)
-        return answer
+                before = texts.get((shard, of), Words())
+                texts[shard, of] = Words(words.text or before.text, words.label or before.label)
+        return texts
 
     def digest(self) -> str:
         return super().digest() + repr(
@@ -238,27 +238,27 @@ def _of_arrays(path: Path) -> bool:
     return all(n.endswith(".npy") for n in names) if names else path.suffix != ".zip"
 
 
-def shards(found: Listing) -> list[Path]:
+def shards(listing: Listing) -> list[Path]:
     """The archives in a folder that holds no image beside them, in the order of their names.
 
     Raises Refusal where they are of several kinds, which may well be the same images twice.
     """
-    names = sorted(name for name, why in found.passed if why != "hidden" and name.lower().endswith(ENDINGS))
-    if not names or any(_is_image(found, i) for i in range(len(found))):
+    names = sorted(name for name, why in listing.passed if why != "hidden" and name.lower().endswith(ENDINGS))
+    if not names or any(_is_image(listing, i) for i in range(len(listing))):
         return []
     kinds = sorted({name.lower().rpartition(b".")[2].decode() for name in names})
     if len(kinds) > 1:
         raise Refusal(
-            f"{printable(found.root)} holds archives of several kinds ({', '.join(kinds)}); name one of "
+            f"{printable(listing.root)} holds archives of several kinds ({', '.join(kinds)}); name one of "
             "these files, or a folder with one kind."
         )
-    return [Path(os.fsdecode(os.path.join(found.root, name))) for name in names]
+    return [Path(os.fsdecode(os.path.join(listing.root, name))) for name in names]
 
 
-def _is_image(found: Listing, i: int) -> bool:
-    if found.path(i).lower().endswith(IMAGES):
+def _is_image(listing: Listing, i: int) -> bool:
+    if listing.path(i).lower().endswith(IMAGES):
         return True
-    with suppress(OSError), open(os.path.join(found.root, found.path(i)), "rb") as file:
+    with suppress(OSError), open(os.path.join(listing.root, listing.path(i)), "rb") as file:
         return kind(file.read(32)) is not None
     return False
 
@@ -361,37 +361,37 @@ def _safely(shard: Shard) -> Iterator[Member]:
             yield member._replace(name=b"/".join(parts))
 
 
-def _member(found: Packed, number: int, shard: Shard, member: Member) -> bool:
+def _member(packed: Packed, number: int, shard: Shard, member: Member) -> bool:
     """Sort one in, as listing.walk does a file; says whether its place counts."""
     name, lower = member.name, member.name.lower()
     if isinstance(shard, InOrder):
-        _add(found, number, member)
+        _add(packed, number, member)
         return True
     if any(p.startswith(b".") or p == b"__MACOSX" for p in name.split(b"/") if p != b".."):
-        found.passed.append((name, "hidden"))
+        packed.passed.append((name, "hidden"))
     elif member.wrong:
         counted = lower.endswith(IMAGES) or member.wrong[0] == "truncated"
-        found.odd.append((name, *member.wrong)) if counted else found.passed.append(
+        packed.odd.append((name, *member.wrong)) if counted else packed.passed.append(
             (name, f"{member.wrong[0]}: {member.wrong[1]}")
         )
     elif os.path.basename(lower) in CAPTIONS:
-        found.captions.append((name, member.size, shard.stamp[1]))
-        found.beside_at.append((number, member.at))
+        packed.captions.append((name, member.size, shard.stamp[1]))
+        packed.beside_at.append((number, member.at))
         return True
     elif isinstance(shard, Tar) and key(name)[1] in NOTES and member.size <= MOST_NOTE:
-        found.notes.append((number, key(name)[0], member))
+        packed.notes.append((number, key(name)[0], member))
     elif lower.endswith(BESIDE):
-        found.passed.append((name, "not an image by its ending"))
+        packed.passed.append((name, "not an image by its ending"))
     else:
-        _add(found, number, member)
+        _add(packed, number, member)
         return True
     return False
 
 
-def _add(found: Packed, number: int, member: Member) -> None:
-    found.add(member.name, member.size, found.shards[number].stamp[1])
-    found.of.append(number)
-    found.at.append(member.at)
+def _add(packed: Packed, number: int, member: Member) -> None:
+    packed.add(member.name, member.size, packed.shards[number].stamp[1])
+    packed.of.append(number)
+    packed.at.append(member.at)
 
 
 # The formats

@@ -83,10 +83,10 @@ def _pixels(raw: Raw, what: str, reading: Reading, folder: Path, progress: Progr
         and x.shape[2:] == (size, size)
         and wanted == colour
     )
-    info = (
+    meta = (
         _describe(x, folder, progress) if as_it_is else convert(x, low, high, size, reading, folder, progress)
     )
-    return info | {"as": [size, wanted]}
+    return meta | {"as": [size, wanted]}
 
 
 def convert(

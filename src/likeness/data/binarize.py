@@ -26,7 +26,7 @@ SMALL = 1 << 22
 """bytes that are binarised anew at every start, in memory"""
 
 
-def binarized(found: Images, base: Callable[[], Path], source: str = "") -> Images:
+def binarized(images: Images, base: Callable[[], Path], source: str = "") -> Images:
     """Each pixel becomes 255 with the probability of its brightness, else 0 (Salakhutdinov & Murray 2008,
     section 6.1).
 
@@ -35,13 +35,13 @@ def binarized(found: Images, base: Callable[[], Path], source: str = "") -> Imag
     made from the grey pictures.
     """
     family = family_of("binary", os.path.abspath(source))
-    key = key_of(family, found.x.shape, hashlib.blake2b(found.hashes.tobytes()).hexdigest())
-    if found.x.nbytes > SMALL:
-        entry = fetch(base(), key, lambda folder: _build(found.x, folder), family=family)
-        return replace(found, x=entry.x, hashes=entry.hashes, levels=2)
+    key = key_of(family, images.x.shape, hashlib.blake2b(images.hashes.tobytes()).hexdigest())
+    if images.x.nbytes > SMALL:
+        entry = fetch(base(), key, lambda folder: _build(images.x, folder), family=family)
+        return replace(images, x=entry.x, hashes=entry.hashes, levels=2)
     with tempfile.TemporaryDirectory() as place:
-        entry = fetch(Path(place), key, lambda folder: _build(found.x, folder))
-        return replace(found, x=np.array(entry.x), hashes=np.array(entry.hashes), levels=2)
+        entry = fetch(Path(place), key, lambda folder: _build(images.x, folder))
+        return replace(images, x=np.array(entry.x), hashes=np.array(entry.hashes), levels=2)
 
 
 def drawn(brightness: Tensor, first: int = 0) -> Tensor:

@@ -185,13 +185,13 @@ def _digest(path: Path) -> str:
 
 def _open(folder: Path) -> Entry | None:
     try:
-        answer = json.loads((folder / "entry.json").read_text())
+        manifest = json.loads((folder / "entry.json").read_text())
         good = all(
             (folder / n).stat().st_size == size and _digest(folder / n) == digest
-            for n, (size, digest) in answer["files"].items()
+            for n, (size, digest) in manifest["files"].items()
         )
-        entry = Entry(folder, answer["meta"])
-        if not (good and _sound(entry, answer["time"])):
+        entry = Entry(folder, manifest["meta"])
+        if not (good and _sound(entry, manifest["time"])):
             return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         return None

@@ -109,18 +109,18 @@ def check(
     )
 
 
-def _originals(found: Images) -> dict[str, Any]:
+def _originals(images: Images) -> dict[str, Any]:
     """Of files only."""
-    if found.entry is None or not (found.entry.folder / "sizes.i32").exists():
+    if images.entry is None or not (images.entry.folder / "sizes.i32").exists():
         return dict(original_sizes={}, short_sides={}, enlarged=0)
-    sizes = found.entry.array("sizes.i32", np.int32, (-1, 2))
+    sizes = images.entry.array("sizes.i32", np.int32, (-1, 2))
     pairs, counts = np.unique(sizes, axis=0, return_counts=True)
     commonest = Counter({f"{w}x{h}": int(n) for (w, h), n in zip(pairs, counts)}).most_common(20)
     short = sizes.min(1)
     steps, each = np.unique(np.log2(short).astype(int), return_counts=True)
     sides = {f"{2**k}-{2 ** (k + 1) - 1}": int(n) for k, n in zip(steps.tolist(), each)}
     return dict(
-        original_sizes=dict(commonest), short_sides=sides, enlarged=int((short < found.x.shape[2]).sum())
+        original_sizes=dict(commonest), short_sides=sides, enlarged=int((short < images.x.shape[2]).sum())
     )
 
 

@@ -28,7 +28,7 @@ from .cache import Entry, fetch, room_for
 from .dataset import Images, Lines, Reading
 from .decode import Decoded, Skip, decoded, heif_version
 from .listing import Listing, printable, walk
-from .metadata import said, sort_out
+from .metadata import descriptions, sort_out
 from .writer import Writer, tint
 
 VERSION = 2
@@ -36,7 +36,7 @@ VERSION = 2
 TINT = 4
 """levels by which the channels of a pixel may differ in a picture without colour: JPEG, WebP, AVIF and HEIC
 leave up to so many"""
-TOLD = 1
+ABOUT = 1
 """raised whenever the same files would have other captions, labels or verdicts"""
 SIZE = 64
 CHUNK = 64
@@ -74,7 +74,7 @@ def read(path: Path, reading: Reading, base: Path, progress: Progress | None = N
     can be used."""
     reading = replace(reading, size=reading.size or SIZE)
     listing = listed(path)
-    captions = lru_cache(partial(said, listing))
+    captions = lru_cache(partial(descriptions, listing))
     pixels, about = (family_of(kind, listing.root) for kind in ("folder", "about"))
     failed = base / f"{pixels}.skipped.txt"
 
@@ -94,13 +94,13 @@ def read(path: Path, reading: Reading, base: Path, progress: Progress | None = N
         lambda meta: key(reading.key(colour=("grey", "rgb")[meta["shape"][1] == 3])),
         pixels,
     )
-    info = fetch(
+    verdict_entry = fetch(
         base,
-        key_of(about, TOLD, entry.folder.name, listing.rest()),
+        key_of(about, ABOUT, entry.folder.name, listing.rest()),
         partial(verdict.build, listing, entry, captions, failed),
         family=about,
     )
-    return _images(entry, info)
+    return _images(entry, verdict_entry)
 
 
 def listed(path: Path) -> Listing:
@@ -113,29 +113,29 @@ def listed(path: Path) -> Listing:
     return archive.pack(path, shards, result) if shards else result
 
 
-def _images(entry: Entry, told: Entry) -> Images:
-    labels = told if told.meta["classes"] else entry
-    no_classes = told.meta["layout"] is not None  # but pairs, or domains
+def _images(entry: Entry, about: Entry) -> Images:
+    labels = about if about.meta["classes"] else entry
+    no_classes = about.meta["layout"] is not None  # but pairs, or domains
     y = (
         np.array(labels.array("y.i64", np.int64))
         if (labels.folder / "y.i64").exists() and not no_classes
         else None
     )
     test = np.array(entry.array("test.u1", np.bool_)) if (entry.folder / "test.u1").exists() else None
-    full_list = str(told.folder / verdict.SKIPPED) if (told.folder / verdict.SKIPPED).exists() else ""
+    full_list = str(about.folder / verdict.SKIPPED) if (about.folder / verdict.SKIPPED).exists() else ""
     return Images(
         entry.x,
         entry.hashes,
-        told.meta["verdict"] + (f" -> {full_list}" if full_list else ""),
+        about.meta["verdict"] + (f" -> {full_list}" if full_list else ""),
         entry.meta["levels"],
         y,
         () if no_classes else tuple(labels.meta["classes"]),
-        _lines(told, "texts"),
+        _lines(about, "texts"),
         names=_lines(entry, "names"),
         test=test,
         keys=entry.keys,
         entry=entry,
-        skipped=told.meta["skipped"],
+        skipped=about.meta["skipped"],
         full_list=full_list,
     )
 
@@ -216,7 +216,7 @@ def _describe(listing: Listing, tally: Tally, to: Path) -> dict[str, Any]:
         if values is not None:
             (to / name).write_bytes(values.tobytes())
     official = None if test is None else int(test.sum())
-    info = dict(
+    meta = dict(
         classes=classes, modes=dict(tally.modes), converted=dict(tally.notes), brightest=tally.brightest
     )
-    return info | dict(official=official, beside=beside)
+    return meta | dict(official=official, beside=beside)

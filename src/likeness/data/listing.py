@@ -65,7 +65,7 @@ class Words(NamedTuple):
 
 
 @dataclass
-class Said:
+class Descriptions:
     """What is written about images: by name in a metadata file, by row in the archive that holds
     the images."""
 
@@ -123,9 +123,9 @@ class Listing:
         in order."""
         return [partial(self.read, row) for row in rows], 0
 
-    def said(self) -> Said:
+    def descriptions(self) -> Descriptions:
         """What stands beside the pixels themselves; files in `captions` are not among it."""
-        return Said()
+        return Descriptions()
 
     def digest(self) -> str:
         """Changes with the name, size or time of change of any file that may be an image."""
@@ -174,50 +174,51 @@ def walk(folder: Path) -> Listing:
 
 
 def _entries(
-    found: Listing, inside: bytes, visited: set[tuple[int, int]]
+    listing: Listing, inside: bytes, visited: set[tuple[int, int]]
 ) -> Iterator[tuple[bytes, os.DirEntry[bytes], os.stat_result]]:
     """The entries of one folder in the order of their names, but for those that are listed as odd or passed
     over."""
     try:
-        here = os.stat(os.path.join(found.root, inside))
+        here = os.stat(os.path.join(listing.root, inside))
         if (here.st_dev, here.st_ino) in visited:
-            found.passed.append((inside, "a folder listed already under another name"))
+            listing.passed.append((inside, "a folder listed already under another name"))
             return
         visited.add((here.st_dev, here.st_ino))
-        with os.scandir(os.path.join(found.root, inside)) as scan:
+        with os.scandir(os.path.join(listing.root, inside)) as scan:
             entries = sorted(scan, key=lambda e: e.name)
         if inside.lower().endswith(IMAGES):
-            found.passed.append((inside, "a folder named like an image"))
+            listing.passed.append((inside, "a folder named like an image"))
     except OSError as why:
         if not inside:
             raise NotAllowed(
-                f"{printable(found.root)} cannot be listed ({why.strerror}); name a folder that you may read."
+                f"{printable(listing.root)} cannot be listed ({why.strerror}); name a folder that you "
+                "may read."
             ) from None
-        found.odd.append((inside, "unreadable", f"folder: {why.strerror}"))
+        listing.odd.append((inside, "unreadable", f"folder: {why.strerror}"))
         return
     for entry in entries:
         name = inside + b"/" + entry.name if inside else entry.name
         if entry.name.startswith(b".") or entry.name == b"__MACOSX":
-            found.passed.append((name, "hidden"))
+            listing.passed.append((name, "hidden"))
             continue
         try:
             yield name, entry, entry.stat()
         except OSError as why:
-            found.odd.append(
+            listing.odd.append(
                 (name, "dangling links" if entry.is_symlink() else "unreadable", why.strerror or str(why))
             )
 
 
-def _file(found: Listing, name: bytes, status: os.stat_result) -> None:
+def _file(listing: Listing, name: bytes, status: os.stat_result) -> None:
     lower = name.lower()
     if not stat.S_ISREG(status.st_mode):
         mode = stat.filemode(status.st_mode)
-        found.odd.append((name, "not regular files", mode)) if lower.endswith(
+        listing.odd.append((name, "not regular files", mode)) if lower.endswith(
             IMAGES
-        ) else found.passed.append((name, f"no regular file: {mode}"))
+        ) else listing.passed.append((name, f"no regular file: {mode}"))
     elif os.path.basename(lower) in CAPTIONS:
-        found.captions.append((name, status.st_size, status.st_mtime_ns))
+        listing.captions.append((name, status.st_size, status.st_mtime_ns))
     elif lower.endswith(BESIDE):
-        found.passed.append((name, "not an image by its ending"))
+        listing.passed.append((name, "not an image by its ending"))
     else:
-        found.add(name, status.st_size, status.st_mtime_ns)
+        listing.add(name, status.st_size, status.st_mtime_ns)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core import BadData
 from .decode import Skip
-from .listing import Listing, Said, Words, printable
+from .listing import Descriptions, Listing, Words, printable
 
 TRAIN = (b"train", b"training")
 HELD_OUT = (b"test", b"testing", b"validation", b"valid", b"val", b"dev", b"eval")
@@ -76,9 +76,9 @@ def labelled(words: Sequence[Words], classes: tuple[str, ...]) -> tuple[np.ndarr
     return np.array([number[w.label] for w in words], np.int64), order
 
 
-def said(listing: Listing) -> Said:
+def descriptions(listing: Listing) -> Descriptions:
     """What every metadata file and the archive itself say.  Raises BadData."""
-    out = listing.said()
+    out = listing.descriptions()
     for k, (path, size, _) in enumerate(listing.captions):
         if not size:
             continue

@@ -133,8 +133,8 @@ def listed() -> list[dict[str, Any]]:
 
 def _count(name: str) -> int:
     """shapes:50000 has 50,000."""
-    kind, _, answer = name.partition(":")
-    number = answer or str(COUNTED[kind])
+    kind, _, count = name.partition(":")
+    number = count or str(COUNTED[kind])
     if not (number.isascii() and number.isdecimal() and 2 <= int(number[:12]) <= 10_000_000):
         many = "points" if points.is_points(name) else "images"
         raise Refusal(f"{name!r} should end in a number of {many} from 2 to 10000000, such as {kind}:50000.")
@@ -169,7 +169,7 @@ def _shapes(n: int, reading: Reading, base: Path, progress: Progress | None) -> 
         entry.meta["levels"],
         y,
         shapes.FORMS,
-        shapes.Captions(scenes),
+        shapes.Descriptions(scenes),
         scenes,
         keys=entry.keys,
     )

@@ -100,7 +100,7 @@ class Scenes(Sequence[dict[str, Any]]):
         )
 
 
-class Captions(Sequence[str]):
+class Descriptions(Sequence[str]):
     """One sentence for each scene, made when it is asked for."""
 
     def __init__(self, scenes: Scenes):

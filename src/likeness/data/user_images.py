@@ -66,11 +66,11 @@ def _points(source: str, spec: Spec, reading: Reading, n: int) -> Own:
     return Own(picture(result.x[:n]), None, tuple(_notes(result, n)))
 
 
-def _notes(found: Images, n: int) -> Iterator[str]:
-    if found.skipped:
-        yield found.verdict
-    if len(found.x) > n:
-        yield f"these are the first {n} of {len(found.x):,} images; -n {len(found.x)} takes all"
+def _notes(found_images: Images, n: int) -> Iterator[str]:
+    if found_images.skipped:
+        yield found_images.verdict
+    if len(found_images.x) > n:
+        yield f"these are the first {n} of {len(found_images.x):,} images; -n {len(found_images.x)} takes all"
 
 
 def _head(path: Path) -> bytes:

@@ -20,7 +20,7 @@ from ..core import BadData
 from . import pairs
 from .cache import Entry
 from .dataset import Lines
-from .listing import Listing, Said, printable
+from .listing import Descriptions, Listing, printable
 from .metadata import labelled
 
 MOST_SKIPPED = 0.2
@@ -30,22 +30,22 @@ FAILED, SKIPPED = "failed.txt", "skipped.txt"
 
 
 def build(
-    listing: Listing, entry: Entry, captions: Callable[[], Said], failed: Path, to: Path
+    listing: Listing, entry: Entry, captions: Callable[[], Descriptions], failed: Path, to: Path
 ) -> dict[str, Any]:
     """Write the entry that goes with `entry`, the decoded images.  Raises BadData where too little can be
     used."""
     skipped, rows = listed(listing.odd) + read_rows(entry.folder / FAILED), entry.array("rows.i64", np.int64)
     enough(listing, len(rows), skipped, failed)
-    answer = captions()
-    words = [answer.of(listing, int(row)) for row in rows] if answer.paths or answer.rows else []
+    words_of = captions()
+    words = [words_of.of(listing, int(row)) for row in rows] if words_of.paths or words_of.rows else []
     captioned = (
         sum(bool(w.text) for w in words)
-        if any(w.text for w in (*answer.paths.values(), *answer.rows.values()))
+        if any(w.text for w in (*words_of.paths.values(), *words_of.rows.values()))
         else None
     )
     if captioned is not None:
         write_lines(to, "texts", (w.text for w in words))
-    labels, declared = sum(bool(w.label) for w in words), labelled(words, answer.classes)
+    labels, declared = sum(bool(w.label) for w in words), labelled(words, words_of.classes)
     if declared is not None:
         (to / "y.i64").write_bytes(declared[0].tobytes())
     if skipped or listing.passed:

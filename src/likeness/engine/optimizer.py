@@ -35,13 +35,13 @@ class Average:
 
     def __init__(self, average: nn.Module, student: nn.Module):
         self.average, self.student = average, student
-        self.mine: list[Tensor] = list(average.parameters())
-        self.theirs: list[Tensor] = list(student.parameters())
+        self.averages: list[Tensor] = list(average.parameters())
+        self.weights: list[Tensor] = list(student.parameters())
         self.has_buffers = any(True for _ in student.buffers())
 
     @torch.no_grad()
     def fade(self, keep: float) -> None:
         """average <- keep * average + (1 - keep) * student; buffers are copied."""
-        torch._foreach_lerp_(self.mine, self.theirs, 1 - keep)
+        torch._foreach_lerp_(self.averages, self.weights, 1 - keep)
         if self.has_buffers:
             torch._foreach_copy_(list(self.average.buffers()), list(self.student.buffers()))

@@ -304,8 +304,8 @@ class Reference:
         return kernels.median_distance(self.held.features, self.seed)
 
     @staticmethod
-    def _discrepancy(found: kernels.Discrepancy) -> Taken:
-        return Taken(found.value, found.low, found.high, "95 % jackknife")
+    def _discrepancy(discrepancy: kernels.Discrepancy) -> Taken:
+        return Taken(discrepancy.value, discrepancy.low, discrepancy.high, "95 % jackknife")
 
     def _mean(self, values: np.ndarray, share: bool = False) -> Taken:
         card = measure("", values.astype(np.float64), self.seed, unit="share" if share else "")

@@ -67,16 +67,16 @@ def cards(exam: Exam) -> Iterator[Score]:
     if "sample" not in answers(exam.model) or not known(exam.data) or (stacked and exam.network == "none"):
         return
     law = _law(Same(exam.data), exam.seed)
-    yield from _found(exam, law, exam.samples, "model", exam.doubts, exam.settings)
+    yield from _covered(exam, law, exam.samples, "model", exam.doubts, exam.settings)
     if exam.run.weights == AVERAGE:
         bare = replace(exam, model=tuned(exam.run.raw(), **exam.live))
-        yield from _found(exam, law, bare.made(law.n), RAW, exam.remarks, exam.settings | {"weights": RAW})
+        yield from _covered(exam, law, bare.made(law.n), RAW, exam.remarks, exam.settings | {"weights": RAW})
     yield from modes.cards(
         law.real, None, law.shares, law.quality, exam.seed, of=law.who, note=law.note, **law.network
     )
 
 
-def _found(
+def _covered(
     exam: Exam, law: Law, x: np.ndarray, of: str, doubts: tuple[str, ...], settings: dict[str, Any]
 ) -> Iterator[Score]:
     about = dict[str, Any](

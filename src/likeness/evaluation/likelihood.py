@@ -54,7 +54,7 @@ class Measured(NamedTuple):
 def cards(exam: Exam) -> Iterator[Score]:
     if "bits_per_dim" not in answers(exam.model):
         return
-    of, about = given(exam), dict[str, Any](settings=exam.settings)
+    of, about = condition_of(exam), dict[str, Any](settings=exam.settings)
     try:
         result = measured(exam, exam.rows)
     except Refusal as refusal:
@@ -98,7 +98,7 @@ def cards(exam: Exam) -> Iterator[Score]:
     yield from free(exam)
 
 
-def given(exam: Exam) -> str:
+def condition_of(exam: Exam) -> str:
     """The end of a measure's name: what the model is told of each image, if anything."""
     parts = [name for part, name in GIVEN.items() if part in exam.model.takes]
     return f" given {' and '.join(parts)}" if parts else ""
@@ -113,13 +113,13 @@ def measured(exam: Exam, rows: np.ndarray) -> Measured:
     )
 
 
-def over_classes(exam: Exam, found: Measured, note: str, warnings: tuple[str, ...]) -> Iterator[Score]:
+def over_classes(exam: Exam, model: Measured, note: str, warnings: tuple[str, ...]) -> Iterator[Score]:
     """The bound on -log2 p(x) that a likelihood given the class leaves, where the class is all that the model
     is told."""
     k = exam.data.spec.labels
     if tuple(exam.model.takes) != ("label",) or k < 1:
         return
-    bits = found.bits + math.log2(k) / exam.data.spec.dims
+    bits = model.bits + math.log2(k) / exam.data.spec.dims
     says = (
         f"of p(x), by p(x) >= p(x|y) p(y) with p(y) = 1/{k:,}: log2({k:,}) / {exam.data.spec.dims:,} above "
         "the bits given the class"
@@ -128,16 +128,16 @@ def over_classes(exam: Exam, found: Measured, note: str, warnings: tuple[str, ..
         note="; ".join(filter(None, (says, note))), warnings=warnings, settings=exam.settings
     )
     yield from in_units(
-        exam, bits, "", kind="estimate" if found.kind == "estimate" else "upper bound", **about
+        exam, bits, "", kind="estimate" if model.kind == "estimate" else "upper bound", **about
     )
 
 
-def in_units(exam: Exam, bits: np.ndarray, given: str, **about: Any) -> Iterator[Score]:
+def in_units(exam: Exam, bits: np.ndarray, suffix: str, **about: Any) -> Iterator[Score]:
     """The card in bits/dim, and for black-and-white images in the unit of the papers too."""
-    yield exam.card(f"bits/dim{given}", bits, better="lower", **about)
+    yield exam.card(f"bits/dim{suffix}", bits, better="lower", **about)
     if exam.data.levels == 2:
         yield exam.card(
-            f"nats an image{given}", likelihood.nats(bits, exam.data.spec.dims), better="lower", **about
+            f"nats an image{suffix}", likelihood.nats(bits, exam.data.spec.dims), better="lower", **about
         )
 
 

@@ -97,10 +97,10 @@ def improbable(exam: Exam) -> str:
     )
 
 
-def probes(exam: Exam, found: Probed, known: int, remark: str, **about: Any) -> Iterator[Score]:
-    notes = {"kNN accuracy": NOTES["knn"], "linear accuracy": f"{NOTES['linear']} {found.penalty:g}"}
-    for name, right in zip(notes, (found.near, found.linear)):
-        note = f"{notes[name]}; {found.dims:,} features{remark}"
+def probes(exam: Exam, outcome: Probed, known: int, remark: str, **about: Any) -> Iterator[Score]:
+    notes = {"kNN accuracy": NOTES["knn"], "linear accuracy": f"{NOTES['linear']} {outcome.penalty:g}"}
+    for name, right in zip(notes, (outcome.near, outcome.linear)):
+        note = f"{notes[name]}; {outcome.dims:,} features{remark}"
         yield exam.card(name, right, unit="share", better="higher", against=known, note=note, **about)
 
 

@@ -169,18 +169,18 @@ def judge(net: Probe, x: Tensor, y: int, aim: bool, budget: Budget, file: Path) 
     )
 
 
-def page(net: Probe, x: Tensor, found: Tensor, verdict: Verdict) -> np.ndarray:
+def page(net: Probe, x: Tensor, fooled: Tensor, verdict: Verdict) -> np.ndarray:
     """The image, what was added, magnified around grey, and the result, all (1, C, H, W), with the likeliest
     classes of both."""
-    change = levels(found) - levels(x)
+    change = levels(fooled) - levels(x)
     times = (TOP // 2) // max(verdict.linf, 1)
     added = figures.pixels(change * times / (TOP / 2))
     words = [
         _likeliest(net, x),
         f"at most {verdict.linf} of 255 levels\nL2 {verdict.l2:.3g}",
-        _likeliest(net, found),
+        _likeliest(net, fooled),
     ]
-    columns = [figures.pixels(x), added, figures.pixels(found)]
+    columns = [figures.pixels(x), added, figures.pixels(fooled)]
     return figures.sheet(
         columns,
         ["image", f"what was added, {times} times", "result"],

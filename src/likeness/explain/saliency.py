@@ -71,35 +71,35 @@ def logits(net: Probe, x: Tensor) -> Tensor:
     return net.classify(x)
 
 
-def class_of(net: Probe, said: str) -> int:
+def class_of(net: Probe, text: str) -> int:
     """The number of the class that was named, or numbered from 0.  Raises Refusal, with the nearest name,
     where there is none or several."""
     n, names = classes(net), [label.lower() for label in net.labels]
-    if said.isdecimal() and said not in names:
-        if int(said) < n:
-            return int(said)
-        raise Refusal(f"{net.name} has no class {said}: its {n} classes are numbered 0 to {n - 1}.")
-    result = [i for i, name in enumerate(names) if name == said.strip().lower()]
+    if text.isdecimal() and text not in names:
+        if int(text) < n:
+            return int(text)
+        raise Refusal(f"{net.name} has no class {text}: its {n} classes are numbered 0 to {n - 1}.")
+    result = [i for i, name in enumerate(names) if name == text.strip().lower()]
     if len(result) > 1:
         raise Refusal(
-            f"{len(result)} classes of {net.name} are called {said!r}; name one by its number: "
+            f"{len(result)} classes of {net.name} are called {text!r}; name one by its number: "
             f"{', '.join(map(str, result))}."
         )
     if not result:
         raise Refusal(
-            f"{net.name} has no class {said!r}; {weights.unnamed(net.labels) or nearest(said, names)}"
+            f"{net.name} has no class {text!r}; {weights.unnamed(net.labels) or nearest(text, names)}"
         )
     return result[0]
 
 
-def nearest(said: str, names: Sequence[str]) -> str:
+def nearest(text: str, names: Sequence[str]) -> str:
     """The end of a refusal: the names that look like what was said or contain it; there may be a thousand in
     all."""
     near = list(
         dict.fromkeys(
             [
-                *difflib.get_close_matches(said.lower(), names, 3, 0.7),
-                *(name for name in names if said.lower() in name),
+                *difflib.get_close_matches(text.lower(), names, 3, 0.7),
+                *(name for name in names if text.lower() in name),
             ]
         )
     )[:3]
@@ -277,10 +277,10 @@ def grad_cam(net: Probe, x: Tensor, y: Tensor, layer: str = "") -> Tensor:
         )
     x = x.detach().requires_grad_()
     with torch.enable_grad():
-        answer = net.outputs(x, [layer, LOGITS])
-        (slope,) = torch.autograd.grad(answer[LOGITS].gather(1, y[:, None]).sum(), answer[layer])
+        outputs = net.outputs(x, [layer, LOGITS])
+        (slope,) = torch.autograd.grad(outputs[LOGITS].gather(1, y[:, None]).sum(), outputs[layer])
     weight = slope.mean((2, 3), keepdim=True)
-    result = (weight * answer[layer].detach()).sum(1, keepdim=True)
+    result = (weight * outputs[layer].detach()).sum(1, keepdim=True)
     return F.interpolate(result, x.shape[2:], mode="bilinear", align_corners=False)
 
 
@@ -297,7 +297,7 @@ class How:
     seed: int = 0
 
 
-class Found(NamedTuple):
+class Progress(NamedTuple):
     share: float
     """of the work that is done"""
     maps: dict[str, Tensor]
@@ -305,7 +305,7 @@ class Found(NamedTuple):
     path: Path | None
 
 
-def explain(net: Probe, x: Tensor, y: Tensor, how: How = How()) -> Iterator[Found]:
+def explain(net: Probe, x: Tensor, y: Tensor, how: How = How()) -> Iterator[Progress]:
     """Yield the maps of all methods for images x (B, C, H, W) and classes y (B,), as they become known; the
     last counts."""
     slope = gradient(net, x, y)
@@ -320,10 +320,10 @@ def explain(net: Probe, x: Tensor, y: Tensor, how: How = How()) -> Iterator[Foun
     )
     for k, mean in enumerate(smooth(net, x, y, noise, how.samples, how.spread)):
         maps["SmoothGrad"] = mean
-        yield Found((1 + k) / all_of_it, maps, None)
+        yield Progress((1 + k) / all_of_it, maps, None)
     for path in integrated(net, x, y, how.steps, how.enough):
         maps["integrated gradients"] = path.map
-        yield Found((how.samples + path.used / len(x)) / all_of_it, maps, path)
+        yield Progress((how.samples + path.used / len(x)) / all_of_it, maps, path)
 
 
 def last_with_places(net: Probe) -> str:

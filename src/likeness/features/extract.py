@@ -192,8 +192,8 @@ class Output:
                 )
             return Done()
         try:
-            info = json.loads(self.manifest.read_text())
-            differs, done = self.asked.differences(info["asked"]), Done(**info["done"])
+            manifest = json.loads(self.manifest.read_text())
+            differs, done = self.asked.differences(manifest["asked"]), Done(**manifest["done"])
         except (OSError, ValueError, KeyError, TypeError):
             raise BadData(f"{self.manifest} is damaged; name another file with -o, or remove it.") from None
         if differs:
@@ -239,7 +239,7 @@ class Output:
             file.seek(0, os.SEEK_END)
 
     def add(
-        self, part: list[tuple[int, np.ndarray | Skip]], found: dict[str, np.ndarray], images: Pictures
+        self, part: list[tuple[int, np.ndarray | Skip]], features: dict[str, np.ndarray], images: Pictures
     ) -> None:
         """The images of a chunk, and the rows of those that can be used.  What fails or is broken off on the
         way counts for nothing."""
@@ -253,7 +253,7 @@ class Output:
                 row += 1
         try:
             self.list.write(lines.getvalue().encode())
-            for name, values in found.items():
+            for name, values in features.items():
                 self.files[name].write(np.ascontiguousarray(values, "<f4").data)
         except OSError as why:
             raise storage.trouble(why, self.manifest.parent) from None
@@ -366,19 +366,19 @@ class Extraction:
         )
 
     @torch.no_grad()
-    def _looked(self, found: list[np.ndarray]) -> dict[str, np.ndarray]:
+    def _looked(self, batch: list[np.ndarray]) -> dict[str, np.ndarray]:
         """A row an image of each layer."""
-        if not found:
+        if not batch:
             return {}
-        x = torch.from_numpy(np.stack(found)).to(engine.device())
+        x = torch.from_numpy(np.stack(batch)).to(engine.device())
         # by default a GPU's fp32 has 10 bits in convolutions
         exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
         with (
             exact,
             torch.autocast(engine.device().type, torch.bfloat16, enabled=self.asked.precision == "bf16"),
         ):
-            answer = self.net.outputs(x, self.asked.layers)
-        return {name: POOLS[self.asked.pool](y).float().cpu().numpy() for name, y in answer.items()}
+            outputs = self.net.outputs(x, self.asked.layers)
+        return {name: POOLS[self.asked.pool](y).float().cpu().numpy() for name, y in outputs.items()}
 
 
 def extract(
@@ -421,8 +421,8 @@ def extract(
         if value not in known:
             raise Refusal(f"{what} {value} is none of: {', '.join(filter(None, known))}.")
     with torch.no_grad():
-        answer = net.outputs(torch.zeros(1, 3, size, size, device=engine.device()), layers)
-    widths = {name: POOLS[pool](y).shape[1] for name, y in answer.items()}
+        outputs = net.outputs(torch.zeros(1, 3, size, size, device=engine.device()), layers)
+    widths = {name: POOLS[pool](y).shape[1] for name, y in outputs.items()}
     images = pictures(source, size, interpolation, reading)
     chosen = (n, images.total, seed) if 0 < n < images.total else ()
     if chosen:

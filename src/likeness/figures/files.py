@@ -69,18 +69,18 @@ def read_recipe(path: Path) -> dict[str, Any]:
     """How a picture was made.  Raises Refusal if it is not one of ours, BadData if it is damaged.  No pixel
     is decoded."""
     try:
-        answer = _text(path.read_bytes(), b"likeness")
+        text = _text(path.read_bytes(), b"likeness")
     except OSError as error:
         raise Refusal(
             f"{path} cannot be read ({error.strerror}); name a PNG file that likeness wrote."
         ) from None
-    if answer is None:
+    if text is None:
         raise Refusal(
             f"{path} carries no recipe; only PNG files that likeness wrote do, and only while nobody has "
             "saved them anew."
         )
     try:
-        recipe = json.loads(answer)
+        recipe = json.loads(text)
     except (ValueError, RecursionError):
         recipe = None
     if not isinstance(recipe, dict):

@@ -210,22 +210,22 @@ def sheet(
     parts = [enlarge(column, scale) for column in columns]
     words = captions or [[""]] * len(columns)
     wide = [
-        max(part.shape[2], *(_length(w) for w in (title, *answer))) + 8
-        for part, title, answer in zip(parts, titles, words)
+        max(part.shape[2], *(_length(w) for w in (title, *caption))) + 8
+        for part, title, caption in zip(parts, titles, words)
     ]
     high, below = (
         parts[0].shape[1],
-        LEAD * max(len(w.split("\n")) for answer in words for w in answer) if captions else 0,
+        LEAD * max(len(w.split("\n")) for caption in words for w in caption) if captions else 0,
     )
     top, pitch = LEAD * max(t.count("\n") + 1 for t in titles) + 8, high + below + 6
     size = sum(wide) + 8 + max([0, *(_length(n) for n in notes)]), top + len(parts[0]) * pitch + 2
     page = Image.new("RGB", size, WHITE)
     write, lefts = ImageDraw.Draw(page), [8 + sum(wide[:i]) for i in range(len(wide))]
-    for left, title, part, answer in zip(lefts, titles, parts, captions or [[]] * len(parts)):
+    for left, title, part, caption in zip(lefts, titles, parts, captions or [[]] * len(parts)):
         _words(write, left, 4, title)
         for i, image in enumerate(part):
             page.paste(Image.fromarray(image), (left, top + i * pitch))
-        for i, text in enumerate(answer):
+        for i, text in enumerate(caption):
             _words(write, left, top + i * pitch + high + 1, text)
     for i, note in enumerate(notes):
         _words(write, sum(wide) + 8, top + i * pitch + (high - LEAD * (note.count("\n") + 1)) // 2, note)

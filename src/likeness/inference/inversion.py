@@ -246,7 +246,7 @@ class Ball:
 # The codes of a run's images
 
 
-class Found(NamedTuple):
+class Searched(NamedTuple):
     share: float
     """of the work that is done"""
     z: Tensor
@@ -255,7 +255,7 @@ class Found(NamedTuple):
 
 def search(
     model: Model, x: Tensor, y: Condition | None = None, steps: int = STEPS, seed: int = 0
-) -> Iterator[Found]:
+) -> Iterator[Searched]:
     """project() for any number of images x (B, C, H, W) in memory, told y if that is known; the
     last counts."""
     if not len(x):
@@ -264,7 +264,7 @@ def search(
     for images, known in _some(x, y):
         for step, best in enumerate(project(model, *_placed(images, known, model, seed), steps=steps)):
             both = torch.cat([done, best.z.cpu()])
-            yield Found((len(done) + len(images) * step / max(steps, 1)) / len(x), both)
+            yield Searched((len(done) + len(images) * step / max(steps, 1)) / len(x), both)
         done = both
 
 

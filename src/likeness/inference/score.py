@@ -140,15 +140,15 @@ class Scored:
 
 
 def score(
-    model: Model, given: Inputs, reference: Inputs | None, maps: bool, recipe: dict[str, Any]
+    model: Model, inputs: Inputs, reference: Inputs | None, maps: bool, recipe: dict[str, Any]
 ) -> Scored:
     """Ask about every image, and about the held-out ones it is ranked among."""
-    bits, kind = _bits(model, given.batch)
+    bits, kind = _bits(model, inputs.batch)
     usual = np.sort(_bits(model, reference.batch)[0]) if reference else np.empty(0)
-    met, expected = _maps(model, given.batch) if maps and isinstance(model, Surprises) else (None, None)
+    met, expected = _maps(model, inputs.batch) if maps and isinstance(model, Surprises) else (None, None)
     return Scored(
-        given.batch.x,
-        given.names,
+        inputs.batch.x,
+        inputs.names,
         bits,
         kind,
         rank(bits, usual),

@@ -177,18 +177,18 @@ def _of_pixels(source: str, reading: Reading, say: Say) -> Collection:
     )
 
 
-def _names(found: Images) -> tuple[str, ...]:
-    return tuple(found.names) if found.names is not None else _numbered(np.arange(len(found.x)))
+def _names(images: Images) -> tuple[str, ...]:
+    return tuple(images.names) if images.names is not None else _numbered(np.arange(len(images.x)))
 
 
 def _numbered(rows: np.ndarray) -> tuple[str, ...]:
     return tuple(f"row {i}" for i in rows)
 
 
-def _labels(found: Images) -> tuple[str, ...]:
-    if found.y is None:
+def _labels(images: Images) -> tuple[str, ...]:
+    if images.y is None:
         return ()
-    return tuple(found.classes[i] if 0 <= i < len(found.classes) else str(i) for i in found.y.tolist())
+    return tuple(images.classes[i] if 0 <= i < len(images.classes) else str(i) for i in images.y.tolist())
 
 
 # By a network
@@ -268,7 +268,7 @@ def _matrix(path: Path) -> np.ndarray | None:
 
 
 def _of_matrix(source: str, path: Path, matrix: np.ndarray, images: str, say: Say) -> Collection:
-    manifest, made = _told(path)
+    manifest, made = _manifest(path)
     names, labels = _table((manifest or path).with_suffix(".csv"), len(matrix))
     seen = (
         (f"{made['network']} {', '.join(made['layers'])}{' ' + made['pool'] if made.get('pool') else ''}")
@@ -302,16 +302,16 @@ def _table(table: Path, n: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(line["file"] or "" for line in lines), tuple(line.get("label") or "" for line in lines)
 
 
-def _told(path: Path) -> tuple[Path | None, dict[str, Any]]:
+def _manifest(path: Path) -> tuple[Path | None, dict[str, Any]]:
     """Which .json beside a matrix speaks of it, and what it says of how the features were made; nothing where
     none does."""
     usual = path.with_suffix(".json")
     for manifest in (usual, *sorted(p for p in path.parent.glob("*.json") if p != usual)):
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            info = json.loads(manifest.read_text())
-            layers = [name for name, file in info["files"].items() if file == path.name]
+            written = json.loads(manifest.read_text())
+            layers = [name for name, file in written["files"].items() if file == path.name]
             if layers:
-                return manifest, dict(info["asked"], layers=layers)
+                return manifest, dict(written["asked"], layers=layers)
     return None, {}
 
 
@@ -322,8 +322,8 @@ def _pictured(
     if not source:
         say("note: no images are at hand, so the map is of points; --images DATA says where they are")
         return None
-    info = made.get("reading", {})
-    reading = Reading(**{name: info[name] for name in ("background", "white") if name in info})
+    recorded = made.get("reading", {})
+    reading = Reading(**{name: recorded[name] for name in ("background", "white") if name in recorded})
     try:
         if (
             names is not None
@@ -418,5 +418,5 @@ def looked_at(
     if not isinstance(result, np.ndarray):
         raise BadData(f"{image} cannot be used ({result.reason}: {result.detail}); name another image.")
     with torch.inference_mode():
-        answer = net.outputs(torch.from_numpy(result[None].copy()).to(engine.device()), made["layers"])
-    return extract.POOLS[made["pool"]](next(iter(answer.values()))).float().cpu().numpy(), result
+        outputs = net.outputs(torch.from_numpy(result[None].copy()).to(engine.device()), made["layers"])
+    return extract.POOLS[made["pool"]](next(iter(outputs.values()))).float().cpu().numpy(), result

@@ -193,7 +193,7 @@ class Map:
         none of ours."""
         try:
             with np.load(path, allow_pickle=False) as f:
-                answer = json.loads(str(f["settings"]))
+                settings = json.loads(str(f["settings"]))
                 y, mean, vectors, reduced = (
                     np.asarray(f[name], np.float32)
                     for name in ("coordinates", "mean", "components", "reduced")
@@ -208,8 +208,8 @@ class Map:
                 rows,
                 names,
                 labels,
-                answer,
-                Axes(mean, vectors, float(answer.pop("kept")), float(answer.pop("unit", 1.0))),
+                settings,
+                Axes(mean, vectors, float(settings.pop("kept")), float(settings.pop("unit", 1.0))),
                 reduced,
             )
             n, of = len(y), (len(mean),)
@@ -353,12 +353,12 @@ def kept(
             order = np.sort(row)
             for name, near in after.items():
                 ranks[name][j] = 1 + np.searchsorted(order, row[near[j]])
-    info, right_before = dict[str, Kept](), _right(labels, asked, before)
+    sides_kept, right_before = dict[str, Kept](), _right(labels, asked, before)
     for name, near in after.items():
         recall = (ranks[name] <= k).mean(1)
         trust = 1 - 2 * np.maximum(ranks[name] - k, 0).sum(1) / (k * (2 * n - 3 * k - 1))
-        info[name] = Kept(recall, trust, _right(labels, asked, near), right_before)
-    return info
+        sides_kept[name] = Kept(recall, trust, _right(labels, asked, near), right_before)
+    return sides_kept
 
 
 def _least(far: np.ndarray, k: int) -> np.ndarray:
@@ -422,13 +422,13 @@ def cards(
     sides = {"map": made.y} | (
         {} if made.settings["method"] == "pca" else {"PCA plot": next(arrange(made.reduced, "pca")).y.numpy()}
     )
-    result, info = kept(x, sides, labels, seed=seed), []
+    result, scores = kept(x, sides, labels, seed=seed), []
     about: dict[str, Any] = dict(against=n, split="images", better="higher", settings=dict(k=k), seed=seed)
     note = f"of the {k} nearest in features, the share among the {k} nearest in the map"
     for name, each in result.items():
-        info.append(measure("neighbours kept", each.recall, of=name, note=note, **about))
+        scores.append(measure("neighbours kept", each.recall, of=name, note=note, **about))
     chance = k / (n - 1)
-    info.append(
+    scores.append(
         Score(
             "neighbours kept",
             chance,
@@ -441,7 +441,7 @@ def cards(
         )
     )
     for name, each in result.items():
-        info.append(
+        scores.append(
             measure(
                 "trustworthiness",
                 each.trust,
@@ -455,7 +455,7 @@ def cards(
             {"features": result["map"].right_before} | {name: each.right for name, each in result.items()},
             f"most of the {k} nearest share the label",
         )
-        info += [
+        scores += [
             measure("label of neighbours", values, of=name, unit="share", note=note, **about)
             for name, values in right.items()
         ]
@@ -464,8 +464,8 @@ def cards(
             f"share of {k} nearest that two maps from different random starts have in common, {len(others)} "
             "maps"
         )
-        info.append(measure("stability", overlap(others, k), of="map", note=note, **about))
-    return info
+        scores.append(measure("stability", overlap(others, k), of="map", note=note, **about))
+    return scores
 
 
 # New images on an old map

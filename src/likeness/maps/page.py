@@ -181,21 +181,21 @@ def _row(card: Score) -> str:
     )
     kind = ' class="model"' if card.of == "map" else ""
     bar = f'<td class="bar"><span style="width:{100 * max(0.0, min(1.0, card.value)):.1f}%"></span></td>'
-    info = "; ".join(filter(None, (between, card.warning)))
+    remark = "; ".join(filter(None, (between, card.warning)))
     return (
         f"<tr{kind}><th "
         f'scope="row">{_e(card.of)}</th>{bar}<td '
-        f'class="value">{_e(short(card.value))}</td><td>{_e(info)}</td></tr>'
+        f'class="value">{_e(short(card.value))}</td><td>{_e(remark)}</td></tr>'
     )
 
 
-def _listed(found: Listed, pictured: bool) -> str:
+def _listed(images: Listed, pictured: bool) -> str:
     lines = "".join(
         f"<h3>{_e(what)}</h3>" * bool(what)
         + f'<div class="shots">{"".join(_shot(*shot, pictured) for shot in shots)}</div>'
-        for what, shots in found.lines
+        for what, shots in images.lines
     )
-    return _section(found.title, lines, found.lead)
+    return _section(images.title, lines, images.lead)
 
 
 def _shot(row: int, caption: str, pictured: bool) -> str:

@@ -39,7 +39,7 @@ FEW = 400
 SPACING, NODES = 0.4, 96
 """of the grid, in units of the map: the kernel falls to one half at distance 1; a half or a quarter of it
 where the map has fewer nodes a side"""
-TOLD = 10
+KL_EVERY = 10
 """steps between two that are told"""
 LEAST = 5
 """points that can be arranged: fewer have no neighbours to choose from"""
@@ -198,13 +198,13 @@ def affinities(
 # What pulls together, and what pushes apart
 
 
-def attraction(near: Affinities, y: Tensor, told: bool = True) -> Force:
+def attraction(near: Affinities, y: Tensor, with_kl: bool = True) -> Force:
     """sum_j p_ij w_ij (y_i - y_j), and, if it is told, sum p log w."""
     across, up = (c.index_select(0, near.rows) - c.index_select(0, near.columns) for c in y.T.contiguous())
     away = across.square().addcmul_(up, up).add_(1)
     pull = near.p / away
     on = [torch.from_numpy(np.add.reduceat(part.mul_(pull).numpy(), near.starts)) for part in (across, up)]
-    return Force(torch.stack(on, 1), -(near.p * away.log_()).sum() if told else y.new_full((), math.nan))
+    return Force(torch.stack(on, 1), -(near.p * away.log_()).sum() if with_kl else y.new_full((), math.nan))
 
 
 def pair_by_pair(y: Tensor) -> Force:
@@ -294,11 +294,11 @@ def gradient(
     y: Tensor,
     repulsion: Repulsion | None = None,
     exaggeration: float = 1.0,
-    told: bool = True,
+    with_kl: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """dKL / dy (n, 2), with P multiplied by `exaggeration`, and KL(P || Q) itself without, or nan where it is
     not told."""
-    pull, push = attraction(near, y, told), (repulsion or (pair_by_pair if len(y) <= FEW else on_grid))(y)
+    pull, push = attraction(near, y, with_kl), (repulsion or (pair_by_pair if len(y) <= FEW else on_grid))(y)
     kl = -near.entropy - pull.total + near.mass * push.total.log()
     return 4 * (exaggeration * pull.on - push.on / push.total), kl
 
@@ -330,10 +330,10 @@ def descend(near: Affinities, y: Tensor, early: int = EARLY, late: int = LATE) -
     y, speed, gain = y.clone(), torch.zeros_like(y), torch.ones_like(y)
     for step in range(early + late + 1):
         last = step == early + late
-        info = last or step % TOLD == 0
+        with_kl = last or step % KL_EVERY == 0
         exaggeration, momentum = (EXAGGERATION, 0.5) if step < early else (1.0, 0.8)
-        slope, kl = gradient(near, y, exaggeration=exaggeration, told=info)
-        if info:
+        slope, kl = gradient(near, y, exaggeration=exaggeration, with_kl=with_kl)
+        if with_kl:
             yield Step(step, y.clone(), float(kl))
         if last:
             return

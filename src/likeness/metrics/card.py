@@ -166,12 +166,12 @@ class Score:
         }
 
 
-def from_dict(said: dict[str, Any]) -> Score:
+def from_dict(card_of: dict[str, Any]) -> Score:
     """The card that as_dict() wrote down; what another version added is passed over.  Raises KeyError,
     TypeError or ValueError if it is none."""
-    known, said = {f.name for f in fields(Score)}, _today(said)
-    card = {k: v for k, v in said.items() if k in known} | {
-        "value": math.nan if said["value"] is None else float(said["value"])
+    known, card_of = {f.name for f in fields(Score)}, _today(card_of)
+    card = {k: v for k, v in card_of.items() if k in known} | {
+        "value": math.nan if card_of["value"] is None else float(card_of["value"])
     }
     for name in ("low", "high", "floor"):
         card[name] = None if card.get(name) is None else float(card[name])
@@ -179,23 +179,23 @@ def from_dict(said: dict[str, Any]) -> Score:
     return Score(**card | {name: int(card[name]) for name in ("n", "seed", "version") if name in card})
 
 
-def _today(said: dict[str, Any]) -> dict[str, Any]:
+def _today(card: dict[str, Any]) -> dict[str, Any]:
     """A card of schema 1, which had its warnings and its network in one text each and no group, as one of
     today; that of today as it is."""
-    if "warnings" in said:
-        return said
-    network = NETWORK_BEFORE.match(str(said.get("network", "")))
+    if "warnings" in card:
+        return card
+    network = NETWORK_BEFORE.match(str(card.get("network", "")))
     parts = {} if network is None else network.groupdict("")
     group = next(
-        group for group, words in GROUPS_BEFORE.items() if re.search(words, str(said["name"]), re.IGNORECASE)
+        group for group, words in GROUPS_BEFORE.items() if re.search(words, str(card["name"]), re.IGNORECASE)
     )
-    name = RENAMED.get(str(said["name"]), said["name"])
+    name = RENAMED.get(str(card["name"]), card["name"])
     return (
-        said
+        card
         | parts
         | {
             "name": name,
-            "warnings": [w for w in str(said.get("warning") or "").split("; ") if w],
+            "warnings": [w for w in str(card.get("warning") or "").split("; ") if w],
             "group": group,
         }
     )

@@ -57,19 +57,19 @@ def overfitted(bits: np.ndarray, learnt: np.ndarray, seed: int = 0) -> str:
     return ""
 
 
-def suspicion(mine: np.ndarray, floor: np.ndarray) -> str:
+def suspicion(samples: np.ndarray, floor: np.ndarray) -> str:
     """Whether samples copy more than held-out images happen to resemble training images, by more than chance
     explains."""
-    if not len(mine):
+    if not len(samples):
         return ""
     usual = float(floor.mean()) if len(floor) else 0.0
-    noise = math.sqrt(usual * (1 - usual) * (1 / len(mine) + 1 / len(floor))) if len(floor) else 0.0
-    if mine.mean() <= usual + 3 * noise + 1e-12:
+    noise = math.sqrt(usual * (1 - usual) * (1 / len(samples) + 1 / len(floor))) if len(floor) else 0.0
+    if samples.mean() <= usual + 3 * noise + 1e-12:
         return ""
     beside = f" ({usual:.1%} of held-out images do)" if len(floor) else ""
     return (
-        f"{int(mine.sum())} of {len(mine)} samples look like copies of training images{beside}: the model "
-        "may have memorised"
+        f"{int(samples.sum())} of {len(samples)} samples look like copies of training images{beside}: the "
+        "model may have memorised"
     )
 
 
@@ -112,13 +112,13 @@ def repeated(samples: np.ndarray, real: np.ndarray) -> str:
     )
 
 
-def too_near(mine: np.ndarray, floor: np.ndarray) -> str:
+def too_near(samples: np.ndarray, floor: np.ndarray) -> str:
     """Whether samples lie so much nearer to training images than held-out images do that a blur does not
     explain it."""
-    if min(len(mine), len(floor)) < TOO_FEW:
+    if min(len(samples), len(floor)) < TOO_FEW:
         return ""
-    typical, usual = float(np.median(mine)), float(np.median(floor))
-    if wilson(float((mine < usual).sum()), len(mine))[0] <= 0.75 or typical > usual / 3:
+    typical, usual = float(np.median(samples)), float(np.median(floor))
+    if wilson(float((samples < usual).sum()), len(samples))[0] <= 0.75 or typical > usual / 3:
         return ""
     return (
         f"samples lie {short(typical)} levels from a training image, held-out images {short(usual)}: the "

@@ -57,7 +57,7 @@ def counts(modes: np.ndarray, k: int) -> np.ndarray:
     ]
 
 
-def found(counted: np.ndarray) -> np.ndarray:
+def covered(counted: np.ndarray) -> np.ndarray:
     """Modes with at least one sample: counts (..., K) to (...)."""
     return np.asarray((counted > 0).sum(-1, dtype=np.float64))
 
@@ -98,20 +98,20 @@ def _cards(
     if not len(modes):
         raise Refusal("modes are found in samples, and there is none; draw some.")
     counted = counts(modes, k)
-    answer = about | dict[str, Any](
+    common = about | dict[str, Any](
         n=len(modes), seed=seed, warnings=sentences(about.get("warnings", ()), small(len(modes)))
     )
-    low, high = interval(counted, len(modes), found, seed)
+    low, high = interval(counted, len(modes), covered, seed)
     how = "95 % bootstrap over samples, less its bias"
     yield Score(
         "modes covered",
-        float(found(counted)),
+        float(covered(counted)),
         unit=f"of {k:,}",
         low=low,
         high=min(high, k),
         how=how,
         better="higher",
-        **answer,
+        **common,
     )
     if quality:
         yield measure(
@@ -122,10 +122,10 @@ def _cards(
             better="higher",
             **about,
         )
-    yield _divergence(counted, len(modes), shares, seed, answer | dict(unit="nats", how=how, better="lower"))
+    yield _divergence(counted, len(modes), shares, seed, common | dict(unit="nats", how=how, better="lower"))
 
 
-def _divergence(counted: np.ndarray, n: int, shares: np.ndarray, seed: int, said: dict[str, Any]) -> Score:
+def _divergence(counted: np.ndarray, n: int, shares: np.ndarray, seed: int, about: dict[str, Any]) -> Score:
     value, of_any = float(reverse_kl(counted, shares)), int(counted.sum())
     why = (
         "no sample is of any mode"
@@ -135,13 +135,13 @@ def _divergence(counted: np.ndarray, n: int, shares: np.ndarray, seed: int, said
         else ""
     )
     few = f"only {of_any} samples are of any mode" if 0 < of_any < TOO_FEW <= n else ""
-    said["warnings"] = sentences(said["warnings"], why, few)
+    about["warnings"] = sentences(about["warnings"], why, few)
     if why:
-        return Score("reverse KL", math.nan, **said | dict(how=""))
+        return Score("reverse KL", math.nan, **about | dict(how=""))
     if of_any < TOO_FEW:
-        return Score("reverse KL", value, **said | dict(how=""))
+        return Score("reverse KL", value, **about | dict(how=""))
     low, high = interval(counted, n, lambda c: reverse_kl(c, shares), seed)
-    return Score("reverse KL", value, low=max(0.0, low), high=high, **said)
+    return Score("reverse KL", value, low=max(0.0, low), high=high, **about)
 
 
 def interval(

@@ -98,11 +98,11 @@ def _norms(a: np.ndarray) -> np.ndarray:
 
 
 def _merge(
-    best: np.ndarray, found: np.ndarray, d: np.ndarray, rows: np.ndarray
+    best: np.ndarray, known_rows: np.ndarray, d: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k least of those known and those in d."""
     k, everyone = best.shape[1], np.arange(len(d))
-    distances, names = [best], [found]
+    distances, names = [best], [known_rows]
     for _ in range(min(k, d.shape[1])):
         at = d.argmin(1)
         distances.append(d[everyone, at][:, None])
@@ -113,7 +113,7 @@ def _merge(
     return np.take_along_axis(all_d, order, 1), np.take_along_axis(all_n, order, 1)
 
 
-def copied(found: Nearest, train: np.ndarray) -> np.ndarray:
+def copied(near: Nearest, train: np.ndarray) -> np.ndarray:
     """Whether each image is a third as far from its nearest as from the next other picture, or nearer: (Q,)
     of 0 or 1.
 
@@ -122,25 +122,25 @@ def copied(found: Nearest, train: np.ndarray) -> np.ndarray:
     lie about the nearest as closely as this image does, within three times its distance: nearly the same
     picture again.  Where all k do, nothing is said to be a copy.
     """
-    first, far = found.distance[:, :1], np.isfinite(found.distance)
-    other = far & (_apart(found, train) > 3 * first)
+    first, far = near.distance[:, :1], np.isfinite(near.distance)
+    other = far & (_apart(near, train) > 3 * first)
     next_one = np.where(other.any(1), other.argmax(1), 0)
-    second = found.distance[np.arange(len(first)), next_one]
+    second = near.distance[np.arange(len(first)), next_one]
     return (other.any(1) & (first[:, 0] <= second / 3)).astype(np.float64)
 
 
-def _apart(found: Nearest, train: np.ndarray) -> np.ndarray:
+def _apart(near: Nearest, train: np.ndarray) -> np.ndarray:
     """How far the k found for an image lie from the nearest of them, (Q, k)."""
-    out = np.zeros(found.distance.shape)
-    for i, row in enumerate(found.row):
+    out = np.zeros(near.distance.shape)
+    for i, row in enumerate(near.row):
         images = centred(train[row])
         out[i] = np.sqrt(squared(images[:1], images)[0] / images.shape[1])
     return out
 
 
-def exact(found: Nearest) -> np.ndarray:
+def exact(near: Nearest) -> np.ndarray:
     """Whether each image is, level by level, a training image: (Q,) of 0 or 1."""
-    return (found.distance[:, 0] == 0).astype(np.float64)
+    return (near.distance[:, 0] == 0).astype(np.float64)
 
 
 def closeness(samples: Nearest, held_out: Nearest) -> np.ndarray:

@@ -90,12 +90,12 @@ class DDPM(Denoiser):
         output, v = out.chunk(2, 1)
         return output, (v + 1) / 2
 
-    def image(self, said: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    def image(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """x_0, of what the network says."""
         alpha, sigma = over(self.schedule.alpha(t), x_t), over(self.schedule.sigma(t), x_t)
         if self.predicts == "x0":
-            return said
-        return (x_t - sigma * said) / alpha if self.predicts == "eps" else alpha * x_t - sigma * said
+            return output
+        return (x_t - sigma * output) / alpha if self.predicts == "eps" else alpha * x_t - sigma * output
 
     def predict(self, x_t: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
         return self.image(self.ask(x_t, t, y)[0], x_t, t)

@@ -79,10 +79,10 @@ class MAE(Model):
         p = vit.patches(batch.x, self.p)
         visible, hidden = self.hide(batch.noise)
         h = self.encode_patches(take(p, visible), visible)
-        answer, wanted = self.decode_patches(h, visible), normalised(take(p, hidden))
+        predicted, wanted = self.decode_patches(h, visible), normalised(take(p, hidden))
         health = self.health(h.float().mean(1), batch.step, "feature ")
         return Loss(
-            (take(answer, hidden).float() - wanted).square().mean(),
+            (take(predicted, hidden).float() - wanted).square().mean(),
             {"chance": wanted.square().mean(), **health},
         )
 

@@ -98,8 +98,8 @@ class GatedLayer(nn.Module):
         shift = self.bias(y, 0)
         return gate(a if shift is None else a + shift), self.across(a, memory)
 
-    def along(self, h: Tensor, told: Tensor, y: Condition | None, memory: Memory | None = None) -> Tensor:
-        a = self.horizontal(h, memory) + told
+    def along(self, h: Tensor, vertical: Tensor, y: Condition | None, memory: Memory | None = None) -> Tensor:
+        a = self.horizontal(h, memory) + vertical
         label = self.bias(y, 1)
         out: Tensor = h + self.out(gate(a if label is None else a + label), memory)
         return out

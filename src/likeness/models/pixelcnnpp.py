@@ -175,8 +175,8 @@ class Way:
 
     def hear(self, place: Any) -> Tensor:
         """(B, C, H, W); with a memory, of its pixel or row."""
-        answer = self.heard[place]
-        return answer if self.memory is None else answer[..., self.memory.columns]
+        whole = self.heard[place]
+        return whole if self.memory is None else whole[..., self.memory.columns]
 
     def lower(self) -> Way:
         return self if self.memory is None else replace(self, memory=half(self.memory))

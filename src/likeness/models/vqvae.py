@@ -153,14 +153,14 @@ class VQVAE(Model):
     @torch.no_grad()
     def expand(self, z: Tensor) -> Tensor:
         """The mean image of what compress() makes, (B, C, H, W)."""
-        return self.p.mean(self.said(z))
+        return self.p.mean(self.likelihood_of(z))
 
     @torch.no_grad()
     def distortion(self, x: Tensor, z: Tensor) -> Tensor:
         """-log p(x|z) in nats, (B,), of what compress() makes."""
-        return -self.p.log_prob(x, self.said(z))
+        return -self.p.log_prob(x, self.likelihood_of(z))
 
-    def said(self, z: Tensor) -> Tensor:
+    def likelihood_of(self, z: Tensor) -> Tensor:
         return self.picture(self.book.vectors(level(z, self.codes).clamp(0, self.codes - 1)[:, 0]))
 
     def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:

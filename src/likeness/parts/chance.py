@@ -84,8 +84,8 @@ def _described(p: Bernoulli | Discretised, flat: Tensor) -> float:
     scales = (std * widths[:, None]).clamp(min=NARROWEST / half)
     middles = mean, flat.median(0).values
     # 0 is a scale of a quarter
-    answer = (torch.stack([m, (4 * s).log()], 1) for m in middles for s in scales)
-    return torch.stack([_cost(p, flat, out) for out in answer]).amin(0).sum().item()
+    parameters = (torch.stack([m, (4 * s).log()], 1) for m in middles for s in scales)
+    return torch.stack([_cost(p, flat, out) for out in parameters]).amin(0).sum().item()
 
 
 def _cost(p: Bernoulli | Discretised, flat: Tensor, out: Tensor) -> Tensor:

@@ -140,8 +140,8 @@ class Denoiser(Model):
     def kept(self, x_0: Tensor) -> Tensor:
         return x_0.clamp(-1, 1) if self.spec.levels and self.clips else x_0
 
-    def led(self, said: Callable[[Any, Condition | None], Tensor], y: Condition | None) -> Tensor:
-        """What the model says of noisy images of classes y, said(model, y), drawn on from what it says
+    def led(self, predict: Callable[[Any, Condition | None], Tensor], y: Condition | None) -> Tensor:
+        """What the model says of noisy images of classes y, predict(model, y), drawn on from what it says
         without: classifier-free guidance in the convention w = 1 for none, D(x) + w (D(x|y) - D(x)) (Ho &
         Salimans 2022, eq. 6, with w - 1 for their w).
 
@@ -150,9 +150,9 @@ class Denoiser(Model):
         deviation s^w, and the other law has not.
         """
         if self.plain(y):
-            return said(self, y)
-        nothing = said(self, None) if self.weak is None else said(self.weak, y)
-        return torch.lerp(nothing, said(self, y), self.guidance) if self.guidance else nothing
+            return predict(self, y)
+        nothing = predict(self, None) if self.weak is None else predict(self.weak, y)
+        return torch.lerp(nothing, predict(self, y), self.guidance) if self.guidance else nothing
 
     def plain(self, y: Condition | None) -> bool:
         """Whether nothing is guided.  Raises Refusal where guidance has nothing to begin from."""
@@ -294,8 +294,8 @@ class Denoiser(Model):
         code = classes.measured(name, z, self.latent, labels)
         y = None
         if labels:
-            answer = code[:, self.latent :]
-            y = Condition(torch.where(answer.amax(1) > 0, answer.argmax(1), NONE))
+            classes_part = code[:, self.latent :]
+            y = Condition(torch.where(classes_part.amax(1) > 0, classes_part.argmax(1), NONE))
         levels = self.way()
         x = levels[0].sigma * code[:, : self.latent].view(-1, *self.spec.shape)
         for state in samplers.heun(lambda x, t: self.predict(x, t, y), levels, x, Noise([])):

@@ -54,9 +54,9 @@ class Block(nn.Module):
         self.attention = Heads(width, heads)
         self.inside, self.out = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def forward(self, x: Tensor, told: Tensor, noise: Noise | None) -> Tensor:
+    def forward(self, x: Tensor, modulation: Tensor, noise: Noise | None) -> Tensor:
         """Tokens (B, T, width), and b, s and g, twice, (B, 6 * width)."""
-        b1, s1, g1, b2, s2, g2 = told.chunk(MODULATIONS, 1)
+        b1, s1, g1, b2, s2, g2 = modulation.chunk(MODULATIONS, 1)
         x = x + g1[:, None] * self.attention(modulated(x, b1, s1))
         h = F.gelu(self.inside(modulated(x, b2, s2)), approximate="tanh")
         out: Tensor = x + g2[:, None] * self.out(thin(h, self.dropout, noise))
@@ -99,9 +99,9 @@ class DiT(nn.Module):
         noise: the images' own, for dropout; without it there is none.
         """
         rest = self.rows * self.patch - self.size
-        *info, last = self.when(t, y)
+        *modulations, last = self.when(t, y)
         h = self.first(F.pad(x, (0, rest, 0, rest))).flatten(2).mT + self.positions
-        for block, e in zip(self.blocks, info):
+        for block, e in zip(self.blocks, modulations):
             h = block(h, e, noise)
         h = self.last(modulated(h, *last.chunk(2, 1))).float()
         image = (

@@ -88,13 +88,13 @@ class Comparison:
         for row in self.rows:
             for column, card, place in zip(self.columns, row.cells, row.places):
                 if card is not None:
-                    answer = card.as_dict()
+                    values = card.as_dict()
                     line = [
                         column.name,
                         column.model,
                         row.group,
                         row.key.name,
-                        *(answer[f] for f in FIELDS),
+                        *(values[f] for f in FIELDS),
                         card.warning,
                         place,
                         row.why,

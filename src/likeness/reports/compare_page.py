@@ -91,15 +91,17 @@ def _table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
 def _part(rows: Sequence[Row], heads: Sequence[str], seeds: bool, one: bool) -> str:
     """A group of measures: what is the same for all of them is told once, above."""
     ours = [row for row in rows if row.key.of == "model"]
-    info = [_told([row.cells[i] for row in ours], seeds) for i in range(len(heads))]
+    remarks = [_remarks([row.cells[i] for row in ours], seeds) for i in range(len(heads))]
     once = [
         name
-        for name in dict.fromkeys(n for t in info for n in t)
-        if name not in ("kind", "note") and all(len(t.get(name, "")) < 2 for t in info)
+        for name in dict.fromkeys(n for t in remarks for n in t)
+        if name not in ("kind", "note") and all(len(t.get(name, "")) < 2 for t in remarks)
     ]
-    every = {name: {text for t in info for text in t.get(name, ())} for name in once}
+    every = {name: {text for t in remarks for text in t.get(name, ())} for name in once}
     above = [text for texts in every.values() if len(texts) == 1 for text in texts]
-    own = ["; ".join(text for name in once if len(every[name]) > 1 for text in t.get(name, ())) for t in info]
+    own = [
+        "; ".join(text for name in once if len(every[name]) > 1 for text in t.get(name, ())) for t in remarks
+    ]
     names = "".join(f'<th scope="col">{head}{_small(text)}</th>' for head, text in zip(heads, own))
     lines = "".join(_row(row, seeds, once) if row.key.of == "model" else _beside(row, one) for row in rows)
     return (
@@ -109,14 +111,14 @@ def _part(rows: Sequence[Row], heads: Sequence[str], seeds: bool, one: bool) -> 
     )
 
 
-def _told(cards: Iterable[Score | None], seeds: bool) -> dict[str, set[str]]:
+def _remarks(cards: Iterable[Score | None], seeds: bool) -> dict[str, set[str]]:
     """All that is said of some cards, by name."""
-    info: dict[str, set[str]] = {}
+    remarks: dict[str, set[str]] = {}
     for name, text in (
         fact for card in cards if card is not None for fact in _facts(card, seeds).items() if fact[1]
     ):
-        info.setdefault(name, set()).add(text)
-    return info
+        remarks.setdefault(name, set()).add(text)
+    return remarks
 
 
 def _facts(card: Score, seeds: bool) -> dict[str, str]:
@@ -127,7 +129,7 @@ def _facts(card: Score, seeds: bool) -> dict[str, str]:
         else ""
     )
     kind, seed = "" if card.kind == "measured" else card.kind, f"seed {card.seed}" if seeds else ""
-    info = dict(
+    facts = dict(
         n=sides,
         kind=kind,
         network=card.features,
@@ -135,7 +137,7 @@ def _facts(card: Score, seeds: bool) -> dict[str, str]:
         seed=seed,
     )
     return (
-        info
+        facts
         | {k: "" if v is False else f"{k} = {v}" for k, v in card.settings.items() if k != "seen"}
         | dict(note=card.note)
     )
@@ -146,11 +148,11 @@ def _row(row: Row, seeds: bool, above: Sequence[str]) -> str:
     facts = [
         {k: v for k, v in _facts(card, seeds).items() if k not in above} if card else {} for card in row.cells
     ]
-    info = {
+    names = {
         name: {f[name] for f in facts if name in f}
         for name in dict.fromkeys(name for f in facts for name in f)
     }
-    common = {name: next(iter(texts)) for name, texts in info.items() if len(texts) == 1}
+    common = {name: next(iter(texts)) for name, texts in names.items() if len(texts) == 1}
     own = ["; ".join(text for name, text in f.items() if text and name not in common) for f in facts]
     cells = "".join(
         _cell(card, place, text, _span(row)) for card, place, text in zip(row.cells, row.places, own)
@@ -263,10 +265,10 @@ def _figure(column: Column, x: Tensor) -> str:
 
 def _differences(columns: Sequence[Column]) -> str:
     names = dict.fromkeys(name for c in columns for name in c.setup)
-    info = {name: [str(c.setup.get(name, "–")) for c in columns] for name in names}
+    values = {name: [str(c.setup.get(name, "–")) for c in columns] for name in names}
     lines = [
         f'<tr><th scope="row">{_e(k)}</th>{"".join(f"<td>{_e(v)}</td>" for v in vs)}</tr>'
-        for k, vs in info.items()
+        for k, vs in values.items()
         if len(set(vs)) > 1
     ]
     heads = "".join(f'<th scope="col">{_e(c.name)}</th>' for c in columns)

@@ -345,10 +345,10 @@ def _keyed(cards: Sequence[Score]) -> dict[Key, Score]:
 
 def _with_floors(cards: Sequence[Score]) -> Iterator[Score]:
     """The cards, and those of the floors that have none of their own."""
-    info = {(card.name, card.value) for card in cards if card.of != "model"}
+    floors = {(card.name, card.value) for card in cards if card.of != "model"}
     for card in cards:
         yield card
-        if card.of == "model" and card.floor is not None and (card.name, card.floor) not in info:
+        if card.of == "model" and card.floor is not None and (card.name, card.floor) not in floors:
             yield replace(
                 card,
                 value=card.floor,

@@ -489,13 +489,13 @@ def _film(run: Run) -> str:
     )
 
 
-def _spread(found: list[Path]) -> list[Path]:
+def _spread(pictures: list[Path]) -> list[Path]:
     """At most eight, evenly spaced on a logarithmic scale of images seen, first and last among them."""
-    if len(found) <= MOMENTS:
-        return found
-    seen = np.log(np.maximum(1, [int(p.stem) for p in found]))
+    if len(pictures) <= MOMENTS:
+        return pictures
+    seen = np.log(np.maximum(1, [int(p.stem) for p in pictures]))
     wanted = np.linspace(seen[0], seen[-1], MOMENTS)
-    return [found[i] for i in sorted({int(abs(seen - w).argmin()) for w in wanted})]
+    return [pictures[i] for i in sorted({int(abs(seen - w).argmin()) for w in wanted})]
 
 
 def _moment(run: Run, path: Path) -> str:

@@ -146,13 +146,13 @@ def training(run: Run, data: Data, budget: dict[str, Any], quiet: bool = False) 
 
 def _news(run: Run) -> Callable[[], None]:
     """Says what has been noted since it was asked last."""
-    answer = len(run.notes)
+    shown = len(run.notes)
 
     def tell() -> None:
-        nonlocal answer
-        for note in run.notes[answer:]:
+        nonlocal shown
+        for note in run.notes[shown:]:
             say(f"note: {note}")
-        answer = len(run.notes)
+        shown = len(run.notes)
 
     return tell
 
@@ -287,47 +287,47 @@ def scores(cards: Sequence[Score], as_json: bool, title: str = "") -> None:
             print(f"warning: {card.name}: {card.warning}")
 
 
-def checked(found: Check, costs: Sequence[dict[str, Any]], as_json: bool) -> None:
+def checked(check: Check, costs: Sequence[dict[str, Any]], as_json: bool) -> None:
     """The verdict on a data set, and what training on it costs."""
     if as_json:
-        print(json.dumps(dict(found.describe(), cost=list(costs)), indent=1, default=str))
+        print(json.dumps(dict(check.describe(), cost=list(costs)), indent=1, default=str))
         return
-    c, h, w = found.shape
-    seen = f"{c}x{h}x{w}, {found.levels} levels" if found.levels else "points in the plane"
+    c, h, w = check.shape
+    seen = f"{c}x{h}x{w}, {check.levels} levels" if check.levels else "points in the plane"
     rows = {
-        "a model sees": f"{seen}; {found.train:,} to learn from, {found.held_out:,} held out",
-        "classes": _counts(found.classes),
-        "captions": f"{found.captions:,}" if found.captions else "",
-        "sizes of files": _counts(found.original_sizes)
-        + (f"; {found.enlarged:,} are smaller than what a model sees" if found.enlarged else ""),
-        "modes": _counts(found.modes),
-        "converted": _counts(found.converted),
-        "skipped": _counts(found.skipped),
-        "full list": found.full_list,
-        "of one colour": f"{found.blank:,}" if found.blank else "",
-        "exact duplicates": _copies(found.exact),
-        "near duplicates": _copies(found.near),
+        "a model sees": f"{seen}; {check.train:,} to learn from, {check.held_out:,} held out",
+        "classes": _counts(check.classes),
+        "captions": f"{check.captions:,}" if check.captions else "",
+        "sizes of files": _counts(check.original_sizes)
+        + (f"; {check.enlarged:,} are smaller than what a model sees" if check.enlarged else ""),
+        "modes": _counts(check.modes),
+        "converted": _counts(check.converted),
+        "skipped": _counts(check.skipped),
+        "full list": check.full_list,
+        "of one colour": f"{check.blank:,}" if check.blank else "",
+        "exact duplicates": _copies(check.exact),
+        "near duplicates": _copies(check.near),
         **{
             f"{cost['model']} in {cost['precision']}": f"{cost['images_per_second']:,.0f} images/s, "
             f"{cost['memory_mb']:,.0f} MB; {cost['says']}"
             for cost in costs
         },
     }
-    print(found.verdict)
+    print(check.verdict)
     for name, text in rows.items():
         if text:
             print(f"  {name:18} {text}")
 
 
-def _counts(found: dict[str, int], most: int = 10) -> str:
+def _counts(counts: dict[str, int], most: int = 10) -> str:
     """The commonest, with how many there are."""
-    ranked = sorted(found.items(), key=lambda pair: -pair[1])
+    ranked = sorted(counts.items(), key=lambda pair: -pair[1])
     more = f", and {len(ranked) - most} more" if len(ranked) > most else ""
     return ", ".join(f"{name} {n:,}" for name, n in ranked[:most]) + more
 
 
-def _copies(found: Copies) -> str:
-    if not found.groups:
+def _copies(copies: Copies) -> str:
+    if not copies.groups:
         return "none"
-    examples = "; ".join(" = ".join(group[:3]) for group in found.examples[:3])
-    return f"{found.images:,} images in {found.groups:,} groups, such as {examples}"
+    examples = "; ".join(" = ".join(group[:3]) for group in copies.examples[:3])
+    return f"{copies.images:,} images in {copies.groups:,} groups, such as {examples}"

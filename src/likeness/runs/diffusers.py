@@ -79,16 +79,22 @@ def named(net: UNet) -> Iterator[tuple[str, Tensor]]:
         if path == "told":
             yield from in_parts(
                 module,
-                [f"{theirs(name)}.time_emb_proj" for name, m in net.named_modules() if isinstance(m, Block)],
+                [
+                    f"{diffusers_name(name)}.time_emb_proj"
+                    for name, m in net.named_modules()
+                    if isinstance(m, Block)
+                ],
                 net.widths,
             )
         elif isinstance(module, nn.Linear) and path.endswith(".qkv"):
-            layer = theirs(path.removesuffix(".heads.qkv"))
+            layer = diffusers_name(path.removesuffix(".heads.qkv"))
             yield from in_parts(
                 module, [f"{layer}.to_{letter}" for letter in "qkv"], [module.in_features] * 3
             )
         else:
-            yield from ((f"{theirs(path)}.{name}", p) for name, p in module.named_parameters(recurse=False))
+            yield from (
+                (f"{diffusers_name(path)}.{name}", p) for name, p in module.named_parameters(recurse=False)
+            )
 
 
 def in_parts(layer: nn.Module, names: list[str], widths: list[int]) -> Iterator[tuple[str, Tensor]]:
@@ -115,7 +121,7 @@ OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """names of attention in files of before 2023"""
 
 
-def theirs(path: str) -> str:
+def diffusers_name(path: str) -> str:
     """The name of a layer in diffusers: down.0.blocks.1.skip is down_blocks.0.resnets.1.conv_shortcut."""
     if path in WHOLE:
         return WHOLE[path]
@@ -287,11 +293,11 @@ def suitable(net: nn.Module, facts: Facts, y: int | None) -> UNet:
             raise Refusal(
                 f"--{name} {getattr(facts, name)} has no word in diffusers; it knows {', '.join(known)}."
             )
-    told_alike(facts.steps)
+    refuse_other_times(facts.steps)
     return net
 
 
-def told_alike(steps: int) -> None:
+def refuse_other_times(steps: int) -> None:
     if steps != STEPS:
         raise Refusal(
             f"a network of {steps} steps is told other times here than in diffusers; only one of {STEPS} "
@@ -514,13 +520,13 @@ def facts_of(config: dict[str, Any], size: int, plan: Plan) -> Facts:
     if schedule == "linear":
         must(config, "the scheduler", dict(beta_start=1e-4, beta_end=0.02))
     steps = number(config, "num_train_timesteps", STEPS)
-    told_alike(steps)
+    refuse_other_times(steps)
     facts = Facts(
         size=size,
         steps=steps,
-        beta=ours(BETAS, "beta_schedule", schedule),
-        predicts=ours(PREDICTIONS, "prediction_type", config.get("prediction_type", "epsilon")),
-        variance=ours(VARIANCES, "variance_type", config.get("variance_type", "fixed_small")),
+        beta=named_here(BETAS, "beta_schedule", schedule),
+        predicts=named_here(PREDICTIONS, "prediction_type", config.get("prediction_type", "epsilon")),
+        variance=named_here(VARIANCES, "variance_type", config.get("variance_type", "fixed_small")),
         clip=bool(config.get("clip_sample", True)),
     )
     if plan.outside != plan.inside * (2 if facts.variance == "learned" else 1):
@@ -533,12 +539,12 @@ def facts_of(config: dict[str, Any], size: int, plan: Plan) -> Facts:
     return facts
 
 
-def ours(words: dict[str, str], name: str, found: Any) -> str:
+def named_here(words: dict[str, str], name: str, config: Any) -> str:
     for own, other in words.items():
-        if other == found:
+        if other == config:
             return own
     raise Refusal(
-        f"the scheduler has {name} {found!r}, and only {', '.join(words.values())} can be taken over."
+        f"the scheduler has {name} {config!r}, and only {', '.join(words.values())} can be taken over."
     )
 
 

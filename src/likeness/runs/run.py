@@ -110,17 +110,17 @@ class Config:
 
 def read_config(folder: Path) -> Config:
     try:
-        answer = json.loads((folder / CONFIG).read_text())
+        config = json.loads((folder / CONFIG).read_text())
         main = (
-            answer["model"],
-            Spec(**answer["spec"]),
-            Training(**answer["training"]),
-            answer["options"],
-            _spelled_out(answer["data"]),
-            answer["facts"],
+            config["model"],
+            Spec(**config["spec"]),
+            Training(**config["training"]),
+            config["options"],
+            _spelled_out(config["data"]),
+            config["facts"],
         )
         return Config(
-            *main, answer.get("inside", {}), answer.get("classes", []), answer.get("vocabulary", [])
+            *main, config.get("inside", {}), config.get("classes", []), config.get("vocabulary", [])
         )
     except FileNotFoundError:
         raise Refusal(
@@ -274,12 +274,12 @@ class Run:
     def resume(cls, folder: Path, config: Config | None = None, *, lock: bool = True) -> Run:
         """To train on from the newest good state; `lock` keeps others out.  config: takes the place of the
         run's own, as when a file has moved."""
-        answer = read_config(folder)
-        run = cls(folder, config or answer)
+        written = read_config(folder)
+        run = cls(folder, config or written)
         if lock:
             run.lock()
         try:
-            run._go_on(lock, moved=run.config != answer)
+            run._go_on(lock, moved=run.config != written)
         except BaseException:
             run.close()
             raise

@@ -489,13 +489,13 @@ def asked_about_others(
 
 
 def with_typicality(
-    found: dict[str, np.ndarray], own: dict[str, np.ndarray] | None = None
+    arrays: dict[str, np.ndarray], own: dict[str, np.ndarray] | None = None
 ) -> dict[str, np.ndarray]:
     """Beside a likelihood how near it is to the usual one: an image can be too likely (Nalisnick et al. 2019,
     "Detecting out-of-distribution inputs")."""
-    if "log p(x)" not in found:
-        return found
-    return found | {"typicality": -np.abs(found["log p(x)"] - (own or found)["log p(x)"].mean())}
+    if "log p(x)" not in arrays:
+        return arrays
+    return arrays | {"typicality": -np.abs(arrays["log p(x)"] - (own or arrays)["log p(x)"].mean())}
 
 
 def separation(known: np.ndarray, other: np.ndarray, of: str, kind: str, seed: int) -> Score:

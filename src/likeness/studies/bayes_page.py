@@ -184,11 +184,11 @@ def familiarity(panel: Panel, cards: Sequence[Score]) -> None:
 def page(cards: Sequence[Score], result: dict[str, Any], picture: str) -> str:
     """One HTML document that needs no other file."""
     title = f"Discriminative and generative on {Path(str(result['data'])).name}"
-    answer = "".join(f"<li>{figures.safe(line)}</li>" for line in findings(cards))
+    lines = "".join(f"<li>{figures.safe(line)}</li>" for line in findings(cards))
     alt = "accuracy by labels, reliability, and areas under the ROC curve against images of other kinds"
     parts = {
         "": f'<img style="width:100%" alt="{alt}" src="{picture}">',
-        "What was found": f"<ul>{answer}</ul>",
+        "What was found": f"<ul>{lines}</ul>",
         "Scores": run_page.cards(cards),
     }
     sections = "".join(

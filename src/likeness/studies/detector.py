@@ -103,11 +103,13 @@ def _asked(makers: Sequence[Maker], data: Data) -> dict[str, Any]:
     turned = [
         {f.name: getattr(m.model, f.name) for f in fields(m.model) if f.metadata.get("live")} for m in makers
     ]
-    info = [
+    described = [
         dict(name=m.name, model=m.run.config.model, seen=m.run.seen, **live)
         for m, live in zip(makers, turned)
     ]
-    return dict(data=dict(source=data.source, fingerprint=data.fingerprint, reading=reading), makers=info)
+    return dict(
+        data=dict(source=data.source, fingerprint=data.fingerprint, reading=reading), makers=described
+    )
 
 
 def _studies(
@@ -216,11 +218,11 @@ class Detector:
         size = room(math.prod(x.shape[1:]))
         with torch.no_grad():
             classify = ask(self.model, "classify")
-            answer = [
+            log_probs = [
                 classify(picture(x[i : i + size]).to(engine.device())).double().cpu()
                 for i in range(0, len(x), size)
             ]
-        log_p = torch.cat(answer).numpy()
+        log_p = torch.cat(log_probs).numpy()
         p = decisions.softmax(log_p, self.temperature)
         return Heard(log_p, p, decisions.decide(p, self.threshold), label)
 
@@ -275,7 +277,7 @@ def load(folder: Path) -> Detector:
 class Exam(NamedTuple):
     """Questions to trained detectors, about images that none of them has met."""
 
-    found: dict[str, Detector]
+    detectors: dict[str, Detector]
     makers: Sequence[Maker]
     test: Sides
     nothing: Sides
@@ -284,16 +286,16 @@ class Exam(NamedTuple):
 
     def cards(self) -> Iterator[Score]:
         """Each measure of the detector, then of what it is to be compared with."""
-        heard, floor = self.found[""].both(self.test), self.found["floor"].both(self.nothing)
+        heard, floor = self.detectors[""].both(self.test), self.detectors["floor"].both(self.nothing)
         yield from self.apart(heard, floor)
         yield from self.answered(heard, floor)
         for how in TREATMENTS:
             rough = self.test.treated(how, self.levels)
-            yield self.auroc(f"AUROC after {how}", "", self.found[""].both(rough), note=NOTES["rough"])
+            yield self.auroc(f"AUROC after {how}", "", self.detectors[""].both(rough), note=NOTES["rough"])
             yield self.auroc(
                 f"AUROC after {how}",
                 "clean",
-                self.found["clean"].both(rough),
+                self.detectors["clean"].both(rough),
                 of="trained without",
                 note=NOTES["rough"],
             )
@@ -329,7 +331,7 @@ class Exam(NamedTuple):
             split="samples",
             seed=self.seed,
             group=GROUP,
-            **self.found[""].network,
+            **self.detectors[""].network,
             better="lower",
             note=f"{NOTES['calibration']}; {decisions.bins_note(right.curve)}",
         )
@@ -343,7 +345,7 @@ class Exam(NamedTuple):
     def stranger(self, j: int, name: str, heard: Heard) -> Iterator[Score]:
         """A maker that a detector has never met, beside the same maker where it was met."""
         detector = f"without-{j}"
-        new = self.found[detector].both(self.test.of(self.test.maker == j))
+        new = self.detectors[detector].both(self.test.of(self.test.maker == j))
         yield self.auroc(f"AUROC, {name} left out", detector, new, note=NOTES["stranger"])
         yield self.auroc(
             f"AUROC, {name} left out", "", self.of(heard, j), of="met in training", note=NOTES["stranger"]
@@ -364,7 +366,7 @@ class Exam(NamedTuple):
             split="samples",
             seed=self.seed,
             group=GROUP,
-            **self.found[detector].network,
+            **self.detectors[detector].network,
             note=NOTES["AUROC"],
         )
         return Score(
@@ -376,18 +378,18 @@ class Exam(NamedTuple):
             unit="share",
             split="samples",
             group=GROUP,
-            **self.found[detector].network,
+            **self.detectors[detector].network,
             note=NOTES.get(name, ""),
         )
         return measure(name, values.astype(np.float64), self.seed, **known | about)
 
     def wrong(self, name: str, detector: str, heard: Heard) -> Score:
         """Of the answers alone; refused where there is none."""
-        info = heard.of(heard.says != decisions.CANNOT_TELL)
-        error = self.found[detector].error
+        answered = heard.of(heard.says != decisions.CANNOT_TELL)
+        error = self.detectors[detector].error
         about = dict[str, Any](better="lower", note=f"at most {error:.0%} was aimed at")
-        if not len(info.says):
-            about |= self.found[detector].network
+        if not len(answered.says):
+            about |= self.detectors[detector].network
             return Score(
                 name,
                 math.nan,
@@ -398,7 +400,7 @@ class Exam(NamedTuple):
                 warnings=(NONE,),
                 **about,
             )
-        values = info.says != info.label
+        values = answered.says != answered.label
         above = wilson(float(values.sum()), len(values))[0] > error
         return self.share(
             name,

@@ -78,7 +78,7 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
 def _finding(detector: Detector, path: Path, how: Reading) -> Finding:
     if not path.exists():
         return Finding(clean(str(path), 300), "no image", None, {}, (MISSING,))
-    answer, remarks = provenance(path)
+    origin, remarks = provenance(path)
     result = (
         decode(os.fsencode(path), (path.stat().st_size, path.stat().st_mtime_ns), how)
         if path.is_file()
@@ -90,21 +90,21 @@ def _finding(detector: Detector, path: Path, how: Reading) -> Finding:
             name,
             "no image",
             None,
-            answer,
+            origin,
             (*remarks, clean(": ".join(filter(None, (result.reason, result.detail))), MOST_TEXT)),
         )
-    if answer.get("n", "1") != "1" and "number" not in answer and result.size != (how.size, how.size):
+    if origin.get("n", "1") != "1" and "number" not in origin and result.size != (how.size, how.size):
         page = (
-            f"a page of {answer['n']} images; have them written into a folder, likeness sample RUN -o "
+            f"a page of {origin['n']} images; have them written into a folder, likeness sample RUN -o "
             "folder/, and judge each"
         )
-        return Finding(name, "cannot tell", None, answer, (*remarks, page))
+        return Finding(name, "cannot tell", None, origin, (*remarks, page))
     x = on_grid(
         picture(np.array(as_colour(result.pixels[None], how.colour))).numpy(), detector.model.spec.levels
     )
     heard = detector.hear(x, np.zeros(1, np.int64))
     verdict: Any = {0: "real", 1: "generated"}.get(int(heard.says[0]), "cannot tell")
-    return Finding(name, verdict, float(heard.p[0, 1]), answer, (*remarks, *_scaled(result.size, how.size)))
+    return Finding(name, verdict, float(heard.p[0, 1]), origin, (*remarks, *_scaled(result.size, how.size)))
 
 
 def _scaled(size: tuple[int, int], side: int) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ FIRST = 512
 """batches before the first: a generator finds its modes one after another"""
 DRAWN, POINTS = 128, 1024
 """samples, and real images to compare them with, and points, which are cheap; as many images are judged"""
-TOLD_BY_NEIGHBOURS = 0.8
+CLASSED_BY_NEIGHBOURS = 0.8
 """of held-out images whose nearest training image is of their class, at least: else that says nothing of
 samples"""
 SHEET, ROOM = 2, 16
@@ -57,7 +57,7 @@ LESS = ("k", "d_rate", "beta", "centring")
 USUAL = 3.0
 """times the model's own rate, or a part of it: one further off is to go back to it, any other to a third of
 itself"""
-TOLD = 1024
+PROBED = 1024
 """training images whose classes are told to features, and most held-out images that are asked about"""
 GUESSED = 2**20
 """values of training images from which a guess is worked out, or those of 64 images"""
@@ -137,8 +137,8 @@ def suited(run: Run, findings: Iterable[Finding | None]) -> Iterator[Finding]:
     )
     for finding in filter(None, findings):
         known = [asked(remedy.format(**numbers), there) for remedy in finding.remedies]
-        info = (flags(wishes) for wishes in known if wishes and accepts(run.model, wishes))
-        yield finding._replace(remedies=tuple(dict.fromkeys(info)))
+        typed = (flags(wishes) for wishes in known if wishes and accepts(run.model, wishes))
+        yield finding._replace(remedies=tuple(dict.fromkeys(typed)))
 
 
 def flags(wishes: dict[str, Any]) -> str:
@@ -254,7 +254,7 @@ def untrained(run: Run) -> Model:
 
 def _worth(data: Data, *models: Model) -> Iterator[Any]:
     """RankMe of the features of each model, and, if there are classes, which images are told by each."""
-    known, asked = chosen(data.train, TOLD), chosen(data.held_out, TOLD)
+    known, asked = chosen(data.train, PROBED), chosen(data.held_out, PROBED)
     enough = len(asked) >= collapse.SEEN
     batches = [engine.put(data.take(rows)) for rows in (known, asked if enough else known)]
     with torch.no_grad():
@@ -292,7 +292,7 @@ def beside_training(data: Data, samples: np.ndarray, mirror: bool = False) -> It
     if (
         data.y is not None
         and len(held_out)
-        and (data.y[real.row[:, 0]] == data.y[held_out]).mean() >= TOLD_BY_NEIGHBOURS
+        and (data.y[real.row[:, 0]] == data.y[held_out]).mean() >= CLASSED_BY_NEIGHBOURS
     ):
         yield symptoms.dropped(data.y[drawn.row[:, 0]], data.y[data.train], "classes")
 
@@ -323,8 +323,8 @@ def known_by_heart(data: Data, model: Model) -> Finding | None:
 def _right(data: Data, model: Classifies, rows: np.ndarray) -> np.ndarray:
     """Which of these images get the class that they have, (m,)."""
     parts = engine.put(data.take(rows)).split(DRAWN)
-    answer = torch.cat([model.classify(part.x).argmax(1) for part in parts]).cpu().numpy()
-    return np.asarray(answer == np.asarray(data.y)[rows])
+    classes = torch.cat([model.classify(part.x).argmax(1) for part in parts]).cpu().numpy()
+    return np.asarray(classes == np.asarray(data.y)[rows])
 
 
 def logits(run: Run, data: Data, player: Player, rows: np.ndarray) -> Iterator[tuple[float, float]]:
@@ -448,12 +448,12 @@ def read(run: Run) -> list[dict[str, Any]]:
         text = (run.folder / FILE).read_text(errors="replace")
     except (FileNotFoundError, IsADirectoryError):
         return []
-    return [line for answer in text.splitlines() if (line := _parsed(answer))]
+    return [line for text_line in text.splitlines() if (line := _parsed(text_line))]
 
 
-def _parsed(said: str) -> dict[str, Any] | None:
+def _parsed(text: str) -> dict[str, Any] | None:
     try:
-        line = json.loads(said)
+        line = json.loads(text)
         return line if isinstance(line, dict) and {"seen", "look", "name", "text"} <= line.keys() else None
     except ValueError:
         return None

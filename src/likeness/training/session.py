@@ -28,15 +28,15 @@ class Wishes:
     reading: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def sort(cls, kind: type[Model], given: dict[str, Any]) -> Wishes:
+    def sort(cls, kind: type[Model], options: dict[str, Any]) -> Wishes:
         """Tell a model's options from those of the training and of reading the data."""
         parts = [{f.name for f in option_fields(k)} for k in (kind, Training, datasets.Reading)]
-        if unknown := [name for name in given if not any(name in part for part in parts)]:
+        if unknown := [name for name in options if not any(name in part for part in parts)]:
             raise Refusal(
                 f"{kind.__name__.lower()} has no option {unknown[0]!r}; "
                 f"{closest(unknown[0], tuple(sorted(set().union(*parts))))}"
             )
-        return cls(*({k: v for k, v in given.items() if k in part} for part in parts))
+        return cls(*({k: v for k, v in options.items() if k in part} for part in parts))
 
 
 # A run to train
