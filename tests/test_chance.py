@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from conftest import SMALL, small_run, toy
 from likeness import data, engine, models
-from likeness.core import Batch, Condition, Model, Noise, Spec
+from likeness.core import Batch, Condition, KnowsChance, Model, Noise, Spec
 from likeness.models.classifier import Classifier
 from likeness.models.ddpm import DDPM
 from likeness.models.edm import EDM
@@ -184,7 +184,7 @@ def test_every_model_has_something_by_which_one_sees_that_it_has_learnt_nothing(
     if len(players) > 1:
         return  # a game: what is drawn is compared with what the first weights draw
     terms = players[0].loss(batch).terms
-    if isinstance(model, doctor.Guesses):
+    if isinstance(model, KnowsChance):
         said = model.chance(batch)
         assert (
             said

@@ -16,12 +16,12 @@ import torch
 
 from conftest import SMALL, small_run, toy
 from likeness import engine, models
-from likeness.core import BadData, Batch, Bits, Condition, Noise, Refusal, Spec, answers, ask
+from likeness.core import BadData, Batch, Bits, Condition, Diagnoses, Noise, Refusal, Spec, answers, ask
 from likeness.inference import sampling
 from likeness.parts.conditionals import value
 from likeness.runs import first_stage, latent_model
 from likeness.runs.run import INSIDE, Config, Run, Stage, read_config
-from likeness.training import doctor, session, snapshots
+from likeness.training import session, snapshots
 from likeness.training.loop import fit, refuse
 from test_models import TWO, curves, same
 
@@ -254,9 +254,7 @@ def test_it_answers_what_the_two_answer_together(tmp_path, vq):
     assert two.encode(x).shape == (6, 3) and torch.equal(
         two.decode(two.encode(x)), on_vq.expand(two._inner.decode(two.encode(x)))
     )
-    assert (
-        isinstance(latent_model.make(encoder, data.spec, dict(net="mlp"), on_ae), doctor.Diagnoses) is False
-    )
+    assert isinstance(latent_model.make(encoder, data.spec, dict(net="mlp"), on_ae), Diagnoses) is False
     seen = latent_model.make(models.load("classifier"), data.spec, dict(width=4, depth=0), on_vq)
     assert (
         answers(seen) == ("encode", "classify")

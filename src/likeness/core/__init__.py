@@ -48,12 +48,17 @@ if TYPE_CHECKING:
     from .options import option_fields as option_fields
     from .questions import QUESTIONS as QUESTIONS
     from .questions import Bits as Bits
+    from .questions import Checks as Checks
     from .questions import Classifies as Classifies
     from .questions import Completes as Completes
     from .questions import Compresses as Compresses
     from .questions import Decodes as Decodes
     from .questions import Denoises as Denoises
+    from .questions import Diagnoses as Diagnoses
+    from .questions import Distorts as Distorts
     from .questions import Encodes as Encodes
+    from .questions import Guesses as Guesses
+    from .questions import KnowsChance as KnowsChance
     from .questions import Redraws as Redraws
     from .questions import Samples as Samples
     from .questions import Scores as Scores
@@ -72,9 +77,8 @@ _NAMES = {
     "model": "Loss Model Player Training",
     "noise": "Noise",
     "options": "check_options option option_fields",
-    "questions": "QUESTIONS Bits Classifies Completes Compresses Decodes Denoises Encodes Redraws "
-    "Samples Scores "
-    "Surprises T Translates answers ask final",
+    "questions": "QUESTIONS Bits Checks Classifies Completes Compresses Decodes Denoises Diagnoses Distorts "
+    "Encodes Guesses KnowsChance Redraws Samples Scores Surprises T Translates answers ask final",
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = list(_HOME)

@@ -129,6 +129,53 @@ class Classifies(Protocol):
     def classify(self, x: Tensor) -> Tensor: ...
 
 
+@runtime_checkable
+class Guesses(Protocol):
+    """A model that was taught where the search for a code may begin."""
+
+    def guess(self, x: Tensor) -> Tensor | None:
+        """(B, C, H, W) to (B, latent), or None if this one was not."""
+        ...
+
+
+@runtime_checkable
+class Distorts(Protocol):
+    """A first stage may know how likely an image is, given its code."""
+
+    def distortion(self, x: Tensor, z: Tensor) -> Tensor:
+        """-log p(x|z) in nats, (B,), of images (B, C, H, W) on their grid and codes as compress() makes
+        them."""
+        ...
+
+
+@runtime_checkable
+class Diagnoses(Protocol):
+    """A model may know best what is wrong with it, such as unused dimensions of its code."""
+
+    def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
+        """Yield name, value, and a warning (empty if all is well), from held-out images."""
+        ...
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """A model may know which of its options do not go together."""
+
+    def check(self) -> None:
+        """Raises Refusal."""
+        ...
+
+
+@runtime_checkable
+class KnowsChance(Protocol):
+    """A model may know what its loss would be of one that knows nothing."""
+
+    def chance(self, batch: Batch) -> dict[str, float]:
+        """Terms of its loss, and what each would be of an answer that is the same for all such images
+        (parts/chance.py)."""
+        ...
+
+
 QUESTIONS: dict[str, type] = {
     "sample": Samples,
     "bits_per_dim": Scores,
@@ -141,12 +188,20 @@ QUESTIONS: dict[str, type] = {
     "redraw": Redraws,
     "translate": Translates,
     "classify": Classifies,
+    "guess": Guesses,
+    "distortion": Distorts,
+    "diagnose": Diagnoses,
+    "check": Checks,
+    "chance": KnowsChance,
 }
+OF_OURS = ("guess", "distortion", "diagnose", "check", "chance")
+"""asked by likeness itself; people are not shown them"""
 
 
 def answers(model: object) -> tuple[str, ...]:
-    """The questions that this model answers, by name."""
-    return tuple(name for name, question in QUESTIONS.items() if isinstance(model, question))
+    """The questions that this model answers, by name; without those of likeness itself."""
+    asked = {name: question for name, question in QUESTIONS.items() if name not in OF_OURS}
+    return tuple(name for name, question in asked.items() if isinstance(model, question))
 
 
 def final(states: Iterable[T]) -> T:

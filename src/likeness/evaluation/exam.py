@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .. import engine
-from ..core import Batch, Compresses, Condition, Model, Noise, Refusal, answers, label_of
+from ..core import Batch, Compresses, Condition, Diagnoses, Model, Noise, Refusal, answers, label_of
 from ..data import Data
 from ..features import networks
 from ..inference import sampling
@@ -313,7 +313,7 @@ def diagnosis(exam: Exam) -> Iterator[Score]:
 
 
 def verdicts(exam: Exam, judged: int) -> list[tuple[str, float, str]]:
-    if not isinstance(exam.model, doctor.Diagnoses):
+    if not isinstance(exam.model, Diagnoses):
         return []
     with torch.no_grad():
         return list(exam.model.diagnose(exam.batch(exam.rows[:judged])))

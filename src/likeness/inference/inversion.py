@@ -21,14 +21,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .. import engine
-from ..core import Condition, Encodes, Model, Noise, Refusal, ask, final, label_of
+from ..core import Condition, Encodes, Guesses, Model, Noise, Refusal, ask, final, label_of
 from ..engine.minimize import minimize
 
 STEPS = 200
@@ -41,15 +41,6 @@ BALL = 0.99
 
 
 # The code of an image
-
-
-@runtime_checkable
-class Guesses(Protocol):
-    """A model that was taught where the search for a code may begin."""
-
-    def guess(self, x: Tensor) -> Tensor | None:
-        """(B, C, H, W) to (B, latent), or None if this one was not."""
-        ...
 
 
 class Codes(NamedTuple):

@@ -21,7 +21,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,10 @@ from ..core import (
     Compresses,
     Condition,
     Decodes,
+    Diagnoses,
+    Distorts,
     Encodes,
+    KnowsChance,
     Loss,
     Model,
     Noise,
@@ -48,16 +51,6 @@ from ..core import (
 
 ROWS = 256
 """images asked about at a time by diagnose"""
-
-
-@runtime_checkable
-class Distorts(Protocol):
-    """A first stage may know how likely an image is, given its code."""
-
-    def distortion(self, x: Tensor, z: Tensor) -> Tensor:
-        """-log p(x|z) in nats, (B,), of images (B, C, H, W) on their grid and codes as compress()
-        makes them."""
-        ...
 
 
 # The first stage
@@ -157,8 +150,8 @@ def _abilities(inner: Model, first: object) -> Iterator[type[Within]]:
         (Encoding, isinstance(inner, Encodes)),
         (Decoding, isinstance(inner, Decodes)),
         (Classifying, isinstance(inner, Classifies)),
-        (Guessing, hasattr(inner, "chance")),
-        (Diagnosing, bounded or hasattr(inner, "diagnose") or hasattr(first, "diagnose")),
+        (Guessing, isinstance(inner, KnowsChance)),
+        (Diagnosing, bounded or isinstance(inner, Diagnoses) or isinstance(first, Diagnoses)),
     ]
     return (ability for ability, there in able if there)
 
@@ -310,9 +303,9 @@ class Diagnosing(Within):
     @torch.no_grad()
     def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
         """What each stage finds wrong with itself, and how the bound divides between them."""
-        if hasattr(self._first, "diagnose"):
+        if isinstance(self._first, Diagnoses):
             yield from self._first.diagnose(batch)
-        if hasattr(self._inner, "diagnose"):
+        if isinstance(self._inner, Diagnoses):
             yield from (
                 (f"codes: {name}", value, warning)
                 for name, value, warning in self._turned().diagnose(self._codes(batch))

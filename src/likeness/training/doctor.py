@@ -18,13 +18,26 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 
 from .. import engine, storage
-from ..core import Batch, Classifies, Decodes, Encodes, Model, Noise, Player, Refusal, Samples, check_options
+from ..core import (
+    Checks,
+    Classifies,
+    Decodes,
+    Diagnoses,
+    Encodes,
+    KnowsChance,
+    Model,
+    Noise,
+    Player,
+    Refusal,
+    Samples,
+    check_options,
+)
 from ..data import Data
 from ..inference import sampling
 from ..metrics import neighbours, probing
@@ -63,34 +76,6 @@ GUESSED = 2**20
 """values of training images from which a guess is worked out, or those of 64 images"""
 SEARCHED = 2**25
 """values of training images that are searched for the nearest to a sample: a third of a second on one core"""
-
-
-@runtime_checkable
-class Diagnoses(Protocol):
-    """A model may know best what is wrong with it, such as unused dimensions of its code."""
-
-    def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
-        """Yield name, value, and a warning (empty if all is well), from held-out images."""
-        ...
-
-
-@runtime_checkable
-class Checks(Protocol):
-    """A model may know which of its options do not go together."""
-
-    def check(self) -> None:
-        """Raises Refusal."""
-        ...
-
-
-@runtime_checkable
-class Guesses(Protocol):
-    """A model may know what its loss would be of one that knows nothing."""
-
-    def chance(self, batch: Batch) -> dict[str, float]:
-        """Terms of its loss, and what each would be of an answer that is the same for all such images
-        (parts/chance.py)."""
-        ...
 
 
 def examine(run: Run, data: Data, model: Model, samples: np.ndarray | None = None) -> Iterator[Finding]:
@@ -209,7 +194,7 @@ def _of_features(lines: Sequence[Line]) -> Finding | None:
 def guessed(run: Run, data: Data) -> dict[str, float]:
     """What terms of the loss would be of one that knows nothing of an image; empty where the model cannot
     say."""
-    if not isinstance(run.model, Guesses) or not len(data.train):
+    if not isinstance(run.model, KnowsChance) or not len(data.train):
         return {}
     rows = chosen(data.train, min(1024, max(64, GUESSED // data.spec.dims)))
     with torch.no_grad():
