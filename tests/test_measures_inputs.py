@@ -295,7 +295,7 @@ HELPERS = {
         "copied",
         "exact",
         "grid",
-        "found",
+        "covered",
     ),
     *("bins_note", "solved", "collapsed", "repeated"),
 }
