@@ -167,5 +167,5 @@ def layers(name: str, weights: str, seed: int, as_json: bool) -> int:
         f"for images of {net.side}x{net.side}: height x width x channels; `sees`: pixels a side that a "
         "place of the layer depends on"
     )
-    terminal.table(rows, ("layer", "output", "sees"), as_json, side)
+    terminal.table("layers", rows, ("layer", "output", "sees"), as_json, side)
     return 0

@@ -50,6 +50,7 @@ def models(argv: list[str]) -> int:
         dict(name=name, about=one.about.split("\n")[0], answers=one.answers) for name, one in result.items()
     ]
     terminal.table(
+        "models",
         rows,
         ("name", "answers", "about"),
         args["json"],
@@ -67,6 +68,7 @@ def data(argv: list[str]) -> int:
     common(parser, "--json")
     args = vars(parser.parse_intermixed_args(argv))
     terminal.table(
+        "sets",
         named.listed(),
         ("name", "here", "about", "licence"),
         args["json"],

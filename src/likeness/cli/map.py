@@ -419,17 +419,10 @@ def _lists(
 
 
 def _json(path: Path, result: dict[str, Any]) -> None:
-    import json
-
     from .. import storage
     from ..reports import terminal
 
-    storage.write(
-        path,
-        json.dumps(terminal.finite(result), indent=1, default=str, allow_nan=False).encode(
-            errors="backslashreplace"
-        ),
-    )
+    storage.write(path, terminal.document(result, indent=1).encode())
 
 
 def _text(collection: Collection, result: dict[str, Any], cards: list[Score], of: Clusters) -> str:

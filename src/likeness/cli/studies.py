@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -148,13 +147,14 @@ def detect(argv: list[str]) -> int:
     scores = load_scores(args["o"])
     terminal.scores(scores, args["json"], title=str(args["o"]))
     if args["json"]:
-        print(json.dumps([s.as_dict() for s in scores], indent=1))
+        print(terminal.document(dict(folder=args["o"], cards=[s.as_dict() for s in scores]), indent=1))
     return 0
 
 
 def judged(args: dict[str, Any]) -> int:
     """What a detector says about image files, each on a line as it is known."""
     from ..core import Refusal
+    from ..reports import terminal
     from ..studies import detector as detection
     from ..studies import image_files
 
@@ -169,7 +169,7 @@ def judged(args: dict[str, Any]) -> int:
         if not args["json"]:
             print(finding.text, flush=True)
     if args["json"]:
-        print(json.dumps([f._asdict() for f in result], indent=1))
+        print(terminal.document(dict(images=[f._asdict() for f in result]), indent=1))
     if not result:
         raise Refusal(f"there is no file in {', '.join(map(str, args['images']))}; name images to judge.")
     return 2 if any(image_files.MISSING in f.remarks for f in result) else 0
