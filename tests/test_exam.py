@@ -161,7 +161,7 @@ def test_too_few_images_for_features_are_one_card_and_every_other_measure_stands
         assert "type --network RUN" in refused["warnings"][0]
     assert (
         main(["evaluate", "g", "--network", "nonsense"]) == 2
-        and ("there is no feature network 'nonsense'") in capsys.readouterr().err
+        and ("there is no network 'nonsense'") in capsys.readouterr().err
     )
 
 

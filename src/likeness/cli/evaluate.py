@@ -25,8 +25,8 @@ def evaluate(argv: list[str]) -> int:
     parser.add_argument(
         "--network",
         default="auto",
-        help="to compare samples by: classifier, vicreg, inception, dinov2, clip, a run, a .pt file, none "
-        "[auto]",
+        help="to compare samples by: classifier, vicreg, inception, vgg16 ..., dinov2, clip, timm:NAME, a "
+        "run, a .pt file, none [auto]",
     )
     parser.add_argument(
         "--parzen",

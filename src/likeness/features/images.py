@@ -90,9 +90,7 @@ def pictures(source: str, size: int, scaling: str, reading: Reading | None = Non
         return "" if result.y is None else result.classes[result.y[i]] if result.classes else str(result.y[i])
 
     def get(i: int) -> np.ndarray:
-        x = result.x[i]
-        image = Image.fromarray(np.ascontiguousarray(x[0] if len(x) == 1 else x.transpose(1, 2, 0)))
-        return _levels(planes(_scaled(image, size, scaling)), i, reading)
+        return _levels(brought(result.x[i], size, scaling), i, reading)
 
     return Pictures(
         len(result.x), known, get, lambda i: "" if result.names is None else result.names[i], label
@@ -138,6 +136,12 @@ def _of_files(listing: Listing, size: int, scaling: str, reading: Reading) -> Pi
         return "" if places.y is None else places.classes[places.y[i]]
 
     return Pictures(len(listing), listing.digest(), get, lambda i: printable(listing.path(i)), label)
+
+
+def brought(x: np.ndarray, size: int, scaling: str) -> np.ndarray:
+    """One image uint8 (1 or 3, H, W), of `size` pixels a side."""
+    image = Image.fromarray(np.ascontiguousarray(x[0] if len(x) == 1 else x.transpose(1, 2, 0)))
+    return planes(_scaled(image, size, scaling))
 
 
 def _scaled(image: Image.Image, size: int, scaling: str) -> Image.Image:
