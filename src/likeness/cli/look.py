@@ -473,21 +473,22 @@ def _pictures(net: Probe, args: dict[str, Any]) -> dict[str, Tensor | None]:
 def picture(net: Probe, args: dict[str, Any], whole: bool = False) -> Tensor:
     """The image (1, 3, H, W) that was named: the middle square of it, or all of it if `whole` and it is a
     file."""
-    import os
-
     from .. import engine
     from ..core import Refusal, Spec
     from ..data import user_images
+    from ..data.source import parse
     from ..features.opening import OfRun
 
-    source, pick = args["image"], args["pick"] or 0
-    if whole and os.path.isfile(source) and args["pick"] is None:
-        return _uncut(Path(source), args["size"] or WHOLE).to(engine.device())
+    source, pick = parse(args["image"]), args["pick"] or 0
+    if whole and source.kind == "file" and source.path is not None and args["pick"] is None:
+        return _uncut(source.path, args["size"] or WHOLE).to(engine.device())
     side = args["size"] or net.side
     settings = vars(net.reading) if isinstance(net, OfRun) else {}
     result = user_images.images(source, Spec(3, side), settings, pick + 1)
     if pick >= len(result.x):
-        raise Refusal(f"{source} has {len(result.x):,} images, numbered from 0, and none is number {pick}.")
+        raise Refusal(
+            f"{source.text} has {len(result.x):,} images, numbered from 0, and none is number {pick}."
+        )
     return result.x[pick : pick + 1].float().to(engine.device())
 
 

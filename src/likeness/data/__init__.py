@@ -8,6 +8,7 @@ resumes by remembering one number.
 
     dataset.py   Data, and Reading: how it was asked to be read
     folder.py    a folder of images (listing.py, metadata.py, verdict.py)   decode.py, pixels.py   one file, one picture
+    source.py    what a user typed: a name, points, a folder, a file
     pairs.py     folders of two kinds of pictures that are no classes
     archive.py   .zip and .tar as such a folder      parquet.py   and a table of images
     arrays.py    .npy, .npz, idx (formats.py)       named.py, downloads.py, shapes.py, points.py   the sets that have a name
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import os
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,10 +29,11 @@ import numpy as np
 from ..core import Refusal
 from ..storage import cache as kept
 from ..storage.cache import Progress
-from . import archive, arrays, folder, formats, named, points
+from . import archive, arrays, folder, formats, named
 from .binarize import binarized
 from .dataset import Data, Images, Reading, picture
 from .pixels import ground
+from .source import Source, parse
 from .split import split, without_copies
 
 FILES = "a .zip, .tar, Parquet, .npy, .npz or idx file"
@@ -40,7 +41,7 @@ __all__ = ["Data", "Reading", "load", "picture"]
 
 
 def load(
-    source: str | Path,
+    source: str | Path | Source,
     size: int | None = None,
     colour: str = "auto",
     binarize: bool = False,
@@ -63,28 +64,30 @@ def load(
     be written.
     """
     reading = Reading(size or 0, colour, binarize, background, white, held_out)
-    result = read(str(source), reading, cache, progress)
-    return finish(str(source), result, reading, cache)
+    asked = parse(source)
+    return finish(asked.text, read(asked, reading, cache, progress), reading, cache)
 
 
 def read(
-    source: str, reading: Reading, place: Path | str | None = None, progress: Progress | None = None
+    source: str | Source, reading: Reading, place: Path | str | None = None, progress: Progress | None = None
 ) -> Images:
     """What `source` holds, not yet split."""
     ground(reading.background)
-    if named.is_named(source):
-        return named.read(source, reading, lambda: kept.root(place), progress)
-    if not source.strip():
+    asked = parse(source)
+    if asked.kind in ("name", "points"):
+        return named.read(asked.text, reading, lambda: kept.root(place), progress)
+    if not asked.text.strip():
         raise Refusal(
             "no data set was named; type a folder of images, an array file, or one of "
             f"{', '.join(named.NAMES)}."
         )
-    path = Path(os.path.expanduser(source))
-    if not os.path.exists(path):
-        raise Refusal(f"there is no folder, file or set called {source!r}; {_closest(source, path)}")
+    path = asked.path
+    assert path is not None, "only a name has none"
+    if asked.kind == "nothing":
+        raise Refusal(f"there is no folder, file or set called {asked.text!r}; {_closest(asked.text, path)}")
     if not (path.is_dir() or path.is_file()):
         raise Refusal(
-            f"{source!r} is neither a folder nor a regular file; name a folder of images, or {FILES}."
+            f"{asked.text!r} is neither a folder nor a regular file; name a folder of images, or {FILES}."
         )
     base = kept.root(place)
     if path.is_file():
@@ -122,7 +125,7 @@ def finish(source: str, images: Images, reading: Reading, place: Path | str | No
     verdict = images.verdict.removesuffix(end) + "".join(notes) + end
     used = (
         reading
-        if points.is_points(source)
+        if not images.levels
         else replace(reading, size=images.x.shape[2], colour=("grey", "rgb")[images.x.shape[1] == 3])
     )
     known = images.y, images.classes, images.texts, images.attributes, images.names, images.levels
