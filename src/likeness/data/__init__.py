@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -65,7 +66,7 @@ def load(
     """
     reading = Reading(size or 0, colour, binarize, background, white, held_out)
     asked = parse(source)
-    return finish(asked.text, read(asked, reading, cache, progress), reading, cache)
+    return finish(asked, read(asked, reading, cache, progress), reading, cache)
 
 
 def read(
@@ -113,10 +114,10 @@ def _closest(source: str, path: Path) -> str:
     return f"did you mean {near[0]!r}?" if near else f"the sets are {', '.join(named.NAMES)}."
 
 
-def finish(source: str, images: Images, reading: Reading, place: Path | str | None) -> Data:
+def finish(asked: Source, images: Images, reading: Reading, place: Path | str | None) -> Data:
     train, held_out = split(images.hashes, images.test, images.keys, reading.held_out)
     if reading.binarize:
-        images = binarized(images, lambda: kept.root(place), source)
+        images = binarized(images, lambda: kept.root(place), asked.text)
         train = without_copies(train, held_out, images.hashes)
     dropped = len(images.x) - len(train) - len(held_out)
     end = f" -> {images.full_list}" if images.full_list else ""
@@ -127,13 +128,13 @@ def finish(source: str, images: Images, reading: Reading, place: Path | str | No
         if not images.levels
         else replace(reading, size=images.x.shape[2], colour=("grey", "rgb")[images.x.shape[1] == 3])
     )
-    if named.is_named(source) and os.path.exists(source):
+    if asked.kind in ("name", "points") and os.path.exists(asked.text):
         notes.append(
-            f"; {source} is a built-in set, and what is called so here is {os.path.join('.', source)}"
+            f"; {asked.text} is a built-in set, and what is called so here is {os.path.join('.', asked.text)}"
         )
     verdict = images.verdict.removesuffix(end) + "".join(notes) + end
     known = images.y, images.classes, images.texts, images.attributes, images.names, images.levels
-    data = Data(source, "", images.x, train, held_out, *known, asdict(used), verdict, images.modes)
+    data = Data(asked.text, "", images.x, train, held_out, *known, asdict(used), verdict, images.modes)
     return replace(data, fingerprint=_fingerprint(data, images.hashes))
 
 

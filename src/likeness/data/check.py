@@ -85,7 +85,7 @@ def check(
     reading = reading or Reading()
     asked = parse(source)
     result = read(asked, reading, cache, progress)
-    data = finish(asked.text, result, reading, cache)
+    data = finish(asked, result, reading, cache)
     meta = result.entry.meta if result.entry else {}
     return Check(
         source=asked.text,
