@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from .. import data, engine, storage
+from ..backbones.catalogue import CODES
 from ..backbones.layers import LOGITS, Probe
 from ..core import BadData, Refusal, answers
 from ..data import user_images
@@ -255,7 +256,8 @@ def usual_layer(net: Probe) -> str:
     channel, else the deepest at hand."""
     whole = [name for name in net.layers if name not in net.lost and name not in (LOGITS, "predictions")]
     flat = [name for name in whole if len(net.layers[name]) == 1]
-    return "code" if "code" in whole else (flat or whole)[-1]
+    known = [name for name in ("code", CODES.get(net.name)) if name in flat]
+    return str((known or flat[::-1] or whole[::-1])[0])
 
 
 # From a matrix
