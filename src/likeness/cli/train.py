@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from ..core import Model
     from ..data import Data
 
+OWN = ("model", "data", "run", "minutes", "no_report", "log", "json")
+"""what is asked of the command, and not of the model, the training or the data"""
+
 
 def train(argv: list[str]) -> int:
     """train MODEL DATA [RUN]: learn, or go on where the run folder is; leaves samples, scores and a report"""
@@ -24,7 +27,7 @@ def train(argv: list[str]) -> int:
     folder = args["run"] or source.default_folder(name, args["data"])
     wishes = session.Wishes.sort(
         kind,
-        {k: v for k, v in args.items() if k not in ("model", "data", "run", "minutes", "no_report", "json")},
+        {k: v for k, v in args.items() if k not in OWN},
     )
     budget = {
         k: v
@@ -33,7 +36,7 @@ def train(argv: list[str]) -> int:
     }
     with session.begin(name, args["data"], folder, wishes, budget) as (run, images):
         with terminal.training(run, images, budget, quiet=args["json"]) as tick:
-            number = session.work(run, images, tick, **budget)
+            number = session.work(run, images, tick, args["log"], **budget)
         log, seen, seconds = run.log(), run.seen, run.seconds
         if engine.rank() > 0:
             return 128 + number if number else 0
@@ -93,6 +96,13 @@ def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
         help="end after M minutes of training in all, instead of after --images",
     )
     parser.add_argument("--no-report", action="store_true", help="do not score at the end")
+    parser.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        choices=("tensorboard", "csv"),
+        help="write the log for TensorBoard (RUN/tensorboard) or as RUN/log.csv as well; may be given twice",
+    )
     common(parser, "--json")
     if entry:
         listed(parser, f"options of {name}", entry.options)
