@@ -8,6 +8,7 @@ those that stand in the text of the verb.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
@@ -16,15 +17,12 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core import Refusal
 from . import arguments, catalogue
 from .arguments import Parser, closest
 from .outline import PACKAGE, value
-
-if TYPE_CHECKING:
-    import argparse
 
 BASH = r"""# bash completion of likeness; put this line into ~/.bashrc:   source <(likeness completion bash)
 _likeness() {
@@ -196,9 +194,9 @@ def _known(model: str) -> bool:
 
 
 @contextlib.contextmanager
-def _parser_of() -> Iterator[list[Parser]]:
+def _parser_of() -> Iterator[list[argparse.ArgumentParser]]:
     """The parsers that were asked for their help within, instead of that help."""
-    asked = list[Parser]()
+    asked = list[argparse.ArgumentParser]()
     own = arguments.Parser.print_help
     arguments.Parser.print_help = lambda self, file=None: asked.append(self)  # type: ignore[method-assign]
     try:

@@ -21,7 +21,7 @@ def train(argv: list[str]) -> int:
 
     from .. import engine
     from ..data import source
-    from ..reports import terminal
+    from ..reports import live_page, terminal
     from ..training import session
 
     folder = args["run"] or source.default_folder(name, args["data"])
@@ -35,7 +35,10 @@ def train(argv: list[str]) -> int:
         if v is not None
     }
     with session.begin(name, args["data"], folder, wishes, budget) as (run, images):
-        with terminal.training(run, images, budget, quiet=args["json"]) as tick:
+        with (
+            terminal.training(run, images, budget, quiet=args["json"]) as tick,
+            live_page.kept(run, images, budget, tick, args["no_report"]) as tick,
+        ):
             number = session.work(run, images, tick, args["log"], **budget)
         log, seen, seconds = run.log(), run.seen, run.seconds
         if engine.rank() > 0:

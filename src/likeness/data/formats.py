@@ -153,7 +153,7 @@ def _assigned(part: dict[str, np.ndarray], validation: str, unused: bool) -> Raw
             tests.append((part["vx"], part.get("vy"), "validation part"))
     raw = Raw(x, y)
     for tx, ty, what in tests:
-        raw = joined(raw.x, raw.y, tx, ty, what, raw.train, raw.note)
+        raw = joined(raw.x, raw.y, tx, ty, what=what, train=raw.train, note=raw.note)
     return replace(raw, note=note + raw.note)
 
 
@@ -162,6 +162,7 @@ def joined(
     y: np.ndarray | None,
     tx: np.ndarray,
     ty: np.ndarray | None,
+    *,
     what: str = "official test split",
     train: int | None = None,
     note: str = "",

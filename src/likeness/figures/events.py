@@ -17,7 +17,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 RGB = 3
 VARINT, DOUBLE, BYTES, FLOAT = 0, 1, 2, 5
@@ -117,9 +117,9 @@ def read(content: bytes) -> Iterator[tuple[int, Event]]:
 
 
 def _event(blob: bytes) -> Event:
-    fields = dict(_fields(blob))
-    values = dict(_fields(fields.get(5, b"")))
-    inside = dict(_fields(values.get(1, b"")))
+    fields = dict[int, Any](_fields(blob))
+    values = dict[int, Any](_fields(fields.get(5, b"")))
+    inside = dict[int, Any](_fields(values.get(1, b"")))
     return Event(fields.get(2, 0), "image" if 4 in inside else "scalars" if 2 in inside else "")
 
 

@@ -160,8 +160,8 @@ class Board:
             if not there.size:
                 file.write(events.record(events.first(self.began)))
         self.shown = there.pictures
-        missing = [(line["seen"], 0, line) for line in run.log() if line["seen"] > there.scalars]
-        pictures = [(seen, 1, path) for seen, path in snapshots(run)]
+        missing: list[tuple[int, int, Any]] = [(line["seen"], 0, line) for line in run.log() if line["seen"] > there.scalars]
+        pictures: list[tuple[int, int, Any]] = [(seen, 1, path) for seen, path in snapshots(run)]
         for seen, _, item in sorted([*missing, *pictures], key=lambda one: one[:2]):
             self.picture(seen, item) if isinstance(item, Path) else self.line(item)
 
