@@ -59,7 +59,7 @@ def export(run: Run, path: Path, answer: str | None = None) -> tuple[Graph, floa
     """
     graph = described(run, answer)
     lacking()
-    model = copy.deepcopy(run.model).float().cpu().eval()
+    model = copy.deepcopy(run.model).cpu().eval()
     content = traced(model, graph, run)
     difference = compared(content, model, graph)
     if difference is not None and not difference <= TOLERANCE:
@@ -79,7 +79,9 @@ def described(run: Run, answer: str | None = None) -> Graph:
         if not there:
             reasons = [why for q in MODULES if q in answers(model) and (why := why_not(run, q))]
             if not reasons:
-                reasons = [LOOPS if "sample" in answers(model) else f"it answers {', '.join(answers(model))} only."]
+                reasons = [
+                    LOOPS if "sample" in answers(model) else f"it answers {', '.join(answers(model))} only."
+                ]
             raise Refusal(f"{name} has no part that an ONNX file can hold: {reasons[0]}")
         answer = there[0]
     if answer not in answers(model):
@@ -141,7 +143,9 @@ def _graph(run: Run, answer: str) -> Graph:
         levels=json.dumps([[round(v, 6) for v in level] for level in model.levels(model.steps)]),
         levels_mean="[t, alpha, sigma] of the levels that `likeness sample` walks, from noise alone to the image",
     )
-    inputs = dict(x_t=f"{images}, noisy: alpha(t) x_0 + sigma(t) noise", t=f"float32 (batch,): {_clock(model)}")
+    inputs = dict(
+        x_t=f"{images}, noisy: alpha(t) x_0 + sigma(t) noise", t=f"float32 (batch,): {_clock(model)}"
+    )
     if model.conditional:
         inputs["label"] = f"int64 (batch,): the class, 0 to {spec.labels - 1}, or -1 for none"
         notes["classes"] = json.dumps(list(run.config.classes))
@@ -163,7 +167,9 @@ def _decoder(run: Run, images: str) -> Graph:
 
 def _images(spec: Spec) -> str:
     shape = ", ".join(map(str, ("batch", *spec.shape)))
-    return f"float32 ({shape}), " + ("values from -1 (black) to 1 (white)" if spec.levels else "points as they are")
+    return f"float32 ({shape}), " + (
+        "values from -1 (black) to 1 (white)" if spec.levels else "points as they are"
+    )
 
 
 def _clock(model: Denoiser) -> str:
@@ -237,9 +243,8 @@ def traced(model: Model, graph: Graph, run: Run) -> bytes:
                 output_names=[graph.output],
                 dynamic_shapes=shapes,
                 verbose=False,
-                fallback=False,
             )
-    except Exception as error:
+    except torch.onnx.errors.OnnxExporterError as error:
         why = str(error).strip().splitlines()
         raise Refusal(
             f"{graph.answer} of {run.config.model} has a step that ONNX cannot hold ({why[0][:200] if why else error!r})."
@@ -292,7 +297,7 @@ def compared(content: bytes, model: Model, graph: Graph) -> float | None:
 def _quietly() -> Iterator[None]:
     """The exporter tells developers of PyTorch what it does; errors come as exceptions all the same."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)
     try:
         with (
             warnings.catch_warnings(),
