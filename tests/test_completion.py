@@ -19,8 +19,8 @@ BIN = Path(sys.executable).parent
 
 
 def pressed(line: str, folder: Path) -> list[str]:
-    """What bash offers for the last word of a line, by its own machinery: the script, COMP_WORDS and the function
-    that `complete` has registered."""
+    """What bash offers for the last word of a line, by its own machinery: the script, COMP_WORDS and the
+    function that `complete` has registered."""
     (folder / "bin").mkdir(exist_ok=True)
     (folder / "bin" / "likeness").write_text(
         f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m likeness "$@"\n'
@@ -29,7 +29,8 @@ def pressed(line: str, folder: Path) -> list[str]:
     words = line.split(" ")
     script = f"""
 source <(likeness completion bash)
-COMP_WORDS=({" ".join(shlex.quote(w) for w in words)}); COMP_CWORD={len(words) - 1}; COMP_LINE={shlex.quote(line)}
+COMP_WORDS=({" ".join(shlex.quote(w) for w in words)}); COMP_CWORD={len(words) - 1}
+COMP_LINE={shlex.quote(line)}
 spec=$(complete -p likeness); [[ $spec == *"-o default"* ]] || exit 3
 name=${{spec#*-F }}; ${{name%% *}} likeness {shlex.quote(words[-1])} {shlex.quote(words[-2])}
 printf '%s\\n' "${{COMPREPLY[@]}}"
@@ -86,7 +87,8 @@ def test_flags_are_those_of_the_parser_and_need_no_torch(here):
     for place in (os.environ["LIKENESS_CACHE"], str(here / "empty")):
         code = (
             "import sys; from likeness.cli.completion import words as w;"
-            "print(*w(['likeness', 'train', 'vae', 'digits', '--'], 4)); print(*w(['likeness', 'export', 'r', '--'], 3));"
+            "print(*w(['likeness', 'train', 'vae', 'digits', '--'], 4));"
+            "print(*w(['likeness', 'export', 'r', '--'], 3));"
             "print(*w(['likeness', 'look', 'x', '--'], 3)); print('torch' in sys.modules)"
         )
         done = subprocess.run(

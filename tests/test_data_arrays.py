@@ -174,7 +174,13 @@ def medical(folder, n=(6, 4, 2)):
     ("n", "validation", "train", "held_out", "says"),
     [
         ((6, 4, 2), "auto", 10, 2, "the 4 for validation are trained on; the 2 of the official test split"),
-        ((6, 4, 2), "held-out", 6, 6, "the 2 of the official test split are held out; the 4 of the validation"),
+        (
+            (6, 4, 2),
+            "held-out",
+            6,
+            6,
+            "the 2 of the official test split are held out; the 4 of the validation",
+        ),
         ((6, 4, 2), "none", 6, 2, "those for validation are left out; the 2 of the official test split"),
         ((7, 5, 0), "auto", 7, 5, "the 5 of the validation part are held out"),
         ((7, 5, 0), "train", 11, 1, "the 5 for validation are trained on; 1 are held out"),

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import small_run, toy
 
+from conftest import small_run, toy
 from likeness import cli
 from likeness.core import Condition, Refusal
 from likeness.data import Data
@@ -55,7 +55,7 @@ CASES = [("gan", None, "decode"), ("vae", "encode", "encode"), ("ddpm", None, "d
 @pytest.mark.parametrize(("name", "part", "answer"), CASES)
 def test_onnxruntime_answers_as_the_model_does(tmp_path, name, part, answer):
     needs_onnx()
-    run, data = lively(name, tmp_path / "r")
+    run, _ = lively(name, tmp_path / "r")
     graph, difference = onnx.export(run, tmp_path / "m.onnx", part)
     there = session(tmp_path / "m.onnx")
     assert (
@@ -176,8 +176,8 @@ def test_the_card_has_what_is_known(tmp_path):
 
 
 def test_nothing_is_invented(tmp_path):
-    """The licence of a set is that of the lock table, or none; without data there is no number; without scores no
-    metric."""
+    """The licence of a set is that of the lock table, or none; without data there is no number; without
+    scores no metric."""
     run, _ = lively("ae", tmp_path / "r")
     run.config = replace(run.config, data=dict(source="fashion-mnist", fingerprint="f"))
     text = model_card.card(run, None, exporting.Exported("likeness", "pass"))

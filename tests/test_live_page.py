@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import small_run
 
+from conftest import small_run
 from likeness.core import DiskTrouble
 from likeness.reports import live_page, run_page
 from likeness.runs.run import Run
@@ -72,11 +72,15 @@ def test_pages_take_a_hundredth_of_the_time_at_most(tmp_path, monkeypatch):
         written.append(run.seen)
         return "<head></head>"
 
-    monkeypatch.setattr(live_page, "time", SimpleNamespace(monotonic=lambda: clock[0], strftime=str, time=lambda: 0.0))
+    monkeypatch.setattr(
+        live_page, "time", SimpleNamespace(monotonic=lambda: clock[0], strftime=str, time=lambda: 0.0)
+    )
     monkeypatch.setattr(run_page, "draft", draft)
     (tmp_path / "samples").mkdir()
     training = SimpleNamespace(images=10_000)
-    run = SimpleNamespace(folder=tmp_path, seen=0, notes=[], seconds=0.0, config=SimpleNamespace(training=training))
+    run = SimpleNamespace(
+        folder=tmp_path, seen=0, notes=[], seconds=0.0, config=SimpleNamespace(training=training)
+    )
     page = live_page.Page(run, None, {})
     page.write(live=True)
     for at in range(1, 1001):
@@ -89,10 +93,14 @@ def test_pages_take_a_hundredth_of_the_time_at_most(tmp_path, monkeypatch):
 
 def test_without_a_snapshot_it_is_written_every_half_minute(tmp_path, monkeypatch):
     clock, written = [0.0], []
-    monkeypatch.setattr(live_page, "time", SimpleNamespace(monotonic=lambda: clock[0], strftime=str, time=lambda: 0.0))
+    monkeypatch.setattr(
+        live_page, "time", SimpleNamespace(monotonic=lambda: clock[0], strftime=str, time=lambda: 0.0)
+    )
     monkeypatch.setattr(run_page, "draft", lambda run, *_: written.append(clock[0]) or "<head></head>")
     training = SimpleNamespace(images=10_000)
-    run = SimpleNamespace(folder=tmp_path, seen=0, notes=[], seconds=0.0, config=SimpleNamespace(training=training))
+    run = SimpleNamespace(
+        folder=tmp_path, seen=0, notes=[], seconds=0.0, config=SimpleNamespace(training=training)
+    )
     page = live_page.Page(run, None, {})
     page.write(live=True)
     for at in range(1, 100):

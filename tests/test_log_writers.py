@@ -1,13 +1,13 @@
-"""The log as a table and for TensorBoard: the same numbers as log.jsonl, no step twice after a crash, and bytes
-that an independent reader of the format takes."""
+"""The log as a table and for TensorBoard: the same numbers as log.jsonl, no step twice after a crash, and
+bytes that an independent reader of the format takes."""
 
 import csv
 import struct
 from pathlib import Path
 
 import pytest
-from conftest import small_run, toy
 
+from conftest import small_run, toy
 from likeness.core import Refusal
 from likeness.figures import events
 from likeness.runs.run import Run
@@ -33,7 +33,8 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def held(blob: bytes) -> list[tuple[int, int, bytes | int]]:
-    """The fields of a protocol buffer, by the published wire format and by nothing of ours: number, type, value."""
+    """The fields of a protocol buffer, by the published wire format and by nothing of ours: number, type,
+    value."""
     out, at = [], 0
 
     def number() -> int:

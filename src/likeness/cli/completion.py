@@ -1,10 +1,9 @@
 """likeness completion: what a shell offers when TAB is pressed.
 
-The script that a shell loads asks `likeness completion words` for the words that may stand at the cursor: verbs,
-flags and their choices, names of models and of data sets, run folders.  Flags are read off the parsers themselves.
-torch is kept out, which takes longer to import than anybody waits for a TAB: where a parser needs it, the flags are
-those that stand in the text of the verb.
-"""
+The script that a shell loads asks `likeness completion words` for the words that may stand at the cursor:
+verbs, flags and their choices, names of models and of data sets, run folders.  Flags are read off the parsers
+themselves. torch is kept out, which takes longer to import than anybody waits for a TAB: where a parser needs
+it, the flags are those that stand in the text of the verb."""
 
 from __future__ import annotations
 
@@ -43,7 +42,7 @@ _likeness() {
 }
 compdef _likeness likeness
 """
-FISH = r"""# fish completion of likeness:   likeness completion fish > ~/.config/fish/completions/likeness.fish
+FISH = r"""# fish completion:   likeness completion fish > ~/.config/fish/completions/likeness.fish
 function __likeness
     set -l before (commandline -opc)
     $before[1] completion words (count $before) $before (commandline -ct) 2>/dev/null
@@ -64,15 +63,16 @@ def completion(argv: list[str]) -> int:
     shell = parser.parse_args(argv).shell
     if shell not in SHELLS:
         raise Refusal(
-            f"there is no completion for {shell!r}; {closest(shell, list(SHELLS))}  There is: bash, zsh, fish."
+            f"there is no completion for {shell!r}; {closest(shell, list(SHELLS))}  "
+            f"There is: {', '.join(SHELLS)}."
         )
     print(SHELLS[shell], end="")
     return 0
 
 
 def words(line: Sequence[str], at: int) -> list[str]:
-    """What may stand at word number `at` of a command line that begins with `likeness`; nothing where a shell's own
-    file names do as well."""
+    """What may stand at word number `at` of a command line that begins with `likeness`; nothing where a
+    shell's own file names do as well."""
     from . import VERBS
 
     typed, before = (line[at] if at < len(line) else ""), list(line[1:at])
@@ -144,22 +144,26 @@ def _folders(base: Path, stem: str) -> list[Path]:
 
 
 def _flags(verb: str, rest: Sequence[str]) -> dict[str, list[str] | None]:
-    """The flags of a verb with the values that may follow each: none where anything may (an empty list), and None
-    where nothing does."""
+    """The flags of a verb with the values that may follow each: none where anything may (an empty list), and
+    None where nothing does."""
     from . import VERBS
 
     model = next((w for w in rest if w in catalogue.NAMES), None) if verb == "train" else None
     asked = [*([model] if model and _known(model) else []), "--help"]
-    more = dict.fromkeys(_written(model), list[str]()) if model and len(asked) == 1 else {}
+    more = {key: list[str]() for key in _written(model)} if model and len(asked) == 1 else {}
     try:
-        with _parser_of() as parsers, _without_torch(), contextlib.redirect_stdout(io.StringIO()):
-            with contextlib.suppress(SystemExit):
-                VERBS[verb](asked)
+        with (
+            _parser_of() as parsers,
+            _without_torch(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.suppress(SystemExit),
+        ):
+            VERBS[verb](asked)
         own = {flag: _values(a) for parser in parsers for a in parser._actions for flag in a.option_strings}
         return more | own
     except (ImportError, Refusal):
         text = Path(sys.modules[VERBS[verb].__module__].__file__ or "").read_text(encoding="utf-8")
-        return dict.fromkeys(re.findall(r'"(--[a-z][a-z-]*)"', text), list[str]())
+        return {key: list[str]() for key in re.findall(r'"(--[a-z][a-z-]*)"', text)}
 
 
 def _written(model: str) -> list[str]:

@@ -8,11 +8,12 @@ from .arguments import Parser, common, flags, on_runs, target
 
 
 def export(argv: list[str]) -> int:
-    """export RUN [FILE]: for other programs: model.onnx, a folder for diffusers, or card.md; with a model card"""
+    """export RUN [FILE]: for other programs: model.onnx, a folder for diffusers, or card.md; with a model
+    card"""
     parser = Parser(
         "export",
-        "The ending of FILE decides.  FILE.onnx: one part of the model, for onnxruntime and others.  A folder\n"
-        "[RUN/diffusers]: a ddpm as diffusers.DDPMPipeline.from_pretrained loads it.  FILE.md: the model card alone.\n"
+        "The ending of FILE decides.  FILE.onnx: one part of the model, for onnxruntime and others.\n"
+        "FILE.md: the model card alone.  A folder [RUN/diffusers]: a ddpm as its DDPMPipeline loads it.\n"
         "A model card, README.md, with the scores of the run is written beside what is exported.",
         "RUN [FILE] [--part ANSWER] [--label CLASS]",
     )

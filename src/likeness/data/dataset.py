@@ -59,7 +59,7 @@ class Reading:
     )
     validation: str = option(
         "auto",
-        "the validation part of an .npz file: auto trains on it where there is a test part, else holds it out",
+        "the validation part of an .npz file: auto trains on it beside a test part, else holds it out",
         choices=("auto", "train", "held-out", "none"),
     )
 

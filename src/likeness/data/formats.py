@@ -67,8 +67,8 @@ class Raw:
 
 
 def open_array(path: Path, validation: str = "auto") -> Raw:
-    """Look at what is inside, not at the ending.  validation: as Reading has it, of an .npz file that has such a
-    part."""
+    """Look at what is inside, not at the ending.  validation: as Reading has it, of an .npz file that has
+    such a part."""
     try:
         with path.open("rb") as file:
             head = file.read(32)
@@ -139,8 +139,9 @@ def _npz(path: Path, validation: str) -> Raw:
 
 
 def _assigned(part: dict[str, np.ndarray], validation: str, unused: bool) -> Raw:
-    """Training, validation and test parts as one set.  The validation part is trained on where there is a test
-    part, since nothing here is chosen by it, and else held out; validation: "train" or "held-out" decides it."""
+    """Training, validation and test parts as one set.  The validation part is trained on where there is a
+    test part, since nothing here is chosen by it, and else held out; validation: "train" or "held-out"
+    decides it."""
     x, y = part["x"], part.get("y")
     note = "; those for validation are left out" if unused else ""
     tests = [(part["tx"], part.get("ty"), "official test split")] if "tx" in part else []
@@ -167,8 +168,8 @@ def joined(
     train: int | None = None,
     note: str = "",
 ) -> Raw:
-    """A training set and its official test set, one after the other.  train, note: of x, where some of it is held
-    out already."""
+    """A training set and its official test set, one after the other.  train, note: of x, where some of it is
+    held out already."""
     labels = None if y is None or ty is None else np.concatenate([y.reshape(-1), ty.reshape(-1)])
     return Raw(
         np.concatenate([x, tx]),

@@ -7,10 +7,9 @@ A file is a sequence of records (TFRecord):
     event     `length` bytes: the protocol buffer `Event`
     crc       uint32, the masked CRC32C of the event
 
-and an Event has wall_time (field 1, double), step (2, int64), file_version (3, string) or summary (5), which is a
-list (1) of values with a tag (1, string) and simple_value (2, float) or image (4: height 1, width 2, colours 3, and
-the PNG file 4).
-"""
+and an Event has wall_time (field 1, double), step (2, int64), file_version (3, string) or summary (5), which
+is a list (1) of values with a tag (1, string) and simple_value (2, float) or image (4: height 1, width 2,
+colours 3, and the PNG file 4)."""
 
 from __future__ import annotations
 
@@ -43,7 +42,8 @@ def crc32c(data: bytes) -> int:
 
 
 def masked(data: bytes) -> int:
-    """As records store it: turned by 15 bits, and a constant added, since a CRC of data that hold CRCs is weak."""
+    """As records store it: turned by 15 bits, and a constant added, since a CRC of data that hold CRCs is
+    weak."""
     crc = crc32c(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFF_FFFF
 

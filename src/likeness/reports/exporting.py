@@ -28,8 +28,8 @@ def export(
 ) -> tuple[dict[str, Any], str]:
     """Write what the ending of `path` asks for: .onnx, .md (the card alone), or none, a folder for diffusers.
 
-    part: of an ONNX file, as runs/onnx.py has it.  label: of a folder.  Returns facts for JSON, and a sentence.
-    """
+    part: of an ONNX file, as runs/onnx.py has it.  label: of a folder.  Returns facts for JSON, and a
+    sentence."""
     run = trained.run
     facts: dict[str, Any]
     if path.suffix == ".onnx":
@@ -47,7 +47,10 @@ def export(
         exported, facts, text = Exported("likeness", load), {}, f"{path}: the model card"
     else:
         diffusers.export(run.model, path, label)
-        load = f'from diffusers import DDPMPipeline\n\nimages = DDPMPipeline.from_pretrained("{path.name}")().images'
+        load = (
+            "from diffusers import DDPMPipeline\n\n"
+            f'images = DDPMPipeline.from_pretrained("{path.name}")().images'
+        )
         exported, facts = Exported("diffusers", load), dict(label=label)
         text = f'{path}: DDPMPipeline.from_pretrained("{path}") loads it'
     card = model_card.write(run, _data(trained), path, exported)

@@ -1,8 +1,7 @@
 """report.html while a run is being trained: it is written anew now and then, and an open page reloads itself.
 
-The browser keeps its place on the page, since it is the same address.  A page that is no longer written, because the
-process was killed, stops reloading by itself.
-"""
+The browser keeps its place on the page, since it is the same address.  A page that is no longer written,
+because the process was killed, stops reloading by itself."""
 
 from __future__ import annotations
 
@@ -35,9 +34,9 @@ if (Date.now() / 1000 - written < patience) setTimeout(() => location.reload(), 
 
 @contextmanager
 def kept(run: Run, data: Data, budget: dict[str, Any], tick: Tick, off: bool = False) -> Iterator[Tick]:
-    """A tick that also keeps report.html up to date, within AT_MOST of the time.  A training that is stopped leaves
-    a page that no longer reloads; one that is done leaves one that waits for its scores, and whoever writes these
-    replaces it.  off: write nothing, and pass the tick on."""
+    """A tick that also keeps report.html up to date, within AT_MOST of the time.  A training that is stopped
+    leaves a page that no longer reloads; one that is done leaves one that waits for its scores, and whoever
+    writes these replaces it.  off: write nothing, and pass the tick on."""
     if off or engine.rank() > 0:
         yield tick
         return
@@ -117,8 +116,8 @@ class Page:
 
 
 def reloading(page: str, pause: float) -> str:
-    """The page with the few lines of script that reload it, which are the only ones that it allows itself.  pause:
-    seconds between two pages."""
+    """The page with the few lines of script that reload it, which are the only ones that it allows itself.
+    pause: seconds between two pages."""
     script = SCRIPT.format(written=round(time.time()), wait=RELOAD, patience=round(PATIENCE * pause))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     allowed = page.replace(

@@ -1,9 +1,8 @@
-"""The model card of an exported run: README.md as Hugging Face shows it (Mitchell et al., "Model Cards for Model
-Reporting", 2019, in the sections of their template).
+"""The model card of an exported run: README.md as Hugging Face shows it (Mitchell et al., "Model Cards for
+Model Reporting", 2019, in the sections of their template).
 
-It says what is known and no more: a licence stands in it only where the data set has one in our lock table, and that
-of the model is for whoever publishes it to choose.
-"""
+It says what is known and no more: a licence stands in it only where the data set has one in our lock table,
+and that of the model is for whoever publishes it to choose."""
 
 from __future__ import annotations
 
@@ -46,9 +45,8 @@ class Exported:
 def write(run: Run, data: Data | None, beside: Path, exported: Exported) -> Path:
     """Write the card into the folder `beside`, or beside the file of that name; returns its path.
 
-    data: those of the run, or None where they are not at hand.  A README.md that likeness has not written is left
-    alone; the card is then called after the file.
-    """
+    data: those of the run, or None where they are not at hand.  A README.md that likeness has not written is
+    left alone; the card is then called after the file."""
     named = beside.suffix == ".md"
     folder, stem = (beside, "") if not beside.suffix else (beside.parent, f"{beside.stem}-")
     path = beside if named else folder / NAME
@@ -140,8 +138,9 @@ def _about(run: Run) -> str:
         else f"images of {' x '.join(map(str, spec.shape))} (channels, height, width)"
     )
     return (
-        f"A `{run.config.model}` with {weights:,} weights, trained by likeness on {what}: {run.seen:,} images seen.  "
-        f"It answers: {', '.join(answers(run.model))}.  The weights are the {run.weights}."
+        f"A `{run.config.model}` with {weights:,} weights, trained by likeness on {what}: "
+        f"{run.seen:,} images seen.  It answers: {', '.join(answers(run.model))}.  "
+        f"The weights are the {run.weights}."
     )
 
 
@@ -168,11 +167,12 @@ def _data(run: Run, data: Data | None) -> dict[str, str]:
 
 def _training(run: Run) -> dict[str, str]:
     facts, training = run.config.facts, run.config.training
+    how = f"batch {training.batch}, rate {training.rate:g}, seed {training.seed}, {training.precision}"
     return dict(
         images_seen=f"{run.seen:,}",
         seconds=f"{run.seconds:,.0f}" if run.seconds else "",
         options=", ".join(f"{k} {v}" for k, v in run.config.options.items()),
-        training=f"batch {training.batch}, rate {training.rate:g}, seed {training.seed}, {training.precision}",
+        training=how,
         made_with=", ".join(f"{k} {facts[k]}" for k in ("likeness", "torch") if k in facts),
     )
 
@@ -198,12 +198,13 @@ def _table(scores: Sequence[Score]) -> str:
         value = f"refused: {s.warning}" if s.refused else f"{short(s.value)} {s.unit}{kind}"
         cells = (s.name, value, between, s.better, f"{s.n:,} {s.split}", s.features, rivals)
         rows.append("| " + " | ".join(_text(c).strip() for c in cells) + " |")
-    seeds = sorted({s.seed for s in scores})
+    seeds = ", ".join(str(seed) for seed in sorted({s.seed for s in scores}))
+    rule = "Each network sees images in its own way: compare numbers of one network only."
     return "\n".join(
         [
             *rows,
             "",
-            f"Seed {', '.join(map(str, seeds))}.  Each network sees images in its own way: compare numbers of one network only.",
+            f"Seed {seeds}.  {rule}",
         ]
     )
 

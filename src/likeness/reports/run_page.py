@@ -87,8 +87,8 @@ def page(run: Run, data: Data, scores: Sequence[Score], drawn: Drawn | None = No
 
 
 def draft(run: Run, data: Data, status: str, scores: Sequence[Score]) -> str:
-    """The report of a run that is being trained: what it has written down so far, and nothing that its model would
-    have to be asked for.  scores: of an earlier evaluation."""
+    """The report of a run that is being trained: what it has written down so far, and nothing that its model
+    would have to be asked for.  scores: of an earlier evaluation."""
     title = f"{run.config.method} on {Path(data.source).name or data.source}"
     pictures = sorted(p for p in (run.folder / "samples").glob("*.png") if re.fullmatch(r"\d+", p.stem))
     sharp = run.config.spec.size <= SHARP and not data.spec.points

@@ -1,12 +1,11 @@
 """Trained networks as ONNX files, for programs that know nothing of PyTorch.
 
-One file holds one answer of a model: the decoder of a generator or an autoencoder, an encoder, a classifier, or the
-denoiser of a diffusion model.  The batch may have any size, everything is float32, and what inputs and outputs mean
-stands in the file itself: names, doc strings, and metadata that begin with `likeness.`.
+One file holds one answer of a model: the decoder of a generator or an autoencoder, an encoder, a classifier,
+or the denoiser of a diffusion model.  The batch may have any size, everything is float32, and what inputs and
+outputs mean stands in the file itself: names, doc strings, and metadata that begin with `likeness.`.
 
-What needs a loop over the network has no place in a graph that is walked once: the sampling of diffusion and of
-autoregressive models stays with whoever has the denoiser.
-"""
+What needs a loop over the network has no place in a graph that is walked once: the sampling of diffusion and
+of autoregressive models stays with whoever has the denoiser."""
 
 from __future__ import annotations
 
@@ -54,9 +53,9 @@ class Graph:
 def export(run: Run, path: Path, answer: str | None = None) -> tuple[Graph, float | None]:
     """Write one answer of a run's model, by default the first of MODULES that it has.
 
-    Returns what the file holds, and the largest difference to PyTorch that onnxruntime has on noise; None where it is
-    not installed.  Raises Refusal where the model has no such answer, or one that is more than one pass of a network.
-    """
+    Returns what the file holds, and the largest difference to PyTorch that onnxruntime has on noise; None
+    where it is not installed.  Raises Refusal where the model has no such answer, or one that is more than
+    one pass of a network."""
     graph = described(run, answer)
     lacking()
     model = copy.deepcopy(run.model).cpu().eval()
@@ -64,8 +63,8 @@ def export(run: Run, path: Path, answer: str | None = None) -> tuple[Graph, floa
     difference = compared(content, model, graph)
     if difference is not None and not difference <= TOLERANCE:
         raise Refusal(
-            f"the ONNX file would answer otherwise than the model, by up to {difference:.2g}; nothing was written.  "
-            "Please report it with the run's config.json."
+            f"the ONNX file would answer otherwise than the model, by up to {difference:.2g}; nothing was "
+            "written.  Please report it with the run's config.json."
         )
     storage.write(path, content)
     return graph, difference
@@ -93,8 +92,8 @@ def described(run: Run, answer: str | None = None) -> Graph:
 
 
 LOOPS = (
-    "it draws an image pixel after pixel, a pass of the network each, and ONNX files hold one pass; sample it here "
-    "(likeness sample) and take the images."
+    "it draws an image pixel after pixel, a pass of the network each, and ONNX files hold one pass; "
+    "sample it here (likeness sample) and take the images."
 )
 
 
@@ -102,20 +101,20 @@ def why_not(run: Run, answer: str) -> str:
     """Why an answer that the model has is none for a file; empty where it is one."""
     if run.config.inside:
         return (
-            f"the run learns the codes of {run.config.inside.get('model', 'another model')}, and the two are one "
-            "network after another; export the run whose codes they are, and train this model on images."
+            f"the run learns the codes of {run.config.inside.get('model', 'another model')}, and the two are "
+            "one network after another; export the run whose codes they are, and train this model on images."
         )
     if isinstance(run.model, Denoiser) and answer in ("encode", "decode"):
         return (
-            "the code of a diffusion model is where a differential equation ends, tens of passes of the network; "
-            "export denoise, of which those are made."
+            "the code of a diffusion model is where a differential equation ends, tens of passes of the "
+            "network; export denoise, of which those are made."
         )
     if answer == "denoise" and {"tokens", "image"} & set(run.model.takes):
         return "it is told a text or an image of each example, which have no place in the file yet."
     if hasattr(run.model, "book"):
         return (
-            "its codes are looked up in pieces whose number depends on the batch, which the file must not; an ae or a "
-            "vae can be exported."
+            "its codes are looked up in pieces whose number depends on the batch, which the file must not; "
+            "an ae or a vae can be exported."
         )
     return ""
 
@@ -141,7 +140,7 @@ def _graph(run: Run, answer: str) -> Graph:
         time=_clock(model),
         noise="x_t = alpha(t) x_0 + sigma(t) noise, noise ~ N(0, 1) in each value",
         levels=json.dumps([[round(v, 6) for v in level] for level in model.levels(model.steps)]),
-        levels_mean="[t, alpha, sigma] of the levels that `likeness sample` walks, from noise alone to the image",
+        levels_mean="[t, alpha, sigma] of what `likeness sample` walks, from noise alone to the image",
     )
     inputs = dict(
         x_t=f"{images}, noisy: alpha(t) x_0 + sigma(t) noise", t=f"float32 (batch,): {_clock(model)}"
@@ -245,9 +244,10 @@ def traced(model: Model, graph: Graph, run: Run) -> bytes:
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
-        why = str(error).strip().splitlines()
+        lines = str(error).strip().splitlines()
+        why = lines[0][:200] if lines else repr(error)
         raise Refusal(
-            f"{graph.answer} of {run.config.model} has a step that ONNX cannot hold ({why[0][:200] if why else error!r})."
+            f"{graph.answer} of {run.config.model} has a step that ONNX cannot hold ({why})."
         ) from error
     assert program is not None
     it = program.model
@@ -274,11 +274,11 @@ def _metadata(run: Run, graph: Graph) -> dict[str, str]:
 
 
 def compared(content: bytes, model: Model, graph: Graph) -> float | None:
-    """The largest difference between onnxruntime and PyTorch, over batches of one and of five, as a share of the
-    largest value where that is above 1; None where onnxruntime is not installed."""
+    """The largest difference between onnxruntime and PyTorch, over batches of one and of five, as a share of
+    the largest value where that is above 1; None where onnxruntime is not installed."""
     if importlib.util.find_spec("onnxruntime") is None:
         return None
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     worst = 0.0

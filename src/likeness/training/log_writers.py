@@ -1,9 +1,8 @@
 """The log of a run for other programs: `log.csv` for spreadsheets, event files for TensorBoard.
 
-log.jsonl stays what it is and decides: whoever asks for another form, at the start or later, gets all of it.  A
-file goes on after the last step that it and the state share, so that no step stands in it twice; what a crash has
-torn at its end is cut off first.
-"""
+log.jsonl stays what it is and decides: whoever asks for another form, at the start or later, gets all of it.
+A file goes on after the last step that it and the state share, so that no step stands in it twice; what a
+crash has torn at its end is cut off first."""
 
 from __future__ import annotations
 
@@ -38,7 +37,8 @@ class Writer(Protocol):
 
 def record(run: Run, formats: Sequence[str], steps: Iterator[Step]) -> Iterator[Step]:
     """Pass the steps on, and write their lines of the log and their snapshots in these formats (names of
-    FORMATS).  A file that cannot be written is no reason to lose the training: it is noted, and left alone."""
+    FORMATS).  A file that cannot be written is no reason to lose the training: it is noted, and left
+    alone."""
     writers = list[Writer]()
     if engine.rank() == 0:
         _each(run, formats, lambda name: writers.append(FORMATS[name](run)))
@@ -160,7 +160,9 @@ class Board:
             if not there.size:
                 file.write(events.record(events.first(self.began)))
         self.shown = there.pictures
-        missing: list[tuple[int, int, Any]] = [(line["seen"], 0, line) for line in run.log() if line["seen"] > there.scalars]
+        missing: list[tuple[int, int, Any]] = [
+            (line["seen"], 0, line) for line in run.log() if line["seen"] > there.scalars
+        ]
         pictures: list[tuple[int, int, Any]] = [(seen, 1, path) for seen, path in snapshots(run)]
         for seen, _, item in sorted([*missing, *pictures], key=lambda one: one[:2]):
             self.picture(seen, item) if isinstance(item, Path) else self.line(item)
