@@ -105,13 +105,9 @@ def _operand(what: str, typed: str) -> Iterator[str]:
     if what == "MODEL":
         yield from _that_begin(typed, catalogue.NAMES)
     if what.startswith("DATA"):
-        yield from _that_begin(typed, [*SETS, *value("data.points", "LAWS")])
+        yield from _that_begin(typed, [*value("data.named", "NAMES"), *value("data.points", "LAWS")])
     if what.startswith(("RUN", "DATA")):
         yield from runs(typed)
-
-
-SETS = ("digits", "shapes", "mnist", "stacked-mnist", "fashion-mnist", "cifar10")
-"""of data/named.py, which imports numpy and Pillow; a test compares"""
 
 
 def _that_begin(typed: str, words: Any) -> list[str]:

@@ -147,7 +147,9 @@ def _about(run: Run) -> str:
 def _data(run: Run, data: Data | None) -> dict[str, str]:
     """Only what is known."""
     config, name = run.config.data, _name(run)
-    licence = downloads.LICENCES.get(name.split(":")[0].removeprefix("stacked-"), "")
+    # a folder of somebody's own may be called as a set is, and has a path
+    source = str((run.config.inside or config).get("source", ""))
+    licence = downloads.LICENCES.get(source.split(":")[0].removeprefix("stacked-"), "")
     sides = {}
     if data is not None and data.fingerprint == config.get("fingerprint"):
         count = f"{len(data.train) + len(data.held_out):,}"

@@ -241,7 +241,6 @@ def traced(model: Model, graph: Graph, run: Run) -> bytes:
                 input_names=names,
                 output_names=[graph.output],
                 dynamic_shapes=shapes,
-                optimize=False,  # what loads the file does that, and here it takes almost half of the time
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
