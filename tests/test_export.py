@@ -223,8 +223,8 @@ def test_the_ending_decides_on_the_command_line(tmp_path, monkeypatch, capsys):
     ):
         assert cli.main(["export", "r", *wrong]) == 2 and why in capsys.readouterr().err
     needs_onnx()
-    assert cli.main(["export", "r", "m.onnx"]) == 0
+    assert cli.main(["export", "r", "new/m.onnx"]) == 0
     assert (
         "decode, z -> image" in capsys.readouterr().out
-        and "InferenceSession" in Path("README.md").read_text()
+        and "InferenceSession" in Path("new/README.md").read_text()
     )

@@ -93,9 +93,9 @@ def draft(run: Run, data: Data, status: str, scores: Sequence[Score]) -> str:
     pictures = sorted(p for p in (run.folder / "samples").glob("*.png") if re.fullmatch(r"\d+", p.stem))
     sharp = run.config.spec.size <= SHARP and not data.spec.points
     newest = f'<div class="{"sharp" if sharp else ""}">{_whole(pictures[-1])}</div>' if pictures else ""
-    at = f"After {int(pictures[-1].stem):,} images, drawn from the EMA of the weights." if pictures else ""
+    at = f"After {int(pictures[-1].stem):,} images, by the EMA of the weights." if pictures else ""
     sections = [
-        html.section("Samples", newest, at),
+        html.section("Newest snapshot", newest, at),
         html.section("While it trained", _findings(run), "What the doctor found; some of it passed."),
         html.section("Over time", _film(run), FILM_OF_POINTS if data.spec.points else FILM),
         html.section("Learning curves", _curves(run)),

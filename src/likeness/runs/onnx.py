@@ -58,6 +58,7 @@ def export(run: Run, path: Path, answer: str | None = None) -> tuple[Graph, floa
     one pass of a network."""
     graph = described(run, answer)
     lacking()
+    storage.make(path.parent)
     model = copy.deepcopy(run.model).cpu().eval()
     content = traced(model, graph, run)
     difference = compared(content, model, graph)
