@@ -78,6 +78,9 @@ def test_what_may_stand_where(here):
     assert words("train vae digits --log ") == ["tensorboard", "csv"] and words(
         "train vae digits --colour g"
     ) == ["grey"]
+    catalogue.entry("vae")
+    assert words("train vae digits --schedule c") == ["constant", "cosine"]
+    assert words("train vae --mirror dig") == ["digits"]
     assert words("train vae --minutes ") == [] and words("train --json va") == ["vae"]
 
 

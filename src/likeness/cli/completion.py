@@ -145,8 +145,7 @@ def _flags(verb: str, rest: Sequence[str]) -> dict[str, list[str] | None]:
     from . import VERBS
 
     model = next((w for w in rest if w in catalogue.NAMES), None) if verb == "train" else None
-    asked = [*([model] if model and _known(model) else []), "--help"]
-    more = {key: list[str]() for key in _written(model)} if model and len(asked) == 1 else {}
+    more = (_kept(model) or _written(model)) if model else {}
     try:
         with (
             _parser_of() as parsers,
@@ -154,7 +153,7 @@ def _flags(verb: str, rest: Sequence[str]) -> dict[str, list[str] | None]:
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.suppress(SystemExit),
         ):
-            VERBS[verb](asked)
+            VERBS[verb](["--help"])
         own = {flag: _values(a) for parser in parsers for a in parser._actions for flag in a.option_strings}
         return more | own
     except (ImportError, Refusal):
@@ -162,16 +161,41 @@ def _flags(verb: str, rest: Sequence[str]) -> dict[str, list[str] | None]:
         return {key: list[str]() for key in re.findall(r'"(--[a-z][a-z-]*)"', text)}
 
 
-def _written(model: str) -> list[str]:
+def _kept(model: str) -> dict[str, list[str] | None]:
+    """The flags of a model by the table of the catalogue, of whatever day: to see whether it is of today
+    takes longer than all the rest.  Nothing where there is none."""
+    from ..storage import cache
+
+    with contextlib.suppress(Refusal, OSError, ValueError, KeyError, TypeError):
+        _, _, options, training = json.loads((cache.where() / catalogue.FILE).read_text())[model]
+        declared = [arguments.Declared(*row) for row in (*options, *training)]
+        return {
+            flag: None if isinstance(one.default, bool) else list(one.choices or [])
+            for one in declared
+            for flag in _spelled(one.name, isinstance(one.default, bool))
+        }
+    return {}
+
+
+def _written(model: str) -> dict[str, list[str] | None]:
     """The flags of a model's training and options, off the text of its file and of the one that all denoisers
-    share, where the table of the catalogue is not there yet."""
+    share, where there is no such table yet."""
     files = [PACKAGE / "core" / "model.py", PACKAGE / "models" / f"{model}.py"]
     texts = [path.read_text(encoding="utf-8") for path in files]
     texts += (
         [(PACKAGE / "parts" / "denoising.py").read_text(encoding="utf-8")] if "Denoiser" in texts[1] else []
     )
-    names = re.findall(r"^    (\w+): \w+ = option\(", "\n".join(texts), re.MULTILINE)
-    return [f"--{name.replace('_', '-')}" for name in names]
+    found = re.findall(r"^    (\w+): (\w+) = option\(", "\n".join(texts), re.MULTILINE)
+    return {
+        flag: None if kind == "bool" else []
+        for name, kind in found
+        for flag in _spelled(name, kind == "bool")
+    }
+
+
+def _spelled(name: str, switch: bool) -> list[str]:
+    flag = name.replace("_", "-")
+    return [f"--{flag}", f"--no-{flag}"] if switch else [f"--{flag}"]
 
 
 def _values(action: argparse.Action) -> list[str] | None:
@@ -181,16 +205,6 @@ def _values(action: argparse.Action) -> list[str] | None:
         return [*catalogue.NAMES]
     shown = str(action.metavar or "")
     return [str(c) for c in action.choices] if action.choices else shown.split("|") if "|" in shown else []
-
-
-def _known(model: str) -> bool:
-    """Whether the options of a model are kept, so that torch need not be asked."""
-    from ..storage import cache
-
-    with contextlib.suppress(Refusal, OSError, ValueError):
-        kept = json.loads((cache.where() / catalogue.FILE).read_text())
-        return isinstance(kept, dict) and model in kept and kept.get("digest") == catalogue._digest()
-    return False
 
 
 @contextlib.contextmanager
