@@ -90,7 +90,7 @@ def card(run: Run, data: Data | None, exported: Exported, picture: str = "") -> 
 
 def _name(run: Run) -> str:
     """Of the data, without the path to it."""
-    source = str((run.config.inside or run.config.data).get("source", "data"))
+    source = str(run.config.data.get("source", "data"))
     return Path(source).name or source
 
 
@@ -148,7 +148,7 @@ def _data(run: Run, data: Data | None) -> dict[str, str]:
     """Only what is known."""
     config, name = run.config.data, _name(run)
     # a folder of somebody's own may be called as a set is, and has a path
-    source = str((run.config.inside or config).get("source", ""))
+    source = str(config.get("source", ""))
     licence = downloads.LICENCES.get(source.split(":")[0].removeprefix("stacked-"), "")
     sides = {}
     if data is not None and data.fingerprint == config.get("fingerprint"):
