@@ -28,11 +28,11 @@ def export(argv: list[str]) -> int:
     from ..runs import diffusers
 
     path = target(args["o"], run.folder / "diffusers", "")
-    diffusers.export(run.model, path, args["label"])
+    note = diffusers.export(run.model, path, args["label"])
     terminal.result(
-        dict(run=str(run.folder), path=str(path), label=args["label"]),
+        dict(run=str(run.folder), path=str(path), label=args["label"], note=note),
         args["json"],
-        f'{path}: DDPMPipeline.from_pretrained("{path}") loads it',
+        f'{path}: DDPMPipeline.from_pretrained("{path}") loads it' + (f"\nnote: {note}" if note else ""),
     )
     return 0
 

@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from . import deep, ranges
+from . import deep, ranges, unread
 from .dataset import Reading
 from .pixels import fit, ground, planes
 from .ranges import Values
@@ -109,6 +109,7 @@ def decode(path: bytes, listed: tuple[int, int], reading: Reading, scale: Scale 
 def decoded(read: Callable[[], bytes], reading: Reading, scale: Scale = fit) -> Decoded | Skip:
     """The picture in the bytes that read() returns, wherever it has them from, or why there is none; read()
     may raise Skip."""
+    blob, format = b"", ""
     try:
         blob = read()
         format = kind(blob[:32]) or ""
@@ -129,6 +130,8 @@ def decoded(read: Callable[[], bytes], reading: Reading, scale: Scale = fit) -> 
         return Skip("too large", str(why))
     # hostile files raise everything from struct.error to ZeroDivisionError in a decoder
     except Exception as why:
+        if isinstance(why, UnidentifiedImageError) and (known := unread.picture(blob, format)):
+            return Skip(*known)
         # whose own text holds an address in memory
         text = "not what its first bytes say" if isinstance(why, UnidentifiedImageError) else str(why)
         cut = isinstance(why, EOFError) or "truncat" in text.lower() or "end of file" in text.lower()
