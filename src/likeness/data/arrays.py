@@ -74,7 +74,7 @@ def settle(
     y = np.array(entry.array("y.i64", np.int64)) if (entry.folder / "y.i64").exists() else None
     train, classes = entry.meta["train"], tuple(entry.meta["classes"])
     note = f"{len(x):,} images: {len(x):,} used, 0 skipped{entry.meta['note']}"
-    note += ranges.remarks([Values(**entry.meta["values"])])
+    note += ranges.remarks(Values(**v) for v in entry.meta["values"])
     test = None if train is None else np.arange(len(x)) >= train
     return Images(
         x, entry.hashes, note, entry.meta["levels"], y, classes, test=test, keys=entry.keys, entry=entry
@@ -98,7 +98,7 @@ def _pixels(raw: Raw, what: str, reading: Reading, folder: Path, progress: Progr
         else convert(x, (values.black, values.white), size, reading, folder, progress)
     )
     low, high = meta.pop("extremes")
-    return meta | {"as": [size, wanted], "values": asdict(replace(values, low=low, high=high))}
+    return meta | {"as": [size, wanted], "values": [asdict(replace(values, low=low, high=high))]}
 
 
 def convert(
@@ -161,7 +161,7 @@ def span(x: np.ndarray, white: float, what: str) -> Values:
     if x.dtype.kind not in "buif":
         raise BadData(f"{what}: pixels of type {x.dtype} are not numbers; save them as uint8.")
     letter = "B" if x.dtype == np.uint8 else x.dtype.kind
-    low, high = _extremes(x)
+    low, high = (0, 255) if not white and _is_bytes(x) else _extremes(x)
 
     def outside(span: Span) -> int:
         return sum(ranges.beyond(part, span) for part in _parts(x))
@@ -186,10 +186,13 @@ def _refusal(what: str, kind: Any, low: float, high: float, white: float, remedy
 
 
 def _extremes(x: np.ndarray) -> tuple[float, float]:
-    if x.dtype == np.uint8 and x[:1].max() > 1:
-        return 0, 255  # one look saves reading a mapped file of any size
     parts = list(_parts(x))
     return float(np.min([p.min() for p in parts])), float(np.max([p.max() for p in parts]))
+
+
+def _is_bytes(x: np.ndarray) -> bool:
+    """One look saves reading a mapped file of any size."""
+    return x.dtype == np.uint8 and bool(x[:1].max() > 1)
 
 
 def _parts(x: np.ndarray) -> Iterator[np.ndarray]:

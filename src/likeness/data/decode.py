@@ -246,7 +246,9 @@ def _pixels(image: Image.Image, blob: bytes, format: str, reading: Reading, scal
         image.draft(None, (3 * reading.size, 3 * reading.size))
     with ONE_AT_A_TIME if math.prod(image.size) > LARGE else nullcontext():
         halved = deep.raw_mode(image)
-        image.load()
+        if halved and reading.white and deep.is_sealed(image):
+            raise Skip(*unread.tiff(blob))
+        deep.mended(image).load()
         wide = _values(image, blob, format, halved, reading)
         plain, kinds, values = _of_wide(image, *wide, reading) if wide else _eight_bits(image, reading)
         values = values if reading.white else _behind(values, blob, format, halved)
@@ -337,7 +339,7 @@ def _values(image: Image.Image, blob: bytes, format: str, halved: str, reading: 
 def _one_channel(image: Image.Image, reading: Reading) -> np.ndarray:
     x = np.asarray(image)[..., None]
     # PhotometricInterpretation: 0 is white. Pillow heeds it only in pixels of 8 bits.
-    if image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(262) == 0:
+    if image.mode.startswith("I;16") and deep.tags_of(image).get(262) == 0:
         return np.int32(reading.white or 65535) - x.astype(np.int32)
     return x
 

@@ -24,13 +24,50 @@ def raw_mode(image: Image.Image) -> str:
     """How Pillow will unpack the pixels of a picture that is not loaded yet, if it would halve the bits of
     each; else nothing."""
     tiles = getattr(image, "tile", ())
-    mode = _raw(tiles[0]) if tiles else ""
+    mode = f"{image.mode};16{_order(image)}" if is_apart(image) else _raw(tiles[0]) if tiles else ""
     return mode if re.fullmatch(r"(RGB|RGBA|RGBa|RGBX|LA);16[BLN]", mode) else ""
 
 
 def _raw(tile: Any) -> str:
     args = tile.args if isinstance(tile.args, str) else tile.args[0] if tile.args else ""
     return args if isinstance(args, str) else ""
+
+
+def is_apart(image: Image.Image) -> bool:
+    """Whether this is a TIFF of 16 bits, not compressed, with each channel in a place of its own: Pillow
+    takes its bytes for pixels of 8 bits, so that noise comes out."""
+    tiles = getattr(image, "tile", ())
+    return bool(tiles) and set(tags_of(image).get(258, ())) == {16} and _raw(tiles[0]) == "R"
+
+
+def is_sealed(image: Image.Image) -> bool:
+    """Whether this is one that is compressed: libtiff itself then halves the values."""
+    tiles = getattr(image, "tile", ())
+    return bool(tiles) and tiles[0].codec_name == "libtiff" and tags_of(image).get(284) == 2
+
+
+def tags_of(image: Image.Image) -> Any:
+    """The tags of a TIFF; none of another file."""
+    return getattr(image, "tag_v2", {})
+
+
+def _order(image: Image.Image) -> str:
+    return "B" if tags_of(image).prefix == b"MM" else "L"
+
+
+def mended(image: Image.Image) -> Image.Image:
+    """The same picture, of which Pillow will read what is in it."""
+    if is_apart(image):
+        mode, tiles = raw_mode(image), getattr(image, "tile", ())
+        vars(image)["tile"] = [_unpacked(tile, mode) for tile in tiles]
+    return image
+
+
+def _unpacked(tile: Any, mode: str) -> Any:
+    """A part of a file, its pixels unpacked by that raw mode."""
+    if _raw(tile) in tuple("RGBAX"):
+        mode = _raw(tile) + mode[mode.index(";") :]
+    return tile._replace(args=(mode, *tile.args[1:]) if isinstance(tile.args, tuple) else mode)
 
 
 def values(blob: bytes, format: str) -> np.ndarray:
@@ -47,10 +84,7 @@ def values(blob: bytes, format: str) -> np.ndarray:
 
 def _decoded(blob: bytes, format: str, mode: str) -> np.ndarray:
     with Image.open(io.BytesIO(blob), formats=[format]) as image:
-        image.tile = [
-            tile._replace(args=(mode, *tile.args[1:]) if isinstance(tile.args, tuple) else mode)
-            for tile in image.tile
-        ]
+        image.tile = [_unpacked(tile, mode) for tile in image.tile]
         image.load()
         return np.asarray(image)
 

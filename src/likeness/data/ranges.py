@@ -20,9 +20,14 @@ Span = tuple[float, float]
 """values of black and of white"""
 Outside = Callable[[Span], int]
 """how many values lie outside a range"""
-CLOSE, SHARE = 0.3, 1 / 3
-"""values outside of a range belong to it all the same, if they are no further away than this part of white,
-and no more than this share: bicubic enlargement (Pillow, x4) of black and white digits leaves .26 and .29"""
+CLOSE, SHARE = 0.3, 0.5
+"""values outside of a range belong to it all the same, if they are no further away than this part of what
+lies within, and no more than this share: bicubic enlargement (Pillow, x4) of black and white digits leaves
+.26 and .40"""
+NEAR = 0.02
+"""as CLOSE, where a remedy is suggested: nobody should be advised to clip much"""
+MOST = 1e12
+"""largest --white"""
 NARROW = 0.25
 """part of the range, below which everything is dark, or flat"""
 USUAL = (1, 15, 255, 1023, 4095, 16383, 65535)
@@ -77,8 +82,8 @@ def _fits(span: Span, low: float, high: float, n: int, outside: Outside) -> bool
     black, white = span
     if black <= low and high <= white:
         return True
-    slack = CLOSE * white
-    return black - slack <= low and high <= white + slack and outside(span) <= SHARE * n
+    below, above = CLOSE * (min(high, white) - black), CLOSE * (white - max(low, black))
+    return black - below <= low and high <= white + above and outside(span) <= SHARE * n
 
 
 def levels(x: np.ndarray, span: Span, precision: Any = np.float64) -> np.ndarray:
@@ -97,8 +102,9 @@ def remedy(low: float, high: float, n: int, outside: Outside) -> str:
     """What to type for values from low to high that have no range yet; what is named here is accepted."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "some are not finite numbers: np.nan_to_num(x) makes them 0"
-    for white in (*(w for w in USUAL if high <= 1.02 * w < 4 * high), float(f"{high:.6g}")):
-        if white > 0 and _fits((0.0, white), low, high, n, outside):
+    for white in (*(w for w in USUAL if high <= (1 + NEAR) * w < 4 * high), float(f"{high:.6g}")):
+        near = 0 < white <= MOST and low >= -NEAR * white
+        if near and _fits((0.0, white), low, high, n, outside):
             return f"say what white is, such as --white {white:.6g}"
     return f"as black is 0, no --white fits them; save {stretched(low, high)} instead, which lies from 0 to 1"
 
@@ -162,6 +168,6 @@ def _narrow(v: Values) -> str:
             f"black and white, save {stretched(v.low, v.high)} instead"
         )
     usual = next((w for w in USUAL if v.high <= w < 4 * v.high), v.high)
-    declared = v.black >= 0 and v.low >= -CLOSE * usual
+    declared = v.black >= 0 and v.low >= -CLOSE * v.high
     remedy = f"say --white {usual:.6g}" if declared else f"save {stretched(v.low, v.high)} instead"
     return f"; the brightest {v.kind} value is {v.high:,g}, so they are dark: if it should be white, {remedy}"

@@ -175,14 +175,17 @@ def picture(blob: bytes, format: str) -> tuple[str, str] | None:
             f"JPEG of {bits} bits",
             "Pillow reads 8; save it as a PNG of 16 bits with the program that made it",
         )
-    if format == "TIFF" and (kind := _tiff(blob)):
-        array = "numpy.stack([tifffile.imread(p) for p in sorted(glob.glob('*.tif*'))])"
-        return (
-            "TIFF that Pillow does not read",
-            f"{kind}; in that folder type: {_python('glob, tifffile', array)} (pip install tifffile), then "
-            "name images.npy",
-        )
-    return None
+    return tiff(blob) if format == "TIFF" and _tiff(blob) else None
+
+
+def tiff(blob: bytes) -> tuple[str, str]:
+    """The same of a TIFF that Pillow would not read, or not as it should."""
+    array = "numpy.stack([tifffile.imread(p) for p in sorted(glob.glob('*.tif*'))])"
+    return (
+        "TIFF that Pillow does not read",
+        f"{_tiff(blob)}; in that folder type: {_python('glob, tifffile', array)} (pip install tifffile), then "
+        "name images.npy",
+    )
 
 
 def _jpeg_bits(blob: bytes) -> int:

@@ -203,8 +203,8 @@ def lost(model: DDPM, label: int | None) -> str:
     k = model.spec.labels
     if label is None:
         return (
-            f"the model knows {k} classes, and the pipeline is told of none: it draws from all of them, "
-            "unconditionally; for a pipeline of one class, add --label CLASS, once for each class that is wanted"
+            f"the model knows {k} classes, and the pipeline is told of none: it draws from all of them; "
+            "for a pipeline that draws one class, type --label CLASS"
         )
     return f"the pipeline draws class {label} alone, of the {k} that the model knows"
 
