@@ -23,7 +23,7 @@ PNM = re.compile(rb"P([2356])" + 3 * rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})" + rb"\
 def raw_mode(image: Image.Image) -> str:
     """How Pillow will unpack the pixels of a picture that is not loaded yet, if it would halve the bits of
     each; else nothing."""
-    tiles = getattr(image, "tile", ())
+    tiles: Any = getattr(image, "tile", ())
     mode = f"{image.mode};16{_order(image)}" if is_apart(image) else _raw(tiles[0]) if tiles else ""
     return mode if re.fullmatch(r"(RGB|RGBA|RGBa|RGBX|LA);16[BLN]", mode) else ""
 
@@ -36,13 +36,13 @@ def _raw(tile: Any) -> str:
 def is_apart(image: Image.Image) -> bool:
     """Whether this is a TIFF of 16 bits, not compressed, with each channel in a place of its own: Pillow
     takes its bytes for pixels of 8 bits, so that noise comes out."""
-    tiles = getattr(image, "tile", ())
+    tiles: Any = getattr(image, "tile", ())
     return bool(tiles) and set(tags_of(image).get(258, ())) == {16} and _raw(tiles[0]) == "R"
 
 
 def is_sealed(image: Image.Image) -> bool:
     """Whether this is one that is compressed: libtiff itself then halves the values."""
-    tiles = getattr(image, "tile", ())
+    tiles: Any = getattr(image, "tile", ())
     return bool(tiles) and tiles[0].codec_name == "libtiff" and tags_of(image).get(284) == 2
 
 

@@ -183,7 +183,7 @@ def tiff(blob: bytes) -> tuple[str, str]:
     array = "numpy.stack([tifffile.imread(p) for p in sorted(glob.glob('*.tif*'))])"
     return (
         "TIFF that Pillow does not read",
-        f"{_tiff(blob)}; in that folder type: {_python('glob, tifffile', array)} (pip install tifffile), then "
+        f"{_tiff(blob)}; type there: {_python('glob, tifffile', array)} (pip install tifffile), then "
         "name images.npy",
     )
 
