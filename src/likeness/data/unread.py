@@ -49,10 +49,7 @@ def advice(path: Path, head: bytes = b"") -> str:
             "is an LMDB, in which images may lie in any way; write them as files into a folder, and name it"
         )
     if ending in (".pt", ".pth"):
-        load = f"torch.load({str(path)!r}, weights_only=True)"
-        return (
-            f"is a file of torch; if it is one tensor of images, type: {_python('torch', f'{load}.numpy()')}"
-        )
+        return "is a file of torch; write numpy.save('images.npy', x.numpy()) in the program that made it"
     return ""
 
 
@@ -146,10 +143,9 @@ def _pickle(path: Path) -> str:
     beside = path.parent / "batches.meta"
     if beside.exists():
         return "is CIFAR as a pickle, and no pickle is opened here; name the built-in set cifar10 instead"
-    code = f"import pickle; print(pickle.load(open({str(path)!r}, 'rb'), encoding='bytes'))"
     return (
-        "is a pickle, which runs whatever is in it when it is opened, and so never is here; if you trust it, "
-        f"see what it holds: {_typed(code)}, and save the images with numpy.save"
+        "is a pickle, which runs whatever is in it when it is opened, and so never is here; write "
+        "numpy.save('images.npy', x) in the program that made it"
     )
 
 
