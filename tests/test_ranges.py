@@ -92,11 +92,6 @@ def test_images_of_minus_one_to_one_are_read_as_such_and_said_so():
     )
 
 
-def test_bytes_need_no_word():
-    data = load(saved((ramp() * 255).astype(np.uint8)))
-    assert re.fullmatch(r"8 images: 8 used, 0 skipped; \d are held out", data.verdict)
-
-
 # Hints
 
 
@@ -112,12 +107,8 @@ def followed(x: np.ndarray, text: str) -> np.ndarray:
 
 
 REFUSED = {
-    "floats to 255": ramp() * 255,
     "and a little beyond": ramp() * 255.9 - 0.5,
     "to 1.5": ramp() * 1.5,
-    "to 3000": ramp() * 3000,
-    "12 bits": (ramp() * 4095).astype(np.uint16),
-    "classes": (ramp() > 0.5).astype(np.uint8),
     "standardised": (ramp() - 0.5) / ramp().std(),
     "Hounsfield units": (ramp() * 4000 - 1024).astype(np.int16),
     "a huge one": np.where(ramp() == 1, 1e30, ramp()),
@@ -131,7 +122,7 @@ def test_every_hint_for_what_is_refused_leads_to_images(name):
         load(saved(x))
     y = followed(x, str(refusal.value))
     assert y.min() == 0 and y.max() > 150
-    assert name in ("classes", "a huge one") or len(np.unique(y)) > 150
+    assert name == "a huge one" or len(np.unique(y)) > 150
 
 
 @pytest.mark.parametrize("white", [100.0, 0.1])
@@ -207,12 +198,9 @@ def png8(x: np.ndarray) -> bytes:
 DARK = {
     "png 8 bits": (png8, 255, np.uint8),
     "png 16 bits": (png16, 65535, np.uint16),
-    "png 16 bits grey": (lambda x: png16(x[..., :1]), 65535, np.uint16),
     "tiff 16 bits": (tiff, 65535, np.uint16),
-    "tiff 16 bits grey": (lambda x: tiff(x[..., 0]), 65535, np.uint16),
     "tiff of floats": (lambda x: tiff(x[..., 0]), 1, np.float32),
     "ppm": (lambda x: pnm(x, 65535), 65535, np.uint16),
-    "pgm of 14 bits": (lambda x: pnm(x[..., :1], 16383), 16383, np.uint16),
 }
 
 
@@ -287,7 +275,6 @@ DEEP = {
         x.transpose(2, 0, 1).copy(), planarconfig="separate", byteorder=">"
     ),
     "ppm": lambda x: pnm(x, 65535),
-    "ppm of text": lambda x: pnm(x, 4095, plain=True),
 }
 CASES = [
     (name, c) for name in DEEP for c in (2, 3, 4) if c == 3 or "png" in name or ("tiff" in name and c == 4)
