@@ -128,7 +128,7 @@ def training(run: Run, data: Data, budget: dict[str, Any], quiet: bool = False) 
     from ..runs import diffusers
 
     notes = _news(run)
-    facts, training = run.config.facts, run.config.training
+    facts, training = engine.facts(), run.config.training  # a run of another machine has its own
     goal = (
         f"{budget['minutes']:g} minutes"
         if "minutes" in budget
