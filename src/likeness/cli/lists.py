@@ -17,20 +17,20 @@ def export(argv: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument(
         "--label",
-        type=int,
         metavar="CLASS",
-        help="that is drawn there, where the model is class-conditional; none if left out",
+        help="that is drawn there, by name or number, where the model is class-conditional; none if left out",
     )
     common(parser, "-o", "--raw", "--json")
-    args, [(run, _)] = on_runs(argv, parser)
+    args, [(run, _)] = on_runs(argv, parser, data=False)
 
     from ..reports import terminal
     from ..runs import diffusers
 
     path = target(args["o"], run.folder / "diffusers", "")
-    diffusers.export(run.model, path, args["label"])
+    label = run.class_of(args["label"])
+    diffusers.export(run.model, path, label)
     terminal.result(
-        dict(run=str(run.folder), path=str(path), label=args["label"]),
+        dict(run=str(run.folder), path=str(path), label=None) | run.spoken(args["label"]),
         args["json"],
         f'{path}: DDPMPipeline.from_pretrained("{path}") loads it',
     )

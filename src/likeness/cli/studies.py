@@ -117,7 +117,7 @@ def detect(argv: list[str]) -> int:
         help="of the answers that may be wrong; else it cannot tell [0.05]",
     )
     common(parser, "-n", "--seed", "-o", "--json")
-    args, runs = on_runs(argv, parser)
+    args, runs = on_runs(argv, parser, data=False)
 
     from rich.markup import escape
 
@@ -137,7 +137,13 @@ def detect(argv: list[str]) -> int:
             "--images PATH."
         )
     first = runs[0][0]
-    images = datasets.load(source.place(args["data"]), **first.config.reading) if args["data"] else first.data
+    images = (
+        datasets.load(
+            source.place(args["data"]), **first.config.reading, classes=first.config.classes or None
+        )
+        if args["data"]
+        else first.data
+    )
     makers = real_and_generated.makers([(run.run, live) for run, live in runs], images)
     steps = detection.learn(
         makers, images, args["o"], args["n"] or 2000, error=args["error"], seed=args["seed"]

@@ -24,14 +24,18 @@ def train(argv: list[str]) -> int:
     folder = args["run"] or source.default_folder(name, args["data"])
     wishes = session.Wishes.sort(
         kind,
-        {k: v for k, v in args.items() if k not in ("model", "data", "run", "minutes", "no_report", "json")},
+        {
+            k: v
+            for k, v in args.items()
+            if k not in ("model", "data", "place", "run", "minutes", "no_report", "json")
+        },
     )
     budget = {
         k: v
         for k, v in (("minutes", args["minutes"]), ("images", wishes.training.get("images")))
         if v is not None
     }
-    with session.begin(name, args["data"], folder, wishes, budget) as (run, images):
+    with session.begin(name, args["data"], folder, wishes, budget, args["place"]) as (run, images):
         with terminal.training(run, images, budget, quiet=args["json"]) as tick:
             number = session.work(run, images, tick, **budget)
         log, seen, seconds = run.log(), run.seen, run.seconds
@@ -91,6 +95,13 @@ def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
         type=positive,
         metavar="M",
         help="end after M minutes of training in all, instead of after --images",
+    )
+    parser.add_argument(
+        "--data",
+        dest="place",
+        metavar="PLACE",
+        default="",
+        help="where its images are now, if DATA is a run and they have moved",
     )
     parser.add_argument("--no-report", action="store_true", help="do not score at the end")
     common(parser, "--json")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ..storage.cache import Progress, family_of, key_of
 from .cache import fetch, room_for
 from .dataset import Images, Reading
 from .formats import DAMAGE, Raw, idx, joined, labels_beside, open_array
+from .labels import ENOUGH, NONE, tidy
 from .pixels import at_once, resize
 from .writer import Writer, content_hash, is_binary
 
@@ -31,7 +33,24 @@ def read(path: Path, reading: Reading, base: Path, progress: Progress | None) ->
     beside = labels_beside(path)
     stats = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in (path, beside) if p]
     family = family_of("array", str(path.resolve()))
-    return settle(lambda: open_array(path), (family, stats), path.name, reading, base, progress, family)
+    key: Key = (family, stats, LABELS) if path.suffix == ".npz" else (family, stats)
+    return labels_of(settle(lambda: open_array(path), key, path.name, reading, base, progress, family))
+
+
+LABELS = "a test set without labels beside one with them is unlabelled"
+"""of .npz files alone: nothing else is read in another way than it once was"""
+
+
+def labels_of(images: Images) -> Images:
+    """The same with its classes in natural order; images whose label is NaN, -1 or nothing are unlabelled."""
+    y, classes = tidy(images.y, images.classes)
+    lacking = 0 if y is None else int((y == NONE).sum())
+    enough = y is None or (y if images.test is None else y[~images.test]) != NONE
+    if y is not None and np.mean(enough) < ENOUGH:
+        note = f"; {lacking:,} are unlabelled (-1, NaN or nothing), too many for the others to make classes"
+        return replace(images, y=None, classes=(), verdict=images.verdict + note)
+    note = f"; {lacking:,} unlabelled (-1, NaN or nothing)" if lacking else ""
+    return replace(images, y=y, classes=classes, verdict=images.verdict + note)
 
 
 Key = tuple[str, *tuple[object, ...]]
@@ -228,4 +247,4 @@ def read_idx_folder(
 
     stats = [(f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     family = family_of("idx", str(folder.resolve()))
-    return settle(make, (family, stats), folder.name, reading, base, progress, family)
+    return labels_of(settle(make, (family, stats), folder.name, reading, base, progress, family))

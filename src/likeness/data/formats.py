@@ -132,13 +132,23 @@ def _npz(path: Path) -> Raw:
 
 def joined(x: np.ndarray, y: np.ndarray | None, tx: np.ndarray, ty: np.ndarray | None) -> Raw:
     """A training set and its official test set, one after the other."""
-    labels = None if y is None or ty is None else np.concatenate([y.reshape(-1), ty.reshape(-1)])
+    parts = [
+        _unlabelled(n, y, ty) if part is None else part.reshape(-1)
+        for part, n in ((y, len(x)), (ty, len(tx)))
+    ]
+    labels = None if y is None and ty is None else np.concatenate(parts)
     return Raw(
         np.concatenate([x, tx]),
         labels,
         len(x),
         note=f"; the {len(tx):,} of the official test split are held out",
     )
+
+
+def _unlabelled(n: int, *others: np.ndarray | None) -> np.ndarray:
+    """Labels of n images that have none, to stand beside others."""
+    text = any(y is not None and y.dtype.kind == "U" for y in others)
+    return np.full(n, "" if text else -1)
 
 
 def _promise(archive: zipfile.ZipFile, name: str) -> int:

@@ -23,6 +23,7 @@ from ..data.binarize import binarized, drawn
 from ..data.dataset import Images, Reading
 from ..features import extract, opening
 from ..features import images as gallery
+from ..runs import origin
 from ..runs.run import Run, is_run
 from ..storage import cache
 
@@ -82,6 +83,7 @@ def gather(
     pool: str = "",
     weights: str = "",
     images: str = "",
+    place: str = "",
     reading: Reading | None = None,
     n: int = 0,
     seed: int = 0,
@@ -94,8 +96,10 @@ def gather(
     request finds them again. A run reads its own images, and any that it looks at, as it did in training;
     `reading` is of all others.
     n: so many of them, chosen at random by `seed`; 0 is all.  images: where to find the images of a matrix,
-    if it does not say so.
+    if it does not say so.  place: where the data of a run are now, if they have moved.
     """
+    if place and not is_run(Path(os.path.expanduser(source))):
+        raise Refusal(f"{source} is the data itself; --data says where those of a run are: leave it out.")
     reading, path = reading or Reading(), Path(os.path.expanduser(source))
     if points.is_points(source):
         raise Refusal(
@@ -109,7 +113,7 @@ def gather(
     else:
         if is_run(path):
             run = Run.open(path)
-            of = str(run.config.data["source"])
+            of = _data_of(run, place, say)
             if not network:
                 _refuse(
                     f"{source} is a run, which reads its images as it did in training",
@@ -139,6 +143,16 @@ def gather(
             "what is asked of 2 or more; name a folder with more."
         )
     return result
+
+
+def _data_of(run: Run, place: str, say: Say) -> str:
+    """The place of the images that a run has learnt."""
+    result = origin.load(run.config, run.folder, place)
+    if why := origin.changed(run.config, run.folder, result):
+        say(f"note: {why}")
+    elif place:
+        origin.remember(run.config, run.folder, result)
+    return result.source
 
 
 def _spoken(reading: dict[str, Any]) -> str:
@@ -188,7 +202,7 @@ def _numbered(rows: np.ndarray) -> tuple[str, ...]:
 def _labels(images: Images) -> tuple[str, ...]:
     if images.y is None:
         return ()
-    return tuple(images.classes[i] if 0 <= i < len(images.classes) else str(i) for i in images.y.tolist())
+    return tuple(images.classes[i] if 0 <= i < len(images.classes) else "" for i in images.y.tolist())
 
 
 # By a network
