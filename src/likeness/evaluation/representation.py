@@ -108,17 +108,15 @@ def supervised(exam: Exam) -> bool:
 
 def improbable(exam: Exam) -> str:
     """Why nothing can be asked of the features, if so."""
-    if exam.code > WIDEST:
-        return f"features are probed for classes up to {WIDEST:,} of them, and here are {exam.code:,}"
     asked = len(exam.rows) if exam.split == "held out" else 0
-    return (
-        (
+    if asked < FEW:
+        return (
             f"features are probed for classes on labelled held-out images, {FEW} at least, and there are "
             f"{asked}"
         )
-        if asked < FEW
-        else ""
-    )
+    if exam.code > WIDEST:
+        return f"features are probed for classes up to {WIDEST:,} of them, and here are {exam.code:,}"
+    return ""
 
 
 def probes(exam: Exam, outcome: Probed, known: int, remark: str, **about: Any) -> Iterator[Score]:

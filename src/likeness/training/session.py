@@ -134,8 +134,12 @@ def _data(config: Config, folder: Path, source: str, first: Run | None, place_of
     """Of a run that goes on: where somebody says, else where it or its first stage remembers them."""
     if first is None:
         return origin.load(config, folder, source)
-    if place_of_data or origin.places(config, folder):
-        return origin.load(config, folder, place_of_data)
+    if place_of_data:
+        data = origin.load(config, folder, place_of_data)
+        origin.remember(first.config, first.folder, data)
+        return data
+    if origin.places(config, folder):
+        return origin.load(config, folder)
     return origin.load(first.config, first.folder)
 
 
