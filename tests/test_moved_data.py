@@ -136,6 +136,7 @@ def test_codes_are_learnt_on_where_the_images_have_moved(project, capsys):
     assert main(["evaluate", "runs/v", "-n", "2", "--network", "none"]) == 0  # both remember
     inside = read_config(Path("runs/c/inside"))
     assert inside.origin["relative"] == "../../../photos"  # as seen from there
+    capsys.readouterr()
     assert "leave it out" in refused(capsys, "train", "vae", "pictures", "--data", "pictures")
 
 
