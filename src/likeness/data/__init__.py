@@ -129,12 +129,16 @@ def finish(source: str, images: Images, reading: Reading, place: Path | str | No
         notes += [
             f"; of {labels.some([images.classes[k] for k in gone])} every image is held out: nobody learns it"
         ]
-    verdict = images.verdict.removesuffix(end) + "".join(notes) + end
     used = (
         reading
         if points.is_points(source)
         else replace(reading, size=images.x.shape[2], colour=("grey", "rgb")[images.x.shape[1] == 3])
     )
+    if named.is_named(source) and os.path.exists(source):
+        notes.append(
+            f"; {source} is a built-in set, and what is called so here is {os.path.join('.', source)}"
+        )
+    verdict = images.verdict.removesuffix(end) + "".join(notes) + end
     known = images.y, images.classes, images.texts, images.attributes, images.names, images.levels
     data = Data(source, "", images.x, train, held_out, *known, asdict(used), verdict, images.modes)
     return replace(data, fingerprint=_fingerprint(data, images.hashes), parts=_parts(data, images.hashes))

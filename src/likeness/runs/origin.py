@@ -125,6 +125,8 @@ def changed(config: Config, folder: Path, data: Data) -> str:
 def _other(parts: list[str]) -> str:
     if "pixels" in parts:
         return "not with the same pixels"
+    if "order" in parts:
+        return "in another order, as when files are renamed"
     return f"with other {' and '.join(parts) or 'settings'}"
 
 
