@@ -213,7 +213,8 @@ def test_a_file_beside_the_class_folders_takes_no_labels(tmp_path):
     noise(7, tmp_path / "n" / "readme.png")
     data = load(tmp_path / "n", size=16)
     assert data.classes == whole.classes
-    assert data.names[int(np.argmin(data.y))] == "readme.png" and sorted(data.y[data.y != -1]) == sorted(whole.y)
+    assert data.names[int(np.argmin(data.y))] == "readme.png"
+    assert sorted(data.y[data.y != -1]) == sorted(whole.y)
     assert "1 unlabelled, in no class folder: readme.png" in data.verdict
     (tmp_path / "n" / "1" / "more").mkdir()
     (tmp_path / "n" / "readme.png").rename(tmp_path / "n" / "1" / "more" / "x.png")

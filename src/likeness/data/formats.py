@@ -132,10 +132,8 @@ def _npz(path: Path) -> Raw:
 
 def joined(x: np.ndarray, y: np.ndarray | None, tx: np.ndarray, ty: np.ndarray | None) -> Raw:
     """A training set and its official test set, one after the other."""
-    parts = [
-        _unlabelled(n, y, ty) if part is None else part.reshape(-1)
-        for part, n in ((y, len(x)), (ty, len(tx)))
-    ]
+    both = (x, y), (tx, ty)
+    parts = [_unlabelled(len(a), y, ty) if b is None and a.ndim else np.ravel(b) for a, b in both]
     labels = None if y is None and ty is None else np.concatenate(parts)
     return Raw(
         np.concatenate([x, tx]),
