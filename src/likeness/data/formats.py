@@ -133,7 +133,7 @@ def _npz(path: Path) -> Raw:
 def joined(x: np.ndarray, y: np.ndarray | None, tx: np.ndarray, ty: np.ndarray | None) -> Raw:
     """A training set and its official test set, one after the other."""
     both = (x, y), (tx, ty)
-    parts = [_unlabelled(len(a), y, ty) if b is None and a.ndim else np.ravel(b) for a, b in both]
+    parts = [_unlabelled(len(a), y, ty) if b is None else b.reshape(-1) for a, b in both if a.ndim]
     labels = None if y is None and ty is None else np.concatenate(parts)
     return Raw(
         np.concatenate([x, tx]),
