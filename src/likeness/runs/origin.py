@@ -46,7 +46,8 @@ def _path(source: str) -> str:
 
 
 def _from(path: str, folder: Path) -> str:
-    return os.path.relpath(os.path.abspath(os.path.expanduser(path)), folder.resolve())
+    place, name = os.path.split(os.path.abspath(os.path.expanduser(path)))  # which may be a link itself
+    return os.path.relpath(os.path.join(os.path.realpath(place), name), folder.resolve())
 
 
 def _there(relative: str, folder: Path) -> str:
