@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from .. import data as datasets
 from .. import storage
 from ..core import NotAllowed, Refusal
-from ..data import Data, named, points
-from ..data.source import place as absolute
+from ..data import Data, points
+from ..data.source import parse
 from .folder import CONFIG
 
 if TYPE_CHECKING:
@@ -29,20 +29,15 @@ def of(data: Data, folder: Path, files: dict[str, str] | None = None) -> dict[st
     that its options name."""
     away = {name: _from(path, folder) for name, path in (files or {}).items()}
     result: dict[str, Any] = dict(images=len(data.x), parts=data.parts)
-    if not is_name(data.source):
+    if parse(data.source).path is not None:
         result["relative"] = _from(_path(data.source), folder)
     return result | ({"files": away} if away else {})
 
 
-def is_name(source: str) -> bool:
-    """Whether a source is the name of a set, which lies nowhere."""
-    return points.drawing(source) is None and named.is_named(source)
-
-
 def _path(source: str) -> str:
     """Of a source that is no name; that of the drawing where it is one of points."""
-    picture = points.drawing(source)
-    return source if picture is None else picture
+    path = parse(source).path
+    return source if path is None else str(path)
 
 
 def _from(path: str, folder: Path) -> str:
@@ -57,11 +52,11 @@ def _there(relative: str, folder: Path) -> str:
 def places(config: Config, folder: Path) -> list[str]:
     """Sources that may be the data of the run in `folder`, the likeliest first: those that exist."""
     source = str(config.data.get("source", ""))
-    if is_name(source):
+    if parse(source).path is None:
         return [source]
     result = [source]
     if relative := config.origin.get("relative"):
-        drawn = "" if points.drawing(source) is None else f"{points.DENSITY}:"
+        drawn = f"{points.DENSITY}:" if parse(source).kind == "points" else ""
         result.append(drawn + _there(relative, folder))
     return [s for s in dict.fromkeys(result) if os.path.exists(_path(s))]
 
@@ -78,7 +73,7 @@ def load(config: Config, folder: Path, place: str = "") -> Data:
 
     What is there may have changed: changed() says so.  Raises Refusal where nothing is there.
     """
-    wanted = [absolute(place)] if place else places(config, folder)
+    wanted = [parse(place).anywhere.text] if place else places(config, folder)
     if not wanted:
         raise Refusal(
             f"the data of {folder} lay in {_path(str(config.data.get('source', '')))}, and nothing is there "

@@ -13,9 +13,10 @@ from .. import data as datasets
 from .. import engine, models
 from ..core import Model, Refusal, Training, closest, option_fields
 from ..data import Data
-from ..data.source import place
+from ..data.source import Source
 from ..runs import first_stage, latent_model, origin
 from ..runs.run import Config, Run, Stage, is_run, read_config
+from ..runs.source import parse
 from . import doctor, loop, signals, snapshots
 
 
@@ -44,7 +45,12 @@ class Wishes:
 
 @contextmanager
 def begin(
-    model: str, source: str, folder: Path, wishes: Wishes, budget: dict[str, Any], place_of_data: str = ""
+    model: str,
+    source: str | Source,
+    folder: Path,
+    wishes: Wishes,
+    budget: dict[str, Any],
+    place_of_data: str = "",
 ) -> Iterator[tuple[Run, Data]]:
     """Open the run in `folder`, or make it, to train on; with the data it learns from.  Lets go of its lock
     at the end.  place_of_data: where the images are now, if `source` is a run whose codes are learnt.
@@ -55,7 +61,7 @@ def begin(
     run = None
     try:
         if engine.rank() == 0:
-            run, data = _first(model, place(source), folder, wishes, budget, place_of_data)
+            run, data = _first(model, parse(source).anywhere, folder, wishes, budget, place_of_data)
         else:
             _end_if_refused(engine.broadcast_text())
             run = Run.resume(folder, lock=False)
@@ -68,10 +74,10 @@ def begin(
 
 
 def _first(
-    model: str, source: str, folder: Path, wishes: Wishes, budget: dict[str, Any], place_of_data: str
+    model: str, asked: Source, folder: Path, wishes: Wishes, budget: dict[str, Any], place_of_data: str
 ) -> tuple[Run, Data]:
     try:
-        result = _open(model, source, folder, wishes, budget, place_of_data)
+        result = _open(model, asked, folder, wishes, budget, place_of_data)
     except Refusal as refusal:
         engine.broadcast_text(f"{refusal.code} {refusal}")
         raise
@@ -86,9 +92,9 @@ def _end_if_refused(text: str) -> None:
 
 
 def _open(
-    model: str, source: str, folder: Path, wishes: Wishes, budget: dict[str, Any], place_of_data: str
+    model: str, asked: Source, folder: Path, wishes: Wishes, budget: dict[str, Any], place_of_data: str
 ) -> tuple[Run, Data]:
-    kind, first = models.load(model), first_stage.find(source)
+    kind, first, source = models.load(model), first_stage.find(asked), asked.text
     if place_of_data and first is None:
         raise Refusal(f"{source} is the data itself; --data says where those of a run are: leave it out.")
     files = _files(kind, wishes.options)
@@ -109,13 +115,13 @@ def _open(
     first_stage.compare(folder, config, model, source, first)
     defaults = {f.name: f.default for f in option_fields(kind)}  # of an option that is younger than the run
     options = {k: v for k, v in wishes.options.items() if k not in files}
-    named_otherwise = first is None and origin.is_name(source) and source != config.data.get("source")
-    asked = dict(
+    named_otherwise = first is None and asked.path is None and source != config.data.get("source")
+    typed = dict(
         options=options,
         training=_plain(wishes.training),
         data=wishes.reading | (dict(source=source) if named_otherwise else {}),
     )
-    _compare(folder, replace(config, options=defaults | config.options), model, asked)
+    _compare(folder, replace(config, options=defaults | config.options), model, typed)
     data = _data(config, folder, source, first, place_of_data)
     origin.refuse_changed(config, folder, data)
     # whether it is what it was, the model sees by what is in it
