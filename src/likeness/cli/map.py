@@ -84,7 +84,7 @@ def map(argv: list[str]) -> int:
         metavar="MAP.npz",
         help="place these images on a map that was made before, on which nothing moves",
     )
-    args = vars(parser.parse_intermixed_args(argv))
+    args = parser.read(argv)
     if args["starts"] is not None and not (args["starts"] == 0 or 2 <= args["starts"] <= 20):
         raise Refusal(
             f"--starts {args['starts']} leaves nothing to compare, or takes too long; type 0, or 2 to 20."
@@ -176,7 +176,7 @@ def collected(parser: argparse.ArgumentParser) -> None:
         metavar="DATA",
         help="where the images of a matrix of features are, if the .json beside it does not say",
     )
-    common(parser, "-n", "--seed", "-o", "--json")
+    common(parser, "-n", "--seed", "-o", "--device", "--json")
     flags(parser, "reading the data", data.Reading, data.Reading())
 
 

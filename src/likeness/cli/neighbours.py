@@ -30,7 +30,7 @@ def neighbours(argv: list[str]) -> int:
     )
     collected(parser)
     parser.add_argument("-k", type=count, default=8, help="how many [8]")
-    args = vars(parser.parse_intermixed_args(argv))
+    args = parser.read(argv)
 
     from .. import figures, storage
     from ..maps.collection import is_matrix

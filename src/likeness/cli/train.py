@@ -93,12 +93,13 @@ def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
         help="end after M minutes of training in all, instead of after --images",
     )
     parser.add_argument("--no-report", action="store_true", help="do not score at the end")
-    common(parser, "--json")
+    common(parser, "--device", "--json")
     if entry:
+        parser.batch = next(one.here for one in entry.training if one.name == "batch")
         listed(parser, f"options of {name}", entry.options)
         listed(parser, "training", entry.training)
     flags(parser, "reading the data", data.Reading, data.Reading())
-    args = vars(parser.parse_intermixed_args(argv))
+    args = parser.read(argv)
     if name is None or args["model"] != name:
         loaded(args["model"])
         raise Refusal(f"the model comes first, then the data: likeness train {args['data']} {args['model']}")
