@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from . import data as datasets
-from . import models
+from . import engine, models
 from .core import Completes, Condition, Model, Redraws, Refusal, answers, ask, final, label_of
 from .data import Data
 from .data.source import default_folder
@@ -52,16 +52,20 @@ def train(
     minutes: float | None = None,
     images: int | None = None,
     progress: bool = True,
+    device: str | None = None,
     **options: Any,
 ) -> Trained:
     """Train `model` on `source`, or go on where its run folder is.
 
+    device: cpu, cuda, cuda:1, mps; a GPU of CUDA where there is one, else the CPU, unless it is named.
     options: any of the model's, of Training (batch, rate, seed ...) and of Reading (size, colour, binarize).
     Ctrl-C saves, and is then raised as KeyboardInterrupt.
     """
     source, budget = str(source), _budget(minutes, images)
     target = Path(folder) if folder else default_folder(model, source)
-    wishes = Wishes.sort(models.load(model), options | {k: v for k, v in budget.items() if k == "images"})
+    typed = options | {k: v for k, v in budget.items() if k == "images"}
+    wishes = Wishes.sort(models.load(model), typed, source)
+    _compute_on(device)
     with (
         begin(model, source, target, wishes, budget) as (run, data),
         terminal.training(run, data, budget, quiet=not progress) as tick,
@@ -110,9 +114,15 @@ def _page(
 # A run to ask
 
 
-def open(folder: str | Path, raw: bool = False) -> Trained:
+def _compute_on(device: str | None) -> None:
+    if device is not None:
+        engine.choose(device)
+
+
+def open(folder: str | Path, raw: bool = False, device: str | None = None) -> Trained:
     """The run in `folder`, to ask it questions: the EMA of its weights, or these without any average if
     `raw`."""
+    _compute_on(device)
     return Trained(Run.open(Path(folder), raw))
 
 

@@ -47,11 +47,13 @@ def understood(speaker: Speaker, argv: list[str], note: Callable[[str], None]) -
     batch = words.number(typed.get("--batch", "")) or speaker.batch
     ours = [token.flag for token in tokens if not token.word]
     asked = words.Asked(speaker.verb, speaker.flags, int(batch), lambda: speaker.count(ours))
+    answers = [words.answer(t.word, t.value, asked) if t.word else None for t in tokens]
+    replaced = {text for answer in answers if answer for text in answer.typed if text.startswith("--")}
     command, said, known = list[str](), list[str](), True
-    for token in tokens:
-        answer = words.answer(token.word, token.value, asked) if token.word else None
+    for before, token, answer in zip([Token(""), *tokens], tokens, answers):
         if answer is None:
-            command += [token.flag, *filter(None, [token.value])]
+            if not replaced & {token.flag, before.flag}:
+                command += [token.flag, *filter(None, [token.value])]
             continue
         command += answer.typed
         known &= answer.known
@@ -81,7 +83,7 @@ def _tokens(speaker: Speaker, argv: list[str], note: Callable[[str], None]) -> I
             yield Token(text)
         elif f"--{word}" in speaker.flags:  # --batch_size of a script
             yield Token(f"--{word}{equals}{value}")
-        elif ours := words.same(word, speaker.flags):
+        elif not words.of_training(word, speaker.flags) and (ours := words.same(word, speaker.flags)):
             note(f"{head} is {ours} here")
             rest = [ours + equals + value if ours.startswith("--") or not equals else ours + value, *rest]
         else:

@@ -274,6 +274,7 @@ VERBS = {
     "reconstruct": "invert inversion project decode autoencode",
     "score": "nll likelihood bpd logp log-prob log-likelihood anomaly",
     "latent": "interpolate interpolation traverse traversal arithmetic",
+    "field": "receptive-field",
     "diffuse": "denoise noise schedule diffusion",
     "features": "embed embedding embeddings encode extract activations",
     "map": "tsne t-sne umap pca cluster visualize visualise plot",
@@ -300,6 +301,13 @@ def same(word: str, flags: Iterable[str]) -> str:
     return next((flag for flag, names in SAME.items() if word in names.split() and flag in there), "")
 
 
+def of_training(word: str, flags: Iterable[str]) -> bool:
+    """Whether it is about training, and that is what is asked for: there --num-steps are not a sampler's."""
+    return TRAINING in flags and any(
+        word in names.split() and needs == TRAINING for names, (needs, _) in ANSWERS.items()
+    )
+
+
 def answer(word: str, value: str, asked: Asked) -> Answer | None:
     """What the word is, or None where nobody knows."""
     for names, (needs, make) in ANSWERS.items():
@@ -315,7 +323,7 @@ ARGUMENTS = {"DATA": "source", "MODEL": "model", "RUN": "folder"}
 def argument(name: str, value: object, asked: Asked) -> str:
     """The same for `likeness.train(name=value)`, as the end of a sentence; nothing where nobody knows."""
     word = plain(name)
-    if ours := same(word, asked.flags):
+    if not of_training(word, asked.flags) and (ours := same(word, asked.flags)):
         return f"it is called {_named(ours)} here: write {_named(ours)}={value!r}."
     for names, (needs, _) in ANSWERS.items():
         if word in names.split() and needs in ARGUMENTS:
