@@ -124,6 +124,8 @@ def scored_page(folder: Path, images: Data, quiet: bool) -> Path | None:
     from ..runs.run import Run
 
     trained = api.Trained(Run.open(folder), images)
-    terminal.scores(list(terminal.listed(trained.scores(), "scoring", quiet)), quiet)
+    scores = list(terminal.listed(trained.scores(), "scoring", quiet))
+    lookout = run_page.lookout(trained.run, images, scores)
+    terminal.scores(scores, quiet, every=False, lookout=lookout)
     page = folder / run_page.PAGE
     return page if page.exists() else None
