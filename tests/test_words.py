@@ -1,4 +1,4 @@
-"""Words that people bring from other tools: each is understood, or answered with a command that can be typed."""
+"""Words that people bring from other tools: each is understood, or answered with what can be typed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,10 @@ def test_another_name_of_a_flag_is_understood_however_it_is_spelled(ours):
 
 def test_a_flag_in_snake_case_and_a_value_behind_a_sign_are_understood(capsys):
     want = typed([*VAE, "--free-bits", "0.5", "--rate", "3e-4", "--batch", "16", "--size", "16"])
-    assert typed([*VAE, "--free_bits", "0.5", "--lr=3e-4", "--train_batch_size=16", "--resolution", "16"]) == want
+    assert (
+        typed([*VAE, "--free_bits", "0.5", "--lr=3e-4", "--train_batch_size=16", "--resolution", "16"])
+        == want
+    )
     assert "--lr is --rate here" in capsys.readouterr().err
 
 
@@ -112,9 +115,15 @@ def test_every_row_has_an_answer_that_can_be_typed(takes):
         for name in names.split():
             for value in ([], ["1"]):
                 with pytest.raises(Refusal) as refusal:
-                    understood(Speaker("train", takes - {"--steps"}, 8, lambda argv: 100), [f"--{name}", *value], print)
+                    understood(
+                        Speaker("train", takes - {"--steps"}, 8, lambda argv: 100),
+                        [f"--{name}", *value],
+                        print,
+                    )
                 text = str(refusal.value)
-                assert text.startswith(f"--{name}") and re.search(r"Type( something like)?: likeness train", text)
+                assert text.startswith(f"--{name}") and re.search(
+                    r"Type( something like)?: likeness train", text
+                )
                 for flag in re.findall(r"(--[\w-]+)", text.partition("likeness train")[2]):
                     assert flag in takes, text
 
@@ -215,7 +224,21 @@ def test_words_are_answered_without_torch():
 
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    command = "train ae digits r --images 64 --width 8 --depth 1 --no-report --json --device".split()
+    command = [
+        "train",
+        "ae",
+        "digits",
+        "r",
+        "--images",
+        "64",
+        "--width",
+        "8",
+        "--depth",
+        "1",
+        "--no-report",
+        "--json",
+        "--device",
+    ]
     assert "--device cuda:7 is not on this machine; there are: cpu" in refused(capsys, *command, "cuda:7")
     assert "is none of: cpu, cuda" in refused(capsys, *command, "gpu") and not Path("r").exists()
     assert main([*command, "cpu"]) == 0 and capsys.readouterr().out

@@ -9,6 +9,7 @@ The command line walks the same way: `begin` opens or makes a run, `work` trains
 
 from __future__ import annotations
 
+import copy
 import operator
 import signal
 import sys
@@ -28,19 +29,20 @@ from .core import Completes, Condition, Model, Redraws, Refusal, answers, ask, f
 from .data import Data
 from .data.source import default_folder
 from .inference import complete as completion
+from .inference import diffusion_process, inputs, inversion, latent_space, nearest, sampling
 from .inference import edit as editing
-from .inference import inputs, inversion, sampling
 from .inference import receptive_field as receptive
 from .inference import score as surprise
 from .metrics.card import Score
 from .parts.denoising import Denoiser
 from .reports import terminal
-from .reports.notebook import Cards, Pictures, Stage, staged
+from .reports.notebook import Cards, Page, Pictures, Stage, staged
 from .runs.run import AVERAGE, Config, Run
 from .training import snapshots
 from .training.session import Wishes, begin, work
 
 if TYPE_CHECKING:
+    from .data.check import Check
     from .evaluation import exam
 
 
@@ -136,6 +138,38 @@ def open_data(run: Run) -> Data:
             file=sys.stderr,
         )
     return data
+
+
+def devices() -> tuple[str, ...]:
+    """What this machine can compute on, by the names that `device` takes."""
+    return engine.there()
+
+
+def check(source: str | Path, **reading: Any) -> Check:
+    """What is in the data, what was skipped and why, and which images are copies.  reading: size, colour ...,
+    as in train()."""
+    from .data.check import check as inspect
+
+    return inspect(str(source), datasets.Reading(**reading))
+
+
+def bayes(
+    source: str | Path,
+    folder: str | Path | None = None,
+    *,
+    minutes: float = 8.0,
+    seed: int = 0,
+    k: int = 1,
+    **reading: Any,
+) -> Cards:
+    """Classes by Bayes' rule and by a network: accuracy by labels, calibration, images of another kind; with
+    bayes.html in the folder.  k: importance samples of log p(x|y)."""
+    from .studies import bayes as study
+
+    budget, place = _budget(minutes, None), Path(folder) if folder else default_folder("bayes", str(source))
+    images = datasets.load(str(source), **reading)
+    steps = study.run(images, place, budget["minutes"], seed, _whole("k", k, 1))
+    return Cards([at for at in steps if isinstance(at, Score)])
 
 
 class Trained:
@@ -378,6 +412,88 @@ class Trained:
         inputs.answer(self.model, "surprise")
         asked = inputs.held_out(self.data, _whole("n", n, 1), _whole("seed", seed, 0))
         return receptive.fields(self.model, asked.batch, f"{self.folder.name}: {self.config.model}")
+
+    def encode(self, x: Tensor | None = None, n: int = 16) -> Tensor:
+        """Codes (B, latent) of images (B, C, H, W) in [-1, 1], or of n held-out ones; searched for where the
+        model only decodes."""
+        if "encode" not in answers(self.model):
+            inputs.answer(self.model, "decode")
+        y = None
+        if x is None:
+            held_out = self.data.take(self.data.held_out[: _whole("n", n, 1)])
+            x, y = held_out.x, held_out.y
+        with torch.no_grad():
+            return inversion.codes(self.model, x, y)
+
+    def decode(self, z: Tensor) -> Pictures:
+        """Images of codes (B, latent)."""
+        inputs.answer(self.model, "decode")
+        with torch.no_grad():
+            return Pictures(inversion.decoded(self.model, z), self._recipe(n=len(z)))
+
+    def latent(
+        self, picture: str = "random", n: int | None = None, seed: int = 0, groups: Sequence[Tensor] = ()
+    ) -> Page:
+        """A picture of the code: random, interpolation, traversal, plane or arithmetic (of three groups of
+        images)."""
+        return Page(*latent_space.page([(self.run, self.data)], picture, n, seed, groups))
+
+    def diffuse(
+        self,
+        picture: str = "reverse",
+        n: int | None = None,
+        seed: int = 0,
+        x: Tensor | None = None,
+        **live: Any,
+    ) -> Page:
+        """A picture of noise that is added and taken away: forward, reverse, schedule, rate or distortion."""
+        run = copy.copy(self.run)
+        run.model = sampling.tuned(self.model, **live)
+        return Page(*diffusion_process.page([(run, self.data)], picture, n, seed, x, **live))
+
+    def nearest(self, drawn: Pictures) -> Page:
+        """Samples, and at the end of each row, framed, the training image that is nearest to its last one."""
+        result = nearest.beside(drawn.x, self.data, self.config.training.mirror)
+        return Page(result.page, dict(drawn.recipe, nearest=result.row, distance=result.distance))
+
+    def features(
+        self, source: str | Path | None = None, layer: str = "code", out: str | Path | None = None, **how: Any
+    ) -> np.ndarray:
+        """What a layer says of every image of `source`, or of the run's own data: float32 (images, values),
+        mapped from the file `out` (RUN/features.npy unless it is named), with their names beside it.
+
+        how: pool, size, interpolation, precision, as the command line has them.
+        """
+        from .features import extract, opening
+
+        target = self.folder / "features.npy" if out is None else Path(out)
+        source = self.config.data["source"] if source is None else source
+        net = opening.load(str(self.folder), "", [layer])
+        work = extract.extract(net, str(source), [layer], target, **how)
+        for _ in work:
+            pass
+        return cast(np.ndarray, np.load(work.output.paths[layer], mmap_mode="r"))
+
+    def export(self, folder: str | Path | None = None, label: int | None = None) -> Path:
+        """A trained ddpm as a folder that diffusers.DDPMPipeline loads (RUN/diffusers unless it is named)."""
+        from .runs import diffusers
+
+        target = self.folder / "diffusers" if folder is None else Path(folder)
+        diffusers.export(self.model, target, label)
+        return target
+
+    def detect(
+        self, folder: str | Path, *others: Trained, n: int = 2000, error: float = 0.05, seed: int = 0
+    ) -> Cards:
+        """How well a detector, trained into `folder`, tells images of this run and of others from real
+        ones."""
+        from .evaluation.scores import load_scores
+        from .studies import detector, real_and_generated
+
+        makers = real_and_generated.makers([(one.run, {}) for one in (self, *others)], self.data)
+        for _ in detector.learn(makers, self.data, Path(folder), _whole("n", n, 1), error=error, seed=seed):
+            pass
+        return Cards(load_scores(Path(folder)))
 
     def _asked(
         self, x: Tensor | None, n: int, seed: int, label: int | None, names: Sequence[str] | None = None

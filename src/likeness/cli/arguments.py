@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -220,6 +221,10 @@ def common(parser: argparse.ArgumentParser, *names: str) -> None:
         parser.add_argument(name, **known[name])
 
 
+VALUED = ("-o", "--network", "--beside", "--device")
+"""flags whose value may be called like a run"""
+
+
 def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple[Trained, dict[str, Any]]]]:
     """Parse for a verb on runs: what was said, and the runs, each with those of the typed live options that
     it has."""
@@ -230,7 +235,7 @@ def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple
     folders = [
         Path(a)
         for before, a in zip(["", *argv], argv)
-        if not a.startswith("-") and before not in ("-o", "--network", "--beside", "--device") and is_run(Path(a))
+        if not a.startswith("-") and before not in VALUED and is_run(Path(a))
     ]
     common(parser, "--device")
     if folders:
@@ -271,7 +276,7 @@ def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple
 def _typed_device(argv: list[str]) -> str | None:
     """What --device says, before all flags are known; None where that is nothing, or is refused later."""
     typed = " ".join(argv).replace("--device=", "--device ").split(" ")
-    name = dict(zip(typed, typed[1:])).get("--device", "")
+    name = dict(pairwise(typed)).get("--device", "")
     return name if re.fullmatch(DEVICES, name) else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from ..core import words
@@ -35,7 +36,7 @@ class Speaker(NamedTuple):
     """all that it takes, and its places (DATA, RUN ...)"""
     batch: int = 0
     """images a step unless --batch is typed; 0 where that is not known"""
-    count: Callable[[list[str]], int | None] = lambda argv: None
+    images: Callable[[list[str]], int | None] = lambda argv: None
     """training images of the command, which has our words only"""
 
 
@@ -43,10 +44,10 @@ def understood(speaker: Speaker, argv: list[str], note: Callable[[str], None]) -
     """The command in our words.  Raises Refusal with the whole command to type where a word has to be
     converted, or has no place here."""
     tokens = list(_tokens(speaker, argv, note))
-    typed = {token.flag: after.flag for token, after in zip(tokens, tokens[1:])}
+    typed = {token.flag: after.flag for token, after in pairwise(tokens)}
     batch = words.number(typed.get("--batch", "")) or speaker.batch
     ours = [token.flag for token in tokens if not token.word]
-    asked = words.Asked(speaker.verb, speaker.flags, int(batch), lambda: speaker.count(ours))
+    asked = words.Asked(speaker.verb, speaker.flags, int(batch), lambda: speaker.images(ours))
     answers = [words.answer(t.word, t.value, asked) if t.word else None for t in tokens]
     replaced = {text for answer in answers if answer for text in answer.typed if text.startswith("--")}
     command, said, known = list[str](), list[str](), True
@@ -87,7 +88,7 @@ def _tokens(speaker: Speaker, argv: list[str], note: Callable[[str], None]) -> I
             note(f"{head} is {ours} here")
             rest = [ours + equals + value if ours.startswith("--") or not equals else ours + value, *rest]
         else:
-            follows = rest and not equals and word not in words.BARE and not _is_flag(rest[0])
+            follows = rest and not equals and word not in words.BARE.split() and not _is_flag(rest[0])
             yield Token(head, word, rest.pop(0) if follows else value)
 
 

@@ -258,10 +258,10 @@ ANSWERS: dict[str, tuple[str, Word]] = {
 }  # fmt: skip
 """words: the flag or the place that a verb must have for this to be an answer ("" is any), and the answer"""
 
-BARE = frozenset(
+BARE = (
     "cuda use-cuda use-gpu no-cuda cpu use-cpu no-gpu mps use-mps fp16 amp bf16 half use-fp16 use-amp fp32 "
     "no-amp no-fp16 hflip horizontal-flip random-flip flip-augment gray grey grayscale greyscale cond wandb "
-    "use-wandb autocast".split()
+    "use-wandb autocast"
 )
 """words that no value follows"""
 

@@ -101,7 +101,9 @@ def device() -> torch.device:
     """Where this process computes: what choose() was asked for, else a GPU of CUDA where there is one, else
     the CPU."""
     return (
-        torch.device("cuda", torch.cuda.current_device()) if cuda() else torch.device("mps" if _asked == "mps" else "cpu")
+        torch.device("cuda", torch.cuda.current_device())
+        if cuda()
+        else torch.device("mps" if _asked == "mps" else "cpu")
     )
 
 

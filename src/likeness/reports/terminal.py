@@ -314,7 +314,9 @@ def scores(
         print(f"{rest} more measures: likeness evaluate RUN --all, scores.json, and the report")
     if lookout is None:
         warned = [card for card in cards if card.of == "model" and card.warning]
-        print(*(f"warning: {card.name}: {card.warning}" for card in warned), sep="\n", end="\n" * bool(warned))
+        print(
+            *(f"warning: {card.name}: {card.warning}" for card in warned), sep="\n", end="\n" * bool(warned)
+        )
     elif lookout:
         print("\nWhat to look out for", *(f"  - {text}" for text in lookout), "", sep="\n")
 
