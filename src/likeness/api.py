@@ -36,7 +36,7 @@ from .inference import score as surprise
 from .metrics.card import Score
 from .parts.denoising import Denoiser
 from .reports import terminal
-from .reports.notebook import Cards, Page, Pictures, Stage, staged
+from .reports.notebook import Cards, MapPage, Neighbours, Page, Pictures, Stage, staged
 from .runs.run import AVERAGE, Config, Run
 from .training import snapshots
 from .training.session import Wishes, begin, work
@@ -44,6 +44,7 @@ from .training.session import Wishes, begin, work
 if TYPE_CHECKING:
     from .data.check import Check
     from .evaluation import exam
+    from .maps.collection import Collection
 
 
 def train(
@@ -473,6 +474,69 @@ class Trained:
         for _ in work:
             pass
         return cast(np.ndarray, np.load(work.output.paths[layer], mmap_mode="r"))
+
+    def map(
+        self,
+        source: str | Path | None = None,
+        method: str = "tsne",
+        perplexity: float | None = None,
+        n: int = 0,
+        seed: int = 0,
+    ) -> MapPage:
+        """What resembles what by the code of this run, among images of `source` or of its own data: all, or n
+        of them.  method: tsne, umap or pca."""
+        from .maps.single import arranged
+
+        result = arranged(self._collected(source, n, seed), method, perplexity, seed)
+        made = result.made
+        recipe = dict(picture="map", **made.settings)
+        return MapPage(result.image, recipe, made.y, made.names, made.labels, tuple(result.scores))
+
+    def neighbours(self, query: str | Path, source: str | Path | None = None, k: int = 8) -> Neighbours:
+        """The k images of `source`, or of the run's own data, whose codes are nearest to that of an image: a
+        file, or the name or the row of one of them."""
+        from .maps.neighbours import page, search
+
+        among = self._collected(source, 0, 0)
+        rows, far, asked, usual = search(str(query), among, _whole("k", k, 1), str(self.folder))
+        if asked is None or among.x is None:
+            raise Refusal(f"{query} has no picture among {among.source}; name images.")
+        image = page(asked, among, rows, far, str(query))
+        recipe = dict(picture="neighbours", query=str(query), data=among.source, features=among.seen, k=k)
+        own = tuple(int(among.rows[i]) for i in rows)
+        return Neighbours(image, recipe, tuple(among.names[i] for i in rows), own, tuple(far), usual)
+
+    def _collected(self, source: str | Path | None, n: int, seed: int) -> Collection:
+        from .maps.collection import gather
+
+        return gather(
+            str(self.folder if source is None else source),
+            lambda text: terminal.say(text, not text.startswith("note")),
+            network="" if source is None else str(self.folder),
+            layer="" if source is None else "code",
+            n=_whole("n", n, 0),
+            seed=_whole("seed", seed, 0),
+            folder=self.folder / "maps",
+        )
+
+    def look(self, x: Tensor, of: int | str | None = None, seed: int = 0) -> Page:
+        """Where in an image (C, H, W) in [-1, 1] the class depends that the run says it is of, or class `of`:
+        gradients, SmoothGrad, integrated gradients, Grad-CAM.  The run must classify.
+
+        Images that fool a network or please it are those of likeness.explain.fooling and .dream.
+        """
+        from .explain import saliency
+        from .features import opening
+
+        inputs.answer(self.model, "classify")
+        net = opening.load(str(self.folder))
+        image = x[None].expand(-1, 3, -1, -1).float().to(engine.device())
+        y, _ = saliency.likeliest(net, image)
+        if of is not None:
+            y = torch.tensor([saliency.class_of(net, str(of))], device=image.device)
+        maps = final(saliency.explain(net, image, y, saliency.How(seed=_whole("seed", seed, 0)))).maps
+        recipe = self._recipe(look="saliency", of=int(y), seed=seed)
+        return Page(saliency.page(image, maps, saliency.label(net, int(y))), recipe)
 
     def export(self, folder: str | Path | None = None, label: int | None = None) -> Path:
         """A trained ddpm as a folder that diffusers.DDPMPipeline loads (RUN/diffusers unless it is named)."""

@@ -147,6 +147,30 @@ class Page:
         return figures.png(self.image, self.recipe)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class MapPage(Page):
+    """A map of images."""
+
+    y: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    """float32 (n, 2), x to the right and y up"""
+    names: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    """of each, or nothing"""
+    scores: tuple[Score, ...] = ()
+    """how far it may be believed"""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Neighbours(Page):
+    """An image and those that are nearest to it, nearest first."""
+
+    names: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
+    distance: tuple[float, ...] = ()
+    usual: float = 0.0
+    """distance that an image here usually has to its nearest"""
+
+
 @dataclass(frozen=True, eq=False)
 class Stage:
     """How far images are that are being drawn."""

@@ -35,6 +35,8 @@ class Walked(Protocol):
     def share(self) -> float: ...
 
 
+REPLACED = 1.0
+"""seconds between two in a notebook, where each takes the place of the one before"""
 T = TypeVar("T", bound=Walked)
 EVERY = 10.0
 """seconds between two lines where nobody is watching"""
@@ -223,15 +225,28 @@ def _bar(begin: float) -> Iterator[Any]:
         yield update
 
 
+def _notebook() -> Callable[[str], None] | None:
+    """In a notebook: a function that shows a line in the place of the one before, so that a night of training
+    leaves one.  None elsewhere."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if not hasattr(shell, "kernel"):
+        return None
+    from IPython.display import display  # type: ignore[import-not-found, unused-ignore]
+
+    handle = display({"text/plain": ""}, raw=True, display_id=True)
+    return lambda text: handle.update({"text/plain": text}, raw=True)
+
+
 @contextmanager
 def _lines(share: Any, run: Run) -> Iterator[Any]:
-    last_update = time.monotonic()
+    last_update, replace = time.monotonic(), _notebook()
+    show, every = (say, EVERY) if replace is None else (replace, REPLACED)
 
     def update(step: Step, spent: float) -> None:
         nonlocal last_update
-        if time.monotonic() - last_update > EVERY:
+        if time.monotonic() - last_update > every or (replace and spent >= 1):
             last_update = time.monotonic()
-            say(
+            show(
                 f"{spent:4.0%}  {step.seen:,} images  {step.seen / max(run.seconds, 1e-9):,.0f}/s  "
                 f"{_text(step)}"
             )
