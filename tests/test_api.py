@@ -163,6 +163,8 @@ def test_dir_shows_what_there_is_without_importing_it():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy, *names = done.stdout.split()
     assert heavy == "False" and {"train", "open", "check", "bayes", "devices", "Trained"} <= set(names)
+    assert "import_module" not in names and {"data", "core"} <= set(dir(likeness))
+    assert Refusal("no.")._render_traceback_() == ["Refusal: no."]
     assert set(likeness.__all__) <= set(names) and all(hasattr(likeness, name) for name in likeness.__all__)
 
 

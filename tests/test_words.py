@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import re
@@ -16,10 +17,12 @@ from PIL import Image
 
 import likeness
 from commands import refused
+from likeness import models
 from likeness.cli import VERBS, arguments, main, train
 from likeness.cli.words import Speaker, understood
-from likeness.core import Refusal, words
+from likeness.core import Refusal, Spec, option_fields, words
 from likeness.data import load
+from likeness.inference import sampling
 
 IN_DIGITS = 1623
 """training images"""
@@ -209,6 +212,14 @@ def test_python_has_the_same_words(tmp_path, wrong, lesson):
     assert not (tmp_path / "w").exists()
 
 
+def test_a_question_in_python_has_the_same_words():
+    model = models.load("ddpm")(spec=Spec(1, 8), scale=0.25)
+    for wrong, lesson in ((dict(num_inference_steps=9), "write steps=9"), (dict(num_samples=4), "write n=4")):
+        with pytest.raises(Refusal, match=lesson):
+            sampling.tuned(model, **wrong)
+    assert sampling.tuned(model, steps=9).steps == 9
+
+
 def test_words_are_answered_without_torch():
     code = (
         "import sys\nfrom likeness.cli import main\n"
@@ -217,6 +228,29 @@ def test_words_are_answered_without_torch():
     main(["models"])  # what the models take is then in the cache
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n" and "--images 4869" in done.stderr
+
+
+def commands_of_the_glossary() -> list[str]:
+    text = (Path(__file__).parents[1] / "docs" / "glossary.md").read_text()
+    lecture = text.partition("## From a word of the lecture")[2].partition("\n## ")[0]
+    return re.findall(r"`likeness ([^`]*)`", lecture)
+
+
+def test_the_commands_of_the_glossary_can_be_typed(tmp_path, monkeypatch):
+    """Those that train as they stand; of the others the verb, and flags that its parser or a model has."""
+    lines = commands_of_the_glossary()
+    assert {line.split()[1] for line in lines if line.startswith("train ")} == set(models.NAMES)
+    live = {f"--{f.name}" for name in models.NAMES for f in option_fields(models.load(name), live=True)}
+    for line in lines:
+        verb, *argv = shlex.split(line)
+        if verb == "train":
+            kind, args = train.parsed(argv)[1:]
+            own = {f.name for f in option_fields(kind)} & args.keys()
+            kind(spec=Spec(1, 8, 10), **{name: args[name] for name in own})
+        else:
+            text = inspect.getsource(inspect.getmodule(VERBS[verb]))
+            unknown = [word for word in argv if word.startswith("--") and f'"{word}"' not in text]
+            assert set(unknown) <= live | {"--network"}, line
 
 
 # Devices

@@ -21,8 +21,11 @@ __all__ = ["Trained", "bayes", "check", "devices", "open", "train"]
 
 
 def __dir__() -> list[str]:
-    """What there is, though most of it is imported only when it is asked for."""
-    return sorted({*globals(), *__all__})
+    """What there is, though most of it is imported only when it is asked for; and the wings that are."""
+    wings = (
+        name for name, value in globals().items() if getattr(value, "__package__", "") == f"{__name__}.{name}"
+    )
+    return sorted({*__all__, *wings, *(name for name in globals() if name.startswith("__"))})
 
 
 def __getattr__(name: str) -> Any:
