@@ -214,6 +214,12 @@ class Cards:
         return "\n".join(str(s) for s in self.scores)
 
     def _repr_html_(self) -> str:
-        from . import run_page
+        """The five that matter, and the others to unfold."""
+        from . import run_page, terminal
 
-        return run_page.cards(self.scores)
+        few = terminal.folded(self.scores)
+        rest = [score for score in self.scores if score not in few]
+        number = sum(score.of == "model" for score in rest)
+        more = f"<details><summary>{number} more measures</summary>{run_page.cards(rest)}</details>"
+        left = "<style>.likeness-cards th, .likeness-cards td {text-align: left !important}</style>"
+        return f'{left}<div class="likeness-cards">{run_page.cards(few)}{more if rest else ""}</div>'
