@@ -27,7 +27,7 @@ from . import data as datasets
 from . import engine, models
 from .core import Completes, Condition, Model, Redraws, Refusal, answers, ask, final, label_of
 from .data import Data
-from .data.source import default_folder
+from .data.source import Source
 from .inference import complete as completion
 from .inference import diffusion_process, inputs, inversion, latent_space, nearest, sampling
 from .inference import edit as editing
@@ -38,6 +38,7 @@ from .parts.denoising import Denoiser
 from .reports import terminal
 from .reports.notebook import Cards, MapPage, Neighbours, Page, Pictures, Stage, staged
 from .runs.run import AVERAGE, Config, Run
+from .runs.source import parse
 from .training import snapshots
 from .training.session import Wishes, begin, work
 
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 def train(
     model: str,
-    source: str | Path,
+    source: str | Path | Source,
     folder: str | Path | None = None,
     *,
     minutes: float | None = None,
@@ -64,8 +65,8 @@ def train(
     options: any of the model's, of Training (batch, rate, seed ...) and of Reading (size, colour, binarize).
     Ctrl-C saves, and is then raised as KeyboardInterrupt.
     """
-    source, budget = str(source), _budget(minutes, images)
-    target = Path(folder) if folder else default_folder(model, source)
+    source, budget = parse(source), _budget(minutes, images)
+    target = Path(folder) if folder else source.run_folder(model)
     typed = options | {k: v for k, v in budget.items() if k == "images"}
     wishes = Wishes.sort(models.load(model), typed, source)
     _compute_on(device)
@@ -167,8 +168,8 @@ def bayes(
     bayes.html in the folder.  k: importance samples of log p(x|y)."""
     from .studies import bayes as study
 
-    budget, place = _budget(minutes, None), Path(folder) if folder else default_folder("bayes", str(source))
-    images = datasets.load(str(source), **reading)
+    named, budget = parse(source), _budget(minutes, None)
+    place, images = Path(folder or named.run_folder("bayes")), datasets.load(named.anywhere, **reading)
     steps = study.run(images, place, budget["minutes"], seed, _whole("k", k, 1))
     return Cards([at for at in steps if isinstance(at, Score)])
 

@@ -49,14 +49,15 @@ class Parser(argparse.ArgumentParser):
     def _count(self, argv: list[str]) -> int | None:
         """The training images of DATA, read as was typed."""
         from ..core import Refusal, option_fields
-        from ..data import Reading, source
+        from ..data import Reading
+        from ..data.quick import training_images
 
         try:
             known = vars(self.parse_intermixed_args(argv))
         except Refusal:
             return None
         reading = {f.name: known[f.name] for f in option_fields(Reading) if f.name in known}
-        return source.training_images(known.get("data") or "", reading)
+        return training_images(known.get("data") or "", reading)
 
     def error(self, message: str) -> NoReturn:
         from ..core import Refusal
