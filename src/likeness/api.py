@@ -39,7 +39,7 @@ from .reports import terminal
 from .reports.notebook import Cards, MapPage, Neighbours, Page, Pictures, Stage, staged
 from .runs.run import AVERAGE, Config, Run
 from .runs.source import parse
-from .training import snapshots
+from .training import log_writers, snapshots
 from .training.session import Wishes, begin, work
 
 if TYPE_CHECKING:
@@ -57,15 +57,18 @@ def train(
     images: int | None = None,
     progress: bool = True,
     device: str | None = None,
+    log: Sequence[str] = (),
     **options: Any,
 ) -> Trained:
     """Train `model` on `source`, or go on where its run folder is.
 
     device: cpu, cuda, cuda:1, mps; a GPU of CUDA where there is one, else the CPU, unless it is named.
     options: any of the model's, of Training (batch, rate, seed ...) and of Reading (size, colour, binarize).
+    log: "csv", "tensorboard" or both, written into the run folder beside log.jsonl.
     Ctrl-C saves, and is then raised as KeyboardInterrupt.
     """
-    source, budget = parse(source), _budget(minutes, images)
+    source, budget, log = parse(source), _budget(minutes, images), (log,) if isinstance(log, str) else log
+    log_writers.refuse(log)
     target = Path(folder) if folder else source.run_folder(model)
     typed = options | {k: v for k, v in budget.items() if k == "images"}
     wishes = Wishes.sort(models.load(model), typed, source)
@@ -74,7 +77,7 @@ def train(
         begin(model, source, target, wishes, budget) as (run, data),
         terminal.training(run, data, budget, quiet=not progress) as tick,
     ):
-        number = work(run, data, tick, **budget)
+        number = work(run, data, tick, log, **budget)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     if number:

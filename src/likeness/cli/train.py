@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from ..core import Model
     from ..data import Data
 
+OWN = ("model", "data", "run", "minutes", "no_report", "log", "json")
+"""what is asked of the command, and not of the model, the training or the data"""
+
 
 def train(argv: list[str]) -> int:
     """train MODEL DATA [RUN]: learn, or go on where the run folder is; leaves samples, scores and a report"""
     name, kind, args = parsed(argv)
 
     from .. import engine
-    from ..reports import terminal
+    from ..reports import live_page, terminal
     from ..runs.source import parse
     from ..training import session
 
@@ -25,7 +28,7 @@ def train(argv: list[str]) -> int:
     folder = args["run"] or source.run_folder(name)
     wishes = session.Wishes.sort(
         kind,
-        {k: v for k, v in args.items() if k not in ("model", "data", "run", "minutes", "no_report", "json")},
+        {k: v for k, v in args.items() if k not in OWN},
     )
     budget = {
         k: v
@@ -33,8 +36,11 @@ def train(argv: list[str]) -> int:
         if v is not None
     }
     with session.begin(name, source, folder, wishes, budget) as (run, images):
-        with terminal.training(run, images, budget, quiet=args["json"]) as tick:
-            number = session.work(run, images, tick, **budget)
+        with (
+            terminal.training(run, images, budget, quiet=args["json"]) as tick,
+            live_page.kept(run, images, budget, tick, args["no_report"]) as tick,
+        ):
+            number = session.work(run, images, tick, args["log"], **budget)
         log, seen, seconds = run.log(), run.seen, run.seconds
         if engine.rank() > 0:
             return 128 + number if number else 0
@@ -94,6 +100,13 @@ def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
         help="end after M minutes of training in all, instead of after --images",
     )
     parser.add_argument("--no-report", action="store_true", help="do not score at the end")
+    parser.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        choices=("tensorboard", "csv"),
+        help="write the log for TensorBoard (RUN/tensorboard) or as RUN/log.csv as well; may be given twice",
+    )
     common(parser, "--device", "--json")
     if entry:
         parser.batch = next(one.here for one in entry.training if one.name == "batch")
