@@ -284,6 +284,7 @@ VERBS = {
     "bayes": "classify calibrate calibration",
     "export": "save convert diffusers",
     "check": "info inspect profile stats verify",
+    "completion": "autocomplete completions",
     "models": "list ls model zoo",
     "data": "datasets dataset download sets",
 }
