@@ -144,7 +144,7 @@ def test_errors_are_lessons_without_a_traceback(vae, capsys, command, lesson):
 def test_a_question_that_a_model_does_not_answer_is_refused_with_what_it_does(here, capsys):
     assert main(["train", "ae", "digits", "runs/a", "--images", "64", "--no-report", *TINY]) == 0
     assert main(["sample", "runs/a"]) == 2
-    assert "ae does not answer sample; it answers: encode, decode" in said(capsys)[1]
+    assert "ae cannot draw images (likeness sample); it can: encode an image (features)" in said(capsys)[1]
 
 
 def test_samples_are_a_picture_an_array_or_files_each_with_its_recipe(vae, capsys):

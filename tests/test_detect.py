@@ -329,7 +329,7 @@ def test_makers_must_fit_the_data_and_make_images(tmp_path):
     with pytest.raises(Refusal, match="another shape"):
         real_and_generated.makers([(run, {})], toy(size=8))
     mute = SimpleNamespace(folder=Path("m"), config=run.config, model=torch.nn.Identity(), seen=0)
-    with pytest.raises(Refusal, match="does not answer sample"):
+    with pytest.raises(Refusal, match="cannot draw images"):
         real_and_generated.makers([(mute, {})], toy())
     assert [m.name for m in real_and_generated.makers([(run, {}), (run, {})], toy())] == [
         str(tmp_path / "r")

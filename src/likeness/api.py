@@ -9,6 +9,7 @@ The command line walks the same way: `begin` opens or makes a run, `work` trains
 
 from __future__ import annotations
 
+import copy
 import operator
 import signal
 import sys
@@ -22,19 +23,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import models
+from . import data as datasets
+from . import engine, models
 from .core import Completes, Condition, Model, Redraws, Refusal, answers, ask, final, label_of
 from .data import Data
 from .data.source import Source
 from .inference import complete as completion
+from .inference import diffusion_process, inputs, inversion, latent_space, nearest, sampling
 from .inference import edit as editing
-from .inference import inputs, inversion, sampling
 from .inference import receptive_field as receptive
 from .inference import score as surprise
 from .metrics.card import Score
 from .parts.denoising import Denoiser
 from .reports import terminal
-from .reports.notebook import Cards, Pictures, Stage, staged
+from .reports.notebook import Cards, MapPage, Neighbours, Page, Pictures, Stage, staged
 from .runs import labels, origin
 from .runs.run import AVERAGE, Config, Run
 from .runs.source import parse
@@ -42,7 +44,9 @@ from .training import log_writers, snapshots
 from .training.session import Wishes, begin, work
 
 if TYPE_CHECKING:
+    from .data.check import Check
     from .evaluation import exam
+    from .maps.collection import Collection
 
 
 def train(
@@ -53,6 +57,7 @@ def train(
     minutes: float | None = None,
     images: int | None = None,
     progress: bool = True,
+    device: str | None = None,
     log: Sequence[str] = (),
     data: str | Path | None = None,
     **options: Any,
@@ -60,6 +65,7 @@ def train(
     """Train `model` on `source`, or go on where its run folder is.
 
     data: where the images of `source` are now, if that is a run whose codes are learnt.
+    device: cpu, cuda, cuda:1, mps; a GPU of CUDA where there is one, else the CPU, unless it is named.
     options: any of the model's, of Training (batch, rate, seed ...) and of Reading (size, colour, binarize).
     log: "csv", "tensorboard" or both, written into the run folder beside log.jsonl.
     Ctrl-C saves, and is then raised as KeyboardInterrupt.
@@ -67,7 +73,9 @@ def train(
     source, budget, log = parse(source), _budget(minutes, images), (log,) if isinstance(log, str) else log
     log_writers.refuse(log)
     target = Path(folder) if folder else source.run_folder(model)
-    wishes = Wishes.sort(models.load(model), options | {k: v for k, v in budget.items() if k == "images"})
+    typed = options | {k: v for k, v in budget.items() if k == "images"}
+    wishes = Wishes.sort(models.load(model), typed, source)
+    _compute_on(device)
     with (
         begin(model, source, target, wishes, budget, str(data or "")) as (run, images_of),
         terminal.training(run, images_of, budget, quiet=not progress) as tick,
@@ -116,12 +124,21 @@ def _page(
 # A run to ask
 
 
-def open(folder: str | Path, raw: bool = False, data: str | Path | None = None) -> Trained:
+def _compute_on(device: str | None) -> None:
+    if device is not None:
+        engine.choose(device)
+
+
+def open(
+    folder: str | Path, raw: bool = False, data: str | Path | None = None, device: str | None = None
+) -> Trained:
     """The run in `folder`, to ask it questions: the EMA of its weights, or these without any average if
     `raw`.
 
     data: where its data are now, if they have moved.  Where they are the same ones the run remembers it.
+    device: as in train().
     """
+    _compute_on(device)
     run = Trained(Run.open(Path(folder), raw))
     if data is not None:
         run.locate(data)
@@ -137,6 +154,38 @@ def open_data(run: Run, place: str | Path = "") -> Data:
     elif place:
         run.config = origin.remember(run.config, run.folder, data)
     return data.told(run.model.takes)
+
+
+def devices() -> tuple[str, ...]:
+    """What this machine can compute on, by the names that `device` takes."""
+    return engine.there()
+
+
+def check(source: str | Path, **reading: Any) -> Check:
+    """What is in the data, what was skipped and why, and which images are copies.  reading: size, colour ...,
+    as in train()."""
+    from .data.check import check as inspect
+
+    return inspect(str(source), datasets.Reading(**reading))
+
+
+def bayes(
+    source: str | Path,
+    folder: str | Path | None = None,
+    *,
+    minutes: float = 8.0,
+    seed: int = 0,
+    k: int = 1,
+    **reading: Any,
+) -> Cards:
+    """Classes by Bayes' rule and by a network: accuracy by labels, calibration, images of another kind; with
+    bayes.html in the folder.  k: importance samples of log p(x|y)."""
+    from .studies import bayes as study
+
+    named, budget = parse(source), _budget(minutes, None)
+    place, images = Path(folder or named.run_folder("bayes")), datasets.load(named.anywhere, **reading)
+    steps = study.run(images, place, budget["minutes"], seed, _whole("k", k, 1))
+    return Cards([at for at in steps if isinstance(at, Score)])
 
 
 class Trained:
@@ -404,6 +453,155 @@ class Trained:
         inputs.answer(self.model, "surprise")
         asked = inputs.held_out(self.data, _whole("n", n, 1), _whole("seed", seed, 0))
         return receptive.fields(self.model, asked.batch, f"{self.folder.name}: {self.config.model}")
+
+    def encode(self, x: Tensor | None = None, n: int = 16) -> Tensor:
+        """Codes (B, latent) of images (B, C, H, W) in [-1, 1], or of n held-out ones; searched for where the
+        model only decodes."""
+        if "encode" not in answers(self.model):
+            inputs.answer(self.model, "decode")
+        y = None
+        if x is None:
+            held_out = self.data.take(self.data.held_out[: _whole("n", n, 1)])
+            x, y = held_out.x, held_out.y
+        with torch.no_grad():
+            return inversion.codes(self.model, x, y)
+
+    def decode(self, z: Tensor) -> Pictures:
+        """Images of codes (B, latent)."""
+        inputs.answer(self.model, "decode")
+        with torch.no_grad():
+            return Pictures(inversion.decoded(self.model, z), self._recipe(n=len(z)))
+
+    def latent(
+        self, picture: str = "random", n: int | None = None, seed: int = 0, groups: Sequence[Tensor] = ()
+    ) -> Page:
+        """A picture of the code: random, interpolation, traversal, plane or arithmetic (of three groups of
+        images)."""
+        return Page(*latent_space.page([(self.run, self.data)], picture, n, seed, groups))
+
+    def diffuse(
+        self,
+        picture: str = "reverse",
+        n: int | None = None,
+        seed: int = 0,
+        x: Tensor | None = None,
+        **live: Any,
+    ) -> Page:
+        """A picture of noise that is added and taken away: forward, reverse, schedule, rate or distortion."""
+        run = copy.copy(self.run)
+        run.model = sampling.tuned(self.model, **live)
+        return Page(*diffusion_process.page([(run, self.data)], picture, n, seed, x, **live))
+
+    def nearest(self, drawn: Pictures) -> Page:
+        """Samples, and at the end of each row, framed, the training image that is nearest to its last one."""
+        result = nearest.beside(drawn.x, self.data, self.config.training.mirror)
+        return Page(result.page, dict(drawn.recipe, nearest=result.row, distance=result.distance))
+
+    def features(
+        self, source: str | Path | None = None, layer: str = "code", out: str | Path | None = None, **how: Any
+    ) -> np.ndarray:
+        """What a layer says of every image of `source`, or of the run's own data: float32 (images, values),
+        mapped from the file `out` (RUN/features.npy unless it is named), with their names beside it.
+
+        how: pool, size, interpolation, precision, as the command line has them.
+        """
+        from .features import extract, opening
+
+        target = self.folder / "features.npy" if out is None else Path(out)
+        source = self.config.data["source"] if source is None else source
+        net = opening.load(str(self.folder), "", [layer])
+        work = extract.extract(net, str(source), [layer], target, **how)
+        for _ in work:
+            pass
+        return cast(np.ndarray, np.load(work.output.paths[layer], mmap_mode="r"))
+
+    def map(
+        self,
+        source: str | Path | None = None,
+        method: str = "tsne",
+        perplexity: float | None = None,
+        n: int = 0,
+        seed: int = 0,
+    ) -> MapPage:
+        """What resembles what by the code of this run, among images of `source` or of its own data: all, or n
+        of them.  method: tsne, umap or pca."""
+        from .maps.single import arranged
+
+        result = arranged(self._collected(source, n, seed), method, perplexity, seed)
+        made = result.made
+        recipe = dict(picture="map", **made.settings)
+        return MapPage(result.image, recipe, made.y, made.names, made.labels, tuple(result.scores))
+
+    def neighbours(self, query: str | Path, source: str | Path | None = None, k: int = 8) -> Neighbours:
+        """The k images of `source`, or of the run's own data, whose codes are nearest to that of an image: a
+        file, or the name or the row of one of them."""
+        from .maps.neighbours import page, search
+
+        among = self._collected(source, 0, 0)
+        rows, far, asked, usual = search(str(query), among, _whole("k", k, 1), str(self.folder))
+        if asked is None or among.x is None:
+            raise Refusal(f"{query} has no picture among {among.source}; name images.")
+        image = page(asked, among, rows, far, str(query))
+        recipe = dict(picture="neighbours", query=str(query), data=among.source, features=among.seen, k=k)
+        own = tuple(int(among.rows[i]) for i in rows)
+        return Neighbours(image, recipe, tuple(among.names[i] for i in rows), own, tuple(far), usual)
+
+    def _collected(self, source: str | Path | None, n: int, seed: int) -> Collection:
+        from .maps.collection import gather
+
+        return gather(
+            str(self.folder if source is None else source),
+            lambda text: terminal.say(text, not text.startswith("note")),
+            network="" if source is None else str(self.folder),
+            layer="" if source is None else "code",
+            n=_whole("n", n, 0),
+            seed=_whole("seed", seed, 0),
+            folder=self.folder / "maps",
+        )
+
+    def look(self, x: Tensor, of: int | str | None = None, seed: int = 0) -> Page:
+        """Where in an image (C, H, W) in [-1, 1] the class depends that the run says it is of, or class `of`:
+        gradients, SmoothGrad, integrated gradients, Grad-CAM.  The run must classify.
+
+        Images that fool a network or please it are those of likeness.explain.fooling and .dream.
+        """
+        from .explain import saliency
+        from .features import opening
+
+        inputs.answer(self.model, "classify")
+        net = opening.load(str(self.folder))
+        image = x[None].expand(-1, 3, -1, -1).float().to(engine.device())
+        y, _ = saliency.likeliest(net, image)
+        if of is not None:
+            y = torch.tensor([saliency.class_of(net, str(of))], device=image.device)
+        maps = final(saliency.explain(net, image, y, saliency.How(seed=_whole("seed", seed, 0)))).maps
+        recipe = self._recipe(look="saliency", of=int(y), seed=seed)
+        return Page(saliency.page(image, maps, saliency.label(net, int(y))), recipe)
+
+    def export(
+        self, file: str | Path | None = None, part: str | None = None, label: str | int | None = None
+    ) -> Path:
+        """For other programs, by the ending of `file`: .onnx, one part of the model (decode, denoise,
+        classify or encode); .md, the model card alone; none, a ddpm as a folder for diffusers (RUN/diffusers
+        unless it is named), which draws class `label`."""
+        from .reports import exporting
+
+        target = self.folder / "diffusers" if file is None else Path(file)
+        exporting.export(self, target, part, self.class_of(label))
+        return target
+
+    def detect(
+        self, folder: str | Path, *others: Trained, n: int = 2000, error: float = 0.05, seed: int = 0
+    ) -> Cards:
+        """How well a detector, trained into `folder`, tells images of this run and of others from real
+        ones."""
+        from .evaluation.scores import load_scores
+        from .studies import detector, real_and_generated
+
+        makers = real_and_generated.makers([(one.run, {}) for one in (self, *others)], self.data)
+        for _ in detector.learn(makers, self.data, Path(folder), _whole("n", n, 1), error=error, seed=seed):
+            pass
+        return Cards(load_scores(Path(folder)))
 
     def _asked(
         self, x: Tensor | None, n: int, seed: int, label: str | int | None, names: Sequence[str] | None = None

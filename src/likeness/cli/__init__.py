@@ -77,14 +77,13 @@ def output_closed(error: OSError) -> int:
 
 def guarded(argv: list[str]) -> int:
     """Run a verb; whatever the user can mend is one sentence and an exit code, the rest is our own fault."""
-    from ..core import Refusal
+    from ..core import Refusal, words
 
     try:
         if argv[0] not in VERBS:
-            raise Refusal(
-                f"there is no verb {argv[0]!r}; {closest(argv[0], list(VERBS))}  There are: "
-                f"{', '.join(VERBS)}."
-            )
+            meant = words.verb(argv[0])
+            hint = f"that is likeness {meant} here." if meant else closest(argv[0], list(VERBS))
+            raise Refusal(f"there is no verb {argv[0]!r}; {hint}  There are: {', '.join(VERBS)}.")
         code = VERBS[argv[0]](argv[1:])
         sys.stdout.flush()
         return code

@@ -54,7 +54,7 @@ def models(argv: list[str]) -> int:
 
     parser = Parser("models", "All models: the files in likeness/models.", "[--json]")
     common(parser, "--json")
-    args = vars(parser.parse_intermixed_args(argv))
+    args = parser.read(argv)
     result = {name: catalogue.entry(name) for name in catalogue.NAMES}
     rows = [
         dict(name=name, about=one.about.split("\n")[0], answers=one.answers) for name, one in result.items()
@@ -76,7 +76,7 @@ def data(argv: list[str]) -> int:
 
     parser = Parser("data", "Data sets that need no path.", "[--json]")
     common(parser, "--json")
-    args = vars(parser.parse_intermixed_args(argv))
+    args = parser.read(argv)
     terminal.table(
         "sets",
         named.listed(),
@@ -90,12 +90,6 @@ def data(argv: list[str]) -> int:
 def check(argv: list[str]) -> int:
     """check DATA: what is in it, what was skipped and why, and what training on it will cost here"""
     from .. import data as datasets
-    from .. import models
-    from ..core import option_fields
-    from ..data.check import check as inspect
-    from ..data.source import parse
-    from ..reports import terminal
-    from ..training import throughput
 
     parser = Parser(
         "check",
@@ -107,9 +101,17 @@ def check(argv: list[str]) -> int:
     parser.add_argument(
         "--model", metavar="NAME", help="whose training is measured; none skips it [vae, for points gan]"
     )
-    common(parser, "--json")
+    common(parser, "--device", "--json")
     flags(parser, "reading the data", datasets.Reading, datasets.Reading())
-    args = vars(parser.parse_intermixed_args(argv))
+    args = parser.read(argv)
+
+    from .. import models
+    from ..core import option_fields
+    from ..data.check import check as inspect
+    from ..data.source import parse
+    from ..reports import terminal
+    from ..training import throughput
+
     reading = {f.name: args[f.name] for f in option_fields(datasets.Reading) if f.name in args}
     source = parse(args["data"])
     name = args["model"] or ("gan" if source.kind == "points" else "vae")

@@ -85,7 +85,7 @@ def map(argv: list[str]) -> int:
         metavar="MAP.npz",
         help="place these images on a map that was made before, on which nothing moves",
     )
-    args = vars(parser.parse_intermixed_args(argv))
+    args = parser.read(argv)
     args["data"] = parse(args["data"])
     if args["starts"] is not None and not (args["starts"] == 0 or 2 <= args["starts"] <= 20):
         raise Refusal(
@@ -185,7 +185,7 @@ def collected(parser: argparse.ArgumentParser) -> None:
         metavar="PLACE",
         help="where the data of a run are now, if DATA is one and they have moved",
     )
-    common(parser, "-n", "--seed", "-o", "--json")
+    common(parser, "-n", "--seed", "-o", "--device", "--json")
     flags(parser, "reading the data", data.Reading, data.Reading())
 
 

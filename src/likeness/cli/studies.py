@@ -26,9 +26,9 @@ def bayes(argv: list[str]) -> int:
         "--minutes", type=positive, default=8.0, metavar="M", help="of training and judging, about [8]"
     )
     parser.add_argument("-k", type=count, default=1, help="importance samples of log p(x|y) [1]")
-    common(parser, "-o", "--seed", "--json")
+    common(parser, "-o", "--seed", "--device", "--json")
     flags(parser, "reading the data", datasets.Reading, datasets.Reading())
-    args = vars(parser.parse_intermixed_args(argv))
+    args = parser.read(argv)
 
     import time
 

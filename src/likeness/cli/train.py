@@ -114,12 +114,13 @@ def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
         choices=("tensorboard", "csv"),
         help="write the log for TensorBoard (RUN/tensorboard) or as RUN/log.csv as well; may be given twice",
     )
-    common(parser, "--json")
+    common(parser, "--device", "--json")
     if entry:
+        parser.batch = next(one.here for one in entry.training if one.name == "batch")
         listed(parser, f"options of {name}", entry.options)
         listed(parser, "training", entry.training)
     flags(parser, "reading the data", data.Reading, data.Reading())
-    args = vars(parser.parse_intermixed_args(argv))
+    args = parser.read(argv)
     if name is None or args["model"] != name:
         loaded(args["model"])
         raise Refusal(f"the model comes first, then the data: likeness train {args['data']} {args['model']}")
@@ -144,6 +145,8 @@ def scored_page(folder: Path, images: Data, quiet: bool) -> Path | None:
     from ..runs.run import Run
 
     trained = api.Trained(Run.open(folder), images)
-    terminal.scores(list(terminal.listed(trained.scores(), "scoring", quiet)), quiet)
+    scores = list(terminal.listed(trained.scores(), "scoring", quiet))
+    lookout = run_page.lookout(trained.run, images, scores)
+    terminal.scores(scores, quiet, every=False, lookout=lookout)
     page = folder / run_page.PAGE
     return page if page.exists() else None

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import engine
-from ..core import Condition, Model, Refusal, ask, check_options
+from ..core import Condition, Model, Refusal, ask, check_options, words
 from ..data import Data, picture
 
 CHUNK = 2**21
@@ -27,9 +27,11 @@ def tuned(model: Model, **live: Any) -> Model:
     known = {f.name for f in fields(model) if f.metadata.get("live")}
     if wrong := sorted(live.keys() - known):
         there = f"live options are: {', '.join(sorted(known))}" if known else "it has none"
+        flags = frozenset(f"--{name.replace('_', '-')}" for name in known) | {"-n", "--seed", "--label"}
+        hint = words.argument(wrong[0], live[wrong[0]], words.Asked("sample", flags))
         raise Refusal(
             f"{wrong[0]} is not an option that can be set on a trained {type(model).__name__.lower()}; "
-            f"{there}."
+            f"{hint or f'{there}.'}"
         )
     twin = copy.copy(model)
     for name, value in live.items():

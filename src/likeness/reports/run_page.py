@@ -163,8 +163,8 @@ def _duration(seconds: float | None) -> str:
     )
 
 
-def _warnings(run: Run, data: Data, scores: Sequence[Score]) -> str:
-    """Everything suspicious, each once, or the sentence that there was nothing."""
+def lookout(run: Run, data: Data, scores: Sequence[Score]) -> list[str]:
+    """Everything suspicious, a sentence each, and each once."""
     result: dict[str, list[str]] = {}
     for score in scores:
         for text in score.warnings if score.of == "model" else ():
@@ -179,8 +179,12 @@ def _warnings(run: Run, data: Data, scores: Sequence[Score]) -> str:
     own += standing(scores)
     if run.seen < len(data.train):
         own.append("It has not seen every training image once: too early to judge.")
-    own += [f"{text} ({', '.join(names)})" for text, names in result.items()]
-    items = "".join(f"<li>{safe(text)}</li>" for text in own)
+    return own + [f"{text} ({', '.join(names)})" for text, names in result.items()]
+
+
+def _warnings(run: Run, data: Data, scores: Sequence[Score]) -> str:
+    """The same as a list, or the sentence that there was nothing."""
+    items = "".join(f"<li>{safe(text)}</li>" for text in lookout(run, data, scores))
     return (
         html.tag("ul", "warn", items)
         if items

@@ -35,6 +35,8 @@ class Walked(Protocol):
     def share(self) -> float: ...
 
 
+REPLACED = 1.0
+"""seconds between two in a notebook, where each takes the place of the one before"""
 T = TypeVar("T", bound=Walked)
 SCHEMA = 2
 """of what `document` writes.  It is raised when a key goes, is renamed, or has another meaning or unit; a new
@@ -235,15 +237,28 @@ def _bar(begin: float) -> Iterator[Any]:
         yield update
 
 
+def _notebook() -> Callable[[str], None] | None:
+    """In a notebook: a function that shows a line in the place of the one before, so that a night of training
+    leaves one.  None elsewhere."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if not hasattr(shell, "kernel"):
+        return None
+    from IPython.display import display  # type: ignore[import-not-found, unused-ignore]
+
+    handle = display({"text/plain": ""}, raw=True, display_id=True)
+    return lambda text: handle.update({"text/plain": text}, raw=True)
+
+
 @contextmanager
 def _lines(share: Any, run: Run) -> Iterator[Any]:
-    last_update = time.monotonic()
+    last_update, replace = time.monotonic(), _notebook()
+    show, every = (say, EVERY) if replace is None else (replace, REPLACED)
 
     def update(step: Step, spent: float) -> None:
         nonlocal last_update
-        if time.monotonic() - last_update > EVERY:
+        if time.monotonic() - last_update > every or (replace and spent >= 1):
             last_update = time.monotonic()
-            say(
+            show(
                 f"{spent:4.0%}  {step.seen:,} images  {step.seen / max(run.seconds, 1e-9):,.0f}/s  "
                 f"{_text(step)}"
             )
@@ -273,30 +288,73 @@ def listed(scores: Iterable[Score], title: str, quiet: bool = False) -> Iterator
             yield score
 
 
-def scores(cards: Sequence[Score], as_json: bool, title: str = "") -> None:
-    """A row a measure: the model, and beside it what it is compared with."""
+MATTER = (
+    "bits/dim",
+    "accuracy",
+    "Fréchet distance",
+    "modes covered",
+    "coverage",
+    "near-duplicates",
+    "PSNR",
+    "linear accuracy",
+    "kNN accuracy",
+    "C2ST accuracy",
+    "high-quality samples",
+    "RankMe",
+)
+"""measures by what they are worth to somebody who reads five: one each of likelihood, resemblance, variety,
+memorisation and the code, before a second one of any"""
+FIVE = 5
+
+
+def folded(cards: Sequence[Score]) -> list[Score]:
+    """The cards of the five measures that matter most, of the model and of its baselines, in their order."""
+    names = dict.fromkeys(card.name for card in cards if card.of == "model")
+    ranked = sorted(names, key=lambda name: MATTER.index(name) if name in MATTER else len(MATTER))
+    few = ranked if len(ranked) <= FIVE + 1 else ranked[:FIVE]  # to hide one row is to spend one on saying so
+    return [card for card in cards if card.name in few]
+
+
+def scores(
+    cards: Sequence[Score],
+    as_json: bool,
+    title: str = "",
+    every: bool = True,
+    lookout: Sequence[str] | None = None,
+) -> None:
+    """A row a measure: the model, and beside it what it is compared with; of five measures only, unless
+    `every`.
+
+    lookout: sentences of run_page.lookout, which have the warnings among them; the warnings alone without it.
+    """
     if as_json:
         return
-    from ..metrics.card import short
-
     if title:
         print(title)
-    rows = []
-    for card in (c for c in cards if c.of == "model"):
-        others = ", ".join(
-            f"{c.of} {short(c.value)}" for c in cards if c.name == card.name and c.of != "model"
-        ) + (": worse" if card.beyond else "")
-        kind = "" if card.kind == "measured" else f" ({card.kind})"
-        rows.append((f"{card.name}, {card.unit}" if card.unit else card.name, f"{card.number}{kind}", others))
-    columns(("measure", "model", "compared with"), rows)
-    own = [card for card in cards if card.of == "model"]
+    shown = list(cards) if every else folded(cards)
+    own = [card for card in shown if card.of == "model"]
+    columns(("measure", "model", "compared with"), [_row(card, shown) for card in own])
     if own:
+        sides = dict.fromkeys(f"n = {card.n:,} {card.split}" for card in own)
+        print(f"intervals are 95 %; {', '.join(sides)}")
+    if rest := sum(card.of == "model" for card in cards) - len(own):
+        print(f"{rest} more measures: likeness evaluate RUN --all, scores.json, and the report")
+    if lookout is None:
+        warned = [card for card in cards if card.of == "model" and card.warning]
         print(
-            f"intervals are 95 %; {', '.join(dict.fromkeys(f'n = {card.n:,} {card.split}' for card in own))}"
+            *(f"warning: {card.name}: {card.warning}" for card in warned), sep="\n", end="\n" * bool(warned)
         )
-    for card in own:
-        if card.warning:
-            print(f"warning: {card.name}: {card.warning}")
+    elif lookout:
+        print("\nWhat to look out for", *(f"  - {text}" for text in lookout), "", sep="\n")
+
+
+def _row(card: Score, cards: Sequence[Score]) -> tuple[str, str, str]:
+    from ..metrics.card import short
+
+    beside = (f"{c.of} {short(c.value)}" for c in cards if c.name == card.name and c.of != "model")
+    others = ", ".join(beside) + (": worse" if card.beyond else "")
+    kind = "" if card.kind == "measured" else f" ({card.kind})"
+    return f"{card.name}, {card.unit}" if card.unit else card.name, f"{card.number}{kind}", others
 
 
 def checked(check: Check, costs: Sequence[dict[str, Any]], as_json: bool) -> None:

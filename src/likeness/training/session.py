@@ -6,13 +6,15 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .. import data as datasets
 from .. import engine, models
-from ..core import Model, Refusal, Training, closest, option_fields
+from ..core import Model, Refusal, Training, closest, option_fields, words
 from ..data import Data
+from ..data.quick import training_images
 from ..data.source import Source
 from ..runs import first_stage, latent_model, origin
 from ..runs.run import Config, Run, Stage, is_run, read_config
@@ -29,13 +31,20 @@ class Wishes:
     reading: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def sort(cls, kind: type[Model], options: dict[str, Any]) -> Wishes:
-        """Tell a model's options from those of the training and of reading the data."""
+    def sort(cls, kind: type[Model], options: dict[str, Any], source: str | Source = "") -> Wishes:
+        """Tell a model's options from those of the training and of reading the data; source: by whose images
+        a refusal counts."""
         parts = [{f.name for f in option_fields(k)} for k in (kind, Training, datasets.Reading)]
         if unknown := [name for name in options if not any(name in part for part in parts)]:
+            known = set().union(*parts) | {"minutes", "device"}
+            flags = frozenset(f"--{name.replace('_', '-')}" for name in known)
+            batch = options.get("batch", kind.defaults.batch)
+            count = partial(training_images, source, {k: v for k, v in options.items() if k in parts[2]})
+            asked = words.Asked("train", flags, batch if isinstance(batch, int) else 0, count)
+            hint = words.argument(unknown[0], options[unknown[0]], asked)
             raise Refusal(
                 f"{kind.__name__.lower()} has no option {unknown[0]!r}; "
-                f"{closest(unknown[0], tuple(sorted(set().union(*parts))))}"
+                f"{hint or closest(unknown[0], tuple(sorted(known)))}"
             )
         return cls(*({k: v for k, v in options.items() if k in part} for part in parts))
 
