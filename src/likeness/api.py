@@ -153,7 +153,7 @@ def open_data(run: Run, place: str | Path = "") -> Data:
         print(f"likeness: {why}; what is compared with it may be off.", file=sys.stderr)
     elif place:
         run.config = origin.remember(run.config, run.folder, data)
-    return data.told(run.model.takes)
+    return data.usable(run.model.takes)
 
 
 def devices() -> tuple[str, ...]:
@@ -250,7 +250,7 @@ class Trained:
         recipe = self._recipe(seed=seed, first=first, n=n, **live) | (
             {} if beside is None else {"beside": beside.folder.name}
         )
-        recipe |= self.spoken(label)
+        recipe |= self.named_class(label)
         return staged(
             sampling.draw(model, y, n, seed, first, completion.AT_ONCE), lambda x: Pictures(x, recipe)
         )
@@ -288,9 +288,9 @@ class Trained:
             )
         return labels.number(self.config, label, self.folder)
 
-    def spoken(self, label: str | int | None) -> dict[str, Any]:
+    def named_class(self, label: str | int | None) -> dict[str, Any]:
         """What a recipe says of a class: its name and its number."""
-        return labels.spoken(self.config, self.class_of(label))
+        return labels.named(self.config, self.class_of(label))
 
     @torch.no_grad()
     def reconstruct(
@@ -358,7 +358,7 @@ class Trained:
             cast(Completes, model), asked.batch.x, asked.batch.y, there, draws, _whole("seed", seed, 0)
         )
         recipe = self._recipe(seed=seed, n=len(asked.batch.x), draws=draws, known=int(there.sum()), **live)
-        recipe |= self.spoken(label)
+        recipe |= self.named_class(label)
         return staged(
             states,
             lambda drawn: Pictures(
@@ -408,7 +408,7 @@ class Trained:
             cast(Redraws, model), asked.batch.x, y, strength, draws, _whole("seed", seed, 0)
         )
         recipe = self._recipe(seed=seed, n=len(asked.batch.x), draws=draws, strength=strength, **live)
-        recipe |= self.spoken(label)
+        recipe |= self.named_class(label)
         return staged(
             states, lambda drawn: Pictures(drawn, recipe, _page(drawn, draws, asked.batch.x, editing.page))
         )
@@ -444,7 +444,7 @@ class Trained:
             asked,
             usual,
             maps,
-            self._recipe(seed=seed, n=len(asked.names), **live) | self.spoken(label),
+            self._recipe(seed=seed, n=len(asked.names), **live) | self.named_class(label),
         )
 
     def field(self, n: int = 4, seed: int = 0) -> list[receptive.Field]:
@@ -618,9 +618,9 @@ class Trained:
             return inputs.held_out(self.data, _whole("n", n, 1), _whole("seed", seed, 0))
         return inputs.own(x, y, names, self.config.spec, seed, self.config.data.get("binarize", False))
 
-    def _recipe(self, **said: Any) -> dict[str, Any]:
+    def _recipe(self, **facts: Any) -> dict[str, Any]:
         weights = {} if self.run.weights == AVERAGE else {"weights": self.run.weights}
-        return dict(run=self.folder.name, model=self.config.model, seen=self.run.seen, **weights, **said)
+        return dict(run=self.folder.name, model=self.config.model, seen=self.run.seen, **weights, **facts)
 
     def evaluate(
         self, n: int = 1000, seed: int = 0, network: str = "auto", parzen: bool = False, **live: Any

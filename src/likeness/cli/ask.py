@@ -193,7 +193,7 @@ def score(argv: list[str]) -> int:
     scored = run.score(x, n, seed=args["seed"], label=args["label"], names=names, **live)
     where = scored.save(path) if scored.surprise is not None else None
     result = dict(
-        run.spoken(args["label"]),
+        run.named_class(args["label"]),
         run=str(run.folder),
         measure=f"bits/dim{scored.of}",
         kind=scored.kind,

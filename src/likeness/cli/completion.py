@@ -36,9 +36,9 @@ complete -o default -F _likeness likeness
 ZSH = r"""#compdef likeness
 # zsh completion of likeness; put this line into ~/.zshrc, after compinit:   source <(likeness completion zsh)
 _likeness() {
-    local -a found
-    found=("${(@f)$("${words[1]}" completion words $((CURRENT - 1)) "${words[@]}" 2>/dev/null)}")
-    if [[ -n "${found[1]}" ]]; then compadd -a found; else _files; fi
+    local -a options
+    options=("${(@f)$("${words[1]}" completion words $((CURRENT - 1)) "${words[@]}" 2>/dev/null)}")
+    if [[ -n "${options[1]}" ]]; then compadd -a options; else _files; fi
 }
 compdef _likeness likeness
 """
@@ -185,10 +185,10 @@ def _written(model: str) -> dict[str, list[str] | None]:
     texts += (
         [(PACKAGE / "parts" / "denoising.py").read_text(encoding="utf-8")] if "Denoiser" in texts[1] else []
     )
-    found = re.findall(r"^    (\w+): (\w+) = option\(", "\n".join(texts), re.MULTILINE)
+    options = re.findall(r"^    (\w+): (\w+) = option\(", "\n".join(texts), re.MULTILINE)
     return {
         flag: None if kind == "bool" else []
-        for name, kind in found
+        for name, kind in options
         for flag in _spelled(name, kind == "bool")
     }
 

@@ -42,7 +42,7 @@ def export(argv: list[str]) -> int:
             what = "an .onnx file" if ending else "a folder for diffusers"
             raise Refusal(f"{flag} is for {what}, and {path} is none; leave it out.")
     result, text = exporting.export(run, path, args["part"], run.class_of(args["label"]))
-    result |= run.spoken(args["label"])
+    result |= run.named_class(args["label"])
     terminal.result(dict(run=str(run.folder), path=str(path), **result), args["json"], text)
     return 0
 

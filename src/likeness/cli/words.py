@@ -50,7 +50,7 @@ def understood(speaker: Speaker, argv: list[str], note: Callable[[str], None]) -
     asked = words.Asked(speaker.verb, speaker.flags, int(batch), lambda: speaker.images(ours))
     answers = [words.answer(t.word, t.value, asked) if t.word else None for t in tokens]
     replaced = {text for answer in answers if answer for text in answer.typed if text.startswith("--")}
-    command, said, known = list[str](), list[str](), True
+    command, answered, known = list[str](), list[str](), True
     for before, token, answer in zip([Token(""), *tokens], tokens, answers):
         if answer is None:
             if not replaced & {token.flag, before.flag}:
@@ -59,10 +59,10 @@ def understood(speaker: Speaker, argv: list[str], note: Callable[[str], None]) -
         command += answer.typed
         known &= answer.known
         own = f"{token.flag} of a model is its sampler's; " if token.flag in speaker.flags else ""
-        said.append(f"{token.typed}: {own}{answer.why}" + ("" if answer.typed else "; leave it out"))
-    if said:
+        answered.append(f"{token.typed}: {own}{answer.why}" + ("" if answer.typed else "; leave it out"))
+    if answered:
         line = f"likeness {speaker.verb} {shlex.join(command)}"
-        raise Refusal(f"{'; '.join(said)}.  Type{'' if known else ' something like'}: {line}")
+        raise Refusal(f"{'; '.join(answered)}.  Type{'' if known else ' something like'}: {line}")
     return command
 
 

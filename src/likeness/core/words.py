@@ -329,12 +329,12 @@ def argument(name: str, value: object, asked: Asked) -> str:
     for names, (needs, _) in ANSWERS.items():
         if word in names.split() and needs in ARGUMENTS:
             return f"that is the argument {ARGUMENTS[needs]} of likeness.train."
-    told = answer(word, "" if isinstance(value, bool) else f"{value}", asked)
-    if told is None:
+    result = answer(word, "" if isinstance(value, bool) else f"{value}", asked)
+    if result is None:
         return ""
-    pairs = list(zip(told.typed[::2], [*told.typed[1::2], ""]))
+    pairs = list(zip(result.typed[::2], [*result.typed[1::2], ""]))
     typed = ", ".join(f"{_named(flag)}={_literal(text)}" for flag, text in pairs)
-    return f"{told.why}; {f'write {typed}' if typed else 'leave it out'}."
+    return f"{result.why}; {f'write {typed}' if typed else 'leave it out'}."
 
 
 def _named(flag: str) -> str:

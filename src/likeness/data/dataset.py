@@ -205,19 +205,19 @@ class Data:
 
     @cached_property
     def labelled(self) -> Data:
-        """The same without the images, of either side, that have no class: for whoever must be told it."""
+        """The same without the images, of either side, that have no class, for models that take it."""
         if self.y is None or not (self.y[np.concatenate([self.train, self.held_out])] == NONE).any():
             return self
         train, held_out = (rows[self.y[rows] != NONE] for rows in (self.train, self.held_out))
         return replace(self, train=train, held_out=held_out)
 
-    def told(self, parts: Sequence[str]) -> Data:
-        """What a model learns from that is told these parts of a Condition: of classes, labelled images."""
+    def usable(self, parts: Sequence[str]) -> Data:
+        """What a model can use that takes these parts of a Condition: for classes, the labelled images."""
         if "label" not in parts or self.labelled is self:
             return self
         lost = len(self.train) + len(self.held_out) - len(self.labelled.train) - len(self.labelled.held_out)
         text, arrow, full_list = self.verdict.partition(" -> ")
-        text += f"; the {lost:,} unlabelled are left out, since this model is told the class"
+        text += f"; the {lost:,} unlabelled are left out, since this model takes the class"
         return replace(self.labelled, verdict=f"{text}{arrow}{full_list}")
 
     @cached_property

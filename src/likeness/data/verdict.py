@@ -52,7 +52,7 @@ def build(
     places = sort_out(listing, rows.tolist())
     declared = labelled(words, words_of.classes, places.test)
     count = sum(bool(w.label) for w in words)
-    if declared is not None and places.y is not None and _told(declared[0]) < _told(places.y):
+    if declared is not None and places.y is not None and _labelled(declared[0]) < _labelled(places.y):
         declared = None
     if skipped or listing.passed:
         write_rows(to / SKIPPED, skipped + passed_over(listing))
@@ -78,7 +78,7 @@ def build(
     return dict(skipped=reasons, verdict=verdict, classes=classes, layout=layout and layout._asdict())
 
 
-def _told(y: np.ndarray) -> int:
+def _labelled(y: np.ndarray) -> int:
     """How many images have a class."""
     return int((y != NONE).sum())
 

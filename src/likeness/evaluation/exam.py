@@ -77,7 +77,7 @@ def prepare(
             f"{n} images cannot be scored; ask for 1 or more, and for 100 if the interval is to mean "
             "something."
         )
-    data = data.told(run.model.takes)
+    data = data.usable(run.model.takes)
     if data.spec.shape != run.config.spec.shape or data.levels != run.config.spec.levels:
         raise Refusal(
             f"{data.source} holds {_form(data)}, which the model cannot judge: it was trained on "

@@ -48,7 +48,7 @@ class Probed(NamedTuple):
 def cards(exam: Exam) -> Iterator[Score]:
     if not classed(exam):
         return
-    exam = told(exam)
+    exam = classed_only(exam)
     if why := improbable(exam):
         yield exam.refused("kNN accuracy", why, better="higher")
         return
@@ -72,7 +72,7 @@ def cards(exam: Exam) -> Iterator[Score]:
         yield from probes(exam, result, len(known), f"; {NOTES[of]}", of=of)
 
 
-def told(exam: Exam) -> Exam:
+def classed_only(exam: Exam) -> Exam:
     """The same about those of its images that have a class, which are all that a class can be asked of."""
     if exam.data is exam.data.labelled:
         return exam

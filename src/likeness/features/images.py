@@ -91,7 +91,7 @@ def pictures(source: str | Source, size: int, scaling: str, reading: Reading | N
         return "" if result.y is None or result.y[i] == NONE else result.classes[result.y[i]]
 
     def get(i: int) -> np.ndarray:
-        return _levels(brought(result.x[i], size, scaling), i, reading)
+        return _levels(scaled(result.x[i], size, scaling), i, reading)
 
     return Pictures(
         len(result.x), known, get, lambda i: "" if result.names is None else result.names[i], label
@@ -139,7 +139,7 @@ def _of_files(listing: Listing, size: int, scaling: str, reading: Reading) -> Pi
     return Pictures(len(listing), listing.digest(), get, lambda i: printable(listing.path(i)), label)
 
 
-def brought(x: np.ndarray, size: int, scaling: str) -> np.ndarray:
+def scaled(x: np.ndarray, size: int, scaling: str) -> np.ndarray:
     """One image uint8 (1 or 3, H, W), of `size` pixels a side."""
     image = Image.fromarray(np.ascontiguousarray(x[0] if len(x) == 1 else x.transpose(1, 2, 0)))
     return planes(_scaled(image, size, scaling))

@@ -43,7 +43,7 @@ from ..storage import cache
 from ..storage.cache import Progress
 from ..training.loop import fit
 from . import opening
-from .images import brought
+from .images import scaled
 from .named import SCORES, Named, parse
 
 CHUNK = 2**21
@@ -475,7 +475,7 @@ def layer(name: str, asked: Named) -> Network:
     smooth = "" if scaling == "nearest" else ", antialiased"
 
     def embed(x: np.ndarray) -> Tensor:
-        pixels = np.stack([coloured(brought(one, side, scaling)[None])[0] for one in x])
+        pixels = np.stack([coloured(scaled(one, side, scaling)[None])[0] for one in x])
         y = net.outputs(torch.from_numpy(pixels).to(engine.device()), [code])[code]
         return y.mean((2, 3)) if y.ndim == 4 else y
 

@@ -58,7 +58,7 @@ class Collection:
     def how(self) -> dict[str, Any]:
         """On what features depend besides the layer: the same must be said of any that are compared with
         them."""
-        reading = {"reading": _spoken(self.made.get("reading", {}))} if self.made else {}
+        reading = {"reading": _as_text(self.made.get("reading", {}))} if self.made else {}
         return {name: self.made[key] for name, key in HOW.items() if key in self.made} | reading
 
     def of(self, rows: np.ndarray) -> Collection:
@@ -162,7 +162,7 @@ def _data_of(run: Run, place: str, say: Say) -> str:
     return result.source
 
 
-def _spoken(reading: dict[str, Any]) -> str:
+def _as_text(reading: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in reading.items()) or "usual"
 
 

@@ -75,6 +75,6 @@ def listed(config: Config) -> str:
     return f"name one of: {some(learnt)}."
 
 
-def spoken(config: Config, label: int | None) -> dict[str, Any]:
+def named(config: Config, label: int | None) -> dict[str, Any]:
     """What a recipe says of the class: its name and its number."""
     return {} if label is None else {"label": names(config)[label], "label_number": label}

@@ -278,8 +278,8 @@ def beside_training(data: Data, samples: np.ndarray, mirror: bool = False) -> It
         yield symptoms.copying(drawn, real)
     if data.y is None:
         return
-    told = data.y[held_out] != NONE
-    if told.any() and (data.y[real.row[:, 0]] == data.y[held_out])[told].mean() >= CLASSED_BY_NEIGHBOURS:
+    known = data.y[held_out] != NONE
+    if known.any() and (data.y[real.row[:, 0]] == data.y[held_out])[known].mean() >= CLASSED_BY_NEIGHBOURS:
         yield symptoms.dropped(data.y[drawn.row[:, 0]], data.y[data.labelled.train], "classes", data.classes)
 
 

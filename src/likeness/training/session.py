@@ -75,7 +75,7 @@ def begin(
             _end_if_refused(engine.broadcast_text())
             run = Run.resume(folder, lock=False)
             data = origin.load(run.config, folder)
-        yield run, data.told(run.model.takes)
+        yield run, data.usable(run.model.takes)
     finally:
         if run is not None:
             run.close()
