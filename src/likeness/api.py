@@ -395,15 +395,22 @@ class Trained:
         return Cards(list(self.scores(n, seed, network, parzen, **live)))
 
     def scores(
-        self, n: int = 1000, seed: int = 0, network: str = "auto", parzen: bool = False, **live: Any
+        self,
+        n: int = 1000,
+        seed: int = 0,
+        network: str = "auto",
+        parzen: bool = False,
+        told: Callable[[str, float], None] | None = None,
+        **live: Any,
     ) -> Iterator[Score]:
-        """The same one by one, as they are known."""
+        """The same one by one, as they are known.  told(part, share): called with how far it is."""
         from .evaluation import exam
+        from .evaluation.kept import Watch
         from .evaluation.scores import save_scores
         from .reports import run_page
 
         n, seed, scores = _whole("n", n, 1), _whole("seed", seed, 0), list[Score]()
-        asked = exam.prepare(self.run, self.data, n, seed, network, parzen, **live)
+        asked = exam.prepare(self.run, self.data, n, seed, network, parzen, Watch(told), **live)
         for score in asked.cards():
             scores.append(score)
             yield score

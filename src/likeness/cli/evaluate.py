@@ -81,7 +81,8 @@ def scored(run: Trained, args: dict[str, Any], live: dict[str, Any], alone: bool
 
     how = (args["n"] or 1000, args["seed"], args["network"], args["parzen"])
     terminal.say(run.outlook(*how, **live), args["json"])
-    scores = list(terminal.listed(run.scores(*how, **live), str(run.folder), args["json"]))
+    with terminal.stages(str(run.folder), args["json"]) as told:
+        scores = list(run.scores(*how, told, **live))
     if alone:
         terminal.scores(scores, args["json"])
     terminal.say(f"report: {run.folder / run_page.PAGE}", args["json"])

@@ -101,7 +101,10 @@ def check(argv: list[str]) -> int:
     reading = {f.name: args[f.name] for f in option_fields(datasets.Reading) if f.name in args}
     name = args["model"] or ("gan" if points.is_points(args["data"]) else "vae")
     kind = None if name == "none" else models.load(name)
-    result = inspect(args["data"], datasets.Reading(**reading))
-    costs = throughput.measure(name, kind, datasets.load(args["data"], **reading)) if kind else []
+    with terminal.stages("check", args["json"]) as told:
+        count = terminal.counted(told, f"reading {args['data']}")
+        result = inspect(args["data"], datasets.Reading(**reading), progress=count)
+        told(f"measuring what training {name} costs here", 0.0)
+        costs = throughput.measure(name, kind, datasets.load(args["data"], **reading)) if kind else []
     terminal.checked(result, costs, args["json"])
     return 0

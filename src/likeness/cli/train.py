@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,17 +23,18 @@ def train(argv: list[str]) -> int:
     from ..training import session
 
     folder = args["run"] or source.default_folder(name, args["data"])
-    wishes = session.Wishes.sort(
-        kind,
-        {k: v for k, v in args.items() if k not in ("model", "data", "run", "minutes", "no_report", "json")},
-    )
+    own = ("model", "data", "run", "minutes", "no_report", "json")
+    wishes = session.Wishes.sort(kind, {k: v for k, v in args.items() if k not in own})
     budget = {
         k: v
         for k, v in (("minutes", args["minutes"]), ("images", wishes.training.get("images")))
         if v is not None
     }
     with session.begin(name, args["data"], folder, wishes, budget) as (run, images):
-        with terminal.training(run, images, budget, quiet=args["json"]) as tick:
+        nothing = session.finished(run, **budget)
+        if nothing:
+            terminal.say(nothing, args["json"] or engine.rank() > 0)
+        with terminal.training(run, images, budget, quiet=args["json"] or bool(nothing)) as tick:
             number = session.work(run, images, tick, **budget)
         log, seen, seconds = run.log(), run.seen, run.seconds
         if engine.rank() > 0:
@@ -40,7 +42,7 @@ def train(argv: list[str]) -> int:
     if number:
         terminal.say(f"stopped and saved at image {seen:,}; the same command goes on from here")
         return 128 + number
-    page = None if args["no_report"] else scored_page(folder, images, args["json"])
+    page = None if args["no_report"] else page_of(folder, images, args["json"], anew=not nothing)
     result = dict(
         run=str(folder),
         seen=seen,
@@ -95,6 +97,13 @@ def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
     parser.add_argument("--no-report", action="store_true", help="do not score at the end")
     common(parser, "--json")
     if entry:
+        parser.add_argument(
+            "--preset",
+            metavar="NAME",
+            default=argparse.SUPPRESS,
+            help="; ".join(f"{n}: {as_typed(options)}" for n, options in entry.presets.items())
+            + ".  Options that are typed beside it win",
+        )
         listed(parser, f"options of {name}", entry.options)
         listed(parser, "training", entry.training)
     flags(parser, "reading the data", data.Reading, data.Reading())
@@ -109,11 +118,38 @@ def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
     return name, loaded(name), args
 
 
+def as_typed(options: dict[str, Any]) -> str:
+    """Options as the flags that set them."""
+    return " ".join(
+        f"--{'' if value is not False else 'no-'}{name.replace('_', '-')}"
+        + ("" if isinstance(value, bool) else f" {value:g}" if isinstance(value, float) else f" {value}")
+        for name, value in options.items()
+    )
+
+
 def loaded(name: str) -> type[Model]:
     """The class of a model; here torch is imported.  Raises Refusal where there is none of that name."""
     with undisturbed():
         from .. import models
     return models.load(name)
+
+
+def page_of(folder: Path, images: Data, quiet: bool, anew: bool) -> Path | None:
+    """The page of a trained run, scored if it is not there yet, or is to be made anew.  Ctrl-C skips that:
+    all that was learnt is saved."""
+    from ..reports import run_page, terminal
+    from ..runs.run import LOG
+
+    page = folder / run_page.PAGE
+    if not anew and page.exists() and page.stat().st_mtime >= (folder / LOG).stat().st_mtime:
+        return page
+    try:
+        return scored_page(folder, images, quiet)
+    except KeyboardInterrupt:
+        terminal.say(
+            f"scoring skipped; the run is saved, and this scores it later: likeness evaluate {folder}"
+        )
+        return None
 
 
 def scored_page(folder: Path, images: Data, quiet: bool) -> Path | None:
@@ -123,6 +159,9 @@ def scored_page(folder: Path, images: Data, quiet: bool) -> Path | None:
     from ..runs.run import Run
 
     trained = api.Trained(Run.open(folder), images)
-    terminal.scores(list(terminal.listed(trained.scores(), "scoring", quiet)), quiet)
+    terminal.say(f"{trained.outlook()}; Ctrl-C skips it", quiet)
+    with terminal.stages("scoring", quiet) as told:
+        cards = list(trained.scores(told=told))
+    terminal.scores(cards, quiet)
     page = folder / run_page.PAGE
     return page if page.exists() else None

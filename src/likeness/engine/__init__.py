@@ -11,6 +11,7 @@ from .device import place as place
 from .device import put as put
 from .device import settle as settle
 from .device import synchronise as synchronise
+from .distributed import alone as alone
 from .distributed import broadcast_text as broadcast_text
 from .distributed import finish as finish
 from .distributed import largest as largest

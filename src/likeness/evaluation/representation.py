@@ -16,7 +16,7 @@ from ..data import Data
 from ..features import networks
 from ..metrics import probing
 from ..metrics.card import Score
-from .kept import Same
+from .kept import Same, Watch
 
 if TYPE_CHECKING:
     from .exam import Exam
@@ -64,7 +64,7 @@ def cards(exam: Exam) -> Iterator[Score]:
         exam, learnt(exam, fresh, known), len(known), "; its first weights", of="random weights"
     )
     for of, result in rivals(
-        Same(exam.data), tuple(known), tuple(exam.rows), exam.seed, supervised(exam)
+        Same(exam.data), tuple(known), tuple(exam.rows), exam.seed, supervised(exam), exam.watch
     ).items():
         yield from probes(exam, result, len(known), f"; {NOTES[of]}", of=of)
 
@@ -117,7 +117,7 @@ def learnt(exam: Exam, model: Model, known: np.ndarray) -> Probed:
 
 @lru_cache(maxsize=2)
 def rivals(
-    data: Same, known: tuple[int, ...], asked: tuple[int, ...], seed: int, supervised: bool
+    data: Same, known: tuple[int, ...], asked: tuple[int, ...], seed: int, supervised: bool, watch: Watch
 ) -> dict[str, Probed]:
     """What comes without this model, by name: what nobody has learnt, and a network that was shown all
     labels.  Kept for the next on the same images."""
@@ -127,7 +127,8 @@ def rivals(
         "random patches": probing.Patches(train, seed),
     }
     if supervised:
-        ways["supervised"] = networks.load("classifier", data.data).features
+        learning = watch.named("training the classifier to compare with")
+        ways["supervised"] = networks.load("classifier", data.data, learning).features
     return {
         of: probed(data.data, np.array(known), np.array(asked), way(train), way(other), seed)
         for of, way in ways.items()

@@ -57,6 +57,8 @@ class Config:
     """names of the classes of the data, which may be called otherwise by the time that somebody asks"""
     vocabulary: list[str] = field(default_factory=list)
     """words of the training captions by their number (data/captions.py), where the model takes texts"""
+    plan: dict[str, Any] = field(default_factory=dict)
+    """of a run in so many minutes: these, and the speed that training.images was planned by"""
 
     @property
     def method(self) -> str:
@@ -120,7 +122,11 @@ def read_config(folder: Path) -> Config:
             config["facts"],
         )
         return Config(
-            *main, config.get("inside", {}), config.get("classes", []), config.get("vocabulary", [])
+            *main,
+            config.get("inside", {}),
+            config.get("classes", []),
+            config.get("vocabulary", []),
+            config.get("plan", {}),
         )
     except FileNotFoundError:
         raise Refusal(
@@ -300,6 +306,11 @@ class Run:
         if lock:
             storage.sweep(self.folder)
             self._trim_log()
+
+    def replan(self, config: Config) -> None:
+        """Go on by another plan; what has decided the bits so far must be the same."""
+        self.config = config
+        storage.write(self.folder / CONFIG, json.dumps(asdict(config), indent=2).encode())
 
     def _make_trainable(self) -> None:
         self.average = engine.Average(self.model, self.student)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from ..data import Data
 from ..data.source import place
 from ..runs import first_stage, latent_model
 from ..runs.run import Config, Run, Stage, is_run, read_config
-from . import doctor, loop, signals, snapshots
+from . import doctor, loop, plan, signals, snapshots
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,10 @@ class Wishes:
 
     @classmethod
     def sort(cls, kind: type[Model], options: dict[str, Any]) -> Wishes:
-        """Tell a model's options from those of the training and of reading the data."""
+        """Tell a model's options from those of the training and of reading the data; `preset` stands for
+        several, of which those win that are there themselves."""
+        if "preset" in options:
+            options = _preset(kind, options["preset"]) | {k: v for k, v in options.items() if k != "preset"}
         parts = [{f.name for f in option_fields(k)} for k in (kind, Training, datasets.Reading)]
         if unknown := [name for name in options if not any(name in part for part in parts)]:
             raise Refusal(
@@ -37,6 +42,13 @@ class Wishes:
                 f"{closest(unknown[0], tuple(sorted(set().union(*parts))))}"
             )
         return cls(*({k: v for k, v in options.items() if k in part} for part in parts))
+
+
+def _preset(kind: type[Model], name: str) -> dict[str, Any]:
+    if name not in kind.presets:
+        there = ", ".join(kind.presets) or "none"
+        raise Refusal(f"{kind.__name__.lower()} has no preset {name!r}; its presets are: {there}.")
+    return kind.presets[name]
 
 
 # A run to train
@@ -100,14 +112,25 @@ def _open(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[st
     first_stage.compare(folder, config, model, source, first)
     defaults = {f.name: f.default for f in option_fields(kind)}  # of an option that is younger than the run
     options = {k: v for k, v in wishes.options.items() if k not in files}
-    asked = dict(options=options, training=_plain(wishes.training), data=dict(source=source) | wishes.reading)
+    longer = {"images"} if budget.get("images", 0) > config.training.images else set()
+    settings = {k: v for k, v in _plain(wishes.training).items() if k not in longer}
+    asked = dict(options=options, training=settings, data=dict(source=source) | wishes.reading)
     _compare(folder, replace(config, options=defaults | config.options), model, asked)
     data = datasets.load(source, **config.reading)
     _compare(folder, config, model, dict(data=data.identity))
     # whether it is what it was, the model sees by what is in it
     moved = replace(config, options=config.options | files)
-    loop.refuse(model, config.training, moved.build(folder), **budget)
-    return Run.resume(folder, moved), data
+    loop.refuse(model, config.training, moved.build(folder), budget.get("minutes", math.inf))
+    run = Run.resume(folder, moved)
+    if (later := plan.extended(run, budget)) != run.config:
+        run.notes.append(
+            f"the schedule ends at image {later.training.images:,} from now on, and not at "
+            f"{run.config.training.images:,}: the rate is "
+            f"{loop.pace(later.training, run.seen):.0%} of its value, where it was "
+            f"{loop.pace(run.config.training, run.seen):.0%}"
+        )
+        run.replan(later)
+    return run, data
 
 
 def _config(
@@ -117,13 +140,15 @@ def _config(
         replace(kind.defaults, **wishes.training), data.spec if stage is None else stage.code
     )
     built = latent_model.make(kind, data.spec, wishes.options, None if stage is None else stage.model)
-    loop.refuse(model, settings, built, **budget)
+    loop.refuse(model, settings, built, budget.get("minutes", math.inf))
     first = {} if stage is None else first_stage.identity(stage.run)
     options = built.options()  # the defaults of today are written down
     words = list(data.vocabulary.words) if data.vocabulary and "tokens" in built.takes else []
-    return Config(
+    config = Config(
         model, data.spec, settings, options, data.identity, engine.facts(), first, list(data.classes), words
     )
+    measure = partial(plan.measured, data=data, first=stage)
+    return plan.planned(config, built.whole_batch, wishes.training.keys(), budget, measure)
 
 
 def _files(kind: type[Model], options: dict[str, Any]) -> dict[str, Any]:
@@ -158,6 +183,17 @@ def _compare(folder: Path, config: Config, model: str, asked: dict[str, dict[str
             f"{folder} is a run of another kind: {'; '.join(lines)}.  Name another folder for a new run, or "
             "leave those options out to go on with this one."
         )
+
+
+def finished(run: Run, images: int | None = None, minutes: float = math.inf) -> str:
+    """What to say of a run for which nothing is left to do, and how to go on; nothing, where there is."""
+    if run.seen < loop.last_image(run.config.training, images, minutes) and run.seconds < 60 * minutes:
+        return ""
+    return (
+        f"nothing is left to do: {run.folder} has seen {run.seen:,} images in {run.seconds:,.0f} s of "
+        f"training.  To go on, ask for more in all: --images {2 * max(run.seen, run.config.training.images)}"
+        + (f" or --minutes {math.ceil(2 * run.seconds / 60):g}" if run.config.plan else "")
+    )
 
 
 def work(run: Run, data: Data, tick: loop.Tick, **budget: Any) -> int:
