@@ -138,10 +138,9 @@ def page_of(folder: Path, images: Data, quiet: bool, anew: bool) -> Path | None:
     """The page of a trained run, scored if it is not there yet, or is to be made anew.  Ctrl-C skips that:
     all that was learnt is saved."""
     from ..reports import run_page, terminal
-    from ..runs.run import LOG
 
     page = folder / run_page.PAGE
-    if not anew and page.exists() and page.stat().st_mtime >= (folder / LOG).stat().st_mtime:
+    if not anew and page.exists() and page.stat().st_mtime >= (folder / "state").stat().st_mtime:
         return page
     try:
         return scored_page(folder, images, quiet)

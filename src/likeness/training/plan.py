@@ -21,12 +21,11 @@ from ..core import Training
 from ..data import Data
 from ..runs.run import Config, Run, Stage
 from . import loop
+from .throughput import FEWEST
 
 Clock = Callable[[], float]
 """seconds since some time"""
 
-STEPS = 2_000
-"""that a short training should have: it takes them with smaller batches, where the user has named none"""
 LEAST, LEAST_COMPARED = 8, 32
 """images of such a batch; and where the loss compares the images of a batch"""
 GAIN = 1.4
@@ -39,7 +38,7 @@ SPARE = 0.9
 use as well"""
 TRIED = 0.02
 """of the minutes goes into measuring, for each of two batches"""
-LONGEST = 2.0
+LONGEST = 1.0
 """seconds of measuring, for each of two batches"""
 FIRST = 2
 """steps that are not counted: memory is claimed, kernels are chosen"""
@@ -82,7 +81,7 @@ def planned(
     seconds, moves = measure(config, tried)
     least = max(LEAST_COMPARED if whole_batch else LEAST, engine.world())
     batch, free = training.batch, not {"batch", "micro"} & set(typed) and not training.compile
-    if free and batch > least and SPARE * 60 * minutes / seconds < STEPS:
+    if free and batch > least and SPARE * 60 * minutes / seconds < FEWEST:
         few = replace(config, training=replace(training, batch=least))
         cost = Cost.of(batch, seconds, least, measure(few, tried)[0])
         batch = _batch(cost, batch, least, SPARE * 60 * minutes)
@@ -94,10 +93,10 @@ def planned(
 
 
 def _batch(cost: Cost, usual: int, least: int, seconds: float) -> int:
-    """The largest of the usual batch, its half, its quarter ... with which STEPS steps fit into so many
+    """The largest of the usual batch, its half, its quarter ... with which FEWEST steps fit into so many
     seconds; or the least that is worth it."""
     batch = usual
-    while batch > least and seconds / cost.of_step(batch) < STEPS:
+    while batch > least and seconds / cost.of_step(batch) < FEWEST:
         half = max(least, batch // 2)
         if cost.of_step(batch) < GAIN ** math.log2(batch / half) * cost.of_step(half):
             break
