@@ -19,7 +19,7 @@ from PIL import Image
 
 from data_helpers import encoded, idx_bytes, no_leak, same, write_idx_set
 from likeness.core import BadData, Offline, Refusal
-from likeness.data import downloads, load, named, shapes
+from likeness.data import downloads, faces, load, named, shapes
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +93,57 @@ def test_captions_and_scenes_can_be_sliced():
     )
     with pytest.raises(IndexError):
         data.attributes[20]
+
+
+# Faces
+
+
+def test_faces_are_reproducible_and_image_i_depends_on_i_alone():
+    few, many = load("faces:50"), load("faces:700")
+    assert np.array_equal(few.x, many.x[:50]) and list(few.texts) == list(many.texts[:50])
+    other = np.concatenate(list(faces.draw(faces.invent(50, 32, seed=1))))
+    assert not np.array_equal(other, few.x) and no_leak(many)
+    assert (
+        load("faces:50", size=16).x.shape == (50, 3, 16, 16) and load("faces:2", size=600).x.shape[2] == 600
+    )
+    counts = np.bincount(faces.invent(4000, 32).eyes) / 4000
+    assert np.allclose(counts, [0.6, 0.2, 0.2], atol=0.03)
+
+
+def test_faces_show_what_their_attributes_and_captions_say():
+    """Looked at through the pose: forehead, cheek, jaw, rim of the eye, mouth, shirt and corner."""
+    data = load("faces:200", size=192)
+
+    def at(i: int, u: float, v: float) -> np.ndarray:
+        f = data.attributes[i]
+        u, v = u * f["size"], (v - faces.CHIN) * f["size"]
+        x = u * np.cos(f["tilt"]) - v * np.sin(f["tilt"]) + f["x"]
+        y = v * np.cos(f["tilt"]) + u * np.sin(f["tilt"]) + faces.CHIN + f["y"]
+        return data.x[i][:, int((y + 1) * 96), int((x + 1) * 96)].astype(int)
+
+    for i in range(200):
+        f, text, w = data.attributes[i], data.texts[i], data.attributes[i]["width"]
+        skin, hair = np.array(faces.SKINS[f["skin"]]), np.array(faces.COLOURS[f["colour"]])
+        near = lambda seen, colour: abs(seen - np.array(colour)).max() <= 1  # noqa: E731
+        assert near(at(i, 0, -0.55), skin if f["hair"] == "bald" else hair), (i, f)
+        assert near(at(i, 0.35 * w, 0.12), skin)
+        assert near(at(i, 0.22, 0.36), 0.95 * hair if f["beard"] == "beard" else skin), (i, f)
+        dark = near(at(i, 0.19 * w + 0.125, -0.03), faces.INK)
+        assert dark == (f["eyes"] == "sunglasses"), (i, f)
+        lips = {"serious": 0.33, "smiling": 0.37, "sad": 0.29, "laughing": 0.4}
+        assert near(at(i, 0, lips[f["mouth"]]), faces.LIPS), (i, f)
+        assert near(data.x[i][:, 187, int((f["x"] + 1) * 96)].astype(int), faces.SHIRTS[f["shirt"]])
+        assert near(data.x[i][:, 2, 2].astype(int), faces.GROUNDS[f["background"]])
+        assert data.classes[data.y[i]] == f["hair"] and f["mouth"] in text and f"{f['shirt']} shirt" in text
+        assert ("glasses" in text) == (f["eyes"] != "open") and ("bald" in text) == (f["hair"] == "bald")
+        assert f["beard"] == "none" or f"a {f['colour']} {f['beard']}" in text
+
+
+def test_a_folder_by_the_name_of_a_set_is_remarked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "built-in" not in load("digits").verdict
+    (tmp_path / "digits").mkdir()
+    assert "digits is a built-in set, and what is called so here is ./digits" in load("digits").verdict
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,13 @@ def test_a_table_for_people(here, capsys):
     assert "bits are exact; rank: share of" in lines[-2]
 
 
+def test_a_likelihood_given_the_class_says_so(here, capsys):
+    assert ask(capsys, "score", "g", "-n", "2")["measure"] == "bits/dim"
+    assert ask(capsys, "score", "c", "-n", "2")["measure"] == "bits/dim given the class"
+    assert main(["score", "c", "-n", "2"]) == 0
+    assert "bits are exact, of an image given the class; rank" in capsys.readouterr().out
+
+
 def test_black_and_white_images_are_scored_in_nats_too(here, capsys):
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 4).save("grey.png")
     row = ask(capsys, "score", "b", "grey.png", "-o", "maps.npz")["images"][0]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..api import Trained
     from ..core import Condition
+    from ..inference.score import Scored
 
 IMAGES = "a folder, an array or a file of images; held-out ones of the run's data if left out"
 
@@ -195,6 +196,7 @@ def score(argv: list[str]) -> int:
     where = scored.save(path) if scored.surprise is not None else None
     result = dict(
         run=str(run.folder),
+        measure=f"bits/dim{scored.of}",
         kind=scored.kind,
         against=scored.against,
         images=scored.rows(),
@@ -203,14 +205,13 @@ def score(argv: list[str]) -> int:
     terminal.result(
         result,
         args["json"],
-        "\n".join(
-            [*_table(scored.rows(), scored.kind, scored.against), *([f"maps: {where}"] if where else [])]
-        ),
+        "\n".join([*_table(scored), *([f"maps: {where}"] if where else [])]),
     )
     return 0
 
 
-def _table(rows: list[dict[str, Any]], kind: str, against: int) -> list[str]:
+def _table(scored: Scored) -> list[str]:
+    rows, against = scored.rows(), scored.against
     wide = max(len("image"), *(len(row["name"]) for row in rows))
     nats = "nats" in rows[0]
     lines = [f"{'image':{wide}}  bits/dim        bits" + nats * "        nats" + bool(against) * "  rank"]
@@ -219,7 +220,8 @@ def _table(rows: list[dict[str, Any]], kind: str, against: int) -> list[str]:
             f"  {row['nats']:10,.1f}" if nats else ""
         )
         lines.append(line + (f"  {row['rank']:4.0%}" if against else ""))
-    says = f"bits are {kind if kind == 'exact' else f'an {kind}'}"
+    says = f"bits are {scored.kind if scored.kind == 'exact' else f'an {scored.kind}'}"
+    says += f", of an image{scored.of}" if scored.of else ""
     return [
         *lines,
         f"{says}; rank: share of {against} held-out images with fewer bits; near 0 % is as unusual as near "

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .condition import NONE as NONE
     from .condition import PAD as PAD
     from .condition import Condition as Condition
+    from .condition import given as given
     from .condition import label_of as label_of
     from .eager import eagerly as eagerly
     from .eager import leave_alone as leave_alone
@@ -71,7 +72,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "batch": "Batch Spec",
-    "condition": "NONE PAD Condition label_of",
+    "condition": "NONE PAD Condition given label_of",
     "eager": "eagerly leave_alone",
     "errors": "BadData Busy DiskTrouble Diverged NotAllowed Offline Refusal closest",
     "model": "Loss Model Player Training",

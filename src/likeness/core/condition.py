@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,15 @@ NONE = -1
 """the label of an example whose class is not told"""
 PAD = 0
 """the token behind the last word of a text; a text of nothing else is not told"""
+
+NAMES = {"label": "the class", "tokens": "the text", "image": "the image"}
+"""of each part"""
+
+
+def given(takes: Collection[str]) -> str:
+    """What a likelihood is of, beside the image: such as " given the class", or nothing."""
+    parts = [name for part, name in NAMES.items() if part in takes]
+    return f" given {' and '.join(parts)}" if parts else ""
 
 
 @dataclass(frozen=True)

@@ -119,12 +119,16 @@ def finish(source: str, images: Images, reading: Reading, place: Path | str | No
     end = f" -> {images.full_list}" if images.full_list else ""
     notes = [] if images.test is not None else [f"; {len(held_out):,} are held out"]
     notes += [f"; left out of training as copies of held-out images: {dropped:,}"] if dropped else []
-    verdict = images.verdict.removesuffix(end) + "".join(notes) + end
     used = (
         reading
         if points.is_points(source)
         else replace(reading, size=images.x.shape[2], colour=("grey", "rgb")[images.x.shape[1] == 3])
     )
+    if named.is_named(source) and os.path.exists(source):
+        notes.append(
+            f"; {source} is a built-in set, and what is called so here is {os.path.join('.', source)}"
+        )
+    verdict = images.verdict.removesuffix(end) + "".join(notes) + end
     known = images.y, images.classes, images.texts, images.attributes, images.names, images.levels
     data = Data(source, "", images.x, train, held_out, *known, asdict(used), verdict, images.modes)
     return replace(data, fingerprint=_fingerprint(data, images.hashes))

@@ -1,5 +1,5 @@
-"""The sets that have a name: `digits`, `shapes` and points without a network; `mnist`, what is made of it,
-`fashion-mnist` and `cifar10` by the lock table."""
+"""The sets that have a name: `digits`, `shapes`, `faces` and points without a network; `mnist`, what is made
+of it, `fashion-mnist` and `cifar10` by the lock table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from PIL import Image
 
 from ..core import BadData, Refusal
 from ..storage.cache import Progress, key_of
-from . import arrays, downloads, formats, points, shapes
+from . import arrays, downloads, faces, formats, points, shapes
 from .cache import fetch, room_for
 from .dataset import Images, Reading
 from .formats import Raw
@@ -30,6 +30,8 @@ NAMES = {
     "shapes": "coloured shapes drawn by code, 32x32 RGB, with captions and exact attributes; "
     "shapes:50000 for as "
     "many; no network",
+    "faces": "portraits drawn by code, 32x32 RGB or any other size, with captions and exact attributes; "
+    "faces:50000 for as many; no network",
     "mnist": "70,000 handwritten digits, 28x28 grey",
     "stacked-mnist": "three digits of mnist as red, green and blue: 1,000 classes, 28x28 RGB; "
     "stacked-mnist:50000 for "
@@ -38,7 +40,13 @@ NAMES = {
     "cifar10": "60,000 photographs of ten classes, 32x32 RGB",
     **points.NAMES,
 }
-COUNTED = {"shapes": 10_000, "stacked-mnist": 128_000, **dict.fromkeys(points.LAWS, points.COUNT)}
+DRAWN: dict[str, Any] = {"shapes": shapes, "faces": faces}
+"""modules that invent() and draw() images"""
+COUNTED = {
+    **dict.fromkeys(DRAWN, 10_000),
+    "stacked-mnist": 128_000,
+    **dict.fromkeys(points.LAWS, points.COUNT),
+}
 """sets drawn by code, and how many unless a number is said, as in shapes:50000"""
 STACKED_TESTS = 26_000
 """held-out images of stacked-mnist, whatever it has to learn from"""
@@ -72,8 +80,8 @@ def read(name: str, reading: Reading, base: Callable[[], Path], progress: Progre
         return _digits(reading, progress)
     if points.is_points(name):
         return points.read(name, points.COUNT if points.drawing(name) is not None else _count(name), reading)
-    if (kind := name.partition(":")[0]) == "shapes":
-        return _shapes(_count(name), reading, base(), progress)
+    if (kind := name.partition(":")[0]) in DRAWN:
+        return _drawn(name, reading, base(), progress)
     if kind == "stacked-mnist":
         return _stacked(_count(name), reading, base, progress)
     digests = [f.digest for f in downloads.FILES[name]]
@@ -141,35 +149,35 @@ def _count(name: str) -> int:
     return int(number)
 
 
-def _shapes(n: int, reading: Reading, base: Path, progress: Progress | None) -> Images:
-    side = 64 if reading.size > 32 else 32
+def _drawn(name: str, reading: Reading, base: Path, progress: Progress | None) -> Images:
+    kind, n = name.partition(":")[0], _count(name)
+    by = DRAWN[kind]
+    side = by.side(reading.size)
     size = reading.size or side
-    scenes = shapes.invent(n, side)
+    scenes = by.invent(n, side)
 
     def build(folder: Path) -> dict[str, Any]:
         room_for(folder, n * 3 * size * size)
         writer = Writer(folder, reading.colour)
-        for x in shapes.draw(scenes):
+        for x in by.draw(scenes):
             keys = [digest64(b"scene %d" % (len(writer.keys) + i)) for i in range(len(x))]
             writer.add(resize(x, size), keys)
             if progress:
                 progress(len(writer.hashes), n)
         return writer.finish()
 
-    key = partial(key_of, "shapes", shapes.VERSION, n, side, size)
+    key = partial(key_of, kind, by.VERSION, n, side, size)
     entry = fetch(
         base, key(reading.colour), build, lambda meta: key("rgb" if meta["shape"][1] == 3 else "grey")
     )
-    y = scenes.form[:, 0].astype(np.int64)
-    note = f"{n:,} images: {n:,} used, 0 skipped; drawn by code"
     return Images(
         entry.x,
         entry.hashes,
-        note,
+        f"{n:,} images: {n:,} used, 0 skipped; drawn by code",
         entry.meta["levels"],
-        y,
-        shapes.FORMS,
-        shapes.Descriptions(scenes),
+        scenes.y.astype(np.int64),
+        by.CLASSES,
+        shapes.Descriptions(scenes, by.caption),
         scenes,
         keys=entry.keys,
     )

@@ -8,7 +8,7 @@ equal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from .pixels import AT_ONCE
 
-FORMS = ("circle", "square", "triangle", "star", "cross")
+CLASSES = FORMS = ("circle", "square", "triangle", "star", "cross")
 COLOURS = {
     "red": (220, 40, 40),
     "green": (40, 160, 60),
@@ -57,6 +57,11 @@ class Scenes(Sequence[dict[str, Any]]):
 
     def __len__(self) -> int:
         return len(self.many)
+
+    @property
+    def y(self) -> np.ndarray:
+        """The class of each, int64 (N,): the form of its first object."""
+        return self.form[:, 0]
 
     @property
     def centre(self) -> np.ndarray:
@@ -103,8 +108,8 @@ class Scenes(Sequence[dict[str, Any]]):
 class Descriptions(Sequence[str]):
     """One sentence for each scene, made when it is asked for."""
 
-    def __init__(self, scenes: Scenes):
-        self.scenes = scenes
+    def __init__(self, scenes: Sequence[dict[str, Any]], caption: Callable[[dict[str, Any]], str]):
+        self.scenes, self.caption = scenes, caption
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -114,7 +119,9 @@ class Descriptions(Sequence[str]):
     @overload
     def __getitem__(self, i: slice) -> tuple[str, ...]: ...
     def __getitem__(self, i: int | slice) -> Any:
-        return tuple(map(caption, self.scenes[i])) if isinstance(i, slice) else caption(self.scenes[i])
+        if isinstance(i, slice):
+            return tuple(map(self.caption, self.scenes[i]))
+        return self.caption(self.scenes[i])
 
 
 def caption(scene: dict[str, Any]) -> str:
@@ -122,6 +129,11 @@ def caption(scene: dict[str, Any]) -> str:
     background"."""
     *most, last = (f"a {o['size']} {o['colour']} {o['shape']} {o['place']}" for o in scene["objects"])
     return f"{', '.join(most) + ' and ' if most else ''}{last} on a {scene['background']} background"
+
+
+def side(size: int) -> int:
+    """Pixels at which images of `size` are drawn, before they are scaled to it."""
+    return 64 if size > 32 else 32
 
 
 def invent(n: int, side: int, seed: int = 0) -> Scenes:

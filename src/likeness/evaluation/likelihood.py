@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from ..core import Refusal, answers
+from ..core import Refusal, answers, given
 from ..data import Data
 from ..metrics import doubts, likelihood, parzen
 from ..metrics.card import Score, sentences, short, small
@@ -30,8 +30,6 @@ KERNELS, CHOOSING = 10_000, 1_000
 """samples about which a Parzen window lies, and images that choose its bandwidth"""
 FEWEST = 150
 """training images from which a bandwidth is chosen, and centres are fitted"""
-GIVEN = {"label": "the class", "tokens": "the text", "image": "the image"}
-"""what a model is told of an image, by the part of a Condition"""
 NOTES = {
     "density": "of a density, which is not a probability: it may be below 0",
     "learnt": "the same model on images that it was trained on",
@@ -54,7 +52,7 @@ class Measured(NamedTuple):
 def cards(exam: Exam) -> Iterator[Score]:
     if "bits_per_dim" not in answers(exam.model):
         return
-    of, about = condition_of(exam), dict[str, Any](settings=exam.settings)
+    of, about = given(exam.model.takes), dict[str, Any](settings=exam.settings)
     try:
         result = measured(exam, exam.rows)
     except Refusal as refusal:
@@ -96,12 +94,6 @@ def cards(exam: Exam) -> Iterator[Score]:
         )
     yield from over_classes(exam, result, result.solved, wrong)
     yield from free(exam)
-
-
-def condition_of(exam: Exam) -> str:
-    """The end of a measure's name: what the model is told of each image, if anything."""
-    parts = [name for part, name in GIVEN.items() if part in exam.model.takes]
-    return f" given {' and '.join(parts)}" if parts else ""
 
 
 def measured(exam: Exam, rows: np.ndarray) -> Measured:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from .. import engine, figures, storage
-from ..core import Batch, Model, Refusal, Surprises, ask
+from ..core import Batch, Model, Refusal, Surprises, ask, given
 from .inputs import Inputs, who
 
 CHUNK = 2**18
@@ -42,7 +42,9 @@ class Scored:
     """(B, C, H, W) in [-1, 1], as the model saw them"""
     names: tuple[str, ...]
     bits: np.ndarray
-    """-log2 p(x) / dims, (B,)"""
+    """-log2 p / dims, (B,)"""
+    of: str
+    """what p is of beside the image, such as " given the class" """
     kind: str
     """exact, upper bound or estimate"""
     rank: np.ndarray
@@ -98,7 +100,7 @@ class Scored:
     def _note(self, i: int) -> str:
         name = self.names[i] if len(self.names[i]) <= LONGEST else f"...{self.names[i][3 - LONGEST :]}"
         rank = f"\nmore than {self.rank[i]:.0%} of held-out images" if self.against else ""
-        return f"{name}\n{self.bits[i]:.3f} bits/dim{rank}"
+        return f"{name}\n{self.bits[i]:.3f} bits/dim{self.of}{rank}"
 
     def save(self, target: str | Path) -> Path:
         """The maps as a picture (.png), or all numbers as an array file (.npz)."""
@@ -132,7 +134,7 @@ class Scored:
 
     def __repr__(self) -> str:
         lines = [
-            f"{row['name']}: {row['bits_per_dim']:.3f} bits/dim"
+            f"{row['name']}: {row['bits_per_dim']:.3f} bits/dim{self.of}"
             + (f", rank {row['rank']:.0%}" if self.against else "")
             for row in self.rows()
         ]
@@ -150,6 +152,7 @@ def score(
         inputs.batch.x,
         inputs.names,
         bits,
+        given(model.takes),
         kind,
         rank(bits, usual),
         len(usual),
