@@ -19,7 +19,7 @@ from likeness.cli import catalogue, main
 from likeness.cli import train as train_verb
 from likeness.core import Refusal, Training
 from likeness.engine import distributed
-from likeness.reports import progress
+from likeness.reports import progress, terminal
 from likeness.runs.run import Config, Run, read_config
 from likeness.training import loop, plan, session, throughput
 
@@ -232,6 +232,24 @@ def test_a_part_says_its_share_and_the_time_left_once_that_is_known():
         " 50%  drawing, 10 s left",
     ]
     assert [parts.text("judging", share) for share in (0.0, 1.0)] == ["judging", "100%  judging"]
+
+
+def test_where_nobody_watches_lines_are_few(capsys):
+    hands = [0.0]
+    with terminal.stages("scoring", clock=lambda: hands[0]) as told:
+        for hands[0], part, share in (
+            (1.0, "bits/dim", 0.0),  # too soon
+            (5.0, "drawing", 0.0),  # new
+            (14.0, "drawing", 0.3),  # too soon
+            (25.0, "drawing", 0.5),
+            (26.0, "judging", 0.0),  # too soon
+        ):
+            told(part, share)
+    assert capsys.readouterr().err.splitlines() == ["scoring: drawing", "scoring:  50%  drawing, 20 s left"]
+    with terminal.stages("scoring", quiet=True, clock=lambda: hands[0]) as told:
+        hands[0] = 1e6
+        told("drawing", 0.5)
+    assert not capsys.readouterr().err
 
 
 def test_scoring_tells_how_far_it_is(tmp_path):

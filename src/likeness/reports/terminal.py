@@ -40,6 +40,8 @@ class Walked(Protocol):
 T = TypeVar("T", bound=Walked)
 EVERY = 10.0
 """seconds between two lines where nobody is watching"""
+SOON = 3.0
+"""and where something new begins"""
 
 
 @cache
@@ -254,24 +256,25 @@ Told = Callable[[str, float], None]
 
 
 @contextmanager
-def stages(title: str, quiet: bool = False) -> Iterator[Told]:
+def stages(title: str, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> Iterator[Told]:
     """A function to be told how far something is; now and then it says so, with the time left."""
     if quiet:
         yield lambda part, share: None
         return
-    parts = progress.Parts()
+    parts = progress.Parts(clock)
     if sys.stderr.isatty():
         with _err().status(escape(title)) as status:
             yield lambda part, share: status.update(escape(f"{title}: {parts.text(part, share)}"))
         return
-    said = time.monotonic()
+    said, known = clock(), ""
 
     def line(part: str, share: float) -> None:
-        nonlocal said
-        text = parts.text(part, share)
-        if time.monotonic() - said > EVERY:
-            said = time.monotonic()
+        nonlocal said, known
+        text, now = parts.text(part, share), clock()
+        if now - said > (EVERY if part == known else SOON):
+            said = now
             say(f"{title}: {text}")
+        known = part
 
     yield line
 

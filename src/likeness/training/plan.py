@@ -124,7 +124,7 @@ def measured(
     with tempfile.TemporaryDirectory() as folder, engine.alone():
         run = Run.create(Path(folder) / "tried", config, first)
         try:
-            run.student.train()
+            run.student.train().prepare()
             for _ in range(FIRST):
                 loop.step(run, data)
             engine.synchronise()
@@ -139,13 +139,14 @@ def measured(
 
 
 def text(config: Config) -> str:
-    """What was laid out, and how it departs from what is usual, for who starts it."""
-    plan, training = config.plan, config.training
+    """What was laid out, for who starts it."""
+    training = config.training
+    rate = [f"rises over the first {training.warmup:,}"] if training.warmup else []
+    rate += ["falls to the end"] if training.schedule != "constant" else []
     return (
-        f"planned by the speed measured here, {plan['images_per_second']:,.3g} images a second: "
+        f"planned by the speed measured here, {config.plan['images_per_second']:,.3g} images a second: "
         f"{training.images:,} images in steps of {training.batch:,}"
-        + (f", the rate rising over the first {training.warmup:,}" if training.warmup else "")
-        + (" and falling to the end" if training.schedule != "constant" else "")
+        + (f"; the rate {' and '.join(rate)}" if rate else "")
     )
 
 

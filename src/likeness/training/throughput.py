@@ -97,7 +97,8 @@ def _faster(run: Run) -> list[str]:
     """Options with which a step takes less time, those that this run has and that can still be less."""
     batch, size = run.config.training.batch, run.config.spec.size
     least = 32 if run.model.whole_batch else 8
-    result = [f"--batch {max(least, batch // 4)}"] if batch > least else []
+    # a plan has weighed batches already
+    result = [f"--batch {max(least, batch // 4)}"] if batch > least and not run.config.plan else []
     if run.config.spec.levels and size > 16 and not run.config.inside:
         result.append(f"--size {size // 2}")
     low = {f.name: f.metadata.get("low") or 1 for f in fields(run.model)}
