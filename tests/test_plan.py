@@ -173,6 +173,19 @@ def test_more_minutes_move_the_end_of_a_schedule(slow, capsys):
         likeness.train("simclr", "digits", "r", images=640, **SMALL)
 
 
+def test_a_schedule_that_the_minutes_cut_short_is_told_with_the_minutes_that_it_takes(tmp_path):
+    run, _ = small_run("ae", tmp_path, batch=16, images=1600, schedule="cosine", warmup=0)
+    run.seen, run.seconds = 800, 60.0
+    said = plan.cut_short(run)
+    assert "at 50% of the schedule, at image 800 of 1,600: the rate was still 50%" in said
+    minutes = float(said.split("--minutes ")[1].split()[0])
+    assert minutes == 2.2  # a minute so far, and another that is planned with nine tenths
+    run.config = replace(run.config, plan=dict(minutes=1.0, images=1600, images_per_second=20.0))
+    assert plan.extended(run, dict(minutes=minutes)).training.images in range(1600, 1680)
+    for run.seen in (0, 1600):
+        assert not plan.cut_short(run)
+
+
 def test_minutes_end_what_has_no_schedule_and_what_has_one(tmp_path):
     run, data = small_run("ae", tmp_path / "a", images=64)
     assert len(list(itertools.islice(loop.fit(run, data, minutes=10), 9))) == 9, "beyond its 4 steps"
@@ -231,7 +244,7 @@ def test_a_part_says_its_share_and_the_time_left_once_that_is_known():
         " 50%  drawing",
         " 50%  drawing, 10 s left",
     ]
-    assert [parts.text("judging", share) for share in (0.0, 1.0)] == ["judging", "100%  judging"]
+    assert [parts.text("judging", share) for share in (0.0, 1.0)] == ["judging", "judging"]
 
 
 def test_where_nobody_watches_lines_are_few(capsys):

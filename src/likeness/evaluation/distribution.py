@@ -484,7 +484,7 @@ def reference(data: Data, network: str, n: int, seed: int, watch: Watch | None =
 
 @lru_cache(maxsize=2)
 def _reference(data: Same, network: str, n: int, seed: int, watch: Watch) -> Reference:
-    learning = watch.named("training the network to compare by")
+    learning = watch.named("the network to compare by")
     return prepare(data.data, networks.load(network, data.data, learning), n, seed)
 
 

@@ -127,7 +127,7 @@ def rivals(
         "random patches": probing.Patches(train, seed),
     }
     if supervised:
-        learning = watch.named("training the classifier to compare with")
+        learning = watch.named("the classifier to compare with")
         ways["supervised"] = networks.load("classifier", data.data, learning).features
     return {
         of: probed(data.data, np.array(known), np.array(asked), way(train), way(other), seed)

@@ -71,11 +71,13 @@ class Parts:
         self.clock, self.part, self.began = clock, "", clock()
 
     def text(self, part: str, share: float) -> str:
-        """ "40 %  drawing samples, 30 s left" of a part of which this share, 0 to 1, is done."""
+        """ "40%  drawing samples, 30 s left" of a part of which this share, 0 to 1, is done; one that has not
+        begun, or has come to its end and to what follows from it, is only named."""
         now = self.clock()
         if part != self.part:
             self.part, self.began = part, now
+        if not 0 < share < 1:
+            return part
         spent = now - self.began
-        known = share > 0 and spent >= KNOWN
-        rest = f", {duration(spent * (1 - share) / share)} left" if known and share < 1 else ""
-        return f"{share:4.0%}  {part}{rest}" if share > 0 else part + rest
+        rest = f", {duration(spent * (1 - share) / share)} left" if spent >= KNOWN else ""
+        return f"{share:4.0%}  {part}{rest}"

@@ -173,3 +173,17 @@ def extended(run: Run, budget: dict[str, Any]) -> Config:
     plan = config.plan | {k: v for k, v in budget.items() if k == "minutes"} if config.plan else {}
     plan |= dict(images=images) if plan else {}
     return replace(config, training=replace(training, images=images), plan=plan)
+
+
+def cut_short(run: Run) -> str:
+    """What to say of a run whose minutes were over before its schedule; nothing, where they were not."""
+    training = run.config.training
+    if training.schedule == "constant" or not 0 < run.seen < training.images:
+        return ""
+    left = (training.images - run.seen) * run.seconds / run.seen
+    enough = math.ceil((run.seconds + left / SPARE) / 6) / 10
+    return (
+        f"the minutes were over at {run.seen / training.images:.0%} of the schedule, at image {run.seen:,} "
+        f"of {training.images:,}: the rate was still {loop.pace(training, run.seen):.0%} of its value; about "
+        f"--minutes {enough:g} in all would bring it to its end"
+    )

@@ -189,6 +189,8 @@ def finished(run: Run, images: int | None = None, minutes: float = math.inf) -> 
     """What to say of a run for which nothing is left to do, and how to go on; nothing, where there is."""
     if run.seen < loop.last_image(run.config.training, images, minutes) and run.seconds < 60 * minutes:
         return ""
+    if text := plan.cut_short(run):
+        return f"nothing is left to do: {text}"
     return (
         f"nothing is left to do: {run.folder} has seen {run.seen:,} images in {run.seconds:,.0f} s of "
         f"training.  To go on, ask for more in all: --images {2 * max(run.seen, run.config.training.images)}"
@@ -204,4 +206,6 @@ def work(run: Run, data: Data, tick: loop.Tick, **budget: Any) -> int:
             run, data, snapshots.record(run, data, loop.fit(run, data, stop=stop, **budget))
         ):
             tick(step)
+        if not stop.signal and (text := plan.cut_short(run)):
+            run.notes.append(text)
         return stop.signal
