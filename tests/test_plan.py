@@ -54,23 +54,23 @@ def test_the_line_through_two_steps():
 
 def test_images_are_what_fits_into_most_of_the_minutes():
     measure = costs(0.0, 0.0001)
-    done = plan.planned(config(), False, (), dict(minutes=FREE), measure)
+    done = plan.planned(config(), plan.LEAST, (), dict(minutes=FREE), measure)
     steps = int(plan.SPARE * 60 * FREE / 0.0128)
     assert measure.asked == [128], "enough steps as it is"
     assert (done.training.images, done.training.batch, done.training.warmup) == (128 * steps, 128, 10_000)
     assert done.plan == dict(minutes=FREE, images=128 * steps, images_per_second=10_000.0)
-    assert plan.planned(config(), False, (), dict(minutes=FREE), costs(0.0, 0.0001, 5)).training.images == (
-        5 * 128 * steps
-    ), "a player that moves five times takes five batches a step"
+    assert plan.planned(
+        config(), plan.LEAST, (), dict(minutes=FREE), costs(0.0, 0.0001, 5)
+    ).training.images == (5 * 128 * steps), "a player that moves five times takes five batches a step"
 
 
 def test_a_warm_up_is_a_share_of_a_short_training_and_as_usual_in_a_long_one():
     measure = costs(0.0, 0.0)
     for budget in (dict(images=20_000), {}):
         short = replace(config(images=20_000), plan={})
-        assert plan.planned(short, False, {"images"}, budget, measure).training.warmup == 1_000
-    assert plan.planned(config(images=10**6), False, {"images"}, {}, measure).training.warmup == 10_000
-    typed = plan.planned(config(images=20_000), False, {"images", "warmup"}, {}, measure).training
+        assert plan.planned(short, plan.LEAST, {"images"}, budget, measure).training.warmup == 1_000
+    assert plan.planned(config(images=10**6), plan.LEAST, {"images"}, {}, measure).training.warmup == 10_000
+    typed = plan.planned(config(images=20_000), plan.LEAST, {"images", "warmup"}, {}, measure).training
     assert typed.warmup == 10_000 and not measure.asked, "nothing is measured where images are counted"
     for name in catalogue.NAMES:
         usual = models.load(name).defaults
@@ -80,18 +80,25 @@ def test_a_warm_up_is_a_share_of_a_short_training_and_as_usual_in_a_long_one():
 def test_too_few_steps_are_made_more_by_smaller_batches_where_these_are_faster():
     # of a quarter of the steps that there should be
     minutes = 128 * 0.01 * throughput.FEWEST / 4 / plan.SPARE / 60
-    for whole, least in ((False, plan.LEAST), (True, plan.LEAST_COMPARED)):
+    for least in (plan.LEAST, plan.LEAST_COMPARED, 128):
         measure = costs(0.0, 0.01)
-        few = plan.planned(config(), whole, (), dict(minutes=minutes), measure)
-        assert few.training.batch == max(32, least) and measure.asked == [128, least]
-        assert few.training.images // few.training.batch == pytest.approx(throughput.FEWEST, abs=1)
-        shorter = plan.planned(config(), whole, (), dict(minutes=minutes / 50), costs(0.0, 0.01))
+        few = plan.planned(config(), least, (), dict(minutes=minutes), measure)
+        assert few.training.batch == max(32, least) and measure.asked == [128, least][: 1 + (least < 128)]
+        if least < 32:
+            assert few.training.images // few.training.batch == pytest.approx(throughput.FEWEST, abs=1)
+        shorter = plan.planned(config(), least, (), dict(minutes=minutes / 50), costs(0.0, 0.01))
         assert shorter.training.batch == least
     for typed in ({"batch"}, {"micro"}):
-        kept = plan.planned(config(), False, typed, dict(minutes=minutes), costs(0.0, 0.01))
+        kept = plan.planned(config(), plan.LEAST, typed, dict(minutes=minutes), costs(0.0, 0.01))
         assert kept.training.batch == 128
-    alike = plan.planned(config(), False, (), dict(minutes=minutes), costs(1.28, 1e-4))
+    alike = plan.planned(config(), plan.LEAST, (), dict(minutes=minutes), costs(1.28, 1e-4))
     assert alike.training.batch == 128, "a step costs the same whatever it is of"
+
+
+def test_what_compares_images_and_what_plays_a_game_keeps_larger_batches():
+    spec = replace(toy().spec, size=16)
+    want = dict(vae=plan.LEAST, simclr=plan.LEAST_COMPARED, r3gan=32, gan=64)
+    assert {name: plan.least(models.load(name)(spec=spec)) for name in want} == want
 
 
 def test_a_step_is_timed_after_the_first_ones_by_the_clock_that_it_is_given():

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import engine
-from ..core import Training
+from ..core import Model, Training
 from ..data import Data
 from ..runs.run import Config, Run, Stage
 from . import loop
@@ -26,8 +26,9 @@ from .throughput import FEWEST
 Clock = Callable[[], float]
 """seconds since some time"""
 
-LEAST, LEAST_COMPARED = 8, 32
-"""images of such a batch; and where the loss compares the images of a batch"""
+LEAST, LEAST_COMPARED = 8, 64
+"""images of such a batch; and where the loss compares the images of a batch, which in 75 steps of 64 learn as
+much as in 200 of 32 (simclr, docs/results/2026-11-30-minutes.md)"""
 GAIN = 1.4
 """times as many steps must come of half a batch: where a step costs the same whatever it is of, fewer images
 buy nothing"""
@@ -62,14 +63,23 @@ class Cost(NamedTuple):
         return self.fixed + self.each * batch
 
 
+def least(model: Model) -> int:
+    """Images of a batch below which a plan does not go.  A game keeps its own: r3gan made worse pictures with
+    half of it, in half as many steps again (docs/results/2026-11-30-minutes.md)."""
+    if len(model.players()) > 1:
+        return type(model).defaults.batch
+    return LEAST_COMPARED if model.whole_batch else LEAST
+
+
 def planned(
     config: Config,
-    whole_batch: bool,
+    least: int,
     typed: Collection[str],
     budget: dict[str, Any],
     measure: Callable[[Config, float], tuple[float, int]],
 ) -> Config:
-    """The config of a new run, with what follows from its budget.  Options that were typed stay.
+    """The config of a new run, with what follows from its budget.  Options that were typed stay; a batch that
+    was not has `least` images or more.
 
     measure(config, seconds): seconds of a step, and batches that it takes in, measured for about so many
     seconds.
@@ -79,7 +89,7 @@ def planned(
         return replace(config, training=_risen(training, typed))
     tried = min(LONGEST, TRIED * 60 * minutes)
     seconds, moves = measure(config, tried)
-    least = max(LEAST_COMPARED if whole_batch else LEAST, engine.world())
+    least = max(least, engine.world())
     batch, free = training.batch, not {"batch", "micro"} & set(typed) and not training.compile
     if free and batch > least and SPARE * 60 * minutes / seconds < FEWEST:
         few = replace(config, training=replace(training, batch=least))

@@ -148,7 +148,7 @@ def _config(
         model, data.spec, settings, options, data.identity, engine.facts(), first, list(data.classes), words
     )
     measure = partial(plan.measured, data=data, first=stage)
-    return plan.planned(config, built.whole_batch, wishes.training.keys(), budget, measure)
+    return plan.planned(config, plan.least(built), wishes.training.keys(), budget, measure)
 
 
 def _files(kind: type[Model], options: dict[str, Any]) -> dict[str, Any]:
