@@ -21,7 +21,7 @@ from ..core import Model, Training
 from ..data import Data
 from ..runs.run import Config, Run, Stage
 from . import loop
-from .throughput import FEWEST
+from .throughput import FEWEST, speed
 
 Clock = Callable[[], float]
 """seconds since some time"""
@@ -154,7 +154,7 @@ def text(config: Config) -> str:
     rate = [f"rises over the first {training.warmup:,}"] if training.warmup else []
     rate += ["falls to the end"] if training.schedule != "constant" else []
     return (
-        f"planned by the speed measured here, {config.plan['images_per_second']:,.3g} images a second: "
+        f"planned by the speed measured here, {speed(config.plan['images_per_second'])} images a second: "
         f"{training.images:,} images in steps of {training.batch:,}"
         + (f"; the rate {' and '.join(rate)}" if rate else "")
     )

@@ -69,6 +69,11 @@ def _time(minutes: float) -> str:
     )
 
 
+def speed(rate: float) -> str:
+    """Images a second, to three figures or to one image."""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
 class Mark(NamedTuple):
     """How far a training was at some time: images seen, and seconds of training."""
 
@@ -86,7 +91,7 @@ def too_brief(run: Run, minutes: float, since: Mark) -> str:
         return ""
     longer = f"--minutes {math.ceil(minutes * FEWEST / max(steps, 1)):,}"
     budget = (
-        f"at {rate:,.3g} images a second, --minutes {minutes:g} are about {steps:,.0f} steps of {stride:,} "
+        f"at {speed(rate)} images a second, --minutes {minutes:g} are about {steps:,.0f} steps of {stride:,} "
         "images"
     )
     little = f"and little is learnt in fewer than {FEWEST:,}"
