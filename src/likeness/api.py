@@ -56,7 +56,8 @@ def train(
 ) -> Trained:
     """Train `model` on `source`, or go on where its run folder is.
 
-    options: any of the model's, of Training (batch, rate, seed ...) and of Reading (size, colour, binarize).
+    options: any of the model's, of Training (batch, rate, seed ...) and of Reading (size, colour, binarize);
+    preset: the name of several that go together (`likeness train MODEL --help` lists them).
     Ctrl-C saves, and is then raised as KeyboardInterrupt.
     """
     source, budget = str(source), _budget(minutes, images)

@@ -31,10 +31,8 @@ def train(argv: list[str]) -> int:
         if v is not None
     }
     with session.begin(name, args["data"], folder, wishes, budget) as (run, images):
-        nothing = session.finished(run, **budget)
-        if nothing:
-            terminal.say(nothing, args["json"] or engine.rank() > 0)
-        with terminal.training(run, images, budget, quiet=args["json"] or bool(nothing)) as tick:
+        over = bool(session.finished(run, **budget))
+        with terminal.training(run, images, budget, quiet=args["json"]) as tick:
             number = session.work(run, images, tick, **budget)
         log, seen, seconds = run.log(), run.seen, run.seconds
         if engine.rank() > 0:
@@ -42,7 +40,7 @@ def train(argv: list[str]) -> int:
     if number:
         terminal.say(f"stopped and saved at image {seen:,}; the same command goes on from here")
         return 128 + number
-    page = None if args["no_report"] else page_of(folder, images, args["json"], anew=not nothing)
+    page = None if args["no_report"] else page_of(folder, images, args["json"], anew=not over)
     result = dict(
         run=str(folder),
         seen=seen,

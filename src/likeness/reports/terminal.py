@@ -118,8 +118,12 @@ def training(run: Run, data: Data, budget: dict[str, Any], quiet: bool = False) 
         yield lambda step: None
         return
     from ..runs import diffusers
-    from ..training import plan
+    from ..training import plan, session
 
+    if nothing := session.finished(run, **budget):
+        say(nothing)
+        yield lambda step: None
+        return
     notes = _news(run)
     facts, training = run.config.facts, run.config.training
     goal = (
