@@ -15,9 +15,10 @@ from .. import data as datasets
 from .. import engine, models
 from ..core import Model, Refusal, Training, closest, option_fields
 from ..data import Data
-from ..data.source import place
+from ..data.source import Source
 from ..runs import first_stage, latent_model
 from ..runs.run import Config, Run, Stage, is_run, read_config
+from ..runs.source import parse
 from . import doctor, loop, plan, signals, snapshots
 
 
@@ -56,7 +57,7 @@ def _preset(kind: type[Model], name: str) -> dict[str, Any]:
 
 @contextmanager
 def begin(
-    model: str, source: str, folder: Path, wishes: Wishes, budget: dict[str, Any]
+    model: str, source: str | Source, folder: Path, wishes: Wishes, budget: dict[str, Any]
 ) -> Iterator[tuple[Run, Data]]:
     """Open the run in `folder`, or make it, to train on; with the data it learns from.  Lets go of its lock
     at the end.
@@ -67,7 +68,7 @@ def begin(
     run = None
     try:
         if engine.rank() == 0:
-            run, data = _first(model, place(source), folder, wishes, budget)
+            run, data = _first(model, parse(source).anywhere, folder, wishes, budget)
         else:
             _end_if_refused(engine.broadcast_text())
             run = Run.resume(folder, lock=False)
@@ -79,9 +80,11 @@ def begin(
         engine.finish()
 
 
-def _first(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[str, Any]) -> tuple[Run, Data]:
+def _first(
+    model: str, asked: Source, folder: Path, wishes: Wishes, budget: dict[str, Any]
+) -> tuple[Run, Data]:
     try:
-        result = _open(model, source, folder, wishes, budget)
+        result = _open(model, asked, folder, wishes, budget)
     except Refusal as refusal:
         engine.broadcast_text(f"{refusal.code} {refusal}")
         raise
@@ -95,8 +98,10 @@ def _end_if_refused(text: str) -> None:
         raise SystemExit(int(text.split()[0]))
 
 
-def _open(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[str, Any]) -> tuple[Run, Data]:
-    kind, first = models.load(model), first_stage.find(source)
+def _open(
+    model: str, asked: Source, folder: Path, wishes: Wishes, budget: dict[str, Any]
+) -> tuple[Run, Data]:
+    kind, first, source = models.load(model), first_stage.find(asked), asked.text
     files = _files(kind, wishes.options)
     wishes = replace(wishes, options=wishes.options | files)
     if first is not None:
@@ -114,8 +119,8 @@ def _open(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[st
     options = {k: v for k, v in wishes.options.items() if k not in files}
     longer = {"images"} if budget.get("images", 0) > config.training.images else set()
     settings = {k: v for k, v in _plain(wishes.training).items() if k not in longer}
-    asked = dict(options=options, training=settings, data=dict(source=source) | wishes.reading)
-    _compare(folder, replace(config, options=defaults | config.options), model, asked)
+    typed = dict(options=options, training=settings, data=dict(source=source) | wishes.reading)
+    _compare(folder, replace(config, options=defaults | config.options), model, typed)
     data = datasets.load(source, **config.reading)
     _compare(folder, config, model, dict(data=data.identity))
     # whether it is what it was, the model sees by what is in it
