@@ -304,8 +304,10 @@ def test_scoring_may_be_skipped_and_a_finished_run_says_so(slow, capsys, monkeyp
     assert main(words) == 0 and len(pages) == 1, "it is scored now"
     err = capsys.readouterr().err
     assert "nothing is left to do: r has seen 64 images" in err and "--images 128" in err
-    Path("r", "report.html").write_text("")
-    assert main(words) == 0 and len(pages) == 1, "it has its page"
+    Path("r", "scores.json").write_text("[]")
+    Path("r", "report.html").write_text("kept")
+    assert main(words) == 0 and len(pages) == 1, "it has its scores"
+    assert Path("r", "report.html").read_text() == "kept"
     assert main([*words, "--images", "96"]) == 0 and len(pages) == 2
     assert "nothing is left" not in capsys.readouterr().err.split("going on")[-1]
 

@@ -38,7 +38,7 @@ from .reports import terminal
 from .reports.notebook import Cards, Pictures, Stage, staged
 from .runs.run import AVERAGE, Config, Run
 from .runs.source import parse
-from .training import snapshots
+from .training import log_writers, snapshots
 from .training.session import Wishes, begin, work
 
 if TYPE_CHECKING:
@@ -53,22 +53,25 @@ def train(
     minutes: float | None = None,
     images: int | None = None,
     progress: bool = True,
+    log: Sequence[str] = (),
     **options: Any,
 ) -> Trained:
     """Train `model` on `source`, or go on where its run folder is.
 
     options: any of the model's, of Training (batch, rate, seed ...) and of Reading (size, colour, binarize);
     preset: the name of several that go together (`likeness train MODEL --help` lists them).
+    log: "csv", "tensorboard" or both, written into the run folder beside log.jsonl.
     Ctrl-C saves, and is then raised as KeyboardInterrupt.
     """
-    source, budget = parse(source), _budget(minutes, images)
+    source, budget, log = parse(source), _budget(minutes, images), (log,) if isinstance(log, str) else log
+    log_writers.refuse(log)
     target = Path(folder) if folder else source.run_folder(model)
     wishes = Wishes.sort(models.load(model), options | {k: v for k, v in budget.items() if k == "images"})
     with (
         begin(model, source, target, wishes, budget) as (run, data),
         terminal.training(run, data, budget, quiet=not progress) as tick,
     ):
-        number = work(run, data, tick, **budget)
+        number = work(run, data, tick, log, **budget)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     if number:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from .. import __version__
-from . import ask, evaluate, features, lists, look, map, neighbours, studies, train
+from . import ask, completion, evaluate, features, lists, look, map, neighbours, studies, train
 from .arguments import closest
 
 Verb = Callable[[list[str]], int]
@@ -27,7 +27,7 @@ ASKING: tuple[Verb, ...] = (
 )
 LAB: tuple[Verb, ...] = (features.features, map.map, neighbours.neighbours, look.look)
 STUDIES: tuple[Verb, ...] = (studies.bayes, studies.detect)
-LISTS: tuple[Verb, ...] = (lists.export, lists.check, lists.models, lists.data)
+LISTS: tuple[Verb, ...] = (lists.export, lists.check, lists.models, lists.data, completion.completion)
 VERBS: dict[str, Verb] = {
     f.__name__: f for f in (train.train, ask.sample, evaluate.evaluate, *ASKING, *LAB, *STUDIES, *LISTS)
 }

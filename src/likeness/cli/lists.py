@@ -8,32 +8,41 @@ from .arguments import Parser, common, flags, on_runs, target
 
 
 def export(argv: list[str]) -> int:
-    """export RUN: a ddpm for the library diffusers, as a folder that its DDPMPipeline loads"""
+    """export RUN [FILE]: for other programs: model.onnx, a folder for diffusers, or card.md; with a model
+    card"""
     parser = Parser(
         "export",
-        "Write a trained ddpm as a folder that diffusers.DDPMPipeline.from_pretrained loads.",
-        "RUN [-o FOLDER] [--label CLASS]",
+        "The ending of FILE decides.  FILE.onnx: one part of the model, for onnxruntime and others.\n"
+        "FILE.md: the model card alone.  A folder [RUN/diffusers]: a ddpm as its DDPMPipeline loads it.\n"
+        "A model card, README.md, with the scores of the run is written beside what is exported.",
+        "RUN [FILE] [--part ANSWER] [--label CLASS]",
     )
     parser.add_argument("run", metavar="RUN", type=Path)
+    parser.add_argument("file", metavar="FILE", nargs="?", type=Path)
+    parser.add_argument(
+        "--part",
+        metavar="denoise|decode|classify|encode",
+        help="that an .onnx file holds [the first of these that the model has]",
+    )
     parser.add_argument(
         "--label",
         type=int,
         metavar="CLASS",
-        help="that is drawn there, where the model is class-conditional; none if left out",
+        help="that is drawn in diffusers, where the model is class-conditional; none if left out",
     )
     common(parser, "-o", "--raw", "--json")
     args, [(run, _)] = on_runs(argv, parser)
 
-    from ..reports import terminal
-    from ..runs import diffusers
+    from ..core import Refusal
+    from ..reports import exporting, terminal
 
-    path = target(args["o"], run.folder / "diffusers", "")
-    diffusers.export(run.model, path, args["label"])
-    terminal.result(
-        dict(run=str(run.folder), path=str(path), label=args["label"]),
-        args["json"],
-        f'{path}: DDPMPipeline.from_pretrained("{path}") loads it',
-    )
+    path = target(args["file"] or args["o"], run.folder / "diffusers", "", ".onnx", ".md")
+    for flag, value, ending in (("--part", args["part"], ".onnx"), ("--label", args["label"], "")):
+        if value is not None and path.suffix != ending:
+            what = "an .onnx file" if ending else "a folder for diffusers"
+            raise Refusal(f"{flag} is for {what}, and {path} is none; leave it out.")
+    result, text = exporting.export(run, path, args["part"], args["label"])
+    terminal.result(dict(run=str(run.folder), path=str(path), **result), args["json"], text)
     return 0
 
 

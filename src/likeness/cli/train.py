@@ -12,20 +12,25 @@ if TYPE_CHECKING:
     from ..core import Model
     from ..data import Data
 
+OWN = ("model", "data", "run", "minutes", "no_report", "log", "json")
+"""what is asked of the command, and not of the model, the training or the data"""
+
 
 def train(argv: list[str]) -> int:
     """train MODEL DATA [RUN]: learn, or go on where the run folder is; leaves samples, scores and a report"""
     name, kind, args = parsed(argv)
 
     from .. import engine
-    from ..reports import terminal
+    from ..reports import live_page, terminal
     from ..runs.source import parse
     from ..training import session
 
     source = parse(args["data"])
     folder = args["run"] or source.run_folder(name)
-    own = ("model", "data", "run", "minutes", "no_report", "json")
-    wishes = session.Wishes.sort(kind, {k: v for k, v in args.items() if k not in own})
+    wishes = session.Wishes.sort(
+        kind,
+        {k: v for k, v in args.items() if k not in OWN},
+    )
     budget = {
         k: v
         for k, v in (("minutes", args["minutes"]), ("images", wishes.training.get("images")))
@@ -33,8 +38,11 @@ def train(argv: list[str]) -> int:
     }
     with session.begin(name, source, folder, wishes, budget) as (run, images):
         over = bool(session.finished(run, **budget))
-        with terminal.training(run, images, budget, quiet=args["json"]) as tick:
-            number = session.work(run, images, tick, **budget)
+        with (
+            terminal.training(run, images, budget, quiet=args["json"]) as tick,
+            live_page.kept(run, images, budget, tick, args["no_report"] or over) as tick,
+        ):
+            number = session.work(run, images, tick, args["log"], **budget)
         log, seen, seconds = run.log(), run.seen, run.seconds
         if engine.rank() > 0:
             return 128 + number if number else 0
@@ -94,6 +102,13 @@ def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
         help="end after M minutes of training in all, instead of after --images",
     )
     parser.add_argument("--no-report", action="store_true", help="do not score at the end")
+    parser.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        choices=("tensorboard", "csv"),
+        help="write the log for TensorBoard (RUN/tensorboard) or as RUN/log.csv as well; may be given twice",
+    )
     common(parser, "--json")
     if entry:
         parser.add_argument(
@@ -136,10 +151,12 @@ def loaded(name: str) -> type[Model]:
 def page_of(folder: Path, images: Data, quiet: bool, anew: bool) -> Path | None:
     """The page of a trained run, scored if it is not there yet, or is to be made anew.  Ctrl-C skips that:
     all that was learnt is saved."""
+    from ..evaluation.scores import SCORES
     from ..reports import run_page, terminal
 
-    page = folder / run_page.PAGE
-    if not anew and page.exists() and page.stat().st_mtime >= (folder / "state").stat().st_mtime:
+    page, scores = folder / run_page.PAGE, folder / SCORES
+    kept = page.exists() and scores.exists()
+    if not anew and kept and scores.stat().st_mtime >= (folder / "state").stat().st_mtime:
         return page
     try:
         return scored_page(folder, images, quiet)

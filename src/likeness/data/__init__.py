@@ -49,6 +49,7 @@ def load(
     background: str = "white",
     white: float = 0.0,
     held_out: float = 0.0,
+    validation: str = "auto",
     *,
     cache: Path | str | None = None,
     progress: Progress | None = None,
@@ -64,7 +65,7 @@ def load(
     little, Offline where a set would have to be downloaded, DiskTrouble and NotAllowed where the cache cannot
     be written.
     """
-    reading = Reading(size or 0, colour, binarize, background, white, held_out)
+    reading = Reading(size or 0, colour, binarize, background, white, held_out, validation)
     asked = parse(source)
     return finish(asked, read(asked, reading, cache, progress), reading, cache)
 

@@ -20,7 +20,7 @@ from ..core import BadData, Refusal
 from ..storage.cache import Progress, family_of, key_of
 from .cache import fetch, room_for
 from .dataset import Images, Reading
-from .formats import DAMAGE, Raw, idx, joined, labels_beside, open_array
+from .formats import DAMAGE, Raw, idx, joined, labels_beside, open_array, validates
 from .pixels import at_once, resize
 from .writer import Writer, content_hash, is_binary
 
@@ -31,7 +31,9 @@ def read(path: Path, reading: Reading, base: Path, progress: Progress | None) ->
     beside = labels_beside(path)
     stats = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in (path, beside) if p]
     family = family_of("array", str(path.resolve()))
-    return settle(lambda: open_array(path), (family, stats), path.name, reading, base, progress, family)
+    how = (reading.validation,) if validates(path) else ()
+    key: Key = (family, stats, *how)
+    return settle(lambda: open_array(path, *how), key, path.name, reading, base, progress, family)
 
 
 Key = tuple[str, *tuple[object, ...]]

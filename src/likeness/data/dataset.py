@@ -57,6 +57,11 @@ class Reading:
         0.0,
         0.5,
     )
+    validation: str = option(
+        "auto",
+        "the validation part of an .npz file: auto trains on it beside a test part, else holds it out",
+        choices=("auto", "train", "held-out", "none"),
+    )
 
     def __post_init__(self) -> None:
         check_options("data", self)

@@ -10,7 +10,7 @@ import os
 import zipfile
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +24,7 @@ IMAGES, LABELS = (
     ("y", "labels", "arr_1", "y_train", "train_labels"),
 )
 TEST_IMAGES, TEST_LABELS = ("x_test", "test_images"), ("y_test", "test_labels")
+VAL_IMAGES, VAL_LABELS = ("x_val", "val_images"), ("y_val", "val_labels")
 IDX = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -65,15 +66,16 @@ class Raw:
     note: str = ""
 
 
-def open_array(path: Path) -> Raw:
-    """Look at what is inside, not at the ending."""
+def open_array(path: Path, validation: str = "auto") -> Raw:
+    """Look at what is inside, not at the ending.  validation: as Reading has it, of an .npz file that has
+    such a part."""
     try:
         with path.open("rb") as file:
             head = file.read(32)
         if head[:6] == b"\x93NUMPY":
             return Raw(read_npy(path), mapped=True)
         if head[:2] == b"PK":
-            return _npz(path)
+            return _npz(path, validation)
         if image_kind(head):
             raise Refusal(f"{path} is one image; name the folder that holds your images.")
         return _idx_with_labels(path)
@@ -110,34 +112,70 @@ def read_npy(path: Path) -> np.ndarray:
     return np.memmap(path, kind, "r", start, shape, "F" if fortran else "C")
 
 
-def _npz(path: Path) -> Raw:
+def validates(path: Path) -> bool:
+    """Whether it is an .npz file with a validation part."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return bool({f"{name}.npy" for name in VAL_IMAGES} & set(archive.namelist()))
+    except DAMAGE:
+        return False
+
+
+def _npz(path: Path, validation: str) -> Raw:
     with zipfile.ZipFile(path) as archive:
         names = {n.removesuffix(".npy"): n for n in archive.namelist()}
-        result = {
-            k: next((n for n in keys if n in names), None)
-            for k, keys in dict(x=IMAGES, y=LABELS, tx=TEST_IMAGES, ty=TEST_LABELS).items()
-        }
+        parts = dict(x=IMAGES, y=LABELS, tx=TEST_IMAGES, ty=TEST_LABELS, vx=VAL_IMAGES, vy=VAL_LABELS)
+        result = {k: next((n for n in keys if n in names), None) for k, keys in parts.items()}
         if result["x"] is None:
             raise ValueError(
                 f"it holds {', '.join(sorted(names)[:8]) or 'nothing'}, and images are looked for as "
                 f"{', '.join(IMAGES)}"
             )
-        wanted = {k: names[n] for k, n in result.items() if n}
+        unused = result["vx"] is not None and validation == "none"
+        wanted = {k: names[n] for k, n in result.items() if n and not (unused and k in ("vx", "vy"))}
         affordable(sum(_promise(archive, name) for name in wanted.values()))
         part = {k: _member(archive, name) for k, name in wanted.items()}
-    if "tx" not in part:
-        return Raw(part["x"], part.get("y"))
-    return joined(part["x"], part.get("y"), part["tx"], part.get("ty"))
+    return _assigned(part, validation, unused)
 
 
-def joined(x: np.ndarray, y: np.ndarray | None, tx: np.ndarray, ty: np.ndarray | None) -> Raw:
-    """A training set and its official test set, one after the other."""
+def _assigned(part: dict[str, np.ndarray], validation: str, unused: bool) -> Raw:
+    """Training, validation and test parts as one set.  The validation part is trained on where there is a
+    test part, since nothing here is chosen by it, and else held out; validation: "train" or "held-out"
+    decides it."""
+    x, y = part["x"], part.get("y")
+    note = "; those for validation are left out" if unused else ""
+    tests = [(part["tx"], part.get("ty"), "official test split")] if "tx" in part else []
+    if "vx" in part:
+        n = f"{len(part['vx']):,}" if part["vx"].ndim else "one"
+        if validation == "train" or (validation == "auto" and tests):
+            extra = joined(x, y, part["vx"], part.get("vy"))
+            x, y, note = extra.x, extra.y, f"; the {n} for validation are trained on"
+        else:
+            tests.append((part["vx"], part.get("vy"), "validation part"))
+    raw = Raw(x, y)
+    for tx, ty, what in tests:
+        raw = joined(raw.x, raw.y, tx, ty, what=what, train=raw.train, note=raw.note)
+    return replace(raw, note=note + raw.note)
+
+
+def joined(
+    x: np.ndarray,
+    y: np.ndarray | None,
+    tx: np.ndarray,
+    ty: np.ndarray | None,
+    *,
+    what: str = "official test split",
+    train: int | None = None,
+    note: str = "",
+) -> Raw:
+    """A training set and its official test set, one after the other.  train, note: of x, where some of it is
+    held out already."""
     labels = None if y is None or ty is None else np.concatenate([y.reshape(-1), ty.reshape(-1)])
     return Raw(
         np.concatenate([x, tx]),
         labels,
-        len(x),
-        note=f"; the {len(tx):,} of the official test split are held out",
+        len(x) if train is None else train,
+        note=f"{note}; the {len(tx):,} of the {what} are held out",
     )
 
 

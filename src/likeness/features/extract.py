@@ -452,7 +452,7 @@ def odd(reading: Reading) -> dict[str, Any]:
     return {
         f.name: value
         for f in fields(Reading)
-        if f.name != "held_out" and (value := getattr(reading, f.name)) != f.default
+        if f.name not in ("held_out", "validation") and (value := getattr(reading, f.name)) != f.default
     }
 
 

@@ -87,6 +87,37 @@ def page(run: Run, data: Data, scores: Sequence[Score], drawn: Drawn | None = No
     )
 
 
+def draft(run: Run, data: Data, status: str, scores: Sequence[Score]) -> str:
+    """The report of a run that is being trained: what it has written down so far, and nothing that its model
+    would have to be asked for.  scores: of an earlier evaluation."""
+    title = f"{run.config.method} on {Path(data.source).name or data.source}"
+    pictures = sorted(p for p in (run.folder / "samples").glob("*.png") if re.fullmatch(r"\d+", p.stem))
+    sharp = run.config.spec.size <= SHARP and not data.spec.points
+    newest = f'<div class="{"sharp" if sharp else ""}">{_whole(pictures[-1])}</div>' if pictures else ""
+    at = f"After {int(pictures[-1].stem):,} images, by the EMA of the weights." if pictures else ""
+    sections = [
+        html.section("Newest snapshot", newest, at),
+        html.section("While it trained", _findings(run), "What the doctor found; some of it passed."),
+        html.section("Over time", _film(run), FILM_OF_POINTS if data.spec.points else FILM),
+        html.section("Learning curves", _curves(run)),
+        html.section("Scores", cards(scores), _setting(scores)),
+        html.section("How to make it again", _commands(run)),
+        html.section("Data", html.table(_about_data(data))),
+        html.section("Options", _options(run)),
+    ]
+    head = (
+        f'<p class="kind">likeness</p><h1>{safe(title)}</h1><p '
+        f'class="status">{safe(status)}</p>{_facts(run, data)}'
+    )
+    body = f"<header>{head}</header><main>{''.join(sections)}</main>"
+    return TEMPLATE.format(title=safe(title), css=CSS, body=body)
+
+
+def _whole(picture: Path) -> str:
+    """A snapshot as it is."""
+    return f'<img class="plane" alt="the newest snapshot" src="{figures.uri(picture.read_bytes())}">'
+
+
 def _status(run: Run, data: Data) -> str:
     goal = run.config.training.images
     done = "finished" if run.seen >= goal else f"stopped at {run.seen / max(goal, 1):.0%} of {goal:,} images"

@@ -170,7 +170,8 @@ def export(model: Model, folder: Path, label: int | None = None) -> None:
     is to draw, where there are any."""
     if not isinstance(model, DDPM):
         raise Refusal(
-            f"{type(model).__name__.lower()} has no pipeline of diffusers that draws from it; a ddpm has one."
+            f"{type(model).__name__.lower()} has no pipeline of diffusers that draws from it; a ddpm has "
+            "one.  For an ONNX file type: likeness export RUN model.onnx"
         )
     if label is not None and "label" not in model.takes:
         raise Refusal(f"this model draws of no class, so not of class {label}; leave the label out.")

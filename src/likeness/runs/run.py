@@ -141,8 +141,10 @@ def read_config(folder: Path) -> Config:
 
 
 def _spelled_out(data: dict[str, Any]) -> dict[str, Any]:
-    """A run that does not say what share of its images was held out is from when that was always a tenth."""
-    return data | {"held_out": data.get("held_out", SHARE)} if "size" in data else data
+    """A run that does not say what share of its images was held out is from when that was always a tenth, and
+    one that does not name the validation part from when that was passed over."""
+    old = {"held_out": SHARE, "validation": "none"}
+    return old | data if "size" in data else data
 
 
 class Stage(NamedTuple):

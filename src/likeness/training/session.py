@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +19,7 @@ from ..data.source import Source
 from ..runs import first_stage, latent_model
 from ..runs.run import Config, Run, Stage, is_run, read_config
 from ..runs.source import parse
-from . import doctor, loop, plan, signals, snapshots
+from . import doctor, log_writers, loop, plan, signals, snapshots
 
 
 @dataclass(frozen=True)
@@ -203,13 +203,15 @@ def finished(run: Run, images: int | None = None, minutes: float = math.inf) -> 
     )
 
 
-def work(run: Run, data: Data, tick: loop.Tick, **budget: Any) -> int:
+def work(run: Run, data: Data, tick: loop.Tick, log: Sequence[str] = (), **budget: Any) -> int:
     """Train, with pictures and the doctor's findings on the way; SIGINT and SIGTERM save and end it.  Returns
-    the number of the signal, or 0."""
+    the number of the signal, or 0.
+
+    log: formats in which the log is written as well (log_writers.FORMATS).
+    """
     with signals.stopping() as stop:
-        for step in doctor.watch(
-            run, data, snapshots.record(run, data, loop.fit(run, data, stop=stop, **budget))
-        ):
+        steps = snapshots.record(run, data, loop.fit(run, data, stop=stop, **budget))
+        for step in doctor.watch(run, data, log_writers.record(run, log, steps)):
             tick(step)
         if not stop.signal and (text := plan.cut_short(run)):
             run.notes.append(text)
