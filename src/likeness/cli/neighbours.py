@@ -42,6 +42,8 @@ def neighbours(argv: list[str]) -> int:
     # The eyes of a matrix are those that made it: what is said of them says where they are now.
     eyes = dict(network=args["network"], weights=args["weights"])
     results = gathered(args | dict.fromkeys(eyes, "") if is_matrix(args["data"]) else args, out.parent)
+    if is_matrix(args["data"]) and member(args["query"], results) is not None:
+        _unused(args["query"], args["data"], eyes)
     rows, distance, asked, usual = search(args["query"], results, args["k"], **eyes)
     names = [results.names[i] for i in rows]
     labels = [results.labels[i] for i in rows] if results.labels else []
@@ -68,6 +70,17 @@ def neighbours(argv: list[str]) -> int:
         lines.append(str(out))
     terminal.result(result, args["json"], "\n".join(lines))
     return 0
+
+
+def _unused(query: str, source: str, eyes: dict[str, str]) -> None:
+    """Raises Refusal where a network is named that would look at nothing."""
+    from ..core import Refusal
+
+    if idle := [f"--{name}" for name, value in eyes.items() if value]:
+        raise Refusal(
+            f"the features of {query!r} are in {source} already, so that no network looks at it; leave "
+            f"{' and '.join(idle)} out, or name an image file."
+        )
 
 
 def search(

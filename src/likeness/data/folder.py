@@ -14,7 +14,7 @@ from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,10 @@ from .dataset import Images, Lines, Reading
 from .decode import Decoded, Skip, decoded, heif_version
 from .listing import Listing, printable, walk
 from .metadata import descriptions, sort_out
+from .ranges import Values, remedies
 from .writer import Writer, tint
 
-VERSION = 2
+VERSION = 4
 """raised whenever the same file would become other pixels"""
 TINT = 4
 """levels by which the channels of a pixel may differ in a picture without colour: JPEG, WebP, AVIF and HEIC
@@ -53,8 +54,10 @@ class Tally:
     sizes: array[int] = field(default_factory=lambda: array("i"))
     modes: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
-    brightest: int = 0
-    """of the 16-bit values"""
+    values: dict[str, Values] = field(default_factory=dict)
+    """of each kind, those of all images used"""
+    unknown: list[Values] = field(default_factory=list)
+    """of files of which nothing says what white is"""
     tint: int = 0
     """levels by which the channels of any pixel differ; of no picture after one in colour"""
     failed: list[tuple[bytes, str, str]] = field(default_factory=list)
@@ -64,7 +67,9 @@ class Tally:
         self.sizes.extend(image.size)
         self.modes[image.mode] += 1
         self.notes.update(image.notes)
-        self.brightest = max(self.brightest, image.brightest)
+        if (values := image.values) is not None:
+            known = self.values.get(values.kind)
+            self.values[values.kind] = known | values if known else values
         if self.tint <= TINT:
             self.tint = max(self.tint, tint(image.pixels))
 
@@ -159,12 +164,14 @@ def _build(
         for row, result in enumerate(_decoded(listing, reading)):
             if isinstance(result, Skip):
                 tally.failed.append((listing.path(row), result.reason, result.detail))
+                tally.unknown.extend(filter(None, [result.values]))
             else:
                 writer.add(result.pixels[None], [result.key])
                 tally.use(row, result)
             if progress and (row % CHUNK == 0 or row + 1 == len(listing)):
                 progress(row + 1, len(listing))
-    verdict.enough(listing, len(tally.rows), verdict.listed(listing.odd + tally.failed), failed)
+    skipped = verdict.listed(listing.odd + tally.failed)
+    verdict.enough(listing, len(tally.rows), skipped, failed, remedies(tally.unknown))
     only_stored = reading.colour == "auto" and writer.shape[0] == 3 and tally.tint <= TINT
     if only_stored:
         writer.to_grey()
@@ -217,6 +224,9 @@ def _describe(listing: Listing, tally: Tally, to: Path) -> dict[str, Any]:
             (to / name).write_bytes(values.tobytes())
     official = None if test is None else int(test.sum())
     meta = dict(
-        classes=classes, modes=dict(tally.modes), converted=dict(tally.notes), brightest=tally.brightest
+        classes=classes,
+        modes=dict(tally.modes),
+        converted=dict(tally.notes),
+        values=[asdict(values) for values in tally.values.values()],
     )
     return meta | dict(official=official, beside=beside)

@@ -17,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..core import BadData, NotAllowed, Refusal
+from . import unread
 from .decode import kind as image_kind
 
 IMAGES, LABELS = (
@@ -81,11 +82,17 @@ def open_array(path: Path, validation: str = "auto") -> Raw:
         return _idx_with_labels(path)
     except PermissionError:
         raise NotAllowed(f"{path} may not be read by you.") from None
+    except Objects:
+        raise BadData(f"{path} cannot be read as .npy, .npz or idx: {unread.objects(path)}.") from None
     except DAMAGE as why:
         text = str(why)[:200] or type(why).__name__
         raise BadData(
             f"{path} cannot be read as .npy, .npz or idx ({text}); make it again, or name a folder of images."
         ) from None
+
+
+class Objects(ValueError):
+    """An array of Python objects."""
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -95,7 +102,9 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
         shape, fortran, kind = read[np.lib.format.read_magic(file)](file)
     except Exception as why:  # numpy parses it as Python text, which fails in a dozen ways
         raise ValueError(f"its header is damaged: {why}") from None
-    if kind.hasobject or kind.kind not in "buifU" or any(type(s) is not int or s < 0 for s in shape):
+    if kind.hasobject:
+        raise Objects(f"it holds objects of shape {shape}")
+    if kind.kind not in "buifU" or any(type(s) is not int or s < 0 for s in shape):
         raise ValueError(f"it holds {kind} of shape {shape}, not numbers")
     return shape, fortran, kind
 

@@ -22,6 +22,7 @@ from .cache import Entry
 from .dataset import Lines
 from .listing import Descriptions, Listing, printable
 from .metadata import labelled
+from .ranges import Values, remarks
 
 MOST_SKIPPED = 0.2
 Row = tuple[str, str, str]
@@ -101,7 +102,7 @@ def _verdict(
         if meta.get("grey")
         else ""
     )
-    line += kinds + _dark(meta["brightest"])
+    line += kinds + remarks(Values(**values) for values in meta["values"])
     return line + (f"; {passed:,} other files passed over" if passed else "")
 
 
@@ -119,18 +120,7 @@ def _two_kinds(listing: Listing, layout: pairs.Layout) -> str:
     return f"; {', '.join(layout.a)} and {', '.join(layout.b)} look like {what}: {mixed}; {instead}"
 
 
-def _dark(brightest: int) -> str:
-    """Data of 10, 12 or 14 bits in files of 16 look black."""
-    if not 0 < brightest < 65535 // 4:
-        return ""
-    likely = next(w for w in (255, 1023, 4095, 16383) if brightest <= w)
-    return (
-        f"; the brightest 16-bit value is {brightest:,}, so they are dark: if it should be white, say "
-        f"--white {likely}"
-    )
-
-
-def enough(listing: Listing, used: int, skipped: list[Row], failed: Path) -> None:
+def enough(listing: Listing, used: int, skipped: list[Row], failed: Path, advice: str = "") -> None:
     """Stop where the folder is not what the user believes it to be."""
     if used >= 2 and len(skipped) <= MOST_SKIPPED * (used + len(skipped)):
         return
@@ -145,7 +135,7 @@ def enough(listing: Listing, used: int, skipped: list[Row], failed: Path) -> Non
     )
     raise BadData(
         f"{printable(listing.root)} holds {used:,} usable images and {len(skipped):,} "
-        f"others{_commonest(skipped)}; {what}{place}."
+        f"others{_commonest(skipped)}; {what}{advice}{place}."
     )
 
 

@@ -107,15 +107,17 @@ def gather(
             f"{source} holds points in the plane, which are a map already; name images, or a matrix of "
             "features."
         )
-    asked = dict(network=network, layer=layer, pool=pool, weights=weights)
+    plain = network == PIXELS  # as the help calls what is meant by no network
+    asked = dict(network="" if plain else network, layer=layer, pool=pool, weights=weights)
     if path is not None and (matrix := _features(typed)) is not None:
-        _refuse(f"{source} holds features already", "name the images themselves", reading, **asked)
+        already = asked | dict(network=network)
+        _refuse(f"{source} holds features already", "name the images themselves", reading, **already)
         result = _of_matrix(source, path, matrix, images, say)
     else:
         if typed.kind == "run" and path is not None:
             run = Run.open(path)
             of = parse(run.config.data["source"])
-            if not network:
+            if not asked["network"]:
                 _refuse(
                     f"{source} is a run, which reads its images as it did in training",
                     "name the images themselves",
@@ -123,7 +125,7 @@ def gather(
                 )
                 reading, asked["network"] = (
                     Reading(**run.config.reading),
-                    str(path) if "encode" in answers(run.model) else "",
+                    str(path) if "encode" in answers(run.model) and not plain else "",
                 )
         else:
             of = typed

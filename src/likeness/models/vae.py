@@ -278,6 +278,10 @@ class VAE(Model):
         """Which dimensions of the code say anything about the images x, and whether that looks like a
         collapse."""
         q = self.posterior(self.shown(x, y))
+        if len(x) < 2:
+            return Units(
+                q.kl().mean(0), torch.zeros_like(q.mu[0]), 0, "one image has no spread of codes: take two"
+            )
         spread = q.mu.var(0)
         active = int((spread > 0.01).sum())
         verdict = ""

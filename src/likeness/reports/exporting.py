@@ -46,13 +46,15 @@ def export(
         load = f'import likeness\n\nrun = likeness.open("{run.folder}")'
         exported, facts, text = Exported("likeness", load), {}, f"{path}: the model card"
     else:
-        diffusers.export(run.model, path, label)
+        note = diffusers.export(run.model, path, label)
         load = (
             "from diffusers import DDPMPipeline\n\n"
             f'images = DDPMPipeline.from_pretrained("{path.name}")().images'
         )
-        exported, facts = Exported("diffusers", load), dict(label=label)
-        text = f'{path}: DDPMPipeline.from_pretrained("{path}") loads it'
+        exported, facts = Exported("diffusers", load), dict(label=label, note=note)
+        text = f'{path}: DDPMPipeline.from_pretrained("{path}") loads it' + (
+            f"\nnote: {note}" if note else ""
+        )
     card = model_card.write(run, _data(trained), path, exported)
     return facts | dict(card=str(card)), text if card == path else f"{text}\nmodel card: {card}"
 

@@ -137,7 +137,7 @@ def training(run: Run, data: Data, budget: dict[str, Any], quiet: bool = False) 
         yield lambda step: None
         return
     notes = _news(run)
-    facts, training = run.config.facts, run.config.training
+    facts, training = engine.facts(), run.config.training  # a run of another machine has its own
     goal = (
         f"{budget['minutes']:g} minute{'s' * (budget['minutes'] != 1)}"
         if "minutes" in budget

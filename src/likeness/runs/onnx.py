@@ -253,7 +253,7 @@ def traced(model: Model, graph: Graph, run: Run) -> bytes:
     assert program is not None
     it = program.model
     for value in (*it.graph.inputs, *it.graph.outputs):
-        value.doc_string = graph.inputs.get(value.name, graph.means)
+        value.doc_string = graph.inputs.get(str(value.name), graph.means)
     it.metadata_props.update(_metadata(run, graph))
     content: bytes = program.model_proto.SerializeToString()
     return content
