@@ -482,7 +482,7 @@ def test_what_a_pipeline_cannot_do_that_a_conditional_model_can_is_said(tmp_path
     torch.nn.init.normal_(model.network.label.weight)
     notes = {y: export(model, tmp_path / str(y), y) for y in (None, 1)}
     assert "knows 3 classes" in notes[None] and "--label CLASS" in notes[None]
-    assert notes[1] == "the pipeline draws class 1 alone, of the 3 that the model knows"
+    assert notes[1] == "the pipeline draws this class alone, of the 3 that the model knows"
     none, one = (load_file(tmp_path / str(y) / "unet" / WEIGHTS) for y in notes)
     bias = "time_embedding.linear_2.bias"
     assert torch.allclose(

@@ -266,7 +266,7 @@ def test_what_cannot_be_scored_is_refused_with_a_lesson(here, capsys):
         ("score", "a", "-o", "maps.png"): "ae does not answer bits_per_dim",
         ("score", "g", "-o", "maps.npy"): "should end in .png or .npz",
         ("score", "g", "nowhere"): "there is no folder, file or set called 'nowhere'",
-        ("score", "c", "grey.png"): "judges an image of a class; say which, from 0 to 9",
+        ("score", "c", "grey.png"): "judges an image of a class, so say which as its label; name one of: 0",
         ("score", "c", "--label", "3"): "held-out images have classes of their own",
         ("score", "g", "grey.png", "--label", "3"): "of no class",
         ("field", "v"): "vae does not answer surprise",

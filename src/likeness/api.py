@@ -16,13 +16,12 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import data as datasets
 from . import models
 from .core import Completes, Condition, Model, Redraws, Refusal, answers, ask, final, label_of
 from .data import Data
@@ -36,6 +35,7 @@ from .metrics.card import Score
 from .parts.denoising import Denoiser
 from .reports import terminal
 from .reports.notebook import Cards, Pictures, Stage, staged
+from .runs import labels, origin
 from .runs.run import AVERAGE, Config, Run
 from .runs.source import parse
 from .training import log_writers, snapshots
@@ -54,10 +54,12 @@ def train(
     images: int | None = None,
     progress: bool = True,
     log: Sequence[str] = (),
+    data: str | Path | None = None,
     **options: Any,
 ) -> Trained:
     """Train `model` on `source`, or go on where its run folder is.
 
+    data: where the images of `source` are now, if that is a run whose codes are learnt.
     options: any of the model's, of Training (batch, rate, seed ...) and of Reading (size, colour, binarize);
     preset: the name of several that go together (`likeness train MODEL --help` lists them).
     log: "csv", "tensorboard" or both, written into the run folder beside log.jsonl.
@@ -68,15 +70,15 @@ def train(
     target = Path(folder) if folder else source.run_folder(model)
     wishes = Wishes.sort(models.load(model), options | {k: v for k, v in budget.items() if k == "images"})
     with (
-        begin(model, source, target, wishes, budget) as (run, data),
-        terminal.training(run, data, budget, quiet=not progress) as tick,
+        begin(model, source, target, wishes, budget, str(data or "")) as (run, images_of),
+        terminal.training(run, images_of, budget, quiet=not progress) as tick,
     ):
-        number = work(run, data, tick, log, **budget)
+        number = work(run, images_of, tick, log, **budget)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     if number:
         raise SystemExit(128 + number)
-    return Trained(Run.open(target), data)
+    return Trained(Run.open(target), images_of)
 
 
 def _budget(minutes: Any, images: Any) -> dict[str, Any]:
@@ -115,22 +117,27 @@ def _page(
 # A run to ask
 
 
-def open(folder: str | Path, raw: bool = False) -> Trained:
+def open(folder: str | Path, raw: bool = False, data: str | Path | None = None) -> Trained:
     """The run in `folder`, to ask it questions: the EMA of its weights, or these without any average if
-    `raw`."""
-    return Trained(Run.open(Path(folder), raw))
+    `raw`.
+
+    data: where its data are now, if they have moved.  Where they are the same ones the run remembers it.
+    """
+    run = Trained(Run.open(Path(folder), raw))
+    if data is not None:
+        run.locate(data)
+    return run
 
 
-def open_data(run: Run) -> Data:
-    """The data that a run was trained on, read as it was then."""
-    data = datasets.load(run.config.data["source"], **run.config.reading)
-    if data.fingerprint != run.config.data["fingerprint"]:
-        print(
-            f"likeness: {data.source} has changed since {run.folder} was made; what is compared with it may "
-            "be off.",
-            file=sys.stderr,
-        )
-    return data
+def open_data(run: Run, place: str | Path = "") -> Data:
+    """The data that a run was trained on, read as it was then; from `place`, if they are there now, which the
+    run then remembers."""
+    data = origin.load(run.config, run.folder, str(place))
+    if why := origin.changed(run.config, run.folder, data):
+        print(f"likeness: {why}; what is compared with it may be off.", file=sys.stderr)
+    elif place:
+        run.config = origin.remember(run.config, run.folder, data)
+    return data.told(run.model.takes)
 
 
 class Trained:
@@ -150,12 +157,22 @@ class Trained:
         self._data = self._data or open_data(self.run)
         return self._data
 
+    def locate(self, place: str | Path) -> None:
+        """Say where its data are now."""
+        self._data = open_data(self.run, place)
+        self.config = self.run.config
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of its classes by their number; numbers, where it has written down no names."""
+        return labels.names(self.config)
+
     def sample(
         self,
         n: int = 64,
         seed: int = 0,
         first: int = 0,
-        label: int | None = None,
+        label: str | int | None = None,
         beside: Trained | None = None,
         **live: Any,
     ) -> Pictures:
@@ -170,7 +187,7 @@ class Trained:
         n: int = 64,
         seed: int = 0,
         first: int = 0,
-        label: int | None = None,
+        label: str | int | None = None,
         beside: Trained | None = None,
         **live: Any,
     ) -> Iterator[Stage]:
@@ -185,7 +202,7 @@ class Trained:
         recipe = self._recipe(seed=seed, first=first, n=n, **live) | (
             {} if beside is None else {"beside": beside.folder.name}
         )
-        recipe |= {} if label is None else {"label": label}
+        recipe |= self.spoken(label)
         return staged(
             sampling.draw(model, y, n, seed, first, completion.AT_ONCE), lambda x: Pictures(x, recipe)
         )
@@ -203,22 +220,29 @@ class Trained:
             )
         return model.beside(cast(Denoiser, weak.model))
 
-    def _conditions(self, first: int, n: int, label: int | None) -> Condition | None:
+    def _conditions(self, first: int, n: int, label: str | int | None) -> Condition | None:
         """What images number first ... first+n-1 are of: their classes in turns, or class `label`; of texts
         and images, those of the data."""
-        labels = self.config.spec.labels if "label" in self.model.takes else 0
-        if label is not None and not labels:
-            self._refuse_label(label)
-        if label is not None and not 0 <= label < labels:
-            raise Refusal(f"there is no label {label}: {self.folder} knows 0 to {labels - 1}.")
         beside = self.data if set(self.model.takes) - {"label"} else None
-        return sampling.conditions(self.model, np.arange(first, first + n), beside, label=label)
-
-    def _refuse_label(self, label: int) -> NoReturn:
-        raise Refusal(
-            f"{self.config.model} in {self.folder} draws of no class, so not of class {label}; leave the "
-            "label out."
+        return sampling.conditions(
+            self.model, np.arange(first, first + n), beside, label=self.class_of(label)
         )
+
+    def class_of(self, label: str | int | None) -> int | None:
+        """The number of the class of this name or number; None for None.  Raises Refusal where there is none
+        such, or the model draws of no class."""
+        if label is None:
+            return None
+        if "label" not in self.model.takes or not self.config.spec.labels:
+            raise Refusal(
+                f"{self.config.model} in {self.folder} draws of no class, so not of class {label}; leave the "
+                "label out."
+            )
+        return labels.number(self.config, label, self.folder)
+
+    def spoken(self, label: str | int | None) -> dict[str, Any]:
+        """What a recipe says of a class: its name and its number."""
+        return labels.spoken(self.config, self.class_of(label))
 
     @torch.no_grad()
     def reconstruct(
@@ -249,7 +273,7 @@ class Trained:
         known: Tensor | None = None,
         draws: int = 1,
         seed: int = 0,
-        label: int | None = None,
+        label: str | int | None = None,
         **live: Any,
     ) -> Pictures:
         """Images of which the upper `keep` of the rows is given, or the pixels `known`, bool (H, W), and the
@@ -273,7 +297,7 @@ class Trained:
         known: Tensor | None = None,
         draws: int = 1,
         seed: int = 0,
-        label: int | None = None,
+        label: str | int | None = None,
         **live: Any,
     ) -> Iterator[Stage]:
         """The way there: the last stage has what complete() returns."""
@@ -286,6 +310,7 @@ class Trained:
             cast(Completes, model), asked.batch.x, asked.batch.y, there, draws, _whole("seed", seed, 0)
         )
         recipe = self._recipe(seed=seed, n=len(asked.batch.x), draws=draws, known=int(there.sum()), **live)
+        recipe |= self.spoken(label)
         return staged(
             states,
             lambda drawn: Pictures(
@@ -303,7 +328,7 @@ class Trained:
         *,
         draws: int = 1,
         seed: int = 0,
-        label: int | None = None,
+        label: str | int | None = None,
         **live: Any,
     ) -> Pictures:
         """Images like x (B, C, H, W) in [-1, 1], or like held-out ones: noise is added for the share
@@ -323,7 +348,7 @@ class Trained:
         *,
         draws: int = 1,
         seed: int = 0,
-        label: int | None = None,
+        label: str | int | None = None,
         **live: Any,
     ) -> Iterator[Stage]:
         """The way there, from the images themselves on: the last stage has what edit() returns."""
@@ -335,6 +360,7 @@ class Trained:
             cast(Redraws, model), asked.batch.x, y, strength, draws, _whole("seed", seed, 0)
         )
         recipe = self._recipe(seed=seed, n=len(asked.batch.x), draws=draws, strength=strength, **live)
+        recipe |= self.spoken(label)
         return staged(
             states, lambda drawn: Pictures(drawn, recipe, _page(drawn, draws, asked.batch.x, editing.page))
         )
@@ -346,7 +372,7 @@ class Trained:
         *,
         maps: bool = True,
         seed: int = 0,
-        label: int | None = None,
+        label: str | int | None = None,
         names: Sequence[str] | None = None,
         **live: Any,
     ) -> surprise.Scored:
@@ -361,11 +387,17 @@ class Trained:
         asked = self._asked(x, n, seed, label, names)
         if "label" in model.takes and label_of(asked.batch.y) is None:
             raise Refusal(
-                f"{self.folder} judges an image of a class; say which, from 0 to "
-                f"{self.config.spec.labels - 1}, as its label."
+                f"{self.folder} judges an image of a class, so say which as its label; "
+                f"{labels.listed(self.config)}"
             )
         usual = inputs.held_out(self.data, surprise.REFERENCE, seed) if len(self.data.held_out) else None
-        return surprise.score(model, asked, usual, maps, self._recipe(seed=seed, n=len(asked.names), **live))
+        return surprise.score(
+            model,
+            asked,
+            usual,
+            maps,
+            self._recipe(seed=seed, n=len(asked.names), **live) | self.spoken(label),
+        )
 
     def field(self, n: int = 4, seed: int = 0) -> list[receptive.Field]:
         """Which pixels the predictions of two pixels depend on, and how much: the mean over n held-out
@@ -375,7 +407,7 @@ class Trained:
         return receptive.fields(self.model, asked.batch, f"{self.folder.name}: {self.config.model}")
 
     def _asked(
-        self, x: Tensor | None, n: int, seed: int, label: int | None, names: Sequence[str] | None = None
+        self, x: Tensor | None, n: int, seed: int, label: str | int | None, names: Sequence[str] | None = None
     ) -> inputs.Inputs:
         """The images of a question: held-out ones of their own classes, or somebody's own, of class `label`
         or none."""

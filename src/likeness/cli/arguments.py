@@ -162,9 +162,11 @@ def common(parser: argparse.ArgumentParser, *names: str) -> None:
         parser.add_argument(name, **known[name])
 
 
-def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple[Trained, dict[str, Any]]]]:
+def on_runs(
+    argv: list[str], parser: Parser, data: bool = True
+) -> tuple[dict[str, Any], list[tuple[Trained, dict[str, Any]]]]:
     """Parse for a verb on runs: what was said, and the runs, each with those of the typed live options that
-    it has."""
+    it has.  data: whether it may be said where the data of the runs are now."""
     from ..core import Refusal
     from ..reports import terminal
     from ..runs.folder import is_run
@@ -172,8 +174,17 @@ def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple
     folders = [
         Path(a)
         for before, a in zip(["", *argv], argv)
-        if not a.startswith("-") and before not in ("-o", "--network", "--beside") and is_run(Path(a))
+        if not a.startswith("-")
+        and before not in ("-o", "--network", "--beside", "--data")
+        and is_run(Path(a))
     ]
+    if data:
+        parser.add_argument(
+            "--data",
+            dest="place",
+            metavar="PLACE",
+            help="where the data of the run are now, if they have moved",
+        )
     opened = _opened(folders, raw="--raw" in argv)
     taken = {action.dest for action in parser._actions}  # a verb's own flag means what the verb says
     turns = {f: _live(t) - taken for f, t in opened.items()}
@@ -203,6 +214,8 @@ def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple
         if lacking := typed - turns[folder]:
             terminal.say(f"note: {folder} has no option {', '.join(sorted(lacking))}; it is asked without")
     args["run"] = wanted
+    for folder in wanted if data and args["place"] else ():
+        opened[folder].locate(args["place"])
     return args, [(opened[f], {name: args[name] for name in typed & turns[f]}) for f in wanted]
 
 

@@ -26,12 +26,12 @@ def export(argv: list[str]) -> int:
     )
     parser.add_argument(
         "--label",
-        type=int,
         metavar="CLASS",
-        help="that is drawn in diffusers, where the model is class-conditional; none if left out",
+        help="that is drawn in diffusers, by name or number, where the model is class-conditional; none if "
+        "left out",
     )
     common(parser, "-o", "--raw", "--json")
-    args, [(run, _)] = on_runs(argv, parser)
+    args, [(run, _)] = on_runs(argv, parser, data=False)
 
     from ..core import Refusal
     from ..reports import exporting, terminal
@@ -41,7 +41,8 @@ def export(argv: list[str]) -> int:
         if value is not None and path.suffix != ending:
             what = "an .onnx file" if ending else "a folder for diffusers"
             raise Refusal(f"{flag} is for {what}, and {path} is none; leave it out.")
-    result, text = exporting.export(run, path, args["part"], args["label"])
+    result, text = exporting.export(run, path, args["part"], run.class_of(args["label"]))
+    result |= run.spoken(args["label"])
     terminal.result(dict(run=str(run.folder), path=str(path), **result), args["json"], text)
     return 0
 

@@ -178,6 +178,13 @@ def collected(parser: argparse.ArgumentParser) -> None:
         metavar="DATA",
         help="where the images of a matrix of features are, if the .json beside it does not say",
     )
+    parser.add_argument(
+        "--data",
+        dest="place",
+        default="",
+        metavar="PLACE",
+        help="where the data of a run are now, if DATA is one and they have moved",
+    )
     common(parser, "-n", "--seed", "-o", "--json")
     flags(parser, "reading the data", data.Reading, data.Reading())
 
@@ -189,7 +196,7 @@ def gathered(args: dict[str, Any], folder: Path) -> Collection:
     from ..reports import terminal
 
     reading = data.Reading(**{f.name: args[f.name] for f in option_fields(data.Reading) if f.name in args})
-    wanted = {name: args[name] for name in ("network", "layer", "pool", "weights", "images", "seed")}
+    wanted = {name: args[name] for name in ("network", "layer", "pool", "weights", "images", "place", "seed")}
     last = time.monotonic()
 
     def say(text: str) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..core import Model
     from ..data import Data
 
-OWN = ("model", "data", "run", "minutes", "no_report", "log", "json")
+OWN = ("model", "data", "place", "run", "minutes", "no_report", "log", "json")
 """what is asked of the command, and not of the model, the training or the data"""
 
 
@@ -36,7 +36,7 @@ def train(argv: list[str]) -> int:
         for k, v in (("minutes", args["minutes"]), ("images", wishes.training.get("images")))
         if v is not None
     }
-    with session.begin(name, source, folder, wishes, budget) as (run, images):
+    with session.begin(name, source, folder, wishes, budget, args["place"]) as (run, images):
         over = bool(session.finished(run, **budget))
         with (
             terminal.training(run, images, budget, quiet=args["json"]) as tick,
@@ -100,6 +100,13 @@ def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
         type=positive,
         metavar="M",
         help="end after M minutes of training in all, instead of after --images",
+    )
+    parser.add_argument(
+        "--data",
+        dest="place",
+        metavar="PLACE",
+        default="",
+        help="where its images are now, if DATA is a run and they have moved",
     )
     parser.add_argument("--no-report", action="store_true", help="do not score at the end")
     parser.add_argument(

@@ -24,6 +24,7 @@ from . import ranges
 from .cache import fetch, room_for
 from .dataset import Images, Reading
 from .formats import DAMAGE, Raw, idx, joined, labels_beside, open_array, validates
+from .labels import ENOUGH, NONE, tidy
 from .pixels import at_once, resize
 from .ranges import Span, Values
 from .writer import Writer, content_hash, is_binary
@@ -39,8 +40,24 @@ def read(path: Path, reading: Reading, base: Path, progress: Progress | None) ->
     stats = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in (path, beside) if p]
     family = family_of("array", str(path.resolve()))
     how = (reading.validation,) if validates(path) else ()
-    key: Key = (family, stats, *how)
-    return settle(lambda: open_array(path, *how), key, path.name, reading, base, progress, family)
+    key: Key = (family, stats, *how, *([LABELS] if path.suffix == ".npz" else []))
+    return labels_of(settle(lambda: open_array(path, *how), key, path.name, reading, base, progress, family))
+
+
+LABELS = "a test set without labels beside one with them is unlabelled"
+"""of .npz files alone: nothing else is read in another way than it once was"""
+
+
+def labels_of(images: Images) -> Images:
+    """The same with its classes in natural order; images whose label is NaN, -1 or nothing are unlabelled."""
+    y, classes = tidy(images.y, images.classes)
+    lacking = 0 if y is None else int((y == NONE).sum())
+    enough = y is None or (y if images.test is None else y[~images.test]) != NONE
+    if y is not None and np.mean(enough) < ENOUGH:
+        note = f"; {lacking:,} are unlabelled (-1, NaN or nothing), too many for the others to make classes"
+        return replace(images, y=None, classes=(), verdict=images.verdict + note)
+    note = f"; {lacking:,} unlabelled (-1, NaN or nothing)" if lacking else ""
+    return replace(images, y=y, classes=classes, verdict=images.verdict + note)
 
 
 Key = tuple[str, *tuple[object, ...]]
@@ -241,4 +258,4 @@ def read_idx_folder(
 
     stats = [(f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     family = family_of("idx", str(folder.resolve()))
-    return settle(make, (family, stats), folder.name, reading, base, progress, family)
+    return labels_of(settle(make, (family, stats), folder.name, reading, base, progress, family))

@@ -28,7 +28,7 @@ from .cache import Entry, fetch, room_for
 from .dataset import Images, Lines, Reading
 from .decode import Decoded, Skip, decoded, heif_version
 from .listing import Listing, printable, walk
-from .metadata import descriptions, sort_out
+from .metadata import descriptions
 from .ranges import Values, remedies
 from .writer import Writer, tint
 
@@ -37,7 +37,7 @@ VERSION = 4
 TINT = 4
 """levels by which the channels of a pixel may differ in a picture without colour: JPEG, WebP, AVIF and HEIC
 leave up to so many"""
-ABOUT = 1
+ABOUT = 2
 """raised whenever the same files would have other captions, labels or verdicts"""
 SIZE = 64
 CHUNK = 64
@@ -119,14 +119,8 @@ def listed(path: Path) -> Listing:
 
 
 def _images(entry: Entry, about: Entry) -> Images:
-    labels = about if about.meta["classes"] else entry
-    no_classes = about.meta["layout"] is not None  # but pairs, or domains
-    y = (
-        np.array(labels.array("y.i64", np.int64))
-        if (labels.folder / "y.i64").exists() and not no_classes
-        else None
-    )
-    test = np.array(entry.array("test.u1", np.bool_)) if (entry.folder / "test.u1").exists() else None
+    y = np.array(about.array("y.i64", np.int64)) if (about.folder / "y.i64").exists() else None
+    test = np.array(about.array("test.u1", np.bool_)) if (about.folder / "test.u1").exists() else None
     full_list = str(about.folder / verdict.SKIPPED) if (about.folder / verdict.SKIPPED).exists() else ""
     return Images(
         entry.x,
@@ -134,7 +128,7 @@ def _images(entry: Entry, about: Entry) -> Images:
         about.meta["verdict"] + (f" -> {full_list}" if full_list else ""),
         entry.meta["levels"],
         y,
-        () if no_classes else tuple(labels.meta["classes"]),
+        tuple(about.meta["classes"]),
         _lines(about, "texts"),
         names=_lines(entry, "names"),
         test=test,
@@ -211,22 +205,12 @@ def _decode(readers: list[Callable[[], bytes]], reading: Reading) -> list[Decode
 
 def _describe(listing: Listing, tally: Tally, to: Path) -> dict[str, Any]:
     """Write what is known about the images beside them; returns the meta."""
-    y, classes, test, beside = sort_out(listing, tally.rows)
     verdict.write_lines(to, "names", (printable(listing.path(row)) for row in tally.rows))
     verdict.write_rows(to / verdict.FAILED, verdict.listed(tally.failed))
-    for name, values in (
-        ("y.i64", y),
-        ("test.u1", test),
-        ("sizes.i32", tally.sizes),
-        ("rows.i64", tally.rows),
-    ):
-        if values is not None:
-            (to / name).write_bytes(values.tobytes())
-    official = None if test is None else int(test.sum())
-    meta = dict(
-        classes=classes,
+    for name, values in (("sizes.i32", tally.sizes), ("rows.i64", tally.rows)):
+        (to / name).write_bytes(values.tobytes())
+    return dict(
         modes=dict(tally.modes),
         converted=dict(tally.notes),
         values=[asdict(values) for values in tally.values.values()],
     )
-    return meta | dict(official=official, beside=beside)

@@ -179,13 +179,21 @@ def joined(
 ) -> Raw:
     """A training set and its official test set, one after the other.  train, note: of x, where some of it is
     held out already."""
-    labels = None if y is None or ty is None else np.concatenate([y.reshape(-1), ty.reshape(-1)])
+    both = (x, y), (tx, ty)
+    parts = [_unlabelled(len(a), y, ty) if b is None else b.reshape(-1) for a, b in both if a.ndim]
+    labels = None if y is None and ty is None else np.concatenate(parts)
     return Raw(
         np.concatenate([x, tx]),
         labels,
         len(x) if train is None else train,
         note=f"{note}; the {len(tx):,} of the {what} are held out",
     )
+
+
+def _unlabelled(n: int, *others: np.ndarray | None) -> np.ndarray:
+    """Labels of n images that have none, to stand beside others."""
+    text = any(y is not None and y.dtype.kind == "U" for y in others)
+    return np.full(n, "" if text else -1)
 
 
 def _promise(archive: zipfile.ZipFile, name: str) -> int:

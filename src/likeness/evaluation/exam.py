@@ -22,7 +22,18 @@ import torch
 from torch import Tensor
 
 from .. import engine
-from ..core import Batch, Compresses, Condition, Diagnoses, Model, Noise, Refusal, answers, label_of
+from ..core import (
+    Batch,
+    Classifies,
+    Compresses,
+    Condition,
+    Diagnoses,
+    Model,
+    Noise,
+    Refusal,
+    answers,
+    label_of,
+)
 from ..data import Data
 from ..features import networks
 from ..inference import sampling
@@ -76,6 +87,7 @@ def prepare(
             f"{n} images cannot be scored; ask for 1 or more, and for 100 if the interval is to mean "
             "something."
         )
+    data = data.told(run.model.takes)
     if data.spec.shape != run.config.spec.shape or data.levels != run.config.spec.levels:
         raise Refusal(
             f"{data.source} holds {_form(data)}, which the model cannot judge: it was trained on "
@@ -90,7 +102,8 @@ def prepare(
     chosen = np.random.default_rng((seed, 0xE7A)).permutation(rows)[:n]
     remarks = []
     if split == "train":
-        remarks.append("no image was held out, so these are training images, which flatters")
+        which = "labelled image" if "label" in run.model.takes and data.y is not None else "image"
+        remarks.append(f"no {which} was held out, so these are training images, which flatters")
     if data.fingerprint != run.config.data.get("fingerprint", data.fingerprint):
         remarks.append(f"{data.source} is not, or no longer, what the model was trained on")
     model = tuned(run.model, **live)
@@ -322,9 +335,12 @@ def diagnosis(exam: Exam) -> Iterator[Score]:
     """What the model says of itself, and what the doctor finds beside it."""
     own, judged = set(), min(len(exam.rows), max(2, 2**24 // exam.data.spec.dims))
     about = dict[str, Any](split=exam.split, seed=exam.seed, settings=exam.settings)
+    unseen = (
+        representation.hopeless(exam.data, exam.rows[:judged]) if isinstance(exam.model, Classifies) else ""
+    )
     for name, value, warning in verdicts(exam, judged):
         own.add(name)
-        yield Score(name, value, n=judged, kind="estimate", warnings=sentences(warning), **about)
+        yield Score(name, value, n=judged, kind="estimate", warnings=sentences(warning, unseen), **about)
     samples = exam.samples if "sample" in answers(exam.model) else None
     result = [
         finding.text

@@ -268,7 +268,7 @@ def arithmetic(subject: Subject, n: int, seed: int, groups: Sequence[Tensor] = (
 
 def members(data: Data, seed: int) -> list[tuple[str, Tensor]]:
     """Some held-out images of each class of which there are any, with its name."""
-    if data.y is None or len(result := np.unique(data.y[data.held_out])) < 3:
+    if data.y is None or len(result := np.unique(data.y[data.labelled.held_out])) < 3:
         raise Refusal(
             "arithmetic is done with three kinds of images, and these have no three classes; name yours: "
             "--images A B C, a folder or file each."

@@ -26,6 +26,7 @@ from ..data.dataset import Images, Reading
 from ..data.source import Source
 from ..features import extract, opening
 from ..features import images as gallery
+from ..runs import origin
 from ..runs.run import Run, is_run
 from ..runs.source import parse
 from ..storage import cache
@@ -86,6 +87,7 @@ def gather(
     pool: str = "",
     weights: str = "",
     images: str = "",
+    place: str = "",
     reading: Reading | None = None,
     n: int = 0,
     seed: int = 0,
@@ -98,10 +100,12 @@ def gather(
     request finds them again. A run reads its own images, and any that it looks at, as it did in training;
     `reading` is of all others.
     n: so many of them, chosen at random by `seed`; 0 is all.  images: where to find the images of a matrix,
-    if it does not say so.
+    if it does not say so.  place: where the data of a run are now, if they have moved.
     """
     typed, reading = parse(source), reading or Reading()
     source, path = typed.text, typed.path
+    if place and typed.kind != "run":
+        raise Refusal(f"{source} is the data itself; --data says where those of a run are: leave it out.")
     if typed.kind == "points":
         raise Refusal(
             f"{source} holds points in the plane, which are a map already; name images, or a matrix of "
@@ -116,7 +120,7 @@ def gather(
     else:
         if typed.kind == "run" and path is not None:
             run = Run.open(path)
-            of = parse(run.config.data["source"])
+            of = parse(_data_of(run, place, say))
             if not asked["network"]:
                 _refuse(
                     f"{source} is a run, which reads its images as it did in training",
@@ -146,6 +150,16 @@ def gather(
             "what is asked of 2 or more; name a folder with more."
         )
     return result
+
+
+def _data_of(run: Run, place: str, say: Say) -> str:
+    """The place of the images that a run has learnt."""
+    result = origin.load(run.config, run.folder, place)
+    if why := origin.changed(run.config, run.folder, result):
+        say(f"note: {why}")
+    elif place:
+        origin.remember(run.config, run.folder, result)
+    return result.source
 
 
 def _spoken(reading: dict[str, Any]) -> str:
@@ -201,7 +215,7 @@ def _numbered(rows: np.ndarray) -> tuple[str, ...]:
 def _labels(images: Images) -> tuple[str, ...]:
     if images.y is None:
         return ()
-    return tuple(images.classes[i] if 0 <= i < len(images.classes) else str(i) for i in images.y.tolist())
+    return tuple(images.classes[i] if 0 <= i < len(images.classes) else "" for i in images.y.tolist())
 
 
 # By a network

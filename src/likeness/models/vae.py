@@ -247,7 +247,7 @@ class VAE(Model):
             y = Condition(torch.full((len(x),), c, device=x.device))
             q = self.posterior(self.shown(x, y))
             result.append(self.log_likelihood(x, q.mu, y) - q.kl().sum(1))
-        return torch.stack(result).argmax(0)
+        return classes.learnt(torch.stack(result, 1), self.spec).argmax(1)
 
     def decode(self, z: Tensor) -> Tensor:
         """The mean image of codes as encode() makes them; of the numbers of the class the largest counts, so
@@ -263,7 +263,7 @@ class VAE(Model):
     def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         """Of classes y (B,); a conditional model draws the class as well where none is said."""
         if self.conditional and y is None:
-            y = Condition(classes.drawn(noise, self.spec.labels))
+            y = Condition(classes.drawn(noise, self.spec))
         out = self.decoder(self.code(noise.normal(self.latent), y))
         yield self.p.draw(out, noise) if self.draw else self.p.mean(out)
 

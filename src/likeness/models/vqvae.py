@@ -75,7 +75,12 @@ class VQVAE(Model):
     def code(self) -> Spec:
         """What its codes are to a second model."""
         return Spec(
-            1, ladder(self.spec.size, self.halvings)[-1], self.spec.labels, levels=self.codes, symbols=True
+            1,
+            ladder(self.spec.size, self.halvings)[-1],
+            self.spec.labels,
+            levels=self.codes,
+            symbols=True,
+            absent=self.spec.absent,
         )
 
     @property

@@ -26,6 +26,7 @@ from ..figures import CSS, TEMPLATE, html, safe
 from ..inference.sampling import samples
 from ..metrics import neighbours
 from ..metrics.card import GROUPS, Score, short
+from ..runs.labels import spoken
 from ..runs.run import AVERAGE, INSIDE, Run
 from ..training import doctor
 from ..training.snapshots import POINTS
@@ -394,7 +395,7 @@ def _samples(run: Run, data: Data, scores: Sequence[Score], drawn: Drawn | None)
             lead,
         )
     labels = None if drawn is None else drawn.labels
-    of = [{} if labels is None else {"label": int(labels[i])} for i in range(n)]
+    of = [{} if labels is None else spoken(run.config, int(labels[i])) for i in range(n)]
     tiles = [_img(image, recipe | {"sample": i} | of[i]) for i, image in enumerate(figures.pixels(x))]
     lead = f"The first {n} of seed {seed}, not chosen, {how}."
     return html.section("Samples", _tiles(tiles, data, f"{n} samples"), lead) + _neighbours(

@@ -204,10 +204,10 @@ def lost(model: DDPM, label: int | None) -> str:
     k = model.spec.labels
     if label is None:
         return (
-            f"the model knows {k} classes, and the pipeline draws from all of them; for a pipeline that draws "
+            f"the model knows {k} classes, and the pipeline draws from all; for one that draws "
             "one class, type --label CLASS"
         )
-    return f"the pipeline draws class {label} alone, of the {k} that the model knows"
+    return f"the pipeline draws this class alone, of the {k} that the model knows"
 
 
 def obstacle(model: Model) -> str:

@@ -31,7 +31,7 @@ from .. import engine, models, storage
 from ..core import BadData, Busy, Compresses, Model, Refusal, Spec, Training
 from ..data.captions import Vocabulary
 from ..data.split import SHARE
-from . import latent_model
+from . import latent_model, origin
 from .folder import CONFIG as CONFIG
 from .folder import is_run as is_run
 
@@ -57,6 +57,8 @@ class Config:
     """names of the classes of the data, which may be called otherwise by the time that somebody asks"""
     vocabulary: list[str] = field(default_factory=list)
     """words of the training captions by their number (data/captions.py), where the model takes texts"""
+    origin: dict[str, Any] = field(default_factory=dict)
+    """where the data lie as seen from the run's folder, and how many they were (runs/origin.py)"""
     plan: dict[str, Any] = field(default_factory=dict)
     """of a run in so many minutes: these, and the speed that training.images was planned by"""
 
@@ -126,6 +128,7 @@ def read_config(folder: Path) -> Config:
             config.get("inside", {}),
             config.get("classes", []),
             config.get("vocabulary", []),
+            config.get("origin", {}),
             config.get("plan", {}),
         )
     except FileNotFoundError:
@@ -176,7 +179,8 @@ class Stage(NamedTuple):
             tensors,
             dict(seen=self.run.seen, seconds=self.run.seconds, facts=self.run.config.facts),
         )
-        storage.write(folder / CONFIG, json.dumps(asdict(self.run.config), indent=2).encode())
+        config = origin.rebased(self.run.config, self.run.folder, folder)
+        storage.write(folder / CONFIG, json.dumps(asdict(config), indent=2).encode())
 
 
 def _frozen(folder: Path) -> nn.Module:

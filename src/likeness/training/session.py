@@ -16,7 +16,7 @@ from .. import engine, models
 from ..core import Model, Refusal, Training, closest, option_fields
 from ..data import Data
 from ..data.source import Source
-from ..runs import first_stage, latent_model
+from ..runs import first_stage, latent_model, origin
 from ..runs.run import Config, Run, Stage, is_run, read_config
 from ..runs.source import parse
 from . import doctor, log_writers, loop, plan, signals, snapshots
@@ -57,10 +57,15 @@ def _preset(kind: type[Model], name: str) -> dict[str, Any]:
 
 @contextmanager
 def begin(
-    model: str, source: str | Source, folder: Path, wishes: Wishes, budget: dict[str, Any]
+    model: str,
+    source: str | Source,
+    folder: Path,
+    wishes: Wishes,
+    budget: dict[str, Any],
+    place_of_data: str = "",
 ) -> Iterator[tuple[Run, Data]]:
     """Open the run in `folder`, or make it, to train on; with the data it learns from.  Lets go of its lock
-    at the end.
+    at the end.  place_of_data: where the images are now, if `source` is a run whose codes are learnt.
 
     The first of several processes decides; the others wait for it, and end with it if it refuses.
     """
@@ -68,12 +73,12 @@ def begin(
     run = None
     try:
         if engine.rank() == 0:
-            run, data = _first(model, parse(source).anywhere, folder, wishes, budget)
+            run, data = _first(model, parse(source).anywhere, folder, wishes, budget, place_of_data)
         else:
             _end_if_refused(engine.broadcast_text())
             run = Run.resume(folder, lock=False)
-            data = datasets.load(run.config.data["source"], **run.config.reading)
-        yield run, data
+            data = origin.load(run.config, folder)
+        yield run, data.told(run.model.takes)
     finally:
         if run is not None:
             run.close()
@@ -81,10 +86,10 @@ def begin(
 
 
 def _first(
-    model: str, asked: Source, folder: Path, wishes: Wishes, budget: dict[str, Any]
+    model: str, asked: Source, folder: Path, wishes: Wishes, budget: dict[str, Any], place_of_data: str
 ) -> tuple[Run, Data]:
     try:
-        result = _open(model, asked, folder, wishes, budget)
+        result = _open(model, asked, folder, wishes, budget, place_of_data)
     except Refusal as refusal:
         engine.broadcast_text(f"{refusal.code} {refusal}")
         raise
@@ -99,32 +104,47 @@ def _end_if_refused(text: str) -> None:
 
 
 def _open(
-    model: str, asked: Source, folder: Path, wishes: Wishes, budget: dict[str, Any]
+    model: str, asked: Source, folder: Path, wishes: Wishes, budget: dict[str, Any], place_of_data: str
 ) -> tuple[Run, Data]:
     kind, first, source = models.load(model), first_stage.find(asked), asked.text
+    if place_of_data and first is None:
+        raise Refusal(f"{source} is the data itself; --data says where those of a run are: leave it out.")
     files = _files(kind, wishes.options)
     wishes = replace(wishes, options=wishes.options | files)
     if first is not None:
-        wishes, source = (
-            replace(wishes, reading=first_stage.reading(first, _plain(wishes.reading))),
-            first.config.data["source"],
-        )
+        wishes = replace(wishes, reading=first_stage.reading(first, _plain(wishes.reading)))
     if not is_run(folder):
-        data = datasets.load(source, **wishes.reading)
+        data = (
+            datasets.load(source, **wishes.reading)
+            if first is None
+            else origin.load(first.config, first.folder, place_of_data)
+        )
         stage = None if first is None else first_stage.stage(first, data)
-        return Run.create(folder, _config(model, kind, data, wishes, budget, stage), stage), data
+        config = _config(model, kind, data, wishes, budget, stage)
+        config = replace(config, origin=origin.of(data, folder, files))
+        return Run.create(folder, config, stage), data
     config = read_config(folder)
     first_stage.compare(folder, config, model, source, first)
     defaults = {f.name: f.default for f in option_fields(kind)}  # of an option that is younger than the run
     options = {k: v for k, v in wishes.options.items() if k not in files}
     longer = {"images"} if budget.get("images", 0) > config.training.images else set()
-    settings = {k: v for k, v in _plain(wishes.training).items() if k not in longer}
-    typed = dict(options=options, training=settings, data=dict(source=source) | wishes.reading)
+    named_otherwise = first is None and asked.path is None and source != config.data.get("source")
+    typed = dict(
+        options=options,
+        training={k: v for k, v in _plain(wishes.training).items() if k not in longer},
+        data=wishes.reading | (dict(source=source) if named_otherwise else {}),
+    )
     _compare(folder, replace(config, options=defaults | config.options), model, typed)
-    data = datasets.load(source, **config.reading)
-    _compare(folder, config, model, dict(data=data.identity))
+    data = _data(config, folder, source, first, place_of_data)
+    origin.refuse_changed(config, folder, data)
     # whether it is what it was, the model sees by what is in it
-    moved = replace(config, options=config.options | files)
+    files = origin.missing_files(config, folder) | files
+    moved = origin.moved(config, folder, data)
+    moved = replace(
+        moved,
+        options=config.options | files,
+        origin=moved.origin | origin.of(data, folder, _file_options(kind, config.options | files)),
+    )
     loop.refuse(model, config.training, moved.build(folder), budget.get("minutes", math.inf))
     run = Run.resume(folder, moved)
     if (later := plan.extended(run, budget)) != run.config:
@@ -136,6 +156,19 @@ def _open(
         )
         run.replan(later)
     return run, data
+
+
+def _data(config: Config, folder: Path, source: str, first: Run | None, place_of_data: str) -> Data:
+    """Of a run that goes on: where somebody says, else where it or its first stage remembers them."""
+    if first is None:
+        return origin.load(config, folder, source)
+    if place_of_data:
+        data = origin.load(config, folder, place_of_data)
+        origin.remember(first.config, first.folder, data)
+        return data
+    if origin.places(config, folder):
+        return origin.load(config, folder)
+    return origin.load(first.config, first.folder)
 
 
 def _config(
@@ -158,13 +191,17 @@ def _config(
 
 def _files(kind: type[Model], options: dict[str, Any]) -> dict[str, Any]:
     """Those of the options that name a file, with its whole path."""
+    typed = _file_options(kind, options)
+    return {name: os.path.abspath(os.path.expanduser(path)) for name, path in typed.items()}
+
+
+def _file_options(kind: type[Model], options: dict[str, Any]) -> dict[str, str]:
     named = {f.name for f in option_fields(kind) if f.metadata["file"]} & options.keys()
-    typed = {
+    return {
         name: options[name]
         for name in named
         if isinstance(options[name], str) and options[name] not in ("", "none")
     }
-    return {name: os.path.abspath(os.path.expanduser(path)) for name, path in typed.items()}
 
 
 def _plain(wishes: dict[str, Any]) -> dict[str, Any]:
