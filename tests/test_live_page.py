@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from conftest import small_run
-from likeness.core import DiskTrouble
+from likeness.core import DiskTrouble, Training
 from likeness.reports import live_page, run_page
 from likeness.runs.run import Run
 from likeness.training import session
@@ -77,7 +77,7 @@ def test_pages_take_a_hundredth_of_the_time_at_most(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(run_page, "draft", draft)
     (tmp_path / "samples").mkdir()
-    training = SimpleNamespace(images=10_000)
+    training = Training(images=10_000)
     run = SimpleNamespace(
         folder=tmp_path, seen=0, notes=[], seconds=0.0, config=SimpleNamespace(training=training)
     )
@@ -97,7 +97,7 @@ def test_without_a_snapshot_it_is_written_every_half_minute(tmp_path, monkeypatc
         live_page, "time", SimpleNamespace(monotonic=lambda: clock[0], strftime=str, time=lambda: 0.0)
     )
     monkeypatch.setattr(run_page, "draft", lambda run, *_: written.append(clock[0]) or "<head></head>")
-    training = SimpleNamespace(images=10_000)
+    training = Training(images=10_000)
     run = SimpleNamespace(
         folder=tmp_path, seen=0, notes=[], seconds=0.0, config=SimpleNamespace(training=training)
     )

@@ -66,7 +66,8 @@ def train(
 
     data: where the images of `source` are now, if that is a run whose codes are learnt.
     device: cpu, cuda, cuda:1, mps; a GPU of CUDA where there is one, else the CPU, unless it is named.
-    options: any of the model's, of Training (batch, rate, seed ...) and of Reading (size, colour, binarize).
+    options: any of the model's, of Training (batch, rate, seed ...) and of Reading (size, colour, binarize);
+    preset: the name of several that go together (`likeness train MODEL --help` lists them).
     log: "csv", "tensorboard" or both, written into the run folder beside log.jsonl.
     Ctrl-C saves, and is then raised as KeyboardInterrupt.
     """
@@ -629,15 +630,22 @@ class Trained:
         return Cards(list(self.scores(n, seed, network, parzen, **live)))
 
     def scores(
-        self, n: int = 1000, seed: int = 0, network: str = "auto", parzen: bool = False, **live: Any
+        self,
+        n: int = 1000,
+        seed: int = 0,
+        network: str = "auto",
+        parzen: bool = False,
+        notify: Callable[[str, float], None] | None = None,
+        **live: Any,
     ) -> Iterator[Score]:
-        """The same one by one, as they are known."""
+        """The same one by one, as they are known.  notify(part, share) is called with how far it is."""
         from .evaluation import exam
+        from .evaluation.kept import Watch
         from .evaluation.scores import save_scores
         from .reports import run_page
 
         n, seed, scores = _whole("n", n, 1), _whole("seed", seed, 0), list[Score]()
-        asked = exam.prepare(self.run, self.data, n, seed, network, parzen, **live)
+        asked = exam.prepare(self.run, self.data, n, seed, network, parzen, Watch(notify), **live)
         for score in asked.cards():
             scores.append(score)
             yield score

@@ -83,7 +83,8 @@ def scored(run: Trained, args: dict[str, Any], live: dict[str, Any], alone: bool
 
     how = (args["n"] or 1000, args["seed"], args["network"], args["parzen"])
     terminal.say(run.outlook(*how, **live), args["json"])
-    scores = list(terminal.listed(run.scores(*how, **live), str(run.folder), args["json"]))
+    with terminal.stages(str(run.folder), args["json"]) as notify:
+        scores = list(run.scores(*how, notify, **live))
     if alone:
         lookout = run_page.lookout(run.run, run.data, scores)
         terminal.scores(scores, args["json"], every=args["all"], lookout=lookout)

@@ -116,7 +116,10 @@ def check(argv: list[str]) -> int:
     source = parse(args["data"])
     name = args["model"] or ("gan" if source.kind == "points" else "vae")
     kind = None if name == "none" else models.load(name)
-    result = inspect(source, datasets.Reading(**reading))
-    costs = throughput.measure(name, kind, datasets.load(source, **reading)) if kind else []
+    with terminal.stages("check", args["json"]) as notify:
+        count = terminal.counted(notify, f"reading {args['data']}")
+        result = inspect(source, datasets.Reading(**reading), progress=count)
+        notify(f"measuring what training {name} costs here", 0.0)
+        costs = throughput.measure(name, kind, datasets.load(source, **reading)) if kind else []
     terminal.checked(result, costs, args["json"])
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +37,10 @@ def train(argv: list[str]) -> int:
         if v is not None
     }
     with session.begin(name, source, folder, wishes, budget, args["place"]) as (run, images):
+        over = bool(session.finished(run, **budget))
         with (
             terminal.training(run, images, budget, quiet=args["json"]) as tick,
-            live_page.kept(run, images, budget, tick, args["no_report"]) as tick,
+            live_page.kept(run, images, budget, tick, args["no_report"] or over) as tick,
         ):
             number = session.work(run, images, tick, args["log"], **budget)
         log, seen, seconds = run.log(), run.seen, run.seconds
@@ -47,7 +49,7 @@ def train(argv: list[str]) -> int:
     if number:
         terminal.say(f"stopped and saved at image {seen:,}; the same command goes on from here")
         return 128 + number
-    page = None if args["no_report"] else scored_page(folder, images, args["json"])
+    page = None if args["no_report"] else page_of(folder, images, args["json"], anew=not over)
     result = dict(
         run=str(folder),
         seen=seen,
@@ -117,6 +119,13 @@ def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
     common(parser, "--device", "--json")
     if entry:
         parser.batch = next(one.here for one in entry.training if one.name == "batch")
+        parser.add_argument(
+            "--preset",
+            metavar="NAME",
+            default=argparse.SUPPRESS,
+            help="; ".join(f"{n}: {as_typed(options)}" for n, options in entry.presets.items())
+            + ".  Options that are typed beside it win",
+        )
         listed(parser, f"options of {name}", entry.options)
         listed(parser, "training", entry.training)
     flags(parser, "reading the data", data.Reading, data.Reading())
@@ -131,11 +140,39 @@ def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
     return name, loaded(name), args
 
 
+def as_typed(options: dict[str, Any]) -> str:
+    """Options as the flags that set them."""
+    return " ".join(
+        f"--{'' if value is not False else 'no-'}{name.replace('_', '-')}"
+        + ("" if isinstance(value, bool) else f" {value:g}" if isinstance(value, float) else f" {value}")
+        for name, value in options.items()
+    )
+
+
 def loaded(name: str) -> type[Model]:
     """The class of a model; here torch is imported.  Raises Refusal where there is none of that name."""
     with undisturbed():
         from .. import models
     return models.load(name)
+
+
+def page_of(folder: Path, images: Data, quiet: bool, anew: bool) -> Path | None:
+    """The page of a trained run, scored if it is not there yet, or is to be made anew.  Ctrl-C skips that:
+    all that was learnt is saved."""
+    from ..evaluation.scores import SCORES
+    from ..reports import run_page, terminal
+
+    page, scores = folder / run_page.PAGE, folder / SCORES
+    kept = page.exists() and scores.exists()
+    if not anew and kept and scores.stat().st_mtime >= (folder / "state").stat().st_mtime:
+        return page
+    try:
+        return scored_page(folder, images, quiet)
+    except KeyboardInterrupt:
+        terminal.say(
+            f"scoring skipped; the run is saved, and this scores it later: likeness evaluate {folder}"
+        )
+        return None
 
 
 def scored_page(folder: Path, images: Data, quiet: bool) -> Path | None:
@@ -145,7 +182,9 @@ def scored_page(folder: Path, images: Data, quiet: bool) -> Path | None:
     from ..runs.run import Run
 
     trained = api.Trained(Run.open(folder), images)
-    scores = list(terminal.listed(trained.scores(), "scoring", quiet))
+    terminal.say(f"{trained.outlook()}; Ctrl-C skips it", quiet)
+    with terminal.stages("scoring", quiet) as notify:
+        scores = list(trained.scores(notify=notify))
     lookout = run_page.lookout(trained.run, images, scores)
     terminal.scores(scores, quiet, every=False, lookout=lookout)
     page = folder / run_page.PAGE

@@ -13,6 +13,7 @@ from .device import put as put
 from .device import settle as settle
 from .device import synchronise as synchronise
 from .device import there as there
+from .distributed import alone as alone
 from .distributed import broadcast_text as broadcast_text
 from .distributed import finish as finish
 from .distributed import largest as largest

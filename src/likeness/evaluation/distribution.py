@@ -26,7 +26,7 @@ from ..features import networks
 from ..features.networks import Network
 from ..metrics import classes, doubts, kernels, manifold, moments, neighbours, twosample
 from ..metrics.card import Score, Z, interval, measure, sentences, small
-from .kept import Same
+from .kept import Same, Watch
 
 if TYPE_CHECKING:
     from .exam import Exam
@@ -468,7 +468,7 @@ def cards(exam: Exam) -> Iterator[Score]:
     held = len(exam.rows) if exam.split == "held out" else 0
     if min(held, len(exam.data.train)) < FEWEST:
         raise Refusal(f"samples are compared with held-out images, {FEWEST} at least, and there are {held}")
-    real = reference(exam.data, exam.network, len(exam.rows), exam.seed)
+    real = reference(exam.data, exam.network, len(exam.rows), exam.seed, exam.watch)
     yield from real.judge(exam.samples, warnings=exam.doubts, settings=exam.settings)
 
 
@@ -477,14 +477,15 @@ def wanted(exam: Exam) -> int:
     return 0 if exam.network == "none" else len(exam.rows)
 
 
-def reference(data: Data, network: str, n: int, seed: int) -> Reference:
+def reference(data: Data, network: str, n: int, seed: int, watch: Watch | None = None) -> Reference:
     """The real side of a comparison; kept for the next model that is judged by the same."""
-    return _reference(Same(data), network, n, seed)
+    return _reference(Same(data), network, n, seed, watch or Watch())
 
 
 @lru_cache(maxsize=2)
-def _reference(data: Same, network: str, n: int, seed: int) -> Reference:
-    return prepare(data.data, networks.load(network, data.data), n, seed)
+def _reference(data: Same, network: str, n: int, seed: int, watch: Watch) -> Reference:
+    learning = watch.named("the network to compare by")
+    return prepare(data.data, networks.load(network, data.data, learning), n, seed)
 
 
 def prepare(data: Data, network: Network, n: int, seed: int = 0) -> Reference:

@@ -43,6 +43,7 @@ from ..metrics.card import Score, measure, sentences
 from ..runs.run import AVERAGE, RAW, Run
 from ..training import doctor
 from . import distribution, known_modes, likelihood, memorisation, reconstruction, representation
+from .kept import Watch
 
 TRIED = 8
 """samples that are drawn to see how long one takes"""
@@ -55,21 +56,30 @@ def evaluate(
     seed: int = 0,
     network: str = "auto",
     parzen: bool = False,
+    watch: Watch | None = None,
     **live: Any,
 ) -> Iterator[Score]:
     """Yield a card for everything that the model answers, each followed by its baselines.
 
     n: held-out images, a random choice of that many, or all there are; and as many samples.  network: whose
     features the samples are compared in, by its name or path (see networks.load), or "none".  parzen: the
-    Parzen-window estimate as well. `live` sets live options of the model for this evaluation, such as k=500.
+    Parzen-window estimate as well.  watch: who is told how far it is.  `live` sets live options of the model
+    for this evaluation, such as k=500.
     Raises Refusal where data, n, the name of the network or an option do not fit; a measure that cannot be
     had is a card without a value.
     """
-    yield from prepare(run, data, n, seed, network, parzen, **live).cards()
+    yield from prepare(run, data, n, seed, network, parzen, watch, **live).cards()
 
 
 def prepare(
-    run: Run, data: Data, n: int, seed: int, network: str = "auto", parzen: bool = False, **live: Any
+    run: Run,
+    data: Data,
+    n: int,
+    seed: int,
+    network: str = "auto",
+    parzen: bool = False,
+    watch: Watch | None = None,
+    **live: Any,
 ) -> Exam:
     """Check that the question makes sense, and choose the images."""
     if n < 1:
@@ -102,7 +112,21 @@ def prepare(
     }
     if run.weights != AVERAGE:
         settings["weights"] = run.weights
-    return Exam(run, model, data, chosen, split, seed, n, network, tuple(remarks), settings, parzen, live)
+    return Exam(
+        run,
+        model,
+        data,
+        chosen,
+        split,
+        seed,
+        n,
+        network,
+        tuple(remarks),
+        settings,
+        parzen,
+        live,
+        watch or Watch(),
+    )
 
 
 def _form(data: Data) -> str:
@@ -140,6 +164,7 @@ class Exam:
     parzen: bool = False
     live: dict[str, Any] = field(default_factory=dict)
     """options that were set on the model"""
+    watch: Watch = field(default_factory=Watch)
 
     def cards(self) -> Iterator[Score]:
         """Those of every part; one that is refused is a card, too."""
@@ -147,6 +172,7 @@ class Exam:
             yield from self._of(part)
 
     def _of(self, part: Part) -> Iterator[Score]:
+        self.watch.named(part.name)
         try:
             for card in part.cards(self):
                 yield card if card.group else replace(card, group=part.group)
@@ -207,12 +233,15 @@ class Exam:
 
     def made(self, n: int) -> np.ndarray:
         """Samples 0 ... n-1: uint8 (n, C, H, W) on the grid of the data, or points as they are."""
-        parts = []
+        parts, before, done = [], self.watch.part, 0
+        self.watch.named(f"drawing {n:,} samples")
         for x in sampling.batches(sampling.draw(self.model, self.conditions(n), n, self.seed)):
+            self.watch(done := done + len(x), n)
             self.clock["lost"] = self.clock.get("lost", 0.0) + float((~x.isfinite()).flatten(1).any(1).sum())
             parts.append(
                 neighbours.grid(x.numpy(), self.data.levels) if self.data.levels else np.nan_to_num(x.numpy())
             )
+        self.watch.named(before)
         return np.concatenate(parts)
 
     @property
@@ -243,6 +272,7 @@ class Exam:
         size = max(1, min(256, CHUNK // self.data.spec.dims))
         for i in range(0, len(rows), size):
             yield self.batch(rows[i : i + size])
+            self.watch(i + size, max(len(rows), i + size))
 
     def batch(self, index: np.ndarray) -> Batch:
         """Images of these rows, each with noise of its own."""

@@ -18,7 +18,7 @@ from ..data.labels import some
 from ..features import networks
 from ..metrics import probing
 from ..metrics.card import Score, sentences
-from .kept import Same
+from .kept import Same, Watch
 
 if TYPE_CHECKING:
     from .exam import Exam
@@ -67,7 +67,7 @@ def cards(exam: Exam) -> Iterator[Score]:
         exam, learnt(exam, fresh, known), len(known), "; its first weights", of="random weights"
     )
     for of, result in rivals(
-        Same(exam.data), tuple(known), tuple(exam.rows), exam.seed, supervised(exam)
+        Same(exam.data), tuple(known), tuple(exam.rows), exam.seed, supervised(exam), exam.watch
     ).items():
         yield from probes(exam, result, len(known), f"; {NOTES[of]}", of=of)
 
@@ -139,7 +139,7 @@ def learnt(exam: Exam, model: Model, known: np.ndarray) -> Probed:
 
 @lru_cache(maxsize=2)
 def rivals(
-    data: Same, known: tuple[int, ...], asked: tuple[int, ...], seed: int, supervised: bool
+    data: Same, known: tuple[int, ...], asked: tuple[int, ...], seed: int, supervised: bool, watch: Watch
 ) -> dict[str, Probed]:
     """What comes without this model, by name: what nobody has learnt, and a network that was shown all
     labels.  Kept for the next on the same images."""
@@ -149,7 +149,8 @@ def rivals(
         "random patches": probing.Patches(train, seed),
     }
     if supervised:
-        ways["supervised"] = networks.load("classifier", data.data).features
+        learning = watch.named("the classifier to compare with")
+        ways["supervised"] = networks.load("classifier", data.data, learning).features
     return {
         of: probed(data.data, np.array(known), np.array(asked), way(train), way(other), seed)
         for of, way in ways.items()

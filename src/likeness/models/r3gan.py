@@ -297,6 +297,18 @@ class R3GAN(Model):
     conditional: bool = option(False, "draw images of a class, learnt from labelled ones")
 
     defaults = Training(batch=32, rate=2e-3, images=400_000, warmup=0, ema=10_000, clip=0.0)
+    presets = {
+        "photographs": dict(
+            features="squeezenet",
+            augment="translation",
+            gamma=0.02,
+            scale=2,
+            mirror=True,
+            batch=16,
+            rate=1e-3,
+            schedule="cosine",
+        )
+    }
 
     @property
     def takes(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -122,6 +122,11 @@ class VAE(Model):
     defaults = Training(batch=128, rate=2e-3, images=200_000, warmup=10_000, ema=200_000)
 
     @property
+    def units(self) -> dict[str, str]:  # type: ignore[override]
+        bound = {} if self.beta != 1 or self.free_bits else {"model": "nats/dim"}
+        return bound | {"distortion": "nats", "rate": "nats"}
+
+    @property
     def takes(self) -> tuple[str, ...]:  # type: ignore[override]
         return ("label",) if self.conditional else ()
 

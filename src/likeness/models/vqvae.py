@@ -61,6 +61,7 @@ class VQVAE(Model):
     )
 
     defaults = Training(batch=128, rate=2e-3, images=200_000, warmup=10_000, ema=10_000)
+    units = {"distortion": "nats"}
 
     def build(self) -> None:
         spec = self.spec

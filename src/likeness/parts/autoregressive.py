@@ -41,6 +41,8 @@ class Autoregressive(Model):
     )
     conditional: bool = option(False, "p(x|y): learn what each class looks like, from labelled images")
 
+    units = {"model": "bits/dim"}
+
     if TYPE_CHECKING:
         p: Conditional
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from ..data import Data
 from ..evaluation.scores import load_scores
 from ..metrics.card import Score
 from ..runs.run import Run
+from ..training import loop
 from ..training.loop import Step, Tick
 from . import run_page
 
@@ -103,8 +105,9 @@ class Page:
     @property
     def share(self) -> float:
         """Of the budget, 0 to 1 and a little more."""
-        minutes, goal = self.budget.get("minutes"), self.budget.get("images", self.run.config.training.images)
-        return self.run.seconds / (60 * minutes) if minutes else self.run.seen / max(goal, 1)
+        minutes = self.budget.get("minutes", math.inf)
+        last = loop.last_image(self.run.config.training, self.budget.get("images"), minutes)
+        return max(self.run.seconds / (60 * minutes), self.run.seen / max(last, 1))
 
     def _status(self, live: bool) -> str:
         minutes, goal = self.budget.get("minutes"), self.budget.get("images", self.run.config.training.images)

@@ -30,6 +30,7 @@ from ..runs.labels import named
 from ..runs.run import AVERAGE, INSIDE, Run
 from ..training import doctor
 from ..training.snapshots import POINTS
+from . import progress
 
 PAGE = "report.html"
 SHARP, LARGE = 64, 128
@@ -556,6 +557,10 @@ def _moment(run: Run, path: Path) -> str:
     )
 
 
+def _curve(table: np.ndarray, name: str, values: np.ndarray, unit: str) -> str:
+    return figures.curve(table[:, 0], values, f"{name}, {unit}" if unit else name, "images seen")
+
+
 def _curves(run: Run) -> str:
     """A chart for each loss and its terms, and for the speed."""
     series: dict[str, list[tuple[float, float]]] = {}
@@ -569,5 +574,5 @@ def _curves(run: Run) -> str:
             series.setdefault(name, []).append((line["seen"], value))
     order = sorted(series, key=lambda name: name == "images a second")
     tables = ((name, np.array(series[name], float)) for name in order if len(series[name]) > 1)
-    charts = [figures.curve(t[:, 0], t[:, 1], name, "images seen") for name, t in tables]
+    charts = [_curve(t, *progress.measured(name, t[:, 1], run.model.units)) for name, t in tables]
     return html.tag("div", "charts", "".join(charts)) if any(charts) else ""

@@ -59,6 +59,8 @@ class Config:
     """words of the training captions by their number (data/captions.py), where the model takes texts"""
     origin: dict[str, Any] = field(default_factory=dict)
     """where the data lie as seen from the run's folder, and how many they were (runs/origin.py)"""
+    plan: dict[str, Any] = field(default_factory=dict)
+    """of a run in so many minutes: these, and the speed that training.images was planned by"""
 
     @property
     def method(self) -> str:
@@ -127,6 +129,7 @@ def read_config(folder: Path) -> Config:
             config.get("classes", []),
             config.get("vocabulary", []),
             config.get("origin", {}),
+            config.get("plan", {}),
         )
     except FileNotFoundError:
         raise Refusal(
@@ -309,6 +312,11 @@ class Run:
         if lock:
             storage.sweep(self.folder)
             self._trim_log()
+
+    def replan(self, config: Config) -> None:
+        """Go on by another plan; what has decided the bits so far must be the same."""
+        self.config = config
+        storage.write(self.folder / CONFIG, json.dumps(asdict(config), indent=2).encode())
 
     def _make_trainable(self) -> None:
         self.average = engine.Average(self.model, self.student)

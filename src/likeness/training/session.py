@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from ..data.source import Source
 from ..runs import first_stage, latent_model, origin
 from ..runs.run import Config, Run, Stage, is_run, read_config
 from ..runs.source import parse
-from . import doctor, log_writers, loop, signals, snapshots
+from . import doctor, log_writers, loop, plan, signals, snapshots
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,12 @@ class Wishes:
 
     @classmethod
     def sort(cls, kind: type[Model], options: dict[str, Any], source: str | Source = "") -> Wishes:
-        """Tell a model's options from those of the training and of reading the data; source: by whose images
-        a refusal counts."""
+        """Tell a model's options from those of the training and of reading the data; `preset` stands for
+        several, of which those win that are there themselves.
+
+        source: by whose images a refusal counts."""
+        if "preset" in options:
+            options = _preset(kind, options["preset"]) | {k: v for k, v in options.items() if k != "preset"}
         parts = [{f.name for f in option_fields(k)} for k in (kind, Training, datasets.Reading)]
         if unknown := [name for name in options if not any(name in part for part in parts)]:
             known = set().union(*parts) | {"minutes", "device"}
@@ -47,6 +52,13 @@ class Wishes:
                 f"{hint or closest(unknown[0], tuple(sorted(known)))}"
             )
         return cls(*({k: v for k, v in options.items() if k in part} for part in parts))
+
+
+def _preset(kind: type[Model], name: str) -> dict[str, Any]:
+    if name not in kind.presets:
+        there = ", ".join(kind.presets) or "none"
+        raise Refusal(f"{kind.__name__.lower()} has no preset {name!r}; its presets are: {there}.")
+    return kind.presets[name]
 
 
 # A run to train
@@ -124,10 +136,11 @@ def _open(
     first_stage.compare(folder, config, model, source, first)
     defaults = {f.name: f.default for f in option_fields(kind)}  # of an option that is younger than the run
     options = {k: v for k, v in wishes.options.items() if k not in files}
+    longer = {"images"} if budget.get("images", 0) > config.training.images else set()
     named_otherwise = first is None and asked.path is None and source != config.data.get("source")
     typed = dict(
         options=options,
-        training=_plain(wishes.training),
+        training={k: v for k, v in _plain(wishes.training).items() if k not in longer},
         data=wishes.reading | (dict(source=source) if named_otherwise else {}),
     )
     _compare(folder, replace(config, options=defaults | config.options), model, typed)
@@ -141,8 +154,17 @@ def _open(
         options=config.options | files,
         origin=moved.origin | origin.of(data, folder, _file_options(kind, config.options | files)),
     )
-    loop.refuse(model, config.training, moved.build(folder), **budget)
-    return Run.resume(folder, moved), data
+    loop.refuse(model, config.training, moved.build(folder), budget.get("minutes", math.inf))
+    run = Run.resume(folder, moved)
+    if (later := plan.extended(run, budget)) != run.config:
+        run.notes.append(
+            f"the schedule ends at image {later.training.images:,} from now on, and not at "
+            f"{run.config.training.images:,}: the rate is "
+            f"{loop.pace(later.training, run.seen):.0%} of its value, where it was "
+            f"{loop.pace(run.config.training, run.seen):.0%}"
+        )
+        run.replan(later)
+    return run, data
 
 
 def _data(config: Config, folder: Path, source: str, first: Run | None, place_of_data: str) -> Data:
@@ -165,13 +187,15 @@ def _config(
         replace(kind.defaults, **wishes.training), data.spec if stage is None else stage.code
     )
     built = latent_model.make(kind, data.spec, wishes.options, None if stage is None else stage.model)
-    loop.refuse(model, settings, built, **budget)
+    loop.refuse(model, settings, built, budget.get("minutes", math.inf))
     first = {} if stage is None else first_stage.identity(stage.run)
     options = built.options()  # the defaults of today are written down
     words = list(data.vocabulary.words) if data.vocabulary and "tokens" in built.takes else []
-    return Config(
+    config = Config(
         model, data.spec, settings, options, data.identity, engine.facts(), first, list(data.classes), words
     )
+    measure = partial(plan.measured, data=data, first=stage)
+    return plan.planned(config, plan.least(built), wishes.training.keys(), budget, measure)
 
 
 def _files(kind: type[Model], options: dict[str, Any]) -> dict[str, Any]:
@@ -212,6 +236,19 @@ def _compare(folder: Path, config: Config, model: str, asked: dict[str, dict[str
         )
 
 
+def finished(run: Run, images: int | None = None, minutes: float = math.inf) -> str:
+    """What to say of a run for which nothing is left to do, and how to go on; nothing, where there is."""
+    if run.seen < loop.last_image(run.config.training, images, minutes) and run.seconds < 60 * minutes:
+        return ""
+    if text := plan.cut_short(run):
+        return f"nothing is left to do: {text}"
+    return (
+        f"nothing is left to do: {run.folder} has seen {run.seen:,} images in {run.seconds:,.0f} s of "
+        f"training.  To go on, ask for more in all: --images {2 * max(run.seen, run.config.training.images)}"
+        + (f" or --minutes {math.ceil(2 * run.seconds / 60):g}" if run.config.plan else "")
+    )
+
+
 def work(run: Run, data: Data, tick: loop.Tick, log: Sequence[str] = (), **budget: Any) -> int:
     """Train, with pictures and the doctor's findings on the way; SIGINT and SIGTERM save and end it.  Returns
     the number of the signal, or 0.
@@ -222,4 +259,6 @@ def work(run: Run, data: Data, tick: loop.Tick, log: Sequence[str] = (), **budge
         steps = snapshots.record(run, data, loop.fit(run, data, stop=stop, **budget))
         for step in doctor.watch(run, data, log_writers.record(run, log, steps)):
             tick(step)
+        if not stop.signal and (text := plan.cut_short(run)):
+            run.notes.append(text)
         return stop.signal
