@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from data_helpers import photo, write_photos
 from likeness import storage
 from likeness.cli import main
 from likeness.core import Refusal
-from likeness.data import load
+from likeness.data import Reading, load
 from likeness.runs import origin
 from likeness.runs.run import read_config
 
@@ -156,5 +156,5 @@ def test_a_file_that_an_option_names_moves_with_the_project(tmp_path):
 
 def test_the_origin_is_no_part_of_what_tells_runs_apart(project):
     config = read_config(Path("runs/v"))
-    assert set(config.reading) == {"size", "colour", "binarize", "background", "white", "held_out"}
+    assert set(config.reading) == {f.name for f in fields(Reading)}
     assert asdict(config)["origin"]["images"] == 40
