@@ -31,8 +31,8 @@ from .kept import Same, Watch
 if TYPE_CHECKING:
     from .exam import Exam
 
-FEWEST = 30
-"""images of each side below which sets are not compared"""
+FEWEST, ENOUGH = 30, 90
+"""images of each side below which sets are not compared, and in all, of which --held-out 0.5 holds so many out"""
 BALLS = 5
 """neighbours that the balls of precision, recall, density and coverage reach to: as in Naeem et al. 2020, for
 all four of them, since by the chosen k density and coverage have known values for equal laws (1 - 2^-5);
@@ -467,9 +467,21 @@ def cards(exam: Exam) -> Iterator[Score]:
         return
     held = len(exam.rows) if exam.split == "held out" else 0
     if min(held, len(exam.data.train)) < FEWEST:
-        raise Refusal(f"samples are compared with held-out images, {FEWEST} at least, and there are {held}")
+        raise Refusal(
+            f"samples are compared with held-out images, {FEWEST} at least, and there are {held}"
+            + more(len(exam.data.x))
+        )
     real = reference(exam.data, exam.network, len(exam.rows), exam.seed, exam.watch)
     yield from real.judge(exam.samples, warnings=exam.doubts, settings=exam.settings)
+
+
+def more(n: int) -> str:
+    """The end of a sentence: how so many of n images are held out, also where chance, by which a share is met
+    only roughly, is three standard deviations unkind."""
+    if n < ENOUGH:
+        return f"; {ENOUGH} images and --held-out 0.5 would do"
+    enough = (s / 10 for s in range(1, 5) if n * s / 10 - 3 * math.sqrt(n * s / 10 * (1 - s / 10)) >= FEWEST)
+    return f"; train with --held-out {next(enough, 0.5):g}"
 
 
 def wanted(exam: Exam) -> int:
