@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .exam import Exam
 
 FEWEST, ENOUGH = 30, 90
-"""images of each side below which sets are not compared, and in all, of which --held-out 0.5 holds so many out"""
+"""images of each side below which sets are not compared, and images of which --held-out 0.5 leaves so many"""
 BALLS = 5
 """neighbours that the balls of precision, recall, density and coverage reach to: as in Naeem et al. 2020, for
 all four of them, since by the chosen k density and coverage have known values for equal laws (1 - 2^-5);
