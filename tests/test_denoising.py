@@ -206,7 +206,7 @@ def test_a_run_of_points_is_judged_and_images_are_reconstructed(tmp_path, monkey
     capsys.readouterr()
     found = {
         card["name"]: card
-        for card in ask(capsys, "evaluate", "runs/p", "-n", "40")["runs/p"]
+        for card in ask(capsys, "evaluate", "runs/p", "-n", "40")["runs"]["runs/p"]
         if card["of"] == "model"
     }
     assert found["bits/dim"]["kind"] == "estimate" and math.isfinite(found["bits/dim"]["value"])

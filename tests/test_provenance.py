@@ -59,6 +59,7 @@ WRITES_NONE = {"train", "models", "data", "check", "detect", "export", "features
 ELSEWHERE = {"bayes": "tests/test_bayes.py, since it trains for minutes"}
 ENCODERS = {
     "figures/files.py": "the one that adds the recipe",
+    "data/unread.py": "a command that is printed for the user to type",
     "metrics/likelihood.py": "files that are weighed and thrown away",
     "studies/real_and_generated.py": "JPEG as a treatment, decoded again at once",
 }

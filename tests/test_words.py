@@ -119,7 +119,7 @@ def test_every_row_has_an_answer_that_can_be_typed(takes):
             for value in ([], ["1"]):
                 with pytest.raises(Refusal) as refusal:
                     understood(
-                        Speaker("train", takes - {"--steps"}, 8, lambda argv: 100),
+                        Speaker("train", takes - {"--steps", "--data"}, 8, lambda argv: 100),
                         [f"--{name}", *value],
                         print,
                     )
@@ -304,3 +304,9 @@ def test_a_chosen_cpu_is_used_though_there_is_a_gpu(monkeypatch):
     monkeypatch.setattr(device.torch.cuda, "current_device", lambda: 1)
     assert device.cuda() and str(device.device()) == "cuda:1"
     assert str(device.choose("cpu")) == "cpu" and not device.cuda()
+
+
+def test_data_typed_as_a_flag_are_answered(capsys):
+    assert main(["train", "vae", "--data", "digits"]) == 2
+    assert "Type: likeness train vae digits" in capsys.readouterr().err
+    assert main(["train", "vae"]) == 2 and "required: DATA" in capsys.readouterr().err

@@ -167,7 +167,7 @@ def _kept(model: str) -> dict[str, list[str] | None]:
     from ..storage import cache
 
     with contextlib.suppress(Refusal, OSError, ValueError, KeyError, TypeError):
-        _, _, options, training = json.loads((cache.where() / catalogue.FILE).read_text())[model]
+        _, _, options, training, _ = json.loads((cache.where() / catalogue.FILE).read_text())[model]
         declared = [arguments.Declared(*row) for row in (*options, *training)]
         return {
             flag: None if isinstance(one.default, bool) else list(one.choices or [])
