@@ -19,7 +19,7 @@ import pytest
 
 from likeness import data, models
 from likeness.cli import VERBS, arguments, catalogue
-from likeness.core import Model, Refusal, Training, option_fields
+from likeness.core import Model, Refusal, Spec, Training, option_fields
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -30,7 +30,7 @@ GUIDES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("lab
 """pages that describe likeness as it is now"""
 RECORDS = sorted(DOCS.glob("results/*.md"))
 """pages of one day: their commands were typed then, and need not be valid for ever"""
-PAGES = [*GUIDES, ROOT / "CONTRIBUTING.md", *RECORDS]
+PAGES = [*GUIDES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *RECORDS]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
@@ -40,6 +40,10 @@ VERB_WORDS = {"likeness", ".venv/bin/likeness"}
 
 def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
+
+
+KINDS: dict[str, type[Model]] = {name: models.load(name) for name in catalogue.NAMES}
+PARTS = ("label", "tokens", "image")
 
 
 # Links and paths
@@ -137,6 +141,25 @@ def test_python(page):
     assert [pair for pair in imported(page.read_text()) if not importable(*pair)] == []
 
 
+# Tables made from the code
+
+
+def use_of(name: str, part: str) -> str:
+    """How a model takes a part of a Condition: an option, without one, or not at all."""
+    kind = KINDS[name]
+    if not isinstance(kind.takes, property):
+        return "yes" if part in kind.takes else ""
+    spec = Spec(channels=1, size=8, labels=4)
+    with_option = kind(spec=spec, conditional=True)  # type: ignore[call-arg]
+    return "" if part not in with_option.takes else "yes" if part in kind(spec=spec).takes else "`--conditional`"
+
+
+def test_the_table_of_what_models_take():
+    rows = ["| model | class (`label`) | caption (`tokens`) | another image (`image`) |", "|---|---|---|---|"]
+    rows += [f"| `{n}` | {' | '.join(use_of(n, part) for part in PARTS)} |" for n in catalogue.NAMES]
+    assert "\n".join(rows) in (DOCS / "data.md").read_text()
+
+
 # Commands
 
 
@@ -178,9 +201,6 @@ def commands(text: str) -> Iterator[Command]:
 
 class Parsed(Exception):
     """Ends a verb where its arguments have been read."""
-
-
-KINDS: dict[str, type[Model]] = {name: models.load(name) for name in catalogue.NAMES}
 
 
 def kinds_of(words: list[str], trained: dict[str, str]) -> list[type[Model]]:
@@ -308,5 +328,7 @@ def test_benchmarks_take_the_flags_that_pages_type():
     for page in PAGES:
         for script, rest in re.findall(r"python (?:-m )?(benchmarks/\w+\.py)([^\n`]*)", page.read_text()):
             source = (ROOT / script).read_text()
+            helpers = [ROOT / "benchmarks" / f"{name}.py" for name in re.findall(r"import (\w+)", source)]
+            source += "".join(path.read_text() for path in helpers if path.exists())
             lacking = [flag for flag in re.findall(r"(?<!\S)--[a-z][\w-]+", rest) if flag not in source]
             assert not lacking, f"{name_of(page)}: {script} {lacking}"
