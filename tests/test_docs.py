@@ -84,7 +84,9 @@ def paths_named(text: str) -> Iterator[str]:
 def test_paths(page):
     named = {path for path in paths_named(page.read_text()) if not re.fullmatch(r"docs/\w+\.png", path)}
     lacking = [
-        path for path in sorted(named) if not any((at / path).exists() for at in (ROOT, ROOT / "src/likeness"))
+        path
+        for path in sorted(named)
+        if not any((at / path).exists() for at in (ROOT, ROOT / "src/likeness"))
     ]
     assert lacking == []
 
@@ -92,7 +94,9 @@ def test_paths(page):
 def test_tests_named_in_the_docs():
     files = list((ROOT / "tests").glob("*.py"))
     there = {path.stem for path in files}
-    there |= {name for path in files for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)}
+    there |= {
+        name for path in files for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
     assert {name for page in PAGES for name in re.findall(r"`(test_\w+)`", page.read_text())} <= there
 
 
@@ -151,7 +155,9 @@ def use_of(name: str, part: str) -> str:
         return "yes" if part in kind.takes else ""
     spec = Spec(channels=1, size=8, labels=4)
     with_option = kind(spec=spec, conditional=True)  # type: ignore[call-arg]
-    return "" if part not in with_option.takes else "yes" if part in kind(spec=spec).takes else "`--conditional`"
+    return (
+        "" if part not in with_option.takes else "yes" if part in kind(spec=spec).takes else "`--conditional`"
+    )
 
 
 def test_the_table_of_what_models_take():
@@ -258,7 +264,8 @@ def values(verb: str, args: dict[str, Any]) -> str:
         for f in option_fields(owner):
             value, says = args.get(f.name, f.default), f.metadata
             outside = isinstance(value, (int, float)) and not (
-                (says["low"] is None or value >= says["low"]) and (says["high"] is None or value <= says["high"])
+                (says["low"] is None or value >= says["low"])
+                and (says["high"] is None or value <= says["high"])
             )
             if outside or (says["choices"] and value not in says["choices"]):
                 return f"--{f.name} {value} is refused"
@@ -320,7 +327,11 @@ def test_flags_named_in_sentences_exist():
         | {"--help", "--version", "--index-url", "--nproc-per-node", "--all", "--user"}
     )
     for page in GUIDES:
-        named = {flag for code in CODE.findall(page.read_text()) for flag in re.findall(r"(?<!\S)--[a-z][\w-]+", code)}
+        named = {
+            flag
+            for code in CODE.findall(page.read_text())
+            for flag in re.findall(r"(?<!\S)--[a-z][\w-]+", code)
+        }
         assert named <= there, f"{name_of(page)}: {named - there}"
 
 
