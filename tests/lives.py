@@ -8,7 +8,16 @@ from pathlib import Path
 
 import torch
 
-STEPS, BATCH = 150, 16
+BATCH = 16
+SLOW = dict(meanflow=50) | dict.fromkeys(
+    ("ddpm", "edm", "flowmatching", "pixelcnnpp", "pixelrnn", "r3gan"), 75
+)
+"""steps of models of which no life makes as many as of the others"""
+
+
+def images(name: str) -> int:
+    """That a run is for: more than it makes before its last kill."""
+    return SLOW.get(name, 150) * BATCH
 
 
 def wait_in_a_save(at: int, ready: Connection) -> None:
@@ -39,7 +48,7 @@ def live(name: str, folder: Path, save_every: float, ready: Connection, wait_at:
     run, data = (
         (Run.resume(folder), toy(size=8))
         if (folder / CONFIG).exists()
-        else small_run(name, folder, toy(size=8), images=STEPS * BATCH)
+        else small_run(name, folder, toy(size=8), images=images(name))
     )
     wait_in_a_save(wait_at, ready)
     ready.send("training")

@@ -76,7 +76,7 @@ def test_flags_may_stand_anywhere_and_numbers_may_be_written_as_people_do(here, 
         main(["train", "--images", "1.28e2", "vae", *TINY, "digits", "--no-report", "--json", "runs/x"]) == 0
     )
     assert json.loads(said(capsys)[0]) | {"losses": 0, "seconds": 0} == dict(
-        run="runs/x", seen=128, seconds=0, losses=0, report=None
+        schema=2, run="runs/x", seen=128, seconds=0, losses=0, report=None
     )
 
 
@@ -172,11 +172,11 @@ def timeless(cards: dict) -> dict:
 
 def test_evaluate_is_deterministic_and_takes_live_options(vae, capsys):
     assert main(["evaluate", str(vae), "--json", "-n", "50"]) == 0
-    first = timeless(json.loads(said(capsys)[0]))
+    first = timeless(json.loads(said(capsys)[0])["runs"])
     assert main(["evaluate", str(vae), "--json", "-n", "50"]) == 0
-    assert timeless(json.loads(said(capsys)[0])) == first
+    assert timeless(json.loads(said(capsys)[0])["runs"]) == first
     assert main(["evaluate", str(vae), "--json", "-n", "50", "--k", "20"]) == 0
-    tighter = json.loads(said(capsys)[0])
+    tighter = json.loads(said(capsys)[0])["runs"]
     elbo, iwae = (
         next(c for c in r[str(vae)] if c["name"] == "bits/dim" and c["of"] == "model")
         for r in (first, tighter)
@@ -236,7 +236,7 @@ def test_a_run_finds_its_folder_of_images_from_anywhere(here, capsys, monkeypatc
     monkeypatch.chdir(here / "runs")
     said(capsys)
     assert main(["evaluate", "m", "--json"]) == 0
-    assert json.loads(said(capsys)[0])["m"][0]["n"] >= 1
+    assert json.loads(said(capsys)[0])["runs"]["m"][0]["n"] >= 1
 
 
 def test_a_file_that_has_changed_is_another_model(here, capsys):
@@ -266,7 +266,8 @@ def test_runs_of_several_kinds_are_asked_what_each_can_be(vae, capsys):
     said(capsys)
     assert main(["evaluate", "runs/a", str(vae), "--k", "3", "-n", "20", "--json"]) == 0
     out, err = said(capsys)
-    cards = {name: {c["name"]: c for c in cs if c["of"] == "model"} for name, cs in json.loads(out).items()}
+    held = json.loads(out)["runs"]
+    cards = {name: {c["name"]: c for c in cs if c["of"] == "model"} for name, cs in held.items()}
     assert (
         cards[str(vae)]["bits/dim"]["settings"]["k"] == 3
         and "bits/dim" not in cards["runs/a"]
@@ -307,12 +308,12 @@ def test_check_says_what_is_there_and_what_training_costs(here, capsys):
 
 def test_models_and_data_are_listed(capsys):
     assert main(["models", "--json"]) == 0
-    rows = {r["name"]: r for r in json.loads(said(capsys)[0])}
+    rows = {r["name"]: r for r in json.loads(said(capsys)[0])["models"]}
     assert rows["vae"]["answers"] == ["sample", "bits_per_dim", "encode", "decode"] and rows["ae"][
         "answers"
     ] == ["encode", "decode"]
     assert main(["data", "--json"]) == 0
-    assert {r["name"] for r in json.loads(said(capsys)[0])} >= {
+    assert {r["name"] for r in json.loads(said(capsys)[0])["sets"]} >= {
         "digits",
         "shapes",
         "mnist",

@@ -22,7 +22,7 @@ from likeness.core import BadData, Refusal, Spec, Training, answers
 from likeness.evaluation.exam import evaluate
 from likeness.evaluation.scores import save_scores
 from likeness.metrics.card import GROUPS, Score, from_dict
-from likeness.reports import compare_page, ranking
+from likeness.reports import compare_page, ranking, terminal
 from likeness.reports.compare import Comparison, compare
 from likeness.reports.ranking import FLOOR, Data, duel, group, obstacle, rank, read, unique
 from likeness.runs.run import Config, Run
@@ -556,6 +556,7 @@ def test_csv_is_a_line_a_card_and_no_formula():
 def test_json_says_the_same_without_nan():
     c = compare([made("a"), made("b")], [[*CARDS, card(math.inf, settings={"t": math.nan})], []])
     said = strict(c.json())
+    assert said["schema"] == terminal.SCHEMA
     assert [run["name"] for run in said["runs"]] == ["a", "b"] and "not been scored" in said["runs"][1][
         "warnings"
     ][0]

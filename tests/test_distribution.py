@@ -186,7 +186,7 @@ def test_the_evaluator_judges_samples_and_says_what_it_cost(tmp_path, digits):
     assert card.n == 64 and card.split == "samples" and card.beyond and card.settings["seen"] == 256
     assert cards["training", "model"].value == run.seconds and 0 < cards["sampling", "model"].value < 10
     assert "samples take about" in exam.prepare(run, digits, 64, 0).outlook()
-    with pytest.raises(Refusal, match="no feature network"):
+    with pytest.raises(Refusal, match="there is no network"):
         list(exam.evaluate(run, digits, n=64, network="resnet"))
 
 

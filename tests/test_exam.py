@@ -153,7 +153,7 @@ def test_too_few_images_for_features_are_one_card_and_every_other_measure_stands
     run = likeness.train(GAUSS, "few.npy", "g", images=64, progress=False, precision="fp32")
     assert len(run.data.train) < 256 and "scoring g on" in run.outlook()
     assert main(["evaluate", "g", *flags, "--json"]) == 0
-    cards = json.loads(capsys.readouterr().out)["g"]
+    cards = json.loads(capsys.readouterr().out)["runs"]["g"]
     (refused,) = [c for c in cards if c["name"] == "resemblance"]
     assert refused["value"] is None and refused["group"] == "resemblance" and why in refused["warnings"][0]
     assert {"near-duplicates", "findings", "sampling"} <= {c["name"] for c in cards if c["value"] is not None}
@@ -161,7 +161,7 @@ def test_too_few_images_for_features_are_one_card_and_every_other_measure_stands
         assert "type --network RUN" in refused["warnings"][0]
     assert (
         main(["evaluate", "g", "--network", "nonsense"]) == 2
-        and ("there is no feature network 'nonsense'") in capsys.readouterr().err
+        and ("there is no network 'nonsense'") in capsys.readouterr().err
     )
 
 

@@ -462,7 +462,7 @@ def test_the_verb_shows_the_layers(capsys):
     said = capsys.readouterr().out
     assert "block4_pool" in said and "14 x 14 x 512" in said and "124 px" in said
     assert verb(["--layers", "mobilenet", "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
+    rows = json.loads(capsys.readouterr().out)["layers"]
     assert (
         rows[0] == dict(layer="input_layer", output="224 x 224 x 3", sees="1 px")
         and rows[-1]["output"] == "1000"

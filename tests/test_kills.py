@@ -15,7 +15,7 @@ from conftest import small_run, toy
 from likeness import models
 from likeness.runs.run import CONFIG, Run
 from likeness.training.loop import fit
-from lives import BATCH, STEPS, live
+from lives import images, live
 
 KILLS = 4
 """of each model; every other one falls into a save"""
@@ -48,13 +48,13 @@ def one_life(name: str, folder: Path, rng: random.Random, in_a_save: bool) -> No
 
 @pytest.mark.parametrize("name", models.NAMES)
 def test_killed_at_random_moments_it_ends_in_the_same_bits(name, tmp_path):
-    straight, data = small_run(name, tmp_path / "straight", toy(size=8), images=STEPS * BATCH)
+    straight, data = small_run(name, tmp_path / "straight", toy(size=8), images=images(name))
     list(fit(straight, data))
     rng, folder = random.Random(name), tmp_path / "killed"
     for number in range(KILLS):
         one_life(name, folder, rng, in_a_save=number % 2 == 1)
     seen = Run.open(folder).seen if (folder / CONFIG).exists() else 0
-    assert seen < STEPS * BATCH, (
+    assert seen < images(name), (
         "it was done before the last kill: more steps are needed for this test to mean anything"
     )
     last = Run.resume(folder)

@@ -15,6 +15,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 from sklearn.neighbors import LocalOutlierFactor
 
+from likeness.backbones import catalogue
 from likeness.cli import map as verb
 from likeness.cli.neighbours import neighbours
 from likeness.core import BadData, Refusal
@@ -699,3 +700,11 @@ def test_refusals_are_lessons(tmp_path, monkeypatch):
     (tmp_path / "broken.npy").write_bytes(b"no array")
     with pytest.raises(BadData, match="cannot be read as an array"):
         collection.gather(str(tmp_path / "broken.npy"), print)
+
+
+@pytest.mark.parametrize(
+    "name, layer",
+    [("vgg16", "fc2"), ("mobilenet", "global_average_pooling2d"), ("resnet50", "avg_pool")],
+)
+def test_a_map_of_a_network_takes_the_layer_before_its_classes(name, layer):
+    assert collection.usual_layer(catalogue.named(name)) == layer

@@ -424,7 +424,7 @@ def test_raw_weights_that_were_not_kept_are_refused(placed):
 def test_every_card_and_every_picture_of_raw_weights_says_so(placed, capsys):
     def scored(*flags: str) -> list[dict]:
         assert cli.main(["evaluate", str(placed), "-n", "100", "--json", *flags]) == 0
-        return json.loads(capsys.readouterr().out)[str(placed)]
+        return json.loads(capsys.readouterr().out)["runs"][str(placed)]
 
     plain, raw = scored(), scored("--raw")
     assert all(c["settings"]["weights"] == "raw weights" for c in raw if c["of"] == "model")

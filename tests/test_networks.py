@@ -15,10 +15,12 @@ from PIL import Image
 from torch import nn
 
 from conftest import small_run, toy
-from likeness.backbones.hub import HUB, digest, scaled
+from likeness.backbones import catalogue
+from likeness.backbones.hub import HUB, digest
+from likeness.cli import main
 from likeness.core import BadData, Offline, Refusal
 from likeness.data import Data
-from likeness.features import networks
+from likeness.features import named, networks, opening
 from likeness.features.networks import INCEPTION, INCEPTION_SHA256, Network, Recipe
 from likeness.runs.run import Run
 from likeness.training.loop import fit
@@ -318,7 +320,8 @@ def test_without_the_package_it_is_said_what_to_install(monkeypatch, data):
 def test_dinov2_answers_its_class_token_and_clip_its_image_features(monkeypatch, data):
     asked = install(monkeypatch, Stub())
     network, x = networks.load("dinov2", data), data.x[:3]
-    pixels = scaled(x, HUB["dinov2"].mean, HUB["dinov2"].std)
+    pixels = bicubic(x, 224) / 255 - torch.tensor(HUB["dinov2"].mean).view(3, 1, 1)
+    pixels = pixels / torch.tensor(HUB["dinov2"].std).view(3, 1, 1)
     assert asked == [("facebook/dinov2-large", True)], "safetensors only, and no code of the repository"
     assert np.allclose(network.features(x), 2 * pixels.mean((2, 3)), atol=1e-5) and network.sha256 == digest(
         {"scale": torch.tensor(2.0)}
@@ -337,11 +340,101 @@ def test_dinov2_answers_its_class_token_and_clip_its_image_features(monkeypatch,
         networks.load("clip", data)
 
 
-def test_images_are_scaled_by_pillow_and_standardised():
-    x = toy(2, size=16, channels=3).x
-    found = scaled(x, (0.5, 0.4, 0.3), (0.1, 0.2, 0.3)).numpy()
-    image = Image.fromarray(x[1].transpose(1, 2, 0)).resize((224, 224), Image.Resampling.BICUBIC)
-    expected = (
-        np.asarray(image).transpose(2, 0, 1) / 255 - np.array([0.5, 0.4, 0.3])[:, None, None]
-    ) / np.array([0.1, 0.2, 0.3])[:, None, None]
-    assert found.shape == (2, 3, 224, 224) and np.allclose(found[1], expected, atol=1e-5)
+# Layers of the networks that are built here
+
+
+def bicubic(x: np.ndarray, side: int) -> torch.Tensor:
+    """uint8 (n, C, H, W) to float (n, 3, side, side), by Pillow."""
+    pages = [Image.fromarray(a[0] if len(a) == 1 else a.transpose(1, 2, 0)).convert("RGB") for a in x]
+    large = [np.asarray(page.resize((side, side), Image.Resampling.BICUBIC)) for page in pages]
+    return torch.from_numpy(np.stack(large)).permute(0, 3, 1, 2).float()
+
+
+@pytest.fixture
+def unpublished(monkeypatch):
+    """Random weights instead of the published ones, the same each time."""
+    load = opening.load
+    monkeypatch.setattr(opening, "load", lambda what, layers: load(what, "none", layers, seed=3))
+    return lambda name: load(name, "none", seed=3)
+
+
+def test_samples_are_compared_by_the_code_of_a_network_that_is_built_here(data, unpublished):
+    network, x = networks.load("squeezenet", data), data.x[:2]
+    net = unpublished("squeezenet")
+    with torch.no_grad():
+        places = net.outputs(bicubic(x, 227) / 127.5 - 1, ["fire9/concat"])["fire9/concat"]
+    assert places.shape[1:] == (512, 14, 14) and network.dims == 512
+    assert np.allclose(network.features(x), places.mean((2, 3)), rtol=1e-3, atol=1e-4)
+    assert network.name == "squeezenet fire9/concat" and network.scope == "anywhere" and network.judge is None
+    assert network.resize == "Pillow bicubic, antialiased, to 227x227; grey in three channels"
+
+
+def test_the_hash_is_of_the_weights_on_the_way_to_the_layer(data, unpublished, monkeypatch):
+    sha, net = networks.load("squeezenet", data).sha256, unpublished("squeezenet")
+    classes = {"conv10.weight", "conv10.bias"}
+    assert sha == digest({k: v for k, v in net.nodes.state_dict().items() if k not in classes})
+    for name, same in (("conv10", True), ("fire9/squeeze1x1", False)):
+        with torch.no_grad():
+            net.nodes[name].weight.add_(1)
+        monkeypatch.setattr(opening, "load", lambda *_, **__: net)
+        assert (networks.load("squeezenet", data).sha256 == sha) is same, name
+
+
+def test_each_network_that_is_built_here_has_a_code_before_its_classes():
+    assert catalogue.CODES.keys() == catalogue.GRAPHS.keys()
+    widths = {name: catalogue.named(name).layers[layer][0] for name, layer in catalogue.CODES.items()}
+    assert widths == dict(
+        vgg16=4096, vgg19=4096, mobilenet=1024, mobilenet_v2=1280, squeezenet=512, resnet50=2048
+    )
+
+
+# What a name stands for
+
+
+def test_what_a_name_stands_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("clip", "run"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.json").write_text("{}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for text, expected in {
+        "auto": ("auto", "auto", ""),
+        "vicreg": ("own", "vicreg", ""),
+        "vgg16": ("graph", "vgg16", ""),
+        "clip": ("hub", "clip", ""),
+        "clip:some/where": ("hub", "clip", "some/where"),
+        "timm:vit:small": ("package", "timm", "vit:small"),
+        "./clip": ("run", "./clip", ""),
+        "~/run": ("run", "~/run", ""),
+        "./run/../x.pt": ("script", "./run/../x.pt", ""),
+    }.items():
+        assert named.parse(text, named.SCORES) == expected, text
+    assert named.parse("~/run", named.LAYERS).path == tmp_path / "run"
+    assert named.WORDS["own"] == tuple(networks.OWN)
+
+
+@pytest.mark.parametrize(
+    ("text", "takes", "lesson"),
+    [
+        ("incepton", named.SCORES, r"no network 'incepton'; did you mean 'inception'.*a \.pt file"),
+        ("vgg15", named.LAYERS, r"no network 'vgg15'; did you mean 'vgg\d+'.*a run that encodes\.$"),
+        ("vgg16:x", named.LAYERS, "no network 'vgg16:x'"),
+        ("inception", named.LAYERS, r"inception is of scores.*name one of: vgg16"),
+        ("a.pt", named.LAYERS, r"a\.pt is of scores"),
+        (".", named.LAYERS, r"\. is not a run: it has no config\.json"),
+    ],
+)
+def test_what_stands_for_nothing_is_refused(tmp_path, monkeypatch, text, takes, lesson):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Refusal, match=lesson):
+        named.parse(text, takes)
+
+
+def test_the_help_of_each_verb_names_what_it_takes(capsys):
+    for verb, takes in dict(evaluate=named.SCORES, features=named.LAYERS, look=named.LAYERS).items():
+        with pytest.raises(SystemExit):
+            main([verb, "--help"])
+        text = " ".join(capsys.readouterr().out.split())
+        for kind in takes:
+            words = named.WORDS.get(kind, ("run",))
+            assert kind in ("points", "script") or any(word in text for word in words), (verb, kind)

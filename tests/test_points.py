@@ -19,8 +19,6 @@ from likeness import figures
 from likeness.core import BadData, Refusal, Spec
 from likeness.data import load, user_images
 from likeness.data.check import check
-from likeness.data.source import default_folder
-from likeness.data.source import place as placed
 from likeness.models import load as load_model
 from likeness.reports.notebook import Pictures
 from likeness.runs.latent_model import make
@@ -213,16 +211,6 @@ def test_pictures_that_are_of_no_use_are_lessons(tmp_path):
             load(source)
     with pytest.raises(Refusal, match="leave --size"):
         load(f"density:{tmp_path / 'white.png'}", size=32)
-
-
-def test_a_run_finds_its_picture_from_another_folder(tmp_path, monkeypatch):
-    (tmp_path / "sub").mkdir()
-    draw(tmp_path / "sub" / "cat.png", np.zeros((9, 9)))
-    monkeypatch.chdir(tmp_path)
-    assert placed("density:sub/cat.png") == f"density:{tmp_path / 'sub' / 'cat.png'}"
-    assert default_folder("gan", "density:sub/cat.png") == Path("runs/gan-cat")
-    assert placed("ring:500") == "ring:500" and default_folder("gan", "ring:500") == Path("runs/gan-ring-500")
-    assert placed("density:nothing.png") == "density:nothing.png" and placed("sub") == str(tmp_path / "sub")
 
 
 def test_somebody_s_own_points(tmp_path):

@@ -26,7 +26,7 @@ from . import data as datasets
 from . import models
 from .core import Completes, Condition, Model, Redraws, Refusal, answers, ask, final, label_of
 from .data import Data
-from .data.source import default_folder
+from .data.source import Source
 from .inference import complete as completion
 from .inference import edit as editing
 from .inference import inputs, inversion, sampling
@@ -37,6 +37,7 @@ from .parts.denoising import Denoiser
 from .reports import terminal
 from .reports.notebook import Cards, Pictures, Stage, staged
 from .runs.run import AVERAGE, Config, Run
+from .runs.source import parse
 from .training import snapshots
 from .training.session import Wishes, begin, work
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 def train(
     model: str,
-    source: str | Path,
+    source: str | Path | Source,
     folder: str | Path | None = None,
     *,
     minutes: float | None = None,
@@ -59,8 +60,8 @@ def train(
     options: any of the model's, of Training (batch, rate, seed ...) and of Reading (size, colour, binarize).
     Ctrl-C saves, and is then raised as KeyboardInterrupt.
     """
-    source, budget = str(source), _budget(minutes, images)
-    target = Path(folder) if folder else default_folder(model, source)
+    source, budget = parse(source), _budget(minutes, images)
+    target = Path(folder) if folder else source.run_folder(model)
     wishes = Wishes.sort(models.load(model), options | {k: v for k, v in budget.items() if k == "images"})
     with (
         begin(model, source, target, wishes, budget) as (run, data),

@@ -7,11 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from .. import engine
-from ..core import Refusal, closest
 from ..storage.cache import Progress
-from . import hub, packages
 from . import weights as stored
-from .layers import Graph, Probe
+from .layers import Graph
 from .mobilenet import mobilenet, mobilenet_v2
 from .resnet50 import resnet50
 from .squeezenet import squeezenet
@@ -25,7 +23,15 @@ GRAPHS: dict[str, Callable[[], Graph]] = dict(
     squeezenet=squeezenet,
     resnet50=resnet50,
 )
-NAMES = (*GRAPHS, *hub.HUB, *(f"{kind}:NAME" for kind in packages.EXAMPLES))
+CODES = dict(
+    vgg16="fc2",
+    vgg19="fc2",
+    mobilenet="global_average_pooling2d",
+    mobilenet_v2="global_average_pooling2d",
+    squeezenet="fire9/concat",
+    resnet50="avg_pool",
+)
+"""the deepest layer of each that is not yet of its classes"""
 
 
 def named(what: str) -> Graph:
@@ -38,29 +44,17 @@ def named(what: str) -> Graph:
 
 def load(
     what: str, weights: str = "", layers: Sequence[str] = (), seed: int = 0, progress: Progress | None = None
-) -> Probe:
-    """The network called `what`, on this machine's device, its weights fixed.
+) -> Graph:
+    """The one of GRAPHS called `what`, on this machine's device, its weights fixed.
 
     weights: a file (.safetensors, .npz, .h5 as Keras writes it, SqueezeNet's .pth), "none" for random ones
     that `seed` decides, or nothing for the published ones, which are looked for on this machine and then
     downloaded.  layers: those that will be used, so that no more is fetched than these need.  Raises Refusal
-    for an unknown network or layer, Offline where the weights are not at hand, BadData where they are not
-    what they should be.
+    for an unknown layer, Offline where the weights are not at hand, BadData where they are not what they
+    should be.
     """
-    kind, _, place = what.partition(":")
-    if kind in packages.KINDS:
-        net: Probe = packages.load(kind, place, weights, seed)
-    elif what in GRAPHS:
-        graph = named(what)
-        graph.check(layers)
-        stored.fill(graph, weights, layers, seed, progress)
-        net = graph
-    else:
-        raise Refusal(
-            f"there is no network {what!r}; {closest(what, NAMES)}  A run that encodes is named by its "
-            "folder."
-        )
-    if weights and what not in GRAPHS and kind != "timm":
-        raise Refusal(f"{what} has its own weights; leave --weights out, or name one of {', '.join(GRAPHS)}.")
+    net = named(what)
+    net.check(layers)
+    stored.fill(net, weights, layers, seed, progress)
     net.check(layers)
     return net.eval().requires_grad_(False).to(engine.device())

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -29,7 +28,7 @@ def digest(tensors: dict[str, Tensor]) -> str:
     return out.hexdigest()
 
 
-def _coloured(x: np.ndarray) -> np.ndarray:
+def coloured(x: np.ndarray) -> np.ndarray:
     """uint8 (n, 1 or 3, H, W) to (n, 3, H, W)."""
     return np.repeat(x, 3, 1) if x.shape[1] == 1 else x
 
@@ -101,12 +100,3 @@ def backbone(kind: str, where: str = "") -> nn.Module:
             "holds config.json and model.safetensors."
         ) from None
     return model.float().eval().requires_grad_(False).to(engine.device())
-
-
-def scaled(x: np.ndarray, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
-    """uint8 (n, 1 or 3, H, W) as such a network wants it: (n, 3, 224, 224), of mean 0 and standard deviation
-    1 on its own data."""
-    pictures = (Image.fromarray(np.ascontiguousarray(a.transpose(1, 2, 0))) for a in _coloured(x))
-    pixels = np.stack([np.asarray(p.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for p in pictures])
-    unit = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-    return (unit - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)

@@ -418,6 +418,15 @@ class Graph(Probe):
             self.plans[wanted] = list(self._plan(wanted))
         return self.plans[wanted]
 
+    def used(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """The weights on which these layers depend, by name."""
+        on_the_way = {name for step in self.steps(names) for name in (step.name, step.fold)}
+        return {
+            name: value
+            for name, value in self.nodes.state_dict().items()
+            if name.rpartition(".")[0] in on_the_way
+        }
+
     def forward(self, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """Outputs of layers for images that are prepared."""
         there = {INPUT: x}

@@ -40,10 +40,6 @@ def load(kind: str, what: str, weights: str = "", seed: int = 0) -> Hooked:
 
     Raises Refusal where a package is missing or it is no network of images, Offline where its weights are.
     """
-    if weights and kind != "timm":
-        raise Refusal(
-            f"{kind} has its own weights; leave --weights out, or name a network of ours or of timm."
-        )
     if kind in HUB:
         return hub(kind, what)
     if not what:
@@ -56,7 +52,7 @@ KINDS = (*HUB, *EXAMPLES)
 
 
 def hub(kind: str, place: str) -> Hooked:
-    """DINOv2 or CLIP: `code` is what `networks.hub` compares images by."""
+    """DINOv2 or CLIP: `code` is what scores compare images by."""
     about, model = HUB[kind], backbone(kind, place)
     net = Hooked(
         kind,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -26,8 +25,8 @@ def evaluate(argv: list[str]) -> int:
     parser.add_argument(
         "--network",
         default="auto",
-        help="to compare samples by: classifier, vicreg, inception, dinov2, clip, a run, a .pt file, none "
-        "[auto]",
+        help="to compare samples by: classifier, vicreg, inception, vgg16 ..., dinov2, clip, timm:NAME, a "
+        "run, a .pt file, none [auto]",
     )
     parser.add_argument(
         "--parzen",
@@ -63,7 +62,7 @@ def evaluate(argv: list[str]) -> int:
         if not isinstance(scores, Refusal)
     }
     if args["json"]:
-        print(json.dumps(cards, indent=1))
+        print(terminal.document(dict(runs=cards), indent=1))
     if len(runs) > 1:
         side_by_side = compare.compare([run.run for run, _ in runs], result, [run.drawn for run, _ in runs])
         page = side_by_side.write(

@@ -12,11 +12,10 @@ from .arguments import Parser, common, count, natural
 def features(argv: list[str]) -> int:
     """features DATA --layer NAME: outputs of a network's layers for every image, as .npy; --layers NETWORK
     shows which there are"""
-    from ..backbones import catalogue
     from ..core import Refusal
     from ..data import pixels
     from ..features import extract as module
-    from ..features import opening
+    from ..features import named, opening
     from ..reports import terminal
     from ..training import signals
 
@@ -35,7 +34,7 @@ def features(argv: list[str]) -> int:
         "--network",
         metavar="NAME",
         default="vgg19",
-        help=f"{', '.join(catalogue.NAMES)}, or the folder of a run that encodes [vgg19]",
+        help=f"{named.choices(named.LAYERS)} [vgg19]",
     )
     parser.add_argument(
         "--layer",
@@ -151,11 +150,13 @@ def layers(name: str, weights: str, seed: int, as_json: bool) -> int:
     from ..backbones import catalogue
     from ..backbones.layers import Graph
     from ..features import opening
+    from ..features.named import LAYERS, parse
     from ..reports import terminal
 
-    # their names can be told without fetching any
-    weights = weights or ("none" if name.startswith("timm:") else "")
-    net = catalogue.named(name) if name in catalogue.GRAPHS else opening.load(name, weights, seed=seed)
+    asked = parse(name, LAYERS)
+    # their names can be listed without fetching any
+    weights = weights or ("none" if asked.name == "timm" else "")
+    net = catalogue.named(name) if asked.kind == "graph" else opening.load(name, weights, seed=seed)
     sees = net.fields() if isinstance(net, Graph) else {}
     rows = []
     for layer, shape in net.layers.items():
@@ -167,5 +168,5 @@ def layers(name: str, weights: str, seed: int, as_json: bool) -> int:
         f"for images of {net.side}x{net.side}: height x width x channels; `sees`: pixels a side that a "
         "place of the layer depends on"
     )
-    terminal.table(rows, ("layer", "output", "sees"), as_json, side)
+    terminal.table("layers", rows, ("layer", "output", "sees"), as_json, side)
     return 0

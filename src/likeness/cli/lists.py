@@ -50,6 +50,7 @@ def models(argv: list[str]) -> int:
         dict(name=name, about=one.about.split("\n")[0], answers=one.answers) for name, one in result.items()
     ]
     terminal.table(
+        "models",
         rows,
         ("name", "answers", "about"),
         args["json"],
@@ -67,6 +68,7 @@ def data(argv: list[str]) -> int:
     common(parser, "--json")
     args = vars(parser.parse_intermixed_args(argv))
     terminal.table(
+        "sets",
         named.listed(),
         ("name", "here", "about", "licence"),
         args["json"],
@@ -80,8 +82,8 @@ def check(argv: list[str]) -> int:
     from .. import data as datasets
     from .. import models
     from ..core import option_fields
-    from ..data import points
     from ..data.check import check as inspect
+    from ..data.source import parse
     from ..reports import terminal
     from ..training import throughput
 
@@ -99,9 +101,10 @@ def check(argv: list[str]) -> int:
     flags(parser, "reading the data", datasets.Reading, datasets.Reading())
     args = vars(parser.parse_intermixed_args(argv))
     reading = {f.name: args[f.name] for f in option_fields(datasets.Reading) if f.name in args}
-    name = args["model"] or ("gan" if points.is_points(args["data"]) else "vae")
+    source = parse(args["data"])
+    name = args["model"] or ("gan" if source.kind == "points" else "vae")
     kind = None if name == "none" else models.load(name)
-    result = inspect(args["data"], datasets.Reading(**reading))
-    costs = throughput.measure(name, kind, datasets.load(args["data"], **reading)) if kind else []
+    result = inspect(source, datasets.Reading(**reading))
+    costs = throughput.measure(name, kind, datasets.load(source, **reading)) if kind else []
     terminal.checked(result, costs, args["json"])
     return 0

@@ -86,9 +86,9 @@ def look(argv: list[str]) -> int:
 
 
 def _parsed(argv: list[str]) -> dict[str, Any]:
-    from ..backbones import catalogue
     from ..explain.dream import WISHES
     from ..explain.fooling import BUDGETS
+    from ..features import named
 
     usage = "IMAGE [--what saliency|fool|class|invert|dream] [--network resnet50] [-o out.png] [options]"
     parser = Parser(
@@ -110,7 +110,7 @@ def _parsed(argv: list[str]) -> dict[str, Any]:
         "--network",
         metavar="NAME",
         default="resnet50",
-        help=f"{', '.join(catalogue.NAMES)}, or the folder of a run [resnet50]",
+        help=f"{named.choices(named.LAYERS)} [resnet50]",
     )
     parser.add_argument(
         "--weights",
@@ -445,9 +445,10 @@ def _opened(args: dict[str, Any]) -> Probe:
     minutes and an image is not even there."""
     from ..backbones import catalogue
     from ..features import opening
+    from ..features.named import LAYERS, parse
 
     layers = [args["layer"]] if args["layer"] else []
-    if args["network"] in catalogue.GRAPHS:
+    if parse(args["network"], LAYERS).kind == "graph":
         shape = catalogue.named(args["network"])
         shape.check(layers)
         args |= _pictures(shape, args)
@@ -472,21 +473,22 @@ def _pictures(net: Probe, args: dict[str, Any]) -> dict[str, Tensor | None]:
 def picture(net: Probe, args: dict[str, Any], whole: bool = False) -> Tensor:
     """The image (1, 3, H, W) that was named: the middle square of it, or all of it if `whole` and it is a
     file."""
-    import os
-
     from .. import engine
     from ..core import Refusal, Spec
     from ..data import user_images
-    from ..runs.run import is_run, read_config
+    from ..data.source import parse
+    from ..features.opening import OfRun
 
-    source, pick, folder = args["image"], args["pick"] or 0, Path(os.path.expanduser(args["network"]))
-    if whole and os.path.isfile(source) and args["pick"] is None:
-        return _uncut(Path(source), args["size"] or WHOLE).to(engine.device())
+    source, pick = parse(args["image"]), args["pick"] or 0
+    if whole and source.kind == "file" and source.path is not None and args["pick"] is None:
+        return _uncut(source.path, args["size"] or WHOLE).to(engine.device())
     side = args["size"] or net.side
-    settings = read_config(folder).data if folder.is_dir() and is_run(folder) else {}
+    settings = vars(net.reading) if isinstance(net, OfRun) else {}
     result = user_images.images(source, Spec(3, side), settings, pick + 1)
     if pick >= len(result.x):
-        raise Refusal(f"{source} has {len(result.x):,} images, numbered from 0, and none is number {pick}.")
+        raise Refusal(
+            f"{source.text} has {len(result.x):,} images, numbered from 0, and none is number {pick}."
+        )
     return result.x[pick : pick + 1].float().to(engine.device())
 
 

@@ -41,6 +41,7 @@ def map(argv: list[str]) -> int:
     clusters, copies, outliers"""
     from ..core import Refusal
     from ..reports import terminal
+    from ..runs.source import parse
 
     parser = Parser(
         "map",
@@ -85,12 +86,13 @@ def map(argv: list[str]) -> int:
         help="place these images on a map that was made before, on which nothing moves",
     )
     args = vars(parser.parse_intermixed_args(argv))
+    args["data"] = parse(args["data"])
     if args["starts"] is not None and not (args["starts"] == 0 or 2 <= args["starts"] <= 20):
         raise Refusal(
             f"--starts {args['starts']} leaves nothing to compare, or takes too long; type 0, or 2 to 20."
         )
     _refuse_others(args)
-    named = target(args["o"], Path("maps") / f"{_stem(args['data'])}.png", ".png", ".html", ".npz")
+    named = target(args["o"], Path("maps") / f"{args['data'].stem}.png", ".png", ".html", ".npz")
     out = writable(
         named.with_suffix(".png")
     )  # the page and the coordinates lie beside the picture, whichever was named
@@ -200,9 +202,9 @@ def gathered(args: dict[str, Any], folder: Path) -> Collection:
 
 
 def _stem(source: str) -> str:
-    from ..data.source import default_folder
+    from ..data.source import parse
 
-    return default_folder("map", source).name.removeprefix("map-")
+    return parse(source).stem
 
 
 # One map
@@ -419,17 +421,10 @@ def _lists(
 
 
 def _json(path: Path, result: dict[str, Any]) -> None:
-    import json
-
     from .. import storage
     from ..reports import terminal
 
-    storage.write(
-        path,
-        json.dumps(terminal.finite(result), indent=1, default=str, allow_nan=False).encode(
-            errors="backslashreplace"
-        ),
-    )
+    storage.write(path, terminal.document(result, indent=1).encode())
 
 
 def _text(collection: Collection, result: dict[str, Any], cards: list[Score], of: Clusters) -> str:

@@ -35,7 +35,9 @@ def neighbours(argv: list[str]) -> int:
     from .. import figures, storage
     from ..maps.collection import is_matrix
     from ..reports import terminal
+    from ..runs.source import parse
 
+    args["data"] = parse(args["data"])
     out = target(args["o"], Path("maps") / "neighbours.png", ".png")
     # The eyes of a matrix are those that made it: what is said of them says where they are now.
     eyes = dict(network=args["network"], weights=args["weights"])

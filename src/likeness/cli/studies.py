@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ def bayes(argv: list[str]) -> int:
     import time
 
     from ..core import option_fields
-    from ..data import source
+    from ..data.source import parse
     from ..metrics.card import Score
     from ..reports import terminal
     from ..studies import bayes as study
@@ -42,14 +41,15 @@ def bayes(argv: list[str]) -> int:
     from ..training import signals
 
     reading = {f.name: args[f.name] for f in option_fields(datasets.Reading) if f.name in args}
+    source = parse(args["data"])
     folder, cards, last = (
-        args["o"] or source.default_folder("bayes", args["data"]),
+        args["o"] or source.run_folder("bayes"),
         list[Score](),
         time.monotonic(),
     )
     with signals.stopping() as stop:
         for at in study.run(
-            datasets.load(source.place(args["data"]), **reading),
+            datasets.load(source.anywhere, **reading),
             folder,
             args["minutes"],
             args["seed"],
@@ -123,7 +123,7 @@ def detect(argv: list[str]) -> int:
 
     from .. import data as datasets
     from ..core import Refusal
-    from ..data import source
+    from ..data.source import parse
     from ..evaluation.scores import load_scores
     from ..reports import terminal
     from ..studies import detector as detection
@@ -137,7 +137,8 @@ def detect(argv: list[str]) -> int:
             "--images PATH."
         )
     first = runs[0][0]
-    images = datasets.load(source.place(args["data"]), **first.config.reading) if args["data"] else first.data
+    real = parse(args["data"]).anywhere if args["data"] else None
+    images = datasets.load(real, **first.config.reading) if real else first.data
     makers = real_and_generated.makers([(run.run, live) for run, live in runs], images)
     steps = detection.learn(
         makers, images, args["o"], args["n"] or 2000, error=args["error"], seed=args["seed"]
@@ -148,13 +149,14 @@ def detect(argv: list[str]) -> int:
     scores = load_scores(args["o"])
     terminal.scores(scores, args["json"], title=str(args["o"]))
     if args["json"]:
-        print(json.dumps([s.as_dict() for s in scores], indent=1))
+        print(terminal.document(dict(folder=args["o"], cards=[s.as_dict() for s in scores]), indent=1))
     return 0
 
 
 def judged(args: dict[str, Any]) -> int:
     """What a detector says about image files, each on a line as it is known."""
     from ..core import Refusal
+    from ..reports import terminal
     from ..studies import detector as detection
     from ..studies import image_files
 
@@ -169,7 +171,7 @@ def judged(args: dict[str, Any]) -> int:
         if not args["json"]:
             print(finding.text, flush=True)
     if args["json"]:
-        print(json.dumps([f._asdict() for f in result], indent=1))
+        print(terminal.document(dict(images=[f._asdict() for f in result]), indent=1))
     if not result:
         raise Refusal(f"there is no file in {', '.join(map(str, args['images']))}; name images to judge.")
     return 2 if any(image_files.MISSING in f.remarks for f in result) else 0

@@ -17,11 +17,12 @@ def train(argv: list[str]) -> int:
     name, kind, args = parsed(argv)
 
     from .. import engine
-    from ..data import source
     from ..reports import terminal
+    from ..runs.source import parse
     from ..training import session
 
-    folder = args["run"] or source.default_folder(name, args["data"])
+    source = parse(args["data"])
+    folder = args["run"] or source.run_folder(name)
     wishes = session.Wishes.sort(
         kind,
         {k: v for k, v in args.items() if k not in ("model", "data", "run", "minutes", "no_report", "json")},
@@ -31,7 +32,7 @@ def train(argv: list[str]) -> int:
         for k, v in (("minutes", args["minutes"]), ("images", wishes.training.get("images")))
         if v is not None
     }
-    with session.begin(name, args["data"], folder, wishes, budget) as (run, images):
+    with session.begin(name, source, folder, wishes, budget) as (run, images):
         with terminal.training(run, images, budget, quiet=args["json"]) as tick:
             number = session.work(run, images, tick, **budget)
         log, seen, seconds = run.log(), run.seen, run.seconds

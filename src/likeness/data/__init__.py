@@ -8,6 +8,7 @@ resumes by remembering one number.
 
     dataset.py   Data, and Reading: how it was asked to be read
     folder.py    a folder of images (listing.py, metadata.py, verdict.py)   decode.py, pixels.py   one file, one picture
+    source.py    what a user typed: a name, points, a folder, a file
     pairs.py     folders of two kinds of pictures that are no classes
     archive.py   .zip and .tar as such a folder      parquet.py   and a table of images
     arrays.py    .npy, .npz, idx (formats.py)       named.py, downloads.py, shapes.py, points.py   the sets that have a name
@@ -29,10 +30,11 @@ import numpy as np
 from ..core import Refusal
 from ..storage import cache as kept
 from ..storage.cache import Progress
-from . import archive, arrays, folder, formats, named, points
+from . import archive, arrays, folder, formats, named
 from .binarize import binarized
 from .dataset import Data, Images, Reading, picture
 from .pixels import ground
+from .source import Source, parse
 from .split import split, without_copies
 
 FILES = "a .zip, .tar, Parquet, .npy, .npz or idx file"
@@ -40,7 +42,7 @@ __all__ = ["Data", "Reading", "load", "picture"]
 
 
 def load(
-    source: str | Path,
+    source: str | Path | Source,
     size: int | None = None,
     colour: str = "auto",
     binarize: bool = False,
@@ -63,28 +65,30 @@ def load(
     be written.
     """
     reading = Reading(size or 0, colour, binarize, background, white, held_out)
-    result = read(str(source), reading, cache, progress)
-    return finish(str(source), result, reading, cache)
+    asked = parse(source)
+    return finish(asked, read(asked, reading, cache, progress), reading, cache)
 
 
 def read(
-    source: str, reading: Reading, place: Path | str | None = None, progress: Progress | None = None
+    source: str | Source, reading: Reading, place: Path | str | None = None, progress: Progress | None = None
 ) -> Images:
     """What `source` holds, not yet split."""
     ground(reading.background)
-    if named.is_named(source):
-        return named.read(source, reading, lambda: kept.root(place), progress)
-    if not source.strip():
+    asked = parse(source)
+    if asked.kind in ("name", "points"):
+        return named.read(asked.text, reading, lambda: kept.root(place), progress)
+    if not asked.text.strip():
         raise Refusal(
             "no data set was named; type a folder of images, an array file, or one of "
             f"{', '.join(named.NAMES)}."
         )
-    path = Path(os.path.expanduser(source))
-    if not os.path.exists(path):
-        raise Refusal(f"there is no folder, file or set called {source!r}; {_closest(source, path)}")
+    path = asked.path
+    assert path is not None, "only a name has none"
+    if asked.kind == "nothing":
+        raise Refusal(f"there is no folder, file or set called {asked.text!r}; {_closest(asked.text, path)}")
     if not (path.is_dir() or path.is_file()):
         raise Refusal(
-            f"{source!r} is neither a folder nor a regular file; name a folder of images, or {FILES}."
+            f"{asked.text!r} is neither a folder nor a regular file; name a folder of images, or {FILES}."
         )
     base = kept.root(place)
     if path.is_file():
@@ -110,10 +114,10 @@ def _closest(source: str, path: Path) -> str:
     return f"did you mean {near[0]!r}?" if near else f"the sets are {', '.join(named.NAMES)}."
 
 
-def finish(source: str, images: Images, reading: Reading, place: Path | str | None) -> Data:
+def finish(asked: Source, images: Images, reading: Reading, place: Path | str | None) -> Data:
     train, held_out = split(images.hashes, images.test, images.keys, reading.held_out)
     if reading.binarize:
-        images = binarized(images, lambda: kept.root(place), source)
+        images = binarized(images, lambda: kept.root(place), asked.text)
         train = without_copies(train, held_out, images.hashes)
     dropped = len(images.x) - len(train) - len(held_out)
     end = f" -> {images.full_list}" if images.full_list else ""
@@ -121,16 +125,16 @@ def finish(source: str, images: Images, reading: Reading, place: Path | str | No
     notes += [f"; left out of training as copies of held-out images: {dropped:,}"] if dropped else []
     used = (
         reading
-        if points.is_points(source)
+        if not images.levels
         else replace(reading, size=images.x.shape[2], colour=("grey", "rgb")[images.x.shape[1] == 3])
     )
-    if named.is_named(source) and os.path.exists(source):
+    if asked.kind in ("name", "points") and os.path.exists(asked.text):
         notes.append(
-            f"; {source} is a built-in set, and what is called so here is {os.path.join('.', source)}"
+            f"; {asked.text} is a built-in set, and what is called so here is {os.path.join('.', asked.text)}"
         )
     verdict = images.verdict.removesuffix(end) + "".join(notes) + end
     known = images.y, images.classes, images.texts, images.attributes, images.names, images.levels
-    data = Data(source, "", images.x, train, held_out, *known, asdict(used), verdict, images.modes)
+    data = Data(asked.text, "", images.x, train, held_out, *known, asdict(used), verdict, images.modes)
     return replace(data, fingerprint=_fingerprint(data, images.hashes))
 
 

@@ -15,6 +15,7 @@ from . import finish, read
 from .dataset import Images, Reading
 from .near_duplicates import exact_groups, near_groups
 from .pixels import at_once
+from .source import Source, parse
 
 MOST_EXAMPLES = 10
 
@@ -74,7 +75,7 @@ class Check:
 
 
 def check(
-    source: str | Path,
+    source: str | Path | Source,
     reading: Reading | None = None,
     *,
     cache: Path | str | None = None,
@@ -82,11 +83,12 @@ def check(
 ) -> Check:
     """Look through a data set.  Raises what data.load raises."""
     reading = reading or Reading()
-    result = read(str(source), reading, cache, progress)
-    data = finish(str(source), result, reading, cache)
+    asked = parse(source)
+    result = read(asked, reading, cache, progress)
+    data = finish(asked, result, reading, cache)
     meta = result.entry.meta if result.entry else {}
     return Check(
-        source=str(source),
+        source=asked.text,
         verdict=data.verdict,
         fingerprint=data.fingerprint,
         images=len(data.x),

@@ -13,10 +13,11 @@ import numpy as np
 from torch import Tensor
 
 from ..core import BadData, Refusal, Spec
-from . import points, read
+from . import read
 from .dataset import Images, Reading, picture
 from .decode import Skip, decode, kind
 from .listing import printable
+from .source import Source, parse
 from .writer import as_colour
 
 
@@ -29,7 +30,7 @@ class Own(NamedTuple):
     """what was skipped, and what was left out"""
 
 
-def images(source: str, spec: Spec, settings: dict[str, Any], n: int) -> Own:
+def images(source: str | Source, spec: Spec, settings: dict[str, Any], n: int) -> Own:
     """The first n images of a file, a folder or an array, of the model's shape; given.own() puts them on its
     levels.
 
@@ -41,12 +42,13 @@ def images(source: str, spec: Spec, settings: dict[str, Any], n: int) -> Own:
         **{k: v for k, v in settings.items() if k in known}
         | {"size": spec.size, "colour": "grey" if spec.channels == 1 else "rgb"}
     )
-    if spec.points or points.is_points(source):
-        return _points(source, spec, reading, n)
-    path = Path(os.path.expanduser(source))
-    if os.path.isfile(path) and kind(_head(path)):
+    asked = parse(source)
+    if spec.points or asked.kind == "points":
+        return _points(asked, spec, reading, n)
+    path = asked.path
+    if asked.kind == "file" and path is not None and os.path.isfile(path) and kind(_head(path)):
         return Own(picture(np.array(_one(path, reading))), (printable(os.fsencode(path.name)),), ())
-    result = read(source, reading)
+    result = read(asked, reading)
     return Own(
         picture(np.array(result.x[:n])),
         None if result.names is None else tuple(result.names[:n]),
@@ -54,15 +56,15 @@ def images(source: str, spec: Spec, settings: dict[str, Any], n: int) -> Own:
     )
 
 
-def _points(source: str, spec: Spec, reading: Reading, n: int) -> Own:
-    if not (spec.points and points.is_points(source)):
+def _points(asked: Source, spec: Spec, reading: Reading, n: int) -> Own:
+    if not (spec.points and asked.kind == "points"):
         wanted = (
             ("points; name a set of these, such as ring:100")
             if spec.points
             else ("images; name a folder, an array or a file of these")
         )
-        raise Refusal(f"{source} does not fit a run that has learnt {wanted}.")
-    result = read(source, replace(reading, size=0, colour="auto"))
+        raise Refusal(f"{asked.text} does not fit a run that has learnt {wanted}.")
+    result = read(asked, replace(reading, size=0, colour="auto"))
     return Own(picture(result.x[:n]), None, tuple(_notes(result, n)))
 
 

@@ -30,10 +30,10 @@ from torch import Tensor
 from .. import engine, storage
 from ..backbones.layers import Probe, rows
 from ..core import BadData, Busy, DiskTrouble, Refusal
-from ..data import named
 from ..data.dataset import Reading
 from ..data.decode import Skip
 from ..data.pixels import SCALINGS
+from ..data.source import Source, parse
 from .images import Pictures, ahead, pictures, some
 from .opening import OfRun, again
 
@@ -383,7 +383,7 @@ class Extraction:
 
 def extract(
     net: Probe,
-    source: str,
+    source: str | Source,
     layers: Sequence[str],
     out: Path,
     pool: str = "",
@@ -423,11 +423,12 @@ def extract(
     with torch.no_grad():
         outputs = net.outputs(torch.zeros(1, 3, size, size, device=engine.device()), layers)
     widths = {name: POOLS[pool](y).shape[1] for name, y in outputs.items()}
-    images = pictures(source, size, interpolation, reading)
+    origin = parse(source)
+    images = pictures(origin, size, interpolation, reading)
     chosen = (n, images.total, seed) if 0 < n < images.total else ()
     if chosen:
         images = images.of(some(*chosen))
-    place = source if named.is_named(source) else os.path.abspath(os.path.expanduser(source))
+    place = origin.text if origin.path is None else os.path.abspath(origin.path)
     unusual = odd(replace(reading, size=Reading().size))
     weights = (net.name, net.source, net.sha256)
     asked = Asked(

@@ -27,13 +27,13 @@ from PIL import Image
 
 from .. import data
 from ..core import BadData, Refusal
-from ..data import named, points
 from ..data.binarize import drawn
 from ..data.dataset import Reading
 from ..data.decode import Skip, decoded, kind
 from ..data.listing import Listing, printable
 from ..data.metadata import sort_out
 from ..data.pixels import SCALINGS, fit, ground, planes
+from ..data.source import Source, parse
 from ..data.writer import as_colour
 
 
@@ -65,7 +65,7 @@ def some(n: int, total: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng((seed, 0x4E)).choice(total, n, replace=False))
 
 
-def pictures(source: str, size: int, scaling: str, reading: Reading | None = None) -> Pictures:
+def pictures(source: str | Source, size: int, scaling: str, reading: Reading | None = None) -> Pictures:
     """A folder, one file, an array, or a set that has a name.  Raises Refusal for points and what does not
     exist.
 
@@ -73,15 +73,15 @@ def pictures(source: str, size: int, scaling: str, reading: Reading | None = Non
     it as in training ("fit").
     """
     reading = reading or Reading()
-    if points.is_points(source):
+    asked = parse(source)
+    if asked.kind == "points":
         raise Refusal(
-            f"{source} holds points, and networks look at images; name a folder of these, an array, or "
+            f"{asked.text} holds points, and networks look at images; name a folder of these, an array, or "
             "digits."
         )
-    path = Path(os.path.expanduser(source))
-    if not named.is_named(source) and (listing := _listing(path)) is not None:
+    if asked.path is not None and (listing := _listing(asked.path)) is not None:
         return _of_files(listing, size, scaling, reading)
-    result = data.read(source, reading if scaling == "fit" else replace(reading, size=0))
+    result = data.read(asked, reading if scaling == "fit" else replace(reading, size=0))
     known = hashlib.blake2b(
         repr(result.x.shape).encode() + result.hashes.tobytes(), digest_size=16
     ).hexdigest()
@@ -90,9 +90,7 @@ def pictures(source: str, size: int, scaling: str, reading: Reading | None = Non
         return "" if result.y is None else result.classes[result.y[i]] if result.classes else str(result.y[i])
 
     def get(i: int) -> np.ndarray:
-        x = result.x[i]
-        image = Image.fromarray(np.ascontiguousarray(x[0] if len(x) == 1 else x.transpose(1, 2, 0)))
-        return _levels(planes(_scaled(image, size, scaling)), i, reading)
+        return _levels(brought(result.x[i], size, scaling), i, reading)
 
     return Pictures(
         len(result.x), known, get, lambda i: "" if result.names is None else result.names[i], label
@@ -138,6 +136,12 @@ def _of_files(listing: Listing, size: int, scaling: str, reading: Reading) -> Pi
         return "" if places.y is None else places.classes[places.y[i]]
 
     return Pictures(len(listing), listing.digest(), get, lambda i: printable(listing.path(i)), label)
+
+
+def brought(x: np.ndarray, size: int, scaling: str) -> np.ndarray:
+    """One image uint8 (1 or 3, H, W), of `size` pixels a side."""
+    image = Image.fromarray(np.ascontiguousarray(x[0] if len(x) == 1 else x.transpose(1, 2, 0)))
+    return planes(_scaled(image, size, scaling))
 
 
 def _scaled(image: Image.Image, size: int, scaling: str) -> Image.Image:

@@ -5,12 +5,12 @@ carry.
     own(data)            a small classifier or VICReg encoder, trained on the data set at hand and kept: always there, and its
                          numbers can be compared only within that data set
     inception(path)      the Inception of 2015, whose numbers other people publish
-    load(name, data)     either of these by name, DINOv2 or CLIP (with the package `transformers`), a run that encodes, or a
-                         TorchScript file
+    layer(name)          a layer of a network of others: VGG ... ResNet-50, DINOv2, CLIP, timm's
+    load(name, data)     any of these by name, a run that encodes, or a TorchScript file
 
 A number means nothing without its network: the same images differ by more in the weights than many a paper's
 progress. `Network.sha256` is taken over the weights that are used, name by name; of a TorchScript file, which
-holds code as well, over the file.
+holds code as well, over the file.  What a name stands for, named.py decides.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -33,13 +33,18 @@ import torch
 from torch import Tensor
 
 from .. import engine, models, storage
-from ..backbones.hub import HUB, SIDE, _coloured, backbone, digest, first_line, scaled
+from ..backbones import catalogue
+from ..backbones.hub import HUB, coloured, digest, first_line
+from ..backbones.layers import Graph
 from ..core import BadData, Classifies, Model, Offline, Refusal, ask, closest
 from ..data import Data, picture
 from ..runs.run import Config, Run
 from ..storage import cache
 from ..storage.cache import Progress
 from ..training.loop import fit
+from . import opening
+from .images import brought
+from .named import SCORES, Named, parse
 
 CHUNK = 2**21
 """values of the images that a network looks at in one go"""
@@ -99,43 +104,26 @@ class Network:
 def load(name: str, data: Data, progress: Progress | None = None) -> Network:
     """The network called `name`, to look at images like those of `data`.
 
-    name: auto, points, classifier, vicreg, inception, dinov2, clip (or dinov2:WHERE and clip:WHERE, a folder
-    or a name of the hub), the folder of a run that encodes, or a TorchScript file (.pt).  Raises Refusal
-    where there is no such network or it does not fit.
+    name: any of named.SCORES but none.  Raises Refusal where there is no such network or it does not fit.
     """
-    check(name, data)
-    kind, _, where = name.partition(":")
+    asked = check(name, data)
     if not data.levels:
         return points(data, name)
-    if name in ("auto", *OWN):
-        return own(data, best(data) if name == "auto" else name, progress)
-    if name == "inception":
+    if asked.kind in ("auto", "own"):
+        return own(data, best(data) if asked.kind == "auto" else asked.name, progress)
+    if asked.kind == "inception":
         return inception()
-    if kind in HUB:
-        return hub(kind, where)
-    path = Path(os.path.expanduser(name))
-    if path.suffix == ".pt":
-        return inception(path)
-    return of_run(path, data)
+    if asked.kind == "script":
+        return inception(asked.path)
+    return of_run(asked.path, data) if asked.kind == "run" else layer(name, asked)
 
 
-def check(name: str, data: Data) -> None:
-    """Raises Refusal where nothing is called `name`, or it is for points and the data are images or the other
-    way round.  Opens nothing."""
+def check(name: str, data: Data) -> Named:
+    """What `name` stands for.  Raises Refusal where nothing is called that, or it is for points and the data
+    are images or the other way round.  Opens nothing."""
     if name == "points" or not data.levels:
         points(data, name)
-        return
-    path = Path(os.path.expanduser(name))
-    if (
-        name not in ("auto", "inception", *OWN)
-        and name.partition(":")[0] not in HUB
-        and path.suffix != ".pt"
-        and not path.is_dir()
-    ):
-        raise Refusal(
-            f"there is no feature network {name!r}; {closest(name, NAMES)}  A run that encodes is named by "
-            "its folder, TorchScript by its .pt file."
-        )
+    return parse(name, SCORES)
 
 
 def points(data: Data, name: str = "points") -> Network:
@@ -441,7 +429,7 @@ def _torchscript(file: Path, blob: bytes, sha256: str) -> Network:
         )
 
     def placed(x: np.ndarray) -> Tensor:
-        return torch.from_numpy(_coloured(x)).to(engine.device())
+        return torch.from_numpy(coloured(x)).to(engine.device())
 
     def embed(x: np.ndarray) -> Tensor:
         return net(placed(x), return_features=True).flatten(1)
@@ -467,19 +455,41 @@ def _torchscript(file: Path, blob: bytes, sha256: str) -> Network:
     )
 
 
-NAMES = ("auto", "points", *OWN, "inception", *HUB)
+def layer(name: str, asked: Named) -> Network:
+    """The code of a network of others, or the deepest layer before its classes, with the mean over its places
+    where it has any; Kynkaanniemi et al. 2019 compare images by that of VGG-16.
 
-
-def hub(kind: str, where: str = "") -> Network:
-    """DINOv2 or CLIP as a feature network; see backbone."""
-    about, model = HUB[kind], backbone(kind, where)
+    Images are brought to its size by antialiased bicubic interpolation, also where Keras takes the nearest
+    pixel: what that drops and repeats would be measured, too (Parmar et al., "On Aliased Resizing", 2022).
+    """
+    graph = asked.kind == "graph"
+    code = catalogue.CODES[asked.name] if graph else "code"
+    net = opening.load(name, layers=[code])
+    scaling, side = "bicubic" if graph else net.scaling, net.side
+    smooth = "" if scaling == "nearest" else ", antialiased"
 
     def embed(x: np.ndarray) -> Tensor:
-        result: Tensor = about.pick(model, scaled(x, about.mean, about.std).to(engine.device()))
-        return result
+        pixels = np.stack([coloured(brought(one, side, scaling)[None])[0] for one in x])
+        y = net.outputs(torch.from_numpy(pixels).to(engine.device()), [code])[code]
+        return y.mean((2, 3)) if y.ndim == 4 else y
 
     with torch.no_grad():
-        dims = embed(np.zeros((1, 3, SIDE, SIDE), np.uint8)).shape[1]
-    resize = f"Pillow bicubic, antialiased, to {SIDE}x{SIDE}; grey in three channels"
-    name = kind if where in ("", about.where) else f"{kind} in {Path(where).name}"
-    return Network(name, digest(model.state_dict()), dims, resize, "anywhere", embed, side=SIDE)
+        dims = embed(np.zeros((1, 3, side, side), np.uint8)).shape[1]
+    return Network(
+        _shown(name, asked, code),
+        digest(net.used([code])) if isinstance(net, Graph) else net.sha256,
+        dims,
+        f"Pillow {scaling}{smooth}, to {side}x{side}; grey in three channels",
+        "anywhere",
+        embed,
+        side=side,
+    )
+
+
+def _shown(name: str, asked: Named, code: str) -> str:
+    """What a card calls it."""
+    if asked.kind == "graph":
+        return f"{name} {code}"
+    if asked.kind == "hub" and asked.where not in ("", HUB[asked.name].where):
+        return f"{asked.name} in {Path(asked.where).name}"
+    return asked.name if asked.kind == "hub" else name

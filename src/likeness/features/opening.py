@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from .. import engine
-from ..backbones import catalogue, hub
-from ..backbones.catalogue import GRAPHS
+from ..backbones import catalogue, hub, packages
 from ..backbones.layers import LOGITS, Hooked, Probe
 from ..core import Classifies, Model, Refusal, ask
 from ..data.dataset import Reading
-from ..runs.run import Run, is_run
+from ..runs.run import Run
 from ..storage.cache import Progress
+from .named import LAYERS, parse
 
 LUMA = (19595, 38470, 7471)
 """of red, green and blue, of 65536: that of data.writer.as_colour, by which colours became grey
@@ -42,16 +42,20 @@ class OfRun(Hooked):
 def load(
     what: str, weights: str = "", layers: Sequence[str] = (), seed: int = 0, progress: Progress | None = None
 ) -> Probe:
-    """The network called `what`, or the run in that folder, on this machine's device, its weights fixed.
+    """The network called `what`, which named.parse explains, on this machine's device, its weights fixed.
 
-    The arguments and errors are those of backbones.catalogue.load; a run has its own weights.
+    The other arguments and the errors are those of backbones.catalogue.load; weights can be named for those
+    that are built here, and for timm's.
     """
-    folder = Path(os.path.expanduser(what))
-    if what in GRAPHS or not os.path.isdir(folder) or not is_run(folder):
+    asked = parse(what, LAYERS)
+    if asked.kind == "graph":
         return catalogue.load(what, weights, layers, seed, progress)
-    if weights:
-        raise Refusal(f"{what} has its own weights; leave --weights out, or name one of {', '.join(GRAPHS)}.")
-    net = of_run(folder)
+    if weights and asked.name != "timm":
+        graphs = ", ".join(catalogue.GRAPHS)
+        raise Refusal(
+            f"{what} has its own weights; leave --weights out, or name one of {graphs}, or of timm."
+        )
+    net = of_run(asked.path) if asked.kind == "run" else packages.load(asked.name, asked.where, weights, seed)
     net.check(layers)
     return net.eval().requires_grad_(False).to(engine.device())
 

@@ -16,14 +16,17 @@ import numpy as np
 import torch
 
 from .. import data, engine, storage
+from ..backbones.catalogue import CODES
 from ..backbones.layers import LOGITS, Probe
 from ..core import BadData, Refusal, answers
-from ..data import points, user_images
+from ..data import user_images
 from ..data.binarize import binarized, drawn
 from ..data.dataset import Images, Reading
+from ..data.source import Source
 from ..features import extract, opening
 from ..features import images as gallery
 from ..runs.run import Run, is_run
+from ..runs.source import parse
 from ..storage import cache
 
 PIXELS = "pixels"
@@ -74,7 +77,7 @@ Say = Callable[[str], None]
 
 
 def gather(
-    source: str,
+    source: str | Source,
     say: Say,
     *,
     network: str = "",
@@ -96,20 +99,21 @@ def gather(
     n: so many of them, chosen at random by `seed`; 0 is all.  images: where to find the images of a matrix,
     if it does not say so.
     """
-    reading, path = reading or Reading(), Path(os.path.expanduser(source))
-    if points.is_points(source):
+    typed, reading = parse(source), reading or Reading()
+    source, path = typed.text, typed.path
+    if typed.kind == "points":
         raise Refusal(
             f"{source} holds points in the plane, which are a map already; name images, or a matrix of "
             "features."
         )
     asked = dict(network=network, layer=layer, pool=pool, weights=weights)
-    if (matrix := _matrix(path) if path.suffix == ".npy" else None) is not None:
+    if path is not None and (matrix := _features(typed)) is not None:
         _refuse(f"{source} holds features already", "name the images themselves", reading, **asked)
         result = _of_matrix(source, path, matrix, images, say)
     else:
-        if is_run(path):
+        if typed.kind == "run" and path is not None:
             run = Run.open(path)
-            of = str(run.config.data["source"])
+            of = parse(run.config.data["source"])
             if not network:
                 _refuse(
                     f"{source} is a run, which reads its images as it did in training",
@@ -121,7 +125,7 @@ def gather(
                     str(path) if "encode" in answers(run.model) else "",
                 )
         else:
-            of = source
+            of = typed
         if asked["network"]:
             result = _of_network(of, **asked, reading=reading, n=n, seed=seed, folder=folder, say=say)
         else:
@@ -151,21 +155,27 @@ def _refuse(why: str, instead: str, reading: Reading, **asked: str) -> None:
         raise Refusal(f"{why}; leave --{', --'.join(idle)} out, or {instead}.")
 
 
-def is_matrix(source: str) -> bool:
+def is_matrix(source: str | Source) -> bool:
     """Whether DATA is features, and no images."""
-    path = Path(os.path.expanduser(source))
-    return path.suffix == ".npy" and not points.is_points(source) and _matrix(path) is not None
+    return _features(parse(source)) is not None
 
 
-def _of_pixels(source: str, reading: Reading, say: Say) -> Collection:
+def _features(source: Source) -> np.ndarray | None:
+    """The matrix of features that a source is; None for any other."""
+    if source.path is None or source.kind == "points" or source.path.suffix != ".npy":
+        return None
+    return _matrix(source.path)
+
+
+def _of_pixels(source: Source, reading: Reading, say: Say) -> Collection:
     result = data.read(source, reading)
     if result.skipped:
         say(f"note: {result.verdict}")
     if reading.binarize:
-        result = binarized(result, cache.root, source)
+        result = binarized(result, cache.root, source.text)
     n = len(result.x)
     return Collection(
-        source,
+        source.text,
         result.x.reshape(n, -1),
         np.arange(n),
         _names(result),
@@ -195,7 +205,7 @@ def _labels(images: Images) -> tuple[str, ...]:
 
 
 def _of_network(
-    source: str,
+    source: Source,
     network: str,
     layer: str,
     pool: str,
@@ -217,7 +227,7 @@ def _of_network(
             Reading(**other),
         )
     layer = layer or usual_layer(net)
-    stem = Path(os.path.expanduser(source)).resolve().stem or "images"
+    stem = source.stem or "images"
     work = extract.extract(
         net,
         source,
@@ -238,7 +248,7 @@ def _of_network(
     out = work.output.paths[layer]
     matrix = _matrix(out)
     assert matrix is not None
-    return _of_matrix(source, out, matrix, "", say)
+    return _of_matrix(source.text, out, matrix, "", say)
 
 
 def usual_layer(net: Probe) -> str:
@@ -246,7 +256,8 @@ def usual_layer(net: Probe) -> str:
     channel, else the deepest at hand."""
     whole = [name for name in net.layers if name not in net.lost and name not in (LOGITS, "predictions")]
     flat = [name for name in whole if len(net.layers[name]) == 1]
-    return "code" if "code" in whole else (flat or whole)[-1]
+    known = [name for name in ("code", CODES.get(net.name)) if name in flat]
+    return str((known or flat[::-1] or whole[::-1])[0])
 
 
 # From a matrix

@@ -129,11 +129,8 @@ class Projected(nn.Module):
     def prepare(self) -> None:
         """Have the network at hand, the same as ever.  Raises Offline where its weights are not, Refusal
         where they are others than when training began."""
-        net: Any = catalogue.load(self.network, self.weights, list(SEEN[self.network]))
-        used = {name for step in net.steps(list(SEEN[self.network])) for name in (step.name, step.fold)}
-        values = {
-            name: value for name, value in net.nodes.state_dict().items() if name.rpartition(".")[0] in used
-        }
+        net = catalogue.load(self.network, self.weights, list(SEEN[self.network]))
+        values = net.used(list(SEEN[self.network]))
         digest = hashlib.sha256(
             b"".join(values[name].cpu().contiguous().numpy().tobytes() for name in sorted(values))
         ).digest()

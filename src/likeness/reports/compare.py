@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -118,7 +117,7 @@ class Comparison:
             )
             for row in self.rows
         ]
-        return json.dumps(terminal.finite(dict(runs=runs, rows=rows)), indent=1, allow_nan=False, default=str)
+        return terminal.document(dict(runs=runs, rows=rows), indent=1)
 
     def page(self) -> str:
         """All of it as one HTML document, which needs no other file, no network and no script."""

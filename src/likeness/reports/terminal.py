@@ -36,6 +36,9 @@ class Walked(Protocol):
 
 
 T = TypeVar("T", bound=Walked)
+SCHEMA = 2
+"""of what `document` writes.  It is raised when a key goes, is renamed, or has another meaning or unit; a new
+key raises nothing.  1 had no number, and lists where there are objects now."""
 EVERY = 10.0
 """seconds between two lines where nobody is watching"""
 
@@ -68,7 +71,13 @@ def say(text: str, quiet: bool = False) -> None:
 
 
 def result(values: dict[str, Any], as_json: bool, text: str) -> None:
-    print(json.dumps(finite(values), default=str, allow_nan=False) if as_json else text)
+    print(document(values) if as_json else text)
+
+
+def document(values: dict[str, Any], indent: int | None = None) -> str:
+    """The JSON of every verb, and of the files that are written for other programs: an object that names its
+    schema first, without NaN and infinities."""
+    return json.dumps(dict(schema=SCHEMA) | finite(values), default=str, allow_nan=False, indent=indent)
 
 
 def finite(value: Any) -> Any:
@@ -87,9 +96,12 @@ def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  ".join([*(cell.ljust(w) for cell, w in zip(row, wide)), row[-1]]).rstrip())
 
 
-def table(rows: Sequence[dict[str, Any]], names: Sequence[str], as_json: bool, footer: str = "") -> None:
+def table(
+    key: str, rows: Sequence[dict[str, Any]], names: Sequence[str], as_json: bool, footer: str = ""
+) -> None:
+    """Columns with these names; as JSON all that the rows hold, in a list called `key`."""
     if as_json:
-        print(json.dumps(rows, indent=1, default=str))
+        print(document({key: rows}, indent=1))
         return
     cells = [
         [
@@ -290,7 +302,7 @@ def scores(cards: Sequence[Score], as_json: bool, title: str = "") -> None:
 def checked(check: Check, costs: Sequence[dict[str, Any]], as_json: bool) -> None:
     """The verdict on a data set, and what training on it costs."""
     if as_json:
-        print(json.dumps(dict(check.describe(), cost=list(costs)), indent=1, default=str))
+        print(document(dict(check.describe(), cost=list(costs)), indent=1))
         return
     c, h, w = check.shape
     seen = f"{c}x{h}x{w}, {check.levels} levels" if check.levels else "points in the plane"

@@ -8,7 +8,6 @@ The new run depends on its own folder alone: the first may be moved, deleted or 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +16,25 @@ import numpy as np
 from .. import engine
 from ..backbones import hub
 from ..core import Compresses, Refusal, answers
-from ..data import Data, named
+from ..data import Data
+from ..data.source import Source
 from . import latent_model
-from .run import INSIDE, Config, Run, Stage, is_run, read_config
+from .run import INSIDE, Config, Run, Stage, read_config
+from .source import parse
 
 MEASURED = 10_000
 """training images whose codes say what mean and variance the codes have"""
 
 
-def find(source: str) -> Run | None:
-    """The trained run in the folder `source`, or None if that is no run: a folder of images may hold a
-    config.json, too.
+def find(source: str | Source) -> Run | None:
+    """The trained run that `source` is, or None if that is no run: a folder of images may hold a config.json,
+    too.
 
     Raises Refusal for a run that has no code which can be learnt.
     """
-    folder = Path(os.path.expanduser(source))
-    if named.is_named(source) or not os.path.isdir(folder) or not is_run(folder):
+    asked = parse(source)
+    folder = asked.path
+    if asked.kind != "run" or folder is None:
         return None
     if not ((folder / "state").exists() or (folder / ".lock").exists()):
         return None

@@ -13,9 +13,10 @@ from .. import data as datasets
 from .. import engine, models
 from ..core import Model, Refusal, Training, closest, option_fields
 from ..data import Data
-from ..data.source import place
+from ..data.source import Source
 from ..runs import first_stage, latent_model
 from ..runs.run import Config, Run, Stage, is_run, read_config
+from ..runs.source import parse
 from . import doctor, loop, signals, snapshots
 
 
@@ -44,7 +45,7 @@ class Wishes:
 
 @contextmanager
 def begin(
-    model: str, source: str, folder: Path, wishes: Wishes, budget: dict[str, Any]
+    model: str, source: str | Source, folder: Path, wishes: Wishes, budget: dict[str, Any]
 ) -> Iterator[tuple[Run, Data]]:
     """Open the run in `folder`, or make it, to train on; with the data it learns from.  Lets go of its lock
     at the end.
@@ -55,7 +56,7 @@ def begin(
     run = None
     try:
         if engine.rank() == 0:
-            run, data = _first(model, place(source), folder, wishes, budget)
+            run, data = _first(model, parse(source).anywhere, folder, wishes, budget)
         else:
             _end_if_refused(engine.broadcast_text())
             run = Run.resume(folder, lock=False)
@@ -67,9 +68,11 @@ def begin(
         engine.finish()
 
 
-def _first(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[str, Any]) -> tuple[Run, Data]:
+def _first(
+    model: str, asked: Source, folder: Path, wishes: Wishes, budget: dict[str, Any]
+) -> tuple[Run, Data]:
     try:
-        result = _open(model, source, folder, wishes, budget)
+        result = _open(model, asked, folder, wishes, budget)
     except Refusal as refusal:
         engine.broadcast_text(f"{refusal.code} {refusal}")
         raise
@@ -83,8 +86,10 @@ def _end_if_refused(text: str) -> None:
         raise SystemExit(int(text.split()[0]))
 
 
-def _open(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[str, Any]) -> tuple[Run, Data]:
-    kind, first = models.load(model), first_stage.find(source)
+def _open(
+    model: str, asked: Source, folder: Path, wishes: Wishes, budget: dict[str, Any]
+) -> tuple[Run, Data]:
+    kind, first, source = models.load(model), first_stage.find(asked), asked.text
     files = _files(kind, wishes.options)
     wishes = replace(wishes, options=wishes.options | files)
     if first is not None:
@@ -100,8 +105,8 @@ def _open(model: str, source: str, folder: Path, wishes: Wishes, budget: dict[st
     first_stage.compare(folder, config, model, source, first)
     defaults = {f.name: f.default for f in option_fields(kind)}  # of an option that is younger than the run
     options = {k: v for k, v in wishes.options.items() if k not in files}
-    asked = dict(options=options, training=_plain(wishes.training), data=dict(source=source) | wishes.reading)
-    _compare(folder, replace(config, options=defaults | config.options), model, asked)
+    typed = dict(options=options, training=_plain(wishes.training), data=dict(source=source) | wishes.reading)
+    _compare(folder, replace(config, options=defaults | config.options), model, typed)
     data = datasets.load(source, **config.reading)
     _compare(folder, config, model, dict(data=data.identity))
     # whether it is what it was, the model sees by what is in it
