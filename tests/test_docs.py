@@ -241,6 +241,10 @@ def check(command: Command, trained: dict[str, str], monkeypatch: pytest.MonkeyP
             raise Refusal(f"no flag {', '.join(strange)}")
         if command.whole and "--help" not in words:
             args.update(vars(arguments.argparse.ArgumentParser.parse_intermixed_args(self, words)))
+            for action in self._actions:
+                value, choices = args.get(action.dest), str(action.metavar).split("|")
+                if len(choices) > 1 and isinstance(value, str) and value not in (*choices, action.default):
+                    raise Refusal(f"{action.option_strings} {value} is none of {choices}")
         raise Parsed
 
     with monkeypatch.context() as patch:
@@ -309,6 +313,7 @@ def test_the_check_sees_what_is_wrong(monkeypatch, tmp_path):
     assert problem("sample runs/pixelcnn-x --temperature 1") == "" == problem("sample RUN --temperature 1")
     assert "--likelihood" in problem("train vae digits --likelihood poisson")
     assert "--rate" in problem("train vae digits --rate 11")
+    assert "--picture" in problem("latent runs/a --picture plain")
     assert "invalid" in problem("train vae digits --minutes soon")
     assert "required" in problem("train vae") and problem("train vae", whole=False) == ""
     assert "unrecognized" in problem("check photos/      what is in it")
