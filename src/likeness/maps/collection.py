@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -255,7 +256,7 @@ def usual_layer(net: Probe) -> str:
     """The code of a network that has one, else the deepest layer before its classes that has a number a
     channel, else the deepest at hand."""
     whole = [name for name in net.layers if name not in net.lost and name not in (LOGITS, "predictions")]
-    flat = [name for name in whole if len(net.layers[name]) == 1]
+    flat = [name for name in whole if math.prod(net.layers[name][1:]) == 1]
     known = [name for name in ("code", CODES.get(net.name)) if name in flat]
     return str((known or flat[::-1] or whole[::-1])[0])
 
