@@ -346,5 +346,6 @@ def test_benchmarks_take_the_flags_that_pages_type():
             source = (ROOT / script).read_text()
             helpers = [ROOT / "benchmarks" / f"{name}.py" for name in re.findall(r"import (\w+)", source)]
             source += "".join(path.read_text() for path in helpers if path.exists())
-            lacking = [flag for flag in re.findall(r"(?<!\S)--[a-z][\w-]+", rest) if flag not in source]
+            typed = re.findall(r"(?<!\S)--[a-z][\w-]+", rest)
+            lacking = [flag for flag in typed if f'"{flag}"' not in source]
             assert not lacking, f"{name_of(page)}: {script} {lacking}"
