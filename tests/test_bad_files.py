@@ -139,7 +139,8 @@ def test_the_first_frame_of_many_is_used(tmp_path, format):
         save_all=True, append_images=[photo(6), photo(7)], **({"lossless": True} if format == "WEBP" else {})
     )
     found = one(tmp_path, encoded(photo(5), format, **how))
-    assert isinstance(found, Decoded) and found.notes == ("animated, first frame",)
+    note = "several pages, the first" if format == "TIFF" else "animated, first frame"
+    assert isinstance(found, Decoded) and found.notes == (note,)
     assert abs(found.pixels.astype(int) - np.asarray(photo(5)).transpose(2, 0, 1)).mean() < 12
 
 

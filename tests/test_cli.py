@@ -123,7 +123,10 @@ def test_flags_may_stand_anywhere_and_numbers_may_be_written_as_people_do(here, 
         (["train", "digits", "vae"], "no model is called 'digits'"),
         (["train", "vae", ""], "DATA is an empty text"),
         (["train", "vae", "digits", "runs/v/config.json"], "cannot be a folder"),
-        (["train", "vae", "digits", "--schedule", "cosine", "--minutes", "1"], "give --images as well"),
+        (
+            ["train", "vae", "digits", "--preset", "photos"],
+            "vae has no preset 'photos'; its presets are: photographs",
+        ),
         (["train", "vae", "digits", "--free-bits", "0.1", "--micro", "8"], "which --micro 8 would split"),
         (["sample", "runs/v", "--k", "0"], "--k 0 is outside"),
         (["latent", "runs/v", "--picture", "plan"], "did you mean 'plane'?"),
@@ -144,7 +147,7 @@ def test_errors_are_lessons_without_a_traceback(vae, capsys, command, lesson):
 def test_a_question_that_a_model_does_not_answer_is_refused_with_what_it_does(here, capsys):
     assert main(["train", "ae", "digits", "runs/a", "--images", "64", "--no-report", *TINY]) == 0
     assert main(["sample", "runs/a"]) == 2
-    assert "ae does not answer sample; it answers: encode, decode" in said(capsys)[1]
+    assert "ae cannot draw images (likeness sample); it can: encode an image (features)" in said(capsys)[1]
 
 
 def test_samples_are_a_picture_an_array_or_files_each_with_its_recipe(vae, capsys):

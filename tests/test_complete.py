@@ -192,7 +192,7 @@ def test_what_cannot_be_completed_is_refused_with_a_lesson(here, capsys):
         ("g", "--label", "3"): "draws of no class, so not of class 3",
         ("c", "--label", "3"): "held-out images have classes of their own",
         ("g", "--temperature", "0"): "outside of what makes sense",
-        ("v",): "vae does not answer complete; it answers: sample, bits_per_dim, encode, decode.  These do: ",
+        ("v",): "vae cannot complete an image (likeness complete); it can: draw images (sample), say how ",
     }
     for argv, lesson in cases.items():
         assert lesson in refused(capsys, "complete", *argv), argv

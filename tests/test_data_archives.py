@@ -284,7 +284,7 @@ def test_captions_and_classes_beside_the_images_of_a_tar(tmp_path):
     assert list(data.texts[:3]) == ["text 0", "ünï", "text 2"] and data.y.tolist() == [0, 1] * 6
     del members["v1.0/002.cls"]
     data = load(tarred(tmp_path / "d.tar", members), size=16)
-    assert data.y is None and "11 have labels, which make no classes" in data.verdict
+    assert data.y.tolist() == [0, 1, -1, *[1, 0] * 4, 1] and "1 unlabelled" in data.verdict
 
 
 def test_broken_notes_are_no_captions(tmp_path):

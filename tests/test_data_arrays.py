@@ -20,6 +20,7 @@ from likeness.core import BadData, Refusal
 from likeness.data import arrays, formats, load, pixels
 from likeness.data.formats import read_idx
 from likeness.data.pixels import fit, resize
+from likeness.runs.run import _spelled_out
 
 anyway = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -156,6 +157,55 @@ def test_npz_with_text_labels_and_a_test_split(tmp_path):
         and data.train.tolist() == list(range(6))
     )
     assert "copies of held-out images: 2" in data.verdict
+
+
+def medical(folder, n=(6, 4, 2)):
+    """An .npz file with the three parts of MedMNIST, or those of which there are any; all images differ."""
+    x, y = rows()[: sum(n)], np.arange(sum(n)) % 2
+    ends = np.cumsum(n)
+    parts = {}
+    for name, a, b in zip(("train", "val", "test"), ends - n, ends):
+        parts |= {f"{name}_images": x[a:b], f"{name}_labels": y[a:b, None]} if b > a else {}
+    np.savez(folder / "m.npz", **parts)
+    return folder / "m.npz", x, y
+
+
+@pytest.mark.parametrize(
+    ("n", "validation", "train", "held_out", "says"),
+    [
+        ((6, 4, 2), "auto", 10, 2, "the 4 for validation are trained on; the 2 of the official test split"),
+        (
+            (6, 4, 2),
+            "held-out",
+            6,
+            6,
+            "the 2 of the official test split are held out; the 4 of the validation",
+        ),
+        ((6, 4, 2), "none", 6, 2, "those for validation are left out; the 2 of the official test split"),
+        ((7, 5, 0), "auto", 7, 5, "the 5 of the validation part are held out"),
+        ((7, 5, 0), "train", 11, 1, "the 5 for validation are trained on; 1 are held out"),
+    ],
+)
+def test_a_validation_part_is_used_and_named(tmp_path, n, validation, train, held_out, says):
+    path, x, y = medical(tmp_path, n)
+    data = load(path, validation=validation)
+    assert (len(data.train), len(data.held_out)) == (train, held_out) and says in data.verdict
+    used = len(x) - n[1] * (validation == "none")
+    assert len(data.x) == used and len(np.unique(data.x.reshape(used, -1), axis=0)) == used
+    of = {image.tobytes(): label for image, label in zip(x, y)}
+    assert all(of[image.tobytes()] == label for image, label in zip(data.x, data.y))
+    official = {image.tobytes() for image in x[n[0] + n[1] :]}
+    assert official <= {data.x[row].tobytes() for row in data.held_out}
+    again = load(path, **data.settings)
+    assert again.fingerprint == data.fingerprint and load(path, validation="train").verdict != ""
+
+
+def test_a_run_from_before_the_validation_part_was_read_keeps_its_data(tmp_path):
+    path, *_ = medical(tmp_path)
+    without = np.load(path)
+    np.savez(tmp_path / "old.npz", **{k: without[k] for k in without if "val" not in k})
+    assert load(path, validation="none").fingerprint == load(tmp_path / "old.npz").fingerprint
+    assert _spelled_out(dict(size=8))["validation"] == "none"
 
 
 def test_labels_that_do_not_fit_are_refused(tmp_path):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import gzip
 import hashlib
 import http.client
 import http.server
+import io
 import os
 import re
 import tarfile
@@ -18,7 +21,7 @@ import pytest
 from PIL import Image
 
 from data_helpers import encoded, idx_bytes, no_leak, same, write_idx_set
-from likeness.core import BadData, Offline, Refusal
+from likeness.core import BadData, DiskTrouble, Offline, Refusal
 from likeness.data import downloads, faces, load, named, shapes
 
 
@@ -278,6 +281,49 @@ def test_a_download_of_another_length_or_content_is_never_used(tmp_path, monkeyp
     first.write_bytes(good[:-12] + bytes(12))
     with pytest.raises(BadData, match="good copy"):
         load("mnist")
+
+
+def test_a_killed_download_leaves_nothing_and_another_process_keeps_its_own(
+    tmp_path, monkeypatch, server, place
+):
+    serve(tmp_path, locked_set(monkeypatch, tmp_path / "made", server))
+    folder = place / "downloads" / "mnist"
+    folder.mkdir(parents=True)
+    killed, other = (folder / f"train-images-idx3-ubyte.gz.part-{n}" for n in (1, 2))
+    killed.write_bytes(b"half")
+    with other.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert len(load("mnist").x)
+        assert not killed.exists() and other.exists()
+    assert len(list(folder.iterdir())) == 5
+
+
+def test_a_download_that_breaks_off_says_how_far_it_came_and_to_run_again(tmp_path, monkeypatch, place):
+    locked_set(monkeypatch, tmp_path / "made", "http://127.0.0.1:9/")
+
+    class Body(io.BytesIO):
+        def read(self, n=-1):
+            if part := super().read(min(n, 50)):
+                return part
+            raise ConnectionResetError("connection reset by peer")
+
+    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: Body(b"x" * 100))
+    with pytest.raises(Offline, match=r"broke off after 100 of [\d,]+ bytes.*; run the same command again"):
+        load("mnist")
+    assert not list((place / "downloads" / "mnist").iterdir())
+
+
+@pytest.mark.parametrize("where", ["fsync", "os.replace"])
+def test_a_disk_that_is_full_when_a_download_ends_says_so(tmp_path, monkeypatch, server, place, where):
+    serve(tmp_path, locked_set(monkeypatch, tmp_path / "made", server))
+
+    def full(*path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(f"likeness.storage.partial.{where}", full)
+    with pytest.raises(DiskTrouble, match=r"writing the download.*No space left"):
+        load("mnist")
+    assert not list((place / "downloads" / "mnist").iterdir())
 
 
 def cifar_row(label: int, image: np.ndarray) -> bytes:

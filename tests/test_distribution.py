@@ -17,6 +17,7 @@ from likeness import data as datasets
 from likeness import models
 from likeness.core import Condition, Noise, Refusal
 from likeness.data import Data
+from likeness.data.split import split
 from likeness.evaluation import distribution, exam
 from likeness.features import networks
 from likeness.features.networks import Network
@@ -267,3 +268,13 @@ def test_balls_are_found_once_for_the_images_and_once_for_the_floor(reference, d
     assert len(asked) == 2
     list(fresh.judge(digits.x[digits.train[:100]]))
     assert len(asked) == 3
+
+
+@pytest.mark.parametrize("n", [90, 100, 130, 200, 250])
+def test_the_share_that_is_advised_holds_enough_images_out(n):
+    share = float(distribution.more(n).rpartition(" ")[2])
+    for seed in range(20):
+        hashes = np.random.default_rng(seed).integers(0, 2**64, n, np.uint64)
+        train, held_out = split(hashes, share=share)
+        assert min(len(train), len(held_out)) >= distribution.FEWEST
+    assert "90 images" in distribution.more(89)

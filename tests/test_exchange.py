@@ -475,6 +475,22 @@ def test_a_trained_run_is_a_pipeline_there_and_says_the_same(capsys, tmp_path, m
     assert drawn.shape[0] == 2 and 0 <= drawn.min() < drawn.max() <= 1
 
 
+def test_what_a_pipeline_cannot_do_that_a_conditional_model_can_is_said(tmp_path):
+    """Without a label it draws of none: another network than with one."""
+    torch.manual_seed(0)
+    model = DDPM(Spec(1, 8, labels=3), net="unet", scale=0.25, conditional=True)
+    torch.nn.init.normal_(model.network.label.weight)
+    notes = {y: export(model, tmp_path / str(y), y) for y in (None, 1)}
+    assert "knows 3 classes" in notes[None] and "--label CLASS" in notes[None]
+    assert notes[1] == "the pipeline draws this class alone, of the 3 that the model knows"
+    none, one = (load_file(tmp_path / str(y) / "unet" / WEIGHTS) for y in notes)
+    bias = "time_embedding.linear_2.bias"
+    assert torch.allclose(
+        none[bias] - one[bias], model.network.label.weight[3] - model.network.label.weight[1], atol=1e-5
+    )
+    assert export(DDPM(Spec(1, 8, labels=3), net="unet", scale=0.25), tmp_path / "plain") == ""
+
+
 def test_a_run_is_exported_and_opened_again(capsys, tmp_path, monkeypatch):
     from commands import ask, refused
     from likeness import api

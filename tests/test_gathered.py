@@ -117,6 +117,21 @@ def test_a_map_of_a_run(run, tmp_path, capsys):
     assert told["images"] == 12 and told["features"] == "ae-toy code"
 
 
+def test_a_network_that_would_look_at_nothing_is_refused(run, photos, tmp_path, capsys):
+    """A row of a matrix has its features already; no network is called pixels, in every verb alike."""
+    *_, _ = extract.extract(load(str(run)), str(photos), ["code"], tmp_path / "codes.npy")
+    argv = [tmp_path / "codes.npy", "-k", 2, "-o", tmp_path / "n.png"]
+    rows = asked(capsys, 0, *argv)
+    for idle in (["--network", "pixels"], ["--network", str(run)], ["--weights", "none"]):
+        with pytest.raises(Refusal, match=f"no network looks at it; leave {idle[0]} out"):
+            asked(capsys, 0, *argv, *idle)
+    named = [photos, "--size", 16, "-k", 2, "-o", tmp_path / "n.png"]
+    by_pixels = asked(capsys, 0, *named)
+    assert asked(capsys, 0, *named, "--network", "pixels") == by_pixels
+    by_run = asked(capsys, 0, photos, "--network", run, "-k", 2, "-o", tmp_path / "n.png")
+    assert by_run["neighbours"][0]["distance"] == pytest.approx(rows["neighbours"][0]["distance"], rel=1e-4)
+
+
 def test_an_image_from_outside_is_compared_by_the_run_that_made_the_features(
     photos, outside, tmp_path, capsys, monkeypatch
 ):

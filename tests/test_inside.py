@@ -156,7 +156,7 @@ def test_from_python(tmp_path, monkeypatch):
         and isinstance(run.model, Samples)
         and not isinstance(run.model, (Scores, Decodes))
     )
-    with pytest.raises(Refusal, match="does not answer decode"):
+    with pytest.raises(Refusal, match="cannot make an image of a code"):
         latent_space.draw([(run.run, run.data)], "random", tmp_path / "x.png")
 
 

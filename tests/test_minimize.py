@@ -312,7 +312,7 @@ def test_points_work_too():
 
 
 @pytest.mark.parametrize(
-    ("name", "why"), [("pixelcnn", "does not answer decode"), ("vqvae", "no slope to walk down")]
+    ("name", "why"), [("pixelcnn", "cannot make an image of a code"), ("vqvae", "no slope to walk down")]
 )
 def test_models_without_a_smooth_code_are_refused(name, why):
     data = toy()

@@ -112,7 +112,7 @@ def test_sample_i_is_sample_i(name, tmp_path):
     run, data = small_run(name, tmp_path)
     if not isinstance(run.model, Samples):
         assert "sample" not in answers(run.model)
-        with pytest.raises(Refusal, match="does not answer sample; it answers: "):
+        with pytest.raises(Refusal, match=r"cannot draw images .likeness sample.; it can: "):
             ask(run.model, "sample")
         return
     list(fit(run, data))

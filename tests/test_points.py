@@ -364,7 +364,7 @@ def test_a_run_of_points_from_training_to_report(tmp_path, monkeypatch, capsys):
         capsys, "bayes", "ring:2000", "--minutes", "0.01"
     )
     for verb in ("complete", "score", "field"):
-        assert "gan does not answer" in refused(capsys, verb, "r")
+        assert "gan cannot" in refused(capsys, verb, "r")
     monkeypatch.chdir(tmp_path / "d")  # where cat.png is not
     assert (
         json.loads((tmp_path / "d" / "config.json").read_text())["data"]["source"]

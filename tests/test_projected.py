@@ -223,6 +223,15 @@ def test_a_run_goes_on_from_another_folder_and_with_a_file_that_has_moved(tmp_pa
     assert seen(192, progress=False) == (192, str(tmp_path / "there" / "v.safetensors"))
 
 
+def test_a_file_moves_with_the_project(tmp_path):
+    (tmp_path / "old").mkdir()
+    options = dict(features="squeezenet", weights=weights_file(tmp_path / "old" / "w.safetensors", 1), size=8)
+    likeness.train("r3gan", "digits", tmp_path / "old" / "run", images=32, progress=False, **options)
+    (tmp_path / "old").rename(tmp_path / "new")
+    run = likeness.train("r3gan", "digits", tmp_path / "new" / "run", images=64, progress=False)
+    assert run.config.options["weights"] == str(tmp_path / "new" / "w.safetensors") and run.run.seen == 64
+
+
 @pytest.mark.parametrize("value", [None, 5])
 def test_a_file_is_named_by_a_text(value, tmp_path):
     with pytest.raises(Refusal, match="--weights"):

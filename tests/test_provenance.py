@@ -55,7 +55,7 @@ WRITES = {
     ],
 }
 """the verbs that write pictures, with commands that make them write; `train` writes before these"""
-WRITES_NONE = {"train", "models", "data", "check", "detect", "export", "features"}
+WRITES_NONE = {"train", "models", "data", "check", "detect", "export", "features", "completion"}
 ELSEWHERE = {"bayes": "tests/test_bayes.py, since it trains for minutes"}
 ENCODERS = {
     "figures/files.py": "the one that adds the recipe",

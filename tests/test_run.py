@@ -364,7 +364,7 @@ def free_port() -> int:
 def test_two_processes_make_the_steps_of_one(tmp_path):
     """torchrun's environment, gloo: after ten steps the weights agree to 1e-6 relative."""
     words = "train vae digits --images 320 --batch 32 --no-report --precision fp32 --width 8 --mirror"
-    command = [sys.executable, "-m", "likeness", *words.split()]
+    command = [sys.executable, "-m", "likeness", *words.split(), "--warmup", "10000"]
     env = dict(
         os.environ,
         OMP_NUM_THREADS="1",

@@ -261,15 +261,20 @@ def test_a_model_without_maps_gives_numbers(here, capsys):
 def test_what_cannot_be_scored_is_refused_with_a_lesson(here, capsys):
     Image.fromarray(np.full((8, 8), 90, np.uint8)).save("grey.png")
     cases = {
-        ("score", "v", "-o", "maps.png"): "vae does not answer surprise",
-        ("score", "a"): "ae does not answer bits_per_dim; it answers: encode, decode.  These do: ",
-        ("score", "a", "-o", "maps.png"): "ae does not answer bits_per_dim",
+        (
+            "score",
+            "v",
+            "-o",
+            "maps.png",
+        ): "vae cannot say where in an image its bits are (likeness field",
+        ("score", "a"): "ae cannot say how likely an image is (likeness score); it can: ",
+        ("score", "a", "-o", "maps.png"): "ae cannot say how likely",
         ("score", "g", "-o", "maps.npy"): "should end in .png or .npz",
         ("score", "g", "nowhere"): "there is no folder, file or set called 'nowhere'",
-        ("score", "c", "grey.png"): "judges an image of a class; say which, from 0 to 9",
+        ("score", "c", "grey.png"): "judges an image of a class, so say which as its label; name one of: 0",
         ("score", "c", "--label", "3"): "held-out images have classes of their own",
         ("score", "g", "grey.png", "--label", "3"): "of no class",
-        ("field", "v"): "vae does not answer surprise",
+        ("field", "v"): "vae cannot say where in an image its bits are (likeness field",
         ("field", "g", "-o", "field.npy"): "should end in .png",
     }
     for argv, lesson in cases.items():

@@ -261,7 +261,7 @@ def test_it_answers_what_the_two_answer_together(tmp_path, vq):
         and seen.takes == ("label",)
         and torch.equal(seen.classify(x), seen._inner.classify(on_vq.compress(x)))
     )
-    with pytest.raises(Refusal, match="pixelcnn within tinyvq does not answer complete"):
+    with pytest.raises(Refusal, match="pixelcnn within tinyvq cannot complete an image"):
         ask(latent_model.make(prior, data.spec, PRIOR, on_vq), "complete")
 
 

@@ -14,10 +14,18 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from .api import Trained, open, train
+    from .api import Trained, bayes, check, devices, open, train
 
 __version__ = "0.1.0"
-__all__ = ["Trained", "open", "train"]
+__all__ = ["Trained", "bayes", "check", "devices", "open", "train"]
+
+
+def __dir__() -> list[str]:
+    """What there is, though most of it is imported only when it is asked for; and the wings that are."""
+    wings = (
+        name for name, value in globals().items() if getattr(value, "__package__", "") == f"{__name__}.{name}"
+    )
+    return sorted({*__all__, *wings, *(name for name in globals() if name.startswith("__"))})
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ The command line walks the same way: `begin` opens or makes a run, `work` trains
 
 from __future__ import annotations
 
+import copy
 import operator
 import signal
 import sys
@@ -16,33 +17,36 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from . import data as datasets
-from . import models
+from . import engine, models
 from .core import Completes, Condition, Model, Redraws, Refusal, answers, ask, final, label_of
 from .data import Data
 from .data.source import Source
 from .inference import complete as completion
+from .inference import diffusion_process, inputs, inversion, latent_space, nearest, sampling
 from .inference import edit as editing
-from .inference import inputs, inversion, sampling
 from .inference import receptive_field as receptive
 from .inference import score as surprise
 from .metrics.card import Score
 from .parts.denoising import Denoiser
 from .reports import terminal
-from .reports.notebook import Cards, Pictures, Stage, staged
+from .reports.notebook import Cards, MapPage, Neighbours, Page, Pictures, Stage, staged
+from .runs import labels, origin
 from .runs.run import AVERAGE, Config, Run
 from .runs.source import parse
-from .training import snapshots
+from .training import log_writers, snapshots
 from .training.session import Wishes, begin, work
 
 if TYPE_CHECKING:
+    from .data.check import Check
     from .evaluation import exam
+    from .maps.collection import Collection
 
 
 def train(
@@ -53,26 +57,36 @@ def train(
     minutes: float | None = None,
     images: int | None = None,
     progress: bool = True,
+    device: str | None = None,
+    log: Sequence[str] = (),
+    data: str | Path | None = None,
     **options: Any,
 ) -> Trained:
     """Train `model` on `source`, or go on where its run folder is.
 
-    options: any of the model's, of Training (batch, rate, seed ...) and of Reading (size, colour, binarize).
+    data: where the images of `source` are now, if that is a run whose codes are learnt.
+    device: cpu, cuda, cuda:1, mps; a GPU of CUDA where there is one, else the CPU, unless it is named.
+    options: any of the model's, of Training (batch, rate, seed ...) and of Reading (size, colour, binarize);
+    preset: the name of several that go together (`likeness train MODEL --help` lists them).
+    log: "csv", "tensorboard" or both, written into the run folder beside log.jsonl.
     Ctrl-C saves, and is then raised as KeyboardInterrupt.
     """
-    source, budget = parse(source), _budget(minutes, images)
+    source, budget, log = parse(source), _budget(minutes, images), (log,) if isinstance(log, str) else log
+    log_writers.refuse(log)
     target = Path(folder) if folder else source.run_folder(model)
-    wishes = Wishes.sort(models.load(model), options | {k: v for k, v in budget.items() if k == "images"})
+    typed = options | {k: v for k, v in budget.items() if k == "images"}
+    wishes = Wishes.sort(models.load(model), typed, source)
+    _compute_on(device)
     with (
-        begin(model, source, target, wishes, budget) as (run, data),
-        terminal.training(run, data, budget, quiet=not progress) as tick,
+        begin(model, source, target, wishes, budget, str(data or "")) as (run, images_of),
+        terminal.training(run, images_of, budget, quiet=not progress) as tick,
     ):
-        number = work(run, data, tick, **budget)
+        number = work(run, images_of, tick, log, **budget)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     if number:
         raise SystemExit(128 + number)
-    return Trained(Run.open(target), data)
+    return Trained(Run.open(target), images_of)
 
 
 def _budget(minutes: Any, images: Any) -> dict[str, Any]:
@@ -111,22 +125,68 @@ def _page(
 # A run to ask
 
 
-def open(folder: str | Path, raw: bool = False) -> Trained:
+def _compute_on(device: str | None) -> None:
+    if device is not None:
+        engine.choose(device)
+
+
+def open(
+    folder: str | Path, raw: bool = False, data: str | Path | None = None, device: str | None = None
+) -> Trained:
     """The run in `folder`, to ask it questions: the EMA of its weights, or these without any average if
-    `raw`."""
-    return Trained(Run.open(Path(folder), raw))
+    `raw`.
+
+    data: where its data are now, if they have moved.  Where they are the same ones the run remembers it.
+    device: as in train().
+    """
+    _compute_on(device)
+    run = Trained(Run.open(Path(folder), raw))
+    if data is not None:
+        run.locate(data)
+    return run
 
 
-def open_data(run: Run) -> Data:
-    """The data that a run was trained on, read as it was then."""
-    data = datasets.load(run.config.data["source"], **run.config.reading)
-    if data.fingerprint != run.config.data["fingerprint"]:
-        print(
-            f"likeness: {data.source} has changed since {run.folder} was made; what is compared with it may "
-            "be off.",
-            file=sys.stderr,
-        )
-    return data
+def open_data(run: Run, place: str | Path = "") -> Data:
+    """The data that a run was trained on, read as it was then; from `place`, if they are there now, which the
+    run then remembers."""
+    data = origin.load(run.config, run.folder, str(place))
+    if why := origin.changed(run.config, run.folder, data):
+        print(f"likeness: {why}; what is compared with it may be off.", file=sys.stderr)
+    elif place:
+        run.config = origin.remember(run.config, run.folder, data)
+    return data.usable(run.model.takes)
+
+
+def devices() -> tuple[str, ...]:
+    """What this machine can compute on, by the names that `device` takes."""
+    return engine.there()
+
+
+def check(source: str | Path, **reading: Any) -> Check:
+    """What is in the data, what was skipped and why, and which images are copies.  reading: size, colour ...,
+    as in train()."""
+    from .data.check import check as inspect
+
+    return inspect(str(source), datasets.Reading(**reading))
+
+
+def bayes(
+    source: str | Path,
+    folder: str | Path | None = None,
+    *,
+    minutes: float = 8.0,
+    seed: int = 0,
+    k: int = 1,
+    **reading: Any,
+) -> Cards:
+    """Classes by Bayes' rule and by a network: accuracy by labels, calibration, images of another kind; with
+    bayes.html in the folder.  k: importance samples of log p(x|y)."""
+    from .studies import bayes as study
+
+    named, budget = parse(source), _budget(minutes, None)
+    place, images = Path(folder or named.run_folder("bayes")), datasets.load(named.anywhere, **reading)
+    steps = study.run(images, place, budget["minutes"], seed, _whole("k", k, 1))
+    return Cards([at for at in steps if isinstance(at, Score)])
 
 
 class Trained:
@@ -146,12 +206,22 @@ class Trained:
         self._data = self._data or open_data(self.run)
         return self._data
 
+    def locate(self, place: str | Path) -> None:
+        """Say where its data are now."""
+        self._data = open_data(self.run, place)
+        self.config = self.run.config
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of its classes by their number; numbers, where it has written down no names."""
+        return labels.names(self.config)
+
     def sample(
         self,
         n: int = 64,
         seed: int = 0,
         first: int = 0,
-        label: int | None = None,
+        label: str | int | None = None,
         beside: Trained | None = None,
         **live: Any,
     ) -> Pictures:
@@ -166,7 +236,7 @@ class Trained:
         n: int = 64,
         seed: int = 0,
         first: int = 0,
-        label: int | None = None,
+        label: str | int | None = None,
         beside: Trained | None = None,
         **live: Any,
     ) -> Iterator[Stage]:
@@ -181,7 +251,7 @@ class Trained:
         recipe = self._recipe(seed=seed, first=first, n=n, **live) | (
             {} if beside is None else {"beside": beside.folder.name}
         )
-        recipe |= {} if label is None else {"label": label}
+        recipe |= self.named_class(label)
         return staged(
             sampling.draw(model, y, n, seed, first, completion.AT_ONCE), lambda x: Pictures(x, recipe)
         )
@@ -199,22 +269,29 @@ class Trained:
             )
         return model.beside(cast(Denoiser, weak.model))
 
-    def _conditions(self, first: int, n: int, label: int | None) -> Condition | None:
+    def _conditions(self, first: int, n: int, label: str | int | None) -> Condition | None:
         """What images number first ... first+n-1 are of: their classes in turns, or class `label`; of texts
         and images, those of the data."""
-        labels = self.config.spec.labels if "label" in self.model.takes else 0
-        if label is not None and not labels:
-            self._refuse_label(label)
-        if label is not None and not 0 <= label < labels:
-            raise Refusal(f"there is no label {label}: {self.folder} knows 0 to {labels - 1}.")
         beside = self.data if set(self.model.takes) - {"label"} else None
-        return sampling.conditions(self.model, np.arange(first, first + n), beside, label=label)
-
-    def _refuse_label(self, label: int) -> NoReturn:
-        raise Refusal(
-            f"{self.config.model} in {self.folder} draws of no class, so not of class {label}; leave the "
-            "label out."
+        return sampling.conditions(
+            self.model, np.arange(first, first + n), beside, label=self.class_of(label)
         )
+
+    def class_of(self, label: str | int | None) -> int | None:
+        """The number of the class of this name or number; None for None.  Raises Refusal where there is none
+        such, or the model draws of no class."""
+        if label is None:
+            return None
+        if "label" not in self.model.takes or not self.config.spec.labels:
+            raise Refusal(
+                f"{self.config.model} in {self.folder} draws of no class, so not of class {label}; leave the "
+                "label out."
+            )
+        return labels.number(self.config, label, self.folder)
+
+    def named_class(self, label: str | int | None) -> dict[str, Any]:
+        """What a recipe says of a class: its name and its number."""
+        return labels.named(self.config, self.class_of(label))
 
     @torch.no_grad()
     def reconstruct(
@@ -245,7 +322,7 @@ class Trained:
         known: Tensor | None = None,
         draws: int = 1,
         seed: int = 0,
-        label: int | None = None,
+        label: str | int | None = None,
         **live: Any,
     ) -> Pictures:
         """Images of which the upper `keep` of the rows is given, or the pixels `known`, bool (H, W), and the
@@ -269,7 +346,7 @@ class Trained:
         known: Tensor | None = None,
         draws: int = 1,
         seed: int = 0,
-        label: int | None = None,
+        label: str | int | None = None,
         **live: Any,
     ) -> Iterator[Stage]:
         """The way there: the last stage has what complete() returns."""
@@ -282,6 +359,7 @@ class Trained:
             cast(Completes, model), asked.batch.x, asked.batch.y, there, draws, _whole("seed", seed, 0)
         )
         recipe = self._recipe(seed=seed, n=len(asked.batch.x), draws=draws, known=int(there.sum()), **live)
+        recipe |= self.named_class(label)
         return staged(
             states,
             lambda drawn: Pictures(
@@ -299,7 +377,7 @@ class Trained:
         *,
         draws: int = 1,
         seed: int = 0,
-        label: int | None = None,
+        label: str | int | None = None,
         **live: Any,
     ) -> Pictures:
         """Images like x (B, C, H, W) in [-1, 1], or like held-out ones: noise is added for the share
@@ -319,7 +397,7 @@ class Trained:
         *,
         draws: int = 1,
         seed: int = 0,
-        label: int | None = None,
+        label: str | int | None = None,
         **live: Any,
     ) -> Iterator[Stage]:
         """The way there, from the images themselves on: the last stage has what edit() returns."""
@@ -331,6 +409,7 @@ class Trained:
             cast(Redraws, model), asked.batch.x, y, strength, draws, _whole("seed", seed, 0)
         )
         recipe = self._recipe(seed=seed, n=len(asked.batch.x), draws=draws, strength=strength, **live)
+        recipe |= self.named_class(label)
         return staged(
             states, lambda drawn: Pictures(drawn, recipe, _page(drawn, draws, asked.batch.x, editing.page))
         )
@@ -342,7 +421,7 @@ class Trained:
         *,
         maps: bool = True,
         seed: int = 0,
-        label: int | None = None,
+        label: str | int | None = None,
         names: Sequence[str] | None = None,
         **live: Any,
     ) -> surprise.Scored:
@@ -357,11 +436,17 @@ class Trained:
         asked = self._asked(x, n, seed, label, names)
         if "label" in model.takes and label_of(asked.batch.y) is None:
             raise Refusal(
-                f"{self.folder} judges an image of a class; say which, from 0 to "
-                f"{self.config.spec.labels - 1}, as its label."
+                f"{self.folder} judges an image of a class, so say which as its label; "
+                f"{labels.listed(self.config)}"
             )
         usual = inputs.held_out(self.data, surprise.REFERENCE, seed) if len(self.data.held_out) else None
-        return surprise.score(model, asked, usual, maps, self._recipe(seed=seed, n=len(asked.names), **live))
+        return surprise.score(
+            model,
+            asked,
+            usual,
+            maps,
+            self._recipe(seed=seed, n=len(asked.names), **live) | self.named_class(label),
+        )
 
     def field(self, n: int = 4, seed: int = 0) -> list[receptive.Field]:
         """Which pixels the predictions of two pixels depend on, and how much: the mean over n held-out
@@ -370,8 +455,157 @@ class Trained:
         asked = inputs.held_out(self.data, _whole("n", n, 1), _whole("seed", seed, 0))
         return receptive.fields(self.model, asked.batch, f"{self.folder.name}: {self.config.model}")
 
+    def encode(self, x: Tensor | None = None, n: int = 16) -> Tensor:
+        """Codes (B, latent) of images (B, C, H, W) in [-1, 1], or of n held-out ones; searched for where the
+        model only decodes."""
+        if "encode" not in answers(self.model):
+            inputs.answer(self.model, "decode")
+        y = None
+        if x is None:
+            held_out = self.data.take(self.data.held_out[: _whole("n", n, 1)])
+            x, y = held_out.x, held_out.y
+        with torch.no_grad():
+            return inversion.codes(self.model, x, y)
+
+    def decode(self, z: Tensor) -> Pictures:
+        """Images of codes (B, latent)."""
+        inputs.answer(self.model, "decode")
+        with torch.no_grad():
+            return Pictures(inversion.decoded(self.model, z), self._recipe(n=len(z)))
+
+    def latent(
+        self, picture: str = "random", n: int | None = None, seed: int = 0, groups: Sequence[Tensor] = ()
+    ) -> Page:
+        """A picture of the code: random, interpolation, traversal, plane or arithmetic (of three groups of
+        images)."""
+        return Page(*latent_space.page([(self.run, self.data)], picture, n, seed, groups))
+
+    def diffuse(
+        self,
+        picture: str = "reverse",
+        n: int | None = None,
+        seed: int = 0,
+        x: Tensor | None = None,
+        **live: Any,
+    ) -> Page:
+        """A picture of noise that is added and taken away: forward, reverse, schedule, rate or distortion."""
+        run = copy.copy(self.run)
+        run.model = sampling.tuned(self.model, **live)
+        return Page(*diffusion_process.page([(run, self.data)], picture, n, seed, x, **live))
+
+    def nearest(self, drawn: Pictures) -> Page:
+        """Samples, and at the end of each row, framed, the training image that is nearest to its last one."""
+        result = nearest.beside(drawn.x, self.data, self.config.training.mirror)
+        return Page(result.page, dict(drawn.recipe, nearest=result.row, distance=result.distance))
+
+    def features(
+        self, source: str | Path | None = None, layer: str = "code", out: str | Path | None = None, **how: Any
+    ) -> np.ndarray:
+        """What a layer says of every image of `source`, or of the run's own data: float32 (images, values),
+        mapped from the file `out` (RUN/features.npy unless it is named), with their names beside it.
+
+        how: pool, size, interpolation, precision, as the command line has them.
+        """
+        from .features import extract, opening
+
+        target = self.folder / "features.npy" if out is None else Path(out)
+        source = self.data.source if source is None else source
+        net = opening.load(str(self.folder), "", [layer])
+        work = extract.extract(net, str(source), [layer], target, **how)
+        for _ in work:
+            pass
+        return cast(np.ndarray, np.load(work.output.paths[layer], mmap_mode="r"))
+
+    def map(
+        self,
+        source: str | Path | None = None,
+        method: str = "tsne",
+        perplexity: float | None = None,
+        n: int = 0,
+        seed: int = 0,
+    ) -> MapPage:
+        """What resembles what by the code of this run, among images of `source` or of its own data: all, or n
+        of them.  method: tsne, umap or pca."""
+        from .maps.single import arranged
+
+        result = arranged(self._collected(source, n, seed), method, perplexity, seed)
+        made = result.made
+        recipe = dict(picture="map", **made.settings)
+        return MapPage(result.image, recipe, made.y, made.names, made.labels, tuple(result.scores))
+
+    def neighbours(self, query: str | Path, source: str | Path | None = None, k: int = 8) -> Neighbours:
+        """The k images of `source`, or of the run's own data, whose codes are nearest to that of an image: a
+        file, or the name or the row of one of them."""
+        from .maps.neighbours import page, search
+
+        among = self._collected(source, 0, 0)
+        rows, far, asked, usual = search(str(query), among, _whole("k", k, 1), str(self.folder))
+        if asked is None or among.x is None:
+            raise Refusal(f"{query} has no picture among {among.source}; name images.")
+        image = page(asked, among, rows, far, str(query))
+        recipe = dict(picture="neighbours", query=str(query), data=among.source, features=among.seen, k=k)
+        own = tuple(int(among.rows[i]) for i in rows)
+        return Neighbours(image, recipe, tuple(among.names[i] for i in rows), own, tuple(far), usual)
+
+    def _collected(self, source: str | Path | None, n: int, seed: int) -> Collection:
+        from .maps.collection import gather
+
+        return gather(
+            str(self.folder if source is None else source),
+            lambda text: terminal.say(text, not text.startswith("note")),
+            network="" if source is None else str(self.folder),
+            layer="" if source is None else "code",
+            n=_whole("n", n, 0),
+            seed=_whole("seed", seed, 0),
+            folder=self.folder / "maps",
+        )
+
+    def look(self, x: Tensor, of: int | str | None = None, seed: int = 0) -> Page:
+        """Where in an image (C, H, W) in [-1, 1] the class depends that the run says it is of, or class `of`:
+        gradients, SmoothGrad, integrated gradients, Grad-CAM.  The run must classify.
+
+        Images that fool a network or please it are those of likeness.explain.fooling and .dream.
+        """
+        from .explain import saliency
+        from .features import opening
+
+        inputs.answer(self.model, "classify")
+        net = opening.load(str(self.folder))
+        image = x[None].expand(-1, 3, -1, -1).float().to(engine.device())
+        y, _ = saliency.likeliest(net, image)
+        if of is not None:
+            y = torch.tensor([saliency.class_of(net, str(of))], device=image.device)
+        maps = final(saliency.explain(net, image, y, saliency.How(seed=_whole("seed", seed, 0)))).maps
+        recipe = self._recipe(look="saliency", of=int(y), seed=seed)
+        return Page(saliency.page(image, maps, saliency.label(net, int(y))), recipe)
+
+    def export(
+        self, file: str | Path | None = None, part: str | None = None, label: str | int | None = None
+    ) -> Path:
+        """For other programs, by the ending of `file`: .onnx, one part of the model (decode, denoise,
+        classify or encode); .md, the model card alone; none, a ddpm as a folder for diffusers (RUN/diffusers
+        unless it is named), which draws class `label`."""
+        from .reports import exporting
+
+        target = self.folder / "diffusers" if file is None else Path(file)
+        exporting.export(self, target, part, self.class_of(label))
+        return target
+
+    def detect(
+        self, folder: str | Path, *others: Trained, n: int = 2000, error: float = 0.05, seed: int = 0
+    ) -> Cards:
+        """How well a detector, trained into `folder`, tells images of this run and of others from real
+        ones."""
+        from .evaluation.scores import load_scores
+        from .studies import detector, real_and_generated
+
+        makers = real_and_generated.makers([(one.run, {}) for one in (self, *others)], self.data)
+        for _ in detector.learn(makers, self.data, Path(folder), _whole("n", n, 1), error=error, seed=seed):
+            pass
+        return Cards(load_scores(Path(folder)))
+
     def _asked(
-        self, x: Tensor | None, n: int, seed: int, label: int | None, names: Sequence[str] | None = None
+        self, x: Tensor | None, n: int, seed: int, label: str | int | None, names: Sequence[str] | None = None
     ) -> inputs.Inputs:
         """The images of a question: held-out ones of their own classes, or somebody's own, of class `label`
         or none."""
@@ -385,9 +619,9 @@ class Trained:
             return inputs.held_out(self.data, _whole("n", n, 1), _whole("seed", seed, 0))
         return inputs.own(x, y, names, self.config.spec, seed, self.config.data.get("binarize", False))
 
-    def _recipe(self, **said: Any) -> dict[str, Any]:
+    def _recipe(self, **facts: Any) -> dict[str, Any]:
         weights = {} if self.run.weights == AVERAGE else {"weights": self.run.weights}
-        return dict(run=self.folder.name, model=self.config.model, seen=self.run.seen, **weights, **said)
+        return dict(run=self.folder.name, model=self.config.model, seen=self.run.seen, **weights, **facts)
 
     def evaluate(
         self, n: int = 1000, seed: int = 0, network: str = "auto", parzen: bool = False, **live: Any
@@ -396,15 +630,22 @@ class Trained:
         return Cards(list(self.scores(n, seed, network, parzen, **live)))
 
     def scores(
-        self, n: int = 1000, seed: int = 0, network: str = "auto", parzen: bool = False, **live: Any
+        self,
+        n: int = 1000,
+        seed: int = 0,
+        network: str = "auto",
+        parzen: bool = False,
+        notify: Callable[[str, float], None] | None = None,
+        **live: Any,
     ) -> Iterator[Score]:
-        """The same one by one, as they are known."""
+        """The same one by one, as they are known.  notify(part, share) is called with how far it is."""
         from .evaluation import exam
+        from .evaluation.kept import Watch
         from .evaluation.scores import save_scores
         from .reports import run_page
 
         n, seed, scores = _whole("n", n, 1), _whole("seed", seed, 0), list[Score]()
-        asked = exam.prepare(self.run, self.data, n, seed, network, parzen, **live)
+        asked = exam.prepare(self.run, self.data, n, seed, network, parzen, Watch(notify), **live)
         for score in asked.cards():
             scores.append(score)
             yield score

@@ -21,7 +21,6 @@ import importlib
 import json
 import os
 import re
-import tempfile
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -36,8 +35,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..core import BadData, Offline, Refusal
-from ..storage import cache, fsync
+from ..storage import cache
 from ..storage.cache import Progress
+from ..storage.partial import partial
 from . import hub
 from .layers import LOGITS, Conv, Dense, Graph, Input, Norm
 
@@ -261,22 +261,13 @@ def _download(file: Published, explain: Callable[[str], Offline], progress: Prog
     """Fetched beside its place and compared before it takes it: a file with this name is always the whole
     published one."""
     path = cache.where() / "weights" / file.file
-    with cache.explained(path, "weights"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            for part, total in _body(file, explain):
-                with cache.explained(path, "weights"):
-                    out.write(part)
-                if progress:
-                    progress(out.tell(), total)
-        verified(Path(temporary), file)
-        fsync(Path(temporary))
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with partial(path, "weights") as out:
+        for part, total in _body(file, explain):
+            out.write(part)
+            if progress:
+                progress(out.tell(), total)
+        out.flush()
+        verified(Path(out.name), file)
     return path
 
 

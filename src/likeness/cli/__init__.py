@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from .. import __version__
-from . import ask, evaluate, features, lists, look, map, neighbours, studies, train
+from . import ask, completion, evaluate, features, lists, look, map, neighbours, studies, train
 from .arguments import closest
 
 Verb = Callable[[list[str]], int]
@@ -27,7 +27,7 @@ ASKING: tuple[Verb, ...] = (
 )
 LAB: tuple[Verb, ...] = (features.features, map.map, neighbours.neighbours, look.look)
 STUDIES: tuple[Verb, ...] = (studies.bayes, studies.detect)
-LISTS: tuple[Verb, ...] = (lists.export, lists.check, lists.models, lists.data)
+LISTS: tuple[Verb, ...] = (lists.export, lists.check, lists.models, lists.data, completion.completion)
 VERBS: dict[str, Verb] = {
     f.__name__: f for f in (train.train, ask.sample, evaluate.evaluate, *ASKING, *LAB, *STUDIES, *LISTS)
 }
@@ -77,14 +77,13 @@ def output_closed(error: OSError) -> int:
 
 def guarded(argv: list[str]) -> int:
     """Run a verb; whatever the user can mend is one sentence and an exit code, the rest is our own fault."""
-    from ..core import Refusal
+    from ..core import Refusal, words
 
     try:
         if argv[0] not in VERBS:
-            raise Refusal(
-                f"there is no verb {argv[0]!r}; {closest(argv[0], list(VERBS))}  There are: "
-                f"{', '.join(VERBS)}."
-            )
+            meant = words.verb(argv[0])
+            hint = f"that is likeness {meant} here." if meant else closest(argv[0], list(VERBS))
+            raise Refusal(f"there is no verb {argv[0]!r}; {hint}  There are: {', '.join(VERBS)}.")
         code = VERBS[argv[0]](argv[1:])
         sys.stdout.flush()
         return code

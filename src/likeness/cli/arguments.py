@@ -9,8 +9,11 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from . import words
 
 if TYPE_CHECKING:
     from ..api import Trained
@@ -28,14 +31,57 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.verb = verb
+        self.batch = 0
+        """images a step unless --batch is typed, where there is training"""
+
+    def read(self, argv: list[str]) -> dict[str, Any]:
+        """What was typed, by name.  Raises Refusal."""
+        ours = words.understood(self._speaker(), argv, _note)
+        args = vars(self.parse_intermixed_args(ours))
+        _choose(args.pop("device", None))
+        return args
+
+    def _speaker(self) -> words.Speaker:
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        places = [str(action.metavar) for action in self._actions if not action.option_strings]
+        return words.Speaker(self.verb, frozenset([*flags, *places]), self.batch, self._count)
+
+    def _count(self, argv: list[str]) -> int | None:
+        """The training images of DATA, read as was typed."""
+        from ..core import Refusal, option_fields
+        from ..data import Reading
+        from ..data.quick import training_images
+
+        try:
+            known = vars(self.parse_intermixed_args(argv))
+        except Refusal:
+            return None
+        reading = {f.name: known[f.name] for f in option_fields(Reading) if f.name in known}
+        return training_images(known.get("data") or "", reading)
 
     def error(self, message: str) -> NoReturn:
         from ..core import Refusal
 
         known = [flag for action in self._actions for flag in action.option_strings]
-        wrong = re.search(r"(--[\w-]+)", message) if message.startswith("unrecognized") else None
-        hint = f"  {closest(wrong[1], known)}" if wrong else ""
+        wrong = re.search(r"(--?[A-Za-z][\w-]*)", message) if message.startswith("unrecognized") else None
+        meant = closest(wrong[1], known) if wrong else ""
+        hint = meant and f"  {meant}"
         raise Refusal(f"{message}.{hint}  likeness {self.verb} --help shows what there is.")
+
+
+def _choose(device: str | None) -> None:
+    """Compute there, where one was named.  Raises Refusal for one that this machine does not have."""
+    if device is None:
+        return
+    with undisturbed():
+        from .. import engine
+    engine.choose(device)
+
+
+def _note(text: str) -> None:
+    from ..reports import terminal
+
+    terminal.say(f"note: {text}")
 
 
 def closest(word: str, known: list[str]) -> str:
@@ -149,12 +195,26 @@ def count(text: str) -> int:
     return value
 
 
+DEVICES = r"cpu|mps|cuda(:\d+)?"
+
+
+def device_name(text: str) -> str:
+    if not re.fullmatch(DEVICES, text):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of: cpu, cuda, cuda:1 (the second GPU ...), mps")
+    return text
+
+
 def common(parser: argparse.ArgumentParser, *names: str) -> None:
     """The flags that mean the same for every verb."""
     known: dict[str, dict[str, Any]] = {
         "--json": dict(action="store_true", help="print the result as JSON"),
         "--seed": dict(type=natural, default=0, help="of samples and of the choice of held-out images [0]"),
         "--raw": dict(action="store_true", help="by the weights as they are, instead of their EMA"),
+        "--device": dict(
+            type=device_name,
+            metavar="cpu|cuda|cuda:1|mps",
+            help="to compute on [a GPU of CUDA where there is one, else the CPU]",
+        ),
         "-n": dict(type=count, help="how many"),
         "-o": dict(type=Path, metavar="FILE", help="where to put it"),
     }
@@ -162,9 +222,15 @@ def common(parser: argparse.ArgumentParser, *names: str) -> None:
         parser.add_argument(name, **known[name])
 
 
-def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple[Trained, dict[str, Any]]]]:
+VALUED = ("-o", "--network", "--beside", "--data", "--device")
+"""flags whose value may be called like a run"""
+
+
+def on_runs(
+    argv: list[str], parser: Parser, data: bool = True
+) -> tuple[dict[str, Any], list[tuple[Trained, dict[str, Any]]]]:
     """Parse for a verb on runs: what was said, and the runs, each with those of the typed live options that
-    it has."""
+    it has.  data: whether it may be said where the data of the runs are now."""
     from ..core import Refusal
     from ..reports import terminal
     from ..runs.folder import is_run
@@ -172,8 +238,18 @@ def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple
     folders = [
         Path(a)
         for before, a in zip(["", *argv], argv)
-        if not a.startswith("-") and before not in ("-o", "--network", "--beside") and is_run(Path(a))
+        if not a.startswith("-") and before not in VALUED and is_run(Path(a))
     ]
+    if data:
+        parser.add_argument(
+            "--data",
+            dest="place",
+            metavar="PLACE",
+            help="where the data of the run are now, if they have moved",
+        )
+    common(parser, "--device")
+    if folders:
+        _choose(_typed_device(argv))
     opened = _opened(folders, raw="--raw" in argv)
     taken = {action.dest for action in parser._actions}  # a verb's own flag means what the verb says
     turns = {f: _live(t) - taken for f, t in opened.items()}
@@ -188,7 +264,8 @@ def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple
             leave_out=known | taken,
         )
         known |= turns[t.folder]
-    args = vars(parser.parse_intermixed_args(argv))
+    # where there is no run its flags are not known, and that there is none is what must be heard
+    args = parser.read(argv) if opened else vars(parser.parse_known_intermixed_args(argv)[0])
     wanted = args["run"] if isinstance(args["run"], list) else [args["run"]]
     if len(wanted) > 1:  # what a shell makes of runs/* holds files, too: our own comparisons among them
         passed = [f for f in wanted if f not in opened and f.is_file()]
@@ -203,7 +280,16 @@ def on_runs(argv: list[str], parser: Parser) -> tuple[dict[str, Any], list[tuple
         if lacking := typed - turns[folder]:
             terminal.say(f"note: {folder} has no option {', '.join(sorted(lacking))}; it is asked without")
     args["run"] = wanted
+    for folder in wanted if data and args["place"] else ():
+        opened[folder].locate(args["place"])
     return args, [(opened[f], {name: args[name] for name in typed & turns[f]}) for f in wanted]
+
+
+def _typed_device(argv: list[str]) -> str | None:
+    """What --device says, before all flags are known; None where that is nothing, or is refused later."""
+    typed = " ".join(argv).replace("--device=", "--device ").split(" ")
+    name = dict(pairwise(typed)).get("--device", "")
+    return name if re.fullmatch(DEVICES, name) else None
 
 
 def _opened(folders: list[Path], raw: bool) -> dict[Path, Trained]:

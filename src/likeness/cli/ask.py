@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import outline
-from .arguments import Parser, common, count, natural, on_runs, target
+from .arguments import Parser, common, count, on_runs, target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -135,7 +135,6 @@ def complete(argv: list[str]) -> int:
     )
     parser.add_argument(
         "--label",
-        type=natural,
         metavar="CLASS",
         help="of your own images, where the model is class-conditional; else it is drawn",
     )
@@ -176,7 +175,6 @@ def score(argv: list[str]) -> int:
     parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
     parser.add_argument(
         "--label",
-        type=natural,
         metavar="CLASS",
         help="of your own images, where the model is class-conditional",
     )
@@ -195,6 +193,7 @@ def score(argv: list[str]) -> int:
     scored = run.score(x, n, seed=args["seed"], label=args["label"], names=names, **live)
     where = scored.save(path) if scored.surprise is not None else None
     result = dict(
+        run.named_class(args["label"]),
         run=str(run.folder),
         measure=f"bits/dim{scored.of}",
         kind=scored.kind,
@@ -324,7 +323,6 @@ def edit(argv: list[str]) -> int:
     )
     parser.add_argument(
         "--label",
-        type=natural,
         metavar="CLASS",
         help="what it shall become, where the model is class-conditional",
     )
@@ -374,7 +372,9 @@ def sample(argv: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", type=Path)
     common(parser, "-n", "--seed", "-o", "--raw", "--json")
     parser.add_argument(
-        "--label", type=int, metavar="CLASS", help="of this class only, where the model is class-conditional"
+        "--label",
+        metavar="CLASS",
+        help="of the class of this name or number only, where the model is class-conditional",
     )
     parser.add_argument(
         "--nearest",

@@ -31,6 +31,7 @@ class Entry(NamedTuple):
     answers: list[str]
     options: list[Declared]
     training: list[Declared]
+    presets: dict[str, dict[str, Any]]
 
 
 def entry(name: str) -> Entry:
@@ -50,8 +51,9 @@ def entry(name: str) -> Entry:
         known[name] = of(models.load(name))
         with suppress(Refusal):
             write(cache.root() / FILE, json.dumps(known).encode())
-    about, answers, options, training = known[name]
-    return Entry(about, answers, [Declared(*row) for row in options], [Declared(*row) for row in training])
+    about, answers, options, training, presets = known[name]
+    options, training = ([Declared(*row) for row in part] for part in (options, training))
+    return Entry(about, answers, options, training, presets)
 
 
 def of(kind: type[Model]) -> Entry:
@@ -59,7 +61,8 @@ def of(kind: type[Model]) -> Entry:
     from ..core import Training, answers
 
     about = sys.modules[kind.__module__].__doc__ or ""
-    return Entry(about, list(answers(kind)), declared(kind, kind), declared(Training, kind.defaults))
+    options, training = declared(kind, kind), declared(Training, kind.defaults)
+    return Entry(about, list(answers(kind)), options, training, kind.presets)
 
 
 @once

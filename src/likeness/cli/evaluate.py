@@ -33,6 +33,9 @@ def evaluate(argv: list[str]) -> int:
         action="store_true",
         help="the Parzen-window estimate of the first adversarial models as well, which takes minutes",
     )
+    parser.add_argument(
+        "--all", action="store_true", help="show every measure, and not only five; files and --json have all"
+    )
     common(parser, "-n", "--seed", "-o", "--raw", "--json")
     args, runs = on_runs(argv, parser)
 
@@ -80,8 +83,10 @@ def scored(run: Trained, args: dict[str, Any], live: dict[str, Any], alone: bool
 
     how = (args["n"] or 1000, args["seed"], args["network"], args["parzen"])
     terminal.say(run.outlook(*how, **live), args["json"])
-    scores = list(terminal.listed(run.scores(*how, **live), str(run.folder), args["json"]))
+    with terminal.stages(str(run.folder), args["json"]) as notify:
+        scores = list(run.scores(*how, notify, **live))
     if alone:
-        terminal.scores(scores, args["json"])
+        lookout = run_page.lookout(run.run, run.data, scores)
+        terminal.scores(scores, args["json"], every=args["all"], lookout=lookout)
     terminal.say(f"report: {run.folder / run_page.PAGE}", args["json"])
     return scores

@@ -70,8 +70,8 @@ def features(argv: list[str]) -> int:
     )
     parser.add_argument("--precision", metavar="fp32|bf16", default="fp32", help="of the products [fp32]")
     parser.add_argument("--seed", type=natural, default=0, help="of random weights [0]")
-    common(parser, "-o", "--json")
-    args = vars(parser.parse_intermixed_args(argv))
+    common(parser, "-o", "--device", "--json")
+    args = parser.read(argv)
     if args["layers"]:
         return layers(args["layers"], args["weights"], args["seed"], args["json"])
     if not args["data"] or not args["layer"]:

@@ -8,32 +8,42 @@ from .arguments import Parser, common, flags, on_runs, target
 
 
 def export(argv: list[str]) -> int:
-    """export RUN: a ddpm for the library diffusers, as a folder that its DDPMPipeline loads"""
+    """export RUN [FILE]: for other programs: model.onnx, a folder for diffusers, or card.md; with a model
+    card"""
     parser = Parser(
         "export",
-        "Write a trained ddpm as a folder that diffusers.DDPMPipeline.from_pretrained loads.",
-        "RUN [-o FOLDER] [--label CLASS]",
+        "The ending of FILE decides.  FILE.onnx: one part of the model, for onnxruntime and others.\n"
+        "FILE.md: the model card alone.  A folder [RUN/diffusers]: a ddpm as its DDPMPipeline loads it.\n"
+        "A model card, README.md, with the scores of the run is written beside what is exported.",
+        "RUN [FILE] [--part ANSWER] [--label CLASS]",
     )
     parser.add_argument("run", metavar="RUN", type=Path)
+    parser.add_argument("file", metavar="FILE", nargs="?", type=Path)
+    parser.add_argument(
+        "--part",
+        metavar="denoise|decode|classify|encode",
+        help="that an .onnx file holds [the first of these that the model has]",
+    )
     parser.add_argument(
         "--label",
-        type=int,
         metavar="CLASS",
-        help="that is drawn there, where the model is class-conditional; none if left out",
+        help="that is drawn in diffusers, by name or number, where the model is class-conditional; none if "
+        "left out",
     )
     common(parser, "-o", "--raw", "--json")
-    args, [(run, _)] = on_runs(argv, parser)
+    args, [(run, _)] = on_runs(argv, parser, data=False)
 
-    from ..reports import terminal
-    from ..runs import diffusers
+    from ..core import Refusal
+    from ..reports import exporting, terminal
 
-    path = target(args["o"], run.folder / "diffusers", "")
-    diffusers.export(run.model, path, args["label"])
-    terminal.result(
-        dict(run=str(run.folder), path=str(path), label=args["label"]),
-        args["json"],
-        f'{path}: DDPMPipeline.from_pretrained("{path}") loads it',
-    )
+    path = target(args["file"] or args["o"], run.folder / "diffusers", "", ".onnx", ".md")
+    for flag, value, ending in (("--part", args["part"], ".onnx"), ("--label", args["label"], "")):
+        if value is not None and path.suffix != ending:
+            what = "an .onnx file" if ending else "a folder for diffusers"
+            raise Refusal(f"{flag} is for {what}, and {path} is none; leave it out.")
+    result, text = exporting.export(run, path, args["part"], run.class_of(args["label"]))
+    result |= run.named_class(args["label"])
+    terminal.result(dict(run=str(run.folder), path=str(path), **result), args["json"], text)
     return 0
 
 
@@ -44,7 +54,7 @@ def models(argv: list[str]) -> int:
 
     parser = Parser("models", "All models: the files in likeness/models.", "[--json]")
     common(parser, "--json")
-    args = vars(parser.parse_intermixed_args(argv))
+    args = parser.read(argv)
     result = {name: catalogue.entry(name) for name in catalogue.NAMES}
     rows = [
         dict(name=name, about=one.about.split("\n")[0], answers=one.answers) for name, one in result.items()
@@ -66,7 +76,7 @@ def data(argv: list[str]) -> int:
 
     parser = Parser("data", "Data sets that need no path.", "[--json]")
     common(parser, "--json")
-    args = vars(parser.parse_intermixed_args(argv))
+    args = parser.read(argv)
     terminal.table(
         "sets",
         named.listed(),
@@ -80,12 +90,6 @@ def data(argv: list[str]) -> int:
 def check(argv: list[str]) -> int:
     """check DATA: what is in it, what was skipped and why, and what training on it will cost here"""
     from .. import data as datasets
-    from .. import models
-    from ..core import option_fields
-    from ..data.check import check as inspect
-    from ..data.source import parse
-    from ..reports import terminal
-    from ..training import throughput
 
     parser = Parser(
         "check",
@@ -97,14 +101,25 @@ def check(argv: list[str]) -> int:
     parser.add_argument(
         "--model", metavar="NAME", help="whose training is measured; none skips it [vae, for points gan]"
     )
-    common(parser, "--json")
+    common(parser, "--device", "--json")
     flags(parser, "reading the data", datasets.Reading, datasets.Reading())
-    args = vars(parser.parse_intermixed_args(argv))
+    args = parser.read(argv)
+
+    from .. import models
+    from ..core import option_fields
+    from ..data.check import check as inspect
+    from ..data.source import parse
+    from ..reports import terminal
+    from ..training import throughput
+
     reading = {f.name: args[f.name] for f in option_fields(datasets.Reading) if f.name in args}
     source = parse(args["data"])
     name = args["model"] or ("gan" if source.kind == "points" else "vae")
     kind = None if name == "none" else models.load(name)
-    result = inspect(source, datasets.Reading(**reading))
-    costs = throughput.measure(name, kind, datasets.load(source, **reading)) if kind else []
+    with terminal.stages("check", args["json"]) as notify:
+        count = terminal.counted(notify, f"reading {args['data']}")
+        result = inspect(source, datasets.Reading(**reading), progress=count)
+        notify(f"measuring what training {name} costs here", 0.0)
+        costs = throughput.measure(name, kind, datasets.load(source, **reading)) if kind else []
     terminal.checked(result, costs, args["json"])
     return 0

@@ -142,7 +142,7 @@ def _parsed(argv: list[str]) -> dict[str, Any]:
         help="of the walk, of each octave of a dream, or gradients that are integrated, at most",
     )
     parser.add_argument("--rate", type=positive, metavar="R", help="how long a step is")
-    common(parser, "--seed", "-o", "--json")
+    common(parser, "--seed", "-o", "--device", "--json")
     group = parser.add_argument_group("saliency")
     group.add_argument("--samples", type=count, metavar="N", help="noisy copies of SmoothGrad")
     group.add_argument(
@@ -184,7 +184,7 @@ def _parsed(argv: list[str]) -> dict[str, Any]:
     group = parser.add_argument_group("on the way (not saliency)")
     group.add_argument("--frames", type=Path, metavar="FOLDER", help="keep pictures of the way")
     group.add_argument("--every", type=count, metavar="K", help="steps from one to the next [10]")
-    return vars(parser.parse_intermixed_args(argv))
+    return parser.read(argv)
 
 
 def _refuse_others(what: str, args: dict[str, Any]) -> None:

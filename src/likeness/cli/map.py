@@ -85,7 +85,7 @@ def map(argv: list[str]) -> int:
         metavar="MAP.npz",
         help="place these images on a map that was made before, on which nothing moves",
     )
-    args = vars(parser.parse_intermixed_args(argv))
+    args = parser.read(argv)
     args["data"] = parse(args["data"])
     if args["starts"] is not None and not (args["starts"] == 0 or 2 <= args["starts"] <= 20):
         raise Refusal(
@@ -178,7 +178,14 @@ def collected(parser: argparse.ArgumentParser) -> None:
         metavar="DATA",
         help="where the images of a matrix of features are, if the .json beside it does not say",
     )
-    common(parser, "-n", "--seed", "-o", "--json")
+    parser.add_argument(
+        "--data",
+        dest="place",
+        default="",
+        metavar="PLACE",
+        help="where the data of a run are now, if DATA is one and they have moved",
+    )
+    common(parser, "-n", "--seed", "-o", "--device", "--json")
     flags(parser, "reading the data", data.Reading, data.Reading())
 
 
@@ -189,7 +196,7 @@ def gathered(args: dict[str, Any], folder: Path) -> Collection:
     from ..reports import terminal
 
     reading = data.Reading(**{f.name: args[f.name] for f in option_fields(data.Reading) if f.name in args})
-    wanted = {name: args[name] for name in ("network", "layer", "pool", "weights", "images", "seed")}
+    wanted = {name: args[name] for name in ("network", "layer", "pool", "weights", "images", "place", "seed")}
     last = time.monotonic()
 
     def say(text: str) -> None:

@@ -26,9 +26,9 @@ def bayes(argv: list[str]) -> int:
         "--minutes", type=positive, default=8.0, metavar="M", help="of training and judging, about [8]"
     )
     parser.add_argument("-k", type=count, default=1, help="importance samples of log p(x|y) [1]")
-    common(parser, "-o", "--seed", "--json")
+    common(parser, "-o", "--seed", "--device", "--json")
     flags(parser, "reading the data", datasets.Reading, datasets.Reading())
-    args = vars(parser.parse_intermixed_args(argv))
+    args = parser.read(argv)
 
     import time
 
@@ -117,7 +117,7 @@ def detect(argv: list[str]) -> int:
         help="of the answers that may be wrong; else it cannot tell [0.05]",
     )
     common(parser, "-n", "--seed", "-o", "--json")
-    args, runs = on_runs(argv, parser)
+    args, runs = on_runs(argv, parser, data=False)
 
     from rich.markup import escape
 
@@ -137,8 +137,8 @@ def detect(argv: list[str]) -> int:
             "--images PATH."
         )
     first = runs[0][0]
-    real = parse(args["data"]).anywhere if args["data"] else None
-    images = datasets.load(real, **first.config.reading) if real else first.data
+    real, known = parse(args["data"]).anywhere if args["data"] else None, first.config.classes or None
+    images = datasets.load(real, **first.config.reading, classes=known) if real else first.data
     makers = real_and_generated.makers([(run.run, live) for run, live in runs], images)
     steps = detection.learn(
         makers, images, args["o"], args["n"] or 2000, error=args["error"], seed=args["seed"]

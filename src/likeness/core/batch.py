@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -35,9 +35,12 @@ class Spec:
     """words of the longest text"""
     source: tuple[int, int] = (0, 0)
     """channels and size of the other image that a Condition holds; zeros for none"""
+    absent: tuple[int, ...] = field(default=(), repr=False)
+    """classes that no training image has, of which a model can have learnt nothing"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", tuple(self.source))  # JSON knows lists only
+        object.__setattr__(self, "absent", tuple(self.absent))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -47,6 +50,11 @@ class Spec:
     @property
     def dims(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def learnt(self) -> tuple[int, ...]:
+        """The classes that training images have."""
+        return tuple(k for k in range(self.labels) if k not in self.absent)
 
     @property
     def points(self) -> bool:

@@ -12,6 +12,10 @@ class Refusal(Exception):
 
     code: ClassVar[int] = 2
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it: the sentence, and not the way through our code."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class Diverged(Refusal):
     code = 3

@@ -76,10 +76,16 @@ class Model(nn.Module):
     spec: Spec
     defaults: ClassVar[Training] = Training()
     """how long and how fast, unless the user says otherwise"""
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"photographs": dict(mirror=True)}
+    """options of the model and of Training that go together, by the name of what they are for; `--preset
+    NAME` stands for all of them"""
     takes: ClassVar[tuple[str, ...]] = ()
     """which parts of a Condition the loss, sample() and the others use: of "label", "tokens" and "image" """
     videos: ClassVar[bool] = False
     """x is (B, C, T, H, W)"""
+    units: ClassVar[dict[str, str]] = {}
+    """what the terms of the loss are measured in, by their names in the log; one in "nats/dim" is shown in
+    bits/dim"""
     whole_batch = False
     """the loss compares the examples of a batch, which therefore must not be split"""
 

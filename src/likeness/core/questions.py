@@ -194,6 +194,20 @@ QUESTIONS: dict[str, type] = {
     "check": Checks,
     "chance": KnowsChance,
 }
+ASKED_BY = {
+    "sample": ("draw images", "sample"),
+    "bits_per_dim": ("say how likely an image is", "score"),
+    "complete": ("complete an image", "complete"),
+    "surprise": ("say where in an image its bits are", "field, score -o"),
+    "encode": ("encode an image", "features"),
+    "decode": ("make an image of a code", "latent, reconstruct"),
+    "compress": ("be the first stage of another model", "train MODEL RUN"),
+    "denoise": ("take noise away", "diffuse"),
+    "redraw": ("edit an image", "edit"),
+    "translate": ("translate an image", ""),
+    "classify": ("say of which class an image is", "look"),
+}
+"""what a question is to people, and the verbs of the command line that ask it"""
 OF_OURS = ("guess", "distortion", "diagnose", "check", "chance")
 """asked by likeness itself; people are not shown them"""
 
@@ -215,7 +229,9 @@ def ask(model: Any, question: str, hint: str = "") -> Any:
     """The method that answers `question`, or a refusal that says what the model does answer."""
     if isinstance(model, QUESTIONS[question]):
         return getattr(model, question)
+    what, verb = ASKED_BY.get(question, (f"answer {question}", ""))
+    able = [f"{can} ({by})" if by else can for can, by in map(ASKED_BY.__getitem__, answers(model))]
     raise Refusal(
-        f"{type(model).__name__.lower()} does not answer {question}; it answers: "
-        f"{', '.join(answers(model))}.{hint and '  ' + hint}"
+        f"{type(model).__name__.lower()} cannot {what}{verb and f' (likeness {verb})'}; it can: "
+        f"{', '.join(able) or 'learn, and no more'}.{hint and '  ' + hint}"
     )

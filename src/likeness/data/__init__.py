@@ -21,6 +21,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ import numpy as np
 from ..core import Refusal
 from ..storage import cache as kept
 from ..storage.cache import Progress
-from . import archive, arrays, folder, formats, named
+from . import archive, arrays, folder, formats, labels, named
 from .binarize import binarized
 from .dataset import Data, Images, Reading, picture
 from .pixels import ground
@@ -49,24 +50,31 @@ def load(
     background: str = "white",
     white: float = 0.0,
     held_out: float = 0.0,
+    validation: str = "auto",
     *,
+    classes: Sequence[str] | None = None,
     cache: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Data:
     """The images of a folder, of an array file, or of a set that has a name (data.named.NAMES, or shapes:N),
     or the points of one.
 
-    The other arguments are the fields of Reading; those that were used are in Data.settings.  `cache` is the
-    folder for decoded images (else LIKENESS_CACHE, XDG_CACHE_HOME/likeness or ~/.cache/likeness);
+    The other arguments are the fields of Reading; those that were used are in Data.settings.  classes: their
+    names as a run has written them down, whose order then counts (none for one without labels).  `cache` is
+    the folder for decoded images (else LIKENESS_CACHE, XDG_CACHE_HOME/likeness or ~/.cache/likeness);
     progress(done, total) is called while something is decoded.
 
     Raises Refusal for a source that does not exist or could mean two things, BadData for one that holds too
     little, Offline where a set would have to be downloaded, DiskTrouble and NotAllowed where the cache cannot
     be written.
     """
-    reading = Reading(size or 0, colour, binarize, background, white, held_out)
+    reading = Reading(size or 0, colour, binarize, background, white, held_out, validation)
     asked = parse(source)
-    return finish(asked, read(asked, reading, cache, progress), reading, cache)
+    result = read(asked, reading, cache, progress)
+    if classes is not None:
+        y, names = labels.as_before(result.y, result.classes, result.names, classes)
+        result = replace(result, y=y, classes=names)
+    return finish(asked, result, reading, cache)
 
 
 def read(
@@ -123,6 +131,10 @@ def finish(asked: Source, images: Images, reading: Reading, place: Path | str | 
     end = f" -> {images.full_list}" if images.full_list else ""
     notes = [] if images.test is not None else [f"; {len(held_out):,} are held out"]
     notes += [f"; left out of training as copies of held-out images: {dropped:,}"] if dropped else []
+    if gone := labels.absent(images.y, train, images.classes):
+        notes += [
+            f"; of {labels.some([images.classes[k] for k in gone])} every image is held out: nobody learns it"
+        ]
     used = (
         reading
         if not images.levels
@@ -135,7 +147,19 @@ def finish(asked: Source, images: Images, reading: Reading, place: Path | str | 
     verdict = images.verdict.removesuffix(end) + "".join(notes) + end
     known = images.y, images.classes, images.texts, images.attributes, images.names, images.levels
     data = Data(asked.text, "", images.x, train, held_out, *known, asdict(used), verdict, images.modes)
-    return replace(data, fingerprint=_fingerprint(data, images.hashes))
+    return replace(data, fingerprint=_fingerprint(data, images.hashes), parts=_parts(data, images.hashes))
+
+
+def _parts(data: Data, hashes: np.ndarray) -> dict[str, str]:
+    """What the fingerprint is of, piece by piece."""
+    pieces = {
+        "pixels": [np.sort(hashes).tobytes()],
+        "labels": [repr(data.classes).encode(), b"" if data.y is None else data.y.tobytes()],
+        "captions": [text.encode() + b"\0" for text in data.texts or () if data.attributes is None],
+        "split": [data.train.tobytes(), data.held_out.tobytes()],
+        "order": [hashes.tobytes()],
+    }
+    return {name: hashlib.blake2b(b"".join(some), digest_size=8).hexdigest() for name, some in pieces.items()}
 
 
 def _fingerprint(data: Data, hashes: np.ndarray) -> str:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
 from ..core import BadData, NotAllowed, Refusal
+from . import unread
 from .decode import Skip, kind, read_stream
 from .listing import BESIDE, CAPTIONS, IMAGES, Descriptions, Listing, Words, printable
 from .metadata import HELD_OUT, TRAIN
@@ -192,19 +193,9 @@ def _words(ending: bytes, blob: bytes) -> Words:
 def foreign(path: Path, head: bytes = b"") -> None:
     """Raises Refusal for what holds images in a way that is not read here: told by its first bytes or its
     name."""
-    ending = path.suffix.lower()
-    files = "What can be read: a folder, .zip, .tar or .parquet of image files, .npy, .npz and idx."
-    if head.startswith(b"\x89HDF\r\n\x1a\n") or ending in (".h5", ".hdf5", ".zarr"):
-        what = "a Zarr store" if ending == ".zarr" else "HDF5"
-        raise Refusal(
-            f"{path} is {what}, in which images may lie in any way; write them with "
-            f"numpy.save('images.npy', x), x of (N, height, width, 3).  {files}"
-        )
-    if head.startswith((b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c")) or ending in (".rar", ".7z"):
-        raise Refusal(
-            f"{path} is packed as {'RAR' if head[:1] == b'R' or ending == '.rar' else '7-Zip'} does; unpack "
-            f"it, and name the folder.  {files}"
-        )
+    if advice := unread.advice(path, head):
+        files = "What can be read: a folder, .zip, .tar or .parquet of image files, .npy, .npz and idx."
+        raise Refusal(f"{path} {advice}.  {files}")
 
 
 def format_of(path: Path) -> str:
@@ -212,7 +203,7 @@ def format_of(path: Path) -> str:
     compressed .tar and what `foreign` knows."""
     try:
         with path.open("rb") as file:
-            head = file.read(512)
+            head = file.read(520)
     except OSError as why:
         raise NotAllowed(f"{path} may not be read by you ({why.strerror}).") from None
     foreign(path, head)

@@ -1,16 +1,18 @@
 """Arrays of images: .npy, .npz, and idx files (plain, .gz or .xz), or a folder of the four idx files of
 MNIST.
 
-Pixels become uint8 (N, C, S, S).  uint8 is taken as it is; floats within [0, 1] or, with negative ones among
-them, within [-1, 1] are scaled; whatever else could mean two things is refused until --white says what white
-is.  A .npy file of uint8 squares is mapped where it lies and never copied: leave it alone while a model
-trains on it.  Everything else goes through the cache.
+Pixels become uint8 (N, C, S, S).  uint8 is taken as it is; floats within [0, 1] or [-1, 1] are scaled, and
+what lies a little outside is clipped (ranges.py); whatever else could mean two things is refused until
+--white says what white is.  The verdict says what was assumed.
+
+A .npy file of uint8 squares is mapped where it lies and never copied: leave it alone while a model trains on
+it.  Everything else goes through the cache.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,17 @@ import numpy as np
 
 from ..core import BadData, Refusal
 from ..storage.cache import Progress, family_of, key_of
+from . import ranges
 from .cache import fetch, room_for
 from .dataset import Images, Reading
-from .formats import DAMAGE, Raw, idx, joined, labels_beside, open_array
+from .formats import DAMAGE, Raw, idx, joined, labels_beside, open_array, validates
+from .labels import ENOUGH, NONE, tidy
 from .pixels import at_once, resize
+from .ranges import Span, Values
 from .writer import Writer, content_hash, is_binary
+
+VERSION = 3
+"""raised whenever the same file would become other pixels, or have another verdict"""
 
 
 def read(path: Path, reading: Reading, base: Path, progress: Progress | None) -> Images:
@@ -31,7 +39,25 @@ def read(path: Path, reading: Reading, base: Path, progress: Progress | None) ->
     beside = labels_beside(path)
     stats = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in (path, beside) if p]
     family = family_of("array", str(path.resolve()))
-    return settle(lambda: open_array(path), (family, stats), path.name, reading, base, progress, family)
+    how = (reading.validation,) if validates(path) else ()
+    key: Key = (family, stats, *how, *([LABELS] if path.suffix == ".npz" else []))
+    return labels_of(settle(lambda: open_array(path, *how), key, path.name, reading, base, progress, family))
+
+
+LABELS = "a test set without labels beside one with them is unlabelled"
+"""of .npz files alone: nothing else is read in another way than it once was"""
+
+
+def labels_of(images: Images) -> Images:
+    """The same with its classes in natural order; images whose label is NaN, -1 or nothing are unlabelled."""
+    y, classes = tidy(images.y, images.classes)
+    lacking = 0 if y is None else int((y == NONE).sum())
+    enough = y is None or (y if images.test is None else y[~images.test]) != NONE
+    if y is not None and np.mean(enough) < ENOUGH:
+        note = f"; {lacking:,} are unlabelled (-1, NaN or nothing), too many for the others to make classes"
+        return replace(images, y=None, classes=(), verdict=images.verdict + note)
+    note = f"; {lacking:,} unlabelled (-1, NaN or nothing)" if lacking else ""
+    return replace(images, y=y, classes=classes, verdict=images.verdict + note)
 
 
 Key = tuple[str, *tuple[object, ...]]
@@ -59,13 +85,15 @@ def settle(
             classes=classes, train=raw.train, note=raw.note
         )
 
-    entry = fetch(
-        base, key_of(*key, reading.key()), build, lambda meta: key_of(*key, reading.key(*meta["as"])), family
-    )
+    def named(how: tuple[object, ...]) -> str:
+        return key_of(*key, VERSION, how)
+
+    entry = fetch(base, named(reading.key()), build, lambda meta: named(reading.key(*meta["as"])), family)
     x = entry.x if "shape" in entry.meta else channels_second(make().x, what)
     y = np.array(entry.array("y.i64", np.int64)) if (entry.folder / "y.i64").exists() else None
     train, classes = entry.meta["train"], tuple(entry.meta["classes"])
     note = f"{len(x):,} images: {len(x):,} used, 0 skipped{entry.meta['note']}"
+    note += ranges.remarks(Values(**v) for v in entry.meta["values"])
     test = None if train is None else np.arange(len(x)) >= train
     return Images(
         x, entry.hashes, note, entry.meta["levels"], y, classes, test=test, keys=entry.keys, entry=entry
@@ -73,26 +101,28 @@ def settle(
 
 
 def _pixels(raw: Raw, what: str, reading: Reading, folder: Path, progress: Progress | None) -> dict[str, Any]:
-    x, (low, high) = channels_second(raw.x, what), span(raw.x, reading.white, what)
+    x, values = channels_second(raw.x, what), span(raw.x, reading.white, what)
     size, colour = reading.size or min(x.shape[2:]), ("grey", "rgb")[x.shape[1] == 3]
     wanted = colour if reading.colour == "auto" else reading.colour
     as_it_is = (
         raw.mapped
         and x.dtype == np.uint8
-        and (low, high) == (0, 255)
+        and (values.black, values.white) == (0, 255)
         and x.shape[2:] == (size, size)
         and wanted == colour
     )
     meta = (
-        _describe(x, folder, progress) if as_it_is else convert(x, low, high, size, reading, folder, progress)
+        _describe(x, folder, progress)
+        if as_it_is
+        else convert(x, (values.black, values.white), size, reading, folder, progress)
     )
-    return meta | {"as": [size, wanted]}
+    low, high = meta.pop("extremes")
+    return meta | {"as": [size, wanted], "values": [asdict(replace(values, low=low, high=high))]}
 
 
 def convert(
     x: np.ndarray,
-    low: float,
-    high: float,
+    span: Span,
     size: int,
     reading: Reading,
     folder: Path,
@@ -100,26 +130,28 @@ def convert(
 ) -> dict[str, Any]:
     channels = 1 if reading.colour == "grey" else 3 if reading.colour == "rgb" else x.shape[1]
     room_for(folder, len(x) * channels * size * size)
-    writer, step = Writer(folder, reading.colour), at_once(x)
+    writer, step, extremes = Writer(folder, reading.colour), at_once(x), list[float]()
     for i in range(0, len(x), step):
         part = x[i : i + step]
         keys = [content_hash(image) for image in part]
-        if part.dtype != np.uint8 or (low, high) != (0, 255):
-            part = np.rint((part.astype(np.float64) - low) * (255 / (high - low))).astype(np.uint8)
+        extremes += [float(part.min()), float(part.max())]
+        if part.dtype != np.uint8 or span != (0, 255):
+            part = ranges.levels(part, span)
         writer.add(resize(part, size), keys)
         if progress:
             progress(min(i + step, len(x)), len(x))
-    return writer.finish()
+    return writer.finish() | dict(extremes=(min(extremes), max(extremes)))
 
 
 def _describe(x: np.ndarray, folder: Path, progress: Progress | None) -> dict[str, Any]:
-    hashes, binary = np.empty(len(x), np.uint64), True
+    hashes, binary, low, high = np.empty(len(x), np.uint64), True, 255, 0
     for i, image in enumerate(x):
         hashes[i], binary = content_hash(image), binary and is_binary(image)
+        low, high = min(low, int(image.min())), max(high, int(image.max()))
         if progress and (i + 1) % 4096 == 0:
             progress(i + 1, len(x))
     (folder / "hashes.u64").write_bytes(hashes.tobytes())
-    return dict(levels=2 if binary else 256)
+    return dict(levels=2 if binary else 256, extremes=(low, high))
 
 
 def channels_second(x: np.ndarray, what: str) -> np.ndarray:
@@ -142,51 +174,49 @@ def channels_second(x: np.ndarray, what: str) -> np.ndarray:
     return x if first else x.transpose(0, 3, 1, 2)
 
 
-def span(x: np.ndarray, white: float, what: str) -> tuple[float, float]:
-    """The values that mean black and white.  Raises Refusal where that cannot be told, BadData for NaN or
-    values outside."""
+def span(x: np.ndarray, white: float, what: str) -> Values:
+    """What the values of an array mean.  Raises Refusal where that cannot be told, BadData for NaN or values
+    outside of what is declared."""
     if x.dtype.kind not in "buif":
         raise BadData(f"{what}: pixels of type {x.dtype} are not numbers; save them as uint8.")
-    low, high = _extremes(x)
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise BadData(f"{what}: some pixels are not finite numbers; save the images as uint8.")
+    letter = "B" if x.dtype == np.uint8 else x.dtype.kind
+    low, high = (0, 255) if not white and _is_bytes(x) else _extremes(x)
+
+    def outside(span: Span) -> int:
+        return sum(ranges.beyond(part, span) for part in _parts(x))
+
+    chosen = ranges.choose(letter, low, high, white, x.size, outside)
+    if chosen is None:
+        raise _refusal(what, x.dtype, low, high, white, ranges.remedy(low, high, x.size, outside))
+    inside = chosen[0] <= low and high <= chosen[1]
+    guessed = not white and letter in "uif"
+    return Values(str(x.dtype), low, high, *chosen, x.size, 0 if inside else outside(chosen), guessed)
+
+
+def _refusal(what: str, kind: Any, low: float, high: float, white: float, remedy: str) -> Refusal:
+    if not np.isfinite([low, high]).all():
+        return BadData(f"{what}: some pixels are not finite numbers: np.nan_to_num(x) makes them 0.")
     if white:
-        return _within(0.0, white, low, high, what)
-    return _guess(x.dtype, low, high, what)
-
-
-def _guess(kind: np.dtype[Any], low: float, high: float, what: str) -> tuple[float, float]:
-    if kind.kind == "b" or (kind.kind == "f" and low >= 0 and high <= 1):
-        return 0, 1
-    if kind.kind == "f" and low >= -1 and high <= 1:
-        return -1, 1
-    if (kind.kind in "ui" and low >= 0 and 1 < high <= 255) or (kind == np.uint8 and high == 0):
-        return 0, 255
-    raise Refusal(
-        f"{what}: {kind} pixels from {low:g} to {high:g} could mean several things; say what white is, such "
-        f"as --white {_likely(high)}."
-    )
-
-
-def _likely(high: float) -> int:
-    return next(w for w in (1, 255, 4095, 65535, math.ceil(max(high, 1))) if high <= w)
-
-
-def _within(black: float, white: float, low: float, high: float, what: str) -> tuple[float, float]:
-    if low < black or high > white:
-        raise BadData(
-            f"{what}: with --white {white:g} pixels should lie from {black:g} to {white:g}, but they lie "
-            f"from {low:g} to {high:g}."
+        return BadData(
+            f"{what}: with --white {white:g} pixels should lie from 0 to {white:g}, but they lie from "
+            f"{low:g} to {high:g}; {remedy}."
         )
-    return black, white
+    return Refusal(f"{what}: {kind} pixels from {low:g} to {high:g} could mean several things; {remedy}.")
 
 
 def _extremes(x: np.ndarray) -> tuple[float, float]:
-    if x.dtype == np.uint8 and x[:1].max() > 1:
-        return 0, 255  # one look saves reading a mapped file of any size
-    step = at_once(x)
-    parts = [x[i : i + step] for i in range(0, len(x), step)]
+    parts = list(_parts(x))
     return float(np.min([p.min() for p in parts])), float(np.max([p.max() for p in parts]))
+
+
+def _is_bytes(x: np.ndarray) -> bool:
+    """One look saves reading a mapped file of any size."""
+    return x.dtype == np.uint8 and bool(x[:1].max() > 1)
+
+
+def _parts(x: np.ndarray) -> Iterator[np.ndarray]:
+    step = at_once(x)
+    return (x[i : i + step] for i in range(0, len(x), step))
 
 
 def label(
@@ -228,4 +258,4 @@ def read_idx_folder(
 
     stats = [(f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     family = family_of("idx", str(folder.resolve()))
-    return settle(make, (family, stats), folder.name, reading, base, progress, family)
+    return labels_of(settle(make, (family, stats), folder.name, reading, base, progress, family))

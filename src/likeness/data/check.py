@@ -13,6 +13,7 @@ import numpy as np
 from ..storage.cache import Progress
 from . import finish, read
 from .dataset import Images, Reading
+from .labels import NONE
 from .near_duplicates import exact_groups, near_groups
 from .pixels import at_once
 from .source import Source, parse
@@ -98,7 +99,9 @@ def check(
         held_out=len(data.held_out),
         classes={}
         if data.y is None
-        else dict(zip(data.classes, np.bincount(data.y, minlength=len(data.classes)).tolist())),
+        else dict(
+            zip(data.classes, np.bincount(data.y[data.y != NONE], minlength=len(data.classes)).tolist())
+        ),
         captions=sum(bool(t) for t in data.texts or ()),
         **_originals(result),
         modes=meta.get("modes", {}),

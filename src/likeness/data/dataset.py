@@ -13,6 +13,7 @@ import numpy as np
 from ..core import BadData, check_options, option
 from .cache import Entry
 from .captions import Vocabulary
+from .labels import NONE, absent
 
 # torch is imported when pixels become tensors: a folder is refused, and the sets are listed, without it
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ class Reading:
         "folder",
         0.0,
         0.5,
+    )
+    validation: str = option(
+        "auto",
+        "the validation part of an .npz file: auto trains on it beside a test part, else holds it out",
+        choices=("auto", "train", "held-out", "none"),
     )
 
     def __post_init__(self) -> None:
@@ -145,7 +151,7 @@ class Data:
     held_out: np.ndarray
     """int64 rows of x never trained on; no image here has an exact duplicate in train"""
     y: np.ndarray | None = None
-    """int64 (N,) class of each image"""
+    """int64 (N,) class of each image; labels.NONE of one that is unlabelled"""
     classes: tuple[str, ...] = ()
     texts: Sequence[str] | None = None
     """a caption for each image; empty where the file that holds them has none"""
@@ -163,6 +169,8 @@ class Data:
     """one line: how many images were found, used, skipped and why"""
     modes: Modes | None = None
     """of points, where their law has any"""
+    parts: dict[str, str] = field(default_factory=dict)
+    """hex digests of pixels, labels, captions and split: which of them differs where the fingerprint does"""
     pairs: np.ndarray | None = None
     """uint8 (N, C', H', W'): the other image of each example, which a Condition then holds"""
     other: Data | None = None
@@ -187,7 +195,30 @@ class Data:
             words,
             longest,
             source,
+            self.absent,
         )
+
+    @cached_property
+    def absent(self) -> tuple[int, ...]:
+        """Classes that no training image has."""
+        return absent(self.y, self.train, self.classes)
+
+    @cached_property
+    def labelled(self) -> Data:
+        """The same without the images, of either side, that have no class, for models that take it."""
+        if self.y is None or not (self.y[np.concatenate([self.train, self.held_out])] == NONE).any():
+            return self
+        train, held_out = (rows[self.y[rows] != NONE] for rows in (self.train, self.held_out))
+        return replace(self, train=train, held_out=held_out)
+
+    def usable(self, parts: Sequence[str]) -> Data:
+        """What a model can use that takes these parts of a Condition: for classes, the labelled images."""
+        if "label" not in parts or self.labelled is self:
+            return self
+        lost = len(self.train) + len(self.held_out) - len(self.labelled.train) - len(self.labelled.held_out)
+        text, arrow, full_list = self.verdict.partition(" -> ")
+        text += f"; the {lost:,} unlabelled are left out, since this model takes the class"
+        return replace(self.labelled, verdict=f"{text}{arrow}{full_list}")
 
     @cached_property
     def vocabulary(self) -> Vocabulary | None:

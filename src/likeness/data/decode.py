@@ -15,13 +15,15 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from . import deep, ranges, unread
 from .dataset import Reading
 from .pixels import fit, ground, planes
+from .ranges import Values
 from .writer import digest64
 
 MAGIC = {
@@ -59,11 +61,14 @@ Scale = Callable[[Image.Image, int], Image.Image]
 
 
 class Skip(Exception):
-    """This file is not used: a reason of two words, which is counted, and a detail, which is listed."""
+    """This file is not used: a reason of two words, which is counted, and a detail, which is listed.
 
-    def __init__(self, reason: str, detail: str = ""):
+    values: its own, where nothing says which of them is white.
+    """
+
+    def __init__(self, reason: str, detail: str = "", values: Values | None = None):
         super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
+        self.reason, self.detail, self.values = reason, detail, values
 
 
 @dataclass(frozen=True)
@@ -75,8 +80,8 @@ class Decoded:
     mode: str
     notes: tuple[str, ...]
     """what had to be converted"""
-    brightest: int = 0
-    """value of 16 bits, where it has such"""
+    values: Values | None = None
+    """those of its colours in the file"""
     key: int = 0
     """64-bit digest of the file"""
 
@@ -104,6 +109,7 @@ def decode(path: bytes, listed: tuple[int, int], reading: Reading, scale: Scale 
 def decoded(read: Callable[[], bytes], reading: Reading, scale: Scale = fit) -> Decoded | Skip:
     """The picture in the bytes that read() returns, wherever it has them from, or why there is none; read()
     may raise Skip."""
+    blob, format = b"", ""
     try:
         blob = read()
         format = kind(blob[:32]) or ""
@@ -117,13 +123,15 @@ def decoded(read: Callable[[], bytes], reading: Reading, scale: Scale = fit) -> 
             )
         with Image.open(io.BytesIO(blob), formats=[format] if format in Image.OPEN else []) as image:
             _check_size(image.size, reading)
-            return replace(_pixels(image, format, reading, scale), key=digest64(blob))
+            return replace(_pixels(image, blob, format, reading, scale), key=digest64(blob))
     except Skip as skip:
         return skip
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as why:
         return Skip("too large", str(why))
     # hostile files raise everything from struct.error to ZeroDivisionError in a decoder
     except Exception as why:
+        if isinstance(why, UnidentifiedImageError) and (known := unread.picture(blob, format)):
+            return Skip(*known)
         # whose own text holds an address in memory
         text = "not what its first bytes say" if isinstance(why, UnidentifiedImageError) else str(why)
         cut = isinstance(why, EOFError) or "truncat" in text.lower() or "end of file" in text.lower()
@@ -228,30 +236,44 @@ def _check_size(size: tuple[int, int], reading: Reading) -> None:
         raise Skip("too elongated", f"{w}x{h}: one side over {MOST_ASPECT} times the other")
 
 
-def _pixels(image: Image.Image, format: str, reading: Reading, scale: Scale) -> Decoded:
+def _pixels(image: Image.Image, blob: bytes, format: str, reading: Reading, scale: Scale) -> Decoded:
     size, mode = image.size, image.mode
     if mode not in KNOWN:
         raise Skip("damaged", f"unknown mode {mode}")
-    notes = [_animated(image)]
+    notes = [_many(image, format)]
     if format == "JPEG":
         # decodes at 1/2, 1/4 or 1/8 while that is large enough
         image.draft(None, (3 * reading.size, 3 * reading.size))
     with ONE_AT_A_TIME if math.prod(image.size) > LARGE else nullcontext():
-        image.load()
-        plain, note, brightest = _eight_bits(image, reading)
+        halved = deep.raw_mode(image)
+        if halved and reading.white and deep.is_sealed(image):
+            raise Skip(*unread.tiff(blob))
+        deep.mended(image).load()
+        wide = _values(image, blob, format, halved, reading)
+        plain, kinds, values = _of_wide(image, *wide, reading) if wide else _eight_bits(image, reading)
+        values = values if reading.white else _behind(values, blob, format, halved)
         plain = scale(plain, reading.size)
     # libheif has turned it already, by what counts there instead of EXIF
     turn = 1 if format == "HEIF" else _orientation(image)
     plain = _opaque(plain, reading)
-    notes += [note, "turned by EXIF" if turn in TURNS else ""]
+    notes += [*kinds, "turned by EXIF" if turn in TURNS else ""]
     plain = plain.transpose(TURNS[turn]) if turn in TURNS else plain
-    return Decoded(planes(plain), size, mode, tuple(filter(None, notes)), brightest)
+    return Decoded(planes(plain), size, mode, tuple(filter(None, notes)), values)
 
 
-def _animated(image: Image.Image) -> str:
+MANY = {
+    "JPEG": "MPO, its photograph",
+    "TIFF": "several pages, the first",
+    "HEIF": "several pictures, the main one",
+}
+"""what a file of several pictures is called, where it is no film: a telephone's MPO holds a photograph, and
+beside it a preview, a depth map or the other eye's view"""
+
+
+def _many(image: Image.Image, format: str) -> str:
     with suppress(Exception):  # its first picture may be whole all the same
         if getattr(image, "is_animated", False):
-            return "animated, first frame"
+            return MANY.get(format, "animated, first frame")
     return ""
 
 
@@ -261,39 +283,134 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def _eight_bits(image: Image.Image, reading: Reading) -> tuple[Image.Image, str, int]:
-    """As L, RGB, LA or RGBA, with what had to be done for it, and the brightest of 16-bit values where white
-    was not declared."""
+Plain = tuple[Image.Image, tuple[str, ...], Values]
+"""as L, RGB, LA or RGBA; what had to be done for it; and the values of the file"""
+
+
+def _eight_bits(image: Image.Image, reading: Reading) -> Plain:
+    """A picture of 8 bits, or of 16 that Pillow has made 8."""
     mode = image.mode
-    if mode[0] in "IF":
-        return _scaled(image, reading)
-    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        grey = mode in GREY
-        return image.convert("RGBA").convert("LA") if grey else image.convert("RGBA"), "transparent", 0
-    wanted = "L" if mode in GREY else "RGB"
-    return (
-        image if mode == wanted else image.convert(wanted),
-        mode if mode in ("CMYK", "LAB", "HSV", "YCbCr") else "",
-        0,
+    clear = mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+    if clear:
+        plain = image.convert("RGBA").convert("LA") if mode in GREY else image.convert("RGBA")
+    else:
+        wanted = "L" if mode in GREY else "RGB"
+        plain = image if mode == wanted else image.convert(wanted)
+    note = "transparent" if clear else mode if mode in ("CMYK", "LAB", "HSV", "YCbCr") else ""
+    return _brightened(plain, note, reading)
+
+
+def _brightened(plain: Image.Image, note: str, reading: Reading) -> Plain:
+    """With white at 255, where less is declared to be white, as in masks and labels of classes."""
+    colours = 1 if plain.mode in ("L", "LA") else 3
+    extrema = plain.getextrema()
+    each: Any = extrema if isinstance(extrema[0], tuple) else (extrema,)
+    low, high = min(e[0] for e in each[:colours]), max(e[1] for e in each[:colours])
+    if not 0 < reading.white < 255:
+        return plain, (note,), Values("8-bit", low, high, 0, 255)
+    n, counts = plain.width * plain.height * colours, np.array(plain.histogram()[: 256 * colours])
+    outside = int(counts.reshape(colours, 256)[:, math.floor(reading.white) + 1 :].sum())
+    span = _known("8-bit", "B", low, high, reading, n, lambda span: outside)
+    table = ranges.levels(np.arange(256), span).tolist() * colours + list(range(256)) * (
+        len(plain.getbands()) - colours
     )
+    values = Values("8-bit", low, high, *span, n, outside)
+    return plain.point(table), (note, f"8-bit, white {span[1]:g}"), values
 
 
-def _scaled(image: Image.Image, reading: Reading) -> tuple[Image.Image, str, int]:
+Wide = tuple[np.ndarray, int, str]
+"""colours of more than 8 bits, (H, W, 1 or 3) and perhaps opacity after them; their number; and their kind"""
+
+
+def _values(image: Image.Image, blob: bytes, format: str, halved: str, reading: Reading) -> Wide | None:
+    """The values of a picture of more than 8 bits, if they are needed: Pillow's own 8 bits are what runs have
+    learnt from where no white is declared."""
+    if format == "PPM" and reading.white and (raw := deep.pnm(blob)):
+        return raw[0], raw[0].shape[2], "16-bit"
+    if image.mode[0] in "IF":
+        return _one_channel(image, reading), 1, "16-bit" if image.mode[0] == "I" else "float"
+    if halved and reading.white:
+        x = deep.values(blob, format)
+        x = deep.undivided(x) if halved.startswith("RGBa") else x
+        return x[..., :3] if halved.startswith("RGBX") else x, 1 if halved.startswith("LA") else 3, "16-bit"
+    return None
+
+
+def _one_channel(image: Image.Image, reading: Reading) -> np.ndarray:
+    x = np.asarray(image)[..., None]
+    # PhotometricInterpretation: 0 is white. Pillow heeds it only in pixels of 8 bits.
+    if image.mode.startswith("I;16") and deep.tags_of(image).get(262) == 0:
+        return np.int32(reading.white or 65535) - x.astype(np.int32)
+    return x
+
+
+def _behind(values: Values, blob: bytes, format: str, halved: str) -> Values:
+    """The values that Pillow has made 8 or 16 bits of; exactly where they are dark, since the remedy is to
+    say which of them should be white."""
+    if format == "PPM" and (raw := deep.pnm(blob)):
+        return Values("16-bit", float(raw[0].min()), float(raw[0].max()), 0, raw[1])
+    if not halved:
+        return values
+    low, high = values.low * 256, values.high * 256 + 255
+    if high < ranges.NARROW * 65535:
+        x = deep.values(blob, format)[..., : 1 if halved.startswith("LA") else 3]
+        low, high = float(x.min()), float(x.max())
+    return Values("16-bit", low, high, 0, 65535)
+
+
+def _of_wide(image: Image.Image, x: np.ndarray, colours: int, kind: str, reading: Reading) -> Plain:
     """Wide pixels: white is what --white says, else 65535 for whole numbers that fit in 16 bits, and 1 for
     fractions."""
-    x = np.array(image, np.float32)
-    low, high = float(x.min()), float(x.max())
-    white = reading.white or (65535.0 if image.mode[0] == "I" else 1.0)
-    if not (low >= 0 and high <= white):
+    seen = x[..., :colours]
+    low, high = float(seen.min()), float(seen.max())
+    span = _known(
+        kind, "f" if kind == "float" else "u", low, high, reading, seen.size, lambda s: ranges.beyond(seen, s)
+    )
+    if x.dtype == np.uint16:
+        y = ranges.levels(np.arange(65536), span, np.float32)[seen]
+    else:
+        y = ranges.levels(seen, span, np.float32)
+    clear = _opacity(image, x, colours)
+    y = y if clear is None else np.concatenate([y, clear], -1)
+    outside = 0 if span[0] <= low and high <= span[1] else ranges.beyond(seen, span)
+    values = Values(kind, low, high, *span, seen.size, outside, kind == "float" and not reading.white)
+    note = f"16-bit, white {span[1]:g}" if kind == "16-bit" else "float"
+    plain = Image.fromarray(y[..., 0] if y.shape[2] == 1 else y)
+    return plain, (note, "" if clear is None else "transparent"), values
+
+
+def _opacity(image: Image.Image, x: np.ndarray, colours: int) -> np.ndarray | None:
+    """uint8 (H, W, 1), if any is stated: for each pixel, or by the one colour that is transparent."""
+    if x.shape[2] > colours:
+        return (x[..., colours:] >> 8).astype(np.uint8)
+    key = image.info.get("transparency")
+    if key is None or x.dtype != np.uint16:
+        return None
+    return np.where((x == np.array(key)).all(-1, keepdims=True), 0, 255).astype(np.uint8)
+
+
+def _known(
+    kind: str, letter: str, low: float, high: float, reading: Reading, n: int, outside: ranges.Outside
+) -> ranges.Span:
+    """The values of black and white of one file.  Raises Skip where nothing says what they are.
+
+    What other files of the folder hold is not known here, so that -1 to 1 is not guessed: one file may not be
+    read otherwise than the next.
+    """
+    white = reading.white or (65535.0 if letter == "u" else 1.0)
+    if letter == "u" and not reading.white:
+        fits = low >= 0 and high <= white
+    else:
+        fits = ranges.choose(letter, low, high, white, n, outside) is not None
+    if not fits:
+        finite = math.isfinite(low) and math.isfinite(high)
         raise Skip(
             "no known white",
-            f"pixels from {low:g} to {high:g}, where 0 is black and {white:g} white; say what white is with "
-            "--white",
+            f"pixels from {low:g} to {high:g}, where 0 is black and {white:g} white; "
+            f"{ranges.remedy(low, high, n, outside)}",
+            Values(kind, low, high, 0.0, white, n) if finite else None,
         )
-    np.rint(np.multiply(x, np.float32(255 / white), out=x), out=x)
-    whole = image.mode[0] == "I"
-    note = f"16-bit, white {white:g}" if whole else "float"
-    return Image.fromarray(x.astype(np.uint8)), note, int(high) if whole and not reading.white else 0
+    return 0.0, white
 
 
 def _opaque(image: Image.Image, reading: Reading) -> Image.Image:

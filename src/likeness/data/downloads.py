@@ -12,7 +12,6 @@ import hashlib
 import http.client
 import lzma
 import os
-import tempfile
 import urllib.request
 import zlib
 from collections.abc import Iterator
@@ -21,8 +20,8 @@ from pathlib import Path
 from typing import IO
 
 from ..core import BadData, NotAllowed, Offline
-from ..storage import fsync
-from ..storage.cache import Progress, explained, where
+from ..storage.cache import Progress, where
+from ..storage.partial import partial
 
 
 @dataclass(frozen=True)
@@ -256,21 +255,11 @@ def _download(name: str, locked: Locked, base: Path, progress: Progress | None) 
     path = downloaded(base, name, locked)
     if path.exists():
         return path
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            for part in _fetch(name, locked, path):
-                with explained(path):
-                    file.write(part)
-                if progress:
-                    progress(file.tell(), locked.fetched)
-        fsync(Path(temporary))
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with partial(path, "the download") as file:
+        for part in _fetch(name, locked, path):
+            file.write(part)
+            if progress:
+                progress(file.tell(), locked.fetched)
     return path
 
 
@@ -278,6 +267,7 @@ def _fetch(name: str, locked: Locked, path: Path) -> Iterator[bytes]:
     """The body in pieces.  A body of another length never becomes a file, so a broken connection can simply
     be tried again."""
     left = locked.fetched
+    again = "run the same command again, or "
     try:
         with urllib.request.urlopen(locked.url, timeout=30) as answer:
             while part := answer.read(1 << 16):
@@ -286,15 +276,19 @@ def _fetch(name: str, locked: Locked, path: Path) -> Iterator[bytes]:
                     break
                 yield part
     except (OSError, ValueError, http.client.HTTPException) as why:
-        raise Offline(_where(name, locked, path, str(getattr(why, "reason", why)))) from None
+        broken = f"it broke off after {locked.fetched - left:,} of {locked.fetched:,} bytes: "
+        text = (broken if left < locked.fetched else "") + str(getattr(why, "reason", why))
+        raise Offline(_where(name, locked, path, text, again if left < locked.fetched else "")) from None
     if left:
-        raise Offline(_where(name, locked, path, f"it should be {locked.fetched:,} bytes long and is not"))
+        got = f"more than {locked.fetched:,}" if left < 0 else f"{locked.fetched - left:,}"
+        wrong = f"it should be {locked.fetched:,} bytes long and is not, of {got} that came"
+        raise Offline(_where(name, locked, path, wrong, again))
 
 
-def _where(name: str, locked: Locked, path: Path, why: str) -> str:
+def _where(name: str, locked: Locked, path: Path, why: str, again: str = "") -> str:
     folder = FOLDERS[name][0]
     return (
-        f"{name} needs {locked.url}, which cannot be fetched ({why}); fetch it elsewhere and put it at "
-        f"{path}, or into {folder}/ of a folder that LIKENESS_DATA names; `digits` and `shapes` need no "
+        f"{name} needs {locked.url}, which cannot be fetched ({why}); {again}fetch it elsewhere and put it "
+        f"at {path}, or into {folder}/ of a folder that LIKENESS_DATA names; `digits` and `shapes` need no "
         "network."
     )

@@ -14,7 +14,7 @@ from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,16 @@ from .cache import Entry, fetch, room_for
 from .dataset import Images, Lines, Reading
 from .decode import Decoded, Skip, decoded, heif_version
 from .listing import Listing, printable, walk
-from .metadata import descriptions, sort_out
+from .metadata import descriptions
+from .ranges import Values, remedies
 from .writer import Writer, tint
 
-VERSION = 2
+VERSION = 4
 """raised whenever the same file would become other pixels"""
 TINT = 4
 """levels by which the channels of a pixel may differ in a picture without colour: JPEG, WebP, AVIF and HEIC
 leave up to so many"""
-ABOUT = 1
+ABOUT = 2
 """raised whenever the same files would have other captions, labels or verdicts"""
 SIZE = 64
 CHUNK = 64
@@ -53,8 +54,10 @@ class Tally:
     sizes: array[int] = field(default_factory=lambda: array("i"))
     modes: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
-    brightest: int = 0
-    """of the 16-bit values"""
+    values: dict[str, Values] = field(default_factory=dict)
+    """of each kind, those of all images used"""
+    unknown: list[Values] = field(default_factory=list)
+    """of files of which nothing says what white is"""
     tint: int = 0
     """levels by which the channels of any pixel differ; of no picture after one in colour"""
     failed: list[tuple[bytes, str, str]] = field(default_factory=list)
@@ -64,7 +67,9 @@ class Tally:
         self.sizes.extend(image.size)
         self.modes[image.mode] += 1
         self.notes.update(image.notes)
-        self.brightest = max(self.brightest, image.brightest)
+        if (values := image.values) is not None:
+            known = self.values.get(values.kind)
+            self.values[values.kind] = known | values if known else values
         if self.tint <= TINT:
             self.tint = max(self.tint, tint(image.pixels))
 
@@ -114,14 +119,8 @@ def listed(path: Path) -> Listing:
 
 
 def _images(entry: Entry, about: Entry) -> Images:
-    labels = about if about.meta["classes"] else entry
-    no_classes = about.meta["layout"] is not None  # but pairs, or domains
-    y = (
-        np.array(labels.array("y.i64", np.int64))
-        if (labels.folder / "y.i64").exists() and not no_classes
-        else None
-    )
-    test = np.array(entry.array("test.u1", np.bool_)) if (entry.folder / "test.u1").exists() else None
+    y = np.array(about.array("y.i64", np.int64)) if (about.folder / "y.i64").exists() else None
+    test = np.array(about.array("test.u1", np.bool_)) if (about.folder / "test.u1").exists() else None
     full_list = str(about.folder / verdict.SKIPPED) if (about.folder / verdict.SKIPPED).exists() else ""
     return Images(
         entry.x,
@@ -129,7 +128,7 @@ def _images(entry: Entry, about: Entry) -> Images:
         about.meta["verdict"] + (f" -> {full_list}" if full_list else ""),
         entry.meta["levels"],
         y,
-        () if no_classes else tuple(labels.meta["classes"]),
+        tuple(about.meta["classes"]),
         _lines(about, "texts"),
         names=_lines(entry, "names"),
         test=test,
@@ -159,12 +158,14 @@ def _build(
         for row, result in enumerate(_decoded(listing, reading)):
             if isinstance(result, Skip):
                 tally.failed.append((listing.path(row), result.reason, result.detail))
+                tally.unknown.extend(filter(None, [result.values]))
             else:
                 writer.add(result.pixels[None], [result.key])
                 tally.use(row, result)
             if progress and (row % CHUNK == 0 or row + 1 == len(listing)):
                 progress(row + 1, len(listing))
-    verdict.enough(listing, len(tally.rows), verdict.listed(listing.odd + tally.failed), failed)
+    skipped = verdict.listed(listing.odd + tally.failed)
+    verdict.enough(listing, len(tally.rows), skipped, failed, remedies(tally.unknown))
     only_stored = reading.colour == "auto" and writer.shape[0] == 3 and tally.tint <= TINT
     if only_stored:
         writer.to_grey()
@@ -204,19 +205,12 @@ def _decode(readers: list[Callable[[], bytes]], reading: Reading) -> list[Decode
 
 def _describe(listing: Listing, tally: Tally, to: Path) -> dict[str, Any]:
     """Write what is known about the images beside them; returns the meta."""
-    y, classes, test, beside = sort_out(listing, tally.rows)
     verdict.write_lines(to, "names", (printable(listing.path(row)) for row in tally.rows))
     verdict.write_rows(to / verdict.FAILED, verdict.listed(tally.failed))
-    for name, values in (
-        ("y.i64", y),
-        ("test.u1", test),
-        ("sizes.i32", tally.sizes),
-        ("rows.i64", tally.rows),
-    ):
-        if values is not None:
-            (to / name).write_bytes(values.tobytes())
-    official = None if test is None else int(test.sum())
-    meta = dict(
-        classes=classes, modes=dict(tally.modes), converted=dict(tally.notes), brightest=tally.brightest
+    for name, values in (("sizes.i32", tally.sizes), ("rows.i64", tally.rows)):
+        (to / name).write_bytes(values.tobytes())
+    return dict(
+        modes=dict(tally.modes),
+        converted=dict(tally.notes),
+        values=[asdict(values) for values in tally.values.values()],
     )
-    return meta | dict(official=official, beside=beside)

@@ -10,13 +10,14 @@ import os
 import zipfile
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from ..core import BadData, NotAllowed, Refusal
+from . import unread
 from .decode import kind as image_kind
 
 IMAGES, LABELS = (
@@ -24,6 +25,7 @@ IMAGES, LABELS = (
     ("y", "labels", "arr_1", "y_train", "train_labels"),
 )
 TEST_IMAGES, TEST_LABELS = ("x_test", "test_images"), ("y_test", "test_labels")
+VAL_IMAGES, VAL_LABELS = ("x_val", "val_images"), ("y_val", "val_labels")
 IDX = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -65,25 +67,32 @@ class Raw:
     note: str = ""
 
 
-def open_array(path: Path) -> Raw:
-    """Look at what is inside, not at the ending."""
+def open_array(path: Path, validation: str = "auto") -> Raw:
+    """Look at what is inside, not at the ending.  validation: as Reading has it, of an .npz file that has
+    such a part."""
     try:
         with path.open("rb") as file:
             head = file.read(32)
         if head[:6] == b"\x93NUMPY":
             return Raw(read_npy(path), mapped=True)
         if head[:2] == b"PK":
-            return _npz(path)
+            return _npz(path, validation)
         if image_kind(head):
             raise Refusal(f"{path} is one image; name the folder that holds your images.")
         return _idx_with_labels(path)
     except PermissionError:
         raise NotAllowed(f"{path} may not be read by you.") from None
+    except Objects:
+        raise BadData(f"{path} cannot be read as .npy, .npz or idx: {unread.objects(path)}.") from None
     except DAMAGE as why:
         text = str(why)[:200] or type(why).__name__
         raise BadData(
             f"{path} cannot be read as .npy, .npz or idx ({text}); make it again, or name a folder of images."
         ) from None
+
+
+class Objects(ValueError):
+    """An array of Python objects."""
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -93,7 +102,9 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
         shape, fortran, kind = read[np.lib.format.read_magic(file)](file)
     except Exception as why:  # numpy parses it as Python text, which fails in a dozen ways
         raise ValueError(f"its header is damaged: {why}") from None
-    if kind.hasobject or kind.kind not in "buifU" or any(type(s) is not int or s < 0 for s in shape):
+    if kind.hasobject:
+        raise Objects(f"it holds objects of shape {shape}")
+    if kind.kind not in "buifU" or any(type(s) is not int or s < 0 for s in shape):
         raise ValueError(f"it holds {kind} of shape {shape}, not numbers")
     return shape, fortran, kind
 
@@ -110,35 +121,79 @@ def read_npy(path: Path) -> np.ndarray:
     return np.memmap(path, kind, "r", start, shape, "F" if fortran else "C")
 
 
-def _npz(path: Path) -> Raw:
+def validates(path: Path) -> bool:
+    """Whether it is an .npz file with a validation part."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return bool({f"{name}.npy" for name in VAL_IMAGES} & set(archive.namelist()))
+    except DAMAGE:
+        return False
+
+
+def _npz(path: Path, validation: str) -> Raw:
     with zipfile.ZipFile(path) as archive:
         names = {n.removesuffix(".npy"): n for n in archive.namelist()}
-        result = {
-            k: next((n for n in keys if n in names), None)
-            for k, keys in dict(x=IMAGES, y=LABELS, tx=TEST_IMAGES, ty=TEST_LABELS).items()
-        }
+        parts = dict(x=IMAGES, y=LABELS, tx=TEST_IMAGES, ty=TEST_LABELS, vx=VAL_IMAGES, vy=VAL_LABELS)
+        result = {k: next((n for n in keys if n in names), None) for k, keys in parts.items()}
         if result["x"] is None:
             raise ValueError(
                 f"it holds {', '.join(sorted(names)[:8]) or 'nothing'}, and images are looked for as "
                 f"{', '.join(IMAGES)}"
             )
-        wanted = {k: names[n] for k, n in result.items() if n}
+        unused = result["vx"] is not None and validation == "none"
+        wanted = {k: names[n] for k, n in result.items() if n and not (unused and k in ("vx", "vy"))}
         affordable(sum(_promise(archive, name) for name in wanted.values()))
         part = {k: _member(archive, name) for k, name in wanted.items()}
-    if "tx" not in part:
-        return Raw(part["x"], part.get("y"))
-    return joined(part["x"], part.get("y"), part["tx"], part.get("ty"))
+    return _assigned(part, validation, unused)
 
 
-def joined(x: np.ndarray, y: np.ndarray | None, tx: np.ndarray, ty: np.ndarray | None) -> Raw:
-    """A training set and its official test set, one after the other."""
-    labels = None if y is None or ty is None else np.concatenate([y.reshape(-1), ty.reshape(-1)])
+def _assigned(part: dict[str, np.ndarray], validation: str, unused: bool) -> Raw:
+    """Training, validation and test parts as one set.  The validation part is trained on where there is a
+    test part, since nothing here is chosen by it, and else held out; validation: "train" or "held-out"
+    decides it."""
+    x, y = part["x"], part.get("y")
+    note = "; those for validation are left out" if unused else ""
+    tests = [(part["tx"], part.get("ty"), "official test split")] if "tx" in part else []
+    if "vx" in part:
+        n = f"{len(part['vx']):,}" if part["vx"].ndim else "one"
+        if validation == "train" or (validation == "auto" and tests):
+            extra = joined(x, y, part["vx"], part.get("vy"))
+            x, y, note = extra.x, extra.y, f"; the {n} for validation are trained on"
+        else:
+            tests.append((part["vx"], part.get("vy"), "validation part"))
+    raw = Raw(x, y)
+    for tx, ty, what in tests:
+        raw = joined(raw.x, raw.y, tx, ty, what=what, train=raw.train, note=raw.note)
+    return replace(raw, note=note + raw.note)
+
+
+def joined(
+    x: np.ndarray,
+    y: np.ndarray | None,
+    tx: np.ndarray,
+    ty: np.ndarray | None,
+    *,
+    what: str = "official test split",
+    train: int | None = None,
+    note: str = "",
+) -> Raw:
+    """A training set and its official test set, one after the other.  train, note: of x, where some of it is
+    held out already."""
+    both = (x, y), (tx, ty)
+    parts = [_unlabelled(len(a), y, ty) if b is None else b.reshape(-1) for a, b in both if a.ndim]
+    labels = None if y is None and ty is None else np.concatenate(parts)
     return Raw(
         np.concatenate([x, tx]),
         labels,
-        len(x),
-        note=f"; the {len(tx):,} of the official test split are held out",
+        len(x) if train is None else train,
+        note=f"{note}; the {len(tx):,} of the {what} are held out",
     )
+
+
+def _unlabelled(n: int, *others: np.ndarray | None) -> np.ndarray:
+    """Labels of n images that have none, to stand beside others."""
+    text = any(y is not None and y.dtype.kind == "U" for y in others)
+    return np.full(n, "" if text else -1)
 
 
 def _promise(archive: zipfile.ZipFile, name: str) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..core import BadData
 from .decode import Skip
+from .labels import ENOUGH, NONE, blanks, natural
 from .listing import Descriptions, Listing, Words, printable
 
 TRAIN = (b"train", b"training")
@@ -24,20 +25,24 @@ class Places(NamedTuple):
     """What the folders that images lie in say about them."""
 
     y: np.ndarray | None
-    """int64, the class of each image"""
+    """int64, the class of each image; labels.NONE of one that lies in no class folder"""
     classes: tuple[str, ...]
     test: np.ndarray | None
     """bool, of the official test split"""
     beside: int = 0
     """images that are in no folder of the official split"""
+    most: bool = True
+    """the classes are those of enough training images; else y is None, and they are what there would be"""
 
 
 def sort_out(listing: Listing, rows: Iterable[int]) -> Places:
     """Classes and official test split of the images of `rows`; None where there is no such thing.
 
     An official split is a folder named as in TRAIN beside one named as in HELD_OUT, in capitals or not: the
-    latter is held out, and all else is trained on.  Classes are two or more folders that hold every image
-    directly, below the split where there is one.
+    latter is held out, and all else is trained on.  Classes are two or more folders that hold images
+    directly, below the split where there is one.  An image beside these folders or further below is
+    unlabelled, and so are those of a test folder that holds no folder of a class of training images.  Where
+    half of the training images lie in no such folder there are no classes.
     """
     known: dict[bytes, int] = {}
     inside = np.array(
@@ -46,34 +51,46 @@ def sort_out(listing: Listing, rows: Iterable[int]) -> Places:
     folders = list(known)
     tops = [f.partition(b"/")[0].lower() for f in folders]
     split = any(t in TRAIN for t in tops) and any(t in HELD_OUT for t in tops)
-    test = np.array([t in HELD_OUT for t in tops], np.bool_)[inside] if split else None
+    asked = np.array([split and t in HELD_OUT for t in tops], np.bool_)
     beside = int(np.array([t not in TRAIN + HELD_OUT for t in tops], np.bool_)[inside].sum()) if split else 0
-    below = [f.partition(b"/")[2] if split else f for f in folders]
-    classes = sorted(set(below))
-    if len(classes) < 2 or any(not f or b"/" in f for f in below):
+    test = asked[inside] if split else None
+    names = [_class(f.partition(b"/")[2] if split else f) for f in folders]
+    learnt = {name for name, held_out in zip(names, asked) if name and not held_out}
+    for top in {t for t, held_out in zip(tops, asked) if held_out}:
+        here = [k for k, t in enumerate(tops) if t == top]
+        if not learnt & {names[k] for k in here}:
+            names = ["" if k in here else name for k, name in enumerate(names)]
+    classes = tuple(natural({name for name in names if name}))
+    if len(classes) < 2:
         return Places(None, (), test, beside)
-    number = np.array([classes.index(f) for f in below], np.int64)
-    return Places(number[inside], tuple(map(printable, classes)), test, beside)
+    y = np.array([classes.index(name) if name else NONE for name in names], np.int64)[inside]
+    if (y[~asked[inside]] != NONE).mean() < ENOUGH:
+        return Places(None, classes, test, beside, False)
+    return Places(y, classes, test, beside)
 
 
-def labelled(words: Sequence[Words], classes: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]] | None:
-    """int64 class of each image and the names of the classes, by the labels written about them; None where
-    not every image has one.
+def _class(folder: bytes) -> str:
+    """The name of a folder that may hold a class; none of what is above or below these."""
+    return "" if b"/" in folder else printable(folder)
 
-    The order is the declared one, else that of numbers where all labels are whole numbers, else the
-    alphabet's.
+
+def labelled(
+    words: Sequence[Words], classes: tuple[str, ...], test: np.ndarray | None = None
+) -> tuple[np.ndarray, tuple[str, ...]] | None:
+    """int64 class of each image and the names of the classes, by the labels written about them; NONE of one
+    that has no label.  None where there are fewer than two classes, or half of the training images have none.
+
+    The order is the declared one, else labels.natural.
     """
-    names = {w.label for w in words}
-    if "" in names or len(names | set(classes)) < 2:
+    none = blanks({w.label for w in words})
+    names = {w.label for w in words} - none
+    if len(names | set(classes)) < 2 or not names:
         return None
-    whole = all(n.isdecimal() and n.isascii() and len(n) < 19 for n in names)
-    order = (
-        classes
-        if names <= set(classes)
-        else tuple(sorted(names, key=lambda n: (int(n), n) if whole else (0, n)))
-    )
+    order = classes if names <= set(classes) else tuple(natural(names))
     number = {name: k for k, name in enumerate(order)}
-    return np.array([number[w.label] for w in words], np.int64), order
+    y = np.array([number.get(w.label, NONE) for w in words], np.int64)
+    train = y if test is None else y[~test]
+    return (y, order) if (train != NONE).mean() >= ENOUGH else None
 
 
 def descriptions(listing: Listing) -> Descriptions:

@@ -17,6 +17,7 @@ from . import read
 from .dataset import Images, Reading, picture
 from .decode import Skip, decode, kind
 from .listing import printable
+from .ranges import Values, remarks
 from .source import Source, parse
 from .writer import as_colour
 
@@ -71,6 +72,10 @@ def _points(asked: Source, spec: Spec, reading: Reading, n: int) -> Own:
 def _notes(found_images: Images, n: int) -> Iterator[str]:
     if found_images.skipped:
         yield found_images.verdict
+    elif found_images.entry and (
+        assumed := remarks(Values(**v) for v in found_images.entry.meta.get("values", []))
+    ):
+        yield assumed.removeprefix("; ")
     if len(found_images.x) > n:
         yield f"these are the first {n} of {len(found_images.x):,} images; -n {len(found_images.x)} takes all"
 
@@ -83,7 +88,11 @@ def _head(path: Path) -> bytes:
 
 def _one(path: Path, reading: Reading) -> np.ndarray:
     status = path.stat()
-    result = decode(os.fsencode(path), (status.st_size, status.st_mtime_ns), reading)
+    listed = status.st_size, status.st_mtime_ns
+    result = decode(os.fsencode(path), listed, reading)
+    if isinstance(result, Skip) and result.values and result.values.kind == "8-bit":
+        # the white that training images of another kind of file have is none of a photograph's
+        result = decode(os.fsencode(path), listed, replace(reading, white=0.0))
     if isinstance(result, Skip):
         raise BadData(f"{path} cannot be used ({result.reason}: {result.detail}); name another image.")
     return as_colour(result.pixels[None], reading.colour)

@@ -10,7 +10,7 @@ import os
 import shlex
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,14 @@ from ..core import BadData
 from . import pairs
 from .cache import Entry
 from .dataset import Lines
+from .labels import NONE
 from .listing import Descriptions, Listing, printable
-from .metadata import labelled
+from .metadata import Places, labelled, sort_out
+from .ranges import Values, remarks
 
 MOST_SKIPPED = 0.2
+NAMED = 3
+"""files without a class that are named"""
 Row = tuple[str, str, str]
 """reason, detail and name, printable"""
 FAILED, SKIPPED = "failed.txt", "skipped.txt"
@@ -45,29 +49,60 @@ def build(
     )
     if captioned is not None:
         write_lines(to, "texts", (w.text for w in words))
-    labels, declared = sum(bool(w.label) for w in words), labelled(words, words_of.classes)
-    if declared is not None:
-        (to / "y.i64").write_bytes(declared[0].tobytes())
+    places = sort_out(listing, rows.tolist())
+    declared = labelled(words, words_of.classes, places.test)
+    count = sum(bool(w.label) for w in words)
+    if declared is not None and places.y is not None and _labelled(declared[0]) < _labelled(places.y):
+        declared = None
     if skipped or listing.passed:
         write_rows(to / SKIPPED, skipped + passed_over(listing))
     reasons = dict(Counter(reason for reason, _, _ in skipped).most_common())
     names = Lines(entry.array("names.bin", np.uint8), entry.array("names.i64", np.int64))
-    layout = pairs.recognise(names) if declared is None else None
+    y, classes = declared or (places.y, places.classes)
+    layout = pairs.recognise(_classed(names, places)) if declared is None else None
+    if layout is not None or y is None:
+        y, classes = None, ()
+    for name, values in (("y.i64", y), ("test.u1", places.test)):
+        if values is not None:
+            (to / name).write_bytes(values.tobytes())
     verdict = _verdict(
         len(rows),
         reasons,
-        entry.meta,
+        entry.meta | dict(official=None if places.test is None else int(places.test.sum())),
         captioned,
         len(listing.passed),
-        labels if declared is None else 0,
-        _two_kinds(listing, layout) if layout else "",
+        count if declared is None else 0,
+        _two_kinds(listing, layout) if layout else _unlabelled(names, y, places, declared is not None),
+        places.beside,
     )
-    return dict(
-        skipped=reasons,
-        verdict=verdict,
-        classes=None if declared is None else declared[1],
-        layout=layout and layout._asdict(),
-    )
+    return dict(skipped=reasons, verdict=verdict, classes=classes, layout=layout and layout._asdict())
+
+
+def _labelled(y: np.ndarray) -> int:
+    """How many images have a class."""
+    return int((y != NONE).sum())
+
+
+def _classed(names: Sequence[str], places: Places) -> Sequence[str]:
+    """What lies in folders that may be classes: a file beside two folders makes classes of no pairs."""
+    return names if places.y is None else [names[int(i)] for i in np.flatnonzero(places.y != NONE)]
+
+
+def _unlabelled(names: Sequence[str], y: np.ndarray | None, places: Places, declared: bool) -> str:
+    """Which files have no class where others have one, and whether that is the end of all classes."""
+    if y is None:
+        return (
+            f"; {', '.join(places.classes[:3])}{' ...' * (len(places.classes) > 3)} are no classes, since "
+            "most images lie in none of these folders"
+            if not places.most
+            else ""
+        )
+    rows = np.flatnonzero(y == NONE)
+    if not len(rows):
+        return ""
+    why = "nothing is written about them" if declared else "in no class folder"
+    which = ", ".join(names[int(i)] for i in rows[:NAMED])
+    return f"; {len(rows):,} unlabelled, {why}{', such as' if len(rows) > NAMED else ':'} {which}"
 
 
 def _verdict(
@@ -78,6 +113,7 @@ def _verdict(
     passed: int,
     labels: int,
     kinds: str,
+    beside: int,
 ) -> str:
     skipped, official = sum(reasons.values()), meta["official"]
     converted = ", ".join(
@@ -89,10 +125,13 @@ def _verdict(
         f"skipped{why and f' ({why})'}"
     )
     line += f"; the {official:,} of the official test split are held out" if official is not None else ""
-    line += f"; {meta['beside']:,} outside of its folders are trained on" if meta["beside"] else ""
+    line += f"; {beside:,} outside of its folders are trained on" if beside else ""
     line += f"; {captioned:,} have captions" if captioned is not None else ""
     line += (
-        (f"; {labels:,} have labels, which make no classes: all images need one, and two kinds at least")
+        (
+            f"; {labels:,} have labels, which make no classes: half of the images need one, and two kinds at "
+            "least"
+        )
         if labels
         else ""
     )
@@ -101,7 +140,7 @@ def _verdict(
         if meta.get("grey")
         else ""
     )
-    line += kinds + _dark(meta["brightest"])
+    line += kinds + remarks(Values(**values) for values in meta["values"])
     return line + (f"; {passed:,} other files passed over" if passed else "")
 
 
@@ -119,18 +158,7 @@ def _two_kinds(listing: Listing, layout: pairs.Layout) -> str:
     return f"; {', '.join(layout.a)} and {', '.join(layout.b)} look like {what}: {mixed}; {instead}"
 
 
-def _dark(brightest: int) -> str:
-    """Data of 10, 12 or 14 bits in files of 16 look black."""
-    if not 0 < brightest < 65535 // 4:
-        return ""
-    likely = next(w for w in (255, 1023, 4095, 16383) if brightest <= w)
-    return (
-        f"; the brightest 16-bit value is {brightest:,}, so they are dark: if it should be white, say "
-        f"--white {likely}"
-    )
-
-
-def enough(listing: Listing, used: int, skipped: list[Row], failed: Path) -> None:
+def enough(listing: Listing, used: int, skipped: list[Row], failed: Path, advice: str = "") -> None:
     """Stop where the folder is not what the user believes it to be."""
     if used >= 2 and len(skipped) <= MOST_SKIPPED * (used + len(skipped)):
         return
@@ -145,7 +173,7 @@ def enough(listing: Listing, used: int, skipped: list[Row], failed: Path) -> Non
     )
     raise BadData(
         f"{printable(listing.root)} holds {used:,} usable images and {len(skipped):,} "
-        f"others{_commonest(skipped)}; {what}{place}."
+        f"others{_commonest(skipped)}; {what}{advice}{place}."
     )
 
 

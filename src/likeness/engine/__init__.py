@@ -2,6 +2,7 @@
 
 from .device import SMALL as SMALL
 from .device import autocast as autocast
+from .device import choose as choose
 from .device import compiled as compiled
 from .device import cuda as cuda
 from .device import device as device
@@ -11,6 +12,8 @@ from .device import place as place
 from .device import put as put
 from .device import settle as settle
 from .device import synchronise as synchronise
+from .device import there as there
+from .distributed import alone as alone
 from .distributed import broadcast_text as broadcast_text
 from .distributed import finish as finish
 from .distributed import largest as largest

@@ -18,13 +18,54 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from ..core import Batch, Player, Spec, Training, leave_alone
+from ..core import Batch, Player, Refusal, Spec, Training, leave_alone
 
 M = TypeVar("M", bound=nn.Module)
 
 
+_asked = ""
+"""the device that choose() was asked for; nothing is the usual one"""
+
+
+def there() -> tuple[str, ...]:
+    """The devices of this machine, as they are named: cpu, then mps or each GPU."""
+    mps = ("mps",) if torch.backends.mps.is_available() else ()
+    return ("cpu", *mps, *(f"cuda:{i}" for i in range(torch.cuda.device_count())))
+
+
+def choose(name: str) -> torch.device:
+    """Compute on the device of this name from now on: cpu, cuda (the first GPU), cuda:1, mps.
+
+    A process computes on one device: what lies on another already is not moved.  Raises Refusal for one that
+    is not there, for another than that in use, and for a numbered one where torchrun gives out the numbers.
+    """
+    global _asked
+    kind, _, number = name.partition(":")
+    known = there()
+    if not any(name in (one, one.partition(":")[0]) for one in known):
+        raise Refusal(f"--device {name} is not on this machine; there are: {', '.join(known)}.")
+    if number and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise Refusal(
+            f"--device {name} is one GPU, and each process that torchrun has started has its own; type "
+            "--device cuda."
+        )
+    if _placed and name not in (_placed[0], _placed[0].partition(":")[0]):
+        raise Refusal(
+            f"this process computes on {_placed[0]}, where a model lies already, and a process computes on "
+            f"one device; name {name} before anything else is opened."
+        )
+    if kind == "cuda":
+        torch.cuda.set_device(int(number or torch.cuda.current_device()))
+    _asked = kind
+    return device()
+
+
+_placed: list[str] = []
+"""the device on which there are models, once there is one"""
+
+
 @cache
-def cuda() -> bool:
+def _gpu() -> bool:
     """Whether there is a GPU.  From the first answer on, its convolutions and products add up in a fixed
     order: without that no resume is exact.
 
@@ -36,6 +77,11 @@ def cuda() -> bool:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     return result
+
+
+def cuda() -> bool:
+    """Whether this process computes on a GPU of CUDA."""
+    return _gpu() and _asked in ("", "cuda")
 
 
 def _keep_memory() -> None:
@@ -52,7 +98,13 @@ def _keep_memory() -> None:
 
 
 def device() -> torch.device:
-    return torch.device("cuda", torch.cuda.current_device()) if cuda() else torch.device("cpu")
+    """Where this process computes: what choose() was asked for, else a GPU of CUDA where there is one, else
+    the CPU."""
+    return (
+        torch.device("cuda", torch.cuda.current_device())
+        if cuda()
+        else torch.device("mps" if _asked == "mps" else "cpu")
+    )
 
 
 def native_bf16() -> bool:
@@ -87,6 +139,8 @@ def autocast(training: Training) -> AbstractContextManager[Any]:
 def place(module: M) -> M:
     """Onto the device, channels last: the layout that convolutions are fastest in, on GPUs and with bf16 on
     CPUs above all."""
+    if not _placed:
+        _placed.append(str(device()))
     return module.to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -104,7 +158,7 @@ def put(batch: Batch) -> Batch:
     layout = torch.channels_last if batch.x.ndim == 4 else torch.preserve_format
     x = batch.x.to(device(), memory_format=layout, non_blocking=True)
     y = None if batch.y is None else batch.y.to(device())
-    return replace(batch, x=x, y=y, noise=batch.noise.to(device()) if cuda() else batch.noise)
+    return replace(batch, x=x, y=y, noise=batch.noise if device().type == "cpu" else batch.noise.to(device()))
 
 
 def memory_mb() -> float:
@@ -117,3 +171,5 @@ def memory_mb() -> float:
 def synchronise() -> None:
     if cuda():
         torch.cuda.synchronize()
+    elif _asked == "mps":
+        torch.mps.synchronize()

@@ -28,6 +28,8 @@ def seed(*where: int | str) -> None:
     torch.default_generator.manual_seed(number)
     if cuda():
         torch.cuda.manual_seed(number)
+    elif device().type == "mps":
+        torch.mps.manual_seed(number)
 
 
 def sampling_noise(seed: int, first: int, n: int) -> Noise:
@@ -51,8 +53,8 @@ def facts() -> dict[str, Any]:
         torch=torch.__version__,
         numpy=installed("numpy"),
         python=platform.python_version(),
-        device=gpu or f"cpu {platform.machine()}",
-        instructions="cuda" if gpu else torch.backends.cpu.get_cpu_capability(),
+        device=gpu or f"{device().type} {platform.machine()}",
+        instructions=device().type if device().type != "cpu" else torch.backends.cpu.get_cpu_capability(),
         threads=torch.get_num_threads(),
         processes=world(),
     )

@@ -26,13 +26,13 @@ from ..features import networks
 from ..features.networks import Network
 from ..metrics import classes, doubts, kernels, manifold, moments, neighbours, twosample
 from ..metrics.card import Score, Z, interval, measure, sentences, small
-from .kept import Same
+from .kept import Same, Watch
 
 if TYPE_CHECKING:
     from .exam import Exam
 
-FEWEST = 30
-"""images of each side below which sets are not compared"""
+FEWEST, ENOUGH = 30, 90
+"""images of each side below which sets are not compared, and images of which --held-out 0.5 leaves so many"""
 BALLS = 5
 """neighbours that the balls of precision, recall, density and coverage reach to: as in Naeem et al. 2020, for
 all four of them, since by the chosen k density and coverage have known values for equal laws (1 - 2^-5);
@@ -467,9 +467,21 @@ def cards(exam: Exam) -> Iterator[Score]:
         return
     held = len(exam.rows) if exam.split == "held out" else 0
     if min(held, len(exam.data.train)) < FEWEST:
-        raise Refusal(f"samples are compared with held-out images, {FEWEST} at least, and there are {held}")
-    real = reference(exam.data, exam.network, len(exam.rows), exam.seed)
+        raise Refusal(
+            f"samples are compared with held-out images, {FEWEST} at least, and there are {held}"
+            + more(len(exam.data.x))
+        )
+    real = reference(exam.data, exam.network, len(exam.rows), exam.seed, exam.watch)
     yield from real.judge(exam.samples, warnings=exam.doubts, settings=exam.settings)
+
+
+def more(n: int) -> str:
+    """The end of a sentence: how so many of n images are held out, also where chance, by which a share is met
+    only roughly, is three standard deviations unkind."""
+    if n < ENOUGH:
+        return f"; {ENOUGH} images and --held-out 0.5 would do"
+    enough = (s / 10 for s in range(1, 5) if n * s / 10 - 3 * math.sqrt(n * s / 10 * (1 - s / 10)) >= FEWEST)
+    return f"; train with --held-out {next(enough, 0.5):g}"
 
 
 def wanted(exam: Exam) -> int:
@@ -477,14 +489,15 @@ def wanted(exam: Exam) -> int:
     return 0 if exam.network == "none" else len(exam.rows)
 
 
-def reference(data: Data, network: str, n: int, seed: int) -> Reference:
+def reference(data: Data, network: str, n: int, seed: int, watch: Watch | None = None) -> Reference:
     """The real side of a comparison; kept for the next model that is judged by the same."""
-    return _reference(Same(data), network, n, seed)
+    return _reference(Same(data), network, n, seed, watch or Watch())
 
 
 @lru_cache(maxsize=2)
-def _reference(data: Same, network: str, n: int, seed: int) -> Reference:
-    return prepare(data.data, networks.load(network, data.data), n, seed)
+def _reference(data: Same, network: str, n: int, seed: int, watch: Watch) -> Reference:
+    learning = watch.named("the network to compare by")
+    return prepare(data.data, networks.load(network, data.data, learning), n, seed)
 
 
 def prepare(data: Data, network: Network, n: int, seed: int = 0) -> Reference:

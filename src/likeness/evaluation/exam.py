@@ -22,7 +22,18 @@ import torch
 from torch import Tensor
 
 from .. import engine
-from ..core import Batch, Compresses, Condition, Diagnoses, Model, Noise, Refusal, answers, label_of
+from ..core import (
+    Batch,
+    Classifies,
+    Compresses,
+    Condition,
+    Diagnoses,
+    Model,
+    Noise,
+    Refusal,
+    answers,
+    label_of,
+)
 from ..data import Data
 from ..features import networks
 from ..inference import sampling
@@ -32,6 +43,7 @@ from ..metrics.card import Score, measure, sentences
 from ..runs.run import AVERAGE, RAW, Run
 from ..training import doctor
 from . import distribution, known_modes, likelihood, memorisation, reconstruction, representation
+from .kept import Watch
 
 TRIED = 8
 """samples that are drawn to see how long one takes"""
@@ -44,21 +56,30 @@ def evaluate(
     seed: int = 0,
     network: str = "auto",
     parzen: bool = False,
+    watch: Watch | None = None,
     **live: Any,
 ) -> Iterator[Score]:
     """Yield a card for everything that the model answers, each followed by its baselines.
 
     n: held-out images, a random choice of that many, or all there are; and as many samples.  network: whose
     features the samples are compared in, by its name or path (see networks.load), or "none".  parzen: the
-    Parzen-window estimate as well. `live` sets live options of the model for this evaluation, such as k=500.
+    Parzen-window estimate as well.  watch: who is told how far it is.  `live` sets live options of the model
+    for this evaluation, such as k=500.
     Raises Refusal where data, n, the name of the network or an option do not fit; a measure that cannot be
     had is a card without a value.
     """
-    yield from prepare(run, data, n, seed, network, parzen, **live).cards()
+    yield from prepare(run, data, n, seed, network, parzen, watch, **live).cards()
 
 
 def prepare(
-    run: Run, data: Data, n: int, seed: int, network: str = "auto", parzen: bool = False, **live: Any
+    run: Run,
+    data: Data,
+    n: int,
+    seed: int,
+    network: str = "auto",
+    parzen: bool = False,
+    watch: Watch | None = None,
+    **live: Any,
 ) -> Exam:
     """Check that the question makes sense, and choose the images."""
     if n < 1:
@@ -66,6 +87,7 @@ def prepare(
             f"{n} images cannot be scored; ask for 1 or more, and for 100 if the interval is to mean "
             "something."
         )
+    data = data.usable(run.model.takes)
     if data.spec.shape != run.config.spec.shape or data.levels != run.config.spec.levels:
         raise Refusal(
             f"{data.source} holds {_form(data)}, which the model cannot judge: it was trained on "
@@ -80,7 +102,8 @@ def prepare(
     chosen = np.random.default_rng((seed, 0xE7A)).permutation(rows)[:n]
     remarks = []
     if split == "train":
-        remarks.append("no image was held out, so these are training images, which flatters")
+        which = "labelled image" if "label" in run.model.takes and data.y is not None else "image"
+        remarks.append(f"no {which} was held out, so these are training images, which flatters")
     if data.fingerprint != run.config.data.get("fingerprint", data.fingerprint):
         remarks.append(f"{data.source} is not, or no longer, what the model was trained on")
     model = tuned(run.model, **live)
@@ -89,7 +112,21 @@ def prepare(
     }
     if run.weights != AVERAGE:
         settings["weights"] = run.weights
-    return Exam(run, model, data, chosen, split, seed, n, network, tuple(remarks), settings, parzen, live)
+    return Exam(
+        run,
+        model,
+        data,
+        chosen,
+        split,
+        seed,
+        n,
+        network,
+        tuple(remarks),
+        settings,
+        parzen,
+        live,
+        watch or Watch(),
+    )
 
 
 def _form(data: Data) -> str:
@@ -127,6 +164,7 @@ class Exam:
     parzen: bool = False
     live: dict[str, Any] = field(default_factory=dict)
     """options that were set on the model"""
+    watch: Watch = field(default_factory=Watch)
 
     def cards(self) -> Iterator[Score]:
         """Those of every part; one that is refused is a card, too."""
@@ -134,6 +172,7 @@ class Exam:
             yield from self._of(part)
 
     def _of(self, part: Part) -> Iterator[Score]:
+        self.watch.named(part.name)
         try:
             for card in part.cards(self):
                 yield card if card.group else replace(card, group=part.group)
@@ -194,12 +233,15 @@ class Exam:
 
     def made(self, n: int) -> np.ndarray:
         """Samples 0 ... n-1: uint8 (n, C, H, W) on the grid of the data, or points as they are."""
-        parts = []
+        parts, before, done = [], self.watch.part, 0
+        self.watch.named(f"drawing {n:,} samples")
         for x in sampling.batches(sampling.draw(self.model, self.conditions(n), n, self.seed)):
+            self.watch(done := done + len(x), n)
             self.clock["lost"] = self.clock.get("lost", 0.0) + float((~x.isfinite()).flatten(1).any(1).sum())
             parts.append(
                 neighbours.grid(x.numpy(), self.data.levels) if self.data.levels else np.nan_to_num(x.numpy())
             )
+        self.watch.named(before)
         return np.concatenate(parts)
 
     @property
@@ -230,6 +272,7 @@ class Exam:
         size = max(1, min(256, CHUNK // self.data.spec.dims))
         for i in range(0, len(rows), size):
             yield self.batch(rows[i : i + size])
+            self.watch(i + size, max(len(rows), i + size))
 
     def batch(self, index: np.ndarray) -> Batch:
         """Images of these rows, each with noise of its own."""
@@ -292,9 +335,12 @@ def diagnosis(exam: Exam) -> Iterator[Score]:
     """What the model says of itself, and what the doctor finds beside it."""
     own, judged = set(), min(len(exam.rows), max(2, 2**24 // exam.data.spec.dims))
     about = dict[str, Any](split=exam.split, seed=exam.seed, settings=exam.settings)
+    unseen = (
+        representation.hopeless(exam.data, exam.rows[:judged]) if isinstance(exam.model, Classifies) else ""
+    )
     for name, value, warning in verdicts(exam, judged):
         own.add(name)
-        yield Score(name, value, n=judged, kind="estimate", warnings=sentences(warning), **about)
+        yield Score(name, value, n=judged, kind="estimate", warnings=sentences(warning, unseen), **about)
     samples = exam.samples if "sample" in answers(exam.model) else None
     result = [
         finding.text

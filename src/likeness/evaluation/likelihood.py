@@ -22,6 +22,7 @@ from ..data import Data
 from ..metrics import doubts, likelihood, parzen
 from ..metrics.card import Score, sentences, short, small
 from ..metrics.likelihood import Format
+from . import representation
 
 if TYPE_CHECKING:
     from .exam import Exam
@@ -74,8 +75,10 @@ def cards(exam: Exam) -> Iterator[Score]:
     held = exam.split == "held out"
     learnt = measured(exam, exam.some(len(exam.rows))) if held else result
     beaten = doubts.beaten(result.bits, learnt.bits, histogram(exam)[0], exam.seed) if held else ""
+    unseen = representation.hopeless(exam.data, exam.rows) if "label" in exam.model.takes else ""
     wrong = sentences(
         exam.remarks,
+        unseen,
         doubts.implausible(result.bits, learnt.bits, exam.data.levels),
         doubts.overfitted(result.bits, learnt.bits, exam.seed),
         beaten,

@@ -4,6 +4,7 @@ learning."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,10 +14,11 @@ import torch
 from .. import engine
 from ..core import Model, answers, ask
 from ..data import Data
+from ..data.labels import some
 from ..features import networks
 from ..metrics import probing
-from ..metrics.card import Score
-from .kept import Same
+from ..metrics.card import Score, sentences
+from .kept import Same, Watch
 
 if TYPE_CHECKING:
     from .exam import Exam
@@ -46,17 +48,18 @@ class Probed(NamedTuple):
 def cards(exam: Exam) -> Iterator[Score]:
     if not classed(exam):
         return
+    exam = classed_only(exam)
     if why := improbable(exam):
         yield exam.refused("kNN accuracy", why, better="higher")
         return
-    known = exam.some(PROBED)
+    known, doubts = exam.some(PROBED), sentences(exam.remarks, hopeless(exam.data, exam.rows))
     labelled = "; learnt with labels" if "label" in exam.model.takes else ""
     yield from probes(
         exam,
         learnt(exam, exam.model, known),
         len(known),
         labelled,
-        warnings=exam.remarks,
+        warnings=doubts,
         settings=exam.settings,
     )
     fresh = engine.place(exam.run.config.build(exam.run.folder)).eval()
@@ -64,9 +67,27 @@ def cards(exam: Exam) -> Iterator[Score]:
         exam, learnt(exam, fresh, known), len(known), "; its first weights", of="random weights"
     )
     for of, result in rivals(
-        Same(exam.data), tuple(known), tuple(exam.rows), exam.seed, supervised(exam)
+        Same(exam.data), tuple(known), tuple(exam.rows), exam.seed, supervised(exam), exam.watch
     ).items():
         yield from probes(exam, result, len(known), f"; {NOTES[of]}", of=of)
+
+
+def classed_only(exam: Exam) -> Exam:
+    """The same about those of its images that have a class, which are all that a class can be asked of."""
+    if exam.data is exam.data.labelled:
+        return exam
+    here = exam.rows[np.isin(exam.rows, np.union1d(exam.data.labelled.held_out, exam.data.labelled.train))]
+    return replace(exam, data=exam.data.labelled, rows=here)
+
+
+def hopeless(data: Data, rows: np.ndarray) -> str:
+    """Which of the images that are asked about are of a class that no training image has, if any."""
+    if data.y is None or not (n := int(np.isin(data.y[rows], data.absent).sum())):
+        return ""
+    names = some([data.classes[k] for k in data.absent])
+    return (
+        f"{n:,} of {len(rows):,} images are of a class that no training image has ({names}): nobody learns it"
+    )
 
 
 def classed(exam: Exam) -> bool:
@@ -87,14 +108,15 @@ def supervised(exam: Exam) -> bool:
 
 def improbable(exam: Exam) -> str:
     """Why nothing can be asked of the features, if so."""
+    asked = len(exam.rows) if exam.split == "held out" else 0
+    if asked < FEW:
+        return (
+            f"features are probed for classes on labelled held-out images, {FEW} at least, and there are "
+            f"{asked}"
+        )
     if exam.code > WIDEST:
         return f"features are probed for classes up to {WIDEST:,} of them, and here are {exam.code:,}"
-    asked = len(exam.rows) if exam.split == "held out" else 0
-    return (
-        (f"features are probed for classes on held-out images, {FEW} at least, and there are {asked}")
-        if asked < FEW
-        else ""
-    )
+    return ""
 
 
 def probes(exam: Exam, outcome: Probed, known: int, remark: str, **about: Any) -> Iterator[Score]:
@@ -117,7 +139,7 @@ def learnt(exam: Exam, model: Model, known: np.ndarray) -> Probed:
 
 @lru_cache(maxsize=2)
 def rivals(
-    data: Same, known: tuple[int, ...], asked: tuple[int, ...], seed: int, supervised: bool
+    data: Same, known: tuple[int, ...], asked: tuple[int, ...], seed: int, supervised: bool, watch: Watch
 ) -> dict[str, Probed]:
     """What comes without this model, by name: what nobody has learnt, and a network that was shown all
     labels.  Kept for the next on the same images."""
@@ -127,7 +149,8 @@ def rivals(
         "random patches": probing.Patches(train, seed),
     }
     if supervised:
-        ways["supervised"] = networks.load("classifier", data.data).features
+        learning = watch.named("the classifier to compare with")
+        ways["supervised"] = networks.load("classifier", data.data, learning).features
     return {
         of: probed(data.data, np.array(known), np.array(asked), way(train), way(other), seed)
         for of, way in ways.items()

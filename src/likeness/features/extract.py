@@ -360,9 +360,9 @@ class Extraction:
 
     def _at_once(self) -> int:
         return (
-            max(1, AT_ONCE[engine.device().type] * 224**2 // self.asked.size**2)
+            max(1, AT_ONCE.get(engine.device().type, AT_ONCE["cpu"]) * 224**2 // self.asked.size**2)
             if self.asked.size > 224
-            else AT_ONCE[engine.device().type]
+            else AT_ONCE.get(engine.device().type, AT_ONCE["cpu"])
         )
 
     @torch.no_grad()
@@ -452,7 +452,7 @@ def odd(reading: Reading) -> dict[str, Any]:
     return {
         f.name: value
         for f in fields(Reading)
-        if f.name != "held_out" and (value := getattr(reading, f.name)) != f.default
+        if f.name not in ("held_out", "validation") and (value := getattr(reading, f.name)) != f.default
     }
 
 

@@ -30,6 +30,7 @@ from ..core import BadData, Refusal
 from ..data.binarize import drawn
 from ..data.dataset import Reading
 from ..data.decode import Skip, decoded, kind
+from ..data.labels import NONE
 from ..data.listing import Listing, printable
 from ..data.metadata import sort_out
 from ..data.pixels import SCALINGS, fit, ground, planes
@@ -87,10 +88,10 @@ def pictures(source: str | Source, size: int, scaling: str, reading: Reading | N
     ).hexdigest()
 
     def label(i: int) -> str:
-        return "" if result.y is None else result.classes[result.y[i]] if result.classes else str(result.y[i])
+        return "" if result.y is None or result.y[i] == NONE else result.classes[result.y[i]]
 
     def get(i: int) -> np.ndarray:
-        return _levels(brought(result.x[i], size, scaling), i, reading)
+        return _levels(scaled(result.x[i], size, scaling), i, reading)
 
     return Pictures(
         len(result.x), known, get, lambda i: "" if result.names is None else result.names[i], label
@@ -133,12 +134,12 @@ def _of_files(listing: Listing, size: int, scaling: str, reading: Reading) -> Pi
         return result if isinstance(result, Skip) else _levels(result.pixels, i, reading)
 
     def label(i: int) -> str:
-        return "" if places.y is None else places.classes[places.y[i]]
+        return "" if places.y is None or places.y[i] == NONE else places.classes[places.y[i]]
 
     return Pictures(len(listing), listing.digest(), get, lambda i: printable(listing.path(i)), label)
 
 
-def brought(x: np.ndarray, size: int, scaling: str) -> np.ndarray:
+def scaled(x: np.ndarray, size: int, scaling: str) -> np.ndarray:
     """One image uint8 (1 or 3, H, W), of `size` pixels a side."""
     image = Image.fromarray(np.ascontiguousarray(x[0] if len(x) == 1 else x.transpose(1, 2, 0)))
     return planes(_scaled(image, size, scaling))

@@ -43,7 +43,7 @@ from ..storage import cache
 from ..storage.cache import Progress
 from ..training.loop import fit
 from . import opening
-from .images import brought
+from .images import scaled
 from .named import SCORES, Named, parse
 
 CHUNK = 2**21
@@ -187,10 +187,11 @@ def best(data: Data) -> str:
     vicreg; none for points."""
     if not data.levels:
         return "points"
-    seen = 0 if data.y is None or data.spec.labels < 2 else len(np.unique(data.y[data.train]))
+    known = data.labelled.train
+    seen = 0 if data.y is None or data.spec.labels < 2 else len(np.unique(data.y[known]))
     return (
         "classifier"
-        if seen >= 2 and len(data.train) >= max(A_CLASS * seen, OWN["classifier"].fewest)
+        if seen >= 2 and len(known) >= max(A_CLASS * seen, OWN["classifier"].fewest)
         else "vicreg"
     )
 
@@ -202,13 +203,13 @@ def own(data: Data, kind: str = "classifier", progress: Progress | None = None) 
     progress(done, total) is called with images seen while it trains.  The settings depend on the data alone.
     Raises Refusal where the data do not suffice, NotAllowed or DiskTrouble where the cache cannot be written.
     """
-    config, learnt = plan(data, kind), shown(data)
+    config, learnt = plan(data, kind), _fit(shown(data), kind)
     folder = _folder(config)
     with cache.explained(folder.parent, "feature networks"):
         folder.parent.mkdir(exist_ok=True)
         with _alone(folder.with_suffix(".lock")):
             run = _kept(folder, config) or _trained(folder, config, learnt, progress)
-    return replace(_network(run, kind, data), spares=len(learnt.train) < len(data.train))
+    return replace(_network(run, kind, data), spares=len(shown(data).train) < len(data.train))
 
 
 def outlook(data: Data, kind: str = "classifier") -> str:
@@ -216,7 +217,7 @@ def outlook(data: Data, kind: str = "classifier") -> str:
     config = plan(data, kind)
     if _folder(config).is_dir():
         return ""
-    seconds = _measured(config, data) * config.training.images / config.training.batch
+    seconds = _measured(config, _fit(data, kind)) * config.training.images / config.training.batch
     return (
         f"training the {kind} that {data.source} is compared with, once: {config.training.images:,} images, "
         f"about {max(1, round(seconds))} s"
@@ -241,7 +242,7 @@ def plan(data: Data, kind: str) -> Config:
     """The whole recipe, written out for this data."""
     if kind not in OWN:
         raise Refusal(f"{kind!r} is no network that is trained here; {closest(kind, tuple(OWN))}")
-    recipe = OWN[kind]
+    recipe, data = OWN[kind], _fit(data, kind)
     if len(data.train) < recipe.fewest:
         raise Refusal(
             f"{len(data.train)} training images are too few to learn features from, {kind} takes "
@@ -254,6 +255,11 @@ def plan(data: Data, kind: str) -> Config:
     with torch.random.fork_rng():
         options = model(spec=data.spec).options()
     return Config(kind, data.spec, training, options, data.identity, engine.facts())
+
+
+def _fit(data: Data, kind: str) -> Data:
+    """What the network learns from: a classifier sees no unlabelled image."""
+    return data.labelled if kind == "classifier" else data
 
 
 def _instead(fewest: int) -> str:
@@ -469,7 +475,7 @@ def layer(name: str, asked: Named) -> Network:
     smooth = "" if scaling == "nearest" else ", antialiased"
 
     def embed(x: np.ndarray) -> Tensor:
-        pixels = np.stack([coloured(brought(one, side, scaling)[None])[0] for one in x])
+        pixels = np.stack([coloured(scaled(one, side, scaling)[None])[0] for one in x])
         y = net.outputs(torch.from_numpy(pixels).to(engine.device()), [code])[code]
         return y.mean((2, 3)) if y.ndim == 4 else y
 

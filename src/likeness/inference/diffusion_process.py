@@ -47,8 +47,23 @@ def draw(
     x: Tensor | None = None,
     **live: Any,
 ) -> dict[str, Any]:
-    """Write one picture of all the runs; returns its recipe.  n: images a run, or images averaged over for
-    the rate.
+    """Write what page() makes; returns its recipe."""
+    image, recipe = page(runs, picture, n, seed, x, **live)
+    storage.make(target.parent)
+    figures.write_png(target, image, recipe)
+    return recipe
+
+
+def page(
+    runs: Sequence[tuple[Run, Data]],
+    picture: str,
+    n: int | None = None,
+    seed: int = 0,
+    x: Tensor | None = None,
+    **live: Any,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """One picture of all the runs, uint8 (height, width, 3), and its recipe.  n: images a run, or images
+    averaged over for the rate.
 
     x: images (B, C, H, W) of your own.  live: options that have been set on the models, for the recipe.
     """
@@ -61,8 +76,7 @@ def draw(
             "The way from noise to an image is that of ddpm, edm, flowmatching and meanflow.",
         )
     with torch.no_grad():
-        page = PICTURES[picture](runs, n, seed, x)
-    storage.make(target.parent)
+        image = PICTURES[picture](runs, n, seed, x)
     recipe = dict(
         picture=picture,
         n=n,
@@ -70,8 +84,7 @@ def draw(
         **live,
         runs=[dict(run=run.folder.name, seen=run.seen) for run, _ in runs],
     )
-    figures.write_png(target, page, recipe)
-    return recipe
+    return image, recipe
 
 
 def forward(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Tensor | None) -> np.ndarray:

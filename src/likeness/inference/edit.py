@@ -37,12 +37,13 @@ def redrawing(
     become."""
     if not 0 <= strength <= 1:
         raise Refusal(
-            "a strength lies from 0, which keeps the image, to 1, which forgets it, and not at "
-            f"{strength:g}; half of the way is 0.5."
+            f"--strength {strength:g} is no share of the way from 0, which keeps the image, to 1, which "
+            "forgets it; type --strength 0.5 for half of it."
         )
     if draws > MOST:
         raise Refusal(
-            f"{draws:,} draws of one image are more than have randomness of their own; draw at most {MOST:,}."
+            f"--draws {draws} of one image are more than have randomness of their own; type --draws {MOST} "
+            "or less."
         )
     numbers = (torch.arange(len(x))[:, None] * MOST + torch.arange(draws)).flatten()
     key = engine.derive("redraw", seed)

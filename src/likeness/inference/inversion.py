@@ -130,19 +130,22 @@ def drawn(
             apart.append(torch.cdist(target, see(decode(some)), compute_mode="donot_use_mm_for_euclid_dist"))
     far = torch.cat(apart, 1)
     if (label := label_of(y)) is not None and "label" in model.takes:
-        far = far.masked_fill(
-            torch.arange(len(z), device=label.device) % model.spec.labels != label[:, None], torch.inf
-        )
+        far = far.masked_fill(_turns(model, len(z), label.device) != label[:, None], torch.inf)
     nearest, which = far.sort(stable=True)
     return Codes(z[which[:, :k]], nearest[:, :k].square() / target.shape[1])
 
 
 def draws(model: Model, noise: Noise) -> Tensor:
-    """Codes (B, ...) from the prior N(0, I), as decode() takes them; of a conditional model code i has class
-    i modulo the number of classes."""
-    return _coded(
-        model, noise.normal(_latent(model)), Condition(torch.arange(len(noise), device=noise.device))
-    )
+    """Codes (B, ...) from the prior N(0, I), as decode() takes them; of a conditional model they have the
+    classes that it has learnt in turns."""
+    y = Condition(_turns(model, len(noise), noise.device)) if "label" in model.takes else None
+    return _coded(model, noise.normal(_latent(model)), y)
+
+
+def _turns(model: Model, n: int, device: torch.device | str) -> Tensor:
+    """The class (n,) of each drawn code."""
+    learnt = torch.tensor(model.spec.learnt, device=device)
+    return learnt[torch.arange(n, device=device) % len(learnt)]
 
 
 @torch.no_grad()
@@ -166,21 +169,18 @@ def _of_class(
         return _coded(model, z, y)
     decode, target = ask(model, "decode"), see(x)
     each = torch.stack(
-        [
-            _coded(model, z, Condition(torch.full((len(z),), c, device=z.device)))
-            for c in range(model.spec.labels)
-        ]
+        [_coded(model, z, Condition(torch.full((len(z),), c, device=z.device))) for c in model.spec.learnt]
     )
     fits = torch.stack([error(see(decode(codes)), target) for codes in each]).argmin(0)
     return each[fits, torch.arange(len(z), device=z.device)]
 
 
 def _coded(model: Model, z: Tensor, y: Condition | None) -> Tensor:
-    """As decode() takes it; classes are counted modulo how many there are."""
+    """As decode() takes it."""
     label = label_of(y)
     if label is None or "label" not in model.takes:
         return z
-    return torch.cat([z, F.one_hot(label % model.spec.labels, model.spec.labels).to(z.dtype)], 1)
+    return torch.cat([z, F.one_hot(label, model.spec.labels).to(z.dtype)], 1)
 
 
 def _latent(model: Model) -> int:

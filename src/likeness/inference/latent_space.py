@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -80,7 +80,21 @@ def draw(
     seed: int = 0,
     groups: Sequence[Tensor] = (),
 ) -> None:
-    """Write one picture of all the runs.  n: rows, or images a side; 10 unless said, 20 for the plane.
+    """Write what page() makes."""
+    image, recipe = page(runs, picture, n, seed, groups)
+    storage.make(target.parent)
+    figures.write_png(target, image, recipe)
+
+
+def page(
+    runs: Sequence[tuple[Run, Data]],
+    picture: str,
+    n: int | None = None,
+    seed: int = 0,
+    groups: Sequence[Tensor] = (),
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """One picture of all the runs, uint8 (height, width, 3), and its recipe.  n: rows, or images a side; 10
+    unless it is set, 20 for the plane.
 
     groups: for arithmetic, three sets of images (B, C, H, W), of which the second is taken off the first, and
     the third added.
@@ -95,14 +109,13 @@ def draw(
         )
     make = partial(arithmetic, groups=groups) if groups else PICTURES[picture]
     with torch.no_grad():
-        page = figures.stacked(
+        image = figures.stacked(
             *(make(_subject(run, data, picture not in FEW), n, seed) for run, data in runs), gap=16
         )
-    storage.make(target.parent)
     recipe = dict(
         picture=picture, n=n, seed=seed, runs=[dict(run=run.folder.name, seen=run.seen) for run, _ in runs]
     )
-    figures.write_png(target, page, recipe)
+    return image, recipe
 
 
 FEW = ("interpolation", "arithmetic")
@@ -268,7 +281,7 @@ def arithmetic(subject: Subject, n: int, seed: int, groups: Sequence[Tensor] = (
 
 def members(data: Data, seed: int) -> list[tuple[str, Tensor]]:
     """Some held-out images of each class of which there are any, with its name."""
-    if data.y is None or len(result := np.unique(data.y[data.held_out])) < 3:
+    if data.y is None or len(result := np.unique(data.y[data.labelled.held_out])) < 3:
         raise Refusal(
             "arithmetic is done with three kinds of images, and these have no three classes; name yours: "
             "--images A B C, a folder or file each."

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import engine
-from ..core import Condition, Model, Refusal, ask, check_options
+from ..core import Condition, Model, Refusal, ask, check_options, words
 from ..data import Data, picture
 
 CHUNK = 2**21
@@ -27,9 +27,11 @@ def tuned(model: Model, **live: Any) -> Model:
     known = {f.name for f in fields(model) if f.metadata.get("live")}
     if wrong := sorted(live.keys() - known):
         there = f"live options are: {', '.join(sorted(known))}" if known else "it has none"
+        flags = frozenset(f"--{name.replace('_', '-')}" for name in known) | {"-n", "--seed", "--label"}
+        hint = words.argument(wrong[0], live[wrong[0]], words.Asked("sample", flags))
         raise Refusal(
             f"{wrong[0]} is not an option that can be set on a trained {type(model).__name__.lower()}; "
-            f"{there}."
+            f"{hint or f'{there}.'}"
         )
     twin = copy.copy(model)
     for name, value in live.items():
@@ -52,15 +54,16 @@ def conditions(
     """What samples number `numbers`, int64 (n,), are samples of, by what the model takes: a Condition of n
     rows in memory, or None.
 
-    Classes take turns by the number, unless `label` is the class of all of them, or `classes` (n,) has that
-    of each.  Of a model that takes a text or an image, sample i is of what held-out example i has, all of
-    them in turns (training examples where none is held out).  Raises Refusal where such a model is asked
-    without its data.
+    Classes that training images have take turns by the number, unless `label` is the class of all of them,
+    or `classes` (n,) has that of each.  Of a model that takes a text or an image, sample i is of what
+    held-out example i has, all of them in turns (training examples where none is held out).  Raises Refusal
+    where such a model is asked without its data.
     """
     there = {"tokens": model.spec.vocabulary, "image": model.spec.source[0]}
     whole = tuple(name for name in model.takes if there.get(name))
     labels = model.spec.labels if "label" in model.takes else 0
-    turns = numbers % max(labels, 1) if classes is None else classes
+    learnt = np.array(model.spec.learnt or (0,))
+    turns = learnt[numbers % len(learnt)] if classes is None else classes
     of = (
         torch.from_numpy(np.asarray(turns if label is None else np.full(len(numbers), label), np.int64))
         if labels
@@ -99,9 +102,9 @@ def _beside(model: Model, numbers: np.ndarray, data: Data | None, whole: tuple[s
 def shares(data: Data, n: int, seed: int) -> np.ndarray | None:
     """Classes of n samples that are as frequent as in the training images, or None: else unequal classes
     alone would tell samples from data."""
-    if data.y is None or not data.spec.labels or not len(data.train):
+    if data.y is None or not data.spec.labels or not len(data.labelled.train):
         return None
-    known = np.random.default_rng((seed, 0xC1A)).permutation(data.y[data.train])
+    known = np.random.default_rng((seed, 0xC1A)).permutation(data.y[data.labelled.train])
     return np.resize(known, n)
 
 

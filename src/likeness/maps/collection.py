@@ -26,6 +26,7 @@ from ..data.dataset import Images, Reading
 from ..data.source import Source
 from ..features import extract, opening
 from ..features import images as gallery
+from ..runs import origin
 from ..runs.run import Run, is_run
 from ..runs.source import parse
 from ..storage import cache
@@ -57,7 +58,7 @@ class Collection:
     def how(self) -> dict[str, Any]:
         """On what features depend besides the layer: the same must be said of any that are compared with
         them."""
-        reading = {"reading": _spoken(self.made.get("reading", {}))} if self.made else {}
+        reading = {"reading": _as_text(self.made.get("reading", {}))} if self.made else {}
         return {name: self.made[key] for name, key in HOW.items() if key in self.made} | reading
 
     def of(self, rows: np.ndarray) -> Collection:
@@ -86,6 +87,7 @@ def gather(
     pool: str = "",
     weights: str = "",
     images: str = "",
+    place: str = "",
     reading: Reading | None = None,
     n: int = 0,
     seed: int = 0,
@@ -98,24 +100,28 @@ def gather(
     request finds them again. A run reads its own images, and any that it looks at, as it did in training;
     `reading` is of all others.
     n: so many of them, chosen at random by `seed`; 0 is all.  images: where to find the images of a matrix,
-    if it does not say so.
+    if it does not say so.  place: where the data of a run are now, if they have moved.
     """
     typed, reading = parse(source), reading or Reading()
     source, path = typed.text, typed.path
+    if place and typed.kind != "run":
+        raise Refusal(f"{source} is the data itself; --data says where those of a run are: leave it out.")
     if typed.kind == "points":
         raise Refusal(
             f"{source} holds points in the plane, which are a map already; name images, or a matrix of "
             "features."
         )
-    asked = dict(network=network, layer=layer, pool=pool, weights=weights)
+    plain = network == PIXELS  # as the help calls what is meant by no network
+    asked = dict(network="" if plain else network, layer=layer, pool=pool, weights=weights)
     if path is not None and (matrix := _features(typed)) is not None:
-        _refuse(f"{source} holds features already", "name the images themselves", reading, **asked)
+        already = asked | dict(network=network)
+        _refuse(f"{source} holds features already", "name the images themselves", reading, **already)
         result = _of_matrix(source, path, matrix, images, say)
     else:
         if typed.kind == "run" and path is not None:
             run = Run.open(path)
-            of = parse(run.config.data["source"])
-            if not network:
+            of = parse(_data_of(run, place, say))
+            if not asked["network"]:
                 _refuse(
                     f"{source} is a run, which reads its images as it did in training",
                     "name the images themselves",
@@ -123,7 +129,7 @@ def gather(
                 )
                 reading, asked["network"] = (
                     Reading(**run.config.reading),
-                    str(path) if "encode" in answers(run.model) else "",
+                    str(path) if "encode" in answers(run.model) and not plain else "",
                 )
         else:
             of = typed
@@ -146,7 +152,17 @@ def gather(
     return result
 
 
-def _spoken(reading: dict[str, Any]) -> str:
+def _data_of(run: Run, place: str, say: Say) -> str:
+    """The place of the images that a run has learnt."""
+    result = origin.load(run.config, run.folder, place)
+    if why := origin.changed(run.config, run.folder, result):
+        say(f"note: {why}")
+    elif place:
+        origin.remember(run.config, run.folder, result)
+    return result.source
+
+
+def _as_text(reading: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in reading.items()) or "usual"
 
 
@@ -199,7 +215,7 @@ def _numbered(rows: np.ndarray) -> tuple[str, ...]:
 def _labels(images: Images) -> tuple[str, ...]:
     if images.y is None:
         return ()
-    return tuple(images.classes[i] if 0 <= i < len(images.classes) else str(i) for i in images.y.tolist())
+    return tuple(images.classes[i] if 0 <= i < len(images.classes) else "" for i in images.y.tolist())
 
 
 # By a network

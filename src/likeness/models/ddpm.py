@@ -69,6 +69,7 @@ class DDPM(Denoiser):
     )
 
     defaults = Training(batch=32, rate=1e-3, images=300_000, warmup=2_000, ema=50_000)
+    units = {"nats/dim": "nats/dim"}
 
     def build(self) -> None:
         self.schedule: Steps = Steps(BETAS[self.beta](self.T))

@@ -418,7 +418,7 @@ class GAN(Model):
     def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         """Of classes y (B,); a conditional model draws the class as well where none is said."""
         if self.conditional and y is None:
-            y = Condition(classes.drawn(noise, self.spec.labels))
+            y = Condition(classes.drawn(noise, self.spec))
         yield self.decode(self.coded(noise.normal(self.latent), y))
 
     @torch.no_grad()

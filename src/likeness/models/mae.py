@@ -108,7 +108,7 @@ class MAE(Model):
         """The mean of the features of all patches, (B, width), of (B, C, H, W)."""
         p = vit.patches(x, self.p)
         return (
-            self.encode_patches(p, torch.arange(p.shape[1], device=x.device).expand(len(p), -1))
+            self.encode_patches(p, torch.arange(p.shape[1], device=x.device).expand(p.shape[0], -1))
             .float()
             .mean(1)
         )

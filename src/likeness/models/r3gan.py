@@ -297,6 +297,18 @@ class R3GAN(Model):
     conditional: bool = option(False, "draw images of a class, learnt from labelled ones")
 
     defaults = Training(batch=32, rate=2e-3, images=400_000, warmup=0, ema=10_000, clip=0.0)
+    presets = {
+        "photographs": dict(
+            features="squeezenet",
+            augment="translation",
+            gamma=0.02,
+            scale=2,
+            mirror=True,
+            batch=16,
+            rate=1e-3,
+            schedule="cosine",
+        )
+    }
 
     @property
     def takes(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -416,5 +428,5 @@ class R3GAN(Model):
     def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         """Of classes y (B,); a conditional model draws the class as well where none is said."""
         if self.conditional and y is None:
-            y = Condition(classes.drawn(noise, self.spec.labels))
+            y = Condition(classes.drawn(noise, self.spec))
         yield self.decode(self.coded(noise.normal(self.latent), y))

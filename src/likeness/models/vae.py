@@ -122,6 +122,11 @@ class VAE(Model):
     defaults = Training(batch=128, rate=2e-3, images=200_000, warmup=10_000, ema=200_000)
 
     @property
+    def units(self) -> dict[str, str]:  # type: ignore[override]
+        bound = {} if self.beta != 1 or self.free_bits else {"model": "nats/dim"}
+        return bound | {"distortion": "nats", "rate": "nats"}
+
+    @property
     def takes(self) -> tuple[str, ...]:  # type: ignore[override]
         return ("label",) if self.conditional else ()
 
@@ -242,7 +247,7 @@ class VAE(Model):
             y = Condition(torch.full((len(x),), c, device=x.device))
             q = self.posterior(self.shown(x, y))
             result.append(self.log_likelihood(x, q.mu, y) - q.kl().sum(1))
-        return torch.stack(result).argmax(0)
+        return classes.learnt(torch.stack(result, 1), self.spec).argmax(1)
 
     def decode(self, z: Tensor) -> Tensor:
         """The mean image of codes as encode() makes them; of the numbers of the class the largest counts, so
@@ -258,7 +263,7 @@ class VAE(Model):
     def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         """Of classes y (B,); a conditional model draws the class as well where none is said."""
         if self.conditional and y is None:
-            y = Condition(classes.drawn(noise, self.spec.labels))
+            y = Condition(classes.drawn(noise, self.spec))
         out = self.decoder(self.code(noise.normal(self.latent), y))
         yield self.p.draw(out, noise) if self.draw else self.p.mean(out)
 
@@ -273,6 +278,10 @@ class VAE(Model):
         """Which dimensions of the code say anything about the images x, and whether that looks like a
         collapse."""
         q = self.posterior(self.shown(x, y))
+        if len(x) < 2:
+            return Units(
+                q.kl().mean(0), torch.zeros_like(q.mu[0]), 0, "one image has no spread of codes: take two"
+            )
         spread = q.mu.var(0)
         active = int((spread > 0.01).sum())
         verdict = ""

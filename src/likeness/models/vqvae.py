@@ -61,6 +61,7 @@ class VQVAE(Model):
     )
 
     defaults = Training(batch=128, rate=2e-3, images=200_000, warmup=10_000, ema=10_000)
+    units = {"distortion": "nats"}
 
     def build(self) -> None:
         spec = self.spec
@@ -74,7 +75,12 @@ class VQVAE(Model):
     def code(self) -> Spec:
         """What its codes are to a second model."""
         return Spec(
-            1, ladder(self.spec.size, self.halvings)[-1], self.spec.labels, levels=self.codes, symbols=True
+            1,
+            ladder(self.spec.size, self.halvings)[-1],
+            self.spec.labels,
+            levels=self.codes,
+            symbols=True,
+            absent=self.spec.absent,
         )
 
     @property

@@ -41,6 +41,8 @@ class Autoregressive(Model):
     )
     conditional: bool = option(False, "p(x|y): learn what each class looks like, from labelled images")
 
+    units = {"model": "bits/dim"}
+
     if TYPE_CHECKING:
         p: Conditional
 
@@ -239,7 +241,7 @@ class Autoregressive(Model):
             for c in range(self.spec.labels):
                 nats = self.surprise(x, Condition(torch.full((len(x),), c, device=x.device)))
                 logits[:, c] = -nats[:, :, known].flatten(1).sum(1)
-        return Condition(noise.choose(logits))
+        return Condition(noise.choose(classes.learnt(logits, self.spec)))
 
 
 def choose(logits: Tensor, chance: Tensor) -> Tensor:

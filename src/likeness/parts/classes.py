@@ -38,9 +38,18 @@ def beside(z: Tensor, y: Tensor, labels: int) -> Tensor:
     return torch.cat([z, F.one_hot(y, labels).to(z.dtype)], 1)
 
 
-def drawn(noise: Noise, labels: int) -> Tensor:
-    """A class for each, (B,), all equally likely."""
-    return noise.choose(torch.zeros(len(noise), labels, device=noise.device))
+def drawn(noise: Noise, spec: Spec) -> Tensor:
+    """A class for each, (B,), all that training images have equally likely."""
+    return noise.choose(learnt(torch.zeros(len(noise), spec.labels, device=noise.device), spec))
+
+
+def learnt(logits: Tensor, spec: Spec) -> Tensor:
+    """Of logits (B, labels), -inf for the classes that no training image has, so that none is chosen."""
+    return (
+        logits.index_fill(1, torch.tensor(spec.absent, device=logits.device), -torch.inf)
+        if spec.absent
+        else logits
+    )
 
 
 def measured(name: str, z: Tensor, latent: int, labels: int) -> Tensor:

@@ -175,7 +175,7 @@ class MLP(nn.Module):
     def when(self, t: Tensor, y: Condition | None) -> tuple[Tensor, ...]:
         """What each block is told of time and class, (B, width)."""
         with torch.autocast(t.device.type, enabled=False):
-            e = self.time(waves(t.flatten(), self.width).view(len(t), -1))
+            e = self.time(waves(t.flatten(), self.width).view(t.shape[0], -1))
             if self.label is not None:
-                e = e + self.label(y, len(t))
+                e = e + self.label(y, t.shape[0])
             return self.told(F.silu(e)).chunk(len(self.inside), 1)

@@ -225,7 +225,7 @@ class Denoiser(Model):
         """Yields what the image is expected to be after each step.  A conditional model draws the class where
         none is said."""
         if self.conditional and y is None:
-            y = Condition(classes.drawn(noise, self.spec.labels))
+            y = Condition(classes.drawn(noise, self.spec))
         levels = self.levels()
         for state in self.walk(levels, samplers.start(levels, noise, *self.spec.shape), noise, y):
             yield state.x if state.at.sigma == 0 else state.x_0

@@ -116,7 +116,7 @@ class DiT(nn.Module):
         float32."""
         width = self.positions.shape[1]
         with torch.autocast(t.device.type, enabled=False):
-            e = self.time(waves(t.flatten(), WAVES).view(len(t), -1))
+            e = self.time(waves(t.flatten(), WAVES).view(t.shape[0], -1))
             if self.label is not None:
-                e = e + self.label(y, len(t))
+                e = e + self.label(y, t.shape[0])
             return self.told(F.silu(e)).split([MODULATIONS * width] * len(self.blocks) + [2 * width], 1)

@@ -348,8 +348,8 @@ class UNet(nn.Module):
         plan = self.plan
         with torch.autocast(t.device.type, enabled=False):
             e = self.time(
-                waves(t.flatten(), plan.channels[0], plan.shift, plan.cosine_first).view(len(t), -1)
+                waves(t.flatten(), plan.channels[0], plan.shift, plan.cosine_first).view(t.shape[0], -1)
             )
             if self.label is not None:
-                e = e + self.label(y, len(t))
+                e = e + self.label(y, t.shape[0])
             return iter(self.told(F.silu(e)).split(self.widths, 1))

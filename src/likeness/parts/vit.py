@@ -81,5 +81,5 @@ class ViT(nn.Module):
         """(B, C, H, W) to (B, 1 + T, width), the token that belongs to no patch first."""
         h = self.embed(patches(x, self.p))
         h = h + positions(math.isqrt(h.shape[1]), self.width, self.rows, h.device)
-        out: Tensor = self.blocks(torch.cat([self.token.to(h).expand(len(x), 1, -1), h], 1))
+        out: Tensor = self.blocks(torch.cat([self.token.to(h).expand(x.shape[0], 1, -1), h], 1))
         return out

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from .. import figures, storage
@@ -37,6 +38,24 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def __getitem__(self, i: int) -> Tensor:
+        """One of them, (C, H, W)."""
+        return self.x[i]
+
+    def numpy(self) -> np.ndarray:
+        """As .npy holds them: uint8 (N, H, W, C), or float32 (N, 2) of points."""
+        return self.x.flatten(1).numpy() if self.points else self._levels()
+
+    def pil(self) -> list[Image.Image]:
+        """An image of Pillow each.  Raises Refusal for points."""
+        if self.points:
+            raise Refusal("a point is no picture of its own; numpy() has their coordinates.")
+        return [Image.fromarray(x[..., 0] if x.shape[-1] == 1 else x) for x in self._levels()]
+
+    def tensor(self) -> Tensor:
+        """float32 (N, C, H, W) in [-1, 1], or (N, 2, 1, 1) of points."""
+        return self.x
 
     def __repr__(self) -> str:
         what = "points" if self.points else f"images of {'x'.join(map(str, self.x.shape[1:]))}"
@@ -76,7 +95,7 @@ class Pictures:
 
     def _save_array(self, target: Path) -> None:
         blob = io.BytesIO()
-        x = self.x.flatten(1).numpy() if self.points else self._levels()
+        x = self.numpy()
         if target.suffix == ".npz":
             np.savez(blob, x=x, recipe=np.array(json.dumps(self.recipe, sort_keys=True, default=str)))
         else:
@@ -93,6 +112,63 @@ class Pictures:
 
     def _page(self) -> np.ndarray:
         return figures.shown(self.x) if self.page is None else self.page
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Page:
+    """A picture that shows itself in a notebook."""
+
+    image: np.ndarray
+    """uint8 (height, width, 3)"""
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return self.image if dtype is None else self.image.astype(dtype)
+
+    def __repr__(self) -> str:
+        return f"<a picture of {self.image.shape[1]}x{self.image.shape[0]}, {self.recipe}>"
+
+    def pil(self) -> Image.Image:
+        return Image.fromarray(self.image)
+
+    def save(self, target: str | Path) -> Path:
+        """As .png or .jpg, with its recipe.  Raises Refusal for any other suffix."""
+        target = Path(target)
+        if target.suffix not in PAGES:
+            raise Refusal(f"{target}: a picture is written as .png or .jpg.")
+        storage.make(target.parent)
+        if target.suffix == ".png":
+            figures.write_png(target, self.image, self.recipe)
+        else:
+            storage.write(target, figures.jpeg(self.image, self.recipe))
+        return target
+
+    def _repr_png_(self) -> bytes:
+        return figures.png(self.image, self.recipe)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MapPage(Page):
+    """A map of images."""
+
+    y: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    """float32 (n, 2), x to the right and y up"""
+    names: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    """of each, or nothing"""
+    scores: tuple[Score, ...] = ()
+    """how far it may be believed"""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Neighbours(Page):
+    """An image and those that are nearest to it, nearest first."""
+
+    names: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
+    distance: tuple[float, ...] = ()
+    usual: float = 0.0
+    """distance that an image here usually has to its nearest"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +214,12 @@ class Cards:
         return "\n".join(str(s) for s in self.scores)
 
     def _repr_html_(self) -> str:
-        from . import run_page
+        """The five that matter, and the others to unfold."""
+        from . import run_page, terminal
 
-        return run_page.cards(self.scores)
+        few = terminal.folded(self.scores)
+        rest = [score for score in self.scores if score not in few]
+        number = sum(score.of == "model" for score in rest)
+        more = f"<details><summary>{number} more measures</summary>{run_page.cards(rest)}</details>"
+        left = "<style>.likeness-cards th, .likeness-cards td {text-align: left !important}</style>"
+        return f'{left}<div class="likeness-cards">{run_page.cards(few)}{more if rest else ""}</div>'

@@ -26,9 +26,11 @@ from ..figures import CSS, TEMPLATE, html, safe
 from ..inference.sampling import samples
 from ..metrics import neighbours
 from ..metrics.card import GROUPS, Score, short
+from ..runs.labels import named
 from ..runs.run import AVERAGE, INSIDE, Run
 from ..training import doctor
 from ..training.snapshots import POINTS
+from . import progress
 
 PAGE = "report.html"
 SHARP, LARGE = 64, 128
@@ -86,6 +88,37 @@ def page(run: Run, data: Data, scores: Sequence[Score], drawn: Drawn | None = No
     )
 
 
+def draft(run: Run, data: Data, status: str, scores: Sequence[Score]) -> str:
+    """The report of a run that is being trained: what it has written down so far, and nothing that its model
+    would have to be asked for.  scores: of an earlier evaluation."""
+    title = f"{run.config.method} on {Path(data.source).name or data.source}"
+    pictures = sorted(p for p in (run.folder / "samples").glob("*.png") if re.fullmatch(r"\d+", p.stem))
+    sharp = run.config.spec.size <= SHARP and not data.spec.points
+    newest = f'<div class="{"sharp" if sharp else ""}">{_whole(pictures[-1])}</div>' if pictures else ""
+    at = f"After {int(pictures[-1].stem):,} images, by the EMA of the weights." if pictures else ""
+    sections = [
+        html.section("Newest snapshot", newest, at),
+        html.section("While it trained", _findings(run), "What the doctor found; some of it passed."),
+        html.section("Over time", _film(run), FILM_OF_POINTS if data.spec.points else FILM),
+        html.section("Learning curves", _curves(run)),
+        html.section("Scores", cards(scores), _setting(scores)),
+        html.section("How to make it again", _commands(run)),
+        html.section("Data", html.table(_about_data(data))),
+        html.section("Options", _options(run)),
+    ]
+    head = (
+        f'<p class="kind">likeness</p><h1>{safe(title)}</h1><p '
+        f'class="status">{safe(status)}</p>{_facts(run, data)}'
+    )
+    body = f"<header>{head}</header><main>{''.join(sections)}</main>"
+    return TEMPLATE.format(title=safe(title), css=CSS, body=body)
+
+
+def _whole(picture: Path) -> str:
+    """A snapshot as it is."""
+    return f'<img class="plane" alt="the newest snapshot" src="{figures.uri(picture.read_bytes())}">'
+
+
 def _status(run: Run, data: Data) -> str:
     goal = run.config.training.images
     done = "finished" if run.seen >= goal else f"stopped at {run.seen / max(goal, 1):.0%} of {goal:,} images"
@@ -131,8 +164,8 @@ def _duration(seconds: float | None) -> str:
     )
 
 
-def _warnings(run: Run, data: Data, scores: Sequence[Score]) -> str:
-    """Everything suspicious, each once, or the sentence that there was nothing."""
+def lookout(run: Run, data: Data, scores: Sequence[Score]) -> list[str]:
+    """Everything suspicious, a sentence each, and each once."""
     result: dict[str, list[str]] = {}
     for score in scores:
         for text in score.warnings if score.of == "model" else ():
@@ -147,8 +180,12 @@ def _warnings(run: Run, data: Data, scores: Sequence[Score]) -> str:
     own += standing(scores)
     if run.seen < len(data.train):
         own.append("It has not seen every training image once: too early to judge.")
-    own += [f"{text} ({', '.join(names)})" for text, names in result.items()]
-    items = "".join(f"<li>{safe(text)}</li>" for text in own)
+    return own + [f"{text} ({', '.join(names)})" for text, names in result.items()]
+
+
+def _warnings(run: Run, data: Data, scores: Sequence[Score]) -> str:
+    """The same as a list, or the sentence that there was nothing."""
+    items = "".join(f"<li>{safe(text)}</li>" for text in lookout(run, data, scores))
     return (
         html.tag("ul", "warn", items)
         if items
@@ -362,7 +399,7 @@ def _samples(run: Run, data: Data, scores: Sequence[Score], drawn: Drawn | None)
             lead,
         )
     labels = None if drawn is None else drawn.labels
-    of = [{} if labels is None else {"label": int(labels[i])} for i in range(n)]
+    of = [{} if labels is None else named(run.config, int(labels[i])) for i in range(n)]
     tiles = [_img(image, recipe | {"sample": i} | of[i]) for i, image in enumerate(figures.pixels(x))]
     lead = f"The first {n} of seed {seed}, not chosen, {how}."
     return html.section("Samples", _tiles(tiles, data, f"{n} samples"), lead) + _neighbours(
@@ -520,6 +557,10 @@ def _moment(run: Run, path: Path) -> str:
     )
 
 
+def _curve(table: np.ndarray, name: str, values: np.ndarray, unit: str) -> str:
+    return figures.curve(table[:, 0], values, f"{name}, {unit}" if unit else name, "images seen")
+
+
 def _curves(run: Run) -> str:
     """A chart for each loss and its terms, and for the speed."""
     series: dict[str, list[tuple[float, float]]] = {}
@@ -533,5 +574,5 @@ def _curves(run: Run) -> str:
             series.setdefault(name, []).append((line["seen"], value))
     order = sorted(series, key=lambda name: name == "images a second")
     tables = ((name, np.array(series[name], float)) for name in order if len(series[name]) > 1)
-    charts = [figures.curve(t[:, 0], t[:, 1], name, "images seen") for name, t in tables]
+    charts = [_curve(t, *progress.measured(name, t[:, 1], run.model.units)) for name, t in tables]
     return html.tag("div", "charts", "".join(charts)) if any(charts) else ""

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from . import progress
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -35,12 +37,16 @@ class Walked(Protocol):
     def share(self) -> float: ...
 
 
+REPLACED = 1.0
+"""seconds between two in a notebook, where each takes the place of the one before"""
 T = TypeVar("T", bound=Walked)
 SCHEMA = 2
 """of what `document` writes.  It is raised when a key goes, is renamed, or has another meaning or unit; a new
 key raises nothing.  1 had no number, and lists where there are objects now."""
 EVERY = 10.0
 """seconds between two lines where nobody is watching"""
+SOON = 3.0
+"""and where something new begins"""
 
 
 @cache
@@ -126,11 +132,16 @@ def training(run: Run, data: Data, budget: dict[str, Any], quiet: bool = False) 
         yield lambda step: None
         return
     from ..runs import diffusers
+    from ..training import plan, session
 
+    if nothing := session.finished(run, **budget):
+        say(nothing)
+        yield lambda step: None
+        return
     notes = _news(run)
-    facts, training = run.config.facts, run.config.training
+    facts, training = engine.facts(), run.config.training  # a run of another machine has its own
     goal = (
-        f"{budget['minutes']:g} minutes"
+        f"{budget['minutes']:g} minute{'s' * (budget['minutes'] != 1)}"
         if "minutes" in budget
         else f"{budget.get('images', training.images):,} images"
     )
@@ -140,17 +151,19 @@ def training(run: Run, data: Data, budget: dict[str, Any], quiet: bool = False) 
         f"{run.config.method}, {weights:,} weights, for {goal}, in {training.precision} with "
         f"{facts['threads']} threads -> {run.folder}"
     )
+    if not run.seen and run.config.plan:
+        say(plan.text(run.config))
     if not run.seen and (why := diffusers.obstacle(run.model)):
         say(f"note: `likeness export` will not take this run to diffusers: {why}")
     if run.seen:
         say(f"going on at image {run.seen:,}")
-    share, brief = _share(run, budget), _brief(run, budget)
-    with _bar(share()) if _err().is_terminal else _lines(share, run) as update:
+    share, brief, left = _share(run, budget), _brief(run, budget), progress.left(run, budget)
+    with _bar(run, share()) if _err().is_terminal else _lines(run) as update:
 
         def tick(step: Step) -> None:
             notes()
             brief()
-            update(step, share())
+            update(step, share(), left())
 
         yield tick
         notes()
@@ -194,59 +207,66 @@ def _brief(run: Run, budget: dict[str, Any]) -> Callable[[], None]:
 
 def _share(run: Run, budget: dict[str, Any]) -> Any:
     """How much of the budget is spent, from 0 to 1."""
-    images = budget.get("images", math.inf if "minutes" in budget else run.config.training.images)
+    from ..training import loop
+
+    minutes = budget.get("minutes", math.inf)
+    images = loop.last_image(run.config.training, budget.get("images"), minutes)
 
     def spent() -> float:
-        return min(1.0, max(run.seen / max(images, 1), run.seconds / (60 * budget.get("minutes", math.inf))))
+        return min(1.0, max(run.seen / max(images, 1), run.seconds / (60 * minutes)))
 
     return spent
 
 
-def _text(step: Step) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in step.losses.items())
+def _text(run: Run, step: Step, left: str) -> str:
+    """What one line says beside the share that is done; a loss is read from the device for it."""
+    speed = f"{step.seen / max(run.seconds, 1e-9):,.0f}/s"
+    return "  ".join(
+        filter(None, (f"{step.seen:,} images", speed, left, progress.terms(step.losses, run.model.units)))
+    )
 
 
 @contextmanager
-def _bar(begin: float) -> Iterator[Any]:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+def _bar(run: Run, begin: float) -> Iterator[Any]:
+    from rich.progress import BarColumn, Progress, TextColumn
 
-    columns = (
-        BarColumn(24),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
-    )
-    with Progress(*columns, console=_err(), refresh_per_second=4) as progress:
-        task = progress.add_task("", total=1.0, text="")
-        progress.update(task, completed=begin)
-        seen, since, last_update = 0, time.monotonic(), 0.0
+    columns = (BarColumn(24), TextColumn("{task.percentage:>3.0f} %"), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, console=_err(), refresh_per_second=4) as bar:
+        task = bar.add_task("", total=1.0, text="")
+        bar.update(task, completed=begin)
+        last_update = 0.0
 
-        def update(step: Step, share: float) -> None:
-            nonlocal seen, last_update
-            seen = seen or step.seen
-            now = time.monotonic()
-            if now - last_update > 0.25:  # a loss is read from the device only when it is shown
-                last_update = now
-                rate = (step.seen - seen) / max(now - since, 1e-9)
-                progress.update(
-                    task, completed=share, text=f"{step.seen:,} images  {rate:,.0f}/s  {_text(step)}"
-                )
+        def update(step: Step, share: float, left: str) -> None:
+            nonlocal last_update
+            if time.monotonic() - last_update > 0.25:
+                last_update = time.monotonic()
+                bar.update(task, completed=share, text=_text(run, step, left))
 
         yield update
 
 
-@contextmanager
-def _lines(share: Any, run: Run) -> Iterator[Any]:
-    last_update = time.monotonic()
+def _notebook() -> Callable[[str], None] | None:
+    """In a notebook: a function that shows a line in the place of the one before, so that a night of training
+    leaves one.  None elsewhere."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if not hasattr(shell, "kernel"):
+        return None
+    from IPython.display import display  # type: ignore[import-not-found, unused-ignore]
 
-    def update(step: Step, spent: float) -> None:
+    handle = display({"text/plain": ""}, raw=True, display_id=True)
+    return lambda text: handle.update({"text/plain": text}, raw=True)
+
+
+@contextmanager
+def _lines(run: Run) -> Iterator[Any]:
+    last_update, replace = time.monotonic(), _notebook()
+    show, every = (say, EVERY) if replace is None else (replace, REPLACED)
+
+    def update(step: Step, spent: float, left: str) -> None:
         nonlocal last_update
-        if time.monotonic() - last_update > EVERY:
+        if time.monotonic() - last_update > every or (replace and spent >= 1):
             last_update = time.monotonic()
-            say(
-                f"{spent:4.0%}  {step.seen:,} images  {step.seen / max(run.seconds, 1e-9):,.0f}/s  "
-                f"{_text(step)}"
-            )
+            show(f"{spent:4.0%}  {_text(run, step, left)}")
 
     yield update
 
@@ -262,41 +282,106 @@ def walked(stages: Iterable[T], title: str, quiet: bool = False) -> Iterator[T]:
             yield stage
 
 
-def listed(scores: Iterable[Score], title: str, quiet: bool = False) -> Iterator[Score]:
-    """Pass scores on, showing which one was last."""
-    if quiet or not _err().is_terminal:
-        yield from scores
+Notify = Callable[[str, float], None]
+"""of something that is made of parts: which one is being made, and what share of it is done, 0 to 1"""
+
+
+@contextmanager
+def stages(title: str, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> Iterator[Notify]:
+    """A function to call with how far something is; now and then it prints that, with the time left."""
+    if quiet:
+        yield lambda part, share: None
         return
-    with _err().status(escape(title)) as status:
-        for score in scores:
-            status.update(escape(f"{title}: {score.name}"))
-            yield score
+    parts = progress.Parts(clock)
+    if sys.stderr.isatty():
+        with _err().status(escape(title)) as status:
+            yield lambda part, share: status.update(escape(f"{title}: {parts.text(part, share)}"))
+        return
+    printed, known = clock(), ""
+
+    def line(part: str, share: float) -> None:
+        nonlocal printed, known
+        text, now = parts.text(part, share), clock()
+        if now - printed > (EVERY if part == known else SOON):
+            printed = now
+            say(f"{title}: {text}")
+        known = part
+
+    yield line
 
 
-def scores(cards: Sequence[Score], as_json: bool, title: str = "") -> None:
-    """A row a measure: the model, and beside it what it is compared with."""
+def counted(notify: Notify, part: str) -> Callable[[int, int], None]:
+    """The same for who counts what is done, and of how many."""
+    return lambda done, total: notify(part, done / max(total, 1))
+
+
+MATTER = (
+    "bits/dim",
+    "accuracy",
+    "Fréchet distance",
+    "modes covered",
+    "coverage",
+    "near-duplicates",
+    "PSNR",
+    "linear accuracy",
+    "kNN accuracy",
+    "C2ST accuracy",
+    "high-quality samples",
+    "RankMe",
+)
+"""measures by what they are worth to somebody who reads five: one each of likelihood, resemblance, variety,
+memorisation and the code, before a second one of any"""
+FIVE = 5
+
+
+def folded(cards: Sequence[Score]) -> list[Score]:
+    """The cards of the five measures that matter most, of the model and of its baselines, in their order."""
+    names = dict.fromkeys(card.name for card in cards if card.of == "model")
+    ranked = sorted(names, key=lambda name: MATTER.index(name) if name in MATTER else len(MATTER))
+    few = ranked if len(ranked) <= FIVE + 1 else ranked[:FIVE]  # to hide one row is to spend one on saying so
+    return [card for card in cards if card.name in few]
+
+
+def scores(
+    cards: Sequence[Score],
+    as_json: bool,
+    title: str = "",
+    every: bool = True,
+    lookout: Sequence[str] | None = None,
+) -> None:
+    """A row a measure: the model, and beside it what it is compared with; of five measures only, unless
+    `every`.
+
+    lookout: sentences of run_page.lookout, which have the warnings among them; the warnings alone without it.
+    """
     if as_json:
         return
-    from ..metrics.card import short
-
     if title:
         print(title)
-    rows = []
-    for card in (c for c in cards if c.of == "model"):
-        others = ", ".join(
-            f"{c.of} {short(c.value)}" for c in cards if c.name == card.name and c.of != "model"
-        ) + (": worse" if card.beyond else "")
-        kind = "" if card.kind == "measured" else f" ({card.kind})"
-        rows.append((f"{card.name}, {card.unit}" if card.unit else card.name, f"{card.number}{kind}", others))
-    columns(("measure", "model", "compared with"), rows)
-    own = [card for card in cards if card.of == "model"]
+    shown = list(cards) if every else folded(cards)
+    own = [card for card in shown if card.of == "model"]
+    columns(("measure", "model", "compared with"), [_row(card, shown) for card in own])
     if own:
+        sides = dict.fromkeys(f"n = {card.n:,} {card.split}" for card in own)
+        print(f"intervals are 95 %; {', '.join(sides)}")
+    if rest := sum(card.of == "model" for card in cards) - len(own):
+        print(f"{rest} more measures: likeness evaluate RUN --all, scores.json, and the report")
+    if lookout is None:
+        warned = [card for card in cards if card.of == "model" and card.warning]
         print(
-            f"intervals are 95 %; {', '.join(dict.fromkeys(f'n = {card.n:,} {card.split}' for card in own))}"
+            *(f"warning: {card.name}: {card.warning}" for card in warned), sep="\n", end="\n" * bool(warned)
         )
-    for card in own:
-        if card.warning:
-            print(f"warning: {card.name}: {card.warning}")
+    elif lookout:
+        print("\nWhat to look out for", *(f"  - {text}" for text in lookout), "", sep="\n")
+
+
+def _row(card: Score, cards: Sequence[Score]) -> tuple[str, str, str]:
+    from ..metrics.card import short
+
+    beside = (f"{c.of} {short(c.value)}" for c in cards if c.name == card.name and c.of != "model")
+    others = ", ".join(beside) + (": worse" if card.beyond else "")
+    kind = "" if card.kind == "measured" else f" ({card.kind})"
+    return f"{card.name}, {card.unit}" if card.unit else card.name, f"{card.number}{kind}", others
 
 
 def checked(check: Check, costs: Sequence[dict[str, Any]], as_json: bool) -> None:

@@ -165,12 +165,13 @@ def to_diffusers(net: nn.Module, facts: Facts, folder: Path, y: int | None = Non
     )
 
 
-def export(model: Model, folder: Path, label: int | None = None) -> None:
+def export(model: Model, folder: Path, label: int | None = None) -> str:
     """Write a trained ddpm, of images and with a U-Net, as such a folder.  label: the class that the pipeline
-    is to draw, where there are any."""
+    is to draw, where there are any.  Returns what the pipeline cannot do that the model can, or nothing."""
     if not isinstance(model, DDPM):
         raise Refusal(
-            f"{type(model).__name__.lower()} has no pipeline of diffusers that draws from it; a ddpm has one."
+            f"{type(model).__name__.lower()} has no pipeline of diffusers that draws from it; a ddpm has "
+            "one.  For an ONNX file type: likeness export RUN model.onnx"
         )
     if label is not None and "label" not in model.takes:
         raise Refusal(f"this model draws of no class, so not of class {label}; leave the label out.")
@@ -192,6 +193,21 @@ def export(model: Model, folder: Path, label: int | None = None) -> None:
         folder,
         (model.spec.labels if label is None else label) if model.conditional else None,
     )
+    return lost(model, label)
+
+
+def lost(model: DDPM, label: int | None) -> str:
+    """What a pipeline without a word for classes leaves behind of a conditional model, and what to type
+    instead."""
+    if not model.conditional:
+        return ""
+    k = model.spec.labels
+    if label is None:
+        return (
+            f"the model knows {k} classes, and the pipeline draws from all; for one that draws "
+            "one class, type --label CLASS"
+        )
+    return f"the pipeline draws this class alone, of the {k} that the model knows"
 
 
 def obstacle(model: Model) -> str:

@@ -18,7 +18,7 @@ from ..backbones import hub
 from ..core import Compresses, Refusal, answers
 from ..data import Data
 from ..data.source import Source
-from . import latent_model
+from . import latent_model, origin
 from .run import INSIDE, Config, Run, Stage, read_config
 from .source import parse
 
@@ -72,10 +72,10 @@ def reading(first: Run, typed: dict[str, Any]) -> dict[str, Any]:
 def stage(first: Run, data: Data) -> Stage:
     """The first stage; its codes are measured on training images where it does not say itself
     what they are."""
-    if data.fingerprint != first.config.data["fingerprint"]:
+    if why := origin.changed(first.config, first.folder, data):
         raise Refusal(
-            f"{data.source} has changed since {first.folder} learnt it; train that model anew, into another "
-            "folder, and then this one."
+            f"{why}.  Say where what it has learnt lies now, with --data PLACE, or train that model anew, "
+            "into another folder, and then this one."
         )
     if isinstance(first.model, Compresses):
         return Stage(first, first.model)

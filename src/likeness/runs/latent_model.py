@@ -68,7 +68,7 @@ class Numbers(nn.Module):
         super().__init__()
         self.model = model
         self.mean, self.std = nn.Buffer(mean), nn.Buffer(std)
-        self.code = Spec(len(mean), grid(model), model.spec.labels, levels=0)
+        self.code = Spec(len(mean), grid(model), model.spec.labels, levels=0, absent=model.spec.absent)
 
     def compress(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, c, h, h)."""

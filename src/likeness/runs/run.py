@@ -31,7 +31,7 @@ from .. import engine, models, storage
 from ..core import BadData, Busy, Compresses, Model, Refusal, Spec, Training
 from ..data.captions import Vocabulary
 from ..data.split import SHARE
-from . import latent_model
+from . import latent_model, origin
 from .folder import CONFIG as CONFIG
 from .folder import is_run as is_run
 
@@ -57,6 +57,10 @@ class Config:
     """names of the classes of the data, which may be called otherwise by the time that somebody asks"""
     vocabulary: list[str] = field(default_factory=list)
     """words of the training captions by their number (data/captions.py), where the model takes texts"""
+    origin: dict[str, Any] = field(default_factory=dict)
+    """where the data lie as seen from the run's folder, and how many they were (runs/origin.py)"""
+    plan: dict[str, Any] = field(default_factory=dict)
+    """of a run in so many minutes: these, and the speed that training.images was planned by"""
 
     @property
     def method(self) -> str:
@@ -120,7 +124,12 @@ def read_config(folder: Path) -> Config:
             config["facts"],
         )
         return Config(
-            *main, config.get("inside", {}), config.get("classes", []), config.get("vocabulary", [])
+            *main,
+            config.get("inside", {}),
+            config.get("classes", []),
+            config.get("vocabulary", []),
+            config.get("origin", {}),
+            config.get("plan", {}),
         )
     except FileNotFoundError:
         raise Refusal(
@@ -135,8 +144,10 @@ def read_config(folder: Path) -> Config:
 
 
 def _spelled_out(data: dict[str, Any]) -> dict[str, Any]:
-    """A run that does not say what share of its images was held out is from when that was always a tenth."""
-    return data | {"held_out": data.get("held_out", SHARE)} if "size" in data else data
+    """A run that does not say what share of its images was held out is from when that was always a tenth, and
+    one that does not name the validation part from when that was passed over."""
+    old = {"held_out": SHARE, "validation": "none"}
+    return old | data if "size" in data else data
 
 
 class Stage(NamedTuple):
@@ -168,7 +179,8 @@ class Stage(NamedTuple):
             tensors,
             dict(seen=self.run.seen, seconds=self.run.seconds, facts=self.run.config.facts),
         )
-        storage.write(folder / CONFIG, json.dumps(asdict(self.run.config), indent=2).encode())
+        config = origin.rebased(self.run.config, self.run.folder, folder)
+        storage.write(folder / CONFIG, json.dumps(asdict(config), indent=2).encode())
 
 
 def _frozen(folder: Path) -> nn.Module:
@@ -300,6 +312,11 @@ class Run:
         if lock:
             storage.sweep(self.folder)
             self._trim_log()
+
+    def replan(self, config: Config) -> None:
+        """Go on by another plan; what has decided the bits so far must be the same."""
+        self.config = config
+        storage.write(self.folder / CONFIG, json.dumps(asdict(config), indent=2).encode())
 
     def _make_trainable(self) -> None:
         self.average = engine.Average(self.model, self.student)

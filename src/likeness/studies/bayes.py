@@ -117,7 +117,7 @@ def by_bayes(run: Run, data: Data, rows: np.ndarray | None = None, seed: int = 0
             f"{run.config.model} does not know; train one that does on labelled images: likeness train vae "
             "DATA --conditional"
         )
-    prior = log_prior(data.y[data.train if rows is None else rows], run.config.spec.labels)
+    prior = log_prior(data.y[data.labelled.train if rows is None else rows], run.config.spec.labels)
     return ByBayes(sampling.tuned(run.model, **live), prior, seed)
 
 
@@ -175,7 +175,7 @@ class Plan:
 
 def plan(data: Data, seed: int) -> Plan:
     """Raises Refusal where there are no classes, or too few images of them."""
-    c = len(data.classes)
+    c, data = len(data.classes), data.labelled
     if data.spec.points:
         raise Refusal(
             f"bayes compares ways to tell images apart, and {data.source} is points; give it a set of "
@@ -190,6 +190,11 @@ def plan(data: Data, seed: int) -> Plan:
         raise Refusal(
             f"{data.source} has {len(data.train)} training images of {c} classes, too few to learn from; "
             "ten a class are needed."
+        )
+    if not len(data.held_out):
+        raise Refusal(
+            f"no held-out image of {data.source} has a class, so nothing can be asked; give labels to the "
+            "test images, or leave these away: then a share of the others is held out."
         )
     rng = np.random.default_rng((seed, 0xBA7E5))
     order = nested(data.y, rng.permutation(data.train))
@@ -285,7 +290,15 @@ def configured(name: str, data: Data, images: int, seed: int) -> Config:
         ema=images // 10,
     )
     options = kind(spec=data.spec, **OPTIONS[name]).options()
-    return Config(name, data.spec, engine.settle(settings, data.spec), options, data.identity, engine.facts())
+    return Config(
+        name,
+        data.spec,
+        engine.settle(settings, data.spec),
+        options,
+        data.identity,
+        engine.facts(),
+        classes=list(data.classes),
+    )
 
 
 def speed(name: str, data: Data, seconds: float = 1.0) -> float:
@@ -332,6 +345,7 @@ def run(
     ask for that.  Leaves a run for each in `folder`, bayes.json, bayes.png and bayes.html.  The same call
     goes on where it was stopped.  k: importance samples of the generative side.
     """
+    data = data.labelled
     stop, chosen = stop or loop.Stop(), plan(data, seed)
     assert data.y is not None
     subsets, curves, cards = chosen.subsets(data.y), dict[str, Any](), list[Score]()

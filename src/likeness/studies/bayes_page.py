@@ -19,7 +19,7 @@ from ..reports import run_page
 PICTURE, PAGE = "bayes.png", "bayes.html"
 FINE = 2
 """pixels drawn for each one kept, so that lines are smooth"""
-WIDE, HIGH = 1500, 560
+WIDE, HIGH = 1500, 620
 INK, SOFT, LINE = (36, 35, 31), (120, 116, 108), (226, 223, 214)
 BLUE, ORANGE, GREEN, VIOLET = (38, 98, 160), (206, 92, 30), (60, 140, 90), (130, 90, 170)
 SIDES = {"vae": BLUE, "classifier": ORANGE, "nearest neighbour": SOFT}
@@ -99,9 +99,11 @@ class Panel:
             a, b = self.place(0, y)
             self.words(a - 8, b, text, anchor="rm")
 
-    def key(self, entries: dict[str, tuple[int, int, int]], x: float, y: float) -> None:
+    def key(self, entries: dict[str, tuple[int, int, int]]) -> None:
+        """What the colours mean, a line each, below the axis: no curve goes there."""
+        left, top, _, high = self.box
         for i, (text, ink) in enumerate(entries.items()):
-            a, b = self.place(x, y)
+            a, b = left, top + high + 66
             self.canvas.ellipse([v * FINE for v in (a, b + 22 * i - 5, a + 10, b + 22 * i + 5)], ink)
             self.words(a + 18, b + 22 * i, text, INK, anchor="lm")
 
@@ -111,7 +113,7 @@ def draw(cards: Sequence[Score], curves: dict[str, Any], about: str) -> np.ndarr
     familiar."""
     image = Image.new("RGB", (WIDE * FINE, HIGH * FINE), (255, 255, 255))
     canvas = ImageDraw.Draw(image)
-    accuracy(Panel(canvas, 70, 390, f"Accuracy by labels ({about})", "labels to learn from"), cards)
+    accuracy(Panel(canvas, 70, 390, "Accuracy by labels", f"labels to learn from; {about}"), cards)
     most = max(curves, key=int)
     reliability(Panel(canvas, 560, 330, f"Reliability, {int(most):,} labels", "how sure it is"), curves[most])
     familiarity(
@@ -141,7 +143,7 @@ def accuracy(panel: Panel, cards: Sequence[Score]) -> None:
                 1.5,
             )
             panel.dot(across(m), c.value, ink)
-    panel.key({"vae, by Bayes' rule": BLUE, "classifier": ORANGE, "nearest neighbour": SOFT}, 0.48, 0.2)
+    panel.key({"vae, by Bayes' rule": BLUE, "classifier": ORANGE, "nearest neighbour": SOFT})
 
 
 def reliability(panel: Panel, curves: dict[str, Any]) -> None:
@@ -160,7 +162,7 @@ def reliability(panel: Panel, curves: dict[str, Any]) -> None:
         panel.line(list(zip(curve["confidence"], curve["accuracy"])), ink, 1.5)
         for x, y in zip(curve["confidence"], curve["accuracy"]):
             panel.dot(x, y, ink, 4)
-    panel.key(inks, 0.03, 0.95)
+    panel.key(inks)
 
 
 def familiarity(panel: Panel, cards: Sequence[Score]) -> None:
@@ -170,12 +172,12 @@ def familiarity(panel: Panel, cards: Sequence[Score]) -> None:
     panel.across({0.0: "0", 0.25: "0.25", 0.5: "0.5", 0.75: "0.75", 1.0: "1"})
     panel.line([(0.5, 0), (0.5, 1)], SOFT, 1)
     for i, kind in enumerate(kinds):
-        y = 1 - (i + 0.5) / (len(kinds) + 2.6)
+        y = 1 - (i + 0.5) / len(kinds)
         panel.up({y: kind if len(kind) < 24 else f"{kind[:22]}…"})
         for shift, (of, ink) in enumerate(MEASURES.items()):
             for c in (c for c in own if c.note == kind and c.of == of):
                 panel.dot(c.value, y + (1.5 - shift) * 0.012, ink)
-    panel.key(MEASURES, 0.03, 0.21)
+    panel.key(MEASURES)
 
 
 # The page

@@ -79,8 +79,10 @@ def learn(
     """
     if not 0 < error < 0.5:
         raise Refusal(f"an error of {error:g} cannot be aimed at; choose one above 0 and below one half.")
-    source = f"{data.source} against {', '.join(m.name for m in makers)}"
-    if is_run(folder) and read_config(folder).data.get("source") != source:
+    against = f" against {', '.join(m.name for m in makers)}"
+    source = f"{data.source}{against}"
+    # the real images may have moved: whether they are others, the fingerprint says
+    if is_run(folder) and not str(read_config(folder).data.get("source")).endswith(against):
         raise _another(folder)
     parts, nothing = (yield from gather(makers, data, n, seed)), halves(data, n, seed)
     about = dict(_asked(makers, data), n=len(parts.train.real), error=error, seed=seed)
@@ -162,7 +164,7 @@ def _train(study: Study, source: str, levels: int, images: int, seed: int) -> It
         engine.facts(),
     )
     if there := is_run(study.folder):
-        asked = dict(data=config.data, training=asdict(training), options=config.options)
+        asked = dict(data=dict(fingerprint=digest), training=asdict(training), options=config.options)
         if read_config(study.folder).differences(asked):
             raise _another(study.folder)
     run = Run.resume(study.folder) if there else Run.create(study.folder, config)

@@ -39,6 +39,7 @@ from ..core import (
     check_options,
 )
 from ..data import Data
+from ..data.labels import NONE
 from ..inference import sampling
 from ..metrics import neighbours, probing
 from ..parts import collapse
@@ -239,13 +240,14 @@ def untrained(run: Run) -> Model:
 
 def _worth(data: Data, *models: Model) -> Iterator[Any]:
     """RankMe of the features of each model, and, if there are classes, which images are told by each."""
+    data = data.labelled if len(data.labelled.held_out) else data
     known, asked = chosen(data.train, PROBED), chosen(data.held_out, PROBED)
     enough = len(asked) >= collapse.SEEN
     batches = [engine.put(data.take(rows)) for rows in (known, asked if enough else known)]
     with torch.no_grad():
         features = [[collapse.encoded(model, batch, 2 * DRAWN) for batch in batches] for model in models]
     yield from (float(collapse.rankme(there)) for _, there in features)
-    if data.y is not None and data.spec.labels > 1 and enough:
+    if data.y is not None and data is data.labelled and data.spec.labels > 1 and enough:
         for here, there in features:
             yield probing.knn(here.cpu().numpy(), data.y[known], there.cpu().numpy()) == data.y[asked]
 
@@ -274,12 +276,11 @@ def beside_training(data: Data, samples: np.ndarray, mirror: bool = False) -> It
     drawn, real = result.of(np.s_[: len(samples)]), result.of(np.s_[len(samples) :])
     if len(rows) == len(data.train):
         yield symptoms.copying(drawn, real)
-    if (
-        data.y is not None
-        and len(held_out)
-        and (data.y[real.row[:, 0]] == data.y[held_out]).mean() >= CLASSED_BY_NEIGHBOURS
-    ):
-        yield symptoms.dropped(data.y[drawn.row[:, 0]], data.y[data.train], "classes")
+    if data.y is None:
+        return
+    known = data.y[held_out] != NONE
+    if known.any() and (data.y[real.row[:, 0]] == data.y[held_out])[known].mean() >= CLASSED_BY_NEIGHBOURS:
+        yield symptoms.dropped(data.y[drawn.row[:, 0]], data.y[data.labelled.train], "classes", data.classes)
 
 
 def judged(run: Run, data: Data, model: Model) -> Finding | None:
@@ -297,6 +298,7 @@ def judged(run: Run, data: Data, model: Model) -> Finding | None:
 
 def known_by_heart(data: Data, model: Model) -> Finding | None:
     """How often a classifier is right about images that it was trained on, and about others."""
+    data = data.labelled
     if not isinstance(model, Classifies) or data.y is None or not len(data.held_out):
         return None
     train, held_out = chosen(data.train, 2 * DRAWN), chosen(data.held_out, 2 * DRAWN)

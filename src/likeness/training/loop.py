@@ -55,16 +55,15 @@ def fit(
     save_every: float = 120.0,
     stop: Stop | None = None,
 ) -> Generator[Step]:
-    """Train until `images` have been seen (the config's number, unless `minutes` are given), or for `minutes`
-    of training in all, or until `stop`.  Saves every `save_every` seconds and at the end; resumes where
-    the run is.
+    """Train until `images` have been seen (the config's number, unless `minutes` are given and the rate stays
+    constant to whatever end), or for `minutes` of training in all, or until `stop`.  Saves every `save_every`
+    seconds and at the end; resumes where the run is.
 
     Raises Diverged when a loss or a gradient is no longer a number: the last saved state is then still good.
     """
     training, stop = run.config.training, stop or Stop()
-    refuse(run.config.model, training, run.student, images, minutes)
-    if images is None:
-        images = training.images if math.isinf(minutes) else 10**15
+    refuse(run.config.model, training, run.student, minutes)
+    images = last_image(training, images, minutes)
     run.student.train()
     saved, due = time.monotonic(), True
     while run.seen < images and not _called_off(run, minutes, stop, due):
@@ -82,9 +81,15 @@ def fit(
     keep(run)
 
 
-def refuse(
-    name: str, training: Training, model: Model, images: int | None = None, minutes: float = math.inf
-) -> None:
+def last_image(training: Training, images: int | None = None, minutes: float = math.inf) -> int:
+    """At which image a training is over, whatever time is left: a rate that falls has come to its end
+    there."""
+    if images is not None:
+        return images
+    return 10**15 if training.schedule == "constant" and not math.isinf(minutes) else training.images
+
+
+def refuse(name: str, training: Training, model: Model, minutes: float = math.inf) -> None:
     """What cannot be trained as asked, before anything is made or moved."""
     processes = engine.world()
     if model.whole_batch and training.batch < 2:
@@ -113,11 +118,6 @@ def refuse(
         )
     if not minutes > 0:
         raise Refusal(f"{minutes} minutes are no time to train for; give a number above 0.")
-    if training.schedule == "cosine" and not math.isinf(minutes) and images is None:
-        raise Refusal(
-            "--schedule cosine must know at which image it ends, which --minutes does not say; give "
-            "--images as well."
-        )
     model.prepare()
 
 

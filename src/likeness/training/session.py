@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .. import data as datasets
 from .. import engine, models
-from ..core import Model, Refusal, Training, closest, option_fields
+from ..core import Model, Refusal, Training, closest, option_fields, words
 from ..data import Data
+from ..data.quick import training_images
 from ..data.source import Source
-from ..runs import first_stage, latent_model
+from ..runs import first_stage, latent_model, origin
 from ..runs.run import Config, Run, Stage, is_run, read_config
 from ..runs.source import parse
-from . import doctor, loop, signals, snapshots
+from . import doctor, log_writers, loop, plan, signals, snapshots
 
 
 @dataclass(frozen=True)
@@ -29,15 +32,33 @@ class Wishes:
     reading: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def sort(cls, kind: type[Model], options: dict[str, Any]) -> Wishes:
-        """Tell a model's options from those of the training and of reading the data."""
+    def sort(cls, kind: type[Model], options: dict[str, Any], source: str | Source = "") -> Wishes:
+        """Tell a model's options from those of the training and of reading the data; `preset` stands for
+        several, of which those win that are there themselves.
+
+        source: by whose images a refusal counts."""
+        if "preset" in options:
+            options = _preset(kind, options["preset"]) | {k: v for k, v in options.items() if k != "preset"}
         parts = [{f.name for f in option_fields(k)} for k in (kind, Training, datasets.Reading)]
         if unknown := [name for name in options if not any(name in part for part in parts)]:
+            known = set().union(*parts) | {"minutes", "device"}
+            flags = frozenset(f"--{name.replace('_', '-')}" for name in known)
+            batch = options.get("batch", kind.defaults.batch)
+            count = partial(training_images, source, {k: v for k, v in options.items() if k in parts[2]})
+            asked = words.Asked("train", flags, batch if isinstance(batch, int) else 0, count)
+            hint = words.argument(unknown[0], options[unknown[0]], asked)
             raise Refusal(
                 f"{kind.__name__.lower()} has no option {unknown[0]!r}; "
-                f"{closest(unknown[0], tuple(sorted(set().union(*parts))))}"
+                f"{hint or closest(unknown[0], tuple(sorted(known)))}"
             )
         return cls(*({k: v for k, v in options.items() if k in part} for part in parts))
+
+
+def _preset(kind: type[Model], name: str) -> dict[str, Any]:
+    if name not in kind.presets:
+        there = ", ".join(kind.presets) or "none"
+        raise Refusal(f"{kind.__name__.lower()} has no preset {name!r}; its presets are: {there}.")
+    return kind.presets[name]
 
 
 # A run to train
@@ -45,10 +66,15 @@ class Wishes:
 
 @contextmanager
 def begin(
-    model: str, source: str | Source, folder: Path, wishes: Wishes, budget: dict[str, Any]
+    model: str,
+    source: str | Source,
+    folder: Path,
+    wishes: Wishes,
+    budget: dict[str, Any],
+    place_of_data: str = "",
 ) -> Iterator[tuple[Run, Data]]:
     """Open the run in `folder`, or make it, to train on; with the data it learns from.  Lets go of its lock
-    at the end.
+    at the end.  place_of_data: where the images are now, if `source` is a run whose codes are learnt.
 
     The first of several processes decides; the others wait for it, and end with it if it refuses.
     """
@@ -56,12 +82,12 @@ def begin(
     run = None
     try:
         if engine.rank() == 0:
-            run, data = _first(model, parse(source).anywhere, folder, wishes, budget)
+            run, data = _first(model, parse(source).anywhere, folder, wishes, budget, place_of_data)
         else:
             _end_if_refused(engine.broadcast_text())
             run = Run.resume(folder, lock=False)
-            data = datasets.load(run.config.data["source"], **run.config.reading)
-        yield run, data
+            data = origin.load(run.config, folder)
+        yield run, data.usable(run.model.takes)
     finally:
         if run is not None:
             run.close()
@@ -69,10 +95,10 @@ def begin(
 
 
 def _first(
-    model: str, asked: Source, folder: Path, wishes: Wishes, budget: dict[str, Any]
+    model: str, asked: Source, folder: Path, wishes: Wishes, budget: dict[str, Any], place_of_data: str
 ) -> tuple[Run, Data]:
     try:
-        result = _open(model, asked, folder, wishes, budget)
+        result = _open(model, asked, folder, wishes, budget, place_of_data)
     except Refusal as refusal:
         engine.broadcast_text(f"{refusal.code} {refusal}")
         raise
@@ -87,32 +113,71 @@ def _end_if_refused(text: str) -> None:
 
 
 def _open(
-    model: str, asked: Source, folder: Path, wishes: Wishes, budget: dict[str, Any]
+    model: str, asked: Source, folder: Path, wishes: Wishes, budget: dict[str, Any], place_of_data: str
 ) -> tuple[Run, Data]:
     kind, first, source = models.load(model), first_stage.find(asked), asked.text
+    if place_of_data and first is None:
+        raise Refusal(f"{source} is the data itself; --data says where those of a run are: leave it out.")
     files = _files(kind, wishes.options)
     wishes = replace(wishes, options=wishes.options | files)
     if first is not None:
-        wishes, source = (
-            replace(wishes, reading=first_stage.reading(first, _plain(wishes.reading))),
-            first.config.data["source"],
-        )
+        wishes = replace(wishes, reading=first_stage.reading(first, _plain(wishes.reading)))
     if not is_run(folder):
-        data = datasets.load(source, **wishes.reading)
+        data = (
+            datasets.load(source, **wishes.reading)
+            if first is None
+            else origin.load(first.config, first.folder, place_of_data)
+        )
         stage = None if first is None else first_stage.stage(first, data)
-        return Run.create(folder, _config(model, kind, data, wishes, budget, stage), stage), data
+        config = _config(model, kind, data, wishes, budget, stage)
+        config = replace(config, origin=origin.of(data, folder, files))
+        return Run.create(folder, config, stage), data
     config = read_config(folder)
     first_stage.compare(folder, config, model, source, first)
     defaults = {f.name: f.default for f in option_fields(kind)}  # of an option that is younger than the run
     options = {k: v for k, v in wishes.options.items() if k not in files}
-    typed = dict(options=options, training=_plain(wishes.training), data=dict(source=source) | wishes.reading)
+    longer = {"images"} if budget.get("images", 0) > config.training.images else set()
+    named_otherwise = first is None and asked.path is None and source != config.data.get("source")
+    typed = dict(
+        options=options,
+        training={k: v for k, v in _plain(wishes.training).items() if k not in longer},
+        data=wishes.reading | (dict(source=source) if named_otherwise else {}),
+    )
     _compare(folder, replace(config, options=defaults | config.options), model, typed)
-    data = datasets.load(source, **config.reading)
-    _compare(folder, config, model, dict(data=data.identity))
+    data = _data(config, folder, source, first, place_of_data)
+    origin.refuse_changed(config, folder, data)
     # whether it is what it was, the model sees by what is in it
-    moved = replace(config, options=config.options | files)
-    loop.refuse(model, config.training, moved.build(folder), **budget)
-    return Run.resume(folder, moved), data
+    files = origin.missing_files(config, folder) | files
+    moved = origin.moved(config, folder, data)
+    moved = replace(
+        moved,
+        options=config.options | files,
+        origin=moved.origin | origin.of(data, folder, _file_options(kind, config.options | files)),
+    )
+    loop.refuse(model, config.training, moved.build(folder), budget.get("minutes", math.inf))
+    run = Run.resume(folder, moved)
+    if (later := plan.extended(run, budget)) != run.config:
+        run.notes.append(
+            f"the schedule ends at image {later.training.images:,} from now on, and not at "
+            f"{run.config.training.images:,}: the rate is "
+            f"{loop.pace(later.training, run.seen):.0%} of its value, where it was "
+            f"{loop.pace(run.config.training, run.seen):.0%}"
+        )
+        run.replan(later)
+    return run, data
+
+
+def _data(config: Config, folder: Path, source: str, first: Run | None, place_of_data: str) -> Data:
+    """Of a run that goes on: where somebody says, else where it or its first stage remembers them."""
+    if first is None:
+        return origin.load(config, folder, source)
+    if place_of_data:
+        data = origin.load(config, folder, place_of_data)
+        origin.remember(first.config, first.folder, data)
+        return data
+    if origin.places(config, folder):
+        return origin.load(config, folder)
+    return origin.load(first.config, first.folder)
 
 
 def _config(
@@ -122,24 +187,30 @@ def _config(
         replace(kind.defaults, **wishes.training), data.spec if stage is None else stage.code
     )
     built = latent_model.make(kind, data.spec, wishes.options, None if stage is None else stage.model)
-    loop.refuse(model, settings, built, **budget)
+    loop.refuse(model, settings, built, budget.get("minutes", math.inf))
     first = {} if stage is None else first_stage.identity(stage.run)
     options = built.options()  # the defaults of today are written down
     words = list(data.vocabulary.words) if data.vocabulary and "tokens" in built.takes else []
-    return Config(
+    config = Config(
         model, data.spec, settings, options, data.identity, engine.facts(), first, list(data.classes), words
     )
+    measure = partial(plan.measured, data=data, first=stage)
+    return plan.planned(config, plan.least(built), wishes.training.keys(), budget, measure)
 
 
 def _files(kind: type[Model], options: dict[str, Any]) -> dict[str, Any]:
     """Those of the options that name a file, with its whole path."""
+    typed = _file_options(kind, options)
+    return {name: os.path.abspath(os.path.expanduser(path)) for name, path in typed.items()}
+
+
+def _file_options(kind: type[Model], options: dict[str, Any]) -> dict[str, str]:
     named = {f.name for f in option_fields(kind) if f.metadata["file"]} & options.keys()
-    typed = {
+    return {
         name: options[name]
         for name in named
         if isinstance(options[name], str) and options[name] not in ("", "none")
     }
-    return {name: os.path.abspath(os.path.expanduser(path)) for name, path in typed.items()}
 
 
 def _plain(wishes: dict[str, Any]) -> dict[str, Any]:
@@ -165,12 +236,29 @@ def _compare(folder: Path, config: Config, model: str, asked: dict[str, dict[str
         )
 
 
-def work(run: Run, data: Data, tick: loop.Tick, **budget: Any) -> int:
+def finished(run: Run, images: int | None = None, minutes: float = math.inf) -> str:
+    """What to say of a run for which nothing is left to do, and how to go on; nothing, where there is."""
+    if run.seen < loop.last_image(run.config.training, images, minutes) and run.seconds < 60 * minutes:
+        return ""
+    if text := plan.cut_short(run):
+        return f"nothing is left to do: {text}"
+    return (
+        f"nothing is left to do: {run.folder} has seen {run.seen:,} images in {run.seconds:,.0f} s of "
+        f"training.  To go on, ask for more in all: --images {2 * max(run.seen, run.config.training.images)}"
+        + (f" or --minutes {math.ceil(2 * run.seconds / 60):g}" if run.config.plan else "")
+    )
+
+
+def work(run: Run, data: Data, tick: loop.Tick, log: Sequence[str] = (), **budget: Any) -> int:
     """Train, with pictures and the doctor's findings on the way; SIGINT and SIGTERM save and end it.  Returns
-    the number of the signal, or 0."""
+    the number of the signal, or 0.
+
+    log: formats in which the log is written as well (log_writers.FORMATS).
+    """
     with signals.stopping() as stop:
-        for step in doctor.watch(
-            run, data, snapshots.record(run, data, loop.fit(run, data, stop=stop, **budget))
-        ):
+        steps = snapshots.record(run, data, loop.fit(run, data, stop=stop, **budget))
+        for step in doctor.watch(run, data, log_writers.record(run, log, steps)):
             tick(step)
+        if not stop.signal and (text := plan.cut_short(run)):
+            run.notes.append(text)
         return stop.signal

@@ -447,16 +447,18 @@ def unlearnt(rank: float, first: float, right: Right = None, right_first: Right 
     return Finding(UNTRAINED, f"{accuracy}; {evidence}", (SLOWER, LARGER, LONGER))
 
 
-def dropped(samples: np.ndarray, real: np.ndarray, what: str) -> Finding | None:
-    """Kinds that real examples have, and samples hardly.  Whole numbers (n,): the kind of each."""
+def dropped(samples: np.ndarray, real: np.ndarray, what: str, names: Sequence[str] = ()) -> Finding | None:
+    """Kinds that real examples have, and samples hardly.  Whole numbers (n,): the kind of each; names of the
+    kinds, where they have any."""
     kinds, counts = np.unique(real, return_counts=True)
     fair = counts / len(real) * len(samples)
     drawn = np.array([(samples == kind).sum() for kind in kinds])
     missing = kinds[(drawn < MISSING * fair) & (fair >= EXPECTED)]
     if not len(missing):
         return None
-    named = ", ".join(str(kind) for kind in missing[:8]) + (" ..." if len(missing) > 8 else "")
-    shares = f"{len(missing)} of {len(kinds)} {what} are missing from {len(samples)} samples (number {named})"
+    shown = [str(kind) if not names else names[kind] for kind in missing[:8]]
+    named = f"{'' if names else 'number '}{', '.join(shown)}{' ...' * (len(missing) > 8)}"
+    shares = f"{len(missing)} of {len(kinds)} {what} are missing from {len(samples)} samples ({named})"
     return Finding("dropped modes", shares, VARIED)
 
 

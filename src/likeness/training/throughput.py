@@ -69,6 +69,11 @@ def _time(minutes: float) -> str:
     )
 
 
+def speed(rate: float) -> str:
+    """Images a second, to three figures or to one image."""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
 class Mark(NamedTuple):
     """How far a training was at some time: images seen, and seconds of training."""
 
@@ -86,7 +91,7 @@ def too_brief(run: Run, minutes: float, since: Mark) -> str:
         return ""
     longer = f"--minutes {math.ceil(minutes * FEWEST / max(steps, 1)):,}"
     budget = (
-        f"at {rate:,.3g} images a second, --minutes {minutes:g} are about {steps:,.0f} steps of {stride:,} "
+        f"at {speed(rate)} images a second, --minutes {minutes:g} are about {steps:,.0f} steps of {stride:,} "
         "images"
     )
     little = f"and little is learnt in fewer than {FEWEST:,}"
@@ -97,7 +102,8 @@ def _faster(run: Run) -> list[str]:
     """Options with which a step takes less time, those that this run has and that can still be less."""
     batch, size = run.config.training.batch, run.config.spec.size
     least = 32 if run.model.whole_batch else 8
-    result = [f"--batch {max(least, batch // 4)}"] if batch > least else []
+    # a plan has weighed batches already
+    result = [f"--batch {max(least, batch // 4)}"] if batch > least and not run.config.plan else []
     if run.config.spec.levels and size > 16 and not run.config.inside:
         result.append(f"--size {size // 2}")
     low = {f.name: f.metadata.get("low") or 1 for f in fields(run.model)}

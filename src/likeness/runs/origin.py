@@ -1,0 +1,165 @@
+"""Where the data of a run lie: found again when they, or the project that holds both, have moved.
+
+A run writes down the absolute place of its data, and the place as seen from its own folder, which a move of
+the whole project does not change.  What they are is told by the fingerprint alone: the same images in another
+place are the same data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import data as datasets
+from .. import storage
+from ..core import NotAllowed, Refusal
+from ..data import Data, points
+from ..data.source import parse
+from .folder import CONFIG
+
+if TYPE_CHECKING:
+    from .run import Config
+
+
+def of(data: Data, folder: Path, files: dict[str, str] | None = None) -> dict[str, Any]:
+    """What a run in `folder` writes down beside the identity of its data.  files: absolute places of those
+    that its options name."""
+    away = {name: _from(path, folder) for name, path in (files or {}).items()}
+    result: dict[str, Any] = dict(images=len(data.x), parts=data.parts)
+    if parse(data.source).path is not None:
+        result["relative"] = _from(_path(data.source), folder)
+    return result | ({"files": away} if away else {})
+
+
+def _path(source: str) -> str:
+    """Of a source that is no name; that of the drawing where it is one of points."""
+    path = parse(source).path
+    return source if path is None else str(path)
+
+
+def _from(path: str, folder: Path) -> str:
+    place, name = os.path.split(os.path.abspath(os.path.expanduser(path)))  # which may be a link itself
+    return os.path.relpath(os.path.join(os.path.realpath(place), name), folder.resolve())
+
+
+def _there(relative: str, folder: Path) -> str:
+    return os.path.normpath(os.path.join(folder.resolve(), relative))
+
+
+def places(config: Config, folder: Path) -> list[str]:
+    """Sources that may be the data of the run in `folder`, the likeliest first: those that exist."""
+    source = str(config.data.get("source", ""))
+    if parse(source).path is None:
+        return [source]
+    result = [source]
+    if relative := config.origin.get("relative"):
+        drawn = f"{points.DENSITY}:" if parse(source).kind == "points" else ""
+        result.append(drawn + _there(relative, folder))
+    return [s for s in dict.fromkeys(result) if os.path.exists(_path(s))]
+
+
+def missing_files(config: Config, folder: Path) -> dict[str, str]:
+    """Options of the run that name a file which is gone, and lies where it lay as seen from the run."""
+    asked = {name: _there(path, folder) for name, path in config.origin.get("files", {}).items()}
+    gone = {n for n in asked if not os.path.exists(str(config.options.get(n, "")))}
+    return {name: path for name, path in asked.items() if name in gone and os.path.exists(path)}
+
+
+def load(config: Config, folder: Path, place: str = "") -> Data:
+    """The data that the run in `folder` has learnt, from `place`, or from wherever they are.
+
+    What is there may have changed: changed() says so.  Raises Refusal where nothing is there.
+    """
+    wanted = [parse(place).anywhere.text] if place else places(config, folder)
+    if not wanted:
+        raise Refusal(
+            f"the data of {folder} lay in {_path(str(config.data.get('source', '')))}, and nothing is there "
+            f"now; say where they are with --data PLACE, or once and for all: likeness train {config.model} "
+            f"PLACE {folder}"
+        )
+    first = None
+    for source in wanted:
+        data = _read(config, source)
+        if not changed(config, folder, data):
+            return data
+        first = first or data
+    assert first is not None
+    return first
+
+
+def _read(config: Config, source: str) -> Data:
+    """With the classes of the run in its order, whatever their order would be today."""
+    known = config.classes or (None if config.spec.labels else [])
+    data = datasets.load(source, **config.reading, classes=known)
+    if known is None and data.fingerprint != config.data.get("fingerprint"):
+        old = datasets.load(source, **config.reading, classes=sorted(data.classes))  # of version 0.1
+        data = old if old.fingerprint == config.data.get("fingerprint") else data
+    return data
+
+
+def changed(config: Config, folder: Path, data: Data) -> str:
+    """What differs between the data that the run in `folder` has learnt and these, as the beginning of a
+    sentence; nothing where they are the same."""
+    if data.fingerprint == config.data.get("fingerprint", data.fingerprint):
+        return ""
+    then, now = config.origin.get("images"), len(data.x)
+    kind = "points" if data.spec.points else "images"
+    here = data.source == config.data.get("source")
+    what = f"{data.source} has changed since {folder} was made" if here else f"{data.source} holds other data"
+    if then is None:
+        return f"{what}: {now:,} {kind} are there now (how many there were this run is too old to say)"
+    if then != now:
+        return f"{what}: there were {then:,} {kind}, and there are {now:,} now"
+    parts = config.origin.get("parts", {})
+    differ = [name for name, digest in data.parts.items() if parts.get(name) != digest]
+    return f"{what}: there were {then:,} {kind} and there are as many, but {_other(differ)}"
+
+
+def _other(parts: list[str]) -> str:
+    if "pixels" in parts:
+        return "not with the same pixels"
+    if "order" in parts:
+        return "in another order, as when files are renamed"
+    return f"with other {' and '.join(parts) or 'settings'}"
+
+
+def refuse_changed(config: Config, folder: Path, data: Data) -> None:
+    """Raises Refusal where a run cannot go on with these data."""
+    if why := changed(config, folder, data):
+        command = f"likeness train {config.model}"
+        raise Refusal(
+            f"{why}.  To go on, put back what {folder} has learnt, or say where it lies now: {command} PLACE "
+            f"{folder}; to learn what is there now, name another folder: {command} {data.source} OTHER"
+        )
+
+
+def moved(config: Config, folder: Path, data: Data) -> Config:
+    """The same with the place where its data, or equal ones, are now."""
+    if data.fingerprint != config.data.get("fingerprint"):
+        return config
+    now = config.origin | of(data, folder)
+    return replace(config, data=config.data | {"source": data.source}, origin=now)
+
+
+def remember(config: Config, folder: Path, data: Data) -> Config:
+    """Write the new place of equal data into the run, if one may."""
+    result = moved(config, folder, data)
+    if result.data != config.data:
+        try:
+            storage.write(folder / CONFIG, json.dumps(asdict(result), indent=2).encode())
+        except (NotAllowed, Refusal, OSError):
+            return config
+    return result
+
+
+def rebased(config: Config, old: Path, new: Path) -> Config:
+    """The same for a copy of the run in another folder."""
+    origin = dict(config.origin)
+    if "relative" in origin:
+        origin["relative"] = _from(_there(origin["relative"], old), new)
+    if "files" in origin:
+        origin["files"] = {name: _from(_there(path, old), new) for name, path in origin["files"].items()}
+    return replace(config, origin=origin)
