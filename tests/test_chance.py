@@ -283,6 +283,76 @@ def test_blown_up_is_a_loss_that_has_risen_tenfold_and_stays_above_its_best():
     assert symptoms.relapse([dict(seen=i, losses=dict(generator=1.0)) for i in range(20)]) is None
 
 
+def game(*losses: float, player: str = "generator", pull: float = 0.5) -> list[symptoms.Line]:
+    both = {f"{name} gradient": 1.0 for name in ("discriminator", "generator")}
+    calm = dict(discriminator=1.4, generator=0.7) | both
+    return [
+        dict(seen=800 * i, losses=calm | {player: loss, "pull": pull}) for i, loss in enumerate(losses, 1)
+    ]
+
+
+@pytest.mark.parametrize("player", ["discriminator", "generator"])
+def test_any_player_of_a_game_may_have_blown_up(player):
+    said = symptoms.relapse(game(1.4, 0.7, 400.0, *[5.0] * 9, player=player))
+    assert (
+        said.name == "blown up"
+        and (
+            f"the loss of the {player} was 0.7 at image 1,600, rose to 400 by image 2,400, and has been 5 or "
+            "more"
+        )
+        in said.evidence
+    )
+    assert "--d-rate 1" in said.remedies
+    assert symptoms.relapse(game(1.4, 0.7, 400.0, *[5.0] * 7, player=player)) is None, "it may come back"
+    assert symptoms.relapse(game(1.4, 0.7, 400.0, *[1.0] * 9, player=player)) is None, "it has come back"
+    assert symptoms.relapse(game(1.4, 0.7, 25.0, *[3.0] * 9, player=player)) is None, (
+        "while the discriminator is ahead, a healthy generator loses as much"
+    )
+
+
+def test_the_mean_logit_of_a_critic_is_no_measure_of_its_generator():
+    log = game(0.0, -0.5, 400.0, *[50.0] * 9, pull=1.0)
+    assert symptoms.relapse(log) is None
+    assert symptoms.relapse(game(0.0, -0.5, 400.0, *[50.0] * 9, player="discriminator", pull=1.0))
+
+
+def test_a_loss_below_0_blows_up_as_any_other():
+    """By ratios to the best, which was below 0, it never did."""
+    said = symptoms.relapse(curve(1.4, -2.0, 500.0, *[-0.3] * 9))
+    assert said.name == "blown up" and "was -2 at image 1,600, rose to 500" in said.evidence
+    assert symptoms.relapse(curve(1.4, -2.0, 500.0, *[-1.5] * 9)) is None, "it has come back"
+    assert symptoms.relapse(curve(1.4, -2.0, 4.0, *[-0.3] * 9)) is None, "less than twice what it learnt"
+    shifted = [loss - 1000 for loss in (1000.0, 998.0, 1500.0, *[999.0] * 9)]
+    assert symptoms.relapse(curve(*shifted)), "what is added to a loss does not matter"
+
+
+def test_a_loss_that_falls_far_below_0_has_not_diverged():
+    falls = [
+        line | {"losses": line["losses"] | {"model gradient": 1.0}} for line in curve(*range(0, -4000, -200))
+    ]
+    assert symptoms.divergence(falls) is None
+    rises = [
+        line | {"losses": line["losses"] | {"model gradient": 1.0}} for line in curve(*range(0, 4000, 200))
+    ]
+    assert symptoms.divergence(rises).name == "divergence"
+
+
+def test_what_is_kept_of_a_game_says_the_same_as_all_of_it():
+    rng, verdicts = np.random.default_rng(1), set()
+    for _ in range(30):
+        walk = np.cumsum(rng.standard_t(1.5, 80) * 20)
+        log = [
+            line | {"losses": line["losses"] | {"discriminator": float(loss)}}
+            for line, loss in zip(game(*(walk[::-1] / 3).tolist()), walk)
+        ]
+        kept: list[symptoms.Line] = []
+        for i, line in enumerate(log):
+            kept = symptoms.milestones([*kept, line], doctor.MEMORY)
+            assert len(kept) <= doctor.MEMORY + 7 and symptoms.relapse(kept) == symptoms.relapse(log[: i + 1])
+            verdicts.add(symptoms.relapse(kept) is None)
+    assert verdicts == {True, False}
+
+
 def test_what_is_kept_of_a_long_log_says_the_same_as_all_of_it():
     rng = np.random.default_rng(0)
     verdicts = set()

@@ -54,7 +54,6 @@ def test_rows_by_slice_number_and_mask_keep_the_parts_of_an_example_together():
     assert who(y[torch.tensor([5, 0, 0, 2])]) == [5, 0, 0, 2]
     assert who(y[torch.tensor([True, False, False, True, False, True])]) == [0, 3, 5]
     assert who(y.repeat(2)) == [0, 1, 2, 3, 4, 5] * 2
-    assert len(Condition()) == 0 and Condition().parts() == {}
 
 
 @given(st.integers(1, 9), st.integers(1, 9))
@@ -81,6 +80,42 @@ def test_parts_of_other_lengths_and_of_no_tensor_are_refused():
         Condition([0, 1])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"Condition\.label is Condition"):
         Condition(numbered())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a Condition has a label, tokens or an image"):
+        Condition()
+
+
+def test_parts_of_another_type_of_number_say_which_is_needed():
+    for name, part, wanted in (
+        ("label", torch.zeros(3), r"of torch\.float32, and int64 is needed; make it label\.long\(\)"),
+        ("label", torch.zeros(3, dtype=torch.bool), "int64"),
+        ("tokens", torch.zeros(3, 2, dtype=torch.int32), "int64"),
+        ("image", torch.zeros(3, 1, 4, 4, dtype=torch.uint8), r"float is needed; make it image\.float\(\)"),
+    ):
+        with pytest.raises(TypeError, match=rf"Condition\.{name} is .*{wanted}"):
+            Condition(**{name: part})
+    assert len(Condition(image=torch.zeros(3, 1, 4, 4, dtype=torch.bfloat16))) == 3
+
+
+def test_a_batch_of_other_lengths_is_refused():
+    """Of 8 images and 4 labels, split(4) made 4 with labels and 4 without."""
+    x, y = torch.zeros(8, 1, 4, 4), Condition(torch.zeros(4).long())
+    with pytest.raises(ValueError, match="x has 8, y 4 and noise 8"):
+        Batch(x, y, Noise(range(8)))
+    with pytest.raises(ValueError, match="x has 8, y none and noise 4"):
+        Batch(x, None, Noise(range(4)))
+
+
+def test_more_of_the_same_keeps_the_layout_of_images():
+    y = numbered().to("cpu")
+    for more in (y.repeat(3), y[1:4], y.dropped(torch.arange(6) < 2), y.mirrored(torch.arange(6) < 2)):
+        assert more.image is not None and more.image.is_contiguous(memory_format=torch.channels_last)
+    assert who(y.repeat(3)) == [0, 1, 2, 3, 4, 5] * 3
+
+
+def test_the_frames_of_a_video_are_mirrored_alike():
+    video, where = torch.arange(48.0).view(2, 1, 2, 3, 4), torch.tensor([True, False])
+    seen = Condition(image=video).mirrored(where).image
+    assert torch.equal(seen, torch.stack([video[0].flip(-1), video[1]]))
 
 
 @pytest.mark.parametrize("y", [torch.zeros(2).long(), (torch.zeros(2, 3), torch.ones(2, 3)), 1])

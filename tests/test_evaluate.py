@@ -172,6 +172,33 @@ def named(scores, name: str, of: str = "model") -> Score:
     return found
 
 
+# Features
+
+
+def test_a_measure_of_features_that_is_refused_takes_no_other_with_it():
+    """Of four labelled training images there is no linear map, but there are neighbours."""
+    data = photos()
+    few = replace(data, train=data.train[[0, 1, -2, -1]])
+    scores = [s for s in evaluate(trained(Mean, few), few) if s.group == "representation"]
+    whose = ("model", "random weights", "raw pixels", "random patches")
+    for of in whose:
+        near, linear = (named(scores, f"{kind} accuracy", of) for kind in ("kNN", "linear"))
+        assert not near.refused and linear.refused and "5 labelled images or more" in linear.warning
+    assert named(scores, "kNN accuracy").value == 1, "the mean tells dark from bright"
+    assert named(scores, "linear accuracy", "raw pixels").settings == {}
+
+
+def test_features_that_are_not_numbers_leave_those_beside_them():
+    class Lost(Mean):
+        def encode(self, x: Tensor) -> Tensor:
+            return super().encode(x) * math.nan
+
+    data = photos()
+    scores = [s for s in evaluate(trained(Lost, data), data) if s.group == "representation"]
+    assert all(named(scores, f"{kind} accuracy").refused for kind in ("kNN", "linear"))
+    assert named(scores, "linear accuracy", "raw pixels").value > 0.9
+
+
 # Likelihood
 
 

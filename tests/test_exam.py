@@ -21,9 +21,10 @@ from torch import Tensor
 import likeness
 from likeness.cli import main
 from likeness.core import BadData, Batch, Bits, Condition, Model, Noise, Refusal
+from likeness.data import Data
 from likeness.evaluation import distribution
 from likeness.evaluation import exam as evaluation
-from likeness.evaluation.scores import load_scores, save_scores
+from likeness.evaluation.scores import load_scores, save_scores, scores_of
 from likeness.metrics.card import GROUPS, Score, from_dict, sentences
 from likeness.reports import ranking, run_page
 from test_evaluate import Mean, named, photos, trained
@@ -48,7 +49,11 @@ class OfClass(Model):
 
 
 class OfText(OfClass):
-    takes = ("label", "tokens")
+    takes = ("label", "tokens", "image")
+
+    def bits_per_dim(self, batch: Batch) -> Bits:
+        assert (batch.y is None) == (not self.spec.parts(self.takes))
+        return Bits(torch.full((len(batch),), 3.0), "exact")
 
 
 def test_bits_given_the_class_have_a_name_of_their_own_and_a_bound_on_those_without_beside_them():
@@ -71,9 +76,60 @@ def test_bits_given_the_class_have_a_name_of_their_own_and_a_bound_on_those_with
     assert all(
         "of p(x)" in named(scores, "bits/dim", of).note for of in ("uniform", "independent pixels", "PNG")
     )
-    assert "bits/dim" not in {
-        s.name for s in evaluation.evaluate(trained(OfText, data), data, network="none") if s.of == "model"
-    }
+
+
+def test_a_likelihood_is_named_after_what_the_examples_have_of_what_the_model_takes():
+    def names(data: Data) -> set[str]:
+        scores = evaluation.evaluate(trained(OfText, data), data, network="none")
+        return {s.name for s in scores if s.of == "model" and s.group == "likelihood"}
+
+    classed = photos()
+    assert names(classed) == {"bits/dim given the class", "bits/dim"}
+    captioned = replace(classed, texts=["a picture"] * len(classed.x))
+    assert names(captioned) == {"bits/dim given the class and the text"}
+    assert names(replace(captioned, y=None, classes=())) == {"bits/dim given the text"}
+    assert names(replace(classed, y=None, classes=())) == {"bits/dim"}
+
+
+def test_a_warning_of_one_likelihood_does_not_stand_on_the_other():
+    """8 bits/dim are those of chance, and so the bound alone lies above."""
+
+    class AsChance(OfClass):
+        def bits_per_dim(self, batch: Batch) -> Bits:
+            return Bits(torch.full((len(batch),), 8.0), "exact")
+
+    class Below(OfClass):
+        def bits_per_dim(self, batch: Batch) -> Bits:
+            return Bits(torch.full((len(batch),), -0.01), "exact")
+
+    data = photos()
+    scores = list(evaluation.evaluate(trained(AsChance, data), data, network="none"))
+    worse = "worse than giving every image the same probability"
+    assert worse not in named(scores, "bits/dim given the class").warning
+    assert worse in named(scores, "bits/dim").warning
+    scores = list(evaluation.evaluate(trained(Below, data), data, network="none"))
+    assert "below 0 bits" in named(scores, "bits/dim given the class").warning
+    assert "below 0 bits" not in named(scores, "bits/dim").warning, "-0.01 + log2(2) / 36 = 0.018"
+
+
+def test_likelihoods_of_schema_1_have_the_name_of_today_and_are_not_ranked_among_others(tmp_path):
+    def old(**more: object) -> dict:
+        return dict(name="bits/dim", value=1.0, low=0.9, high=1.1, n=30, kind="exact", better="lower") | more
+
+    cards = [old(), old(of="training images", split="train"), old(of="PNG"), old(name="nats an image")]
+    (tmp_path / "scores.json").write_text(json.dumps(cards))
+    run = trained(OfClass, photos(), tmp_path)
+    scores = scores_of(run)
+    assert [(s.name, s.of) for s in scores] == [
+        ("bits/dim given the class", "model"),
+        ("bits/dim given the class", "training images"),
+        ("bits/dim", "PNG"),
+        ("nats an image given the class", "model"),
+    ]
+    assert ranking.read(run) == scores
+    assert [s.name for s in scores_of(trained(Mean, photos(), tmp_path))] == [card["name"] for card in cards]
+    save_scores(tmp_path, load_scores(tmp_path))
+    assert [s.name for s in scores_of(run)] == [card["name"] for card in cards], "there it is of p(x)"
 
 
 def test_the_bound_lies_above_the_mixture_of_all_classes_by_enumeration():

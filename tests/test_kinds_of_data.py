@@ -11,11 +11,13 @@ import pytest
 import torch
 
 import likeness
+from conftest import small_run
 from likeness import engine, figures, models
 from likeness.core import BadData, Noise, Refusal, Spec, final
-from likeness.data import Data, load
+from likeness.data import Data, load, picture
 from likeness.data.captions import UNKNOWN
 from likeness.runs.run import Config, Run, read_config
+from likeness.training import doctor, symptoms
 from likeness.training.loop import fit, mirrored
 
 FILE = str(Path(__file__).parent / "conditioned.py")
@@ -152,6 +154,42 @@ def test_two_domains_walk_in_orders_of_their_own():
     assert not np.array_equal(a.order(0, np.arange(32)), a.order(0, np.arange(32), 1))
     with pytest.raises(BadData, match="same --size"):
         a.with_domain(plain(images(size=16)))
+    with pytest.raises(BadData, match="has no training images"):
+        a.with_domain(replace(b, train=b.train[:0]))
+
+
+def test_an_image_meets_the_one_at_its_place_of_the_other_domain_in_its_split():
+    data = plain(images()).with_domain(plain(images(56, 3, seed=1)))
+    other, few = data.other, len(data.other.held_out)
+    assert len(data.train) < len(other.train) and len(data.held_out) > 2
+    for here, there in ((data.train, other.train), (data.held_out, other.held_out)):
+        rows, places = here[[2, 0, len(here) - 1]], np.array([2, 0, len(here) - 1]) % len(there)
+        batch = data.take(rows)
+        assert torch.equal(batch.y.image, picture(other.x[there[places]]))
+        assert torch.equal(batch.x, picture(data.x[rows]))
+    turned = replace(other, x=data.x, train=data.train, held_out=data.held_out[:2])
+    image = replace(data, other=turned).take(data.held_out).y.image
+    assert torch.equal(image, picture(data.x[data.held_out[np.arange(len(data.held_out)) % 2]])) and few
+    alone = replace(data, other=replace(other, held_out=other.held_out[:0])).take(data.held_out).y.image
+    assert torch.equal(alone, picture(other.x[other.train[: len(data.held_out)]])), "none is held out there"
+
+
+def test_the_doctor_watches_a_game_between_two_domains(tmp_path, monkeypatch):
+    """It asked the discriminator about images without the other side, and its error ended the training."""
+    monkeypatch.setattr(doctor, "FIRST", 4)
+    monkeypatch.setattr(doctor, "DRAWN", 32)
+    data = plain(images(160)).with_domain(plain(images(176, 3, seed=1)))
+    model = str(Path(__file__).with_name("unpaired.py"))
+    run, _ = small_run(model, tmp_path, data, batch=8, images=80)
+    assert [step.seen for step in doctor.watch(run, data, fit(run, data))][-1] == 80
+    player = run.model.players()[0]
+    ((real, fake), *_) = doctor.logits(run, data, player, data.held_out)
+    some = doctor.chosen(data.held_out, 32)[: symptoms.TOGETHER]
+    beside = data.other.held_out[np.searchsorted(data.held_out, some) % len(data.other.held_out)]
+    D, G = run.model.D, run.model.G
+    with torch.no_grad():
+        assert real == pytest.approx(D(picture(data.x[some])).mean().item(), abs=1e-5)
+        assert fake == pytest.approx(D(G(picture(data.other.x[beside]))).mean().item(), abs=1e-5)
 
 
 def test_models_of_stills_refuse_videos():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from .condition import Condition
+from .condition import PARTS, Condition
 from .noise import Noise
 
 
@@ -56,6 +57,12 @@ class Spec:
         """The classes that training images have."""
         return tuple(k for k in range(self.labels) if k not in self.absent)
 
+    def parts(self, takes: Collection[str]) -> tuple[str, ...]:
+        """Which parts of a Condition a model that takes these has of such examples: of `Model.takes`, those
+        that there are."""
+        there = {"label": self.labels, "tokens": self.vocabulary, "image": self.source[0]}
+        return tuple(name for name in PARTS if name in takes and there[name])
+
     @property
     def points(self) -> bool:
         """Each example is a point in the plane, (2, 1, 1): neither brightness nor neighbours mean
@@ -77,10 +84,17 @@ class Batch:
     """of a training: images that came before"""
 
     def __post_init__(self) -> None:
+        """Raises TypeError or ValueError where split() would take apart what belongs together."""
         if self.y is not None and not isinstance(self.y, Condition):
             raise TypeError(
                 f"Batch.y is {type(self.y).__name__}; make it a Condition, such as Condition(label=y), or "
                 "None"
+            )
+        rows = len(self.x) if self.y is None else len(self.y)
+        if not len(self.x) == rows == len(self.noise):
+            raise ValueError(
+                f"a Batch has a row of each for each example, and here x has {len(self.x)}, y "
+                f"{'none' if self.y is None else rows} and noise {len(self.noise)}"
             )
 
     def __len__(self) -> int:

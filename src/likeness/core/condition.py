@@ -17,10 +17,11 @@ NAMES = {"label": "the class", "tokens": "the text", "image": "the image"}
 """of each part"""
 
 
-def given(takes: Collection[str]) -> str:
-    """What a likelihood is of, beside the image: such as " given the class", or nothing."""
-    parts = [name for part, name in NAMES.items() if part in takes]
-    return f" given {' and '.join(parts)}" if parts else ""
+def given(parts: Collection[str]) -> str:
+    """What a likelihood is of, beside the image: such as " given the class", or nothing.  parts: those that
+    the model takes and its examples have, from `Spec.parts`."""
+    names = [name for part, name in NAMES.items() if part in parts]
+    return f" given {' and '.join(names)}" if names else ""
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Condition:
     `Model.takes`.
 
     The only thing that `Batch.y` may be: taking rows, moving to a device, leaving out for guidance and
-    mirroring happen here, once. Raises TypeError or ValueError where the parts are not of one number of
-    examples.
+    mirroring happen here, once. Raises TypeError where a part is no tensor or of another type of number, and
+    ValueError where there is no part, or the parts are not of one number of examples.
     """
 
     label: Tensor | None = None
@@ -38,17 +39,28 @@ class Condition:
     tokens: Tensor | None = None
     """int64 (B, T): numbers of words of the vocabulary, then PAD"""
     image: Tensor | None = None
-    """float (B, C, H, W) in [-1, 1]: the other image of a pair, or an image of another domain"""
+    """float (B, C, H, W) in [-1, 1], (B, C, T, H, W) of videos: the other image of a pair, or an image of
+    another domain"""
 
     def __post_init__(self) -> None:
-        for name, part in self.parts().items():
+        parts = self.parts()
+        if not parts:
+            raise ValueError(
+                "a Condition has a label, tokens or an image; where examples have none of them, y is None"
+            )
+        for name, part in parts.items():
             if not isinstance(part, Tensor):
                 raise TypeError(
                     f"Condition.{name} is {type(part).__name__}; it should be a tensor with a row for each "
                     "example"
                 )
-        if len({len(part) for part in self.parts().values()}) > 1:
-            sizes = ", ".join(f"{name} has {len(part)}" for name, part in self.parts().items())
+            if not (part.is_floating_point() if name == "image" else part.dtype == torch.int64):
+                dtype, method = ("float", "float") if name == "image" else ("int64", "long")
+                raise TypeError(
+                    f"Condition.{name} is of {part.dtype}, and {dtype} is needed; make it {name}.{method}()"
+                )
+        if len({len(part) for part in parts.values()}) > 1:
+            sizes = ", ".join(f"{name} has {len(part)}" for name, part in parts.items())
             raise ValueError(f"the parts of a Condition have a row for each example, and here {sizes}")
 
     def parts(self) -> dict[str, Tensor]:
@@ -56,7 +68,7 @@ class Condition:
         return {name: part for name in PARTS if (part := getattr(self, name)) is not None}
 
     def __len__(self) -> int:
-        return next((len(part) for part in self.parts().values()), 0)
+        return len(next(iter(self.parts().values())))
 
     def __getitem__(self, rows: slice | Tensor) -> Condition:
         """Some of the examples, by a slice, by int64 numbers or by a bool mask."""
@@ -72,8 +84,8 @@ class Condition:
         return self._each(moved)
 
     def repeat(self, n: int) -> Condition:
-        """All examples, n times over: (n * B) rows."""
-        return self._each(lambda part: part.repeat(n, *[1] * (part.ndim - 1)))
+        """All examples, n times over: (n * B) rows; images in the layout that they have."""
+        return self._each(lambda part: torch.cat([part] * n))
 
     def dropped(self, where: Tensor) -> Condition:
         """Nothing is told of the examples where `where`, bool (B,), is true: no class, no word, a middle grey
@@ -96,9 +108,8 @@ class Condition:
         belong to what is flipped with them."""
         if self.image is None:
             return self
-        return Condition(
-            self.label, self.tokens, torch.where(where.view(-1, 1, 1, 1), self.image.flip(-1), self.image)
-        )
+        mask = where.view(-1, *[1] * (self.image.ndim - 1))
+        return Condition(self.label, self.tokens, torch.where(mask, self.image.flip(-1), self.image))
 
     def only(self, names: Sequence[str]) -> Condition | None:
         """The parts of these names, or None where there is none of them."""

@@ -27,9 +27,6 @@ class Bits(NamedTuple):
     None where none was"""
 
 
-# The questions.  A model answers one by having the method; nothing else declares it.
-
-
 @runtime_checkable
 class Samples(Protocol):
     def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:

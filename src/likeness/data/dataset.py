@@ -249,6 +249,8 @@ class Data:
                 f"{self.source} holds images of {self.x.shape[2:]} pixels and {other.source} of "
                 f"{other.x.shape[2:]}; read both with the same --size."
             )
+        if empty := [side.source for side in (self, other) if not len(side.train)]:
+            raise BadData(f"{empty[0]} has no training images; both domains need some.")
         return replace(self, other=other, fingerprint=_extended(self.fingerprint, other.fingerprint))
 
     @property
@@ -261,18 +263,19 @@ class Data:
         in the walk."""
         import torch
 
-        from ..core import Condition, Noise
+        from ..core import Noise
 
         at = np.arange(seen, seen + n)[rows]
-        batch = self.take(self.train[self.order(seed, at)], Noise(torch.from_numpy(at), key))
-        if self.other is None:
-            return batch
-        there = picture(self.other.x[self.other.train[self.other.order(seed, at, OTHER)]])
-        return replace(batch, y=replace(batch.y or Condition(), image=there))
+        there = None if self.other is None else self.other.train[self.other.order(seed, at, OTHER)]
+        return self.take(self.train[self.order(seed, at)], Noise(torch.from_numpy(at), key), there)
 
-    def take(self, index: np.ndarray, noise: Noise | None = None) -> Batch:
+    def take(self, index: np.ndarray, noise: Noise | None = None, there: np.ndarray | None = None) -> Batch:
         """The images of rows `index` (int64) of x, as floats (n, C, H, W) in [-1, 1], with all that is known
-        of each; of no other domain."""
+        of each.
+
+        there: rows of the other domain, one for each of `index`, where there is such a domain; without them
+        those that opposite() has.
+        """
         import torch
 
         from ..core import Batch, Condition, Noise
@@ -280,10 +283,28 @@ class Data:
         label = None if self.y is None else torch.from_numpy(self.y[index])
         tokens = None if self.tokens is None else torch.from_numpy(self.tokens[index]).long()
         image = None if self.pairs is None else picture(self.pairs[index])
-        y = Condition(label, tokens, image)
-        return Batch(
-            picture(self.x[index]), y if y.parts() else None, noise or Noise(torch.from_numpy(index))
-        )
+        if image is None and self.other is not None:
+            image = picture(self.other.x[self.opposite(index) if there is None else there])
+        y = None if label is tokens is image is None else Condition(label, tokens, image)
+        return Batch(picture(self.x[index]), y, noise or Noise(torch.from_numpy(index)))
+
+    def opposite(self, index: np.ndarray) -> np.ndarray:
+        """Rows of the other domain, int64 (n,), beside rows `index` (n,): what is at the same place of the
+        same split, in turns where that is shorter, and of its training images where it holds none out."""
+        assert self.other is not None
+        train, (place, held_out) = self.other.train, self._places
+        beside = self.other.held_out if len(self.other.held_out) else train
+        return np.where(held_out[index], beside[place[index] % len(beside)], train[place[index] % len(train)])
+
+    @cached_property
+    def _places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of each row of x: its place in its split, int64 (N,), and whether that is the held-out one, bool
+        (N,)."""
+        place, held_out = np.arange(len(self.x)), np.zeros(len(self.x), bool)
+        for rows in (self.train, self.held_out):
+            place[rows] = np.arange(len(rows))
+        held_out[self.held_out] = True
+        return place, held_out
 
     def order(self, seed: int, at: np.ndarray, domain: int = 0) -> np.ndarray:
         """Indices into `train` of places `at` of an endless walk that is shuffled anew every epoch; another

@@ -53,7 +53,7 @@ class Measured(NamedTuple):
 def cards(exam: Exam) -> Iterator[Score]:
     if "bits_per_dim" not in answers(exam.model):
         return
-    of, about = given(exam.model.takes), dict[str, Any](settings=exam.settings)
+    of, about = given(parts(exam)), dict[str, Any](settings=exam.settings)
     try:
         result = measured(exam, exam.rows)
     except Refusal as refusal:
@@ -70,19 +70,11 @@ def cards(exam: Exam) -> Iterator[Score]:
             warnings=exam.remarks,
             **about,
         )
-        yield from over_classes(exam, result, NOTES["density"], exam.remarks)
+        yield from over_classes(exam, result, None, NOTES["density"])
         return
     held = exam.split == "held out"
     learnt = measured(exam, exam.some(len(exam.rows))) if held else result
-    beaten = doubts.beaten(result.bits, learnt.bits, histogram(exam)[0], exam.seed) if held else ""
-    unseen = representation.hopeless(exam.data, exam.rows) if "label" in exam.model.takes else ""
-    wrong = sentences(
-        exam.remarks,
-        unseen,
-        doubts.implausible(result.bits, learnt.bits, exam.data.levels),
-        doubts.overfitted(result.bits, learnt.bits, exam.seed),
-        beaten,
-    )
+    wrong = doubtful(exam, result.bits, learnt.bits)
     yield from in_units(exam, result.bits, of, kind=result.kind, note=result.solved, warnings=wrong, **about)
     if held:
         yield from in_units(
@@ -95,8 +87,26 @@ def cards(exam: Exam) -> Iterator[Score]:
             note=NOTES["learnt"],
             **about,
         )
-    yield from over_classes(exam, result, result.solved, wrong)
+    yield from over_classes(exam, result, learnt, result.solved)
     yield from free(exam)
+
+
+def parts(exam: Exam) -> tuple[str, ...]:
+    """The parts of a Condition that the likelihood is given."""
+    return exam.model.spec.parts(exam.model.takes)
+
+
+def doubtful(exam: Exam, bits: np.ndarray, learnt: np.ndarray) -> tuple[str, ...]:
+    """What must stand on a card of these bits/dim of the exam's images (n,), `learnt` those of training
+    images."""
+    held = exam.split == "held out"
+    return sentences(
+        exam.remarks,
+        representation.hopeless(exam.data, exam.rows) if "label" in parts(exam) else "",
+        doubts.implausible(bits, learnt, exam.data.levels),
+        doubts.overfitted(bits, learnt, exam.seed),
+        doubts.beaten(bits, learnt, histogram(exam)[0], exam.seed) if held else "",
+    )
 
 
 def measured(exam: Exam, rows: np.ndarray) -> Measured:
@@ -108,13 +118,16 @@ def measured(exam: Exam, rows: np.ndarray) -> Measured:
     )
 
 
-def over_classes(exam: Exam, model: Measured, note: str, warnings: tuple[str, ...]) -> Iterator[Score]:
+def over_classes(exam: Exam, model: Measured, learnt: Measured | None, note: str) -> Iterator[Score]:
     """The bound on -log2 p(x) that a likelihood given the class leaves, where the class is all that the model
-    is told."""
+    is told; with what must be said of the bound itself.  learnt: the same of training images; None of
+    densities, which cannot be implausible."""
     k = exam.data.spec.labels
-    if tuple(exam.model.takes) != ("label",) or k < 1:
+    if parts(exam) != ("label",) or k < 1:
         return
-    bits = model.bits + math.log2(k) / exam.data.spec.dims
+    above = math.log2(k) / exam.data.spec.dims
+    bits = model.bits + above
+    warnings = exam.remarks if learnt is None else doubtful(exam, bits, learnt.bits + above)
     says = (
         f"of p(x), by p(x) >= p(x|y) p(y) with p(y) = 1/{k:,}: log2({k:,}) / {exam.data.spec.dims:,} above "
         "the bits given the class"
@@ -141,7 +154,7 @@ def free(exam: Exam) -> Iterator[Score]:
     x, data = np.asarray(exam.data.x[exam.rows]), exam.data
 
     def note(text: str) -> str:
-        return f"{text}; {NOTES['free']}" if exam.model.takes else text
+        return f"{text}; {NOTES['free']}" if parts(exam) else text
 
     yield from in_units(
         exam,

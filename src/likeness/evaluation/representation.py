@@ -3,6 +3,7 @@ learning."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from .. import engine
-from ..core import Model, answers, ask
+from ..core import Model, Refusal, answers, ask
 from ..data import Data
 from ..data.labels import some
 from ..features import networks
@@ -37,11 +38,12 @@ NOTES = {
 
 class Probed(NamedTuple):
     """What features knew of the classes of the images that were asked about: right (1) or wrong, each (m,),
-    by either way."""
+    by either way; or why that cannot be had."""
 
-    near: np.ndarray
-    linear: np.ndarray
+    near: np.ndarray | Refusal
+    linear: np.ndarray | Refusal
     penalty: float
+    """of the linear map; nan where there is none"""
     dims: int
 
 
@@ -122,6 +124,10 @@ def improbable(exam: Exam) -> str:
 def probes(exam: Exam, outcome: Probed, known: int, remark: str, **about: Any) -> Iterator[Score]:
     notes = {"kNN accuracy": NOTES["knn"], "linear accuracy": f"{NOTES['linear']} {outcome.penalty:g}"}
     for name, right in zip(notes, (outcome.near, outcome.linear)):
+        if isinstance(right, Refusal):
+            whose = {"settings": {}} | {k: v for k, v in about.items() if k != "warnings"}
+            yield exam.refused(name, str(right), better="higher", **whose)
+            continue
         note = f"{notes[name]}; {outcome.dims:,} features{remark}"
         yield exam.card(name, right, unit="share", better="higher", against=known, note=note, **about)
 
@@ -163,7 +169,15 @@ def probed(
     """train: features (n, d) of the rows `known`, whose labels are shown; held: (m, d) of the rows asked
     about."""
     labels, truth = np.asarray(data.y)[known], np.asarray(data.y)[asked]
-    linear = probing.linear(train, labels, data.spec.labels, seed)
-    answered = probing.knn(train, labels, held), linear.logits(held).argmax(1)
-    near, far = ((answer == truth).astype(np.float64) for answer in answered)
-    return Probed(near, far, linear.penalty, train.shape[1])
+    near: np.ndarray | Refusal
+    far: np.ndarray | Refusal
+    try:
+        near = (probing.knn(train, labels, held) == truth).astype(np.float64)
+    except Refusal as refusal:
+        near = refusal
+    try:
+        linear = probing.linear(train, labels, data.spec.labels, seed)
+        far, penalty = (linear.logits(held).argmax(1) == truth).astype(np.float64), linear.penalty
+    except Refusal as refusal:
+        far, penalty = refusal, math.nan
+    return Probed(near, far, penalty, train.shape[1])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import engine
 from ..core import Condition, Model, Refusal, ask, check_options, words
-from ..data import Data, picture
+from ..data import Data
 
 CHUNK = 2**21
 """values of the images asked about in one go"""
@@ -59,9 +59,8 @@ def conditions(
     held-out example i has, all of them in turns (training examples where none is held out).  Raises Refusal
     where such a model is asked without its data.
     """
-    there = {"tokens": model.spec.vocabulary, "image": model.spec.source[0]}
-    whole = tuple(name for name in model.takes if there.get(name))
-    labels = model.spec.labels if "label" in model.takes else 0
+    parts = model.spec.parts(model.takes)
+    whole, labels = tuple(name for name in parts if name != "label"), "label" in parts
     learnt = np.array(model.spec.learnt or (0,))
     turns = learnt[numbers % len(learnt)] if classes is None else classes
     of = (
@@ -86,17 +85,21 @@ def _beside(model: Model, numbers: np.ndarray, data: Data | None, whole: tuple[s
     )
     if data is None:
         raise Refusal(f"{name} draws from {wanted}, which only its data have; ask the run where these are.")
-    rows = data.held_out if len(data.held_out) else data.train
-    y = data.take(rows[numbers % len(rows)]).y or Condition()
-    if data.other is not None and y.image is None:
-        there = data.other.held_out if len(data.other.held_out) else data.other.train
-        y = replace(y, image=picture(data.other.x[there[numbers % len(there)]]))
-    if lacking := [t for t in whole if t not in y.parts()]:
+    there = None if data.other is None else _turn(data.other, numbers)
+    y = data.take(_turn(data, numbers), there=there).y
+    if lacking := [t for t in whole if y is None or t not in y.parts()]:
         raise Refusal(
             f"{name} draws from {wanted}, and the examples of {data.source} have no {lacking[0]}; name the "
             "data that it was trained on."
         )
+    assert y is not None
     return y
+
+
+def _turn(data: Data, numbers: np.ndarray) -> np.ndarray:
+    """Held-out rows number `numbers`, all of them in turns; training rows where none is held out."""
+    rows = data.held_out if len(data.held_out) else data.train
+    return rows[numbers % len(rows)]
 
 
 def shares(data: Data, n: int, seed: int) -> np.ndarray | None:

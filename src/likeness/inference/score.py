@@ -152,7 +152,7 @@ def score(
         inputs.batch.x,
         inputs.names,
         bits,
-        given(model.takes),
+        given(model.spec.parts(model.takes)),
         kind,
         rank(bits, usual),
         len(usual),

@@ -17,7 +17,7 @@ log sigmoid(r) is -softplus(-r), and log(1 - sigmoid(f)) is -softplus(f).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,23 @@ from torch.nn.utils.parametrize import ParametrizationList, register_parametriza
 
 from ..core import Refusal, eagerly
 from .mlp import Waves
+
+
+@runtime_checkable
+class Packs(Protocol):
+    """A model whose discriminator judges several images at once."""
+
+    pack: int
+    """images that one logit is of"""
+
+
+@runtime_checkable
+class Penalises(Protocol):
+    """A model whose discriminator may be under a gradient penalty."""
+
+    gradient_penalty: float
+    """its weight; 0 for none"""
+
 
 Judge = Callable[[Tensor], Tensor]
 """images (B, C, H, W) to a logit each, (B,)"""

@@ -16,7 +16,7 @@ from typing import Any
 from .. import engine, storage
 from ..core import BadData, Refusal
 from ..data import Data
-from ..evaluation.scores import load_scores
+from ..evaluation.scores import scores_of
 from ..metrics.card import Score
 from ..runs.run import Run
 from ..training import loop
@@ -68,7 +68,7 @@ class Page:
         """images seen at the one that is on the page"""
         self.scores = list[Score]()
         try:
-            self.scores = load_scores(run.folder)
+            self.scores = scores_of(run)
         except BadData as damaged:
             run.notes.append(str(damaged))
 

@@ -15,7 +15,7 @@ from typing import Any
 from .. import storage
 from ..core import BadData, answers
 from ..data import Data, downloads
-from ..evaluation.scores import load_scores
+from ..evaluation.scores import scores_of
 from ..metrics.card import Score, short
 from ..runs.run import Run
 
@@ -96,7 +96,7 @@ def _name(run: Run) -> str:
 
 def _scores(run: Run) -> tuple[list[Score], str]:
     try:
-        scores = load_scores(run.folder)
+        scores = scores_of(run)
     except BadData as damaged:
         return [], str(damaged)
     return scores, "" if scores else f"Not scored yet: `likeness evaluate {run.folder.name}` writes them."

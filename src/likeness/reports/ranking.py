@@ -19,7 +19,7 @@ from torch import Tensor
 from ..core import Refusal, answers
 from ..data import picture
 from ..evaluation.exam import Drawn
-from ..evaluation.scores import load_scores
+from ..evaluation.scores import scores_of
 from ..inference.sampling import samples
 from ..metrics.card import GROUPS, Score, short
 from ..runs.run import Run
@@ -213,7 +213,7 @@ class Row:
 def read(run: Run) -> Sequence[Score] | Refusal:
     """The last evaluation of a run, or why it cannot be read."""
     try:
-        return load_scores(run.folder)
+        return scores_of(run)
     except Refusal as refusal:
         return refusal
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import storage
-from ..core import Condition, Model, Refusal, Spec, answers
+from ..core import Compresses, Condition, Model, Refusal, Spec, answers
 from ..parts.denoising import Denoiser
 from .run import Run
 
@@ -112,7 +112,7 @@ def why_not(run: Run, answer: str) -> str:
         )
     if answer == "denoise" and {"tokens", "image"} & set(run.model.takes):
         return "it is told a text or an image of each example, which have no place in the file yet."
-    if hasattr(run.model, "book"):
+    if isinstance(run.model, Compresses) and run.model.code.symbols:
         return (
             "its codes are looked up in pieces whose number depends on the batch, which the file must not; "
             "an ae or a vae can be exported."

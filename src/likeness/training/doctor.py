@@ -43,6 +43,7 @@ from ..data.labels import NONE
 from ..inference import sampling
 from ..metrics import neighbours, probing
 from ..parts import collapse
+from ..parts.adversarial import Packs, Penalises
 from ..parts.augment import POLICIES
 from ..runs.run import Run
 from . import symptoms
@@ -99,7 +100,7 @@ def stride(run: Run) -> int:
 
 def together(model: Model) -> int:
     """Images that one logit is of, where a discriminator judges several at once."""
-    return int(getattr(model, "pack", 1))
+    return model.pack if isinstance(model, Packs) else 1
 
 
 def suited(run: Run, findings: Iterable[Finding | None]) -> Iterator[Finding]:
@@ -177,7 +178,7 @@ def consult(run: Run, log: Sequence[Line], guess: Mapping[str, float] = {}) -> I
     # a line has the last of several steps of D
     counted = together(run.model) * stride(run) // run.config.training.batch
     of_games = (
-        symptoms.saturation(recent, bool(getattr(run.model, "gradient_penalty", 0))),
+        symptoms.saturation(recent, isinstance(run.model, Penalises) and bool(run.model.gradient_penalty)),
         symptoms.silence(recent),
         symptoms.oscillation(recent, counted),
     )

@@ -52,10 +52,9 @@ collapse"""
 LEARNT, PATIENCE = 0.01, 16
 """of what one that knows nothing would lose, that a loss is to save, at least; and lines that one waits for
 it"""
-BLOWN, LOST = 10.0, 1.25
-"""times its lowest value so far that a loss has been, at least, and that it has stayed above ever since; less
-than a tenth of its first value counts as a tenth: a loss that has come near 0 may be a hundred times that
-for a while"""
+BLOWN, LOST = 2.0, 0.25
+"""times what a loss had come down by that it has risen, at least, and that it has stayed above its best ever
+since; at least half of its first value counts as what it had come down by"""
 
 # Of probes.
 NARROW = 0.2
@@ -228,8 +227,10 @@ def divergence(log: Sequence[Line]) -> Finding | None:
                 "the gap between logits": course(ends, "on real") - course(ends, "on fake"),
             }
         for what, curve in curves.items():
-            first, now = abs(curve[:1]), np.median(abs(curve[1:])) if len(curve) else 0.0
-            if len(first) and now > GROWN * max(1.0, float(first[0])):
+            if not what.startswith("the loss"):  # which alone may fall below 0 where all is well
+                curve = abs(curve)
+            first, now = curve[:1], np.median(curve[1:]) if len(curve) else 0.0
+            if len(first) and now > GROWN * max(1.0, abs(float(first[0]))):
                 grew = f"{what} has grown from {first[0]:.2g} to {now:.2g}"
                 return Finding(
                     "divergence",
@@ -322,30 +323,48 @@ def nothing_learnt(lines: Sequence[Line], guess: Mapping[str, float] = {}) -> Fi
 
 
 def relapse(log: Sequence[Line]) -> Finding | None:
-    """The loss has been many times its best, and has never come back to it: what had been learnt is lost."""
-    loss = course(log, "model")
-    if len(loss) < 2:
-        return None
-    best, at = peak(loss)
-    after, low = loss[at + 1 :], max(loss[best], least(loss))
-    if len(after) < RECENT or loss[at] < BLOWN * low or after.min() < LOST * low:
-        return None
-    was = f"the loss was {loss[best]:.3g} at image {log[best]['seen']:,}"
-    rose = (
-        f"rose to {loss[at]:.3g} by image {log[at]['seen']:,}, and has been {after.min():.3g} or more since"
-    )
-    return Finding("blown up", f"{was}, {rose}", (SLOWER, "--clip 1"))
+    """A loss has risen far above its best, and has never come back to it: what had been learnt is lost.
+
+    Measured in what it had come down by, so that it may be below 0.  The losses of a game pull at each other,
+    and rise and fall where all is well: there it is GROWN times that, or times 1.
+    """
+    of_game = len(players(log)) > 1
+    for player in players(log):
+        loss = course(log, player)
+        if len(loss) < 2:
+            continue
+        best, at = peak(loss)
+        first, after = float(loss[0]), loss[at + 1 :]
+        learnt = max(first - loss[best], max(abs(first), 1.0) if of_game else max(0.5 * abs(first), 1e-12))
+        rise = loss[at] - loss[best]
+        if len(after) < RECENT or rise < (GROWN if of_game else BLOWN) * learnt:
+            continue
+        if after.min() - loss[best] < LOST * learnt:
+            continue
+        whose = f" of the {player}" if of_game else ""
+        was = f"the loss{whose} was {loss[best]:.3g} at image {log[best]['seen']:,}"
+        rose = (
+            f"rose to {loss[at]:.3g} by image {log[at]['seen']:,}, and has been {after.min():.3g} or more "
+            "since"
+        )
+        remedies = (CALM, STRONGER, "--d-rate 1", SLOWER) if of_game else (SLOWER, "--clip 1")
+        return Finding("blown up", f"{was}, {rose}", remedies)
+    return None
 
 
-def least(loss: np.ndarray) -> float:
-    """What a loss is taken to be at least where it is divided by."""
-    return max(0.1 * abs(float(loss[0])), 1e-12)
+def players(log: Sequence[Line]) -> list[str]:
+    """Whose losses say by their height how well they do: all, but for a generator that takes the mean logit
+    itself as its loss (pull is 1 wherever it draws), to which a critic may add any number."""
+    terms = log[-1]["losses"] if log else {}
+    names = [name.removesuffix(" gradient") for name in terms if name.endswith(" gradient")]
+    pull = course(log, "pull")
+    linear = len(pull) > 0 and bool((abs(pull - 1) < 1e-3).all())
+    return [name for name in names or ["model"] if not (linear and name == "generator")]
 
 
 def peak(loss: np.ndarray) -> tuple[int, int]:
-    """Of losses (n,), n > 1: where one is the most times the best before it; that best comes first."""
-    lowest = np.maximum(np.minimum.accumulate(loss), least(loss))
-    at = 1 + int((loss[1:] / lowest[:-1]).argmax())
+    """Of losses (n,), n > 1: where one is the furthest above the best before it; that best comes first."""
+    at = 1 + int((loss[1:] - np.minimum.accumulate(loss)[:-1]).argmax())
     return int(loss[:at].argmin()), at
 
 
@@ -353,9 +372,10 @@ def milestones(log: Sequence[Line], memory: int) -> list[Line]:
     """Those lines that a rule will ever look at: the first, the last so many, and what relapse() needs of all
     between."""
     kept = {0, *range(max(0, len(log) - memory), len(log))}
-    if len(loss := course(log, "model")) > memory:
-        best, at = peak(loss)
-        kept |= {best, at, at + int(loss[at:].argmin())}
+    for player in players(log):
+        if len(loss := course(log, player)) > memory:
+            best, at = peak(loss)
+            kept |= {best, at, at + int(loss[at:].argmin())}
     return [log[i] for i in sorted(kept)]
 
 
