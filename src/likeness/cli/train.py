@@ -94,8 +94,8 @@ def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
         "data",
         metavar="DATA",
         nargs="?",  # checked below: somebody may have typed it as --data
-        help="a folder of images, a .npy, .npz or idx file, a name from `likeness data`, or a run that "
-        "encodes: its codes",
+        help=f"a folder of images, {data.FILES}, a name from `likeness data`, or a run that encodes: its "
+        "codes",
     )
     parser.add_argument("run", metavar="RUN", nargs="?", type=Path, help="the run folder [runs/MODEL-DATA]")
     parser.add_argument(
