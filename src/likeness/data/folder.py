@@ -38,7 +38,7 @@ TINT = 4
 """levels by which the channels of a pixel may differ in a picture without colour: JPEG, WebP, AVIF and HEIC
 leave up to so many"""
 ABOUT = 3
-"""raised whenever the same files would have other captions, labels or verdicts; metadata.PLAIN is read, too"""
+"""raised whenever the same files would have other captions, labels or verdicts; PLAIN is read as well"""
 SIZE = 64
 CHUNK = 64
 HELD = 1 << 28
