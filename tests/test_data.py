@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import fields, replace
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_helpers import counted, no_leak, photo, same, write_photos
+from likeness.cli import main
 from likeness.core import Refusal
 from likeness.data import Data, Reading, load, writer
 from likeness.data.binarize import binarized
@@ -272,6 +274,14 @@ def test_captions_are_kept_with_their_images(photos):
     data = load(photos, size=16)
     assert list(data.texts) == [f"picture {i} ünï" if i % 2 == 0 else "" for i in range(12)]
     assert "6 have captions" in data.verdict and check(photos, Reading(size=16)).captions == 6
+
+
+@pytest.mark.parametrize("command", [["data"], ["train", "--help"]])
+def test_the_command_line_names_every_kind_of_file(command, capsys):
+    with contextlib.suppress(SystemExit):
+        main(command)
+    words = " ".join(capsys.readouterr().out.split())
+    assert "a .zip, .tar, Parquet, .npy, .npz or idx file" in words
 
 
 # Sources that are not there

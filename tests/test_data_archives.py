@@ -20,9 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_helpers import counted, encoded, no_leak, photo, same, write_photos
-from likeness.core import BadData, Refusal
-from likeness.data import Data, archive, folder, load
+from likeness.core import BadData, Refusal, Training
+from likeness.data import Data, archive, folder, load, metadata
 from likeness.features.images import pictures
+from likeness.runs import origin
+from likeness.runs.run import Config, _spelled_out
 
 
 @pytest.fixture(autouse=True)
@@ -497,12 +499,76 @@ def test_a_table_of_captions_and_labels_beside_the_images(tmp_path):
     assert "1 have labels, which make no classes" in load(tmp_path / "d", size=16).verdict
 
 
-def test_another_table_is_no_matter(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", ""),
+        ("id,colour\n1,red\n", "; metadata.csv: no column file_name (columns: id, colour)"),
+        (
+            "filename;caption\nphoto000.png;a cat\n",
+            "; metadata.csv: no column file_name (columns: filename, caption)",
+        ),
+        (
+            "file_name,width\nphoto000.png,40\n",
+            "; metadata.csv: no column text or label (columns: file_name, width)",
+        ),
+    ],
+)
+def test_another_table_is_no_matter_and_is_named(tmp_path, text, says):
     write_photos(tmp_path / "d", 6)
-    for text in ("", "id,colour\n1,red\n", "file_name,width\nphoto000.png,40\n"):
-        (tmp_path / "d" / "metadata.csv").write_text(text)
+    (tmp_path / "d" / "metadata.csv").write_text(text)
+    data = load(tmp_path / "d", size=16)
+    assert data.texts is None and data.y is None
+    assert data.verdict.startswith(f"6 images: 6 used, 0 skipped{says}; ")
+
+
+@pytest.mark.parametrize("head", ["file_name{}label{}text", "\ufeff label{0}file_name {0}text"])
+@pytest.mark.parametrize("by", [",", ";", "\t"])
+def test_tables_of_semicolons_and_tabs_are_read(tmp_path, by, head):
+    write_photos(tmp_path / "d", 4)
+    lines = [head.format(by, by)]
+    for i in range(5):
+        row = [f"photo{i:03}.png", ["cat", "dog"][i % 2]]
+        lines.append(by.join([*(row if head[0] == "f" else row[::-1]), f'"{i}, a; b"']))
+    (tmp_path / "d" / "metadata.csv").write_text("\r\n".join(lines), encoding="utf-8")
+    data = load(tmp_path / "d", size=16)
+    assert data.classes == ("cat", "dog") and data.y.tolist() == [0, 1, 0, 1]
+    assert list(data.texts) == [f"{i}, a; b" for i in range(4)]
+    assert "; metadata.csv: 1 row names no image here: photo004.png" in data.verdict
+
+
+def test_labels_in_json_are_classes_and_files_add_to_one_another(tmp_path):
+    write_photos(tmp_path / "d", 4)
+    words, table = tmp_path / "d" / "metadata.jsonl", tmp_path / "d" / "metadata.csv"
+    rows = [dict(file_name=f"photo{i:03}.png", text=f"text {i}") for i in range(4)]
+    for labels in (["cat", "dog", " cat", None], [3, 7, 3.0, [1]]):
+        words.write_text("\n".join(json.dumps(r | dict(label=k)) for r, k in zip(rows, labels)))
         data = load(tmp_path / "d", size=16)
-        assert data.texts is None and data.y is None
+        assert data.y.tolist() == [0, 1, 0, -1]
+        assert data.classes == (("cat", "dog") if labels[0] == "cat" else ("3", "7"))
+    words.write_text("\n".join(map(json.dumps, [*rows, dict(file_name="a.png", text="x"), rows[0]])))
+    table.write_text("file_name,label\n" + "".join(f"photo{i:03}.png,{'ab'[i % 2]}\n" for i in range(4)))
+    both = load(tmp_path / "d", size=16)
+    assert list(both.texts) == [f"text {i}" for i in range(4)] and both.y.tolist() == [0, 1, 0, 1]
+    assert "; metadata.jsonl: 1 row names no image here: a.png" in both.verdict
+    words.write_text('{"file_name": "photo000.png", "width": 40}\n')
+    assert "; metadata.jsonl: no line has a text or a label" in load(tmp_path / "d", size=16).verdict
+
+
+def test_a_run_keeps_what_metadata_files_were_read_as_when_it_was_made(tmp_path):
+    write_photos(tmp_path / "d", 4)
+    bare = load(tmp_path / "d", size=16)
+    (tmp_path / "d" / "metadata.csv").write_text("file_name;text\nphoto000.png;a cat\n")
+    (tmp_path / "d" / "metadata.jsonl").write_text(
+        "\n".join(json.dumps(dict(file_name=f"photo{i:03}.png", label=i % 2)) for i in range(4))
+    )
+    old = load(tmp_path / "d", size=16, about=metadata.PLAIN)
+    now = load(tmp_path / "d", size=16)
+    assert old.fingerprint == bare.fingerprint != now.fingerprint and now.texts[0] == "a cat"
+    then = {name: value for name, value in bare.identity.items() if name != "layout"}
+    config = Config("vae", bare.spec, Training(), data=_spelled_out(then))
+    there = origin._read(config, str(tmp_path / "d"))
+    assert there.fingerprint == bare.fingerprint and not origin.changed(config, tmp_path, there)
 
 
 @pytest.mark.parametrize(

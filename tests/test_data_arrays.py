@@ -57,6 +57,32 @@ def test_layouts_are_told_apart(tmp_path):
             load(saved(tmp_path, np.zeros(shape, np.uint8)))
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+@pytest.mark.parametrize("form", ["npy", "npz", "last"])
+def test_grey_stored_in_colour_is_read_as_grey_and_told(tmp_path, form, kind):
+    x = np.repeat(rows(channels=1), 3, 1)
+    y = (x / 255).astype(kind) if kind is np.float32 else x
+    path = tmp_path / f"a.{form[:3]}"
+    if form == "npz":
+        np.savez(path, x_train=y)
+    else:
+        path = saved(tmp_path, y if form == "npy" else y.transpose(0, 2, 3, 1))
+    spelled = load(path, colour="rgb")  # as runs have it that were made before
+    assert np.array_equal(spelled.x, x) and "stored in colour" not in spelled.verdict
+    for _ in range(2):
+        data = load(path)
+        assert np.array_equal(data.x, x[:, :1]) and data.settings["colour"] == "grey"
+        assert "; stored in colour, grey in every pixel, and read as grey: --colour rgb" in data.verdict
+    assert same(data, load(path, colour="grey")) and same(spelled, load(path, **spelled.settings))
+
+
+def test_one_value_in_the_last_image_makes_an_array_colour(tmp_path):
+    x = np.repeat(rows(n=5000, channels=1), 3, 1)
+    x[-1, 2, 9, 9] ^= 1
+    data = load(saved(tmp_path, x))
+    assert np.array_equal(data.x, x) and "stored in colour" not in data.verdict
+
+
 def test_arrays_without_a_dimension_are_refused(tmp_path):
     np.savez(tmp_path / "x.npz", x=np.uint8(3))
     np.savez(tmp_path / "y.npz", x=rows(), y=np.int64(3))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shlex
 import zipfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,13 @@ from data_helpers import photo
 from likeness.data import Reading, load
 from likeness.data.check import check
 from likeness.data.pairs import partners, recognise
+from likeness.runs.run import _spelled_out
+
+
+def save(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    photo(seed).save(path)
+
 
 WORDS = ["street", "harbour", "old bridge", "tower", "market", "park"]
 
@@ -52,8 +60,20 @@ NUMBERED = [f"{i:04}" for i in range(20)]
         ),
         (in_both("images/train", "masks/train", NUMBERED), "pairs", ["images/train"], ["masks/train"], []),
         (in_both("A", "B", NUMBERED), "pairs", ["A"], ["B"], []),
-        (in_both("day", "night", WORDS), "pairs", ["day"], ["night"], []),
-        (["A/horse1.jpg", "A/horse2.jpg", "B/zebra1.jpg"], "domains", ["A"], ["B"], []),
+        (in_both("lr", "HR", NUMBERED), "pairs", ["lr"], ["HR"], []),
+        (in_both("HR", "LR", NUMBERED), "pairs", ["LR"], ["HR"], []),
+        (
+            [f"leftImg8bit/train/aachen_{s}_leftImg8bit.png" for s in NUMBERED]
+            + [
+                f"gtFine/train/aachen_{s}_gtFine_{w}.png"
+                for s in NUMBERED
+                for w in ("color", "instanceIds", "labelTrainIds")
+            ],
+            "pairs",
+            ["leftImg8bit/train"],
+            ["gtFine/train"],
+            [],
+        ),
         (in_both("trainA", "trainB", NUMBERED), "domains", ["trainA"], ["trainB"], []),
         (in_both("trainA", "trainB", WORDS), "pairs", ["trainA"], ["trainB"], []),
         (
@@ -64,18 +84,17 @@ NUMBERED = [f"{i:04}" for i in range(20)]
             ["testA", "testB"],
         ),
         (
-            ["train/A/x.jpg", "train/B/y.jpg", "test/A/z.jpg", "test/B/w.jpg"],
-            "domains",
+            in_both("train/A", "train/B", NUMBERED) + in_both("test/A", "test/B", NUMBERED),
+            "pairs",
             ["train/A"],
             ["train/B"],
             ["test"],
         ),
-        (["A/train/x.jpg", "B/train/y.jpg", "A/test/z.jpg"], "domains", ["A/train"], ["B/train"], ["A/test"]),
     ],
 )
 def test_known_layouts(names, kind, a, b, tests):
     found = recognise(names)
-    assert found is not None and (found.kind, list(found.a), list(found.b)) == (kind, a, b)
+    assert found is not None and (found.kind, list(found.a), list(found.b)) == (kind, a, b) and found.known
     held = (*found.test_a, *found.test_b)
     assert bool(held) == bool(tests) and all(any(f.startswith(t) for t in tests) for f in held)
 
@@ -92,6 +111,8 @@ def test_known_layouts(names, kind, a, b, tests):
         NUMBERED,
         [*in_both("images", "masks", NUMBERED), "loose.jpg"],
         ["train/x.jpg", "test/y.jpg"],
+        ["A/horse1.jpg", "A/horse2.jpg", "B/zebra1.jpg"],  # a name of one letter is a name
+        ["train/A/x.jpg", "train/B/y.jpg", "test/A/z.jpg", "test/B/w.jpg"],
         [],
     ],
 )
@@ -135,6 +156,50 @@ def test_partners_of_one_split_are_not_looked_for_in_another():
     )
     found = recognise(names)
     assert found is not None and partners(found, names) == [(0, 2), (1, 3), (4, 6), (5, 7)]
+
+
+def test_equal_names_alone_take_no_classes_away(tmp_path):
+    found = recognise(in_both("smile", "neutral", WORDS))
+    assert found is not None and found.kind == "pairs" and not found.known
+    for k, name in enumerate(("smile", "neutral")):
+        for i, person in enumerate(("alice", "bob", "carol", "dora")):
+            save(tmp_path / "d" / name / f"{person}.png", 10 * k + i)
+    data = load(tmp_path / "d", size=16)
+    assert data.classes == ("neutral", "smile") and sorted(data.y.tolist()) == [0] * 4 + [1] * 4
+    assert (
+        "neutral and smile are taken for classes, though all 4 names are in both: if these are pairs, call "
+        "the folders A and B"
+    ) in data.verdict
+    (tmp_path / "d" / "smile").rename(tmp_path / "d" / "B")
+    (tmp_path / "d" / "neutral").rename(tmp_path / "d" / "A")
+    pairs = load(tmp_path / "d", size=16)
+    assert pairs.y is None and "A and B look like pairs, of which 4 are called alike" in pairs.verdict
+
+
+@pytest.mark.parametrize("form", ["{}/{}", "train{}/{}"])
+def test_a_flag_makes_classes_of_folders_named_like_pairs_or_domains(tmp_path, form):
+    for k, name in enumerate("AB"):
+        for i in range(4):
+            save(tmp_path / "d" / (form.format(name, i) + ".png"), 10 * k + i)
+    without = load(tmp_path / "d", size=16)
+    assert without.y is None and "; if they are classes: --layout classes; " in without.verdict
+    data = load(tmp_path / "d", size=16, layout="classes")
+    assert data.classes == tuple(form.format(name, "").rstrip("/") for name in "AB")
+    assert data.y.tolist() == [0] * 4 + [1] * 4 and "look like" not in data.verdict
+    assert load(tmp_path / "d", **data.settings).fingerprint == data.fingerprint
+    assert load(tmp_path / "d", **without.settings).fingerprint == without.fingerprint != data.fingerprint
+
+
+def test_a_run_that_names_no_layout_has_the_classes_that_it_wrote_down(tmp_path):
+    for k, name in enumerate("AB"):
+        for i in range(4):
+            save(tmp_path / "d" / name / f"{i}.png", 10 * k + i)
+    old = _spelled_out(dict(size=16, colour="rgb"))
+    assert old["layout"] == "classes"  # made before pairs were recognised, or since, when there were none
+    assert load(tmp_path / "d", **old, classes=["A", "B"]).y.tolist() == [0] * 4 + [1] * 4
+    since = load(tmp_path / "d", **old, classes=[])
+    auto = load(tmp_path / "d", **old | dict(layout="auto"))
+    assert since.y is None and since.fingerprint == auto.fingerprint
 
 
 def test_pairs_are_told_and_are_no_classes(tmp_path):

@@ -71,7 +71,7 @@ def models(argv: list[str]) -> int:
 
 def data(argv: list[str]) -> int:
     """data: the data sets that have a name, their licences, and whether they are here"""
-    from ..data import named
+    from ..data import FILES, named
     from ..reports import terminal
 
     parser = Parser("data", "Data sets that need no path.", "[--json]")
@@ -82,7 +82,7 @@ def data(argv: list[str]) -> int:
         named.listed(),
         ("name", "here", "about", "licence"),
         args["json"],
-        "Any folder of images, .npy, .npz or idx file will do as well.",
+        f"A folder of images, or {FILES}, will do as well.",
     )
     return 0
 

@@ -92,8 +92,8 @@ def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
     parser.add_argument(
         "data",
         metavar="DATA",
-        help="a folder of images, a .npy, .npz or idx file, a name from `likeness data`, or a run that "
-        "encodes: its codes",
+        help=f"a folder of images, {data.FILES}, a name from `likeness data`, or a run that encodes: its "
+        "codes",
     )
     parser.add_argument("run", metavar="RUN", nargs="?", type=Path, help="the run folder [runs/MODEL-DATA]")
     parser.add_argument(

@@ -51,8 +51,10 @@ def load(
     white: float = 0.0,
     held_out: float = 0.0,
     validation: str = "auto",
+    layout: str = "auto",
     *,
     classes: Sequence[str] | None = None,
+    about: int = folder.ABOUT,
     cache: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Data:
@@ -60,17 +62,18 @@ def load(
     or the points of one.
 
     The other arguments are the fields of Reading; those that were used are in Data.settings.  classes: their
-    names as a run has written them down, whose order then counts (none for one without labels).  `cache` is
-    the folder for decoded images (else LIKENESS_CACHE, XDG_CACHE_HOME/likeness or ~/.cache/likeness);
-    progress(done, total) is called while something is decoded.
+    names as a run has written them down, whose order then counts (none for one without labels).  about: how
+    metadata files are read (folder.ABOUT), an earlier version for a run from then.  `cache` is the folder
+    for decoded images (else LIKENESS_CACHE, XDG_CACHE_HOME/likeness or ~/.cache/likeness); progress(done,
+    total) is called while something is decoded.
 
     Raises Refusal for a source that does not exist or could mean two things, BadData for one that holds too
     little, Offline where a set would have to be downloaded, DiskTrouble and NotAllowed where the cache cannot
     be written.
     """
-    reading = Reading(size or 0, colour, binarize, background, white, held_out, validation)
+    reading = Reading(size or 0, colour, binarize, background, white, held_out, validation, layout)
     asked = parse(source)
-    result = read(asked, reading, cache, progress)
+    result = read(asked, reading, cache, progress, about)
     if classes is not None:
         y, names = labels.as_before(result.y, result.classes, result.names, classes)
         result = replace(result, y=y, classes=names)
@@ -78,9 +81,13 @@ def load(
 
 
 def read(
-    source: str | Source, reading: Reading, place: Path | str | None = None, progress: Progress | None = None
+    source: str | Source,
+    reading: Reading,
+    place: Path | str | None = None,
+    progress: Progress | None = None,
+    about: int = folder.ABOUT,
 ) -> Images:
-    """What `source` holds, not yet split."""
+    """What `source` holds, not yet split.  about: as in load()."""
     ground(reading.background)
     asked = parse(source)
     if asked.kind in ("name", "points"):
@@ -102,7 +109,7 @@ def read(
     if path.is_file():
         packed = archive.format_of(path)
         return (
-            folder.read(path, reading, base, progress)
+            folder.read(path, reading, base, progress, about)
             if packed
             else arrays.read(path, reading, base, progress)
         )
@@ -110,7 +117,7 @@ def read(
     return (
         arrays.read_idx_folder(path, files, reading, base, progress)
         if files
-        else folder.read(path, reading, base, progress)
+        else folder.read(path, reading, base, progress, about)
     )
 
 

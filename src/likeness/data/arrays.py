@@ -27,6 +27,7 @@ from .formats import DAMAGE, Raw, idx, joined, labels_beside, open_array, valida
 from .labels import ENOUGH, NONE, tidy
 from .pixels import at_once, resize
 from .ranges import Span, Values
+from .verdict import GREY
 from .writer import Writer, content_hash, is_binary
 
 VERSION = 3
@@ -86,13 +87,15 @@ def settle(
         )
 
     def named(how: tuple[object, ...]) -> str:
-        return key_of(*key, VERSION, how)
+        # auto once looked at the shape alone; what is spelled out is as it was
+        return key_of(*key, VERSION + (how[1] == "auto"), how)
 
     entry = fetch(base, named(reading.key()), build, lambda meta: named(reading.key(*meta["as"])), family)
     x = entry.x if "shape" in entry.meta else channels_second(make().x, what)
     y = np.array(entry.array("y.i64", np.int64)) if (entry.folder / "y.i64").exists() else None
     train, classes = entry.meta["train"], tuple(entry.meta["classes"])
     note = f"{len(x):,} images: {len(x):,} used, 0 skipped{entry.meta['note']}"
+    note += GREY if reading.colour == "auto" and entry.meta.get("grey") else ""
     note += ranges.remarks(Values(**v) for v in entry.meta["values"])
     test = None if train is None else np.arange(len(x)) >= train
     return Images(
@@ -103,6 +106,8 @@ def settle(
 def _pixels(raw: Raw, what: str, reading: Reading, folder: Path, progress: Progress | None) -> dict[str, Any]:
     x, values = channels_second(raw.x, what), span(raw.x, reading.white, what)
     size, colour = reading.size or min(x.shape[2:]), ("grey", "rgb")[x.shape[1] == 3]
+    grey = reading.colour == "auto" and colour == "rgb" and _is_grey(x)
+    reading = replace(reading, colour="grey") if grey else reading
     wanted = colour if reading.colour == "auto" else reading.colour
     as_it_is = (
         raw.mapped
@@ -117,7 +122,13 @@ def _pixels(raw: Raw, what: str, reading: Reading, folder: Path, progress: Progr
         else convert(x, (values.black, values.white), size, reading, folder, progress)
     )
     low, high = meta.pop("extremes")
-    return meta | {"as": [size, wanted], "values": [asdict(replace(values, low=low, high=high))]}
+    values = replace(values, low=low, high=high)
+    return meta | {"as": [size, wanted], "values": [asdict(values)], "grey": grey}
+
+
+def _is_grey(x: np.ndarray) -> bool:
+    """Whether the three channels of (N, 3, H, W) are equal everywhere; one look tells most that are not."""
+    return all(np.array_equal(p, np.broadcast_to(p[:, :1], p.shape)) for p in (x[:1], *_parts(x)))
 
 
 def convert(

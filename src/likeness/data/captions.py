@@ -73,7 +73,7 @@ class Vocabulary:
 
     def remark(self, text: str) -> str:
         """A sentence about the unknown words of a text, with the nearest known ones; nothing where all are
-        known."""
+        known.  For what makes images of a text that a user types, which no command does yet."""
         if not (strange := self.unknown(text)):
             return ""
         near = {word: difflib.get_close_matches(word, self.words, 1) for word in strange}

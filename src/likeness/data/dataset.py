@@ -63,6 +63,12 @@ class Reading:
         "the validation part of an .npz file: auto trains on it beside a test part, else holds it out",
         choices=("auto", "train", "held-out", "none"),
     )
+    layout: str = option(
+        "auto",
+        "folders that are named like pairs or two domains (images/ masks/, trainA/ trainB/); auto takes them "
+        "for no classes, classes for classes",
+        choices=("auto", "classes"),
+    )
 
     def __post_init__(self) -> None:
         check_options("data", self)

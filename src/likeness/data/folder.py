@@ -37,8 +37,8 @@ VERSION = 4
 TINT = 4
 """levels by which the channels of a pixel may differ in a picture without colour: JPEG, WebP, AVIF and HEIC
 leave up to so many"""
-ABOUT = 2
-"""raised whenever the same files would have other captions, labels or verdicts"""
+ABOUT = 3
+"""raised whenever the same files would have other captions, labels or verdicts; PLAIN is read as well"""
 SIZE = 64
 CHUNK = 64
 HELD = 1 << 28
@@ -74,13 +74,15 @@ class Tally:
             self.tint = max(self.tint, tint(image.pixels))
 
 
-def read(path: Path, reading: Reading, base: Path, progress: Progress | None = None) -> Images:
-    """The images below a folder or in an archive.  Raises BadData where fewer than two, or under four fifths,
-    can be used."""
+def read(
+    path: Path, reading: Reading, base: Path, progress: Progress | None = None, about: int = ABOUT
+) -> Images:
+    """The images below a folder or in an archive.  about: the version of ABOUT by which metadata files are
+    read.  Raises BadData where fewer than two, or under four fifths, can be used."""
     reading = replace(reading, size=reading.size or SIZE)
     listing = listed(path)
-    captions = lru_cache(partial(descriptions, listing))
-    pixels, about = (family_of(kind, listing.root) for kind in ("folder", "about"))
+    captions = lru_cache(partial(descriptions, listing, about))
+    pixels, family = (family_of(kind, listing.root) for kind in ("folder", "about"))
     failed = base / f"{pixels}.skipped.txt"
 
     def key(how: tuple[object, ...]) -> str:
@@ -99,11 +101,12 @@ def read(path: Path, reading: Reading, base: Path, progress: Progress | None = N
         lambda meta: key(reading.key(colour=("grey", "rgb")[meta["shape"][1] == 3])),
         pixels,
     )
+    layout = () if reading.layout == "auto" else (reading.layout,)
     verdict_entry = fetch(
         base,
-        key_of(about, ABOUT, entry.folder.name, listing.rest()),
-        partial(verdict.build, listing, entry, captions, failed),
-        family=about,
+        key_of(family, about, entry.folder.name, listing.rest(), *layout),
+        partial(verdict.build, listing, entry, captions, failed, reading.layout),
+        family=family,
     )
     return _images(entry, verdict_entry)
 

@@ -73,6 +73,8 @@ class Descriptions:
     rows: dict[int, Words] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     """in their order, where that is declared"""
+    notes: list[str] = field(default_factory=list)
+    """what metadata files hold that is not used, and why"""
 
     def of(self, listing: Listing, row: int) -> Words:
         return self.paths.get(listing.path(row)) or self.rows.get(row) or Words()

@@ -8,7 +8,7 @@ import json
 import os
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,11 @@ from .labels import ENOUGH, NONE, blanks, natural
 from .listing import Descriptions, Listing, Words, printable
 
 TRAIN = (b"train", b"training")
+PLAIN = 2
+"""the last version of folder.ABOUT in which metadata files were read as they are for runs from then"""
+DELIMITERS = ",;\t"
+COLUMNS = 12
+"""columns of a table that are named, at most"""
 HELD_OUT = (b"test", b"testing", b"validation", b"valid", b"val", b"dev", b"eval")
 
 
@@ -93,9 +98,15 @@ def labelled(
     return (y, order) if (train != NONE).mean() >= ENOUGH else None
 
 
-def descriptions(listing: Listing) -> Descriptions:
-    """What every metadata file and the archive itself say.  Raises BadData."""
+def descriptions(listing: Listing, about: int = PLAIN + 1) -> Descriptions:
+    """What every metadata file and the archive itself say; where several speak of one image, each adds what
+    it knows, and the last one counts.
+
+    about: PLAIN is how runs made before have read them: by commas alone, no label in JSON, and what is said
+    last about an image is all that is known of it.  Raises BadData.
+    """
     out = listing.descriptions()
+    here = {listing.path(i) for i in range(len(listing))} if listing.captions else set()
     for k, (path, size, _) in enumerate(listing.captions):
         if not size:
             continue
@@ -105,27 +116,43 @@ def descriptions(listing: Listing) -> Descriptions:
             raise BadData(
                 f"{printable(path)} cannot be read ({why.reason}: {why.detail}); repair or remove it."
             ) from None
-        for name, words in (_rows if path.lower().endswith(b".csv") else _lines)(blob, printable(path)):
-            out.paths[
-                os.fsencode(posixpath.normpath(posixpath.join(os.fsdecode(posixpath.dirname(path)), name)))
-            ] = words
+        read, strange = (_rows if path.lower().endswith(b".csv") else _lines), list[str]()
+        for name, words in read(blob, printable(path), about, out.notes):
+            inside = posixpath.join(os.fsdecode(posixpath.dirname(path)), name)
+            whole = os.fsencode(posixpath.normpath(inside))
+            before = out.paths.get(whole, Words()) if about > PLAIN else Words()
+            out.paths[whole] = Words(words.text or before.text, words.label or before.label)
+            if whole not in here:
+                strange.append(name)
+        if strange:
+            out.notes.append(_nowhere(printable(path), strange))
     return out
 
 
-def _lines(blob: bytes, where: str) -> Iterator[tuple[str, Words]]:
-    """A JSON object a line, with file_name and text.  Raises BadData."""
+def _nowhere(where: str, names: Sequence[str]) -> str:
+    example = printable(os.fsencode(names[0]))
+    many = f"{len(names):,} rows name" if len(names) > 1 else "1 row names"
+    return f"{where}: {many} no image here{', such as' if len(names) > 1 else ':'} {example}"
+
+
+def _lines(blob: bytes, where: str, about: int, notes: list[str]) -> Iterator[tuple[str, Words]]:
+    """A JSON object a line, with file_name and text, label or both.  Raises BadData."""
+    lines, bare = 0, 0
     for number, line in enumerate(blob.splitlines(), 1):
         if line.strip():
-            name, text = _entry(line, f"{where}, line {number}")
-            yield name, Words(text)
+            name, words = _entry(line, f"{where}, line {number}", about)
+            lines, bare = lines + 1, bare + (words == Words())
+            yield name, words
+    if lines and lines == bare:
+        notes.append(f"{where}: no line has a text or a label")
 
 
-def _entry(line: bytes, where: str) -> tuple[str, str]:
+def _entry(line: bytes, where: str, about: int) -> tuple[str, Words]:
     try:
         row = json.loads(line)
         name, text = row["file_name"], row.get("text") or ""
         name.encode("utf-8", "surrogateescape"), text.encode()
-        return name, text
+        return name, Words(text, _label(row.get("label")) if about > PLAIN else "")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise BadData(
             f"{where} should be a JSON object with a file_name and a text, "
@@ -135,16 +162,32 @@ def _entry(line: bytes, where: str) -> tuple[str, str]:
         ) from None
 
 
-def _rows(blob: bytes, where: str) -> Iterator[tuple[str, Words]]:
-    """A table with the columns file_name and text, label or both; nothing of one that has no file_name, which
-    speaks of something else.
+def _label(value: Any) -> str:
+    """Text or a number; of anything else nothing, since it is no class."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return printable(text.strip().encode("utf-8", "replace")) if number or isinstance(value, str) else ""
+
+
+def _rows(blob: bytes, where: str, about: int, notes: list[str]) -> Iterator[tuple[str, Words]]:
+    """A table with the columns file_name and text, label or both; nothing but a note of one that lacks them,
+    which speaks of something else.
 
     Raises BadData for a line that is none of a table.
     """
-    table = csv.DictReader(io.StringIO(_text(blob, where), newline=""), strict=True)
+    text = _text(blob, where)
+    by = _delimiter(text) if about > PLAIN else ","
+    table = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=by)
     try:
-        if not {"text", "label"} & set(table.fieldnames or ()) or "file_name" not in (table.fieldnames or ()):
+        columns = [name.strip() if about > PLAIN else name for name in table.fieldnames or ()]
+        lacking = [] if "file_name" in columns else ["file_name"]
+        lacking += ["text or label"] if not {"text", "label"} & set(columns) else []
+        if lacking:
+            names = ", ".join(printable(name.encode("utf-8", "replace")) for name in columns[:COLUMNS])
+            end = ", ..." if len(columns) > COLUMNS else ""
+            notes.extend([f"{where}: no column {lacking[0]} (columns: {names}{end})"] if columns else [])
             return
+        table.fieldnames = columns
         for row in table:
             if None in row or None in row.values() or not row["file_name"]:
                 raise csv.Error("it has more or fewer fields than the first line, or no file_name")
@@ -155,6 +198,13 @@ def _rows(blob: bytes, where: str) -> Iterator[tuple[str, Words]]:
             f"{line} cannot be read ({why}); the first line names the columns, such as "
             "file_name,text,label, and each other has as many."
         ) from None
+
+
+def _delimiter(text: str) -> str:
+    """What stands between the columns of a table: that which makes a column file_name, or the commonest."""
+    head = text.lstrip("\r\n").partition("\n")[0]
+    whole = (by for by in DELIMITERS if "file_name" in [name.strip(' "\r') for name in head.split(by)])
+    return next(whole, max(DELIMITERS, key=head.count))
 
 
 def _text(blob: bytes, where: str) -> str:

@@ -1,12 +1,13 @@
 """Folders that hold two kinds of pictures which belong together: told from classes by names alone.
 
     images/ masks/                               pairs: what is called alike in both belongs together
-    A/ B/                                        pairs where all are called alike, else two domains
+    A/ B/, lr/ hr/, leftImg8bit/ gtFine/         likewise
     trainA/ trainB/ [testA/ testB/]              two domains, as CycleGAN has them (Zhu et al. 2017); or pairs
-    train/A/ train/B/ [test/A/ ...], A/train/ B/train/ ...   likewise
+    train/images/ train/masks/ [test/images/ ...], A/train/ B/train/ ...   as without the split
+    smile/ neutral/                              classes, which may be pairs where all names are equal
 
-Folders of classes may well number their files alike, so equal names count only where the folders' names are
-usual for pairs, or where the names are more than numbers.
+Folders of classes may well hold the same names, numbers or those of people, so equal names take no classes
+away: only where the folders' names are usual for pairs, too, or for domains.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ PICTURES = {
     "source",
     "src",
     "rgb",
+    "lr",
+    "lowres",
+    "leftimg8bit",
     "jpegimages",
 }
 PARTNERS = {
@@ -64,9 +68,14 @@ PARTNERS |= {
     "depth",
     "normals",
     "segmentationclass",
+    "hr",
+    "highres",
+    "gtfine",
+    "gtcoarse",
 }
 ENDING = re.compile(
-    r"[-_. ](mask|masks|seg|segmentation|label|labels|labelids|gt|target|input|output|image|img|a|b)$"
+    r"[-_. ](mask|masks|seg|segmentation|label|labels|labelids|gt|target|input|output|image|img|a|b|lr|hr"
+    r"|leftimg8bit|gt(?:fine|coarse)(?:_[a-z]+)?)$"
 )
 
 
@@ -84,6 +93,8 @@ class Layout(NamedTuple):
     """names that are in both"""
     alone: int
     """names that are in one only"""
+    known: bool
+    """the folders' names are usual for it; else all file names agree, as those in classes may, too"""
 
 
 class Place(NamedTuple):
@@ -111,11 +122,12 @@ def recognise(names: Sequence[str]) -> Layout | None:
     alike = len(called) >= max(2, ALIKE * min(len(stems[a]), len(stems[b])))
     certain = alike and not alone and _telling(called)
     letters = (a, b) == ("a", "b")
-    if not (certain or letters or (alike and a in PICTURES and b in PARTNERS)):
-        return None
     # trainA: unpaired, and numbered alike or not
     joined = letters and any(f.lower().rpartition("/")[2] not in ("a", "b", *SPLITS) for f in places)
-    paired = certain or (alike and not joined)
+    known = joined or (alike and (letters or (a in PICTURES and b in PARTNERS)))
+    if not (certain or known):
+        return None
+    paired = certain or not joined
     sides = [
         tuple(f for f, p in places.items() if p.role == role and (p.split not in SPLITS[2:]) == learn)
         for learn in (True, False)
@@ -123,9 +135,8 @@ def recognise(names: Sequence[str]) -> Layout | None:
     ]
     if not (sides[0] and sides[1]):
         return None
-    return Layout(
-        "pairs" if paired else "domains", sides[0], sides[1], sides[2], sides[3], len(called), alone
-    )
+    kind: Literal["pairs", "domains"] = "pairs" if paired else "domains"
+    return Layout(kind, sides[0], sides[1], sides[2], sides[3], len(called), alone, known)
 
 
 def partners(layout: Layout, names: Sequence[str]) -> list[tuple[int, int]]:

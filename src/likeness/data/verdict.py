@@ -31,13 +31,14 @@ NAMED = 3
 Row = tuple[str, str, str]
 """reason, detail and name, printable"""
 FAILED, SKIPPED = "failed.txt", "skipped.txt"
+GREY = "; stored in colour, grey in every pixel, and read as grey: --colour rgb reads three channels"
 
 
 def build(
-    listing: Listing, entry: Entry, captions: Callable[[], Descriptions], failed: Path, to: Path
+    listing: Listing, entry: Entry, captions: Callable[[], Descriptions], failed: Path, how: str, to: Path
 ) -> dict[str, Any]:
-    """Write the entry that goes with `entry`, the decoded images.  Raises BadData where too little can be
-    used."""
+    """Write the entry that goes with `entry`, the decoded images.  how: Reading.layout.  Raises BadData where
+    too little can be used."""
     skipped, rows = listed(listing.odd) + read_rows(entry.folder / FAILED), entry.array("rows.i64", np.int64)
     enough(listing, len(rows), skipped, failed)
     words_of = captions()
@@ -59,8 +60,9 @@ def build(
     reasons = dict(Counter(reason for reason, _, _ in skipped).most_common())
     names = Lines(entry.array("names.bin", np.uint8), entry.array("names.i64", np.int64))
     y, classes = declared or (places.y, places.classes)
-    layout = pairs.recognise(_classed(names, places)) if declared is None else None
-    if layout is not None or y is None:
+    unsure = declared is None and how == "auto"
+    layout = pairs.recognise(_classed(names, places)) if unsure else None
+    if y is None or (layout is not None and layout.known):
         y, classes = None, ()
     for name, values in (("y.i64", y), ("test.u1", places.test)):
         if values is not None:
@@ -72,8 +74,11 @@ def build(
         captioned,
         len(listing.passed),
         count if declared is None else 0,
-        _two_kinds(listing, layout) if layout else _unlabelled(names, y, places, declared is not None),
+        _kinds(listing, layout, places)
+        if layout and layout.known
+        else _unlabelled(names, y, places, declared is not None) + (_maybe_pairs(layout) if layout else ""),
         places.beside,
+        words_of.notes,
     )
     return dict(skipped=reasons, verdict=verdict, classes=classes, layout=layout and layout._asdict())
 
@@ -114,6 +119,7 @@ def _verdict(
     labels: int,
     kinds: str,
     beside: int,
+    notes: Sequence[str],
 ) -> str:
     skipped, official = sum(reasons.values()), meta["official"]
     converted = ", ".join(
@@ -127,6 +133,7 @@ def _verdict(
     line += f"; the {official:,} of the official test split are held out" if official is not None else ""
     line += f"; {beside:,} outside of its folders are trained on" if beside else ""
     line += f"; {captioned:,} have captions" if captioned is not None else ""
+    line += "".join(f"; {note}" for note in notes)
     line += (
         (
             f"; {labels:,} have labels, which make no classes: half of the images need one, and two kinds at "
@@ -135,16 +142,12 @@ def _verdict(
         if labels
         else ""
     )
-    line += (
-        ("; stored in colour, grey in every pixel, and read as grey: --colour rgb reads three channels")
-        if meta.get("grey")
-        else ""
-    )
+    line += GREY if meta.get("grey") else ""
     line += kinds + remarks(Values(**values) for values in meta["values"])
     return line + (f"; {passed:,} other files passed over" if passed else "")
 
 
-def _two_kinds(listing: Listing, layout: pairs.Layout) -> str:
+def _kinds(listing: Listing, layout: pairs.Layout, places: Places) -> str:
     """What two folders look like that are no classes, and what to type."""
     what = f"pairs, of which {layout.matched:,} are called alike" if layout.kind == "pairs" else "two domains"
     root = os.fsdecode(listing.root)
@@ -155,7 +158,16 @@ def _two_kinds(listing: Listing, layout: pairs.Layout) -> str:
         else ("unpack it, and name one of these folders")
     )
     mixed = "they are no classes, and a model of both mixes two kinds of pictures"
-    return f"; {', '.join(layout.a)} and {', '.join(layout.b)} look like {what}: {mixed}; {instead}"
+    classes = "; if they are classes: --layout classes" if places.y is not None else ""
+    return f"; {', '.join(layout.a)} and {', '.join(layout.b)} look like {what}: {mixed}; {instead}{classes}"
+
+
+def _maybe_pairs(layout: pairs.Layout) -> str:
+    """What two classes may be whose images have the same names, and how to say so."""
+    return (
+        f"; {', '.join(layout.a)} and {', '.join(layout.b)} are taken for classes, though all "
+        f"{layout.matched:,} names are in both: if these are pairs, call the folders A and B"
+    )
 
 
 def enough(listing: Listing, used: int, skipped: list[Row], failed: Path, advice: str = "") -> None:

@@ -448,11 +448,12 @@ def extract(
 
 
 def odd(reading: Reading) -> dict[str, Any]:
-    """What is not as usual in pixels, which do not depend on the split."""
+    """What is not as usual in pixels, which depend neither on the split nor on the classes."""
     return {
         f.name: value
         for f in fields(Reading)
-        if f.name not in ("held_out", "validation") and (value := getattr(reading, f.name)) != f.default
+        if f.name not in ("held_out", "validation", "layout")
+        and (value := getattr(reading, f.name)) != f.default
     }
 
 

@@ -235,8 +235,8 @@ def column_of(name: str, run: Run, scores: Sequence[Score] | Refusal, drawn: Dra
         trouble, scores = [*trouble, str(scores)], ()
     elif not scores:
         trouble.append(f"It has not been scored yet: likeness evaluate {run.folder}")
-    # the split is part of the fingerprint
-    reading = {k: v for k, v in config.reading.items() if k not in ("held_out", "validation")}
+    # the split and the classes are part of the fingerprint
+    reading = {k: v for k, v in config.reading.items() if k not in ("held_out", "validation", "layout")}
     where = config.data | {
         "data": config.data.get("source"),
         "fingerprint": str(config.data.get("fingerprint", ""))[:16],

@@ -17,6 +17,7 @@ from .. import data as datasets
 from .. import storage
 from ..core import NotAllowed, Refusal
 from ..data import Data, points
+from ..data.metadata import PLAIN
 from ..data.source import parse
 from .folder import CONFIG
 
@@ -96,6 +97,10 @@ def _read(config: Config, source: str) -> Data:
     data = datasets.load(source, **config.reading, classes=known)
     if known is None and data.fingerprint != config.data.get("fingerprint"):
         old = datasets.load(source, **config.reading, classes=sorted(data.classes))  # of version 0.1
+        data = old if old.fingerprint == config.data.get("fingerprint") else data
+    if data.fingerprint != config.data.get("fingerprint") and config.reading.get("layout") == "classes":
+        # from when metadata files were read in another way
+        old = datasets.load(source, **config.reading, classes=known, about=PLAIN)
         data = old if old.fingerprint == config.data.get("fingerprint") else data
     return data
 

@@ -145,8 +145,9 @@ def read_config(folder: Path) -> Config:
 
 def _spelled_out(data: dict[str, Any]) -> dict[str, Any]:
     """A run that does not say what share of its images was held out is from when that was always a tenth, and
-    one that does not name the validation part from when that was passed over."""
-    old = {"held_out": SHARE, "validation": "none"}
+    one that does not name the validation part from when that was passed over.  One that does not name the
+    layout has the classes that it wrote down, or none: origin.load() drops others."""
+    old = {"held_out": SHARE, "validation": "none", "layout": "classes"}
     return old | data if "size" in data else data
 
 
