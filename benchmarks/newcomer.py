@@ -25,10 +25,9 @@ from PIL import Image
 
 HERE = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("LIKENESS_DATA", "../shared/data"))
-TRAIN = "--size 32 --preset photographs --features none --precision fp32 --minutes 4"
+TRAIN = "--size 32 --preset photographs --features none --precision fp32"
 BEFORE = (
-    "--size 32 --mirror --augment translation --gamma 0.02 --scale 2 --batch 16 --rate 1e-3 --precision fp32 "
-    "--minutes 4"
+    "--size 32 --mirror --augment translation --gamma 0.02 --scale 2 --batch 16 --rate 1e-3 --precision fp32"
 )
 
 
@@ -61,18 +60,20 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("images", type=int, choices=(40, 4000))
     parser.add_argument("--tree", type=Path)
+    parser.add_argument("--minutes", type=float, default=4.0, help="of training [4]")
     args = parser.parse_args()
     out = args.out.resolve()
     (out / "photos").mkdir(parents=True)
     cifar(out / "photos", 4000) if args.images == 4000 else photographs(out / "photos", 40, not args.tree)
     likeness = f"{out}/venv/bin/likeness"
     extra = "" if args.tree else "[heic]"
+    options = f"{BEFORE if args.tree else TRAIN} --minutes {args.minutes:g}"
     steps = (
         f"git clone -q {args.tree or HERE} {out}/likeness",
         f"python3 -m venv {out}/venv",
         f"{out}/venv/bin/pip install -q torch==2.13.0 '{out}/likeness{extra}'",
         f"{likeness} check photos --size 32",
-        f"{likeness} train r3gan photos {BEFORE if args.tree else TRAIN} --no-report",
+        f"{likeness} train r3gan photos {options} --no-report",
         f"{likeness} sample runs/r3gan-photos -n 64 -o new.png",
         f"{likeness} evaluate runs/r3gan-photos",
     )
