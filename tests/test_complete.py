@@ -190,7 +190,7 @@ def test_what_cannot_be_completed_is_refused_with_a_lesson(here, capsys):
         ("g", "--mask", "all.png", "--keep", "0.5"): "name one of them",
         ("g", "--keep", "1.5"): "from 0 to 1",
         ("g", "--draws", "0"): "0 is not between 1",
-        ("g", "-o", "x.bmp"): "should end in .png or .jpg or .jpeg or .npy",
+        ("g", "-o", "x.bmp"): "should end in .png or .jpg or .jpeg or .webp or .npy",
         ("g", "nowhere"): "there is no folder, file or set called 'nowhere'",
         ("g", "--label", "3"): "draws of no class, so not of class 3",
         ("c", "--label", "3"): "held-out images have classes of their own",

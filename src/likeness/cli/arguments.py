@@ -323,10 +323,10 @@ def undisturbed() -> Iterator[None]:
 
 
 def target(named: Path | None, usual: Path, *endings: str) -> Path:
-    """Where to write, refused if the name asks for a format that is not written."""
+    """Where to write, refused if the name asks for a format that is not written; in any case of letters."""
     from ..core import Refusal
 
-    if named is not None and named.suffix not in endings:
+    if named is not None and named.suffix.lower() not in endings:
         raise Refusal(
             f"-o {named} should end in "
             f"{' or '.join(e for e in endings if e)}{', or be a folder' if '' in endings else ''}."

@@ -29,7 +29,7 @@ def reconstruct(argv: list[str]) -> int:
         "Originals above their reconstructions.  Where the model only decodes, the code is searched for, "
         "and the nearest of some samples stands below."
     )
-    parser = Parser("reconstruct", text, "RUN [IMAGES] [-n 16] [--steps N] [-o out.png]")
+    parser = Parser("reconstruct", text, "RUN [IMAGES] [-n 16] [--steps N] [-o out.png | out.npz | folder/]")
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
     usual = outline.value("inference.inversion", "STEPS")
@@ -42,14 +42,15 @@ def reconstruct(argv: list[str]) -> int:
     common(parser, "-n", "--seed", "-o", "--json")
     args, [(run, _)] = on_runs(argv, parser)
 
-    from .. import figures, storage
+    from .. import figures
     from ..core import answers, ask
     from ..inference import inputs, inversion
     from ..metrics.reconstruction import psnr
     from ..reports import terminal
+    from ..reports.notebook import PICTURES, Pictures
 
     path, seed, n = (
-        target(args["o"], run.folder / "samples" / "reconstructions.png", ".png"),
+        target(args["o"], run.folder / "samples" / "reconstructions.png", *PICTURES),
         args["seed"],
         args["n"] or 16,
     )
@@ -70,8 +71,7 @@ def reconstruct(argv: list[str]) -> int:
         else figures.strips(x, back, *([] if encodes else [before]))
     )
     recipe = dict(run=run.folder.name, seen=run.run.seen, n=len(x), seed=seed, steps=steps)
-    storage.make(path.parent)
-    figures.write_png(path, page, recipe)
+    Pictures(back, recipe, page).save(path)
     points = run.config.spec.points
     name, unit, near = (
         ("distance", "", lambda a, b: (a - b).flatten(1).norm(dim=1)) if points else ("psnr", " dB", psnr)
@@ -182,10 +182,11 @@ def score(argv: list[str]) -> int:
     args, [(run, live)] = on_runs(argv, parser)
 
     from ..core import answers
+    from ..figures import ENDINGS
     from ..inference.inputs import answer
     from ..reports import terminal
 
-    path = target(args["o"], run.folder / "samples" / "surprise.png", ".png", ".npz")
+    path = target(args["o"], run.folder / "samples" / "surprise.png", *ENDINGS, ".npz")
     if args["o"] and "bits_per_dim" in answers(run.model):
         answer(run.model, "surprise", "Without -o there are numbers, of whole images.  ")
     n = args["n"] or 16
@@ -243,7 +244,7 @@ def field(argv: list[str]) -> int:
     from ..inference import receptive_field as fields
     from ..reports import terminal
 
-    path, n = target(args["o"], runs[0][0].folder / "samples" / "field.png", ".png"), args["n"] or 4
+    path, n = target(args["o"], runs[0][0].folder / "samples" / "field.png", *figures.ENDINGS), args["n"] or 4
     results = [run.field(n, args["seed"]) for run, _ in runs]
     storage.make(path.parent)
     recipe = dict(
@@ -252,7 +253,7 @@ def field(argv: list[str]) -> int:
         seed=args["seed"],
         runs=[dict(run=run.folder.name, seen=run.run.seen) for run, _ in runs],
     )
-    figures.write_png(path, fields.page(results, n), recipe)
+    figures.write(path, fields.page(results, n), recipe)
     result = dict(path=str(path), fields=[one.as_dict() for each in results for one in each])
     lines = [
         f"{one.name}: row {one.row + 1}, column {one.column + 1} {one.says}"
@@ -279,11 +280,12 @@ def diffuse(argv: list[str]) -> int:
     args, runs = on_runs(argv, parser)
 
     from ..core import Refusal
+    from ..figures import ENDINGS
     from ..inference import diffusion_process
     from ..inference.sampling import tuned
     from ..reports import terminal
 
-    path = target(args["o"], runs[0][0].folder / "samples" / f"{args['picture']}.png", ".png")
+    path = target(args["o"], runs[0][0].folder / "samples" / f"{args['picture']}.png", *ENDINGS)
     if args["images"] and args["picture"] not in ("forward", "rate", "distortion"):
         raise Refusal(
             f"the picture {args['picture']} is of no images that are given; leave --images out, or type "
@@ -443,10 +445,11 @@ def latent(argv: list[str]) -> int:
     common(parser, "-n", "--seed", "-o", "--json")
     args, runs = on_runs(argv, parser)
 
+    from ..figures import ENDINGS
     from ..inference import latent_space as codes
     from ..reports import terminal
 
-    path = target(args["o"], runs[0][0].folder / "samples" / f"{args['picture']}.png", ".png")
+    path = target(args["o"], runs[0][0].folder / "samples" / f"{args['picture']}.png", *ENDINGS)
     groups = [
         x
         for source in args["images"] or ()

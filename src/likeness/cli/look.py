@@ -58,6 +58,7 @@ def look(argv: list[str]) -> int:
     from torch.backends import cudnn
 
     from ..core import Refusal
+    from ..figures import ENDINGS
     from ..reports import terminal
 
     args = _parsed(argv)
@@ -68,7 +69,7 @@ def look(argv: list[str]) -> int:
         )
     _refuse_others(what, args)
     stem = Path(args["image"] or str(args["of"])).stem
-    path = writable(target(args["o"], Path("looks") / f"{stem}-{what}.png", ".png"))
+    path = writable(target(args["o"], Path("looks") / f"{stem}-{what}.png", *ENDINGS))
     net = _opened(args)
     began = time.monotonic()
     # torch rounds what a convolution on a GPU is given to 11 bits unless told
@@ -243,7 +244,7 @@ def _saliency(net: Probe, args: dict[str, Any], path: Path) -> tuple[dict[str, A
     )
     arrays = path.with_suffix(".npz")
     storage.make(path.parent)
-    figures.write_png(path, saliency.page(x, result.maps, f"{name}, {p:.1%}", checks), recipe)
+    figures.write(path, saliency.page(x, result.maps, f"{name}, {p:.1%}", checks), recipe)
     storage.write(arrays, _arrays(x, result.maps, recipe))
     complete = dict(sum=total, difference=wanted, error=error, gradients=result.path.used)
     lines = [
@@ -321,7 +322,7 @@ def _fool(net: Probe, args: dict[str, Any], path: Path) -> tuple[dict[str, Any],
     storage.make(path.parent)
     figures.write_png(file, figures.pixels(state.x)[0], recipe)
     verdict = fooling.judge(net, x, int(y), aim, budget, file)
-    figures.write_png(path, fooling.page(net, x, state.x, verdict), dict(recipe, **verdict._asdict()))
+    figures.write(path, fooling.page(net, x, state.x, verdict), dict(recipe, **verdict._asdict()))
     name = saliency.label
     was, is_now = (
         (f"{name(net, verdict.before)} {verdict.sure_before:.1%}"),
@@ -586,4 +587,4 @@ def _write(path: Path, page: np.ndarray, recipe: dict[str, Any]) -> None:
     from .. import figures, storage
 
     storage.make(path.parent)
-    figures.write_png(path, page, recipe)
+    figures.write(path, page, recipe)

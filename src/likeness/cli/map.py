@@ -40,6 +40,7 @@ def map(argv: list[str]) -> int:
     """map DATA|FEATURES: what resembles what, as a picture, a page to walk about in, and coordinates;
     clusters, copies, outliers"""
     from ..core import Refusal
+    from ..figures.files import ENDINGS
     from ..reports import terminal
     from ..runs.source import parse
 
@@ -92,10 +93,9 @@ def map(argv: list[str]) -> int:
             f"--starts {args['starts']} leaves nothing to compare, or takes too long; type 0, or 2 to 20."
         )
     _refuse_others(args)
-    named = target(args["o"], Path("maps") / f"{args['data'].stem}.png", ".png", ".html", ".npz")
-    out = writable(
-        named.with_suffix(".png")
-    )  # the page and the coordinates lie beside the picture, whichever was named
+    named = target(args["o"], Path("maps") / f"{args['data'].stem}.png", *ENDINGS, ".html", ".npz")
+    # the page and the coordinates lie beside the picture, whichever was named
+    out = writable(named if named.suffix.lower() in ENDINGS else named.with_suffix(".png"))
 
     from ..maps import embedding as module
 
@@ -356,12 +356,12 @@ def _written(
         dict(picture="map", **made.settings),
         groups or clustered,
     )
-    ends = dict(picture=".png", points="-points.png", page=".html", coordinates=".npz", json=".json")
-    paths = {name: out if end == ".png" else out.with_name(out.stem + end) for name, end in ends.items()}
-    figures.write_png(paths["points"], pictures.points(made.y, shown, title), recipe)
+    ends = dict(points=f"-points{out.suffix}", page=".html", coordinates=".npz", json=".json")
+    paths = dict(picture=out) | {name: out.with_name(out.stem + end) for name, end in ends.items()}
+    figures.write(paths["points"], pictures.points(made.y, shown, title), recipe)
     if collection.x is not None:
         page, n = pictures.images(made.y, collection.x, shown, title)
-        figures.write_png(paths["picture"], page, dict(recipe, shown=n))
+        figures.write(paths["picture"], page, dict(recipe, shown=n))
     else:
         paths["picture"] = paths.pop("points").replace(out)
     made.save(paths["coordinates"])
@@ -475,7 +475,7 @@ def _multiples(collection: Collection, args: dict[str, Any], out: Path) -> tuple
         rows.append(dict(perplexity=perplexity, kl=kl, neighbours_kept=recall))
         panels.append((f"perplexity {perplexity:g}: {recall:.0%} of neighbours kept", y))
     storage.make(out.parent)
-    path = out.with_name(f"{out.stem}-perplexities.png")
+    path = out.with_name(f"{out.stem}-perplexities{out.suffix}")
     recipe = dict(
         picture="perplexities",
         data=collection.source,
@@ -483,7 +483,7 @@ def _multiples(collection: Collection, args: dict[str, Any], out: Path) -> tuple
         seed=args["seed"],
         perplexities=args["perplexities"],
     )
-    figures.write_png(path, pictures.multiples(panels, _groups(collection)), recipe)
+    figures.write(path, pictures.multiples(panels, _groups(collection)), recipe)
     lines = [
         f"perplexity {row['perplexity']:g}: {row['neighbours_kept']:.1%} of {embedding.K} neighbours kept"
         for row in rows
@@ -527,7 +527,7 @@ def _into(collection: Collection, old: Map, args: dict[str, Any], out: Path) -> 
         _groups(collection, old.labels),
     )
     made.save(out.with_suffix(".npz"))
-    figures.write_png(out, pictures.points(y, groups, title, under=old.y), dict(picture="map", **settings))
+    figures.write(out, pictures.points(y, groups, title, under=old.y), dict(picture="map", **settings))
     page = map_page.page(
         _stem(collection.source),
         title.partition(": ")[2],

@@ -123,7 +123,7 @@ class At:
 def targets(out: Path, layers: Sequence[str]) -> tuple[dict[str, Path], Path]:
     """Where each layer's matrix goes, and the name without ending of what is written beside: `out` is an
     .npy, or a folder."""
-    if out.suffix == ".npy":
+    if out.suffix.lower() == ".npy":
         stem = out.with_suffix("")
         return (
             {layers[0]: out}

@@ -50,7 +50,7 @@ def draw(
     """Write what page() makes; returns its recipe."""
     image, recipe = page(runs, picture, n, seed, x, **live)
     storage.make(target.parent)
-    figures.write_png(target, image, recipe)
+    figures.write(target, image, recipe)
     return recipe
 
 

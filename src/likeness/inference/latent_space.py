@@ -83,7 +83,7 @@ def draw(
     """Write what page() makes."""
     image, recipe = page(runs, picture, n, seed, groups)
     storage.make(target.parent)
-    figures.write_png(target, image, recipe)
+    figures.write(target, image, recipe)
 
 
 def page(
