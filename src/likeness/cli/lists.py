@@ -30,7 +30,7 @@ def export(argv: list[str]) -> int:
         help="that is drawn in diffusers, by name or number, where the model is class-conditional; none if "
         "left out",
     )
-    common(parser, "-o", "--raw", "--json")
+    common(parser, "-o", "--raw", "--json", o="output file (.onnx, .md) or output folder; the same as FILE")
     args, [(run, _)] = on_runs(argv, parser, data=False)
 
     from ..core import Refusal

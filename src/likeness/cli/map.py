@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import outline
-from .arguments import Parser, common, count, flags, positive, target, writable
+from .arguments import Parser, common, count, flags, picture_file, positive, target, writable
 
 if TYPE_CHECKING:
     import argparse
@@ -49,7 +49,7 @@ def map(argv: list[str]) -> int:
         outline.about("maps.embedding"),
         "DATA|features.npy [--method tsne] [--network NAME --layer L] [-o map.png] [options]",
     )
-    collected(parser)
+    collected(parser, ".html", ".npz")
     parser.add_argument(
         "--method",
         metavar="|".join(outline.value("maps.embedding", "METHODS")),
@@ -144,8 +144,8 @@ def _refuse_few(collection: Collection, args: dict[str, Any]) -> None:
         )
 
 
-def collected(parser: argparse.ArgumentParser) -> None:
-    """The flags that say of which images, and by which features."""
+def collected(parser: argparse.ArgumentParser, *others: str) -> None:
+    """The flags that say of which images, and by which features.  others: endings of -o beside pictures."""
     from .. import data
 
     parser.add_argument(
@@ -157,20 +157,22 @@ def collected(parser: argparse.ArgumentParser) -> None:
         "--network",
         default="",
         metavar="NAME",
-        help="by whose eyes: vgg16, mobilenet_v2 ..., or a run that encodes [pixels]",
+        help="feature network: vgg16, mobilenet_v2 ..., or a run that encodes [the pixels themselves]",
     )
     parser.add_argument(
         "--layer",
         default="",
         metavar="L",
-        help="of the network; likeness features --layers NAME shows them [the last before the classes]",
+        help="layer of the network; likeness features --layers NAME lists them [the last before the classes]",
     )
-    parser.add_argument("--pool", default="", metavar="avg|max", help="over all places of the layer [none]")
+    parser.add_argument(
+        "--pool", default="", metavar="avg|max", help="pooling over the positions of the layer [none]"
+    )
     parser.add_argument(
         "--weights",
         default="",
         metavar="FILE",
-        help="of the network, or none for random ones [the published ones]",
+        help="weights of the network, or none for random ones [the published ones]",
     )
     parser.add_argument(
         "--images",
@@ -185,7 +187,8 @@ def collected(parser: argparse.ArgumentParser) -> None:
         metavar="PLACE",
         help="where the data of a run are now, if DATA is one and they have moved",
     )
-    common(parser, "-n", "--seed", "-o", "--device", "--json")
+    helps = dict(n="number of images [all]", o=picture_file(*others))
+    common(parser, "-n", "--seed", "-o", "--device", "--json", **helps)
     flags(parser, "reading the data", data.Reading, data.Reading())
 
 

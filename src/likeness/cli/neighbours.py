@@ -27,7 +27,7 @@ def neighbours(argv: list[str]) -> int:
         "query", metavar="QUERY", help="an image file, or the name or the row of one of the images"
     )
     collected(parser)
-    parser.add_argument("-k", type=count, default=8, help="how many [8]")
+    parser.add_argument("-k", type=count, default=8, help="number of neighbours [8]")
     args = parser.read(argv)
 
     from .. import figures, storage

@@ -17,7 +17,6 @@ from PIL import Image, PngImagePlugin
 from .. import __version__
 from ..core import BadData, DiskTrouble, NotAllowed, Refusal
 
-
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 """endings of a picture that is one file, in any case of letters"""
 DESCRIPTION = 0x010E

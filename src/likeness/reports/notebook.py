@@ -66,7 +66,7 @@ class Pictures:
         return self.x.shape[1:] == (2, 1, 1)
 
     def save(self, target: str | Path) -> Path:
-        """As one picture (.png, .jpg, .webp), an array (.npy; .npz with its recipe beside `x`), or a file each.
+        """As one picture (.png, .jpg, .webp), an array (.npy; .npz with its recipe beside `x`), or files.
 
         A name without an ending is a folder.  Arrays are uint8 (N, H, W, C), or float32 (N, 2) of points.
 
