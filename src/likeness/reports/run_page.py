@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ def page(run: Run, data: Data, scores: Sequence[Score], drawn: Drawn | None = No
             "Faint: as logged, in means where it is long. Dark: mean of its surroundings. Point at the "
             "line for values.",
         ),
-        html.section("Scores", cards(scores), _setting(scores)),
+        html.section("Scores", cards(scores, _everywhere(scores)), _setting(scores)),
         html.section("How to make it again", _commands(run)),
         html.section("Data", html.table(_about_data(data))),
         html.section("Options", _options(run)),
@@ -113,7 +113,7 @@ def draft(run: Run, data: Data, status: str, scores: Sequence[Score]) -> str:
         html.section("While it trained", _findings(run), "What the doctor found; some of it passed."),
         html.section("Over time", _film(run), FILM_OF_POINTS if data.spec.points else FILM),
         html.section("Learning curves", _curves(run)),
-        html.section("Scores", cards(scores), _setting(scores)),
+        html.section("Scores", cards(scores, _everywhere(scores)), _setting(scores)),
         html.section("How to make it again", _commands(run)),
         html.section("Data", html.table(_about_data(data))),
         html.section("Options", _options(run)),
@@ -307,9 +307,11 @@ def _options(run: Run) -> str:
 # Scores
 
 
-def cards(scores: Sequence[Score]) -> str:
-    """Score cards as an HTML table, measure by measure: the model among its baselines, best first.  Settings
-    that all cards of the model share are left out: _setting() states them once."""
+def cards(scores: Sequence[Score], same: dict[str, Any] | None = None) -> str:
+    """Score cards as an HTML table, measure by measure: the model among its baselines, best first.
+
+    same: settings that all cards of the model share, which are stated elsewhere.
+    """
     groups: dict[str, list[Score]] = {}
     order = {name: i for i, name in enumerate(GROUPS)}
     for score in sorted(scores, key=lambda s: order.get(s.group, len(order))):
@@ -326,8 +328,7 @@ def cards(scores: Sequence[Score]) -> str:
         "what it is",
     )
     head = "".join(f'<th scope="col">{c}</th>' for c in columns)
-    same = _everywhere(scores)
-    body = "".join(_measure(name, group, same) for name, group in groups.items())
+    body = "".join(_measure(name, group, same or {}) for name, group in groups.items())
     return f'<div class="wide"><table class="scores"><thead><tr>{head}</tr></thead>{body}</table></div>'
 
 

@@ -230,8 +230,8 @@ def _compare(folder: Path, config: Config, model: str, asked: dict[str, dict[str
     if lines or changed:
         made = [f"{folder} was made with {'; '.join(lines)}"] if lines else []
         raise Refusal(
-            f"{'; '.join([*made, *changed])}.  Name another folder for a new run, or leave those options out to "
-            "go on with this one."
+            f"{'; '.join([*made, *changed])}.  Name another folder for a new run, or leave those options out "
+            "to go on with this one."
         )
 
 
