@@ -338,3 +338,35 @@ def test_help_names_the_presets_as_one_would_type_them(capsys):
     out = " ".join(capsys.readouterr().out.split())
     assert "--preset NAME photographs: --features squeezenet --augment translation --gamma 0.02" in out
     assert json.loads(json.dumps(catalogue.entry("r3gan").presets)) == models.load("r3gan").presets
+
+
+@pytest.fixture
+def four_threads(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    "seconds, chosen",
+    [({4: 1.0, 2: 0.5, 1: 0.3}, 1), ({4: 1.0, 2: 0.5, 1: 0.49}, 2), ({4: 1.0, 2: 0.95}, 4)],
+)
+def test_as_many_threads_as_are_fastest(four_threads, monkeypatch, seconds, chosen):
+    measure = lambda config, for_about: (seconds[torch.get_num_threads()], 1)  # noqa: E731
+    assert plan.threads(config(), dict(minutes=FREE), measure) == chosen
+    assert torch.get_num_threads() == 4, "they are set by whoever asked"
+    assert plan.threads(config(), dict(images=100), measure) == 4, "nothing is measured without minutes"
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert plan.threads(config(), dict(minutes=FREE), measure) == 4, "they were chosen by hand"
+
+
+def test_a_run_has_its_own_threads_and_leaves_those_of_the_process(four_threads, monkeypatch, tmp_path):
+    monkeypatch.setattr(plan, "threads", lambda *_: 2)
+    small = dict(width=4, depth=0, latent=2, precision="fp32", progress=False)
+    run = likeness.train("vae", "digits", tmp_path / "v", minutes=0.002, **small)
+    assert run.config.facts["threads"] == 2 and torch.get_num_threads() == 4
+    likeness.train("vae", "digits", tmp_path / "v", minutes=0.004, progress=False)
+    assert json.loads((tmp_path / "v" / "log.jsonl").read_text().splitlines()[-1])["seen"] > run.run.seen
+    assert read_config(tmp_path / "v").facts["threads"] == 2

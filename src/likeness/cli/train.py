@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,13 +88,10 @@ def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
     if entry:
         about = entry.about + f"\nAnswers: {', '.join(entry.answers)}."
     parser = Parser("train", about, "MODEL DATA [RUN] [options]")
-    parser.add_argument(
-        "model", metavar="MODEL", nargs="?", help="a name from `likeness models`, or a Python file"
-    )
+    parser.add_argument("model", metavar="MODEL", help="a name from `likeness models`, or a Python file")
     parser.add_argument(
         "data",
         metavar="DATA",
-        nargs="?",  # checked below: somebody may have typed it as --data
         help="a folder of images, a .npy, .npz or idx file, a name from `likeness data`, or a run that "
         "encodes: its codes",
     )
@@ -132,14 +130,16 @@ def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
         listed(parser, f"options of {name}", entry.options)
         listed(parser, "training", entry.training)
     flags(parser, "reading the data", data.Reading, data.Reading())
-    args = parser.read(argv)
-    if args["model"] and args["data"] is None and args["place"]:
+    try:
+        args = parser.read(argv)
+    except Refusal as refusal:
+        place = dict(pairwise(argv)).get("--data", "")
+        if not place or "required: DATA" not in str(refusal):
+            raise
         raise Refusal(
             "--data says where the images of a run are now; the data to learn are a word of the command.  "
-            f"Type: likeness train {name} {args['place']}"
-        )
-    if lacking := [one.upper() for one in ("model", "data") if args[one] is None]:
-        parser.error(f"the following arguments are required: {', '.join(lacking)}")
+            f"Type: likeness train {name} {place}"
+        ) from None
     if name is None or args["model"] != name:
         loaded(args["model"])
         raise Refusal(f"the model comes first, then the data: likeness train {args['data']} {args['model']}")

@@ -149,7 +149,7 @@ def training(run: Run, data: Data, budget: dict[str, Any], quiet: bool = False) 
     weights = sum(p.numel() for p in run.model.parameters())
     say(
         f"{run.config.method}, {weights:,} weights, for {goal}, in {training.precision} with "
-        f"{facts['threads']} threads -> {run.folder}"
+        f"{facts['threads']} thread{'s' * (facts['threads'] > 1)} -> {run.folder}"
     )
     if not run.seen and run.config.plan:
         say(plan.text(run.config))

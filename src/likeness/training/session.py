@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .. import data as datasets
 from .. import engine, models
 from ..core import Model, Refusal, Training, closest, option_fields, words
@@ -79,7 +81,7 @@ def begin(
     The first of several processes decides; the others wait for it, and end with it if it refuses.
     """
     engine.start()
-    run = None
+    run, threads = None, torch.get_num_threads()
     try:
         if engine.rank() == 0:
             run, data = _first(model, parse(source).anywhere, folder, wishes, budget, place_of_data)
@@ -91,6 +93,7 @@ def begin(
     finally:
         if run is not None:
             run.close()
+        torch.set_num_threads(threads)  # the run has its own
         engine.finish()
 
 
@@ -195,6 +198,8 @@ def _config(
         model, data.spec, settings, options, data.identity, engine.facts(), first, list(data.classes), words
     )
     measure = partial(plan.measured, data=data, first=stage)
+    torch.set_num_threads(plan.threads(config, budget, measure))
+    config = replace(config, facts=engine.facts())
     return plan.planned(config, plan.least(built), wishes.training.keys(), budget, measure)
 
 
