@@ -193,7 +193,7 @@ def test_codes_and_pictures_of_them_are_those_of_the_command_line(run, tmp_path)
         and page._repr_png_().startswith(b"\x89PNG")
         and "latent" not in page.recipe
     )
-    with pytest.raises(Refusal, match=r"written as .png or .jpg"):
+    with pytest.raises(Refusal, match=r"written as one of: \.png, \.jpg"):
         page.save("p.npy")
     with pytest.raises(Refusal, match="likeness diffuse"):
         run.diffuse()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -412,3 +413,15 @@ def test_an_output_that_is_full_is_no_defect(words):
         and done.stderr.startswith("likeness: the disk is full")
         and done.stderr.count("\n") == 1
     )
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "bayes", "features", "latent", "diffuse"])
+def test_help_names_what_is_typed_and_no_part_of_the_source(verb, capsys):
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    text = said(capsys)[0]
+    assert not re.search(r"\w/\w+\.py|`(?!likeness )", text)
+    if verb == "evaluate":
+        from likeness.features import named
+
+        assert all(word in text for word in named.words(named.SCORES))

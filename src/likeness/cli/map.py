@@ -40,7 +40,6 @@ def map(argv: list[str]) -> int:
     """map DATA|FEATURES: what resembles what, as a picture, a page to walk about in, and coordinates;
     clusters, copies, outliers"""
     from ..core import Refusal
-    from ..figures.files import ENDINGS
     from ..reports import terminal
     from ..runs.source import parse
 
@@ -93,6 +92,8 @@ def map(argv: list[str]) -> int:
             f"--starts {args['starts']} leaves nothing to compare, or takes too long; type 0, or 2 to 20."
         )
     _refuse_others(args)
+    from ..figures import ENDINGS
+
     named = target(args["o"], Path("maps") / f"{args['data'].stem}.png", *ENDINGS, ".html", ".npz")
     # the page and the coordinates lie beside the picture, whichever was named
     out = writable(named if named.suffix.lower() in ENDINGS else named.with_suffix(".png"))
