@@ -214,7 +214,7 @@ def _refuse_others(what: str, args: dict[str, Any]) -> None:
     for name in {"class": ("of",), "invert": ("image", "layer"), "dream": ("image",)}.get(what, ("image",)):
         if args[name] is None:
             more = "" if name == "image" else f"; likeness look --what {what} --help shows all flags"
-            raise Refusal(f"{what} needs {needs[name]}{more}.")
+            raise Refusal(f"{what} asks for {needs[name]}{more}.")
 
 
 # The kinds of look
