@@ -347,7 +347,7 @@ def test_both_sides_are_compared_in_one_folder(tmp_path: Path, monkeypatch: pyte
     )
     again = [at for at in walk(tmp_path) if isinstance(at, Score)]
     assert [c.as_dict() for c in again] == [c.as_dict() for c in cards], "trained once, judged alike"
-    with pytest.raises(Refusal, match="another comparison: seed is 0 there, 1 was asked for"):
+    with pytest.raises(Refusal, match="another comparison, made with --seed 0, not --seed 1"):
         walk(tmp_path, 1)
 
 

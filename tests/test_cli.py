@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -95,26 +96,26 @@ def test_flags_may_stand_anywhere_and_numbers_may_be_written_as_people_do(here, 
         ),
         (
             ["train", "vae", "digits", "--latent", "-3"],
-            "--latent -3 is outside of what makes sense, 1 to 4096",
+            "--latent must be between 1 and 4,096; -3 was given",
         ),
-        (["train", "vae", "digits", "--batch", "0"], "--batch 0 is outside"),
+        (["train", "vae", "digits", "--batch", "0"], "--batch must be between 1 and 1,000,000; 0 was given"),
         (["train", "vae", "digits", "--minutes", "0"], "0 is not above 0"),
         (["train", "vae", "digits", "--likelihood", "bernouli"], "is none of: auto, bernoulli"),
         (
             ["train", "vae", "digits", "--likelihood", "bernoulli"],
             "type --likelihood logistic, or make the images black and white with --binarize",
         ),
-        (["train", "vae", "digits", "--rate", "nan"], "--rate nan is outside"),
+        (["train", "vae", "digits", "--rate", "nan"], "--rate must be between 0 and 10; nan was given"),
         (["train", "./nothing.py", "digits"], "there is no file nothing.py"),
         (["sample", "runs/none"], "runs/none is not a run"),
         (["evaluate"], "required: RUN"),
         (["sample", "runs/v", "-n", "0"], "0 is not between 1 and"),
         (
             ["sample", "runs/v", "-o", "x.bmp"],
-            "should end in .png or .jpg or .jpeg or .npy or .npz, or be a folder",
+            "should end in .png or .jpg or .jpeg or .webp or .npy or .npz, or be a folder",
         ),
-        (["reconstruct", "runs/v", "-o", "x.npy"], "should end in .png"),
-        (["sample", "runs/v", "--label", "3"], "draws of no class, so not of class 3"),
+        (["reconstruct", "runs/v", "-o", "x.html"], "should end in .png"),
+        (["sample", "runs/v", "--label", "3"], "is not class-conditional, so that it has no class 3"),
         (["sample", "runs/v", "--seed", "-1"], "-1 is not between 0 and"),
         (["sample", "runs/v", "-n", "inf"], "invalid count value"),
         (["train", "vae", "digits", "--latent", "1e400"], "invalid whole number value: '1e400'"),
@@ -128,13 +129,16 @@ def test_flags_may_stand_anywhere_and_numbers_may_be_written_as_people_do(here, 
             "vae has no preset 'photos'; its presets are: photographs",
         ),
         (["train", "vae", "digits", "--free-bits", "0.1", "--micro", "8"], "which --micro 8 would split"),
-        (["sample", "runs/v", "--k", "0"], "--k 0 is outside"),
+        (["sample", "runs/v", "--k", "0"], "--k must be between 1 and"),
         (["latent", "runs/v", "--picture", "plan"], "did you mean 'plane'?"),
         (["latent", "runs/v", "--picture", "plane"], "train with --latent 2"),
-        (["train", "vae", "digits", "runs/v", "--latent", "9"], "latent is 4 there, 9 was asked for"),
-        (["train", "ae", "digits", "runs/v"], "model is 'vae' there, 'ae' was asked for"),
-        (["train", "vae", "shapes:100", "runs/v"], "source is 'digits' there, 'shapes:100' was asked for"),
-        (["train", "vae", "digits", "runs/v", "--size", "16"], "size is 8 there, 16 was asked for"),
+        (
+            ["train", "vae", "digits", "runs/v", "--latent", "9"],
+            "runs/v was made with --latent 4, not --latent 9",
+        ),
+        (["train", "ae", "digits", "runs/v"], "made with model vae, not ae"),
+        (["train", "vae", "shapes:100", "runs/v"], "made with data digits, not data shapes:100"),
+        (["train", "vae", "digits", "runs/v", "--size", "16"], "made with --size 8, not --size 16"),
         (["check", "nowhere"], "there is no folder, file or set called 'nowhere'"),
     ],
 )
@@ -409,3 +413,15 @@ def test_an_output_that_is_full_is_no_defect(words):
         and done.stderr.startswith("likeness: the disk is full")
         and done.stderr.count("\n") == 1
     )
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "bayes", "features", "latent", "diffuse"])
+def test_help_names_what_is_typed_and_no_part_of_the_source(verb, capsys):
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    text = said(capsys)[0]
+    assert not re.search(r"\w/\w+\.py|`[a-z_]+`", text)
+    if verb == "evaluate":
+        from likeness.features import named
+
+        assert all(word in text for word in named.words(named.SCORES))

@@ -190,11 +190,11 @@ def test_what_cannot_be_completed_is_refused_with_a_lesson(here, capsys):
         ("g", "--mask", "all.png", "--keep", "0.5"): "name one of them",
         ("g", "--keep", "1.5"): "from 0 to 1",
         ("g", "--draws", "0"): "0 is not between 1",
-        ("g", "-o", "x.bmp"): "should end in .png or .jpg or .jpeg or .npy",
+        ("g", "-o", "x.bmp"): "should end in .png or .jpg or .jpeg or .webp or .npy",
         ("g", "nowhere"): "there is no folder, file or set called 'nowhere'",
-        ("g", "--label", "3"): "draws of no class, so not of class 3",
+        ("g", "--label", "3"): "is not class-conditional, so that it has no class 3",
         ("c", "--label", "3"): "held-out images have classes of their own",
-        ("g", "--temperature", "0"): "outside of what makes sense",
+        ("g", "--temperature", "0"): "--temperature must be between",
         ("v",): "vae cannot complete an image (likeness complete); it can: draw images (sample), say how ",
     }
     for argv, lesson in cases.items():

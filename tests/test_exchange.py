@@ -524,4 +524,4 @@ def test_a_run_is_exported_and_opened_again(capsys, tmp_path, monkeypatch):
     assert torch.allclose(a, b, atol=1e-5)
     assert ("edm has no pipeline") in refused(
         capsys, "export", "runs/edm"
-    ) and "draws of no class" in refused(capsys, "export", "runs/ddpm", "--label", "1")
+    ) and "is not class-conditional" in refused(capsys, "export", "runs/ddpm", "--label", "1")

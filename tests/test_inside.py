@@ -208,14 +208,14 @@ def test_codes_that_are_images_by_the_command_line(tmp_path, monkeypatch):
     [
         (
             ["pixelcnn", "runs/vq", "runs/new", "--binarize"],
-            "binarize is False there, True was asked for.  Leave that out",
+            "read with --no-binarize, not --binarize.  Leave that out",
         ),
         (["pixelcnn", "runs/pixelcnn-vq"], "codes of codes are not learnt; name the run that it learns: "),
         (
             ["pixelcnn", "digits", "runs/pixelcnn-vq"],
             "digits is images.  To go on with those it has: likeness train pixelcnn",
         ),
-        (["pixelcnn", "runs/vq", "runs/pixelcnn-vq", "--depth", "3"], "depth is 1 there, 3 was asked for"),
+        (["pixelcnn", "runs/vq", "runs/pixelcnn-vq", "--depth", "3"], "--depth 1, not --depth 3"),
         (["pixelcnn", "runs/vq", "runs/vq"], "runs/vq learns images, not the codes of"),
         (["pixelcnn", "runs/two"], "has no code that images can be made from"),
         (
@@ -225,7 +225,7 @@ def test_codes_that_are_images_by_the_command_line(tmp_path, monkeypatch):
         (["pixelcnn", "runs/ae"], "codes that may be any number; take those of a vqvae"),
         (["pixelcnn", "runs/map"], "codes that may be any number; take those of a vqvae"),
         (["ae", "runs/map"], "at least 8 pixels a side and these have 4"),
-        (["ae", "digits", "runs/ae", "--grid", "4"], "grid is 0 there, 4 was asked for"),
+        (["ae", "digits", "runs/ae", "--grid", "4"], "--grid 0, not --grid 4"),
         (
             ["ae", "digits", "runs/other", "--grid", "2"],
             "--grid 2 is no width that images of 8 pixels are halved to; type --grid 4.",

@@ -291,7 +291,7 @@ def test_an_image_of_a_set_by_its_number(run, tmp_path, capsys):
         (["PHOTO", "--what", "fool", "--norm", "l7"], "one of linf, l2"),
         (["PHOTO", "--what", "fool", "--budget", "0.5"], "least is 1"),
         (["PHOTO", "--what", "dream", "--size", "8"], "type --size 16"),
-        (["PHOTO", "-o", "a.jpg"], "should end in .png"),
+        (["PHOTO", "-o", "a.bmp"], "should end in .png"),
         (["nowhere.png"], "no folder, file or set called 'nowhere.png'"),
     ],
 )

@@ -689,7 +689,7 @@ def test_refusals_are_lessons(tmp_path, monkeypatch):
     out = ("-o", str(tmp_path / "m.png"))
     assert "type --perplexity 16.3 or less" in refused("digits", "-n", "50", "--perplexity", "30", *out)
     assert "are a map already" in refused("ring")
-    assert "should end in .png" in refused("digits", "-o", "map.jpg")
+    assert "should end in .png" in refused("digits", "-o", "map.bmp")
     assert "there is no method 'isomap'" in refused("digits", "-n", "50", "--method", "isomap", *out)
     assert "--layer, --pool and --weights are of a network" in refused("digits", "--layer", "fc2")
     assert "there is no file" in refused(str(tmp_path / "none.npy"))

@@ -418,9 +418,14 @@ def test_what_a_name_stands_for(tmp_path, monkeypatch):
     [
         ("incepton", named.SCORES, r"no network 'incepton'; did you mean 'inception'.*a \.pt file"),
         ("vgg15", named.LAYERS, r"no network 'vgg15'; did you mean 'vgg\d+'.*a run that encodes\.$"),
+        ("foo", named.SCORES, r"no network 'foo'\.  There are: auto, none"),
         ("vgg16:x", named.LAYERS, "no network 'vgg16:x'"),
-        ("inception", named.LAYERS, r"inception is of scores.*name one of: vgg16"),
-        ("a.pt", named.LAYERS, r"a\.pt is of scores"),
+        (
+            "inception",
+            named.LAYERS,
+            r"'inception' is only available for evaluate; for layers use one of: vgg16",
+        ),
+        ("a.pt", named.LAYERS, r"'a\.pt' is only available for evaluate"),
         (".", named.LAYERS, r"\. is not a run: it has no config\.json"),
     ],
 )

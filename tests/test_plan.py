@@ -178,7 +178,7 @@ def test_more_minutes_move_the_end_of_a_schedule(slow, capsys):
     assert read_config(Path("r")).training.images == Run.open(Path("r")).seen == 1536
     likeness.train("simclr", "digits", "r", minutes=2.0, **SMALL | dict(progress=True))
     assert "nothing is left to do: r has seen 1,536 images" in capsys.readouterr().err
-    with pytest.raises(Refusal, match="images is 1536 there, 640 was asked for"):
+    with pytest.raises(Refusal, match="--images 1536, not --images 640"):
         likeness.train("simclr", "digits", "r", images=640, **SMALL)
 
 

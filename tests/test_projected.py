@@ -213,7 +213,7 @@ def test_a_run_goes_on_from_another_folder_and_with_a_file_that_has_moved(tmp_pa
         seen(128, weights="u.safetensors", **options)
     assert seen(128, weights="v.safetensors", **options) == (128, str(tmp_path / "there" / "v.safetensors"))
     assert seen(160, progress=False)[0] == 160
-    with pytest.raises(Refusal, match=r"weights is .*'none' was asked for"):
+    with pytest.raises(Refusal, match=r"--weights .*, not --weights none"):
         seen(192, weights="none", **options)
     weights_file("u.safetensors", 2)
     with pytest.raises(

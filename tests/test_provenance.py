@@ -27,6 +27,8 @@ WRITES = {
     "reconstruct": [
         ["reconstruct", "runs/v", "-n", "4", "-o", "back.png"],
         ["reconstruct", "runs/v", "-n", "4"],
+        ["reconstruct", "runs/v", "-n", "4", "-o", "back.WEBP"],
+        ["reconstruct", "runs/v", "-n", "4", "-o", "back.npz"],
     ],
     "latent": [
         ["latent", "runs/v", "--picture", p, "-n", "2", "-o", f"{p}.png"]
@@ -37,7 +39,10 @@ WRITES = {
         ["complete", "runs/p", "-n", "2", "-o", "rests"],
     ],
     "score": [["score", "runs/p", "-n", "2", "-o", "maps.png"]],
-    "field": [["field", "runs/p", "-n", "1", "-o", "field.png"]],
+    "field": [
+        ["field", "runs/p", "-n", "1", "-o", "field.png"],
+        ["field", "runs/p", "-n", "1", "-o", "field.jpg"],
+    ],
     "edit": [["edit", "runs/d", "-n", "2", "-o", "edits.png"], ["edit", "runs/d", "-n", "2", "-o", "edits"]],
     "diffuse": [
         ["diffuse", "runs/d", "--picture", p, "-n", "2", "-o", f"{p}.png"]
@@ -46,6 +51,7 @@ WRITES = {
     "evaluate": [["evaluate", "runs/v", "-n", "40"]],
     "map": [
         ["map", "digits", "-n", "60", "-o", "map.png"],
+        ["map", "digits", "-n", "60", "--method", "pca", "-o", "pca.webp"],
         ["map", "digits", "-n", "60", "--perplexities", "3", "9", "-o", "maps.png"],
     ],
     "neighbours": [["neighbours", "5", "digits", "-o", "near.png"]],
@@ -140,9 +146,10 @@ def inside(page: str) -> list[bytes]:
 
 
 def recipe(file: bytes) -> dict:
-    """Of a PNG or a JPEG file, by Pillow instead of by our own reader."""
+    """Of a PNG, JPEG or WebP file, by Pillow instead of by our own reader."""
     with Image.open(io.BytesIO(file)) as image:
-        said = image.info.get("likeness") or image.info.get("comment") or "{}"
+        described = image.getexif().get(0x010E) if image.format == "WEBP" else None
+        said = image.info.get("likeness") or image.info.get("comment") or described or "{}"
     return json.loads(said)
 
 
@@ -159,10 +166,14 @@ def of_the_lab(said: dict) -> bool:
 
 
 def test_every_picture_file_names_its_run_and_how_far_that_was(written):
-    files = sorted(p for p in written.rglob("*") if p.suffix in (".png", ".jpg", ".webp"))
+    files = sorted(p for p in written.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".webp"))
     assert {p.name for p in files} >= {
         "one.png",
         "back.png",
+        "back.WEBP",
+        "field.jpg",
+        "pca.webp",
+        "pca-points.webp",
         "random.png",
         "plane.png",
         "rest.png",

@@ -274,8 +274,8 @@ def test_augmentation_is_on_both_sides_and_the_gradient_goes_through_it() -> Non
         (Spec(1, 28, labels=1), dict(conditional=True), "two classes or more and these have 1"),
         (POINTS, dict(augment="gentle"), "these are points or codes; leave it out"),
         (Spec(1, 8, levels=512, symbols=True), {}, "train pixelcnn"),
-        (Spec(1, 28), dict(scale=7), "outside of what makes sense, 1 to 6"),
-        (Spec(1, 28), dict(gamma=-1.0), "outside of what makes sense"),
+        (Spec(1, 28), dict(scale=7), "--scale must be between 1 and 6; 7 was given"),
+        (Spec(1, 28), dict(gamma=-1.0), "--gamma must be between 0 and"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(spec: Spec, options: dict, words: str) -> None:

@@ -182,7 +182,7 @@ def test_differences_are_shown_and_a_longer_budget_is_none(tmp_path):
     config = read_config(tmp_path)
     assert config.differences(dict(options={"latent": 8}, training={"images": 10**6})) == []
     assert config.differences(dict(options={"latent": 9}, training={"rate": 1.0}))[0] == (
-        "latent is 8 there, 9 was asked for"
+        "--latent 8, not --latent 9"
     )
     cosine = replace(config, training=replace(config.training, schedule="cosine"))
     assert cosine.differences(dict(training={"images": 10**6}))

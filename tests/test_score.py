@@ -269,7 +269,7 @@ def test_what_cannot_be_scored_is_refused_with_a_lesson(here, capsys):
         ): "vae cannot say where in an image its bits are (likeness field",
         ("score", "a"): "ae cannot say how likely an image is (likeness score); it can: ",
         ("score", "a", "-o", "maps.png"): "ae cannot say how likely",
-        ("score", "g", "-o", "maps.npy"): "should end in .png or .npz",
+        ("score", "g", "-o", "maps.npy"): "should end in .png or .jpg or .jpeg or .webp or .npz",
         ("score", "g", "nowhere"): "there is no folder, file or set called 'nowhere'",
         ("score", "c", "grey.png"): "judges an image of a class, so say which as its label; name one of: 0",
         ("score", "c", "--label", "3"): "held-out images have classes of their own",

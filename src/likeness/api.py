@@ -279,13 +279,13 @@ class Trained:
 
     def class_of(self, label: str | int | None) -> int | None:
         """The number of the class of this name or number; None for None.  Raises Refusal where there is none
-        such, or the model draws of no class."""
+        such, or the model is not class-conditional."""
         if label is None:
             return None
         if "label" not in self.model.takes or not self.config.spec.labels:
             raise Refusal(
-                f"{self.config.model} in {self.folder} draws of no class, so not of class {label}; leave the "
-                "label out."
+                f"the {self.config.model} in {self.folder} is not class-conditional, so that it has no class "
+                f"{label}; leave --label out."
             )
         return labels.number(self.config, label, self.folder)
 

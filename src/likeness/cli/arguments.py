@@ -204,19 +204,36 @@ def device_name(text: str) -> str:
     return text
 
 
-def common(parser: argparse.ArgumentParser, *names: str) -> None:
-    """The flags that mean the same for every verb."""
+SEED_OF_CHOICE = "random seed of the choice of held-out images"
+
+
+def picture_file(*others: str) -> str:
+    """The help of -o where a picture is written, or one of these other endings; "" is a folder."""
+    from . import outline
+
+    known = [ending for ending in (*outline.value("figures.files", "ENDINGS"), *others) if ending]
+    return f"output file ({', '.join(known)}){', or a folder' if '' in others else ''}"
+
+
+def common(parser: argparse.ArgumentParser, *names: str, **helps: str) -> None:
+    """The flags that mean the same for every verb.  helps: of n, seed and o, what they are for this verb."""
     known: dict[str, dict[str, Any]] = {
         "--json": dict(action="store_true", help="print the result as JSON"),
-        "--seed": dict(type=natural, default=0, help="of samples and of the choice of held-out images [0]"),
-        "--raw": dict(action="store_true", help="by the weights as they are, instead of their EMA"),
+        "--seed": dict(type=natural, default=0, help=f"{helps.get('seed', 'random seed')} [0]"),
+        "--raw": dict(
+            action="store_true", help="use the weights as trained, instead of their moving average (EMA)"
+        ),
         "--device": dict(
             type=device_name,
             metavar="cpu|cuda|cuda:1|mps",
-            help="to compute on [a GPU of CUDA where there is one, else the CPU]",
+            help="device to compute on [a CUDA GPU where there is one, else the CPU]",
         ),
-        "-n": dict(type=count, help="how many"),
-        "-o": dict(type=Path, metavar="FILE", help="where to put it"),
+        "-n": dict(type=count, metavar="N", help=helps.get("n", "number of images")),
+        "-o": dict(
+            type=Path,
+            metavar="FOLDER" if helps.get("o", "").startswith("output folder") else "FILE",
+            help=helps.get("o", "output file"),
+        ),
     }
     for name in names:
         parser.add_argument(name, **known[name])
@@ -257,7 +274,7 @@ def on_runs(
     for t in opened.values():
         flags(
             parser,
-            f"options of {type(t.model).__name__.lower()} that may be turned",
+            f"options of {type(t.model).__name__.lower()} that can be changed after training",
             type(t.model),
             t.model,
             live=True,
@@ -323,10 +340,10 @@ def undisturbed() -> Iterator[None]:
 
 
 def target(named: Path | None, usual: Path, *endings: str) -> Path:
-    """Where to write, refused if the name asks for a format that is not written."""
+    """Where to write, refused if the name asks for a format that is not written; in any case of letters."""
     from ..core import Refusal
 
-    if named is not None and named.suffix not in endings:
+    if named is not None and named.suffix.lower() not in endings:
         raise Refusal(
             f"-o {named} should end in "
             f"{' or '.join(e for e in endings if e)}{', or be a folder' if '' in endings else ''}."

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import outline
-from .arguments import Parser, common, count, on_runs, target
+from .arguments import SEED_OF_CHOICE, Parser, common, count, on_runs, picture_file, target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ def reconstruct(argv: list[str]) -> int:
         "Originals above their reconstructions.  Where the model only decodes, the code is searched for, "
         "and the nearest of some samples stands below."
     )
-    parser = Parser("reconstruct", text, "RUN [IMAGES] [-n 16] [--steps N] [-o out.png]")
+    parser = Parser("reconstruct", text, "RUN [IMAGES] [-n 16] [--steps N] [-o out.png | out.npz | folder/]")
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
     usual = outline.value("inference.inversion", "STEPS")
@@ -37,19 +37,25 @@ def reconstruct(argv: list[str]) -> int:
         "--steps",
         type=count,
         metavar="N",
-        help=f"of the search for the code [{usual}; none where the model encodes]",
+        help=f"steps of the search for the code [{usual}; none where the model encodes]",
     )
-    common(parser, "-n", "--seed", "-o", "--json")
+    helps = dict(
+        n="number of images [16]",
+        seed="random seed of the search, and of the choice of held-out images",
+        o=picture_file(".npy", ".npz", ""),
+    )
+    common(parser, "-n", "--seed", "-o", "--json", **helps)
     args, [(run, _)] = on_runs(argv, parser)
 
-    from .. import figures, storage
+    from .. import figures
     from ..core import answers, ask
     from ..inference import inputs, inversion
     from ..metrics.reconstruction import psnr
     from ..reports import terminal
+    from ..reports.notebook import PICTURES, Pictures
 
     path, seed, n = (
-        target(args["o"], run.folder / "samples" / "reconstructions.png", ".png"),
+        target(args["o"], run.folder / "samples" / "reconstructions.png", *PICTURES),
         args["seed"],
         args["n"] or 16,
     )
@@ -70,8 +76,7 @@ def reconstruct(argv: list[str]) -> int:
         else figures.strips(x, back, *([] if encodes else [before]))
     )
     recipe = dict(run=run.folder.name, seen=run.run.seen, n=len(x), seed=seed, steps=steps)
-    storage.make(path.parent)
-    figures.write_png(path, page, recipe)
+    Pictures(back, recipe, page).save(path)
     points = run.config.spec.points
     name, unit, near = (
         ("distance", "", lambda a, b: (a - b).flatten(1).norm(dim=1)) if points else ("psnr", " dB", psnr)
@@ -110,10 +115,8 @@ def searched(run: Trained, x: Tensor, y: Condition | None, steps: int, seed: int
 
 
 def complete(argv: list[str]) -> int:
-    """complete RUN [IMAGES]: a part of each image is given, and the rest is drawn, several times"""
-    text = (
-        "A row an image: the original, the part of it that is given, and what the model draws for the rest."
-    )
+    """complete RUN [IMAGES]: a part of each image is kept, and the rest is drawn, several times"""
+    text = "A row an image: the original, the part of it that is kept, and what the model draws for the rest."
     parser = Parser(
         "complete",
         text,
@@ -122,23 +125,28 @@ def complete(argv: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("images", metavar="IMAGES", nargs="?", help=IMAGES)
     parser.add_argument(
-        "--keep", type=float, metavar="SHARE", help="of the rows that are given, from the top [0.5]"
+        "--keep", type=float, metavar="SHARE", help="fraction of rows kept, from the top [0.5]"
     )
     parser.add_argument(
         "--mask",
         type=Path,
         metavar="FILE",
-        help="a black-and-white picture of the images' size; what is white is given",
+        help="a black-and-white picture of the images' size; white pixels are kept",
     )
     parser.add_argument(
-        "--draws", type=count, default=3, metavar="K", help="how often the rest of each image is drawn [3]"
+        "--draws", type=count, default=3, metavar="K", help="number of completions of each image [3]"
     )
     parser.add_argument(
         "--label",
         metavar="CLASS",
-        help="of your own images, where the model is class-conditional; else it is drawn",
+        help="class of your own images, where the model is class-conditional; drawn at random if left out",
     )
-    common(parser, "-n", "--seed", "-o", "--json")
+    helps = dict(
+        n="number of images [16]",
+        seed="random seed of the completions, and of the choice of held-out images",
+        o=picture_file(".npy", ".npz", ""),
+    )
+    common(parser, "-n", "--seed", "-o", "--json", **helps)
     args, [(run, live)] = on_runs(argv, parser)
 
     from ..core import Refusal, final
@@ -176,16 +184,18 @@ def score(argv: list[str]) -> int:
     parser.add_argument(
         "--label",
         metavar="CLASS",
-        help="of your own images, where the model is class-conditional",
+        help="class of your own images, where the model is class-conditional",
     )
-    common(parser, "-n", "--seed", "-o", "--json")
+    helps = dict(n="number of images [16]", seed=SEED_OF_CHOICE, o=picture_file(".npz"))
+    common(parser, "-n", "--seed", "-o", "--json", **helps)
     args, [(run, live)] = on_runs(argv, parser)
 
     from ..core import answers
+    from ..figures import ENDINGS
     from ..inference.inputs import answer
     from ..reports import terminal
 
-    path = target(args["o"], run.folder / "samples" / "surprise.png", ".png", ".npz")
+    path = target(args["o"], run.folder / "samples" / "surprise.png", *ENDINGS, ".npz")
     if args["o"] and "bits_per_dim" in answers(run.model):
         answer(run.model, "surprise", "Without -o there are numbers, of whole images.  ")
     n = args["n"] or 16
@@ -236,14 +246,15 @@ def field(argv: list[str]) -> int:
         "field", outline.about("inference.receptive_field"), "RUN [RUN ...] [-n 4] [-o out.png] [options]"
     )
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
-    common(parser, "-n", "--seed", "-o", "--json")
+    helps = dict(n="number of images averaged over [4]", seed=SEED_OF_CHOICE, o=picture_file())
+    common(parser, "-n", "--seed", "-o", "--json", **helps)
     args, runs = on_runs(argv, parser)
 
     from .. import figures, storage
     from ..inference import receptive_field as fields
     from ..reports import terminal
 
-    path, n = target(args["o"], runs[0][0].folder / "samples" / "field.png", ".png"), args["n"] or 4
+    path, n = target(args["o"], runs[0][0].folder / "samples" / "field.png", *figures.ENDINGS), args["n"] or 4
     results = [run.field(n, args["seed"]) for run, _ in runs]
     storage.make(path.parent)
     recipe = dict(
@@ -252,7 +263,7 @@ def field(argv: list[str]) -> int:
         seed=args["seed"],
         runs=[dict(run=run.folder.name, seen=run.run.seen) for run, _ in runs],
     )
-    figures.write_png(path, fields.page(results, n), recipe)
+    figures.write(path, fields.page(results, n), recipe)
     result = dict(path=str(path), fields=[one.as_dict() for each in results for one in each])
     lines = [
         f"{one.name}: row {one.row + 1}, column {one.column + 1} {one.says}"
@@ -264,26 +275,32 @@ def field(argv: list[str]) -> int:
 
 
 def diffuse(argv: list[str]) -> int:
-    """diffuse RUN...: pictures of noise being added and taken away, of schedules, and of where on the way an
-    image is told"""
+    """diffuse RUN...: pictures of noise being added and removed, of schedules, and of the bits gained at each
+    noise level"""
     which = "|".join(outline.value("inference.diffusion_process", "PICTURES"))
     parser = Parser(
         "diffuse",
         outline.about("inference.diffusion_process"),
-        f"RUN [RUN ...] --picture {which} [--images IMAGES] [-o out.png] [options]",
+        f"RUN [RUN ...] [--picture {which}] [--images IMAGES] [-o out.png] [options]",
     )
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
-    parser.add_argument("--picture", metavar=which, default="reverse", help="which [reverse]")
+    parser.add_argument("--picture", metavar=which, default="reverse", help="kind of picture [reverse]")
     parser.add_argument("--images", metavar="IMAGES", help=IMAGES)
-    common(parser, "-n", "--seed", "-o", "--raw", "--json")
+    helps = dict(
+        n="number of images [6; 4 of reverse; 64 of rate and distortion]",
+        seed="random seed of noise, and of the choice of held-out images",
+        o=picture_file(),
+    )
+    common(parser, "-n", "--seed", "-o", "--raw", "--json", **helps)
     args, runs = on_runs(argv, parser)
 
     from ..core import Refusal
+    from ..figures import ENDINGS
     from ..inference import diffusion_process
     from ..inference.sampling import tuned
     from ..reports import terminal
 
-    path = target(args["o"], runs[0][0].folder / "samples" / f"{args['picture']}.png", ".png")
+    path = target(args["o"], runs[0][0].folder / "samples" / f"{args['picture']}.png", *ENDINGS)
     if args["images"] and args["picture"] not in ("forward", "rate", "distortion"):
         raise Refusal(
             f"the picture {args['picture']} is of no images that are given; leave --images out, or type "
@@ -316,17 +333,22 @@ def edit(argv: list[str]) -> int:
         type=float,
         default=0.5,
         metavar="SHARE",
-        help="of the way that is gone anew: 0 keeps the image, 1 forgets it [0.5]",
+        help="fraction of the noise schedule that is re-run: 0 keeps the image, 1 forgets it [0.5]",
     )
     parser.add_argument(
-        "--draws", type=count, default=3, metavar="K", help="how often each image is drawn [3]"
+        "--draws", type=count, default=3, metavar="K", help="number of variants of each image [3]"
     )
     parser.add_argument(
         "--label",
         metavar="CLASS",
-        help="what it shall become, where the model is class-conditional",
+        help="class of the result, where the model is class-conditional",
     )
-    common(parser, "-n", "--seed", "-o", "--raw", "--json")
+    helps = dict(
+        n="number of images [8]",
+        seed="random seed of noise, and of the choice of held-out images",
+        o=picture_file(".npy", ".npz", ""),
+    )
+    common(parser, "-n", "--seed", "-o", "--raw", "--json", **helps)
     args, [(run, live)] = on_runs(argv, parser)
 
     from ..core import final
@@ -370,22 +392,27 @@ def sample(argv: list[str]) -> int:
         "RUN [-n 64] [-o out.png | out.npz | folder/] [options]",
     )
     parser.add_argument("run", metavar="RUN", type=Path)
-    common(parser, "-n", "--seed", "-o", "--raw", "--json")
+    helps = dict(
+        n="number of images [64; 2,000 points]",
+        seed="random seed: image i of a seed is always the same",
+        o=picture_file(".npy", ".npz", ""),
+    )
+    common(parser, "-n", "--seed", "-o", "--raw", "--json", **helps)
     parser.add_argument(
         "--label",
         metavar="CLASS",
-        help="of the class of this name or number only, where the model is class-conditional",
+        help="class, by name or number, where the model is class-conditional [all classes]",
     )
     parser.add_argument(
         "--nearest",
         action="store_true",
-        help="at the end of each row, framed, the training image nearest to its last sample",
+        help="append to each row, framed, the training image nearest to its last sample",
     )
     parser.add_argument(
         "--beside",
         type=Path,
         metavar="RUN",
-        help="a weaker run of the same denoising model, which --guidance leads away from",
+        help="a weaker run of the same denoising model, for autoguidance: --guidance leads away from it",
     )
     args, [(run, live)] = on_runs(argv, parser)
 
@@ -400,11 +427,8 @@ def sample(argv: list[str]) -> int:
     weak = api.open(args["beside"]) if args["beside"] else None
     points = run.config.spec.points
     n = args["n"] or (2000 if points else 64)
-    usual = (
-        run.folder
-        / "samples"
-        / f"seed-{args['seed']}-n-{n}{'-raw' if args['raw'] else ''}{'-nearest' if args['nearest'] else ''}.png"  # noqa: E501
-    )
+    marks = "".join(f"-{name}" for name in ("raw", "nearest") if args[name])
+    usual = run.folder / "samples" / f"seed-{args['seed']}-n-{n}{marks}.png"
     path = target(args["o"], usual, *(PAGES if args["nearest"] else PICTURES))
     stages = run.sampling(n, args["seed"], label=args["label"], beside=weak, **live)
     pictures = final(terminal.walked(stages, "drawing samples", args["json"])).pictures
@@ -433,20 +457,26 @@ def latent(argv: list[str]) -> int:
         "latent", outline.about("inference.latent_space"), "RUN [RUN ...] [--picture NAME] [-o out.png]"
     )
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
-    parser.add_argument("--picture", metavar=which, default="random", help="which [random]")
+    parser.add_argument("--picture", metavar=which, default="random", help="kind of picture [random]")
     parser.add_argument(
         "--images",
         metavar=("A", "B", "C"),
         nargs=3,
         help="for arithmetic: three folders or files of a kind each [classes of the data]",
     )
-    common(parser, "-n", "--seed", "-o", "--json")
+    helps = dict(
+        n="number of images or steps in the picture [10; 20 of a plane]",
+        seed="random seed of codes, and of the choice of held-out images",
+        o=picture_file(),
+    )
+    common(parser, "-n", "--seed", "-o", "--json", **helps)
     args, runs = on_runs(argv, parser)
 
+    from ..figures import ENDINGS
     from ..inference import latent_space as codes
     from ..reports import terminal
 
-    path = target(args["o"], runs[0][0].folder / "samples" / f"{args['picture']}.png", ".png")
+    path = target(args["o"], runs[0][0].folder / "samples" / f"{args['picture']}.png", *ENDINGS)
     groups = [
         x
         for source in args["images"] or ()

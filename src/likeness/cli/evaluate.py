@@ -24,9 +24,9 @@ def evaluate(argv: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
     parser.add_argument(
         "--network",
+        metavar="NAME",
         default="auto",
-        help="to compare samples by: classifier, vicreg, inception, vgg16 ..., dinov2, clip, timm:NAME, a "
-        "run, a .pt file, none [auto]",
+        help=f"feature network of the comparison: {_networks(argv)} [auto]",
     )
     parser.add_argument(
         "--parzen",
@@ -34,9 +34,16 @@ def evaluate(argv: list[str]) -> int:
         help="the Parzen-window estimate of the first adversarial models as well, which takes minutes",
     )
     parser.add_argument(
-        "--all", action="store_true", help="show every measure, and not only five; files and --json have all"
+        "--all",
+        action="store_true",
+        help="show every measure instead of five; files and --json have all of them",
     )
-    common(parser, "-n", "--seed", "-o", "--raw", "--json")
+    helps = dict(
+        n="number of samples and of held-out images [1000]",
+        seed="random seed of samples, and of the choice of held-out images",
+        o="output folder of compare.html, of two runs or more [the folder that the runs have in common]",
+    )
+    common(parser, "-n", "--seed", "-o", "--raw", "--json", **helps)
     args, runs = on_runs(argv, parser)
 
     from ..core import Refusal
@@ -75,6 +82,15 @@ def evaluate(argv: list[str]) -> int:
             print(side_by_side.table(shutil.get_terminal_size((120, 24)).columns))
         terminal.say(f"all on one page: {page}", args["json"])
     return refused[0].code if refused else 0
+
+
+def _networks(argv: list[str]) -> str:
+    """All that --network takes, where a help text is asked for: to know the names is to import torch."""
+    if not {"-h", "--help"} & set(argv):
+        return ""
+    from ..features import named
+
+    return named.choices(named.SCORES)
 
 
 def scored(run: Trained, args: dict[str, Any], live: dict[str, Any], alone: bool) -> list[Score]:

@@ -34,20 +34,20 @@ def features(argv: list[str]) -> int:
         "--network",
         metavar="NAME",
         default="vgg19",
-        help=f"{named.choices(named.LAYERS)} [vgg19]",
+        help=f"feature network: {named.choices(named.LAYERS)} [vgg19]",
     )
     parser.add_argument(
         "--layer",
         metavar="NAME",
         action="append",
-        help="whose output is wanted; several are computed in one pass",
+        help="layer whose output is written; several are computed in one pass",
     )
     parser.add_argument("--layers", metavar="NETWORK", help="show the layers of a network, and nothing else")
     parser.add_argument(
         "--pool",
         metavar="avg|max",
         default="",
-        help="over all places of a layer [none: all its values, in the order height, width, channel]",
+        help="pooling over the positions of a layer [none: all values, in the order height, width, channel]",
     )
     parser.add_argument(
         "--weights",
@@ -60,17 +60,19 @@ def features(argv: list[str]) -> int:
         type=count,
         default=0,
         metavar="PIXELS",
-        help="height and width to which images are brought [the network's own]",
+        help="height and width to which images are resized [the network's own]",
     )
     parser.add_argument(
         "--interpolation",
         metavar="NAME",
         default="",
-        help=f"how: {', '.join(pixels.SCALINGS)} [the network's own: nearest for those of Keras]",
+        help=f"interpolation: {', '.join(pixels.SCALINGS)} [the network's own: nearest for those of Keras]",
     )
-    parser.add_argument("--precision", metavar="fp32|bf16", default="fp32", help="of the products [fp32]")
-    parser.add_argument("--seed", type=natural, default=0, help="of random weights [0]")
-    common(parser, "-o", "--device", "--json")
+    parser.add_argument(
+        "--precision", metavar="fp32|bf16", default="fp32", help="precision of matrix products [fp32]"
+    )
+    parser.add_argument("--seed", type=natural, default=0, help="random seed of --weights none [0]")
+    common(parser, "-o", "--device", "--json", o="output file (.npy), or a folder [features.npy]")
     args = parser.read(argv)
     if args["layers"]:
         return layers(args["layers"], args["weights"], args["seed"], args["json"])

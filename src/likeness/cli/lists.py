@@ -30,7 +30,7 @@ def export(argv: list[str]) -> int:
         help="that is drawn in diffusers, by name or number, where the model is class-conditional; none if "
         "left out",
     )
-    common(parser, "-o", "--raw", "--json")
+    common(parser, "-o", "--raw", "--json", o="output file (.onnx, .md) or output folder; the same as FILE")
     args, [(run, _)] = on_runs(argv, parser, data=False)
 
     from ..core import Refusal
@@ -38,7 +38,7 @@ def export(argv: list[str]) -> int:
 
     path = target(args["file"] or args["o"], run.folder / "diffusers", "", ".onnx", ".md")
     for flag, value, ending in (("--part", args["part"], ".onnx"), ("--label", args["label"], "")):
-        if value is not None and path.suffix != ending:
+        if value is not None and path.suffix.lower() != ending:
             what = "an .onnx file" if ending else "a folder for diffusers"
             raise Refusal(f"{flag} is for {what}, and {path} is none; leave it out.")
     result, text = exporting.export(run, path, args["part"], run.class_of(args["label"]))

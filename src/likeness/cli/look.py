@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import Parser, closest, common, count, natural, positive, target, writable
+from .arguments import Parser, closest, common, count, natural, picture_file, positive, target, writable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,6 +58,7 @@ def look(argv: list[str]) -> int:
     from torch.backends import cudnn
 
     from ..core import Refusal
+    from ..figures import ENDINGS
     from ..reports import terminal
 
     args = _parsed(argv)
@@ -68,7 +69,7 @@ def look(argv: list[str]) -> int:
         )
     _refuse_others(what, args)
     stem = Path(args["image"] or str(args["of"])).stem
-    path = writable(target(args["o"], Path("looks") / f"{stem}-{what}.png", ".png"))
+    path = writable(target(args["o"], Path("looks") / f"{stem}-{what}.png", *ENDINGS))
     net = _opened(args)
     began = time.monotonic()
     # torch rounds what a convolution on a GPU is given to 11 bits unless told
@@ -93,7 +94,8 @@ def _parsed(argv: list[str]) -> dict[str, Any]:
     usage = "IMAGE [--what saliency|fool|class|invert|dream] [--network resnet50] [-o out.png] [options]"
     parser = Parser(
         "look",
-        "The slope of what a network says, by the pixels of an image: followed once, or walked along.",
+        "Gradients of a network's output with respect to the pixels: saliency maps, adversarial examples,\n"
+        "class images, inverted layers and dreams.",
         usage,
     )
     parser.add_argument(
@@ -105,12 +107,14 @@ def _parsed(argv: list[str]) -> dict[str, Any]:
     parser.add_argument(
         "--pick", type=natural, metavar="I", help="which image of a folder, an array or a set, from 0 [0]"
     )
-    parser.add_argument("--what", metavar="|".join(TAKES), default="saliency", help="to look for [saliency]")
+    parser.add_argument(
+        "--what", metavar="|".join(TAKES), default="saliency", help="kind of analysis [saliency]"
+    )
     parser.add_argument(
         "--network",
         metavar="NAME",
         default="resnet50",
-        help=f"{named.choices(named.LAYERS)} [resnet50]",
+        help=f"network: {named.choices(named.LAYERS)} [resnet50]",
     )
     parser.add_argument(
         "--weights",
@@ -122,68 +126,75 @@ def _parsed(argv: list[str]) -> dict[str, Any]:
         "--class",
         dest="of",
         metavar="CLASS",
-        help="name or number: whose map, what to be taken for, what to show [the likeliest; any other]",
+        help="class, by name or number: of the map, of the attack, of the image [the likeliest; any other]",
     )
     parser.add_argument(
         "--layer",
         metavar="NAME",
-        help="to invert, to dream of, or of Grad-CAM; likeness features --layers NETWORK shows all",
+        help="layer to invert, to dream of, or of Grad-CAM; likeness features --layers NETWORK lists all",
     )
     parser.add_argument(
         "--size",
         type=count,
         metavar="PIXELS",
-        help=f"of the picture; the long side of a dream [the network's own; {WHOLE}]",
+        help=f"side of the picture; the long side of a dream [the network's own; {WHOLE}]",
     )
     parser.add_argument(
         "--steps",
         type=count,
         metavar="N",
-        help="of the walk, of each octave of a dream, or gradients that are integrated, at most",
+        help="optimisation steps, of a dream in each octave; of integrated gradients the most gradients",
     )
-    parser.add_argument("--rate", type=positive, metavar="R", help="how long a step is")
-    common(parser, "--seed", "-o", "--device", "--json")
+    parser.add_argument("--rate", type=positive, metavar="R", help="step size")
+    common(parser, "--seed", "-o", "--device", "--json", o=picture_file())
     group = parser.add_argument_group("saliency")
-    group.add_argument("--samples", type=count, metavar="N", help="noisy copies of SmoothGrad")
     group.add_argument(
-        "--spread", type=positive, metavar="SHARE", help="of that noise, of the range of the image"
+        "--samples", type=count, metavar="N", help="noisy copies that SmoothGrad averages over"
+    )
+    group.add_argument(
+        "--spread",
+        type=positive,
+        metavar="SHARE",
+        help="standard deviation of that noise, as a fraction of the image's range",
     )
     group.add_argument(
         "--sanity",
         action="store_true",
         default=None,
-        help="compare with the maps of a network that is made random from the top down",
+        help="compare with the maps of a network whose weights are randomised from the top down",
     )
     group = parser.add_argument_group("fool")
-    group.add_argument("--norm", metavar="|".join(BUDGETS), help="in which the budget is counted [linf]")
+    group.add_argument("--norm", metavar="|".join(BUDGETS), help="norm of the perturbation [linf]")
     group.add_argument(
         "--budget",
         type=positive,
         metavar="B",
-        help="linf: levels of 255; l2: of brightness 0 to 1 "
+        help="largest norm of the perturbation: linf in levels of 255, l2 on [0, 1] "
         f"[{', '.join(f'{v:g}' for v in BUDGETS.values())}]",
     )
     group = parser.add_argument_group("class and invert")
-    group.add_argument(
-        "--variation", type=float, metavar="W", help="weight of the squared differences of neighbours"
-    )
+    group.add_argument("--variation", type=float, metavar="W", help="weight of the total variation, squared")
     group.add_argument("--bound", type=float, metavar="W", help="weight of mean |x|^6")
-    group.add_argument("--blur", type=float, metavar="PIXELS", help="finer detail than that is not found")
+    group.add_argument(
+        "--blur", type=float, metavar="PIXELS", help="standard deviation of the Gaussian blur, in pixels"
+    )
     group.add_argument(
         "--jitter",
         type=float,
         metavar="SHARE",
-        help="of the side, by which the view is shifted at every step; it is zoomed by 5 times that (class)",
+        help="largest random shift at each step, as a fraction of the side; class zooms by 5 times that",
     )
     group = parser.add_argument_group("dream")
-    group.add_argument("--octaves", type=count, metavar="N", help="sizes, each 1.4 times the one before")
     group.add_argument(
-        "--wish", metavar="|".join(WISHES), help="which mean of the activations is to grow [l2]"
+        "--octaves", type=count, metavar="N", help="image sizes, each 1.4 times the one before"
     )
-    group.add_argument("--guide", metavar="IMAGE", help="whose features the dream takes up")
-    group = parser.add_argument_group("on the way (not saliency)")
-    group.add_argument("--frames", type=Path, metavar="FOLDER", help="keep pictures of the way")
-    group.add_argument("--every", type=count, metavar="K", help="steps from one to the next [10]")
+    group.add_argument(
+        "--wish", metavar="|".join(WISHES), help="mean of the activations that is maximised [l2]"
+    )
+    group.add_argument("--guide", metavar="IMAGE", help="image whose features the dream takes up")
+    group = parser.add_argument_group("intermediate pictures (not saliency)")
+    group.add_argument("--frames", type=Path, metavar="FOLDER", help="folder for intermediate pictures")
+    group.add_argument("--every", type=count, metavar="K", help="steps between two of them [10]")
     return parser.read(argv)
 
 
@@ -202,10 +213,8 @@ def _refuse_others(what: str, args: dict[str, Any]) -> None:
     needs = {"image": "an image: likeness look photo.jpg", "layer": "--layer NAME", "of": "--class NAME"}
     for name in {"class": ("of",), "invert": ("image", "layer"), "dream": ("image",)}.get(what, ("image",)):
         if args[name] is None:
-            raise Refusal(
-                f"{what} asks for "
-                f"{needs[name]}{'' if name == 'image' else f'; likeness look --what {what} --help shows all flags'}."  # noqa: E501
-            )
+            more = "" if name == "image" else f"; likeness look --what {what} --help shows all flags"
+            raise Refusal(f"{what} asks for {needs[name]}{more}.")
 
 
 # The kinds of look
@@ -243,7 +252,7 @@ def _saliency(net: Probe, args: dict[str, Any], path: Path) -> tuple[dict[str, A
     )
     arrays = path.with_suffix(".npz")
     storage.make(path.parent)
-    figures.write_png(path, saliency.page(x, result.maps, f"{name}, {p:.1%}", checks), recipe)
+    figures.write(path, saliency.page(x, result.maps, f"{name}, {p:.1%}", checks), recipe)
     storage.write(arrays, _arrays(x, result.maps, recipe))
     complete = dict(sum=total, difference=wanted, error=error, gradients=result.path.used)
     lines = [
@@ -321,7 +330,7 @@ def _fool(net: Probe, args: dict[str, Any], path: Path) -> tuple[dict[str, Any],
     storage.make(path.parent)
     figures.write_png(file, figures.pixels(state.x)[0], recipe)
     verdict = fooling.judge(net, x, int(y), aim, budget, file)
-    figures.write_png(path, fooling.page(net, x, state.x, verdict), dict(recipe, **verdict._asdict()))
+    figures.write(path, fooling.page(net, x, state.x, verdict), dict(recipe, **verdict._asdict()))
     name = saliency.label
     was, is_now = (
         (f"{name(net, verdict.before)} {verdict.sure_before:.1%}"),
@@ -397,7 +406,7 @@ def _invert(net: Probe, args: dict[str, Any], path: Path) -> tuple[dict[str, Any
 def _dream(net: Probe, args: dict[str, Any], path: Path) -> tuple[dict[str, Any], str]:
     from ..explain import dream
 
-    x, guide, layer = args["x"], args["theirs"], args["layer"] or dream.usual_layer(net)
+    x, guide, layer = args["x"], args["other"], args["layer"] or dream.usual_layer(net)
     octaves, wish = args["octaves"] or dream.OCTAVES, args["wish"] or "l2"
     recipe = _recipe(
         net,
@@ -459,15 +468,15 @@ def _opened(args: dict[str, Any]) -> Probe:
 
 
 def _pictures(net: Probe, args: dict[str, Any]) -> dict[str, Tensor | None]:
-    """x, the image that was named, and theirs, that of the guide.  Of the network only what it is is asked,
+    """x, the image that was named, and other, that of the guide.  Of the network only what it is is asked,
     and not its weights."""
     from ..explain import dream
 
     whole = args["what"] == "dream" and not dream.fixed(net, args["layer"] or dream.usual_layer(net))
-    others = (
+    other = (
         None if args["guide"] is None else picture(net, dict(args, image=args["guide"], pick=None, size=None))
     )
-    return dict(x=None if args["image"] is None else picture(net, args, whole), theirs=others)
+    return dict(x=None if args["image"] is None else picture(net, args, whole), other=other)
 
 
 def picture(net: Probe, args: dict[str, Any], whole: bool = False) -> Tensor:
@@ -586,4 +595,4 @@ def _write(path: Path, page: np.ndarray, recipe: dict[str, Any]) -> None:
     from .. import figures, storage
 
     storage.make(path.parent)
-    figures.write_png(path, page, recipe)
+    figures.write(path, page, recipe)

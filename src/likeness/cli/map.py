@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import outline
-from .arguments import Parser, common, count, flags, positive, target, writable
+from .arguments import Parser, common, count, flags, picture_file, positive, target, writable
 
 if TYPE_CHECKING:
     import argparse
@@ -48,7 +48,7 @@ def map(argv: list[str]) -> int:
         outline.about("maps.embedding"),
         "DATA|features.npy [--method tsne] [--network NAME --layer L] [-o map.png] [options]",
     )
-    collected(parser)
+    collected(parser, ".html", ".npz")
     parser.add_argument(
         "--method",
         metavar="|".join(outline.value("maps.embedding", "METHODS")),
@@ -92,10 +92,11 @@ def map(argv: list[str]) -> int:
             f"--starts {args['starts']} leaves nothing to compare, or takes too long; type 0, or 2 to 20."
         )
     _refuse_others(args)
-    named = target(args["o"], Path("maps") / f"{args['data'].stem}.png", ".png", ".html", ".npz")
-    out = writable(
-        named.with_suffix(".png")
-    )  # the page and the coordinates lie beside the picture, whichever was named
+    from ..figures import ENDINGS
+
+    named = target(args["o"], Path("maps") / f"{args['data'].stem}.png", *ENDINGS, ".html", ".npz")
+    # the page and the coordinates lie beside the picture, whichever was named
+    out = writable(named if named.suffix.lower() in ENDINGS else named.with_suffix(".png"))
 
     from ..maps import embedding as module
 
@@ -144,8 +145,8 @@ def _refuse_few(collection: Collection, args: dict[str, Any]) -> None:
         )
 
 
-def collected(parser: argparse.ArgumentParser) -> None:
-    """The flags that say of which images, and by which features."""
+def collected(parser: argparse.ArgumentParser, *others: str) -> None:
+    """The flags that say of which images, and by which features.  others: endings of -o beside pictures."""
     from .. import data
 
     parser.add_argument(
@@ -157,20 +158,22 @@ def collected(parser: argparse.ArgumentParser) -> None:
         "--network",
         default="",
         metavar="NAME",
-        help="by whose eyes: vgg16, mobilenet_v2 ..., or a run that encodes [pixels]",
+        help="feature network: vgg16, mobilenet_v2 ..., or a run that encodes [the pixels themselves]",
     )
     parser.add_argument(
         "--layer",
         default="",
         metavar="L",
-        help="of the network; likeness features --layers NAME shows them [the last before the classes]",
+        help="layer of the network; likeness features --layers NAME lists them [the last before the classes]",
     )
-    parser.add_argument("--pool", default="", metavar="avg|max", help="over all places of the layer [none]")
+    parser.add_argument(
+        "--pool", default="", metavar="avg|max", help="pooling over the positions of the layer [none]"
+    )
     parser.add_argument(
         "--weights",
         default="",
         metavar="FILE",
-        help="of the network, or none for random ones [the published ones]",
+        help="weights of the network, or none for random ones [the published ones]",
     )
     parser.add_argument(
         "--images",
@@ -185,7 +188,8 @@ def collected(parser: argparse.ArgumentParser) -> None:
         metavar="PLACE",
         help="where the data of a run are now, if DATA is one and they have moved",
     )
-    common(parser, "-n", "--seed", "-o", "--device", "--json")
+    helps = dict(n="number of images [all]", o=picture_file(*others))
+    common(parser, "-n", "--seed", "-o", "--device", "--json", **helps)
     flags(parser, "reading the data", data.Reading, data.Reading())
 
 
@@ -356,12 +360,12 @@ def _written(
         dict(picture="map", **made.settings),
         groups or clustered,
     )
-    ends = dict(picture=".png", points="-points.png", page=".html", coordinates=".npz", json=".json")
-    paths = {name: out if end == ".png" else out.with_name(out.stem + end) for name, end in ends.items()}
-    figures.write_png(paths["points"], pictures.points(made.y, shown, title), recipe)
+    ends = dict(points=f"-points{out.suffix}", page=".html", coordinates=".npz", json=".json")
+    paths = dict(picture=out) | {name: out.with_name(out.stem + end) for name, end in ends.items()}
+    figures.write(paths["points"], pictures.points(made.y, shown, title), recipe)
     if collection.x is not None:
         page, n = pictures.images(made.y, collection.x, shown, title)
-        figures.write_png(paths["picture"], page, dict(recipe, shown=n))
+        figures.write(paths["picture"], page, dict(recipe, shown=n))
     else:
         paths["picture"] = paths.pop("points").replace(out)
     made.save(paths["coordinates"])
@@ -475,7 +479,7 @@ def _multiples(collection: Collection, args: dict[str, Any], out: Path) -> tuple
         rows.append(dict(perplexity=perplexity, kl=kl, neighbours_kept=recall))
         panels.append((f"perplexity {perplexity:g}: {recall:.0%} of neighbours kept", y))
     storage.make(out.parent)
-    path = out.with_name(f"{out.stem}-perplexities.png")
+    path = out.with_name(f"{out.stem}-perplexities{out.suffix}")
     recipe = dict(
         picture="perplexities",
         data=collection.source,
@@ -483,7 +487,7 @@ def _multiples(collection: Collection, args: dict[str, Any], out: Path) -> tuple
         seed=args["seed"],
         perplexities=args["perplexities"],
     )
-    figures.write_png(path, pictures.multiples(panels, _groups(collection)), recipe)
+    figures.write(path, pictures.multiples(panels, _groups(collection)), recipe)
     lines = [
         f"perplexity {row['perplexity']:g}: {row['neighbours_kept']:.1%} of {embedding.K} neighbours kept"
         for row in rows
@@ -527,7 +531,7 @@ def _into(collection: Collection, old: Map, args: dict[str, Any], out: Path) -> 
         _groups(collection, old.labels),
     )
     made.save(out.with_suffix(".npz"))
-    figures.write_png(out, pictures.points(y, groups, title, under=old.y), dict(picture="map", **settings))
+    figures.write(out, pictures.points(y, groups, title, under=old.y), dict(picture="map", **settings))
     page = map_page.page(
         _stem(collection.source),
         title.partition(": ")[2],

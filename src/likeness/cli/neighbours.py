@@ -27,7 +27,7 @@ def neighbours(argv: list[str]) -> int:
         "query", metavar="QUERY", help="an image file, or the name or the row of one of the images"
     )
     collected(parser)
-    parser.add_argument("-k", type=count, default=8, help="how many [8]")
+    parser.add_argument("-k", type=count, default=8, help="number of neighbours [8]")
     args = parser.read(argv)
 
     from .. import figures, storage
@@ -37,7 +37,7 @@ def neighbours(argv: list[str]) -> int:
     from ..runs.source import parse
 
     args["data"] = parse(args["data"])
-    out = target(args["o"], Path("maps") / "neighbours.png", ".png")
+    out = target(args["o"], Path("maps") / "neighbours.png", *figures.ENDINGS)
     # The eyes of a matrix are those that made it: what is said of them says where they are now.
     eyes = dict(network=args["network"], weights=args["weights"])
     results = gathered(args | dict.fromkeys(eyes, "") if is_matrix(args["data"]) else args, out.parent)
@@ -64,7 +64,7 @@ def neighbours(argv: list[str]) -> int:
         recipe = dict(
             picture="neighbours", query=args["query"], data=results.source, features=results.seen, k=len(rows)
         )
-        figures.write_png(out, page(asked, results, rows, distance, args["query"]), recipe)
+        figures.write(out, page(asked, results, rows, distance, args["query"]), recipe)
         result["path"] = str(out)
         lines.append(str(out))
     terminal.result(result, args["json"], "\n".join(lines))

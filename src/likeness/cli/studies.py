@@ -23,10 +23,18 @@ def bayes(argv: list[str]) -> int:
         help="images with classes: a sub-folder a class, or a name from `likeness data`",
     )
     parser.add_argument(
-        "--minutes", type=positive, default=8.0, metavar="M", help="of training and judging, about [8]"
+        "--minutes",
+        type=positive,
+        default=8.0,
+        metavar="M",
+        help="minutes of training and evaluation in all, about [8]",
     )
-    parser.add_argument("-k", type=count, default=1, help="importance samples of log p(x|y) [1]")
-    common(parser, "-o", "--seed", "--device", "--json")
+    parser.add_argument("-k", type=count, default=1, help="importance samples of each log p(x|y) [1]")
+    helps = dict(
+        seed="random seed of training, and of the choice of labels",
+        o="output folder [runs/bayes-DATA]",
+    )
+    common(parser, "-o", "--seed", "--device", "--json", **helps)
     flags(parser, "reading the data", datasets.Reading, datasets.Reading())
     args = parser.read(argv)
 
@@ -87,7 +95,7 @@ def detect(argv: list[str]) -> int:
     usage = "RUN [RUN ...] [--data DATA] -o FOLDER [options] | FOLDER --images PATH [PATH ...]"
     parser = Parser(
         "detect",
-        "Trains a detector of the runs' images and puts it to the test; or asks one about image files.",
+        "Trains a detector of generated images and evaluates it; or applies one to image files.",
         usage,
     )
     parser.add_argument(
@@ -95,14 +103,14 @@ def detect(argv: list[str]) -> int:
         metavar="RUN",
         type=Path,
         nargs="+",
-        help="runs whose images are to be told from real ones; or one detector, with --images",
+        help="runs whose images the detector separates from real ones; or one detector, with --images",
     )
     parser.add_argument(
         "--images",
         metavar="PATH",
         type=Path,
         nargs="+",
-        help="files, or folders of them, to be judged by the detector",
+        help="image files, or folders of them, that the detector is applied to",
     )
     parser.add_argument(
         "--data",
@@ -114,9 +122,14 @@ def detect(argv: list[str]) -> int:
         type=positive,
         default=0.05,
         metavar="SHARE",
-        help="of the answers that may be wrong; else it cannot tell [0.05]",
+        help="largest error rate of the answers; the detector abstains from others [0.05]",
     )
-    common(parser, "-n", "--seed", "-o", "--json")
+    helps = dict(
+        n="number of real and of generated images [2000]",
+        seed="random seed of the generated images, and of the split",
+        o="output folder of the detector",
+    )
+    common(parser, "-n", "--seed", "-o", "--json", **helps)
     args, runs = on_runs(argv, parser, data=False)
 
     from rich.markup import escape

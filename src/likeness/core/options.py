@@ -54,7 +54,19 @@ def check_options(owner: str, thing: Any) -> None:
         if isinstance(value, (int, float)) and not (
             value >= (-math.inf if low is None else low) and value <= (math.inf if high is None else high)
         ):
-            raise Refusal(f"{flag} is outside of what makes sense, {low} to {high}.")
+            raise Refusal(f"{owner}: --{f.name.replace('_', '-')} {_span(low, high)}; {value:,} was given.")
+
+
+def _span(low: float | None, high: float | None) -> str:
+    """What a value in this range must be, whole numbers without a point."""
+    a, b = ("" if end is None else f"{int(end) if end == int(end) else end:,}" for end in (low, high))
+    return (
+        f"must be between {a} and {b}"
+        if a and b
+        else f"must be at least {a}"
+        if a
+        else f"must be at most {b}"
+    )
 
 
 def option_fields(kind: type, live: bool = False) -> list[Any]:

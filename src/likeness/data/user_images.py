@@ -32,7 +32,7 @@ class Own(NamedTuple):
 
 
 def images(source: str | Source, spec: Spec, settings: dict[str, Any], n: int) -> Own:
-    """The first n images of a file, a folder or an array, of the model's shape; given.own() puts them on its
+    """The first n images of a file, a folder or an array, of the model's shape; inputs.own() puts them on its
     levels.
 
     settings: how the training images were read.  Raises what data.load raises, and BadData for a single file
@@ -69,15 +69,13 @@ def _points(asked: Source, spec: Spec, reading: Reading, n: int) -> Own:
     return Own(picture(result.x[:n]), None, tuple(_notes(result, n)))
 
 
-def _notes(found_images: Images, n: int) -> Iterator[str]:
-    if found_images.skipped:
-        yield found_images.verdict
-    elif found_images.entry and (
-        assumed := remarks(Values(**v) for v in found_images.entry.meta.get("values", []))
-    ):
+def _notes(known: Images, n: int) -> Iterator[str]:
+    if known.skipped:
+        yield known.verdict
+    elif known.entry and (assumed := remarks(Values(**v) for v in known.entry.meta.get("values", []))):
         yield assumed.removeprefix("; ")
-    if len(found_images.x) > n:
-        yield f"these are the first {n} of {len(found_images.x):,} images; -n {len(found_images.x)} takes all"
+    if len(known.x) > n:
+        yield f"these are the first {n} of {len(known.x):,} images; -n {len(known.x)} takes all"
 
 
 def _head(path: Path) -> bytes:

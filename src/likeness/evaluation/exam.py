@@ -311,7 +311,7 @@ def cost(exam: Exam) -> Iterator[Score]:
         unit="seconds",
         n=exam.run.seen,
         split="train",
-        note="images seen, again and again",
+        note="n counts images seen, with repetitions",
         **about,
     )
     if "sample" in answers(exam.model):

@@ -152,7 +152,7 @@ class Rules:
     bound: float = 0.0
     """weight of mean |x|^6, which keeps pixels from black and white"""
     blur: float = 0.0
-    """in pixels: finer detail than that is not found"""
+    """standard deviation of the Gaussian blur, in pixels"""
     jitter: float = 0.0
     """how restless the view of the network is: largest shift, as a share of the side; sizes change by ZOOM
     times that share"""

@@ -1,11 +1,13 @@
-"""What layers say of every image of a set: one pass, a matrix a layer, a row an image.
+"""Outputs of a network's layers for every image of a set: one pass, a matrix a layer, a row an image.
 
-    features.npy     float32 (images, values), written chunk by chunk, readable with np.load(..., mmap_mode="r") at any time
+    features.npy     float32 (images, values), written chunk by chunk, readable at any time with
+                     np.load(..., mmap_mode="r")
     features.csv     row, file, label
-    features.json    what was asked for, and how far it has come: the same request goes on from there, another one is refused
+    features.json    the request, and the images done so far: the same request continues from there, another
+                     one is refused
 
-How images are read is features/images.py's; what cannot be used is skipped and listed.
-"""  # noqa: E501
+Images that cannot be used are skipped and listed.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +125,7 @@ class At:
 def targets(out: Path, layers: Sequence[str]) -> tuple[dict[str, Path], Path]:
     """Where each layer's matrix goes, and the name without ending of what is written beside: `out` is an
     .npy, or a folder."""
-    if out.suffix == ".npy":
+    if out.suffix.lower() == ".npy":
         stem = out.with_suffix("")
         return (
             {layers[0]: out}

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ..backbones.catalogue import GRAPHS
 from ..backbones.hub import HUB
 from ..backbones.packages import EXAMPLES
-from ..core import Refusal, closest
+from ..core import Refusal
 from ..runs.folder import CONFIG, is_run
 
 Kind = Literal["auto", "none", "points", "own", "inception", "graph", "hub", "package", "run", "script"]
@@ -75,11 +76,11 @@ def parse(text: str, takes: Collection[Kind]) -> Named:
     if asked is None and os.path.isdir(os.path.expanduser(text)):
         raise Refusal(f"{text} is not a run: it has no {CONFIG}; name one of: {choices(takes)}.")
     if asked is None:
-        raise Refusal(
-            f"there is no network {text!r}; {closest(text, words(takes))}  There are: {choices(takes)}."
-        )
+        near = get_close_matches(text, words(takes), 1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise Refusal(f"there is no network {text!r}{hint}  There are: {choices(takes)}.")
     if asked.kind not in takes:
-        raise Refusal(f"{text} is of scores, and cannot be asked for layers; name one of: {choices(takes)}.")
+        raise Refusal(f"{text!r} is only available for evaluate; for layers use one of: {choices(takes)}.")
     return asked
 
 

@@ -7,10 +7,14 @@ from .charts import chart as chart
 from .charts import curve as curve
 from .charts import labels as labels
 from .charts import smooth as smooth
+from .files import ENDINGS as ENDINGS
+from .files import encode as encode
 from .files import jpeg as jpeg
 from .files import png as png
 from .files import read_recipe as read_recipe
 from .files import uri as uri
+from .files import webp as webp
+from .files import write as write
 from .files import write_png as write_png
 from .grids import BENEATH as BENEATH
 from .grids import FAINT as FAINT

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import struct
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,13 @@ from PIL import Image, PngImagePlugin
 
 from .. import __version__
 from ..core import BadData, DiskTrouble, NotAllowed, Refusal
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+"""endings of a picture that is one file, in any case of letters"""
+DESCRIPTION = 0x010E
+"""the EXIF tag ImageDescription, which holds the recipe of a WebP file"""
+WIDEST = dict(JPEG=65_500, WebP=16_383)
+"""pixels a side that these formats allow"""
 
 
 def _recipe_json(recipe: dict[str, Any]) -> str:
@@ -39,6 +47,31 @@ def jpeg(image: np.ndarray, recipe: dict[str, Any]) -> bytes:
     return file.getvalue()
 
 
+def webp(image: np.ndarray, recipe: dict[str, Any]) -> bytes:
+    """Lossless WebP, the recipe in its EXIF tag ImageDescription."""
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[DESCRIPTION] = _recipe_json(recipe)
+    Image.fromarray(image).save(file, "WEBP", lossless=True, exif=exif)
+    return file.getvalue()
+
+
+def encode(path: Path, image: np.ndarray, recipe: dict[str, Any]) -> bytes:
+    """The picture in the format that the ending of `path` names, one of ENDINGS.  Raises Refusal for another
+    ending, and where the picture is too large for the format."""
+    ending = path.suffix.lower()
+    if ending not in ENDINGS:
+        raise Refusal(f"{path}: a picture is written as one of: {', '.join(ENDINGS)}.")
+    if ending == ".png":
+        return png(image, recipe)
+    kind = "WebP" if ending == ".webp" else "JPEG"
+    if max(image.shape[:2]) > WIDEST[kind]:
+        raise Refusal(
+            f"{path}: the picture has {image.shape[1]} x {image.shape[0]} pixels, and {kind} allows "
+            f"{WIDEST[kind]:,} a side; name a .png."
+        )
+    return (webp if kind == "WebP" else jpeg)(image, recipe)
+
+
 def uri(file: bytes) -> str:
     """A PNG or JPEG file as the address of itself, for a page that needs no other file."""
     kind = "png" if file.startswith(b"\x89PNG") else "jpeg"
@@ -46,11 +79,21 @@ def uri(file: bytes) -> str:
 
 
 def write_png(path: Path, image: np.ndarray, recipe: dict[str, Any]) -> None:
-    """Replace `path` whole or not at all.  Raises DiskTrouble or NotAllowed."""
+    """Replace `path` whole or not at all by a PNG file.  Raises DiskTrouble or NotAllowed."""
+    _replace(path, png(image, recipe))
+
+
+def write(path: Path, image: np.ndarray, recipe: dict[str, Any]) -> None:
+    """Replace `path` whole or not at all, in the format of its ending.  Raises Refusal as encode() does,
+    DiskTrouble or NotAllowed."""
+    _replace(path, encode(path, image, recipe))
+
+
+def _replace(path: Path, file: bytes) -> None:
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         with temporary.open("wb") as f:
-            f.write(png(image, recipe))
+            f.write(file)
             f.flush()
             os.fsync(f.fileno())
         os.replace(temporary, path)
@@ -69,14 +112,14 @@ def read_recipe(path: Path) -> dict[str, Any]:
     """How a picture was made.  Raises Refusal if it is not one of ours, BadData if it is damaged.  No pixel
     is decoded."""
     try:
-        text = _text(path.read_bytes(), b"likeness")
+        text = _recipe_text(path.read_bytes())
     except OSError as error:
         raise Refusal(
-            f"{path} cannot be read ({error.strerror}); name a PNG file that likeness wrote."
+            f"{path} cannot be read ({error.strerror}); name a picture that likeness wrote."
         ) from None
     if text is None:
         raise Refusal(
-            f"{path} carries no recipe; only PNG files that likeness wrote do, and only while nobody has "
+            f"{path} carries no recipe; only pictures that likeness wrote do, and only while nobody has "
             "saved them anew."
         )
     try:
@@ -86,6 +129,42 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if not isinstance(recipe, dict):
         raise BadData(f"the recipe in {path} is damaged; make the picture again.")
     return recipe
+
+
+def _recipe_text(file: bytes) -> bytes | None:
+    """The JSON of a recipe in a PNG, JPEG or WebP file; None where there is none."""
+    if file[:4] == b"RIFF" and file[8:12] == b"WEBP":
+        return _description(file)
+    return _comment(file) if file[:2] == b"\xff\xd8" else _text(file, b"likeness")
+
+
+def _description(file: bytes) -> bytes | None:
+    """ImageDescription in the EXIF chunk of a WebP file."""
+    at, exif = 12, Image.Exif()
+    while at + 8 <= len(file):
+        kind, length = struct.unpack_from("<4sI", file, at)
+        if kind == b"EXIF":
+            try:
+                with warnings.catch_warnings(action="ignore"):
+                    exif.load(file[at + 8 : at + 8 + length])
+                    text = exif.get(DESCRIPTION)
+            except Exception:  # Pillow raises many kinds on damaged EXIF
+                return None
+            return text.encode() if isinstance(text, str) and text.startswith("{") else None
+        at += 8 + length + length % 2
+    return None
+
+
+def _comment(file: bytes) -> bytes | None:
+    """The COM segment of a JPEG file before its pixels (ITU-T T.81, B.2.4.5), if it is a JSON object."""
+    at = 2
+    while at + 4 <= len(file) and file[at] == 0xFF and file[at + 1] != 0xDA:
+        (length,) = struct.unpack_from(">H", file, at + 2)
+        if file[at + 1] == 0xFE:
+            text = file[at + 4 : at + 2 + length]
+            return text if text.startswith(b"{") else None
+        at += 2 + length
+    return None
 
 
 def _text(file: bytes, keyword: bytes) -> bytes | None:

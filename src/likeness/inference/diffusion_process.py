@@ -1,14 +1,14 @@
-"""Pictures of a model that takes noise away.
+"""Pictures of a denoising model.
 
-forward     held-out images, ever noisier: x_t at some times (Ho et al. 2020, eq. 4)
-reverse     the way of a sampler, from noise to an image: x_t, and below it the image that the model expects in it
-schedule    log signal-to-noise ratio over time, of several runs on one chart
-rate        where on the way the bits of an image are told: SNR E||x - D||^2 / 2 over log SNR, of which the bound's rate is the area
-distortion  how far the expected image still is, over the bits that have been told so far (Ho et al. 2020,
-section 4.3 and figure 5)
+forward     held-out images with increasing noise: x_t at some times (Ho et al. 2020, eq. 4)
+reverse     the path of a sampler from noise to an image: x_t, and below it the denoised image D(x_t)
+schedule    log signal-to-noise ratio over time, of several runs in one chart
+rate        bits gained at each noise level: SNR E||x - D||^2 / 2 over log SNR; the area under it is the rate
+            of the bound
+distortion  error of the denoised image over the bits gained so far (Ho et al. 2020, section 4.3 and figure 5)
 
-A noisy image is shown at unit brightness, divided by sqrt(alpha^2 + sigma^2).
-"""  # noqa: E501
+A noisy image is shown divided by sqrt(alpha^2 + sigma^2).
+"""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def draw(
     """Write what page() makes; returns its recipe."""
     image, recipe = page(runs, picture, n, seed, x, **live)
     storage.make(target.parent)
-    figures.write_png(target, image, recipe)
+    figures.write(target, image, recipe)
     return recipe
 
 

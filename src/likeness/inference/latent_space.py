@@ -1,15 +1,16 @@
-"""Pictures of a code.
+"""Pictures of a latent space.
 
-random          what a model makes of codes that no image had: the difference between AE and VAE, on one picture for several runs
-interpolation   the way from one held-out image to another, between their codes
-traversal       one held-out image, with its code changed along one direction at a time; the busiest first
-plane           all codes of a model with --latent 2, laid out on the plane (Kingma & Welling 2014, figure 4)
-arithmetic      the mean code of some images, less that of others, and that of a third kind added (Radford et al. 2016, figure 7)
+random          images of random codes: the difference between AE and VAE, of several runs in one picture
+interpolation   images along the line between the codes of two held-out images
+traversal       one held-out image, with its code changed along one direction at a time; directions in order
+                of variance
+plane           the images of a grid of codes, of a model with --latent 2 (Kingma & Welling 2014, figure 4)
+arithmetic      mean code of images A, minus that of B, plus that of C (Radford et al. 2016, figure 7)
 
-A model that encodes says the code of an image.  For one that only decodes it is searched for
-(inference/inversion.py), and its directions are those that change its images most: the prior of such a model
-looks alike from all sides, so that no number of its code is special.
-"""  # noqa: E501
+The code of an image comes from the encoder.  For a model that only decodes it is searched for, and the
+directions are those that change its images most: the prior of such a model is isotropic, so that no
+coordinate of the code is special.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +84,7 @@ def draw(
     """Write what page() makes."""
     image, recipe = page(runs, picture, n, seed, groups)
     storage.make(target.parent)
-    figures.write_png(target, image, recipe)
+    figures.write(target, image, recipe)
 
 
 def page(

@@ -103,14 +103,18 @@ class Scored:
         return f"{name}\n{self.bits[i]:.3f} bits/dim{self.of}{rank}"
 
     def save(self, target: str | Path) -> Path:
-        """The maps as a picture (.png), or all numbers as an array file (.npz)."""
+        """The maps as a picture (.png, .jpg, .webp), or all numbers as an array file (.npz)."""
         target = Path(target)
-        if target.suffix not in (".png", ".npz"):
-            raise Refusal(f"{target}: maps are written as .png, or as numbers into .npz.")
-        page = self.page() if target.suffix == ".png" else None
+        ending = target.suffix.lower()
+        if ending not in (*figures.ENDINGS, ".npz"):
+            raise Refusal(
+                f"{target}: maps are written as a picture ({', '.join(figures.ENDINGS)}), or as numbers into "
+                ".npz."
+            )
+        page = self.page() if ending != ".npz" else None
         storage.make(target.parent)
         if page is not None:
-            figures.write_png(target, page, self.recipe)
+            figures.write(target, page, self.recipe)
         else:
             storage.write(target, self._arrays())
         return target

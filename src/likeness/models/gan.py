@@ -140,14 +140,16 @@ class GAN(Model):
     width: int = option(32, "channels of the largest layer, when net is dcgan", 4, 512)
     hidden: int = option(256, "units of a hidden layer, when net is mlp", 4, 8192)
     depth: int = option(3, "hidden layers, when net is mlp", 1, 16)
-    octaves: int = option(0, "waves of each coordinate that D is told as well, of points: 3 is usual", 0, 12)
+    octaves: int = option(
+        0, "frequencies of a positional encoding of the coordinates, of points: 3 is usual", 0, 12
+    )
     norm: str = option(
         "auto",
         "batch normalisation, when net is dcgan; auto leaves it out of D beside a penalty, --spectral or "
         "--game wasserstein",
         choices=("auto", "batch", "none"),
     )
-    game: str = option("nonsaturating", "what both want", choices=tuple(GAMES))
+    game: str = option("nonsaturating", "GAN loss", choices=tuple(GAMES))
     r1: float = option(0.0, "gamma, weight of D's squared slope at real images", 0.0, 1e4)
     r2: float = option(0.0, "gamma, weight of D's squared slope at drawn images", 0.0, 1e4)
     lazy: int = option(1, "penalties at every so manieth step of D, as much stronger", 1, 64)
@@ -265,7 +267,7 @@ class GAN(Model):
             ),
             (
                 self.octaves and not self.spec.points,
-                "--octaves are waves of coordinates, and these are no points in the plane; leave it out.",
+                "--octaves encodes coordinates of points in the plane, and these are none; leave it out.",
             ),
             (
                 self.augment != "none" and not self.spec.levels,

@@ -160,8 +160,8 @@ class VAE(Model):
         levels = self.spec.levels
         if levels < 2 or self.spec.symbols:
             raise Refusal(
-                "vae: it learns images, and these are codes; train a model of codes on them, such as "
-                "pixelcnn on those of a vqvae."
+                "vae cannot be trained on latent codes; use a model that can, such as pixelcnn on those of a "
+                "vqvae."
             )
         name = self.likelihood if self.likelihood != "auto" else "bernoulli" if levels == 2 else "logistic"
         if name != "bernoulli":

@@ -44,7 +44,7 @@ class Denoiser(Model):
     conditional: bool = option(False, "p(x|y): learn what each class looks like, from labelled images")
     label_dropout: float = option(
         0.1,
-        "share of classes left unsaid while training, when conditional: what guidance is measured from",
+        "probability of dropping the class label in training, when conditional: for guidance",
         0.0,
         1.0,
     )

@@ -32,7 +32,7 @@ def export(
     sentence."""
     run = trained.run
     facts: dict[str, Any]
-    if path.suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         graph, difference = onnx.export(run, path, part)
         exported, facts = of_graph(path, graph), onnx.facts(graph) | dict(difference=difference)
         seen = (
@@ -42,7 +42,7 @@ def export(
         )
         inputs = ", ".join(graph.inputs)
         text = f"{path}: {graph.answer}, {inputs} -> {graph.output}; {seen} in onnxruntime"
-    elif path.suffix == ".md":
+    elif path.suffix.lower() == ".md":
         load = f'import likeness\n\nrun = likeness.open("{run.folder}")'
         exported, facts, text = Exported("likeness", load), {}, f"{path}: the model card"
     else:

@@ -47,7 +47,7 @@ def write(run: Run, data: Data | None, beside: Path, exported: Exported) -> Path
 
     data: those of the run, or None where they are not at hand.  A README.md that likeness has not written is
     left alone; the card is then called after the file."""
-    named = beside.suffix == ".md"
+    named = beside.suffix.lower() == ".md"
     folder, stem = (beside, "") if not beside.suffix else (beside.parent, f"{beside.stem}-")
     path = beside if named else folder / NAME
     if not named and path.exists() and MARK not in path.read_text(errors="replace"):

@@ -18,7 +18,7 @@ from ..core import Refusal
 from ..inference.sampling import State, kept
 from ..metrics.card import Score
 
-PAGES = (".png", ".jpg", ".jpeg")
+PAGES = figures.ENDINGS
 """endings of one picture of all images"""
 PICTURES = (*PAGES, ".npy", ".npz", "")
 """endings that images are written as; nothing is a folder"""
@@ -66,7 +66,7 @@ class Pictures:
         return self.x.shape[1:] == (2, 1, 1)
 
     def save(self, target: str | Path) -> Path:
-        """As one picture (.png, .jpg), an array (.npy; .npz with its recipe beside `x`), or a file each.
+        """As one picture (.png, .jpg, .webp), an array (.npy; .npz with its recipe beside `x`), or files.
 
         A name without an ending is a folder.  Arrays are uint8 (N, H, W, C), or float32 (N, 2) of points.
 
@@ -75,16 +75,16 @@ class Pictures:
         target = Path(target)
         if self.points and not target.suffix:
             raise Refusal(f"{target}: a point is no picture of its own; write them as one .png, or as .npy.")
-        if target.suffix not in PICTURES:
+        ending = target.suffix.lower()
+        if ending not in PICTURES:
             raise Refusal(
-                f"{target}: images are written as one .png or .jpg, as .npy or .npz, or into a folder."
+                f"{target}: images are written as one picture ({', '.join(PAGES)}), as .npy or .npz, or into "
+                "a folder."
             )
         storage.make(target.parent if target.suffix else target)
-        if target.suffix == ".png":
-            figures.write_png(target, self._page(), self.recipe)
-        elif target.suffix in PAGES:
-            storage.write(target, figures.jpeg(self._page(), self.recipe))
-        elif target.suffix in (".npy", ".npz"):
+        if ending in PAGES:
+            figures.write(target, self._page(), self.recipe)
+        elif ending:
             self._save_array(target)
         else:
             self._save_files(target)
@@ -96,7 +96,7 @@ class Pictures:
     def _save_array(self, target: Path) -> None:
         blob = io.BytesIO()
         x = self.numpy()
-        if target.suffix == ".npz":
+        if target.suffix.lower() == ".npz":
             np.savez(blob, x=x, recipe=np.array(json.dumps(self.recipe, sort_keys=True, default=str)))
         else:
             np.save(blob, x)
@@ -132,15 +132,11 @@ class Page:
         return Image.fromarray(self.image)
 
     def save(self, target: str | Path) -> Path:
-        """As .png or .jpg, with its recipe.  Raises Refusal for any other suffix."""
+        """As .png, .jpg or .webp, with its recipe.  Raises Refusal for any other suffix."""
         target = Path(target)
-        if target.suffix not in PAGES:
-            raise Refusal(f"{target}: a picture is written as .png or .jpg.")
+        file = figures.encode(target, self.image, self.recipe)
         storage.make(target.parent)
-        if target.suffix == ".png":
-            figures.write_png(target, self.image, self.recipe)
-        else:
-            storage.write(target, figures.jpeg(self.image, self.recipe))
+        storage.write(target, file)
         return target
 
     def _repr_png_(self) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from ..runs.run import AVERAGE, INSIDE, Run
 from ..training import doctor
 from ..training.snapshots import POINTS
 from . import progress
+from .terminal import TITLES
 
 PAGE = "report.html"
 SHARP, LARGE = 64, 128
@@ -40,11 +41,22 @@ MOMENTS = 8
 FEW_IMAGES, NAMED = 1000, 5
 FILM = "One column a moment, one line a sample: the noise is always the same."
 FILM_OF_POINTS = "One picture a moment: the noise is always the same."
-RIVALS = (  # the weakest first: of each measure only one is told
+RIVALS = (  # the weakest first: of each measure only one is named
     ("bits/dim", "independent pixels", "it knows less of these images than a histogram for each pixel"),
-    ("squared error", "mean image", "its code says nothing"),
+    (
+        "squared error",
+        "mean image",
+        "it is worse than the mean image, so that its code carries no information",
+    ),
     ("squared error", "PCA", "a linear code of that size, or a smaller one, keeps more"),
 )
+
+MEANS = {
+    "rate in nats": "cost of an image's latent variables in the bound: near 0 the code is not used",
+    "active units": "dimensions of the code whose mean varies over images, by more than 0.01 (Burda et al. "
+    "2016, section 5.2)",
+}
+"""what measures are whose name does not say it"""
 
 
 def write(run: Run, data: Data, scores: Sequence[Score], drawn: Drawn | None = None) -> Path:
@@ -71,7 +83,7 @@ def page(run: Run, data: Data, scores: Sequence[Score], drawn: Drawn | None = No
             "Faint: as logged, in means where it is long. Dark: mean of its surroundings. Point at the "
             "line for values.",
         ),
-        html.section("Scores", cards(scores), _setting(scores)),
+        html.section("Scores", cards(scores, _everywhere(scores)), _setting(scores)),
         html.section("How to make it again", _commands(run)),
         html.section("Data", html.table(_about_data(data))),
         html.section("Options", _options(run)),
@@ -101,7 +113,7 @@ def draft(run: Run, data: Data, status: str, scores: Sequence[Score]) -> str:
         html.section("While it trained", _findings(run), "What the doctor found; some of it passed."),
         html.section("Over time", _film(run), FILM_OF_POINTS if data.spec.points else FILM),
         html.section("Learning curves", _curves(run)),
-        html.section("Scores", cards(scores), _setting(scores)),
+        html.section("Scores", cards(scores, _everywhere(scores)), _setting(scores)),
         html.section("How to make it again", _commands(run)),
         html.section("Data", html.table(_about_data(data))),
         html.section("Options", _options(run)),
@@ -295,8 +307,11 @@ def _options(run: Run) -> str:
 # Scores
 
 
-def cards(scores: Iterable[Score]) -> str:
-    """Score cards as an HTML table, measure by measure: the model among its baselines, best first."""
+def cards(scores: Sequence[Score], same: dict[str, Any] | None = None) -> str:
+    """Score cards as an HTML table, measure by measure: the model among its baselines, best first.
+
+    same: settings that all cards of the model share, which are stated elsewhere.
+    """
     groups: dict[str, list[Score]] = {}
     order = {name: i for i, name in enumerate(GROUPS)}
     for score in sorted(scores, key=lambda s: order.get(s.group, len(order))):
@@ -313,30 +328,36 @@ def cards(scores: Iterable[Score]) -> str:
         "what it is",
     )
     head = "".join(f'<th scope="col">{c}</th>' for c in columns)
-    body = "".join(_measure(name, group) for name, group in groups.items())
+    body = "".join(_measure(name, group, same or {}) for name, group in groups.items())
     return f'<div class="wide"><table class="scores"><thead><tr>{head}</tr></thead>{body}</table></div>'
 
 
-def _measure(name: str, group: list[Score]) -> str:
+def _everywhere(scores: Sequence[Score]) -> dict[str, Any]:
+    """The settings that all cards of the model have in common."""
+    own = [s.settings for s in scores if s.of == "model"]
+    return {k: v for k, v in own[0].items() if all(k in s and s[k] == v for s in own)} if own else {}
+
+
+def _measure(name: str, group: list[Score], same: dict[str, Any]) -> str:
     worst = max((abs(s.value) for s in group if not s.refused), default=0.0)
     upwards = group[0].better == "higher"
     order = sorted(group, key=lambda s: (s.refused, -s.value if upwards else s.value))
     direction = {"lower": "lower is better", "higher": "higher is better", "": ""}[group[0].better]
     shared = group[0].note if len({s.note for s in group}) == 1 else ""
     seen_by = f"features of {group[0].features}, resizing: {group[0].resize}" if group[0].network else ""
-    about = "; ".join(filter(None, (group[0].unit, shared, direction, seen_by)))
+    about = "; ".join(filter(None, (group[0].unit, MEANS.get(name), shared, direction, seen_by)))
     heading = (
-        f'<tr class="measure"><th scope="rowgroup" colspan="7">{safe(name)} <span '
+        f'<tr class="measure"><th scope="rowgroup" colspan="7">{safe(TITLES.get(name, name))} <span '
         f'class="note">{safe(about)}</span></th></tr>'
     )
-    return f"<tbody>{heading}{''.join(_row(s, worst, shared) for s in order)}</tbody>"
+    return f"<tbody>{heading}{''.join(_row(s, worst, shared, same) for s in order)}</tbody>"
 
 
-def _row(s: Score, worst: float, shared: str) -> str:
+def _row(s: Score, worst: float, shared: str, same: dict[str, Any]) -> str:
     share = 0.0 if s.refused or not worst else 100 * abs(s.value) / worst
     images = f"{s.n:,} {s.split}" + ("" if s.against is None else f" / {s.against:,}")
     between = "" if s.low is None or s.high is None else f"{short(s.low)} – {short(s.high)}"
-    settings = ", ".join(f"{k} = {v}" for k, v in s.settings.items() if k != "seen")
+    settings = ", ".join(f"{k} = {v}" for k, v in s.settings.items() if k != "seen" and k not in same)
     about = "; ".join(filter(None, (s.verdict, "" if s.note == shared else s.note, settings)))
     text = [between, images, "" if s.kind == "measured" else s.kind, s.warning if s.refused else about]
     cells = "".join(f"<td>{safe(c)}</td>" for c in text)
@@ -359,6 +380,8 @@ def _setting(scores: Sequence[Score]) -> str:
         "Where two numbers of images stand, the second is that of the other side: training images, or "
         "held-out ones."
     )
+    options = ", ".join(f"{k} = {v}" for k, v in _everywhere(scores).items() if k != "seen")
+    at += f", with {options}" if options else ""
     return f"Seed {scores[0].seed}{at}. Intervals: {how or 'none, too few images'}. {sides}"
 
 

@@ -334,6 +334,10 @@ memorisation and the code, before a second one of any"""
 FIVE = 5
 
 
+TITLES = {"training": "training time", "sampling": "sampling time"}
+"""what measures are called for people, where that differs from the name of the card"""
+
+
 def folded(cards: Sequence[Score]) -> list[Score]:
     """The cards of the five measures that matter most, of the model and of its baselines, in their order."""
     names = dict.fromkeys(card.name for card in cards if card.of == "model")
@@ -367,10 +371,12 @@ def scores(
     if rest := sum(card.of == "model" for card in cards) - len(own):
         print(f"{rest} more measures: likeness evaluate RUN --all, scores.json, and the report")
     if lookout is None:
-        warned = [card for card in cards if card.of == "model" and card.warning]
-        print(
-            *(f"warning: {card.name}: {card.warning}" for card in warned), sep="\n", end="\n" * bool(warned)
-        )
+        warned: dict[str, list[str]] = {}
+        for card in cards:
+            if card.of == "model" and card.warning:
+                warned.setdefault(card.warning, []).append(card.name)
+        for text, names in warned.items():
+            print(f"warning: {', '.join(dict.fromkeys(names))}: {text}")
     elif lookout:
         print("\nWhat to look out for", *(f"  - {text}" for text in lookout), "", sep="\n")
 
@@ -381,7 +387,10 @@ def _row(card: Score, cards: Sequence[Score]) -> tuple[str, str, str]:
     beside = (f"{c.of} {short(c.value)}" for c in cards if c.name == card.name and c.of != "model")
     others = ", ".join(beside) + (": worse" if card.beyond else "")
     kind = "" if card.kind == "measured" else f" ({card.kind})"
-    return f"{card.name}, {card.unit}" if card.unit else card.name, f"{card.number}{kind}", others
+    name, number, unit = TITLES.get(card.name, card.name), card.number, card.unit
+    if unit.startswith("seconds ") and card.low is None and 0 < card.value < 0.1:
+        number, unit = short(1000 * card.value), f"m{unit}"
+    return f"{name}, {unit}" if unit else name, f"{number}{kind}", others
 
 
 def checked(check: Check, costs: Sequence[dict[str, Any]], as_json: bool) -> None:

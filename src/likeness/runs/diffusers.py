@@ -174,7 +174,9 @@ def export(model: Model, folder: Path, label: int | None = None) -> str:
             "one.  For an ONNX file type: likeness export RUN model.onnx"
         )
     if label is not None and "label" not in model.takes:
-        raise Refusal(f"this model draws of no class, so not of class {label}; leave the label out.")
+        raise Refusal(
+            f"this model is not class-conditional, so that it has no class {label}; leave --label out."
+        )
     if label is not None and not 0 <= label < model.spec.labels:
         raise Refusal(f"there is no label {label}: the model knows 0 to {model.spec.labels - 1}.")
     if why := obstacle(model):

@@ -63,8 +63,8 @@ def reading(first: Run, typed: dict[str, Any]) -> dict[str, Any]:
     """How the first stage's images were read; whoever types anything else is told."""
     if lines := first.config.differences(dict(data=typed)):
         raise Refusal(
-            f"{first.folder} has learnt images that were read in its own way: {'; '.join(lines)}.  Leave "
-            "that out, or train an autoencoder anew."
+            f"{first.folder} was trained on images that were read with {'; '.join(lines)}.  Leave that out, "
+            "or train an autoencoder anew."
         )
     return first.config.reading
 

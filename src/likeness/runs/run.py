@@ -95,8 +95,8 @@ class Config:
             return latent_model.make(kind, self.spec, self.options, first)
 
     def differences(self, asked: dict[str, dict[str, Any]]) -> list[str]:
-        """What is asked for that this run was not made with.  A longer budget is none, where it decides no
-        bits."""
+        """What is asked for that this run was not made with, such as "--latent 8, not --latent 9".  A longer
+        budget is none, where it decides no bits."""
         own = asdict(self)
         free = {"images"} if self.training.schedule == "constant" else set()
         pairs = [
@@ -106,10 +106,18 @@ class Config:
             if name not in free
         ]
         return [
-            f"{name} is {there.get(name)!r} there, {value!r} was asked for"
+            f"{_typed(name, there.get(name))}, not {_typed(name, value)}"
             for there, name, value in pairs
             if there.get(name) != value
         ]
+
+
+def _typed(name: str, value: Any) -> str:
+    """An option as the flag that sets it; the data have no flag."""
+    if name == "source":
+        return f"data {value}"
+    flag = name.replace("_", "-")
+    return f"--{'' if value else 'no-'}{flag}" if isinstance(value, bool) else f"--{flag} {value}"
 
 
 def read_config(folder: Path) -> Config:

@@ -1,16 +1,16 @@
 """Discriminative and generative: two ways to the class of an image, side by side.
 
-    generative       learn p(x|y), what the images of each class look like; p(y|x) = p(x|y) p(y) / p(x) by Bayes' rule
+    generative       learn p(x|y), the images of each class; p(y|x) = p(x|y) p(y) / p(x) by Bayes' rule
     discriminative   learn p(y|x), and nothing else about images
 
 Ng & Jordan, "On Discriminative vs. Generative Classifiers", 2002: with few labels the first may win, although
-it solves the harder problem; with many the second does, since it assumes less.  Any class-conditional model
-that answers bits_per_dim is a classifier here (`by_bayes`).  `run` is the whole comparison on one data set:
-accuracy against the number of labels, calibration, and whether either side notices images of another kind.
+it solves the harder problem; with many the second does, since it assumes less.  The generative classifier is
+a class-conditional model with a likelihood.  Compared on one data set are accuracy against the number of
+labels, calibration, and the detection of images of another kind.
 
-Held-out images are only ever judged.  Temperatures are fitted on training images that are set aside before
-anything else.
-"""  # noqa: E501
+Held-out images are used for evaluation only.  Temperatures are fitted on training images that are set aside
+first.
+"""
 
 from __future__ import annotations
 
@@ -264,7 +264,8 @@ def train(
         asked = {"options": own["options"], "training": {"seed": seed}, "data": own["data"]}
         if lines := there.differences(asked):
             raise Refusal(
-                f"{folder} is a run of another comparison: {'; '.join(lines)}.  Name another folder with -o."
+                f"{folder} is a run of another comparison, made with {'; '.join(lines)}.  Name another "
+                "folder with -o."
             )
         run = Run.resume(folder)
     else:

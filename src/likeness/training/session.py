@@ -225,19 +225,18 @@ def _plain(wishes: dict[str, Any]) -> dict[str, Any]:
 
 def _compare(folder: Path, config: Config, model: str, asked: dict[str, dict[str, Any]]) -> None:
     lines = config.differences({part: _plain(wishes) for part, wishes in asked.items()})
+    changed = []
     if model.endswith(".py") and config.model.endswith(".py"):
         same = Path(model).read_bytes() == (folder / config.model).read_bytes()
-        lines += (
-            []
-            if same
-            else [f"{model} is no longer what this run was made with, which is {folder / config.model}"]
-        )
+        if not same:
+            changed = [f"{model} is no longer what this run was made with, which is {folder / config.model}"]
     elif model != config.model:
-        lines.insert(0, f"model is {config.model!r} there, {model!r} was asked for")
-    if lines:
+        lines.insert(0, f"model {config.model}, not {model}")
+    if lines or changed:
+        made = [f"{folder} was made with {'; '.join(lines)}"] if lines else []
         raise Refusal(
-            f"{folder} is a run of another kind: {'; '.join(lines)}.  Name another folder for a new run, or "
-            "leave those options out to go on with this one."
+            f"{'; '.join([*made, *changed])}.  Name another folder for a new run, or leave those options out "
+            "to go on with this one."
         )
 
 
