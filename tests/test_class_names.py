@@ -219,9 +219,10 @@ def test_a_file_beside_the_class_folders_takes_no_labels(tmp_path):
     (tmp_path / "n" / "1" / "more").mkdir()
     (tmp_path / "n" / "readme.png").rename(tmp_path / "n" / "1" / "more" / "x.png")
     assert "in no class folder: 1/more/x.png" in load(tmp_path / "n", size=16).verdict
-    told = data.told(("label",))
-    assert (told.y[np.union1d(told.train, told.held_out)] != -1).all() and data.told(()) is data
-    assert len(told.train) + len(told.held_out) == 30 and "the 1 unlabelled are left out" in told.verdict
+    usable = data.usable(("label",))
+    assert (usable.y[np.union1d(usable.train, usable.held_out)] != -1).all() and data.usable(()) is data
+    assert len(usable.train) + len(usable.held_out) == 30
+    assert "the 1 unlabelled are left out" in usable.verdict
 
 
 def test_many_files_beside_them_make_no_classes(tmp_path):

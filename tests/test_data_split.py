@@ -156,7 +156,7 @@ def test_an_older_run_keeps_its_split(tmp_path):
         and "; 40 are held out" in new.data.verdict
         and new.run.config.data["held_out"] == 0.0
     )
-    with pytest.raises(Refusal, match=r"held_out is 0\.0 there, 0\.1 was asked for"):
+    with pytest.raises(Refusal, match=r"made with --held-out 0\.0, not --held-out 0\.1"):
         likeness.train("ae", tmp_path / "photos", tmp_path / "new", images=32, held_out=0.1, **how)
 
 

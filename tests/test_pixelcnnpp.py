@@ -313,7 +313,7 @@ def test_a_class_matters() -> None:
         (Spec(3, 7, levels=32, symbols=True), {}, "use pixelcnn"),
         (Spec(4, 7, levels=0), {}, "take those of a vqvae"),
         (Spec(1, 7), dict(conditional=True), "leave it out"),
-        (Spec(1, 7), dict(dropout=1.0), "outside"),
+        (Spec(1, 7), dict(dropout=1.0), "must be between"),
     ],
 )
 def test_refusals(spec: Spec, options: dict[str, object], lesson: str) -> None:

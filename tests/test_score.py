@@ -273,7 +273,7 @@ def test_what_cannot_be_scored_is_refused_with_a_lesson(here, capsys):
         ("score", "g", "nowhere"): "there is no folder, file or set called 'nowhere'",
         ("score", "c", "grey.png"): "judges an image of a class, so say which as its label; name one of: 0",
         ("score", "c", "--label", "3"): "held-out images have classes of their own",
-        ("score", "g", "grey.png", "--label", "3"): "of no class",
+        ("score", "g", "grey.png", "--label", "3"): "not class-conditional",
         ("field", "v"): "vae cannot say where in an image its bits are (likeness field",
         ("field", "g", "-o", "field.npy"): "should end in .png",
     }

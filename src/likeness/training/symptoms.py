@@ -52,9 +52,10 @@ collapse"""
 LEARNT, PATIENCE = 0.01, 16
 """of what one that knows nothing would lose, that a loss is to save, at least; and lines that one waits for
 it"""
-BLOWN, LOST = 2.0, 0.25
-"""times what a loss had come down by that it has risen, at least, and that it has stayed above its best ever
-since; at least half of its first value counts as what it had come down by"""
+BLOWN, RAISED, LOST = 2.0, 9.0, 0.25
+"""times what a loss had come down by that it has risen, at least; times its first value, where it had not
+come down by half of that (dino's rises to seven times that where all is well, for its teacher changes); and times
+what it had come down by, or half of its first value, that it has stayed above its best ever since"""
 
 # Of probes.
 NARROW = 0.2
@@ -337,7 +338,8 @@ def relapse(log: Sequence[Line]) -> Finding | None:
         first, after = float(loss[0]), loss[at + 1 :]
         learnt = max(first - loss[best], max(abs(first), 1.0) if of_game else max(0.5 * abs(first), 1e-12))
         rise = loss[at] - loss[best]
-        if len(after) < RECENT or rise < (GROWN if of_game else BLOWN) * learnt:
+        enough = BLOWN * learnt if first - loss[best] >= 0.5 * abs(first) else RAISED * abs(first)
+        if len(after) < RECENT or rise < (GROWN * learnt if of_game else enough):
             continue
         if after.min() - loss[best] < LOST * learnt:
             continue
