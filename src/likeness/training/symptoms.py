@@ -54,8 +54,8 @@ LEARNT, PATIENCE = 0.01, 16
 it"""
 BLOWN, RAISED, LOST = 2.0, 9.0, 0.25
 """times what a loss had come down by that it has risen, at least; times its first value, where it had not
-come down by half of that (dino's rises to seven times that where all is well, for its teacher changes); and times
-what it had come down by, or half of its first value, that it has stayed above its best ever since"""
+come down by half of that (dino's rises to seven times that where all is well, for its teacher changes); and
+times what it had come down by, or half of its first value, that it has stayed above its best ever since"""
 
 # Of probes.
 NARROW = 0.2
