@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from ..core import BadData, check_options, option
 from .cache import Entry
 from .captions import Vocabulary
 from .labels import NONE, absent
+from .lazy import Lazy
 
 # torch is imported when pixels become tensors: a folder is refused, and the sets are listed, without it
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Reading:
         return size or self.size, colour or self.colour, self.background, self.white
 
 
-class Lines(Sequence[str]):
+class Lines(Lazy[str]):
     """Many short texts in one piece of memory: a million file names take 40 MB instead of 150."""
 
     def __init__(self, blob: bytes | np.ndarray, ends: np.ndarray):
@@ -88,14 +89,7 @@ class Lines(Sequence[str]):
     def __len__(self) -> int:
         return len(self.ends)
 
-    @overload
-    def __getitem__(self, i: int) -> str: ...
-    @overload
-    def __getitem__(self, i: slice) -> tuple[str, ...]: ...
-    def __getitem__(self, i: int | slice) -> str | tuple[str, ...]:
-        if isinstance(i, slice):
-            return tuple(self[k] for k in range(*i.indices(len(self))))
-        i = range(len(self))[i]
+    def item(self, i: int) -> str:
         return bytes(self.blob[int(self.ends[i - 1]) if i else 0 : int(self.ends[i])]).decode()
 
     def __iter__(self) -> Iterator[str]:

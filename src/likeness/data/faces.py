@@ -7,12 +7,13 @@ right and y down, both from -1 to 1, whatever the size in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
+from .lazy import Lazy
 from .pixels import AT_ONCE
 
 Colours = dict[str, tuple[int, int, int]]
@@ -58,7 +59,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Portraits(Sequence[dict[str, Any]]):
+class Portraits(Lazy[dict[str, Any]]):
     """What was drawn: (N,) places in the tables above, and the pose (N, 5)."""
 
     side: int
@@ -80,14 +81,7 @@ class Portraits(Sequence[dict[str, Any]]):
         """The class of each, int64 (N,): its hair."""
         return self.hair
 
-    @overload
-    def __getitem__(self, i: int) -> dict[str, Any]: ...
-    @overload
-    def __getitem__(self, i: slice) -> tuple[dict[str, Any], ...]: ...
-    def __getitem__(self, i: int | slice) -> Any:
-        if isinstance(i, slice):
-            return tuple(self[k] for k in range(*i.indices(len(self))))
-        i = range(len(self))[i]
+    def item(self, i: int) -> dict[str, Any]:
         x, y, tilt, size, width = (round(float(v), 3) for v in self.pose[i])
         return dict(
             hair=CLASSES[self.hair[i]],

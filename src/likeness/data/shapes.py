@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
+from .lazy import Lazy
 from .pixels import AT_ONCE
 
 CLASSES = FORMS = ("circle", "square", "triangle", "star", "cross")
@@ -41,7 +42,7 @@ PLACES = (
 
 
 @dataclass(frozen=True)
-class Scenes(Sequence[dict[str, Any]]):
+class Scenes(Lazy[dict[str, Any]]):
     """What was drawn.  Objects stand from large to small, then in reading order; (N, 3) arrays, of which the
     first many[i] columns hold."""
 
@@ -74,14 +75,7 @@ class Scenes(Sequence[dict[str, Any]]):
         small, large = SIZES.values()
         return np.where(self.large, large, small) * (self.side / 3)
 
-    @overload
-    def __getitem__(self, i: int) -> dict[str, Any]: ...
-    @overload
-    def __getitem__(self, i: slice) -> tuple[dict[str, Any], ...]: ...
-    def __getitem__(self, i: int | slice) -> Any:
-        if isinstance(i, slice):
-            return tuple(self[k] for k in range(*i.indices(len(self))))
-        i = range(len(self))[i]
+    def item(self, i: int) -> dict[str, Any]:
         return dict(
             background=tuple(GROUNDS)[self.ground[i]],
             objects=[self._object(i, k) for k in range(self.many[i])],
@@ -105,7 +99,7 @@ class Scenes(Sequence[dict[str, Any]]):
         )
 
 
-class Descriptions(Sequence[str]):
+class Descriptions(Lazy[str]):
     """One sentence for each scene, made when it is asked for."""
 
     def __init__(self, scenes: Sequence[dict[str, Any]], caption: Callable[[dict[str, Any]], str]):
@@ -114,13 +108,7 @@ class Descriptions(Sequence[str]):
     def __len__(self) -> int:
         return len(self.scenes)
 
-    @overload
-    def __getitem__(self, i: int) -> str: ...
-    @overload
-    def __getitem__(self, i: slice) -> tuple[str, ...]: ...
-    def __getitem__(self, i: int | slice) -> Any:
-        if isinstance(i, slice):
-            return tuple(map(self.caption, self.scenes[i]))
+    def item(self, i: int) -> str:
         return self.caption(self.scenes[i])
 
 

@@ -88,16 +88,17 @@ def page(run: Run, data: Data, scores: Sequence[Score], drawn: Drawn | None = No
         html.section("Data", html.table(_about_data(data))),
         html.section("Options", _options(run)),
     ]
+    foot = f"likeness {run.config.facts.get('likeness', '')} · {run.folder.name} · {run.seen:,} images seen"
+    return _document(run, data, title, _status(run, data), sections, f"<footer>{safe(foot)}</footer>")
+
+
+def _document(run: Run, data: Data, title: str, status: str, sections: Sequence[str], foot: str = "") -> str:
     head = (
         f'<p class="kind">likeness</p><h1>{safe(title)}</h1><p '
-        f'class="status">{safe(_status(run, data))}</p>{_facts(run, data)}'
+        f'class="status">{safe(status)}</p>{_facts(run, data)}'
     )
-    foot = f"likeness {run.config.facts.get('likeness', '')} · {run.folder.name} · {run.seen:,} images seen"
-    return TEMPLATE.format(
-        title=safe(title),
-        css=CSS,
-        body=f"<header>{head}</header><main>{''.join(sections)}</main><footer>{safe(foot)}</footer>",
-    )
+    body = f"<header>{head}</header><main>{''.join(sections)}</main>{foot}"
+    return TEMPLATE.format(title=safe(title), css=CSS, body=body)
 
 
 def draft(run: Run, data: Data, status: str, scores: Sequence[Score]) -> str:
@@ -118,12 +119,7 @@ def draft(run: Run, data: Data, status: str, scores: Sequence[Score]) -> str:
         html.section("Data", html.table(_about_data(data))),
         html.section("Options", _options(run)),
     ]
-    head = (
-        f'<p class="kind">likeness</p><h1>{safe(title)}</h1><p '
-        f'class="status">{safe(status)}</p>{_facts(run, data)}'
-    )
-    body = f"<header>{head}</header><main>{''.join(sections)}</main>"
-    return TEMPLATE.format(title=safe(title), css=CSS, body=body)
+    return _document(run, data, title, status, sections)
 
 
 def _whole(picture: Path) -> str:
