@@ -1,13 +1,14 @@
 """A picture with the content of a photograph in the style of a painting, by walking down a loss.
 
-Gatys, Ecker & Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016: x* = argmin L(x),
-with L of style_loss.py, from the photograph or from noise.
+Gatys, Ecker & Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016: x* = argmin
+L(x), with L of style_loss.py, from the photograph or from noise.
 
     small to large   each size begins with the result of half of it (Gatys et al., "Controlling Perceptual
                      Factors in Neural Style Transfer", 2017, section 6): strokes are as wide as the smallest
                      size allows
     several styles   A = sum_k share_k A_k; up to a constant that is the sum of their losses
-    colours kept     Gatys et al., "Preserving Color in Neural Artistic Style Transfer", 2016: only luminance is
+    colours kept     Gatys et al., "Preserving Color in Neural Artistic Style Transfer", 2016: only luminance
+    is
                      transferred; or the style's colours are first moved to the mean and the covariance of the
                      content's, by the symmetric root
     pooling          the mean instead of the maximum, as in the paper
@@ -18,9 +19,8 @@ Departure: pixels are cut off at black and white only in the end.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from .. import engine
-from ..core import Noise, Refusal
+from ..core import Noise, Refusal, final
 from ..engine.minimize import LBFGS, minimize
 from ..parts.perceptual import Perceptual
 from . import style_loss
@@ -47,14 +47,21 @@ LAYERS: dict[str, tuple[tuple[str, ...], str]] = {
 with"""
 OPTIMIZERS: dict[str, tuple[Callable[..., Optimizer], float]] = dict(lbfgs=(LBFGS, 0.1), adam=(Adam, 0.05))
 """with the first step of a pixel, black to white being 2"""
+NETWORKS = ("vgg16", "vgg19")
 COLOURS = ("style", "luminance", "histogram")
 STARTS = ("content", "noise")
+OPTIMIZED = ("lbfgs", "adam")
 SMALLEST = 128
 """pixels of the long side of the first size"""
 LEAST = 32
 """pixels a side that an image must have"""
 PAIRS = 8
 """of vectors that L-BFGS keeps"""
+STEPS = 60
+CONTENT_WEIGHT = 0.03
+SHEET_WEIGHTS, SHEET_STROKES = (0.01, 0.03, 0.1), (0.5, 1.0, 2.0)
+"""of the sheet's columns and rows"""
+SHEET_SIDE, SHEET_STEPS = 192, 40
 YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 """rows: luminance, and the two colours of NTSC"""
 
@@ -63,7 +70,7 @@ YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 class How:
     """Settings of a transfer; the flags of `likeness style`."""
 
-    content_weight: float = 0.03
+    content_weight: float = CONTENT_WEIGHT
     style_weight: float = 1.0
     variation: float = 0.0
     """weight of the total variation"""
@@ -71,7 +78,7 @@ class How:
     """of the styles; equal where there are none"""
     strokes: float = 1.0
     """long side of a painting over that of the result: larger widens its strokes"""
-    steps: int = 60
+    steps: int = STEPS
     """evaluations of the gradient at each size"""
     optimizer: str = "lbfgs"
     start: str = "content"
@@ -88,10 +95,10 @@ class How:
 
     def __post_init__(self) -> None:
         for name, value, known in (
-            ("optimizer", self.optimizer, tuple(OPTIMIZERS)),
+            ("optimizer", self.optimizer, OPTIMIZED),
             ("colour", self.colour, COLOURS),
             ("start", self.start, STARTS),
-            ("network", self.network, tuple(LAYERS)),
+            ("network", self.network, NETWORKS),
             ("precision", self.precision, ("auto", "fp32", "bf16")),
         ):
             if value not in known:
@@ -161,14 +168,9 @@ def style(
     """
     plan = plan or planned(net, (content.shape[2], content.shape[3]), how)
     shares, x, done = shared(how, len(styles)), None, 0
-    for content_image in (content, *styles):
-        large_enough(content_image)
-    if how.colour == "luminance":
-        grey, paintings = grey_of(content), [like_luminance(grey_of(s), grey_of(content)) for s in styles]
-    elif how.colour == "histogram":
-        grey, paintings = content, [like_colours(s, content) for s in styles]
-    else:
-        grey, paintings = content, list(styles)
+    for image in (content, *styles):
+        large_enough(image)
+    grey, paintings = prepared(content, styles, how.colour)
     for size, rows in zip(plan.sizes, plan.rows):
         target = resized(grey, size)
         x = started(target, how) if x is None else resized(x, size)
@@ -223,10 +225,10 @@ def shared(how: How, n: int) -> list[float]:
     return [share / sum(given) for share in given]
 
 
-def large_enough(x: Tensor) -> None:
+def large_enough(x: Tensor, name: str = "an image") -> None:
     if min(x.shape[2:]) < LEAST:
         raise Refusal(
-            f"style: an image of {x.shape[3]}x{x.shape[2]} pixels is too small to have a style or a content; "
+            f"{name} has {x.shape[3]}x{x.shape[2]} pixels, which is too small to have a style or a content; "
             f"{LEAST} a side are needed."
         )
 
@@ -297,6 +299,14 @@ def _root(covariance: Tensor, power: float = 0.5) -> Tensor:
     return vectors @ torch.diag(values.clamp(min=1e-5) ** power) @ vectors.T
 
 
+def prepared(content: Tensor, styles: Sequence[Tensor], colour: str) -> tuple[Tensor, list[Tensor]]:
+    """Content and styles as they are compared, where colours are kept in one of COLOURS."""
+    if colour == "luminance":
+        grey = grey_of(content)
+        return grey, [like_luminance(grey_of(one), grey) for one in styles]
+    return content, [like_colours(one, content) for one in styles] if colour == "histogram" else list(styles)
+
+
 def coloured(x: Tensor, content: Tensor, how: How) -> Tensor:
     """Luminance of x with the colours of the content, where these are kept so."""
     if how.colour != "luminance":
@@ -329,6 +339,13 @@ def is_grey(x: Tensor) -> bool:
     return float((x.amax(1) - x.amin(1)).max()) < 3 / 127.5
 
 
-def final(states: Iterator[State]) -> State:
-    """The last of them."""
-    return deque(states, 1)[0]
+def sheet(
+    net: Perceptual, content: Tensor, styles: Sequence[Tensor], how: How
+) -> Iterator[tuple[How, Tensor]]:
+    """Small results for each of SHEET_WEIGHTS (columns) and SHEET_STROKES (rows), row by row, with the
+    settings of each."""
+    small = with_long_side(content, min(SHEET_SIDE, max(content.shape[2:])))
+    for strokes in SHEET_STROKES:
+        for weight in SHEET_WEIGHTS:
+            one = replace(how, content_weight=weight, strokes=strokes, steps=min(how.steps, SHEET_STEPS))
+            yield one, final(style(net, small, styles, one)).x
