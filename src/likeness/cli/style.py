@@ -194,7 +194,8 @@ def _optimised(args: dict[str, Any], path: Path, film: Path | None) -> int:
         args["json"],
     )
     state, frames = _walk(args, transfer.style(net, content, styles, how, plan), how.steps * len(plan.sizes))
-    recipe = recipe_of(args, net, how) | dict(loss=state.loss, **state.terms._asdict(), steps=state.step)
+    recipe = recipe_of(args, net, how) | dict(loss=state.loss, gradients=state.step)
+    recipe |= {f"{name}_error": error for name, error in state.terms._asdict().items()}
     storage.make(path.parent)
     figures.write(path, figures.pixels(state.x)[0], recipe)
     if film is not None:
