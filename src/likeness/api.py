@@ -207,7 +207,7 @@ def style(
     from .inference import style as transfer
 
     _compute_on(device)
-    several = styles if isinstance(styles, (list, tuple)) else [styles]
+    several = [styles] if isinstance(styles, (str, Path, Tensor)) else list(styles)
     try:
         how = transfer.How(**options)
     except TypeError as why:

@@ -170,7 +170,7 @@ def _how(args: dict[str, Any]) -> How:
     names = ["content_weight", "style_weight", "variation", "strokes", "steps", "optimizer", "start"]
     names += ["colour", "content_layer", "network", "memory", "precision", "seed"]
     typed = {name: args[name] for name in names if args[name] is not None}
-    several = {name: tuple(args[name]) for name in ("shares", "style_layers") if args[name]}
+    several: dict[str, Any] = {name: tuple(args[name]) for name in ("shares", "style_layers") if args[name]}
     return How(**typed, **several)
 
 
