@@ -174,11 +174,11 @@ def setting(args: argparse.Namespace) -> tuple[Perceptual, Tensor, Tensor, trans
 
 def held(args: argparse.Namespace) -> None:
     """Five evaluations of one side in this process; prints the most memory that it held."""
-    args.steps = 5
+    args.steps = min(args.steps, 5)
     net, content, painting, how = setting(args)
     how = transfer.replace(how, precision=args.precision)
     if args.only == "usual":
-        usual(net, content, painting, how, args.precision == "bf16", 5)
+        usual(net, content, painting, how, args.precision == "bf16", args.steps)
     else:
         transfer.final(transfer.style(net, content, [painting], how))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)

@@ -129,7 +129,9 @@ class How:
 
     def open(self, weights: str = "") -> Perceptual:
         """The network; weights as in Perceptual.  Raises what that raises."""
-        return Perceptual(self.network, self.layers, weights=weights, seed=self.seed, pooling="average")
+        net = Perceptual(self.network, self.layers, weights=weights, seed=self.seed, pooling="average")
+        net.hurry()
+        return net
 
 
 class State(NamedTuple):
