@@ -293,9 +293,9 @@ def test_the_hidden_map_of_held_out_images_is_their_truth_and_nobody_else_sees_i
     scenes = drawn.invent("hidden-map", a.held_out)
     thick = np.rint(drawn._plain(scenes, 40, drawn.THICK))
     low, scale = (np.array(part).reshape(1, 3, 1, 1) for part in drawn.TINT)
-    assert abs(data.truth - (low + scale * (255 - thick))).max() <= 0.5 + 1e-3
-    there = [int((x.min(1) < 60).sum()) for x in (a.x[a.held_out], 255 - data.truth)]
-    assert there[1] > 1.5 * there[0], "the outlines are thicker"
+    assert abs(data.truth - (low + scale * (255 - thick))).max() <= 0.51  # of rounding
+    line = (a.x[a.held_out].max(1) < 60).sum(), (data.truth.min(1) > 195).sum()
+    assert line[1] > 1.5 * line[0] > 0, "the outlines are thicker"
     assert np.array_equal(a.y[a.held_out], scenes.y) and data.classes == a.classes
     back = load("hidden-map:80", size=40, swap=True)
     assert np.array_equal(back.x, a.x) and np.array_equal(back.other.x, data.x)

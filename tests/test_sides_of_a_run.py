@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+import commands
 import likeness
-from commands import refused
 from likeness import storage
 from likeness.cli import main
 from likeness.core import Refusal
@@ -23,6 +23,11 @@ from likeness.runs.run import read_config
 CONDITIONED = str(Path(__file__).parent / "conditioned.py")
 UNPAIRED = str(Path(__file__).parent / "unpaired.py")
 SMALL = ["--batch", "16", "--size", "8", "--no-report"]
+
+
+def refused(capsys, *argv: str) -> str:
+    capsys.readouterr()  # of what came before
+    return commands.refused(capsys, *argv)
 
 
 @pytest.fixture

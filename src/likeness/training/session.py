@@ -15,7 +15,7 @@ import torch
 
 from .. import data as datasets
 from .. import engine, models
-from ..core import Model, Refusal, Training, closest, option_fields, words
+from ..core import Model, Refusal, Spec, Training, closest, option_fields, words
 from ..data import Data
 from ..data.quick import training_images
 from ..data.source import Source
@@ -218,11 +218,21 @@ def _config(
 def _refuse_task(model: str, built: Model, data: Data) -> None:
     """A model that looks at no source learns no task."""
     if (task := data.settings.get("task")) and "image" not in built.takes:
-        able = ", ".join(name for name in models.NAMES if "image" in models.load(name).takes)
+        able = ", ".join(name for name in models.NAMES if _takes_image(models.load(name), data.spec))
         raise Refusal(
             f"--task {task} is learnt by a model that takes an image, and {model} takes none; leave --task "
-            f"out, or train one of: {able or 'your own (takes = (image,))'}."
+            f"out, or train one of: {able or 'a file of your own'}."
         )
+
+
+def _takes_image(kind: type[Model], spec: Spec) -> bool:
+    """Whether it does by its default options."""
+    if isinstance(kind.takes, property):  # an option decides
+        try:
+            return "image" in kind(spec=spec).takes
+        except Refusal:
+            return False
+    return "image" in kind.takes
 
 
 def _files(kind: type[Model], options: dict[str, Any]) -> dict[str, Any]:
