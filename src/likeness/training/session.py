@@ -215,26 +215,6 @@ def _config(
     return plan.planned(config, plan.least(built), wishes.training.keys(), budget, measure)
 
 
-def _refuse_task(model: str, built: Model, data: Data) -> None:
-    """A model that looks at no source learns no task."""
-    if (task := data.settings.get("task")) and "image" not in built.takes:
-        able = ", ".join(name for name in models.NAMES if _takes_image(models.load(name), data.spec))
-        raise Refusal(
-            f"--task {task} is learnt by a model that takes an image, and {model} takes none; leave --task "
-            f"out, or train one of: {able or 'a file of your own'}."
-        )
-
-
-def _takes_image(kind: type[Model], spec: Spec) -> bool:
-    """Whether it does by its default options."""
-    if isinstance(kind.takes, property):  # an option decides
-        try:
-            return "image" in kind(spec=spec).takes
-        except Refusal:
-            return False
-    return "image" in kind.takes
-
-
 def _files(kind: type[Model], options: dict[str, Any]) -> dict[str, Any]:
     """Those of the options that name a file, with its whole path."""
     typed = _file_options(kind, options)
@@ -253,6 +233,26 @@ def _file_options(kind: type[Model], options: dict[str, Any]) -> dict[str, str]:
 def _plain(wishes: dict[str, Any]) -> dict[str, Any]:
     """`auto` asks for whatever the run has."""
     return {k: v for k, v in wishes.items() if v != "auto"}
+
+
+def _refuse_task(model: str, built: Model, data: Data) -> None:
+    """A model that looks at no source learns no task."""
+    if (task := data.settings.get("task")) and "image" not in built.takes:
+        able = ", ".join(name for name in models.NAMES if _takes_image(models.load(name), data.spec))
+        raise Refusal(
+            f"--task {task} is learnt by a model that takes an image, and {model} takes none; leave --task "
+            f"out, or train one of: {able or 'a file of your own'}."
+        )
+
+
+def _takes_image(kind: type[Model], spec: Spec) -> bool:
+    """Whether it does by its default options."""
+    if isinstance(kind.takes, property):  # an option decides
+        try:
+            return "image" in kind(spec=spec).takes
+        except Refusal:
+            return False
+    return "image" in kind.takes
 
 
 def _compare(folder: Path, config: Config, model: str, asked: dict[str, dict[str, Any]]) -> None:
