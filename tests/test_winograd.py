@@ -163,3 +163,21 @@ def test_many_images_take_the_shorter_way_and_few_do_not(tmp_path, monkeypatch):
     few, many = (np.load(tmp_path / f"{name}.npy") for name in ("few", "many"))
     rows = [int(line.split(",")[1][:2]) for line in (tmp_path / "few.csv").read_text().split()[1:]]
     assert np.abs(few - many[rows]).max() < 1e-5 * np.abs(many).max()
+
+
+def test_a_gradient_goes_through_to_the_image_as_through_the_plain_convolution():
+    g = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(96, 64, 3, 3, generator=g) / 24, torch.randn(96, generator=g)
+    x, way = torch.randn(1, 64, 18, 21, generator=g), torch.randn(1, 96, 18, 21, generator=g)
+    both, back = (winograd.kernels(w) for w in (weight, winograd.transposed(weight)))
+    for relu in (True, False):
+        at = x.clone().requires_grad_()
+        plain = torch.nn.functional.conv2d(at, weight, bias, padding=1)
+        plain = plain.relu() if relu else plain
+        (wanted,) = torch.autograd.grad((plain * way).sum(), at)
+        short = winograd.Through.apply(at, both, back, bias, relu)
+        (slope,) = torch.autograd.grad((short * way).sum(), at)
+        assert torch.allclose(short, plain, atol=1e-3) and torch.allclose(slope, wanted, atol=1e-3)
+        fake = winograd.Through.apply(at, both, winograd.kernels(weight.transpose(0, 1)), bias, relu)
+        (wrong,) = torch.autograd.grad((fake * way).sum(), at)
+        assert not torch.allclose(wrong, wanted, atol=1e-1), "kernels that were not turned round"

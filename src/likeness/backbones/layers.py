@@ -161,10 +161,11 @@ class Conv(nn.Conv2d):
         )
         self.relu = relu
         self.kernels: Tensor | None = None
+        self.back: Tensor | None = None
 
-    def hurry(self) -> None:
-        """By the shorter way of winograd.py where there is one and no gradient is wanted, until `kernels` is
-        removed: they know nothing of new weights."""
+    def hurry(self, gradient: bool = False) -> None:
+        """By the shorter way of winograd.py where there is one, until `kernels` is removed: they know nothing
+        of new weights.  Where a gradient is wanted, that of the image only, `gradient` says so."""
         usual = (
             self.kernel_size == (3, 3)
             and self.stride == (1, 1)
@@ -177,14 +178,18 @@ class Conv(nn.Conv2d):
             and self.weight.device.type == "cpu"
         ):
             self.kernels = winograd.kernels(self.weight)
+            self.back = winograd.kernels(winograd.transposed(self.weight)) if gradient else None
 
     def forward(self, x: Tensor) -> Tensor:
         if self.kernels is None:
             return self.by(x, self.weight, self.bias)
-        plain = (
-            x.dtype != torch.float32 or torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
-        )
+        slopes = torch.is_grad_enabled()
+        plain = x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type)
+        plain = plain or (slopes and self.back is None)
         if not plain and x.shape[2] * x.shape[3] * self.weight.numel() >= winograd.LEAST:
+            if slopes and self.back is not None:
+                y: Tensor = winograd.Through.apply(x, self.kernels, self.back, self.bias, self.relu)
+                return y
             return winograd.convolve(x, self.kernels, self.bias, self.relu)
         return self.by(x, self.weight, self.bias)
 

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from threading import Barrier
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -96,6 +97,31 @@ def convolve(x: Tensor, kernels: Tensor, bias: Tensor | None, relu: bool) -> Ten
         each = -(-len(strips) // threads)
         list(pool(threads).map(walk, (strips[i : i + each] for i in range(0, len(strips), each))))
     return y[:, :h, :w].movedim(3, 1)
+
+
+class Through(torch.autograd.Function):
+    """convolve() through which a gradient goes to x, and to x alone: the kernels stay as they are."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, kernels: Tensor, back: Tensor, bias: Tensor | None, relu: bool
+    ) -> Tensor:
+        """back: kernels() of what `transposed` makes of the weight."""
+        y = convolve(x, kernels, bias, relu)
+        ctx.relu = relu
+        ctx.save_for_backward(back, *([y] if relu else []))
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        back, *seen = ctx.saved_tensors
+        slope = torch.where(seen[0] > 0, slope, 0) if ctx.relu else slope
+        return convolve(slope, back, None, False), None, None, None, None
+
+
+def transposed(weight: Tensor) -> Tensor:
+    """The weight (C, K, 3, 3) by which slopes go back through a convolution with `weight` (K, C, 3, 3)."""
+    return weight.flip(2, 3).transpose(0, 1)
 
 
 @cache  # but not in a child of this process, where the threads are not
