@@ -12,7 +12,7 @@ so that it begins as bicubic interpolation: `last` is zero at first.
 
     loss = pixel mean|f(x) - y|  +  perceptual |phi(f(x)) - phi(y)|^2 / (C H W 255^2)  +  adversarial L_G
 
---pixel alone (L1: EDSR, section 3.3) has the best PSNR: what lies between all large images that x may come from,
+--pixel alone (L1: EDSR, section 3.3) has the best PSNR: what lies between all large images that x may be of,
 and is blurred where these differ.  --perceptual compares features phi of a network that knows photographs
 (Johnson, Alahi & Fei-Fei 2016, eq. 2; with pixel 0 their "l_feat").  --adversarial asks of each patch to look
 real (Ledig et al., "Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network",
@@ -32,7 +32,7 @@ over a batch: a batch may then be split.  D sees patches (parts/translators.py),
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial, reduce
 
 import torch
@@ -40,7 +40,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from ..core import Batch, Loss, Model, Player, Refusal, Training, option
+from ..core import Batch, Condition, Loss, Model, Noise, Player, Refusal, Training, option
 from ..parts.adversarial import GAMES, pair_accuracy
 from ..parts.perceptual import NETWORKS, Perceptual, content
 from ..parts.translators import fitting, patches
@@ -120,6 +120,13 @@ def over_symmetries(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return total / 2 ** len(CHANGES)
 
 
+def small(y: Condition | None) -> Tensor:
+    """The small images.  Raises Refusal where there are none."""
+    if y is None or y.image is None:
+        raise Refusal(f"superres: there are no small images beside the large ones; {TYPE}.")
+    return y.image
+
+
 def rgb(x: Tensor) -> Tensor:
     """(B, 1 or 3, H, W) to (B, 3, H, W)."""
     return x.expand(-1, 3, -1, -1)
@@ -146,6 +153,7 @@ class SuperRes(Model):
     )
 
     takes = ("image",)
+    needs = "pairs"
     defaults = Training(batch=16, rate=1e-3, images=200_000, warmup=2_000, schedule="cosine", ema=10_000)
     presets = {
         "perceptual": dict(pixel=0.1, perceptual=1.0),
@@ -167,6 +175,7 @@ class SuperRes(Model):
             self.known = nn.Buffer(torch.zeros(32, dtype=torch.uint8))
         if self.adversarial:
             self.D = patches(self.spec.channels, self.d_width, fitting(self.spec.size))
+            self.D[-1].bias = None  # only differences of logits count
 
     def check(self) -> None:
         """Refuse what cannot be upscaled."""
@@ -256,10 +265,15 @@ class SuperRes(Model):
 
     def pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The small images and the large ones, both in the same of 8 symmetric versions."""
-        if batch.y is None or batch.y.image is None:
-            raise Refusal(f"superres: there are no small images beside the large ones; {TYPE}.")
-        flips = batch.noise.uniform(3) < 0.5
-        return symmetric(batch.y.image, flips), symmetric(batch.x, flips)
+        chosen = batch.noise.uniform(len(CHANGES)) < 0.5
+        return symmetric(small(batch.y), chosen), symmetric(batch.x, chosen)
+
+    @torch.no_grad()
+    def chance(self, batch: Batch) -> dict[str, float]:
+        """What bicubic interpolation has, which needs no learning."""
+        return {"pixel": float((bicubic(small(batch.y), self.scale) - batch.x).abs().mean())}
+
+    # Answers
 
     @torch.no_grad()
     def translate(self, x: Tensor, back: bool = False) -> Tensor:
@@ -269,3 +283,7 @@ class SuperRes(Model):
             raise Refusal("superres enlarges; to make an image smaller needs no model: resize it.")
         answer: Tensor = over_symmetries(self.net, x) if self.ensemble else self.net(x)
         return answer.clamp(-1, 1)
+
+    def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
+        """The small images of y, enlarged; nothing is drawn."""
+        yield self.translate(small(y))
