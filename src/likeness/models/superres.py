@@ -175,7 +175,7 @@ class SuperRes(Model):
             self.known = nn.Buffer(torch.zeros(32, dtype=torch.uint8))
         if self.adversarial:
             self.D = patches(self.spec.channels, self.d_width, fitting(self.spec.size))
-            self.D[-1].bias = None  # only differences of logits count
+            self.D[-1].register_parameter("bias", None)  # only differences of logits count
 
     def check(self) -> None:
         """Refuse what cannot be upscaled."""
