@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import Noise
+from ..core import Batch, Condition, Noise, Refusal
 from .norms import InstanceNorm
 
 Norm = Callable[[int], nn.Module]
@@ -111,7 +111,7 @@ class Residual(nn.Module):
             layers += [double, norm(c), Bend()]
         self.layers = nn.Sequential(*layers, reflected(width, outside, 7))
         self.stride = 1 << halvings
-        self.halo = _reach_of_residual(blocks, halvings, resize)
+        self.halo = reach_of_residual(blocks, halvings, resize)
         self.apply(begin)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -212,7 +212,7 @@ def _conv(kernel: int, stride: int, padding: int) -> Callable[[Span], Span]:
 
 
 def _doubled(kernel: int, padding: int) -> Callable[[Span], Span]:
-    """Of the pixels that a transposed convolution of stride 2 gives, those that it sees: o = 2i - padding + k."""
+    """Of the pixels that a transposed one of stride 2 gives, those that it sees: o = 2i - padding + k."""
     return lambda span: (-((kernel - 1 - padding - span[0]) // 2), (span[1] + padding) // 2)
 
 
@@ -231,7 +231,8 @@ def _most(stride: int, spans: Callable[[Span], Iterator[Span]]) -> int:
     return max(max(o - a, b - o) for o in range(stride) for a, b in spans((o, o)))
 
 
-def _reach_of_residual(blocks: int, halvings: int, resize: bool) -> int:
+def reach_of_residual(blocks: int, halvings: int = 2, resize: bool = False) -> int:
+    """The halo of such a Residual."""
     up = [_conv(3, 1, 1), _nearest] if resize else [_doubled(4, 1)]
     layers = [_conv(7, 1, 3), *up * halvings, *[_conv(3, 1, 1)] * 2 * blocks]
     layers += [*[_conv(3, 2, 1)] * halvings, _conv(7, 1, 3)]
@@ -245,3 +246,49 @@ def _reach_of_unet(depth: int) -> int:
             yield _through(span, [_conv(4, 2, 1)] * k)
 
     return _most(1 << depth, spans)
+
+
+# What models share that translate
+
+
+def check(name: str, x: Tensor, channels: int, stride: int) -> None:
+    """Refuse images (B, C, H, W) that a model called `name` cannot translate."""
+    if x.shape[1] != channels:
+        raise Refusal(
+            f"{name} learnt to translate images of {channels} channels and these have {x.shape[1]}; read "
+            f"them with --colour {'grey' if channels == 1 else 'rgb'}."
+        )
+    if any(side % stride or side < 2 * stride for side in x.shape[2:]):
+        raise Refusal(
+            f"{name} translates images whose sides are multiples of {stride}, {2 * stride} at least, and "
+            f"these have {x.shape[3]} x {x.shape[2]} pixels."
+        )
+
+
+def source_of(name: str, y: Condition | None) -> Tensor:
+    """The image to translate, (B, C, H, W)."""
+    if y is None or y.image is None:
+        raise Refusal(f"{name} makes an image of another, and there is none here; name the data it is of.")
+    return y.image
+
+
+class Kept:
+    """What generators have made of a batch in this step, for the discriminators' move on the same images.
+
+    The authors' CycleGAN does the same: the generators move first, and the discriminators learn from what
+    was drawn before that move, so that each image is drawn once a step.  A batch that comes in pieces is kept
+    in pieces, which both players meet in the same order.
+    """
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[int, tuple[Tensor, ...]]] = []
+
+    def put(self, batch: Batch, *images: Tensor) -> None:
+        self.kept = [one for one in self.kept if one[0] == batch.seen]
+        self.kept.append((batch.seen, tuple(image.detach() for image in images)))
+
+    def take(self, batch: Batch) -> tuple[Tensor, ...] | None:
+        """What was put first, of this step and of as many images; None if nothing was."""
+        if self.kept and self.kept[0][0] == batch.seen and len(self.kept[0][1][0]) == len(batch):
+            return self.kept.pop(0)[1]
+        return None
