@@ -61,6 +61,8 @@ class Perceptual:
             raise Refusal(f"--pooling is max or average, and not {pooling!r}.")
         self.layers = tuple(layers)
         self.net: Graph = catalogue.load(network, weights, self.layers, seed)
+        self.seen = self.net.fields()
+        """pixels a side that a place of each layer depends on"""
         if pooling == "average":
             for name, layer in self.net.nodes.items():
                 if isinstance(layer, nn.MaxPool2d):
@@ -82,6 +84,24 @@ class Perceptual:
         pools = (nn.MaxPool2d, nn.AvgPool2d)
         before = order[: order.index(layer) + 1]
         return int(2 ** sum(isinstance(self.net.nodes[name], pools) for name in before))
+
+    def halo(self, layer: str) -> int:
+        """Pixels to each side of its own that a place of this layer depends on."""
+        return self.seen[layer] // 2
+
+    def width(self, layer: str) -> int:
+        """Channels of this layer."""
+        return self.net.layers[layer][0]
+
+    def bytes_a_pixel(self, bf16: bool = False) -> float:
+        """Memory for each pixel of an image through which a gradient goes: every layer's output once, and of
+        the largest its gradient and one more."""
+        names = [step.name for step in self.net.steps(self.layers)]
+        each = [self.width(name) / self.stride(name) ** 2 for name in names]
+        return (2 if bf16 else 4) * (sum(each) + 2 * max(each)) + 8 * max(each)
+
+    def weights_gb(self) -> float:
+        return sum(w.numel() for w in self.net.used(self.layers).values()) * 4 / 1e9
 
     def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
         """Of images (B, 3, H, W) in [-1, 1], for each layer (B, C, H / stride, W / stride); a gradient goes
