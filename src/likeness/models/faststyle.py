@@ -80,7 +80,7 @@ class FastStyle(Model):
         256, "pixels of the painting's shorter side: fewer make smaller strokes and shapes", 16, 4096
     )
     content_weight: float = option(1.0, "weight of what the photo shows", 0.0, 1e6)
-    style_weight: float = option(10.0, "weight of how the painting is painted", 0.0, 1e6)
+    style_weight: float = option(5.0, "weight of how the painting is painted", 0.0, 1e6)
     tv_weight: float = option(0.1, "weight of smoothness: the squared difference of neighbours", 0.0, 1e6)
     width: int = option(32, "channels of f at full size", 4, 256)
     blocks: int = option(5, "residual blocks of f", 0, 64)
@@ -93,13 +93,13 @@ class FastStyle(Model):
         "", "a file of its weights, or none for random ones; left out, the published ones", file=True
     )
 
-    defaults = Training(batch=4, rate=1e-3, images=10_000, warmup=200, ema=2_000)
-    eye: Perceptual | RandomBlocks | None = None
-    """the network of features, once it is at hand; a run does not keep its weights"""
+    defaults = Training(batch=4, rate=2e-3, images=8_000, warmup=200, schedule="cosine", ema=500)
 
     def build(self) -> None:
         self.layers = tuple(name.strip() for name in self.style_layers.split(",") if name.strip())
         self.check()
+        self.eye: Perceptual | RandomBlocks | None = None
+        """the network of features, once it is at hand; a run does not keep its weights"""
         self.net = Residual(self.spec.channels, self.spec.channels, self.width, self.blocks, resize=True)
         self.scale, self.stride, self.halo = 1, self.net.stride, self.net.halo
         for name in self.layers:
@@ -145,7 +145,7 @@ class FastStyle(Model):
             if self.network == "random"
             else Perceptual(self.network, asked, weights=self.weights)
         )
-        self.__dict__["eye"] = eye
+        self.eye = eye
         if not any(bool(g.any()) for g in self.painting().values()):
             like = next(self.net.parameters())
             with torch.no_grad():

@@ -159,11 +159,11 @@ class SuperRes(Model):
         "perceptual": dict(pixel=0.1, perceptual=1.0),
         "adversarial": dict(pixel=0.1, perceptual=1.0, adversarial=0.05),
     }
-    eye: Perceptual | None = None
-    """the network of --perceptual, once it is at hand; a run does not keep its weights"""
 
     def build(self) -> None:
         self.check()
+        self.eye: Perceptual | None = None
+        """the network of features, once it is at hand; a run does not keep its weights"""
         self.scale = self.spec.size // self.spec.source[1]
         """pixels a side that become of one"""
         self.stride = 1
@@ -221,7 +221,7 @@ class SuperRes(Model):
                 "with; name the file that it began with: --weights FILE"
             )
         self.known.copy_(now)
-        self.__dict__["eye"] = eye
+        self.eye = eye
 
     # The game
 

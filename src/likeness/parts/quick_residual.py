@@ -82,6 +82,7 @@ def _one(net: Residual, x: Tensor) -> Tensor:
                 now = _rectified(parts.pop(0), y, constant, _frame(parts[1]), 2)
                 parts.pop(0)
             else:
+                assert isinstance(layer, nn.Conv2d)
                 y, constant = _convolved(layer, now)
                 now = _rectified(parts.pop(0), y, constant, _frame(parts[1]), 1)
                 parts.pop(0)
@@ -217,8 +218,8 @@ def _rectified(norm: nn.Module, y: Tensor, constant: Tensor, frame: int, scale: 
 
 
 def _bent(y: Tensor, t: Tensor, s: Tensor, out: Tensor) -> None:
-    """max(y, t), or min(y, t) in channels where s is below 0; less t in bf16, which has no digits to spare for
-    a constant."""
+    """max(y, t), or min(y, t) in channels where s is below 0; less t in bf16, which has too few digits for a
+    constant."""
     t = t.view(1, -1, 1, 1)
     if y.dtype != torch.float32:
         torch.sub(y, t, out=out)
