@@ -1,4 +1,4 @@
-"""superres against Keys' kernel, enumerated symmetries, formulas of losses, and images whose answer is known."""
+"""superres against Keys' kernel, enumerated symmetries, formulas, and images whose answer is known."""
 
 from __future__ import annotations
 
