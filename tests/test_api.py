@@ -144,6 +144,7 @@ IN_PYTHON = {
     "train": "train",
     "bayes": "bayes",
     "check": "check",
+    "style": "style",
     "completion": "cli.main",
     "models": "models.NAMES",
     "data": "data.named.listed",

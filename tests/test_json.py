@@ -32,6 +32,7 @@ ASKED = {
     "map": "map points.npy --perplexities 3",
     "neighbours": "neighbours 1 points.npy -k 1",
     "look": "look one.png --network squeezenet --weights none --samples 1 --steps 1",
+    "style": "style one.png one.png --weights none --steps 2 --memory 1",
     "bayes": "bayes digits",
     "detect": f"detect {PIXELS} -o d",
     "export": f"export {NOISE}",

@@ -189,6 +189,50 @@ def bayes(
     return Cards([at for at in steps if isinstance(at, Score)])
 
 
+def style(
+    content: str | Path | Tensor,
+    styles: str | Path | Tensor | Sequence[str | Path | Tensor],
+    *,
+    size: int = 512,
+    weights: str = "",
+    device: str | None = None,
+    **options: Any,
+) -> Pictures:
+    """The content in the style of one or several paintings (Gatys et al. 2016).
+
+    Images are files, or tensors (3, H, W) in [-1, 1].  options: the flags of `likeness style`, as
+    inference.style.How has them: content_weight, strokes, colour, shares, steps, network ...
+    inference.style.style() yields every state on the way.
+    """
+    from .inference import style as transfer
+
+    _compute_on(device)
+    several = [styles] if isinstance(styles, (str, Path, Tensor)) else list(styles)
+    try:
+        how = transfer.How(**options)
+    except TypeError as why:
+        raise Refusal(f"style: {why}; likeness style --help lists what there is.") from None
+    images = [_image(one, side) for one, side in [(content, size), *((s, 4096) for s in several)]]
+    x, *paintings = (image.to(engine.device()) for image in images)
+    state = final(transfer.style(how.open(weights), x, paintings, how))
+    recipe = vars(how) | dict(loss=state.loss, gradients=state.step, size=size)
+    return Pictures(state.x.cpu(), recipe)
+
+
+def _image(source: str | Path | Tensor, side: int) -> Tensor:
+    """(1, 3, H, W), of a file or a tensor, its long side at most `side`."""
+    from .data import user_images
+    from .inference.style import with_long_side
+
+    if not isinstance(source, Tensor):
+        return user_images.whole(source, side).x
+    x = source.float()[None] if source.ndim == 3 else source.float()
+    if x.ndim != 4 or len(x) != 1 or x.shape[1] not in (1, 3):
+        raise Refusal(f"style: an image is a tensor (3, H, W), and this one is {tuple(source.shape)}.")
+    x = x.expand(-1, 3, -1, -1)
+    return with_long_side(x, side) if max(x.shape[2:]) > side else x.contiguous()
+
+
 class Trained:
     """A run that answers.  `model`, `folder`, `config` and `log()` are those of the run."""
 

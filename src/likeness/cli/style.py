@@ -52,7 +52,9 @@ def _parsed(argv: list[str]) -> dict[str, Any]:
     )
     parser.add_argument(
         "--colour",
+        dest="colours",
         metavar="|".join(value(module, "COLOURS")),
+        default="style",
         help="whose colours: luminance keeps the content's, histogram fits the style's to them [style]",
     )
     common(parser, "--seed", "-o", "--device", "--json", o=picture_file())
@@ -152,7 +154,7 @@ def _images(args: dict[str, Any], largest: int) -> tuple[Tensor, list[Tensor]]:
     if max(high, wide) < size and args["size"]:
         terminal.say(f"note: {args['content']} has {wide}x{high} pixels, and is not enlarged", args["json"])
     for path, own in zip(args["styles"], opened[1:]):
-        if transfer.is_grey(own.x) and args["colour"] in (None, "style"):
+        if transfer.is_grey(own.x) and args["colours"] == "style":
             terminal.say(
                 f"note: {path} is grey, and so will be the result; --colour luminance keeps the colours",
                 args["json"],
@@ -168,9 +170,10 @@ def _how(args: dict[str, Any]) -> How:
     from ..inference.style import How
 
     names = ["content_weight", "style_weight", "variation", "strokes", "steps", "optimizer", "start"]
-    names += ["colour", "content_layer", "network", "memory", "precision", "seed"]
+    names += ["content_layer", "network", "memory", "precision", "seed"]
     typed = {name: args[name] for name in names if args[name] is not None}
-    several = {name: tuple(args[name]) for name in ("shares", "style_layers") if args[name]}
+    typed["colour"] = args["colours"]
+    several: dict[str, Any] = {name: tuple(args[name]) for name in ("shares", "style_layers") if args[name]}
     return How(**typed, **several)
 
 
@@ -194,7 +197,8 @@ def _optimised(args: dict[str, Any], path: Path, film: Path | None) -> int:
         args["json"],
     )
     state, frames = _walk(args, transfer.style(net, content, styles, how, plan), how.steps * len(plan.sizes))
-    recipe = recipe_of(args, net, how) | dict(loss=state.loss, **state.terms._asdict(), steps=state.step)
+    recipe = recipe_of(args, net, how) | dict(loss=state.loss, gradients=state.step)
+    recipe |= {f"{name}_error": error for name, error in state.terms._asdict().items()}
     storage.make(path.parent)
     figures.write(path, figures.pixels(state.x)[0], recipe)
     if film is not None:
@@ -305,14 +309,14 @@ def _arbitrary(args: dict[str, Any], path: Path) -> int:
     size = args["size"] or SIZE
     content, styles = _images(args, size)
     strength = 1.0 if args["strength"] is None else args["strength"]
-    x = arbitrary.stylise(nets, content, styles, args["shares"] or (), strength, args["colour"] or "style")
+    x = arbitrary.stylise(nets, content, styles, args["shares"] or (), strength, args["colours"])
     recipe = dict(
         arbitrary=args["arbitrary"],
         content=str(args["content"]),
         style=[str(one) for one in args["styles"]],
         shares=args["shares"],
         strength=strength,
-        colour=args["colour"] or "style",
+        colour=args["colours"],
         size=size,
         source=nets.source,
     )

@@ -140,7 +140,7 @@ class LBFGS(Optimizer):
         s, y = x - self.base[0], g - self.base[1]
         turned = float(s @ y)
         if turned > 1e-10 * float(y @ y):
-            self.pairs = [*self.pairs, (s, y, 1 / turned)][-self.history :]
+            self.pairs = [*self.pairs, (s, y, 1 / turned)][max(0, len(self.pairs) + 1 - self.history) :]
 
     def _ahead(self, g: Tensor) -> None:
         """The direction -H g (algorithm 7.4), and a whole step along it."""

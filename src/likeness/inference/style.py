@@ -55,11 +55,12 @@ SMALLEST = 128
 """pixels of the long side of the first size"""
 LEAST = 32
 """pixels a side that an image must have"""
-PAIRS = 8
-"""of vectors that L-BFGS keeps"""
+PAIRS, FEWER = 20, 8
+"""of vectors that L-BFGS keeps, of images of up to MANY pixels and of larger ones"""
+MANY = 512 * 512
 STEPS = 60
 CONTENT_WEIGHT = 0.03
-SHEET_WEIGHTS, SHEET_STROKES = (0.01, 0.03, 0.1), (0.5, 1.0, 2.0)
+SHEET_WEIGHTS, SHEET_STROKES = (0.003, 0.03, 0.3), (0.5, 1.0, 2.0)
 """of the sheet's columns and rows"""
 SHEET_SIDE, SHEET_STEPS = 192, 40
 YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
@@ -178,7 +179,7 @@ def style(
         goal = aim(net, target, [with_long_side(s, side) for s in paintings], shares, how, rows)
         objective = Objective(net, goal, rows, plan.bf16)
         optimizer, rate = OPTIMIZERS[how.optimizer]
-        options = dict(history=PAIRS) if how.optimizer == "lbfgs" else {}
+        options = dict(history=pairs(size)) if how.optimizer == "lbfgs" else {}
         lowest, terms = math.inf, Terms(0.0, 0.0, 0.0)
         for state in minimize([x], objective, how.steps, rate, optimizer=partial(optimizer, **options)):
             loss = float(state.loss.sum())
@@ -254,11 +255,19 @@ BASE = 0.45
 """GB of the process before it has an image: PyTorch itself, and buffers of its products"""
 
 
+IMAGES = 14
+"""of the size at hand that the optimiser, the walk and its states hold beside these pairs"""
+
+
+def pairs(size: tuple[int, int]) -> int:
+    return PAIRS if size[0] * size[1] <= MANY else FEWER
+
+
 def strip_for(net: Perceptual, size: tuple[int, int], how: How, bf16: bool) -> tuple[int, float]:
     """The most rows that may be looked at together, and the GB that the process then holds."""
     high, wide = size
     pixel = 12 * high * wide / 1e9
-    fixed = BASE + net.weights_gb() + pixel * (2 * PAIRS + 14)
+    fixed = BASE + net.weights_gb() + pixel * (2 * pairs(size) + IMAGES)
     if how.content_weight:
         fixed += net.width(how.of_content) * high * wide / net.stride(how.of_content) ** 2 * 4 / 1e9
     each = net.bytes_a_pixel(bf16) * wide / 1e9

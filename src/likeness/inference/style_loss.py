@@ -85,7 +85,7 @@ class Objective:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(1,)"""
-        result: Tensor = _Known.apply(x, self)  # type: ignore[no-untyped-call]
+        result: Tensor = _Known.apply(x, self)
         return result
 
     def measured(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,13 +207,13 @@ class _Known(torch.autograd.Function):
     """A loss whose gradient has been worked out with it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, objective: Objective) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, objective: Objective) -> Tensor:
         loss, slope = objective.measured(x.detach())
         ctx.save_for_backward(slope)
         return loss
 
     @staticmethod
-    def backward(ctx: Any, gain: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gain: Tensor) -> tuple[Tensor, None]:
         (slope,) = ctx.saved_tensors
         return gain.view(-1, 1, 1, 1) * slope, None
 

@@ -22,7 +22,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from .. import engine
 from ..backbones import catalogue
+from ..backbones import weights as stored
 from ..backbones.layers import Graph
 from ..core import Refusal
 
@@ -60,7 +62,7 @@ class Perceptual:
         if pooling not in ("max", "average"):
             raise Refusal(f"--pooling is max or average, and not {pooling!r}.")
         self.layers = tuple(layers)
-        self.net: Graph = catalogue.load(network, weights, self.layers, seed)
+        self.net: Graph = _cut(network, weights, self.layers, seed)
         self.seen = self.net.fields()
         """pixels a side that a place of each layer depends on"""
         if pooling == "average":
@@ -94,11 +96,12 @@ class Perceptual:
         return self.net.layers[layer][0]
 
     def bytes_a_pixel(self, bf16: bool = False) -> float:
-        """Memory for each pixel of an image through which a gradient goes: every layer's output once, and of
-        the largest its gradient and one more."""
+        """Memory for each pixel of an image through which a gradient goes: every layer's output, the slopes
+        of those that are asked for, and three of the largest on the way back; a third more was measured."""
         names = [step.name for step in self.net.steps(self.layers)]
-        each = [self.width(name) / self.stride(name) ** 2 for name in names]
-        return (2 if bf16 else 4) * (sum(each) + 2 * max(each)) + 8 * max(each)
+        each = {name: self.width(name) / self.stride(name) ** 2 for name in names}
+        held = sum(each.values()) + sum(each[name] for name in self.layers) + 3 * max(each.values())
+        return 1.35 * (2 if bf16 else 4) * held + (4 * max(each.values()) if bf16 else 0)
 
     def weights_gb(self) -> float:
         return sum(w.numel() for w in self.net.used(self.layers).values()) * 4 / 1e9
@@ -118,6 +121,25 @@ class Perceptual:
             )
         result: dict[str, Tensor] = self.net(self.net.prepare(x), asked)
         return result
+
+
+def _cut(network: str, weights: str, layers: Sequence[str], seed: int) -> Graph:
+    """The network without what comes after the deepest of these layers, which is most of its weights."""
+    if weights == "none":  # nothing is drawn that is not used
+        net = catalogue.named(network)
+        net.check(layers)
+        _drop(net, layers)
+        stored.fill(net, weights, layers, seed)
+        return net.eval().requires_grad_(False).to(engine.device())
+    net = catalogue.load(network, weights, layers, seed)
+    _drop(net, layers)
+    return net
+
+
+def _drop(net: Graph, layers: Sequence[str]) -> None:
+    order = list(net.nodes)
+    for name in order[max(map(order.index, layers)) + 1 :]:
+        del net.nodes[name], net.parents[name]
 
 
 def gram(h: Tensor) -> Tensor:
