@@ -195,10 +195,15 @@ def test_the_quick_answer_takes_statistics_of_a_whole_photo():
     assert not torch.allclose(quick_residual.answer(net, other), wanted, atol=1e-1)
 
 
+class Stands(torch.Tensor):
+    """Numbers that are not there yet, as in inference/strips.py."""
+
+
 def test_the_quick_answer_knows_what_it_is_for():
     net, x = network(), torch.zeros(1, 3, 16, 16)
     assert not quick_residual.suits(net, x), "a gradient is wanted"
     with torch.no_grad():
+        assert not quick_residual.suits(net, x.as_subclass(Stands)), "a tensor that only stands for one"
         assert not quick_residual.suits(Residual(3, 3, 8, 1), x), "transposed convolutions"
         assert not quick_residual.suits(Residual(3, 3, 8, 1, norm=nn.BatchNorm2d, resize=True), x)
 
