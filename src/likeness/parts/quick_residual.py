@@ -43,7 +43,7 @@ class Image(NamedTuple):
 
 
 def suits(net: nn.Module, x: Tensor) -> bool:
-    """Whether answer() can take the place of net(x); not where x stands for numbers that are not there yet, as
+    """Whether answer() can take the place of net(x); not where x stands for numbers that are yet to come, as
     for a photo that is walked through in strips."""
     return (
         isinstance(net, Residual)
