@@ -5,8 +5,9 @@
 
 The usual way is that of the public examples: ReflectionPad2d before each convolution, nn.InstanceNorm2d,
 ReLU, interpolate(nearest), channels first; in inference mode, as it is, with channels last, under bf16
-autocast, and as a module turned into bf16; the best of these is "best".  Both sides take turns in one process;
-a number is the median.  Answers are compared: to 1e-3 in fp32, and the error of bf16 with that of the other side.
+autocast, and as a module turned into bf16; the best of these is "best".  Both sides take turns in one
+process; a number is the median.  Answers are compared: to 1e-3 in fp32, and the error of bf16 with that of
+the other side.
 """
 
 from __future__ import annotations
