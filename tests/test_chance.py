@@ -14,7 +14,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from conftest import SMALL, small_run, toy
+from conftest import OWN, SMALL, small_run, suited, toy
 from likeness import data, engine, models
 from likeness.core import Batch, Condition, KnowsChance, Model, Noise, Spec
 from likeness.models.classifier import Classifier
@@ -172,12 +172,13 @@ def test_levels_of_a_channel_and_classes_have_the_entropy_of_their_shares():
 def made(name: str, spec: Spec) -> Model:
     kind = models.load(name)
     known = {f.name: f.default for f in fields(kind)}
-    return kind(spec=spec, **{k: v for k, v in SMALL.items() if k in known and type(v) is type(known[k])})
+    small = {k: v for k, v in SMALL.items() if k in known and type(v) is type(known[k])}
+    return kind(spec=spec, **small, **OWN.get(name, {}))
 
 
 @pytest.mark.parametrize("name", models.NAMES)
 def test_every_model_has_something_by_which_one_sees_that_it_has_learnt_nothing(name):
-    images = toy(24, size=8)
+    images = suited(name, toy(24, size=8))
     model = made(name, images.spec)
     batch = engine.put(images.take(images.train[:8], Noise(range(8))))
     players = model.players()
