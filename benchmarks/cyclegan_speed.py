@@ -6,8 +6,8 @@
 usual: plain PyTorch as it is written in public: modules of torch.nn (InstanceNorm2d, ReflectionPad2d), each
 generator called once for each term, fakes drawn anew for the discriminators, four passes of these, a pool in
 Python, Adam.  shared: the same, but with fakes drawn once, as in the authors' code.  Ours is the training
-loop as `likeness train cyclegan` has it, with its EMA and its log.  All begin with the same weights, whose first
-losses are compared, and take turns in one process.
+loop as `likeness train cyclegan` has it, with its EMA and its log.  All begin with the same weights, whose
+first losses are compared, and take turns in one process.
 """
 
 from __future__ import annotations
