@@ -5,9 +5,9 @@
 
 usual: plain PyTorch as it is written in public: modules of torch.nn (InstanceNorm2d, ReflectionPad2d), each
 generator called once for each term, fakes drawn anew for the discriminators, four passes of these, a pool in
-Python, Adam.  shared: the same, but with fakes drawn once, as in the authors' code.  Ours is the training loop
-as `likeness train cyclegan` has it, with its EMA and its log.  All begin with the same weights, whose first
-losses are compared, and take turns in one process.
+Python, Adam.  shared: the same, but with fakes drawn once, as in the authors' code.  Ours is the training
+loop as `likeness train cyclegan` has it, with its EMA and its log.  All begin with the same weights, whose
+first losses are compared, and take turns in one process.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,6 @@ from likeness.data import Data
 from likeness.parts.norms import InstanceNorm
 from likeness.runs.run import Config, Run
 from likeness.training import loop
-
 
 # As it is usually written
 
@@ -208,9 +208,8 @@ def norms(steps: int = 20) -> Iterator[dict[str, Any]]:
             layout = torch.channels_last
             x = torch.randn(shape).to(dtype).to(memory_format=layout).requires_grad_()
             up, ours = torch.randn(shape).to(dtype).to(memory_format=layout), InstanceNorm(shape[1])
-            functions = dict(
-                ours=ours, usual=lambda x: F.instance_norm(x, weight=ours.weight, bias=ours.bias)
-            )
+            usual = partial(F.instance_norm, weight=ours.weight, bias=ours.bias)
+            functions: dict[str, Callable[[Tensor], Tensor]] = dict(ours=ours, usual=usual)
             times: dict[str, list[float]] = {name: [] for name in functions}
             for _ in range(7):
                 for name, f in functions.items():

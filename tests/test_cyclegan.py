@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from conftest import small_run, toy
 from likeness import engine, figures
 from likeness.core import Batch, Condition, Noise, Refusal, Spec
-from likeness.data import Data, picture
+from likeness.data import Data, load, picture
 from likeness.models.cyclegan import CycleGAN, Pool
 from likeness.training import doctor, loop, snapshots
 from likeness.training.loop import fit
@@ -213,16 +213,16 @@ def domains(n: int = 96, size: int = 8) -> Data:
 
 
 def test_a_map_that_nobody_is_told_is_learnt(tmp_path):
-    data = domains()
-    run, _ = small_run(
-        "cyclegan", tmp_path, data, options=dict(width=8, blocks=1), batch=8, images=3200, rate=2e-3, warmup=0
-    )
+    """In 60 steps it is nearer to T(a) than any one image could be, and knows the way back."""
+    data = load("hidden-map:300", size=16)
+    options = dict(width=8, blocks=1)
+    run, _ = small_run("cyclegan", tmp_path, data, options=options, batch=8, images=480, rate=2e-3, warmup=0)
     list(fit(run, data))
-    a = picture(data.other.x[data.other.held_out])
-    made = run.model.translate(a)
-    error = (made - picture(data.truth)).abs().mean()
-    assert error < 0.25, "identity has 1.5, the mean image of B 0.4"
-    assert (run.model.translate(made, back=True) - a).abs().mean() < 0.25
+    a, right = picture(data.other.x[data.other.held_out]), picture(data.truth)
+    error = (run.model.translate(a) - right).abs().mean()
+    constant = (picture(data.x[data.train]).mean(0) - right).abs().mean()
+    assert error < 0.85 * constant and error < 0.3 * (a - right).abs().mean()
+    assert (run.model.translate(right, back=True) - a).abs().mean() < 0.45
 
 
 def test_pictures_on_the_way_show_source_translation_and_truth(tmp_path):

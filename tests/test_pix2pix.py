@@ -131,7 +131,7 @@ def test_the_depth_is_what_the_size_allows():
 
 def test_it_refuses_data_in_which_nobody_knows_what_belongs_together(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Refusal, match="pix2pix learns from pairs.*train cyclegan"):
+    with pytest.raises(Refusal, match=r"pix2pix learns from pairs.*train cyclegan"):
         likeness.train("pix2pix", "day-night:80", tmp_path / "run", size=8, progress=False)
     with pytest.raises(Refusal, match="two images at a time, and shapes:80 holds single ones"):
         likeness.train("pix2pix", "shapes:80", tmp_path / "run", size=8, progress=False)

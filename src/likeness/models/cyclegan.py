@@ -83,7 +83,7 @@ class Pool(nn.Module):
 class CycleGAN(Model):
     parts: str = option(
         "full",
-        "of the loss, as in the paper's tables 4 and 5; forward has |F(G(a)) - a| only, backward |G(F(b)) - b|",
+        "of the loss, as in tables 4 and 5; forward: |F(G(a)) - a| only, backward: |G(F(b)) - b|",
         choices=("full", "cycle", "gan", "forward", "backward"),
     )
     cycle: float = option(10.0, "lambda, weight of coming back to where one started", 0.0, 1e4)

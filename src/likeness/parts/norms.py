@@ -5,8 +5,8 @@ eq. 4.  It is what networks from image to image use that learn from few images a
 depend on its company.
 
 PyTorch's own rearranges images that lie channels last, twice in each pass.  On a processor, batch
-normalisation of one image at a time is the same function in the layout that convolutions want: 1 to 5 times
-as fast as F.instance_norm, the more the larger the images are (benchmarks/cyclegan_speed.py --norms).
+normalisation of one image at a time is the same function in the layout that convolutions want: 0.9 to 3
+times as fast as F.instance_norm, the more the larger the images are (benchmarks/cyclegan_speed.py --norms).
 """
 
 from __future__ import annotations
