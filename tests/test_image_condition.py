@@ -128,7 +128,7 @@ def test_guidance_draws_on_from_what_no_source_says():
             model.denoise(x, t, Condition(image=a)), untold + 2.5 * (told - untold), atol=1e-5
         )
     never = made("edm", label_dropout=0.0, guidance=2.0)
-    with pytest.raises(Refusal, match="without an image.*--label-dropout 0.*no idea of no image"):
+    with pytest.raises(Refusal, match=r"without an image.*--label-dropout 0.*no idea of no image"):
         list(never.sample(Noise(range(3)), Condition(image=a)))
 
 
@@ -148,7 +148,7 @@ def test_bits_completion_and_edits_are_told_the_source_and_refuse_without():
     }
     for name, question in asked.items():
         assert not torch.allclose(question(y), question(other), atol=1e-4), name
-        with pytest.raises(Refusal, match="learnt from pairs.*1x8x8, which is missing"):
+        with pytest.raises(Refusal, match=r"learnt from pairs.*1x8x8, which is missing"):
             question(None)
     assert torch.equal(asked["complete"](y)[:, :, :4], x[:, :, :4])
 
