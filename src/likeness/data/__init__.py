@@ -52,6 +52,10 @@ def load(
     held_out: float = 0.0,
     validation: str = "auto",
     layout: str = "auto",
+    task: str = "",
+    to: str | Path = "",
+    tiles: bool = False,
+    swap: bool = False,
     *,
     classes: Sequence[str] | None = None,
     about: int = folder.ABOUT,
@@ -71,13 +75,32 @@ def load(
     little, Offline where a set would have to be downloaded, DiskTrouble and NotAllowed where the cache cannot
     be written.
     """
-    reading = Reading(size or 0, colour, binarize, background, white, held_out, validation, layout)
+    from . import sides  # which reads each side by what is here
+
+    reading = Reading(
+        size or 0,
+        colour,
+        binarize,
+        background,
+        white,
+        held_out,
+        validation,
+        layout,
+        task,
+        str(to),
+        tiles,
+        swap,
+    )
     asked = parse(source)
-    result = read(asked, reading, cache, progress, about)
-    if classes is not None:
-        y, names = labels.as_before(result.y, result.classes, result.names, classes)
-        result = replace(result, y=y, classes=names)
-    return finish(asked, result, reading, cache)
+
+    def known(images: Images) -> Images:
+        if classes is None:
+            return images
+        y, names = labels.as_before(images.y, images.classes, images.names, classes)
+        return replace(images, y=y, classes=names)
+
+    both = sides.load(asked, reading, cache, progress, about, known)
+    return both or finish(asked, known(read(asked, reading, cache, progress, about)), reading, cache)
 
 
 def read(
