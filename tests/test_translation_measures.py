@@ -85,7 +85,9 @@ def test_feature_distances_are_shares_of_a_typical_one():
 def test_the_source_in_the_form_of_a_target():
     grey, colour, holed = drawn(2, 1, 4), drawn(2, 3, 4), drawn(2, 4, 4)
     assert torch.equal(t.identity(grey, 3, 4), grey.expand(-1, 3, -1, -1))
-    assert torch.equal(t.identity(colour, 3, 4), colour) and torch.equal(t.identity(holed, 3, 4), holed[:, :3])
+    assert torch.equal(t.identity(colour, 3, 4), colour) and torch.equal(
+        t.identity(holed, 3, 4), holed[:, :3]
+    )
     weights = torch.tensor([0.299, 0.587, 0.114])
     assert torch.allclose(t.identity(colour, 1, 4)[:, 0], torch.einsum("bchw,c->bhw", colour, weights))
     assert torch.equal(t.identity(drawn(2, 2, 4), 1, 4), drawn(2, 2, 4)[:, :1])
@@ -104,8 +106,8 @@ def test_enlarging_keeps_what_is_constant_and_a_ramp():
 
 
 def test_histograms_of_known_laws_are_matched_exactly():
-    """Uniform on 0 ... 127 to uniform on the even levels: v becomes 2v; in a second channel the reverse of the
-    order would be needed, which no histogram can."""
+    """Uniform on 0 ... 127 to uniform on the even levels: v becomes 2v; in a second channel the order would
+    have to be reversed, which no histogram can."""
     v = torch.arange(128).view(1, 1, 8, 16).repeat(1, 2, 1, 1)
     match = t.HistogramMatch.of(levels(v), levels(torch.cat([2 * v[:, :1], 255 - v[:, 1:]], 1)))
     out = ((match(levels(v)) + 1) / t.LEVEL).round()
@@ -121,14 +123,16 @@ def test_a_colour_matrix_is_recovered_exactly_from_pairs():
     assert torch.allclose(learnt.weight, weight, atol=1e-5) and torch.allclose(learnt.bias, bias, atol=1e-5)
     grey = drawn(5, 1, 6)
     inverse = t.Affine.of_pairs(grey.expand(-1, 3, -1, -1), -grey)
-    assert torch.allclose(inverse(grey.expand(-1, 3, -1, -1)), -grey, atol=1e-5), "equal channels are no trouble"
+    assert torch.allclose(inverse(grey.expand(-1, 3, -1, -1)), -grey, atol=1e-5), (
+        "equal channels are no trouble"
+    )
     # of one channel to three, and of a hole
     more = t.Affine.of_pairs(grey, torch.cat([grey, -grey, 0.5 * grey + 0.25], 1))
     assert torch.allclose(more.weight.flatten(), torch.tensor([1, -1, 0.5]).double(), atol=1e-5)
 
 
 def test_moments_of_one_domain_become_those_of_the_other_by_the_symmetric_map():
-    """Between Gaussians that differ by a symmetric positive matrix that matrix is the map of least transport."""
+    """Of Gaussians that differ by a symmetric positive matrix, this is the map of least transport."""
     root = torch.tensor([[0.5, 0.1, 0.0], [0.1, 0.3, -0.1], [0.0, -0.1, 0.4]]).double()
     a, other = drawn(40, 3, 16) * 0.8, drawn(40, 3, 16, seed=7) * 0.8
     true = t.Affine(root, torch.tensor([0.2, -0.1, 0.0]).double())
