@@ -99,8 +99,7 @@ def load(
         y, names = labels.as_before(images.y, images.classes, images.names, classes)
         return replace(images, y=y, classes=names)
 
-    both = sides.load(asked, reading, cache, progress, about, known)
-    return both or finish(asked, known(read(asked, reading, cache, progress, about)), reading, cache)
+    return sides.load(sides.Ask(asked, reading, cache, progress, about, known))[1]
 
 
 def read(
@@ -153,7 +152,8 @@ def _closest(source: str, path: Path) -> str:
 
 
 def finish(asked: Source, images: Images, reading: Reading, place: Path | str | None) -> Data:
-    train, held_out = split(images.hashes, images.test, images.keys, reading.held_out)
+    copies = images.hashes if images.copies is None else images.copies
+    train, held_out = split(copies, _test(images, reading), images.keys, reading.held_out)
     if reading.binarize:
         images = binarized(images, lambda: kept.root(place), asked.text)
         train = without_copies(train, held_out, images.hashes)
@@ -178,6 +178,15 @@ def finish(asked: Source, images: Images, reading: Reading, place: Path | str | 
     known = images.y, images.classes, images.texts, images.attributes, images.names, images.levels
     data = Data(asked.text, "", images.x, train, held_out, *known, asdict(used), verdict, images.modes)
     return replace(data, fingerprint=_fingerprint(data, images.hashes), parts=_parts(data, images.hashes))
+
+
+def _test(images: Images, reading: Reading) -> np.ndarray | None:
+    """bool (N,): the rows to hold out, where something says which; all tiles of a photo go together."""
+    if images.test is not None or images.whole is None or images.keys is None:
+        return images.test
+    photos, first = np.unique(images.whole, return_index=True)
+    keys = images.keys[first]
+    return np.isin(images.whole, photos[split(keys, None, keys, reading.held_out)[1]])
 
 
 def _parts(data: Data, hashes: np.ndarray) -> dict[str, str]:

@@ -147,6 +147,8 @@ class Images:
     full_list: str = ""
     """path of the list of them"""
     modes: Modes | None = None
+    copies: np.ndarray | None = None
+    """uint64 (N,): what is equal for images that must be on one side of the split; else the hashes"""
     whole: np.ndarray | None = None
     """int64 (N,): number of the photo that each tile was cut from; those of one are on one side of the
     split"""

@@ -51,19 +51,19 @@ class Task(NamedTuple):
 def of(name: str, source: str, x: np.ndarray) -> Task:
     """The task called `name` for the images x (N, C, S, S) of `source`.  Raises Refusal where they are not
     for it."""
-    channels, size = x.shape[1], x.shape[-1]
+    channels, size = int(x.shape[1]), int(x.shape[-1])
     if x.ndim != 4 or x.dtype != np.uint8:
         raise Refusal(f"--task {name} is for images, and {source} holds none; leave --task out.")
     if name == "colourise" and channels == 1:
         raise Refusal(
-            f"--task colourise learns colours from images that have some, and those of {source} are grey; name "
-            "a set in colour, or another task (upscale2, inpaint)."
+            f"--task colourise learns colours from images that have some, and those of {source} are grey; "
+            "name a set in colour, or another task (upscale2, inpaint)."
         )
     if name in FACTORS and (size % (factor := FACTORS[name]) or size < 2 * factor):
         larger = max(2 * factor, -(-size // factor) * factor)
         raise Refusal(
-            f"--task {name} makes sources of a {'half' if factor == 2 else 'quarter'} of the size, and {size} "
-            f"is no multiple of {factor} from {2 * factor} on; type --size {larger}."
+            f"--task {name} makes sources of a {'half' if factor == 2 else 'quarter'} of the size, and "
+            f"{size} is no multiple of {factor} from {2 * factor} on; type --size {larger}."
         )
     small = size // FACTORS.get(name, 1)
     planes = {"colourise": 1, "edges": 1, "inpaint": channels + 1}.get(name, channels)
