@@ -15,7 +15,7 @@ from torch import Tensor
 from conftest import small_run
 from likeness.data import Data
 from likeness.runs.run import Run
-from likeness.training import doctor, translated
+from likeness.training import doctor, symptoms, translated
 from likeness.training.loop import fit
 from likeness.training.translated import Translated
 
@@ -51,8 +51,8 @@ def domains() -> Data:
     return data_of(tinted(patterns())).with_domain(data_of(np.repeat(patterns(seed=5), 3, 1)))
 
 
-def trained(folder: Path, data: Data, learns: str) -> Run:
-    run, _ = small_run(FILE, folder, data, options=dict(learns=learns), images=3200, rate=1e-2, warmup=0)
+def trained(folder: Path, data: Data, learns: str, images: int = 3200) -> Run:
+    run, _ = small_run(FILE, folder, data, options=dict(learns=learns), images=images, rate=1e-2, warmup=0)
     for _ in doctor.watch(run, data, fit(run, data)):
         pass
     return run
@@ -91,6 +91,25 @@ def test_a_healthy_run_is_left_alone(tmp_path, soon):
     data = pairs()
     run = trained(tmp_path / "run", data, "target")
     assert doctor.history(run) == [] and list(doctor.examine(run, data, run.model)) == []
+
+
+def test_a_discriminator_that_wins_for_certain_is_named_and_one_that_is_ahead_is_not(tmp_path, monkeypatch):
+    """Beside an error of pixels a game may be lost without harm (99 % told apart by logits 3 apart)."""
+    monkeypatch.setattr(symptoms, "RECENT", 4)
+    monkeypatch.setattr(doctor, "EARLY", 20)
+    data = pairs()
+    run = trained(tmp_path / "run", data, "game", images=4800)
+    noted = {line.name: line.text for line in doctor.history(run)}
+    assert (
+        "no contest" in noted and "of pairs apart" in noted["no contest"] and "--rate" in noted["no contest"]
+    )
+
+    def lines(real: float, **more: float) -> list[dict]:
+        losses = {"told apart": 0.995, "pull": 0.9, "on real": real, "on fake": -1.5} | more
+        return [dict(seen=i, losses=losses) for i in range(8)]
+
+    assert symptoms.saturation(lines(1.7)) is not None and symptoms.saturation(lines(1.7, L1=0.1)) is None
+    assert symptoms.saturation(lines(6.0, L1=0.1)).name == "no contest"
 
 
 @pytest.mark.parametrize("learns, name", [("negative", "inverted colours"), ("source", "copies its source")])

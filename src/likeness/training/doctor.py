@@ -229,9 +229,9 @@ def probed(run: Run, data: Data, model: Model, samples: np.ndarray | None) -> It
         beside_untrained(run, data, model, samples),
     ]
     made = translated.probe(data, model, draws=samples is not None)
-    of_translations = [] if made is None else list(translated.findings(made))
-    result += of_translations
-    if samples is not None and not own and not any(of_translations):
+    if made is not None:  # whose samples are as many as their sources, and may well be alike
+        result += translated.findings(made)
+    elif samples is not None and not own:
         result += of_samples(data, samples, run.config.training.mirror)
     yield from suited(run, result)
 
