@@ -119,5 +119,6 @@ def beside(x: Tensor, y: Condition | None, channels: int, size: int) -> Tensor:
     there = x.shape[2:]
     if size > there[-1]:
         return planes(x, Condition(image=F.interpolate(other.float(), there, mode="area")), channels)
-    larger = F.interpolate(other.float(), there, mode="bicubic", align_corners=False).clamp(-1, 1)
+    # antialias changes nothing where an image grows, but for the kernel: a = -1/2, as in Pillow and MATLAB
+    larger = F.interpolate(other.float(), there, mode="bicubic", antialias=True).clamp(-1, 1)
     return planes(x, Condition(image=larger), channels)
