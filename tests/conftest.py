@@ -18,6 +18,9 @@ from likeness.runs.run import Config, Run
 SMALL = dict(latent=8, width=8, hidden=32, depth=1, scale=0.25, steps=3, blocks=1, pool=8)
 """options by name, for any model that has them"""
 
+OWN: dict[str, dict] = {"faststyle": dict(network="random", style_size=32)}
+"""options of one model, so that it needs no file"""
+
 
 def toy(n: int = 64, size: int = 16, channels: int = 1, levels: int = 256, held_out: int = 16) -> Data:
     """Discs and squares of random place and brightness."""
@@ -42,10 +45,11 @@ def toy(n: int = 64, size: int = 16, channels: int = 1, levels: int = 256, held_
 
 
 def suited(name: str, data: Data) -> Data:
-    """With another image for each, its negative a little smaller, where the model needs one."""
+    """With another image for each, its negative of half the brightness, where the model needs one; and of half
+    the size, where it enlarges."""
     if not models.load(name).needs or data.spec.source[0]:
         return data
-    return data.with_pairs(255 - data.x // 2)
+    return data.with_pairs(255 - (data.x[..., ::2, ::2] if name == "superres" else data.x) // 2)
 
 
 def small_run(
@@ -57,7 +61,8 @@ def small_run(
     settings = replace(
         kind.defaults, **(dict(images=128, batch=16, precision="fp32", warmup=32, ema=64) | training)
     )
-    chosen = {k: v for k, v in SMALL.items() if k in known and type(v) is type(known[k])} | (options or {})
+    chosen = {k: v for k, v in SMALL.items() if k in known and type(v) is type(known[k])}
+    chosen |= OWN.get(name, {}) | (options or {})
     source, options = dict(source="toy", fingerprint="toy-1"), kind(spec=data.spec, **chosen).options()
     config = Config(name, data.spec, settings, options, source, engine.facts(), classes=list(data.classes))
     return Run.create(folder, config), data

@@ -14,7 +14,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from conftest import SMALL, small_run, suited, toy
+from conftest import OWN, SMALL, small_run, suited, toy
 from likeness import data, engine, models
 from likeness.core import Batch, Condition, KnowsChance, Model, Noise, Spec
 from likeness.models.classifier import Classifier
@@ -172,7 +172,8 @@ def test_levels_of_a_channel_and_classes_have_the_entropy_of_their_shares():
 def made(name: str, spec: Spec) -> Model:
     kind = models.load(name)
     known = {f.name: f.default for f in fields(kind)}
-    return kind(spec=spec, **{k: v for k, v in SMALL.items() if k in known and type(v) is type(known[k])})
+    small = {k: v for k, v in SMALL.items() if k in known and type(v) is type(known[k])}
+    return kind(spec=spec, **small, **OWN.get(name, {}))
 
 
 @pytest.mark.parametrize("name", models.NAMES)

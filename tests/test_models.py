@@ -186,7 +186,8 @@ def test_splitting_a_batch_optimises_the_same(name, tmp_path):
         torch.cat([p.grad.flatten() for p in r.student.parameters() if p.grad is not None])
         for r in (whole, pieces)
     ]
-    assert torch.allclose(*grads, rtol=1e-4, atol=1e-6 * float(grads[0].abs().max()))
+    # what a normalisation takes away again is left of a sum as rounding errors of its terms
+    assert torch.allclose(*grads, rtol=1e-4, atol=1e-5 * float(grads[0].abs().max()))
 
 
 @every_model

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from .. import __version__
-from . import ask, completion, evaluate, features, lists, look, map, neighbours, studies, train
+from . import ask, completion, evaluate, features, lists, look, map, neighbours, studies, style, train
 from .arguments import closest
 
 Verb = Callable[[list[str]], int]
@@ -25,7 +25,7 @@ ASKING: tuple[Verb, ...] = (
     ask.diffuse,
     ask.latent,
 )
-LAB: tuple[Verb, ...] = (features.features, map.map, neighbours.neighbours, look.look)
+LAB: tuple[Verb, ...] = (features.features, map.map, neighbours.neighbours, look.look, style.style)
 STUDIES: tuple[Verb, ...] = (studies.bayes, studies.detect)
 LISTS: tuple[Verb, ...] = (lists.export, lists.check, lists.models, lists.data, completion.completion)
 VERBS: dict[str, Verb] = {

@@ -17,6 +17,7 @@ from . import read
 from .dataset import Images, Reading, picture
 from .decode import Skip, decode, kind
 from .listing import printable
+from .pixels import within
 from .ranges import Values, remarks
 from .source import Source, parse
 from .writer import as_colour
@@ -95,3 +96,28 @@ def _one(path: Path, reading: Reading) -> np.ndarray:
     if isinstance(result, Skip):
         raise BadData(f"{path} cannot be used ({result.reason}: {result.detail}); name another image.")
     return as_colour(result.pixels[None], reading.colour)
+
+
+def whole(path: str | Path, side: int = 4096, background: str = "white") -> Own:
+    """An image file in its own proportions (1, 3, H, W), turned as its EXIF says, what is transparent laid on
+    the background, and its long side no longer than `side`.  notes: what had to be done for that.
+
+    Raises BadData for what is no image, or cannot be read.
+    """
+    path = Path(os.path.expanduser(path))
+    try:
+        status = path.stat()
+    except OSError as why:
+        raise BadData(f"there is no image {path} ({why.strerror}); name a file that is one.") from None
+    reading = Reading(size=min(side, 4096), background=background)
+    result = decode(os.fsencode(path), (status.st_size, status.st_mtime_ns), reading, within)
+    if isinstance(result, Skip):
+        raise BadData(f"{path} cannot be used ({result.reason}: {result.detail}); name another image.")
+    x = picture(np.array(result.pixels[None])).float().expand(-1, 3, -1, -1).contiguous()
+    notes = [
+        f"{path.name}: what is transparent is laid on {background}"
+        if note == "transparent"
+        else f"{path.name}: {note}"
+        for note in result.notes
+    ]
+    return Own(x, (printable(os.fsencode(path.name)),), tuple(notes))
