@@ -200,9 +200,9 @@ def test_style_and_content_that_weigh_nothing_are_read_from_the_log():
     guess = {"style": 2.0}
     unheard = translated.weighed(lines(0.01, 1.95), guess)
     assert unheard.name == "style unheard" and unheard.remedies[0].startswith("--style-weight")
-    lost = translated.weighed(lines(1.1, 0.05), guess)
+    lost = translated.weighed(lines(5.0, 0.02), guess)
     assert lost.name == "content lost" and lost.remedies[0].startswith("--content-weight")
-    assert translated.weighed(lines(0.3, 0.4), guess) is None
+    assert translated.weighed(lines(0.3, 0.4), guess) is translated.weighed(lines(1.1, 0.12), guess) is None
     assert translated.weighed(lines(0.9, 1.9), guess) is None, "nothing is learnt yet: another rule says so"
     assert translated.weighed(lines(0.01, 1.95)[:2], guess) is None
     assert translated.weighed([dict(seen=1, losses=dict(L1=1.0))] * 5, guess) is None
