@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import figures
 from ..metrics.card import Score, short
-from . import run_page
+from . import perception, run_page
 from .ranking import Column, Row, ends_of, shown
 
 _e = figures.safe
@@ -19,6 +19,8 @@ NOTHING = "No check has found anything suspicious."
 LEAD = """Best: better than every run that it may be held against, 95 % intervals apart.  Tie: none of those is better, but intervals meet,
 or both are as good as real images.  Each strip shows the interval within its row.  What has no better end, or may not be held against
 others, is not ranked."""  # noqa: E501
+TRADEOFF = """Nearer to the truth is to the right, more like real images is further down.  Beyond some point one costs the other, whatever the
+model (Blau and Michaeli 2018).  Grey: what costs nothing."""  # noqa: E501
 SAMPLES = """The first of a seed, not chosen, as they were scored where that was just done.  Of one seed sample i gets the same noise in every
 run, as far as the models take noise of the same form."""  # noqa: E501
 CURVES = """Only losses of one model on one data set share a chart: others are different quantities.  Each twice, over the time spent in
@@ -39,6 +41,7 @@ def page(columns: Sequence[Column], rows: Sequence[Row]) -> str:
             _tag("div", "warned", "".join(map(_warned, columns))) or _tag("p", "fine", NOTHING),
         ),
         _section("Scores", _table(columns, rows) + _meanings(rows), LEAD),
+        _section("Perception and distortion", perception.picture(columns, rows, COLOURS), TRADEOFF),
         _section("Samples", _samples(columns), SAMPLES),
         _section("Learning curves", _curves(columns), CURVES),
         _section(
@@ -390,6 +393,8 @@ ul.warn { max-height:16rem; overflow:auto; overflow-wrap:anywhere; }
 .grids { display:grid; grid-template-columns:repeat(auto-fill,minmax(min(100%,16rem),1fr)); gap:1.5rem; }
 .grids figcaption { overflow-wrap:anywhere; }
 .charts { grid-template-columns:repeat(auto-fill,minmax(min(100%,26rem),1fr)); }
+.plane { max-width:36rem; }
+.plane circle+text { font-size:.72rem; fill:currentColor; }
 .key { width:22px; height:8px; }
 .key path,.curve .smooth { fill:none; stroke-width:2; }
 .legend { display:flex; flex-wrap:wrap; gap:.3rem 1.5rem; font-size:.85rem; overflow-wrap:anywhere; }

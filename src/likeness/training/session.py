@@ -19,6 +19,7 @@ from ..core import Model, Refusal, Spec, Training, closest, option_fields, words
 from ..data import Data
 from ..data.quick import training_images
 from ..data.source import Source
+from ..parts.denoising import Denoiser
 from ..runs import first_stage, latent_model, origin
 from ..runs.run import Config, Run, Stage, is_run, read_config
 from ..runs.source import parse
@@ -198,6 +199,8 @@ def _config(
     model: str, kind: type[Model], data: Data, wishes: Wishes, budget: dict[str, Any], stage: Stage | None
 ) -> Config:
     _suits(model, kind, data)
+    if stage is None:
+        _belongs(model, kind, data)
     settings = engine.settle(
         replace(kind.defaults, **wishes.training), data.spec if stage is None else stage.code
     )
@@ -228,6 +231,15 @@ def _suits(name: str, kind: type[Model], data: Data) -> None:
         raise Refusal(
             f"{name} learns from pairs, and in {data.source} nobody knows what belongs together; train "
             "cyclegan on it."
+        )
+
+
+def _belongs(name: str, kind: type[Model], data: Data) -> None:
+    """Refuse two domains to a denoiser, which would learn that a source says nothing of its target."""
+    if issubclass(kind, Denoiser) and data.other is not None and data.pairs is None:
+        raise Refusal(
+            f"{name} draws an image of another that belongs to it, and in {data.source} nobody knows what "
+            "belongs together; train cyclegan on it, or name one of the two folders alone."
         )
 
 
