@@ -19,21 +19,27 @@ Any operation that is not known here is given the whole image, so that it is rig
 from __future__ import annotations
 
 import math
+import mmap
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .. import engine
+
 BUDGET = 2_300_000_000
 """bytes that tensors may take: 3 GB less what Python, PyTorch, the photo and the result take"""
-WORKING = 500_000_000
+WORKING = 300_000_000
 """of these, for the strip that is being computed"""
 SLOWER = 2.0
 """times the work of the quickest way that is worth staying within the budget"""
+SUMMED = 1 << 20
+"""numbers that are added up in fp32 before float64"""
 DEEP = 8
 """windowed operations after which a small result is kept, so that what a strip needs does not grow and grow"""
 HEIGHTS = (*range(1024, 64, -64), 64, 48, 32, 24, 16, 8, 4, 2, 1)
@@ -83,6 +89,7 @@ class Node:
     def keep(self, x: Tensor | None) -> None:
         """From now on it needs nobody; None where the walk is tried without numbers."""
         self.kept, self.parents, self.deep = x, (), 0
+        self.needs, self.compute = _alone, _nothing  # whose closures would keep the parents
         self.hold()
 
     def hold(self) -> None:
@@ -92,6 +99,14 @@ class Node:
     def __del__(self) -> None:
         if self.held:
             self.job.hold(-self.held)
+
+
+def _alone(span: Span) -> Sequence[Span]:
+    return ()
+
+
+def _nothing(*args: Any) -> Any:
+    raise AssertionError("rows of what is kept are not computed")
 
 
 @dataclass
@@ -220,9 +235,7 @@ class _Keeper:
             self.filled, self.x = -1, None
             return
         if self.x is None:
-            self.x = torch.empty(
-                self.node.shape, dtype=rows.dtype, device=rows.device, memory_format=torch.channels_last
-            )
+            self.x = _room(self.node.shape, rows)
         self.x[:, :, self.filled : last] = rows[:, :, self.filled - first :]
         self.filled = last
 
@@ -231,6 +244,16 @@ class _Keeper:
     def finish(self) -> None:
         if self.filled == self.node.height:
             self.node.keep(self.x)
+
+
+def _room(shape: Sequence[int], like: Tensor) -> Tensor:
+    """An empty image, channels last.  On a processor its memory goes back to the system with it: the heap of
+    this process keeps what it has had (engine/device.py), and would have holes of this size."""
+    b, c, h, w = shape
+    if like.device.type != "cpu":
+        return torch.empty((b, c, h, w), dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+    room = mmap.mmap(-1, max(1, b * c * h * w * like.element_size()))
+    return torch.frombuffer(room, dtype=like.dtype)[: b * c * h * w].view(b, h, w, c).permute(0, 3, 1, 2)
 
 
 def walk(node: Node, use: Callable[[Span, Tensor], None]) -> None:
@@ -262,6 +285,8 @@ def walk(node: Node, use: Callable[[Span, Tensor], None]) -> None:
         job.notify(job.done)
     for keeper in keepers.values():
         keeper.finish()
+    if job.device.type == "cpu":
+        engine.give_back_memory()
 
 
 def _pretend(order: Sequence[Node], height: int, keepers: dict[int, _Keeper]) -> None:
@@ -305,16 +330,18 @@ def moments(node: Node) -> tuple[Tensor, Tensor]:
     def add(span: Span, rows: Tensor) -> None:
         nonlocal count, mean, squares
         # with channels last a row of this matrix is a pixel, and sums over rows are quick
-        x = rows.permute(0, 2, 3, 1).reshape(len(rows), -1, rows.shape[1]).float()
-        n, own = x.shape[1], x.mean(1, keepdim=True)
-        spread = (x - own).square_().sum(1).double()
-        own = own[:, 0].double()
-        if mean is None or squares is None:
-            count, mean, squares = n, own, spread
-            return
-        apart, total = own - mean, count + n
-        squares = squares + spread + apart.square() * (count * n / total)
-        mean, count = mean + apart * (n / total), total
+        pixels = rows.permute(0, 2, 3, 1).reshape(len(rows), -1, rows.shape[1])
+        for some in pixels.split(max(1, SUMMED // (b * c)), 1):
+            x = some.float()
+            n, own = x.shape[1], x.mean(1, keepdim=True)
+            spread = (x - own).square_().sum(1).double()
+            own = own[:, 0].double()
+            if mean is None or squares is None:
+                count, mean, squares = n, own, spread
+                continue
+            apart, total = own - mean, count + n
+            squares = squares + spread + apart.square() * (count * n / total)
+            mean, count = mean + apart * (n / total), total
 
     walk(node, add)
     assert mean is not None and squares is not None
@@ -450,20 +477,6 @@ def _cut(part: Part, lo: int, hi: int) -> Tensor:
     return rows if (first, first + rows.shape[2]) == (lo, hi) else rows[:, :, lo - first : hi - first]
 
 
-def _shape_of(func: Any, args: Any, kwargs: Any) -> torch.Size:
-    """Of the result, which is computed without numbers."""
-    shape: torch.Size = func(*_meta(_plain(args)), **_meta(_plain(kwargs))).shape
-    return shape
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Strips):
-        return torch.empty(value.node.shape, device="meta")
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_plain, value))
-    return {k: _plain(v) for k, v in value.items()} if isinstance(value, dict) else value
-
-
 # Operations on each number
 
 
@@ -496,7 +509,7 @@ def _elementwise(plain: str, func: Any, args: Any, kwargs: Any, mutates: bool) -
     if len({(v.node.height) for v in images}) > 1:
         return NotImplemented
     job, nodes = images[0].node.job, [v.node for v in images]
-    shape = _shape_of(func, args, kwargs)
+    shape = torch.broadcast_shapes(*(v.node.shape for v in images), *(v.shape for v in others if not numbers))
     names = list(kwargs)
     if plain == "to" and any(isinstance(v, (torch.device, str)) for v in flat):
         return images[0]
@@ -524,6 +537,11 @@ def _pair(value: Any) -> tuple[int, int]:
     return int(a), int(b)
 
 
+def _fitting(n: int, padding: int, reach: int, stride: int) -> int:
+    """Places of a window that sees `reach` pixels more than one, in n pixels."""
+    return (n + 2 * padding - reach - 1) // stride + 1
+
+
 def _bound(names: Sequence[str], args: Any, kwargs: Any, **defaults: Any) -> dict[str, Any]:
     return defaults | dict(zip(names, args)) | kwargs
 
@@ -545,8 +563,9 @@ def _window(
 
     def compute(span: Span, parts: Sequence[Part]) -> Tensor:
         lo, hi = rows(span)
-        inside = _cut(parts[0], max(lo, 0), min(hi, node.height))
-        above, below = max(0, -lo), max(0, hi - node.height)
+        first, last = (min(max(row, 0), node.height) for row in (lo, hi))
+        inside, above, below = _cut(parts[0], first, last), min(0, hi) - min(0, lo), hi - lo
+        below -= above + last - first
         return apply(F.pad(inside, (0, 0, above, below)) if above or below else inside)
 
     return node.job.node(shape, (node,), lambda span: (rows(span),), compute, work, True)
@@ -568,8 +587,9 @@ def _conv2d(func: Any, args: Any, kwargs: Any) -> Any:
             return NotImplemented
         padding = tuple(r // 2 for r in reach)
     up, side = _pair(padding)
-    at["padding"] = up, side
-    shape = _shape_of(func, (), at)
+    b, _, h, w = x.node.shape
+    high, wide = (_fitting(n, p, r, s) for n, p, r, s in zip((h, w), (up, side), reach, stride))
+    shape = b, weight.shape[0], high, wide
     work = 2.0 * math.prod(weight.shape[1:])
 
     def apply(rows: Tensor) -> Tensor:
@@ -585,24 +605,29 @@ def _conv_transpose2d(func: Any, args: Any, kwargs: Any) -> Any:
     x, weight = at["input"], at["weight"]
     if not isinstance(x, Strips):
         return NotImplemented
-    (s, _), (p, side), (d, _) = _pair(at["stride"]), _pair(at["padding"]), _pair(at["dilation"])
-    stride, more, dilation = _pair(at["stride"]), _pair(at["output_padding"]), _pair(at["dilation"])
-    reach, node = d * (weight.shape[2] - 1), x.node
-    shape = _shape_of(func, (), at)
+    (p, side), more, groups = _pair(at["padding"]), _pair(at["output_padding"]), at["groups"]
+    stride, dilation, node = _pair(at["stride"]), _pair(at["dilation"]), x.node
+    reaches = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:])]
+    high, wide = (
+        (n - 1) * s - 2 * q + r + m + 1
+        for n, s, q, r, m in zip(node.shape[2:], stride, (p, side), reaches, more)
+    )
+    shape, s, reach = (node.shape[0], weight.shape[1] * groups, high, wide), stride[0], reaches[0]
 
     def rows(span: Span) -> Span:
         lo = max(0, min((span[0] + p - reach) // s, node.height - 1))
-        return lo, max(lo + 1, min(node.height, (span[1] - 1 + p) // s + 1))
+        gaps = reach < s - 1  # rows that see nothing but the bias lie before the next one that sees something
+        return lo, max(lo + 1, min(node.height, (span[1] - 1 + p) // s + 1 + gaps))
 
     def compute(span: Span, parts: Sequence[Part]) -> Tensor:
         lo, hi = rows(span)
         out = F.conv_transpose2d(
-            _cut(parts[0], lo, hi), weight, at["bias"], stride, (0, side), more, at["groups"], dilation
+            _cut(parts[0], lo, hi), weight, at["bias"], stride, (0, side), more, groups, dilation
         )
         first = lo * s - p
         return out[:, :, span[0] - first : span[1] - first]
 
-    work = 2.0 * weight.shape[0] // at["groups"] * math.prod(weight.shape[2:]) / math.prod(stride)
+    work = 2.0 * weight.shape[0] // groups * math.prod(weight.shape[2:]) / math.prod(stride)
     return node.job.node(shape, (node,), lambda span: (rows(span),), compute, work, True)
 
 
@@ -613,7 +638,8 @@ def _pool(func: Any, args: Any, kwargs: Any) -> Any:
     stride = kernel if at["stride"] in (None, (), []) else _pair(at["stride"])
     if _pair(at["padding"]) != (0, 0) or set(at) - set(names) or len(args) > 4:
         return NotImplemented
-    shape = _shape_of(func, args, kwargs)
+    b, c, h, w = x.node.shape
+    shape = b, c, *(_fitting(n, 0, k - 1, s) for n, k, s in zip((h, w), kernel, stride))
     return _window(x, shape, kernel[0], stride[0], 0, lambda rows: func(rows, kernel, stride), math.prod(kernel))
 
 
@@ -622,9 +648,12 @@ def _pad(func: Any, args: Any, kwargs: Any) -> Any:
     x, pad, mode, value = at["input"], list(at["pad"]), at["mode"], at["value"] or 0.0
     if len(pad) > 4 or mode not in ("constant", "reflect", "replicate"):
         return NotImplemented
-    left, right, top, _ = (*pad, 0, 0, 0, 0)[:4]
-    node = x.node
-    shape, height = _shape_of(func, (x, pad, mode, value), {}), node.height
+    left, right, top, bottom = (*pad, 0, 0, 0, 0)[:4]
+    node, height = x.node, x.node.height
+    b, c, h, w = node.shape
+    if mode == "reflect" and (max(top, bottom) >= h or max(left, right) >= w):
+        return NotImplemented  # which says so
+    shape = b, c, h + top + bottom, w + left + right
 
     def source(row: int) -> int:
         """The row that is seen there; -1 is none."""
@@ -643,18 +672,22 @@ def _pad(func: Any, args: Any, kwargs: Any) -> Any:
     def compute(span: Span, parts: Sequence[Part]) -> Tensor:
         lo, hi = needs(span)
         inside = _cut(parts[0], lo, hi)
-        wide = F.pad(inside, (left, right, 0, 0), mode, value) if left or right else inside
+        with torch.autocast(inside.device.type, enabled=False):  # which has reflection in fp32
+            wide = F.pad(inside, (left, right, 0, 0), mode, value) if left or right else inside
         above = max(0, min(span[1], top) - span[0])
         below = max(0, span[1] - max(span[0], top + height))
+        first = min(max(span[0] - top, 0), height) - lo
+        middle = wide[:, :, first : first + span[1] - span[0] - above - below]
         if not above and not below:
-            first = span[0] - top - lo
-            return wide[:, :, first : first + span[1] - span[0]]
+            return middle
         if mode == "constant":
-            first = max(span[0] - top, 0) - lo
-            middle = wide[:, :, first : first + span[1] - span[0] - above - below]
             return F.pad(middle, (0, 0, above, below), "constant", value)
-        order = torch.tensor([source(row) - lo for row in range(*span)], device=wide.device)
-        return wide.index_select(2, order)
+        # parts, since selecting all rows by number would lose channels last
+        parts_ = [(span[0], span[0] + above), (span[1] - below, span[1])]
+        first_rows, last_rows = (
+            wide[:, :, [source(row) - lo for row in range(*part)]] if part[0] < part[1] else None for part in parts_
+        )
+        return torch.cat([rows for rows in (first_rows, middle, last_rows) if rows is not None], 2)
 
     return node.job.node(shape, (node,), lambda span: (needs(span),), compute)
 
@@ -666,12 +699,15 @@ def _edge(span: Span, top: int, height: int) -> Iterator[int]:
 
 def _pixel_shuffle(func: Any, args: Any, kwargs: Any) -> Any:
     x, r = args[0], int(kwargs.get("upscale_factor", args[1] if len(args) > 1 else 1))
-    return _finer(x, _shape_of(func, args, kwargs), r, lambda rows: F.pixel_shuffle(rows, r), 0)
+    b, c, h, w = x.node.shape
+    return _finer(x, (b, c // r**2, h * r, w * r), r, lambda rows: F.pixel_shuffle(rows, r), 0)
 
 
 def _pixel_unshuffle(func: Any, args: Any, kwargs: Any) -> Any:
     x, r = args[0], int(kwargs.get("downscale_factor", args[1] if len(args) > 1 else 1))
-    return _window(x, _shape_of(func, args, kwargs), r, r, 0, lambda rows: F.pixel_unshuffle(rows, r), 1.0)
+    b, c, h, w = x.node.shape
+    shape = b, c * r**2, h // r, w // r
+    return _window(x, shape, r, r, 0, lambda rows: F.pixel_unshuffle(rows, r), 1.0)
 
 
 def _finer(x: Strips, shape: Sequence[int], r: int, apply: Callable[[Tensor], Tensor], margin: int) -> Strips:
@@ -695,12 +731,14 @@ REACH = {"nearest": 0, "nearest-exact": 0, "bilinear": 2, "bicubic": 3}
 def _interpolate(func: Any, args: Any, kwargs: Any) -> Any:
     names = ("input", "size", "scale_factor", "mode", "align_corners", "recompute_scale_factor", "antialias")
     at = _bound(names, args, kwargs, mode="nearest", align_corners=None, antialias=False)
-    x, mode = at["input"], at["mode"]
-    shape = _shape_of(func, (), at)
-    r, wide = shape[2] // x.node.height, shape[3]
-    if mode not in REACH or at["align_corners"] or r < 1 or shape[2] != r * x.node.height:
-        return NotImplemented
-    if wide != r * x.node.shape[3]:
+    x, mode, size = at["input"], at["mode"], at.get("size")
+    b, c, h, w = x.node.shape
+    if size is None:
+        scale = at["scale_factor"] if isinstance(at["scale_factor"], (tuple, list)) else (at["scale_factor"],) * 2
+        size = int(h * scale[0]), int(w * scale[1])
+    high, wide = _pair(size)
+    r, shape = max(1, high // h), (b, c, high, wide)
+    if mode not in REACH or at["align_corners"] or (high, wide) != (r * h, r * w):
         return NotImplemented
     more = dict(mode=mode, antialias=at["antialias"]) if mode.startswith("bi") else dict(mode=mode)
 
@@ -723,7 +761,8 @@ def _cat(func: Any, args: Any, kwargs: Any) -> Any:
     nodes = [t.node for t in tensors]
     if len({n.height for n in nodes}) > 1:
         return NotImplemented
-    shape = _shape_of(func, args, kwargs)
+    b, _, h, w = nodes[0].shape
+    shape = b, sum(n.shape[1] for n in nodes), h, w
 
     def compute(span: Span, parts: Sequence[Part]) -> Tensor:
         return torch.cat([_cut(part, *span) for part in parts], 1)
@@ -732,27 +771,28 @@ def _cat(func: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _split(func: Any, args: Any, kwargs: Any) -> Any:
-    """Over the batch, of which there is one."""
-    x, dim = args[0], kwargs.get("dim", args[2] if len(args) > 2 else 0)
-    if dim % 4 == 0 and x.node.shape[0] == 1:
+    """Over channels, or over the batch, of which there is one."""
+    at = _bound(("x", "count", "dim"), args, kwargs, dim=0)
+    x, dim, count = at["x"], at["dim"] % 4, at.get("count", at.get("split_size", at.get("chunks")))
+    if dim == 0 and x.node.shape[0] == 1:
         return (x,)
-    if dim % 4 != 1:
+    if dim != 1 or not isinstance(count, (int, tuple, list)):
         return NotImplemented
-    ends, at = list[Span](), 0
-    pieces = func(*_meta(_plain(args)), **kwargs)
-    for piece in pieces:
-        ends.append((at, at + piece.shape[1]))
-        at += piece.shape[1]
-    return tuple(_channels(x, piece.shape, lo, hi) for piece, (lo, hi) in zip(pieces, ends))
+    channels = x.node.shape[1]
+    if isinstance(count, int):
+        each = -(-channels // count) if func.__name__ == "chunk" else count
+        count = [min(each, channels - at) for at in range(0, channels, each)]
+    ends = list(accumulate(count))
+    return tuple(_channels(x, end - n, end) for n, end in zip(count, ends))
 
 
-def _channels(x: Strips, shape: Sequence[int], lo: int, hi: int) -> Strips:
-    node = x.node
+def _channels(x: Strips, lo: int, hi: int) -> Strips:
+    (b, _, h, w), node = x.node.shape, x.node
 
     def compute(span: Span, parts: Sequence[Part]) -> Tensor:
         return _cut(parts[0], *span)[:, lo:hi]
 
-    return node.job.node(shape, (node,), lambda span: (span,), compute, 1.0)
+    return node.job.node((b, max(0, hi - lo), h, w), (node,), lambda span: (span,), compute, 1.0)
 
 
 def _getitem(func: Any, args: Any, kwargs: Any) -> Any:
@@ -763,8 +803,7 @@ def _getitem(func: Any, args: Any, kwargs: Any) -> Any:
         if all(i in (slice(None), Ellipsis) for i in rest) and isinstance(channels, slice):
             lo, hi, step = channels.indices(x.node.shape[1])
             if step == 1:
-                b, _, h, w = x.node.shape
-                return _channels(x, (b, max(0, hi - lo), h, w), lo, hi)
+                return _channels(x, lo, hi)
     return NotImplemented
 
 
@@ -777,12 +816,18 @@ def _stretched(x: Strips, mean: Tensor, variance: Tensor, weight: Any, bias: Any
     scale = scale * weight.double() if weight is not None else scale
     shift = -mean.double() * scale
     shift = shift + bias.double() if bias is not None else shift
-    a, b = (v.float()[:, :, None, None] for v in (scale, shift))
     node = x.node
+    a, b = scale.float().to(node.job.device), shift.float().to(node.job.device)
+    zero, one = torch.zeros_like(a[0]), torch.ones_like(a[0])
 
     def compute(span: Span, parts: Sequence[Part]) -> Tensor:
         rows = _cut(parts[0], *span)
-        return torch.addcmul(b, rows, a).to(rows.dtype)
+        # the one operation that mixes precisions without a copy in fp32
+        each = [
+            F.batch_norm(rows[i : i + 1], zero, one, a[i % len(a)], b[i % len(b)], False, 0.0, 0.0)
+            for i in range(len(rows))
+        ]
+        return each[0] if len(each) == 1 else torch.cat(each)
 
     return node.job.node(node.shape, (node,), lambda span: (span,), compute)
 
