@@ -15,7 +15,7 @@ from likeness import engine, models
 from likeness.data import Data
 from likeness.runs.run import Config, Run
 
-SMALL = dict(latent=8, width=8, hidden=32, depth=1, scale=0.25, steps=3)
+SMALL = dict(latent=8, width=8, hidden=32, depth=1, scale=0.25, steps=3, blocks=1, pool=8)
 """options by name, for any model that has them"""
 
 
@@ -41,11 +41,18 @@ def toy(n: int = 64, size: int = 16, channels: int = 1, levels: int = 256, held_
     )
 
 
+def suited(name: str, data: Data) -> Data:
+    """With another image for each, its negative a little smaller, where the model needs one."""
+    if not models.load(name).needs or data.spec.source[0]:
+        return data
+    return data.with_pairs(255 - data.x // 2)
+
+
 def small_run(
     name: str, folder: Path, data: Data | None = None, *, options: dict | None = None, **training: object
 ) -> tuple[Run, Data]:
     """A run of a small version of the model, in fp32."""
-    kind, data = models.load(name), data or toy()
+    kind, data = models.load(name), suited(name, data or toy())
     known = {f.name: f.default for f in fields(kind)}
     settings = replace(
         kind.defaults, **(dict(images=128, batch=16, precision="fp32", warmup=32, ema=64) | training)

@@ -40,13 +40,13 @@ def wait_in_a_save(at: int, ready: Connection) -> None:
 
 def live(name: str, folder: Path, save_every: float, ready: Connection, wait_at: int = 0) -> None:
     """Begin or go on with a run, saving after every step, to the end, or until it waits within a save."""
-    from conftest import small_run, toy
+    from conftest import small_run, suited, toy
     from likeness.runs.run import CONFIG, Run
     from likeness.training.loop import fit
 
     torch.set_num_threads(1)
     run, data = (
-        (Run.resume(folder), toy(size=8))
+        (Run.resume(folder), suited(name, toy(size=8)))
         if (folder / CONFIG).exists()
         else small_run(name, folder, toy(size=8), images=images(name))
     )

@@ -14,7 +14,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from conftest import SMALL, small_run, toy
+from conftest import SMALL, small_run, suited, toy
 from likeness import data, engine, models
 from likeness.core import Batch, Condition, KnowsChance, Model, Noise, Spec
 from likeness.models.classifier import Classifier
@@ -177,7 +177,7 @@ def made(name: str, spec: Spec) -> Model:
 
 @pytest.mark.parametrize("name", models.NAMES)
 def test_every_model_has_something_by_which_one_sees_that_it_has_learnt_nothing(name):
-    images = toy(24, size=8)
+    images = suited(name, toy(24, size=8))
     model = made(name, images.spec)
     batch = engine.put(images.take(images.train[:8], Noise(range(8))))
     players = model.players()

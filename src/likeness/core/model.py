@@ -81,6 +81,9 @@ class Model(nn.Module):
     NAME` stands for all of them"""
     takes: ClassVar[tuple[str, ...]] = ()
     """which parts of a Condition the loss, sample() and the others use: of "label", "tokens" and "image" """
+    needs: ClassVar[str] = ""
+    """what the loss cannot do without: "pairs", in which the image of a Condition belongs to x, or "domains",
+    where it is any image of another kind, and pairs will do as well; nothing, where x alone is learnt"""
     videos: ClassVar[bool] = False
     """x is (B, C, T, H, W)"""
     units: ClassVar[dict[str, str]] = {}

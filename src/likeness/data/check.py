@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..storage.cache import Progress
-from . import finish, read
+from . import sides
 from .dataset import Images, Reading
 from .labels import NONE
 from .near_duplicates import exact_groups, near_groups
@@ -85,8 +85,7 @@ def check(
     """Look through a data set.  Raises what data.load raises."""
     reading = reading or Reading()
     asked = parse(source)
-    result = read(asked, reading, cache, progress)
-    data = finish(asked, result, reading, cache)
+    result, data = sides.load(sides.Ask(asked, reading, cache, progress))
     meta = result.entry.meta if result.entry else {}
     return Check(
         source=asked.text,

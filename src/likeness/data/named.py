@@ -18,7 +18,7 @@ from PIL import Image
 
 from ..core import BadData, Refusal
 from ..storage.cache import Progress, key_of
-from . import arrays, downloads, faces, formats, points, shapes
+from . import arrays, downloads, drawn, faces, formats, points, shapes
 from .cache import fetch, room_for
 from .dataset import Images, Reading
 from .formats import Raw
@@ -38,12 +38,14 @@ NAMES = {
     "as many to learn from",
     "fashion-mnist": "70,000 pieces of clothing, 28x28 grey",
     "cifar10": "60,000 photographs of ten classes, 32x32 RGB",
+    **drawn.NAMES,
     **points.NAMES,
 }
 DRAWN: dict[str, Any] = {"shapes": shapes, "faces": faces}
 """modules that invent() and draw() images"""
 COUNTED = {
     **dict.fromkeys(DRAWN, 10_000),
+    **dict.fromkeys(drawn.KINDS, drawn.COUNT),
     "stacked-mnist": 128_000,
     **dict.fromkeys(points.LAWS, points.COUNT),
 }
@@ -79,11 +81,13 @@ def read(name: str, reading: Reading, base: Callable[[], Path], progress: Progre
     if name == "digits":
         return _digits(reading, progress)
     if points.is_points(name):
-        return points.read(name, points.COUNT if points.drawing(name) is not None else _count(name), reading)
+        return points.read(name, points.COUNT if points.drawing(name) is not None else count(name), reading)
     if (kind := name.partition(":")[0]) in DRAWN:
         return _drawn(name, reading, base(), progress)
+    if kind in drawn.KINDS:  # of two sides that which is learnt: sides.py reads both
+        return drawn.read(kind, count(name), reading, base(), progress).b
     if kind == "stacked-mnist":
-        return _stacked(_count(name), reading, base, progress)
+        return _stacked(count(name), reading, base, progress)
     digests = [f.digest for f in downloads.FILES[name]]
     # How much of CIFAR-10 there is depends on where it was found.
     where = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in _sheets()] if name == "cifar10" else []
@@ -139,10 +143,10 @@ def listed() -> list[dict[str, Any]]:
     return rows
 
 
-def _count(name: str) -> int:
+def count(name: str) -> int:
     """shapes:50000 has 50,000."""
-    kind, _, count = name.partition(":")
-    number = count or str(COUNTED[kind])
+    kind, _, wanted = name.partition(":")
+    number = wanted or str(COUNTED[kind])
     if not (number.isascii() and number.isdecimal() and 2 <= int(number[:12]) <= 10_000_000):
         many = "points" if points.is_points(name) else "images"
         raise Refusal(f"{name!r} should end in a number of {many} from 2 to 10000000, such as {kind}:50000.")
@@ -150,7 +154,7 @@ def _count(name: str) -> int:
 
 
 def _drawn(name: str, reading: Reading, base: Path, progress: Progress | None) -> Images:
-    kind, n = name.partition(":")[0], _count(name)
+    kind, n = name.partition(":")[0], count(name)
     by = DRAWN[kind]
     side = by.side(reading.size)
     size = reading.size or side

@@ -42,7 +42,15 @@ from ..metrics import neighbours
 from ..metrics.card import Score, measure, sentences
 from ..runs.run import AVERAGE, RAW, Run
 from ..training import doctor
-from . import distribution, known_modes, likelihood, memorisation, reconstruction, representation
+from . import (
+    distribution,
+    known_modes,
+    likelihood,
+    memorisation,
+    reconstruction,
+    representation,
+    translation,
+)
 from .kept import Watch
 
 TRIED = 8
@@ -226,7 +234,13 @@ class Exam:
         return max(part.samples(self) for part in PARTS)
 
     def conditions(self, n: int) -> Condition | None:
-        """What samples 0 ... n-1 are of: classes as frequent as in the training images."""
+        """What samples 0 ... n-1 are of: classes as frequent as in the training images; of a model that takes
+        a text or an image, sample i is of what the i-th image of the exam has, all of them in turns."""
+        if set(self.model.spec.parts(self.model.takes)) - {"label"}:
+            pool = self.data.held_out if self.split == "held out" else self.data.train
+            place = {row: i for i, row in enumerate(pool.tolist())}
+            numbers = np.array([place[row] for row in self.rows.tolist()], np.int64)
+            return sampling.conditions(self.model, np.resize(numbers, n), self.data)
         return sampling.conditions(
             self.model, np.arange(n), self.data, classes=sampling.shares(self.data, n, self.seed)
         )
@@ -381,6 +395,7 @@ PARTS = (
     Part("likelihood", "bits/dim", likelihood.cards),
     Part("likelihood", "Parzen window", likelihood.window, likelihood.wanted, "samples"),
     Part("reconstruction", "reconstruction", reconstruction.cards),
+    Part("translation", "translation", translation.cards, translation.wanted),
     Part("representation", "kNN accuracy", representation.cards),
     Part("resemblance", "resemblance", distribution.cards, distribution.wanted, "samples"),
     Part("modes", "modes covered", known_modes.cards, known_modes.wanted, "samples"),

@@ -32,6 +32,7 @@ from .grids import RULE as RULE
 from .grids import TILE as TILE
 from .grids import TINT as TINT
 from .grids import WHITE as WHITE
+from .grids import beside as beside
 from .grids import compact as compact
 from .grids import enlarge as enlarge
 from .grids import enlargement as enlargement

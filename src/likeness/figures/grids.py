@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -75,6 +77,24 @@ def strips(
             for x in blocks
         ]
     )
+
+
+def beside(*columns: Tensor, across: int = 6) -> np.ndarray:
+    """Images that belong together side by side, such as a source, what was made of it, and the truth: a
+    grid() of about `across` tiles in a row.
+
+    columns: (B, C, H, W) each, of any channels; those smaller than the last are enlarged to its size.
+    """
+    size = columns[-1].shape[-2:]
+    tiles = [_coloured(x) if x.shape[-2:] == size else F.interpolate(_coloured(x), size) for x in columns]
+    k = len(columns)
+    return grid(torch.stack(tiles, 1).flatten(0, 1), max(1, across // k) * k)
+
+
+def _coloured(x: Tensor) -> Tensor:
+    """Of three channels, in memory."""
+    x = x.detach().float().cpu()
+    return x[:, :3] if x.shape[1] >= 3 else x[:, [0, 0, 0]]
 
 
 # Points in the plane

@@ -22,6 +22,7 @@ GROUPS = (
     "modes",
     "memorisation",
     "reconstruction",
+    "translation",
     "representation",
     "cost",
     "diagnosis",

@@ -31,7 +31,7 @@ SSIM_NOTE = (
 
 def mse(x: Tensor, y: Tensor) -> Tensor:
     """Mean squared error of each image."""
-    _alike(x, y)
+    alike(x, y)
     return (x.double() - y.double()).square().flatten(1).mean(1)
 
 
@@ -50,7 +50,7 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     sigma 1.5.  An image of fewer than 11 pixels gets the largest odd window that fits, with sigma in
     proportion: comparable among images of that size only.
     """
-    _alike(x, y)
+    alike(x, y)
     window = gaussian(min(x.shape[-2:]))
     a, b = ((image.double() + 1) / RANGE for image in (x, y))
     mean_a, mean_b = _blur(a, window), _blur(b, window)
@@ -86,7 +86,7 @@ def mean_image(train: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda x: mean.expand_as(x)
 
 
-def _alike(x: Tensor, y: Tensor) -> None:
+def alike(x: Tensor, y: Tensor) -> None:
     if x.shape != y.shape or x.ndim < 2:
         raise Refusal(
             f"images of shapes {tuple(x.shape)} and {tuple(y.shape)} cannot be compared pixel by pixel; "

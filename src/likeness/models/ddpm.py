@@ -207,7 +207,7 @@ class DDPM(Denoiser):
     def terms(self, batch: Batch) -> Terms:
         """(5) of each image, from `evaluations` of its T steps, or from all of them where that is as many."""
         self.on_a_grid()
-        y = self.classes_of(batch)
+        y = self.told_of(batch)
         last, _ = self.step(batch, torch.ones(len(batch), dtype=torch.long, device=batch.x.device), y)
         total = torch.zeros_like(last)
         for t, weight in self.some_steps(batch):
@@ -218,7 +218,7 @@ class DDPM(Denoiser):
         """Rate and distortion of Ho et al. 2020, section 4.3, at some t of 1 ... T: the mean term of (5) in
         nats, and the mean squared error a dimension of the image that is expected in x_t; both
         (len(steps),) float64.  Those of all t > 1 add up to what terms() says is told on the way."""
-        y, rates, distortions = self.classes_of(batch), [], []
+        y, rates, distortions = self.told_of(batch), [], []
         for at in steps:
             nats, expected = self.step(batch, torch.full((len(batch),), at, device=batch.x.device), y)
             rates.append(nats.mean())

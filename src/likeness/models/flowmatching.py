@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core import Batch, Condition, Loss, Noise, Training, label_of, option
+from ..core import Batch, Condition, Loss, Noise, Refusal, Training, label_of, option
 from ..parts import chance
 from ..parts.denoising import Denoiser
 from ..parts.schedules import Straight, mixed, over
@@ -47,6 +47,16 @@ class FlowMatching(Denoiser):
         self.schedule: Straight = Straight()
         self.network = self.make()
         self.whole_batch = self.coupling == "ot"
+        self.check()
+
+    def check(self) -> None:
+        """Raises Refusal where the noise of a pair would not be N(0, I): each source has one target alone, so
+        that transport would have nothing to choose from but what tells the target."""
+        if self.coupling == "ot" and "image" in self.takes:
+            raise Refusal(
+                "flowmatching: --coupling ot chooses the noise by the target, which a translation does not "
+                "know beforehand; leave it out for pairs."
+            )
 
     def velocity(
         self, x_t: Tensor, t: Tensor, y: Condition | None = None, noise: Noise | None = None

@@ -3,6 +3,7 @@
     Labels(labels, width)(y)          (B, width)       what is added to a time, to a bias, or multiplied with features
     Words(vocabulary, longest, w)(y)  (B, T, w)        for attention; .vector(y) is their mean, (B, w)
     planes(x, y, channels)            (B, C + C', H, W)   the other image beside x (Saharia et al., "Palette", 2022, section 3)
+    beside(x, y, channels, size)      likewise, of another image that may have another size
 
 Each takes a Condition of which its part may be left out (core.NONE, core.PAD), if it was made with a vector
 for that.
@@ -13,6 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import NONE, PAD, Condition, Refusal
@@ -98,3 +100,24 @@ def planes(x: Tensor, y: Condition | None, channels: int) -> Tensor:
             f"{'x'.join(map(str, other.shape[1:]))}."
         )
     return torch.cat([x, other.to(x.dtype)], 1)
+
+
+def beside(x: Tensor, y: Condition | None, channels: int, size: int) -> Tensor:
+    """planes(), of another image (B, channels, size, size) that is brought to the size of x first: a smaller
+    one by bicubic interpolation (Saharia et al. 2021, "SR3", section 2.4), a larger one by means over areas.
+
+    Raises Refusal where that image has another shape.
+    """
+    other = None if y is None else y.image
+    if other is None or other.shape[-1] == x.shape[-1]:
+        return planes(x, y, channels)
+    if other.shape[1:] != (channels, size, size):
+        raise Refusal(
+            f"the image that this model is told should be {channels}x{size}x{size}, and it is "
+            f"{'x'.join(map(str, other.shape[1:]))}."
+        )
+    there = x.shape[2:]
+    if size > there[-1]:
+        return planes(x, Condition(image=F.interpolate(other.float(), there, mode="area")), channels)
+    larger = F.interpolate(other.float(), there, mode="bicubic", align_corners=False).clamp(-1, 1)
+    return planes(x, Condition(image=larger), channels)

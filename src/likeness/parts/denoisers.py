@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import Condition, Noise, Refusal, Spec
-from .conditioning import Labels
+from .conditioning import Labels, beside
 from .dit import DiT
 from .unet import Plan, UNet, thin, waves, zero
 
@@ -33,8 +33,12 @@ def network(
 
     net: auto, unet, patches, dit or mlp; auto is that of best().
     labels: number of classes, or 0.  Without y, or where its label is NONE, no class is told.
+    spec.source: of the other image that y holds, which the network sees beside x (Beside); zeros for none.
     noise: the examples' own randomness, which dropout is drawn from; without it nothing is left out.
     """
+    if spec.source[0]:
+        wider = replace(spec, channels=spec.channels + spec.source[0], source=(0, 0))
+        return Beside(network(net, wider, scale, outputs, labels, times, dropout), spec)
     kind = best(spec) if net == "auto" else net
     if kind not in ("unet", "patches", "dit", "mlp"):
         raise Refusal(f"there is no network {net}; type --net auto, unet, patches, dit or mlp.")
@@ -56,6 +60,21 @@ def best(spec: Spec) -> str:
     """The kind that learns most in equal time on a processor (docs/results); codes have been made small
     already."""
     return "mlp" if spec.size == 1 else "patches" if spec.size >= 16 and spec.levels else "unet"
+
+
+class Beside(nn.Module):
+    """A network that sees another image behind the channels of the noisy one, at the same resolution (Saharia
+    et al., "Image Super-Resolution via Iterative Refinement", 2021, section 2.4; Saharia et al., "Palette",
+    2022, section 3).  Where y holds none, it sees the middle grey that Condition.dropped() leaves."""
+
+    def __init__(self, net: nn.Module, spec: Spec):
+        """net: of spec.channels + spec.source[0] channels."""
+        super().__init__()
+        self.net, self.source = net, spec.source
+
+    def forward(self, x: Tensor, t: Tensor, y: Condition | None = None, noise: Noise | None = None) -> Tensor:
+        out: Tensor = self.net(beside(x, y, *self.source), t, y, noise)
+        return out
 
 
 OCTAVES = 6

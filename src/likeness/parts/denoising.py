@@ -44,7 +44,7 @@ class Denoiser(Model):
     conditional: bool = option(False, "p(x|y): learn what each class looks like, from labelled images")
     label_dropout: float = option(
         0.1,
-        "probability of dropping the class label in training, when conditional: for guidance",
+        "probability of dropping the class, or the other image of a pair, in training: for guidance",
         0.0,
         1.0,
     )
@@ -104,13 +104,15 @@ class Denoiser(Model):
 
     @property
     def takes(self) -> tuple[str, ...]:  # type: ignore[override]
-        return ("label",) if self.conditional else ()
+        """The class where it is asked for, and the other image of each pair where there is one: p(x | image)
+        of "Palette", Saharia et al. 2022, and "SR3", Saharia et al. 2021."""
+        return ("label",) * self.conditional + ("image",) * bool(self.spec.source[0])
 
     # What a model gives
 
     def predict(self, x_t: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
         """The expected x_0 of noisy images (B, C, H, W) at times t (B,) as the network has it; y (B,), of
-        which `labels` is no class, or None."""
+        which `labels` is no class, and a middle grey image none, or None."""
         raise NotImplementedError
 
     # What follows from it
@@ -129,7 +131,7 @@ class Denoiser(Model):
 
     def condition(self, batch: Batch) -> Condition | None:
         """What the network is told of a batch in training: of some examples nothing."""
-        if (y := self.classes_of(batch)) is None:
+        if (y := self.told_of(batch)) is None:
             return None
         return y.dropped(batch.noise.uniform() < self.label_dropout)
 
@@ -156,16 +158,17 @@ class Denoiser(Model):
 
     def plain(self, y: Condition | None) -> bool:
         """Whether nothing is guided.  Raises Refusal where guidance has nothing to begin from."""
-        if self.guidance == 1 or (self.weak is None and self.conditional and y is None):
+        if self.guidance == 1 or (self.weak is None and self.takes and y is None):
             return True
-        if self.weak is None and not (self.conditional and self.label_dropout):
+        if self.weak is None and not (self.takes and self.label_dropout):
+            what = "an image" if "image" in self.takes else "a class"
             why = (
-                ("was trained with --label-dropout 0, so that it has no idea of no class")
-                if self.conditional
+                (f"was trained with --label-dropout 0, so that it has no idea of no {what.split()[1]}")
+                if self.takes
                 else "knows no classes"
             )
             raise Refusal(
-                f"--guidance {self.guidance:g} leads away from what is drawn without a class, and this "
+                f"--guidance {self.guidance:g} leads away from what is drawn without {what}, and this "
                 f"model {why}; name a weaker run with --beside."
             )
         return False
@@ -177,6 +180,7 @@ class Denoiser(Model):
             type(weak) is not type(self)
             or weak.spec.shape != self.spec.shape
             or weak.class_count() != self.class_count()
+            or weak.spec.source != self.spec.source
             or weak.clock() != self.clock()
         ):
             name = type(self).__name__.lower()
@@ -223,12 +227,37 @@ class Denoiser(Model):
     @torch.no_grad()
     def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
         """Yields what the image is expected to be after each step.  A conditional model draws the class where
-        none is said."""
-        if self.conditional and y is None:
-            y = Condition(classes.drawn(noise, self.spec))
+        none is said; one of pairs needs the other image, y.image."""
+        y = self.drawn_for(noise, y)
         levels = self.levels()
         for state in self.walk(levels, samplers.start(levels, noise, *self.spec.shape), noise, y):
             yield state.x if state.at.sigma == 0 else state.x_0
+
+    def drawn_for(self, noise: Noise, y: Condition | None) -> Condition | None:
+        """What a sample is one of: y, with a class drawn where the model asks for one and there is none.
+        Raises Refusal where the other image is missing."""
+        image, label = self.image_of(y), label_of(y)
+        if self.conditional and label is None:
+            label = classes.drawn(noise, self.spec)
+        return y if label is image is None else Condition(label, image=image)
+
+    def image_of(self, y: Condition | None) -> Tensor | None:
+        """The other image of each, which a model of pairs must be told; None of any other model."""
+        if "image" not in self.takes:
+            return None
+        if y is None or y.image is None:
+            name, (channels, size) = type(self).__name__.lower(), self.spec.source
+            raise Refusal(
+                f"{name}: this one learnt from pairs, and answers about an image beside another, of "
+                f"{channels}x{size}x{size}, which is missing; type likeness translate RUN IMAGES, or give "
+                "Condition(image=...)."
+            )
+        return y.image
+
+    def named(self, y: Condition | None) -> Condition | None:
+        """What an edit is told: the class if there is one, and the other image, which must be there."""
+        image, label = self.image_of(y), label_of(y) if self.conditional else None
+        return None if label is image is None else Condition(label, image=image)
 
     @torch.no_grad()
     def complete(
@@ -236,7 +265,7 @@ class Denoiser(Model):
     ) -> Iterator[Tensor]:
         """Draw what is not known of images x (B, C, H, W), wherever it lies; known: bool (H, W).  See
         samplers.inpaint."""
-        x, known, y = x.to(noise.device), known.to(noise.device).bool(), y if self.conditional else None
+        x, known, y = x.to(noise.device), known.to(noise.device).bool(), self.named(y)
         for state in samplers.inpaint(
             lambda x_t, t: self.denoise(x_t, t, y), self.way(), x, known, noise, self.repeats
         ):
@@ -253,7 +282,7 @@ class Denoiser(Model):
             return
         share = max(1, round(strength * (len(levels) - 1)))
         ahead = levels[-1 - share :]
-        y = y if self.conditional else None
+        y = self.named(y)
         x_t = ahead[0].alpha * x.to(noise.device) + ahead[0].sigma * noise.normal(*x.shape[1:])
         for state in self.walk(ahead, x_t, noise, y):
             yield state.x if state.at.sigma == 0 else state.x_0
@@ -270,8 +299,10 @@ class Denoiser(Model):
         """The noise, (B, dims) and near N(0, I), that the probability-flow equation leads from to x (B, C, H,
         W): Heun's rule, backwards.
 
-        Conditional: (B, dims + labels), and behind it the class, or zeros where none was said.
+        Conditional: (B, dims + labels), and behind it the class, or zeros where none was said.  Of pairs it
+        is the noise that leads there where no other image is told: a code has no place for it.
         """
+        y = self.without_image(y)
         up = [level for level in reversed(self.way()) if level.sigma]
         x_t = up[0].alpha * x
         for state in (
@@ -290,6 +321,7 @@ class Denoiser(Model):
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """The image (B, C, H, W) that such noise leads to."""
+        self.without_image(None)
         name, labels = type(self).__name__.lower(), self.spec.labels if self.conditional else 0
         code = classes.measured(name, z, self.latent, labels)
         y = None
@@ -302,12 +334,23 @@ class Denoiser(Model):
             x = state.x
         return self.kept(x)
 
+    def without_image(self, y: Condition | None) -> Condition | None:
+        """y but for its image.  Raises Refusal of a model that never learnt to do without."""
+        if "image" not in self.takes:
+            return y
+        if not self.label_dropout:
+            raise Refusal(
+                f"{type(self).__name__.lower()}: a code has no place for the other image of a pair, and this "
+                "model was trained with --label-dropout 0, so that it has no idea of no image; leave it out."
+            )
+        return None if y is None else y.only(("label",))
+
     # How likely an image is
 
     def terms(self, batch: Batch) -> bounds.Terms:
         """Of a bound on -log P(x), or -log P(x|y), of each image: without guidance, whatever samples are
         drawn with."""
-        grid, y = self.on_a_grid(), self.classes_of(batch)
+        grid, y = self.on_a_grid(), self.told_of(batch)
         return bounds.bound(
             lambda x_t, t: self.predict(x_t, t, y).clamp(-1, 1),
             self.schedule,
@@ -320,7 +363,7 @@ class Denoiser(Model):
     def density(self, batch: Batch, tolerance: float = 0.0) -> ode.Density:
         """By the probability-flow equation: log P of images on their grid by Hutchinson's estimate; of points
         log p, exactly but for the tolerance, which is the model's own unless another one is given."""
-        y, probes = self.classes_of(batch), 0 if self.spec.points else 1
+        y, probes = self.told_of(batch), 0 if self.spec.points else 1
         return ode.nats(
             self.predict,
             self.schedule,
@@ -341,14 +384,12 @@ class Denoiser(Model):
             )
         return self.p
 
-    def classes_of(self, batch: Batch) -> Condition | None:
-        """The classes that the images of a batch are judged as: none unless the model is conditional, and
-        then there must be some."""
-        return (
-            Condition(classes.required(type(self).__name__.lower(), label_of(batch.y)))
-            if self.conditional
-            else None
-        )
+    def told_of(self, batch: Batch) -> Condition | None:
+        """What the images of a batch are judged beside: classes and other images, none unless the model takes
+        them, and then they must be there."""
+        label = classes.required(type(self).__name__.lower(), label_of(batch.y)) if self.conditional else None
+        image = self.image_of(batch.y)
+        return None if label is image is None else Condition(label, image=image)
 
     @torch.no_grad()
     def bits_per_dim(self, batch: Batch) -> Bits:

@@ -221,6 +221,11 @@ def obstacle(model: Model) -> str:
         and model.spec.size % halvings(net.plan) == 0
     ):
         return ""
+    if "image" in model.takes:
+        return (
+            "a DDPMPipeline of diffusers draws from noise alone, and this ddpm from another image; translate "
+            "with it here, or export one that is trained on images without pairs."
+        )
     if model.spec.size == 1:
         return (
             "diffusers has pipelines for images, and none for points or codes of one pixel; export a ddpm "

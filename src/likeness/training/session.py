@@ -186,6 +186,7 @@ def _data(config: Config, folder: Path, source: str, first: Run | None, place_of
 def _config(
     model: str, kind: type[Model], data: Data, wishes: Wishes, budget: dict[str, Any], stage: Stage | None
 ) -> Config:
+    _suits(model, kind, data)
     settings = engine.settle(
         replace(kind.defaults, **wishes.training), data.spec if stage is None else stage.code
     )
@@ -201,6 +202,21 @@ def _config(
     torch.set_num_threads(plan.threads(config, budget, measure))
     config = replace(config, facts=engine.facts())
     return plan.planned(config, plan.least(built), wishes.training.keys(), budget, measure)
+
+
+def _suits(name: str, kind: type[Model], data: Data) -> None:
+    """Refuse data without the other images that the model needs, or with such as do not belong to its x."""
+    if kind.needs and not data.spec.source[0]:
+        raise Refusal(
+            f"{name} learns from two images at a time, and {data.source} holds single ones; name a folder of "
+            "pairs (A/ and B/) or of two kinds (trainA/ and trainB/), or make the other image of each by "
+            "--task colourise."
+        )
+    if kind.needs == "pairs" and data.other is not None:
+        raise Refusal(
+            f"{name} learns from pairs, and in {data.source} nobody knows what belongs together; train "
+            "cyclegan on it."
+        )
 
 
 def _files(kind: type[Model], options: dict[str, Any]) -> dict[str, Any]:

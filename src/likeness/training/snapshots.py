@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from .. import data as datasets
 from .. import engine, figures, storage
 from ..core import Decodes, DiskTrouble, Encodes, NotAllowed, Samples
 from ..data import Data
-from ..inference.sampling import samples
+from ..inference import sampling
 from ..runs.run import Run
 from .loop import Step
 
@@ -40,17 +42,40 @@ def _crossed(before: int, now: int) -> bool:
 def snapshot(run: Run, data: Data, n: int) -> None:
     """A picture of what the model can show now.  One that cannot be written is no reason to lose the
     training."""
-    if (x := view(run, data, n)) is not None:
+    if (page := picture(run, data, n)) is not None:
         path = run.folder / "samples" / f"{run.seen:012d}.png"
         try:
             storage.make(path.parent)
             figures.write_png(
                 path,
-                figures.shown(x, real(data)),
+                page,
                 dict(run=run.folder.name, seen=run.seen, seed=0, model=run.config.model),
             )
         except (DiskTrouble, NotAllowed) as trouble:
             run.notes.append(str(trouble))
+
+
+def picture(run: Run, data: Data, n: int) -> np.ndarray | None:
+    """Of about n tiles, uint8 (height, width, 3).  What is made of another image stands beside it, and before
+    what should have been made, where that is known."""
+    if "image" not in run.model.spec.parts(run.model.takes) or not isinstance(run.model, Samples):
+        return None if (x := view(run, data, n)) is None else figures.shown(x, real(data))
+    few = np.arange(max(1, n // 3))
+    y = sampling.conditions(run.model, few, data)
+    assert y is not None and y.image is not None
+    x = sampling.samples(run.model, len(few), 0, data)
+    right = truth(data, few)
+    return figures.beside(y.image, x, *([] if right is None else [right]))
+
+
+def truth(data: Data, numbers: np.ndarray) -> Tensor | None:
+    """What samples number `numbers` would best be, (n, C, H, W): the other side of their pairs, or what is
+    known of domains for scoring only."""
+    if data.pairs is not None:
+        rows = data.held_out if len(data.held_out) else data.train
+        return data.take(rows[numbers % len(rows)]).x
+    known: np.ndarray | None = getattr(data, "truth", None)
+    return None if known is None else datasets.picture(known[numbers % len(known)])
 
 
 @torch.no_grad()
@@ -58,7 +83,7 @@ def view(run: Run, data: Data, n: int) -> Tensor | None:
     """What the model can show: samples, else reconstructions of held-out images."""
     n = POINTS if run.config.spec.points else n
     if isinstance(run.model, Samples):
-        return samples(run.model, n, 0, data)
+        return sampling.samples(run.model, n, 0, data)
     if isinstance(run.model, Encodes) and isinstance(run.model, Decodes):
         return run.model.decode(run.model.encode(engine.put(data.take(data.held_out[:n])).x))
     return None

@@ -1,0 +1,130 @@
+"""How far images are apart as a network sees them that has learnt to tell photographs apart.
+
+Gatys, Ecker & Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016, and Johnson,
+Alahi & Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and Super-Resolution", ECCV 2016.  F is the
+output of a layer for an image, (C, H, W):
+
+    gram      G_cd = sum_hw F_chw F_dhw / (C H W)                      Gatys eq. 3, with the norm of Johnson
+    eq. 3 content   |F - P|^2 / (C H W)                                      Johnson eq. 2; Gatys eq. 1 is
+    half of the sum style     sum_l w_l |G_l - A_l|_F^2                                Johnson eq. 4; Gatys
+    eq. 4, 5 are a quarter of it,
+                                                                       since N_l^2 M_l^2 there is (C H W)^2
+    total_variation    the mean squared difference of neighbours       Mahendran & Vedaldi 2015, eq. 3, beta =
+    2
+
+F are outputs after the ReLU.  Images are (B, 3, H, W) in [-1, 1]; the network's own preprocessing is done
+here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..backbones import catalogue
+from ..backbones.layers import Graph
+from ..core import Refusal
+
+NETWORKS = ("vgg16", "vgg19")
+"""those whose early layers both papers measure with"""
+
+
+class Perceptual:
+    """A fixed network that is asked for a few of its layers, and no deeper than these need.
+
+    It is no nn.Module: a model that holds one neither saves nor averages nor trains it.  Nothing is read
+    before the constructor, which a model therefore calls in prepare(), not in build().
+    """
+
+    def __init__(
+        self,
+        network: str,
+        layers: Sequence[str],
+        *,
+        weights: str = "",
+        seed: int = 0,
+        pooling: str = "max",
+    ):
+        """network: vgg16 or vgg19.  layers: names such as block3_conv3.  weights: a file, "none" for random
+        ones that `seed` decides, or nothing for the published ones (backbones/weights.py says where these are
+        looked for). pooling: max, or average as Gatys has it (section 2).
+
+        Raises Refusal for another network, layer or pooling, Offline where there are no weights, BadData for
+        a bad file.
+        """
+        if network not in NETWORKS:
+            raise Refusal(
+                f"perceptual losses are measured with {' or '.join(NETWORKS)}, and not with {network!r}."
+            )
+        if pooling not in ("max", "average"):
+            raise Refusal(f"--pooling is max or average, and not {pooling!r}.")
+        self.layers = tuple(layers)
+        self.net: Graph = catalogue.load(network, weights, self.layers, seed)
+        if pooling == "average":
+            for name, layer in self.net.nodes.items():
+                if isinstance(layer, nn.MaxPool2d):
+                    self.net.nodes[name] = nn.AvgPool2d(layer.kernel_size)
+
+    @property
+    def source(self) -> str:
+        """Where the weights come from, in a line."""
+        return self.net.source
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights."""
+        return self.net.sha256
+
+    def stride(self, layer: str) -> int:
+        """Pixels from one place of this layer to the next."""
+        order = list(self.net.nodes)
+        pools = (nn.MaxPool2d, nn.AvgPool2d)
+        before = order[: order.index(layer) + 1]
+        return int(2 ** sum(isinstance(self.net.nodes[name], pools) for name in before))
+
+    def features(self, x: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
+        """Of images (B, 3, H, W) in [-1, 1], for each layer (B, C, H / stride, W / stride); a gradient goes
+        through.
+
+        Raises Refusal for images that are smaller than one place of the deepest layer.
+        """
+        asked = tuple(layers) or self.layers
+        least = max(map(self.stride, asked))
+        if min(x.shape[2:]) < least:
+            raise Refusal(
+                f"{asked[-1]} looks at images of {least} pixels a side or more, and these have "
+                f"{x.shape[3]}x{x.shape[2]}; enlarge them, or name layers that come before."
+            )
+        result: dict[str, Tensor] = self.net(self.net.prepare(x), asked)
+        return result
+
+
+def gram(h: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, C, C), divided by C H W; in fp32 at least, whatever h is."""
+    f = h.flatten(2)
+    f = f if f.dtype == torch.float64 else f.float()
+    return f @ f.mT / (h.shape[1] * f.shape[2])
+
+
+def content(h: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of features of one shape, (B, C, H, W) to (B,)."""
+    return (h - target).square().flatten(1).mean(1)
+
+
+def style(
+    grams: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Mapping[str, float] | None = None
+) -> Tensor:
+    """Squared Frobenius distance of Gram matrices (B or 1, C, C), summed over the layers of `targets`, each
+    times its weight (1): (B,)."""
+    each = [
+        (weights or {}).get(name, 1.0) * (grams[name] - target).square().sum((1, 2))
+        for name, target in targets.items()
+    ]
+    return torch.stack(each).sum(0)
+
+
+def total_variation(x: Tensor) -> Tensor:
+    """Mean squared difference of neighbours below and to the right, (B, C, H, W) to (B,)."""
+    down, right = x[:, :, 1:] - x[:, :, :-1], x[..., 1:] - x[..., :-1]
+    return down.square().mean((1, 2, 3)) + right.square().mean((1, 2, 3))
