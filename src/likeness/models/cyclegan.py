@@ -83,7 +83,7 @@ class Pool(nn.Module):
 class CycleGAN(Model):
     parts: str = option(
         "full",
-        "of the loss, as in the paper's tables 4 and 5: forward is |F(G(a)) - a| alone, backward |G(F(b)) - b|",
+        "of the loss, as in the paper's tables 4 and 5; forward has |F(G(a)) - a| only, backward |G(F(b)) - b|",
         choices=("full", "cycle", "gan", "forward", "backward"),
     )
     cycle: float = option(10.0, "lambda, weight of coming back to where one started", 0.0, 1e4)
@@ -151,7 +151,7 @@ class CycleGAN(Model):
             ),
             (
                 channels and source != size,
-                f"both kinds need one size, and these are of {source} and of {size} pixels; superres enlarges.",
+                f"both kinds need one size, and these are of {source} and of {size}; superres enlarges.",
             ),
             (
                 self.identity and channels != self.spec.channels,
@@ -168,13 +168,13 @@ class CycleGAN(Model):
             ),
             (
                 size % 4 or size < 8,
-                f"it takes images of a multiple of 4 pixels, 8 at least, and these have {size}; read them with "
-                f"--size {max(8, round(size / 4) * 4)}.",
+                f"it takes images of a multiple of 4 pixels, 8 at least, and these have {size}; read them "
+                f"with --size {max(8, round(size / 4) * 4)}.",
             ),
             (
                 (size >> layers) < 3,
-                f"--layers {layers} judges patches of images of {3 << layers} pixels and more, and these have "
-                f"{size}; take fewer layers or a larger --size.",
+                f"--layers {layers} judges patches of images of {3 << layers} pixels and more, and these "
+                f"have {size}; take fewer layers or a larger --size.",
             ),
         ):
             if wrong:

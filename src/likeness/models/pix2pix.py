@@ -83,8 +83,8 @@ class Pix2Pix(Model):
             ),
             (
                 spec.source[0] and spec.source[1] != size,
-                f"it makes images as large as their sources, and these are of {size} pixels, their sources of "
-                f"{spec.source[1]}; superres enlarges.",
+                f"it makes images as large as their sources, and these are of {size} pixels, their sources "
+                f"of {spec.source[1]}; superres enlarges.",
             ),
             (
                 self.adversarial == "none" and not self.l1,
@@ -102,8 +102,8 @@ class Pix2Pix(Model):
             ),
             (
                 (size >> layers) < 3,
-                f"--layers {layers} judges patches of images of {3 << layers} pixels and more, and these have "
-                f"{size}; take fewer layers or a larger --size.",
+                f"--layers {layers} judges patches of images of {3 << layers} pixels and more, and these "
+                f"have {size}; take fewer layers or a larger --size.",
             ),
         ):
             if wrong:
@@ -163,7 +163,8 @@ class Pix2Pix(Model):
         """(B, C, H, W) in [-1, 1] of any multiple of `stride` to (B, C', H, W)."""
         if back:
             raise Refusal(
-                "pix2pix translates one way; train another with --swap for the way back, or cyclegan for both."
+                "pix2pix translates one way; train another with --swap for the way back, or cyclegan for "
+                "both."
             )
         translators.check("pix2pix", x, self.spec.source[0], self.stride)
         return self.made(x)

@@ -255,8 +255,8 @@ def check(name: str, x: Tensor, channels: int, stride: int) -> None:
     """Refuse images (B, C, H, W) that a model called `name` cannot translate."""
     if x.shape[1] != channels:
         raise Refusal(
-            f"{name} learnt to translate images of {channels} channels and these have {x.shape[1]}; read them "
-            f"with --colour {'grey' if channels == 1 else 'rgb'}."
+            f"{name} learnt to translate images of {channels} channels and these have {x.shape[1]}; read "
+            f"them with --colour {'grey' if channels == 1 else 'rgb'}."
         )
     if any(side % stride or side < 2 * stride for side in x.shape[2:]):
         raise Refusal(

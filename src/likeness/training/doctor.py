@@ -46,7 +46,7 @@ from ..parts import collapse
 from ..parts.adversarial import Packs, Penalises
 from ..parts.augment import POLICIES
 from ..runs.run import Run
-from . import symptoms
+from . import symptoms, translated
 from .loop import Step
 from .symptoms import Finding, Line
 
@@ -69,6 +69,8 @@ SHEET, ROOM = 2, 16
 """numbers in z that draw images along a line or on a sheet, and how many do not"""
 LESS = ("k", "d_rate", "beta", "centring")
 """options of which less helps; of all other numbers it is more"""
+EITHER = ("images", "rate", "identity")
+"""options of which less helps against one thing, and more against another"""
 USUAL = 3.0
 """times the model's own rate, or a part of it: one further off is to go back to it, any other to a third of
 itself"""
@@ -120,6 +122,8 @@ def suited(run: Run, findings: Iterable[Finding | None]) -> Iterator[Finding]:
         longer=2 * max(run.seen, training.images),
         stronger=3 * there.get("gamma", 0) or 1,
         calm=3 * max(there.get("r1", 0), there.get("r2", 0)) or 0.1,
+        heavier=10 * there.get("style_weight", 0) or 10,
+        fuller=10 * there.get("content_weight", 0) or 1,
         wider=SHEET if points else ROOM if latent <= SHEET else latent,
     )
     for finding in filter(None, findings):
@@ -140,7 +144,10 @@ def asked(remedy: str, there: dict[str, Any]) -> dict[str, Any]:
     named = {flag[2:].replace("-", "_"): value for flag, value in zip(words[::2], words[1::2])}
     if not named.keys() <= there.keys():
         return {}
-    wishes = {name: type(there[name])(value) for name, value in named.items()}
+    try:
+        wishes = {name: type(there[name])(value) for name, value in named.items()}
+    except ValueError:  # of two models one has a number under that name, and the other a word
+        return {}
     return {name: value for name, value in wishes.items() if helps(name, there[name], value)}
 
 
@@ -150,7 +157,7 @@ def helps(name: str, now: Any, then: Any) -> bool:
         return bool(now == 0 or then < now)
     if name == "augment":
         return list(POLICIES).index(now) < list(POLICIES).index(then)
-    if name in ("images", "rate") or isinstance(now, str | bool):
+    if name in EITHER or isinstance(now, str | bool):
         return bool(then != now)
     return bool(then < now if name in LESS else then > now)
 
@@ -183,8 +190,13 @@ def consult(run: Run, log: Sequence[Line], guess: Mapping[str, float] = {}) -> I
         symptoms.oscillation(recent, counted),
     )
     grown, same = symptoms.divergence(log), _of_features(recent)
-    lost = None if same or grown else symptoms.relapse(log) or symptoms.nothing_learnt(recent, guess)
-    yield from suited(run, (*of_games, grown, same, lost))
+    unbalanced = translated.weighed(recent, guess)
+    lost = (
+        None
+        if same or grown or unbalanced
+        else symptoms.relapse(log) or symptoms.nothing_learnt(recent, guess)
+    )
+    yield from suited(run, (*of_games, grown, same, unbalanced, lost))
 
 
 def _of_features(lines: Sequence[Line]) -> Finding | None:
@@ -216,7 +228,10 @@ def probed(run: Run, data: Data, model: Model, samples: np.ndarray | None) -> It
         judged(run, data, model),
         beside_untrained(run, data, model, samples),
     ]
-    if samples is not None and not own:
+    made = translated.probe(data, model, draws=samples is not None)
+    of_translations = [] if made is None else list(translated.findings(made))
+    result += of_translations
+    if samples is not None and not own and not any(of_translations):
         result += of_samples(data, samples, run.config.training.mirror)
     yield from suited(run, result)
 
