@@ -5,6 +5,7 @@ Nothing heavy is imported before it is needed.
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 from pathlib import Path
@@ -54,7 +55,8 @@ def translate(argv: list[str]) -> int:
         "--format", metavar=which, default="same", help="kind of files to write [that of the photo, else png]"
     )
     helps = dict(
-        seed="random seed of what a denoiser draws", o="output folder [RUN/translations]; nothing is overwritten"
+        seed="random seed of what a denoiser draws",
+        o="output folder [RUN/translations]; nothing is overwritten",
     )
     common(parser, "--seed", "-o", "--raw", "--json", **helps)
     args, [(run, live)] = on_runs(argv, parser, data=False)
@@ -74,7 +76,7 @@ def translate(argv: list[str]) -> int:
     folder = args["o"] or run.folder / "translations"
     if folder.exists() and not folder.is_dir():
         raise Refusal(f"-o {folder} is a file; name a folder.")
-    state = dict(done=0, began=time.monotonic())
+    began, noted = time.monotonic(), set[str]()
     typed = dict(back=args["back"], size=args["size"] or 0, mask=args["mask"], seed=args["seed"])
     results, skipped = list[Any](), list[Unused]()
     command = shlex.join(["likeness", "translate", *argv])
@@ -93,9 +95,11 @@ def translate(argv: list[str]) -> int:
                     terminal.say(f"note: {at.name} is skipped ({at.reason}{at.detail and ': '}{at.detail})")
                     continue
                 results.append(_small(at))
-                state["done"] += 1
                 for note in at.notes if isinstance(at, work.Translation) else ():
-                    terminal.say(f"note: {at.name}: {note}")
+                    kind = re.sub(r"\d[\d,.]*", "", note)
+                    if kind not in noted:
+                        terminal.say(f"note: {at.name}: {note}")
+                    noted.add(kind)
         except KeyboardInterrupt:
             terminal.say(
                 f"interrupted: {len(results)} of {len(found)} photos are done, in {folder}; the same command goes on "
@@ -114,7 +118,7 @@ def translate(argv: list[str]) -> int:
         {k: v for k, v in recipe.items() if k != "command"},
         folder=str(folder),
         page=str(sheet) if sheet else None,
-        seconds=round(time.monotonic() - state["began"], 2),
+        seconds=round(time.monotonic() - began, 2),
         images=[_row(at) for at in results],
         skipped=[dict(name=at.name, reason=at.reason, detail=at.detail) for at in skipped],
     )

@@ -138,7 +138,10 @@ def of_tensor(x: Any) -> list[Found]:
     if x.ndim != 4 or x.shape[1] not in (1, 3) or not len(x):
         raise Refusal(f"photos are (B, 1 or 3, H, W) in [-1, 1], and these are {tuple(x.shape)}.")
     levels = ((x.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
-    return [Found(f"{i:06d}", partial(_row, levels, i, f"{i:06d}", content_hash(levels[i]))) for i in range(len(x))]
+    return [
+        Found(f"{i:06d}", partial(_row, levels, i, f"{i:06d}", content_hash(levels[i])))
+        for i in range(len(x))
+    ]
 
 
 def opened(name: str, read: Callable[[], bytes], reading: Reading) -> Photo | Unused:
@@ -198,7 +201,9 @@ def mask(path: Path, size: tuple[int, int]) -> np.ndarray:
     """bool (H, W), true where a picture of this size (width, height) is white.  Raises BadData and Refusal."""
     status = path.stat() if path.is_file() else None
     if status is None:
-        raise Refusal(f"there is no mask {path}; name a picture of the photo's size, white where the hole is.")
+        raise Refusal(
+            f"there is no mask {path}; name a picture of the photo's size, white where the hole is."
+        )
     read = partial(read_bytes, os.fsencode(path), (status.st_size, status.st_mtime_ns), kind)
     result = opened(path.name, read, Reading(tiles=True, size=4096, background="black"))
     if isinstance(result, Unused):

@@ -64,7 +64,13 @@ class Node:
         window: bool = False,
     ):
         """needs: rows of each parent for rows of this.  work: operations for one number of this."""
-        self.job, self.shape, self.parents, self.needs, self.compute = job, tuple(shape), parents, needs, compute
+        self.job, self.shape, self.parents, self.needs, self.compute = (
+            job,
+            tuple(shape),
+            parents,
+            needs,
+            compute,
+        )
         self.per_row = math.prod(self.shape) // max(1, self.shape[2])
         self.work = work * self.per_row
         self.deep = max((p.deep for p in parents), default=0) + window
@@ -251,7 +257,9 @@ def _room(shape: Sequence[int], like: Tensor) -> Tensor:
     this process keeps what it has had (engine/device.py), and would have holes of this size."""
     b, c, h, w = shape
     if like.device.type != "cpu":
-        return torch.empty((b, c, h, w), dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+        return torch.empty(
+            (b, c, h, w), dtype=like.dtype, device=like.device, memory_format=torch.channels_last
+        )
     room = mmap.mmap(-1, max(1, b * c * h * w * like.element_size()))
     return torch.frombuffer(room, dtype=like.dtype)[: b * c * h * w].view(b, h, w, c).permute(0, 3, 1, 2)
 
@@ -294,7 +302,9 @@ def _pretend(order: Sequence[Node], height: int, keepers: dict[int, _Keeper]) ->
     job, full = order[-1].job, order[-1].height
     for a in range(0, full, height):
         spans = _spans(order, (a, min(full, a + height)))
-        job.done += sum(n.work * (spans[id(n)][1] - spans[id(n)][0]) for n in order if id(n) in spans and not n.held)
+        job.done += sum(
+            n.work * (spans[id(n)][1] - spans[id(n)][0]) for n in order if id(n) in spans and not n.held
+        )
     most = _peak(order, _spans(order, (mid := max(0, (full - height) // 2), min(full, mid + height))))
     keeping = sum(k.node.bytes for k in keepers.values())
     job.peak = max(job.peak, job.holding + keeping + most)
@@ -640,7 +650,9 @@ def _pool(func: Any, args: Any, kwargs: Any) -> Any:
         return NotImplemented
     b, c, h, w = x.node.shape
     shape = b, c, *(_fitting(n, 0, k - 1, s) for n, k, s in zip((h, w), kernel, stride))
-    return _window(x, shape, kernel[0], stride[0], 0, lambda rows: func(rows, kernel, stride), math.prod(kernel))
+    return _window(
+        x, shape, kernel[0], stride[0], 0, lambda rows: func(rows, kernel, stride), math.prod(kernel)
+    )
 
 
 def _pad(func: Any, args: Any, kwargs: Any) -> Any:
@@ -685,7 +697,8 @@ def _pad(func: Any, args: Any, kwargs: Any) -> Any:
         # parts, since selecting all rows by number would lose channels last
         parts_ = [(span[0], span[0] + above), (span[1] - below, span[1])]
         first_rows, last_rows = (
-            wide[:, :, [source(row) - lo for row in range(*part)]] if part[0] < part[1] else None for part in parts_
+            wide[:, :, [source(row) - lo for row in range(*part)]] if part[0] < part[1] else None
+            for part in parts_
         )
         return torch.cat([rows for rows in (first_rows, middle, last_rows) if rows is not None], 2)
 
@@ -734,7 +747,9 @@ def _interpolate(func: Any, args: Any, kwargs: Any) -> Any:
     x, mode, size = at["input"], at["mode"], at.get("size")
     b, c, h, w = x.node.shape
     if size is None:
-        scale = at["scale_factor"] if isinstance(at["scale_factor"], (tuple, list)) else (at["scale_factor"],) * 2
+        scale = (
+            at["scale_factor"] if isinstance(at["scale_factor"], (tuple, list)) else (at["scale_factor"],) * 2
+        )
         size = int(h * scale[0]), int(w * scale[1])
     high, wide = _pair(size)
     r, shape = max(1, high // h), (b, c, high, wide)
@@ -870,7 +885,10 @@ def _group_norm(func: Any, args: Any, kwargs: Any) -> Any:
 
 def _over_image(at: dict[str, Any]) -> bool:
     dim = at["dim"]
-    return dim is not None and sorted(d % 4 for d in (dim if isinstance(dim, (tuple, list)) else (dim,))) == [2, 3]
+    return dim is not None and sorted(d % 4 for d in (dim if isinstance(dim, (tuple, list)) else (dim,))) == [
+        2,
+        3,
+    ]
 
 
 def _moment(func: Any, args: Any, kwargs: Any) -> Any:

@@ -70,7 +70,9 @@ class Field(Noise):
     """The noise of tiles of one photo: normal(C, S, S) is cut out of noise that the whole photo has, and all
     else is the same for every tile, such as the class that is drawn."""
 
-    def __init__(self, seed: int, key: int, corners: Sequence[tuple[int, int]], shape: tuple[int, int], size: int):
+    def __init__(
+        self, seed: int, key: int, corners: Sequence[tuple[int, int]], shape: tuple[int, int], size: int
+    ):
         """seed: number of the photo.  corners: top and left of each tile.  shape: height and width of the
         photo."""
         super().__init__([seed] * len(corners), key)
@@ -105,6 +107,8 @@ class Field(Noise):
         at = at * width + columns[:, None, None, :]
         stream = _mix(self.keys + self.calls * _GOLDEN % 2**62)
         bits = _mix(stream.view(-1, 1, 1, 1) + (at + 1) * _GOLDEN)
-        radius = (bits >> 32).bitwise_and_(0xFFFF_FFFF).float().add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
+        radius = (
+            (bits >> 32).bitwise_and_(0xFFFF_FFFF).float().add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
+        )
         angle = bits.bitwise_and_(0xFFFF_FFFF).float().mul_(2 * math.pi * 2.0**-32)
         return angle.cos_().mul_(radius)

@@ -1,17 +1,20 @@
 """Photos put through a model from image to image: at their own size and aspect, without seams.
 
-A network of convolutions is walked in strips of rows, with the statistics of its instance normalisations over
-the whole photo (inference/strips.py).  A denoiser that was told another image knows one size only: it draws
-overlapping tiles of it, from noise that belongs to the pixels of the photo (inference/tiles.py).
+A network of convolutions sees the whole photo: strips of rows are computed with just the rows around them that
+they depend on, and the statistics of instance normalisation are those of all rows.  A denoiser that was told
+another image knows one size only: it draws overlapping tiles of it, from noise that belongs to the pixels of
+the photo, and they are blended.
 
 A run made for a task (--task colourise, upscale2 ...) is given what the task makes of the photo: its grey, its
 edges, the photo itself to enlarge, the photo with a hole (a mask, or what is transparent in it).
 
 Transparent photos lie on the background that training images lay on; the opacity is put back on the result.
+EXIF data are kept, but for the orientation, which has been applied.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -132,7 +135,9 @@ class Translator:
                 f"{named(model)} draws the target of a source, and not the other way round; train another with "
                 "--swap for the way back, or cyclegan for both."
             )
-        self.channels, self.out = (spec.channels, spec.source[0]) if how.back else (spec.source[0], spec.channels)
+        self.channels, self.out = (
+            (spec.channels, spec.source[0]) if how.back else (spec.source[0], spec.channels)
+        )
         self.side = spec.size if how.back else spec.source[1]
         """pixels a side of a source, in training"""
         if self.out not in (1, 3) or (self.channels not in (1, 3) and self.task != "inpaint"):
@@ -164,7 +169,9 @@ class Translator:
             notes.append("its colours are left out: the model has learnt from grey images")
         pixels = as_colour(pixels[None], "rgb" if colours == 3 else "grey")[0]
         if hole is not None:
-            pixels = np.concatenate([np.where(hole, np.uint8(tasks.HOLE), pixels), hole[None] * np.uint8(255)])
+            pixels = np.concatenate(
+                [np.where(hole, np.uint8(tasks.HOLE), pixels), hole[None] * np.uint8(255)]
+            )
         short = min(pixels.shape[1:])
         if self.stride > 1 and short < self.stride:
             notes.append(
@@ -195,7 +202,9 @@ class Translator:
         if share == 1:
             return photo.pixels, hole
         size = max(1, round(w * share)), max(1, round(h * share))
-        return resized(photo.pixels, size), None if hole is None else resized(hole[None] * np.uint8(255), size)[0] > 0
+        return resized(photo.pixels, size), None if hole is None else resized(
+            hole[None] * np.uint8(255), size
+        )[0] > 0
 
     # What it makes of that
 
@@ -436,31 +445,18 @@ def nothing(places: Sequence[str | Path], skipped: Sequence[Unused]) -> Refusal:
     )
 
 
-def reduced(at: Translation) -> Translation:
-    """The same in little memory, for the picture of before and after."""
-    return replace(
-        at,
-        photo=at.photo._replace(pixels=_thumb(at.photo.pixels.transpose(1, 2, 0)).transpose(2, 0, 1), opacity=None),
-        given=_thumb(at.given),
-        image=_thumb(at.image),
-        opacity=None,
-    )
-
-
 def _same(path: Path, recipe: dict[str, Any]) -> bool:
     """Whether the file at `path` was made by this recipe."""
     try:
         there = figures.read_recipe(path)
     except Refusal:
         return False
-    plain = storage_of(recipe)
+    plain = {k: v for k, v in plain_of(recipe).items() if k != "command"}
     return {k: there.get(k) for k in plain} == plain
 
 
-def storage_of(recipe: dict[str, Any]) -> dict[str, Any]:
+def plain_of(recipe: dict[str, Any]) -> dict[str, Any]:
     """As JSON holds it."""
-    import json
-
     out: dict[str, Any] = json.loads(json.dumps(recipe, default=str))
     return out
 
@@ -483,28 +479,33 @@ def outside(folder: Path, found: Sequence[Found]) -> Path:
 
 
 def page(results: Sequence[Translation]) -> np.ndarray:
-    """A row a photo: what the model was given and what it made of it; with the photo itself where a task has
-    made the one of the other."""
-    shown = results[:ROWS]
-    whole = any(t.recipe.get("task") in ("colourise", "edges", "inpaint") for t in shown)
-    columns = [_thumbs([t.given for t in shown]), _thumbs([t.image for t in shown])]
-    titles = ["before", "after"]
-    if whole:
-        columns.append(_thumbs([t.photo.pixels.transpose(1, 2, 0) for t in shown]))
+    """A row a photo: what the model was given and what it made of it, the middle of both where it enlarges;
+    with the photo itself where a task has made the one of the other."""
+    shown = [reduced(at) for at in results[:ROWS]]
+    columns, titles = [[at.given for at in shown], [at.image for at in shown]], ["before", "after"]
+    if any(at.recipe.get("task") in ("colourise", "edges", "inpaint") for at in shown):
+        columns.append([at.photo.pixels.transpose(1, 2, 0) for at in shown])
         titles = ["given", "translated", "photo"]
-    return figures.sheet(columns, titles, [Path(t.name).stem for t in shown], tile=THUMB)
+    tiles = [[_enlarged(image) for image in column] for column in columns]
+    height, width = (max(image.shape[axis] for column in tiles for image in column) for axis in (0, 1))
+    page = [np.stack([_centred(image, height, width) for image in column]) for column in tiles]
+    return figures.sheet(page, titles, [Path(at.name).stem for at in shown], tile=1)
 
 
-def _thumbs(images: Sequence[np.ndarray]) -> np.ndarray:
-    """uint8 (B, THUMB, THUMB, 3), each in the middle of white; small ones enlarged."""
-    out = np.full((len(images), THUMB, THUMB, 3), 255, np.uint8)
-    for tile, image in zip(out, images):
-        small = _thumb(image)
-        times = max(1, THUMB // max(small.shape[:2]))
-        small = figures.enlarge(small, times)
-        top, left = ((THUMB - n) // 2 for n in small.shape[:2])
-        tile[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return out
+def reduced(at: Translation) -> Translation:
+    """The same in little memory, as the picture of before and after shows it."""
+    given, image = at.given, at.image
+    if (scale := image.shape[0] // given.shape[0]) > 1 and max(image.shape) > THUMB:
+        given, image = _middle(given, THUMB // scale), _middle(image, THUMB // scale * scale)
+        given = figures.enlarge(given, scale)
+    small = _thumb(at.photo.pixels.transpose(1, 2, 0)).transpose(2, 0, 1)
+    photo = at.photo._replace(pixels=small, opacity=None)
+    return replace(at, photo=photo, given=_thumb(given), image=_thumb(image), opacity=None)
+
+
+def _middle(image: np.ndarray, side: int) -> np.ndarray:
+    top, left = (max(0, (n - side) // 2) for n in image.shape[:2])
+    return np.array(image[top : top + side, left : left + side])
 
 
 def _thumb(image: np.ndarray) -> np.ndarray:
@@ -515,3 +516,16 @@ def _thumb(image: np.ndarray) -> np.ndarray:
         return np.array(image)
     size = max(1, round(w * share)), max(1, round(h * share))
     return resized(image.transpose(2, 0, 1), size).transpose(1, 2, 0)
+
+
+def _enlarged(image: np.ndarray) -> np.ndarray:
+    """A small one in larger pixels, in three channels."""
+    return figures.enlarge(np.repeat(image, 3 // image.shape[2], 2), max(1, THUMB // max(image.shape[:2])))
+
+
+def _centred(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """On white."""
+    out = np.full((height, width, 3), 255, np.uint8)
+    top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
+    out[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return out
