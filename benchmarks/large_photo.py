@@ -1,12 +1,12 @@
-"""What a large photo takes: seconds, and the most memory that the process holds, of a translation in strips and,
-where there is room, in one piece; and how far the two are apart.
+"""What a large photo takes: seconds, and the most memory that the process holds, of a translation in strips
+and, where there is room, in one piece; and how far the two are apart.
 
     python benchmarks/large_photo.py                        4,000 x 3,000 pixels
     python benchmarks/large_photo.py --width 1600 --height 1200 --whole
 
 Each network is a process of its own, with weights as they are drawn: what they are decides no time and no
-memory.  translator: the generator of cyclegan and faststyle, width 32, 9 blocks, instance normalisation; plain:
-the same without normalisation; superres: x2, width 48, 8 blocks.
+memory.  translator: the generator of cyclegan and faststyle, width 32, 9 blocks, instance normalisation;
+plain: the same without normalisation; superres: x2, width 48, 8 blocks.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def measure(name: str, width: int, height: int, bf16: bool, whole: bool) -> dict
     photo = smooth(width, height)
     number = 2 if bf16 else 4
     cast = torch.autocast(engine.device().type, torch.bfloat16) if bf16 else contextlib.nullcontext()
-    out = np.empty((height * scale, width * scale, 3), np.float16 if whole else np.uint8)
+    out = np.empty((height * scale, width * scale, 3), np.float32 if whole else np.uint8)
 
     def rows(a: int, b: int) -> torch.Tensor:
         part = torch.from_numpy(photo[a:b]).permute(2, 0, 1)[None].to(engine.device()).float()
@@ -71,7 +71,7 @@ def measure(name: str, width: int, height: int, bf16: bool, whole: bool) -> dict
 
     def use(span: tuple[int, int], part: torch.Tensor) -> None:
         x = part[0].permute(1, 2, 0).float().cpu()
-        out[slice(*span)] = x.half().numpy() if whole else ((x + 1) * 127.5).round().byte().numpy()
+        out[slice(*span)] = x.numpy() if whole else ((x + 1) * 127.5).round().byte().numpy()
 
     with torch.no_grad(), cast:
         began = time.perf_counter()

@@ -475,12 +475,12 @@ class Trained:
         seed: int = 0,
         **live: Any,
     ) -> Iterator[Translation]:
-        """The same one by one: each photo of these files, folders and archives, or of a tensor (B, C, H, W) in
-        [-1, 1], with what the model was given of it and what it made of that.
+        """The same one by one: each photo of these files, folders and archives, or of a tensor (B, C, H, W)
+        in [-1, 1], with what the model was given of it and what it made of that.
 
         out: a folder, into which each is written before the next begins; nothing is overwritten.  back: from
-        B to A.  size: of the short side, to which photos are scaled first.  mask: the hole, of a run with task
-        inpaint.  What cannot be read is noted and left out.  Raises Refusal at once where the run cannot.
+        B to A.  size: of the short side, to which photos are scaled first.  mask: the hole, of a run with
+        task inpaint.  What cannot be read is noted and left out.  Raises Refusal at once where the run cannot.
         """
         able, known = self.translator(images, back=back, size=size, mask=mask, seed=seed, **live)
         folder = None if out is None else translation.outside(Path(out), known)

@@ -71,7 +71,7 @@ def translate(argv: list[str]) -> int:
         raise Refusal(f"--format {args['format']} is none of {', '.join(work.FORMATS)}.")
     if not args["images"]:
         raise Refusal(
-            f"no photos were named; type likeness translate {args['run'][0]} photo.jpg, or a folder of photos."
+            f"no photos were named; type likeness translate {args['run'][0]} photo.jpg, or a folder of them."
         )
     folder = args["o"] or run.folder / "translations"
     if folder.exists() and not folder.is_dir():
@@ -102,8 +102,8 @@ def translate(argv: list[str]) -> int:
                     noted.add(kind)
         except KeyboardInterrupt:
             terminal.say(
-                f"interrupted: {len(results)} of {len(found)} photos are done, in {folder}; the same command goes on "
-                "with the others"
+                f"interrupted: {len(results)} of {len(found)} photos are done, in {folder}; the same command "
+                "goes on with the others"
             )
             raise
     if not results:

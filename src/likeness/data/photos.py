@@ -76,7 +76,7 @@ class Found(NamedTuple):
 def find(places: Sequence[str | Path], settings: dict[str, Any]) -> list[Found]:
     """All photos in these files, folders, archives, arrays and sets, in their order.
 
-    settings: how the training images of a run were read, of which the background and the value of white count.
+    settings: how the training images of a run were read: the background and the value of white count.
     Raises Refusal for a place that is not there, and what listing a folder or an archive raises.
     """
     known = {f.name for f in fields(Reading)} & {"background", "white"}
@@ -198,11 +198,11 @@ def upright(exif: Image.Exif, width: int, height: int) -> bytes:
 
 
 def mask(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """bool (H, W), true where a picture of this size (width, height) is white.  Raises BadData and Refusal."""
+    """bool (H, W), true where a picture of this size (width, height) is white.  Raises BadData, Refusal."""
     status = path.stat() if path.is_file() else None
     if status is None:
         raise Refusal(
-            f"there is no mask {path}; name a picture of the photo's size, white where the hole is."
+            f"there is no mask {path}; name a picture of the photo's size that is white where the hole is."
         )
     read = partial(read_bytes, os.fsencode(path), (status.st_size, status.st_mtime_ns), kind)
     result = opened(path.name, read, Reading(tiles=True, size=4096, background="black"))
@@ -210,7 +210,7 @@ def mask(path: Path, size: tuple[int, int]) -> np.ndarray:
         raise BadData(f"{path} cannot be used ({result.reason}: {result.detail}); name another picture.")
     if result.size != size:
         raise BadData(
-            f"the mask {path} has {result.size[0]} x {result.size[1]} pixels, and the photo {size[0]} x {size[1]}; "
-            "paint one of the photo's size, white where the hole is."
+            f"the mask {path} has {result.size[0]} x {result.size[1]} pixels, and the photo {size[0]} x "
+            f"{size[1]}; paint one of the photo's size, white where the hole is."
         )
     return np.asarray(result.pixels.max(0) >= 128)

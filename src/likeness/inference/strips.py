@@ -8,8 +8,9 @@ the whole image, up to the order in which sums are rounded.  There are no seams,
 
 What depends on all rows at once, such as the mean and variance of an instance normalisation, is computed on
 the way, strip by strip as well, and added up in float64 (Chan, Golub & LeVeque, "Updating Formulae and a
-Pairwise Algorithm for Computing Sample Variances", 1979).  What that pass has computed is kept if it is small,
-such as the trunk of a generator at a quarter of the size; what is large is computed anew when it is needed.
+Pairwise Algorithm for Computing Sample Variances", 1979).  What that pass has computed is kept if it is
+small, such as the trunk of a generator at a quarter of the size; what is large is computed anew when it is
+needed.
 How large is small is decided beforehand: the walk is tried without numbers, which costs nothing, for each
 limit that makes a difference, and the cheapest that stays within the budget of memory is taken.
 
@@ -41,7 +42,8 @@ SLOWER = 2.0
 SUMMED = 1 << 20
 """numbers that are added up in fp32 before float64"""
 DEEP = 8
-"""windowed operations after which a small result is kept, so that what a strip needs does not grow and grow"""
+"""windowed operations after which a small result is kept, so that what a strip needs does not grow on and
+on"""
 HEIGHTS = (*range(1024, 64, -64), 64, 48, 32, 24, 16, 8, 4, 2, 1)
 Span = tuple[int, int]
 """rows: the first, and the one after the last"""
@@ -73,7 +75,7 @@ class Node:
         )
         self.per_row = math.prod(self.shape) // max(1, self.shape[2])
         self.work = work * self.per_row
-        self.deep = max((p.deep for p in parents), default=0) + window
+        self.deep: int = max((p.deep for p in parents), default=0) + window
         self.kept: Tensor | None = None
         self.held = 0
         """bytes that are kept"""
@@ -403,8 +405,8 @@ class Strips(Tensor):
 
 
 ASKING = {
-    "size", "dim", "stride", "numel", "is_contiguous", "is_floating_point", "is_complex", "element_size", "ndimension",
-    "__len__", "nelement", "__hash__", "get_device",
+    "size", "dim", "stride", "numel", "is_contiguous", "is_floating_point", "is_complex", "element_size",
+    "ndimension", "__len__", "nelement", "__hash__", "get_device",
 }  # fmt: skip
 """what is asked of a tensor's shape"""
 PLAIN_UNDERSCORES = {"__init__", "__index__", "__invert__", "__getitem__"}
@@ -415,7 +417,7 @@ def _attribute(func: Any, x: Strips) -> Any:
     if getattr(attribute, "__name__", "") == "device":
         return x.node.job.device
     if getattr(attribute, "__name__", "") in ("mT", "T", "data"):
-        return NotImplemented if False else func(_materialised(x))
+        return _wrapped(x.node.job, func(whole(x.node)), x.node.shape)
     with torch._C.DisableTorchFunctionSubclass():
         return func(x)
 
@@ -491,13 +493,14 @@ def _cut(part: Part, lo: int, hi: int) -> Tensor:
 
 
 NUMBERWISE = {
-    "relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "gelu", "silu", "mish", "softplus", "softsign", "hardtanh",
-    "hardswish", "hardsigmoid", "tanh", "sigmoid", "exp", "log", "sqrt", "rsqrt", "square", "abs", "neg", "pow", "clamp",
-    "clip", "clamp_min", "clamp_max", "clone", "detach", "contiguous", "float", "bfloat16", "half", "to", "type",
-    "type_as", "add", "radd", "sub", "rsub", "mul", "rmul", "div", "rdiv", "truediv", "rtruediv", "true_divide",
-    "divide", "multiply", "subtract", "negative", "absolute", "maximum", "minimum", "lerp", "addcmul", "erf", "sin",
-    "cos", "nan_to_num", "round", "floor", "reciprocal", "alias", "positive",
-    "where", "gt", "lt", "ge", "le", "threshold", "log1p", "expm1", "requires_grad", "sign",
+    "relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "gelu", "silu", "mish", "softplus", "softsign",
+    "hardtanh", "hardswish", "hardsigmoid", "tanh", "sigmoid", "exp", "log", "sqrt", "rsqrt", "square",
+    "abs", "neg", "pow", "clamp", "clip", "clamp_min", "clamp_max", "clone", "detach", "contiguous",
+    "float", "bfloat16", "half", "to", "type", "type_as", "add", "radd", "sub", "rsub", "mul", "rmul",
+    "div", "rdiv", "truediv", "rtruediv", "true_divide", "divide", "multiply", "subtract", "negative",
+    "absolute", "maximum", "minimum", "lerp", "addcmul", "erf", "sin", "cos", "nan_to_num", "round",
+    "floor", "reciprocal", "alias", "positive", "where", "gt", "lt", "ge", "le", "threshold", "log1p",
+    "expm1", "requires_grad", "sign",
 }  # fmt: skip
 """names of functions that take no number for another's sake"""
 
@@ -527,7 +530,7 @@ def _elementwise(plain: str, func: Any, args: Any, kwargs: Any, mutates: bool) -
     def compute(span: Span, parts: Sequence[Part]) -> Tensor:
         left = iter(parts)
         put = [_cut(next(left), *span) if isinstance(v, Strips) else v for v in flat]
-        return func(*put[: len(args)], **dict(zip(names, put[len(args) :])))  # type: ignore[no-any-return]
+        return func(*put[: len(args)], **dict(zip(names, put[len(args) :])))
 
     return job.node(shape, nodes, lambda span: [span] * len(nodes), compute)
 
@@ -968,8 +971,8 @@ Network = Callable[[Tensor], Tensor]
 def planned(
     network: Network, shape: Sequence[int], number: int = 4, device: torch.device | None = None
 ) -> Plan:
-    """The limit for what is kept: of those ways that stay within BUDGET the quickest, unless one that does not
-    is SLOWER times as quick; then the smallest of these.  number: bytes of one."""
+    """The limit for what is kept: of those ways that stay within BUDGET the quickest, unless one that does
+    not is SLOWER times as quick; then the smallest of these.  number: bytes of one."""
     where = device or torch.device("cpu")
 
     def tried(limit: float) -> tuple[Plan, set[int]]:
@@ -983,7 +986,6 @@ def planned(
     plans = [free]
     for size in sorted(sizes, reverse=True):
         plans.append(tried(size - 1)[0])
-        sizes = sizes | set()
     least = min(plan.work for plan in plans)
     quick = [plan for plan in plans if plan.work <= SLOWER * least]
     within = [plan for plan in quick if plan.memory <= BUDGET]
