@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from itertools import pairwise
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ class UNet(nn.Module):
     def __init__(self, norm, w=4, depth=3):
         super().__init__()
         c = [3, *[w << k for k in range(depth)]]
-        self.down = nn.ModuleList([nn.Conv2d(a, b, 4, 2, 1) for a, b in zip(c, c[1:])])
+        self.down = nn.ModuleList([nn.Conv2d(a, b, 4, 2, 1) for a, b in pairwise(c)])
         self.norms = nn.ModuleList([norm(b) for b in c[1:]])
         ups = [(c[k] * (1 + (k < depth)), c[k - 1]) for k in range(depth, 0, -1)]
         self.up = nn.ModuleList([nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in ups])

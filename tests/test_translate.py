@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-
 import numpy as np
 import pytest
 import torch
@@ -393,7 +392,7 @@ def test_python_translates_files_and_tensors(here):
     assert (result.image == 255 - levels).all() and result.path == here / "out" / "p.png"
     assert result._repr_png_().startswith(b"\x89PNG") and result.pil().size == (30, 21)
     x = torch.rand(2, 3, 20, 24) * 2 - 1
-    one, two = run.translate(x)
+    _, two = run.translate(x)
     assert abs(two.image / 127.5 - 1 + x[1].permute(1, 2, 0).numpy()).max() < 0.01
     with pytest.raises(Refusal, match="no way back"):
         run.translate(here / "p.png", back=True)

@@ -480,7 +480,8 @@ class Trained:
 
         out: a folder, into which each is written before the next begins; nothing is overwritten.  back: from
         B to A.  size: of the short side, to which photos are scaled first.  mask: the hole, of a run with
-        task inpaint.  What cannot be read is noted and left out.  Raises Refusal at once where the run cannot.
+        task inpaint.  What cannot be read is noted and left out.  Raises Refusal at once where the run
+        cannot.
         """
         able, known = self.translator(images, back=back, size=size, mask=mask, seed=seed, **live)
         folder = None if out is None else translation.outside(Path(out), known)

@@ -41,8 +41,8 @@ def translate(argv: list[str]) -> int:
         "--size",
         type=count,
         metavar="N",
-        help="scale photos first, so that their short side has N pixels, as training images are scaled to the "
-        "--size of a run [as they are]",
+        help="scale photos first, so that their short side has N pixels, as training images are scaled to "
+        "the --size of a run [as they are]",
     )
     parser.add_argument(
         "--mask",

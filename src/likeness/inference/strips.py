@@ -983,9 +983,7 @@ def planned(
         return Plan(limit, job.done, job.peak), job.sizes
 
     free, sizes = tried(math.inf)
-    plans = [free]
-    for size in sorted(sizes, reverse=True):
-        plans.append(tried(size - 1)[0])
+    plans = [free, *(tried(size - 1)[0] for size in sorted(sizes, reverse=True))]
     least = min(plan.work for plan in plans)
     quick = [plan for plan in plans if plan.work <= SLOWER * least]
     within = [plan for plan in quick if plan.memory <= BUDGET]

@@ -1,12 +1,12 @@
 """Photos put through a model from image to image: at their own size and aspect, without seams.
 
-A network of convolutions sees the whole photo: strips of rows are computed with just the rows around them that
-they depend on, and the statistics of instance normalisation are those of all rows.  A denoiser that was told
-another image knows one size only: it draws overlapping tiles of it, from noise that belongs to the pixels of
-the photo, and they are blended.
+A network of convolutions sees the whole photo: strips of rows are computed with just the rows around them
+that they depend on, and the statistics of instance normalisation are those of all rows.  A denoiser that was
+told another image knows one size only: it draws overlapping tiles of it, from noise that belongs to the pixels
+of the photo, and they are blended.
 
-A run made for a task (--task colourise, upscale2 ...) is given what the task makes of the photo: its grey, its
-edges, the photo itself to enlarge, the photo with a hole (a mask, or what is transparent in it).
+A run made for a task (--task colourise, upscale2 ...) is given what the task makes of the photo: its grey,
+its edges, the photo itself to enlarge, the photo with a hole (a mask, or what is transparent in it).
 
 Transparent photos lie on the background that training images lay on; the opacity is put back on the result.
 EXIF data are kept, but for the orientation, which has been applied.
@@ -132,8 +132,8 @@ class Translator:
             raise Refusal(cannot(model))
         if how.back and not self.network:
             raise Refusal(
-                f"{named(model)} draws the target of a source, and not the other way round; train another with "
-                "--swap for the way back, or cyclegan for both."
+                f"{named(model)} draws the target of a source, and not the other way round; train another "
+                "with --swap for the way back, or cyclegan for both."
             )
         self.channels, self.out = (
             (spec.channels, spec.source[0]) if how.back else (spec.source[0], spec.channels)
@@ -142,8 +142,8 @@ class Translator:
         """pixels a side of a source, in training"""
         if self.out not in (1, 3) or (self.channels not in (1, 3) and self.task != "inpaint"):
             raise Refusal(
-                f"{named(model)} translates images of {self.channels} channels to {self.out}, and files of photos "
-                "have 1 or 3; ask it in Python: run.model.translate(x)."
+                f"{named(model)} translates images of {self.channels} channels to {self.out}, and files of "
+                "photos have 1 or 3; ask it in Python: run.model.translate(x)."
             )
         if how.mask is not None and self.task != "inpaint":
             raise Refusal("--mask is the hole for a run that was trained with --task inpaint; leave it out.")
@@ -175,14 +175,16 @@ class Translator:
         short = min(pixels.shape[1:])
         if self.stride > 1 and short < self.stride:
             notes.append(
-                f"it is smaller than the {self.stride} pixels that the network needs, and goes on as in a mirror"
+                f"it is smaller than the {self.stride} pixels that the network needs, and goes on as in a "
+                "mirror"
             )
         elif short < self.side and not self.network:
             notes.append(f"it is smaller than the model's {self.side} pixels, and goes on as in a mirror")
         if self.scale == 1 and not self.tiled and short >= LARGER * self.side:
             notes.append(
-                f"its short side has {short:,} pixels, and images were scaled to {self.side} for training: what is in "
-                f"it looks {short / self.side:.0f} times as large as there; --size {self.side} shows it as there"
+                f"its short side has {short:,} pixels, and images were scaled to {self.side} for training: what "
+                f"is in it looks {short / self.side:.0f} times as large as there; --size {self.side} shows it as "
+                "there"
             )
         return pixels, hole, notes
 
@@ -191,8 +193,8 @@ class Translator:
             return mask(self.how.mask, photo.size)
         if photo.opacity is None:
             raise Refusal(
-                f"{photo.name} has no hole to fill in: make that part of it transparent, or name a picture of its "
-                "size that is white there with --mask."
+                f"{photo.name} has no hole to fill in: make that part of it transparent, or name a picture of "
+                "its size that is white there with --mask."
             )
         return np.asarray(photo.opacity < 128)
 
@@ -299,13 +301,13 @@ def cannot(model: Model) -> str:
     name, able = named(model), [n for n in models.NAMES if _translates(n)]
     if "image" in model.takes or isinstance(model, Translates):
         return (
-            f"{name} translates only what it has learnt from pairs or two domains, and this run has learnt from single "
-            "images; train another with --task colourise, --to OTHER or a folder of pairs."
+            f"{name} translates only what it has learnt from pairs or two domains, and this run has learnt from "
+            "single images; train another with --task colourise, --to OTHER or a folder of pairs."
         )
     can = ", ".join(answers(model)) or "learn, and no more"
     return (
-        f"{name} cannot translate an image (likeness translate); it can: {can}.  These do: {', '.join(able)}, and "
-        "ddpm, edm and flowmatching that are trained on pairs."
+        f"{name} cannot translate an image (likeness translate); it can: {can}.  These do: {', '.join(able)}, "
+        "and ddpm, edm and flowmatching that are trained on pairs."
     )
 
 
@@ -358,8 +360,8 @@ def one(
     if not able.network and able.tiles > 1:
         recipe = recipe | dict(tiles=able.tiles, disagreement=round(able.disagreement, 2))
         notes.append(
-            f"{able.tiles:,} tiles were drawn, which differ by {able.disagreement:.1f} of 255 levels from their mean "
-            "where they overlap"
+            f"{able.tiles:,} tiles were drawn, which differ by {able.disagreement:.1f} of 255 levels from their "
+            "mean where they overlap"
         )
     if photo.opacity is not None and hole is None:
         notes.append("what is transparent was laid on the background; the opacity is put back")
@@ -469,8 +471,8 @@ def outside(folder: Path, found: Sequence[Found]) -> Path:
         if own is not None and (there == own or (at.deep and own in there.parents)):
             where = "the folder" if there == own else "inside the folder"
             raise Refusal(
-                f"-o {folder} is {where} of the photos themselves, where results would be taken for photos the "
-                "next time; name another folder."
+                f"-o {folder} is {where} of the photos themselves, where results would be taken for photos "
+                "the next time; name another folder."
             )
     return folder
 
