@@ -160,12 +160,12 @@ def compare(args: argparse.Namespace, precision: str) -> dict[str, Any]:
     data = images(256, args.size, 0).with_domain(images(256, args.size, 1))
     kind = models.load("cyclegan")
     options = dict(width=args.width, blocks=args.blocks, identity=args.identity)
-    training = replace(kind.defaults, batch=args.batch, precision=precision, images=10**9, schedule="constant")
+    training = replace(
+        kind.defaults, batch=args.batch, precision=precision, images=10**9, schedule="constant"
+    )
     built = kind(spec=data.spec, **options)
     config = Config("cyclegan", data.spec, training, built.options(), data.identity, engine.facts())
-    cast = (
-        (lambda: torch.autocast("cpu", torch.bfloat16)) if precision == "bf16" else (lambda: nullcontext())
-    )
+    cast = (lambda: torch.autocast("cpu", torch.bfloat16)) if precision == "bf16" else (lambda: nullcontext())
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / "run", config)
         more = (training.rate, run.student.cycle, args.identity, run.student.pool)
@@ -208,7 +208,9 @@ def norms(steps: int = 20) -> Iterator[dict[str, Any]]:
             layout = torch.channels_last
             x = torch.randn(shape).to(dtype).to(memory_format=layout).requires_grad_()
             up, ours = torch.randn(shape).to(dtype).to(memory_format=layout), InstanceNorm(shape[1])
-            functions = dict(ours=ours, usual=lambda x: F.instance_norm(x, weight=ours.weight, bias=ours.bias))
+            functions = dict(
+                ours=ours, usual=lambda x: F.instance_norm(x, weight=ours.weight, bias=ours.bias)
+            )
             times: dict[str, list[float]] = {name: [] for name in functions}
             for _ in range(7):
                 for name, f in functions.items():
@@ -225,7 +227,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--norms", action="store_true", help="time the normalisation alone")
     for name, value in dict(size=64, batch=4, width=16, blocks=6, rounds=7, steps=5).items():
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--identity", type=float, default=0.0, help="weight of the identity loss, on both sides")
+    parser.add_argument(
+        "--identity", type=float, default=0.0, help="weight of the identity loss, on both sides"
+    )
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
     args = parser.parse_args(argv)
     torch.set_num_threads(1)

@@ -36,13 +36,17 @@ from likeness.training import loop
 PARTS = ("cycle", "gan", "full")
 
 
-def trained(name: str, data: Data, seed: int, options: dict[str, Any], **training: Any) -> tuple[Model, float]:
+def trained(
+    name: str, data: Data, seed: int, options: dict[str, Any], **training: Any
+) -> tuple[Model, float]:
     """The model as it answers, and seconds of processor time."""
     kind = models.load(name)
     spec = data.spec
     settings = engine.settle(replace(kind.defaults, seed=seed, **training), spec)
     built = kind(spec=spec, **options)
-    config = Config(name, spec, settings, built.options(), data.identity, engine.facts(), {}, list(data.classes))
+    config = Config(
+        name, spec, settings, built.options(), data.identity, engine.facts(), {}, list(data.classes)
+    )
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / "run", config)
         began = time.process_time()
@@ -63,7 +67,12 @@ def eye(data: Data, images: int) -> tuple[Model, float]:
 
 @torch.no_grad()
 def accuracy(model: Model, x: Tensor, y: np.ndarray) -> float:
-    return float((model.classify(x.to(engine.device(), memory_format=torch.channels_last)).argmax(1).cpu().numpy() == y).mean())
+    return float(
+        (
+            model.classify(x.to(engine.device(), memory_format=torch.channels_last)).argmax(1).cpu().numpy()
+            == y
+        ).mean()
+    )
 
 
 def levels(x: Tensor, y: Tensor) -> float:
@@ -113,7 +122,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             training = dict(images=args.images, batch=args.batch, rate=args.rate)
             model, took = trained("cyclegan", data, seed, options, **training)
             made = model.translate(a.to(engine.device(), memory_format=torch.channels_last)).cpu()
-            back = model.translate(right.to(engine.device(), memory_format=torch.channels_last), back=True).cpu()
+            back = model.translate(
+                right.to(engine.device(), memory_format=torch.channels_last), back=True
+            ).cpu()
             row = dict(
                 seed=seed,
                 parts=parts,

@@ -246,7 +246,7 @@ def test_the_commands_of_the_glossary_can_be_typed(tmp_path, monkeypatch):
         if verb == "train":
             kind, args = train.parsed(argv)[1:]
             own = {f.name for f in option_fields(kind)} & args.keys()
-            kind(spec=Spec(1, 8, 10), **{name: args[name] for name in own})
+            kind(spec=Spec(1, 8, 10, source=(1, 8)), **{name: args[name] for name in own})
         else:
             text = inspect.getsource(inspect.getmodule(VERBS[verb]))
             unknown = [word for word in argv if word.startswith("--") and f'"{word}"' not in text]

@@ -148,13 +148,13 @@ def open(
     return run
 
 
-def open_data(run: Run, place: str | Path = "") -> Data:
-    """The data that a run was trained on, read as it was then; from `place`, if they are there now, which the
-    run then remembers."""
-    data = origin.load(run.config, run.folder, str(place))
+def open_data(run: Run, place: str | Path = "", to: str | Path = "") -> Data:
+    """The data that a run was trained on, read as it was then; from `place`, and the second domain from `to`,
+    if they are there now, which the run then remembers."""
+    data = origin.load(run.config, run.folder, str(place), str(to))
     if why := origin.changed(run.config, run.folder, data):
         print(f"likeness: {why}; what is compared with it may be off.", file=sys.stderr)
-    elif place:
+    elif place or to:
         run.config = origin.remember(run.config, run.folder, data)
     return data.usable(run.model.takes)
 
@@ -208,9 +208,9 @@ class Trained:
         self._data = self._data or open_data(self.run)
         return self._data
 
-    def locate(self, place: str | Path) -> None:
-        """Say where its data are now."""
-        self._data = open_data(self.run, place)
+    def locate(self, place: str | Path = "", to: str | Path = "") -> None:
+        """Say where its data are now; to: the second domain, of a run that learns two."""
+        self._data = open_data(self.run, place, to)
         self.config = self.run.config
 
     @property

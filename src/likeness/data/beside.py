@@ -373,10 +373,10 @@ def read(plan: Plan, reading: Reading, base: Path, progress: Progress | None) ->
     if plan.kind == "domains":
         a, b = (_side(plan, k, entry, reading, lost[k]) for k, entry in enumerate(entries))
         return a, b
-    both = np.intersect1d(_rows(entries[0]), _rows(entries[1]))
-    if len(both) < len(plan.b):
-        whole, plan = plan, plan.of(both)
-        plan.notes.append(_left_out(len(whole.b) - len(both), [*lost[0], *lost[1]]))
+    good = np.intersect1d(_rows(entries[0]), _rows(entries[1]))
+    if len(good) < len(plan.b):
+        whole, plan = plan, plan.of(good)
+        plan.notes.append(_left_out(len(whole.b) - len(good), [*lost[0], *lost[1]]))
         entries = decode(plan)
     if not np.array_equal(_rows(entries[0]), _rows(entries[1])):
         raise Refusal(
@@ -384,7 +384,7 @@ def read(plan: Plan, reading: Reading, base: Path, progress: Progress | None) ->
             "--tiles out."
         )
     a, b = (_side(plan, k, entry, reading, lost[k]) for k, entry in enumerate(entries))
-    return a, replace(b, copies=together(a, b))
+    return a, linked(a, b)
 
 
 def _rows(entry: Entry) -> np.ndarray:
@@ -484,6 +484,12 @@ def side_by_side(images: Images) -> bool:
 # Copies
 
 
+def linked(a: Images, b: Images) -> Images:
+    """B, split by what each pair was made from, and so that no side of a pair is on both sides."""
+    keys = (one.hashes if one.keys is None else one.keys for one in (a, b))
+    return replace(b, copies=together(a, b), keys=both(*keys))
+
+
 def together(a: Images, b: Images) -> np.ndarray:
     """uint64 (N,): equal for pairs that share an image of A or of B, or are linked by such; what the split is
     made by, so that no held-out pair has a side in common with a training pair.
@@ -502,8 +508,14 @@ def together(a: Images, b: Images) -> np.ndarray:
         if np.array_equal(label, before):
             break
     out = np.full(len(label), 2**64 - 1, np.uint64)
-    np.minimum.at(out, label, b.hashes)
+    np.minimum.at(out, label, both(a.hashes, b.hashes))
     return out[label]
+
+
+def both(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """uint64 (N,): a digest of each pair of digests."""
+    mixed: np.ndarray = (a * np.uint64(0x9E3779B97F4A7C15)) ^ b  # modulo 2**64
+    return mixed
 
 
 def _numbers(images: Images) -> np.ndarray:

@@ -34,13 +34,13 @@ NAMES = {
 COUNT = 5_000
 """pairs, or images of each domain, unless a number is said"""
 SIZE = 32
-VERSION = 1
+VERSION = 2
 """raised whenever the same scene would be drawn otherwise"""
 LINE = 1 / 24
 """width of an outline as a share of the image's height, one pixel at least"""
 THICK = 2.5
 """how many times as wide the hidden map makes it"""
-TINT = (70.0, 20.0, 90.0), (0.55, 0.9, 0.65)
+TINT = (70.0, 20.0, 88.0), (0.55, 0.9, 0.65)
 """the hidden map of colours, by channel: first + second * (255 - value)"""
 NIGHT = (0.35, 0.4, 0.7)
 """what is left by night of the colours of things, by channel"""

@@ -81,13 +81,13 @@ def read(name: str, reading: Reading, base: Callable[[], Path], progress: Progre
     if name == "digits":
         return _digits(reading, progress)
     if points.is_points(name):
-        return points.read(name, points.COUNT if points.drawing(name) is not None else count(name), reading)
+        return points.read(name, points.COUNT if points.drawing(name) is not None else _count(name), reading)
     if (kind := name.partition(":")[0]) in DRAWN:
         return _drawn(name, reading, base(), progress)
     if kind in drawn.KINDS:  # of two sides that which is learnt: sides.py reads both
-        return drawn.read(kind, count(name), reading, base(), progress).b
+        return drawn.read(kind, _count(name), reading, base(), progress).b
     if kind == "stacked-mnist":
-        return _stacked(count(name), reading, base, progress)
+        return _stacked(_count(name), reading, base, progress)
     digests = [f.digest for f in downloads.FILES[name]]
     # How much of CIFAR-10 there is depends on where it was found.
     where = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in _sheets()] if name == "cifar10" else []
@@ -144,9 +144,14 @@ def listed() -> list[dict[str, Any]]:
 
 
 def count(name: str) -> int:
+    """How many a set has that is drawn by code."""
+    return _count(name)
+
+
+def _count(name: str) -> int:
     """shapes:50000 has 50,000."""
-    kind, _, wanted = name.partition(":")
-    number = wanted or str(COUNTED[kind])
+    kind, _, count = name.partition(":")
+    number = count or str(COUNTED[kind])
     if not (number.isascii() and number.isdecimal() and 2 <= int(number[:12]) <= 10_000_000):
         many = "points" if points.is_points(name) else "images"
         raise Refusal(f"{name!r} should end in a number of {many} from 2 to 10000000, such as {kind}:50000.")
@@ -154,7 +159,7 @@ def count(name: str) -> int:
 
 
 def _drawn(name: str, reading: Reading, base: Path, progress: Progress | None) -> Images:
-    kind, n = name.partition(":")[0], count(name)
+    kind, n = name.partition(":")[0], _count(name)
     by = DRAWN[kind]
     side = by.side(reading.size)
     size = reading.size or side

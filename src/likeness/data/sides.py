@@ -87,7 +87,7 @@ def _own(source: Source) -> str | None:
 def _listing(source: Source) -> Listing | None:
     """What lies in a folder or an archive; None of an array file, a name, or nothing."""
     path = source.path
-    if source.kind == "points" or path is None:
+    if source.kind not in ("folder", "file") or path is None or not source.text.strip():
         return None
     if path.is_file():
         return folder.listed(path) if archive.format_of(path) else None
@@ -154,7 +154,7 @@ def _pairs_of_two(ask: Ask, to: Source) -> Both:
         )
     if ask.reading.swap:
         a, b = b, a
-    b = ask.known(replace(b, copies=beside.together(a, b)))
+    b = ask.known(beside.linked(a, b))
     return b, _pairs(ask, a, b)
 
 
@@ -225,7 +225,7 @@ def _drawn(ask: Ask, name: str) -> Both:
     sides = drawn.read(name, named.count(ask.source.text), ask.reading, ask.base, ask.progress)
     b = ask.known(sides.b)
     if sides.pairs:
-        b = replace(b, copies=beside.together(sides.a, b))
+        b = beside.linked(sides.a, b)
         return b, _pairs(ask, sides.a, b)
     first, second = (finish(ask.source, images, ask.alone, ask.place) for images in (sides.a, b))
     return b, replace(_domains(ask, first, second), truth=sides.truth(first.held_out))

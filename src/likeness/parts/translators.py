@@ -33,9 +33,17 @@ MOST = 8
 """times the width that a layer of the U-Net or of the judge of patches has at most"""
 
 
-def reflected(inside: int, outside: int, kernel: int, **more: object) -> nn.Conv2d:
+class Reflected(nn.Conv2d):
     """A convolution whose image goes on as in a mirror, so that no frame of zeros is learnt."""
-    return nn.Conv2d(inside, outside, kernel, padding=kernel // 2, padding_mode="reflect", **more)  # type: ignore[arg-type]
+
+    def __init__(self, inside: int, outside: int, kernel: int, stride: int = 1, bias: bool = False):
+        super().__init__(inside, outside, kernel, stride, bias=bias)
+        self.margin = kernel // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):  # which would make fp32 of it, to copy pixels
+            x = F.pad(x, (self.margin,) * 4, mode="reflect")
+        return super().forward(x)
 
 
 class Bend(nn.Module):
@@ -57,10 +65,10 @@ class Block(nn.Module):
         super().__init__()
         last = norm(channels)
         self.layers = nn.Sequential(
-            reflected(channels, channels, 3, bias=False),
+            Reflected(channels, channels, 3),
             norm(channels),
             Bend(),
-            reflected(channels, channels, 3, bias=False),
+            Reflected(channels, channels, 3),
             last,
         )
         if isinstance(weight := getattr(last, "weight", None), nn.Parameter):
@@ -76,7 +84,7 @@ class Nearest(nn.Module):
 
     def __init__(self, inside: int, outside: int):
         super().__init__()
-        self.conv = reflected(inside, outside, 3, bias=False)
+        self.conv = Reflected(inside, outside, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         h: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
@@ -102,14 +110,14 @@ class Residual(nn.Module):
         resize: bool = False,
     ):
         super().__init__()
-        layers: list[nn.Module] = [reflected(inside, width, 7, bias=False), norm(width), Bend()]
+        layers: list[nn.Module] = [Reflected(inside, width, 7), norm(width), Bend()]
         for c in (width << k for k in range(halvings)):
-            layers += [reflected(c, 2 * c, 3, stride=2, bias=False), norm(2 * c), Bend()]
+            layers += [Reflected(c, 2 * c, 3, 2), norm(2 * c), Bend()]
         layers += [Block(width << halvings, norm) for _ in range(blocks)]
         for c in (width << k for k in reversed(range(halvings))):
             double = Nearest(2 * c, c) if resize else nn.ConvTranspose2d(2 * c, c, 4, 2, 1, bias=False)
             layers += [double, norm(c), Bend()]
-        self.layers = nn.Sequential(*layers, reflected(width, outside, 7))
+        self.layers = nn.Sequential(*layers, Reflected(width, outside, 7, bias=True))
         self.stride = 1 << halvings
         self.halo = reach_of_residual(blocks, halvings, resize)
         self.apply(begin)
