@@ -2,8 +2,8 @@
 
 A network of convolutions sees the whole photo: strips of rows are computed with just the rows around them
 that they depend on, and the statistics of instance normalisation are those of all rows.  A denoiser that was
-told another image knows one size only: it draws overlapping tiles of it, from noise that belongs to the pixels
-of the photo, and they are blended.
+told another image knows one size only: it draws overlapping tiles of it, from noise that belongs to the
+pixels of the photo, and they are blended.
 
 A run made for a task (--task colourise, upscale2 ...) is given what the task makes of the photo: its grey,
 its edges, the photo itself to enlarge, the photo with a hole (a mask, or what is transparent in it).
@@ -182,9 +182,9 @@ class Translator:
             notes.append(f"it is smaller than the model's {self.side} pixels, and goes on as in a mirror")
         if self.scale == 1 and not self.tiled and short >= LARGER * self.side:
             notes.append(
-                f"its short side has {short:,} pixels, and images were scaled to {self.side} for training: what "
-                f"is in it looks {short / self.side:.0f} times as large as there; --size {self.side} shows it as "
-                "there"
+                f"its short side has {short:,} pixels, and images were scaled to {self.side} for training: "
+                f"what is in it looks {short / self.side:.0f} times as large as there; --size {self.side} "
+                "shows it as there"
             )
         return pixels, hole, notes
 
@@ -193,8 +193,8 @@ class Translator:
             return mask(self.how.mask, photo.size)
         if photo.opacity is None:
             raise Refusal(
-                f"{photo.name} has no hole to fill in: make that part of it transparent, or name a picture of "
-                "its size that is white there with --mask."
+                f"{photo.name} has no hole to fill in: make that part of it transparent, or name a picture "
+                "of its size that is white there with --mask."
             )
         return np.asarray(photo.opacity < 128)
 
@@ -301,13 +301,13 @@ def cannot(model: Model) -> str:
     name, able = named(model), [n for n in models.NAMES if _translates(n)]
     if "image" in model.takes or isinstance(model, Translates):
         return (
-            f"{name} translates only what it has learnt from pairs or two domains, and this run has learnt from "
-            "single images; train another with --task colourise, --to OTHER or a folder of pairs."
+            f"{name} translates only what it has learnt from pairs or two domains, and this run has learnt "
+            "from single images; train another with --task colourise, --to OTHER or a folder of pairs."
         )
     can = ", ".join(answers(model)) or "learn, and no more"
     return (
-        f"{name} cannot translate an image (likeness translate); it can: {can}.  These do: {', '.join(able)}, "
-        "and ddpm, edm and flowmatching that are trained on pairs."
+        f"{name} cannot translate an image (likeness translate); it can: {can}.  These do: "
+        f"{', '.join(able)}, and ddpm, edm and flowmatching that are trained on pairs."
     )
 
 
@@ -360,8 +360,8 @@ def one(
     if not able.network and able.tiles > 1:
         recipe = recipe | dict(tiles=able.tiles, disagreement=round(able.disagreement, 2))
         notes.append(
-            f"{able.tiles:,} tiles were drawn, which differ by {able.disagreement:.1f} of 255 levels from their "
-            "mean where they overlap"
+            f"{able.tiles:,} tiles were drawn, which differ by {able.disagreement:.1f} of 255 levels from "
+            "their mean where they overlap"
         )
     if photo.opacity is not None and hole is None:
         notes.append("what is transparent was laid on the background; the opacity is put back")
