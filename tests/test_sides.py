@@ -149,6 +149,7 @@ def test_the_official_split_of_pairs_and_domains_is_held_out(tmp_path):
     assert load(tmp_path / "d", **both.settings).fingerprint == both.fingerprint
     back = load(tmp_path / "d", size=16, swap=True)
     assert np.array_equal(back.x, a.x) and np.array_equal(back.other.x, both.x)
+    assert back.other.source.endswith("trainB") and a.source.endswith("trainA")
 
 
 def test_files_that_hold_both_sides(tmp_path):

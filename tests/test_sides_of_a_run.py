@@ -17,6 +17,7 @@ import likeness
 from likeness import storage
 from likeness.cli import main
 from likeness.core import Refusal
+from likeness.data import load
 from likeness.runs import origin
 from likeness.runs.run import read_config
 
@@ -157,7 +158,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(project, capsys):
     text = refused(capsys, "train", "vae", "day", "r", "--task", "upscale2", "--size", "8")
     assert "learnt by a model that takes an image" in text and not Path("r").exists()
     assert main(["train", "vae", "day", "v", "--to", "night", *SMALL, "--images", "16"]) == 0  # B alone
-    assert np.array_equal(likeness.open("v").data.x, likeness.data.load("night", size=8).x)
+    assert np.array_equal(likeness.open("v").data.x, load("night", size=8).x)
     with pytest.raises(Refusal, match="has learnt from one place"):
         likeness.train("vae", "night", "w", size=8, images=16, batch=16, progress=False).locate(to="day")
     assert "made with no --task, not --task edges" in refused(
@@ -174,3 +175,13 @@ def test_the_command_line_says_what_pairs_are(project, capsys):
     assert main(["data"]) == 0
     listed = capsys.readouterr().out
     assert all(name in listed for name in ("outlines", "day-night", "hidden-map"))
+
+
+def test_what_a_run_has_learnt_lies_where_b_does(project):
+    small = dict(size=8, images=16, batch=16, progress=False)
+    run = likeness.train("vae", "day", "r", to="night", **small)
+    assert run.data.place == str(project / "night") and run.data.source == str(project / "day")
+    back = likeness.train("vae", "day", "s", to="night", swap=True, **small)
+    assert back.data.place == str(project / "day")
+    for one in (run, back):
+        assert np.array_equal(one.data.x, load(one.data.place, size=8).x)

@@ -574,7 +574,7 @@ class Trained:
         from .features import extract, opening
 
         target = self.folder / "features.npy" if out is None else Path(out)
-        source = self.data.source if source is None else source
+        source = self.data.place if source is None else source
         net = opening.load(str(self.folder), "", [layer])
         work = extract.extract(net, str(source), [layer], target, **how)
         for _ in work:

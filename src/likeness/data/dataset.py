@@ -282,6 +282,12 @@ class Data:
         return replace(self, other=other, fingerprint=_extended(self.fingerprint, other.fingerprint))
 
     @property
+    def place(self) -> str:
+        """Where the images of x are: the source, or the second place that was named."""
+        to = str(self.settings.get("to") or "")
+        return to if to and not self.settings.get("swap") else self.source
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What a run writes down about its data."""
         return dict(source=self.source, fingerprint=self.fingerprint, **self.settings)

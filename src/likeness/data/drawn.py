@@ -252,7 +252,7 @@ def read(name: str, n: int, reading: Reading, base: Path, progress: Progress | N
     def images(style: str, numbers: np.ndarray) -> Images:
         scenes = invent(name, numbers)
         entry = _drawn(name, style, scenes, numbers, size, reading.colour, base, progress)
-        text = f"{n:,} images: {n:,} used, 0 skipped; drawn by code"
+        text = f"{n:,} pairs, drawn by code" if kind.pairs else f"{n:,} images, drawn by code"
         keys, levels = entry.keys, entry.meta["levels"]
         return Images(entry.x, entry.hashes, text, levels, scenes.y, FORMS, keys=keys)
 

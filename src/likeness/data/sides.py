@@ -21,6 +21,7 @@ from ..storage.cache import Progress
 from . import archive, beside, drawn, finish, folder, formats, named, read, tasks
 from .dataset import Data, Images, Reading
 from .listing import Listing, printable
+from .pixels import ground
 from .source import Source, parse
 
 Known = Callable[[Images], Images]
@@ -61,6 +62,7 @@ class Ask:
 
 def load(ask: Ask) -> Both:
     """Raises as data.load."""
+    ground(ask.reading.background)
     _refuse(ask)
     if ask.reading.task:
         return _task(ask)

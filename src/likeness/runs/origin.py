@@ -165,14 +165,11 @@ def _side_changed(config: Config, folder: Path, data: Data, differ: list[str]) -
         what = "the domain A" if data.other is not None else "the sources A of the pairs"
         sides.append(f"{what} ({where}) {'is' if data.other is not None else 'are'} no longer the same{how}")
     if own or not sides:
-        to, swap = data.settings.get("to"), data.settings.get("swap")
-        where = to if to and not swap else data.source
         then, now = config.origin.get("images"), len(data.x)
         how = f"there were {then:,} images, and there are {now:,} now" if then != now else _other(own)
         what = "the domain B" if data.other is not None else "the targets B of the pairs"
-        sides.append(
-            f"{what} ({where}) {'is' if data.other is not None else 'are'} no longer the same: {how}"
-        )
+        be = "is" if data.other is not None else "are"
+        sides.append(f"{what} ({data.place}) {be} no longer the same: {how}")
     return f"of what {folder} has learnt, {'; and '.join(sides)}"
 
 
@@ -188,9 +185,10 @@ def refuse_changed(config: Config, folder: Path, data: Data) -> None:
     """Raises Refusal where a run cannot go on with these data."""
     if why := changed(config, folder, data):
         command = f"likeness train {config.model}"
+        more = f" --to {to}" if (to := data.settings.get("to")) else ""
         raise Refusal(
             f"{why}.  To go on, put back what {folder} has learnt, or say where it lies now: {command} PLACE "
-            f"{folder}; to learn what is there now, name another folder: {command} {data.source} OTHER"
+            f"{folder}; to learn what is there now, name another folder: {command} {data.source} OTHER{more}"
         )
 
 
