@@ -26,13 +26,15 @@ from torch import Tensor
 from . import data as datasets
 from . import engine, models
 from .core import Completes, Condition, Model, Redraws, Refusal, answers, ask, final, label_of
-from .data import Data
+from .data import Data, photos
 from .data.source import Source
 from .inference import complete as completion
 from .inference import diffusion_process, inputs, inversion, latent_space, nearest, sampling
 from .inference import edit as editing
 from .inference import receptive_field as receptive
 from .inference import score as surprise
+from .inference import translate as translation
+from .inference.translate import Translation
 from .metrics.card import Score
 from .parts.denoising import Denoiser
 from .reports import terminal
@@ -491,6 +493,69 @@ class Trained:
             maps,
             self._recipe(seed=seed, n=len(asked.names), **live) | self.named_class(label),
         )
+
+    def translate(
+        self,
+        images: str | Path | Sequence[str | Path] | Tensor,
+        out: str | Path | None = None,
+        *,
+        back: bool = False,
+        size: int = 0,
+        mask: str | Path | None = None,
+        seed: int = 0,
+        **live: Any,
+    ) -> list[Translation]:
+        """Photos through a model from image to image, at their own size and aspect; see translating()."""
+        return list(self.translating(images, out, back=back, size=size, mask=mask, seed=seed, **live))
+
+    def translating(
+        self,
+        images: str | Path | Sequence[str | Path] | Tensor,
+        out: str | Path | None = None,
+        *,
+        back: bool = False,
+        size: int = 0,
+        mask: str | Path | None = None,
+        seed: int = 0,
+        **live: Any,
+    ) -> Iterator[Translation]:
+        """The same one by one: each photo of these files, folders and archives, or of a tensor (B, C, H, W)
+        in [-1, 1], with what the model was given of it and what it made of that.
+
+        out: a folder, into which each is written before the next begins; nothing is overwritten.  back: from
+        B to A.  size: of the short side, to which photos are scaled first.  mask: the hole, of a run with
+        task inpaint.  What cannot be read is noted and left out.  Raises Refusal at once where the run
+        cannot.
+        """
+        able, known = self.translator(images, back=back, size=size, mask=mask, seed=seed, **live)
+        folder = None if out is None else translation.outside(Path(out), known)
+        return self._translations(translation.through(able, known, self.translation_recipe(**live), folder))
+
+    def _translations(self, steps: Iterator[Any]) -> Iterator[Translation]:
+        for at in steps:
+            if isinstance(at, Translation):
+                yield at
+            elif isinstance(at, translation.Done):
+                terminal.say(f"note: {at.name} is there already: {at.path}")
+            else:
+                terminal.say(f"note: {at.name} is skipped ({at.reason}{at.detail and ': '}{at.detail})")
+
+    def translator(
+        self, images: Any, *, back: bool, size: int, mask: str | Path | None, seed: int, **live: Any
+    ) -> tuple[translation.Translator, list[photos.Found]]:
+        """The model, ready to translate, and the photos that were named."""
+        how = translation.How(
+            back, _whole("size", size, 0), None if mask is None else Path(mask), _whole("seed", seed, 0)
+        )
+        settings = self.config.reading
+        able = translation.Translator(sampling.tuned(self.model, **live), settings, how)
+        if isinstance(images, Tensor):
+            return able, photos.of_tensor(images)
+        return able, photos.find([images] if isinstance(images, str | Path) else images, settings)
+
+    def translation_recipe(self, **facts: Any) -> dict[str, Any]:
+        """What the recipe of a translation says of the run and of how it was asked."""
+        return self._recipe(**facts)
 
     def field(self, n: int = 4, seed: int = 0) -> list[receptive.Field]:
         """Which pixels the predictions of two pixels depend on, and how much: the mean over n held-out

@@ -11,7 +11,20 @@ import sys
 from collections.abc import Callable, Sequence
 
 from .. import __version__
-from . import ask, completion, evaluate, features, lists, look, map, neighbours, studies, style, train
+from . import (
+    ask,
+    completion,
+    evaluate,
+    features,
+    lists,
+    look,
+    map,
+    neighbours,
+    studies,
+    style,
+    train,
+    translate,
+)
 from .arguments import closest
 
 Verb = Callable[[list[str]], int]
@@ -20,6 +33,7 @@ ASKING: tuple[Verb, ...] = (
     ask.reconstruct,
     ask.complete,
     ask.edit,
+    translate.translate,
     ask.score,
     ask.field,
     ask.diffuse,

@@ -201,7 +201,7 @@ ASKED_BY = {
     "compress": ("be the first stage of another model", "train MODEL RUN"),
     "denoise": ("take noise away", "diffuse"),
     "redraw": ("edit an image", "edit"),
-    "translate": ("translate an image", ""),
+    "translate": ("translate an image", "translate"),
     "classify": ("say of which class an image is", "look"),
 }
 """what a question is to people, and the verbs of the command line that ask it"""

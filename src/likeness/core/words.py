@@ -272,6 +272,7 @@ VERBS = {
     "complete": "inpaint inpainting outpaint fill",
     "edit": "img2img sdedit image2image",
     "reconstruct": "invert inversion project decode autoencode",
+    "translate": "transform upscale colourise colorize superresolve stylize stylise apply",
     "score": "nll likelihood bpd logp log-prob log-likelihood anomaly",
     "latent": "interpolate interpolation traverse traversal arithmetic",
     "field": "receptive-field",

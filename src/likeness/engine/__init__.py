@@ -6,6 +6,7 @@ from .device import choose as choose
 from .device import compiled as compiled
 from .device import cuda as cuda
 from .device import device as device
+from .device import give_back_memory as give_back_memory
 from .device import memory_mb as memory_mb
 from .device import native_bf16 as native_bf16
 from .device import place as place

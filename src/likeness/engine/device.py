@@ -94,6 +94,12 @@ def _keep_memory() -> None:
         libc.mallopt(trim_threshold, 2**31 - 1)
 
 
+def give_back_memory() -> None:
+    """What is free of the memory that this process has kept goes back to the system; a few milliseconds."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 # Devices and precision
 
 

@@ -22,6 +22,7 @@ from ..runs.run import Run
 NAME = "README.md"
 MARK = "<!-- written by likeness export, which replaces this file when it is run again -->"
 TASKS = {
+    "translate": "image-to-image",
     "sample": "unconditional-image-generation",
     "classify": "image-classification",
     "encode": "image-feature-extraction",
