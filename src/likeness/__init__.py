@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from .api import Trained, bayes, check, devices, open, train
+    from .api import Trained, bayes, check, devices, look, map, open, train
 
 __version__ = "0.1.0"
-__all__ = ["Trained", "bayes", "check", "devices", "open", "train"]
+__all__ = ["Trained", "bayes", "check", "devices", "look", "map", "open", "train"]
 
 
 def __dir__() -> list[str]:
