@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from conftest import OWN, SMALL, small_run, suited, toy
 from likeness import data, engine, models
 from likeness.core import Batch, Condition, KnowsChance, Model, Noise, Spec
+from likeness.models import byol, vicreg
 from likeness.models.classifier import Classifier
 from likeness.models.ddpm import DDPM
 from likeness.models.edm import EDM
@@ -24,6 +25,7 @@ from likeness.models.flowmatching import FlowMatching
 from likeness.models.meanflow import CLOCK, MeanFlow
 from likeness.models.vae import VAE
 from likeness.parts import chance
+from likeness.parts.adversarial import GAMES, smoothed, undecided
 from likeness.parts.likelihoods import Bernoulli, Logistic
 from likeness.runs.run import Run
 from likeness.training import doctor, loop, symptoms
@@ -183,7 +185,8 @@ def test_every_model_has_something_by_which_one_sees_that_it_has_learnt_nothing(
     batch = engine.put(images.take(images.train[:8], Noise(range(8))))
     players = model.players()
     if len(players) > 1:
-        return  # a game: what is drawn is compared with what the first weights draw
+        assert "chance" in players[0].loss(batch).terms
+        return  # no sign of health in a game: what is drawn is compared with what the first weights draw
     terms = players[0].loss(batch).terms
     if isinstance(model, KnowsChance):
         said = model.chance(batch)
@@ -197,6 +200,72 @@ def test_every_model_has_something_by_which_one_sees_that_it_has_learnt_nothing(
         assert terms.keys() & {"chance", "RankMe"}, (
             "a value of chance, or features that are compared with those of the first weights"
         )
+
+
+@pytest.mark.parametrize("smooth", [0.0, 0.2])
+@pytest.mark.parametrize("game", list(GAMES))
+def test_a_discriminator_that_cannot_tell_has_the_least_loss_of_equal_logits(game, smooth):
+    """By trying all of them; where least is what Goodfellow et al. 2014 say, log 4."""
+    c = torch.linspace(-4, 4, 80_001, dtype=torch.float64)
+    loss = GAMES[game].discriminator(c, c)
+    if not GAMES[game].logits:
+        assert float(loss.min()) == pytest.approx(undecided(game), abs=1e-7)
+        return
+    assert float((loss + smoothed(c, smooth)).min()) == pytest.approx(undecided(game, smooth), abs=1e-7)
+    assert undecided(game) == pytest.approx(math.log(4))
+
+
+@pytest.mark.parametrize("name", ["gan", "r3gan"])
+def test_a_discriminator_that_says_nothing_is_at_chance(name):
+    images = toy(24, size=8)
+    model = made(name, images.spec)
+    for weight in model.players()[0].module.parameters():
+        weight.data.zero_()
+    batch = engine.put(images.take(images.train[:8], Noise(range(8))))
+    loss = model.players()[0].loss(batch)
+    assert float(loss.total) == pytest.approx(float(loss.terms["chance"]), abs=1e-6)
+
+
+def test_the_chance_of_byol_is_the_best_answer_that_is_the_same_for_all():
+    """Found by descent: no constant is nearer to these targets."""
+    z = torch.randn(32, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.3
+    p = torch.randn(6, dtype=torch.float64, requires_grad=True)
+    descent = torch.optim.LBFGS([p], max_iter=200, tolerance_grad=1e-12)
+
+    def closure() -> Tensor:
+        descent.zero_grad()
+        loss = byol.distance(p.expand_as(z), z)
+        loss.backward()
+        return loss
+
+    descent.step(closure)
+    assert float(byol.distance(p.expand_as(z), z)) == pytest.approx(float(byol.unseen(z)), abs=1e-8)
+    collapsed = torch.ones(8, 6) * torch.arange(1.0, 9)[:, None]
+    assert float(byol.unseen(collapsed)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("weights", [(25.0, 25.0), (1.0, 25.0), (25.0, 1e-3), (10.0, 3.0)])
+def test_the_chance_of_vicreg_is_the_least_of_embeddings_that_know_nothing(weights):
+    """Of every scale; and by the loss itself of many such embeddings."""
+    of_s, of_v = weights
+    a = torch.linspace(0, 2, 200_001, dtype=torch.float64)
+    each = of_s * 2 * a * a + of_v * (1 - (a * a + vicreg.EPS).sqrt()).relu()
+    assert vicreg.unseen(*weights) == pytest.approx(float(each.min()), rel=1e-5)
+    draws = torch.Generator().manual_seed(0)
+    z, other = (float(a[each.argmin()]) * torch.randn(200_000, 4, generator=draws) for _ in range(2))
+    v = (vicreg.variance(z) + vicreg.variance(other)) / 2
+    total = of_s * vicreg.invariance(z, other) + of_v * v + vicreg.covariance(z) + vicreg.covariance(other)
+    assert float(total) == pytest.approx(vicreg.unseen(*weights), rel=0.01)
+    if weights == (25.0, 25.0):
+        assert vicreg.unseen(*weights) == pytest.approx(21.87, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["byol", "vicreg"])
+def test_a_run_that_learns_falls_below_chance(name, tmp_path, often):
+    run = watched(tmp_path / name, name, 240, dict(width=8), batch=64)
+    lines = [line["losses"] for line in run.log() if "losses" in line][-4:]
+    assert all(line["model"] < 0.8 * line["chance"] for line in lines), lines
+    assert not [note for note in run.notes if "nothing learnt" in note]
 
 
 # Runs that are ill, and the same at the model's own rate

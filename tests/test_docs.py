@@ -360,3 +360,15 @@ def test_benchmarks_take_the_flags_that_pages_type():
             typed = re.findall(r"(?<!\S)--[a-z][\w-]+", rest)
             lacking = [flag for flag in typed if f'"{flag}"' not in source]
             assert not lacking, f"{name_of(page)}: {script} {lacking}"
+
+
+def test_each_page_of_a_lecture_topic_begins_with_a_command_and_a_picture():
+    """Before the first heading below the title and within a screen; the picture is there, and small."""
+    text = (DOCS / "course.md").read_text()
+    pages = sorted(set(re.findall(r"\]\(((?:lab/)?[\w-]+\.md)[#)]", text.partition("| topic | page")[2])))
+    assert {"adversarial.md", "diffusion.md", "lab/README.md", "look.md"} <= set(pages)
+    for page in set(pages) - {"data.md"}:
+        top = "\n".join((DOCS / page).read_text().split("\n")[:14])
+        picture = re.search(r"!\[.+\]\((.+?)\)", top.partition("\n## ")[0])
+        assert picture and "\n    likeness " in top[: picture.start()], page
+        assert 0 < ((DOCS / page).parent / picture[1]).stat().st_size < 300_000, page

@@ -13,10 +13,10 @@ from PIL import Image
 
 from conftest import small_run, toy
 from likeness import figures
-from likeness.cli import look as verb
 from likeness.cli.look import look
 from likeness.core import BadData, Refusal
 from likeness.features import opening
+from likeness.reports import looks
 from likeness.training.loop import fit
 
 
@@ -126,10 +126,11 @@ def test_an_image_is_looked_at_before_weights_are_fetched(photo, tmp_path, monke
 def test_numbers_are_those_of_single_precision(run, photo, tmp_path, capsys, monkeypatch):
     seen, usual = [], torch.backends.cudnn.allow_tf32
     monkeypatch.setitem(
-        verb.LOOKS,
+        looks.LOOKS,
         "saliency",
         lambda *a: (
-            seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic)) or ({}, "")
+            seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic))
+            or looks.Look(np.zeros((8, 8, 3), np.uint8))
         ),
     )
     asked(capsys, photo, "--network", run, "-o", tmp_path / "a.png")
@@ -274,7 +275,7 @@ def test_an_image_of_a_set_by_its_number(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     "argv, says",
     [
-        (["--what", "dreem"], "no look 'dreem'; Did you mean dream"),
+        (["--what", "dreem"], "no look 'dreem'; did you mean 'dream'"),
         ([], "saliency asks for an image"),
         (["--what", "class"], "class asks for --class NAME"),
         (["PHOTO", "--what", "invert"], "invert asks for --layer NAME"),

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from .api import Trained, bayes, check, devices, open, style, train
+    from .api import Trained, bayes, check, devices, look, map, open, style, train
 
 __version__ = "0.1.0"
-__all__ = ["Trained", "bayes", "check", "devices", "open", "style", "train"]
+__all__ = ["Trained", "bayes", "check", "devices", "look", "map", "open", "style", "train"]
 
 
 def __dir__() -> list[str]:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from . import data as datasets
-from . import engine, models
+from . import engine, figures, models
 from .core import Completes, Condition, Model, Redraws, Refusal, answers, ask, final, label_of
 from .data import Data, photos
 from .data.source import Source
@@ -38,7 +38,7 @@ from .inference.translate import Translation
 from .metrics.card import Score
 from .parts.denoising import Denoiser
 from .reports import terminal
-from .reports.notebook import Cards, MapPage, Neighbours, Page, Pictures, Stage, staged
+from .reports.notebook import Cards, Neighbours, Page, Partly, Pictures, Stage, staged
 from .runs import labels, origin
 from .runs.run import AVERAGE, Config, Run
 from .runs.source import parse
@@ -48,7 +48,8 @@ from .training.session import Wishes, begin, work
 if TYPE_CHECKING:
     from .data.check import Check
     from .evaluation import exam
-    from .maps.collection import Collection
+    from .maps.single import Mapped
+    from .reports.looks import Look
 
 
 def train(
@@ -235,6 +236,25 @@ def _image(source: str | Path | Tensor, side: int) -> Tensor:
     return with_long_side(x, side) if max(x.shape[2:]) > side else x.contiguous()
 
 
+def look(
+    image: Tensor | str | Path | None = None,
+    network: str | Path = "resnet50",
+    what: str = "saliency",
+    **how: Any,
+) -> Look:
+    """Look into a network with the flags of `likeness look`: see reports.looks.look."""
+    from .reports import looks
+
+    return looks.look(image, network, what, **how)
+
+
+def map(source: str | Path, network: str | Path = "", layer: str = "", **how: Any) -> Mapped:
+    """A map of images with the flags of `likeness map`: see maps.single.map."""
+    from .maps import single
+
+    return single.map(source, network, layer, **how)
+
+
 class Trained:
     """A run that answers.  `model`, `folder`, `config` and `log()` are those of the run."""
 
@@ -339,7 +359,6 @@ class Trained:
         """What a recipe says of a class: its name and its number."""
         return labels.named(self.config, self.class_of(label))
 
-    @torch.no_grad()
     def reconstruct(
         self, x: Tensor | None = None, n: int = 16, steps: int | None = None, seed: int = 0
     ) -> tuple[Tensor, Tensor]:
@@ -350,14 +369,41 @@ class Trained:
         as are said; one that encodes is refined by those that are said.
         """
         ask(self.model, "decode")
-        y = None
-        if x is None:
-            held_out = self.data.take(self.data.held_out[: _whole("n", n, 1)])
-            x, y = held_out.x, held_out.y
-        z = inversion.codes(
-            self.model, x, y, None if steps is None else _whole("steps", steps, 0), _whole("seed", seed, 0)
-        )
-        return x, inversion.decoded(self.model, z)
+        x, y = self._held_out(x, n)
+        return x, final(self._searching(x, y, steps, seed)).pictures.x
+
+    def reconstructing(
+        self, x: Tensor | None = None, n: int = 16, steps: int | None = None, seed: int = 0
+    ) -> Iterator[Stage]:
+        """The way there: what the best codes so far decode to, below the originals.  The last stage has the
+        reconstructions of reconstruct(); it is the only one where the model encodes and no steps are asked
+        for.  Raises Refusal at once."""
+        ask(self.model, "decode")
+        return self._searching(*self._held_out(x, n), steps, seed)
+
+    def _held_out(self, x: Tensor | None, n: int) -> tuple[Tensor, Condition | None]:
+        """One's own images, or the first n held-out ones with what they are of."""
+        if x is not None:
+            return x, None
+        batch = self.data.take(self.data.held_out[: _whole("n", n, 1)])
+        return batch.x, batch.y
+
+    def _searching(self, x: Tensor, y: Condition | None, steps: int | None, seed: int) -> Iterator[Stage]:
+        seed, alone = _whole("seed", seed, 0), steps is None and "encode" in answers(self.model)
+        steps = inversion.STEPS if steps is None else _whole("steps", steps, 0)
+        recipe = self._recipe(n=len(x), seed=seed, steps=0 if alone else steps)
+
+        def shown(back: Tensor) -> Pictures:
+            first = x[: len(back)]
+            page = figures.shown(back, first) if self.config.spec.points else figures.strips(first, back)
+            return Pictures(back, recipe, page)
+
+        def stage(share: float, z: Tensor) -> Stage:
+            return Stage(Partly(share, lambda: inversion.decoded(self.model, z)), shown)
+
+        if alone:
+            return iter([stage(1.0, inversion.codes(self.model, x, y))])
+        return (stage(*at) for at in inversion.search(self.model, x, y, steps, seed))
 
     def complete(
         self,
@@ -569,10 +615,7 @@ class Trained:
         model only decodes."""
         if "encode" not in answers(self.model):
             inputs.answer(self.model, "decode")
-        y = None
-        if x is None:
-            held_out = self.data.take(self.data.held_out[: _whole("n", n, 1)])
-            x, y = held_out.x, held_out.y
+        x, y = self._held_out(x, n)
         with torch.no_grad():
             return inversion.codes(self.model, x, y)
 
@@ -626,28 +669,34 @@ class Trained:
         return cast(np.ndarray, np.load(work.output.paths[layer], mmap_mode="r"))
 
     def map(
-        self,
-        source: str | Path | None = None,
-        method: str = "tsne",
-        perplexity: float | None = None,
-        n: int = 0,
-        seed: int = 0,
-    ) -> MapPage:
-        """What resembles what by the code of this run, among images of `source` or of its own data: all, or n
-        of them.  method: tsne, umap or pca."""
-        from .maps.single import arranged
+        self, source: str | Path | None = None, method: str | None = None, layer: str = "", **how: Any
+    ) -> Mapped:
+        """What resembles what by the code of this run or another layer, among images of `source` or of its
+        own data.
 
-        result = arranged(self._collected(source, n, seed), method, perplexity, seed)
-        made = result.made
-        recipe = dict(picture="map", **made.settings)
-        return MapPage(result.image, recipe, made.y, made.names, made.labels, tuple(result.scores))
+        method: tsne, umap or pca.  how: perplexity, perplexities, clusters, starts, into, n, seed ..., as in
+        likeness.map().  save("map.html") writes the page to walk about in.
+        """
+        return map(*self._seen_by(source, layer), method=method, **dict(folder=self.folder / "maps") | how)
 
-    def neighbours(self, query: str | Path, source: str | Path | None = None, k: int = 8) -> Neighbours:
-        """The k images of `source`, or of the run's own data, whose codes are nearest to that of an image: a
-        file, or the name or the row of one of them."""
+    def _seen_by(self, source: str | Path | None, layer: str) -> tuple[str | Path, str | Path, str]:
+        """What a map is of, by which network and layer: of the run's own data and code the run itself."""
+        if source is None and not layer:
+            return self.folder, "", ""
+        return self.folder if source is None else source, self.folder, layer or "code"
+
+    def neighbours(
+        self, query: str | Path, source: str | Path | None = None, k: int = 8, layer: str = "", **how: Any
+    ) -> Neighbours:
+        """The k images of `source`, or of the run's own data, whose codes, or values in another layer, are
+        nearest to those of an image: a file, or the name or the row of one of them.
+
+        how: pool, n, seed ..., as in likeness.map().
+        """
         from .maps.neighbours import page, search
+        from .maps.single import collected
 
-        among = self._collected(source, 0, 0)
+        among = collected(*self._seen_by(source, layer), **dict(folder=self.folder / "maps") | how)
         rows, far, asked, usual = search(str(query), among, _whole("k", k, 1), str(self.folder))
         if asked is None or among.x is None:
             raise Refusal(f"{query} has no picture among {among.source}; name images.")
@@ -656,37 +705,21 @@ class Trained:
         own = tuple(int(among.rows[i]) for i in rows)
         return Neighbours(image, recipe, tuple(among.names[i] for i in rows), own, tuple(far), usual)
 
-    def _collected(self, source: str | Path | None, n: int, seed: int) -> Collection:
-        from .maps.collection import gather
+    def look(
+        self,
+        x: Tensor | str | Path | None = None,
+        of: int | str | None = None,
+        seed: int = 0,
+        what: str = "saliency",
+        **how: Any,
+    ) -> Look:
+        """Look into this run: with `what` saliency (where in an image its class depends), fool, class, invert
+        or dream; the first three ask for a run that classifies.
 
-        return gather(
-            str(self.folder if source is None else source),
-            lambda text: terminal.say(text, not text.startswith("note")),
-            network="" if source is None else str(self.folder),
-            layer="" if source is None else "code",
-            n=_whole("n", n, 0),
-            seed=_whole("seed", seed, 0),
-            folder=self.folder / "maps",
-        )
-
-    def look(self, x: Tensor, of: int | str | None = None, seed: int = 0) -> Page:
-        """Where in an image (C, H, W) in [-1, 1] the class depends that the run says it is of, or class `of`:
-        gradients, SmoothGrad, integrated gradients, Grad-CAM.  The run must classify.
-
-        Images that fool a network or please it are those of likeness.explain.fooling and .dream.
+        x: an image (C, H, W) in [-1, 1], or a file.  of: a class, by name or number.  how: layer, steps ...,
+        as in likeness.look().
         """
-        from .explain import saliency
-        from .features import opening
-
-        inputs.answer(self.model, "classify")
-        net = opening.load(str(self.folder))
-        image = x[None].expand(-1, 3, -1, -1).float().to(engine.device())
-        y, _ = saliency.likeliest(net, image)
-        if of is not None:
-            y = torch.tensor([saliency.class_of(net, str(of))], device=image.device)
-        maps = final(saliency.explain(net, image, y, saliency.How(seed=_whole("seed", seed, 0)))).maps
-        recipe = self._recipe(look="saliency", of=int(y), seed=seed)
-        return Page(saliency.page(image, maps, saliency.label(net, int(y))), recipe)
+        return look(x, self.folder, what, of=of, seed=_whole("seed", seed, 0), **how)
 
     def export(
         self, file: str | Path | None = None, part: str | None = None, label: str | int | None = None

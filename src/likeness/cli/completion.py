@@ -34,20 +34,29 @@ _likeness() {
 complete -o default -F _likeness likeness
 """
 ZSH = r"""#compdef likeness
-# zsh completion of likeness; put this line into ~/.zshrc, after compinit:   source <(likeness completion zsh)
+# zsh completion of likeness; put this line into ~/.zshrc:   source <(likeness completion zsh)
 _likeness() {
     local -a options
-    options=("${(@f)$("${words[1]}" completion words $((CURRENT - 1)) "${words[@]}" 2>/dev/null)}")
+    options=("${(@f)$("${words[1]}" completion words $((CURRENT - 1)) "${(@Q)words}" 2>/dev/null)}")
     if [[ -n "${options[1]}" ]]; then compadd -a options; else _files; fi
 }
-compdef _likeness likeness
+# as a file _likeness in $fpath this is the function itself, when it is called for the first time
+if [[ "${funcstack[1]}" == _likeness ]]; then
+    _likeness "$@"
+else
+    (( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
+    compdef _likeness likeness
+fi
 """
 FISH = r"""# fish completion:   likeness completion fish > ~/.config/fish/completions/likeness.fish
 function __likeness
     set -l before (commandline -opc)
-    $before[1] completion words (count $before) $before (commandline -ct) 2>/dev/null
+    set -l typed (commandline -ct)
+    set -g __likeness_words ($before[1] completion words (count $before) $before $typed 2>/dev/null)
+    set -q __likeness_words[1]
 end
-complete -c likeness -a '(__likeness)'
+# file names only where there is nothing else
+complete -c likeness -n __likeness -f -a '$__likeness_words'
 """
 SHELLS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
@@ -55,7 +64,8 @@ SHELLS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 def completion(argv: list[str]) -> int:
     """completion bash|zsh|fish: a script that lets the shell complete verbs, flags, models and run folders"""
     if argv[:1] == ["words"]:  # the script itself asks; what follows are anybody's words, flags among them
-        print("\n".join(words(argv[2:], int(argv[1]))))
+        for word in words(argv[2:], int(argv[1])):  # of none no line, for which bash would offer one
+            print(word)
         return 0
     about = "\n".join(line for text in SHELLS.values() for line in text.split("\n") if line.startswith("# "))
     parser = Parser("completion", about, "SHELL")
@@ -116,7 +126,10 @@ def _that_begin(typed: str, words: Any) -> list[str]:
 
 
 def runs(typed: str) -> list[str]:
-    """Run folders whose path begins so: here, or one folder further down."""
+    """Run folders whose path begins so: here, or one folder further down.  None of a path that begins with ~:
+    a shell would quote it in what it is offered, and completes it itself."""
+    if typed.startswith("~"):
+        return []
     folder, _, stem = typed.rpartition("/")
     base = Path(folder or ("/" if typed.startswith("/") else "."))
     out = list[str]()

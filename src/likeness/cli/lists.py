@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from .arguments import Parser, common, flags, on_runs, target
 
@@ -107,7 +108,7 @@ def check(argv: list[str]) -> int:
 
     from .. import models
     from ..core import option_fields
-    from ..data.check import check as inspect
+    from ..data.check import Check, checking
     from ..data.source import parse
     from ..reports import terminal
     from ..training import throughput
@@ -116,10 +117,22 @@ def check(argv: list[str]) -> int:
     source = parse(args["data"])
     name = args["model"] or ("gan" if source.kind == "points" else "vae")
     kind = None if name == "none" else models.load(name)
-    with terminal.stages("check", args["json"]) as notify:
-        count = terminal.counted(notify, f"reading {args['data']}")
-        result = inspect(source, datasets.Reading(**reading), progress=count)
-        notify(f"measuring what training {name} costs here", 0.0)
-        costs = throughput.measure(name, kind, datasets.load(source, **reading)) if kind else []
+    result: Check | None = None
+    costs, interrupted = list[dict[str, Any]](), False
+    try:
+        with terminal.stages("check", args["json"]) as notify:
+            for known in checking(source, datasets.Reading(**reading), notify=notify):
+                result = known
+            if kind is not None:
+                part = f"measuring what training {name} costs here"
+                images = datasets.load(source, **reading)
+                costs = throughput.measure(name, kind, images, lambda share: notify(part, share))
+    except KeyboardInterrupt:
+        if result is None:
+            raise
+        interrupted = True
+    assert result is not None, "there is always a first look"
     terminal.checked(result, costs, args["json"])
-    return 0
+    if interrupted:
+        terminal.say("interrupted: this is what was known until then", args["json"])
+    return 130 if interrupted else 0

@@ -22,6 +22,7 @@ def train(argv: list[str]) -> int:
     name, kind, args = parsed(argv)
 
     from .. import engine
+    from ..core import duration
     from ..reports import live_page, terminal
     from ..runs.source import parse
     from ..training import session
@@ -61,7 +62,7 @@ def train(argv: list[str]) -> int:
     terminal.result(
         result,
         args["json"],
-        f"done: {folder}, {seen:,} images in {seconds:,.0f} s of training"
+        f"done: {folder}, {seen:,} images in {duration(seconds)} of training"
         + (f"\nreport: {page}" if page else ""),
     )
     return 0

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .condition import Condition as Condition
     from .condition import given as given
     from .condition import label_of as label_of
+    from .durations import duration as duration
     from .eager import eagerly as eagerly
     from .eager import leave_alone as leave_alone
     from .errors import BadData as BadData
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "batch": "Batch Spec",
     "condition": "NONE PAD Condition given label_of",
+    "durations": "duration",
     "eager": "eagerly leave_alone",
     "errors": "BadData Busy DiskTrouble Diverged NotAllowed Offline Refusal closest",
     "model": "Loss Model Player Training",

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..storage.cache import Progress
 from . import sides
 from .dataset import Data, Images, Reading
 from .labels import NONE
-from .near_duplicates import exact_groups, near_groups
+from .near_duplicates import Notify, exact_groups, near_groups
 from .pixels import at_once
 from .source import Source, parse
 
@@ -34,7 +33,7 @@ class Copies:
 
 @dataclass(frozen=True)
 class Check:
-    """The answer of `likeness check DATA`."""
+    """The answer of `likeness check DATA`.  What has not been looked for yet, or not to its end, is None."""
 
     source: str
     verdict: str
@@ -64,10 +63,10 @@ class Check:
     """files skipped, by reason"""
     full_list: str
     """path of the list of skipped files with reasons, or nothing"""
-    blank: int
+    blank: int | None
     """images of a single colour; of points none is counted"""
-    exact: Copies
-    near: Copies
+    exact: Copies | None
+    near: Copies | None
     """see data.near for what counts; exact copies are not counted again, and points have none"""
     kind: str = ""
     """"pairs" or "two domains", or nothing; what stands above is then about B, which is learnt"""
@@ -88,12 +87,41 @@ def check(
     reading: Reading | None = None,
     *,
     cache: Path | str | None = None,
-    progress: Progress | None = None,
+    notify: Notify | None = None,
 ) -> Check:
-    """Look through a data set.  Raises what data.load raises."""
-    reading = reading or Reading()
-    asked = parse(source)
-    result, data = sides.load(sides.Ask(asked, reading, cache, progress))
+    """Look through a data set.  notify(part, share): how far it is.  Raises what data.load raises."""
+    *_, last = checking(source, reading, cache=cache, notify=notify)
+    return last
+
+
+def checking(
+    source: str | Path | Source,
+    reading: Reading | None = None,
+    *,
+    cache: Path | str | None = None,
+    notify: Notify | None = None,
+) -> Iterator[Check]:
+    """The same as it becomes known, cheapest first, so that whoever stops waiting has what there is; the last
+    is the answer."""
+    notify = notify or (lambda part, share: None)
+    reading, asked = reading or Reading(), parse(source)
+    result, data = sides.load(
+        sides.Ask(
+            asked, reading, cache, lambda done, all: notify(f"reading {asked.text}", done / max(all, 1))
+        )
+    )
+    known = _described(asked, data, result)
+    yield known
+    known = replace(known, exact=_copies(exact_groups(result.hashes), data.names))
+    yield known
+    known = replace(known, blank=0 if data.spec.points else _blank(result.x, notify))
+    yield known
+    groups = [] if data.spec.points else near_groups(result.x, result.hashes, notify)
+    yield replace(known, near=_copies(groups, data.names))
+
+
+def _described(asked: Source, data: Data, result: Images) -> Check:
+    """All that needs no look at the pixels."""
     meta = result.entry.meta if result.entry else {}
     return Check(
         source=asked.text,
@@ -115,9 +143,9 @@ def check(
         converted=meta.get("converted", {}),
         skipped=result.skipped,
         full_list=result.full_list,
-        blank=0 if data.spec.points else _blank(result.x),
-        exact=_copies(exact_groups(result.hashes), data.names),
-        near=_copies([] if data.spec.points else near_groups(result.x, result.hashes), data.names),
+        blank=None,
+        exact=None,
+        near=None,
         **_other_side(data),
     )
 
@@ -145,10 +173,13 @@ def _originals(images: Images) -> dict[str, Any]:
     )
 
 
-def _blank(x: np.ndarray) -> int:
-    step = at_once(x)
-    parts = (x[i : i + step] for i in range(0, len(x), step))
-    return sum(int((p.max((2, 3)) == p.min((2, 3))).all(1).sum()) for p in parts)
+def _blank(x: np.ndarray, notify: Notify) -> int:
+    number, step = 0, at_once(x)
+    for i in range(0, len(x), step):
+        part = x[i : i + step]
+        number += int((part.max((2, 3)) == part.min((2, 3))).all(1).sum())
+        notify("looking for images of one colour", min(1.0, (i + step) / len(x)))
+    return number
 
 
 def _copies(groups: Sequence[np.ndarray], names: Sequence[str] | None) -> Copies:

@@ -8,7 +8,7 @@ many digits alike, and comparing all pixels would miss a copy that was once smal
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ from .pixels import at_once
 
 BITS, SHARE = 6, 0.2
 Rows = npt.NDArray[np.int64]
+Notify = Callable[[str, float], None]
+"""of a search: what is being done, and what share of it is done, 0 to 1"""
 SIDE, KEPT, COARSE, BANDS, CROWD = 32, 8, 16, 4, 64
 
 
@@ -26,17 +28,19 @@ def exact_groups(hashes: np.ndarray) -> list[np.ndarray]:
     return _largest_first(np.split(order, np.flatnonzero(np.diff(hashes[order])) + 1))
 
 
-def near_groups(x: np.ndarray, hashes: np.ndarray) -> list[np.ndarray]:
+def near_groups(x: np.ndarray, hashes: np.ndarray, notify: Notify | None = None) -> list[np.ndarray]:
     """Rows of x, uint8 (N, C, S, S), linked by near copies that are not exact ones; the largest group first.
 
     Pairs are found by agreeing in one of four bands of 16 bits: none that differs in 3 bits or less is
     missed, and of those that differ in 6 two in five are.  Of a crowd that agrees in a band each is compared
     with the next 64, so among very similar images more are.
     """
+    notify = notify or (lambda part, share: None)
     distinct = np.unique(hashes, return_index=True)[1]
-    codes = dct_hash(x, distinct)
+    codes = dct_hash(x, distinct, lambda share: notify("hashing images", share))
     parent, coarse = np.arange(len(distinct)), Coarse(x, distinct)
-    for a, b in _candidates(codes):
+    for share, a, b in _candidates(codes):
+        notify("comparing images with like hashes", share)
         apart = _tops(parent, a) != _tops(parent, b)
         a, b = a[apart], b[apart]
         alike = coarse.alike(a, b)
@@ -66,7 +70,9 @@ def _tops(parent: Rows, i: Rows) -> Rows:
     return up
 
 
-def dct_hash(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def dct_hash(
+    x: np.ndarray, rows: np.ndarray, progress: Callable[[float], None] = lambda share: None
+) -> np.ndarray:
     """uint64 of each row: which of the 64 lowest frequencies of its 32x32 grey version lie above their
     median."""
     grid = np.arange(SIDE)
@@ -78,6 +84,7 @@ def dct_hash(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
         out[i : i + step] = np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1).view(np.uint64)[
             :, 0
         ]
+        progress(min(1.0, (i + step) / len(rows)))
     return out
 
 
@@ -88,8 +95,9 @@ def _shrink(size: int, to: int) -> np.ndarray:
     return np.clip(cover, 0, None) * (to / size)
 
 
-def _candidates(codes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs that differ in at most BITS bits: sorting by each band brings together those that agree in it."""
+def _candidates(codes: np.ndarray) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+    """Pairs that differ in at most BITS bits, with the share of the search that lies behind: sorting by each
+    band brings together those that agree in it."""
     for band in range(BANDS):
         part = (codes >> np.uint64(16 * band)) & np.uint64(0xFFFF)
         order = np.lexsort((codes, part))
@@ -99,7 +107,7 @@ def _candidates(codes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             if not close.any():
                 break
             close[close] = np.bitwise_count(codes[a[close]] ^ codes[b[close]]) <= BITS
-            yield a[close], b[close]
+            yield (band + (step - 1) / CROWD) / BANDS, a[close], b[close]
 
 
 class Coarse:

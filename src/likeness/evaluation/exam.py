@@ -32,6 +32,7 @@ from ..core import (
     Noise,
     Refusal,
     answers,
+    duration,
     label_of,
 )
 from ..data import Data
@@ -207,7 +208,7 @@ class Exam:
                 sampling.samples(self.model, TRIED, self.seed, self.data)
                 parts.append(
                     f"{self.wanted:,} samples take about "
-                    f"{math.ceil((time.perf_counter() - began) / TRIED * self.wanted)} s"
+                    f"{duration((time.perf_counter() - began) / TRIED * self.wanted)}"
                 )
             kinds.append(networks.best(self.data) if self.network == "auto" else self.network)
             with suppress(Refusal):

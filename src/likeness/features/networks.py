@@ -36,7 +36,7 @@ from .. import engine, models, storage
 from ..backbones import catalogue
 from ..backbones.hub import HUB, coloured, digest, first_line
 from ..backbones.layers import Graph
-from ..core import BadData, Classifies, Model, Offline, Refusal, ask, closest
+from ..core import BadData, Classifies, Model, Offline, Refusal, ask, closest, duration
 from ..data import Data, picture
 from ..runs.run import Config, Run
 from ..storage import cache
@@ -220,7 +220,7 @@ def outlook(data: Data, kind: str = "classifier") -> str:
     seconds = _measured(config, _fit(data, kind)) * config.training.images / config.training.batch
     return (
         f"training the {kind} that {data.source} is compared with, once: {config.training.images:,} images, "
-        f"about {max(1, round(seconds))} s"
+        f"about {duration(max(1.0, seconds))}"
     )
 
 

@@ -71,10 +71,9 @@ class BYOL(views.Views):
             self.seen = batch.seen
         v, other = self.view(batch), self.view(batch)
         z, z_other = (self.theta(x).float() for x in (v, other))
-        total = distance(self.q(z).float(), self.aim(other, z_other)) + distance(
-            self.q(z_other).float(), self.aim(v, z)
-        )
-        return Loss(total, self.health(z, batch.step))
+        aims = self.aim(other, z_other), self.aim(v, z)
+        total = distance(self.q(z).float(), aims[0]) + distance(self.q(z_other).float(), aims[1])
+        return Loss(total, {"chance": unseen(aims[0]) + unseen(aims[1]), **self.health(z, batch.step)})
 
     def aim(self, x: Tensor, z: Tensor) -> Tensor:
         """z' of a view, of which the online network says z."""
@@ -122,3 +121,9 @@ def projector(inside: int, hidden: int, out: int) -> nn.Sequential:
 def distance(p: Tensor, z: Tensor) -> Tensor:
     """(2), of rows (B, d): their mean."""
     return 2 - 2 * F.cosine_similarity(p, z, dim=1).mean()
+
+
+def unseen(z: Tensor) -> Tensor:
+    """(2) of a predictor that says the same of every image, at its best: along the mean m of the rows z / |z|
+    the cosines have the mean |m|.  0 where all rows point one way, as after a collapse."""
+    return 2 - 2 * F.normalize(z.detach(), dim=1).mean(0).norm()

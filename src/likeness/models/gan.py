@@ -68,6 +68,7 @@ from ..parts.adversarial import (
     slopes,
     smoothed,
     spectral,
+    undecided,
     weighed,
 )
 from ..parts.augment import POLICIES, augmented
@@ -322,6 +323,7 @@ class GAN(Model):
             penalty = gammas[0] / 2 * steep_r.mean() + gammas[1] / 2 * steep_f.mean()
             loss = self.wanted(r, f) + penalty
         terms = {"on real": r.mean(), "on fake": f.mean(), "told apart": pair_accuracy(r, f)}
+        terms["chance"] = r.new_tensor(undecided(self.game, self.smooth), dtype=torch.float32)
         if self.gradient_penalty and due:
             # one place for a pack, which is what D sees
             where = batch.noise.uniform()[

@@ -47,7 +47,7 @@ from torch.optim import Adam
 
 from ..core import Batch, Condition, Loss, Model, Noise, Player, Refusal, Training, label_of, option
 from ..parts import classes
-from ..parts.adversarial import GAMES, iterate, pair_accuracy, pull
+from ..parts.adversarial import GAMES, iterate, pair_accuracy, pull, undecided
 from ..parts.augment import POLICIES, augmented
 from ..parts.conditioning import Labels
 from ..parts.projected import SEEN, Projected
@@ -385,10 +385,12 @@ class R3GAN(Model):
             "penalty": penalty,
         }
         # whoever asks a trained model, as the doctor does, need not have it
+        chance = undecided("relativistic")
         if self.P is not None and self.P.net is not None:
+            chance += len(self.P.heads) * undecided("hinge")
             seen, terms["told apart by features"] = self.P.discriminator(real, fake, self.classes(batch))
             loss = loss + seen
-        return Loss(loss, terms)
+        return Loss(loss, terms | {"chance": r.new_tensor(chance, dtype=torch.float32)})
 
     def generator_loss(self, batch: Batch) -> Loss:
         y = self.classes(batch)

@@ -73,7 +73,9 @@ class VICReg(Model):
         v = (variance(z) + variance(other)) / 2
         c = covariance(z) + covariance(other)
         total = self.invariance * s + self.variance * v + self.covariance * c
-        return Loss(total, {"invariance": s, "variance": v, "covariance": c, **self.health(z, batch.step)})
+        known = {"chance": z.new_tensor(aim)} if (aim := unseen(self.invariance, self.variance)) else {}
+        terms = {"invariance": s, "variance": v, "covariance": c}
+        return Loss(total, terms | known | self.health(z, batch.step))
 
     def view(self, batch: Batch) -> Tensor:
         """A distortion of every image of its own, (B, C, H, W), by the batch's noise alone."""
@@ -106,6 +108,17 @@ def expander(features: int, units: int) -> nn.Sequential:
         for m in (nn.Linear(inside, units, bias=False), nn.BatchNorm1d(units), nn.ReLU())
     ]
     return nn.Sequential(*hidden, nn.Linear(units, units, bias=False))
+
+
+def unseen(invariance: float, variance: float) -> float:
+    """The least loss of embeddings that know nothing of the image: drawn for each view, of independent
+    numbers.  With their standard deviation u >= sqrt(EPS) it is invariance 2 (u^2 - EPS) + variance (1 - u),
+    least at u = variance / (4 invariance) or, where that is more than 1, at 1: 21.9 with the paper's weights.
+    A constant one has u = sqrt(EPS), 24.75.
+    """
+    least = EPS**0.5
+    u = min(1.0, max(least, variance / (4 * invariance))) if invariance else 1.0
+    return 2 * invariance * (u * u - EPS) + variance * (1 - u)
 
 
 # The three terms, of embeddings (n, d)

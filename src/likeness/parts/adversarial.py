@@ -16,6 +16,7 @@ log sigmoid(r) is -softplus(-r), and log(1 - sigmoid(f)) is -softplus(f).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -74,6 +75,28 @@ GAMES: dict[str, Game] = {
     "wasserstein": Game(lambda r, f: f - r, lambda r, f: -f),
     "relativistic": Game(lambda r, f: F.softplus(f - r), lambda r, f: F.softplus(r - f), paired=True),
 }
+
+
+UNDECIDED: dict[str, float] = {
+    "minimax": 2 * math.log(2),
+    "nonsaturating": 2 * math.log(2),
+    "least-squares": 0.25,
+    "hinge": 2.0,
+    "wasserstein": 0.0,
+    "relativistic": math.log(2),
+}
+"""what D minimises, at its best, where it says the same of real and of drawn images: log 4 is -V of
+Goodfellow et al. 2014, theorem 1.  One that knows nothing is there, and so is any against a generator that
+has learnt all: it is no sign of either."""
+
+
+def undecided(game: str, smooth: float = 0.0) -> float:
+    """UNDECIDED, with one-sided smoothing: softplus(-c) + softplus(c) + smooth c is least where sigmoid(c) is
+    p = (1 - smooth) / 2, and then twice the entropy of p."""
+    if not smooth:
+        return UNDECIDED[game]
+    p = (1 - smooth) / 2
+    return -2 * (p * math.log(p) + (1 - p) * math.log(1 - p))
 
 
 def smoothed(r: Tensor, share: float) -> Tensor:

@@ -168,10 +168,23 @@ class Neighbours(Page):
 
 
 @dataclass(frozen=True, eq=False)
+class Partly:
+    """How far something is that is no drawing of samples: the share that is done, and images of it, (k, C, H,
+    W), made when they are asked for."""
+
+    share: float
+    make: Callable[[], Tensor]
+
+    @property
+    def images(self) -> Tensor:
+        return self.make()
+
+
+@dataclass(frozen=True, eq=False)
 class Stage:
     """How far images are that are being drawn."""
 
-    state: State
+    state: State | Partly
     finish: Callable[[Tensor], Pictures]
 
     @property

@@ -7,22 +7,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..core import duration
+
 if TYPE_CHECKING:
     from ..runs.run import Run
 
 KNOWN = 2.0
 """seconds of which a speed is believed"""
-
-
-def duration(seconds: float) -> str:
-    """As somebody would say it: "40 s", "12 min", "2.5 h"."""
-    return (
-        f"{max(0.0, seconds):.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
 
 
 def left(run: Run, budget: dict[str, Any]) -> Callable[[], str]:

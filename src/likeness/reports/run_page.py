@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import engine, figures, storage
-from ..core import Batch, Refusal, answers
+from ..core import Batch, Refusal, answers, duration
 from ..data import Data, Reading, picture
 from ..evaluation.exam import Drawn
 from ..figures import CSS, TEMPLATE, html, safe
@@ -143,7 +143,7 @@ def _facts(run: Run, data: Data) -> str:
     known = {
         "images seen": f"{run.seen:,}",
         "passes": f"{run.seen / max(len(data.train), 1):.1f}",
-        "training time": _duration(last.get("seconds")),
+        "training time": duration(last["seconds"]) if "seconds" in last else "",
         "images a second": f"{last['images_per_second']:,.0f}" if "images_per_second" in last else "",
         "memory": f"{last['memory_mb']:,.0f} MB" if "memory_mb" in last else "",
         "weights": f"{weights:,}",
@@ -156,19 +156,6 @@ def _facts(run: Run, data: Data) -> str:
         "<dl>"
         + "".join(f"<div><dt>{safe(k)}</dt><dd>{safe(v)}</dd></div>" for k, v in known.items() if v)
         + "</dl>"
-    )
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    return (
-        (f"{minutes // 60} h {minutes % 60} min")
-        if minutes >= 60
-        else (f"{minutes} min {rest} s")
-        if minutes
-        else f"{seconds:.1f} s"
     )
 
 

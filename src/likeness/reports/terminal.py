@@ -444,7 +444,9 @@ def _counts(counts: dict[str, int], most: int = 10) -> str:
     return ", ".join(f"{name} {n:,}" for name, n in ranked[:most]) + more
 
 
-def _copies(copies: Copies) -> str:
+def _copies(copies: Copies | None) -> str:
+    if copies is None:
+        return "not looked for to the end"
     if not copies.groups:
         return "none"
     examples = "; ".join(" = ".join(group[:3]) for group in copies.examples[:3])

@@ -15,7 +15,7 @@ import torch
 
 from .. import data as datasets
 from .. import engine, models
-from ..core import Model, Refusal, Spec, Training, closest, option_fields, words
+from ..core import Model, Refusal, Spec, Training, closest, duration, option_fields, words
 from ..data import Data
 from ..data.quick import training_images
 from ..data.source import Source
@@ -307,7 +307,7 @@ def finished(run: Run, images: int | None = None, minutes: float = math.inf) -> 
     if text := plan.cut_short(run):
         return f"nothing is left to do: {text}"
     return (
-        f"nothing is left to do: {run.folder} has seen {run.seen:,} images in {run.seconds:,.0f} s of "
+        f"nothing is left to do: {run.folder} has seen {run.seen:,} images in {duration(run.seconds)} of "
         f"training.  To go on, ask for more in all: --images {2 * max(run.seen, run.config.training.images)}"
         + (f" or --minutes {math.ceil(2 * run.seconds / 60):g}" if run.config.plan else "")
     )

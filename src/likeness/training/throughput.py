@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import engine
-from ..core import Model
+from ..core import Model, duration
 from ..data import Data
 from ..runs.run import Config, Run
 from .loop import fit
@@ -22,15 +23,23 @@ SMALLER = ("width", "hidden", "scale", "depth")
 """options of which less makes a smaller network, and a faster one"""
 
 
-def measure(name: str, kind: type[Model], data: Data) -> list[dict[str, Any]]:
+def measure(
+    name: str, kind: type[Model], data: Data, progress: Callable[[float], None] = lambda share: None
+) -> list[dict[str, Any]]:
     """Throughput and memory of a throw-away run, in each precision that makes sense here; the
-    faster first."""
+    faster first.  progress(share) is called after each step, 0 to 1."""
     precisions = ("fp32", "bf16") if engine.native_bf16() else ("fp32",)
-    costs = [_one(name, kind, data, precision) for precision in precisions]
+
+    def within(i: int) -> Callable[[float], None]:
+        return lambda share: progress((i + share) / len(precisions))
+
+    costs = [_one(name, kind, data, precision, within(i)) for i, precision in enumerate(precisions)]
     return sorted(costs, key=lambda cost: -cost["images_per_second"])
 
 
-def _one(name: str, kind: type[Model], data: Data, precision: str) -> dict[str, Any]:
+def _one(
+    name: str, kind: type[Model], data: Data, precision: str, progress: Callable[[float], None]
+) -> dict[str, Any]:
     training = replace(kind.defaults, precision=precision)
     config = Config(name, data.spec, training, facts=engine.facts())
     with tempfile.TemporaryDirectory() as folder:
@@ -39,15 +48,16 @@ def _one(name: str, kind: type[Model], data: Data, precision: str) -> dict[str, 
         for _, _ in zip(range(3), steps):
             pass
         seen, seconds = run.seen, run.seconds
-        while run.seconds - seconds < SECONDS:
+        while (spent := run.seconds - seconds) < SECONDS:
+            progress(spent / SECONDS)
             next(steps)
         steps.close()
         rate = (run.seen - seen) / (run.seconds - seconds)
         run.close()
     minutes = training.images / rate / 60
     says = (
-        f"its default of {training.images:,} images takes {_time(minutes)}, an epoch of {len(data.train):,} "
-        f"{_time(len(data.train) / rate / 60)}"
+        f"its default of {training.images:,} images takes {duration(60 * minutes)}, an epoch of "
+        f"{len(data.train):,} {duration(len(data.train) / rate)}"
     )
     return dict(
         model=name,
@@ -56,16 +66,6 @@ def _one(name: str, kind: type[Model], data: Data, precision: str) -> dict[str, 
         memory_mb=engine.memory_mb(),
         minutes=minutes,
         says=says,
-    )
-
-
-def _time(minutes: float) -> str:
-    return (
-        f"{minutes * 60:.0f} s"
-        if minutes < 1.5
-        else f"{minutes:.0f} min"
-        if minutes < 90
-        else f"{minutes / 60:.1f} h"
     )
 
 
