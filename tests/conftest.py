@@ -45,8 +45,8 @@ def toy(n: int = 64, size: int = 16, channels: int = 1, levels: int = 256, held_
 
 
 def suited(name: str, data: Data) -> Data:
-    """With another image for each, its negative of half the brightness, where the model needs one; and of half
-    the size, where it enlarges."""
+    """With another image for each, its negative of half the brightness, where the model needs one; and of
+    half the size, where it enlarges."""
     if not models.load(name).needs or data.spec.source[0]:
         return data
     return data.with_pairs(255 - (data.x[..., ::2, ::2] if name == "superres" else data.x) // 2)
