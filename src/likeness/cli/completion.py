@@ -197,7 +197,7 @@ def _written(model: str) -> dict[str, list[str] | None]:
     files = [PACKAGE / "core" / "model.py", PACKAGE / "models" / f"{model}.py"]
     texts = [path.read_text(encoding="utf-8") for path in files]
     texts += (
-        [(PACKAGE / "parts" / "denoising.py").read_text(encoding="utf-8")] if "Denoiser" in texts[1] else []
+        [(PACKAGE / "parts" / "denoising.py").read_text(encoding="utf-8")] if "parts.denoising" in texts[1] else []
     )
     options = re.findall(r"^    (\w+): (\w+) = option\(", "\n".join(texts), re.MULTILINE)
     return {
