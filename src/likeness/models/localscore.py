@@ -45,9 +45,9 @@ SIZES = (1, 3, 5, 7, 9, 13, 17, 23, 31, 47, 63, 95, 127, 191, 255)
 """patches to choose from, in pixels; one of 2 size - 1 is the whole image wherever its centre lies"""
 ROWS, BLOCK = 8, 2**22
 """noisy images, and distances, that are computed at a time: a block stays in the cache"""
-COMPARED = 2**18
-"""distances of each patch size that a training image may cost, on average: of a larger memory fewer images of a
-batch are scored"""
+COMPARED = 2**14
+"""distances of each patch size that a training image may cost, on average: of a larger memory fewer images of
+a batch are scored"""
 NEVER = -1e30
 """log of the weight of what no pixel may follow"""
 
@@ -61,7 +61,10 @@ class LocalScore(Denoising):
     )
     steps: int = option(30, "of the sampler", 1, 10_000, live=True)
     memory: int = option(
-        4096, "images that are remembered, the first that come; time and the saved state grow with it", 1, 10**6
+        4096,
+        "images that are remembered, the first that come; time and the saved state grow with it",
+        1,
+        1_000_000,
     )
     coherence: float = option(
         2.0,
@@ -78,14 +81,14 @@ class LocalScore(Denoising):
         live=True,
     )
 
-    defaults = Training(batch=32, rate=0.05, images=8_000, warmup=0, ema=1_000, clip=0.0)
+    defaults = Training(batch=32, rate=0.1, images=4_000, warmup=0, ema=1_000, clip=0.0)
 
     def build(self) -> None:
         spec, name = self.spec, type(self).__name__.lower()
         if spec.symbols:
             raise Refusal(
-                f"{name}: it averages numbers, and these are the names of codes; take those of an ae or a vae, "
-                "or train pixelcnn on these."
+                f"{name}: it averages numbers, and these are the names of codes; take those of an ae or a "
+                "vae, or train pixelcnn on these."
             )
         if self.conditional:
             classes.several(name, spec)
@@ -158,7 +161,7 @@ class LocalScore(Denoising):
                 for i in range(0, len(z), ROWS)
                 for at in [slice(i, i + ROWS)]
             ]
-            return torch.cat(parts)
+            return torch.cat(parts) if parts else z
 
     def _expected(self, z: Tensor, sigma: Tensor, k: int, kept: Tensor, own: Tensor | None) -> Tensor:
         """The softmax is taken block by block, as a running maximum, sum of weights and weighted sum."""
@@ -197,11 +200,13 @@ class LocalScore(Denoising):
         place = (sigma.log() - math.log(SIGMA_MIN)) / math.log(SIGMA_MAX / SIGMA_MIN) * (KNOTS - 1)
         below = place.floor().clamp(0, KNOTS - 2).long()
         knots = torch.stack(list(self.log_a))
-        return knots[below].lerp(knots[below + 1], (place - below).clamp(0, 1).float()[:, None]).log_softmax(1)
+        return (
+            knots[below].lerp(knots[below + 1], (place - below).clamp(0, 1).float()[:, None]).log_softmax(1)
+        )
 
     def patch(self, sigma: Tensor) -> list[int]:
-        """Pixels of the patch by which is answered at each of noise levels (B,): the geometric mean under a_k,
-        times `coherence`, as an odd number."""
+        """Pixels of the patch by which is answered at each of noise levels (B,): the geometric mean under
+        a_k, times `coherence`, as an odd number."""
         log_k = torch.tensor([math.log(k) for k in self.sizes], device=sigma.device)
         mean = (self.a(sigma).exp() * log_k).sum(1).exp()
         whole = 2 * self.spec.size - 1
