@@ -158,4 +158,4 @@ def test_a_batch_of_which_no_image_is_scored_is_no_defect(monkeypatch):
     monkeypatch.setattr(localscore, "COMPARED", 1e-9)
     loss = model.loss(Batch(images(2), None, Noise(range(2)))).total
     loss.backward()
-    assert float(loss) == 0 and all(not p.grad.any() for p in model.parameters())
+    assert float(loss.detach()) == 0 and all(not p.grad.any() for p in model.parameters())

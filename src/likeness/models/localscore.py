@@ -45,7 +45,7 @@ SIZES = (1, 3, 5, 7, 9, 13, 17, 23, 31, 47, 63, 95, 127, 191, 255)
 """patches to choose from, in pixels; one of 2 size - 1 is the whole image wherever its centre lies"""
 ROWS, BLOCK = 8, 2**22
 """noisy images, and distances, that are computed at a time: a block stays in the cache"""
-COMPARED = 2**14
+COMPARED = 2**15
 """distances of each patch size that a training image may cost, on average: of a larger memory fewer images of
 a batch are scored"""
 NEVER = -1e30
@@ -141,7 +141,7 @@ class LocalScore(Denoising):
         new = (~again).nonzero()[: self.memory - count, 0]
         to = slice(count, count + len(new))
         self.images[to], self.labels[to], self.keys[to] = kept[new], labels[new], keys[new]
-        self.count += len(new)
+        self.count.fill_(count + len(new))
 
     # The denoiser
 
