@@ -42,7 +42,7 @@ from ..metrics import neighbours
 from ..metrics.card import Score, measure, sentences
 from ..runs.run import AVERAGE, RAW, Run
 from ..training import doctor
-from . import distribution, known_modes, likelihood, memorisation, reconstruction, representation
+from . import captions, distribution, known_modes, likelihood, memorisation, reconstruction, representation
 from .kept import Watch
 
 TRIED = 8
@@ -384,6 +384,7 @@ PARTS = (
     Part("representation", "kNN accuracy", representation.cards),
     Part("resemblance", "resemblance", distribution.cards, distribution.wanted, "samples"),
     Part("modes", "modes covered", known_modes.cards, known_modes.wanted, "samples"),
+    Part("text", "agreement with the text", captions.cards, captions.wanted, "samples"),
     Part("memorisation", "near-duplicates", memorisation.cards, memorisation.wanted, "samples"),
     Part("cost", "sampling", cost, split="samples"),
     Part("diagnosis", "findings", diagnosis),
