@@ -24,6 +24,7 @@ sparse kinds; places are learned, and turned by row and column; gated perceptron
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -197,22 +198,32 @@ class DALLE(Autoregressive):
     # Drawing
 
     def answer(self, x: Tensor, memory: Memory, y: Condition | None, naive: bool) -> Tensor:
-        """One pass for both answers where samples are guided."""
+        if naive:
+            return self.guided(lambda x, y: memory.here(self.predict(x, y)), x, y)
+        return self.pixel(x, memory, y)
+
+    def guided(
+        self, ask: Callable[[Tensor, Condition | None], Tensor], x: Tensor, y: Condition | None
+    ) -> Tensor:
+        """What ask(x, y) says, led away from what it says without the text: both in one pass."""
         if self.guidance == 1 or y is None or y.tokens is None:
-            return super().answer(x, memory, y, naive)
+            return ask(x, y)
         if not self.drop_text:
             raise Refusal(
                 f"--guidance {self.guidance:g} leads away from what is drawn without a text, and this model "
                 "has never learnt that; train it with --drop-text 0.1."
             )
-        silent = y.dropped(torch.ones(len(x), dtype=torch.bool, device=x.device)).tokens
-        assert silent is not None
+        silent = torch.full_like(y.tokens, PAD)
         both = Condition(None if y.label is None else y.label.repeat(2), torch.cat([y.tokens, silent]))
-        told, nothing = super().answer(torch.cat([x, x]), memory, both, naive).chunk(2)
+        told, nothing = ask(torch.cat([x, x]), both).chunk(2)
         return torch.lerp(nothing, told, self.guidance)
 
     def pixel(self, x: Tensor, memory: Memory, y: Condition | None = None) -> Tensor:
         """Of the first channel, and, called again, of each next one; zeros stand for the others."""
+        return self.guided(lambda x, y: self.next(x, memory, y), x, y)
+
+    def next(self, x: Tensor, memory: Memory, y: Condition | None) -> Tensor:
+        """The same without guidance, from the keys and values of all before."""
         words, c = self.spec.tokens, self.spec.channels
         past: Past = memory.kept.setdefault(self.net, Past(words + self.spec.dims))
         here = (memory.row * self.spec.size + memory.column) * c
