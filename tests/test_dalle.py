@@ -94,7 +94,11 @@ def test_the_words_are_learnt_by_what_follows_them_alone():
     assert float(model.spelling(h, tokens)) == pytest.approx(sum(by_hand) / 4 / math.log(2), rel=1e-5)
 
 
-SPECS = {"codes": CODES, "pixels": Spec(3, 2, levels=3, vocabulary=6, tokens=3), "no text": Spec(1, 3, levels=4)}
+SPECS = {
+    "codes": CODES,
+    "pixels": Spec(3, 2, levels=3, vocabulary=6, tokens=3),
+    "no text": Spec(1, 3, levels=4),
+}
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.5])

@@ -111,7 +111,9 @@ def read(path: str | Path, size: int = 0, background: str = "white", fps: float 
     if not path.is_file():
         raise Refusal(f"there is no video {str(path)!r}; name an animation, a video or a folder of frames.")
     if path.stat().st_size > MOST_BYTES:
-        raise BadData(f"{path} has {path.stat().st_size:,} bytes, more than the {MOST_BYTES:,} that are read.")
+        raise BadData(
+            f"{path} has {path.stat().st_size:,} bytes, more than the {MOST_BYTES:,} that are read."
+        )
     blob = path.read_bytes()
     if (format := kind(blob[:32])) is not None:
         return animation(blob, format, size, background, str(path))
@@ -131,7 +133,9 @@ def animation(blob: bytes, format: str, size: int, background: str, name: str) -
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(blob), formats=[format]) as image:
                 if image.width * image.height > MOST_PIXELS:
-                    raise BadData(f"{name} has frames of {image.width}x{image.height} pixels, which is too much.")
+                    raise BadData(
+                        f"{name} has frames of {image.width}x{image.height} pixels, which is too much."
+                    )
                 # a PNG may show those who know no animations a picture that is not part of it
                 alone = bool(getattr(image, "default_image", False)) and getattr(image, "n_frames", 1) > 1
                 for frame in ImageSequence.Iterator(image):

@@ -161,7 +161,11 @@ def _checked(exam: Exam, rows: np.ndarray, x: np.ndarray) -> Iterator[Score]:
         yield exam.card(title, values[np.isfinite(values)], **about, **drawn)
     other = np.roll(np.arange(n), max(1, n // 2))
     yield exam.card(
-        ALL, agreements(seen, [texts[i] for i in other])[ALL], of="shuffled captions", split="samples", **about
+        ALL,
+        agreements(seen, [texts[i] for i in other])[ALL],
+        of="shuffled captions",
+        split="samples",
+        **about,
     )
     real = read(np.array(data.x[rows]))
     yield exam.card(ALL, agreements(real, texts)[ALL], of="held-out images", **about)

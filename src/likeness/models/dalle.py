@@ -46,7 +46,10 @@ class DALLE(Autoregressive):
     heads: int = option(4, "parts of the features, each of which looks elsewhere", 1, 64)
     text: float = option(0.14, "weight of the words' likelihood beside the codes'", 0.0, 10.0)
     drop_text: float = option(
-        0.1, "probability of leaving the text out in training: for guidance, and for images of no text", 0.0, 0.9
+        0.1,
+        "probability of leaving the text out in training: for guidance, and for images of no text",
+        0.0,
+        0.9,
     )
     guidance: float = option(
         1.0,
@@ -179,9 +182,7 @@ class DALLE(Autoregressive):
         if self.speller is None:
             return result
         spelling = self.spelling(h, self.tokens(len(h), y))
-        return Loss(
-            result.total + self.text * spelling, result.terms | {"bits a word": spelling.detach()}
-        )
+        return Loss(result.total + self.text * spelling, result.terms | {"bits a word": spelling.detach()})
 
     def spelling(self, h: Tensor, tokens: Tensor) -> Tensor:
         """Bits that each next word takes, the end of a text among them; a mean over all words of a text and

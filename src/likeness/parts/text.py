@@ -138,9 +138,7 @@ def _opened(path: Path) -> tuple[Any, Any]:
         tokeniser = transformers.AutoTokenizer.from_pretrained(str(path), **how)
         config = transformers.AutoConfig.from_pretrained(str(path), **how)
         kind = _kind(transformers, config)
-        net, report = kind.from_pretrained(
-            str(path), use_safetensors=True, output_loading_info=True, **how
-        )
+        net, report = kind.from_pretrained(str(path), use_safetensors=True, output_loading_info=True, **how)
     # whatever a foreign folder makes of it
     except Exception as why:
         raise Refusal(
