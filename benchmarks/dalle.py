@@ -19,7 +19,8 @@ from likeness.models.dalle import DALLE
 
 def seconds(work) -> tuple[float, torch.Tensor]:
     began = time.perf_counter()
-    return time.perf_counter() - began if (out := work()) is None else time.perf_counter() - began, out
+    out = work()
+    return time.perf_counter() - began, out
 
 
 def main() -> None:
@@ -47,9 +48,11 @@ def main() -> None:
                 times.append(took)
             rows[guidance, naive], drawn[guidance, naive] = min(times), out
         same = float((drawn[guidance, True] == drawn[guidance, False]).float().mean())
-        ratio = rows[guidance, True] / rows[guidance, False]
-        print(f"guidance {guidance:g}: cached {rows[guidance, False]:8.3f} s   full pass {rows[guidance, True]:8.3f} s"
-              f"   {ratio:6.1f} times   {same:.2%} of codes the same")  # fmt: skip
+        cached, full = rows[guidance, False], rows[guidance, True]
+        print(
+            f"guidance {guidance:g}: cached {cached:.3f} s, full pass {full:.3f} s: {full / cached:.1f} times"
+        )
+        print(f"    {same:.2%} of codes are the same")
     print(
         json.dumps(
             dict(vars(a), times={f"{g:g} {'full' if n else 'cached'}": t for (g, n), t in rows.items()})

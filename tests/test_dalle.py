@@ -1,4 +1,5 @@
-"""DALL-E: p(codes | text) adds up to one for every text, what is guided is what two passes say, and the memory
+"""DALL-E: p(codes | text) adds up to one for every text, what is guided is what two passes say, and the
+memory
 draws what the full pass draws."""
 
 import itertools

@@ -47,7 +47,8 @@ def right(data, seen) -> float:
 def test_shapes_are_read_as_they_were_drawn(size):
     data = drawn("shapes:400", size)
     x = np.array(data.x)
-    assert right(data, seen := scenes.read(x)) == 1
+    seen = scenes.read(x)
+    assert right(data, seen) == 1
     for scene, truth in zip(seen, data.attributes):
         there = {o["place"]: o for o in scene["objects"]}
         for o in truth["objects"]:
@@ -60,7 +61,8 @@ def test_shapes_are_read_as_they_were_drawn(size):
 def test_clips_are_read_as_they_were_drawn():
     data = drawn("moving-shapes:60")
     x = np.array(data.x)
-    assert right(data, seen := scenes.watch(x)) == 1
+    seen = scenes.watch(x)
+    assert right(data, seen) == 1
     for scene, truth in zip(seen, data.attributes):
         there = {o["colour"]: o for o in scene["objects"]}
         for o in truth["objects"]:
@@ -101,9 +103,8 @@ def test_a_clip_played_backwards_moves_the_other_way():
 
 def test_another_object_per_frame_is_not_kept():
     data = drawn("moving-shapes:60")
-    alone = [i for i, a in enumerate(data.attributes) if len(a["objects"]) == 1][0]
-    clips, x = data.attributes.__class__, np.array(data.x[alone : alone + 1])
-    assert clips is moving_shapes.Clips
+    alone = next(i for i, a in enumerate(data.attributes) if len(a["objects"]) == 1)
+    x = np.array(data.x[alone : alone + 1])
     ground = x[:, :, :1, :1, :1]
     x[:, 0, ::2] = np.where((x != ground).any(1, keepdims=True)[:, 0, ::2], 20, x[:, 0, ::2])
     x[:, 1, ::2] = np.where((x != ground).any(1, keepdims=True)[:, 0, ::2], 250 - x[:, 1, ::2], x[:, 1, ::2])

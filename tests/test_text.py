@@ -1,4 +1,5 @@
-"""Encoders of texts: each word sees its own text and nothing else, and a frozen one says what its library says."""
+"""Encoders of texts: each word sees its own text and nothing else, and a frozen one says what its library
+says."""
 
 import sys
 
@@ -109,7 +110,7 @@ def test_an_encoder_with_missing_weights_and_one_that_is_not_there_are_refused(f
     weights = load_file(path)
     del weights["encoder.layer.1.output.dense.weight"]
     save_file(weights, path, {"format": "pt"})
-    with pytest.raises(Refusal, match="lacks 1 of its encoder's weights, such as encoder.layer.1"):
+    with pytest.raises(Refusal, match=r"lacks 1 of its encoder's weights, such as encoder\.layer\.1"):
         Frozen(str(folder), ("red",), 4)
     with pytest.raises(Refusal, match=r"names no folder with a config\.json"):
         Frozen("transformers:/nowhere", ("red",), 4)

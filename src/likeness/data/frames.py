@@ -1,14 +1,15 @@
-"""Videos as clips: GIF, APNG, animated WebP, a folder of numbered frames, and, with PyAV, what cameras write.
+"""Videos as clips: GIF, APNG, animated WebP, a folder of numbered frames, and, with PyAV, what cameras
+write.
 
     film = read(path)                     frames and how long each is shown
     clip(film, 16)                        16 of them at equal distances in time, uint8 (16, H, W, 3)
 
-Time counts, and not files or pictures: a program that saves an animation merges frames that are equal and adds
-up their times (Pillow does, in GIF, APNG and WebP), so that frame number 5 of a file is not what is seen after
-5/16 of it.  A clip of n frames shows what is seen in the middle of each n-th of the time.
+Time counts, and not files or pictures: a program that saves an animation merges frames that are equal and
+adds up their times (Pillow does, in GIF, APNG and WebP), so that frame number 5 of a file is not what is
+seen after 5/16 of it. A clip of n frames shows what is seen in the middle of each n-th of the time.
 
-Frames are scaled while they are read, each for itself as images are (pixels.fit): those of unequal size in one
-folder become alike, and a long video does not fill the memory.
+Frames are scaled while they are read, each for itself as images are (pixels.fit): those of unequal size in
+one folder become alike, and a long video does not fill the memory.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -182,8 +184,8 @@ def _folder(path: Path, size: int, background: str, fps: float) -> Film:
                 frames.add(_opaque(image, background))
         except Exception as why:
             raise BadData(
-                f"frame {file.name} of {path} cannot be read ({type(why).__name__}), and without it time would "
-                "jump; delete it or make it anew."
+                f"frame {file.name} of {path} cannot be read ({type(why).__name__}), and without it time "
+                "would jump; delete it or make it anew."
             ) from None
         if frames.full:
             break
@@ -207,7 +209,7 @@ def _video(blob: bytes, size: int, name: str) -> Film:
             "pip install 'likeness[video]'.  GIF, APNG, animated WebP and folders of frames need nothing."
         )
     av: Any = importlib.import_module("av")
-    frames, times, last = _Frames(size), [], 0.0
+    frames, times, last = _Frames(size), list[float](), 0.0
     try:
         with av.open(io.BytesIO(blob)) as container:
             if not container.streams.video:
@@ -230,7 +232,7 @@ def _video(blob: bytes, size: int, name: str) -> Film:
 def _shown(times: list[float], last: float) -> list[float]:
     """How long each is shown of frames that appear at these times.  The last one: as it says, else as long as
     the others in the middle."""
-    gaps = [max(b - a, 0.0) for a, b in zip(times, times[1:])]
+    gaps = [max(b - a, 0.0) for a, b in pairwise(times)]
     usual = sorted(gaps)[len(gaps) // 2] if gaps else DEFAULT
     return [gap or usual or DEFAULT for gap in [*gaps, last or usual]]
 

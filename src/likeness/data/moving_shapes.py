@@ -63,7 +63,8 @@ class Clips(Lazy[dict[str, Any]]):
         """bool (N,): whether an object has a shape and a direction that are held out together."""
         from .split import paired
 
-        return (paired(self.form, self.direction) & (np.arange(2) < self.many[:, None])).any(1)
+        there = np.arange(2) < self.many[:, None]
+        return np.asarray((paired(self.form, self.direction) & there).any(1))
 
     @property
     def radius(self) -> np.ndarray:

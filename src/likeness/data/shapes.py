@@ -69,7 +69,8 @@ class Scenes(Lazy[dict[str, Any]]):
         """bool (N,): whether an object has a shape and a colour that are held out together."""
         from .split import paired
 
-        return (paired(self.form, self.colour) & (np.arange(3) < self.many[:, None])).any(1)
+        there = np.arange(3) < self.many[:, None]
+        return np.asarray((paired(self.form, self.colour) & there).any(1))
 
     @property
     def centre(self) -> np.ndarray:

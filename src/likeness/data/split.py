@@ -66,8 +66,8 @@ def without_new(
     train, held_out = train[~new[train]], held_out[~new[held_out]]
     if not len(train) or not len(held_out):
         raise BadData(
-            f"of {len(new):,} images {int(new.sum()):,} are of combinations that are held out, and the others "
-            "are too few to learn from some and be judged on others; ask for more."
+            f"of {len(new):,} images {int(new.sum()):,} are of combinations that are held out, and too few "
+            "others are left to learn from some and be judged on others; ask for more."
         )
     return train, held_out, np.flatnonzero(new)
 

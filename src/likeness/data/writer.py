@@ -24,8 +24,8 @@ def content_hash(image: np.ndarray) -> int:
 
 
 class Writer:
-    """Write images, or clips, as x.u8 and hashes.u64, and the keys of their sources, which choose the split, as
-    keys.u64."""
+    """Write images, or clips, as x.u8 and hashes.u64, and the keys of their sources, which choose the split,
+    as keys.u64."""
 
     def __init__(self, folder: Path, colour: str = "auto"):
         self.path = folder / "x.u8"
@@ -39,8 +39,8 @@ class Writer:
         )
 
     def add(self, x: np.ndarray, keys: list[int] | None = None) -> None:
-        """Append x, uint8 (n, C, S, S) or (n, C, T, S, S), and a key for each.  With colour "auto" the first one in colour turns
-        all that came before to RGB."""
+        """Append x, uint8 (n, C, S, S) or (n, C, T, S, S), and a key for each.  With colour "auto" the first
+        one in colour turns all that came before to RGB."""
         x = as_colour(x, self.colour)
         if not self.hashes:
             self.shape = x.shape[1:]

@@ -214,8 +214,7 @@ def _varied(exam: Exam) -> Iterator[Score]:
 
 def _apart(x: np.ndarray) -> np.ndarray:
     """Mean rms distance of the pairs within each of n groups (n, m, dims)."""
-    n, m, _ = x.shape
-    i, k = np.triu_indices(m, 1)
+    i, k = np.triu_indices(x.shape[1], 1)
     return np.array([np.sqrt(((group[i] - group[k]) ** 2).mean(1)).mean() for group in x])
 
 

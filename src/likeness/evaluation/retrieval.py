@@ -1,11 +1,11 @@
-"""Does a text find its image among others?  For captions of which nothing is known: an encoder of images and
+"""Does a text find its image among others? For captions of which nothing is known: an encoder of images and
 one of texts, trained on the training pairs so that a pair's two vectors point the same way.
 
-Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021, section 2.3: of a
-batch of n pairs each text is to name its image and each image its text, by the cosine of their vectors times a
-learned factor (InfoNCE).  Here both are small: convolutions, and the mean of the vectors of words, which knows
-no order.  What it cannot tell from real pairs it cannot tell of samples, so its value on held-out real pairs
-stands beside every other, and that on shuffled ones.
+Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021, section 2.3:
+of a batch of n pairs each text is to name its image and each image its text, by the cosine of their vectors
+times a learned factor (InfoNCE). Here both are small: convolutions, and the mean of the vectors of words,
+which knows no order. What it cannot tell from real pairs it cannot tell of samples, so its value on held-
+out real pairs stands beside every other, and that on shuffled ones.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class Pair(nn.Module):
         self.image = nn.Sequential(
             *(
                 layer
-                for a, b in zip(widths, widths[1:])
+                for a, b in pairwise(widths)
                 for layer in (nn.Conv2d(a, b, 3, 2, 1), nn.GroupNorm(8, b), nn.SiLU())
             )
         )

@@ -1,17 +1,17 @@
-"""What a picture of `shapes`, or a clip of `moving-shapes`, shows: read from its pixels by fitting the renderer
-that draws them.
+"""What a picture of `shapes`, or a clip of `moving-shapes`, shows: read from its pixels by fitting the
+renderer that draws them.
 
     read(x)     images (n, 3, H, W): background, and of each object shape, colour, size and place
     watch(x)    clips (n, 3, T, H, W): the same without the place, and path, direction and speed
 
-Nothing is trained.  An object m(p) of colour c on a ground g is g + m (c - g), with m the share of each pixel
-that a form at p covers.  With d = x - g the squared error falls, against the empty ground, by
+Nothing is trained. An object m(p) of colour c on a ground g is g + m (c - g), with m the share of each
+pixel that a form at p covers. With d = x - g the squared error falls, against the empty ground, by
 
     gain = 2 <d, m (c - g)> - |m|^2 |c - g|^2
 
-which one product of matrices says for all forms, sizes, places and colours.  The largest gain is what is seen;
-it is an object where the gain is at least half of what a perfect one would have.  Every form is tried sharp and
-blurred, since models blur, and the whole image is read by the blur that fits it best.
+which one product of matrices says for all forms, sizes, places and colours. The largest gain is what is
+seen; it is an object where the gain is at least half of what a perfect one would have. Every form is tried
+sharp and blurred, since models blur, and the whole image is read by the blur that fits it best.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _templates(window: int, centres: np.ndarray, radii: tuple[float, float], sid
             for form, distance in enumerate(DISTANCES):
                 across = axis[None, None, :] - centres[:, 0, None, None]
                 down = axis[None, :, None] - centres[:, 1, None, None]
-                cover = np.clip(0.5 - distance(across, down, np.float64(radius)), 0, 1)
+                cover = np.clip(0.5 - distance(across, down, np.array(radius)), 0, 1)
                 covers.append(_blurred(cover, share * side).reshape(len(centres), -1))
                 about += [(form, large, blur)] * len(centres)
     cover = np.concatenate(covers).astype(np.float32)
@@ -168,9 +168,9 @@ def _read(x: np.ndarray) -> list[Scene]:
             best[place, blur] = np.where(there >= PRESENT * whole, there, 0)
             which[place, blur] = colour * len(of.energy) + which_one
     blur = best.sum(0).argmax(0)
-    gain, which = (a[:, blur, np.arange(n)] for a in (best, which))  # (9, n)
+    gain, chosen = best[:, blur, np.arange(n)], which[:, blur, np.arange(n)]  # (9, n)
     left = np.maximum((d**2).sum((1, 2, 3)) - gain.sum(0), 0)
-    return [_scene(side, ground[i], gain[:, i], which[:, i], left[i] / side**2) for i in range(n)]
+    return [_scene(side, ground[i], gain[:, i], chosen[:, i], left[i] / side**2) for i in range(n)]
 
 
 def _scene(side: int, ground: np.ndarray, gain: np.ndarray, which: np.ndarray, left: float) -> Scene:
@@ -336,7 +336,8 @@ def moved(path: np.ndarray, side: int) -> dict[str, Any]:
 
 
 def _remove(d: np.ndarray, path: np.ndarray, scenes: list[Scene], there: np.ndarray, side: int) -> None:
-    """Make d (n, T, 3, side, side) ground where the last object of each scene is; all of a clip where there is
+    """Make d (n, T, 3, side, side) ground where the last object of each scene is; all of a clip where there
+    is
     none."""
     axis = np.arange(side) + 0.5
     large = np.array([bool(s["objects"]) and s["objects"][-1]["size"] == "large" for s in scenes])

@@ -1,20 +1,20 @@
-"""DALL-E: a text and the codes of an image are one sequence, and a transformer predicts each from all before it.
+"""DALL-E: text and the codes of an image in one sequence, and a transformer predicts each from all before it.
 
 Ramesh et al., "Zero-Shot Text-to-Image Generation", 2021, section 2.
 
-    log p(x, text) >= log p(x|z) + log p(text, z)                                                      (eq. 1)
+    log p(x, text) >= log p(x|z) + log p(text, z)                                                     (eq. 1)
     p(text, z) = prod_i p(text_i | text_1 ... text_i-1)  prod_j p(z_j | text, z_1 ... z_j-1)
 
-z are the codes of a first stage that is trained before and stays as it is (a VQ-VAE here: `likeness train vqvae
-DATA`, then `likeness train dalle runs/vqvae-...`).  Small images of few levels need none: their sub-pixels are
-the sequence.  Places behind the last word hold a learned vector each, as there (section 2.2), and a text of no
-word is made of these alone.  The words are learned too, but count for little (--text, the paper's 1/7 of the
-image's weight); what is judged is p(z | text).
+z are the codes of a first stage that is trained before and stays as it is: a VQ-VAE here, `likeness train
+vqvae DATA`, then `likeness train dalle runs/vqvae-...`.  Small images of few levels need none: their
+sub-pixels are the sequence.  Places behind the last word hold a learned vector each, as there (section 2.2),
+and a text of no word is made of these alone.  The words are learned too, but count for little (--text, the
+paper's 1/7 of the image's weight); what is judged is p(z | text).
 
 Samples are drawn from p(z | text)^g p(z)^(1-g), guidance as in diffusion (Ho & Salimans, "Classifier-Free
-Diffusion Guidance", 2022; for tokens Crowson 2021, Gafni et al., "Make-A-Scene", 2022, section 3.4): the text of
-some examples is left out in training, and both answers come from one pass of twice the batch.  Keys and values
-of all tokens before are kept, so that a code costs one token's work.
+Diffusion Guidance", 2022; for tokens Gafni et al., "Make-A-Scene", 2022, section 3.4): the text of some
+examples is left out in training, and both answers come from one pass of twice the batch.  Keys and values of
+all tokens before are kept, so that a code costs one token's work.
 
 Departures: a VQ-VAE's codes for a discrete VAE's, words of the training captions for byte pairs; guidance in
 place of drawing 512 images and keeping those that CLIP ranks first; full causal attention for the paper's
@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -53,8 +54,8 @@ class DALLE(Autoregressive):
     )
     guidance: float = option(
         1.0,
-        "how strictly samples follow the text: 1 is the model itself, 0 as if none were said, more agree more "
-        "and vary less",
+        "how strictly samples follow the text: 1 is the model itself, 0 as if none were said, more agree "
+        "more and vary less",
         0.0,
         100.0,
         live=True,
@@ -105,7 +106,7 @@ class DALLE(Autoregressive):
         if spec.dims + spec.tokens > LONGEST:
             raise Refusal(
                 f"dalle: {spec.size}x{spec.size} pixels of {spec.channels} channels and {spec.tokens} words "
-                f"are a sequence of {spec.dims + spec.tokens:,}, and beyond {LONGEST:,} attention is too slow; "
+                f"are a sequence of {spec.dims + spec.tokens:,}, and beyond {LONGEST:,} attention is slow; "
                 "learn codes first, `likeness train vqvae DATA`, and then these, `likeness train dalle "
                 "runs/vqvae-...`."
             )
@@ -124,7 +125,7 @@ class DALLE(Autoregressive):
     def said(self, n: int, y: Condition | None) -> Tensor:
         """The text, (B, tokens, width)."""
         assert self.words is not None and self.nothing is not None
-        tokens, places = self.tokens(n, y), self.places[0].weight
+        tokens, places = self.tokens(n, y), cast(nn.Embedding, self.places[0]).weight
         nothing = self.nothing.weight + places
         return torch.where((tokens != PAD)[..., None], self.words(tokens) + places, nothing)
 

@@ -139,7 +139,8 @@ class Gaussian(Discretised):
 
 class Squared(Gaussian):
     """One scale for every pixel, a 32nd of the range: the logarithm is squared error, so that a plain ground,
-    which a scale of its own would make as sure as anything, does not outweigh what is small and drawn on it."""
+    which a scale of its own would make as sure as anything, does not outweigh what is small and drawn on
+    it."""
 
     outputs = 1
 

@@ -26,7 +26,8 @@ PREFIX = "transformers:"
 
 
 class TextEncoder(nn.Module):
-    """A vector for each word of the vocabulary and for each place, then `depth` blocks in which every word sees
+    """A vector for each word of the vocabulary and for each place, then `depth` blocks in which every word
+    sees
     all words of its text, and no others (Vaswani et al. 2017, section 3.1)."""
 
     def __init__(self, vocabulary: int, longest: int, width: int, depth: int = 2, heads: int = 4):
