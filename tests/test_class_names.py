@@ -262,7 +262,11 @@ def test_a_file_beside_two_folders_of_pairs_makes_no_classes(tmp_path):
             noise(100 * k + i, tmp_path / "p" / name / f"scene{'abcd'[i]}.png")
     noise(500, tmp_path / "p" / "cover.png")
     data = load(tmp_path / "p", size=16)
-    assert data.y is None and "look like pairs" in data.verdict
+    assert (
+        data.y is None and len(data.pairs) == 4 and "4 pairs; 1 image lies in neither folder" in data.verdict
+    )
+    mixed = load(tmp_path / "p", size=16, layout="together")
+    assert mixed.y is None and len(mixed.x) == 9 and "look like pairs" in mixed.verdict
 
 
 @pytest.mark.parametrize(

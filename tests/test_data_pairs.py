@@ -173,7 +173,9 @@ def test_equal_names_alone_take_no_classes_away(tmp_path):
     (tmp_path / "d" / "smile").rename(tmp_path / "d" / "B")
     (tmp_path / "d" / "neutral").rename(tmp_path / "d" / "A")
     pairs = load(tmp_path / "d", size=16)
-    assert pairs.y is None and "A and B look like pairs, of which 4 are called alike" in pairs.verdict
+    assert pairs.y is None and len(pairs.x) == len(pairs.pairs) == 4 and pairs.settings["layout"] == "pairs"
+    mixed = load(tmp_path / "d", size=16, layout="together")
+    assert mixed.y is None and "A and B look like pairs, of which 4 are called alike" in mixed.verdict
 
 
 @pytest.mark.parametrize("form", ["{}/{}", "train{}/{}"])
@@ -181,7 +183,7 @@ def test_a_flag_makes_classes_of_folders_named_like_pairs_or_domains(tmp_path, f
     for k, name in enumerate("AB"):
         for i in range(4):
             save(tmp_path / "d" / (form.format(name, i) + ".png"), 10 * k + i)
-    without = load(tmp_path / "d", size=16)
+    without = load(tmp_path / "d", size=16, layout="together")
     assert without.y is None and "; if they are classes: --layout classes; " in without.verdict
     data = load(tmp_path / "d", size=16, layout="classes")
     assert data.classes == tuple(form.format(name, "").rstrip("/") for name in "AB")
@@ -198,8 +200,12 @@ def test_a_run_that_names_no_layout_has_the_classes_that_it_wrote_down(tmp_path)
     assert old["layout"] == "classes"  # made before pairs were recognised, or since, when there were none
     assert load(tmp_path / "d", **old, classes=["A", "B"]).y.tolist() == [0] * 4 + [1] * 4
     since = load(tmp_path / "d", **old, classes=[])
-    auto = load(tmp_path / "d", **old | dict(layout="auto"))
-    assert since.y is None and since.fingerprint == auto.fingerprint
+    together = load(tmp_path / "d", **old | dict(layout="together"))
+    assert since.y is None and since.fingerprint == together.fingerprint
+    later = _spelled_out(dict(source=str(tmp_path / "d"), size=16, colour="rgb", layout="auto"))
+    assert later["layout"] == "together"  # made when pairs were one set of images
+    assert _spelled_out(dict(source="mnist", size=16, layout="auto"))["layout"] == "auto"
+    assert _spelled_out(later | dict(layout="auto"))["layout"] == "auto"  # made since, and is what it says
 
 
 def test_pairs_are_told_and_are_no_classes(tmp_path):
@@ -207,7 +213,7 @@ def test_pairs_are_told_and_are_no_classes(tmp_path):
         for k, name in enumerate(("images", "masks")):
             (tmp_path / "my photos" / name).mkdir(parents=True, exist_ok=True)
             photo(10 * k + i).save(tmp_path / "my photos" / name / f"{i}.png")
-    data = load(tmp_path / "my photos", size=16)
+    data = load(tmp_path / "my photos", size=16, layout="together")
     assert data.y is None and data.classes == ()
     assert (
         "images and masks look like pairs, of which 6 are called alike: they are no classes, and a model "
@@ -229,7 +235,7 @@ def test_domains_in_an_archive_are_told_with_another_remedy(tmp_path):
         for i in range(4):
             photo(i).save(tmp_path / "x.png")
             file.write(tmp_path / "x.png", f"set/train{'AB'[i % 2]}/{i}.png")
-    verdict = load(tmp_path / "d.zip", size=16).verdict
+    verdict = load(tmp_path / "d.zip", size=16, layout="together").verdict
     assert ("trainA and trainB look like two domains") in verdict and (
         "unpack it, and name one of these folders"
     ) in verdict

@@ -146,13 +146,13 @@ def open(
     return run
 
 
-def open_data(run: Run, place: str | Path = "") -> Data:
-    """The data that a run was trained on, read as it was then; from `place`, if they are there now, which the
-    run then remembers."""
-    data = origin.load(run.config, run.folder, str(place))
+def open_data(run: Run, place: str | Path = "", to: str | Path = "") -> Data:
+    """The data that a run was trained on, read as it was then; from `place`, and the second domain from `to`,
+    if they are there now, which the run then remembers."""
+    data = origin.load(run.config, run.folder, str(place), str(to))
     if why := origin.changed(run.config, run.folder, data):
         print(f"likeness: {why}; what is compared with it may be off.", file=sys.stderr)
-    elif place:
+    elif place or to:
         run.config = origin.remember(run.config, run.folder, data)
     return data.usable(run.model.takes)
 
@@ -206,9 +206,9 @@ class Trained:
         self._data = self._data or open_data(self.run)
         return self._data
 
-    def locate(self, place: str | Path) -> None:
-        """Say where its data are now."""
-        self._data = open_data(self.run, place)
+    def locate(self, place: str | Path = "", to: str | Path = "") -> None:
+        """Say where its data are now; to: the second domain, of a run that learns two."""
+        self._data = open_data(self.run, place, to)
         self.config = self.run.config
 
     @property
@@ -509,7 +509,7 @@ class Trained:
         from .features import extract, opening
 
         target = self.folder / "features.npy" if out is None else Path(out)
-        source = self.data.source if source is None else source
+        source = self.data.place if source is None else source
         net = opening.load(str(self.folder), "", [layer])
         work = extract.extract(net, str(source), [layer], target, **how)
         for _ in work:

@@ -239,7 +239,7 @@ def common(parser: argparse.ArgumentParser, *names: str, **helps: str) -> None:
         parser.add_argument(name, **known[name])
 
 
-VALUED = ("-o", "--network", "--beside", "--data", "--device")
+VALUED = ("-o", "--network", "--beside", "--data", "--to", "--device")
 """flags whose value may be called like a run"""
 
 
@@ -263,6 +263,12 @@ def on_runs(
             dest="place",
             metavar="PLACE",
             help="where the data of the run are now, if they have moved",
+        )
+        parser.add_argument(
+            "--to",
+            dest="place_of_second",
+            metavar="PLACE",
+            help="where the second domain of the run is now, if it has moved",
         )
     common(parser, "--device")
     if folders:
@@ -297,8 +303,8 @@ def on_runs(
         if lacking := typed - turns[folder]:
             terminal.say(f"note: {folder} has no option {', '.join(sorted(lacking))}; it is asked without")
     args["run"] = wanted
-    for folder in wanted if data and args["place"] else ():
-        opened[folder].locate(args["place"])
+    for folder in wanted if data and (args["place"] or args["place_of_second"]) else ():
+        opened[folder].locate(args["place"] or "", args["place_of_second"] or "")
     return args, [(opened[f], {name: args[name] for name in typed & turns[f]}) for f in wanted]
 
 

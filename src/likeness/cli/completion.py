@@ -105,7 +105,8 @@ def _operand(what: str, typed: str) -> Iterator[str]:
     if what == "MODEL":
         yield from _that_begin(typed, catalogue.NAMES)
     if what.startswith("DATA"):
-        yield from _that_begin(typed, [*value("data.named", "NAMES"), *value("data.points", "LAWS")])
+        names = (("named", "NAMES"), ("drawn", "NAMES"), ("points", "LAWS"))
+        yield from _that_begin(typed, [word for file, name in names for word in value(f"data.{file}", name)])
     if what.startswith(("RUN", "DATA")):
         yield from runs(typed)
 

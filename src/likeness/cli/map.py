@@ -190,7 +190,7 @@ def collected(parser: argparse.ArgumentParser, *others: str) -> None:
     )
     helps = dict(n="number of images [all]", o=picture_file(*others))
     common(parser, "-n", "--seed", "-o", "--device", "--json", **helps)
-    flags(parser, "reading the data", data.Reading, data.Reading())
+    flags(parser, "reading the data", data.Reading, data.Reading(), leave_out={"task", "to", "swap"})
 
 
 def gathered(args: dict[str, Any], folder: Path) -> Collection:

@@ -53,6 +53,10 @@ def load(
     held_out: float = 0.0,
     validation: str = "auto",
     layout: str = "auto",
+    task: str = "",
+    to: str | Path = "",
+    tiles: bool = False,
+    swap: bool = False,
     *,
     classes: Sequence[str] | None = None,
     about: int = folder.ABOUT,
@@ -72,13 +76,31 @@ def load(
     little, Offline where a set would have to be downloaded, DiskTrouble and NotAllowed where the cache cannot
     be written.
     """
-    reading = Reading(size or 0, colour, binarize, background, white, held_out, validation, layout)
+    from . import sides  # which reads each side by what is here
+
+    reading = Reading(
+        size or 0,
+        colour,
+        binarize,
+        background,
+        white,
+        held_out,
+        validation,
+        layout,
+        task,
+        str(to),
+        tiles,
+        swap,
+    )
     asked = parse(source)
-    result = read(asked, reading, cache, progress, about)
-    if classes is not None:
-        y, names = labels.as_before(result.y, result.classes, result.names, classes)
-        result = replace(result, y=y, classes=names)
-    return finish(asked, result, reading, cache)
+
+    def known(images: Images) -> Images:
+        if classes is None:
+            return images
+        y, names = labels.as_before(images.y, images.classes, images.names, classes)
+        return replace(images, y=y, classes=names)
+
+    return sides.load(sides.Ask(asked, reading, cache, progress, about, known))[1]
 
 
 def read(
@@ -131,7 +153,8 @@ def _closest(source: str, path: Path) -> str:
 
 
 def finish(asked: Source, images: Images, reading: Reading, place: Path | str | None) -> Data:
-    train, held_out = split(images.hashes, images.test, images.keys, reading.held_out)
+    copies = images.hashes if images.copies is None else images.copies
+    train, held_out = split(copies, _test(images, reading), images.keys, reading.held_out)
     train, held_out, combinations = without_new(train, held_out, images.new)
     if reading.binarize:
         images = binarized(images, lambda: kept.root(place), asked.text)
@@ -160,6 +183,15 @@ def finish(asked: Source, images: Images, reading: Reading, place: Path | str | 
     data = Data(asked.text, "", images.x, train, held_out, *known, asdict(used), verdict, images.modes)
     data = replace(data, combinations=combinations)
     return replace(data, fingerprint=_fingerprint(data, images.hashes), parts=_parts(data, images.hashes))
+
+
+def _test(images: Images, reading: Reading) -> np.ndarray | None:
+    """bool (N,): the rows to hold out, where something says which; all tiles of a photo go together."""
+    if images.test is not None or images.whole is None or images.keys is None:
+        return images.test
+    photos, first = np.unique(images.whole, return_index=True)
+    keys = images.keys[first]
+    return np.isin(images.whole, photos[split(keys, None, keys, reading.held_out)[1]])
 
 
 def _parts(data: Data, hashes: np.ndarray) -> dict[str, str]:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..storage.cache import Progress
-from . import finish, read
-from .dataset import Images, Reading
+from . import sides
+from .dataset import Data, Images, Reading
 from .labels import NONE
 from .near_duplicates import exact_groups, near_groups
 from .pixels import at_once
@@ -69,6 +69,14 @@ class Check:
     exact: Copies
     near: Copies
     """see data.near for what counts; exact copies are not counted again, and points have none"""
+    kind: str = ""
+    """"pairs" or "two domains", or nothing; what stands above is then about B, which is learnt"""
+    source_shape: tuple[int, ...] = ()
+    """channels, height, width of A, which it is learnt from"""
+    others: int = 0
+    """images of domain A"""
+    others_train: int = 0
+    others_held_out: int = 0
 
     def describe(self) -> dict[str, Any]:
         """The same as a dictionary for JSON."""
@@ -85,8 +93,7 @@ def check(
     """Look through a data set.  Raises what data.load raises."""
     reading = reading or Reading()
     asked = parse(source)
-    result = read(asked, reading, cache, progress)
-    data = finish(asked, result, reading, cache)
+    result, data = sides.load(sides.Ask(asked, reading, cache, progress))
     meta = result.entry.meta if result.entry else {}
     return Check(
         source=asked.text,
@@ -111,7 +118,16 @@ def check(
         blank=0 if data.spec.points else _blank(result.x),
         exact=_copies(exact_groups(result.hashes), data.names),
         near=_copies([] if data.spec.points else near_groups(result.x, result.hashes), data.names),
+        **_other_side(data),
     )
+
+
+def _other_side(data: Data) -> dict[str, Any]:
+    """What there is beside the images that are learnt."""
+    if (a := data.other) is not None:
+        numbers = dict(others=len(a.x), others_train=len(a.train), others_held_out=len(a.held_out))
+        return dict(kind="two domains", source_shape=tuple(a.x.shape[1:]), **numbers)
+    return {} if data.pairs is None else dict(kind="pairs", source_shape=tuple(data.pairs.shape[1:]))
 
 
 def _originals(images: Images) -> dict[str, Any]:

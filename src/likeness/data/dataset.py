@@ -14,7 +14,7 @@ from ..core import BadData, check_options, option
 from .cache import Entry
 from .captions import Vocabulary
 from .labels import NONE, absent
-from .lazy import Lazy
+from .lazy import Lazy, Made
 
 # torch is imported when pixels become tensors: a folder is refused, and the sets are listed, without it
 if TYPE_CHECKING:
@@ -66,17 +66,35 @@ class Reading:
     )
     layout: str = option(
         "auto",
-        "folders that are named like pairs or two domains (images/ masks/, trainA/ trainB/); auto takes them "
-        "for no classes, classes for classes",
-        choices=("auto", "classes"),
+        "what folders inside are: classes, pairs (images/ masks/) or two domains (trainA/ trainB/); together "
+        "is one set of images; side-by-side: two squares of a pair in one file; auto goes by their names",
+        choices=("auto", "classes", "together", "pairs", "domains", "side-by-side"),
     )
+    task: str = option(
+        "",
+        "what a model makes of each image: the source is made from it (its grey, its reduced size, a hole in "
+        "it, its edges)",
+        choices=("", "colourise", "upscale2", "upscale4", "inpaint", "edges"),
+    )
+    to: str = option(
+        "", "the second domain, B, which DATA, domain A, is translated to: a folder, file or name"
+    )
+    tiles: bool = option(
+        False, "cut photos into squares of --size at full resolution, instead of scaling them down"
+    )
+    swap: bool = option(False, "exchange source and target of pairs, or the two domains")
 
     def __post_init__(self) -> None:
         check_options("data", self)
 
     def key(self, size: int = 0, colour: str = "") -> tuple[object, ...]:
         """What decoded pixels depend on; binarisation comes later."""
-        return size or self.size, colour or self.colour, self.background, self.white
+        tiles = (TILES,) if self.tiles else ()
+        return size or self.size, colour or self.colour, self.background, self.white, *tiles
+
+
+TILES = "tiles 1"
+"""in what decoded pixels depend on; raised whenever the same photo would be cut otherwise"""
 
 
 class Lines(Lazy[str]):
@@ -131,6 +149,11 @@ class Images:
     full_list: str = ""
     """path of the list of them"""
     modes: Modes | None = None
+    copies: np.ndarray | None = None
+    """uint64 (N,): what is equal for images that must be on one side of the split; else the hashes"""
+    whole: np.ndarray | None = None
+    """int64 (N,): number of the photo that each tile was cut from; those of one are on one side of the
+    split"""
 
 
 @dataclass(frozen=True)
@@ -173,13 +196,17 @@ class Data:
     """of points, where their law has any"""
     parts: dict[str, str] = field(default_factory=dict)
     """hex digests of pixels, labels, captions and split: which of them differs where the fingerprint does"""
-    pairs: np.ndarray | None = None
-    """uint8 (N, C', H', W'): the other image of each example, which a Condition then holds"""
+    pairs: np.ndarray | Made | None = None
+    """uint8 (N, C', H', W'): the other image of each example, the source, which a Condition then holds; in
+    memory, mapped, or made when it is asked for"""
     combinations: np.ndarray | None = None
     """int64 rows of x that combine attributes as no training image does, and no row of held_out"""
     other: Data | None = None
-    """a second domain, of which nobody knows what in it belongs to what is here: its training images come in
-    an order of their own"""
+    """a second domain, A, of which nobody knows what in it belongs to what is here: its training images come
+    in an order of their own"""
+    truth: np.ndarray | None = None
+    """uint8 (n, C, H, W): what each of the n held-out images of `other` looks like on this side, where that
+    is known (sets drawn by code).  For scoring only: no batch holds it"""
 
     @property
     def spec(self) -> Spec:
@@ -234,15 +261,16 @@ class Data:
         """int32 (N, T): the caption of each image."""
         return None if self.texts is None or self.vocabulary is None else self.vocabulary.tokens(self.texts)
 
-    def with_pairs(self, pairs: np.ndarray) -> Data:
-        """The same examples, each with its other image: uint8 (N, C', H', W').  Raises BadData where their
-        numbers differ."""
+    def with_pairs(self, pairs: np.ndarray | Made, digest: str = "") -> Data:
+        """The same examples, each with its other image: uint8 (N, C', H', W').  digest: changes with any
+        pixel of these, where that is known without reading all.  Raises BadData where their numbers
+        differ."""
         if len(pairs) != len(self.x) or pairs.dtype != np.uint8 or pairs.ndim != 4:
             raise BadData(
                 f"{self.source} holds {len(self.x):,} images, and the other sides of its pairs are "
                 f"{pairs.dtype} {pairs.shape}; uint8 (N, C, H, W) are needed."
             )
-        digest = hashlib.blake2b(np.ascontiguousarray(pairs), digest_size=16).hexdigest()
+        digest = digest or hashlib.blake2b(np.ascontiguousarray(pairs), digest_size=16).hexdigest()
         return replace(self, pairs=pairs, fingerprint=_extended(self.fingerprint, digest))
 
     def with_domain(self, other: Data) -> Data:
@@ -256,6 +284,12 @@ class Data:
         if empty := [side.source for side in (self, other) if not len(side.train)]:
             raise BadData(f"{empty[0]} has no training images; both domains need some.")
         return replace(self, other=other, fingerprint=_extended(self.fingerprint, other.fingerprint))
+
+    @property
+    def place(self) -> str:
+        """Where the images of x are: the source, or the second place that was named."""
+        to = str(self.settings.get("to") or "")
+        return to if to and not self.settings.get("swap") else self.source
 
     @property
     def identity(self) -> dict[str, Any]:

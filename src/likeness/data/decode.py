@@ -241,7 +241,7 @@ def _pixels(image: Image.Image, blob: bytes, format: str, reading: Reading, scal
     if mode not in KNOWN:
         raise Skip("damaged", f"unknown mode {mode}")
     notes = [_many(image, format)]
-    if format == "JPEG":
+    if format == "JPEG" and not reading.tiles:
         # decodes at 1/2, 1/4 or 1/8 while that is large enough
         image.draft(None, (3 * reading.size, 3 * reading.size))
     with ONE_AT_A_TIME if math.prod(image.size) > LARGE else nullcontext():

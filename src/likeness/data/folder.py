@@ -26,9 +26,10 @@ from ..storage.cache import Progress, family_of, key_of
 from . import archive, verdict
 from .cache import Entry, fetch, room_for
 from .dataset import Images, Lines, Reading
-from .decode import Decoded, Skip, decoded, heif_version
+from .decode import Decoded, Scale, Skip, decoded, heif_version
 from .listing import Listing, printable, walk
 from .metadata import descriptions
+from .pixels import fit
 from .ranges import Values, remedies
 from .writer import Writer, tint
 
@@ -62,9 +63,10 @@ class Tally:
     """levels by which the channels of any pixel differ; of no picture after one in colour"""
     failed: list[tuple[bytes, str, str]] = field(default_factory=list)
 
-    def use(self, row: int, image: Decoded) -> None:
-        self.rows.append(row)
-        self.sizes.extend(image.size)
+    def use(self, row: int, image: Decoded, n: int = 1) -> None:
+        """n: images that were made of it."""
+        self.rows.extend([row] * n)
+        self.sizes.extend(image.size * n)
         self.modes[image.mode] += 1
         self.notes.update(image.notes)
         if (values := image.values) is not None:
@@ -79,36 +81,80 @@ def read(
 ) -> Images:
     """The images below a folder or in an archive.  about: the version of ABOUT by which metadata files are
     read.  Raises BadData where fewer than two, or under four fifths, can be used."""
+    return read_listing(listed(path), reading, base, progress, about)
+
+
+def read_listing(
+    listing: Listing, reading: Reading, base: Path, progress: Progress | None = None, about: int = ABOUT
+) -> Images:
+    """As read(), of what is listed already."""
     reading = replace(reading, size=reading.size or SIZE)
-    listing = listed(path)
     captions = lru_cache(partial(descriptions, listing, about))
-    pixels, family = (family_of(kind, listing.root) for kind in ("folder", "about"))
-    failed = base / f"{pixels}.skipped.txt"
-
-    def key(how: tuple[object, ...]) -> str:
-        # which once looked at modes alone; what is spelled out is as it was
-        version = VERSION + (how[1] == "auto")
-        return key_of(pixels, version, __version__, *heif_version(), listing.digest(), how)
-
-    def build(to: Path) -> dict[str, Any]:
-        captions()  # a line that cannot be read should stop before hours of decoding
-        return _build(listing, reading, to, failed, progress)
-
-    entry = fetch(
-        base,
-        key(reading.key()),
-        build,
-        lambda meta: key(reading.key(colour=("grey", "rgb")[meta["shape"][1] == 3])),
-        pixels,
-    )
-    layout = () if reading.layout == "auto" else (reading.layout,)
+    # a line that cannot be read should stop before hours of decoding
+    entry = pixels(listing, reading, base, progress, first=captions)
+    family, failed = family_of("about", listing.root), _failed(base, family_of("folder", listing.root))
+    layout = (reading.layout,) if reading.layout == "classes" else ()
+    layout = (*layout, "tiles") if reading.tiles else layout
     verdict_entry = fetch(
         base,
         key_of(family, about, entry.folder.name, listing.rest(), *layout),
         partial(verdict.build, listing, entry, captions, failed, reading.layout),
         family=family,
     )
-    return _images(entry, verdict_entry)
+    result = _images(entry, verdict_entry)
+    if not reading.tiles:
+        return result
+    rows = np.array(entry.array("rows.i64", np.int64))
+    text = result.verdict.replace(" skipped", f" skipped{tiled(len(rows), reading)}", 1)
+    return replace(result, whole=rows, verdict=text)
+
+
+def tiled(n: int, reading: Reading) -> str:
+    """What is said of photos that were cut."""
+    return f", cut into {n:,} tiles of {reading.size} x {reading.size} at full resolution, split by photo"
+
+
+def _failed(base: Path, family: str) -> Path:
+    return base / f"{family}.skipped.txt"
+
+
+def pixels(
+    listing: Listing,
+    reading: Reading,
+    base: Path,
+    progress: Progress | None = None,
+    scale: Scale = fit,
+    side: str = "",
+    first: Callable[[], object] = lambda: None,
+) -> Entry:
+    """The images of a listing, decoded: x, hashes, keys, names, sizes, and `rows`, where each is listed.
+
+    scale: as decode() has it.  side: what tells this way of reading these files from others.  first: called
+    before anything is decoded.  Raises as read().
+    """
+    family = family_of(f"folder-{side}" if side else "folder", listing.root)
+
+    def key(how: tuple[object, ...]) -> str:
+        # which once looked at modes alone; what is spelled out is as it was
+        version = VERSION + (how[1] == "auto")
+        return key_of(family, version, __version__, *heif_version(), listing.digest(), how)
+
+    def build(to: Path) -> dict[str, Any]:
+        first()
+        return _build(listing, reading, to, _failed(base, family), progress, scale)
+
+    return fetch(
+        base,
+        key(reading.key()),
+        build,
+        lambda meta: key(reading.key(colour=("grey", "rgb")[meta["shape"][1] == 3])),
+        family,
+    )
+
+
+def names(entry: Entry) -> Lines | None:
+    """Of the files of its images."""
+    return _lines(entry, "names")
 
 
 def listed(path: Path) -> Listing:
@@ -150,7 +196,12 @@ def _lines(entry: Entry, name: str) -> Lines | None:
 
 
 def _build(
-    listing: Listing, reading: Reading, to: Path, failed: Path, progress: Progress | None
+    listing: Listing,
+    reading: Reading,
+    to: Path,
+    failed: Path,
+    progress: Progress | None,
+    scale: Scale = fit,
 ) -> dict[str, Any]:
     """Write the cache entry of a folder."""
     room_for(to, len(listing) * reading.size**2 * (1 if reading.colour == "grey" else 3))
@@ -158,32 +209,49 @@ def _build(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for row, result in enumerate(_decoded(listing, reading)):
+        for row, result in enumerate(_decoded(listing, reading, scale)):
+            result = _cut(result, reading)
             if isinstance(result, Skip):
                 tally.failed.append((listing.path(row), result.reason, result.detail))
                 tally.unknown.extend(filter(None, [result.values]))
             else:
-                writer.add(result.pixels[None], [result.key])
-                tally.use(row, result)
+                x = result.pixels if reading.tiles else result.pixels[None]
+                writer.add(x, [result.key] * len(x))
+                tally.use(row, result, len(x))
             if progress and (row % CHUNK == 0 or row + 1 == len(listing)):
                 progress(row + 1, len(listing))
     skipped = verdict.listed(listing.odd + tally.failed)
-    verdict.enough(listing, len(tally.rows), skipped, failed, remedies(tally.unknown))
+    verdict.enough(listing, len(set(tally.rows)), skipped, failed, remedies(tally.unknown))
     only_stored = reading.colour == "auto" and writer.shape[0] == 3 and tally.tint <= TINT
     if only_stored:
         writer.to_grey()
     return writer.finish() | _describe(listing, tally, to) | {"grey": only_stored}
 
 
-def _decoded(listing: Listing, reading: Reading) -> Iterator[Decoded | Skip]:
+def _cut(result: Decoded | Skip, reading: Reading) -> Decoded | Skip:
+    """A whole photo becomes tiles, (n, C, size, size), where these are asked for."""
+    if isinstance(result, Skip) or not reading.tiles:
+        return result
+    c, h, w = result.pixels.shape
+    size, down, across = reading.size, h // reading.size, w // reading.size
+    if not (down and across):
+        return Skip("smaller than a tile", f"{w}x{h}, and --size is {size}")
+    top, left = (h - down * size) // 2, (w - across * size) // 2  # what is left over is cut off evenly
+    whole = result.pixels[:, top : top + down * size, left : left + across * size]
+    tiles = whole.reshape(c, down, size, across, size).transpose(1, 3, 0, 2, 4)
+    return replace(result, pixels=tiles.reshape(-1, c, size, size))
+
+
+def _decoded(listing: Listing, reading: Reading, scale: Scale) -> Iterator[Decoded | Skip]:
     """Every file in order, decoded by as many threads as there are processors: Pillow lets go of the
     interpreter's lock."""
-    chunks = [range(i, min(i + CHUNK, len(listing))) for i in range(0, len(listing), CHUNK)]
+    step = 1 if reading.tiles else CHUNK  # whole photos wait in memory
+    chunks = [range(i, min(i + step, len(listing))) for i in range(0, len(listing), step)]
     ahead: deque[tuple[Future[list[Decoded | Skip]], int]] = deque()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for chunk in chunks:
             readers, held = listing.readers(chunk)
-            ahead.append((_submit(pool, readers, reading), held))
+            ahead.append((_submit(pool, readers, reading, scale), held))
             while len(ahead) > 2 * (os.cpu_count() or 1) or (ahead and sum(held for _, held in ahead) > HELD):
                 yield from ahead.popleft()[0].result()
         while ahead:
@@ -191,19 +259,23 @@ def _decoded(listing: Listing, reading: Reading) -> Iterator[Decoded | Skip]:
 
 
 def _submit(
-    pool: ThreadPoolExecutor, readers: list[Callable[[], bytes]], reading: Reading
+    pool: ThreadPoolExecutor, readers: list[Callable[[], bytes]], reading: Reading, scale: Scale
 ) -> Future[list[Decoded | Skip]]:
     """Decode later, or at once where the system gives us no thread."""
     try:
-        return pool.submit(_decode, readers, reading)
+        return pool.submit(_decode, readers, reading, scale)
     except RuntimeError:
         done: Future[list[Decoded | Skip]] = Future()
-        done.set_result(_decode(readers, reading))
+        done.set_result(_decode(readers, reading, scale))
         return done
 
 
-def _decode(readers: list[Callable[[], bytes]], reading: Reading) -> list[Decoded | Skip]:
-    return [decoded(read, reading) for read in readers]
+def _decode(readers: list[Callable[[], bytes]], reading: Reading, scale: Scale) -> list[Decoded | Skip]:
+    return [decoded(read, reading, _as_it_is if reading.tiles else scale) for read in readers]
+
+
+def _as_it_is(image: Image.Image, size: int) -> Image.Image:
+    return image
 
 
 def _describe(listing: Listing, tally: Tally, to: Path) -> dict[str, Any]:

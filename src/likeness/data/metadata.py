@@ -176,7 +176,7 @@ def _rows(blob: bytes, where: str, about: int, notes: list[str]) -> Iterator[tup
     Raises BadData for a line that is none of a table.
     """
     text = _text(blob, where)
-    by = _delimiter(text) if about > PLAIN else ","
+    by = delimiter(text) if about > PLAIN else ","
     table = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=by)
     try:
         columns = [name.strip() if about > PLAIN else name for name in table.fieldnames or ()]
@@ -200,7 +200,7 @@ def _rows(blob: bytes, where: str, about: int, notes: list[str]) -> Iterator[tup
         ) from None
 
 
-def _delimiter(text: str) -> str:
+def delimiter(text: str) -> str:
     """What stands between the columns of a table: that which makes a column file_name, or the commonest."""
     head = text.lstrip("\r\n").partition("\n")[0]
     whole = (by for by in DELIMITERS if "file_name" in [name.strip(' "\r') for name in head.split(by)])

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ..core import BadData, Refusal
 from ..storage.cache import Progress, key_of
-from . import arrays, downloads, faces, formats, moving_shapes, points, shapes
+from . import arrays, downloads, drawn, faces, formats, moving_shapes, points, shapes
 from .cache import fetch, room_for
 from .dataset import Images, Reading
 from .formats import Raw
@@ -40,6 +40,7 @@ NAMES = {
     "as many to learn from",
     "fashion-mnist": "70,000 pieces of clothing, 28x28 grey",
     "cifar10": "60,000 photographs of ten classes, 32x32 RGB",
+    **drawn.NAMES,
     **points.NAMES,
 }
 DRAWN: dict[str, Any] = {"shapes": shapes, "moving-shapes": moving_shapes, "faces": faces}
@@ -51,6 +52,7 @@ COMBINED = ("shapes", "moving-shapes")
 """sets that have them"""
 COUNTED = {
     **dict.fromkeys(DRAWN, 10_000),
+    **dict.fromkeys(drawn.KINDS, drawn.COUNT),
     "stacked-mnist": 128_000,
     **dict.fromkeys(points.LAWS, points.COUNT),
 }
@@ -89,6 +91,8 @@ def read(name: str, reading: Reading, base: Callable[[], Path], progress: Progre
         return points.read(name, points.COUNT if points.drawing(name) is not None else _count(name), reading)
     if (kind := name.partition(":")[0]) in DRAWN:
         return _drawn(name, reading, base(), progress)
+    if kind in drawn.KINDS:  # of two sides that which is learnt: sides.py reads both
+        return drawn.read(kind, _count(name), reading, base(), progress).b
     if kind == "stacked-mnist":
         return _stacked(_count(name), reading, base, progress)
     digests = [f.digest for f in downloads.FILES[name]]
@@ -144,6 +148,11 @@ def listed() -> list[dict[str, Any]]:
             )
         )
     return rows
+
+
+def count(name: str) -> int:
+    """How many a set has that is drawn by code."""
+    return _count(name)
 
 
 def _count(name: str) -> int:

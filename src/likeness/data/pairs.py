@@ -16,6 +16,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
+from ..core import Refusal
+
 MOST = 12
 """folders of images; with more these are classes"""
 ALIKE = 0.9
@@ -139,6 +141,39 @@ def recognise(names: Sequence[str]) -> Layout | None:
     return Layout(kind, sides[0], sides[1], sides[2], sides[3], len(called), alone, known)
 
 
+def asked(names: Sequence[str], kind: Literal["pairs", "domains"], root: str) -> Layout:
+    """Two folders that somebody calls pairs or domains, whatever their names are.  Raises Refusal where there
+    are not two, or nothing in them is called alike."""
+    folders = sorted({n.rpartition("/")[0] for n in names})
+    places = {f: p for f, p in zip(folders, _places(folders)) if p}
+    roles = sorted({p.role for p in places.values()})
+    if len(places) < len(folders) or len(roles) != 2:
+        some = ", ".join(folders[:6]) + (" ..." if len(folders) > 6 else "")
+        raise Refusal(
+            f"--layout {kind} is for two folders of images (A and B, with a test part of each or not), and "
+            f"{root} has images in {some or 'none'}.  For domains that lie apart, name both: A --to B."
+        )
+    a, b = _order(*roles)
+    a, b = (b, a) if b in PICTURES and a not in PICTURES else (a, b)
+    stems = _stems(names, places)
+    called, alone = stems[a] & stems[b], len(stems[a] ^ stems[b])
+    if kind == "pairs" and len(called) < 2:
+        raise Refusal(
+            f"{root}: {len(called)} names are in both folders ({a}, {b}), and pairs are told by equal names; "
+            "call the partners alike, or read them as --layout domains."
+        )
+    sides = [
+        tuple(f for f, p in places.items() if p.role == role and (p.split not in SPLITS[2:]) == learn)
+        for learn in (True, False)
+        for role in (a, b)
+    ]
+    if not (sides[0] and sides[1]):
+        raise Refusal(
+            f"{root} has images of {a if sides[0] else b} to learn from, and none of the other side."
+        )
+    return Layout(kind, sides[0], sides[1], sides[2], sides[3], len(called), alone, True)
+
+
 def partners(layout: Layout, names: Sequence[str]) -> list[tuple[int, int]]:
     """Indices into `names` of the pictures that belong together, the first kind first, in the order of these;
     a folder never with one of another split."""
@@ -149,12 +184,12 @@ def partners(layout: Layout, names: Sequence[str]) -> list[tuple[int, int]]:
     for i, name in enumerate(names):
         folder = name.rpartition("/")[0]
         if folder in second and (place := where[folder]):
-            known.setdefault((place.split, _stem(name)), i)
+            known.setdefault((place.split, stem(name)), i)
     result: list[tuple[int, int]] = []
     for i, name in enumerate(names):
         folder = name.rpartition("/")[0]
-        if folder in first and (place := where[folder]) and (place.split, _stem(name)) in known:
-            result.append((i, known[place.split, _stem(name)]))
+        if folder in first and (place := where[folder]) and (place.split, stem(name)) in known:
+            result.append((i, known[place.split, stem(name)]))
     return result
 
 
@@ -183,7 +218,7 @@ def _place(parts: list[str]) -> Place | None:
     return Place(splits[0] if splits else "", rest[0])
 
 
-def _stem(name: str) -> str:
+def stem(name: str) -> str:
     """What partners have in common: without folder, ending, and words such as _mask."""
     return ENDING.sub("", name.rpartition("/")[2].rpartition(".")[0].lower())
 
@@ -193,7 +228,7 @@ def _stems(names: Iterable[str], places: dict[str, Place]) -> dict[str, set[str]
     out: dict[str, set[str]] = {p.role: set() for p in places.values()}
     for name in names:
         place = places[name.rpartition("/")[0]]
-        out[place.role].add(f"{place.split}/{_stem(name)}")
+        out[place.role].add(f"{place.split}/{stem(name)}")
     return out
 
 

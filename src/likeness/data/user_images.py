@@ -42,6 +42,7 @@ def images(source: str | Source, spec: Spec, settings: dict[str, Any], n: int) -
     reading = Reading(
         **{k: v for k, v in settings.items() if k in known}
         | {"size": spec.size, "colour": "grey" if spec.channels == 1 else "rgb"}
+        | {"task": "", "to": "", "tiles": False, "swap": False, "layout": "together"}
     )
     asked = parse(source)
     if spec.points or asked.kind == "points":

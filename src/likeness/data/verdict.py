@@ -60,7 +60,7 @@ def build(
     reasons = dict(Counter(reason for reason, _, _ in skipped).most_common())
     names = Lines(entry.array("names.bin", np.uint8), entry.array("names.i64", np.int64))
     y, classes = declared or (places.y, places.classes)
-    unsure = declared is None and how == "auto"
+    unsure = declared is None and how != "classes"
     layout = pairs.recognise(_classed(names, places)) if unsure else None
     if y is None or (layout is not None and layout.known):
         y, classes = None, ()
@@ -68,7 +68,7 @@ def build(
         if values is not None:
             (to / name).write_bytes(values.tobytes())
     verdict = _verdict(
-        len(rows),
+        len(np.unique(rows)),
         reasons,
         entry.meta | dict(official=None if places.test is None else int(places.test.sum())),
         captioned,

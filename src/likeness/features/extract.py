@@ -454,7 +454,7 @@ def odd(reading: Reading) -> dict[str, Any]:
     return {
         f.name: value
         for f in fields(Reading)
-        if f.name not in ("held_out", "validation", "layout")
+        if f.name not in ("held_out", "validation", "layout", "task", "to", "swap")
         and (value := getattr(reading, f.name)) != f.default
     }
 

@@ -159,7 +159,7 @@ def _data_of(run: Run, place: str, say: Say) -> str:
         say(f"note: {why}")
     elif place:
         origin.remember(run.config, run.folder, result)
-    return result.source
+    return result.place
 
 
 def _as_text(reading: dict[str, Any]) -> str:

@@ -402,6 +402,7 @@ def checked(check: Check, costs: Sequence[dict[str, Any]], as_json: bool) -> Non
     seen = f"{c}x{h}x{w}, {check.levels} levels" if check.levels else "points in the plane"
     rows = {
         "a model sees": f"{seen}; {check.train:,} to learn from, {check.held_out:,} held out",
+        "learnt from": _source(check),
         "classes": _counts(check.classes),
         "captions": f"{check.captions:,}" if check.captions else "",
         "sizes of files": _counts(check.original_sizes)
@@ -423,6 +424,17 @@ def checked(check: Check, costs: Sequence[dict[str, Any]], as_json: bool) -> Non
     for name, text in rows.items():
         if text:
             print(f"  {name:18} {text}")
+
+
+def _source(check: Check) -> str:
+    """The side A, where there is one."""
+    if not check.kind:
+        return ""
+    shape = "x".join(map(str, check.source_shape))
+    if check.kind == "pairs":
+        return f"{shape}, one beside each (pairs)"
+    numbers = f"{check.others_train:,} to learn from, {check.others_held_out:,} held out"
+    return f"{shape}, of another domain: {numbers}"
 
 
 def _counts(counts: dict[str, int], most: int = 10) -> str:

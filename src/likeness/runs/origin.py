@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,10 @@ def of(data: Data, folder: Path, files: dict[str, str] | None = None) -> dict[st
     result: dict[str, Any] = dict(images=len(data.x), parts=data.parts)
     if parse(data.source).path is not None:
         result["relative"] = _from(_path(data.source), folder)
+    if (to := data.settings.get("to")) and parse(to).path is not None:
+        result["to"] = _from(to, folder)
+    if data.other is not None:
+        result["others"] = len(data.other.x)
     return result | ({"files": away} if away else {})
 
 
@@ -62,6 +67,16 @@ def places(config: Config, folder: Path) -> list[str]:
     return [s for s in dict.fromkeys(result) if os.path.exists(_path(s))]
 
 
+def seconds(config: Config, folder: Path) -> list[str]:
+    """As places(), of what --to named; [""] of a run that has no such thing."""
+    to = str(config.data.get("to") or "")
+    if not to or parse(to).path is None:
+        return [to]
+    relative = config.origin.get("to")
+    result = [to, *([_there(relative, folder)] if relative else [])]
+    return [s for s in dict.fromkeys(result) if os.path.exists(os.path.expanduser(s))]
+
+
 def missing_files(config: Config, folder: Path) -> dict[str, str]:
     """Options of the run that name a file which is gone, and lies where it lay as seen from the run."""
     asked = {name: _there(path, folder) for name, path in config.origin.get("files", {}).items()}
@@ -69,21 +84,33 @@ def missing_files(config: Config, folder: Path) -> dict[str, str]:
     return {name: path for name, path in asked.items() if name in gone and os.path.exists(path)}
 
 
-def load(config: Config, folder: Path, place: str = "") -> Data:
-    """The data that the run in `folder` has learnt, from `place`, or from wherever they are.
+def load(config: Config, folder: Path, place: str = "", to: str = "") -> Data:
+    """The data that the run in `folder` has learnt, from `place`, or from wherever they are; to: the second
+    place, of a run that has learnt from two.
 
     What is there may have changed: changed() says so.  Raises Refusal where nothing is there.
     """
+    if to and not config.data.get("to"):
+        raise Refusal(
+            f"{folder} has learnt from one place, and --to says where a second one is: leave it out."
+        )
     wanted = [parse(place).anywhere.text] if place else places(config, folder)
+    others = [parse(to).anywhere.text] if to else seconds(config, folder)
     if not wanted:
         raise Refusal(
             f"the data of {folder} lay in {_path(str(config.data.get('source', '')))}, and nothing is there "
             f"now; say where they are with --data PLACE, or once and for all: likeness train {config.model} "
             f"PLACE {folder}"
         )
+    if not others:
+        raise Refusal(
+            f"the second domain of {folder} lay in {config.data.get('to')}, and nothing is there now; say "
+            f"where it is with --to PLACE, or once and for all: likeness train {config.model} {wanted[0]} "
+            f"{folder} --to PLACE"
+        )
     first = None
-    for source in wanted:
-        data = _read(config, source)
+    for source, other in product(wanted, others):
+        data = _read(config, source, other)
         if not changed(config, folder, data):
             return data
         first = first or data
@@ -91,9 +118,11 @@ def load(config: Config, folder: Path, place: str = "") -> Data:
     return first
 
 
-def _read(config: Config, source: str) -> Data:
+def _read(config: Config, source: str, to: str = "") -> Data:
     """With the classes of the run in its order, whatever their order would be today."""
     known = config.classes or (None if config.spec.labels else [])
+    if to:
+        config = replace(config, data=config.data | {"to": to})
     data = datasets.load(source, **config.reading, classes=known)
     if known is None and data.fingerprint != config.data.get("fingerprint"):
         old = datasets.load(source, **config.reading, classes=sorted(data.classes))  # of version 0.1
@@ -110,6 +139,10 @@ def changed(config: Config, folder: Path, data: Data) -> str:
     sentence; nothing where they are the same."""
     if data.fingerprint == config.data.get("fingerprint", data.fingerprint):
         return ""
+    parts = config.origin.get("parts", {})
+    differ = [name for name, digest in data.parts.items() if parts.get(name) != digest]
+    if "A" in data.parts and parts:
+        return _side_changed(config, folder, data, differ)
     then, now = config.origin.get("images"), len(data.x)
     kind = "points" if data.spec.points else "images"
     here = data.source == config.data.get("source")
@@ -118,9 +151,26 @@ def changed(config: Config, folder: Path, data: Data) -> str:
         return f"{what}: {now:,} {kind} are there now (how many there were this run is too old to say)"
     if then != now:
         return f"{what}: there were {then:,} {kind}, and there are {now:,} now"
-    parts = config.origin.get("parts", {})
-    differ = [name for name, digest in data.parts.items() if parts.get(name) != digest]
     return f"{what}: there were {then:,} {kind} and there are as many, but {_other(differ)}"
+
+
+def _side_changed(config: Config, folder: Path, data: Data, differ: list[str]) -> str:
+    """As changed(), of data with two sides: which of them differs, and in what."""
+    sides = []
+    own = [name for name in differ if name != "A"]
+    then, now = config.origin.get("others"), 0 if data.other is None else len(data.other.x)
+    if "A" in differ:
+        where = data.source if data.other is None else data.other.source
+        how = f": there were {then:,} images, and there are {now:,} now" if then and then != now else ""
+        what = "the domain A" if data.other is not None else "the sources A of the pairs"
+        sides.append(f"{what} ({where}) {'is' if data.other is not None else 'are'} no longer the same{how}")
+    if own or not sides:
+        then, now = config.origin.get("images"), len(data.x)
+        how = f"there were {then:,} images, and there are {now:,} now" if then != now else _other(own)
+        what = "the domain B" if data.other is not None else "the targets B of the pairs"
+        be = "is" if data.other is not None else "are"
+        sides.append(f"{what} ({data.place}) {be} no longer the same: {how}")
+    return f"of what {folder} has learnt, {'; and '.join(sides)}"
 
 
 def _other(parts: list[str]) -> str:
@@ -135,9 +185,10 @@ def refuse_changed(config: Config, folder: Path, data: Data) -> None:
     """Raises Refusal where a run cannot go on with these data."""
     if why := changed(config, folder, data):
         command = f"likeness train {config.model}"
+        more = f" --to {to}" if (to := data.settings.get("to")) else ""
         raise Refusal(
             f"{why}.  To go on, put back what {folder} has learnt, or say where it lies now: {command} PLACE "
-            f"{folder}; to learn what is there now, name another folder: {command} {data.source} OTHER"
+            f"{folder}; to learn what is there now, name another folder: {command} {data.source} OTHER{more}"
         )
 
 
@@ -146,7 +197,8 @@ def moved(config: Config, folder: Path, data: Data) -> Config:
     if data.fingerprint != config.data.get("fingerprint"):
         return config
     now = config.origin | of(data, folder)
-    return replace(config, data=config.data | {"source": data.source}, origin=now)
+    place = {"source": data.source} | ({"to": data.settings["to"]} if config.data.get("to") else {})
+    return replace(config, data=config.data | place, origin=now)
 
 
 def remember(config: Config, folder: Path, data: Data) -> Config:
@@ -163,8 +215,8 @@ def remember(config: Config, folder: Path, data: Data) -> Config:
 def rebased(config: Config, old: Path, new: Path) -> Config:
     """The same for a copy of the run in another folder."""
     origin = dict(config.origin)
-    if "relative" in origin:
-        origin["relative"] = _from(_there(origin["relative"], old), new)
+    for name in {"relative", "to"} & origin.keys():
+        origin[name] = _from(_there(origin[name], old), new)
     if "files" in origin:
         origin["files"] = {name: _from(_there(path, old), new) for name, path in origin["files"].items()}
     return replace(config, origin=origin)

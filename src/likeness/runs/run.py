@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from .. import engine, models, storage
 from ..core import BadData, Busy, Compresses, Model, Refusal, Spec, Training
 from ..data.captions import Vocabulary
+from ..data.source import parse
 from ..data.split import SHARE
 from . import latent_model, origin
 from .folder import CONFIG as CONFIG
@@ -117,6 +118,8 @@ def _typed(name: str, value: Any) -> str:
     if name == "source":
         return f"data {value}"
     flag = name.replace("_", "-")
+    if name in ("task", "to") and not value:
+        return f"no --{flag}"
     return f"--{'' if value else 'no-'}{flag}" if isinstance(value, bool) else f"--{flag} {value}"
 
 
@@ -154,9 +157,14 @@ def read_config(folder: Path) -> Config:
 def _spelled_out(data: dict[str, Any]) -> dict[str, Any]:
     """A run that does not say what share of its images was held out is from when that was always a tenth, and
     one that does not name the validation part from when that was passed over.  One that does not name the
-    layout has the classes that it wrote down, or none: origin.load() drops others."""
-    old = {"held_out": SHARE, "validation": "none", "layout": "classes"}
-    return old | data if "size" in data else data
+    layout has the classes that it wrote down, or none: origin.load() drops others.  One that does not name
+    the task is from when folders of pairs were one set of images, and named sets what they are."""
+    if "size" not in data:
+        return data
+    old: dict[str, Any] = {"held_out": SHARE, "validation": "none", "layout": "classes"}
+    sides = {"task": "", "to": "", "tiles": False, "swap": False}
+    mixed = "task" not in data and data.get("layout") == "auto" and parse(data.get("source", "")).path
+    return old | sides | data | ({"layout": "together"} if mixed else {})
 
 
 class Stage(NamedTuple):

@@ -15,7 +15,7 @@ import torch
 
 from .. import data as datasets
 from .. import engine, models
-from ..core import Model, Refusal, Training, closest, option_fields, words
+from ..core import Model, Refusal, Spec, Training, closest, option_fields, words
 from ..data import Data
 from ..data.quick import training_images
 from ..data.source import Source
@@ -122,7 +122,7 @@ def _open(
     if place_of_data and first is None:
         raise Refusal(f"{source} is the data itself; --data says where those of a run are: leave it out.")
     files = _files(kind, wishes.options)
-    wishes = replace(wishes, options=wishes.options | files)
+    wishes = replace(wishes, options=wishes.options | files, reading=_placed(wishes.reading))
     if first is not None:
         wishes = replace(wishes, reading=first_stage.reading(first, _plain(wishes.reading)))
     if not is_run(folder):
@@ -140,14 +140,17 @@ def _open(
     defaults = {f.name: f.default for f in option_fields(kind)}  # of an option that is younger than the run
     options = {k: v for k, v in wishes.options.items() if k not in files}
     longer = {"images"} if budget.get("images", 0) > config.training.images else set()
+    to, reading = wishes.reading.get("to", ""), wishes.reading
+    if to and parse(to).path is not None and parse(str(config.data.get("to", ""))).path is not None:
+        reading = {k: v for k, v in reading.items() if k != "to"}  # what is there decides, not its name
     named_otherwise = first is None and asked.path is None and source != config.data.get("source")
     typed = dict(
         options=options,
         training={k: v for k, v in _plain(wishes.training).items() if k not in longer},
-        data=wishes.reading | (dict(source=source) if named_otherwise else {}),
+        data=reading | (dict(source=source) if named_otherwise else {}),
     )
     _compare(folder, replace(config, options=defaults | config.options), model, typed)
-    data = _data(config, folder, source, first, place_of_data)
+    data = _data(config, folder, source, first, place_of_data, to)
     origin.refuse_changed(config, folder, data)
     # whether it is what it was, the model sees by what is in it
     files = origin.missing_files(config, folder) | files
@@ -170,10 +173,18 @@ def _open(
     return run, data
 
 
-def _data(config: Config, folder: Path, source: str, first: Run | None, place_of_data: str) -> Data:
+def _placed(reading: dict[str, Any]) -> dict[str, Any]:
+    """With the whole path of the second domain, where it is one."""
+    to = reading.get("to")
+    return reading | {"to": parse(str(to)).anywhere.text} if to else reading
+
+
+def _data(
+    config: Config, folder: Path, source: str, first: Run | None, place_of_data: str, to: str = ""
+) -> Data:
     """Of a run that goes on: where somebody says, else where it or its first stage remembers them."""
     if first is None:
-        return origin.load(config, folder, source)
+        return origin.load(config, folder, source, to)
     if place_of_data:
         data = origin.load(config, folder, place_of_data)
         origin.remember(first.config, first.folder, data)
@@ -191,6 +202,7 @@ def _config(
     )
     built = latent_model.make(kind, data.spec, wishes.options, None if stage is None else stage.model)
     loop.refuse(model, settings, built, budget.get("minutes", math.inf))
+    _refuse_task(model, built, data)
     first = {} if stage is None else first_stage.identity(stage.run)
     options = built.options()  # the defaults of today are written down
     words = list(data.vocabulary.words) if data.vocabulary and "tokens" in built.takes else []
@@ -221,6 +233,26 @@ def _file_options(kind: type[Model], options: dict[str, Any]) -> dict[str, str]:
 def _plain(wishes: dict[str, Any]) -> dict[str, Any]:
     """`auto` asks for whatever the run has."""
     return {k: v for k, v in wishes.items() if v != "auto"}
+
+
+def _refuse_task(model: str, built: Model, data: Data) -> None:
+    """A model that looks at no source learns no task."""
+    if (task := data.settings.get("task")) and "image" not in built.takes:
+        able = ", ".join(name for name in models.NAMES if _takes_image(models.load(name), data.spec))
+        raise Refusal(
+            f"--task {task} is learnt by a model that takes an image, and {model} takes none; leave --task "
+            f"out, or train one of: {able or 'a file of your own'}."
+        )
+
+
+def _takes_image(kind: type[Model], spec: Spec) -> bool:
+    """Whether it does by its default options."""
+    if isinstance(kind.takes, property):  # an option decides
+        try:
+            return "image" in kind(spec=spec).takes
+        except Refusal:
+            return False
+    return "image" in kind.takes
 
 
 def _compare(folder: Path, config: Config, model: str, asked: dict[str, dict[str, Any]]) -> None:

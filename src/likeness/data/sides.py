@@ -1,0 +1,243 @@
+"""Two sides of one set: a source A, which a Condition holds, beside each image of B (pairs), or a second
+domain A, of which nobody knows what belongs to what.
+
+    DATA --task T            A is made from each image (tasks.py)
+    DATA --to OTHER          two domains, each read as a set of its own
+    images/ masks/ ...       by the names of folders and files (beside.py)
+    outlines, hidden-map ... drawn by code (drawn.py)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..core import Refusal
+from ..storage import cache as kept
+from ..storage.cache import Progress
+from . import archive, beside, drawn, finish, folder, formats, named, read, tasks
+from .dataset import Data, Images, Reading
+from .listing import Listing, printable
+from .pixels import ground
+from .source import Source, parse
+
+Known = Callable[[Images], Images]
+"""gives images the classes of a run"""
+Both = tuple[Images, Data]
+"""the images of B as they were read, and the data"""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is to be read, and how."""
+
+    source: Source
+    reading: Reading
+    place: Path | str | None = None
+    """the cache folder"""
+    progress: Progress | None = None
+    about: int = folder.ABOUT
+    known: Known = lambda images: images
+
+    def read(self, source: Source | None = None, known: Known | None = None) -> Both:
+        """One set, by itself."""
+        source, reading = source or self.source, self.alone
+        images = (known or self.known)(read(source, reading, self.place, self.progress, self.about))
+        return images, finish(source, images, reading, self.place)
+
+    @property
+    def alone(self) -> Reading:
+        """How one side is read, as a set of its own."""
+        asked = self.reading.layout
+        layout = asked if asked in ("classes", "together") else "auto"
+        return replace(self.reading, task="", to="", swap=False, layout=layout)
+
+    @property
+    def base(self) -> Path:
+        return kept.root(self.place)
+
+
+def load(ask: Ask) -> Both:
+    """Raises as data.load."""
+    ground(ask.reading.background)
+    _refuse(ask)
+    if ask.reading.task:
+        return _task(ask)
+    if ask.reading.to:
+        return _two_places(ask, parse(ask.reading.to))
+    if (name := _own(ask.source)) is not None:
+        return _drawn(ask, name)
+    if (listing := _listing(ask.source)) is not None:
+        return _folder(ask, listing)
+    if ask.reading.layout not in ("auto", "classes", "together"):
+        raise Refusal(
+            f"--layout {ask.reading.layout} is for a folder or an archive of images, and {ask.source.text} "
+            "is none; for two of these, type DATA --to OTHER."
+        )
+    return _single(ask, *ask.read())
+
+
+def _own(source: Source) -> str | None:
+    """The name of a set that has two sides of its own."""
+    name = source.text.partition(":")[0]
+    return name if source.kind == "name" and name in drawn.KINDS else None
+
+
+def _listing(source: Source) -> Listing | None:
+    """What lies in a folder or an archive; None of an array file, a name, or nothing."""
+    path = source.path
+    if source.kind not in ("folder", "file") or path is None or not source.text.strip():
+        return None
+    if path.is_file():
+        return folder.listed(path) if archive.format_of(path) else None
+    return folder.listed(path) if path.is_dir() and not formats.idx_folder(path) else None
+
+
+def _refuse(ask: Ask) -> None:
+    """What does not go together."""
+    reading, own = ask.reading, _own(ask.source) is not None
+    if reading.task and (reading.to or own or reading.swap):
+        what = "--to" if reading.to else "--swap" if reading.swap else ask.source.text
+        raise Refusal(
+            f"--task {reading.task} makes the source of each image from that image, and {what} speaks of "
+            "another source; leave one of the two out."
+        )
+    if reading.binarize and (reading.task or reading.to or own):
+        raise Refusal("--binarize is for one set of images, and here are two sides; leave it out.")
+    if reading.to and own:
+        raise Refusal(f"{ask.source.text} has two sides of its own; leave --to out.")
+    if reading.tiles and (not reading.size or (ask.source.path is None and not reading.to)):
+        why = "type how large, such as --size 64" if not reading.size else "name a folder of photos"
+        raise Refusal(f"--tiles cuts photos into squares of --size; {why}.")
+
+
+def _single(ask: Ask, images: Images, data: Data) -> Both:
+    """One set, after all."""
+    if ask.reading.swap:
+        raise Refusal(
+            f"--swap exchanges the two sides of a set, and {ask.source.text} has one; leave it out."
+        )
+    return images, data
+
+
+def _task(ask: Ask) -> Both:
+    name = ask.reading.task
+    images, data = ask.read()
+    task = tasks.of(name, ask.source.text, data.x)
+    settings = data.settings | dict(task=name)
+    data = replace(data.with_pairs(tasks.made(task, data.x), f"{name} {tasks.VERSION}"), settings=settings)
+    return images, _noted(data, f"; --task {name}: the source of each is made from it, {_shape(data.pairs)}")
+
+
+def _two_places(ask: Ask, to: Source) -> Both:
+    """DATA --to OTHER."""
+    if ask.reading.layout == "pairs":
+        return _pairs_of_two(ask, to)
+    if ask.reading.layout == "side-by-side":
+        raise Refusal("--layout side-by-side is of files that hold both sides; leave --to out.")
+    a, b = (to, ask.source) if ask.reading.swap else (ask.source, to)
+    _, first = ask.read(a, lambda images: images)
+    images, second = ask.read(b)
+    return images, _domains(ask, first, second)
+
+
+def _pairs_of_two(ask: Ask, to: Source) -> Both:
+    here, there = (_listing(source) for source in (ask.source, to))
+    if here is not None and there is not None:
+        return _read_plan(ask, beside.of_two(here, there))
+    a, b = (ask.read(source, lambda images: images)[0] for source in (ask.source, to))
+    if len(a.x) != len(b.x):
+        raise Refusal(
+            f"{ask.source.text} holds {len(a.x):,} images and {to.text} {len(b.x):,}, and the pairs of "
+            "arrays are told by their places; leave --layout pairs out: two domains."
+        )
+    if ask.reading.swap:
+        a, b = b, a
+    b = ask.known(beside.linked(a, b))
+    return b, _pairs(ask, a, b)
+
+
+def _folder(ask: Ask, listing: Listing) -> Both:
+    """A folder or an archive: one set, pairs or two domains."""
+    plan = beside.plan(listing, ask.reading, ask.about)
+    if plan is not None:
+        return _read_plan(ask, plan)
+    images = ask.known(folder.read_listing(listing, ask.alone, ask.base, ask.progress, ask.about))
+    if ask.reading.layout == "auto" and not ask.reading.tiles and beside.side_by_side(images):
+        plan = beside.halves(listing, ask.about)
+        plan.notes.append(
+            "every file is exactly twice as wide as high, so each is taken for a pair side by side; if they "
+            "are single pictures: --layout together"
+        )
+        return _read_plan(ask, plan)
+    data = finish(ask.source, images, ask.alone, ask.place)
+    return _single(ask, images, _noted(data, beside.one_sided(listing)))
+
+
+def _read_plan(ask: Ask, plan: beside.Plan) -> Both:
+    if ask.reading.binarize:
+        raise Refusal("--binarize is for one set of images, and here are two sides; leave it out.")
+    a, b = beside.read(plan, ask.reading, ask.base, ask.progress)
+    layout = "side-by-side" if plan.halves else plan.kind
+    ask = replace(ask, reading=replace(ask.reading, layout=layout))
+    a, b = (b, a) if ask.reading.swap else (a, b)
+    b = ask.known(b)
+    if plan.kind == "pairs":
+        return b, _pairs(ask, a, b)
+    names = [printable(side.root) for side in (plan.a, plan.b)]
+    names = names[::-1] if ask.reading.swap else names
+    first, second = (
+        finish(Source(name, ask.source.kind), images, ask.alone, ask.place)
+        for name, images in zip(names, (a, b))
+    )
+    return b, _domains(ask, first, second)
+
+
+def _pairs(ask: Ask, a: Images, b: Images) -> Data:
+    """Row for row."""
+    data = finish(ask.source, b, ask.alone, ask.place)
+    digest = hashlib.blake2b(a.hashes.tobytes(), digest_size=16).hexdigest()
+    data = data.with_pairs(a.x, digest)
+    data = replace(data, settings=_settings(ask, data), parts=data.parts | {"A": digest})
+    sides = f"source A {_shape(a.x)}, target B {_shape(b.x)}"
+    return _noted(data, f"; {sides}; a model that takes no image learns B alone")
+
+
+def _domains(ask: Ask, a: Data, b: Data) -> Data:
+    """Raises BadData where they do not fit."""
+    data = b.with_domain(a)
+    verdict = (
+        f"two domains.  A, {a.source}: {a.verdict}.  B, {b.source}: {b.verdict}.  A model that takes no "
+        "image learns B alone"
+    )
+    parts = b.parts | {"A": a.fingerprint}
+    return replace(data, source=ask.source.text, settings=_settings(ask, data), verdict=verdict, parts=parts)
+
+
+def _settings(ask: Ask, data: Data) -> dict[str, Any]:
+    """The colour stays as it was asked for: one side may be grey and the other not."""
+    asked = {name: getattr(ask.reading, name) for name in ("colour", "layout", "task", "to", "swap")}
+    return data.settings | asked
+
+
+def _drawn(ask: Ask, name: str) -> Both:
+    sides = drawn.read(name, named.count(ask.source.text), ask.reading, ask.base, ask.progress)
+    b = ask.known(sides.b)
+    if sides.pairs:
+        b = beside.linked(sides.a, b)
+        return b, _pairs(ask, sides.a, b)
+    first, second = (finish(ask.source, images, ask.alone, ask.place) for images in (sides.a, b))
+    return b, replace(_domains(ask, first, second), truth=sides.truth(first.held_out))
+
+
+def _shape(x: Any) -> str:
+    return " x ".join(map(str, x.shape[1:]))
+
+
+def _noted(data: Data, note: str) -> Data:
+    """The same with more to its verdict, before the path of the list of skipped files."""
+    text, arrow, full_list = data.verdict.partition(" -> ")
+    return replace(data, verdict=f"{text}{note}{arrow}{full_list}")
