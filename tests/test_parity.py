@@ -81,6 +81,7 @@ REASONS = {
     "style --sheet": "inference.style.sheet()",
     "style --arbitrary": "inference.arbitrary",
     "style --strength": "inference.arbitrary",
+    "style --encoders": "inference.arbitrary",
     "style --decoders": "inference.arbitrary",
     "check --model": "check() measures nothing",
     "detect --images": "asks no run: studies.image_files.judge(studies.detector.load(folder), paths)",
