@@ -68,7 +68,7 @@ class LocalScore(Denoising):
     )
     coherence: float = option(
         2.0,
-        "times as large a patch as is best for a single step: 1 draws loose pixels, 3 mostly copies photographs",
+        "times as large a patch as is best for a single step: 1 draws loose pixels, 3 mostly copies",
         0.1,
         100.0,
         live=True,
