@@ -222,10 +222,12 @@ def _config(
 def _suits(name: str, kind: type[Model], data: Data) -> None:
     """Refuse data without the other images that the model needs, or with such as do not belong to its x."""
     if kind.needs and not data.spec.source[0]:
+        some = "a folder of pairs (A/ and B/)"
+        if kind.needs == "domains":
+            some = "two folders (A --to B), or one of two kinds (trainA/ and trainB/) or of pairs (A/ and B/)"
         raise Refusal(
-            f"{name} learns from two images at a time, and {data.source} holds single ones; name a folder of "
-            "pairs (A/ and B/) or of two kinds (trainA/ and trainB/), or make the other image of each by "
-            "--task colourise."
+            f"{name} learns from two images at a time, and {data.source} holds single ones; name {some}, or "
+            "make the other image of each by --task colourise."
         )
     if kind.needs == "pairs" and data.other is not None:
         raise Refusal(
