@@ -156,7 +156,9 @@ def test_files_that_hold_both_sides(tmp_path):
     for i in range(8):
         save(tmp_path / "s" / f"{i}.png", np.concatenate([blocks(i), blocks(100 + i)], 1))
     data = load(tmp_path / "s", size=16)
-    assert "exactly twice as wide as high" in data.verdict and "--layout together" in data.verdict
+    assert (
+        "exactly twice as wide as high and most break" in data.verdict and "--layout together" in data.verdict
+    )
     assert data.settings["layout"] == "side-by-side"
     assert np.array_equal(data.pairs[3], blocks(3).transpose(2, 0, 1))
     assert np.array_equal(data.x[3], blocks(103).transpose(2, 0, 1))

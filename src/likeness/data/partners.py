@@ -67,7 +67,7 @@ def found(a: Images, b: Images, share: float) -> Partners | None:
 def telling(stems: Sequence[str]) -> bool:
     """Whether equal ones are more than chance: they differ in more than digits, or are hexadecimal and far
     apart."""
-    if pairs._telling(set(stems)):
+    if pairs.telling(set(stems)):
         return True
     if not all(HEX.fullmatch(stem) for stem in stems):
         return False

@@ -162,7 +162,9 @@ def _two_domains(ask: Ask, a: tuple[Source, Images], b: tuple[Source, Images]) -
     if partners is not None:
         truth = partners.truth(first.held_out)
         scores = "" if truth is None else ", and the truth of those of A is used for scores alone"
-        note = f"; {partners.names:,} names are in both, so held-out images are those of the same names{scores}"
+        note = (
+            f"; {partners.names:,} names are in both, so held-out images are those of the same names{scores}"
+        )
         data = _noted(replace(data, truth=truth), note)
     return sides[1], _noted(data, _in_both(*sides))
 
@@ -195,11 +197,15 @@ def _folder(ask: Ask, listing: Listing) -> Both:
     if plan is not None:
         return _read_plan(ask, plan)
     images = ask.known(folder.read_listing(listing, ask.alone, ask.base, ask.progress, ask.about))
-    if ask.reading.layout == "auto" and not ask.reading.tiles and beside.side_by_side(images):
+    if (
+        ask.reading.layout == "auto"
+        and not ask.reading.tiles
+        and beside.side_by_side(listing, images, ask.alone)
+    ):
         plan = beside.halves(listing, ask.about)
         plan.notes.append(
-            "every file is exactly twice as wide as high, so each is taken for a pair side by side; if they "
-            "are single pictures: --layout together"
+            "every file is exactly twice as wide as high and most break off in the middle, so each is taken for "
+            "a pair side by side; if they are single pictures: --layout together"
         )
         return _read_plan(ask, plan)
     data = finish(ask.source, images, ask.alone, ask.place)

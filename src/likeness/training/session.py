@@ -206,6 +206,12 @@ def _config(
     )
     built = latent_model.make(kind, data.spec, wishes.options, None if stage is None else stage.model)
     loop.refuse(model, settings, built, budget.get("minutes", math.inf))
+    if 0 < built.largest_batch < settings.batch:
+        raise Refusal(
+            f"{model}: a pool of {built.largest_batch} images would hardly change with --batch "
+            f"{settings.batch}: a place that several images of a batch want stays as it is.  Type --pool "
+            f"{settings.batch} or more, a smaller --batch, or --pool 0 for none."
+        )
     _refuse_task(model, built, data)
     first = {} if stage is None else first_stage.identity(stage.run)
     options = built.options()  # the defaults of today are written down
