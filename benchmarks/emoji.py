@@ -1,4 +1,4 @@
-"""Whether cyclegan, trained on two unpaired sets of emoji, beats translations that cost nothing on true pairs.
+"""Whether cyclegan, trained on two unpaired sets of emoji, beats baselines on the true pairs held out.
 
     OMP_NUM_THREADS=1 python benchmarks/emoji.py ../shared/data/emoji --size 32 --minutes 5 --picture emoji.png
 

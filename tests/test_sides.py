@@ -382,7 +382,7 @@ def test_an_official_split_of_one_domain_holds_out_its_partners(tmp_path):
 def test_images_that_lie_in_both_domains_are_told(tmp_path):
     drawn_twice(tmp_path, [str(i) for i in range(20)])
     save(tmp_path / "two" / "x.png", blocks(3))
-    assert "1 images of A lie in B, too" in load(tmp_path / "one", to=tmp_path / "two", size=16).verdict
+    assert "1 image of A lies in B, too" in load(tmp_path / "one", to=tmp_path / "two", size=16).verdict
 
 
 def panorama(seed: int, high: int = 32) -> np.ndarray:

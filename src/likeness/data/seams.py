@@ -18,7 +18,7 @@ from .listing import Listing
 FILES = 24
 """files that are looked at"""
 BREAK = 2.5
-"""times the mean difference of neighbouring columns, and at least, that two pictures differ where they meet"""
+"""times the mean difference of neighbouring columns: two pictures differ more than that where they meet"""
 REACH = 16
 """columns to each side with which the middle is compared"""
 BLANK = 2.0

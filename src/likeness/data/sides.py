@@ -172,7 +172,8 @@ def _two_domains(ask: Ask, a: tuple[Source, Images], b: tuple[Source, Images]) -
 def _in_both(a: Images, b: Images) -> str:
     """What to say of images that lie in both domains."""
     same = int(np.isin(a.hashes, b.hashes).sum()) if a.x.shape[1:] == b.x.shape[1:] else 0
-    return f"; {same:,} images of A lie in B, too, pixel for pixel" if same else ""
+    many = "1 image of A lies" if same == 1 else f"{same:,} images of A lie"
+    return f"; {many} in B, too, pixel for pixel" if same else ""
 
 
 def _pairs_of_two(ask: Ask, to: Source) -> Both:
@@ -204,8 +205,8 @@ def _folder(ask: Ask, listing: Listing) -> Both:
     ):
         plan = beside.halves(listing, ask.about)
         plan.notes.append(
-            "every file is exactly twice as wide as high and most break off in the middle, so each is taken for "
-            "a pair side by side; if they are single pictures: --layout together"
+            "every file is exactly twice as wide as high and most break off in the middle, so each is taken "
+            "for a pair side by side; if they are single pictures: --layout together"
         )
         return _read_plan(ask, plan)
     data = finish(ask.source, images, ask.alone, ask.place)

@@ -153,8 +153,8 @@ def _convolved(conv: nn.Conv2d, image: Image) -> Tensor:
 
 
 def _enlarged(layer: Nearest, image: Image) -> Tensor:
-    """As _convolved(), at the corners of pixels, (1, 4 K, H + 1, W + 1): around each the values of the four pixels that it
-    touches, from the same 2x2 places."""
+    """As _convolved(), at the corners of pixels, (1, 4 K, H + 1, W + 1): around each the values of the four
+    pixels that it touches, from the same 2x2 places."""
     w = layer.conv.weight
     four = [_halved(_halved(w, 2, dy), 3, dx) for dy in (0, 1) for dx in (0, 1)]
     return F.conv2d(_repeated(image), _weights(torch.cat(four), image))
