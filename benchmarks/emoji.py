@@ -1,6 +1,6 @@
 """Whether cyclegan, trained on two unpaired sets of emoji, beats baselines on the true pairs held out.
 
-    OMP_NUM_THREADS=1 python benchmarks/emoji.py ../shared/data/emoji --size 32 --minutes 5 --picture emoji.png
+    OMP_NUM_THREADS=1 python benchmarks/emoji.py ../shared/data/emoji --size 32 --minutes 5 --picture e.png
 
 Both sets draw the same code points.  Files are called by them, so the same code points are held out of both
 domains (data/partners.py), and the right image of each held-out source is known.  Training sees no pair: the

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import small_run
 from likeness.core import BadData, Refusal
 from likeness.data import Reading, drawn, load, picture
 from likeness.data.beside import together
 from likeness.data.check import check
 from likeness.data.dataset import Images
 from likeness.data.writer import content_hash
+from likeness.runs import origin
 
 
 @pytest.fixture(autouse=True)
@@ -407,3 +409,14 @@ def test_panoramas_are_no_pairs_and_pairs_are(tmp_path):
     for name, paired in (("wide", False), ("both", True), ("ink", True), ("words", False)):
         assert (load(tmp_path / name, size=16).pairs is not None) == paired, name
     assert load(tmp_path / "wide", size=16, layout="side-by-side").pairs is not None
+
+
+def test_a_run_from_when_each_domain_was_split_for_itself_finds_that_split(tmp_path):
+    drawn_twice(tmp_path, CODE_POINTS)
+    how = dict(to=tmp_path / "two", size=16)
+    then, now = (load(tmp_path / "one", **how, apart=apart) for apart in (True, False))
+    for data in (then, now):
+        run, _ = small_run("cyclegan", tmp_path / f"run-{data is now}", data)
+        assert origin.load(run.config, run.folder).fingerprint == data.fingerprint
+        run.close()
+    assert then.fingerprint != now.fingerprint
