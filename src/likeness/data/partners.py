@@ -59,7 +59,7 @@ def found(a: Images, b: Images, share: float) -> Partners | None:
     held_out = _official(a, b, stems)
     if not held_out:
         rows = [np.array([own[stem] for stem in both]) for own in first]
-        held_out = {both[k] for k in _chosen(a, b, *rows, share)}
+        held_out = {both[k] for k in _chosen((a, rows[0]), (b, rows[1]), share)}
     tests = [np.array([stem in held_out for stem in side], np.bool_) for side in stems]
     return Partners(replace(a, test=tests[0]), replace(b, test=tests[1]), of, len(both))
 
@@ -89,9 +89,9 @@ def _official(a: Images, b: Images, stems: Sequence[Sequence[str]]) -> set[str]:
     return {s for side, own in sides if side.test is not None for s, test in zip(own, side.test) if test}
 
 
-def _chosen(a: Images, b: Images, at_a: np.ndarray, at_b: np.ndarray, share: float) -> np.ndarray:
-    """Which of these partners are held out: by the bytes of both, copies together."""
-    one, other = (_some(side, rows) for side, rows in ((a, at_a), (b, at_b)))
+def _chosen(a: tuple[Images, np.ndarray], b: tuple[Images, np.ndarray], share: float) -> np.ndarray:
+    """Which of the partners, rows of A and rows of B, are held out: by the bytes of both, copies together."""
+    one, other = _some(*a), _some(*b)
     keys = (side.hashes if side.keys is None else side.keys for side in (one, other))
     return split(beside.together(one, other), None, beside.both(*keys), share)[1]
 
