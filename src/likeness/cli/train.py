@@ -101,7 +101,7 @@ def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
         metavar="RUN",
         nargs="?",
         type=Path,
-        help="the run folder [runs/MODEL-DATA; runs/MODEL-DATA-TASK with --task, runs/MODEL-A-to-B with --to]",
+        help="the run folder [runs/MODEL-DATA, MODEL-DATA-TASK with --task, MODEL-A-to-B with --to]",
     )
     parser.add_argument(
         "--minutes",
