@@ -138,9 +138,7 @@ class Translator:
             )
         if how.back and (why := no_way_back(cast(Translates, model))):
             raise Refusal(why)
-        self.channels, self.out = (
-            (spec.channels, channels) if how.back else (channels, spec.channels)
-        )
+        self.channels, self.out = (spec.channels, channels) if how.back else (channels, spec.channels)
         self.side = spec.size if how.back else side
         """pixels a side of a source, in training"""
         if self.out not in (1, 3) or (self.channels not in (1, 3) and self.task != "inpaint"):

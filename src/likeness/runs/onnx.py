@@ -65,7 +65,7 @@ def export(run: Run, path: Path, answer: str | None = None) -> tuple[Graph, floa
     storage.make(path.parent)
     model = copy.deepcopy(run.model).cpu().eval()
     # channels last, instance normalisation takes images one by one: a graph of as many as it is traced with
-    model = model.to(memory_format=torch.contiguous_format)
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     content = traced(model, graph, run)
     difference = compared(content, model, graph)
     if difference is not None and not difference <= TOLERANCE:
@@ -203,9 +203,7 @@ SPAN = "values from -1 (black) to 1 (white)"
 
 def _images(spec: Spec) -> str:
     shape = ", ".join(map(str, ("batch", *spec.shape)))
-    return f"float32 ({shape}), " + (
-        SPAN if spec.levels else "points as they are"
-    )
+    return f"float32 ({shape}), " + (SPAN if spec.levels else "points as they are")
 
 
 def _clock(model: Denoiser) -> str:
