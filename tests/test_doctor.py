@@ -26,7 +26,9 @@ from likeness import api, data
 from likeness.cli import main
 from likeness.core import Diverged
 from likeness.data import Data
+from likeness.evaluation.scores import load_scores, save_scores
 from likeness.metrics import neighbours
+from likeness.metrics.card import Score
 from likeness.reports import terminal
 from likeness.runs.run import Run
 from likeness.training import doctor, symptoms
@@ -153,7 +155,13 @@ def test_each_failure_of_the_docs_is_named_and_one_option_mends_it(fifty_digits,
 def test_the_docs_have_every_failure_of_games_and_codes():
     names = [name for _, name, _ in broken_on_purpose()]
     assert len(names) == 12 and set(names) == {
-        *("vanishing gradient", "discriminator too strong", "zero generator gradient", "oscillation", "divergence"),
+        *(
+            "vanishing gradient",
+            "discriminator too strong",
+            "zero generator gradient",
+            "oscillation",
+            "divergence",
+        ),
         *("mode collapse", "dropped modes", "memorisation", "active units", "codes used"),
     }
 
@@ -392,6 +400,20 @@ def test_a_finding_is_said_once_however_often_it_comes_and_goes(tmp_path):
     with (run.folder / doctor.FILE).open("a") as f:
         f.write('{"seen": 12, "lo')
     assert len(doctor.history(run)) == 2, "a line that a crash has torn"
+
+
+@pytest.mark.parametrize("old, new", symptoms.RENAMED.items())
+def test_findings_of_before_are_shown_under_their_names_of_today(tmp_path, old, new):
+    """In logs, where one that still lasts is not noted anew, and in scores."""
+    run, _ = small_run("ae", tmp_path / "r")
+    line = dict(seen=0, look="log", name=old, text=f"{old}: 98% of pairs: all")
+    (run.folder / doctor.FILE).write_text(json.dumps(line) + "\n")
+    assert doctor.history(run) == [(new, f"{new}: 98% of pairs: all", 0, None)]
+    doctor.Notes(run).take("log", 1, [symptoms.Finding(new, "98% of pairs: all")])
+    assert len(doctor.history(run)) == 1 and run.notes == []
+    card, other = Score("findings", 1, warnings=(line["text"],)), Score("x", 1, warnings=(line["text"],))
+    save_scores(tmp_path, [card, other])
+    assert [one.warnings for one in load_scores(tmp_path)] == [(f"{new}: 98% of pairs: all",), other.warnings]
 
 
 def test_whoever_trains_hears_of_it_once(tmp_path, capsys):

@@ -101,7 +101,9 @@ def test_a_discriminator_that_wins_for_certain_is_named_and_one_that_is_ahead_is
     run = trained(tmp_path / "run", data, "game", images=4800)
     noted = {line.name: line.text for line in doctor.history(run)}
     assert (
-        "discriminator too strong" in noted and "of pairs apart" in noted["discriminator too strong"] and "--rate" in noted["discriminator too strong"]
+        "discriminator too strong" in noted
+        and "of pairs apart" in noted["discriminator too strong"]
+        and "--rate" in noted["discriminator too strong"]
     )
 
     def lines(real: float, **more: float) -> list[dict]:

@@ -36,7 +36,7 @@ from . import folder, label_maps, metadata, pairs, ranges, verdict
 from .archive import InOrder, Packed
 from .cache import Entry
 from .dataset import Images, Reading
-from .decode import Scale, Skip
+from .decode import Decoded, Scale, Skip, decoded
 from .listing import IMAGES, Descriptions, Listing, Words, printable
 from .pixels import fit
 from .ranges import Values
@@ -360,6 +360,37 @@ def _columns(table: list[Row], inside: str, rows: dict[bytes, int]) -> tuple[str
             "two; leave two of them, such as file_name and target_file_name."
         )
     return order
+
+
+# One of them
+
+
+def target(listing: Listing, reading: Reading) -> tuple[Listing, Scale]:
+    """Of files that are looked at as a run looked at its own: side B of pairs or of two domains, and how
+    they are brought to their size.  All of them where the run had one set, or these are no such thing."""
+    whole: tuple[Listing, Scale] = listing, fit
+    if reading.layout not in ("pairs", "domains", "side-by-side") or reading.task or reading.to:
+        return whole
+    if reading.layout == "side-by-side" and not _twice_as_wide(listing):
+        return whole
+    with suppress(Refusal):
+        of = plan(listing, reading, folder.ABOUT)
+        if of is not None:
+            of = of.swapped if reading.swap and not of.halves else of
+            halves: tuple[Scale, Scale] = (_right, _left)
+            k = int(reading.swap)
+            part = partial(_whole_half, 1 - k) if of.halves else None
+            maps = of.kind == "pairs" and label_maps.there(of.b, range(len(of.b)), Reading(size=8), part)
+            if of.halves:
+                return of.b, partial(_nearest_half, 1 - k) if maps else halves[k]
+            return of.b, label_maps.nearest if maps else fit
+    return whole
+
+
+def _twice_as_wide(listing: Listing) -> bool:
+    rows = _images(listing)[:1]
+    found = [decoded(partial(listing.read, i), Reading(size=8), partial(_whole_half, 0)) for i in rows]
+    return bool(found) and isinstance(found[0], Decoded)
 
 
 # Their images

@@ -299,7 +299,11 @@ def narrow(lines: Sequence[Line]) -> Finding | None:
             f"RankMe is {rank.mean():.2g} of {most.max():.0f} at most, as many as a batch has images or a "
             "projection numbers"
         )
-        return Finding("batch or projection too small", f"{few}: next to nothing is compared", (LARGER, "--projection 64"))
+        return Finding(
+            "batch or projection too small",
+            f"{few}: next to nothing is compared",
+            (LARGER, "--projection 64"),
+        )
     if rank.max() > LINE:
         return None
     return Finding(
