@@ -47,8 +47,12 @@ DEPTHS = {"vgg16": (2, 2, 3), "vgg19": (2, 2, 4), "random": (2, 2, 3)}
 """convolutions of the blocks before the last"""
 LAYERS = ("block3_conv1", "block4_conv1")
 SEED = 0
+BIAS = 0.3
+"""deviation of random ones: without them features of middle grey would be nothing, and no style"""
 EPS = 1e-5
 """of a variance, where channels have a mean of about 1"""
+GREY = 3 / 127.5
+"""by which channels differ that are one, at most: JPEG rounds them"""
 PIXELS = 1 << 19
 """of a strip of a large image: some 0.5 GB"""
 
@@ -106,6 +110,7 @@ class Encoder(nn.Module):
             if net is None:
                 scale = math.sqrt(2 / (9 * weight.shape[1]))
                 weight.copy_(scale * torch.randn(weight.shape, generator=chance))
+                bias.copy_(BIAS * torch.randn(bias.shape, generator=chance))
             else:
                 weight.copy_(net.nodes[name].get_parameter("weight"))
                 bias.copy_(net.nodes[name].get_parameter("bias"))
@@ -198,7 +203,7 @@ class AdaIN(Model):
         self.decoder = Decoder(self.encoder, self.width, max(self.spec.channels, self.spec.source[0]))
         blocks = self.encoder.blocks
         self.stride = 1 << (len(blocks) - 1)
-        self.halo = 2 * sum(len(names) << k for k, names in enumerate(blocks))
+        self.halo = 2 * self.up(sum(len(names) << k for k, names in enumerate(blocks)))
         """pixels to each side on which one depends beside the statistics; half of them by the encoder"""
         self.whole_batch = not self.spec.source[0]
 
@@ -262,7 +267,7 @@ class AdaIN(Model):
             b,
             "the styles are grey and the photos are not, so what is painted will be grey; name paintings with "
             "colours, or keep the photo's by `likeness style --arbitrary RUN --colour luminance`"
-            if b == 0 < a
+            if b < GREY < a
             else "",
         )
 
@@ -296,7 +301,7 @@ class AdaIN(Model):
         for begin, end in self.strips(padded, self.halo):
             h = self.features(padded, begin, end, self.halo)
             rows = self.decoder(h * gain + shift).float()
-            before = min(begin, self.up(self.halo))
+            before = min(begin, self.halo)
             out.append(rows[:, :, before : before + end - begin].clamp(-1, 1))
         return torch.cat(out, 2)[:, :, : x.shape[2], : x.shape[3]]
 
@@ -309,7 +314,7 @@ class AdaIN(Model):
         many, mean, square = 0, 0.0, 0.0
         for begin, end in parts:
             h = self.features(x, begin, end, self.halo // 2)
-            before = min(begin, self.up(self.halo // 2)) // self.stride
+            before = min(begin, self.halo // 2) // self.stride
             h = h[:, :, before : before + (end - begin) // self.stride].double()
             n = h.shape[2] * h.shape[3]
             variance, here = torch.var_mean(h, (2, 3), correction=0, keepdim=True)
@@ -320,8 +325,7 @@ class AdaIN(Model):
 
     def features(self, x: Tensor, begin: int, end: int, halo: int) -> Tensor:
         """f of rows begin to end of x, and of so many to both sides as there are."""
-        margin = self.up(halo)
-        h: Tensor = self.encoder(x[:, :, max(0, begin - margin) : end + margin])[-1]
+        h: Tensor = self.encoder(x[:, :, max(0, begin - halo) : end + halo])[-1]
         return h.float()
 
     def up(self, pixels: int) -> int:
@@ -330,7 +334,7 @@ class AdaIN(Model):
 
     def strips(self, x: Tensor, halo: int) -> Iterator[tuple[int, int]]:
         """Rows that may be looked at together."""
-        high, rows = x.shape[2], max(2 * halo, PIXELS // (len(x) * x.shape[3]))
+        high, rows = x.shape[2], max(self.stride, 2 * halo, PIXELS // (len(x) * x.shape[3]))
         rows = self.up(rows)
         yield from ((begin, min(high, begin + rows)) for begin in range(0, high, rows))
 
