@@ -67,7 +67,8 @@ def open_run(folder: str) -> Trained:
     """Raises Refusal for what is no run, and for one of a model that does not stylise."""
     if not is_run(Path(os.path.expanduser(folder))):
         raise Refusal(
-            f"--arbitrary is one of {', '.join(KINDS)}, or the folder of a run of adain; {folder!r} is neither."
+            f"--arbitrary is one of {', '.join(KINDS)}, or the folder of a run of adain; "
+            f"{folder!r} is neither."
         )
     run = Run.open(Path(os.path.expanduser(folder)))
     ask(run.model, "stylise", "likeness train adain photos/ --to paintings/ makes one that does.")

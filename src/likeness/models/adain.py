@@ -181,8 +181,9 @@ class Decoder(nn.Sequential):
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(torch.as_tensor(layer.bias))
-        with torch.no_grad():
-            self[-1].weight.mul_(0.1)
+        last = layers[-2]
+        assert isinstance(last, nn.Conv2d)
+        last.weight.data.mul_(0.1)
 
 
 class AdaIN(Model):
@@ -191,7 +192,9 @@ class AdaIN(Model):
     network: str = option("vgg16", "the encoder", choices=(*NETWORKS, "random"))
     layer: str = option(LAYERS[0], "of the encoder, that is decoded: relu3_1 or relu4_1", choices=LAYERS)
     weights: str = option(
-        "", "a file of the encoder's weights, or none for random ones; left out, the published ones", file=True
+        "",
+        "a file of the encoder's weights, or none for random ones; left out, the published ones",
+        file=True,
     )
 
     defaults = Training(batch=8, rate=1e-3, images=16_000, warmup=400, schedule="cosine", ema=500)
@@ -219,9 +222,13 @@ class AdaIN(Model):
                 "it paints grey or RGB pictures, and these are none.",
             ),
             (
-                any(size % (least // 2) or size < least for size in (self.spec.size, self.spec.source[1]) if size),
-                f"its encoder halves images {int(math.log2(least)) - 1} times, and {self.spec.size} pixels are "
-                f"not a multiple of {least // 2} from {least} on; type --size "
+                any(
+                    size % (least // 2) or size < least
+                    for size in (self.spec.size, self.spec.source[1])
+                    if size
+                ),
+                f"its encoder halves images {int(math.log2(least)) - 1} times, and {self.spec.size} pixels "
+                f"are not a multiple of {least // 2} from {least} on; type --size "
                 f"{max(least, self.spec.size // (least // 2) * (least // 2))}.",
             ),
         ):
@@ -265,8 +272,8 @@ class AdaIN(Model):
         yield (
             "colours of the styles",
             b,
-            "the styles are grey and the photos are not, so what is painted will be grey; name paintings with "
-            "colours, or keep the photo's by `likeness style --arbitrary RUN --colour luminance`"
+            "the styles are grey and the photos are not, so what is painted will be grey; name paintings "
+            "with colours, or keep the photo's by `likeness style --arbitrary RUN --colour luminance`"
             if b < GREY < a
             else "",
         )
@@ -311,7 +318,7 @@ class AdaIN(Model):
         parts = list(self.strips(x, self.halo // 2))
         if len(parts) == 1:
             return statistics(self.encoder(x)[-1])
-        many, mean, square = 0, 0.0, 0.0
+        many, mean, square = 0, torch.zeros((), device=x.device), torch.zeros((), device=x.device)
         for begin, end in parts:
             h = self.features(x, begin, end, self.halo // 2)
             before = min(begin, self.halo // 2) // self.stride
@@ -364,7 +371,8 @@ def squares(h: Tensor) -> Tensor:
 def apart(seen: Sequence[Statistics], wanted: Sequence[Statistics]) -> Tensor:
     """(13), relative and squared: the mean over layers, (B,)."""
     each = [
-        (squares(a.mean - b.mean) + squares(a.deviation - b.deviation)) / (squares(b.mean) + squares(b.deviation))
+        (squares(a.mean - b.mean) + squares(a.deviation - b.deviation))
+        / (squares(b.mean) + squares(b.deviation))
         for a, b in zip(seen, wanted)
     ]
     return torch.stack(each).mean(0)
