@@ -11,7 +11,8 @@ resumes by remembering one number.
     source.py    what a user typed: a name, points, a folder, a file
     pairs.py     folders of two kinds of pictures that are no classes
     archive.py   .zip and .tar as such a folder      parquet.py   and a table of images
-    arrays.py    .npy, .npz, idx (formats.py)       named.py, downloads.py, shapes.py, points.py   the sets that have a name
+    arrays.py    .npy, .npz, idx (formats.py)       named.py, downloads.py, shapes.py, moving_shapes.py, points.py   the sets that have a name
+    frames.py    animations and videos as clips
     cache.py     decoded once (writer.py), then mapped   split.py   what is held out   binarize.py   black and white, once and for all
     check.py     what is in it (near_duplicates.py: copies)
 """  # noqa: E501
@@ -36,7 +37,7 @@ from .binarize import binarized
 from .dataset import Data, Images, Reading, picture
 from .pixels import ground
 from .source import Source, parse
-from .split import split, without_copies
+from .split import split, without_copies, without_new
 
 FILES = "a .zip, .tar, Parquet, .npy, .npz or idx file"
 __all__ = ["Data", "Reading", "load", "picture"]
@@ -154,12 +155,15 @@ def _closest(source: str, path: Path) -> str:
 def finish(asked: Source, images: Images, reading: Reading, place: Path | str | None) -> Data:
     copies = images.hashes if images.copies is None else images.copies
     train, held_out = split(copies, _test(images, reading), images.keys, reading.held_out)
+    train, held_out, combinations = without_new(train, held_out, images.new)
     if reading.binarize:
         images = binarized(images, lambda: kept.root(place), asked.text)
         train = without_copies(train, held_out, images.hashes)
-    dropped = len(images.x) - len(train) - len(held_out)
+    new = 0 if combinations is None else len(combinations)
+    dropped = len(images.x) - len(train) - len(held_out) - new
     end = f" -> {images.full_list}" if images.full_list else ""
     notes = [] if images.test is not None else [f"; {len(held_out):,} are held out"]
+    notes += [f"; {new:,} more are of combinations that are never learnt"] if new else []
     notes += [f"; left out of training as copies of held-out images: {dropped:,}"] if dropped else []
     if gone := labels.absent(images.y, train, images.classes):
         notes += [
@@ -168,7 +172,7 @@ def finish(asked: Source, images: Images, reading: Reading, place: Path | str | 
     used = (
         reading
         if not images.levels
-        else replace(reading, size=images.x.shape[2], colour=("grey", "rgb")[images.x.shape[1] == 3])
+        else replace(reading, size=images.x.shape[-1], colour=("grey", "rgb")[images.x.shape[1] == 3])
     )
     if asked.kind in ("name", "points") and os.path.exists(asked.text):
         notes.append(
@@ -177,6 +181,7 @@ def finish(asked: Source, images: Images, reading: Reading, place: Path | str | 
     verdict = images.verdict.removesuffix(end) + "".join(notes) + end
     known = images.y, images.classes, images.texts, images.attributes, images.names, images.levels
     data = Data(asked.text, "", images.x, train, held_out, *known, asdict(used), verdict, images.modes)
+    data = replace(data, combinations=combinations)
     return replace(data, fingerprint=_fingerprint(data, images.hashes), parts=_parts(data, images.hashes))
 
 

@@ -140,6 +140,8 @@ class Images:
     """bool (N,): the rows of the official test split, where there is one"""
     keys: np.ndarray | None = None
     """uint64 (N,) of what each image was made from, which choose the split; else the hashes do"""
+    new: np.ndarray | None = None
+    """bool (N,): the rows whose combination of attributes is held out, where this was asked for"""
     entry: Entry | None = None
     """where the reader wrote what else it found out"""
     skipped: dict[str, int] = field(default_factory=dict)
@@ -197,6 +199,8 @@ class Data:
     pairs: np.ndarray | Made | None = None
     """uint8 (N, C', H', W'): the other image of each example, the source, which a Condition then holds; in
     memory, mapped, or made when it is asked for"""
+    combinations: np.ndarray | None = None
+    """int64 rows of x that combine attributes as no training image does, and no row of held_out"""
     other: Data | None = None
     """a second domain, A, of which nobody knows what in it belongs to what is here: its training images come
     in an order of their own"""

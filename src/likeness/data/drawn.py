@@ -34,7 +34,7 @@ NAMES = {
 COUNT = 5_000
 """pairs, or images of each domain, unless a number is said"""
 SIZE = 32
-VERSION = 2
+VERSION = 3
 """raised whenever the same scene would be drawn otherwise"""
 LINE = 1 / 24
 """width of an outline as a share of the image's height, one pixel at least"""
@@ -60,6 +60,9 @@ class Kind(NamedTuple):
     """objects in a scene"""
 
 
+USUAL = np.cumsum(0.65 ** np.arange(len(COLOURS)))[:-1] * (0.35 / (1 - 0.65 ** len(COLOURS)))
+"""share of objects in one of the first 1, 2, ... colours.  Each is rarer than the one before: of colours that
+are equally frequent two might be exchanged, and no loss could tell such a map from the right one"""
 KINDS = {
     "outlines": Kind(True, "outline", "by form", 2, 3),
     "day-night": Kind(False, "day", "night", 1, 1),
@@ -115,7 +118,7 @@ def invent(name: str, numbers: np.ndarray) -> Scenes:
     k = kind.most
     many = 1 + pick(k, 1)[:, 0]
     place = share(kind.cells**2).argsort(1)[:, :k]
-    form, colour = pick(len(FORMS), k), pick(len(COLOURS), k)
+    form, colour = pick(len(FORMS), k), np.searchsorted(USUAL, share(k), side="right")
     radius = (0.28 + 0.12 * share(k)) / kind.cells  # what is left of the cell, it may stand in
     free = 0.5 / kind.cells - 1.15 * radius
     cells = (np.stack([place % kind.cells, place // kind.cells], -1) + 0.5) / kind.cells

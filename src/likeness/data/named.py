@@ -18,7 +18,7 @@ from PIL import Image
 
 from ..core import BadData, Refusal
 from ..storage.cache import Progress, key_of
-from . import arrays, downloads, drawn, faces, formats, points, shapes
+from . import arrays, downloads, drawn, faces, formats, moving_shapes, points, shapes
 from .cache import fetch, room_for
 from .dataset import Images, Reading
 from .formats import Raw
@@ -30,6 +30,8 @@ NAMES = {
     "shapes": "coloured shapes drawn by code, 32x32 RGB, with captions and exact attributes; "
     "shapes:50000 for as "
     "many; no network",
+    "moving-shapes": "clips of coloured shapes that move, drawn by code, 16 frames of 32x32 RGB or any other "
+    "size, with captions and exact trajectories; moving-shapes:50000 for as many; no network",
     "faces": "portraits drawn by code, 32x32 RGB or any other size, with captions and exact attributes; "
     "faces:50000 for as many; no network",
     "mnist": "70,000 handwritten digits, 28x28 grey",
@@ -41,8 +43,13 @@ NAMES = {
     **drawn.NAMES,
     **points.NAMES,
 }
-DRAWN: dict[str, Any] = {"shapes": shapes, "faces": faces}
+DRAWN: dict[str, Any] = {"shapes": shapes, "moving-shapes": moving_shapes, "faces": faces}
 """modules that invent() and draw() images"""
+NEW = "combinations"
+"""what follows the name of a set whose new combinations of attributes are held out: shapes:combinations,
+shapes:50000:combinations"""
+COMBINED = ("shapes", "moving-shapes")
+"""sets that have them"""
 COUNTED = {
     **dict.fromkeys(DRAWN, 10_000),
     **dict.fromkeys(drawn.KINDS, drawn.COUNT),
@@ -150,7 +157,7 @@ def count(name: str) -> int:
 
 def _count(name: str) -> int:
     """shapes:50000 has 50,000."""
-    kind, _, count = name.partition(":")
+    kind, _, count = name.removesuffix(f":{NEW}" if name.partition(":")[0] in COMBINED else "").partition(":")
     number = count or str(COUNTED[kind])
     if not (number.isascii() and number.isdecimal() and 2 <= int(number[:12]) <= 10_000_000):
         many = "points" if points.is_points(name) else "images"
@@ -166,7 +173,7 @@ def _drawn(name: str, reading: Reading, base: Path, progress: Progress | None) -
     scenes = by.invent(n, side)
 
     def build(folder: Path) -> dict[str, Any]:
-        room_for(folder, n * 3 * size * size)
+        room_for(folder, n * 3 * size * size * getattr(by, "FRAMES", 1))
         writer = Writer(folder, reading.colour)
         for x in by.draw(scenes):
             keys = [digest64(b"scene %d" % (len(writer.keys) + i)) for i in range(len(x))]
@@ -179,16 +186,18 @@ def _drawn(name: str, reading: Reading, base: Path, progress: Progress | None) -
     entry = fetch(
         base, key(reading.colour), build, lambda meta: key("rgb" if meta["shape"][1] == 3 else "grey")
     )
+    what = "clips" if entry.x.ndim == 5 else "images"
     return Images(
         entry.x,
         entry.hashes,
-        f"{n:,} images: {n:,} used, 0 skipped; drawn by code",
+        f"{n:,} {what}: {n:,} used, 0 skipped; drawn by code",
         entry.meta["levels"],
         scenes.y.astype(np.int64),
         by.CLASSES,
         shapes.Descriptions(scenes, by.caption),
         scenes,
         keys=entry.keys,
+        new=scenes.new if name.endswith(f":{NEW}") else None,
     )
 
 

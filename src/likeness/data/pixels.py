@@ -61,9 +61,14 @@ def planes(image: Image.Image) -> np.ndarray:
 
 
 def resize(x: np.ndarray, size: int) -> np.ndarray:
-    """fit() for arrays: uint8 (n, 1 or 3, H, W) becomes (n, 1 or 3, size, size)."""
-    if x.shape[2:] == (size, size):
+    """fit() for arrays: uint8 (n, 1 or 3, H, W) becomes (n, 1 or 3, size, size); of clips (n, C, T, H, W)
+    every frame."""
+    if x.shape[-2:] == (size, size):
         return x
+    if x.ndim == 5:
+        n, c, t = x.shape[:3]
+        frames = resize(x.swapaxes(1, 2).reshape(n * t, c, *x.shape[3:]), size)
+        return frames.reshape(n, t, c, size, size).swapaxes(1, 2)
     pictures = (
         Image.fromarray(np.ascontiguousarray(a[0] if len(a) == 1 else a.transpose(1, 2, 0))) for a in x
     )

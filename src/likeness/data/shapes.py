@@ -65,6 +65,14 @@ class Scenes(Lazy[dict[str, Any]]):
         return self.form[:, 0]
 
     @property
+    def new(self) -> np.ndarray:
+        """bool (N,): whether an object has a shape and a colour that are held out together."""
+        from .split import paired
+
+        there = np.arange(3) < self.many[:, None]
+        return np.asarray((paired(self.form, self.colour) & there).any(1))
+
+    @property
     def centre(self) -> np.ndarray:
         """float (N, 3, 2): x and y in pixels, where the first pixel reaches from 0 to 1."""
         cells = np.stack([self.place % 3, self.place // 3], -1)

@@ -34,6 +34,16 @@ def split(
     return without_copies(np.flatnonzero(~test), held_out, hashes), held_out
 
 
+EVERY = 5
+"""of the combinations of two attributes one in so many is held out"""
+
+
+def paired(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Which examples combine two attributes in a way that is held out: a, b int64, the places of their values
+    in their tables.  Of each value of either some combinations are learnt and some are not."""
+    return (a + b) % EVERY == 0
+
+
 def without_copies(train: np.ndarray, held_out: np.ndarray, hashes: np.ndarray) -> np.ndarray:
     """The rows of `train` whose hash no row of `held_out` has.  Raises BadData where either would
     be empty."""
@@ -44,6 +54,22 @@ def without_copies(train: np.ndarray, held_out: np.ndarray, hashes: np.ndarray) 
             "others; two at least are needed."
         )
     return train
+
+
+def without_new(
+    train: np.ndarray, held_out: np.ndarray, new: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Both parts of a split without the rows that are `new`, bool (N,), and these.  Raises BadData where too
+    few are left."""
+    if new is None:
+        return train, held_out, None
+    train, held_out = train[~new[train]], held_out[~new[held_out]]
+    if not len(train) or not len(held_out):
+        raise BadData(
+            f"of {len(new):,} images {int(new.sum()):,} are of combinations that are held out, and too few "
+            "others are left to learn from some and be judged on others; ask for more."
+        )
+    return train, held_out, np.flatnonzero(new)
 
 
 def _by_key(hashes: np.ndarray, keys: np.ndarray, share: float) -> np.ndarray:

@@ -24,23 +24,23 @@ def content_hash(image: np.ndarray) -> int:
 
 
 class Writer:
-    """Write images as x.u8 and hashes.u64, and the keys of their sources, which choose the split, as
-    keys.u64."""
+    """Write images, or clips, as x.u8 and hashes.u64, and the keys of their sources, which choose the split,
+    as keys.u64."""
 
     def __init__(self, folder: Path, colour: str = "auto"):
         self.path = folder / "x.u8"
         self.file = self.path.open("wb+")
-        self.colour, self.shape, self.hashes, self.keys, self.binary = (
+        self.shape: tuple[int, ...] = (0, 0, 0)
+        self.colour, self.hashes, self.keys, self.binary = (
             colour,
-            (0, 0, 0),
             array("Q"),
             array("Q"),
             True,
         )
 
     def add(self, x: np.ndarray, keys: list[int] | None = None) -> None:
-        """Append x, uint8 (n, C, S, S), and a key for each.  With colour "auto" the first one in colour turns
-        all that came before to RGB."""
+        """Append x, uint8 (n, C, S, S) or (n, C, T, S, S), and a key for each.  With colour "auto" the first
+        one in colour turns all that came before to RGB."""
         x = as_colour(x, self.colour)
         if not self.hashes:
             self.shape = x.shape[1:]
@@ -63,16 +63,16 @@ class Writer:
 
     def _as(self, channels: int, change: Callable[[np.ndarray], np.ndarray]) -> None:
         """Write everything again, with other channels."""
-        before, count, (was, side, _) = self.path.with_suffix(".before"), len(self.hashes), self.shape
+        before, count, (was, *rest) = self.path.with_suffix(".before"), len(self.hashes), self.shape
         self.file.close()
         self.path.rename(before)
         self.file, self.shape, self.hashes, self.binary = (
             self.path.open("wb+"),
-            (channels, side, side),
+            (channels, *rest),
             array("Q"),
             True,
         )
-        old = np.memmap(before, np.uint8, "r", shape=(count, was, side, side))
+        old = np.memmap(before, np.uint8, "r", shape=(count, was, *rest))
         step = at_once(old)
         for i in range(0, count, step):
             self._append(change(old[i : i + step]))
@@ -99,9 +99,9 @@ def tint(x: np.ndarray) -> int:
 
 
 def as_colour(x: np.ndarray, colour: str) -> np.ndarray:
-    """uint8 (n, 1 or 3, H, W) as "grey" or "rgb"; "auto" leaves it.  Grey is the luma of ITU-R BT.601, as in
+    """uint8 (n, 1 or 3, ...) as "grey" or "rgb"; "auto" leaves it.  Grey is the luma of ITU-R BT.601, as in
     Pillow."""
     if colour == "grey" and x.shape[1] == 3:
-        weights = np.array([19595, 38470, 7471], np.uint32).reshape(3, 1, 1)
+        weights = np.array([19595, 38470, 7471], np.uint32).reshape(3, *[1] * (x.ndim - 2))
         return ((x * weights).sum(1, keepdims=True, dtype=np.uint32) + 0x8000 >> 16).astype(np.uint8)
     return np.repeat(x, 3, 1) if colour == "rgb" and x.shape[1] == 1 else x

@@ -44,6 +44,7 @@ from ..metrics.card import Score, measure, sentences
 from ..runs.run import AVERAGE, RAW, Run
 from ..training import doctor
 from . import (
+    captions,
     distribution,
     known_modes,
     likelihood,
@@ -400,6 +401,7 @@ PARTS = (
     Part("representation", "kNN accuracy", representation.cards),
     Part("resemblance", "resemblance", distribution.cards, distribution.wanted, "samples"),
     Part("modes", "modes covered", known_modes.cards, known_modes.wanted, "samples"),
+    Part("text", "agreement with the text", captions.cards, captions.wanted, "samples"),
     Part("memorisation", "near-duplicates", memorisation.cards, memorisation.wanted, "samples"),
     Part("cost", "sampling", cost, split="samples"),
     Part("diagnosis", "findings", diagnosis),

@@ -20,6 +20,7 @@ GROUPS = (
     "likelihood",
     "resemblance",
     "modes",
+    "text",
     "memorisation",
     "reconstruction",
     "translation",

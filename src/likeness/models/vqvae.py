@@ -23,7 +23,7 @@ bound, so this model neither samples nor says bits per dimension.
 Departures: codes follow by running means, which is the paper's appendix and not its text, --decay a step as
 there, whatever the batch: unlike --ema, which counts images, it remembers fewer of them with a smaller batch.
 Codes of no use are put elsewhere, and at first split until there are K; both are not in the paper. A
-discretised logistic in place of squared error (--likelihood gaussian); strided convolutions of 64 features
+discretised logistic in place of squared error (--likelihood squared); strided convolutions of 64 features
 for 256; 128 codes for 512.
 """
 
@@ -56,8 +56,9 @@ class VQVAE(Model):
     decay: float = option(0.99, "of the codebook's running means, a step", 0.0, 0.99999)
     likelihood: str = option(
         "auto",
-        "p(x|z); auto is bernoulli for two levels, else logistic",
-        choices=("auto", "bernoulli", "logistic", "gaussian"),
+        "p(x|z); auto is bernoulli for two levels, else logistic; squared, of one width for all pixels, for "
+        "small things on plain grounds",
+        choices=("auto", "bernoulli", "logistic", "gaussian", "squared"),
     )
 
     defaults = Training(batch=128, rate=2e-3, images=200_000, warmup=10_000, ema=10_000)

@@ -187,9 +187,14 @@ class Autoregressive(Model):
         here = memory.here(x)
         for k in range(self.spec.channels):
             if k == 0 or self.p.sequential:
-                out = memory.here(self.predict(x, y)) if naive else self.pixel(x, memory, y)
+                out = self.answer(x, memory, y, naive)
             result = choose(self.p.logits(here, out, k)[:, 0, 0] / self.temperature, chance[:, k])
             here[:, k, 0, 0] = value(result, self.spec.levels).to(x.dtype)
+
+    def answer(self, x: Tensor, memory: Memory, y: Condition | None, naive: bool) -> Tensor:
+        """What is drawn from at the memory's pixel, (B, p.outputs, 1, 1): what the network says, or, in a
+        model that guides its samples, what it makes of that."""
+        return memory.here(self.predict(x, y)) if naive else self.pixel(x, memory, y)
 
     def _first_unknown(self, known: Tensor) -> int:
         """How many pixels are known: in the order of drawing nothing known may follow what is not."""

@@ -71,16 +71,18 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=False)  # a bias of keys would cancel in the softmax
         self.out = nn.Linear(width, width, bias=False)
 
-    def forward(self, x: Tensor, by: Tensor | None = None, past: Past | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, by: Tensor | None = None, past: Past | None = None, seen: Tensor | None = None
+    ) -> Tensor:
         """x (B, T, width), turned `by` the rotation() of their positions; with a past, tokens that follow
-        those in it."""
+        those in it.  seen: bool (B, 1, 1, T), the tokens that any may look at, where nothing is causal."""
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         (q, k), v = qkv[:2] if by is None else turn(qkv[:2], by), qkv[2]
         if past is None:
-            seen = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+            result = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=self.causal)
         else:
-            seen = F.scaled_dot_product_attention(q, *past.join(self, k, v), attn_mask=behind(past.fed, x))
-        out: Tensor = self.out(seen.transpose(1, 2).flatten(2))
+            result = F.scaled_dot_product_attention(q, *past.join(self, k, v), attn_mask=behind(past.fed, x))
+        out: Tensor = self.out(result.transpose(1, 2).flatten(2))
         return out
 
 
@@ -113,8 +115,10 @@ class Block(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention, self.mlp = Attention(width, heads, causal), Gated(width)
 
-    def forward(self, x: Tensor, by: Tensor | None = None, past: Past | None = None) -> Tensor:
-        h = x + self.attention(self.norm1(x), by, past)
+    def forward(
+        self, x: Tensor, by: Tensor | None = None, past: Past | None = None, seen: Tensor | None = None
+    ) -> Tensor:
+        h = x + self.attention(self.norm1(x), by, past, seen)
         out: Tensor = h + self.mlp(self.norm2(h))
         return out
 
@@ -143,10 +147,13 @@ class Transformer(nn.Module):
                     / (math.sqrt(2 * len(self.blocks)) if name.endswith("out.weight") else 1),
                 )
 
-    def forward(self, x: Tensor, by: Tensor | None = None, past: Past | None = None) -> Tensor:
-        """Features (B, T, width) of tokens (B, T, width), turned `by` the rotation() of their positions."""
+    def forward(
+        self, x: Tensor, by: Tensor | None = None, past: Past | None = None, seen: Tensor | None = None
+    ) -> Tensor:
+        """Features (B, T, width) of tokens (B, T, width), turned `by` the rotation() of their positions.
+        seen: bool (B, 1, 1, T), the tokens that any may look at, where nothing is causal."""
         for block in self.blocks:
-            x = block(x, by, past)
+            x = block(x, by, past, seen)
         if past is not None:
             past.fed += x.shape[1]
         out: Tensor = self.norm(x)

@@ -111,7 +111,9 @@ def make(kind: type[Model], spec: Spec, options: dict[str, Any], first: nn.Modul
     if first is None:
         return _own(kind, spec, options)
     stage = cast(Any, first.eval().requires_grad_(False))
-    inner = kind(spec=stage.code, **options)
+    # codes are of the same text as the image
+    code = replace(stage.code, vocabulary=spec.vocabulary, tokens=spec.tokens)
+    inner = kind(spec=code, **options)
     return _class(kind, type(getattr(stage, "model", stage)), tuple(_abilities(inner, stage)))(
         inner, stage, spec
     )

@@ -1,0 +1,174 @@
+"""Encoders of texts: from a Condition to a vector for each word, for attention.
+
+    TextEncoder(vocabulary, longest, width)(y, n)    a small transformer, trained with the model
+    Frozen(folder, words)(y, n)                      another's encoder of texts, which stays as it is
+
+Both give conditioning.Text: words (B, T, width) and which of them are there, bool (B, T).  A text that is not
+told is one learned vector, so that whoever attends always has something to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core import PAD, Condition, Refusal
+from .conditioning import Text
+from .transformer import Transformer
+
+PREFIX = "transformers:"
+"""what a frozen encoder is named by: transformers:FOLDER"""
+
+
+class TextEncoder(nn.Module):
+    """A vector for each word of the vocabulary and for each place, then `depth` blocks in which every word
+    sees
+    all words of its text, and no others (Vaswani et al. 2017, section 3.1)."""
+
+    def __init__(self, vocabulary: int, longest: int, width: int, depth: int = 2, heads: int = 4):
+        super().__init__()
+        self.width, self.longest = width, longest
+        self.table = nn.Embedding(vocabulary, width, padding_idx=PAD)
+        self.places = nn.Embedding(longest, width)
+        self.nothing = nn.Parameter(torch.randn(width) * 0.2)
+        for table in (self.table, self.places):
+            nn.init.normal_(table.weight, std=0.2)
+        self.net = Transformer(width, depth, heads, causal=False)
+
+    def forward(self, y: Condition | None, n: int = 0) -> Text:
+        """n: examples where there is no y at all.  The text of each depends on nothing but its own words: not
+        on how much room is left behind them, and not on its company."""
+        tokens = tokens_of(y, n, self.longest, self.nothing.device)
+        there = tokens != PAD
+        silent = ~there.any(1)
+        there = there | (silent[:, None] & (torch.arange(self.longest, device=tokens.device) == 0))
+        h = self.table(tokens) + self.places.weight
+        h = torch.where(silent[:, None, None], self.nothing, h)
+        return Text(self.net(h, seen=there[:, None, None]) * there[..., None], there)
+
+    def vector(self, y: Condition | None, n: int = 0) -> Tensor:
+        """The mean over the words of each text, (B, width)."""
+        words, there = self(y, n)
+        return words.sum(1) / there.sum(1, keepdim=True)
+
+
+def tokens_of(y: Condition | None, n: int, longest: int, device: torch.device) -> Tensor:
+    """int64 (B, longest): PAD where no text is told; what is longer is cut off."""
+    told = None if y is None else y.tokens
+    if told is None:
+        return torch.full((n or (0 if y is None else len(y)), longest), PAD, device=device)
+    return nn.functional.pad(told[:, :longest], (0, max(0, longest - told.shape[1])), value=PAD)
+
+
+class Frozen(nn.Module):
+    """A text encoder of the library transformers (CLIP's, T5's, BERT's ...) in a folder, never trained.
+
+    Only configuration, tokeniser files and safetensors are read; code that lies beside them is not run.  Its
+    weights are none of the model's: they are neither saved with a run nor counted.
+    """
+
+    def __init__(self, folder: str, words: Sequence[str], longest: int):
+        """folder: as `transformers:FOLDER` names it, with or without the prefix.  words: of the run's
+        vocabulary, word i of number i + 2, since a Condition holds numbers."""
+        super().__init__()
+        path = Path(folder.removeprefix(PREFIX)).expanduser()
+        tokeniser, net = _opened(path)
+        self.__dict__["_tokeniser"], self.__dict__["_net"] = tokeniser, net
+        self.words, self.longest, self.width = tuple(words), longest, _width(net)
+        self.known: dict[tuple[int, ...], Tensor] = {}
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Frozen:
+        """To a device the encoder goes along."""
+        self.__dict__["_net"]._apply(fn)
+        self.known.clear()
+        super()._apply(fn, recurse)
+        return self
+
+    def forward(self, y: Condition | None, n: int = 0) -> Text:
+        """An empty text is told as "", which every encoder knows."""
+        device = next(self.__dict__["_net"].parameters()).device
+        tokens = tokens_of(y, n, self.longest, device).cpu()
+        keys = [tuple(row[row != PAD].tolist()) for row in tokens]
+        if new := [key for key in dict.fromkeys(keys) if key not in self.known]:
+            for key, vectors in zip(new, self.texts([self.spelled(key) for key in new])):
+                self.known[key] = vectors
+        every = [self.known[key] for key in keys]
+        length = max(map(len, every), default=1)
+        there = torch.stack([torch.arange(length, device=device) < len(v) for v in every])
+        padded = [nn.functional.pad(v, (0, 0, 0, length - len(v))) for v in every]
+        return Text(torch.stack(padded), there)
+
+    def spelled(self, numbers: Sequence[int]) -> str:
+        """The text of these tokens; an unknown word is left out."""
+        return " ".join(self.words[k - 2] for k in numbers if k >= 2)
+
+    @torch.no_grad()
+    def texts(self, texts: Sequence[str]) -> list[Tensor]:
+        """What it says of each text: (tokens, width), float32."""
+        tokeniser, net = self.__dict__["_tokeniser"], self.__dict__["_net"]
+        result: list[Tensor] = []
+        for text in texts:  # one by one: of no text does the answer depend on how long another is
+            asked = tokeniser(
+                text, return_tensors="pt", truncation=True, max_length=_longest(tokeniser, net)
+            ).to(next(net.parameters()).device)
+            names = {"input_ids", "attention_mask"} & asked.keys()
+            result.append(net(**{name: asked[name] for name in names}).last_hidden_state[0].float())
+        return result
+
+
+def _opened(path: Path) -> tuple[Any, Any]:
+    try:
+        import transformers
+    except ImportError:
+        raise Refusal(
+            f"{PREFIX}{path} is a text encoder of the library transformers, which is not installed here: pip "
+            "install 'likeness[features]'; or leave it out, and a small one learns with the model."
+        ) from None
+    if not (path / "config.json").is_file():
+        raise Refusal(
+            f"{PREFIX}{path} names no folder with a config.json, as transformers' save_pretrained writes it; "
+            "name such a folder, with model.safetensors and the tokeniser's files in it."
+        )
+    how = dict(local_files_only=True, trust_remote_code=False)
+    try:
+        tokeniser = transformers.AutoTokenizer.from_pretrained(str(path), **how)
+        config = transformers.AutoConfig.from_pretrained(str(path), **how)
+        kind = _kind(transformers, config)
+        net, report = kind.from_pretrained(str(path), use_safetensors=True, output_loading_info=True, **how)
+    # whatever a foreign folder makes of it
+    except Exception as why:
+        raise Refusal(
+            f"{PREFIX}{path} cannot be opened as a text encoder ({type(why).__name__}: {str(why)[:200]}); it "
+            "needs config.json, model.safetensors and the tokeniser's files, and no code of its own."
+        ) from None
+    # a version that names weights otherwise draws them by chance and says so in a log alone
+    if missing := sorted(report["missing_keys"]):
+        raise Refusal(
+            f"{PREFIX}{path} lacks {len(missing)} of its encoder's weights, such as {missing[0]}; it was "
+            "written by another version of transformers: save it anew with this one."
+        )
+    return tokeniser, net.eval().requires_grad_(False)
+
+
+def _kind(transformers: Any, config: Any) -> Any:
+    """The class of the encoder alone, where a network has more than that."""
+    name = {"clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel"}.get(config.model_type, "")
+    with suppress(AttributeError):
+        if config.is_encoder_decoder:
+            name = f"{type(config).__name__.removesuffix('Config')}EncoderModel"
+    return getattr(transformers, name, None) or transformers.AutoModel
+
+
+def _width(net: Any) -> int:
+    return int(getattr(net.config, "hidden_size", 0) or net.config.d_model)
+
+
+def _longest(tokeniser: Any, net: Any) -> int:
+    """Tokens that it can take; a tokeniser that does not know says an astronomical number."""
+    known = getattr(net.config, "max_position_embeddings", None) or 512
+    return int(min(tokeniser.model_max_length, known))
