@@ -62,8 +62,9 @@ def _parsed(argv: list[str]) -> dict[str, Any]:
     group = parser.add_argument_group("without optimisation")
     group.add_argument(
         "--arbitrary",
-        metavar="adain|wct|RUN",
-        help="move the statistics of features and decode them (Huang 2017, Li 2017); by a run of adain",
+        metavar="WHAT",
+        help="adain or wct: move the statistics of features and decode them (Huang 2017, Li 2017); or a "
+        "run of adain, by its folder",
     )
     group.add_argument("--strength", type=float, metavar="A", help="0 is the photograph, 1 all style [1]")
     group.add_argument("--encoders", metavar="FILE", help="of --arbitrary [wct_distilled_vgg19_encoders ...]")
