@@ -18,7 +18,7 @@ from likeness.runs.run import Config, Run
 SMALL = dict(latent=8, width=8, hidden=32, depth=1, scale=0.25, steps=3, blocks=1, pool=8)
 """options by name, for any model that has them"""
 
-OWN: dict[str, dict] = {"faststyle": dict(network="random", style_size=32)}
+OWN: dict[str, dict] = {"faststyle": dict(network="random", style_size=32), "adain": dict(network="random")}
 """options of one model, so that it needs no file"""
 
 

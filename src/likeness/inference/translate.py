@@ -28,7 +28,18 @@ from PIL import Image
 from torch import Tensor
 
 from .. import engine, figures, models, storage
-from ..core import BadData, Condition, Model, Refusal, Samples, Translates, answers, final, no_way_back
+from ..core import (
+    BadData,
+    Condition,
+    Model,
+    Refusal,
+    Samples,
+    Stylises,
+    Translates,
+    answers,
+    final,
+    no_way_back,
+)
 from ..data import picture, tasks
 from ..data.photos import Found, Photo, Unused, mask
 from ..data.pixels import planes
@@ -300,6 +311,10 @@ def named(model: Model) -> str:
 def cannot(model: Model) -> str:
     """Why a model does not translate, and which do."""
     name, able = named(model), [n for n in models.NAMES if _translates(n)]
+    if isinstance(model, Stylises):
+        return (
+            f"{name} needs a painting beside each photo; type likeness style PHOTO PAINTING --arbitrary RUN."
+        )
     if "image" in model.takes or isinstance(model, Translates):
         return (
             f"{name} translates only what it has learnt from pairs or two domains, and this run has learnt "
