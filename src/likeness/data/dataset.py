@@ -83,6 +83,13 @@ class Reading:
         False, "cut photos into squares of --size at full resolution, instead of scaling them down"
     )
     swap: bool = option(False, "exchange source and target of pairs, or the two domains")
+    frames: int = option(
+        0,
+        "read videos (GIF, APNG, WebP, MP4, WebM, folders of frames) as clips of so many frames, spread over "
+        "their time; 0 reads still images",
+        0,
+        1000,
+    )
 
     def __post_init__(self) -> None:
         check_options("data", self)
@@ -90,7 +97,8 @@ class Reading:
     def key(self, size: int = 0, colour: str = "") -> tuple[object, ...]:
         """What decoded pixels depend on; binarisation comes later."""
         tiles = (TILES,) if self.tiles else ()
-        return size or self.size, colour or self.colour, self.background, self.white, *tiles
+        clips = (f"{self.frames} frames",) if self.frames else ()
+        return size or self.size, colour or self.colour, self.background, self.white, *tiles, *clips
 
 
 TILES = "tiles 1"
