@@ -73,8 +73,8 @@ class Reading:
     task: str = option(
         "",
         "what a model makes of each image: the source is made from it (its grey, its reduced size, a hole in "
-        "it, its edges)",
-        choices=("", "colourise", "upscale2", "upscale4", "inpaint", "edges"),
+        "it, its edges; of videos slow2 and slow4: every second or fourth frame)",
+        choices=("", "colourise", "upscale2", "upscale4", "inpaint", "edges", "slow2", "slow4"),
     )
     to: str = option(
         "", "the second domain, B, which DATA, domain A, is translated to: a folder, file or name"
@@ -273,7 +273,7 @@ class Data:
         """The same examples, each with its other image: uint8 (N, C', H', W').  digest: changes with any
         pixel of these, where that is known without reading all.  Raises BadData where their numbers
         differ."""
-        if len(pairs) != len(self.x) or pairs.dtype != np.uint8 or pairs.ndim != 4:
+        if len(pairs) != len(self.x) or pairs.dtype != np.uint8 or pairs.ndim != self.x.ndim:
             raise BadData(
                 f"{self.source} holds {len(self.x):,} images, and the other sides of its pairs are "
                 f"{pairs.dtype} {pairs.shape}; uint8 (N, C, H, W) are needed."

@@ -70,7 +70,7 @@ class Video(Denoiser):
     )
 
     videos = True
-    defaults = Training(batch=16, rate=1e-3, images=100_000, warmup=2_000, ema=20_000)
+    defaults = Training(batch=8, rate=1e-3, images=100_000, warmup=2_000, ema=20_000)
 
     @property
     def takes(self) -> tuple[str, ...]:  # type: ignore[override]
