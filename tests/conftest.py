@@ -50,8 +50,8 @@ def moving(data: Data, frames: int = 3) -> Data:
 
 
 def suited(name: str, data: Data) -> Data:
-    """Clips for a model of videos.  With another image for each, its negative of half the brightness, where the
-    model needs one; and of half the size, where it enlarges."""
+    """Clips for a model of videos.  With another image for each, its negative of half the brightness, where
+    the model needs one; and of half the size, where it enlarges."""
     if models.load(name).videos and not data.spec.frames:
         return moving(data)
     if not models.load(name).needs or data.spec.source[0]:

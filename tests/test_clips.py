@@ -127,7 +127,7 @@ def test_a_folder_that_is_no_set_of_videos_is_refused(tmp_path):
     home.mkdir()
     for i in range(3):
         (home / f"{i}.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(20))
-    with pytest.raises(BadData, match="3 videos.*--frames 16"):
+    with pytest.raises(BadData, match=r"3 videos.*--frames 16"):
         datasets.load(home)
 
 

@@ -19,7 +19,7 @@ def world():
 
 
 def test_true_clips_move_as_their_texts_say_and_fakes_do_not(world):
-    data, rows, x, texts = world
+    _, _, x, texts = world
     side = x.shape[-1]
     true = clips.motion(scenes.watch(x), texts, side)
     assert true["direction right"].mean() > 0.97 and true["identity kept"].mean() > 0.95
@@ -34,7 +34,7 @@ def test_true_clips_move_as_their_texts_say_and_fakes_do_not(world):
 
 
 def test_the_velocity_of_a_text_is_that_of_the_drawing(world):
-    data, rows, x, texts = world
+    data, _, x, texts = world
     for row in range(20):
         for o, t in zip(data.attributes[row]["objects"], texts[row]["objects"]):
             v = clips.velocity(t, x.shape[-1])
@@ -53,7 +53,7 @@ def test_change_is_the_difference_of_neighbours():
 
 
 def test_a_still_of_each_clip_is_one_of_its_frames(world):
-    data, rows, x, _ = world
+    data, _, x, _ = world
     stills = clips.stills(data)
     assert stills.x.shape == (60, 3, 32, 32) and stills.spec.frames == 0
     at = clips.moment(np.arange(60), 16)

@@ -156,7 +156,7 @@ def test_it_learns_which_way_things_move(tmp_path):
     y = np.repeat([0, 1], 64).astype(np.int64)
     both = replace(data, x=np.ascontiguousarray(x), y=y, train=np.arange(128), classes=("on", "back"))
     run, _ = small_run(
-        "video", tmp_path, both, images=1600, rate=3e-3, options=dict(conditional=True, prompts=0.0)
+        "video", tmp_path, both, images=800, rate=3e-3, options=dict(conditional=True, prompts=0.0)
     )
     for _ in fit(run, both):
         pass

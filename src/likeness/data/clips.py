@@ -1,7 +1,7 @@
 """A folder of videos as clips of equally many frames: listed at every start, decoded once into the cache.
 
-    DATA --frames 16     each GIF, APNG, animated WebP, MP4, WebM ... and each sub-folder of frames is one clip,
-                         its frames at equal distances in time (frames.py)
+    DATA --frames 16     each GIF, APNG, animated WebP, MP4, WebM ... and each sub-folder of frames is one
+                         clip, its frames at equal distances in time (frames.py)
 
 Folders around them are classes or an official split, as for images (metadata.py); captions are those of a
 metadata.jsonl or metadata.csv, or of a .txt file beside each video and of its name.
@@ -67,7 +67,6 @@ def listed(path: Path) -> Films:
     """The videos below a folder, in the order of their names.  Raises NotAllowed where it may not be read."""
     films, beside = Films(os.fsencode(path.resolve())), list[tuple[bytes, int, int]]()
     _walk(films, path.resolve(), b"", beside, set())
-    films.odd = [row for row in films.odd if row]
     stems = {os.path.splitext(films.path(i))[0] for i in range(len(films))}
     films.texts = [row for row in beside if os.path.splitext(row[0])[0] in stems]
     return films
@@ -131,8 +130,8 @@ def read(path: Path, reading: Reading, base: Path, progress: Progress | None = N
     """
     if not path.is_dir():
         raise Refusal(
-            f"--frames {reading.frames} reads a folder of videos, and {path} is none; name the folder that they "
-            "lie in (unpack an archive first)."
+            f"--frames {reading.frames} reads a folder of videos, and {path} is none; name the folder that "
+            "they lie in (unpack an archive first)."
         )
     if reading.tiles or reading.binarize:
         raise Refusal("--tiles and --binarize are for still images; leave them out for videos.")

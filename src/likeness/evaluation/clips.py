@@ -1,5 +1,5 @@
-"""What moves in a clip: of `moving-shapes` the paths that the checker reads (scenes.py), of any videos how much
-changes from one frame to the next.
+"""What moves in a clip: of `moving-shapes` the paths that the checker reads (scenes.py), of any videos how
+much changes from one frame to the next.
 
 Beside every number stand those of three who know no motion, or learnt nothing: a still ("best static frame":
 the middle frame of a real clip of that text, in every frame), frames of different clips one after another

@@ -74,9 +74,8 @@ class Video(Denoiser):
 
     @property
     def takes(self) -> tuple[str, ...]:  # type: ignore[override]
-        spec = self.spec
-        words = self.text == "auto" and spec.vocabulary > 0
-        return ("label",) * self.conditional + ("tokens",) * words + ("image",) * bool(spec.source[0])
+        words, other = self.text == "auto", self.spec.source[0] > 0
+        return ("label",) * self.conditional + ("tokens",) * words + ("image",) * other
 
     def build(self) -> None:
         spec = self.spec
@@ -89,7 +88,7 @@ class Video(Denoiser):
         inside = spec.channels + spec.source[0] + (spec.channels + 1) * bool(self.prompts)
         labels = classes.several("video", spec) if self.conditional else 0
         self.network = SpaceTime(
-            spec, self.scale, inside, spec.channels, labels, "tokens" in self.takes, self.dropout
+            spec, self.scale, inside, spec.channels, labels, "tokens" in spec.parts(self.takes), self.dropout
         )
 
     # What the network is told
@@ -144,8 +143,8 @@ class Video(Denoiser):
         known: Tensor | None = None,
         noise: Noise | None = None,
     ) -> Tensor:
-        """v_theta (B, C, T, H, W) at times t (B,).  known: bool (B or 1, 1, T, 1, 1), which frames of `frames`
-        (B, C, T, H, W) are told."""
+        """v_theta (B, C, T, H, W) at times t (B,).  known: bool (B or 1, 1, T, 1, 1), which of `frames` (B,
+        C, T, H, W) are told."""
         out: Tensor = self.network(self.planes(x_t, y, frames, known), (t.float() - 1) * (1000 / T), y, noise)
         return out
 
@@ -225,8 +224,8 @@ class Video(Denoiser):
 
     @torch.no_grad()
     def extend(self, x: Tensor, frames: int, noise: Noise, y: Condition | None = None) -> Tensor:
-        """Clips x (B, C, t, H, W), t >= 1, gone on with to `frames` frames in all, each time from the last half
-        of the frames that the model knows at once; (B, C, frames, H, W)."""
+        """Clips x (B, C, t, H, W), t >= 1, gone on with to `frames` frames in all, (B, C, frames, H, W): each
+        time from the last ones, half as many as the model knows at once."""
         most, keep = self.spec.frames, max(1, self.spec.frames // 2)
         while x.shape[2] < frames:
             told = x[:, :, -keep:]

@@ -47,7 +47,7 @@ class Pictures:
         return self.x[i]
 
     def numpy(self) -> np.ndarray:
-        """As .npy holds them: uint8 (N, H, W, C), or (N, T, H, W, C) of clips, or float32 (N, 2) of points."""
+        """As .npy holds them: uint8 (N, H, W, C), (N, T, H, W, C) of clips, float32 (N, 2) of points."""
         return self.x.flatten(1).numpy() if self.points else self._levels()
 
     def pil(self) -> list[Image.Image]:
@@ -76,9 +76,10 @@ class Pictures:
         return self.x.ndim == 5
 
     def save(self, target: str | Path) -> Path:
-        """As one picture (.png, .jpg, .webp), of clips also one that moves (.gif, .apng, .webp, .mp4, .webm), an array (.npy; .npz with its recipe beside `x`), or files.
+        """As one picture (.png, .jpg, .webp), an array (.npy; .npz with its recipe beside `x`), or files.
 
-        A name without an ending is a folder.  Arrays are uint8 (N, H, W, C), or float32 (N, 2) of points.
+        Clips are one picture that moves (.gif, .apng, .webp, .mp4, .webm), or their frames in rows (.png,
+        .jpg).  A name without an ending is a folder.  Arrays are as numpy() has them.
 
         Raises Refusal for any other suffix.
         """
