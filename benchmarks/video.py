@@ -68,7 +68,8 @@ def main() -> None:
     y = sampling.conditions(run.model, np.arange(1), run.data)
     with torch.no_grad():
         final(run.model.sample(engine.sampling_noise(0, 0, 1), None if y is None else y.to(engine.device())))
-    print(f"one clip of 16 frames alone: {time.perf_counter() - began:.1f} s, {torch.get_num_threads()} threads")
+    seconds = time.perf_counter() - began
+    print(f"one clip of 16 frames alone: {seconds:.1f} s, {torch.get_num_threads()} threads")
 
 
 if __name__ == "__main__":

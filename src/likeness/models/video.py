@@ -112,11 +112,6 @@ class Video(Denoiser):
         self.image_of(y)
         return None if y is None else y.only(self.takes)
 
-    def beside(self, weak: Denoiser) -> Denoiser:  # guidance by a weaker run
-        if isinstance(weak, Video) and bool(weak.prompts) != bool(self.prompts):
-            raise Refusal("video: one of the two is told frames and the other not; name runs of equal kind.")
-        return super().beside(weak)
-
     def planes(self, x_t: Tensor, y: Condition | None, frames: Tensor | None, known: Tensor | None) -> Tensor:
         """x_t (B, C, T, H, W), the other clip at its size, and the known frames with a plane that is 1 where
         they are; zeros where there is none of these."""
