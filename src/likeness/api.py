@@ -338,7 +338,7 @@ class Trained:
     def _conditions(self, first: int, n: int, label: str | int | None) -> Condition | None:
         """What images number first ... first+n-1 are of: their classes in turns, or class `label`; of texts
         and images, those of the data."""
-        beside = self.data if set(self.model.takes) - {"label"} else None
+        beside = self.data if set(self.model.spec.parts(self.model.takes)) - {"label"} else None
         return sampling.conditions(
             self.model, np.arange(first, first + n), beside, label=self.class_of(label)
         )

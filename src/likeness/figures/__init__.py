@@ -16,6 +16,10 @@ from .files import uri as uri
 from .files import webp as webp
 from .files import write as write
 from .files import write_png as write_png
+from .films import MOVING as MOVING
+from .films import SECONDS as SECONDS
+from .films import encode_film as encode_film
+from .films import moving as moving
 from .grids import BENEATH as BENEATH
 from .grids import FAINT as FAINT
 from .grids import FINER as FINER

@@ -135,6 +135,8 @@ def _recipe_text(file: bytes) -> bytes | None:
     """The JSON of a recipe in a PNG, JPEG or WebP file; None where there is none."""
     if file[:4] == b"RIFF" and file[8:12] == b"WEBP":
         return _description(file)
+    if file[:4] == b"GIF8":
+        return _gif_comment(file)
     return _comment(file) if file[:2] == b"\xff\xd8" else _text(file, b"likeness")
 
 
@@ -153,6 +155,19 @@ def _description(file: bytes) -> bytes | None:
             return text.encode() if isinstance(text, str) and text.startswith("{") else None
         at += 8 + length + length % 2
     return None
+
+
+def _gif_comment(file: bytes) -> bytes | None:
+    """The comment extension of a GIF file (GIF89a, section 24), if it is a JSON object: blocks of up to 255
+    bytes, each behind its length."""
+    at = file.find(b"\x21\xfe")
+    text, at = b"", at + 2
+    if at < 2:
+        return None
+    while at < len(file) and file[at]:
+        text += file[at + 1 : at + 1 + file[at]]
+        at += 1 + file[at]
+    return text if text.startswith(b"{") else None
 
 
 def _comment(file: bytes) -> bytes | None:

@@ -19,6 +19,8 @@ from .loop import Step
 
 POINTS = 2000
 """shown in one picture; of images far fewer"""
+CLIPS = 6
+"""shown in one picture, the frames of each in a row"""
 
 
 def record(run: Run, data: Data, steps: Iterator[Step], n: int = 36) -> Iterator[Step]:
@@ -97,7 +99,7 @@ def truth(data: Data, numbers: np.ndarray) -> Tensor | None:
 @torch.no_grad()
 def view(run: Run, data: Data, n: int) -> Tensor | None:
     """What the model can show: samples, else reconstructions of held-out images."""
-    n = POINTS if run.config.spec.points else n
+    n = POINTS if run.config.spec.points else min(n, CLIPS) if run.config.spec.frames else n
     if isinstance(run.model, Samples):
         return sampling.samples(run.model, n, 0, data)
     if isinstance(run.model, Encodes) and isinstance(run.model, Decodes):
