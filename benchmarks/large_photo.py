@@ -3,15 +3,15 @@ and, where there is room, in one piece; and how far the two are apart.
 
     python benchmarks/large_photo.py                        4,000 x 3,000 pixels
     python benchmarks/large_photo.py --width 1600 --height 1200 --whole
-    python benchmarks/large_photo.py --verb                 the command `likeness translate`, from JPEG to JPEG
+    python benchmarks/large_photo.py --verb                 the command `likeness translate`, JPEG to JPEG
 
-With --verb, cyclegan (width 32, 9 blocks), faststyle and superres (x2) are trained for a few small images, and
-a JPEG file goes through `likeness translate`: seconds and peak memory are those of that process, from its start
-to its end.  It exits with 1 where one holds more than LIMIT.
+With --verb, cyclegan (width 32, 9 blocks), faststyle and superres (x2) are trained for a few small images,
+and a JPEG file goes through `likeness translate`: seconds and peak memory are those of that process, from its
+start to its end.  It exits with 1 where one holds more than LIMIT.
 
-Without, each network is a process of its own, with weights as they are drawn: what they are decides no time and no
-memory.  translator: the generator of cyclegan and faststyle, width 32, 9 blocks, instance normalisation;
-plain: the same without normalisation; superres: x2, width 48, 8 blocks.
+Without, each network is a process of its own, with weights as they are drawn: what they are decides no time
+and no memory.  translator: the generator of cyclegan and faststyle, width 32, 9 blocks, instance
+normalisation; plain: the same without normalisation; superres: x2, width 48, 8 blocks.
 """
 
 from __future__ import annotations
@@ -201,7 +201,9 @@ def main() -> None:
     parser.add_argument("--verb", action="store_true", help="the command `likeness translate`")
     parser.add_argument("--runs", default=",".join(RUNS), help="of --verb, with commas between")
     parser.add_argument(
-        "--folder", type=Path, help="of --verb, for runs and photos that are kept [a temporary one]"
+        "--folder",
+        type=Path,
+        help="of --verb: keeps runs, photos and results [a temporary one]",
     )
     parser.add_argument("--photo", type=Path, help="write a photo of this size, and no more")
     args = parser.parse_args()
@@ -209,7 +211,9 @@ def main() -> None:
         return written(args.photo, args.width, args.height)
     if args.verb:
         with tempfile.TemporaryDirectory() as temporary:
-            return verb(args.runs.split(","), args.width, args.height, args.folder or Path(temporary))
+            folder = args.folder or Path(temporary)
+            folder.mkdir(parents=True, exist_ok=True)
+            return verb(args.runs.split(","), args.width, args.height, folder)
     known = [(name, kind) for name in args.networks.split(",") for kind in args.precisions.split(",")]
     if args.here:
         for name, kind in known:
