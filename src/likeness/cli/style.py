@@ -261,7 +261,7 @@ def _animation(frames: list[Tensor], recipe: dict[str, Any]) -> bytes:
     from PIL import Image
 
     from .. import figures
-    from ..inference.style import resized
+    from ..backbones.resize import resized
 
     size = (frames[-1].shape[2], frames[-1].shape[3])
     first, *others = (Image.fromarray(figures.pixels(resized(x, size))[0]) for x in frames)

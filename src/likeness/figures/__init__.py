@@ -8,6 +8,7 @@ from .charts import curve as curve
 from .charts import labels as labels
 from .charts import smooth as smooth
 from .files import ENDINGS as ENDINGS
+from .files import create as create
 from .files import encode as encode
 from .files import jpeg as jpeg
 from .files import png as png
