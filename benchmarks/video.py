@@ -1,8 +1,8 @@
 """How well the video model moves, and how fast it is; for a quiet machine.
 
-    python benchmarks/video.py --checker        the checker's baselines alone, half a minute
-    python benchmarks/video.py --minutes 60     training on moving-shapes at 32 pixels, then all cards of motion and text,
-                                                guidance 1, 2 and 4, and the time of one clip of 16 frames
+python benchmarks/video.py --checker        the checker's baselines alone, half a minute
+python benchmarks/video.py --minutes 60     training on moving-shapes at 32 pixels, then all cards of motion and text,
+                                            guidance 1, 2 and 4, and the time of one clip of 16 frames
 """  # noqa: E501
 
 from __future__ import annotations
