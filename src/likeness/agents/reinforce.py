@@ -73,21 +73,22 @@ class Reinforce(Agent):
         """Sights, actions, and discounted rewards to go of one episode of each copy."""
         world.restart()
         rows = list[tuple[np.ndarray, ...]]()
-        over, begun = np.zeros(world.n, bool), ~np.zeros(world.n, bool)
+        over = np.zeros(world.n, bool)
         while not over.all():
             see = world.see
             action = self.choose(see, self.rng)
             after, reward, terminated, truncated, real = world.step(action)
-            begun = ~over & real
+            kept = ~over & real
             ahead = np.zeros(world.n)
             if (cut := truncated & ~over).any():
                 with torch.inference_mode():
                     ahead[cut] = self.critic(tensor(after[cut])).numpy()[:, 0]
-            rows.append((see, action, reward, ahead * self.o.baseline, terminated | truncated, begun))
+            rows.append((see, action, reward, ahead * self.o.baseline, terminated | truncated, kept))
             over |= terminated | truncated
-        sights, actions, rewards, aheads, ended, kept = (np.stack(column) for column in zip(*rows))
+            world.counted = ~over
+        sights, actions, rewards, aheads, ended, mask = (np.stack(column) for column in zip(*rows))
         target = returns.to_go(rewards, aheads, ended, self.o.gamma)
-        return tensor(sights[kept]), torch.from_numpy(actions[kept]), torch.from_numpy(target[kept]).float()
+        return tensor(sights[mask]), torch.from_numpy(actions[mask]), torch.from_numpy(target[mask]).float()
 
     def tensors(self) -> dict[str, Tensor]:
         return self.adam.tensors()

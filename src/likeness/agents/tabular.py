@@ -20,7 +20,9 @@ def value_iteration(
     Raises Refusal where there is none, as with gamma 1 and a reward that may be had for ever.
     """
     q = np.zeros(reward.shape)
-    for _ in range(100_000):
+    # without discount a way that pays has no circle, so its steps are fewer than the states
+    most = len(to) + 1 if gamma == 1 else 10**7
+    for _ in range(most):
         new = reward + gamma * np.where(ends, 0.0, q.max(1)[to])
         if np.abs(new - q).max() < tolerance:
             return new
@@ -39,7 +41,8 @@ def q_learning(
 ) -> Iterator[np.ndarray]:
     """Q after each step, the same array: Q(s, a) += rate (r + gamma max_b Q(s', b) - Q(s, a)).
 
-    The rate is 1 / visits^0.6 (of the pair), whose sum diverges and whose sum of squares does not, as convergence needs.
+    The rate is 1 / visits^0.6 (of the pair): its sum diverges and that of its squares does not, as
+    convergence needs.
     exploration: share of actions that are drawn; the others are the best known.
     """
     q, visits = np.zeros(reward.shape), np.zeros(reward.shape)

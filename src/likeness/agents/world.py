@@ -81,6 +81,8 @@ class World(ABC):
         self._total, self._age = np.zeros(n), np.zeros(n, np.int64)
         self._ended: list[Episode] = []
         self._real = np.ones(n, bool)
+        self.counted = np.ones(n, bool)
+        """copies whose steps and endings count; the others only keep pace, as one whose episode is over does"""
 
     @abstractmethod
     def _move(self, actions: np.ndarray) -> Moved:
@@ -97,11 +99,12 @@ class World(ABC):
     def step(self, actions: np.ndarray) -> Moved:
         """actions: (n,) whole numbers below space.actions."""
         moved = self._move(actions)
-        self.steps += self.n
+        self.steps += int((moved.real & self.counted).sum())
         self._total += moved.reward
         self._age += moved.real
         for i in np.flatnonzero(moved.ended):
-            self._ended.append(Episode(float(self._total[i]), int(self._age[i])))
+            if self.counted[i]:
+                self._ended.append(Episode(float(self._total[i]), int(self._age[i])))
             self._total[i] = self._age[i] = 0
         return moved
 
@@ -115,7 +118,7 @@ class World(ABC):
         """Begin a new episode in every copy."""
 
     def _forget(self) -> None:
-        self._total[:], self._age[:] = 0, 0
+        self._total[:], self._age[:], self.counted[:] = 0, 0, True
 
     def state(self) -> tuple[Arrays, dict[str, Any]]:
         """Arrays and other facts from which restore() goes on exactly here."""
