@@ -144,7 +144,9 @@ def test_beyond_the_clip_the_objective_is_flat():
     logits = torch.tensor([[1.0, 0.0], [0.0, 1.0]], requires_grad=True)
     log = F.log_softmax(logits.detach(), 1)[:, 0]
     zero = torch.zeros(2, dtype=torch.long)
-    b = ppo.Batch(torch.zeros(2, 4), zero, torch.tensor([1.0, -1.0]), torch.zeros(2), log - torch.tensor([1.0, -1.0]))
+    b = ppo.Batch(
+        torch.zeros(2, 4), zero, torch.tensor([1.0, -1.0]), torch.zeros(2), log - torch.tensor([1.0, -1.0])
+    )
     (gradient,) = torch.autograd.grad(ppo.losses(logits, torch.zeros(2), b, 0.2).policy, logits)
     assert torch.equal(gradient, torch.zeros(2, 2))  # good and already likelier, bad and already rarer
 
@@ -211,7 +213,9 @@ def test_n_rewards_are_summed_to_the_ending_and_not_beyond(n):
     real = ~np.vstack([np.zeros((1, 2), bool), ended[:-1]])
     pending, rows = dqn.Pending(n, gamma), []
     for t in range(T):
-        row = pending.add(sights[t], np.full(2, t), Moved(sights[t + 1], reward[t], terminated[t], truncated[t], real[t]))
+        row = pending.add(
+            sights[t], np.full(2, t), Moved(sights[t + 1], reward[t], terminated[t], truncated[t], real[t])
+        )
         rows += [] if row is None else [row]
     assert len(rows) == T - n + 1
     for t, row in enumerate(rows):

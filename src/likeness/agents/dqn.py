@@ -209,7 +209,7 @@ class DQN(Agent):
             kept = self.memory.filled
             out |= {f"memory/{k}": torch.from_numpy(a[:kept]) for k, a in self.memory.arrays.items()}
         for i, one in enumerate(self.pending.held):
-            out |= {f"pending/{i}/{k}": torch.from_numpy(np.ascontiguousarray(a)) for k, a in one.items()}
+            out |= {f"pending/{i}/{k}": torch.from_numpy(a.copy()) for k, a in one.items()}
         return out
 
     def facts(self) -> dict[str, Any]:
@@ -225,7 +225,9 @@ class DQN(Agent):
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         self.adam.restore(tensors, facts["updates"])
         self.rng.bit_generator.state, self.copied = facts["rng"], facts["copied"]
-        self.target.load_state_dict({k.removeprefix("target/"): v for k, v in tensors.items() if "target/" in k})
+        self.target.load_state_dict(
+            {k.removeprefix("target/"): v for k, v in tensors.items() if "target/" in k}
+        )
         if facts["ring"]:
             self.memory = Memory(self.space, self.o.memory, 0)
             self.memory.at, self.memory.filled = facts["ring"]

@@ -35,7 +35,9 @@ def make(name: str, **how: Any) -> Any:
     except gymnasium.error.DependencyNotInstalled as error:
         raise Refusal(f"{name} needs another package: {error}") from None
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        raise Refusal(f"gymnasium has no environment {name!r} ({error}); built in are: grid, CartPole-v1.") from None
+        raise Refusal(
+            f"gymnasium has no environment {name!r} ({error}); built in are: grid, CartPole-v1."
+        ) from None
 
 
 def space_of(name: str, observation: Any, action: Any) -> Space:
@@ -164,7 +166,9 @@ class Vector(World):
         raise Refusal(f"{self.name} as a vector cannot be drawn.")
 
     def _state(self) -> Arrays:
-        raise Refusal(f"{self.name} as a vector cannot be written down, so a run in it is not resumed exactly.")
+        raise Refusal(
+            f"{self.name} as a vector cannot be written down, so a run in it is not resumed exactly."
+        )
 
     def _restore(self, arrays: Arrays) -> None:
         self._state()

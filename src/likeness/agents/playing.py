@@ -34,7 +34,9 @@ def episodes(world: World, choose: Choose) -> list[Episode]:
             out[i] = out[i] or Episode(float(total[i]), int(length[i]))
         if all(out):
             return [one for one in out if one]
-    raise Refusal(f"an episode has no end after {LONGEST:,} steps; register the world with max_episode_steps.")
+    raise Refusal(
+        f"an episode has no end after {LONGEST:,} steps; register the world with max_episode_steps."
+    )
 
 
 def frames(world: World, choose: Choose, count: int = 1, most: int = 1000) -> Iterator[np.ndarray]:

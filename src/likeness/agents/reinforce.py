@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from ..core import option
 from . import returns
 from .adam import Adam
-from .agent import Agent, drawn
+from .agent import Agent
 from .agent import Options as Common
 from .networks import network, tensor
 from .world import World

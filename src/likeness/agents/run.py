@@ -252,7 +252,10 @@ def summary(window: list[Step]) -> dict[str, Any]:
         )
     out: dict[str, Any] = dict(steps=window[-1].steps, episodes=len(ended))
     if ended:
-        out |= {"return": float(np.mean([e.total for e in ended])), "length": float(np.mean([e.length for e in ended]))}
+        out |= {
+            "return": float(np.mean([e.total for e in ended])),
+            "length": float(np.mean([e.length for e in ended])),
+        }
     return out | terms
 
 
@@ -291,7 +294,9 @@ def _same(
     known = {f.name for f in option_fields(load(config.agent).Options)} | {"agent", "world", "seed"}
     steps = int(typed.get("steps", config.options["steps"]))
     longer = {"steps"} if steps >= config.options["steps"] else set()
-    differs = [f"{k} {own.get(k)}, not {v}" for k, v in asked.items() if k in known - longer and own.get(k) != v]
+    differs = [
+        f"{k} {own.get(k)}, not {v}" for k, v in asked.items() if k in known - longer and own.get(k) != v
+    ]
     if differs:
         raise Refusal(
             f"{folder} was made with {'; '.join(differs)}.  Name another folder for a new run, or leave those out "

@@ -159,7 +159,9 @@ def _show(argv: list[str]) -> int:
     parser = Parser("play", "A film of what an agent has learnt.", "RUN [-o film.gif] [-n 1] [--drawn]")
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("--drawn", action="store_true", help="draw actions from the policy, not its best")
-    helps = dict(n="episodes in a row [1]", o="output file (.gif, .webp) [RUN/film.gif]", seed="of the episodes")
+    helps = dict(
+        n="episodes in a row [1]", o="output file (.gif, .webp) [RUN/film.gif]", seed="of the episodes"
+    )
     common(parser, "-n", "--seed", "-o", "--json", **helps)
     args = parser.read(argv)
     from .. import storage
@@ -179,7 +181,9 @@ def _show(argv: list[str]) -> int:
     storage.write(path, playing.film(pictures, world.pace, KINDS[path.suffix.lower()]))
     played = world.take()
     text = ", ".join(f"return {e.total:.4g} in {e.length} steps" for e in played) or "cut off"
-    result = dict(run=str(run.folder), film=str(path), frames=len(pictures), returns=[e.total for e in played])
+    result = dict(
+        run=str(run.folder), film=str(path), frames=len(pictures), returns=[e.total for e in played]
+    )
     terminal.result(result, args["json"], f"{text}\n{path}")
     return 0
 
@@ -191,7 +195,9 @@ def _opened(folder: Path) -> AgentRun:
     if not run.steps:
         from ..core import Refusal
 
-        raise Refusal(f"{folder} has no state yet; likeness play {run.config.agent} {run.config.world} {folder}")
+        raise Refusal(
+            f"{folder} has no state yet; likeness play {run.config.agent} {run.config.world} {folder}"
+        )
     return run
 
 
@@ -222,7 +228,9 @@ def of_agents(argv: Sequence[str]) -> bool:
         from ..core import Refusal
 
         other = next(folder for folder in folders if folder not in agents)
-        raise Refusal(f"{agents[0]} is the run of an agent and {other} is none; evaluate them one after the other.")
+        raise Refusal(
+            f"{agents[0]} is the run of an agent and {other} is none; evaluate them one after the other."
+        )
     return bool(agents)
 
 
@@ -251,7 +259,9 @@ def evaluate(argv: list[str]) -> int:
         return 0
     head = ("run", "steps", "return of the last policy", RANDOM, BEST)
     terminal.columns(head, [_line(folder, own) for folder, own in cards.items()])
-    print(f"means of {n} episodes with 95 % intervals over them; {'drawn' if args['drawn'] else 'best'} actions")
+    print(
+        f"means of {n} episodes with 95 % intervals over them; {'drawn' if args['drawn'] else 'best'} actions"
+    )
     for row in rows:
         if row["runs"] > 1:
             print(f"{row['agent']} on {row['world']}: IQM over {row['runs']} runs {row['iqm']:.4g} "

@@ -16,7 +16,9 @@ def iqm(scores: np.ndarray) -> float:
     return float(flat[cut : len(flat) - cut].mean())
 
 
-def stratified(scores: np.ndarray, seed: int = 0, repeats: int = 2000, level: float = 0.95) -> tuple[float, float]:
+def stratified(
+    scores: np.ndarray, seed: int = 0, repeats: int = 2000, level: float = 0.95
+) -> tuple[float, float]:
     """The percentile bootstrap interval of the IQM: runs are drawn anew within each task, none between tasks.
 
     Raises Refusal for fewer than two runs, of which nothing can be drawn."""
