@@ -1,10 +1,10 @@
 """CPU-seconds of PPO on CartPole-v1, ours and Stable-Baselines3's with its zoo's settings, in one run.
 
-    pip install --no-deps --target /tmp/sb3 stable-baselines3==2.9.2 pandas cloudpickle python-dateutil pytz six tzdata
-    PYTHONPATH=src:/tmp/sb3 OMP_NUM_THREADS=1 python benchmarks/ppo_speed.py [seeds] [steps]
+    pip install --no-deps --target /tmp/sb3 stable-baselines3==2.9.2 pandas cloudpickle python-dateutil
+    pytz six tzdata PYTHONPATH=src:/tmp/sb3 OMP_NUM_THREADS=1 python benchmarks/ppo_speed.py [seeds] [steps]
 
-Both have 8 copies, 32 steps, batches of 256, 20 epochs, lambda 0.8, discount 0.98 and the same schedules.  The
-return is that of the last policy over 100 episodes, by its best actions; `steps/s` is of the processor.
+Both have 8 copies, 32 steps, batches of 256, 20 epochs, lambda 0.8, discount 0.98 and the same schedules.
+The return is that of the last policy over 100 episodes, by its best actions; `steps/s` is of the processor.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def theirs(seed: int, steps: int) -> tuple[float, float, float]:
                 self.reached = time.process_time() - began
             return True
 
-    model = PPO("MlpPolicy", make_vec_env(WORLD, 8, seed=seed * 8), n_steps=32, batch_size=256, gae_lambda=0.8,
-                gamma=0.98, n_epochs=20, learning_rate=lambda left: 1e-3 * left,
+    model = PPO("MlpPolicy", make_vec_env(WORLD, 8, seed=seed * 8), n_steps=32, batch_size=256,
+                gae_lambda=0.8, gamma=0.98, n_epochs=20, learning_rate=lambda left: 1e-3 * left,
                 clip_range=lambda left: 0.2 * left, device="cpu", seed=seed)  # fmt: skip
     watch, began = Watch(), time.process_time()
     model.learn(steps, callback=watch)

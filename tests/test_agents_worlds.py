@@ -52,7 +52,7 @@ def test_cart_is_gymnasiums_bit_by_bit():
     theirs = [gymnasium.make("CartPole-v1") for _ in range(16)]
     for i, env in enumerate(theirs):
         assert np.array_equal(env.reset(seed=episode_seed(5, i, 0))[0], ours.see[i])
-    for t in range(300):
+    for _ in range(300):
         # one copy is held up by a rule, so that its states are not all of the first twenty steps
         action = rng.integers(2, size=16)
         action[0] = ours.at[2, 0] + 0.3 * ours.at[3, 0] > 0
@@ -209,7 +209,7 @@ def test_what_is_refused(monkeypatch):
         gym.space_of("Pendulum-v1", Box((3,)), Box((1,)))
     with pytest.raises(Refusal, match="a vector of numbers or an image"):
         gym.space_of("Text-v0", SimpleNamespace(), SimpleNamespace(n=2))
-    with pytest.raises(Refusal, match="step 2 of an episode .*the wheel came off.*saved before is intact"):
+    with pytest.raises(Refusal, match=r"step 2 of an episode .*the wheel came off.*saved before is intact"):
         for _ in range(3):
             world = locals().get("world") or counters(1, fails=2)
             world.step(np.zeros(1, int))

@@ -33,6 +33,7 @@ ASKED = {
     "neighbours": "neighbours 1 points.npy -k 1",
     "look": "look one.png --network squeezenet --weights none --samples 1 --steps 1",
     "style": "style one.png one.png --weights none --steps 2 --memory 1",
+    "play": "play ppo grid p --steps 64 --horizon 8 --epochs 1",
     "bayes": "bayes digits",
     "detect": f"detect {PIXELS} -o d",
     "export": f"export {NOISE}",

@@ -1,7 +1,8 @@
 """Adam over one vector: Kingma & Ba 2015, algorithm 1, with the order of operations of torch.optim.Adam.
 
-Networks of agents are so small that most of a step is the overhead of its calls.  All weights are views of one
-vector, and so are their gradients: zeroing, clipping and the step are a dozen calls, however many layers there are.
+Networks of agents are so small that most of a step is the overhead of its calls.  All weights are views of
+one vector, and so are their gradients: zeroing, clipping and the step are a dozen calls, however many layers
+there are.
 """
 
 from __future__ import annotations

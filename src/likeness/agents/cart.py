@@ -1,7 +1,9 @@
 """A pole on a cart: Barto, Sutton & Anderson 1983, in the constants and the order of operations of
-gymnasium's CartPole-v1, so that states are equal to its bit by bit (tests/test_agents_worlds.py), and many at once.
+gymnasium's CartPole-v1, so that states are equal to its bit by bit (tests/test_agents_worlds.py), and many
+at once.
 
-A step is worth 1; the episode terminates where |x| > 2.4 or |angle| > 12 degrees, and is cut off after 500 steps.
+A step is worth 1; the episode terminates where |x| > 2.4 or |angle| > 12 degrees, and is cut off after 500
+steps.
 """
 
 from __future__ import annotations

@@ -4,12 +4,12 @@ Mnih et al., "Human-level control through deep reinforcement learning", Nature 2
 
     y = r + gamma max_a Q(s', a; target),  loss = huber(y - Q(s, a))                 algorithm 1
 
-As options: van Hasselt, Guez & Silver, "Deep RL with Double Q-learning", 2016 (the network chooses a, the target
-values it, (4)); Wang et al., "Dueling Network Architectures", 2016 (Q = V + A - mean A, (9)); rewards of n steps
-before the value (Sutton 1988).
+As options: van Hasselt, Guez & Silver, "Deep RL with Double Q-learning", 2016 (the network chooses a, the
+target values it, (4)); Wang et al., "Dueling Network Architectures", 2016 (Q = V + A - mean A, (9));
+rewards of n steps before the value (Sutton 1988).
 
-Departures: gradients are taken together after a number of steps, as many copies of the world are stepped at once.
-The time limit of an episode is no ending of it: there the value of the last sight counts.
+Departures: gradients are taken together after a number of steps, as many copies of the world are stepped
+at once. The time limit of an episode is no ending of it: there the value of the last sight counts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Any environment of gymnasium (the extra [rl]) with a box to see and discrete actions.
 
-Gymnasium's environments cannot be written down.  But an episode is a function of its seed and actions, so those
-are kept, and replayed where a run goes on; what is seen then must be what was seen, or the run is not resumed.
+Gymnasium's environments cannot be written down.  But an episode is a function of its seed and actions, so
+those are kept, and replayed where a run goes on; what is seen then must be what was seen, or the run is not
+resumed.
 """
 
 from __future__ import annotations
@@ -130,9 +131,9 @@ class Gym(World):
 class Vector(World):
     """An environment of gymnasium that is many at once, with whatever autoreset it has.
 
-    By the default, NEXT_STEP, the step after an ending ignores its action and shows the first sight of the next
-    episode: it is not real.  By SAME_STEP the last sight of an episode is in info["final_obs"].  Its place cannot
-    be written down, so a run in it is not resumed.
+    By the default, NEXT_STEP, the step after an ending ignores its action and shows the first sight of the
+    next episode: it is not real.  By SAME_STEP the last sight of an episode is in info["final_obs"].  Its
+    place cannot be written down, so a run in it is not resumed.
     """
 
     def __init__(self, name: str, envs: Any, seed: int):

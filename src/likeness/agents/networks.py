@@ -92,7 +92,8 @@ class Perceptron(nn.Module):
 
 
 def torso(space: Space, activation: type[nn.Module], hidden: int, layers: int = 2) -> nn.Sequential:
-    """Features (n, hidden) of what is seen: a perceptron of so many layers, or of images one convolution first."""
+    """Features (n, hidden) of what is seen: a perceptron of so many layers, or of images one convolution
+    first."""
     if len(space.shape) == 3:
         return nn.Sequential(*_images(space, activation, hidden))
     parts: list[nn.Module] = []

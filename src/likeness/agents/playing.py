@@ -40,7 +40,8 @@ def episodes(world: World, choose: Choose) -> list[Episode]:
 
 
 def frames(world: World, choose: Choose, count: int = 1, most: int = 1000) -> Iterator[np.ndarray]:
-    """Frames of so many episodes of the first copy, the last sight of each left out as it is never acted on."""
+    """Frames of so many episodes of the first copy, the last sight of each left out as it is never acted
+    on."""
     while most and count:
         most -= 1
         yield world.frame(0)

@@ -1,13 +1,14 @@
-"""PPO: an actor and a critic that learn from their latest steps several times over, not far from where they were.
+"""PPO: an actor and a critic that learn from their latest steps several times over, not far from where
+they were.
 
 Schulman, Wolski, Dhariwal, Radford & Klimov, "Proximal Policy Optimization Algorithms", 2017.
 
     r_t = pi(a_t | s_t) / pi_old(a_t | s_t)
     L = E[ min(r_t A_t, clip(r_t, 1 - e, 1 + e) A_t) ] - c1 (V - R)^2 + c2 S[pi]     (7), (9)
 
-Departures: advantages are those of GAE (returns.py) and have mean 0 and deviation 1 in a batch, and gradients are
-clipped, as in the authors' code.  log pi_old and the values are computed for all steps at once before the
-first update, by the same weights that acted.
+Departures: advantages are those of GAE (returns.py) and have mean 0 and deviation 1 in a batch, and
+gradients are clipped, as in the authors' code.  log pi_old and the values are computed for all steps at
+once before the first update, by the same weights that acted.
 """
 
 from __future__ import annotations

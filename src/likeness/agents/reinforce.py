@@ -4,9 +4,9 @@ Williams, "Simple Statistical Gradient-Following Algorithms for Connectionist Re
 
     grad J = E[ sum_t grad log pi(a_t | s_t) (R_t - b(s_t)) ]                       (11), episodic
 
-Departures: the baseline b is a network that fits R, by which the gradient has less variance and no bias, since b
-knows nothing of a_t.  Adam, and a batch of one whole episode of each copy: all begin together, and what
-a copy does after its ending is left out, or short episodes would count more.
+Departures: the baseline b is a network that fits R, by which the gradient has less variance and no bias,
+since b knows nothing of a_t.  Adam, and a batch of one whole episode of each copy: all begin together, and
+what a copy does after its ending is left out, or short episodes would count more.
 """
 
 from __future__ import annotations

@@ -16,10 +16,11 @@ def advantages(
     gamma: float,
     trace: float,
 ) -> np.ndarray:
-    """Generalised advantages, (16): sum_l (gamma trace)^l delta_{t+l}, delta_t = r_t + gamma V(s_{t+1}) - V(s_t).
+    """Generalised advantages, (16): sum_l (gamma trace)^l delta_{t+l}, delta_t = r_t + gamma V(s_{t+1}) -
+    V(s_t).
 
-    ahead: V of what each step led to, 0 where the episode terminated, the last sight's where it was truncated.
-    ended: where the sum stops, be it terminated or truncated: beyond is another episode.
+    ahead: V of what each step led to, 0 where the episode terminated, the last sight's where it was
+    truncated. ended: where the sum stops, be it terminated or truncated: beyond is another episode.
     """
     delta = reward + gamma * ahead - value
     on = gamma * trace * ~ended

@@ -5,8 +5,8 @@
     log.jsonl     the learning curve: what is in it is a function of the config alone
     scores.json   the last evaluation
 
-Going on from a state gives the bits of a run that was never stopped (on one kind of machine): all randomness is
-of generators that are written down, and of the seeds of episodes (world.py).
+Going on from a state gives the bits of a run that was never stopped (on one kind of machine): all
+randomness is of generators that are written down, and of the seeds of episodes (world.py).
 """
 
 from __future__ import annotations
@@ -247,8 +247,8 @@ def summary(window: list[Step]) -> dict[str, Any]:
     terms = {n: float(np.mean([s.terms[n] for s in window if n in s.terms])) for n in names}
     if bad := [name for name, value in terms.items() if not np.isfinite(value)]:
         raise Diverged(
-            f"{', '.join(bad)} is no number any more at step {window[-1].steps:,}; begin in another folder with a "
-            "smaller --rate.  What was saved before is intact."
+            f"{', '.join(bad)} is no number any more at step {window[-1].steps:,}; begin in another folder "
+            "with a smaller --rate.  What was saved before is intact."
         )
     out: dict[str, Any] = dict(steps=window[-1].steps, episodes=len(ended))
     if ended:

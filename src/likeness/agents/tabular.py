@@ -1,6 +1,7 @@
 """Values in a table: Bellman 1957; Watkins & Dayan, "Q-learning", Machine Learning 8, 1992.
 
-A world is three arrays (states, actions): the next state, its reward, and whether the episode terminates there.
+A world is three arrays (states, actions): the next state, its reward, and whether the episode terminates
+there.
 """
 
 from __future__ import annotations

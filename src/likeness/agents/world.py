@@ -1,8 +1,8 @@
 """What an agent acts in: several copies of one environment, stepped together.
 
-An episode is a function of its seed and of the actions in it, and its seed one of (seed of the world, number of
-the copy, number of the episode).  So a world's place is remembered exactly by few numbers, and no generator of
-an environment has to be written down.
+An episode is a function of its seed and of the actions in it, and its seed one of (seed of the world,
+number of the copy, number of the episode).  So a world's place is remembered exactly by few numbers, and no
+generator of an environment has to be written down.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class World(ABC):
         self._ended: list[Episode] = []
         self._real = np.ones(n, bool)
         self.counted = np.ones(n, bool)
-        """copies whose steps and endings count; the others only keep pace, as one whose episode is over does"""
+        """copies whose steps and endings count; the others only keep pace, as one whose episode is over
+        does"""
 
     @abstractmethod
     def _move(self, actions: np.ndarray) -> Moved:

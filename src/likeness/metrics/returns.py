@@ -9,8 +9,8 @@ from ..core import Refusal
 
 
 def iqm(scores: np.ndarray) -> float:
-    """Interquartile mean over runs and tasks together: of the middle half, whole scores at either end left out
-    as scipy's trim_mean(0.25) does."""
+    """Interquartile mean over runs and tasks together: of the middle half, whole scores at either end left
+    out as scipy's trim_mean(0.25) does."""
     flat = np.sort(np.asarray(scores, np.float64), axis=None)
     cut = int(0.25 * len(flat))
     return float(flat[cut : len(flat) - cut].mean())
