@@ -299,7 +299,7 @@ def _same(
     ]
     if differs:
         raise Refusal(
-            f"{folder} was made with {'; '.join(differs)}.  Name another folder for a new run, or leave those out "
-            "to go on with this one."
+            f"{folder} was made with {'; '.join(differs)}.  Name another folder for a new run, or leave "
+            "those out to go on with this one."
         )
     return replace(config, options=config.options | dict(steps=steps))

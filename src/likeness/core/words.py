@@ -30,7 +30,8 @@ SAME = {
     "--conditional": "class-cond class-conditional",
     "--compile": "torch-compile jit",
     "--T": "timesteps diffusion-steps num-train-timesteps num-timesteps",
-    "--steps": "num-inference-steps inference-steps sampling-steps sample-steps ddim-steps num-steps total-timesteps",
+    "--steps": "num-inference-steps inference-steps sampling-steps sample-steps ddim-steps num-steps "
+    "total-timesteps",
     "--guidance": "guidance-scale cfg-scale",
     "--worlds": "num-envs n-envs",
     "--gamma": "discount discount-factor",
