@@ -62,8 +62,9 @@ def _parsed(argv: list[str]) -> dict[str, Any]:
     group = parser.add_argument_group("without optimisation")
     group.add_argument(
         "--arbitrary",
-        metavar="adain|wct",
-        help="move the statistics of features and decode them (Huang 2017, Li 2017)",
+        metavar="WHAT",
+        help="adain or wct: move the statistics of features and decode them (Huang 2017, Li 2017); or a "
+        "run of adain, by its folder",
     )
     group.add_argument("--strength", type=float, metavar="A", help="0 is the photograph, 1 all style [1]")
     group.add_argument("--encoders", metavar="FILE", help="of --arbitrary [wct_distilled_vgg19_encoders ...]")
@@ -203,7 +204,7 @@ def _optimised(args: dict[str, Any], path: Path, film: Path | None) -> int:
     figures.write(path, figures.pixels(state.x)[0], recipe)
     if film is not None:
         storage.make(film.parent)
-        storage.write(film, _animation(frames))
+        storage.write(film, _animation(frames, recipe))
     seconds = round(time.monotonic() - began, 1)
     result = recipe | dict(path=str(path), film=film and str(film), seconds=seconds, memory=plan.gigabytes)
     text = f"style off by {state.terms.style**0.5:.1%}, content by {state.terms.content**0.5:.0%}"
@@ -252,19 +253,21 @@ def _walk(args: dict[str, Any], states: Any, most: int) -> tuple[State, list[Ten
     return state, [*kept, with_long_side(state.x, FILM_SIDE).cpu()]
 
 
-def _animation(frames: list[Tensor]) -> bytes:
-    """A GIF: frames of one size, the last of which stays."""
+def _animation(frames: list[Tensor], recipe: dict[str, Any]) -> bytes:
+    """A GIF: frames of one size, the last of which stays; its comment is the recipe."""
     import io
+    import json
 
     from PIL import Image
 
     from .. import figures
-    from ..inference.style import resized
+    from ..backbones.resize import resized
 
     size = (frames[-1].shape[2], frames[-1].shape[3])
     first, *others = (Image.fromarray(figures.pixels(resized(x, size))[0]) for x in frames)
     file, times = io.BytesIO(), [80] * len(others) + [2000]
-    first.save(file, "GIF", save_all=True, append_images=others, duration=times, loop=0)
+    how = dict(save_all=True, append_images=others, duration=times, loop=0)
+    first.save(file, "GIF", **how, comment=json.dumps(recipe, default=str).encode())
     return file.getvalue()
 
 
@@ -305,7 +308,11 @@ def _arbitrary(args: dict[str, Any], path: Path) -> int:
     from ..reports import terminal
 
     began = time.monotonic()
-    nets = arbitrary.open_networks(args["arbitrary"], args["encoders"] or "", args["decoders"] or "")
+    nets = (
+        arbitrary.open_networks(args["arbitrary"], args["encoders"] or "", args["decoders"] or "")
+        if args["arbitrary"] in arbitrary.KINDS
+        else arbitrary.open_run(args["arbitrary"])
+    )
     size = args["size"] or SIZE
     content, styles = _images(args, size)
     strength = 1.0 if args["strength"] is None else args["strength"]
