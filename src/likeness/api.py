@@ -14,7 +14,7 @@ import operator
 import signal
 import sys
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -31,6 +31,7 @@ from .data.source import Source
 from .inference import complete as completion
 from .inference import diffusion_process, inputs, inversion, latent_space, nearest, sampling
 from .inference import edit as editing
+from .inference import imagine as imagination
 from .inference import receptive_field as receptive
 from .inference import score as surprise
 from .inference import translate as translation
@@ -321,6 +322,59 @@ class Trained:
         return staged(
             sampling.draw(model, y, n, seed, first, completion.AT_ONCE), lambda x: Pictures(x, recipe)
         )
+
+    def imagine(
+        self,
+        text: str | Sequence[str],
+        n: int = 4,
+        seed: int = 0,
+        *,
+        negative: str = "",
+        grid: Mapping[str, Sequence[Any]] | None = None,
+        label: str | int | None = None,
+        **live: Any,
+    ) -> Pictures:
+        """n images of a text, or of each of several: image i of a seed is the same whatever it is drawn with.
+
+        negative: a text to lead away from.  grid: values of one or two options, as dict(guidance=[1, 2, 4],
+        steps=[10, 50]): n images of each text for each, of the same noise.  What is unknown or cut off of a
+        text is noted.
+        """
+        return final(self.imagining(text, n, seed, negative=negative, grid=grid, label=label, **live)).pictures
+
+    def imagining(
+        self,
+        text: str | Sequence[str],
+        n: int = 4,
+        seed: int = 0,
+        *,
+        negative: str = "",
+        grid: Mapping[str, Sequence[Any]] | None = None,
+        label: str | int | None = None,
+        **live: Any,
+    ) -> Iterator[Stage]:
+        """The way there, ever better.  Raises Refusal at once."""
+        imagination.refuse(self.model)
+        texts, known = [text] if isinstance(text, str) else list(text), self.config.words
+        if not texts:
+            raise Refusal("no text was named; an empty one, '', draws as if nothing were asked for.")
+        read = [imagination.read(one, known) for one in texts]
+        away = imagination.read(negative, known)
+        for note in dict.fromkeys(note for one in (*read, away) if one.text or one is not away for note in one.notes):
+            terminal.say(f"note: {note}")
+        asked = imagination.Asked(
+            tuple(one.text for one in read),
+            _whole("n", n, 1),
+            _whole("seed", seed, 0),
+            away.text,
+            None if grid is None else imagination.checked(grid),
+        )
+        states = imagination.states(self.model, known, asked, live, self.class_of(label))
+        facts = dict(negative=away.text) if negative else {}
+        recipe = self._recipe(texts=list(asked.texts), seed=seed, n=n, **facts, **live) | self.named_class(label)
+        recipe |= {} if grid is None else dict(grid=asked.grid)
+        recipe |= {"unknown": unknown} if (unknown := sorted({w for one in read for w in one.unknown})) else {}
+        return staged(states, lambda x: Pictures(x, recipe, imagination.page(x, asked)))
 
     def _beside(self, model: Model, weak: Trained, live: dict[str, Any]) -> Model:
         if not isinstance(model, Denoiser):
