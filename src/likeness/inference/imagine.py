@@ -222,7 +222,7 @@ def page(x: Tensor, asked: Asked) -> np.ndarray | None:
         for i in range(asked.n)
     ]
     notes = [
-        ", ".join([f"{names[0]} {row[0][names[0]]}"] * bool(names) + [_short(text)] * many)
+        ", ".join([f"{name} {row[0][name]}" for name in names[:1]] + [_short(text)] * many)
         for row in rows
         for text in asked.texts
     ]
