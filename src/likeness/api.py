@@ -26,11 +26,12 @@ from torch import Tensor
 from . import data as datasets
 from . import engine, figures, models
 from .core import Completes, Condition, Model, Redraws, Refusal, answers, ask, final, label_of
-from .data import Data, photos
+from .data import Data, photos, user_images
 from .data.source import Source
 from .inference import complete as completion
 from .inference import diffusion_process, inputs, inversion, latent_space, nearest, sampling
 from .inference import edit as editing
+from .inference import imagic as imagery
 from .inference import imagine as imagination
 from .inference import receptive_field as receptive
 from .inference import score as surprise
@@ -375,6 +376,53 @@ class Trained:
         recipe |= {} if grid is None else dict(grid=asked.grid)
         recipe |= {"unknown": unknown} if (unknown := sorted({w for one in read for w in one.unknown})) else {}
         return staged(states, lambda x: Pictures(x, recipe, imagination.page(x, asked)))
+
+    def imagic(
+        self,
+        image: str | Path | Tensor,
+        text: str,
+        strengths: Sequence[float] = imagery.STRENGTHS,
+        seed: int = 0,
+        *,
+        folder: str | Path | None = None,
+        how: imagery.How | None = None,
+        notify: Callable[[str, float], None] = lambda part, share: None,
+        **live: Any,
+    ) -> Pictures:
+        """An image that becomes what a text says, at each of these strengths: 0 is the image, 1 all of the text.
+
+        image: a file, or (C, H, W) in [-1, 1].  folder: where what is learnt of image and text is kept, and taken from
+        if it is there (RUN/imagic/... unless it is named): then another strength costs a sample.
+        """
+        x = image[None] if isinstance(image, Tensor) else self._one_image(image)
+        x = inputs.own(x, None, None, self.config.spec, 0).batch.x
+        imagination.refuse(self.model)
+        read, how = imagination.read(text, self.config.words), how or imagery.How(seed=_whole("seed", seed, 0))
+        for note in read.notes:
+            terminal.say(f"note: {note}")
+        tokens = torch.from_numpy(self.config.words.tokens([read.text]).astype(np.int64))
+        facts = imagery.identity(x, read.text, self.run.seen, how)
+        place = Path(folder) if folder else self.folder / "imagic" / f"{facts['image'][:8]}-{imagery.slug(read.text)}"
+        if (done := imagery.kept(self.model, place, facts)) is None:
+            for at in imagery.editing(self.model, x, tokens, how):
+                notify(at.part, at.share)
+            done = at.edit
+            assert done is not None
+            imagery.keep(done, place, facts)
+        drawn = torch.cat([done.at(s, 1, seed, **live) for s in strengths])
+        page = figures.sheet(
+            [figures.pixels(t[None]) for t in (x[0], *drawn)],
+            ["image", *(f"strength {s:g}" for s in strengths)],
+            [imagination.shortened(read.text)],
+        )
+        recipe = self._recipe(text=read.text, strengths=list(strengths), kept=str(place), **vars(how), **live)
+        return Pictures(drawn, recipe, page)
+
+    def _one_image(self, path: str | Path) -> Tensor:
+        own = user_images.images(str(path), self.config.spec, self.config.data, 1)
+        for note in own.notes:
+            terminal.say(f"note: {note}")
+        return own.x
 
     def _beside(self, model: Model, weak: Trained, live: dict[str, Any]) -> Model:
         if not isinstance(model, Denoiser):

@@ -222,12 +222,12 @@ def page(x: Tensor, asked: Asked) -> np.ndarray | None:
         for i in range(asked.n)
     ]
     notes = [
-        ", ".join([f"{name} {row[0][name]}" for name in names[:1]] + [_short(text)] * many)
+        ", ".join([f"{name} {row[0][name]}" for name in names[:1]] + [shortened(text)] * many)
         for row in rows
         for text in asked.texts
     ]
     return figures.sheet(list(table.swapaxes(0, 1)), titles, notes)
 
 
-def _short(text: str) -> str:
+def shortened(text: str) -> str:
     return text if len(text) <= WRITTEN else f"{text[: WRITTEN - 3]}..."
