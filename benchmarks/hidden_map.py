@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             if args.pictures:
                 args.pictures.mkdir(parents=True, exist_ok=True)
                 page = figures.beside(a[:24], made[:24], right[:24], across=9)
-                figures.write_png(args.pictures / f"{parts}-{seed}.png", page, row)
+                figures.write_png(args.pictures / f"{parts}-{seed}.png", page, row | dict(data=args.data))
     print(shown(table))
 
 

@@ -85,7 +85,7 @@ def test_ctrl_c_before_anything_is_known_is_the_usual_one(monkeypatch, capsys):
     def read(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checks, "read", read)
+    monkeypatch.setattr(checks.sides, "load", read)
     assert cli.main(["check", "digits"]) == 130
     assert capsys.readouterr() == ("", "likeness: interrupted; what was saved before is intact\n")
 

@@ -32,6 +32,7 @@ ASKED = {
     "map": "map points.npy --perplexities 3",
     "neighbours": "neighbours 1 points.npy -k 1",
     "look": "look one.png --network squeezenet --weights none --samples 1 --steps 1",
+    "translate": "translate runs/t one.png -o translated",
     "style": "style one.png one.png --weights none --steps 2 --memory 1",
     "bayes": "bayes digits",
     "detect": f"detect {PIXELS} -o d",
@@ -45,12 +46,14 @@ ASKED = {
 
 @pytest.fixture(scope="module")
 def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Three runs that know nothing, and twenty rows of features."""
+    """Runs that know nothing, and twenty rows of features."""
     folder = tmp_path_factory.mktemp("json")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for model, option in (("pixelcnn", "--width=8"), ("ddpm", "--net=unet"), ("ae", "--width=8")):
             assert main(["train", model, "digits", f"runs/{model}-digits", *TRAIN, option]) == 0
+        task = ("train", "pix2pix", "digits", "runs/t", "--task", "edges", "--width", "8")
+        assert main([*task, *TRAIN]) == 0
         np.save("points.npy", np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32))
         Image.new("RGB", (32, 32), (90, 30, 200)).save("one.png")
         yield folder

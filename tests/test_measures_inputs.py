@@ -32,6 +32,7 @@ from likeness.metrics import (
     parzen,
     probing,
     reconstruction,
+    translation,
     twosample,
 )
 from likeness.metrics.moments import Moments
@@ -277,6 +278,7 @@ HELPERS = {
         "most",
         "cubic",
         "gaussian",
+        "alike",
         "checked",
         "comparable",
         "as_many",
@@ -344,3 +346,22 @@ def test_a_card_of_the_calibration_error_says_its_bins():
     assert decisions.bins_note(found.curve).startswith(
         "15 bins of equal mass (Nguyen & O'Connor 2015), of which 1 differ; "
     )
+
+
+# Translations
+
+
+def test_translations_of_another_shape_or_without_a_middle_are_refused():
+    x, y = torch.full((2, 3, 8, 8), -1 + 100 * translation.LEVEL), torch.zeros(2, 3, 8, 9)
+    for measure in (translation.mae, translation.psnr_y, translation.ssim_y):
+        with pytest.raises(Refusal):
+            measure(x, y)
+        assert finite(measure(x, x + 0.1)) and (measure is not translation.mae or not measure(x, x).any())
+    with pytest.raises(Refusal, match="leaves nothing"):
+        translation.shaved(x, 4)
+    with pytest.raises(Refusal, match="grey or RGB"):
+        translation.luma(torch.zeros(1, 2, 8, 8))
+    assert translation.identity(torch.zeros(1, 1, 4, 4), 3, 8).shape == (1, 3, 8, 8)
+    assert translation.resized(x, 16, "lanczos").shape == (2, 3, 16, 16)
+    assert float((translation.perturbed(x) - x).abs().max()) <= translation.LEVEL * 1.01
+    assert finite(translation.relative(np.ones((4, 2)), np.zeros((4, 2)), 1.0))

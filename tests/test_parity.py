@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import io
 from pathlib import Path
@@ -20,6 +21,7 @@ from likeness.core import Refusal, Training, option_fields
 from likeness.data import Reading
 from likeness.features import extract
 from likeness.figures import read_recipe
+from likeness.inference.style import How
 from likeness.maps import single
 from likeness.reports import looks
 from likeness.training.loop import fit
@@ -40,6 +42,8 @@ ASKED = {
     "map": (likeness.map, single.map, Reading),
     "neighbours": (RUN.neighbours, single.collected, Reading),
     "look": (likeness.look, looks.look),
+    "translate": (RUN.translate,),
+    "style": (likeness.style, How),
     "bayes": (likeness.bayes, Reading),
     "detect": (RUN.detect,),
     "export": (RUN.export,),
@@ -57,6 +61,7 @@ REASONS = {
     "-o": "what comes back has save()",
     "--device": "of train(), open() and engine.choose(), for all that follow",
     "--data": "of open(), or locate()",
+    "--to": "of locate()",
     "--raw": "of open(): another run to ask",
     "look --class": "`class` is a word of Python: `of`",
     "latent --images": "`groups` are three tensors",
@@ -69,6 +74,15 @@ REASONS = {
     "features --network": "the run itself",
     "features --weights": "the run itself has its own",
     "features --layers": "run.model.named_modules()",
+    "translate --format": "what comes back has save()",
+    "style --film": "inference.style.style() yields the states on the way",
+    "style --frames": "the same",
+    "style --every": "the same",
+    "style --sheet": "inference.style.sheet()",
+    "style --arbitrary": "inference.arbitrary",
+    "style --strength": "inference.arbitrary",
+    "style --encoders": "inference.arbitrary",
+    "style --decoders": "inference.arbitrary",
     "check --model": "check() measures nothing",
     "detect --images": "asks no run: studies.image_files.judge(studies.detector.load(folder), paths)",
 }  # fmt: skip
@@ -76,6 +90,8 @@ REASONS = {
 
 def names(one: object) -> set[str]:
     """The arguments of a function, or the options that a class declares."""
+    if one is How:
+        return {field.name for field in dataclasses.fields(How)}
     if inspect.isclass(one):
         return {field.name for field in option_fields(one)}
     return set(inspect.signature(one).parameters)  # type: ignore[arg-type]

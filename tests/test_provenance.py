@@ -54,6 +54,11 @@ WRITES = {
         ["map", "digits", "-n", "60", "--method", "pca", "-o", "pca.webp"],
         ["map", "digits", "-n", "60", "--perplexities", "3", "9", "-o", "maps.png"],
     ],
+    "style": [
+        ["style", "one.png", "one.png", "--weights", "none", "--steps", "2", "-o", "styled.png"],
+        ["style", "one.png", "one.png", "--weights", "none", "--steps", "1", "--sheet", "-o", "sheet.png"],
+    ],
+    "translate": [["translate", "runs/t", "one.png", "-o", "translated"]],
     "neighbours": [["neighbours", "5", "digits", "-o", "near.png"]],
     "look": [
         ["look", "digits", "--pick", "3", "--network", "runs/c", *look]
@@ -65,6 +70,8 @@ WRITES_NONE = {"train", "models", "data", "check", "detect", "export", "features
 ELSEWHERE = {"bayes": "tests/test_bayes.py, since it trains for minutes"}
 ENCODERS = {
     "figures/files.py": "the one that adds the recipe",
+    "figures/photo_files.py": "the same of photos, with EXIF, colour profile and transparency",
+    "cli/style.py": "a film, whose comment is the recipe",
     "data/unread.py": "a command that is printed for the user to type",
     "metrics/likelihood.py": "files that are weighed and thrown away",
     "studies/real_and_generated.py": "JPEG as a treatment, decoded again at once",
@@ -132,6 +139,9 @@ def written(tmp_path_factory) -> Path:
             )
             == 0
         )
+        Image.new("RGB", (32, 32), (90, 30, 200)).save("one.png")
+        task = ["train", "pix2pix", "digits", "runs/t", "--task", "edges", "--images", "16", "--width", "8"]
+        assert cli.main([*task, "--no-report", "--batch", "8", "--precision", "fp32"]) == 0
         for commands in WRITES.values():
             for command in commands:
                 assert cli.main(command) == 0, command
@@ -162,7 +172,9 @@ def names_its_run(said: dict) -> bool:
 
 def of_the_lab(said: dict) -> bool:
     """No run, but images, or a network with the hash of its weights, and what was done with them."""
-    return {"picture", "data", "features"} <= said.keys() or {"look", "network", "weights"} <= said.keys()
+    return {"picture", "data", "features"} <= said.keys() or (
+        {"network", "weights"} < said.keys() and ("look" in said or {"style", "content"} <= said.keys())
+    )
 
 
 def test_every_picture_file_names_its_run_and_how_far_that_was(written):

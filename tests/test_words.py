@@ -246,7 +246,11 @@ def test_the_commands_of_the_glossary_can_be_typed(tmp_path, monkeypatch):
         if verb == "train":
             kind, args = train.parsed(argv)[1:]
             own = {f.name for f in option_fields(kind)} & args.keys()
-            kind(spec=Spec(1, 8, 10, source=(1, 8)), **{name: args[name] for name in own})
+            small = 4 if "upscale" in args.get("task", "") else 8
+            kind(
+                spec=Spec(1, 8, 10, source=(1, small), vocabulary=5, tokens=3),
+                **{name: args[name] for name in own},
+            )
         else:
             text = inspect.getsource(inspect.getmodule(VERBS[verb]))
             unknown = [word for word in argv if word.startswith("--") and f'"{word}"' not in text]

@@ -203,7 +203,7 @@ def _optimised(args: dict[str, Any], path: Path, film: Path | None) -> int:
     figures.write(path, figures.pixels(state.x)[0], recipe)
     if film is not None:
         storage.make(film.parent)
-        storage.write(film, _animation(frames))
+        storage.write(film, _animation(frames, recipe))
     seconds = round(time.monotonic() - began, 1)
     result = recipe | dict(path=str(path), film=film and str(film), seconds=seconds, memory=plan.gigabytes)
     text = f"style off by {state.terms.style**0.5:.1%}, content by {state.terms.content**0.5:.0%}"
@@ -252,9 +252,10 @@ def _walk(args: dict[str, Any], states: Any, most: int) -> tuple[State, list[Ten
     return state, [*kept, with_long_side(state.x, FILM_SIDE).cpu()]
 
 
-def _animation(frames: list[Tensor]) -> bytes:
-    """A GIF: frames of one size, the last of which stays."""
+def _animation(frames: list[Tensor], recipe: dict[str, Any]) -> bytes:
+    """A GIF: frames of one size, the last of which stays; its comment is the recipe."""
     import io
+    import json
 
     from PIL import Image
 
@@ -264,7 +265,8 @@ def _animation(frames: list[Tensor]) -> bytes:
     size = (frames[-1].shape[2], frames[-1].shape[3])
     first, *others = (Image.fromarray(figures.pixels(resized(x, size))[0]) for x in frames)
     file, times = io.BytesIO(), [80] * len(others) + [2000]
-    first.save(file, "GIF", save_all=True, append_images=others, duration=times, loop=0)
+    how = dict(save_all=True, append_images=others, duration=times, loop=0)
+    first.save(file, "GIF", **how, comment=json.dumps(recipe, default=str).encode())
     return file.getvalue()
 
 

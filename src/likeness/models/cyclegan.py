@@ -33,7 +33,7 @@ from torch.optim import Adam
 
 from ..core import Batch, Condition, Loss, Model, Noise, Player, Refusal, Training, option
 from ..parts import translators
-from ..parts.adversarial import GAMES, pair_accuracy, pull
+from ..parts.adversarial import GAMES, pair_accuracy, pull, undecided
 
 
 class Pool(nn.Module):
@@ -230,6 +230,7 @@ class CycleGAN(Model):
         )
         r, f = torch.cat([r_a, r_b]), torch.cat([f_a, f_b])
         terms = {"on real": r.mean(), "on fake": f.mean(), "told apart": pair_accuracy(r, f)}
+        terms["chance"] = r.new_tensor(2 * undecided("least-squares"), dtype=torch.float32)
         return Loss(loss_a + loss_b, terms | {"D A": loss_a, "D B": loss_b})
 
     def made(self, net: nn.Module, *images: Tensor) -> list[Tensor]:

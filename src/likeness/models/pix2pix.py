@@ -31,7 +31,7 @@ from torch.optim import Adam
 
 from ..core import Batch, Condition, Loss, Model, Noise, Player, Refusal, Training, option
 from ..parts import translators
-from ..parts.adversarial import GAMES, pair_accuracy, pull
+from ..parts.adversarial import GAMES, pair_accuracy, pull, undecided
 
 
 class Pix2Pix(Model):
@@ -140,6 +140,7 @@ class Pix2Pix(Model):
         r, f = self.judge(torch.cat([source, of]), torch.cat([batch.x, fake])).chunk(2)
         loss = GAMES[self.game].discriminator(r, f).mean()
         terms = {"on real": r.mean(), "on fake": f.mean(), "told apart": pair_accuracy(r, f)}
+        terms["chance"] = r.new_tensor(undecided(self.game) / 2, dtype=torch.float32)
         return Loss(loss / 2, terms)
 
     def made(self, source: Tensor, noise: Noise | None = None) -> Tensor:
