@@ -1,12 +1,13 @@
-"""How far samples follow their text, against guidance; few steps against many; guidance in one pass against two.
+"""How far samples follow their text, against guidance; few steps against many; one pass against two.
 
     python benchmarks/words.py RUN [RUN ...] [--n 256] [--guidance 1,2,3,4,6,8] [--steps 10,250]
     python benchmarks/words.py --speed [--n 1,4,16,64] [--size 32] [--rounds 7]
 
-The first, of runs on `shapes` or `moving-shapes` that read texts: samples of n held-out captions, and of n captions of
-combinations that no training image has, are read from the pixels (evaluation/captions.py); "all" is the share that has
-all attributes right, in per cent, with its standard error; "diversity" the root mean squared difference, in levels,
-of samples of one text.  --steps is compared at the guidance that is best.  The second takes alternating rounds.
+The first, of runs on `shapes` or `moving-shapes` that read texts: samples of n held-out captions, and of n
+captions of combinations that no training image has, are read from the pixels (evaluation/captions.py); "all"
+is the share that has all attributes right, in per cent, with its standard error; "diversity" the root mean
+squared difference, in levels, of samples of one text.  --steps is compared at the guidance that is best.  The
+second takes alternating rounds.
 Prints tables and, last, one line of JSON.
 """
 
@@ -75,7 +76,9 @@ class Asked:
 def line(label: str, row: dict[str, Any]) -> str:
     parts = row["trained"]
     cells = [f"{100 * parts[captions.ALL]:5.1f} +- {100 * row['trained error']:.1f}"]
-    cells += [f"{100 * row['new'][captions.ALL]:5.1f} +- {100 * row['new error']:.1f}"] if "new" in row else ["-"]
+    cells += (
+        [f"{100 * row['new'][captions.ALL]:5.1f} +- {100 * row['new error']:.1f}"] if "new" in row else ["-"]
+    )
     cells += [f"{100 * v:4.0f}" for k, v in parts.items() if k != captions.ALL]
     return " | ".join([f"| {label}", *cells, f"{row['diversity']:.1f}", f"{row['trained s/image']:.3f} |"])
 
@@ -99,7 +102,19 @@ def follow(folders: list[Path], a: argparse.Namespace) -> list[dict[str, Any]]:
             for steps in numbers(a.steps):
                 rows.append(asked.measure(guidance=best, steps=int(steps)))
                 print(line(f"{best:g}, {int(steps)} steps", rows[-1]), flush=True)
-        out.append(dict(run=str(folder), model=asked.run.config.model, seen=asked.run.run.seen, n=a.n, rows=rows))
+        out.append(
+            dict(run=str(folder), model=asked.run.config.model, seen=asked.run.run.seen, n=a.n, rows=rows)
+        )
+    return out
+
+
+def two(model: Any, x: torch.Tensor, t: torch.Tensor, y: Condition) -> torch.Tensor:
+    nothing, told = model.predict(x, t, None), model.predict(x, t, y)
+    return torch.lerp(nothing, told, model.guidance).clamp(-1, 1)
+
+
+def one(model: Any, x: torch.Tensor, t: torch.Tensor, y: Condition) -> torch.Tensor:
+    out: torch.Tensor = model.denoise(x, t, y)
     return out
 
 
@@ -115,25 +130,21 @@ def speed(a: argparse.Namespace) -> list[dict[str, Any]]:
         model.to(memory_format=torch.channels_last)
         for n in (int(v) for v in numbers(str(a.n))):
             x = torch.randn(n, 3, a.size, a.size, device=device).to(memory_format=torch.channels_last)
-            t, y = torch.full((n,), 0.5, device=device), Condition(tokens=torch.randint(2, 34, (n, 30), device=device))
+            t, y = (
+                torch.full((n,), 0.5, device=device),
+                Condition(tokens=torch.randint(2, 34, (n, 30), device=device)),
+            )
             model.guidance = 3.0
 
-            def two(x: torch.Tensor = x, t: torch.Tensor = t, y: Condition = y) -> torch.Tensor:
-                nothing, told = model.predict(x, t, None), model.predict(x, t, y)
-                return torch.lerp(nothing, told, model.guidance).clamp(-1, 1)
-
-            def one(x: torch.Tensor = x, t: torch.Tensor = t, y: Condition = y) -> torch.Tensor:
-                return model.denoise(x, t, y)
-
             with torch.no_grad():
-                assert torch.allclose(two(), one(), atol=1e-4)
+                assert torch.allclose(two(model, x, t, y), one(model, x, t, y), atol=1e-4)
                 took: dict[Any, list[float]] = {two: [], one: []}
                 for _ in range(a.rounds):
                     for work, times in took.items():
                         if device.type == "cuda":
                             torch.cuda.synchronize()
                         began = time.perf_counter()
-                        work()
+                        work(model, x, t, y)
                         if device.type == "cuda":
                             torch.cuda.synchronize()
                         times.append(1000 * (time.perf_counter() - began))

@@ -6,14 +6,14 @@ import json
 
 import pytest
 import torch
-from commands import ask, refused
-from test_text_condition import DARK, LIGHT, PAD, batch_of
 from torch import Tensor
 
+from commands import ask, refused
 from likeness import models
 from likeness.core import Condition, Refusal, Spec
 from likeness.inference import imagic
 from likeness.inference.imagic import Fixed, How, reader
+from test_text_condition import DARK, LIGHT, PAD, batch_of
 
 TARGET = torch.tensor([[DARK, PAD]])
 IMAGE = torch.tensor([[0.8, 0.6], [0.3, 0.3]])[None, None]
@@ -24,7 +24,9 @@ IMAGE = torch.tensor([[0.8, 0.6], [0.3, 0.3]])[None, None]
 def model() -> torch.nn.Module:
     torch.manual_seed(0)
     spec = Spec(1, 2, vocabulary=4, tokens=2)
-    made = models.load("flowmatching")(spec=spec, net="mlp", scale=0.25, text=True, label_dropout=0.1, steps=8)
+    made = models.load("flowmatching")(
+        spec=spec, net="mlp", scale=0.25, text=True, label_dropout=0.1, steps=8
+    )
     optimiser = torch.optim.Adam(made.parameters(), 1e-2)
     for step in range(150):
         optimiser.zero_grad()
@@ -54,7 +56,9 @@ def test_the_text_that_is_fixed_is_what_the_encoder_says(model):
         y = Condition(tokens=told)
         assert torch.allclose(twin.predict(x, t, y), model.predict(x, t, y), atol=1e-6)
     assert torch.allclose(twin.predict(x, t), model.predict(x, t), atol=1e-6)
-    assert torch.equal(twin.predict(x, t, Condition(tokens=torch.full((3, 2), LIGHT))), twin.predict(x, t, only(3)))
+    assert torch.equal(
+        twin.predict(x, t, Condition(tokens=torch.full((3, 2), LIGHT))), twin.predict(x, t, only(3))
+    )
 
 
 def only(n: int) -> Condition:
@@ -68,13 +72,17 @@ def test_the_first_step_moves_the_embedding_alone(model, edits):
     assert not torch.allclose(edits["embedding"].optimised, edits["embedding"].target, atol=0.1)
     assert torch.equal(edits["neither"].optimised, edits["neither"].target)
     near, far = edits["embedding"].at(0.0, 32), edits["neither"].at(0.0, 32)
-    assert float(near.mean()) > 0.2 > -0.2 > float(far.mean()), "the embedding of dark comes to draw a light square"
+    assert float(near.mean()) > 0.2 > -0.2 > float(far.mean()), (
+        "the embedding of dark comes to draw a light square"
+    )
 
 
 def test_the_second_step_moves_the_model_and_the_image_itself_is_drawn(model, edits):
     assert torch.equal(edits["both"].optimised, edits["embedding"].optimised)
     weight = "first.weight"
-    assert not torch.equal(edits["both"].model.network.state_dict()[weight], model.network.state_dict()[weight])
+    assert not torch.equal(
+        edits["both"].model.network.state_dict()[weight], model.network.state_dict()[weight]
+    )
     with_both, without = error(edits["both"].at(0.0, 16)), error(edits["embedding"].at(0.0, 16))
     assert with_both < 0.13 and without > 1.5 * with_both, (with_both, without)
 
@@ -121,9 +129,8 @@ def test_other_models_and_texts_without_words_are_refused(model):
 
 
 def test_the_command_keeps_and_takes_up_again(tmp_path, capsys, monkeypatch):
-    from test_imagine import captioned
-
     import likeness
+    from test_imagine import captioned
 
     data, run = captioned(tmp_path / "data"), tmp_path / "run"
     options = dict(text=True, net="mlp", scale=0.25, steps=2)

@@ -1,5 +1,5 @@
-"""likeness imagine: a text that somebody types becomes images; what is drawn depends on it, and what is unknown is
-told."""
+"""likeness imagine: a text that somebody types becomes images; what is drawn depends on it, and unknown words
+are named."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import ask, refused
 from PIL import Image
 
 import likeness
+from commands import ask, refused
 from likeness.cli import main
 from likeness.core import Refusal
 from likeness.data.captions import Vocabulary
@@ -64,7 +64,9 @@ def captioned(folder: Path, n: int = 24) -> Path:
     for i in range(n):
         light = i % 2
         Image.fromarray(np.full((8, 8), 60 + 130 * light + i, np.uint8)).save(folder / f"{i}.png")
-        lines.append(json.dumps({"file_name": f"{i}.png", "text": f"a {'light' if light else 'dark'} square"}))
+        lines.append(
+            json.dumps({"file_name": f"{i}.png", "text": f"a {'light' if light else 'dark'} square"})
+        )
     (folder / "metadata.jsonl").write_text("\n".join(lines))
     return folder
 
@@ -176,7 +178,10 @@ def test_the_command_writes_a_picture_with_its_recipe(runs, tmp_path, capsys):
     texts.write_text("a light square\na dark square\n")
     array = tmp_path / "x.npy"
     grid = ["--grid", "guidance=1,2,4", "steps=1,2"]
-    assert ask(capsys, "imagine", run, "--texts", str(texts), "-o", str(array), *grid)["grid"]["steps"] == [1, 2]
+    assert ask(capsys, "imagine", run, "--texts", str(texts), "-o", str(array), *grid)["grid"]["steps"] == [
+        1,
+        2,
+    ]
     assert np.load(array).shape == (12, 8, 8, 1)
     for ending in (".webp", ""):
         assert main(["imagine", run, "", "-o", str(tmp_path / f"other{ending}")]) == 0

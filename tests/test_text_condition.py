@@ -1,5 +1,5 @@
-"""Denoisers that are told a text: what they see of it, guidance in one pass, negative texts, and what is drawn of no
-text."""
+"""Denoisers that are told a text: what they see of it, guidance in one pass, negative texts, and what
+is drawn of no text."""
 
 from __future__ import annotations
 
@@ -45,18 +45,24 @@ def test_a_network_sees_the_words_and_not_the_room_behind_them(net, monkeypatch)
         assert not torch.allclose(told[0], other[0], atol=1e-4), "another text is another answer"
         swapped = TEXTS.clone()
         swapped[0, :2] = torch.tensor([3, 2])
-        assert not torch.allclose(told[0], model(x, t, Condition(tokens=swapped))[0], atol=1e-6), "order counts"
+        assert not torch.allclose(told[0], model(x, t, Condition(tokens=swapped))[0], atol=1e-6), (
+            "order counts"
+        )
         short = model(x[:2], t[:2], Condition(tokens=TEXTS[:2, :2]))
         assert torch.allclose(told[:2], short, atol=1e-9), "no more room behind the last word counts"
         longer = torch.nn.functional.pad(TEXTS, (0, 3), value=4)
-        assert torch.allclose(told, model(x, t, Condition(tokens=longer)), atol=1e-9), "cut where captions ended"
+        assert torch.allclose(told, model(x, t, Condition(tokens=longer)), atol=1e-9), (
+            "cut where captions ended"
+        )
         silent = model(x, t, Condition(tokens=torch.full_like(TEXTS, PAD)))
         assert torch.allclose(silent, model(x, t), atol=1e-9) and not torch.allclose(silent, told, atol=1e-4)
         if net != "mlp":  # which has no attention
             attend = unet.attend
             monkeypatch.setattr(unet, "attend", lambda q, k, v, there=None: attend(q, k, v))
             blind = model(x, t, Condition(tokens=TEXTS))
-            assert not torch.allclose(blind[:2], told[:2], atol=1e-6), "the fake, which looks behind the last word"
+            assert not torch.allclose(blind[:2], told[:2], atol=1e-6), (
+                "the fake, which looks behind the last word"
+            )
 
 
 def test_a_model_that_reads_nothing_has_the_weights_of_one_before_there_were_texts():
@@ -87,7 +93,10 @@ def test_both_halves_of_guidance_are_the_condition_and_nothing():
     y = Condition(torch.tensor([0, 1, 1]), TEXTS, torch.ones(3, 1, 2, 2))
     both = told_and_not(y)
     assert torch.equal(both.tokens[:3], TEXTS) and not both.tokens[3:].any()
-    assert both.label.tolist() == [0, 1, 1, NONE, NONE, NONE] and both.image.flatten(1).sum(1).tolist() == [4] * 3 + [0] * 3
+    assert (
+        both.label.tolist() == [0, 1, 1, NONE, NONE, NONE]
+        and both.image.flatten(1).sum(1).tolist() == [4] * 3 + [0] * 3
+    )
     words_alone = told_and_not(y, ("tokens",))
     assert words_alone.label.tolist() == [0, 1, 1] * 2 and not words_alone.tokens[3:].any()
     against = told_and_not(y, negative=torch.tensor([[6, 5]]))
@@ -201,7 +210,9 @@ def test_samples_are_what_the_text_says_and_of_no_text_the_marginal(learnt):
     for word, share in ((LIGHT, 1.0), (DARK, 0.0)):
         y = Condition(tokens=torch.tensor([[word, PAD]]).expand(n, -1))
         assert light(learnt, y) == pytest.approx(share, abs=0.02)
-    deviation = 4 * (SHARE * (1 - SHARE) / n) ** 0.5 + 0.04  # of chance, and of a model that learnt for a second
+    deviation = (
+        4 * (SHARE * (1 - SHARE) / n) ** 0.5 + 0.04
+    )  # of chance, and of a model that learnt for a second
     silent = light(learnt, Condition(tokens=torch.zeros(n, 2, dtype=torch.int64)))
     assert silent == light(learnt, None) == pytest.approx(SHARE, abs=deviation)
     learnt.guidance = 0.0

@@ -341,7 +341,9 @@ class Trained:
         steps=[10, 50]): n images of each text for each, of the same noise.  What is unknown or cut off of a
         text is noted.
         """
-        return final(self.imagining(text, n, seed, negative=negative, grid=grid, label=label, **live)).pictures
+        return final(
+            self.imagining(text, n, seed, negative=negative, grid=grid, label=label, **live)
+        ).pictures
 
     def imagining(
         self,
@@ -361,7 +363,9 @@ class Trained:
             raise Refusal("no text was named; an empty one, '', draws as if nothing were asked for.")
         read = [imagination.read(one, known) for one in texts]
         away = imagination.read(negative, known)
-        for note in dict.fromkeys(note for one in (*read, away) if one.text or one is not away for note in one.notes):
+        for note in dict.fromkeys(
+            note for one in (*read, away) if one.text or one is not away for note in one.notes
+        ):
             terminal.say(f"note: {note}")
         asked = imagination.Asked(
             tuple(one.text for one in read),
@@ -372,9 +376,13 @@ class Trained:
         )
         states = imagination.states(self.model, known, asked, live, self.class_of(label))
         facts = dict(negative=away.text) if negative else {}
-        recipe = self._recipe(texts=list(asked.texts), seed=seed, n=n, **facts, **live) | self.named_class(label)
+        recipe = self._recipe(texts=list(asked.texts), seed=seed, n=n, **facts, **live) | self.named_class(
+            label
+        )
         recipe |= {} if grid is None else dict(grid=asked.grid)
-        recipe |= {"unknown": unknown} if (unknown := sorted({w for one in read for w in one.unknown})) else {}
+        recipe |= (
+            {"unknown": unknown} if (unknown := sorted({w for one in read for w in one.unknown})) else {}
+        )
         return staged(states, lambda x: Pictures(x, recipe, imagination.page(x, asked)))
 
     def imagic(
@@ -389,20 +397,27 @@ class Trained:
         notify: Callable[[str, float], None] = lambda part, share: None,
         **live: Any,
     ) -> Pictures:
-        """An image that becomes what a text says, at each of these strengths: 0 is the image, 1 all of the text.
+        """An image that becomes what a text says, at each of these strengths: 0 is the image, 1 all of it.
 
-        image: a file, or (C, H, W) in [-1, 1].  folder: where what is learnt of image and text is kept, and taken from
-        if it is there (RUN/imagic/... unless it is named): then another strength costs a sample.
+        image: a file, or (C, H, W) in [-1, 1].  folder: where what is learnt of image and text is kept, and
+        taken from if it is there (RUN/imagic/... unless it is named): then another strength costs a sample.
         """
         x = image[None] if isinstance(image, Tensor) else self._one_image(image)
         x = inputs.own(x, None, None, self.config.spec, 0).batch.x
         imagination.refuse(self.model)
-        read, how = imagination.read(text, self.config.words), how or imagery.How(seed=_whole("seed", seed, 0))
+        read, how = (
+            imagination.read(text, self.config.words),
+            how or imagery.How(seed=_whole("seed", seed, 0)),
+        )
         for note in read.notes:
             terminal.say(f"note: {note}")
         tokens = torch.from_numpy(self.config.words.tokens([read.text]).astype(np.int64))
         facts = imagery.identity(x, read.text, self.run.seen, how)
-        place = Path(folder) if folder else self.folder / "imagic" / f"{facts['image'][:8]}-{imagery.slug(read.text)}"
+        place = (
+            Path(folder)
+            if folder
+            else self.folder / "imagic" / f"{facts['image'][:8]}-{imagery.slug(read.text)}"
+        )
         if (done := imagery.kept(self.model, place, facts)) is None:
             for at in imagery.editing(self.model, x, tokens, how):
                 notify(at.part, at.share)

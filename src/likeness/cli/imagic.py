@@ -23,14 +23,19 @@ def imagic(argv: list[str]) -> int:
     parser.add_argument("image", metavar="IMAGE", help="the file of an image")
     parser.add_argument("text", metavar="TEXT", help="what it shall show")
     parser.add_argument(
-        "--strength", default=usual, metavar="S[,S]", help=f"0 is the image, 1 all that the text says [{usual}]"
+        "--strength",
+        default=usual,
+        metavar="S[,S]",
+        help=f"0 is the image, 1 all that the text says [{usual}]",
     )
     for flag, name, what in (
         ("--embedding-steps", "EMBEDDING_STEPS", "in which the text's embedding learns to draw the image"),
         ("--tuning-steps", "TUNING_STEPS", "in which the model does"),
     ):
         default = outline.value("inference.imagic", name)
-        parser.add_argument(flag, type=natural, default=default, metavar="N", help=f"steps {what} [{default}]")
+        parser.add_argument(
+            flag, type=natural, default=default, metavar="N", help=f"steps {what} [{default}]"
+        )
     parser.add_argument(
         "--keep",
         type=Path,
@@ -49,12 +54,21 @@ def imagic(argv: list[str]) -> int:
     try:
         strengths = [float(part) for part in args["strength"].split(",")]
     except ValueError:
-        raise Refusal(f"--strength {args['strength']} is no list of numbers; as in --strength {usual}.") from None
+        raise Refusal(
+            f"--strength {args['strength']} is no list of numbers; as in --strength {usual}."
+        ) from None
     path = target(args["o"], run.folder / "samples" / "imagic.png", *PICTURES)
     how = work.How(args["embedding_steps"], args["tuning_steps"], seed=args["seed"])
     with terminal.stages("imagic", args["json"]) as notify:
         pictures = run.imagic(
-            args["image"], args["text"], strengths, args["seed"], folder=args["keep"], how=how, notify=notify, **live
+            args["image"],
+            args["text"],
+            strengths,
+            args["seed"],
+            folder=args["keep"],
+            how=how,
+            notify=notify,
+            **live,
         )
     pictures.save(path)
     says = f"{len(strengths)} strengths: {path}; what was learnt is kept in {pictures.recipe['kept']}"

@@ -31,7 +31,9 @@ def imagine(argv: list[str]) -> int:
         metavar="OPTION=A,B,C",
         help="one or two options with several values each: rows and columns of one picture",
     )
-    parser.add_argument("--label", metavar="CLASS", help="class as well, where the model is class-conditional")
+    parser.add_argument(
+        "--label", metavar="CLASS", help="class as well, where the model is class-conditional"
+    )
     helps = dict(
         n="number of images of each text [4; 1 in a grid]",
         seed="random seed: image i of a seed and a text is always the same",

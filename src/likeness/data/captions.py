@@ -82,6 +82,6 @@ class Vocabulary:
         hints = "  ".join(f"for {word!r} did you mean {known[0]!r}?" for word, known in near.items() if known)
         more = f" and {len(strange) - NAMED:,} more" if len(strange) > NAMED else ""
         return (
-            f"no training caption has the word {', '.join(map(repr, near))}{more}, so nothing is known of it.  "
-            f"{hints}"
+            f"no training caption has the word {', '.join(map(repr, near))}{more}, so nothing is known of "
+            f"it.  {hints}"
         ).strip()

@@ -3,16 +3,16 @@
 Kawar et al., "Imagic: Text-Based Real Image Editing with Diffusion Models", 2023, section 3.2:
 
     e_tgt   what the text encoder makes of the target text
-    e_opt   begins there and comes to draw the image, with the model held fixed                                (1)
+    e_opt   begins there and comes to draw the image, with the model held fixed                         (1)
             minimise over e      E_t,eps  L(x, t, eps; theta, e)
-    theta'  minimise over theta  E_t,eps  L(x, t, eps; theta, e_opt): the image itself is drawn of e_opt       (2)
-    draw    of  e = s e_tgt + (1 - s) e_opt  by the model theta'                                               (3)
+    theta'  minimise over theta  E_t,eps  L(x, t, eps; theta, e_opt): the image itself is drawn of e_opt (2)
+    draw    of  e = s e_tgt + (1 - s) e_opt  by the model theta'                                         (3)
 
-The strength s is 0 for the image and 1 for all that the text says; what is asked for changes somewhere between.  (1)
-and (2) are work, and kept in a folder; with them another strength costs a sample.
+The strength s is 0 for the image and 1 for all that the text says; what is asked for changes somewhere
+between.  (1) and (2) are work, and kept in a folder; with them another strength costs a sample.
 
-Departures: the whole network is fine-tuned for (2), but its text encoder, which is not used any more; the loss is
-that of the run's own model, whatever it predicts; one resolution.  s is the paper's eta.
+Departures: the whole network is fine-tuned for (2), but its text encoder, which is not used any more; the
+loss is that of the run's own model, whatever it predicts; one resolution.  s is the paper's eta.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 class Fixed(nn.Module):
-    """In place of an encoder of texts: one text is said where any is told, and what that encoder said of none where
-    none is."""
+    """In place of an encoder of texts: one text wherever any is told, and what that encoder made of none
+    where none is."""
 
     def __init__(self, text: Text, nothing: Text):
         super().__init__()
@@ -110,8 +110,8 @@ class Edit:
         """(3): n images (n, C, H, W) of noises 0 ... n-1 of the seed, in memory."""
         if not 0 <= strength <= 2:
             raise Refusal(
-                f"--strength {strength:g} is no share of the way from 0, the image, to 1, what the text says (or a "
-                "little beyond, 2 at most)."
+                f"--strength {strength:g} is no share of the way from 0, the image, to 1, what the text says "
+                "(or a little beyond, 2 at most)."
             )
         model = imagine.sampling.tuned(self.model, **live)
         fixed = cast(Fixed, reader(self.model).text)
@@ -130,8 +130,8 @@ def edit(model: Model, x: Tensor, tokens: Tensor, how: How = How()) -> Edit:
 
 
 def editing(model: Model, x: Tensor, tokens: Tensor, how: How = How()) -> Iterator[Progress]:
-    """(1) and (2) for an image x (1, C, H, W) and the target text, int64 (1, T).  Raises Refusal of a model that is no
-    denoiser which reads texts, and of a text without a word."""
+    """(1) and (2) for an image x (1, C, H, W) and the target text, int64 (1, T).  Raises Refusal of a model
+    that is no denoiser which reads texts, and of a text without a word."""
     twin = _twin(model, tokens)
     fixed = cast(Fixed, reader(twin).text)
     target = fixed.words.detach().clone()
@@ -139,7 +139,9 @@ def editing(model: Model, x: Tensor, tokens: Tensor, how: How = How()) -> Iterat
     noise = _noises(how.seed)
     twin.requires_grad_(False)
     fixed.words.requires_grad_(True)
-    yield from _learn(twin, [fixed.words], "the embedding", x, tokens, noise, how.embedding_steps, how.embedding_rate)
+    yield from _learn(
+        twin, [fixed.words], "the embedding", x, tokens, noise, how.embedding_steps, how.embedding_rate
+    )
     optimised = fixed.words.detach().clone()
     twin.requires_grad_(True)
     fixed.words.requires_grad_(False)
@@ -156,11 +158,13 @@ def _twin(model: Model, tokens: Tensor) -> Denoiser:
     imagine.refuse(model)
     if not isinstance(model, Denoiser) or model.conditional:
         raise Refusal(
-            "imagic moves what a diffusion model makes of a text; name a ddpm, edm, flowmatching or meanflow of images "
-            "that was trained with --text, and without --conditional."
+            "imagic moves what a diffusion model makes of a text; name a ddpm, edm, flowmatching or meanflow "
+            "of images that was trained with --text, and without --conditional."
         )
     if not bool((tokens != PAD).any()):
-        raise Refusal("the text has no word, so that there is nothing to become; say what the image shall show.")
+        raise Refusal(
+            "the text has no word, so that there is nothing to become; say what the image shall show."
+        )
     twin = copy.deepcopy(model).eval()
     holder, device = reader(twin), engine.device()
     with torch.no_grad():

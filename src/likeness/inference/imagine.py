@@ -1,11 +1,11 @@
 """Images of texts that somebody types, by a run that has learnt from captioned images.
 
 A text is put into the words of the run's training captions; of a word that none of them has nothing is known,
-which is told, with the nearest that is.  What is longer than the longest training caption is cut off, which is told
-as well, and an empty text says nothing: what is drawn of it is p(x).
+which a note says, with the nearest known one.  What is longer than the longest training caption is cut off,
+with a note as well, and an empty text says nothing: what is drawn of it is p(x).
 
 --guidance leads away from what is drawn without a text, or with --negative from what is drawn of that text.
---grid draws the same text and the same noise for each value of one or two options: guidance=1,2,4 steps=10,50.
+--grid draws the same text and noise for each value of one or two options: guidance=1,2,4 steps=10,50.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ def read(text: str, vocabulary: Vocabulary) -> Text:
     typed, notes = words(text), list[str]()
     if len(typed) > vocabulary.longest:
         notes.append(
-            f"the text has {len(typed):,} words, and the longest caption in training had {vocabulary.longest}: "
-            f"it is read up to {typed[vocabulary.longest - 1]!r}, word {vocabulary.longest}"
+            f"the text has {len(typed):,} words, and the longest caption in training had "
+            f"{vocabulary.longest}: it is read up to {typed[vocabulary.longest - 1]!r}, word "
+            f"{vocabulary.longest}"
         )
         text = " ".join(typed[: vocabulary.longest])
     if not typed:
@@ -67,7 +68,9 @@ def texts_of(file: Path) -> list[str]:
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as why:
         reason = why.strerror if isinstance(why, OSError) else "it is no text in UTF-8"
-        raise Refusal(f"--texts {file} cannot be read ({reason}); name a file with one text a line.") from None
+        raise Refusal(
+            f"--texts {file} cannot be read ({reason}); name a file with one text a line."
+        ) from None
     texts = [line for line in lines if line]
     if not 0 < len(texts) <= LINES:
         raise Refusal(f"--texts {file} has {len(texts):,} texts; write 1 to {LINES:,} of them, one a line.")
@@ -89,12 +92,14 @@ def refuse(model: Model) -> None:
             + (
                 f"; train another on captioned images: likeness train {name} DATA {option}."
                 if option
-                else ".  Those that draw from a text: dalle, and ddpm, edm, flowmatching and meanflow that are "
-                "trained with --text on captioned images."
+                else ".  Those that draw from a text: dalle, and ddpm, edm, flowmatching and meanflow that "
+                "are trained with --text on captioned images."
             )
         )
     if "image" in model.spec.parts(model.takes):
-        raise Refusal(f"this {name} draws from a text and another image beside it; ask it in Python: run.sample().")
+        raise Refusal(
+            f"this {name} draws from a text and another image beside it; ask it in Python: run.sample()."
+        )
     ask(model, "sample")
 
 
@@ -165,7 +170,8 @@ def states(
         tuned = [_against(one, vocabulary, asked.negative) for one in tuned]
         if all(getattr(one, "guidance", 1.0) == 1 for one in tuned):
             raise Refusal(
-                "--negative is what guidance leads away from, and --guidance 1 is not at all; type --guidance 3."
+                "--negative is what guidance leads away from, and --guidance 1 is not at all; type "
+                "--guidance 3."
             )
     y = condition(model, vocabulary, asked.texts, asked.n, label)
     numbers = torch.arange(asked.n).repeat(len(asked.texts))
@@ -182,9 +188,14 @@ def condition(
 
 
 def _against(model: Model, vocabulary: Vocabulary, negative: str) -> Model:
-    name, tokens = type(model).__name__.lower(), torch.from_numpy(vocabulary.tokens([negative]).astype(np.int64))
+    name, tokens = (
+        type(model).__name__.lower(),
+        torch.from_numpy(vocabulary.tokens([negative]).astype(np.int64)),
+    )
     if not hasattr(model, "against"):
-        raise Refusal(f"{name} has no guidance, so that there is nothing to lead away from; leave --negative out.")
+        raise Refusal(
+            f"{name} has no guidance, so that there is nothing to lead away from; leave --negative out."
+        )
     return cast(Model, cast(Any, model).against(tokens))
 
 
@@ -194,7 +205,9 @@ def _drawn(tuned: Sequence[Model], y: Condition, numbers: Tensor, seed: int) -> 
 
     def way(model: Model, i: int) -> Iterable[Tensor]:
         rows = slice(i, i + size)
-        return cast(Iterable[Tensor], ask(model, "sample")(noise[numbers[rows].to(device)], y[rows].to(device)))
+        return cast(
+            Iterable[Tensor], ask(model, "sample")(noise[numbers[rows].to(device)], y[rows].to(device))
+        )
 
     ways = (way(model, i) for model in tuned for i in range(0, len(y), size))
     return sampling.walk(ways, len(tuned) * len(y))
@@ -204,8 +217,8 @@ def _drawn(tuned: Sequence[Model], y: Condition, numbers: Tensor, seed: int) -> 
 
 
 def page(x: Tensor, asked: Asked) -> np.ndarray | None:
-    """How the images, (asked.total, ...), are shown: a row for each text, or, of a grid, for each value of the first
-    of its options, with words; None where a plain grid of all says as much."""
+    """How the images, (asked.total, ...), are shown: a row for each text, or, of a grid, for each value of
+    the first of its options, with words; None where a plain grid of all says as much."""
     cells, many = asked.cells, len(asked.texts) > 1
     if x.ndim != 4 or x.shape[1:] == (2, 1, 1) or (len(cells) == 1 and not many):
         return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -208,7 +208,10 @@ class Denoiser(Model):
             or weak.class_count() != self.class_count()
             or weak.spec.source != self.spec.source
             or weak.takes != self.takes
-            or (self.text and (weak.spec.vocabulary, weak.spec.tokens) != (self.spec.vocabulary, self.spec.tokens))
+            or (
+                self.text
+                and (weak.spec.vocabulary, weak.spec.tokens) != (self.spec.vocabulary, self.spec.tokens)
+            )
             or weak.clock() != self.clock()
         ):
             name = type(self).__name__.lower()

@@ -50,16 +50,14 @@ def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 class Block(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float, words: int = 0):
-        """words: features of a word, where texts are read (Chen et al., "PixArt-alpha", 2024, section 2.3)."""
+        """words: features of a word, where texts are read ("PixArt-alpha", Chen et al. 2024, section 2.3)."""
         super().__init__()
         self.dropout = dropout
         self.attention = Heads(width, heads)
         self.cross = Cross(width, words, heads) if words else None
         self.inside, self.out = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def forward(
-        self, x: Tensor, modulation: Tensor, noise: Noise | None, text: Text | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, modulation: Tensor, noise: Noise | None, text: Text | None = None) -> Tensor:
         """Tokens (B, T, width), and b, s and g, twice, (B, 6 * width)."""
         b1, s1, g1, b2, s2, g2 = modulation.chunk(MODULATIONS, 1)
         x = x + g1[:, None] * self.attention(modulated(x, b1, s1))

@@ -311,8 +311,8 @@ def suitable(net: nn.Module, facts: Facts, y: int | None) -> UNet:
         )
     if plan.text:
         raise Refusal(
-            "this network reads texts, and diffusers' DDPMPipeline has none; train one without --text to take "
-            "it there."
+            "this network reads texts, and diffusers' DDPMPipeline has none; train one without --text to "
+            "take it there."
         )
     if plan.labels and (y is None or not 0 <= y <= plan.labels):
         raise Refusal(
