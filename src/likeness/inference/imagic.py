@@ -199,7 +199,7 @@ def _learn(
         with torch.enable_grad():
             adam.zero_grad()
             loss = model.loss(Batch(images, y, next(noise))).total
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             adam.step()
         yield Progress(part, (step + 1) / steps, float(loss.detach()))
 
