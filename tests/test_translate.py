@@ -382,6 +382,20 @@ def test_a_denoiser_without_pairs_and_a_way_back_are_refused():
         translate.Translator(Drawn(spec=Spec(3, 16)), {}, translate.How())
 
 
+def test_a_run_that_learns_from_single_images_translates_photos(here):
+    """As faststyle does, whose source is a photo and nothing beside it."""
+    from likeness.models.faststyle import FastStyle
+
+    model = FastStyle(spec=Spec(3, 16), width=4, blocks=0, network="random")
+    x = np.random.default_rng(0).integers(0, 256, (3, 19, 26), dtype=np.uint8)
+    assert translate.Translator(model, {}, translate.How()).translate(x).shape == (19, 26, 3)
+
+
+def test_a_way_back_that_is_not_there_is_refused_before_any_photo_is_listed(here, monkeypatch, capsys):
+    monkeypatch.setattr(api.photos, "find", lambda *_: pytest.fail("photos were listed"))
+    assert asked("neg", here / "p.png", "--back") == 2 and "no way back" in capsys.readouterr().err
+
+
 # Python
 
 

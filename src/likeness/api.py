@@ -78,7 +78,7 @@ def train(
     """
     source, budget, log = parse(source), _budget(minutes, images), (log,) if isinstance(log, str) else log
     log_writers.refuse(log)
-    target = Path(folder) if folder else source.run_folder(model)
+    target = Path(folder or source.run_folder(model, options.get("task", ""), options.get("to", "")))
     typed = options | {k: v for k, v in budget.items() if k == "images"}
     wishes = Wishes.sort(models.load(model), typed, source)
     _compute_on(device)

@@ -196,9 +196,8 @@ def _written(model: str) -> dict[str, list[str] | None]:
     share, where there is no such table yet."""
     files = [PACKAGE / "core" / "model.py", PACKAGE / "models" / f"{model}.py"]
     texts = [path.read_text(encoding="utf-8") for path in files]
-    texts += (
-        [(PACKAGE / "parts" / "denoising.py").read_text(encoding="utf-8")] if "Denoiser" in texts[1] else []
-    )
+    if "parts.denoising" in texts[1]:
+        texts.append((PACKAGE / "parts" / "denoising.py").read_text(encoding="utf-8"))
     options = re.findall(r"^    (\w+): (\w+) = option\(", "\n".join(texts), re.MULTILINE)
     return {
         flag: None if kind == "bool" else []

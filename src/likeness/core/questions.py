@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from .batch import Batch, Spec
@@ -213,6 +214,18 @@ def answers(model: object) -> tuple[str, ...]:
     """The questions that this model answers, by name; without those of likeness itself."""
     asked = {name: question for name, question in QUESTIONS.items() if name not in OF_OURS}
     return tuple(name for name, question in asked.items() if isinstance(model, question))
+
+
+def no_way_back(model: Translates) -> str:
+    """Why a model that translates A to B does not translate B to A, in its own words; empty where it does.
+    It is asked for one image."""
+    spec, weight = model.spec, next(model.parameters(), torch.zeros(()))  # type: ignore[attr-defined]
+    try:
+        with torch.no_grad():
+            model.translate(torch.zeros(1, spec.channels, spec.size, spec.size, device=weight.device), True)
+    except Refusal as why:
+        return str(why)
+    return ""
 
 
 def final(states: Iterable[T]) -> T:

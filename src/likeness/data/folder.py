@@ -38,8 +38,9 @@ VERSION = 4
 TINT = 4
 """levels by which the channels of a pixel may differ in a picture without colour: JPEG, WebP, AVIF and HEIC
 leave up to so many"""
-ABOUT = 3
-"""raised whenever the same files would have other captions, labels or verdicts; PLAIN is read as well"""
+ABOUT, LANCZOS = 4, 3
+"""raised whenever the same files would have other captions, labels, verdicts or sides; PLAIN is read as
+well, and LANCZOS: label maps beside images scaled by it, and one column of a table alone"""
 SIZE = 64
 CHUNK = 64
 HELD = 1 << 28

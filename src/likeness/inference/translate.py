@@ -28,7 +28,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import engine, figures, models, storage
-from ..core import BadData, Condition, Model, Refusal, Samples, Translates, answers, final
+from ..core import BadData, Condition, Model, Refusal, Samples, Translates, answers, final, no_way_back
 from ..data import picture, tasks
 from ..data.photos import Found, Photo, Unused, mask
 from ..data.pixels import planes
@@ -128,17 +128,18 @@ class Translator:
         self.trained, self.tiled = spec.size, bool(settings.get("tiles"))
         self.network = isinstance(model, Translates)
         can = self.network or ("image" in model.takes and isinstance(model, Samples))
-        if not can or not spec.source[0]:
+        if not can or ("image" in model.takes and not spec.source[0]):
             raise Refusal(cannot(model))
+        channels, side = spec.source if spec.source[0] else (spec.channels, spec.size)
         if how.back and not self.network:
             raise Refusal(
                 f"{named(model)} draws the target of a source, and not the other way round; train another "
                 "with --swap for the way back, or cyclegan for both."
             )
-        self.channels, self.out = (
-            (spec.channels, spec.source[0]) if how.back else (spec.source[0], spec.channels)
-        )
-        self.side = spec.size if how.back else spec.source[1]
+        if how.back and (why := no_way_back(cast(Translates, model))):
+            raise Refusal(why)
+        self.channels, self.out = (spec.channels, channels) if how.back else (channels, spec.channels)
+        self.side = spec.size if how.back else side
         """pixels a side of a source, in training"""
         if self.out not in (1, 3) or (self.channels not in (1, 3) and self.task != "inpaint"):
             raise Refusal(
@@ -147,7 +148,7 @@ class Translator:
             )
         if how.mask is not None and self.task != "inpaint":
             raise Refusal("--mask is the hole for a run that was trained with --task inpaint; leave it out.")
-        self.scale = int(getattr(model, "scale", 1)) if self.network else max(1, spec.size // spec.source[1])
+        self.scale = int(getattr(model, "scale", 1)) if self.network else max(1, spec.size // side)
         self.stride = max(1, int(getattr(model, "stride", 1))) if self.network else 1
         self._bf16: bool | None = None
 

@@ -31,19 +31,10 @@ error of all"""
 SAMPLERS = ("ancestral", "ddim", "heun", "dpm2m")
 
 
-class Denoiser(Model):
-    net: str = option(
-        "auto",
-        "kind of network; auto is mlp for points and codes of one pixel, patches for images of 16 pixels "
-        "and more, else unet, the one that can be exported",
-        choices=("auto", "patches", "unet", "dit", "mlp"),
-    )
-    scale: float = option(
-        1.0, "size of the network: channels grow with it, and time with its square or more", 0.25, 16.0
-    )
-    dropout: float = option(0.0, "share of activations left out while training", 0.0, 0.9)
+class Denoising(Model):
+    """What needs no network: all that follows from an expected image."""
+
     conditional: bool = option(False, "p(x|y): learn what each class looks like, from labelled images")
-    text: bool = option(False, "p(x|text): learn to draw what captions say, from captioned images")
     label_dropout: float = option(
         0.1,
         "probability of dropping the class, the text, or the other image of a pair, in training: for "
@@ -79,21 +70,10 @@ class Denoiser(Model):
     repeats: int = option(
         8, "of complete: how often each step is taken back and done again", 1, 1000, live=True
     )
-    evaluations: int = option(
-        16, "noise levels at which bits_per_dim asks the network about an image", 1, 100_000, live=True
-    )
-    likelihood: str = option(
-        "bound",
-        "bits_per_dim by the variational bound, or by the probability-flow equation",
-        choices=("bound", "ode"),
-        live=True,
-    )
-    tolerance: float = option(1e-4, "of a step of that equation's solution", 1e-9, 1.0, live=True)
-
     if TYPE_CHECKING:
         schedule: Schedule
 
-    weak: ClassVar[Denoiser | None] = None
+    weak: ClassVar[Denoising | None] = None
     """whom guidance leads away from, if not from the model's own idea of no class"""
     negative: ClassVar[Tensor | None] = None
     """int64 (1, T), a text that guidance leads away from in place of none"""
@@ -111,8 +91,13 @@ class Denoiser(Model):
     def takes(self) -> tuple[str, ...]:  # type: ignore[override]
         """Class and text where they are asked for, and the other image of each pair where there is one: p(x |
         image) of "Palette", Saharia et al. 2022, and "SR3", Saharia et al. 2021."""
-        parts = dict(label=self.conditional, tokens=self.text, image=bool(self.spec.source[0]))
+        parts = dict(label=self.conditional, tokens=self.reads, image=bool(self.spec.source[0]))
         return tuple(name for name, taken in parts.items() if taken)
+
+    @property
+    def reads(self) -> bool:
+        """Whether it is told texts."""
+        return False
 
     # What a model gives
 
@@ -122,24 +107,6 @@ class Denoiser(Model):
         raise NotImplementedError
 
     # What follows from it
-
-    def make(self, outputs: int = 1, times: int = 1) -> nn.Module:
-        """The network, with `outputs` numbers for each of the image's; for build()."""
-        spec, name = self.spec, type(self).__name__.lower()
-        if spec.symbols:
-            raise Refusal(
-                f"{name}: it learns numbers, and these are the names of codes; take those of an ae or a "
-                "vae, or train pixelcnn on these."
-            )
-        if self.text and not spec.vocabulary:
-            raise Refusal(
-                f"{name}: --text asks for images with captions, and these have none; write them beside the "
-                "images, into metadata.jsonl or .txt files (docs/data.md), or leave it out."
-            )
-        self.p = Gaussian(spec.levels) if spec.levels > 1 else None
-        labels = classes.several(name, spec) if self.conditional else 0
-        numbers = outputs * spec.channels
-        return network(self.net, spec, self.scale, numbers, labels, times, self.dropout, self.text)
 
     def condition(self, batch: Batch) -> Condition | None:
         """What the network is told of a batch in training: of some examples nothing."""
@@ -181,7 +148,7 @@ class Denoiser(Model):
         if self.guidance == 1 or (self.weak is None and self.takes and y is None):
             return True
         if self.weak is None and not (self.takes and self.label_dropout):
-            what = "an image" if "image" in self.takes else "a text" if self.text else "a class"
+            what = "an image" if "image" in self.takes else "a text" if self.reads else "a class"
             why = (
                 (f"was trained with --label-dropout 0, so that it has no idea of no {what.split()[1]}")
                 if self.takes
@@ -193,13 +160,13 @@ class Denoiser(Model):
             )
         return False
 
-    def against(self, negative: Tensor) -> Denoiser:
+    def against(self, negative: Tensor) -> Denoising:
         """The same model, guided away from a text, int64 (1, T), in place of no text."""
         twin = copy.copy(self)
         twin.__dict__["negative"] = negative
         return twin
 
-    def beside(self, weak: Denoiser) -> Denoiser:
+    def beside(self, weak: Denoising) -> Denoising:
         """The same model, guided away from what a weaker one of its kind says: trained for less time, or
         smaller."""
         if (
@@ -209,7 +176,7 @@ class Denoiser(Model):
             or weak.spec.source != self.spec.source
             or weak.takes != self.takes
             or (
-                self.text
+                self.reads
                 and (weak.spec.vocabulary, weak.spec.tokens) != (self.spec.vocabulary, self.spec.tokens)
             )
             or weak.clock() != self.clock()
@@ -274,7 +241,7 @@ class Denoiser(Model):
 
     def text_of(self, y: Condition | None) -> Tensor | None:
         """The text of each, where the model reads it; none is as good as any, p(x)."""
-        return y.tokens if self.text and y is not None else None
+        return y.tokens if self.reads and y is not None else None
 
     @staticmethod
     def of(label: Tensor | None, tokens: Tensor | None, image: Tensor | None) -> Condition | None:
@@ -325,6 +292,60 @@ class Denoiser(Model):
         x_t = ahead[0].alpha * x.to(noise.device) + ahead[0].sigma * noise.normal(*x.shape[1:])
         for state in self.walk(ahead, x_t, noise, y):
             yield state.x if state.at.sigma == 0 else state.x_0
+
+    def told_of(self, batch: Batch) -> Condition | None:
+        """What the images of a batch are judged beside: classes, texts and other images, none unless the
+        model takes them, and then classes and images must be there."""
+        label = classes.required(type(self).__name__.lower(), label_of(batch.y)) if self.conditional else None
+        return self.of(label, self.text_of(batch.y), self.image_of(batch.y))
+
+
+class Denoiser(Denoising):
+    """By a network; what is differentiable and nearly exact has a code and a likelihood as well."""
+
+    net: str = option(
+        "auto",
+        "kind of network; auto is mlp for points and codes of one pixel, patches for images of 16 pixels "
+        "and more, else unet, the one that can be exported",
+        choices=("auto", "patches", "unet", "dit", "mlp"),
+    )
+    scale: float = option(
+        1.0, "size of the network: channels grow with it, and time with its square or more", 0.25, 16.0
+    )
+    dropout: float = option(0.0, "share of activations left out while training", 0.0, 0.9)
+    text: bool = option(False, "p(x|text): learn to draw what captions say, from captioned images")
+    evaluations: int = option(
+        16, "noise levels at which bits_per_dim asks the network about an image", 1, 100_000, live=True
+    )
+    likelihood: str = option(
+        "bound",
+        "bits_per_dim by the variational bound, or by the probability-flow equation",
+        choices=("bound", "ode"),
+        live=True,
+    )
+    tolerance: float = option(1e-4, "of a step of that equation's solution", 1e-9, 1.0, live=True)
+
+    def make(self, outputs: int = 1, times: int = 1) -> nn.Module:
+        """The network, with `outputs` numbers for each of the image's; for build()."""
+        spec, name = self.spec, type(self).__name__.lower()
+        if spec.symbols:
+            raise Refusal(
+                f"{name}: it learns numbers, and these are the names of codes; take those of an ae or a "
+                "vae, or train pixelcnn on these."
+            )
+        if self.text and not spec.vocabulary:
+            raise Refusal(
+                f"{name}: --text asks for images with captions, and these have none; write them beside the "
+                "images, into metadata.jsonl or .txt files (docs/data.md), or leave it out."
+            )
+        self.p = Gaussian(spec.levels) if spec.levels > 1 else None
+        labels = classes.several(name, spec) if self.conditional else 0
+        numbers = outputs * spec.channels
+        return network(self.net, spec, self.scale, numbers, labels, times, self.dropout, self.text)
+
+    @property
+    def reads(self) -> bool:
+        return self.text
 
     # The noise that an image comes from
 
@@ -423,12 +444,6 @@ class Denoiser(Model):
                 "probabilities; it has bits of images."
             )
         return self.p
-
-    def told_of(self, batch: Batch) -> Condition | None:
-        """What the images of a batch are judged beside: classes, texts and other images, none unless the
-        model takes them, and then classes and images must be there."""
-        label = classes.required(type(self).__name__.lower(), label_of(batch.y)) if self.conditional else None
-        return self.of(label, self.text_of(batch.y), self.image_of(batch.y))
 
     @torch.no_grad()
     def bits_per_dim(self, batch: Batch) -> Bits:
