@@ -155,7 +155,7 @@ def use_of(name: str, part: str) -> str:
     kind = KINDS[name]
     if not isinstance(kind.takes, property):
         return "yes" if part in kind.takes else ""
-    spec = Spec(channels=1, size=8, labels=4, vocabulary=9, tokens=4)
+    spec = Spec(channels=1, size=8, labels=4, vocabulary=9, tokens=4, frames=2 * kind.videos)
     if part in kind(spec=spec).takes:
         return "yes"
     own = vars(kind(spec=spec))  # of dalle `text` is a weight

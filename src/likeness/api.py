@@ -25,6 +25,7 @@ from torch import Tensor
 
 from . import data as datasets
 from . import engine, figures, models
+from .backbones import hub
 from .core import Completes, Condition, Model, Redraws, Refusal, answers, ask, final, label_of
 from .data import Data, photos, user_images
 from .data.source import Source
@@ -455,7 +456,7 @@ class Trained:
     def _conditions(self, first: int, n: int, label: str | int | None) -> Condition | None:
         """What images number first ... first+n-1 are of: their classes in turns, or class `label`; of texts
         and images, those of the data."""
-        beside = self.data if set(self.model.takes) - {"label"} else None
+        beside = self.data if set(self.model.spec.parts(self.model.takes)) - {"label"} else None
         return sampling.conditions(
             self.model, np.arange(first, first + n), beside, label=self.class_of(label)
         )
@@ -717,8 +718,9 @@ class Trained:
         return able, photos.find([images] if isinstance(images, str | Path) else images, settings)
 
     def translation_recipe(self, **facts: Any) -> dict[str, Any]:
-        """What the recipe of a translation says of the run and of how it was asked."""
-        return self._recipe(**facts)
+        """What the recipe of a translation says of the run and of how it was asked; another run of the same
+        name has other weights."""
+        return self._recipe(weights_sha256=hub.digest(self.run.model.state_dict()), **facts)
 
     def field(self, n: int = 4, seed: int = 0) -> list[receptive.Field]:
         """Which pixels the predictions of two pixels depend on, and how much: the mean over n held-out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -123,6 +123,16 @@ class Translates(Protocol):
 
 
 @runtime_checkable
+class Stylises(Protocol):
+    def stylise(
+        self, x: Tensor, styles: Sequence[Tensor], shares: Sequence[float] = (), strength: float = 1.0
+    ) -> Tensor:
+        """x (B, C, H, W) in the styles (1 or B, C, h, w) of other images, each by its share; x itself, as
+        well as the model can draw it, at strength 0."""
+        ...
+
+
+@runtime_checkable
 class Classifies(Protocol):
     def classify(self, x: Tensor) -> Tensor: ...
 
@@ -185,6 +195,7 @@ QUESTIONS: dict[str, type] = {
     "denoise": Denoises,
     "redraw": Redraws,
     "translate": Translates,
+    "stylise": Stylises,
     "classify": Classifies,
     "guess": Guesses,
     "distortion": Distorts,
@@ -203,6 +214,7 @@ ASKED_BY = {
     "denoise": ("take noise away", "diffuse"),
     "redraw": ("edit an image", "edit"),
     "translate": ("translate an image", "translate"),
+    "stylise": ("paint an image in the style of another", "style --arbitrary RUN"),
     "classify": ("say of which class an image is", "look"),
 }
 """what a question is to people, and the verbs of the command line that ask it"""

@@ -66,6 +66,8 @@ def load(ask: Ask) -> Both:
     _refuse(ask)
     if ask.reading.task:
         return _task(ask)
+    if ask.reading.frames and not ask.reading.to:
+        return _single(ask, *ask.read())
     if ask.reading.to:
         return _two_places(ask, parse(ask.reading.to))
     if (name := _own(ask.source)) is not None:

@@ -25,7 +25,9 @@ transposed one leaves a checkerboard; relative errors as above.
 from __future__ import annotations
 
 import math
+import os
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -44,6 +46,8 @@ RANDOM_WIDTHS = (16, 32, 64)
 NAME = re.compile(r"block([1-5])_conv([1-4])")
 SEED = 0
 EPS = 1e-12
+GREY = 3 / 127.5
+"""by which channels differ that are one, at most: JPEG rounds them"""
 COLOURS = ((214, 72, 48), (240, 176, 40), (38, 92, 152), (24, 44, 92), (236, 226, 196), (70, 140, 110))
 """of the mosaic"""
 
@@ -186,6 +190,20 @@ class FastStyle(Model):
     def chance(self, batch: Batch) -> dict[str, float]:
         """How far the photos themselves are from the painting's style."""
         return {"style": float(self.terms(batch.x, batch.x)["style"])}
+
+    def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
+        """A painting without colours, while its file is there."""
+        if not self.style or not os.path.exists(self.style):
+            return
+        photo, own = (float((x.amax(1) - x.amin(1)).max()) for x in (batch.x, painting(self.style, 256)))
+        yield (
+            "colours of the painting",
+            own,
+            f"{self.style} is grey and the photos are not, so what is painted will be grey; name a painting "
+            "with colours, or type likeness style with --colour luminance, which keeps the photo's"
+            if own < GREY < photo
+            else "",
+        )
 
     @torch.no_grad()
     def translate(self, x: Tensor, back: bool = False) -> Tensor:
