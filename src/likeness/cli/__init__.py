@@ -16,6 +16,8 @@ from . import (
     completion,
     evaluate,
     features,
+    imagic,
+    imagine,
     lists,
     look,
     map,
@@ -44,7 +46,18 @@ LAB: tuple[Verb, ...] = (features.features, map.map, neighbours.neighbours, look
 STUDIES: tuple[Verb, ...] = (studies.bayes, studies.detect)
 LISTS: tuple[Verb, ...] = (lists.export, lists.check, lists.models, lists.data, completion.completion)
 VERBS: dict[str, Verb] = {
-    f.__name__: f for f in (train.train, ask.sample, evaluate.evaluate, *ASKING, *LAB, *STUDIES, *LISTS)
+    f.__name__: f
+    for f in (
+        train.train,
+        ask.sample,
+        imagine.imagine,
+        imagic.imagic,
+        evaluate.evaluate,
+        *ASKING,
+        *LAB,
+        *STUDIES,
+        *LISTS,
+    )
 }
 
 HELP = f"""likeness {__version__}: generative and self-supervised models on your own images.

@@ -51,7 +51,7 @@ TYPE = "name clips: moving-shapes, or a folder of GIF, WebP or MP4 files with --
 
 class Video(Denoiser):
     net: str = option("auto", "kind of network: a factorised space-time U-Net", choices=("auto", "unet"))
-    text: str = option(
+    text: str = option(  # type: ignore[assignment]
         "auto",
         "p(x|text): auto learns from the captions where there are any",
         choices=("auto", "none"),
@@ -76,6 +76,10 @@ class Video(Denoiser):
     def takes(self) -> tuple[str, ...]:  # type: ignore[override]
         words, other = self.text == "auto", self.spec.source[0] > 0
         return ("label",) * self.conditional + ("tokens",) * words + ("image",) * other
+
+    @property
+    def reads(self) -> bool:
+        return self.text == "auto"
 
     def build(self) -> None:
         spec = self.spec
@@ -203,7 +207,9 @@ class Video(Denoiser):
         x, mask, y = x.to(noise.device), known.view(1, 1, -1, 1, 1), self.named(y)
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            return self.kept(self.led(lambda model, y: model.clean(x_t, t, y, x, mask), y))
+            return self.kept(
+                self.led(lambda model, y, x_t, t, x: model.clean(x_t, t, y, x, mask), y, x_t, t, x)
+            )
 
         levels = self.levels()
         walk = samplers.heun if self.sampler == "heun" else samplers.dpm2m
