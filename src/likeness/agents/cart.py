@@ -55,7 +55,7 @@ class Cart(World):
         truncated = self._age + 1 >= LIMIT
         after = self.see = self._look()
         if (ended := np.flatnonzero(terminated | truncated)).size:
-            for i in ended:
+            for i in ended.tolist():
                 self._begin(i)
             self.see = self._look()
         return Moved(after, np.ones(self.n), terminated, truncated, self._real)
