@@ -118,7 +118,7 @@ def test_the_gradient_of_a_bandit_is_exact():
 
 
 def agent(seed: int = 0, **options: object) -> ppo.PPO:
-    return ppo.PPO(VECTOR, ppo.Options(**options), seed)
+    return ppo.PPO(VECTOR, ppo.PPOOptions(**options), seed)
 
 
 def batch(one: ppo.PPO, n: int = 64) -> ppo.Batch:

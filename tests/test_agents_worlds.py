@@ -104,7 +104,7 @@ def test_after_a_cut_the_last_sight_is_valued_and_not_the_next_first_one():
     """Critic V(s) = s, so the advantage of one step says what was valued; PPO, with both kinds of ending."""
     for how, expected in ((dict(ends=1), 0.0), (dict(ends=9, cut=1), 1.0)):
         world = counters(1, **how)
-        one = ppo.PPO(world.space, ppo.Options(horizon=4, trace=0.0, gamma=0.5), 0)
+        one = ppo.PPO(world.space, ppo.PPOOptions(horizon=4, trace=0.0, gamma=0.5), 0)
         one.critic = torch.nn.Identity()
         see = world.see.copy()
         batch = one.experience(world)
@@ -142,7 +142,7 @@ class Next(World):
 
 def test_a_step_whose_action_is_ignored_is_not_learnt_from():
     world = Next()
-    one = ppo.PPO(world.space, ppo.Options(horizon=9, trace=1.0, gamma=1.0), 0)
+    one = ppo.PPO(world.space, ppo.PPOOptions(horizon=9, trace=1.0, gamma=1.0), 0)
     one.critic = torch.nn.Linear(1, 1)
     torch.nn.init.zeros_(one.critic.weight), torch.nn.init.zeros_(one.critic.bias)
     batch = one.experience(world)

@@ -30,7 +30,7 @@ class Adam:
     def step(self, loss: Tensor, rate: float, clip: float) -> None:
         """One step down the loss; the norm of the gradient is cut to `clip`."""
         g = self.gradient.zero_()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = float(torch.linalg.vector_norm(g))
         if norm > clip:
             g *= clip / (norm + 1e-6)

@@ -31,7 +31,7 @@ from .world import Moved, Space, World
 
 
 @dataclass
-class Options(Common):
+class DQNOptions(Common):
     hidden: int = option(128, "width of a layer", 1, 4096)
     rate: float = option(2.5e-4, "learning rate of Adam", 0.0, 1.0)
     clip: float = option(10.0, "norm that a gradient is cut to", 0.0)
@@ -128,7 +128,7 @@ class Pending:
 
 
 class DQN(Agent):
-    Options: ClassVar[type[Common]] = Options
+    Options: ClassVar[type[Common]] = DQNOptions
     settings = {
         "CartPole-v1": dict(
             steps=50_000, hidden=256, rate=2.3e-3, every=256, gradients=128, target_every=10,
@@ -136,7 +136,7 @@ class DQN(Agent):
         ),
     }  # fmt: skip
 
-    def build(self, options: Options) -> None:
+    def build(self, options: DQNOptions) -> None:
         self.o = options
         self.net, self.target = self._network(), self._network()
         self.adam = Adam(self.net)

@@ -87,7 +87,7 @@ class Grid(World):
         truncated = ~terminated & (self._age + 1 >= LIMIT)
         after = PLANES[self.cell]
         for i in np.flatnonzero(terminated | truncated):
-            self._begin(i)
+            self._begin(int(i))
         self.see = PLANES[self.cell]
         return Moved(after, np.where(terminated, WORTH, 0.0) - COST, terminated, truncated, self._real)
 

@@ -31,6 +31,7 @@ def _images(space: Space, activation: type[nn.Module], hidden: int) -> list[nn.M
     channels, high, wide = space.shape
     conv = nn.Conv2d(channels, 16, 3)
     nn.init.orthogonal_(conv.weight, math.sqrt(2))
+    assert conv.bias is not None
     nn.init.zeros_(conv.bias)
     inside = linear(16 * (high - 2) * (wide - 2), hidden, math.sqrt(2))
     return [conv, activation(), nn.Flatten(), inside, activation()]
@@ -47,7 +48,7 @@ class _Chain(torch.autograd.Function):
         return sights[-1]
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> Any:
         layers = len(ctx.saved_tensors) // 3
         hidden, parameters = ctx.saved_tensors[:layers], ctx.saved_tensors[layers:]
         out: list[Tensor | None] = []

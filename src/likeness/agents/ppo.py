@@ -31,7 +31,7 @@ from .world import World
 
 
 @dataclass
-class Options(Common):
+class PPOOptions(Common):
     rate: float = option(2.5e-4, "learning rate of Adam, falling to 0", 0.0, 1.0)
     horizon: int = option(128, "steps of each copy before an update", 1)
     batch: int = option(256, "steps in a gradient", 2)
@@ -69,7 +69,7 @@ def losses(logits: Tensor, value: Tensor, batch: Batch, clip_range: float) -> Lo
 
 
 class PPO(Agent):
-    Options: ClassVar[type[Common]] = Options
+    Options: ClassVar[type[Common]] = PPOOptions
     settings = {
         "CartPole-v1": dict(
             horizon=32, epochs=20, trace=0.8, gamma=0.98, rate=1e-3
@@ -77,7 +77,7 @@ class PPO(Agent):
         "grid": dict(entropy=0.01, rate=1e-3),
     }  # fmt: skip
 
-    def build(self, options: Options) -> None:
+    def build(self, options: PPOOptions) -> None:
         self.o = options
         self.actor = network(self.space, self.space.actions, nn.Tanh, options.hidden, 0.01)
         self.critic = network(self.space, 1, nn.Tanh, options.hidden, 1.0)

@@ -29,7 +29,7 @@ from .world import World
 
 
 @dataclass
-class Options(Common):
+class ReinforceOptions(Common):
     clip: float = option(10.0, "norm that a gradient is cut to", 0.0)
     baseline: bool = option(True, "subtract what a network expects of a state")
 
@@ -44,10 +44,10 @@ def surrogate(logits: Tensor, action: Tensor, to_go: Tensor, baseline: Tensor) -
 
 
 class Reinforce(Agent):
-    Options: ClassVar[type[Common]] = Options
+    Options: ClassVar[type[Common]] = ReinforceOptions
     settings = {"CartPole-v1": dict(rate=5e-3), "grid": dict(rate=2e-3)}
 
-    def build(self, options: Options) -> None:
+    def build(self, options: ReinforceOptions) -> None:
         self.o = options
         self.actor = network(self.space, self.space.actions, nn.Tanh, options.hidden, 0.01)
         self.critic = network(self.space, 1, nn.Tanh, options.hidden, 1.0)
