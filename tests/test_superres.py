@@ -16,6 +16,7 @@ from likeness.core import Batch, Condition, Noise, Refusal, Spec
 from likeness.data import Data
 from likeness.models import superres
 from likeness.models.superres import SuperRes, Upscaler, bicubic, over_symmetries, symmetric
+from likeness.runs.run import Run
 from likeness.training.loop import fit
 
 GREY = Spec(1, 16, source=(1, 4))
@@ -211,6 +212,12 @@ def test_the_game_is_the_relativistic_one_of_pairs():
     assert all(p.grad is None for p in m.net.parameters()), "the upscaler moves when it is judged"
 
 
+def test_the_smallest_images_of_a_game_can_be_learnt():
+    spec = Spec(1, 6, source=(1, 3))
+    m, b = model(spec, adversarial=0.1), batch(4, spec)
+    assert m.train().discriminator_loss(b).total.isfinite() and m.loss(b).total.isfinite()
+
+
 def test_in_a_game_with_features_every_weight_moves(monkeypatch, tmp_path):
     monkeypatch.setattr(superres, "Perceptual", Eye)
     options = dict(perceptual=1.0, adversarial=0.1, d_width=4)
@@ -219,6 +226,36 @@ def test_in_a_game_with_features_every_weight_moves(monkeypatch, tmp_path):
     steps = [s.losses for s in fit(run, data)]
     assert {"upscaler", "discriminator", "pixel", "perceptual", "adversarial"} <= steps[-1].keys()
     assert all(not torch.equal(v, before[k]) for k, v in run.student.named_parameters())
+
+
+# Where it begins
+
+
+def test_it_begins_with_the_average_of_another_run_and_goes_on_without_it(tmp_path):
+    data = stripes(48)
+    first, _ = small_run("superres", tmp_path / "first", data, images=64)
+    for _ in fit(first, data):
+        pass
+    learnt = {k: v.clone() for k, v in first.model.net.state_dict().items()}
+    options = dict(begin=str(tmp_path / "first"), adversarial=0.1, d_width=4)
+    run, _ = small_run("superres", tmp_path / "second", data, options=options, images=64)
+    run.student.prepare()
+    assert all(torch.equal(v, learnt[k]) for k, v in run.student.net.state_dict().items())
+    for _ in itertools.islice(fit(run, data), 2):
+        pass
+    run.save()
+    moved = {k: v.clone() for k, v in run.student.net.state_dict().items()}
+    assert not torch.equal(moved["last.weight"], learnt["last.weight"])
+    run.close()
+    first.close()
+    (tmp_path / "first").rename(tmp_path / "gone")
+    again = Run.resume(tmp_path / "second")
+    again.student.prepare()
+    assert all(torch.equal(v, moved[k]) for k, v in again.student.net.state_dict().items())
+    with pytest.raises(Refusal, match=r"--begin .*first: no trained run is there"):
+        model(begin=str(tmp_path / "first")).prepare()
+    with pytest.raises(Refusal, match=r"the network of that run is another \(.* and .* here\)"):
+        model(begin=str(tmp_path / "gone"), width=12).prepare()
 
 
 # A known answer
@@ -263,6 +300,7 @@ def test_it_learns_edges_that_interpolation_blurs(tmp_path):
         (Spec(1, 8, source=(1, 16)), {}, r"8 pixels a side and the small ones 16"),
         (Spec(3, 16, source=(1, 4)), {}, r"1 colour channels and the large ones 3.*--colour"),
         (Spec(1, 16, levels=0, source=(1, 4)), {}, r"points or codes"),
+        (Spec(1, 4, source=(1, 2)), dict(adversarial=0.1), r"of 6 pixels and more, and these have 4; take"),
         (GREY, dict(pixel=0.0), r"one of --pixel, --perceptual and --adversarial"),
         (Spec(2, 16, source=(2, 4)), dict(perceptual=1.0), r"--perceptual looks at grey or RGB"),
     ],

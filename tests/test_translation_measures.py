@@ -35,7 +35,7 @@ def test_luminance_is_that_of_rgb2ycbcr():
     """MATLAB: rgb2ycbcr of black, white, red, green and blue has Y 16, 235, 81, 145 and 41."""
     colours = torch.tensor([[0, 0, 0], [1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]]).float() * 2 - 1
     y = t.luma(colours.view(5, 3, 1, 1)).flatten()
-    assert y.round().tolist() == [16, 235, 81, 145, 41]
+    assert y.tolist() == [16, 235, 81, 145, 41], "MATLAB rounds uint8"
     assert float(t.luma(torch.ones(1, 1, 2, 2)).mean()) == pytest.approx(235)
 
 
