@@ -2,7 +2,7 @@
 
     python benchmarks/superres.py --data ../shared/data --minutes 2 5 10 30
     python benchmarks/superres.py --data ../shared/data --images 7792 --keep runs/set5
-    python benchmarks/superres.py --data ../shared/data --minutes 5 --loss perceptual --begin runs/set5/pixel-7792
+    python benchmarks/superres.py --minutes 5 --loss perceptual --begin runs/set5/pixel-7792
 
 The data folder holds photos/kodak, photos/caltech101_toy_12x30.zip, superres/Set5 and, for features,
 weights/.  Trained on squares of 128 pixels of those photos at full resolution, their small sides by Pillow's
