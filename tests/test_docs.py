@@ -155,7 +155,7 @@ def use_of(name: str, part: str) -> str:
     kind = KINDS[name]
     if not isinstance(kind.takes, property):
         return "yes" if part in kind.takes else ""
-    spec = Spec(channels=1, size=8, labels=4)
+    spec = Spec(channels=1, size=8, labels=4, frames=2 * kind.videos)
     with_option = kind(spec=spec, conditional=True)  # type: ignore[call-arg]
     return (
         "" if part not in with_option.takes else "yes" if part in kind(spec=spec).takes else "`--conditional`"

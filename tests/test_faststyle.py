@@ -365,3 +365,13 @@ def test_a_style_of_one_colour_makes_photos_of_that_colour(tmp_path):
     colour = made.mean((0, 2, 3)).cpu()
     assert after < 0.1 * before and float((colour - red).abs().max()) < 0.35
     assert float((x.mean((0, 2, 3)).cpu() - red).abs().max()) > 0.7, "the photos were red already"
+
+
+def test_brightness_and_contrast_of_a_photo_are_taken_away():
+    """What docs/faststyle.md says fails: a dark photo of little contrast is painted as the photo itself."""
+    torch.manual_seed(0)
+    model = FastStyle(spec=Spec(3, 16), width=8, blocks=1, network="random")
+    x = torch.rand(1, 3, 16, 16) * 2 - 1
+    painted = model.translate(x)
+    assert (painted - model.translate(0.3 * x - 0.6)).abs().max() < 0.01 < painted.std() / 3
+    assert (painted - model.translate(x.mT)).abs().max() > 0.05, "it is no constant"

@@ -177,8 +177,11 @@ def test_the_perceptual_loss_is_that_of_the_paper(monkeypatch):
     monkeypatch.setattr(superres, "Perceptual", Eye)
     m, b = model(pixel=0.5, perceptual=2.0), batch()
     m.prepare()
-    x, y = m.pair(Batch(b.x, b.y, Noise(range(6))))
-    phi = [np.maximum(100 * side.numpy().repeat(3, 1)[:, :, ::2], 0) for side in (bicubic(x, 4), y)]
+    noise = Noise(range(6))
+    x, y = m.pair(Batch(b.x, b.y, noise))
+    shift = noise.uniform(2).mul(4).long()
+    sides = (superres.rolled(side, shift).numpy() for side in (bicubic(x, 4), y))
+    phi = [np.maximum(100 * side.repeat(3, 1)[:, :, ::2], 0) for side in sides]
     feature = ((phi[0] - phi[1]) ** 2).sum((1, 2, 3)) / phi[0][0].size / 255**2
     loss = m.loss(b)
     assert loss.terms["perceptual"].item() == pytest.approx(feature.mean(), rel=1e-5)
@@ -226,6 +229,24 @@ def test_in_a_game_with_features_every_weight_moves(monkeypatch, tmp_path):
     steps = [s.losses for s in fit(run, data)]
     assert {"upscaler", "discriminator", "pixel", "perceptual", "adversarial"} <= steps[-1].keys()
     assert all(not torch.equal(v, before[k]) for k, v in run.student.named_parameters())
+
+
+def test_features_are_compared_of_images_that_are_moved_alike(monkeypatch):
+    """A lattice at one place of the squares of 4 x 4 is at any of the 16 for the network of features."""
+    x, shift = torch.rand(3, 2, 8, 12), torch.tensor([[0, 0], [1, 3], [2, 0]])
+    for one, by, moved in zip(x, shift.tolist(), superres.rolled(x, shift)):
+        assert torch.equal(moved, one.roll((-by[0], -by[1]), (1, 2)))
+    shown = []
+    monkeypatch.setattr(Eye, "features", lambda _, x: (shown.append(x), {"layer": x})[1])
+    monkeypatch.setattr(superres, "Perceptual", Eye)
+    m = model(perceptual=1.0)
+    m.prepare()
+    lattice = torch.zeros(64, 1, 16, 16)
+    lattice[..., ::4, ::4] = 1
+    loss = m.loss(Batch(lattice, Condition(image=torch.zeros(64, 1, 4, 4)), Noise(range(64))))
+    places = {divmod(int(x[0].argmax()), 16) for x in shown[0]}
+    assert len(places) == 16 and all(0 <= i < 4 and 0 <= j < 4 for i, j in places)
+    assert loss.terms["perceptual"].item() == pytest.approx(float(lattice.square().mean()) / 255**2, rel=1e-4)
 
 
 # Where it begins

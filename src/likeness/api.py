@@ -25,6 +25,7 @@ from torch import Tensor
 
 from . import data as datasets
 from . import engine, figures, models
+from .backbones import hub
 from .core import Completes, Condition, Model, Redraws, Refusal, answers, ask, final, label_of
 from .data import Data, photos
 from .data.source import Source
@@ -76,7 +77,7 @@ def train(
     """
     source, budget, log = parse(source), _budget(minutes, images), (log,) if isinstance(log, str) else log
     log_writers.refuse(log)
-    target = Path(folder) if folder else source.run_folder(model)
+    target = Path(folder or source.run_folder(model, options.get("task", ""), options.get("to", "")))
     typed = options | {k: v for k, v in budget.items() if k == "images"}
     wishes = Wishes.sort(models.load(model), typed, source)
     _compute_on(device)
@@ -338,7 +339,7 @@ class Trained:
     def _conditions(self, first: int, n: int, label: str | int | None) -> Condition | None:
         """What images number first ... first+n-1 are of: their classes in turns, or class `label`; of texts
         and images, those of the data."""
-        beside = self.data if set(self.model.takes) - {"label"} else None
+        beside = self.data if set(self.model.spec.parts(self.model.takes)) - {"label"} else None
         return sampling.conditions(
             self.model, np.arange(first, first + n), beside, label=self.class_of(label)
         )
@@ -600,8 +601,9 @@ class Trained:
         return able, photos.find([images] if isinstance(images, str | Path) else images, settings)
 
     def translation_recipe(self, **facts: Any) -> dict[str, Any]:
-        """What the recipe of a translation says of the run and of how it was asked."""
-        return self._recipe(**facts)
+        """What the recipe of a translation says of the run and of how it was asked; another run of the same
+        name has other weights."""
+        return self._recipe(weights_sha256=hub.digest(self.run.model.state_dict()), **facts)
 
     def field(self, n: int = 4, seed: int = 0) -> list[receptive.Field]:
         """Which pixels the predictions of two pixels depend on, and how much: the mean over n held-out

@@ -20,6 +20,7 @@ from . import (
     look,
     map,
     neighbours,
+    play,
     studies,
     style,
     train,
@@ -39,7 +40,7 @@ ASKING: tuple[Verb, ...] = (
     ask.diffuse,
     ask.latent,
 )
-LAB: tuple[Verb, ...] = (features.features, map.map, neighbours.neighbours, look.look, style.style)
+LAB: tuple[Verb, ...] = (features.features, map.map, neighbours.neighbours, look.look, style.style, play.play)
 STUDIES: tuple[Verb, ...] = (studies.bayes, studies.detect)
 LISTS: tuple[Verb, ...] = (lists.export, lists.check, lists.models, lists.data, completion.completion)
 VERBS: dict[str, Verb] = {

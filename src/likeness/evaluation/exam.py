@@ -45,6 +45,7 @@ from ..runs.run import AVERAGE, RAW, Run
 from ..training import doctor
 from . import (
     captions,
+    clips,
     distribution,
     known_modes,
     likelihood,
@@ -404,6 +405,7 @@ PARTS = (
     Part("resemblance", "resemblance", distribution.cards, distribution.wanted, "samples"),
     Part("modes", "modes covered", known_modes.cards, known_modes.wanted, "samples"),
     Part("text", "agreement with the text", captions.cards, captions.wanted, "samples"),
+    Part("motion", "motion", clips.cards, clips.wanted, "samples"),
     Part("memorisation", "near-duplicates", memorisation.cards, memorisation.wanted, "samples"),
     Part("cost", "sampling", cost, split="samples"),
     Part("diagnosis", "findings", diagnosis),

@@ -26,7 +26,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -44,6 +46,8 @@ RANDOM_WIDTHS = (16, 32, 64)
 NAME = re.compile(r"block([1-5])_conv([1-4])")
 SEED = 0
 EPS = 1e-12
+GREY = 3 / 127.5
+"""by which channels differ that are one, at most: JPEG rounds them"""
 
 
 class RandomBlocks:
@@ -219,6 +223,22 @@ class FastStyle(Model):
     def chance(self, batch: Batch) -> dict[str, float]:
         """How far the photos themselves are from the painting's style."""
         return {"style": float(self.terms(batch.x, batch.x)["style"])}
+
+    def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
+        """A painting without colours, while its file is there."""
+        if not self.style or not os.path.exists(self.style):
+            return
+        photo, own = (
+            float((x.amax(1) - x.amin(1)).max()) for x in (batch.x, painting.painting(self.style, 256))
+        )
+        yield (
+            "colours of the painting",
+            own,
+            f"{self.style} is grey and the photos are not, so what is painted will be grey; name a painting "
+            "with colours, or type likeness style with --colour luminance, which keeps the photo's"
+            if own < GREY < photo
+            else "",
+        )
 
     @torch.no_grad()
     def translate(self, x: Tensor, back: bool = False) -> Tensor:

@@ -21,7 +21,9 @@ has the best of both (Blau & Michaeli, "The Perception-Distortion Tradeoff", 201
 
 --begin RUN starts from a network that was trained by pixels, as both papers on games do (Ledig et al. 2017,
 section 3.2; Wang et al. 2018, section 4.1): features and games alone are slow to find what pixels teach, and
-leave a lattice in the squares of r x r pixels until then.
+leave a lattice in the squares of r x r pixels until then.  The network of features halves images by squares
+of 2 x 2, so that a lattice of the squares of r x r may please it where both grids lie alike: both sides of a
+pair are moved by up to r - 1 pixels before they are compared, by chance.
 
 Each pair is turned and flipped into one of 8 symmetric versions, both sides alike; --ensemble answers with
 the mean over the 8 (EDSR, section 3.4, "self-ensemble"), at 8 times the cost.
@@ -123,6 +125,15 @@ def over_symmetries(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         turned = f(reduce(lambda x, change: change(x), changes, x))
         total = total + reduce(lambda x, change: change(x), reversed(changes), turned)
     return total / 2 ** len(CHANGES)
+
+
+def rolled(x: Tensor, shift: Tensor) -> Tensor:
+    """Images (B, C, H, W), each moved up and to the left, in a circle, by a shift (B, 2) of its own."""
+    rows, columns = (
+        (torch.arange(n, device=x.device) + by[:, None]) % n for n, by in zip(x.shape[2:], shift.T)
+    )
+    image, channel = (torch.arange(n, device=x.device) for n in x.shape[:2])
+    return x[image.view(-1, 1, 1, 1), channel.view(-1, 1, 1), rows[:, None, :, None], columns[:, None, None]]
 
 
 def small(y: Condition | None) -> Tensor:
@@ -246,7 +257,8 @@ class SuperRes(Model):
         terms = {"pixel": (made - y).abs().mean()}
         total = self.pixel * terms["pixel"]
         if self.eye is not None:  # whoever asks a trained model, as the doctor does, need not have it
-            terms["perceptual"] = self.distance(made, y).mean()
+            shift = batch.noise.uniform(2).mul(self.scale).long()
+            terms["perceptual"] = self.distance(rolled(made, shift), rolled(y, shift)).mean()
             total = total + self.perceptual * terms["perceptual"]
         if self.adversarial:
             with torch.no_grad():

@@ -30,17 +30,9 @@ error of all"""
 SAMPLERS = ("ancestral", "ddim", "heun", "dpm2m")
 
 
-class Denoiser(Model):
-    net: str = option(
-        "auto",
-        "kind of network; auto is mlp for points and codes of one pixel, patches for images of 16 pixels "
-        "and more, else unet, the one that can be exported",
-        choices=("auto", "patches", "unet", "dit", "mlp"),
-    )
-    scale: float = option(
-        1.0, "size of the network: channels grow with it, and time with its square or more", 0.25, 16.0
-    )
-    dropout: float = option(0.0, "share of activations left out while training", 0.0, 0.9)
+class Denoising(Model):
+    """What needs no network: all that follows from an expected image."""
+
     conditional: bool = option(False, "p(x|y): learn what each class looks like, from labelled images")
     label_dropout: float = option(
         0.1,
@@ -76,21 +68,10 @@ class Denoiser(Model):
     repeats: int = option(
         8, "of complete: how often each step is taken back and done again", 1, 1000, live=True
     )
-    evaluations: int = option(
-        16, "noise levels at which bits_per_dim asks the network about an image", 1, 100_000, live=True
-    )
-    likelihood: str = option(
-        "bound",
-        "bits_per_dim by the variational bound, or by the probability-flow equation",
-        choices=("bound", "ode"),
-        live=True,
-    )
-    tolerance: float = option(1e-4, "of a step of that equation's solution", 1e-9, 1.0, live=True)
-
     if TYPE_CHECKING:
         schedule: Schedule
 
-    weak: ClassVar[Denoiser | None] = None
+    weak: ClassVar[Denoising | None] = None
     """whom guidance leads away from, if not from the model's own idea of no class"""
     drawing: ClassVar[str] = "karras"
     """what auto spacing is from noise alone: few steps are worth most where the noise is strong, and where it
@@ -116,18 +97,6 @@ class Denoiser(Model):
         raise NotImplementedError
 
     # What follows from it
-
-    def make(self, outputs: int = 1, times: int = 1) -> nn.Module:
-        """The network, with `outputs` numbers for each of the image's; for build()."""
-        spec, name = self.spec, type(self).__name__.lower()
-        if spec.symbols:
-            raise Refusal(
-                f"{name}: it learns numbers, and these are the names of codes; take those of an ae or a "
-                "vae, or train pixelcnn on these."
-            )
-        self.p = Gaussian(spec.levels) if spec.levels > 1 else None
-        labels = classes.several(name, spec) if self.conditional else 0
-        return network(self.net, spec, self.scale, outputs * spec.channels, labels, times, self.dropout)
 
     def condition(self, batch: Batch) -> Condition | None:
         """What the network is told of a batch in training: of some examples nothing."""
@@ -173,7 +142,7 @@ class Denoiser(Model):
             )
         return False
 
-    def beside(self, weak: Denoiser) -> Denoiser:
+    def beside(self, weak: Denoising) -> Denoising:
         """The same model, guided away from what a weaker one of its kind says: trained for less time, or
         smaller."""
         if (
@@ -287,6 +256,50 @@ class Denoiser(Model):
         for state in self.walk(ahead, x_t, noise, y):
             yield state.x if state.at.sigma == 0 else state.x_0
 
+    def told_of(self, batch: Batch) -> Condition | None:
+        """What the images of a batch are judged beside: classes and other images, none unless the model takes
+        them, and then they must be there."""
+        label = classes.required(type(self).__name__.lower(), label_of(batch.y)) if self.conditional else None
+        image = self.image_of(batch.y)
+        return None if label is image is None else Condition(label, image=image)
+
+
+class Denoiser(Denoising):
+    """By a network; what is differentiable and nearly exact has a code and a likelihood as well."""
+
+    net: str = option(
+        "auto",
+        "kind of network; auto is mlp for points and codes of one pixel, patches for images of 16 pixels "
+        "and more, else unet, the one that can be exported",
+        choices=("auto", "patches", "unet", "dit", "mlp"),
+    )
+    scale: float = option(
+        1.0, "size of the network: channels grow with it, and time with its square or more", 0.25, 16.0
+    )
+    dropout: float = option(0.0, "share of activations left out while training", 0.0, 0.9)
+    evaluations: int = option(
+        16, "noise levels at which bits_per_dim asks the network about an image", 1, 100_000, live=True
+    )
+    likelihood: str = option(
+        "bound",
+        "bits_per_dim by the variational bound, or by the probability-flow equation",
+        choices=("bound", "ode"),
+        live=True,
+    )
+    tolerance: float = option(1e-4, "of a step of that equation's solution", 1e-9, 1.0, live=True)
+
+    def make(self, outputs: int = 1, times: int = 1) -> nn.Module:
+        """The network, with `outputs` numbers for each of the image's; for build()."""
+        spec, name = self.spec, type(self).__name__.lower()
+        if spec.symbols:
+            raise Refusal(
+                f"{name}: it learns numbers, and these are the names of codes; take those of an ae or a "
+                "vae, or train pixelcnn on these."
+            )
+        self.p = Gaussian(spec.levels) if spec.levels > 1 else None
+        labels = classes.several(name, spec) if self.conditional else 0
+        return network(self.net, spec, self.scale, outputs * spec.channels, labels, times, self.dropout)
+
     # The noise that an image comes from
 
     @property
@@ -383,13 +396,6 @@ class Denoiser(Model):
                 "probabilities; it has bits of images."
             )
         return self.p
-
-    def told_of(self, batch: Batch) -> Condition | None:
-        """What the images of a batch are judged beside: classes and other images, none unless the model takes
-        them, and then they must be there."""
-        label = classes.required(type(self).__name__.lower(), label_of(batch.y)) if self.conditional else None
-        image = self.image_of(batch.y)
-        return None if label is image is None else Condition(label, image=image)
 
     @torch.no_grad()
     def bits_per_dim(self, batch: Batch) -> Bits:

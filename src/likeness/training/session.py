@@ -19,7 +19,7 @@ from ..core import Model, Refusal, Spec, Training, closest, duration, option_fie
 from ..data import Data
 from ..data.quick import training_images
 from ..data.source import Source
-from ..parts.denoising import Denoiser
+from ..parts.denoising import Denoising
 from ..runs import first_stage, latent_model, origin
 from ..runs.run import Config, Run, Stage, is_run, read_config
 from ..runs.source import parse
@@ -237,7 +237,7 @@ def _suits(name: str, kind: type[Model], data: Data) -> None:
 
 def _belongs(name: str, kind: type[Model], data: Data) -> None:
     """Refuse two domains to a denoiser, which would learn that a source says nothing of its target."""
-    if issubclass(kind, Denoiser) and data.other is not None and data.pairs is None:
+    if issubclass(kind, Denoising) and data.other is not None and data.pairs is None:
         raise Refusal(
             f"{name} draws an image of another that belongs to it, and in {data.source} nobody knows what "
             "belongs together; train cyclegan on it, or name one of the two folders alone."
