@@ -122,13 +122,11 @@ def by(model: SuperRes) -> Upscale:
 
 
 def make(folder: Path, data: Data, images: int, args: argparse.Namespace) -> Run:
-    asked = dict(batch=args.batch, images=images, precision=args.precision)
+    asked = dict(batch=args.batch, rate=args.rate, images=images, precision=args.precision)
     asked |= dict(ema=min(10_000, images // 4), warmup=min(2_000, images // 20))
-    loss = LOSSES[args.loss]
-    asked["rate"] = args.rate or loss.get("rate", SuperRes.defaults.rate)
     training = engine.settle(replace(SuperRes.defaults, **asked), data.spec)
-    own = dict(width=args.width, depth=args.depth, begin=args.begin) | loss
-    options = SuperRes(spec=data.spec, **{k: v for k, v in own.items() if k != "rate"}).options()
+    own = dict(width=args.width, depth=args.depth, begin=args.begin) | LOSSES[args.loss]
+    options = SuperRes(spec=data.spec, **own).options()
     return Run.create(folder, Config("superres", data.spec, training, options, data.identity, engine.facts()))
 
 
@@ -183,7 +181,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=48)
     parser.add_argument("--depth", type=int, default=8)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, help="left out, that of the loss's preset")
+    parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     parser.add_argument("--threads", type=int, default=0, help="0 is all cores")
     parser.add_argument("--trial", type=int, default=20, help="steps that the speed is measured over")

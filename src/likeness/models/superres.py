@@ -168,8 +168,8 @@ class SuperRes(Model):
     needs = "pairs"
     defaults = Training(batch=16, rate=1e-3, images=200_000, warmup=2_000, schedule="cosine", ema=10_000)
     presets = {
-        "perceptual": dict(pixel=0.1, perceptual=1.0, rate=2e-4),
-        "adversarial": dict(pixel=0.1, perceptual=1.0, adversarial=0.05, rate=2e-4),
+        "perceptual": dict(pixel=0.1, perceptual=1.0),
+        "adversarial": dict(pixel=0.1, perceptual=1.0, adversarial=0.05),
     }
 
     def build(self) -> None:
