@@ -21,7 +21,7 @@ has the best of both (Blau & Michaeli, "The Perception-Distortion Tradeoff", 201
 
 --begin RUN starts from a network that was trained by pixels, as both papers on games do (Ledig et al. 2017,
 section 3.2; Wang et al. 2018, section 4.1): features and games alone are slow to find what pixels teach, and
-leave a lattice in the squares of r x r pixels until then.  The network of features halves images by squares
+leave a stronger lattice in the squares of r x r pixels.  The network of features halves images by squares
 of 2 x 2, so that a lattice of the squares of r x r may please it where both grids lie alike: both sides of a
 pair are moved by up to r - 1 pixels before they are compared, by chance.
 
