@@ -52,6 +52,7 @@ from . import (
     memorisation,
     reconstruction,
     representation,
+    stylisation,
     translation,
 )
 from .kept import Watch
@@ -399,6 +400,7 @@ PARTS = (
     Part("likelihood", "Parzen window", likelihood.window, likelihood.wanted, "samples"),
     Part("reconstruction", "reconstruction", reconstruction.cards),
     Part("translation", "translation", translation.cards, translation.wanted),
+    Part("style", "style error", stylisation.cards),
     Part("representation", "kNN accuracy", representation.cards),
     Part("resemblance", "resemblance", distribution.cards, distribution.wanted, "samples"),
     Part("modes", "modes covered", known_modes.cards, known_modes.wanted, "samples"),
