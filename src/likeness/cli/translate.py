@@ -142,6 +142,7 @@ def _collected(steps: Iterator[Any], many: int, folder: Path) -> tuple[list[Any]
                 if kind not in noted:
                     terminal.say(f"note: {at.name}: {note}")
                 noted.add(kind)
+            del at  # or it is held while the next one is computed
     except KeyboardInterrupt:
         terminal.say(
             f"interrupted: {len(results)} of {many} photos are done, in {folder}; the same command goes on "

@@ -435,8 +435,13 @@ def through(
             if there:
                 yield Done(photo.name, path, own)
                 continue
-        result = one(able, photo, own, partial(notify, number))
-        yield result if folder is None else kept(result, folder, format, own)
+        steps = partial(notify, number)
+        # no name for the result, and none for the photo: they would be held while the next one is computed
+        if folder is None:
+            yield one(able, photo, own, steps)
+        else:
+            yield kept(one(able, photo, own, steps), folder, format, own)
+        del photo
 
 
 def kept(result: Translation, folder: Path, format: str, recipe: dict[str, Any]) -> Translation | Done:
