@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 NETWORKS = ("translator", "plain", "superres")
 RUNS = dict(
@@ -38,7 +39,7 @@ LIMIT = 3.0
 """billions of bytes that a translation may hold"""
 
 
-def network(name: str) -> tuple[object, int]:
+def network(name: str) -> tuple[Any, int]:
     """The network, and its scale."""
     import torch
 
@@ -48,7 +49,7 @@ def network(name: str) -> tuple[object, int]:
     if name == "superres":
         from likeness.models.superres import Upscaler
 
-        net = Upscaler(3, 48, 8, 2)
+        net: Any = Upscaler(3, 48, 8, 2)
         torch.nn.init.normal_(net.last.weight, 0, 0.05)
         return net, 2
     norm = translators.NORMS["none" if name == "plain" else "instance"]
@@ -72,7 +73,7 @@ def measure(name: str, width: int, height: int, bf16: bool, whole: bool) -> dict
     from likeness.inference import strips
 
     net, scale = network(name)
-    net = engine.place(net.eval())  # type: ignore[attr-defined]
+    net = engine.place(net.eval())
     photo = smooth(width, height)
     number = 2 if bf16 else 4
     cast = torch.autocast(engine.device().type, torch.bfloat16) if bf16 else contextlib.nullcontext()
@@ -116,7 +117,7 @@ def measure(name: str, width: int, height: int, bf16: bool, whole: bool) -> dict
     return result
 
 
-def smooth(width: int, height: int) -> object:
+def smooth(width: int, height: int) -> Any:
     """Something like a photo, uint8 (H, W, 3): different on its two sides, with fine detail."""
     import numpy as np
 
@@ -139,7 +140,7 @@ def billions(usage: resource.struct_rusage) -> float:
 # The verb
 
 
-def by_verb(name: str, width: int, height: int, folder: Path) -> dict[str, object]:
+def by_verb(name: str, width: int, height: int, folder: Path) -> dict[str, Any]:
     """Train a run of this model, and put a JPEG file of this size through it by the command line."""
     run, photo, out = folder / name, folder / f"{width}x{height}.jpg", folder / f"{name}-out"
     train = ["train", name, *RUNS[name].format(run=run).split(), *FEW.split()]
