@@ -1,14 +1,14 @@
 """Set5, four times as large: PSNR on Y by minutes of training, and the perception-distortion picture.
 
     python benchmarks/superres.py --data ../shared/data --minutes 2 5 10 30
-    python benchmarks/superres.py --data ../shared/data --minutes 30 --loss perceptual
-    python benchmarks/superres.py --data ../shared/data --minutes 30 --loss adversarial --json result.json
+    python benchmarks/superres.py --data ../shared/data --images 7792 --keep runs/set5
+    python benchmarks/superres.py --minutes 5 --loss perceptual --begin runs/set5/pixel-7792
 
 The data folder holds photos/kodak, photos/caltech101_toy_12x30.zip, superres/Set5 and, for features,
 weights/.  Trained on squares of 128 pixels of those photos at full resolution, their small sides by Pillow's
-bicubic; each time is a training of its own, whose rate falls to nothing at its end.  The number of images is
-that of the first seconds' speed, so that a machine that is busy at that moment, and not later, is done early.
-The small images of Set5 are those of MATLAB's imresize.
+bicubic; each time, or number of images, is a training of its own, whose rate falls to nothing at its end.  Of
+minutes the number of images is that of the first seconds' speed, so that a machine that is busy at that
+moment, and not later, is done early.  The small images of Set5 are those of MATLAB's imresize.
 
 PSNR: Y of ITU-R BT.601 (16 ... 235) of 8-bit images, 4 pixels of the border left out.  Features: squared
 distance, divided by what the large image has, at layers of VGG-16; block2_conv2 is part of the perceptual
@@ -26,6 +26,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ from likeness.training.loop import fit
 
 SCALE, SIDE = 4, 128
 LAYERS = ("block1_conv2", "block2_conv2", "block3_conv3")
-LOSSES: dict[str, dict[str, float]] = dict(pixel=dict(pixel=1.0), **SuperRes.presets)
+LOSSES: dict[str, dict[str, Any]] = dict(pixel=dict(pixel=1.0), **SuperRes.presets)
 Upscale = Callable[[Image.Image], np.ndarray]
 
 
@@ -82,8 +83,8 @@ def pairs(root: Path) -> Data:
 
 
 def luma(x: np.ndarray) -> np.ndarray:
-    """MATLAB's rgb2ycbcr: 16 ... 235."""
-    return 16 + x.astype(float) @ np.array([65.481, 128.553, 24.966]) / 255
+    """MATLAB's rgb2ycbcr of uint8, rounded: 16 ... 235."""
+    return np.floor(16.5 + x.astype(float) @ np.array([65.481, 128.553, 24.966]) / 255)
 
 
 def tensor(x: np.ndarray) -> Tensor:
@@ -122,9 +123,10 @@ def by(model: SuperRes) -> Upscale:
 
 def make(folder: Path, data: Data, images: int, args: argparse.Namespace) -> Run:
     asked = dict(batch=args.batch, rate=args.rate, images=images, precision=args.precision)
-    asked["ema"] = min(10_000, images // 4)
+    asked |= dict(ema=min(10_000, images // 4), warmup=min(2_000, images // 20))
     training = engine.settle(replace(SuperRes.defaults, **asked), data.spec)
-    options = SuperRes(spec=data.spec, width=args.width, depth=args.depth, **LOSSES[args.loss]).options()
+    own = dict(width=args.width, depth=args.depth, begin=args.begin) | LOSSES[args.loss]
+    options = SuperRes(spec=data.spec, **own).options()
     return Run.create(folder, Config("superres", data.spec, training, options, data.identity, engine.facts()))
 
 
@@ -140,11 +142,11 @@ def speed(data: Data, args: argparse.Namespace) -> float:
 
 
 def trained(
-    data: Data, minutes: float, rate: float, eye: Perceptual | None, args: argparse.Namespace
+    data: Data, images: int, eye: Perceptual | None, args: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
-    images = max(args.batch, int(60 * minutes * rate))
-    with tempfile.TemporaryDirectory() as folder:
-        run = make(Path(folder) / "run", data, images, args)
+    name = f"{args.loss}-{images}"
+    with nullcontext(args.keep) if args.keep else tempfile.TemporaryDirectory() as folder:
+        run = make(Path(folder) / name, data, images, args)
         began, busy = time.monotonic(), time.process_time()
         for _ in fit(run, data, save_every=float("inf")):
             pass
@@ -155,15 +157,15 @@ def trained(
         )
         model = run.model
         assert isinstance(model, SuperRes)
-        yield dict(name=f"{args.loss}, {minutes:g} min", **spent, **set5(args.data, by(model), eye))
+        yield dict(name=args.loss, **spent, **set5(args.data, by(model), eye))
         model.ensemble = True
-        yield dict(name=f"{args.loss}, {minutes:g} min, ensemble", **spent, **set5(args.data, by(model), eye))
+        yield dict(name=f"{args.loss}, ensemble", **spent, **set5(args.data, by(model), eye))
         model.ensemble = False
         if args.pictures:
             args.pictures.mkdir(parents=True, exist_ok=True)
             for i in range(1, 6):
                 small = Image.open(args.data / f"superres/Set5/0{i}_LRx{SCALE}.webp").convert("RGB")
-                Image.fromarray(by(model)(small)).save(args.pictures / f"{args.loss}-{minutes:g}min-{i}.png")
+                Image.fromarray(by(model)(small)).save(args.pictures / f"{name}-{i}.png")
 
 
 def main() -> None:
@@ -172,6 +174,9 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--minutes", type=float, nargs="+", default=[2.0, 5.0, 10.0])
+    parser.add_argument("--images", type=int, nargs="+", help="train on so many, instead of for minutes")
+    parser.add_argument("--begin", default="", help="a run that --keep has left, to begin with")
+    parser.add_argument("--keep", type=Path, help="folder that the trained runs are left in")
     parser.add_argument("--loss", choices=list(LOSSES), default="pixel")
     parser.add_argument("--width", type=int, default=48)
     parser.add_argument("--depth", type=int, default=8)
@@ -187,14 +192,18 @@ def main() -> None:
     os.environ.setdefault("LIKENESS_DATA", str(args.data.resolve()))
     eye = Perceptual("vgg16", LAYERS) if (args.data / "weights").is_dir() else None
     data = pairs(args.data)
-    rate = speed(data, args)
-    print(f"{len(data.x)} squares, {rate:.1f} images/s, {torch.get_num_threads()} threads", flush=True)
+    budgets = args.images
+    if not budgets:
+        rate = speed(data, args)
+        print(f"{rate:.1f} images/s", flush=True)
+        budgets = [max(args.batch, int(60 * minutes * rate)) for minutes in args.minutes]
+    print(f"{len(data.x)} squares, {torch.get_num_threads()} threads", flush=True)
     rows = [
         dict(name="bicubic", **set5(args.data, resized(Image.Resampling.BICUBIC), eye)),
         dict(name="Lanczos", **set5(args.data, resized(Image.Resampling.LANCZOS), eye)),
     ]
     print(f"| | images | core seconds | PSNR of Y | {' | '.join(LAYERS)} |\n|---|---|---|---|---|---|---|")
-    for row in itertools.chain(rows[:], *(trained(data, m, rate, eye, args) for m in args.minutes)):
+    for row in itertools.chain(rows[:], *(trained(data, n, eye, args) for n in budgets)):
         features = " | ".join(f"{row['features'].get(name, float('nan')):.4f}" for name in LAYERS)
         spent = f"{row.get('images', '')} | {row.get('core_seconds', '')}"
         print(f"| {row['name']} | {spent} | {row['psnr']:.2f} | {features} |", flush=True)

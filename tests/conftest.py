@@ -18,7 +18,7 @@ from likeness.runs.run import Config, Run
 SMALL = dict(latent=8, width=8, hidden=32, depth=1, scale=0.25, steps=3, blocks=1, pool=8)
 """options by name, for any model that has them"""
 
-OWN: dict[str, dict] = {"faststyle": dict(network="random", style_size=32)}
+OWN: dict[str, dict] = {"faststyle": dict(network="random", style_size=32), "adain": dict(network="random")}
 """options of one model, so that it needs no file"""
 
 
@@ -44,9 +44,16 @@ def toy(n: int = 64, size: int = 16, channels: int = 1, levels: int = 256, held_
     )
 
 
+def moving(data: Data, frames: int = 3) -> Data:
+    """Clips in which each image of the set moves to the right, by a pixel a frame."""
+    return replace(data, x=np.stack([np.roll(data.x, k, -1) for k in range(frames)], 2))
+
+
 def suited(name: str, data: Data) -> Data:
-    """With another image for each, its negative of half the brightness, where the model needs one; and of
-    half the size, where it enlarges."""
+    """Clips for a model of videos.  With another image for each, its negative of half the brightness, where
+    the model needs one; and of half the size, where it enlarges."""
+    if models.load(name).videos and not data.spec.frames:
+        return moving(data)
     if not models.load(name).needs or data.spec.source[0]:
         return data
     return data.with_pairs(255 - (data.x[..., ::2, ::2] if name == "superres" else data.x) // 2)

@@ -269,7 +269,7 @@ def test_a_run_that_learns_falls_below_chance(name, tmp_path, often):
     run = watched(tmp_path / name, name, 240, dict(width=8), batch=64)
     lines = [line["losses"] for line in run.log() if "losses" in line][-4:]
     assert all(line["model"] < 0.8 * line["chance"] for line in lines), lines
-    assert not [note for note in run.notes if "nothing learnt" in note]
+    assert not [note for note in run.notes if "loss at chance" in note]
 
 
 # Runs that are ill, and the same at the model's own rate
@@ -308,8 +308,8 @@ DENOISERS = ("ddpm", "edm", "flowmatching")
 def test_a_rate_too_high_is_named_and_so_is_the_model_s_own(tmp_path, often, name, rate):
     ill = watched(tmp_path, name, 280, dict(net="mlp") if name in DENOISERS else {}, rate=rate)
     said = {noted.name: noted.text for noted in doctor.history(ill)}
-    assert said.keys() & {"nothing learnt", "blown up"}, said
-    text = said.get("nothing learnt") or said["blown up"]
+    assert said.keys() & {"loss at chance", "training instability"}, said
+    text = said.get("loss at chance") or said["training instability"]
     assert f"--rate {models.load(name).defaults.rate:g}" in text and text in ill.notes
 
 
@@ -331,7 +331,7 @@ def test_a_healthy_denoiser_is_left_alone(tmp_path, monkeypatch):
 def test_a_rate_too_low_is_told_to_rise(tmp_path, often):
     run = watched(tmp_path, "classifier", 270, rate=1e-6)
     (noted,) = doctor.history(run)
-    assert noted.name == "nothing learnt" and "--rate 0.002" in noted.text
+    assert noted.name == "loss at chance" and "--rate 0.002" in noted.text
 
 
 # Rules on numbers that are known
@@ -344,7 +344,7 @@ def curve(*losses: float) -> list[symptoms.Line]:
 def test_blown_up_is_a_loss_that_has_risen_tenfold_and_stays_above_its_best():
     said = symptoms.relapse(curve(1.0, 0.5, 0.2, 90.0, 5.0, *[0.7] * 8))
     assert (
-        said.name == "blown up"
+        said.name == "training instability"
         and ("0.2 at image 2,400, rose to 90 by image 3,200, and has been 0.7 or more") in said.evidence
     )
     assert symptoms.relapse(curve(1.0, 0.5, 0.2, 90.0, 5.0, *[0.7] * 8, 0.22)) is None, "it has come back"
@@ -369,7 +369,7 @@ def game(*losses: float, player: str = "generator", pull: float = 0.5) -> list[s
 def test_any_player_of_a_game_may_have_blown_up(player):
     said = symptoms.relapse(game(1.4, 0.7, 400.0, *[5.0] * 9, player=player))
     assert (
-        said.name == "blown up"
+        said.name == "training instability"
         and (
             f"the loss of the {player} was 0.7 at image 1,600, rose to 400 by image 2,400, and has been 5 or "
             "more"
@@ -393,7 +393,7 @@ def test_the_mean_logit_of_a_critic_is_no_measure_of_its_generator():
 def test_a_loss_below_0_blows_up_as_any_other():
     """By ratios to the best, which was below 0, it never did."""
     said = symptoms.relapse(curve(1.4, -2.0, 500.0, *[-0.3] * 9))
-    assert said.name == "blown up" and "was -2 at image 1,600, rose to 500" in said.evidence
+    assert said.name == "training instability" and "was -2 at image 1,600, rose to 500" in said.evidence
     assert symptoms.relapse(curve(1.4, -2.0, 500.0, *[-1.5] * 9)) is None, "it has come back"
     assert symptoms.relapse(curve(1.4, -2.0, 4.0, *[-0.3] * 9)) is None, "less than twice what it learnt"
     shifted = [loss - 1000 for loss in (1000.0, 998.0, 1500.0, *[999.0] * 9)]
@@ -446,7 +446,7 @@ def test_what_is_kept_of_a_long_log_says_the_same_as_all_of_it():
 
 def test_nothing_learnt_compares_the_terms_that_a_model_names():
     log = [dict(seen=800 * i, losses=dict(model=0.5, error=0.3)) for i in range(1, 21)]
-    assert symptoms.nothing_learnt(log, {"error": 0.3}).name == "nothing learnt"
+    assert symptoms.nothing_learnt(log, {"error": 0.3}).name == "loss at chance"
     assert symptoms.nothing_learnt(log, {"error": 0.31}) is None and symptoms.nothing_learnt(log) is None
     assert symptoms.nothing_learnt(log[:10], {"error": 0.3}) is None, "too early"
     told = [dict(line, losses=dict(line["losses"], chance=0.4)) for line in log]

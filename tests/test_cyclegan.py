@@ -239,10 +239,10 @@ def domains(n: int = 96, size: int = 8) -> Data:
 
 
 def test_a_map_that_nobody_is_told_is_learnt(tmp_path):
-    """In 60 steps it is nearer to T(a) than any one image could be, and knows the way back."""
+    """In 80 steps it is nearer to T(a) than any one image could be, and knows the way back."""
     data = load("hidden-map:300", size=16)
     options = dict(width=8, blocks=1)
-    run, _ = small_run("cyclegan", tmp_path, data, options=options, batch=8, images=480, rate=2e-3, warmup=0)
+    run, _ = small_run("cyclegan", tmp_path, data, options=options, batch=8, images=640, rate=2e-3, warmup=0)
     list(fit(run, data))
     a, right = picture(data.other.x[data.other.held_out]), picture(data.truth)
     error = (run.model.translate(a) - right).abs().mean()

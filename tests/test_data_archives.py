@@ -685,11 +685,39 @@ def test_rows_of_a_parquet_file_can_be_asked_for_in_any_order(tmp_path, parquet)
         assert file.read(at, 0) == PNG[at % 40] + b"%d" % at
 
 
+@pytest.mark.parametrize(
+    "other, source", [("conditioning_image", "conditioning_image"), ("mask", "image"), ("target", "image")]
+)
+def test_two_columns_of_images_are_pairs(tmp_path, parquet, other, source):
+    beside = [dict(bytes=PNG[39 - i], path=None) for i in range(20)]
+    beside[4] = None
+    images = [dict(bytes=PNG[i], path=f"{i}.png") for i in range(20)]
+    texts = [f"text {i}" for i in range(20)]
+    for k, name in enumerate(("train-00000-of-00001", "test-00000-of-00001")):
+        part = slice(0, 16) if k == 0 else slice(16, 20)
+        parquet(tmp_path / "d" / f"{name}.parquet", images[part], text=texts[part], **{other: beside[part]})
+    data = load(tmp_path / "d", size=40)
+    number = {str(text): row for row, text in enumerate(data.texts)}
+    assert len(data.x) == 19 and "text 4" not in number and data.pairs is not None
+    assert sorted(data.texts[row] for row in data.held_out) == [f"text {i}" for i in range(16, 20)]
+    for i in (0, 3, 5, 19):
+        row = number[f"text {i}"]
+        want = [np.asarray(photo(k)).transpose(2, 0, 1) for k in (i, 39 - i)]
+        want = want[::-1] if source == other else want
+        assert np.array_equal(data.pairs[row], want[0]) and np.array_equal(data.x[row], want[1])
+    assert f"{source} is the source" in data.verdict and "not in the file" in data.verdict
+    assert load(tmp_path / "d", **data.settings).fingerprint == data.fingerprint
+    alone = load(tmp_path / "d", size=40, layout="together")
+    assert alone.pairs is None and np.array_equal(
+        alone.x[list(alone.texts).index("text 0")], np.asarray(photo(0)).transpose(2, 0, 1)
+    )
+
+
 def test_a_parquet_file_without_one_column_of_images_is_refused(tmp_path, parquet):
     import pyarrow
     import pyarrow.parquet
 
-    for columns in (dict(a=[1, 2]), dict(a=[b"1"], b=[b"2"])):
+    for columns in (dict(a=[1, 2]), dict(left=[b"1"], right=[b"2"])):
         pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "d.parquet")
         with pytest.raises(BadData, match="`image`"):
             load(tmp_path / "d.parquet")

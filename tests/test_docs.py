@@ -155,11 +155,14 @@ def use_of(name: str, part: str) -> str:
     kind = KINDS[name]
     if not isinstance(kind.takes, property):
         return "yes" if part in kind.takes else ""
-    spec = Spec(channels=1, size=8, labels=4)
-    with_option = kind(spec=spec, conditional=True)  # type: ignore[call-arg]
-    return (
-        "" if part not in with_option.takes else "yes" if part in kind(spec=spec).takes else "`--conditional`"
-    )
+    spec = Spec(channels=1, size=8, labels=4, vocabulary=9, tokens=4, frames=2 * kind.videos)
+    if part in kind(spec=spec).takes:
+        return "yes"
+    own = vars(kind(spec=spec))  # of dalle `text` is a weight
+    for option in (name for name in ("conditional", "text") if isinstance(own.get(name), bool)):
+        if part in kind(spec=spec, **{option: True}).takes:
+            return f"`--{option}`"
+    return ""
 
 
 def test_the_table_of_what_models_take():

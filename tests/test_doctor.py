@@ -26,7 +26,9 @@ from likeness import api, data
 from likeness.cli import main
 from likeness.core import Diverged
 from likeness.data import Data
+from likeness.evaluation.scores import load_scores, save_scores
 from likeness.metrics import neighbours
+from likeness.metrics.card import Score
 from likeness.reports import terminal
 from likeness.runs.run import Run
 from likeness.training import doctor, symptoms
@@ -153,7 +155,13 @@ def test_each_failure_of_the_docs_is_named_and_one_option_mends_it(fifty_digits,
 def test_the_docs_have_every_failure_of_games_and_codes():
     names = [name for _, name, _ in broken_on_purpose()]
     assert len(names) == 12 and set(names) == {
-        *("vanishing gradient", "no contest", "silent discriminator", "oscillation", "divergence"),
+        *(
+            "vanishing gradient",
+            "discriminator too strong",
+            "zero generator gradient",
+            "oscillation",
+            "divergence",
+        ),
         *("mode collapse", "dropped modes", "memorisation", "active units", "codes used"),
     }
 
@@ -185,7 +193,7 @@ def lines(n: int = 20, images: int = 3200, **terms: object) -> list[symptoms.Lin
 
 def test_saturation_asks_for_a_lead_that_lasts():
     assert symptoms.saturation(lines(told_apart=1, pull=0.01)).name == "vanishing gradient"
-    assert symptoms.saturation(lines(told_apart=1)).name == "no contest"
+    assert symptoms.saturation(lines(told_apart=1)).name == "discriminator too strong"
     assert symptoms.saturation(lines(told_apart=0.96)) is None
     assert symptoms.saturation(lines(told_apart=0.6, pull=0.01)) is None, "the generator is ahead"
     assert symptoms.saturation(lines(told_apart=lambda i: 1 if i > 16 else 0.6, pull=0.01)) is None
@@ -194,7 +202,7 @@ def test_saturation_asks_for_a_lead_that_lasts():
 
 
 def test_silence_is_a_gradient_that_moves_nothing_and_lasts():
-    assert symptoms.silence(lines(told_apart=0.5, generator_gradient=0)).name == "silent discriminator"
+    assert symptoms.silence(lines(told_apart=0.5, generator_gradient=0)).name == "zero generator gradient"
     assert symptoms.silence(lines(told_apart=0.5, generator_gradient=lambda i: 0 if i % 4 else 6e-5)), (
         "a unit that wakes up for a batch"
     )
@@ -394,6 +402,20 @@ def test_a_finding_is_said_once_however_often_it_comes_and_goes(tmp_path):
     assert len(doctor.history(run)) == 2, "a line that a crash has torn"
 
 
+@pytest.mark.parametrize("old, new", symptoms.RENAMED.items())
+def test_findings_of_before_are_shown_under_their_names_of_today(tmp_path, old, new):
+    """In logs, where one that still lasts is not noted anew, and in scores."""
+    run, _ = small_run("ae", tmp_path / "r")
+    line = dict(seen=0, look="log", name=old, text=f"{old}: 98% of pairs: all")
+    (run.folder / doctor.FILE).write_text(json.dumps(line) + "\n")
+    assert doctor.history(run) == [(new, f"{new}: 98% of pairs: all", 0, None)]
+    doctor.Notes(run).take("log", 1, [symptoms.Finding(new, "98% of pairs: all")])
+    assert len(doctor.history(run)) == 1 and run.notes == []
+    card, other = Score("findings", 1, warnings=(line["text"],)), Score("x", 1, warnings=(line["text"],))
+    save_scores(tmp_path, [card, other])
+    assert [one.warnings for one in load_scores(tmp_path)] == [(f"{new}: 98% of pairs: all",), other.warnings]
+
+
 def test_whoever_trains_hears_of_it_once(tmp_path, capsys):
     run, images = small_run("ae", tmp_path)
     with terminal.training(run, images, {}) as tick:
@@ -461,7 +483,7 @@ def test_a_generator_that_moves_seldom_is_given_time(tmp_path):
     )
     won = lines(48, told_apart=1.0)
     assert not list(doctor.consult(run, won[:40])) and [f.name for f in doctor.consult(run, won)] == [
-        "no contest"
+        "discriminator too strong"
     ]
 
 
@@ -483,7 +505,7 @@ def test_guesses_of_packs_are_as_noisy_as_there_are_packs():
 
 
 def test_a_critic_under_a_penalty_may_tell_all_apart():
-    assert symptoms.saturation(lines(told_apart=1, pull=1)).name == "no contest"
+    assert symptoms.saturation(lines(told_apart=1, pull=1)).name == "discriminator too strong"
     assert symptoms.saturation(lines(told_apart=1, pull=1), critic=True) is None
 
 
@@ -494,7 +516,7 @@ def test_a_generator_hears_those_that_look_through_a_network_when_the_other_has_
             symptoms.silence(
                 lines(told_apart=1, pull=pull, generator_gradient=0, told_apart_by_features=1)
             ).name
-            == "silent discriminator"
+            == "zero generator gradient"
         )
 
 

@@ -66,7 +66,7 @@ def soon(monkeypatch) -> None:
 BROKEN = {
     "negative": ("inverted colours", "of targets"),
     "source": ("copies its source", "nothing is changed"),
-    "grey": ("one target", "each becomes the same image"),
+    "grey": ("collapsed output", "each becomes the same image"),
     "checkers": ("checkerboard", "a period of 2 pixels"),
 }
 
@@ -101,7 +101,9 @@ def test_a_discriminator_that_wins_for_certain_is_named_and_one_that_is_ahead_is
     run = trained(tmp_path / "run", data, "game", images=4800)
     noted = {line.name: line.text for line in doctor.history(run)}
     assert (
-        "no contest" in noted and "of pairs apart" in noted["no contest"] and "--rate" in noted["no contest"]
+        "discriminator too strong" in noted
+        and "of pairs apart" in noted["discriminator too strong"]
+        and "--rate" in noted["discriminator too strong"]
     )
 
     def lines(real: float, **more: float) -> list[dict]:
@@ -109,7 +111,7 @@ def test_a_discriminator_that_wins_for_certain_is_named_and_one_that_is_ahead_is
         return [dict(seen=i, losses=losses) for i in range(8)]
 
     assert symptoms.saturation(lines(1.7)) is not None and symptoms.saturation(lines(1.7, L1=0.1)) is None
-    assert symptoms.saturation(lines(6.0, L1=0.1)).name == "no contest"
+    assert symptoms.saturation(lines(6.0, L1=0.1)).name == "discriminator too strong"
 
 
 @pytest.mark.parametrize("learns, name", [("negative", "inverted colours"), ("source", "copies its source")])
@@ -162,12 +164,12 @@ def test_copies_are_those_that_had_something_to_change():
     assert translated.copied(Translated(a, a, blobs(seed=4), False)) is None, "both domains are one"
 
 
-def test_a_blur_is_not_one_target_and_a_little_noise_is():
+def test_a_blur_is_not_collapsed_and_a_little_noise_is():
     a = blobs()
     blurred = F.avg_pool2d(a, 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
-    assert translated.one_target(Translated(a, blurred, a, True)) is None
+    assert translated.collapsed(Translated(a, blurred, a, True)) is None
     one = a[:1].expand_as(a) + 0.01 * torch.randn(a.shape, generator=torch.Generator().manual_seed(0))
-    assert "each becomes the same image" in translated.one_target(Translated(a, one, a, True)).evidence
+    assert "each becomes the same image" in translated.collapsed(Translated(a, one, a, True)).evidence
 
 
 @pytest.mark.parametrize("period, size", [(2, 16), (2, 32), (4, 32), (4, 64)])
@@ -199,9 +201,9 @@ def test_style_and_content_that_weigh_nothing_are_read_from_the_log():
 
     guess = {"style": 2.0}
     unheard = translated.weighed(lines(0.01, 1.95), guess)
-    assert unheard.name == "style unheard" and unheard.remedies[0].startswith("--style-weight")
+    assert unheard.name == "style weight too low" and unheard.remedies[0].startswith("--style-weight")
     lost = translated.weighed(lines(5.0, 0.02), guess)
-    assert lost.name == "content lost" and lost.remedies[0].startswith("--content-weight")
+    assert lost.name == "content weight too low" and lost.remedies[0].startswith("--content-weight")
     assert translated.weighed(lines(0.3, 0.4), guess) is translated.weighed(lines(1.1, 0.12), guess) is None
     assert translated.weighed(lines(0.9, 1.9), guess) is None, "nothing is learnt yet: another rule says so"
     assert translated.weighed(lines(0.01, 1.95)[:2], guess) is None

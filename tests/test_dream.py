@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from likeness.backbones import catalogue
 from likeness.backbones.layers import LOGITS, UNIT, Conv, Dense, Flatten, Graph, Hooked
+from likeness.backbones.resize import resized
 from likeness.core import Noise, Refusal
 from likeness.explain import dream
 from likeness.explain.dream import (
@@ -20,7 +21,6 @@ from likeness.explain.dream import (
     direction,
     moved,
     octave_sizes,
-    resized,
     variation,
 )
 from likeness.metrics.reconstruction import psnr

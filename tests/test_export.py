@@ -92,6 +92,36 @@ def test_onnxruntime_answers_as_the_model_does(tmp_path, name, part, answer):
             )
 
 
+GENERATORS = {
+    "pix2pix": (dict(depth=1, width=4), ("translate",)),
+    "cyclegan": (dict(blocks=0, width=4), ("translate", "translate-back")),
+    "superres": (dict(depth=1, width=4), ("translate",)),
+    "faststyle": (dict(blocks=0, width=4), ("translate",)),
+}
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_generators_are_exported_for_images_of_any_size(tmp_path, name):
+    needs_onnx()
+    options, parts = GENERATORS[name]
+    run, _ = lively(name, tmp_path / "r", data=toy(16, 16, 3, held_out=4), options=options)
+    for part in parts:
+        back = part != "translate"
+        graph, _ = onnx.export(run, tmp_path / "m.onnx", part if back else None)
+        there = session(tmp_path / "m.onnx")
+        assert graph.answer == part and "height, width" in graph.inputs["source"]
+        for n, height, width in ((1, 16, 24), (3, 36, 8)):
+            x = torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(n)) * 2 - 1
+            want = run.model.translate(x, back).numpy()
+            (got,) = there.run(["image"], {"source": x.numpy()})
+            scale = 2 if name == "superres" else 1
+            assert got.shape == want.shape == (n, 3, scale * height, scale * width) and want.std() > 1e-3
+            assert np.abs(got - want).max() < 1e-4
+    if len(parts) == 1:
+        with pytest.raises(Refusal, match=f"translate-back of {name} cannot be exported: {name}"):
+            onnx.export(run, tmp_path / "m.onnx", "translate-back")
+
+
 def test_a_conditional_denoiser_is_told_the_class(tmp_path):
     needs_onnx()
     run, _ = lively("edm", tmp_path / "r", options=dict(conditional=True, net="mlp"), data=toy(size=4))

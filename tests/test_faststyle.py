@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +13,18 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
+import likeness
 from conftest import small_run, toy
 from likeness import engine
 from likeness.core import BadData, Batch, Noise, Refusal, Spec
+from likeness.evaluation import exam as evaluation
+from likeness.evaluation import stylisation
 from likeness.models import faststyle
-from likeness.models.faststyle import FastStyle, mosaic, painting
+from likeness.models.faststyle import FastStyle
+from likeness.parts import painting as paintings
 from likeness.parts import quick_residual
 from likeness.parts.norms import InstanceNorm
+from likeness.parts.painting import mosaic, painting
 from likeness.parts.translators import Residual
 from likeness.runs.run import Run
 from likeness.training.loop import fit
@@ -112,7 +119,7 @@ def test_a_run_goes_on_and_answers_without_the_file_of_the_painting(tmp_path):
         pass
     assert all(torch.equal(g, known[name]) and bool(g.any()) for name, g in again.student.painting().items())
     assert again.model.translate(engine.put(data.take(data.held_out[:1])).x).isfinite().all()
-    with pytest.raises(BadData, match=r"painting.png cannot be read"):
+    with pytest.raises(BadData, match=r"--style: there is no image .*painting.png"):
         model(style=str(file)).prepare()
 
 
@@ -129,8 +136,101 @@ def test_a_painting_is_scaled_turned_upright_and_laid_on_white(tmp_path):
     Image.new("RGB", (60, 30)).save(tmp_path / "turned.jpg", exif=exif)
     assert painting(str(tmp_path / "turned.jpg"), 100).shape == (1, 3, 60, 30)
     Image.new("RGB", (60, 4)).save(tmp_path / "thin.png")
-    with pytest.raises(BadData, match="60x4 pixels"):
+    with pytest.raises(BadData, match=r"too small|60x4"):
         painting(str(tmp_path / "thin.png"), 100)
+
+
+def saved(x: np.ndarray, file: Path) -> str:
+    """A picture (3, H, W) in [-1, 1] as a file."""
+    Image.fromarray(((x.transpose(1, 2, 0) + 1) * 127.5).astype(np.uint8)).save(file)
+    return str(file)
+
+
+def test_a_grey_painting_of_16_bits_is_no_white_one(tmp_path):
+    deep = np.linspace(0, 65535, 32 * 24).reshape(24, 32).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    x = painting(str(tmp_path / "deep.png"), 24)
+    assert x.shape == (1, 3, 24, 32) and torch.equal(x[:, 0], x[:, 1])
+    assert np.allclose(x[0, 0].numpy(), deep / 32767.5 - 1, atol=0.01)
+
+
+def test_a_file_that_is_no_painting_is_refused_as_among_training_images(tmp_path):
+    (tmp_path / "drawing.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n" + bytes(99))
+    (tmp_path / "cut.png").write_bytes(Path(saved(mosaic(40), tmp_path / "a.png")).read_bytes()[:-400])
+    for name in ("drawing.eps", "cut.png", "."):
+        with pytest.raises(BadData, match=r"--style: .*cannot be used"):
+            painting(str(tmp_path / name), 24)
+
+
+def test_a_run_has_one_painting_wherever_it_lies(tmp_path):
+    one, other = saved(mosaic(40), tmp_path / "one.png"), saved(-mosaic(40), tmp_path / "other.png")
+    small = dict(network="random", width=4, blocks=1, size=16, style_size=32, batch=4)
+
+    def go_on(images: int, **options: object) -> None:
+        likeness.train("faststyle", "shapes:40", tmp_path / "run", images=images, progress=False, **options)
+
+    go_on(8, style=one, **small)
+    written = (tmp_path / "run/config.json").read_bytes()
+    with pytest.raises(Refusal, match=r"other.png is not the painting that this run has been trained with"):
+        go_on(12, style=other)
+    with pytest.raises(Refusal, match=r"there is no file .*gone.png; leave --style out"):
+        go_on(12, style=str(tmp_path / "gone.png"))
+    assert (tmp_path / "run/config.json").read_bytes() == written, "it says what it has not learnt"
+    moved = tmp_path / "elsewhere.png"
+    Path(one).rename(moved)
+    go_on(12, style=str(moved))
+    assert json.loads((tmp_path / "run/config.json").read_text())["options"]["style"] == str(moved)
+    moved.unlink()
+    go_on(16)
+    go_on(20, style=str(moved))
+
+
+def test_a_run_goes_on_with_the_network_it_began_with(monkeypatch):
+    m = model()
+    m.prepare()
+    again = model()
+    again.load_state_dict(m.state_dict())
+    again.prepare()
+    monkeypatch.setattr(faststyle.RandomBlocks, "sha256", "cd" * 32)
+    with pytest.raises(Refusal, match="not those that this run has been trained with"):
+        again.prepare()
+
+
+def test_a_run_from_before_files_were_remembered_goes_on(tmp_path):
+    m = model()
+    m.prepare()
+    old = {k: v for k, v in m.state_dict().items() if k not in ("painted", "known")}
+    again = model()
+    again.load_state_dict(old)
+    again.prepare()
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in m.state_dict().items())
+
+
+def test_its_scores_stand_between_the_photo_and_the_painting(tmp_path):
+    """The photo has all of its content, the painting all of its style; what a run has learnt is between."""
+    data = toy(48, channels=3)
+    options = dict(style=saved(mosaic(40), tmp_path / "a.png"), network="random", content_weight=0.1)
+    run, _ = small_run(
+        "faststyle", tmp_path / "run", data, options=options, images=8 * 60, batch=8, rate=1e-2
+    )
+    for _ in fit(run, data):
+        pass
+    exam = evaluation.prepare(run, data, 8, 0, "none")
+    cards = {(s.name, s.of): s for s in stylisation.cards(exam)}
+    assert len(cards) == 6 and all(s.n == 8 for s in cards.values())
+    value = {k: s.value for k, s in cards.items()}
+    assert value["content error", "photo"] == 0 < value["content error", "model"]
+    x = engine.put(data.take(exam.rows)).x
+    assert value["style error", "photo"] == pytest.approx(
+        run.model.chance(data.take(exam.rows))["style"], rel=1e-4
+    )
+    with torch.no_grad():
+        made = run.model.terms(run.model.translate(x), x)
+    assert value["style error", "model"] == pytest.approx(float(made["style"]), rel=1e-3)
+    assert value["style error", "model"] < value["style error", "photo"]
+    assert "random, which it has learnt with" in cards["style error", "model"].note
+    (tmp_path / "a.png").unlink()
+    assert {s.of for s in stylisation.cards(exam)} == {"model", "photo"}
 
 
 # The quick answer
@@ -214,7 +314,7 @@ def test_what_cannot_be_painted_is_refused_in_words(spec, options, words):
 
 def test_a_black_painting_has_no_style(tmp_path, monkeypatch):
     Image.new("RGB", (32, 32), "black").save(tmp_path / "black.png")
-    monkeypatch.setattr(faststyle, "painting", lambda *_: torch.zeros(1, 3, 32, 32))
+    monkeypatch.setattr(paintings, "painting", lambda *_: torch.zeros(1, 3, 32, 32))
     with pytest.raises(Refusal, match="has nothing that block1_conv2 sees"):
         model(style=str(tmp_path / "black.png")).prepare()
 
@@ -239,3 +339,13 @@ def test_a_style_of_one_colour_makes_photos_of_that_colour(tmp_path):
     colour = made.mean((0, 2, 3)).cpu()
     assert after < 0.1 * before and float((colour - red).abs().max()) < 0.35
     assert float((x.mean((0, 2, 3)).cpu() - red).abs().max()) > 0.7, "the photos were red already"
+
+
+def test_brightness_and_contrast_of_a_photo_are_taken_away():
+    """What docs/faststyle.md says fails: a dark photo of little contrast is painted as the photo itself."""
+    torch.manual_seed(0)
+    model = FastStyle(spec=Spec(3, 16), width=8, blocks=1, network="random")
+    x = torch.rand(1, 3, 16, 16) * 2 - 1
+    painted = model.translate(x)
+    assert (painted - model.translate(0.3 * x - 0.6)).abs().max() < 0.01 < painted.std() / 3
+    assert (painted - model.translate(x.mT)).abs().max() > 0.05, "it is no constant"

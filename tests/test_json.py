@@ -34,6 +34,7 @@ ASKED = {
     "look": "look one.png --network squeezenet --weights none --samples 1 --steps 1",
     "translate": "translate runs/t one.png -o translated",
     "style": "style one.png one.png --weights none --steps 2 --memory 1",
+    "play": "play ppo grid p --steps 64 --horizon 8 --epochs 1",
     "bayes": "bayes digits",
     "detect": f"detect {PIXELS} -o d",
     "export": f"export {NOISE}",

@@ -29,7 +29,7 @@ WINGS = [
     ["features"],
     ["evaluation"],
     ["reports"],
-    ["maps", "studies"],
+    ["maps", "studies", "agents"],
     ["api"],
     ["cli"],
     ["__main__"],

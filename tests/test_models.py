@@ -27,6 +27,7 @@ from likeness.core import (
     Samples,
     Scores,
     Spec,
+    Stylises,
     Translates,
     answers,
     ask,
@@ -91,7 +92,7 @@ def test_watching_sampling_and_evaluating_change_nothing(name, tmp_path):
         if isinstance(watched.model, Scores):
             watched.model.bits_per_dim(engine.put(data.take(data.held_out[:3])))
     assert same(alone, watched)
-    shows = isinstance(alone.model, Samples) or (
+    shows = isinstance(alone.model, Samples | Translates | Stylises) or (
         isinstance(alone.model, Encodes) and isinstance(alone.model, Decodes)
     )
     assert bool(list((tmp_path / "b" / "samples").glob("*.png"))) == shows
@@ -159,6 +160,8 @@ def test_what_it_answers_has_the_right_shape(name, tmp_path):
         )
     if isinstance(model, Translates):
         assert model.translate(batch.y.image if model.needs else batch.x).shape == batch.x.shape
+    if isinstance(model, Stylises):
+        assert model.stylise(batch.x, [batch.x.flip(0)]).shape == batch.x.shape
     if isinstance(model, Classifies):
         assert model.classify(batch.x).shape == (6, data.spec.labels)
     assert answers(model), "a model that answers nothing is of no use"

@@ -67,6 +67,58 @@ def test_pairs_of_a_folder_are_those_of_equal_names_with_channels_of_their_own(t
     assert load(tmp_path / "d", **back.settings).fingerprint == back.fingerprint != data.fingerprint
 
 
+CLASSES = 0, 40, 41, 200
+
+
+def maps_of(root: Path, a: str, b: str, n: int = 6, indexed: bool = False) -> None:
+    for i in range(n):
+        rng = np.random.default_rng(i)
+        save(root / a / f"{i}.png", rng.integers(0, 256, (37, 45, 3)).astype(np.uint8))
+        classes = np.array(CLASSES, np.uint8)[rng.integers(0, len(CLASSES), (37, 45))]
+        picture = Image.fromarray(classes)
+        if indexed:
+            picture = Image.fromarray(classes, "P")
+            picture.putpalette([v for c in range(256) for v in (c, 255 - c, 7)])
+        (root / b).mkdir(parents=True, exist_ok=True)
+        picture.save(root / b / f"{i}.png")
+
+
+@pytest.mark.parametrize("a, b, indexed", [("images", "masks", False), ("A", "B", False), ("A", "B", True)])
+def test_label_maps_are_scaled_without_values_in_between(tmp_path, a, b, indexed):
+    """By the folder's name, and by their few values; never the photographs beside them."""
+    maps_of(tmp_path / "d", a, b, indexed=indexed)
+    data = load(tmp_path / "d", size=16)
+    values = {tuple(v) for v in data.x.transpose(0, 2, 3, 1).reshape(-1, data.x.shape[1]).tolist()}
+    assert values == {(c, 255 - c, 7) if indexed else (c,) for c in CLASSES}
+    assert "side B is label maps" in data.verdict and "side A is label maps" not in data.verdict
+    for row, name in enumerate(data.names):  # each pixel is one of those that it lies on
+        classes = np.asarray(Image.open(tmp_path / "d" / name).convert("RGB" if indexed else "L"))[:, 4:41]
+        at = (np.arange(16) + 0.5) * 37 / 16
+        near = classes[np.ix_(at.astype(int), at.astype(int))].reshape(16, 16, -1)
+        assert np.array_equal(data.x[row], near.transpose(2, 0, 1))
+    photos = load(tmp_path / "d" / a, size=16)
+    assert {p.tobytes() for p in data.pairs} == {p.tobytes() for p in photos.x}
+
+
+def test_thin_lines_and_photographs_are_scaled_smoothly(tmp_path):
+    maps_of(tmp_path / "d", "edges", "photos")
+    maps_of(tmp_path / "e", "photos", "edges")
+    for place in "d", "e":
+        assert "label maps" not in load(tmp_path / place, size=16, layout="pairs").verdict
+
+
+def test_a_run_that_learnt_masks_scaled_by_lanczos_finds_them_again(tmp_path):
+    from likeness.data.folder import LANCZOS
+    from likeness.runs import origin
+    from likeness.runs.run import Config
+
+    maps_of(tmp_path / "d", "images", "masks")
+    before, now = (load(tmp_path / "d", size=16, **more) for more in (dict(about=LANCZOS), {}))
+    assert before.fingerprint != now.fingerprint and len(np.unique(before.x)) > len(CLASSES)
+    config = Config("pix2pix", before.spec, None, {}, before.identity, {})
+    assert np.array_equal(origin.load(config, tmp_path / "run").x, before.x)
+
+
 @pytest.mark.parametrize("pack", ["zip", "tar"])
 def test_an_archive_is_read_as_its_folder(tmp_path, pack):
     pairs_of(tmp_path / "d")

@@ -185,3 +185,36 @@ def test_what_a_run_has_learnt_lies_where_b_does(project):
     assert back.data.place == str(project / "day")
     for one in (run, back):
         assert np.array_equal(one.data.x, load(one.data.place, size=8).x)
+
+
+@pytest.mark.parametrize("layout", ["pairs", "side-by-side"])
+def test_maps_and_features_of_a_run_of_pairs_are_of_its_targets(tmp_path, monkeypatch, layout):
+    """By pixels, and by the run's own code; a folder that holds no pairs is read whole."""
+    from likeness.features import opening
+    from likeness.features.images import pictures
+    from likeness.maps import collection
+
+    monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    both = np.random.default_rng(0).integers(0, 256, (12, 2, 20, 20, 3)).astype(np.uint8)
+    for i, (a, b) in enumerate(both):
+        files = {"images": a, "photo": b} if layout == "pairs" else {"": np.concatenate([a, b], 1)}
+        for side, x in files.items():
+            (tmp_path / "d" / side).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(x).save(tmp_path / "d" / side / f"{i:02}.png")
+        (tmp_path / "flat").mkdir(exist_ok=True)
+        Image.fromarray(a).save(tmp_path / "flat" / f"{i:02}.png")
+    flags = ["--size", "8", "--batch", "8", "--images", "8", "--no-report", "--layout", layout]
+    assert main(["train", "vae", "d", "r", "--width", "4", *flags]) == 0
+    learnt = load("d", size=8, layout=layout)
+    assert len(learnt.x) == 12 and learnt.pairs is not None
+    pixels = collection.gather("r", print, network="pixels")
+    assert np.array_equal(pixels.x, learnt.x) and list(pixels.names) == list(learnt.names)
+    net = opening.load("r")
+    seen = pictures("d", 8, "fit", net.reading)
+    assert [seen.name(i) for i in range(seen.total)] == list(learnt.names)
+    assert np.array_equal([seen.get(i) for i in range(12)], learnt.x)
+    coded = collection.gather("r", print, folder=tmp_path / "out")
+    assert len(coded.names) == 12
+    assert pictures("flat", 8, "fit", net.reading).total == 12
+    assert not isinstance(pictures("flat", 8, "fit", net.reading).get(0), Exception)

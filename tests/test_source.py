@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import likeness
 from likeness import data
+from likeness.cli import main as command
 from likeness.data import source
 from likeness.features.images import pictures
 from likeness.runs import source as runs_too
@@ -54,6 +56,25 @@ def test_what_a_text_is(here, text):
     assert asked.stem == stem and asked.run_folder("mine/gan.py") == Path(f"runs/gan-{stem}")
     assert runs_too.parse(asked) == asked and runs_too.parse(asked.anywhere.text) == asked.anywhere
     assert source.parse(text) == asked._replace(kind="folder" if kind == "run" else kind)
+
+
+def test_a_run_is_named_by_its_task_and_its_second_place(here):
+    photos = source.parse("photos/")
+    assert photos.run_folder("pix2pix", "inpaint") == Path("runs/pix2pix-photos-inpaint")
+    assert photos.run_folder("cyclegan", to="x.npy") == Path("runs/cyclegan-photos-to-x")
+    assert photos.run_folder("cyclegan", to="shapes:50") == Path("runs/cyclegan-photos-to-shapes-50")
+
+
+def test_two_tasks_of_one_set_are_two_runs(here):
+    """By the command, and in Python: the second is not refused for the settings of the first."""
+    asked = dict(images=32, depth=2, width=4, batch=16)
+    flags = [word for name, value in asked.items() for word in (f"--{name}", str(value))]
+    command(["train", "pix2pix", "shapes:64", "--task", "colourise", *flags, "--size", "16", "--no-report"])
+    likeness.train("pix2pix", "shapes:64", task="inpaint", size=16, progress=False, **asked)
+    assert {run.name for run in Path("runs").iterdir()} == {
+        "pix2pix-shapes-64-colourise",
+        "pix2pix-shapes-64-inpaint",
+    }
 
 
 def test_one_that_has_been_read_is_not_read_again(here, monkeypatch):

@@ -382,7 +382,7 @@ def test_byol_without_its_stopped_gradient_collapses_and_is_named_while_it_train
 def test_dino_without_its_centre_gives_every_image_one_answer_and_is_named(tmp_path):
     ill = watched(tmp_path / "ill", "dino", 260, dict(centring=1.0), rate=1e-3)
     (noted,) = doctor.history(ill)
-    assert noted.name == "one answer" and "--centring 0.5" in noted.text
+    assert noted.name == "teacher collapse" and "--centring 0.5" in noted.text
     assert doctor.history(watched(tmp_path / "well", "dino", 260, dict(centring=0.5), rate=1e-3)) == []
 
 
@@ -397,7 +397,7 @@ def test_vicreg_without_its_covariance_lies_on_a_line_and_with_it_does_not(tmp_p
 def test_rotation_at_a_rate_too_high_learns_nothing_and_at_a_third_of_it_does(tmp_path):
     ill = watched(tmp_path / "ill", "rotation", 900, {}, rate=0.3, batch=16)
     said = {noted.name: noted.text for noted in doctor.history(ill)}
-    assert "--rate 0.002" in said["nothing learnt"]
+    assert "--rate 0.002" in said["loss at chance"]
     assert doctor.history(watched(tmp_path / "well", "rotation", 900, {}, rate=0.1, batch=16)) == []
 
 
@@ -429,13 +429,13 @@ def test_rules_of_the_log_ask_for_what_lasts():
     assert symptoms.narrow(lines(RankMe=1.2)).name == "one dimension"
     assert symptoms.narrow(lines(RankMe=4.0)) is None and symptoms.narrow(lines(spread=1.0)) is None
     one = dict(chance=4.85, divergence=0.02)
-    assert symptoms.dominated(lines(entropy=0.01, **one)).name == "one answer"
+    assert symptoms.dominated(lines(entropy=0.01, **one)).name == "teacher collapse"
     assert (
         symptoms.dominated(lines(entropy=0.2, **one)) is None
         and symptoms.dominated(lines(entropy=0.01, chance=4.85, divergence=1.0)) is None
     )
     said = symptoms.nothing_learnt(lines(model=5.54, chance=5.545))
-    assert said.name == "nothing learnt" and "5.54" in said.evidence
+    assert said.name == "loss at chance" and "5.54" in said.evidence
     assert (
         symptoms.nothing_learnt(lines(model=5.0, chance=5.545)) is None
         and symptoms.nothing_learnt(lines(model=5.54)) is None

@@ -69,10 +69,10 @@ def test_the_gram_matrix_of_a_constant_map_is_the_product_of_its_values():
 def test_losses_by_hand():
     h, other = torch.arange(8.0).view(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)
     assert float(perceptual.content(h, other)) == pytest.approx(140 / 8)
-    grams, zero = {"a": perceptual.gram(h)}, {"a": torch.zeros(1, 2, 2)}
+    grams, ones = {"a": perceptual.gram(h)}, {"a": torch.ones(1, 2, 2)}
     by_hand = torch.tensor([[14.0, 38.0], [38.0, 126.0]]) / 8
-    assert float(perceptual.style(grams, zero, {"a": 3.0})) == pytest.approx(
-        3 * float(by_hand.square().sum())
+    assert float(perceptual.style(grams, ones, {"a": 3.0})) == pytest.approx(
+        3 * float((by_hand - 1).square().sum()) / 4
     )
     flat = torch.zeros(1, 1, 3, 4)
     flat[..., 2:] = 1

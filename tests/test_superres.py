@@ -16,6 +16,7 @@ from likeness.core import Batch, Condition, Noise, Refusal, Spec
 from likeness.data import Data
 from likeness.models import superres
 from likeness.models.superres import SuperRes, Upscaler, bicubic, over_symmetries, symmetric
+from likeness.runs.run import Run
 from likeness.training.loop import fit
 
 GREY = Spec(1, 16, source=(1, 4))
@@ -176,8 +177,11 @@ def test_the_perceptual_loss_is_that_of_the_paper(monkeypatch):
     monkeypatch.setattr(superres, "Perceptual", Eye)
     m, b = model(pixel=0.5, perceptual=2.0), batch()
     m.prepare()
-    x, y = m.pair(Batch(b.x, b.y, Noise(range(6))))
-    phi = [np.maximum(100 * side.numpy().repeat(3, 1)[:, :, ::2], 0) for side in (bicubic(x, 4), y)]
+    noise = Noise(range(6))
+    x, y = m.pair(Batch(b.x, b.y, noise))
+    shift = noise.uniform(2).mul(4).long()
+    sides = (superres.rolled(side, shift).numpy() for side in (bicubic(x, 4), y))
+    phi = [np.maximum(100 * side.repeat(3, 1)[:, :, ::2], 0) for side in sides]
     feature = ((phi[0] - phi[1]) ** 2).sum((1, 2, 3)) / phi[0][0].size / 255**2
     loss = m.loss(b)
     assert loss.terms["perceptual"].item() == pytest.approx(feature.mean(), rel=1e-5)
@@ -211,6 +215,12 @@ def test_the_game_is_the_relativistic_one_of_pairs():
     assert all(p.grad is None for p in m.net.parameters()), "the upscaler moves when it is judged"
 
 
+def test_the_smallest_images_of_a_game_can_be_learnt():
+    spec = Spec(1, 6, source=(1, 3))
+    m, b = model(spec, adversarial=0.1), batch(4, spec)
+    assert m.train().discriminator_loss(b).total.isfinite() and m.loss(b).total.isfinite()
+
+
 def test_in_a_game_with_features_every_weight_moves(monkeypatch, tmp_path):
     monkeypatch.setattr(superres, "Perceptual", Eye)
     options = dict(perceptual=1.0, adversarial=0.1, d_width=4)
@@ -219,6 +229,54 @@ def test_in_a_game_with_features_every_weight_moves(monkeypatch, tmp_path):
     steps = [s.losses for s in fit(run, data)]
     assert {"upscaler", "discriminator", "pixel", "perceptual", "adversarial"} <= steps[-1].keys()
     assert all(not torch.equal(v, before[k]) for k, v in run.student.named_parameters())
+
+
+def test_features_are_compared_of_images_that_are_moved_alike(monkeypatch):
+    """A lattice at one place of the squares of 4 x 4 is at any of the 16 for the network of features."""
+    x, shift = torch.rand(3, 2, 8, 12), torch.tensor([[0, 0], [1, 3], [2, 0]])
+    for one, by, moved in zip(x, shift.tolist(), superres.rolled(x, shift)):
+        assert torch.equal(moved, one.roll((-by[0], -by[1]), (1, 2)))
+    shown = []
+    monkeypatch.setattr(Eye, "features", lambda _, x: (shown.append(x), {"layer": x})[1])
+    monkeypatch.setattr(superres, "Perceptual", Eye)
+    m = model(perceptual=1.0)
+    m.prepare()
+    lattice = torch.zeros(64, 1, 16, 16)
+    lattice[..., ::4, ::4] = 1
+    loss = m.loss(Batch(lattice, Condition(image=torch.zeros(64, 1, 4, 4)), Noise(range(64))))
+    places = {divmod(int(x[0].argmax()), 16) for x in shown[0]}
+    assert len(places) == 16 and all(0 <= i < 4 and 0 <= j < 4 for i, j in places)
+    assert loss.terms["perceptual"].item() == pytest.approx(float(lattice.square().mean()) / 255**2, rel=1e-4)
+
+
+# Where it begins
+
+
+def test_it_begins_with_the_average_of_another_run_and_goes_on_without_it(tmp_path):
+    data = stripes(48)
+    first, _ = small_run("superres", tmp_path / "first", data, images=64)
+    for _ in fit(first, data):
+        pass
+    learnt = {k: v.clone() for k, v in first.model.net.state_dict().items()}
+    options = dict(begin=str(tmp_path / "first"), adversarial=0.1, d_width=4)
+    run, _ = small_run("superres", tmp_path / "second", data, options=options, images=64)
+    run.student.prepare()
+    assert all(torch.equal(v, learnt[k]) for k, v in run.student.net.state_dict().items())
+    for _ in itertools.islice(fit(run, data), 2):
+        pass
+    run.save()
+    moved = {k: v.clone() for k, v in run.student.net.state_dict().items()}
+    assert not torch.equal(moved["last.weight"], learnt["last.weight"])
+    run.close()
+    first.close()
+    (tmp_path / "first").rename(tmp_path / "gone")
+    again = Run.resume(tmp_path / "second")
+    again.student.prepare()
+    assert all(torch.equal(v, moved[k]) for k, v in again.student.net.state_dict().items())
+    with pytest.raises(Refusal, match=r"--begin .*first: no trained run is there"):
+        model(begin=str(tmp_path / "first")).prepare()
+    with pytest.raises(Refusal, match=r"the network of that run is another \(.* and .* here\)"):
+        model(begin=str(tmp_path / "gone"), width=12).prepare()
 
 
 # A known answer
@@ -263,6 +321,7 @@ def test_it_learns_edges_that_interpolation_blurs(tmp_path):
         (Spec(1, 8, source=(1, 16)), {}, r"8 pixels a side and the small ones 16"),
         (Spec(3, 16, source=(1, 4)), {}, r"1 colour channels and the large ones 3.*--colour"),
         (Spec(1, 16, levels=0, source=(1, 4)), {}, r"points or codes"),
+        (Spec(1, 4, source=(1, 2)), dict(adversarial=0.1), r"of 6 pixels and more, and these have 4; take"),
         (GREY, dict(pixel=0.0), r"one of --pixel, --perceptual and --adversarial"),
         (Spec(2, 16, source=(2, 4)), dict(perceptual=1.0), r"--perceptual looks at grey or RGB"),
     ],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -124,6 +126,100 @@ def test_nothing_is_overwritten_and_what_is_done_is_not_done_again(here, capsys)
     assert "was there already" in capsys.readouterr().out
     assert (out / "p.png").read_bytes() == first and Image.open(out / "p-2.png").size == (24, 16)
     assert not (out / "p-3.png").exists()
+
+
+MADE = dict(
+    pix2pix=("outlines:24", "--width", "4"),
+    cyclegan=("day-night:24", "--width", "4", "--blocks", "1"),
+    superres=("shapes:24", "--task", "upscale2", "--width", "4", "--depth", "1"),
+    faststyle=("shapes:24", "--network", "random", "--width", "4", "--blocks", "1"),
+    ddpm=("outlines:24", "--scale", "0.25", "--timesteps", "4"),
+)
+
+
+@pytest.mark.parametrize("model", MADE)
+def test_every_model_from_image_to_image_goes_from_training_to_files(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    few = ("--size", "16", "--images", "4", "--batch", "4", "--no-report")
+    assert cli.main(["train", model, MADE[model][0], "r", *MADE[model][1:], *few]) == 0
+    photo(tmp_path / "p.png")
+    for way in ((), ("--back",)) if model == "cyclegan" else ((),):
+        assert asked("r", "p.png", *way) == 0
+    scale = 2 if model == "superres" else 1
+    made = sorted((tmp_path / "r" / "translations").glob("p*.png"))
+    assert len(made) == (2 if model == "cyclegan" else 1)
+    for path in made:
+        assert Image.open(path).size == (30 * scale, 21 * scale)
+
+
+def test_a_result_of_another_run_of_that_name_or_of_another_question_is_not_this_one(home, here, capsys):
+    photo(here / "p.png")
+    other = here / "neg"
+    few = dict(size=16, images=8, batch=8, progress=False)
+    likeness.train(str(home / "negative.py"), "hidden-map", other, rate=0.1, **few)
+    out = here / "out"
+    for number, words in enumerate([["neg"], [other], ["neg", "--size", "10"], ["neg"]], 1):
+        assert asked(*words, here / "p.png", "-o", out) == 0
+        assert ("was there already" in capsys.readouterr().out) == (number == 4)
+    assert len(list(out.glob("p*.png"))) == 3
+    plain, small = figures.read_recipe(out / "p.png"), figures.read_recipe(out / "p-3.png")
+    assert small["size"] == 10 and not translate._same(out / "p-3.png", plain)
+
+
+def test_a_mask_that_was_painted_anew_makes_another_result(tmp_path):
+    able, at = able_for("inpaint", mask=tmp_path / "m.png"), photos.Photo("p", np.zeros((3, 8, 8), np.uint8))
+    digests = set()
+    for level in (0, 255):
+        Image.fromarray(np.full((8, 8), level, np.uint8)).save(tmp_path / "m.png")
+        digests.add(json.dumps(translate.recipe_of(able, at)))
+    assert len(digests) == 2
+
+
+def test_a_command_of_thousands_of_photos_fits_into_every_file(here):
+    from likeness.cli.translate import shortened
+
+    names = [f"photos/a long name of a photo {k}.jpg" for k in range(3_500)]
+    text = shortened(["neg", *names, "-o", names[7], "--format", "jpg"], names)
+    assert text.startswith("likeness translate neg 'photos/a long name of a photo 0.jpg' ")
+    assert text.endswith(f"4.jpg' ... and 3,495 more -o '{names[7]}' --format jpg") and len(text) < 400
+    assert shortened(["neg", "a", "--back", "b c"], ["a", "b c"]) == "likeness translate neg a --back 'b c'"
+
+
+def test_a_recipe_too_long_for_jpeg_is_whole_and_says_what_it_lacks(here):
+    photo(here / "p.jpg")
+    able, found = api.open("neg").translator(here / "p.jpg", back=False, size=0, mask=None, seed=0)
+    recipe = dict(command="x" * 70_000, run="neg")
+    (result,) = translate.through(able, found, recipe, here / "out")
+    there = figures.read_recipe(result.path)
+    assert there["run"] == "neg" and there["left_out"] == ["command"] and "command" not in there
+    (again,) = translate.through(able, found, recipe, here / "out")
+    assert isinstance(again, translate.Done) and again.path == result.path
+    figures.write(here / "sheet.jpg", result.image, recipe)
+    assert figures.read_recipe(here / "sheet.jpg")["left_out"] == ["command"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_appears_while_a_photo_is_computed_is_not_overwritten(here, monkeypatch, links):
+    """Also a link that leads nowhere, on disks with hard links and without."""
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EPERM, "no links")))
+    photo(here / "p.png")
+    out, plain = here / "out", translate.one
+    out.mkdir()
+    for name in ("p.png", "before-after.png"):
+        (out / name).symlink_to(here / "nowhere.png")
+
+    def slow(*args):
+        (out / "p-2.png").write_text("of another program")
+        return plain(*args)
+
+    monkeypatch.setattr(translate, "one", slow)
+    assert asked("neg", here / "p.png", "-o", out) == 0
+    assert not (here / "nowhere.png").exists() and (out / "p.png").is_symlink()
+    assert (out / "p-2.png").read_text() == "of another program"
+    assert figures.read_recipe(out / "p-3.png")["photo"] == "p.png"
+    assert figures.read_recipe(out / "before-after-2.png")["photos"] == ["p.png"]
+    assert len(list(out.iterdir())) == 5  # and nothing temporary
 
 
 @pytest.mark.parametrize(
@@ -301,6 +397,22 @@ def test_a_hole_is_what_is_transparent_or_what_a_mask_says(tmp_path):
         able_for("inpaint", mask=tmp_path / "mask.png").prepared(photos.Photo("p", x[:, :20]))
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_what_is_half_transparent_beside_the_hole_stays_so(tmp_path, masked):
+    x = np.random.default_rng(0).integers(0, 256, (3, 40, 52), dtype=np.uint8)
+    opacity = np.full((40, 52), 255, np.uint8)
+    opacity[:, 30:], opacity[5:20, 10:35] = 200, 0
+    hole = opacity == 0
+    if masked:
+        hole = np.zeros((40, 52), bool)
+        hole[5:30, 10:45] = True
+        Image.fromarray(hole).save(tmp_path / "mask.png")
+    able = able_for("inpaint", **(dict(mask=tmp_path / "mask.png") if masked else {}))
+    done = translate.one(able, photos.Photo("p", x, opacity), {})
+    assert (done.opacity == np.where(hole, 255, opacity)).all() and (done.opacity == 200).any()
+    assert "the opacity outside the hole is put back" in done.notes[0]
+
+
 def test_grey_photos_and_colours_are_told():
     grey = np.zeros((1, 40, 40), np.uint8)
     assert "learnt from colours" in able_for("").prepared(photos.Photo("p", grey))[2][0]
@@ -380,6 +492,20 @@ def test_a_denoiser_without_pairs_and_a_way_back_are_refused():
         translate.Translator(Drawn(spec=Spec(3, 16, source=(3, 8))), {}, translate.How(back=True))
     with pytest.raises(Refusal, match="pairs or two domains"):
         translate.Translator(Drawn(spec=Spec(3, 16)), {}, translate.How())
+
+
+def test_a_run_that_learns_from_single_images_translates_photos(here):
+    """As faststyle does, whose source is a photo and nothing beside it."""
+    from likeness.models.faststyle import FastStyle
+
+    model = FastStyle(spec=Spec(3, 16), width=4, blocks=0, network="random")
+    x = np.random.default_rng(0).integers(0, 256, (3, 19, 26), dtype=np.uint8)
+    assert translate.Translator(model, {}, translate.How()).translate(x).shape == (19, 26, 3)
+
+
+def test_a_way_back_that_is_not_there_is_refused_before_any_photo_is_listed(here, monkeypatch, capsys):
+    monkeypatch.setattr(api.photos, "find", lambda *_: pytest.fail("photos were listed"))
+    assert asked("neg", here / "p.png", "--back") == 2 and "no way back" in capsys.readouterr().err
 
 
 # Python

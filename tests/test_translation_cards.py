@@ -130,6 +130,22 @@ def cards(kind: type[Model], data: Data, n: int = 40, network: str = "none", **m
 # Errors to the truth
 
 
+def test_the_nearest_neighbour_is_looked_for_among_all_images(monkeypatch):
+    """Also where colours are fitted to a few of them, as the notes say."""
+    monkeypatch.setattr(part, "FITTED", 640)
+    data = pairs()
+    result = cards(Negative, data)
+    n = len(data.train)
+    small = measures.Nearest.small(picture(data.pairs[data.train]))
+    near = torch.cdist(measures.Nearest.small(picture(data.pairs[data.held_out])), small).argmin(1)
+    by_hand = measures.mae(picture(data.x[data.train])[near], picture(data.x[data.held_out])).mean()
+    nearest = named(result, "MAE to truth", "nearest neighbour")
+    assert nearest.value == pytest.approx(float(by_hand))
+    assert f"; of {n} training images" in nearest.note
+    few = named(result, "MAE to truth", "histogram matching").note
+    assert int(few.rpartition("; of ")[2].split()[0]) < n and few.endswith(f"of {n}")
+
+
 def test_the_right_answer_has_no_error_and_what_costs_nothing_has_its_own():
     data = pairs()
     result = cards(Negative, data)

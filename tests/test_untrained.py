@@ -112,10 +112,10 @@ def test_two_images_are_no_line(tmp_path):
     ill = said(watched(tmp_path, "simclr", digits, 260, batch=2, rate=2e-3))
     assert (
         "one dimension" not in ill
-        and "--batch 64" in ill["few to compare"]
-        and "of 2 at most" in ill["few to compare"]
+        and "--batch 64" in ill["batch or projection too small"]
+        and "of 2 at most" in ill["batch or projection too small"]
     )
-    assert "--rate" not in ill["few to compare"]
+    assert "--rate" not in ill["batch or projection too small"]
 
 
 def test_a_line_is_a_line_among_as_many_as_there_could_be():
@@ -124,7 +124,7 @@ def test_a_line_is_a_line_among_as_many_as_there_could_be():
 
     assert symptoms.narrow(lines(64)).name == "one dimension"
     assert (
-        symptoms.narrow(lines(2)).name == "few to compare"
+        symptoms.narrow(lines(2)).name == "batch or projection too small"
         and "--projection 64" in symptoms.narrow(lines(2)).remedies
     )
     assert symptoms.narrow(lines(64, 1.6)) is None and symptoms.narrow(lines(8, 1.6)) is None
@@ -162,7 +162,7 @@ def test_shuffled_labels_that_are_learnt_by_heart_are_told_from_nothing_learnt(t
             rate=3e-3,
         )
     )
-    assert "shuffled" in ill["labels by heart"] and "training images" in ill["labels by heart"]
+    assert "shuffled" in ill["memorised labels"] and "training images" in ill["memorised labels"]
     assert not any("learnt nothing" in text for text in ill.values())
     well = said(
         watched(
@@ -174,13 +174,13 @@ def test_shuffled_labels_that_are_learnt_by_heart_are_told_from_nothing_learnt(t
             rate=3e-3,
         )
     )
-    assert "labels by heart" not in well
+    assert "memorised labels" not in well
 
 
 def test_labels_by_heart_are_known_of_training_images_alone():
     right = lambda share, n=256: np.arange(n) < n * share  # noqa: E731
-    assert symptoms.labels_by_heart(right(0.78), right(0.07), 0.11).name == "labels by heart"
-    assert symptoms.labels_by_heart(right(0.11), right(0.09), 0.11) is None, "nothing learnt"
+    assert symptoms.labels_by_heart(right(0.78), right(0.07), 0.11).name == "memorised labels"
+    assert symptoms.labels_by_heart(right(0.11), right(0.09), 0.11) is None, "loss at chance"
     assert symptoms.labels_by_heart(right(1.0), right(0.6), 0.11) is None, "too few images, and right labels"
     assert symptoms.labels_by_heart(right(1.0), right(0.0, 10), 0.11) is None
 

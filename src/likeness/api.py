@@ -14,7 +14,7 @@ import operator
 import signal
 import sys
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -25,12 +25,15 @@ from torch import Tensor
 
 from . import data as datasets
 from . import engine, figures, models
+from .backbones import hub
 from .core import Completes, Condition, Model, Redraws, Refusal, answers, ask, final, label_of
-from .data import Data, photos
+from .data import Data, photos, user_images
 from .data.source import Source
 from .inference import complete as completion
 from .inference import diffusion_process, inputs, inversion, latent_space, nearest, sampling
 from .inference import edit as editing
+from .inference import imagic as imagery
+from .inference import imagine as imagination
 from .inference import receptive_field as receptive
 from .inference import score as surprise
 from .inference import translate as translation
@@ -76,7 +79,7 @@ def train(
     """
     source, budget, log = parse(source), _budget(minutes, images), (log,) if isinstance(log, str) else log
     log_writers.refuse(log)
-    target = Path(folder) if folder else source.run_folder(model)
+    target = Path(folder or source.run_folder(model, options.get("task", ""), options.get("to", "")))
     typed = options | {k: v for k, v in budget.items() if k == "images"}
     wishes = Wishes.sort(models.load(model), typed, source)
     _compute_on(device)
@@ -322,6 +325,121 @@ class Trained:
             sampling.draw(model, y, n, seed, first, completion.AT_ONCE), lambda x: Pictures(x, recipe)
         )
 
+    def imagine(
+        self,
+        text: str | Sequence[str],
+        n: int = 4,
+        seed: int = 0,
+        *,
+        negative: str = "",
+        grid: Mapping[str, Sequence[Any]] | None = None,
+        label: str | int | None = None,
+        **live: Any,
+    ) -> Pictures:
+        """n images of a text, or of each of several: image i of a seed is the same whatever it is drawn with.
+
+        negative: a text to lead away from.  grid: values of one or two options, as dict(guidance=[1, 2, 4],
+        steps=[10, 50]): n images of each text for each, of the same noise.  What is unknown or cut off of a
+        text is noted.
+        """
+        return final(
+            self.imagining(text, n, seed, negative=negative, grid=grid, label=label, **live)
+        ).pictures
+
+    def imagining(
+        self,
+        text: str | Sequence[str],
+        n: int = 4,
+        seed: int = 0,
+        *,
+        negative: str = "",
+        grid: Mapping[str, Sequence[Any]] | None = None,
+        label: str | int | None = None,
+        **live: Any,
+    ) -> Iterator[Stage]:
+        """The way there, ever better.  Raises Refusal at once."""
+        imagination.refuse(self.model)
+        texts, known = [text] if isinstance(text, str) else list(text), self.config.words
+        if not texts:
+            raise Refusal("no text was named; an empty one, '', draws as if nothing were asked for.")
+        read = [imagination.read(one, known) for one in texts]
+        away = imagination.read(negative, known)
+        for note in dict.fromkeys(
+            note for one in (*read, away) if one.text or one is not away for note in one.notes
+        ):
+            terminal.say(f"note: {note}")
+        asked = imagination.Asked(
+            tuple(one.text for one in read),
+            _whole("n", n, 1),
+            _whole("seed", seed, 0),
+            away.text,
+            None if grid is None else imagination.checked(grid),
+        )
+        states = imagination.states(self.model, known, asked, live, self.class_of(label))
+        facts = dict(negative=away.text) if negative else {}
+        recipe = self._recipe(texts=list(asked.texts), seed=seed, n=n, **facts, **live) | self.named_class(
+            label
+        )
+        recipe |= {} if grid is None else dict(grid=asked.grid)
+        recipe |= (
+            {"unknown": unknown} if (unknown := sorted({w for one in read for w in one.unknown})) else {}
+        )
+        return staged(states, lambda x: Pictures(x, recipe, imagination.page(x, asked)))
+
+    def imagic(
+        self,
+        image: str | Path | Tensor,
+        text: str,
+        strengths: Sequence[float] = imagery.STRENGTHS,
+        seed: int = 0,
+        *,
+        folder: str | Path | None = None,
+        how: imagery.How | None = None,
+        notify: Callable[[str, float], None] = lambda part, share: None,
+        **live: Any,
+    ) -> Pictures:
+        """An image that becomes what a text says, at each of these strengths: 0 is the image, 1 all of it.
+
+        image: a file, or (C, H, W) in [-1, 1].  folder: where what is learnt of image and text is kept, and
+        taken from if it is there (RUN/imagic/... unless it is named): then another strength costs a sample.
+        """
+        x = image[None] if isinstance(image, Tensor) else self._one_image(image)
+        x = inputs.own(x, None, None, self.config.spec, 0).batch.x
+        imagination.refuse(self.model)
+        read, how = (
+            imagination.read(text, self.config.words),
+            how or imagery.How(seed=_whole("seed", seed, 0)),
+        )
+        for note in read.notes:
+            terminal.say(f"note: {note}")
+        tokens = torch.from_numpy(self.config.words.tokens([read.text]).astype(np.int64))
+        facts = imagery.identity(x, read.text, self.run.seen, how)
+        place = (
+            Path(folder)
+            if folder
+            else self.folder / "imagic" / f"{facts['image'][:8]}-{imagery.slug(read.text)}"
+        )
+        if (done := imagery.kept(self.model, place, facts)) is None:
+            for at in imagery.editing(self.model, x, tokens, how):
+                notify(at.part, at.share)
+            done = at.edit
+            assert done is not None
+            imagery.keep(done, place, facts)
+        drawn = torch.cat([done.at(s, 1, seed, **live) for s in strengths])
+        page = figures.sheet(
+            [figures.pixels(t[None]) for t in (x[0], *drawn)],
+            ["image", *(f"strength {s:g}" for s in strengths)],
+            [imagination.shortened(read.text)],
+        )
+        recipe = self._recipe(text=read.text, strengths=list(strengths), kept=str(place), **vars(how), **live)
+        return Pictures(drawn, recipe, page)
+
+    def _one_image(self, path: str | Path) -> Tensor:
+        own = user_images.images(str(path), self.config.spec, self.config.data, 1)
+        for note in own.notes:
+            terminal.say(f"note: {note}")
+        return own.x
+
     def _beside(self, model: Model, weak: Trained, live: dict[str, Any]) -> Model:
         if not isinstance(model, Denoiser):
             raise Refusal(
@@ -338,7 +456,7 @@ class Trained:
     def _conditions(self, first: int, n: int, label: str | int | None) -> Condition | None:
         """What images number first ... first+n-1 are of: their classes in turns, or class `label`; of texts
         and images, those of the data."""
-        beside = self.data if set(self.model.takes) - {"label"} else None
+        beside = self.data if set(self.model.spec.parts(self.model.takes)) - {"label"} else None
         return sampling.conditions(
             self.model, np.arange(first, first + n), beside, label=self.class_of(label)
         )
@@ -600,8 +718,9 @@ class Trained:
         return able, photos.find([images] if isinstance(images, str | Path) else images, settings)
 
     def translation_recipe(self, **facts: Any) -> dict[str, Any]:
-        """What the recipe of a translation says of the run and of how it was asked."""
-        return self._recipe(**facts)
+        """What the recipe of a translation says of the run and of how it was asked; another run of the same
+        name has other weights."""
+        return self._recipe(weights_sha256=hub.digest(self.run.model.state_dict()), **facts)
 
     def field(self, n: int = 4, seed: int = 0) -> list[receptive.Field]:
         """Which pixels the predictions of two pixels depend on, and how much: the mean over n held-out

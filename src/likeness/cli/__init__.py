@@ -16,10 +16,13 @@ from . import (
     completion,
     evaluate,
     features,
+    imagic,
+    imagine,
     lists,
     look,
     map,
     neighbours,
+    play,
     studies,
     style,
     train,
@@ -39,11 +42,22 @@ ASKING: tuple[Verb, ...] = (
     ask.diffuse,
     ask.latent,
 )
-LAB: tuple[Verb, ...] = (features.features, map.map, neighbours.neighbours, look.look, style.style)
+LAB: tuple[Verb, ...] = (features.features, map.map, neighbours.neighbours, look.look, style.style, play.play)
 STUDIES: tuple[Verb, ...] = (studies.bayes, studies.detect)
 LISTS: tuple[Verb, ...] = (lists.export, lists.check, lists.models, lists.data, completion.completion)
 VERBS: dict[str, Verb] = {
-    f.__name__: f for f in (train.train, ask.sample, evaluate.evaluate, *ASKING, *LAB, *STUDIES, *LISTS)
+    f.__name__: f
+    for f in (
+        train.train,
+        ask.sample,
+        imagine.imagine,
+        imagic.imagic,
+        evaluate.evaluate,
+        *ASKING,
+        *LAB,
+        *STUDIES,
+        *LISTS,
+    )
 }
 
 HELP = f"""likeness {__version__}: generative and self-supervised models on your own images.

@@ -393,9 +393,9 @@ def sample(argv: list[str]) -> int:
     )
     parser.add_argument("run", metavar="RUN", type=Path)
     helps = dict(
-        n="number of images [64; 2,000 points]",
+        n="number of images [64; 2,000 points, 16 clips]",
         seed="random seed: image i of a seed is always the same",
-        o=picture_file(".npy", ".npz", ""),
+        o=picture_file(".npy", ".npz", "") + "; clips also .gif, .apng, .mp4, .webm",
     )
     common(parser, "-n", "--seed", "-o", "--raw", "--json", **helps)
     parser.add_argument(
@@ -419,20 +419,22 @@ def sample(argv: list[str]) -> int:
     from dataclasses import replace
 
     from .. import api
-    from ..core import final
+    from ..core import Refusal, final
     from ..inference import nearest
     from ..reports import terminal
-    from ..reports.notebook import PAGES, PICTURES
+    from ..reports.notebook import CLIPS, PAGES, PICTURES
 
     weak = api.open(args["beside"]) if args["beside"] else None
-    points = run.config.spec.points
-    n = args["n"] or (2000 if points else 64)
+    points, clips = run.config.spec.points, run.config.spec.frames > 0
+    if clips and args["nearest"]:
+        raise Refusal("--nearest is for still images; leave it out for a model of videos.")
+    n = args["n"] or (2000 if points else 16 if clips else 64)
     marks = "".join(f"-{name}" for name in ("raw", "nearest") if args[name])
-    usual = run.folder / "samples" / f"seed-{args['seed']}-n-{n}{marks}.png"
-    path = target(args["o"], usual, *(PAGES if args["nearest"] else PICTURES))
+    usual = run.folder / "samples" / f"seed-{args['seed']}-n-{n}{marks}{'.gif' if clips else '.png'}"
+    path = target(args["o"], usual, *(PAGES if args["nearest"] else CLIPS if clips else PICTURES))
     stages = run.sampling(n, args["seed"], label=args["label"], beside=weak, **live)
     pictures = final(terminal.walked(stages, "drawing samples", args["json"])).pictures
-    says = f"{n} {'points' if points else 'images'}"
+    says = f"{n} {'points' if points else 'clips' if clips else 'images'}"
     if args["nearest"]:
         result = nearest.beside(pictures.x, run.data, run.run.config.training.mirror)
         pictures = replace(

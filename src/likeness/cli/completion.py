@@ -114,10 +114,14 @@ def _operand(what: str, typed: str) -> Iterator[str]:
     """Candidates for an operand as the verb's first line calls it, such as MODEL or RUN..."""
     if what == "MODEL":
         yield from _that_begin(typed, catalogue.NAMES)
+    if what == "AGENT":
+        yield from _that_begin(typed, value("agents.__init__", "NAMES"))
+    if what == "WORLD":
+        yield from _that_begin(typed, value("agents.opening", "BUILT_IN"))
     if what.startswith("DATA"):
         names = (("named", "NAMES"), ("drawn", "NAMES"), ("points", "LAWS"))
         yield from _that_begin(typed, [word for file, name in names for word in value(f"data.{file}", name)])
-    if what.startswith(("RUN", "DATA")):
+    if what.startswith(("RUN", "DATA", "AGENT")):
         yield from runs(typed)
 
 

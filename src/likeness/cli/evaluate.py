@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import play
 from .arguments import Parser, common, on_runs
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 def evaluate(argv: list[str]) -> int:
     """evaluate RUN...: score cards, scores.json and report.html; of several runs compare.html as well"""
+    if play.of_agents(argv):
+        return play.evaluate(argv)
     text = (
         "The same questions to every run, answered as score cards: value, interval, n, split, seed, and "
         "what real images would get."

@@ -22,7 +22,7 @@ def export(argv: list[str]) -> int:
     parser.add_argument("file", metavar="FILE", nargs="?", type=Path)
     parser.add_argument(
         "--part",
-        metavar="denoise|decode|classify|encode",
+        metavar="denoise|decode|classify|encode|translate|translate-back",
         help="that an .onnx file holds [the first of these that the model has]",
     )
     parser.add_argument(

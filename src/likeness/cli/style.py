@@ -62,8 +62,9 @@ def _parsed(argv: list[str]) -> dict[str, Any]:
     group = parser.add_argument_group("without optimisation")
     group.add_argument(
         "--arbitrary",
-        metavar="adain|wct",
-        help="move the statistics of features and decode them (Huang 2017, Li 2017)",
+        metavar="WHAT",
+        help="adain or wct: move the statistics of features and decode them (Huang 2017, Li 2017); or a "
+        "run of adain, by its folder",
     )
     group.add_argument("--strength", type=float, metavar="A", help="0 is the photograph, 1 all style [1]")
     group.add_argument("--encoders", metavar="FILE", help="of --arbitrary [wct_distilled_vgg19_encoders ...]")
@@ -260,7 +261,7 @@ def _animation(frames: list[Tensor], recipe: dict[str, Any]) -> bytes:
     from PIL import Image
 
     from .. import figures
-    from ..inference.style import resized
+    from ..backbones.resize import resized
 
     size = (frames[-1].shape[2], frames[-1].shape[3])
     first, *others = (Image.fromarray(figures.pixels(resized(x, size))[0]) for x in frames)
@@ -307,7 +308,11 @@ def _arbitrary(args: dict[str, Any], path: Path) -> int:
     from ..reports import terminal
 
     began = time.monotonic()
-    nets = arbitrary.open_networks(args["arbitrary"], args["encoders"] or "", args["decoders"] or "")
+    nets = (
+        arbitrary.open_networks(args["arbitrary"], args["encoders"] or "", args["decoders"] or "")
+        if args["arbitrary"] in arbitrary.KINDS
+        else arbitrary.open_run(args["arbitrary"])
+    )
     size = args["size"] or SIZE
     content, styles = _images(args, size)
     strength = 1.0 if args["strength"] is None else args["strength"]

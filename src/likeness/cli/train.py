@@ -28,7 +28,7 @@ def train(argv: list[str]) -> int:
     from ..training import session
 
     source = parse(args["data"])
-    folder = args["run"] or source.run_folder(name)
+    folder = args["run"] or source.run_folder(name, args.get("task", ""), args.get("to", ""))
     wishes = session.Wishes.sort(
         kind,
         {k: v for k, v in args.items() if k not in OWN},
@@ -96,7 +96,13 @@ def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
         help=f"a folder of images, {data.FILES}, a name from `likeness data`, or a run that encodes: its "
         "codes",
     )
-    parser.add_argument("run", metavar="RUN", nargs="?", type=Path, help="the run folder [runs/MODEL-DATA]")
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        nargs="?",
+        type=Path,
+        help="the run folder [runs/MODEL-DATA, MODEL-DATA-TASK with --task, MODEL-A-to-B with --to]",
+    )
     parser.add_argument(
         "--minutes",
         type=positive,

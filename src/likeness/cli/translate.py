@@ -15,16 +15,46 @@ from . import outline
 from .arguments import Parser, common, count, on_runs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..api import Trained
     from ..data.photos import Unused
     from ..inference.translate import Done, Translation
 
 PAGE = "before-after.png"
+NAMED = 5
+"""photos that the command in a recipe names"""
 
 
 def translate(argv: list[str]) -> int:
     """translate RUN IMAGES...: photos of any size through a model from image to image: pix2pix, cyclegan,
     superres, faststyle, denoisers of pairs"""
-    which = "|".join(outline.value("inference.translate", "FORMATS"))
+    args, [(run, live)] = on_runs(argv, _parser(), data=False)
+
+    from ..inference import translate as work
+    from ..reports import terminal
+
+    folder, began = _folder(args, run), time.monotonic()
+    typed = dict(back=args["back"], size=args["size"] or 0, mask=args["mask"], seed=args["seed"])
+    with terminal.stages("translate", args["json"]) as notify:
+        able, found = run.translator(args["images"], **typed, **live)
+        work.outside(folder, found)
+        recipe = run.translation_recipe(command=shortened(argv, args["images"]), **live)
+
+        def tell(number: int, share: float) -> None:
+            notify(f"{len(found)} photo{'s' * (len(found) > 1)}", (number + share) / len(found))
+
+        steps = work.through(able, found, recipe, folder, args["format"], tell)
+        results, skipped = _collected(steps, len(found), folder)
+    if not results:
+        raise work.nothing(args["images"], skipped)
+    sheet = _page(results, recipe, folder)
+    text = "\n".join(_lines(results, skipped, folder, sheet))
+    terminal.result(_summary(results, skipped, recipe, folder, sheet, began), args["json"], text)
+    return 0
+
+
+def _parser() -> Parser:
     parser = Parser(
         "translate",
         outline.about("inference.translate"),
@@ -51,6 +81,7 @@ def translate(argv: list[str]) -> int:
         help="of a run with --task inpaint: a picture of the photo's size, white where it is to be filled in "
         "[where the photo is transparent]",
     )
+    which = "|".join(outline.value("inference.translate", "FORMATS"))
     parser.add_argument(
         "--format", metavar=which, default="same", help="kind of files to write [that of the photo, else png]"
     )
@@ -59,13 +90,14 @@ def translate(argv: list[str]) -> int:
         o="output folder [RUN/translations]; nothing is overwritten",
     )
     common(parser, "--seed", "-o", "--raw", "--json", **helps)
-    args, [(run, live)] = on_runs(argv, parser, data=False)
+    return parser
 
-    from .. import figures, storage
+
+def _folder(args: dict[str, Any], run: Trained) -> Path:
+    """Where results go.  Raises Refusal for that, for a format that is not written, and where no photo was
+    named."""
     from ..core import Refusal
-    from ..data.photos import Unused
     from ..inference import translate as work
-    from ..reports import terminal
 
     if args["format"] not in work.FORMATS:
         raise Refusal(f"--format {args['format']} is none of {', '.join(work.FORMATS)}.")
@@ -73,48 +105,74 @@ def translate(argv: list[str]) -> int:
         raise Refusal(
             f"no photos were named; type likeness translate {args['run'][0]} photo.jpg, or a folder of them."
         )
-    folder = args["o"] or run.folder / "translations"
+    folder: Path = args["o"] or run.folder / "translations"
     if folder.exists() and not folder.is_dir():
         raise Refusal(f"-o {folder} is a file; name a folder.")
-    began, noted = time.monotonic(), set[str]()
-    typed = dict(back=args["back"], size=args["size"] or 0, mask=args["mask"], seed=args["seed"])
-    results, skipped = list[Any](), list[Unused]()
-    command = shlex.join(["likeness", "translate", *argv])
-    with terminal.stages("translate", args["json"]) as notify:
-        able, found = run.translator(args["images"], **typed, **live)
-        work.outside(folder, found)
-        recipe = run.translation_recipe(command=command, **live)
+    return folder
 
-        def tell(number: int, share: float) -> None:
-            notify(f"{len(found)} photo{'s' * (len(found) > 1)}", (number + share) / len(found))
 
-        try:
-            for at in work.through(able, found, recipe, folder, args["format"], tell):
-                if isinstance(at, Unused):
-                    skipped.append(at)
-                    terminal.say(f"note: {at.name} is skipped ({at.reason}{at.detail and ': '}{at.detail})")
-                    continue
-                results.append(_small(at))
-                for note in at.notes if isinstance(at, work.Translation) else ():
-                    kind = re.sub(r"\d[\d,.]*", "", note)
-                    if kind not in noted:
-                        terminal.say(f"note: {at.name}: {note}")
-                    noted.add(kind)
-        except KeyboardInterrupt:
-            terminal.say(
-                f"interrupted: {len(results)} of {len(found)} photos are done, in {folder}; the same command "
-                "goes on with the others"
-            )
-            raise
-    if not results:
-        raise work.nothing(args["images"], skipped)
+def shortened(argv: list[str], images: list[str]) -> str:
+    """The command as it was typed, of thousands of photos the first NAMED: it stands in the file of each."""
+    out, left, skipped, at = ["likeness", "translate"], list(images), 0, 0
+    for before, word in zip(["", *argv], argv):
+        named = left[:1] == [word]
+        left = left[named:]
+        if not named or len(images) - len(left) <= NAMED or before.startswith("-"):
+            out.append(shlex.quote(word))
+            continue
+        skipped, at = skipped + 1, at or len(out)
+    return " ".join([*out[:at], f"... and {skipped:,} more", *out[at:]] if skipped else out)
+
+
+def _collected(steps: Iterator[Any], many: int, folder: Path) -> tuple[list[Any], list[Unused]]:
+    """Results without the pixels of their files, and what was skipped, each told of as it comes."""
+    from ..data.photos import Unused
+    from ..reports import terminal
+
+    results, skipped, noted = list[Any](), list[Unused](), set[str]()
+    try:
+        for at in steps:
+            if isinstance(at, Unused):
+                skipped.append(at)
+                terminal.say(f"note: {at.name} is skipped ({at.reason}{at.detail and ': '}{at.detail})")
+                continue
+            results.append(_small(at))
+            for note in getattr(at, "notes", ()):
+                kind = re.sub(r"\d[\d,.]*", "", note)
+                if kind not in noted:
+                    terminal.say(f"note: {at.name}: {note}")
+                noted.add(kind)
+            del at  # or it is held while the next one is computed
+    except KeyboardInterrupt:
+        terminal.say(
+            f"interrupted: {len(results)} of {many} photos are done, in {folder}; the same command goes on "
+            "with the others"
+        )
+        raise
+    return results, skipped
+
+
+def _page(results: list[Any], recipe: dict[str, Any], folder: Path) -> Path | None:
+    """The picture of before and after; where it lies, if anything is new."""
+    from ..inference import translate as work
+
     made = [at for at in results if isinstance(at, work.Translation)]
-    sheet = None
-    if made:
-        sheet = work.free(folder / PAGE)
-        figures.write(sheet, work.page(made), recipe | dict(photos=[at.name for at in made[: work.ROWS]]))
-    storage.make(folder)
-    result = dict(
+    if not made:
+        return None
+    names = [at.name for at in made[: work.ROWS]]
+    return work.numbered(folder / PAGE, work.page(made), recipe | dict(photos=names))
+
+
+def _summary(
+    results: list[Any],
+    skipped: list[Unused],
+    recipe: dict[str, Any],
+    folder: Path,
+    sheet: Path | None,
+    began: float,
+) -> dict[str, Any]:
+    """What --json prints."""
+    return dict(
         {k: v for k, v in recipe.items() if k != "command"},
         folder=str(folder),
         page=str(sheet) if sheet else None,
@@ -122,8 +180,6 @@ def translate(argv: list[str]) -> int:
         images=[_row(at) for at in results],
         skipped=[dict(name=at.name, reason=at.reason, detail=at.detail) for at in skipped],
     )
-    terminal.result(result, args["json"], "\n".join(_lines(results, skipped, folder, sheet)))
-    return 0
 
 
 def _small(at: Translation | Done) -> Any:

@@ -64,12 +64,14 @@ if TYPE_CHECKING:
     from .questions import Redraws as Redraws
     from .questions import Samples as Samples
     from .questions import Scores as Scores
+    from .questions import Stylises as Stylises
     from .questions import Surprises as Surprises
     from .questions import T as T
     from .questions import Translates as Translates
     from .questions import answers as answers
     from .questions import ask as ask
     from .questions import final as final
+    from .questions import no_way_back as no_way_back
 
 _NAMES = {
     "batch": "Batch Spec",
@@ -81,7 +83,8 @@ _NAMES = {
     "noise": "Noise",
     "options": "check_options option option_fields",
     "questions": "QUESTIONS Bits Checks Classifies Completes Compresses Decodes Denoises Diagnoses Distorts "
-    "Encodes Guesses KnowsChance Redraws Samples Scores Surprises T Translates answers ask final",
+    "Encodes Guesses KnowsChance Redraws Samples Scores Stylises Surprises T Translates answers ask final "
+    "no_way_back",
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = list(_HOME)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from .batch import Batch, Spec
@@ -122,6 +123,16 @@ class Translates(Protocol):
 
 
 @runtime_checkable
+class Stylises(Protocol):
+    def stylise(
+        self, x: Tensor, styles: Sequence[Tensor], shares: Sequence[float] = (), strength: float = 1.0
+    ) -> Tensor:
+        """x (B, C, H, W) in the styles (1 or B, C, h, w) of other images, each by its share; x itself, as
+        well as the model can draw it, at strength 0."""
+        ...
+
+
+@runtime_checkable
 class Classifies(Protocol):
     def classify(self, x: Tensor) -> Tensor: ...
 
@@ -184,6 +195,7 @@ QUESTIONS: dict[str, type] = {
     "denoise": Denoises,
     "redraw": Redraws,
     "translate": Translates,
+    "stylise": Stylises,
     "classify": Classifies,
     "guess": Guesses,
     "distortion": Distorts,
@@ -202,6 +214,7 @@ ASKED_BY = {
     "denoise": ("take noise away", "diffuse"),
     "redraw": ("edit an image", "edit"),
     "translate": ("translate an image", "translate"),
+    "stylise": ("paint an image in the style of another", "style --arbitrary RUN"),
     "classify": ("say of which class an image is", "look"),
 }
 """what a question is to people, and the verbs of the command line that ask it"""
@@ -213,6 +226,18 @@ def answers(model: object) -> tuple[str, ...]:
     """The questions that this model answers, by name; without those of likeness itself."""
     asked = {name: question for name, question in QUESTIONS.items() if name not in OF_OURS}
     return tuple(name for name, question in asked.items() if isinstance(model, question))
+
+
+def no_way_back(model: Translates) -> str:
+    """Why a model that translates A to B does not translate B to A, in its own words; empty where it does.
+    It is asked for one image."""
+    spec, weight = model.spec, next(model.parameters(), torch.zeros(()))  # type: ignore[attr-defined]
+    try:
+        with torch.no_grad():
+            model.translate(torch.zeros(1, spec.channels, spec.size, spec.size, device=weight.device), True)
+    except Refusal as why:
+        return str(why)
+    return ""
 
 
 def final(states: Iterable[T]) -> T:

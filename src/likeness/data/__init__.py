@@ -12,7 +12,7 @@ resumes by remembering one number.
     pairs.py     folders of two kinds of pictures that are no classes   partners.py   domains with equal names
     archive.py   .zip and .tar as such a folder      parquet.py   and a table of images
     arrays.py    .npy, .npz, idx (formats.py)       named.py, downloads.py, shapes.py, moving_shapes.py, points.py   the sets that have a name
-    frames.py    animations and videos as clips
+    frames.py    animations and videos as clips      clips.py   a folder of them
     cache.py     decoded once (writer.py), then mapped   split.py   what is held out   binarize.py   black and white, once and for all
     check.py     what is in it (near_duplicates.py: copies)
 """  # noqa: E501
@@ -32,7 +32,7 @@ import numpy as np
 from ..core import Refusal
 from ..storage import cache as kept
 from ..storage.cache import Progress
-from . import archive, arrays, folder, formats, labels, named
+from . import archive, arrays, clips, folder, formats, labels, moving_shapes, named
 from .binarize import binarized
 from .dataset import Data, Images, Reading, picture
 from .pixels import ground
@@ -57,6 +57,7 @@ def load(
     to: str | Path = "",
     tiles: bool = False,
     swap: bool = False,
+    frames: int = 0,
     *,
     classes: Sequence[str] | None = None,
     about: int = folder.ABOUT,
@@ -93,6 +94,7 @@ def load(
         str(to),
         tiles,
         swap,
+        frames,
     )
     asked = parse(source)
 
@@ -116,6 +118,7 @@ def read(
     ground(reading.background)
     asked = parse(source)
     if asked.kind in ("name", "points"):
+        _no_videos(asked.text, reading)
         return named.read(asked.text, reading, lambda: kept.root(place), progress)
     if not asked.text.strip():
         raise Refusal(
@@ -131,6 +134,8 @@ def read(
             f"{asked.text!r} is neither a folder nor a regular file; name a folder of images, or {FILES}."
         )
     base = kept.root(place)
+    if reading.frames:
+        return clips.read(path, reading, base, progress)
     if path.is_file():
         packed = archive.format_of(path)
         return (
@@ -144,6 +149,13 @@ def read(
         if files
         else folder.read(path, reading, base, progress, about)
     )
+
+
+def _no_videos(name: str, reading: Reading) -> None:
+    own = moving_shapes.FRAMES if name.partition(":")[0] == "moving-shapes" else 0
+    if reading.frames not in (0, own):
+        has = f"has clips of {own} frames" if own else "has still images"
+        raise Refusal(f"--frames reads a folder of videos, and {name} {has}; leave it out.")
 
 
 def _closest(source: str, path: Path) -> str:

@@ -103,7 +103,7 @@ class Packed(Listing):
         shard, at = self.beside_at[k]
         return self.shards[shard].read(at, self.captions[k][1])
 
-    def readers(self, rows: range) -> tuple[list[Callable[[], bytes]], int]:
+    def readers(self, rows: Sequence[int]) -> tuple[list[Callable[[], bytes]], int]:
         if not any(isinstance(self.shards[self.of[i]], InOrder) for i in (rows[0], rows[-1])):
             return super().readers(rows)
         held = [_held(partial(self.read, i)) for i in rows]

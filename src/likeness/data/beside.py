@@ -1,6 +1,7 @@
 """Folders and archives that hold two sides: which files are A and which are B, and the images of both.
 
     images/ masks/, A/ B/, trainA/ trainB/ ...   by the names of folders (pairs.py); equal names are a pair
+    two columns of images in Parquet files       a pair each row
     metadata.jsonl, metadata.csv                 two columns that name files: a pair each line
     --layout side-by-side                        both in one file, twice as wide as high: A is the left half
     DATA --to OTHER --layout pairs               equal names in two folders
@@ -19,9 +20,10 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,26 +32,17 @@ from PIL import Image
 
 from ..core import Refusal
 from ..storage.cache import Progress
-from . import folder, metadata, pairs, ranges, seams, verdict
+from . import folder, label_maps, metadata, pairs, ranges, seams, verdict
 from .archive import InOrder, Packed
 from .cache import Entry
 from .dataset import Images, Reading
-from .decode import Skip
+from .decode import Decoded, Scale, Skip, decoded
 from .listing import IMAGES, Descriptions, Listing, Words, printable
 from .pixels import fit
 from .ranges import Values
 
 SHOWN = 3
 """names in a sentence"""
-SOURCES = {
-    *("input", "source", "src", "conditioning", "condition", "control", "original", "before", "lr", "lowres"),
-    *("a", "photo", "guide"),
-}
-"""words in the name of a column that holds A"""
-TARGETS = {
-    *("target", "output", "edited", "after", "mask", "label", "gt", "truth", "hr", "highres", "b", "result"),
-    *("segmentation", "annotation", "depth", "edge", "edges"),
-}
 Kind = Literal["pairs", "domains"]
 Row = dict[str, str]
 
@@ -70,6 +63,11 @@ class Chosen(Listing):
 
     def read(self, i: int) -> bytes:
         return self.base.read(self.rows[i])
+
+    def readers(self, rows: Sequence[int]) -> tuple[list[Callable[[], bytes]], int]:
+        if in_order(self.base):
+            return self.base.readers([self.rows[i] for i in rows])
+        return super().readers(rows)
 
     def digest(self) -> str:
         h = hashlib.blake2b(repr(self.base.root).encode(), digest_size=16)
@@ -120,8 +118,10 @@ class Plan:
 def plan(listing: Listing, reading: Reading, about: int) -> Plan | None:
     """By what the reading asks for, or by names; None where the images are one set.  Raises Refusal where
     there is no such thing as was asked for."""
-    if reading.layout in ("classes", "together") or _in_order(listing):
+    if reading.layout in ("classes", "together"):
         return None
+    if in_order(listing):
+        return _of_table(listing, reading.layout, about) if about > folder.LANCZOS else None
     if reading.layout == "side-by-side":
         return halves(listing, about)
     columns = None if reading.layout == "domains" else _by_columns(listing)
@@ -130,8 +130,29 @@ def plan(listing: Listing, reading: Reading, about: int) -> Plan | None:
     return _by_folders(listing, reading.layout, about)
 
 
-def _in_order(listing: Listing) -> bool:
+def in_order(listing: Listing) -> bool:
     return isinstance(listing, Packed) and any(isinstance(shard, InOrder) for shard in listing.shards)
+
+
+def _of_table(listing: Listing, layout: str, about: int) -> Plan | None:
+    """Pairs by two columns of images in Parquet files; None where they have not two, or their names do not
+    tell and nobody calls them pairs."""
+    assert isinstance(listing, Packed)
+    names = {tuple(getattr(shard, "images", ())) for shard in listing.shards}
+    order = pairs.columns(names.pop()) if len(names) == 1 else None
+    if order is None or layout not in ("auto", "pairs"):
+        return None
+    if layout == "auto" and not any(map(pairs.role, order)):
+        return None
+    rows = range(len(listing))
+    sides = [replace(listing, shards=[shard.of_column(name) for shard in listing.shards]) for name in order]  # type: ignore[attr-defined]
+    a, b = (Chosen(side, rows, name) for side, name in zip(sides, order))
+    known = metadata.descriptions(listing, about)
+    words = [known.of(listing, i) for i in rows] if known.paths or known.rows else None
+    test = metadata.sort_out(listing, rows).test if rows else None
+    out = Plan("pairs", a, b, test, test, words)
+    out.notes.append(f"two columns of images: {order[0]} is the source, {order[1]} the target")
+    return out
 
 
 def _images(listing: Listing) -> list[int]:
@@ -332,37 +353,65 @@ def _columns(table: list[Row], inside: str, rows: dict[bytes, int]) -> tuple[str
     ]
     if len(names) < 2:
         return None
-    if len(names) > 2:
-        roles = [name for name in names if _role(name)]
-        names = roles if len(roles) == 2 else names
-    if len(names) > 2:
+    order = pairs.columns(names)
+    if order is None:
         raise Refusal(
             f"the metadata have {len(names)} columns that name images ({', '.join(names)}), and a pair has "
             "two; leave two of them, such as file_name and target_file_name."
         )
-    one, other = names
-    swapped = _role(one) == "b" or (_role(other) == "a" and _role(one) != "a")
-    return (other, one) if swapped else (one, other)
+    return order
 
 
-def _role(column: str) -> str:
-    """Whether its name says that it holds A or B."""
-    words = set(re.split(r"[^a-z0-9]+", column.lower()))
-    return "a" if words & SOURCES else "b" if words & TARGETS else ""
+# One of them
+
+
+def target(listing: Listing, reading: Reading) -> tuple[Listing, Scale]:
+    """Of files that are looked at as a run looked at its own: side B of pairs or of two domains, and how
+    they are brought to their size.  All of them where the run had one set, or these are no such thing."""
+    whole: tuple[Listing, Scale] = listing, fit
+    if reading.layout not in ("pairs", "domains", "side-by-side") or reading.task or reading.to:
+        return whole
+    if reading.layout == "side-by-side" and not _twice_as_wide(listing):
+        return whole
+    with suppress(Refusal):
+        of = plan(listing, reading, folder.ABOUT)
+        if of is not None:
+            of = of.swapped if reading.swap and not of.halves else of
+            halves: tuple[Scale, Scale] = (_right, _left)
+            k = int(reading.swap)
+            part = partial(_whole_half, 1 - k) if of.halves else None
+            maps = of.kind == "pairs" and label_maps.there(of.b, range(len(of.b)), Reading(size=8), part)
+            if of.halves:
+                return of.b, partial(_nearest_half, 1 - k) if maps else halves[k]
+            return of.b, label_maps.nearest if maps else fit
+    return whole
+
+
+def _twice_as_wide(listing: Listing) -> bool:
+    rows = _images(listing)[:1]
+    found = [decoded(partial(listing.read, i), Reading(size=8), partial(_whole_half, 0)) for i in rows]
+    return bool(found) and isinstance(found[0], Decoded)
 
 
 # Their images
 
 
-def read(plan: Plan, reading: Reading, base: Path, progress: Progress | None) -> tuple[Images, Images]:
-    """The images of both sides; of pairs row for row.  Raises BadData where too few of a side can be used,
-    Refusal where photos of one pair are not cut alike."""
+def read(
+    plan: Plan, reading: Reading, base: Path, progress: Progress | None, about: int = folder.ABOUT
+) -> tuple[Images, Images]:
+    """The images of both sides; of pairs row for row.  about: as folder.read() has it.  Raises BadData
+    where too few of a side can be used, Refusal where photos of one pair are not cut alike."""
     reading = replace(reading, size=reading.size or folder.SIZE)
     if plan.halves and reading.tiles:
         raise Refusal("--tiles cuts photos, and each file here holds two squares; leave one of the two out.")
 
+    how: list[tuple[Scale, str]] = [(fit, "A"), (fit, "B")]
+    if plan.halves:
+        how = [(_left, "left"), (_right, "right")]
+    if plan.kind == "pairs" and about > folder.LANCZOS:
+        how = _of_label_maps(plan, reading, how)
+
     def decode(plan: Plan) -> tuple[Entry, Entry]:
-        how = ((_left, "left"), (_right, "right")) if plan.halves else ((fit, "A"), (fit, "B"))
         a, b = (
             folder.pixels(side, reading, base, progress, *one) for side, one in zip((plan.a, plan.b), how)
         )
@@ -385,6 +434,31 @@ def read(plan: Plan, reading: Reading, base: Path, progress: Progress | None) ->
         )
     a, b = (_side(plan, k, entry, reading, lost[k]) for k, entry in enumerate(entries))
     return a, linked(a, b)
+
+
+def _of_label_maps(plan: Plan, reading: Reading, how: list[tuple[Scale, str]]) -> list[tuple[Scale, str]]:
+    """How each side is scaled, and its name in the cache; of label maps by the nearest neighbour, which is
+    noted in the plan."""
+    out = []
+    for k, (side, (scale, name)) in enumerate(zip((plan.a, plan.b), how)):
+        part = partial(_whole_half, k) if plan.halves else None
+        if reading.tiles or not label_maps.there(side, range(len(side)), reading, part):
+            out.append((scale, name))
+            continue
+        scale = partial(_nearest_half, k) if plan.halves else label_maps.nearest
+        out.append((scale, f"{name}-labels"))
+        plan.notes.append(
+            f"side {'AB'[k]} is label maps: scaled by the nearest neighbour, so no values in between arise"
+        )
+    return out
+
+
+def _whole_half(k: int, image: Image.Image, size: int) -> Image.Image:
+    return _half(image, k)
+
+
+def _nearest_half(k: int, image: Image.Image, size: int) -> Image.Image:
+    return label_maps.nearest(_half(image, k), size)
 
 
 def _rows(entry: Entry) -> np.ndarray:

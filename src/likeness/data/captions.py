@@ -22,6 +22,8 @@ LONGEST = 77
 """words kept of a caption: as many tokens as CLIP takes"""
 MOST = 20_000
 """words of a vocabulary; rarer ones are unknown"""
+NAMED = 8
+"""unknown words that are named"""
 _WORDS = re.compile(r"\w+|[^\w\s]")
 
 
@@ -73,12 +75,13 @@ class Vocabulary:
 
     def remark(self, text: str) -> str:
         """A sentence about the unknown words of a text, with the nearest known ones; nothing where all are
-        known.  For what makes images of a text that a user types, which no command does yet."""
+        known, and of many of them the first."""
         if not (strange := self.unknown(text)):
             return ""
-        near = {word: difflib.get_close_matches(word, self.words, 1) for word in strange}
+        near = {word: difflib.get_close_matches(word, self.words, 1) for word in strange[:NAMED]}
         hints = "  ".join(f"for {word!r} did you mean {known[0]!r}?" for word, known in near.items() if known)
+        more = f" and {len(strange) - NAMED:,} more" if len(strange) > NAMED else ""
         return (
-            f"no training caption has the word {', '.join(map(repr, strange))}, so nothing is known of it.  "
-            f"{hints}"
+            f"no training caption has the word {', '.join(map(repr, near))}{more}, so nothing is known of "
+            f"it.  {hints}"
         ).strip()

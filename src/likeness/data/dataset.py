@@ -73,8 +73,8 @@ class Reading:
     task: str = option(
         "",
         "what a model makes of each image: the source is made from it (its grey, its reduced size, a hole in "
-        "it, its edges)",
-        choices=("", "colourise", "upscale2", "upscale4", "inpaint", "edges"),
+        "it, its edges; of videos slow2 and slow4: every second or fourth frame)",
+        choices=("", "colourise", "upscale2", "upscale4", "inpaint", "edges", "slow2", "slow4"),
     )
     to: str = option(
         "", "the second domain, B, which DATA, domain A, is translated to: a folder, file or name"
@@ -83,6 +83,13 @@ class Reading:
         False, "cut photos into squares of --size at full resolution, instead of scaling them down"
     )
     swap: bool = option(False, "exchange source and target of pairs, or the two domains")
+    frames: int = option(
+        0,
+        "read videos (GIF, APNG, WebP, MP4, WebM, folders of frames) as clips of so many frames, spread over "
+        "their time; 0 reads still images",
+        0,
+        1000,
+    )
 
     def __post_init__(self) -> None:
         check_options("data", self)
@@ -90,7 +97,8 @@ class Reading:
     def key(self, size: int = 0, colour: str = "") -> tuple[object, ...]:
         """What decoded pixels depend on; binarisation comes later."""
         tiles = (TILES,) if self.tiles else ()
-        return size or self.size, colour or self.colour, self.background, self.white, *tiles
+        clips = (f"{self.frames} frames",) if self.frames else ()
+        return size or self.size, colour or self.colour, self.background, self.white, *tiles, *clips
 
 
 TILES = "tiles 1"
@@ -265,7 +273,7 @@ class Data:
         """The same examples, each with its other image: uint8 (N, C', H', W').  digest: changes with any
         pixel of these, where that is known without reading all.  Raises BadData where their numbers
         differ."""
-        if len(pairs) != len(self.x) or pairs.dtype != np.uint8 or pairs.ndim != 4:
+        if len(pairs) != len(self.x) or pairs.dtype != np.uint8 or pairs.ndim != self.x.ndim:
             raise BadData(
                 f"{self.source} holds {len(self.x):,} images, and the other sides of its pairs are "
                 f"{pairs.dtype} {pairs.shape}; uint8 (N, C, H, W) are needed."

@@ -38,8 +38,9 @@ VERSION = 4
 TINT = 4
 """levels by which the channels of a pixel may differ in a picture without colour: JPEG, WebP, AVIF and HEIC
 leave up to so many"""
-ABOUT = 3
-"""raised whenever the same files would have other captions, labels or verdicts; PLAIN is read as well"""
+ABOUT, LANCZOS = 4, 3
+"""raised whenever the same files would have other captions, labels, verdicts or sides; PLAIN is read as
+well, and LANCZOS: label maps beside images scaled by it, and one column of a table alone"""
 SIZE = 64
 CHUNK = 64
 HELD = 1 << 28
@@ -101,7 +102,7 @@ def read_listing(
         partial(verdict.build, listing, entry, captions, failed, reading.layout),
         family=family,
     )
-    result = _images(entry, verdict_entry)
+    result = images(entry, verdict_entry)
     if not reading.tiles:
         return result
     rows = np.array(entry.array("rows.i64", np.int64))
@@ -167,7 +168,7 @@ def listed(path: Path) -> Listing:
     return archive.pack(path, shards, result) if shards else result
 
 
-def _images(entry: Entry, about: Entry) -> Images:
+def images(entry: Entry, about: Entry) -> Images:
     y = np.array(about.array("y.i64", np.int64)) if (about.folder / "y.i64").exists() else None
     test = np.array(about.array("test.u1", np.bool_)) if (about.folder / "test.u1").exists() else None
     full_list = str(about.folder / verdict.SKIPPED) if (about.folder / verdict.SKIPPED).exists() else ""
@@ -225,7 +226,7 @@ def _build(
     only_stored = reading.colour == "auto" and writer.shape[0] == 3 and tally.tint <= TINT
     if only_stored:
         writer.to_grey()
-    return writer.finish() | _describe(listing, tally, to) | {"grey": only_stored}
+    return writer.finish() | describe(listing, tally, to) | {"grey": only_stored}
 
 
 def _cut(result: Decoded | Skip, reading: Reading) -> Decoded | Skip:
@@ -278,7 +279,7 @@ def _as_it_is(image: Image.Image, size: int) -> Image.Image:
     return image
 
 
-def _describe(listing: Listing, tally: Tally, to: Path) -> dict[str, Any]:
+def describe(listing: Listing, tally: Tally, to: Path) -> dict[str, Any]:
     """Write what is known about the images beside them; returns the meta."""
     verdict.write_lines(to, "names", (printable(listing.path(row)) for row in tally.rows))
     verdict.write_rows(to / verdict.FAILED, verdict.listed(tally.failed))

@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -120,7 +120,7 @@ class Listing:
         path, size, time = self.captions[k]
         return read_bytes(os.path.join(self.root, path), (size, time))
 
-    def readers(self, rows: range) -> tuple[list[Callable[[], bytes]], int]:
+    def readers(self, rows: Sequence[int]) -> tuple[list[Callable[[], bytes]], int]:
         """read() of each of these rows, for any thread, and the bytes held meanwhile.  One thread asks, and
         in order."""
         return [partial(self.read, row) for row in rows], 0

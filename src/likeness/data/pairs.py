@@ -75,6 +75,15 @@ PARTNERS |= {
     "gtfine",
     "gtcoarse",
 }
+SOURCES = {
+    *("input", "source", "src", "conditioning", "condition", "control", "original", "before", "lr", "lowres"),
+    *("a", "photo", "guide"),
+}
+"""words in the name of a column that holds A"""
+TARGETS = {
+    *("target", "output", "edited", "after", "mask", "label", "gt", "truth", "hr", "highres", "b", "result"),
+    *("segmentation", "annotation", "depth", "edge", "edges"),
+}
 ENDING = re.compile(
     r"[-_. ](mask|masks|seg|segmentation|label|labels|labelids|gt|target|input|output|image|img|a|b|lr|hr"
     r"|leftimg8bit|gt(?:fine|coarse)(?:_[a-z]+)?)$"
@@ -216,6 +225,22 @@ def _place(parts: list[str]) -> Place | None:
     if joined and not splits:
         return Place(joined[1], joined[2])
     return Place(splits[0] if splits else "", rest[0])
+
+
+def columns(names: Sequence[str]) -> tuple[str, str] | None:
+    """The columns of A and of B among those of images; None where a pair cannot be told from them."""
+    names = [name for name in names if role(name)] if len(names) > 2 else names
+    if len(names) != 2:
+        return None
+    one, other = names
+    swapped = role(one) == "b" or (role(other) == "a" and role(one) != "a")
+    return (other, one) if swapped else (one, other)
+
+
+def role(column: str) -> str:
+    """Whether its name says that it holds A or B."""
+    words = set(re.split(r"[^a-z0-9]+", column.lower()))
+    return "a" if words & SOURCES else "b" if words & TARGETS else ""
 
 
 def stem(name: str) -> str:

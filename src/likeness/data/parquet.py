@@ -2,7 +2,8 @@
 
 Beside them `text` or `caption` is the caption and `label` the class; the names of classes are in the file's
 metadata where Hugging Face wrote it. Images are read a few rows at a time, so that neither the file nor one
-of its row groups has to fit in memory.
+of its row groups has to fit in memory.  Two columns of images, such as `image` beside `conditioning_image`,
+`mask`, `label` or `target`, are pairs (beside.py).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ..core import BadData, Refusal
 from .archive import RATIO, InOrder, Known, Member, stamp, unchanged
 from .decode import MOST_BYTES, Skip
 from .listing import Words
+from .pairs import columns, role
 
 ROWS, KEPT = 16, 8
 """images read at once, and how many such parts are kept: threads ask a little out of order"""
@@ -46,7 +48,8 @@ def library() -> Any:
 
 
 class Parquet(InOrder):
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, column: str = ""):
+        """column: that of the images, where it is not to be told by its name"""
         self.path, self.lock = path, threading.Lock()
         reader, self.handle = library(), path.open("rb")
         self.stamp = stamp(self.handle)
@@ -55,7 +58,10 @@ class Parquet(InOrder):
         self.starts = [0, *accumulate(groups)]
         schema = self.file.schema_arrow
         features = _features(schema.metadata)
-        self.column, self.bytes, self.names = _pixels(path, schema, features)
+        held = _columns(schema, features)
+        self.images = tuple(held)
+        self.column = column or _chosen(path, schema, self.images)
+        self.bytes, self.names = held[self.column]
         self.text = _named(schema, TEXTS, ("string", "large_string", "string_view"))
         self.label = _named(
             schema,
@@ -74,6 +80,10 @@ class Parquet(InOrder):
 
     def __len__(self) -> int:
         return self.starts[-1]
+
+    def of_column(self, name: str) -> Parquet:
+        """The same rows with the images of another column."""
+        return self if name == self.column else Parquet(self.path, name)
 
     def _no_bomb(self) -> None:
         for g in range(self.file.num_row_groups):
@@ -199,8 +209,8 @@ def _named(schema: Any, names: tuple[str, ...], kinds: tuple[str, ...]) -> str |
     return next((n for n in names if there.get(n) in kinds), None)
 
 
-def _pixels(path: Path, schema: Any, features: dict[str, Any]) -> tuple[str, str, str]:
-    """The column of images, that of their bytes, and that of their paths or nothing."""
+def _columns(schema: Any, features: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Of each column of images, that of their bytes, and that of their paths or nothing."""
     binary, held = ("binary", "large_binary", "binary_view"), dict[str, tuple[str, str]]()
     for f in schema:
         kind = str(f.type)
@@ -216,10 +226,15 @@ def _pixels(path: Path, schema: Any, features: dict[str, Any]) -> tuple[str, str
             )
         elif kind in binary:
             held[f.name] = f.name, ""
-    images = [
-        n for n in held if isinstance(features.get(n), dict) and features[n].get("_type") == "Image"
-    ] or list(held)
+    images = [n for n in held if isinstance(features.get(n), dict) and features[n].get("_type") == "Image"]
+    return {n: held[n] for n in images or held}
+
+
+def _chosen(path: Path, schema: Any, images: tuple[str, ...]) -> str:
+    """The column of images to learn from, or of two that are a pair the target.  Raises BadData."""
     chosen = next((n for n in PIXELS if n in images), images[0] if len(images) == 1 else None)
+    if chosen is None and (pair := columns(images)) and any(map(role, pair)):
+        chosen = pair[1]
     if chosen is None:
         what = (
             (f"several of images ({', '.join(images)})")
@@ -230,4 +245,4 @@ def _pixels(path: Path, schema: Any, features: dict[str, Any]) -> tuple[str, str
             f"{path} has {what} among its columns; call the one to learn from `image`: bytes, or "
             "struct{bytes, path} as Hugging Face has it."
         )
-    return chosen, *held[chosen]
+    return chosen

@@ -75,6 +75,8 @@ def load(ask: Ask) -> Both:
     _refuse(ask)
     if ask.reading.task:
         return _task(ask)
+    if ask.reading.frames and not ask.reading.to:
+        return _single(ask, *ask.read())
     if ask.reading.to:
         return _two_places(ask, parse(ask.reading.to))
     if (name := _own(ask.source)) is not None:
@@ -216,7 +218,7 @@ def _folder(ask: Ask, listing: Listing) -> Both:
 def _read_plan(ask: Ask, plan: beside.Plan) -> Both:
     if ask.reading.binarize:
         raise Refusal("--binarize is for one set of images, and here are two sides; leave it out.")
-    a, b = beside.read(plan, ask.reading, ask.base, ask.progress)
+    a, b = beside.read(plan, ask.reading, ask.base, ask.progress, ask.about)
     layout = "side-by-side" if plan.halves else plan.kind
     ask = replace(ask, reading=replace(ask.reading, layout=layout))
     a, b = (b, a) if ask.reading.swap else (a, b)

@@ -43,9 +43,10 @@ class Source(NamedTuple):
         """What files and folders about it are called."""
         return self.text.replace(":", "-") if self.path is None else self.path.resolve().stem
 
-    def run_folder(self, model: str) -> Path:
-        """The folder of a run on it, unless another is named."""
-        return Path("runs") / f"{Path(model).stem}-{self.stem}"
+    def run_folder(self, model: str, task: str = "", to: str = "") -> Path:
+        """The folder of a run on it, unless another is named: MODEL-DATA, MODEL-DATA-TASK, MODEL-A-to-B."""
+        beside = ("to", parse(to).stem) if to else ()
+        return Path("runs") / "-".join((Path(model).stem, self.stem, *beside, *filter(None, [str(task)])))
 
 
 def parse(text: str | Path | Source) -> Source:

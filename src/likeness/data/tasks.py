@@ -4,10 +4,11 @@
     upscale2    A is B at half the size, upscale4 at a quarter: Pillow's bicubic with antialias
     inpaint     A is B with grey holes, a quarter of it on average, and a plane that is white where they are
     edges       A is the edges of B, black lines one pixel thin on white: Canny's operator in whole numbers
+    slow2       of clips: A is every second frame of B, slow4 every fourth; upscale2 and upscale4 make every frame smaller
 
 A is made when it is asked for, and is a function of B alone: the same bits in every run and batch, whatever
 the folder holds beside it.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -25,6 +26,7 @@ from .writer import as_colour, content_hash
 VERSION = 1
 """raised whenever the same image would become another source"""
 FACTORS = {"upscale2": 2, "upscale4": 4}
+SLOWER = {"slow2": 2, "slow4": 4}
 HOLE = 128
 """grey of what is to be filled in"""
 LOW, HIGH = 60, 140
@@ -36,11 +38,17 @@ class Task(NamedTuple):
     """One of them for images of one shape."""
 
     name: str
-    shape: tuple[int, int, int]
-    """(C, H, W) of a source"""
+    shape: tuple[int, ...]
+    """(C, H, W) of a source, (C, T, H, W) of clips"""
 
     def source(self, x: np.ndarray) -> np.ndarray:
-        """uint8 (n, C, S, S) to (n, *shape)."""
+        """uint8 (n, C, S, S), or (n, C, T, S, S), to (n, *shape)."""
+        if self.name in SLOWER:
+            return np.ascontiguousarray(x[:, :, :: SLOWER[self.name]])
+        if x.ndim == 5:
+            return np.stack(
+                [reduced(frame, FACTORS[self.name]) for frame in x.swapaxes(0, 2).swapaxes(1, 2)], 2
+            )
         if self.name == "colourise":
             return as_colour(x, "grey")
         if self.name in FACTORS:
@@ -52,6 +60,8 @@ def of(name: str, source: str, x: np.ndarray) -> Task:
     """The task called `name` for the images x (N, C, S, S) of `source`.  Raises Refusal where they are not
     for it."""
     channels, size = int(x.shape[1]), int(x.shape[-1])
+    if name in SLOWER or x.ndim == 5:
+        return _of_clips(name, source, x)
     if x.ndim != 4 or x.dtype != np.uint8:
         raise Refusal(f"--task {name} is for images, and {source} holds none; leave --task out.")
     if name == "colourise" and channels == 1:
@@ -68,6 +78,21 @@ def of(name: str, source: str, x: np.ndarray) -> Task:
     small = size // FACTORS.get(name, 1)
     planes = {"colourise": 1, "edges": 1, "inpaint": channels + 1}.get(name, channels)
     return Task(name, (planes, small, small))
+
+
+def _of_clips(name: str, source: str, x: np.ndarray) -> Task:
+    """Raises Refusal where the clips x (N, C, T, S, S) are not for it."""
+    if x.ndim != 5:
+        raise Refusal(f"--task {name} is for videos, and {source} holds none; leave it out.")
+    if name not in (*SLOWER, *FACTORS):
+        known = ", ".join((*SLOWER, *FACTORS))
+        raise Refusal(f"--task {name} is for still images, and {source} holds videos; for these: {known}.")
+    frames, size = int(x.shape[2]), int(x.shape[-1])
+    slower, smaller = SLOWER.get(name, 1), FACTORS.get(name, 1)
+    if frames % slower or size % smaller or size < 2 * smaller:
+        what = f"{frames} frames" if slower > 1 else f"{size} pixels"
+        raise Refusal(f"--task {name} asks for a multiple of {slower * smaller}, and there are {what}.")
+    return Task(name, (int(x.shape[1]), frames // slower, size // smaller, size // smaller))
 
 
 def made(task: Task, x: np.ndarray) -> Made:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..core import BadData, Refusal, Spec
 from . import read
 from .dataset import Images, Reading, picture
-from .decode import Skip, decode, kind
+from .decode import Scale, Skip, decode, kind
 from .listing import printable
 from .pixels import within
 from .ranges import Values, remarks
@@ -98,9 +98,10 @@ def _one(path: Path, reading: Reading) -> np.ndarray:
     return as_colour(result.pixels[None], reading.colour)
 
 
-def whole(path: str | Path, side: int = 4096, background: str = "white") -> Own:
+def whole(path: str | Path, side: int = 4096, background: str = "white", scale: Scale = within) -> Own:
     """An image file in its own proportions (1, 3, H, W), turned as its EXIF says, what is transparent laid on
-    the background, and its long side no longer than `side`.  notes: what had to be done for that.
+    the background, and its long side no longer than `side`, unless it is scaled otherwise (decode.decode).
+    notes: what had to be done for that.
 
     Raises BadData for what is no image, or cannot be read.
     """
@@ -110,7 +111,7 @@ def whole(path: str | Path, side: int = 4096, background: str = "white") -> Own:
     except OSError as why:
         raise BadData(f"there is no image {path} ({why.strerror}); name a file that is one.") from None
     reading = Reading(size=min(side, 4096), background=background)
-    result = decode(os.fsencode(path), (status.st_size, status.st_mtime_ns), reading, within)
+    result = decode(os.fsencode(path), (status.st_size, status.st_mtime_ns), reading, scale)
     if isinstance(result, Skip):
         raise BadData(f"{path} cannot be used ({result.reason}: {result.detail}); name another image.")
     x = picture(np.array(result.pixels[None])).float().expand(-1, 3, -1, -1).contiguous()

@@ -20,6 +20,7 @@ from ..core import BadData
 from . import pairs
 from .cache import Entry
 from .dataset import Lines
+from .frames import VIDEOS
 from .labels import NONE
 from .listing import Descriptions, Listing, printable
 from .metadata import Places, labelled, sort_out
@@ -183,10 +184,17 @@ def enough(listing: Listing, used: int, skipped: list[Row], failed: Path, advice
         if used < 2
         else (f"more than {MOST_SKIPPED:.0%} cannot be used, so it may be the wrong folder")
     )
+    advice = advice or _videos(listing, used)
     raise BadData(
         f"{printable(listing.root)} holds {used:,} usable images and {len(skipped):,} "
         f"others{_commonest(skipped)}; {what}{advice}{place}."
     )
+
+
+def _videos(listing: Listing, used: int) -> str:
+    """What to type where there are no images because they are videos."""
+    count = sum(os.path.splitext(path)[1].lower().decode("latin1") in VIDEOS for path, _ in listing.passed)
+    return f"; {count:,} videos lie there: --frames 16 reads them as clips" if count > used else ""
 
 
 def _commonest(skipped: list[Row]) -> str:

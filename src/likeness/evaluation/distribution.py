@@ -26,6 +26,7 @@ from ..features import networks
 from ..features.networks import Network
 from ..metrics import classes, doubts, kernels, manifold, moments, neighbours, twosample
 from ..metrics.card import Score, Z, interval, measure, sentences, small
+from .clips import some_frames, stills
 from .kept import Same, Watch
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ BALLS = 5
 all four of them, since by the chosen k density and coverage have known values for equal laws (1 - 2^-5);
 Kynkäänniemi et al. 2019 take 3 for precision and recall"""
 BALLS_NOTE = f"k = {BALLS} neighbours"
+FRAMES = "one frame of each clip is compared, and nothing of how it moves"
 LEARNT = 60_000
 """most training images looked at for copies"""
 DIRECTIONS, GROUPS = 128, 8
@@ -471,8 +473,11 @@ def cards(exam: Exam) -> Iterator[Score]:
             f"samples are compared with held-out images, {FEWEST} at least, and there are {held}"
             + more(len(exam.data.x))
         )
-    real = reference(exam.data, exam.network, len(exam.rows), exam.seed, exam.watch)
-    yield from real.judge(exam.samples, warnings=exam.doubts, settings=exam.settings)
+    data, x, doubts_of = exam.data, exam.samples, exam.doubts
+    if data.spec.frames:  # of clips single frames are compared
+        data, x, doubts_of = stills(data), some_frames(x), (*doubts_of, FRAMES)
+    real = reference(data, exam.network, len(exam.rows), exam.seed, exam.watch)
+    yield from real.judge(x, warnings=doubts_of, settings=exam.settings)
 
 
 def more(n: int) -> str:

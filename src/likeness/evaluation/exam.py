@@ -45,12 +45,14 @@ from ..runs.run import AVERAGE, RAW, Run
 from ..training import doctor
 from . import (
     captions,
+    clips,
     distribution,
     known_modes,
     likelihood,
     memorisation,
     reconstruction,
     representation,
+    stylisation,
     translation,
 )
 from .kept import Watch
@@ -398,10 +400,12 @@ PARTS = (
     Part("likelihood", "Parzen window", likelihood.window, likelihood.wanted, "samples"),
     Part("reconstruction", "reconstruction", reconstruction.cards),
     Part("translation", "translation", translation.cards, translation.wanted),
+    Part("style", "style error", stylisation.cards),
     Part("representation", "kNN accuracy", representation.cards),
     Part("resemblance", "resemblance", distribution.cards, distribution.wanted, "samples"),
     Part("modes", "modes covered", known_modes.cards, known_modes.wanted, "samples"),
     Part("text", "agreement with the text", captions.cards, captions.wanted, "samples"),
+    Part("motion", "motion", clips.cards, clips.wanted, "samples"),
     Part("memorisation", "near-duplicates", memorisation.cards, memorisation.wanted, "samples"),
     Part("cost", "sampling", cost, split="samples"),
     Part("diagnosis", "findings", diagnosis),

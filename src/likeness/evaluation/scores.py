@@ -11,6 +11,7 @@ from .. import storage
 from ..core import BadData, given
 from ..metrics.card import Score, from_dict
 from ..runs.run import Run
+from ..training.symptoms import of_today
 
 SCORES = "scores.json"
 SCHEMA = 2
@@ -48,6 +49,13 @@ def scores_of(run: Run) -> list[Score]:
     ]
 
 
+def _renamed(card: Score) -> Score:
+    """With the doctor's findings under their names of today."""
+    if card.name != "findings":
+        return card
+    return replace(card, warnings=tuple(map(of_today, card.warnings)))
+
+
 def _read(folder: Path) -> tuple[int, list[Score]]:
     """The schema of a scores.json, and its cards."""
     try:
@@ -55,7 +63,7 @@ def _read(folder: Path) -> tuple[int, list[Score]]:
         if isinstance(held, dict) and held["schema"] != SCHEMA:
             raise ValueError(f"it is of schema {held['schema']!r}, and this version reads up to {SCHEMA}")
         schema, cards = (SCHEMA, held["cards"]) if isinstance(held, dict) else (1, held)
-        return schema, [from_dict(card) for card in cards]
+        return schema, [_renamed(from_dict(card)) for card in cards]
     except FileNotFoundError:
         return SCHEMA, []
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

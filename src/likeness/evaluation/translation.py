@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 LAWS = ("Fréchet distance", "KID")
 """measures of two sets that are taken of translations"""
 FITTED = 2**25
-"""values of training images that baselines are fitted to"""
+"""values of training images that maps of colours and histograms are fitted to, at most"""
+SEARCHED = 2**27
+"""values, of small versions of training images, that a nearest one is looked for in, at most: 512 MB"""
 SIDE = "translation"
 HIDES = 2.0
 """times the cycle error and one level, above which a level of noise says that sources are hidden in what
@@ -44,8 +46,8 @@ NOTES = {
     "MAE to truth": "mean over pixels and channels, in levels of 0 to 255",
     "PSNR to truth": "10 log10(4 / squared error) of each image in [-1, 1], at most 100",
     "SSIM to truth": reconstruction.SSIM_NOTE,
-    "PSNR on Y": "on the luminance of BT.601 as MATLAB's rgb2ycbcr has it, of 8-bit images, without a border "
-    "of as many pixels as the scale",
+    "PSNR on Y": "on the luminance of BT.601 as MATLAB's rgb2ycbcr has it, rounded to 256 levels, without a "
+    "border of as many pixels as the scale",
     "SSIM on Y": "on the same luminance, without the same border",
     "feature distance to truth": "distance in features between translation and truth, in the median distance "
     "of two real images",
@@ -139,8 +141,8 @@ def cards(exam: Exam) -> Iterator[Score]:
     judge = Judge(exam, sides(exam))
     yield from judge.cards(judge.made, warnings=judge.doubts, settings=exam.settings)
     yield from judge.real()
-    for name, way in baselines(exam, judge.sides):
-        about = dict[str, Any](note=f"; {WAYS[name]}", warnings=judge.sides.remarks)
+    for name, way, seen in baselines(exam, judge.sides):
+        about = dict[str, Any](note=f"; {WAYS[name]}{seen}", warnings=judge.sides.remarks)
         yield from judge.cards(judge.by(way), of=name.partition(",")[0], **about)
     yield from cycle(exam, judge.sides)
 
@@ -318,16 +320,17 @@ def translated(exam: Exam, a: Tensor, back: bool = False) -> Tensor:
 # What costs nothing
 
 
-def baselines(exam: Exam, s: Sides) -> Iterator[tuple[str, Way]]:
-    """Ways to translate that need no network, by their names in WAYS, fitted to training images."""
+def baselines(exam: Exam, s: Sides) -> Iterator[tuple[str, Way, str]]:
+    """Ways to translate that need no network, by their names in WAYS, with what to say of the training images
+    that they were fitted to."""
     data, spec = exam.data, exam.data.spec
 
     def alike(a: Tensor) -> Tensor:
         return translation.identity(a, spec.channels, spec.size)
 
     if spec.size > spec.source[1] and spec.channels == spec.source[0]:
-        yield "bicubic", lambda a: translation.resized(a, spec.size, "bicubic")
-        yield "Lanczos", lambda a: translation.resized(a, spec.size, "lanczos")
+        yield "bicubic", lambda a: translation.resized(a, spec.size, "bicubic"), ""
+        yield "Lanczos", lambda a: translation.resized(a, spec.size, "lanczos"), ""
         return
     rows = exam.some(max(2, FITTED // max(spec.dims, math.prod(s.a.shape[1:]))))
     b = picture(np.asarray(data.x[rows]))
@@ -341,18 +344,38 @@ def baselines(exam: Exam, s: Sides) -> Iterator[tuple[str, Way]]:
         )
     unpaired = "" if s.paired else ", unpaired"
     same, few = alike(a), slice(0, max(2, 2**24 // spec.dims))
-    yield "identity", alike
+    yield "identity", alike, ""
     match = translation.HistogramMatch.of(same, b)
-    yield "histogram matching", lambda a: match(alike(a))
+    yield "histogram matching", lambda a: match(alike(a)), _of(len(b), data)
     if s.paired:
         full = translation.resized(a, spec.size)
         affine = translation.Affine.of_pairs(full[few], b[few])
-        yield "affine colour map", lambda a: affine(translation.resized(a, spec.size))
+        yield "affine colour map", lambda a: affine(translation.resized(a, spec.size)), _of(len(b[few]), data)
     else:
         affine = translation.Affine.of_domains(same[few], b[few])
-        yield f"affine colour map{unpaired}", lambda a: affine(alike(a))
-    nearest = translation.Nearest.of(a if s.paired else b, b)
-    yield f"nearest neighbour{unpaired}", lambda a: nearest(a if s.paired else alike(a))
+        yield f"affine colour map{unpaired}", lambda a: affine(alike(a)), _of(len(b[few]), data)
+    nearest = closest(exam)
+    seen = _of(len(nearest.sources), data)
+    yield f"nearest neighbour{unpaired}", lambda a: nearest(a if s.paired else alike(a)), seen
+
+
+def _of(n: int, data: Data) -> str:
+    """How many training images a baseline has seen, as the end of a note."""
+    return f"; of {n:,} training images" if n == len(data.train) else f"; of {n:,} of {len(data.train):,}"
+
+
+def closest(exam: Exam) -> translation.Nearest:
+    """Who finds the nearest training source of pairs, or else the nearest training target, among all that
+    there are: only their small versions are held."""
+    data = exam.data
+    pool = data.x if data.pairs is None else data.pairs
+    one = translation.Nearest.small(picture(np.asarray(pool[:1])))
+    rows, size = exam.some(max(2, SEARCHED // one.numel())), max(1, 2**24 // math.prod(pool.shape[1:]))
+    parts = [
+        translation.Nearest.small(picture(np.asarray(pool[rows[i : i + size]])))
+        for i in range(0, len(rows), size)
+    ]
+    return translation.Nearest(torch.cat(parts), lambda at: picture(np.asarray(data.x[rows[at.numpy()]])))
 
 
 # What comes back

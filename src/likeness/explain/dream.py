@@ -31,6 +31,7 @@ from torch.optim import Optimizer
 
 from .. import engine
 from ..backbones.layers import LOGITS, Flatten, Graph, Probe, becomes_tokens
+from ..backbones.resize import resized
 from ..core import Noise, Refusal
 from ..engine.minimize import minimize
 from .saliency import logits
@@ -387,14 +388,6 @@ def octave_sizes(net: Probe, layer: str, size: tuple[int, int], octaves: int) ->
         return [size]
     sizes = [(round(size[0] / SCALE**k), round(size[1] / SCALE**k)) for k in range(octaves)]
     return [s for s in sizes if s == size or min(s) >= net.least][::-1]
-
-
-def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
-    return (
-        x
-        if x.shape[2:] == size
-        else F.interpolate(x, size, mode="bicubic", antialias=True, align_corners=False)
-    )
 
 
 def _wish(net: Probe, layer: str, wish: str, guide: Tensor | None) -> Callable[[Tensor], Tensor]:

@@ -27,9 +27,10 @@ from PIL import Image
 
 from .. import data
 from ..core import BadData, Refusal
+from ..data import beside
 from ..data.binarize import drawn
 from ..data.dataset import Reading
-from ..data.decode import Skip, decoded, kind
+from ..data.decode import Scale, Skip, decoded, kind
 from ..data.labels import NONE
 from ..data.listing import Listing, printable
 from ..data.metadata import sort_out
@@ -71,7 +72,7 @@ def pictures(source: str | Source, size: int, scaling: str, reading: Reading | N
     exist.
 
     reading: of what comes before the scaling; its own size counts only for what is no file, and is brought to
-    it as in training ("fit").
+    it as in training ("fit").  That of a run of pairs or domains: side B alone of what holds both.
     """
     reading = reading or Reading()
     asked = parse(source)
@@ -81,7 +82,8 @@ def pictures(source: str | Source, size: int, scaling: str, reading: Reading | N
             "digits."
         )
     if asked.path is not None and (listing := _listing(asked.path)) is not None:
-        return _of_files(listing, size, scaling, reading)
+        listing, fitted = beside.target(listing, reading)
+        return _of_files(listing, size, scaling, reading, fitted)
     result = data.read(asked, reading if scaling == "fit" else replace(reading, size=0))
     known = hashlib.blake2b(
         repr(result.x.shape).encode() + result.hashes.tobytes(), digest_size=16
@@ -120,7 +122,8 @@ def _listing(path: Path) -> Listing | None:
     )
 
 
-def _of_files(listing: Listing, size: int, scaling: str, reading: Reading) -> Pictures:
+def _of_files(listing: Listing, size: int, scaling: str, reading: Reading, fitted: Scale) -> Pictures:
+    """fitted: how "fit" scales them"""
     if not len(listing):
         raise BadData(f"{printable(listing.root)} holds no images; name another folder.")
     ground(reading.background)
@@ -129,8 +132,9 @@ def _of_files(listing: Listing, size: int, scaling: str, reading: Reading) -> Pi
     within = replace(reading, size=4096 if scaling != "fit" else size)
 
     def get(i: int) -> np.ndarray | Skip:
+        to = partial(_scaled, scaling=scaling, fitted=fitted)
         with HUSHED:
-            result = decoded(partial(listing.read, i), within, lambda image, _: _scaled(image, size, scaling))
+            result = decoded(partial(listing.read, i), within, lambda image, _: to(image, size))
         return result if isinstance(result, Skip) else _levels(result.pixels, i, reading)
 
     def label(i: int) -> str:
@@ -145,10 +149,10 @@ def scaled(x: np.ndarray, size: int, scaling: str) -> np.ndarray:
     return planes(_scaled(image, size, scaling))
 
 
-def _scaled(image: Image.Image, size: int, scaling: str) -> Image.Image:
+def _scaled(image: Image.Image, size: int, scaling: str, fitted: Scale = fit) -> Image.Image:
     how = SCALINGS[scaling]
     if how is None:
-        return fit(image, size)
+        return fitted(image, size)
     return image if image.size == (size, size) else image.resize((size, size), how)
 
 

@@ -8,6 +8,7 @@ from .charts import curve as curve
 from .charts import labels as labels
 from .charts import smooth as smooth
 from .files import ENDINGS as ENDINGS
+from .files import create as create
 from .files import encode as encode
 from .files import jpeg as jpeg
 from .files import png as png
@@ -16,6 +17,10 @@ from .files import uri as uri
 from .files import webp as webp
 from .files import write as write
 from .files import write_png as write_png
+from .films import MOVING as MOVING
+from .films import SECONDS as SECONDS
+from .films import encode_film as encode_film
+from .films import moving as moving
 from .grids import BENEATH as BENEATH
 from .grids import FAINT as FAINT
 from .grids import FINER as FINER

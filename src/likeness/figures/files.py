@@ -8,6 +8,7 @@ import json
 import os
 import struct
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,24 @@ DESCRIPTION = 0x010E
 """the EXIF tag ImageDescription, which holds the recipe of a WebP file"""
 WIDEST = dict(JPEG=65_500, WebP=16_383)
 """pixels a side that these formats allow"""
+COMMENT = 65_000
+"""bytes that the comment of a JPEG file may have (65,533 by ITU-T T.81)"""
 
 
 def _recipe_json(recipe: dict[str, Any]) -> str:
     return json.dumps(dict(likeness=__version__) | recipe, sort_keys=True, default=str)
+
+
+def comment(recipe: dict[str, Any]) -> bytes:
+    """The recipe as the comment of a JPEG file, whose room is small: the longest entries of one that is too
+    long are left out, and `left_out` names them."""
+    kept, left_out = dict(recipe), list[str]()
+    while len(text := _recipe_json(kept).encode()) > COMMENT and kept.keys() - {"left_out"}:
+        longest = max(kept.keys() - {"left_out"}, key=lambda k: len(_recipe_json({k: kept[k]})))
+        del kept[longest]
+        left_out.append(longest)
+        kept["left_out"] = left_out
+    return text
 
 
 def png(image: np.ndarray, recipe: dict[str, Any]) -> bytes:
@@ -43,7 +58,7 @@ def jpeg(image: np.ndarray, recipe: dict[str, Any]) -> bytes:
     """A tenth of the bytes, for pages with many large images: JPEG of quality 90, the recipe in
     its comment."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=90, comment=_recipe_json(recipe).encode()[:65_000])
+    Image.fromarray(image).save(file, "JPEG", quality=90, comment=comment(recipe))
     return file.getvalue()
 
 
@@ -89,17 +104,40 @@ def write(path: Path, image: np.ndarray, recipe: dict[str, Any]) -> None:
     _replace(path, encode(path, image, recipe))
 
 
-def _replace(path: Path, file: bytes) -> None:
+def create(path: Path, file: bytes) -> None:
+    """A new file, whole or not at all.  Raises FileExistsError where there is anything of that name, also a
+    link that leads nowhere, and DiskTrouble or NotAllowed."""
+    _replace(path, file, _appear)
+
+
+def _appear(temporary: Path, path: Path) -> None:
+    """Rename where nothing has that name."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: take the name first
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        try:
+            os.replace(temporary, path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    else:
+        temporary.unlink(missing_ok=True)
+
+
+def _replace(path: Path, file: bytes, put: Callable[[Path, Path], None] = os.replace) -> None:
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         with temporary.open("wb") as f:
             f.write(file)
             f.flush()
             os.fsync(f.fileno())
-        os.replace(temporary, path)
+        put(temporary, path)
     except BaseException as error:  # also Ctrl-C
         temporary.unlink(missing_ok=True)
-        if not isinstance(error, OSError):
+        if not isinstance(error, OSError) or isinstance(error, FileExistsError):
             raise
         kind = NotAllowed if isinstance(error, PermissionError) else DiskTrouble
         raise kind(
@@ -135,6 +173,8 @@ def _recipe_text(file: bytes) -> bytes | None:
     """The JSON of a recipe in a PNG, JPEG or WebP file; None where there is none."""
     if file[:4] == b"RIFF" and file[8:12] == b"WEBP":
         return _description(file)
+    if file[:4] == b"GIF8":
+        return _gif_comment(file)
     return _comment(file) if file[:2] == b"\xff\xd8" else _text(file, b"likeness")
 
 
@@ -153,6 +193,19 @@ def _description(file: bytes) -> bytes | None:
             return text.encode() if isinstance(text, str) and text.startswith("{") else None
         at += 8 + length + length % 2
     return None
+
+
+def _gif_comment(file: bytes) -> bytes | None:
+    """The comment extension of a GIF file (GIF89a, section 24), if it is a JSON object: blocks of up to 255
+    bytes, each behind its length."""
+    at = file.find(b"\x21\xfe")
+    text, at = b"", at + 2
+    if at < 2:
+        return None
+    while at < len(file) and file[at]:
+        text += file[at + 1 : at + 1 + file[at]]
+        at += 1 + file[at]
+    return text if text.startswith(b"{") else None
 
 
 def _comment(file: bytes) -> bytes | None:

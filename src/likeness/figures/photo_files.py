@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from ..core import Refusal
-from .files import DESCRIPTION, ENDINGS, WIDEST, _recipe_json, _replace
+from .files import DESCRIPTION, ENDINGS, WIDEST, _recipe_json, _replace, comment, create
 
 QUALITY = 95
 """of JPEG, with colours at full resolution"""
@@ -49,8 +49,7 @@ def encode(
         picture.save(file, "PNG", pnginfo=text, **known, **(dict(exif=exif) if exif else {}))
     elif kind == "JPEG":
         known |= dict(exif=exif) if exif else {}
-        comment = _recipe_json(recipe).encode()[:65_000]
-        picture.save(file, "JPEG", quality=QUALITY, subsampling=0, comment=comment, **known)
+        picture.save(file, "JPEG", quality=QUALITY, subsampling=0, comment=comment(recipe), **known)
     else:
         whole = Image.Exif()
         if exif:
@@ -60,6 +59,7 @@ def encode(
     return file.getvalue()
 
 
-def write(path: Path, image: np.ndarray, recipe: dict[str, Any], **more: Any) -> None:
-    """Replace `path` whole or not at all.  more: of encode().  Raises Refusal, DiskTrouble or NotAllowed."""
-    _replace(path, encode(path, image, recipe, **more))
+def write(path: Path, image: np.ndarray, recipe: dict[str, Any], new: bool = False, **more: Any) -> None:
+    """Replace `path` whole or not at all.  new: raise FileExistsError where there is anything of that name.
+    more: of encode().  Raises Refusal, DiskTrouble or NotAllowed."""
+    (create if new else _replace)(path, encode(path, image, recipe, **more))

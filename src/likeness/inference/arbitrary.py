@@ -10,7 +10,8 @@
 wct goes from the deepest of five encoders to the first, each time on the image that the last decoder made (their
 section 3.3).  adain does the same here, since these decoders belong to one encoder each; Huang & Belongie have one
 decoder.  The networks are VGG19 and its decoders, distilled to a sixteenth by Wang et al. ("Collaborative
-Distillation for Ultra-Resolution Universal Style Transfer", CVPR 2020): nothing is trained here.
+Distillation for Ultra-Resolution Universal Style Transfer", CVPR 2020): nothing is trained here.  A run of
+models/adain.py does the same with the one decoder that it has learnt.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from torch import Tensor
 
 from .. import engine
 from ..backbones.weights import places
-from ..core import BadData, Offline, Refusal
+from ..core import BadData, Offline, Refusal, Stylises, ask
+from ..runs.run import Run, is_run
 from . import style as optimised
 
 KINDS = ("adain", "wct")
@@ -46,11 +48,32 @@ EIGENVALUE = 1e-5
 
 
 @dataclass(frozen=True)
+class Trained:
+    """A model that was trained for it."""
+
+    model: Stylises
+    source: str
+
+
+@dataclass(frozen=True)
 class Networks:
     kind: str
     encoders: Mapping[str, Tensor]
     decoders: Mapping[str, Tensor]
     source: str
+
+
+def open_run(folder: str) -> Trained:
+    """Raises Refusal for what is no run, and for one of a model that does not stylise."""
+    if not is_run(Path(os.path.expanduser(folder))):
+        raise Refusal(
+            f"--arbitrary is one of {', '.join(KINDS)}, or the folder of a run of adain; "
+            f"{folder!r} is neither."
+        )
+    run = Run.open(Path(os.path.expanduser(folder)))
+    ask(run.model, "stylise", "likeness train adain photos/ --to paintings/ makes one that does.")
+    assert isinstance(run.model, Stylises)
+    return Trained(run.model, f"{run.folder.name}, {run.seen} images seen")
 
 
 def open_networks(kind: str, encoders: str = "", decoders: str = "") -> Networks:
@@ -116,7 +139,7 @@ def decode(nets: Networks, y: Tensor, level: int) -> Tensor:
 
 @torch.no_grad()
 def stylise(
-    nets: Networks,
+    nets: Networks | Trained,
     content: Tensor,
     styles: Sequence[Tensor],
     shares: Sequence[float] = (),
@@ -130,6 +153,9 @@ def stylise(
     how = optimised.How(shares=tuple(shares), colour=colour)
     parts = optimised.shared(how, len(styles))
     grey, paintings = optimised.prepared(content, styles, colour)
+    if isinstance(nets, Trained):
+        x = nets.model.stylise(grey, paintings, parts, strength).expand(-1, 3, -1, -1)
+        return optimised.coloured(x, content, how).clamp(-1, 1)
     x, (high, wide) = grey, content.shape[2:]
     move = adain if nets.kind == "adain" else wct
     for level in (5, 4, 3, 2, 1):

@@ -25,11 +25,11 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from .. import engine
+from ..backbones.resize import resized
 from ..core import Noise, Refusal, final
 from ..engine.minimize import LBFGS, minimize
 from ..parts.perceptual import Perceptual
@@ -329,13 +329,6 @@ def coloured(x: Tensor, content: Tensor, how: How) -> Tensor:
 
 
 # Images
-
-
-def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
-    if tuple(x.shape[2:]) == size:
-        return x
-    y = F.interpolate(x, size, mode="bicubic", antialias=True, align_corners=False)
-    return y.contiguous()
 
 
 def with_long_side(x: Tensor, side: int) -> Tensor:

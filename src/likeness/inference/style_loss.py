@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..parts import perceptual
 from ..parts.perceptual import Perceptual, total_variation
 
 
@@ -95,7 +96,6 @@ class Objective:
         grams, apart, known = self._sums(x, parts)
         error = {name: grams[name] - goal.grams[name] for name in goal.grams}
         shares = {name: w / len(goal.grams) for name, w in goal.layer_weights.items()}
-        style = {n: shares[n] * e.square().sum() / goal.grams[n].square().sum() for n, e in error.items()}
         gains = {
             name: 4 * goal.style_weight * shares[name] / goal.grams[name].square().sum() * e
             for name, e in error.items()
@@ -111,7 +111,8 @@ class Objective:
         if goal.variation:
             slope += goal.variation * torch.autograd.grad(rough, flat)[0]
         zero = x.new_zeros(())
-        s, c = torch.stack([*style.values(), zero]).sum(), torch.stack([*apart.values(), zero]).sum()
+        s = perceptual.style(grams, goal.grams, goal.layer_weights) if goal.grams else zero
+        c = torch.stack([*apart.values(), zero]).sum()
         self.terms = Terms(float(s), float(c), float(rough))
         loss = goal.style_weight * s + goal.content_weight * c + goal.variation * rough.detach()
         return loss.to(x.dtype).view(1), slope

@@ -15,8 +15,9 @@ EXIF data are kept, but for the orientation, which has been applied.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,11 +29,22 @@ from PIL import Image
 from torch import Tensor
 
 from .. import engine, figures, models, storage
-from ..core import BadData, Condition, Model, Refusal, Samples, Translates, answers, final
+from ..core import (
+    BadData,
+    Condition,
+    Model,
+    Refusal,
+    Samples,
+    Stylises,
+    Translates,
+    answers,
+    final,
+    no_way_back,
+)
 from ..data import picture, tasks
 from ..data.photos import Found, Photo, Unused, mask
 from ..data.pixels import planes
-from ..data.writer import as_colour
+from ..data.writer import as_colour, content_hash
 from ..figures import photo_files
 from . import strips
 from .tiles import Blend, Field, places
@@ -52,6 +64,8 @@ TILES = 16
 FORMATS = ("same", "png", "jpg", "webp")
 ROWS, THUMB = 12, 320
 """photos in the picture of before and after, and pixels a side of each there"""
+BESIDE = {"command", "left_out", "likeness", "tiles", "disagreement"}
+"""of a recipe, by which results are not told apart"""
 Notify = Callable[[float], None]
 
 
@@ -88,14 +102,15 @@ class Translation:
     def pil(self) -> Image.Image:
         return Image.fromarray(self.image[..., 0] if self.image.shape[2] == 1 else self.image)
 
-    def save(self, target: str | Path) -> Path:
+    def save(self, target: str | Path, new: bool = False) -> Path:
         """As .png, .jpg or .webp, with its recipe, and with EXIF data, colour profile and transparency of the
-        photo.  Raises Refusal for any other suffix."""
+        photo.  new: raise FileExistsError rather than replace anything.  Raises Refusal for any other
+        suffix."""
         target = Path(target)
         profile = self.photo.profile if self.image.shape[2] == len(self.photo.pixels) else b""
         storage.make(target.parent)
         photo_files.write(
-            target, self.image, self.recipe, opacity=self.opacity, exif=self.photo.exif, profile=profile
+            target, self.image, self.recipe, new, opacity=self.opacity, exif=self.photo.exif, profile=profile
         )
         return target
 
@@ -128,17 +143,18 @@ class Translator:
         self.trained, self.tiled = spec.size, bool(settings.get("tiles"))
         self.network = isinstance(model, Translates)
         can = self.network or ("image" in model.takes and isinstance(model, Samples))
-        if not can or not spec.source[0]:
+        if not can or ("image" in model.takes and not spec.source[0]):
             raise Refusal(cannot(model))
+        channels, side = spec.source if spec.source[0] else (spec.channels, spec.size)
         if how.back and not self.network:
             raise Refusal(
                 f"{named(model)} draws the target of a source, and not the other way round; train another "
                 "with --swap for the way back, or cyclegan for both."
             )
-        self.channels, self.out = (
-            (spec.channels, spec.source[0]) if how.back else (spec.source[0], spec.channels)
-        )
-        self.side = spec.size if how.back else spec.source[1]
+        if how.back and (why := no_way_back(cast(Translates, model))):
+            raise Refusal(why)
+        self.channels, self.out = (spec.channels, channels) if how.back else (channels, spec.channels)
+        self.side = spec.size if how.back else side
         """pixels a side of a source, in training"""
         if self.out not in (1, 3) or (self.channels not in (1, 3) and self.task != "inpaint"):
             raise Refusal(
@@ -147,7 +163,7 @@ class Translator:
             )
         if how.mask is not None and self.task != "inpaint":
             raise Refusal("--mask is the hole for a run that was trained with --task inpaint; leave it out.")
-        self.scale = int(getattr(model, "scale", 1)) if self.network else max(1, spec.size // spec.source[1])
+        self.scale = int(getattr(model, "scale", 1)) if self.network else max(1, spec.size // side)
         self.stride = max(1, int(getattr(model, "stride", 1))) if self.network else 1
         self._bf16: bool | None = None
 
@@ -299,6 +315,10 @@ def named(model: Model) -> str:
 def cannot(model: Model) -> str:
     """Why a model does not translate, and which do."""
     name, able = named(model), [n for n in models.NAMES if _translates(n)]
+    if isinstance(model, Stylises):
+        return (
+            f"{name} needs a painting beside each photo; type likeness style PHOTO PAINTING --arbitrary RUN."
+        )
     if "image" in model.takes or isinstance(model, Translates):
         return (
             f"{name} translates only what it has learnt from pairs or two domains, and this run has learnt "
@@ -354,19 +374,30 @@ def one(
         known, _ = able._scaled(photo, None)
         kept = as_colour(known[None], "rgb" if able.out == 3 else "grey")[0].transpose(1, 2, 0)
         image = np.where(hole[..., None], image, kept)
-    opacity = None if hole is not None else photo.opacity
-    if opacity is not None and opacity.shape != image.shape[:2]:
-        opacity = resized(opacity[None], (image.shape[1], image.shape[0]))[0]
+    opacity = _opacity(photo, (image.shape[1], image.shape[0]), hole)
     if not able.network and able.tiles > 1:
         recipe = recipe | dict(tiles=able.tiles, disagreement=round(able.disagreement, 2))
         notes.append(
             f"{able.tiles:,} tiles were drawn, which differ by {able.disagreement:.1f} of 255 levels from "
             "their mean where they overlap"
         )
-    if photo.opacity is not None and hole is None:
-        notes.append("what is transparent was laid on the background; the opacity is put back")
+    if opacity is not None:
+        where = "" if hole is None else " outside the hole"
+        notes.append(f"what is transparent was laid on the background; the opacity{where} is put back")
     given = x[: len(x) - (hole is not None)].transpose(1, 2, 0)
     return Translation(photo, given, image, opacity, recipe, (*photo.notes, *notes))
+
+
+def _opacity(photo: Photo, size: tuple[int, int], hole: np.ndarray | None) -> np.ndarray | None:
+    """Of the result, uint8 (H, W) of this width and height: what was filled in is opaque.  None where all
+    is."""
+    if photo.opacity is None:
+        return None
+    out = photo.opacity if photo.size == size else resized(photo.opacity[None], size)[0]
+    if hole is None:
+        return out
+    out = np.where(hole, np.uint8(255), out)
+    return None if (out == 255).all() else out
 
 
 def recipe_of(able: Translator, photo: Photo) -> dict[str, Any]:
@@ -375,7 +406,9 @@ def recipe_of(able: Translator, photo: Photo) -> dict[str, Any]:
     out |= dict(back=True) if how.back else {}
     out |= dict(size=how.size) if how.size else {}
     out |= dict(task=able.task) if able.task else {}
-    out |= dict(mask=str(how.mask)) if how.mask else {}
+    if how.mask:
+        white = np.packbits(mask(how.mask, photo.size))
+        out |= dict(mask=str(how.mask), mask_digest=f"{content_hash(white):016x}")
     return out if able.network else out | dict(seed=how.seed)
 
 
@@ -397,20 +430,36 @@ def through(
             yield photo
             continue
         own = recipe | recipe_of(able, photo)
-        path = None
         if folder is not None:
             path, there = place_for(folder, photo.name, format, own)
             if there:
                 yield Done(photo.name, path, own)
                 continue
-        result = one(able, photo, own, partial(notify, number))
-        if path is not None:
-            result.save(path)
-            if path.suffix.lower() in (".jpg", ".jpeg") and result.opacity is not None:
-                lost = "JPEG has no place for the opacity; --format png keeps it"
-                result = replace(result, notes=(*result.notes, lost))
-            result = replace(result, path=path)
-        yield result
+        steps = partial(notify, number)
+        # no name for the result, and none for the photo: they would be held while the next one is computed
+        if folder is None:
+            yield one(able, photo, own, steps)
+        else:
+            yield kept(one(able, photo, own, steps), folder, format, own)
+        del photo
+
+
+def kept(result: Translation, folder: Path, format: str, recipe: dict[str, Any]) -> Translation | Done:
+    """The same, written under a name that is free now: another command may have taken, since the photo was
+    begun, the one that was free then; or Done where that has made the same."""
+    while True:
+        path, there = place_for(folder, result.name, format, recipe)
+        if there:
+            return Done(result.name, path, recipe)
+        try:
+            result.save(path, new=True)
+            break
+        except FileExistsError:
+            continue
+    if path.suffix.lower() in (".jpg", ".jpeg") and result.opacity is not None:
+        lost = "JPEG has no place for the opacity; --format png keeps it"
+        result = replace(result, notes=(*result.notes, lost))
+    return replace(result, path=path)
 
 
 def place_for(folder: Path, name: str, format: str, recipe: dict[str, Any]) -> tuple[Path, bool]:
@@ -421,18 +470,23 @@ def place_for(folder: Path, name: str, format: str, recipe: dict[str, Any]) -> t
     ending = ending if ending in figures.ENDINGS else ".png"
     for number in range(1, 1_000_000):
         path = folder / photo.with_name(f"{photo.stem}{'' if number == 1 else f'-{number}'}{ending}")
-        if not path.exists():
+        if not os.path.lexists(path):
             return path, False
         if _same(path, recipe):
             return path, True
     raise Refusal(f"{folder} holds too many results called {photo.stem}; name another folder with -o.")
 
 
-def free(path: Path) -> Path:
-    """The same, or with a number behind the name where there is such a file."""
-    if not path.exists():
-        return path
-    return next(p for n in range(2, 1_000_000) if not (p := path.with_stem(f"{path.stem}-{n}")).exists())
+def numbered(path: Path, image: np.ndarray, recipe: dict[str, Any]) -> Path:
+    """Write a picture under this name, or with a number behind it where something has that; where it lies.
+    Raises Refusal, DiskTrouble or NotAllowed."""
+    for number in range(1, 1_000_000):
+        at = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+        with suppress(FileExistsError):
+            if not os.path.lexists(at):
+                figures.create(at, figures.encode(at, image, recipe))
+                return at
+    raise Refusal(f"{path.parent} holds too many pictures called {path.stem}; name another folder with -o.")
 
 
 def nothing(places: Sequence[str | Path], skipped: Sequence[Unused]) -> Refusal:
@@ -448,13 +502,13 @@ def nothing(places: Sequence[str | Path], skipped: Sequence[Unused]) -> Refusal:
 
 
 def _same(path: Path, recipe: dict[str, Any]) -> bool:
-    """Whether the file at `path` was made by this recipe."""
+    """Whether the file at `path` was made by this recipe.  What one of the two lacks counts as well."""
     try:
         there = figures.read_recipe(path)
     except Refusal:
         return False
-    plain = {k: v for k, v in plain_of(recipe).items() if k != "command"}
-    return {k: there.get(k) for k in plain} == plain
+    asked = plain_of(recipe)
+    return all(there.get(k) == asked.get(k) for k in (there.keys() | asked.keys()) - BESIDE)
 
 
 def plain_of(recipe: dict[str, Any]) -> dict[str, Any]:

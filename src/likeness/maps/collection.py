@@ -22,7 +22,7 @@ from ..backbones.layers import LOGITS, Probe
 from ..core import BadData, Refusal, answers
 from ..data import user_images
 from ..data.binarize import binarized, drawn
-from ..data.dataset import Images, Reading
+from ..data.dataset import Data, Images, Reading
 from ..data.source import Source
 from ..features import extract, opening
 from ..features import images as gallery
@@ -102,7 +102,7 @@ def gather(
     n: so many of them, chosen at random by `seed`; 0 is all.  images: where to find the images of a matrix,
     if it does not say so.  place: where the data of a run are now, if they have moved.
     """
-    typed, reading = parse(source), reading or Reading()
+    typed, reading, learnt = parse(source), reading or Reading(), None
     source, path = typed.text, typed.path
     if place and typed.kind != "run":
         raise Refusal(f"{source} is the data itself; --data says where those of a run are: leave it out.")
@@ -120,7 +120,8 @@ def gather(
     else:
         if typed.kind == "run" and path is not None:
             run = Run.open(path)
-            of = parse(_data_of(run, place, say))
+            learnt = _data_of(run, place, say)
+            of = parse(learnt.place)
             if not asked["network"]:
                 _refuse(
                     f"{source} is a run, which reads its images as it did in training",
@@ -141,7 +142,8 @@ def gather(
                     "--layer, --pool and --weights are of a network; type --network too, such as: likeness "
                     f"map {source} --network mobilenet_v2"
                 )
-            result = _of_pixels(of, reading, say)
+            beside = learnt is not None and (learnt.pairs is not None or learnt.other is not None)
+            result = _of_target(learnt) if learnt and beside else _of_pixels(of, reading, say)
     if n and n < len(result.names):
         result = result.of(extract.some(n, len(result.names), seed))
     if len(result.names) < 2:
@@ -152,14 +154,14 @@ def gather(
     return result
 
 
-def _data_of(run: Run, place: str, say: Say) -> str:
-    """The place of the images that a run has learnt."""
+def _data_of(run: Run, place: str, say: Say) -> Data:
+    """The images that a run has learnt."""
     result = origin.load(run.config, run.folder, place)
     if why := origin.changed(run.config, run.folder, result):
         say(f"note: {why}")
     elif place:
         origin.remember(run.config, run.folder, result)
-    return result.place
+    return result
 
 
 def _as_text(reading: dict[str, Any]) -> str:
@@ -204,7 +206,17 @@ def _of_pixels(source: Source, reading: Reading, say: Say) -> Collection:
     )
 
 
-def _names(images: Images) -> tuple[str, ...]:
+def _of_target(learnt: Data) -> Collection:
+    """The images that a run of pairs or of two domains makes: side B, and nothing of A."""
+    n, size = len(learnt.x), learnt.x.shape[-1]
+    shown = Reading(**learnt.settings | {"size": size})
+    pixels = np.asarray(learnt.x).reshape(n, -1)
+    return Collection(
+        learnt.source, pixels, np.arange(n), _names(learnt), _labels(learnt), learnt.x, PIXELS, {}, shown
+    )
+
+
+def _names(images: Images | Data) -> tuple[str, ...]:
     return tuple(images.names) if images.names is not None else _numbered(np.arange(len(images.x)))
 
 
@@ -212,7 +224,7 @@ def _numbered(rows: np.ndarray) -> tuple[str, ...]:
     return tuple(f"row {i}" for i in rows)
 
 
-def _labels(images: Images) -> tuple[str, ...]:
+def _labels(images: Images | Data) -> tuple[str, ...]:
     if images.y is None:
         return ()
     return tuple(images.classes[i] if 0 <= i < len(images.classes) else "" for i in images.y.tolist())

@@ -21,6 +21,7 @@ GROUPS = (
     "resemblance",
     "modes",
     "text",
+    "motion",
     "memorisation",
     "reconstruction",
     "translation",

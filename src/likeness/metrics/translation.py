@@ -14,6 +14,7 @@ targets.  Measures are taken image by image, (B,).  Raises Refusal where two sid
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,13 +43,15 @@ def mae(x: Tensor, y: Tensor) -> Tensor:
 
 
 def luma(x: Tensor) -> Tensor:
-    """Y of ITU-R BT.601 in studio range, (B, 1, H, W) in [16, 235], of images rounded to 256 levels: that of
-    MATLAB's rgb2ycbcr, on which papers on super-resolution take PSNR.  Grey images count as equal R, G, B."""
+    """Y of ITU-R BT.601 in studio range, (B, 1, H, W), whole numbers from 16 to 235, of images rounded to 256
+    levels: that of MATLAB's rgb2ycbcr of uint8, on which papers on super-resolution take PSNR.  Without the
+    second rounding bicubic interpolation has 28.430 dB on Set5 x4, with it 28.418, and 28.42 in papers.
+    Grey images count as equal R, G, B."""
     if x.shape[1] not in (1, 3):
         raise Refusal(f"luminance is of grey or RGB images, and these have {x.shape[1]} channels.")
     levels = ((x.double() + 1) * 127.5).round().clamp(0, 255) / 255
     weights = levels.new_tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
-    return 16 + (levels.expand(-1, 3, -1, -1) * weights).sum(1, keepdim=True)
+    return (16 + (levels.expand(-1, 3, -1, -1) * weights).sum(1, keepdim=True)).round()
 
 
 def shaved(x: Tensor, border: int) -> Tensor:
@@ -201,13 +204,13 @@ def _power(matrix: Tensor, exponent: float) -> Tensor:
 class Nearest:
     sources: Tensor
     """float32 (N, d): training sources, or training targets, as they are compared"""
-    targets: Tensor
-    """(N, C', H', W'): what each stands for"""
+    targets: Callable[[Tensor], Tensor]
+    """what some of them stand for, (n,) to (n, C', H', W')"""
 
     @classmethod
     def of(cls, sources: Tensor, targets: Tensor) -> Nearest:
         """sources (N, ...), targets (N, C', H', W')."""
-        return cls(cls.small(sources), targets)
+        return cls(cls.small(sources), lambda rows: targets[rows])
 
     @staticmethod
     def small(x: Tensor) -> Tensor:
@@ -216,4 +219,4 @@ class Nearest:
 
     def __call__(self, a: Tensor) -> Tensor:
         rows = torch.cat([torch.cdist(part, self.sources).argmin(1) for part in self.small(a).split(256)])
-        return self.targets[rows]
+        return self.targets(rows)

@@ -265,7 +265,8 @@ class CycleGAN(Model):
     def translate(self, x: Tensor, back: bool = False) -> Tensor:
         """A to B, or B to A: (B, C, H, W) in [-1, 1] of any multiple of `stride` to (B, C', H, W)."""
         translators.check("cyclegan", x, self.spec.channels if back else self.spec.source[0], self.stride)
-        return self.made(self.F if back else self.G, x)[0]
+        made: Tensor = (self.F if back else self.G)(x).float()
+        return made.tanh() if self.spec.levels else made
 
     @torch.no_grad()
     def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:

@@ -23,9 +23,10 @@ sparse kinds; places are learned, and turned by row and column; gated perceptron
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,7 @@ from ..core import PAD, Batch, Condition, Loss, Refusal, Training, label_of, opt
 from ..parts.autoregressive import Autoregressive
 from ..parts.causal import Memory
 from ..parts.conditionals import Softmax, level
+from ..parts.conditioning import told_and_not
 from ..parts.transformer import Past, Transformer, rotation
 
 LONGEST = 4096
@@ -62,6 +64,15 @@ class DALLE(Autoregressive):
     )
 
     defaults = Training(batch=32, rate=2e-3, images=200_000, warmup=10_000, schedule="cosine", ema=20_000)
+
+    negative: ClassVar[Tensor | None] = None
+    """int64 (1, T), a text that guidance leads away from in place of none"""
+
+    def against(self, negative: Tensor) -> DALLE:
+        """The same model, guided away from that text."""
+        twin = copy.copy(self)
+        twin.__dict__["negative"] = negative
+        return twin
 
     @property
     def takes(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -215,8 +226,7 @@ class DALLE(Autoregressive):
                 f"--guidance {self.guidance:g} leads away from what is drawn without a text, and this model "
                 "has never learnt that; train it with --drop-text 0.1."
             )
-        silent = torch.full_like(y.tokens, PAD)
-        both = Condition(None if y.label is None else y.label.repeat(2), torch.cat([y.tokens, silent]))
+        both = told_and_not(Condition(y.label, y.tokens), ("tokens",), self.negative)
         told, nothing = ask(torch.cat([x, x]), both).chunk(2)
         return torch.lerp(nothing, told, self.guidance)
 

@@ -24,19 +24,21 @@ transposed one leaves a checkerboard; relative errors as above.
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 import re
+from collections.abc import Iterator
+from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..backbones.vgg import WIDTHS
-from ..core import BadData, Batch, Loss, Model, Player, Refusal, Training, option
-from ..parts import quick_residual
-from ..parts.perceptual import NETWORKS, Perceptual, gram, total_variation
+from ..core import Batch, Loss, Model, Player, Refusal, Training, option
+from ..parts import painting, quick_residual
+from ..parts.perceptual import NETWORKS, Perceptual, gram, recognised, rgb, style, total_variation
 from ..parts.translators import Residual
 
 RANDOM_WIDTHS = (16, 32, 64)
@@ -44,15 +46,16 @@ RANDOM_WIDTHS = (16, 32, 64)
 NAME = re.compile(r"block([1-5])_conv([1-4])")
 SEED = 0
 EPS = 1e-12
-COLOURS = ((214, 72, 48), (240, 176, 40), (38, 92, 152), (24, 44, 92), (236, 226, 196), (70, 140, 110))
-"""of the mosaic"""
+GREY = 3 / 127.5
+"""by which channels differ that are one, at most: JPEG rounds them"""
 
 
 class RandomBlocks:
     """The first three blocks of VGG-16, with fewer channels, random weights and average pooling; asked as
     Perceptual is."""
 
-    source, sha256 = f"random weights, seed {SEED}", ""
+    source = f"random weights, seed {SEED}"
+    sha256 = hashlib.sha256(source.encode()).hexdigest()
 
     def __init__(self) -> None:
         chance, inside = torch.Generator().manual_seed(SEED), 3
@@ -105,6 +108,9 @@ class FastStyle(Model):
         for name in self.layers:
             width = self.widths()[int(name[5]) - 1]
             self.register_buffer(f"gram_{name}", torch.zeros(width, width))
+        self.painted, self.known = (nn.Buffer(torch.zeros(32, dtype=torch.uint8)) for _ in range(2))
+        """what remembers the painting's file, and the weights of the network of features"""
+        self.register_load_state_dict_pre_hook(_older)
 
     def widths(self) -> tuple[int, ...]:
         """Channels of the network's blocks."""
@@ -137,24 +143,50 @@ class FastStyle(Model):
                 raise Refusal(f"faststyle: {why}")
 
     def prepare(self) -> None:
-        """Have the network of features at hand, and the painting's Gram matrices.  Raises Offline where there
-        are no weights, BadData where the painting cannot be read."""
+        """Have the network of features at hand, the same as ever, and the painting's Gram matrices.  Raises
+        Offline where there are no weights, BadData where the painting cannot be read, Refusal where either is
+        another than when training began; a painting whose file is gone is the one that it was."""
         asked = tuple(dict.fromkeys((*self.layers, self.content_layer)))
         eye = (
             RandomBlocks()
             if self.network == "random"
             else Perceptual(self.network, asked, weights=self.weights)
         )
-        self.eye = eye
+        if not recognised(self.known, eye.sha256):
+            raise Refusal(
+                f"the weights of {self.network} in {eye.source} are not those that this run has been trained "
+                "with; name the file that it began with: --weights FILE"
+            )
         if not any(bool(g.any()) for g in self.painting().values()):
-            like = next(self.net.parameters())
-            with torch.no_grad():
-                features = eye.features(painting(self.style, self.style_size).to(like.device))
-                for name, known in self.painting().items():
-                    known.copy_(gram(features[name])[0])
-        for name, g in self.painting().items():
+            self.look_at(eye)
+        digest = painting.digest(self.style)
+        if digest and not recognised(self.painted, digest):
+            raise Refusal(
+                f"{self.style or 'the mosaic'} is not the painting that this run has been trained with; name "
+                "another folder for a run of its own, or leave --style out to go on with this one."
+            )
+        self.eye = eye
+
+    def look_at(self, eye: Perceptual | RandomBlocks) -> None:
+        """Learn the Gram matrices of the painting by heart."""
+        like = next(self.net.parameters())
+        with torch.no_grad():
+            features = eye.features(painting.painting(self.style, self.style_size).to(like.device))
+            grams = {name: gram(features[name])[0] for name in self.layers}
+        for name, g in grams.items():
             if not float(g.square().sum()) > 0:
                 raise Refusal(f"faststyle: {self.style} has nothing that {name} sees; name another picture.")
+        for name, known in self.painting().items():
+            known.copy_(grams[name])
+
+    def crop(self, size: int) -> Tensor:
+        """The middle of the painting, a square of at most so many pixels, (1, C, size, size) in [-1, 1].
+        Raises BadData where it cannot be read any more."""
+        x = painting.painting(self.style, self.style_size)
+        size = min(size, *x.shape[2:])
+        top, left = ((side - size) // 2 for side in x.shape[2:])
+        x = x[..., top : top + size, left : left + size]
+        return x if self.spec.channels == 3 else x.mean(1, keepdim=True)
 
     def painting(self) -> dict[str, Tensor]:
         """Gram matrices (C, C) of the style by layer; zeros before prepare()."""
@@ -171,6 +203,11 @@ class FastStyle(Model):
 
     def terms(self, made: Tensor, x: Tensor) -> dict[str, Tensor]:
         """Content, style and variation of pictures (B, C, H, W) in [-1, 1] made of photos x."""
+        means = {name: error.mean() for name, error in self.errors(made, x).items()}
+        return means | dict(variation=total_variation(made).mean())
+
+    def errors(self, made: Tensor, x: Tensor) -> dict[str, Tensor]:
+        """Squared relative error of each, (B,): of the content of the photo, and of the painting's style."""
         if self.eye is None:
             self.prepare()
         assert self.eye is not None
@@ -179,13 +216,29 @@ class FastStyle(Model):
         seen = self.eye.features(rgb(made))
         error = (seen[self.content_layer].float() - wanted).square().flatten(1).sum(1)
         content = error / wanted.square().flatten(1).sum(1).clamp(min=EPS)
-        style = torch.stack([relative(gram(seen[n]), g) for n, g in self.painting().items()]).mean(0)
-        return dict(content=content.mean(), style=style.mean(), variation=total_variation(made).mean())
+        strokes = style({name: gram(seen[name]) for name in self.layers}, self.painting())
+        return dict(content=content, style=strokes)
 
     @torch.no_grad()
     def chance(self, batch: Batch) -> dict[str, float]:
         """How far the photos themselves are from the painting's style."""
         return {"style": float(self.terms(batch.x, batch.x)["style"])}
+
+    def diagnose(self, batch: Batch) -> Iterator[tuple[str, float, str]]:
+        """A painting without colours, while its file is there."""
+        if not self.style or not os.path.exists(self.style):
+            return
+        photo, own = (
+            float((x.amax(1) - x.amin(1)).max()) for x in (batch.x, painting.painting(self.style, 256))
+        )
+        yield (
+            "colours of the painting",
+            own,
+            f"{self.style} is grey and the photos are not, so what is painted will be grey; name a painting "
+            "with colours, or type likeness style with --colour luminance, which keeps the photo's"
+            if own < GREY < photo
+            else "",
+        )
 
     @torch.no_grad()
     def translate(self, x: Tensor, back: bool = False) -> Tensor:
@@ -204,44 +257,7 @@ class FastStyle(Model):
         return quick_residual.answer(self.net, x).tanh()
 
 
-def relative(g: Tensor, wanted: Tensor) -> Tensor:
-    """|g - wanted|^2 / |wanted|^2 of matrices (B, C, C) and (C, C): (B,)."""
-    return (g - wanted).square().sum((1, 2)) / wanted.square().sum()
-
-
-def rgb(x: Tensor) -> Tensor:
-    """(B, 1 or 3, H, W) to (B, 3, H, W)."""
-    return x.expand(-1, 3, -1, -1)
-
-
-def painting(file: str, size: int) -> Tensor:
-    """The picture in `file` as (1, 3, H, W) in [-1, 1], its shorter side `size` pixels unless it has fewer; a
-    drawn one where no file is named.  Transparent parts are white.  Raises BadData."""
-    if not file:
-        return torch.from_numpy(mosaic(size))[None]
-    try:
-        with Image.open(file) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("RGBA")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as why:
-        raise BadData(
-            f"--style {file} cannot be read as an image ({why}); name a PNG or JPEG file."
-        ) from None
-    white = Image.new("RGBA", picture.size, "white")
-    picture = Image.alpha_composite(white, picture).convert("RGB")
-    share = size / min(picture.size)
-    if share < 1:
-        wide, high = (max(8, round(side * share)) for side in picture.size)
-        picture = picture.resize((wide, high), Image.Resampling.LANCZOS)
-    if min(picture.size) < 8:
-        raise BadData(f"--style {file} has {picture.width}x{picture.height} pixels; 8 a side are needed.")
-    return torch.from_numpy(np.asarray(picture, np.float32) / 127.5 - 1).permute(2, 0, 1)[None].contiguous()
-
-
-def mosaic(size: int) -> np.ndarray:
-    """Bent bands of six colours with dark seams, float32 (3, size, size) in [-1, 1]."""
-    y, x = np.mgrid[:size, :size] / 32
-    height = x + 0.8 * np.sin(1.9 * y) + 0.5 * np.sin(2.3 * x + 1.1 * y)
-    band, within = np.floor(height).astype(int) % len(COLOURS), height % 1
-    shade = np.where((within < 0.12) | (within > 0.88), -0.9, 0.25 * np.sin(9 * y + 3 * within))
-    light = np.asarray(COLOURS, np.float32)[band].transpose(2, 0, 1) / 127.5 - 1
-    return np.clip(np.where(shade < -0.5, shade, light + shade), -1, 1).astype(np.float32)
+def _older(model: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """A run from when nothing was remembered of files trusts those that it finds."""
+    for name in ("painted", "known"):
+        state.setdefault(prefix + name, torch.zeros(32, dtype=torch.uint8))

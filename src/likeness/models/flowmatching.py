@@ -52,10 +52,10 @@ class FlowMatching(Denoiser):
     def check(self) -> None:
         """Raises Refusal where the noise of a pair would not be N(0, I): each source has one target alone, so
         that transport would have nothing to choose from but what tells the target."""
-        if self.coupling == "ot" and "image" in self.takes:
+        if self.coupling == "ot" and {"image", "tokens"} & set(self.takes):
             raise Refusal(
-                "flowmatching: --coupling ot chooses the noise by the target, which a translation does not "
-                "know beforehand; leave it out for pairs."
+                "flowmatching: --coupling ot chooses the noise by the target, which a translation, or an "
+                "image from a text, does not know beforehand; leave it out for pairs and texts."
             )
 
     def velocity(

@@ -27,7 +27,6 @@ part of the training.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import pairwise
 
 import torch
@@ -134,10 +133,10 @@ class MeanFlow(Denoiser):
         elsewhere."""
         for here, there in pairwise(levels):
             t, r = (torch.full((len(x),), level.t, device=x.device) for level in (here, there))
-            u = self.led(partial(mean_velocity, x, r, t), y)
+            u = self.led(mean_velocity, y, x, r, t)
             x_0, x = self.kept(x - here.t * u), x - (here.t - there.t) * u
             yield State(x if there.sigma else x_0, x_0, there)
 
 
-def mean_velocity(x: Tensor, r: Tensor, t: Tensor, model: MeanFlow, y: Condition | None) -> Tensor:
+def mean_velocity(model: MeanFlow, y: Condition | None, x: Tensor, r: Tensor, t: Tensor) -> Tensor:
     return model.u(x, r, t, y)

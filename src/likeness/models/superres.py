@@ -19,6 +19,12 @@ real (Ledig et al., "Photo-Realistic Single Image Super-Resolution Using a Gener
 2017, eq. 3), in the relativistic game (Wang et al., "ESRGAN", 2018, section 3.2).  Both cost PSNR: no network
 has the best of both (Blau & Michaeli, "The Perception-Distortion Tradeoff", 2018, theorem 2).
 
+--begin RUN starts from a network that was trained by pixels, as both papers on games do (Ledig et al. 2017,
+section 3.2; Wang et al. 2018, section 4.1): features and games alone are slow to find what pixels teach, and
+leave a stronger lattice in the squares of r x r pixels.  The network of features halves images by squares
+of 2 x 2, so that a lattice of the squares of r x r may please it where both grids lie alike: both sides of a
+pair are moved by up to r - 1 pixels before they are compared, by chance.
+
 Each pair is turned and flipped into one of 8 symmetric versions, both sides alike; --ensemble answers with
 the mean over the 8 (EDSR, section 3.4, "self-ensemble"), at 8 times the cost.
 
@@ -42,7 +48,8 @@ from torch.optim import Adam
 
 from ..core import Batch, Condition, Loss, Model, Noise, Player, Refusal, Training, option
 from ..parts.adversarial import GAMES, pair_accuracy
-from ..parts.perceptual import NETWORKS, Perceptual, content
+from ..parts.begun import begin
+from ..parts.perceptual import NETWORKS, Perceptual, content, recognised, rgb
 from ..parts.translators import fitting, patches
 
 SMALL = 0.1
@@ -120,16 +127,20 @@ def over_symmetries(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return total / 2 ** len(CHANGES)
 
 
+def rolled(x: Tensor, shift: Tensor) -> Tensor:
+    """Images (B, C, H, W), each moved up and to the left, in a circle, by a shift (B, 2) of its own."""
+    rows, columns = (
+        (torch.arange(n, device=x.device) + by[:, None]) % n for n, by in zip(x.shape[2:], shift.T)
+    )
+    image, channel = (torch.arange(n, device=x.device) for n in x.shape[:2])
+    return x[image.view(-1, 1, 1, 1), channel.view(-1, 1, 1), rows[:, None, :, None], columns[:, None, None]]
+
+
 def small(y: Condition | None) -> Tensor:
     """The small images.  Raises Refusal where there are none."""
     if y is None or y.image is None:
         raise Refusal(f"superres: there are no small images beside the large ones; {TYPE}.")
     return y.image
-
-
-def rgb(x: Tensor) -> Tensor:
-    """(B, 1 or 3, H, W) to (B, 3, H, W)."""
-    return x.expand(-1, 3, -1, -1)
 
 
 class SuperRes(Model):
@@ -147,6 +158,7 @@ class SuperRes(Model):
     adversarial: float = option(
         0.0, "weight of a discriminator's verdict on patches: invents detail, of a still lower PSNR", 0.0, 1e6
     )
+    begin: str = option("", "folder of a run of superres to begin with, such as one trained by pixels alone")
     d_width: int = option(32, "channels of the discriminator's first layer", 4, 1024)
     ensemble: bool = option(
         False, "answer with the mean over the 8 flips and rotations: 8 times the work", live=True
@@ -201,6 +213,11 @@ class SuperRes(Model):
                 "one of --pixel, --perceptual and --adversarial must have a weight above 0.",
             ),
             (
+                self.adversarial and large >> fitting(large) < 3,
+                f"--adversarial judges patches of images of {3 << fitting(large)} pixels and more, and these "
+                f"have {large}; take a larger --size, or leave it out.",
+            ),
+            (
                 self.perceptual and self.spec.channels not in (1, 3),
                 "--perceptual looks at grey or RGB images; leave it out.",
             ),
@@ -209,18 +226,19 @@ class SuperRes(Model):
                 raise Refusal(f"superres: {why}")
 
     def prepare(self) -> None:
-        """Have the network of --perceptual at hand, the same as ever.  Raises Offline where its weights are
-        not, Refusal where they are others than when training began."""
+        """Have the weights of --begin, where training has not begun, and the network of --perceptual at hand,
+        the same as ever.  Raises Offline where its weights are not, Refusal where they are others than when
+        training began."""
+        if self.begin and not self.net.last.weight.any():  # as build() leaves them
+            begin(self.net, self.begin, "net")
         if not self.perceptual:
             return
         eye = Perceptual(self.network, (self.layer,), weights=self.weights)
-        now = torch.tensor(list(bytes.fromhex(eye.sha256)), dtype=torch.uint8, device=self.known.device)
-        if self.known.any() and not torch.equal(self.known, now):
+        if not recognised(self.known, eye.sha256):
             raise Refusal(
                 f"the weights of {self.network} in {eye.source} are not those that this run has been trained "
                 "with; name the file that it began with: --weights FILE"
             )
-        self.known.copy_(now)
         self.eye = eye
 
     # The game
@@ -239,7 +257,8 @@ class SuperRes(Model):
         terms = {"pixel": (made - y).abs().mean()}
         total = self.pixel * terms["pixel"]
         if self.eye is not None:  # whoever asks a trained model, as the doctor does, need not have it
-            terms["perceptual"] = self.distance(made, y).mean()
+            shift = batch.noise.uniform(2).mul(self.scale).long()
+            terms["perceptual"] = self.distance(rolled(made, shift), rolled(y, shift)).mean()
             total = total + self.perceptual * terms["perceptual"]
         if self.adversarial:
             with torch.no_grad():

@@ -11,6 +11,7 @@ for that.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import NONE, PAD, Condition, Refusal
+from ..core.condition import PARTS
 
 MISSING = (
     "this class-conditional model asks for the class of each image, and it is not known; give labelled "
@@ -56,6 +58,12 @@ class Text(NamedTuple):
     there: Tensor
     """bool (B, T)"""
 
+    @property
+    def mean(self) -> Tensor:
+        """Of the words of each text, (B, width); in float32 at least."""
+        wide = torch.promote_types(self.words.dtype, torch.float32)
+        return self.words.to(wide).sum(1) / self.there.sum(1, keepdim=True).clamp(min=1)
+
 
 class Words(nn.Module):
     """A learned vector for each word of the vocabulary and for each place in a text; a text of no word is
@@ -80,6 +88,23 @@ class Words(nn.Module):
         words, there = self(y, n)
         count = there.sum(1, keepdim=True)
         return torch.where(count > 0, words.sum(1) / count.clamp(min=1), self.nothing)
+
+
+def told_and_not(y: Condition, parts: Collection[str] = PARTS, negative: Tensor | None = None) -> Condition:
+    """(2 B) rows for guidance in one pass: as y is, and then the same without `parts`.
+
+    negative: int64 (1, T), a text that the second half is told in place of none (a "negative prompt").
+    """
+    silent = y.dropped(torch.ones(len(y), dtype=torch.bool, device=next(iter(y.parts().values())).device))
+    both = {
+        name: torch.cat([part, getattr(silent, name) if name in parts else part])
+        for name, part in y.parts().items()
+    }
+    if negative is not None and y.tokens is not None:
+        texts = y.tokens, negative.to(y.tokens.device).expand(len(y), -1)
+        room = max(t.shape[1] for t in texts)
+        both["tokens"] = torch.cat([F.pad(t, (0, room - t.shape[1]), value=PAD) for t in texts])
+    return Condition(**both)
 
 
 def planes(x: Tensor, y: Condition | None, channels: int) -> Tensor:

@@ -22,38 +22,48 @@ from torch import Tensor, nn
 from ..core import Condition, Noise, Refusal, Spec
 from .conditioning import Labels, beside
 from .dit import DiT
+from .text import Texts
 from .unet import Plan, UNet, thin, waves, zero
 
 
 def network(
-    net: str, spec: Spec, scale: float, outputs: int, labels: int, times: int = 1, dropout: float = 0.0
+    net: str,
+    spec: Spec,
+    scale: float,
+    outputs: int,
+    labels: int,
+    times: int = 1,
+    dropout: float = 0.0,
+    text: bool = False,
 ) -> nn.Module:
     """A network whose forward(x, t, y=None, noise=None) takes x (B, C, H, W), t (B,) or (B, times) in about 0
     to 1000, and a Condition y or None, and gives (B, outputs, H, W) in float32.
 
     net: auto, unet, patches, dit or mlp; auto is that of best().
     labels: number of classes, or 0.  Without y, or where its label is NONE, no class is told.
+    text: whether it reads the texts of y; one of no word, or none, is not told.
     spec.source: of the other image that y holds, which the network sees beside x (Beside); zeros for none.
     noise: the examples' own randomness, which dropout is drawn from; without it nothing is left out.
     """
     if spec.source[0]:
         wider = replace(spec, channels=spec.channels + spec.source[0], source=(0, 0))
-        return Beside(network(net, wider, scale, outputs, labels, times, dropout), spec)
+        return Beside(network(net, wider, scale, outputs, labels, times, dropout, text), spec)
+    texts = Texts(spec.vocabulary, spec.tokens, size_of(WORD, scale, 16)) if text else None
     kind = best(spec) if net == "auto" else net
     if kind not in ("unet", "patches", "dit", "mlp"):
         raise Refusal(f"there is no network {net}; type --net auto, unet, patches, dit or mlp.")
     if kind == "mlp":
-        return MLP(spec, outputs, size_of(256, scale, 8), 3, labels, times, dropout)
+        return MLP(spec, outputs, size_of(256, scale, 8), 3, labels, times, dropout, texts)
     if spec.size == 1:
         raise Refusal(
             f"--net {kind} asks for images, and these are points or codes of one pixel; type --net mlp."
         )
     if kind == "patches":
-        return Patched(spec, scale, outputs, labels, times, dropout)
+        return Patched(spec, scale, outputs, labels, times, dropout, texts)
     if kind == "unet":
-        return UNet(plan(spec, scale, outputs, labels, times, dropout))
+        return UNet(replace(plan(spec, scale, outputs, labels, times, dropout), text=texts))
     width = size_of(96, scale, 32)
-    return DiT(spec.channels, outputs, spec.size, width, 6, width // 32, labels, times, dropout)
+    return DiT(spec.channels, outputs, spec.size, width, 6, width // 32, labels, times, dropout, text=texts)
 
 
 def best(spec: Spec) -> str:
@@ -86,6 +96,8 @@ def size_of(width: int, scale: float, step: int) -> int:
     return max(step, step * round(width * scale / step))
 
 
+WORD = 64
+"""features of a word at scale 1"""
 HEAD = 64
 """features of a head of attention (Dhariwal & Nichol, "Diffusion Models Beat GANs", 2021, section 4.1)"""
 
@@ -125,14 +137,22 @@ class Patched(nn.Module):
     the squares.
     """
 
-    def __init__(self, spec: Spec, scale: float, outputs: int, labels: int, times: int, dropout: float):
+    def __init__(
+        self,
+        spec: Spec,
+        scale: float,
+        outputs: int,
+        labels: int,
+        times: int,
+        dropout: float,
+        text: Texts | None = None,
+    ):
         super().__init__()
         thin, half = size_of(16, scale, 8), (spec.size + 1) // 2
         self.size = spec.size
         self.first = nn.Conv2d(spec.channels, thin, 3, padding=1)
-        self.net: UNet = UNet(
-            plan(replace(spec, channels=4 * thin, size=half), scale, 4 * thin, labels, times, dropout)
-        )
+        inner = plan(replace(spec, channels=4 * thin, size=half), scale, 4 * thin, labels, times, dropout)
+        self.net: UNet = UNet(replace(inner, text=text))
         cast(nn.Conv2d, self.net.last).reset_parameters()  # it is not the last here
         self.last = zero(nn.Conv2d(2 * thin, outputs, 3, padding=1))
 
@@ -163,12 +183,15 @@ class MLP(nn.Module):
         labels: int = 0,
         times: int = 1,
         dropout: float = 0.0,
+        text: Texts | None = None,
     ):
         super().__init__()
         self.shape, self.labels, self.dropout = (outputs, spec.size, spec.size), labels, dropout
         self.width = width
         self.time = nn.Sequential(nn.Linear(times * width, width), nn.SiLU(), nn.Linear(width, width))
         self.label = Labels(labels, width, null=True) if labels else None
+        self.text = text.encoder() if text else None
+        self.pooled = nn.Linear(text.width, width) if text else None
         self.octaves = OCTAVES if spec.points else 0
         self.first = nn.Linear(spec.dims * (1 + 2 * self.octaves), width)
         self.told = nn.Linear(width, depth * width)
@@ -177,8 +200,8 @@ class MLP(nn.Module):
         self.last = zero(nn.Linear(width, math.prod(self.shape)))
 
     def forward(self, x: Tensor, t: Tensor, y: Condition | None = None, noise: Noise | None = None) -> Tensor:
-        """x (B, C, H, W), t (B,) or (B, times), y: of which the classes count, or None; (B, outputs, H, W)
-        float32.  See network()."""
+        """x (B, C, H, W), t (B,) or (B, times), y: of which classes and texts count, or None; (B, outputs, H,
+        W) float32.  See network()."""
         h = self.first(self.seen(x.flatten(1)))
         for inside, out, e in zip(self.inside, self.out, self.when(t, y)):
             h = h + out(thin(F.silu(inside(F.silu(h)) + e), self.dropout, noise))
@@ -192,9 +215,12 @@ class MLP(nn.Module):
         return torch.cat([x, angle.sin().flatten(1), angle.cos().flatten(1)], 1)
 
     def when(self, t: Tensor, y: Condition | None) -> tuple[Tensor, ...]:
-        """What each block is told of time and class, (B, width)."""
+        """What each block is told of time, class and the mean of a text's words, (B, width)."""
+        text = None if self.text is None else self.text(y, len(t))
         with torch.autocast(t.device.type, enabled=False):
             e = self.time(waves(t.flatten(), self.width).view(t.shape[0], -1))
             if self.label is not None:
                 e = e + self.label(y, t.shape[0])
+            if self.pooled is not None and text is not None:
+                e = e + self.pooled(text.mean)
             return self.told(F.silu(e)).chunk(len(self.inside), 1)

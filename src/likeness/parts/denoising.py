@@ -10,13 +10,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..core import NONE, Batch, Bits, Condition, Model, Noise, Refusal, label_of, option
 from . import bounds, classes, ode, samplers
+from .conditioning import told_and_not
 from .denoisers import network
 from .likelihoods import Gaussian
 from .samplers import State
@@ -36,7 +37,8 @@ class Denoising(Model):
     conditional: bool = option(False, "p(x|y): learn what each class looks like, from labelled images")
     label_dropout: float = option(
         0.1,
-        "probability of dropping the class, or the other image of a pair, in training: for guidance",
+        "probability of dropping the class, the text, or the other image of a pair, in training: for "
+        "guidance",
         0.0,
         1.0,
     )
@@ -60,7 +62,7 @@ class Denoising(Model):
     )
     guidance: float = option(
         1.0,
-        "how far to follow the class: 1 is the model itself, 0 ignores it, above 1 exaggerates",
+        "how far to follow class and text: 1 is the model itself, 0 ignores them, above 1 exaggerates",
         0.0,
         50.0,
         live=True,
@@ -73,6 +75,8 @@ class Denoising(Model):
 
     weak: ClassVar[Denoising | None] = None
     """whom guidance leads away from, if not from the model's own idea of no class"""
+    negative: ClassVar[Tensor | None] = None
+    """int64 (1, T), a text that guidance leads away from in place of none"""
     drawing: ClassVar[str] = "karras"
     """what auto spacing is from noise alone: few steps are worth most where the noise is strong, and where it
     is nearly gone; ancestral sampling stays even, since in as many steps as there are it is to take each
@@ -85,9 +89,15 @@ class Denoising(Model):
 
     @property
     def takes(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The class where it is asked for, and the other image of each pair where there is one: p(x | image)
-        of "Palette", Saharia et al. 2022, and "SR3", Saharia et al. 2021."""
-        return ("label",) * self.conditional + ("image",) * bool(self.spec.source[0])
+        """Class and text where they are asked for, and the other image of each pair where there is one: p(x |
+        image) of "Palette", Saharia et al. 2022, and "SR3", Saharia et al. 2021."""
+        parts = dict(label=self.conditional, tokens=self.reads, image=bool(self.spec.source[0]))
+        return tuple(name for name, taken in parts.items() if taken)
+
+    @property
+    def reads(self) -> bool:
+        """Whether it is told texts."""
+        return False
 
     # What a model gives
 
@@ -106,41 +116,55 @@ class Denoising(Model):
 
     def denoise(self, x_t: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
         """E[x_0 | x_t, y] of images (B, C, H, W) at times t (B,), guided; within what an image can be."""
-        return self.kept(self.led(lambda model, y: model.predict(x_t, t, y), y))
+        return self.kept(self.led(lambda model, y, x_t, t: model.predict(x_t, t, y), y, x_t, t))
 
     def kept(self, x_0: Tensor) -> Tensor:
         return x_0.clamp(-1, 1) if self.spec.levels and self.clips else x_0
 
-    def led(self, predict: Callable[[Any, Condition | None], Tensor], y: Condition | None) -> Tensor:
-        """What the model says of noisy images of classes y, predict(model, y), drawn on from what it says
-        without: classifier-free guidance in the convention w = 1 for none, D(x) + w (D(x|y) - D(x)) (Ho &
-        Salimans 2022, eq. 6, with w - 1 for their w).
+    def led(self, predict: Callable[..., Tensor], y: Condition | None, *inputs: Tensor) -> Tensor:
+        """What the model says of noisy images that are told y, predict(model, y, *inputs), drawn on from what
+        it says without: classifier-free guidance in the convention w = 1 for none, D(x) + w (D(x|y) - D(x))
+        (Ho & Salimans 2022, eq. 6, with w - 1 for their w).  Both come of one pass of twice the rows.
+        inputs: (B, ...) each.
 
         Where there is a weaker model, it stands for D(x), told the class as well: autoguidance, Karras et al.
         2024, eq. 2. The law that it draws from is not p(x) (p(x|y)/p(x))^w: of Gaussians it has the standard
         deviation s^w, and the other law has not.
         """
         if self.plain(y):
-            return predict(self, y)
-        nothing = predict(self, None) if self.weak is None else predict(self.weak, y)
-        return torch.lerp(nothing, predict(self, y), self.guidance) if self.guidance else nothing
+            return predict(self, y, *inputs)
+        if self.weak is not None:
+            weak = predict(self.weak, y, *inputs)
+            return torch.lerp(weak, predict(self, y, *inputs), self.guidance) if self.guidance else weak
+        assert y is not None
+        both = told_and_not(y, negative=self.negative)
+        if not self.guidance:
+            return predict(self, both[len(y) :], *inputs)
+        told, nothing = predict(self, both, *(torch.cat([x, x]) for x in inputs)).chunk(2)
+        return torch.lerp(nothing, told, self.guidance)
 
     def plain(self, y: Condition | None) -> bool:
         """Whether nothing is guided.  Raises Refusal where guidance has nothing to begin from."""
         if self.guidance == 1 or (self.weak is None and self.takes and y is None):
             return True
         if self.weak is None and not (self.takes and self.label_dropout):
-            what = "an image" if "image" in self.takes else "a class"
+            what = "an image" if "image" in self.takes else "a text" if self.reads else "a class"
             why = (
                 (f"was trained with --label-dropout 0, so that it has no idea of no {what.split()[1]}")
                 if self.takes
-                else "knows no classes"
+                else "knows no classes and no texts"
             )
             raise Refusal(
                 f"--guidance {self.guidance:g} leads away from what is drawn without {what}, and this "
                 f"model {why}; name a weaker run with --beside."
             )
         return False
+
+    def against(self, negative: Tensor) -> Denoising:
+        """The same model, guided away from a text, int64 (1, T), in place of no text."""
+        twin = copy.copy(self)
+        twin.__dict__["negative"] = negative
+        return twin
 
     def beside(self, weak: Denoising) -> Denoising:
         """The same model, guided away from what a weaker one of its kind says: trained for less time, or
@@ -150,6 +174,11 @@ class Denoising(Model):
             or weak.spec.shape != self.spec.shape
             or weak.class_count() != self.class_count()
             or weak.spec.source != self.spec.source
+            or weak.takes != self.takes
+            or (
+                self.reads
+                and (weak.spec.vocabulary, weak.spec.tokens) != (self.spec.vocabulary, self.spec.tokens)
+            )
             or weak.clock() != self.clock()
         ):
             name = type(self).__name__.lower()
@@ -208,7 +237,15 @@ class Denoising(Model):
         image, label = self.image_of(y), label_of(y)
         if self.conditional and label is None:
             label = classes.drawn(noise, self.spec)
-        return y if label is image is None else Condition(label, image=image)
+        return self.of(label, self.text_of(y), image)
+
+    def text_of(self, y: Condition | None) -> Tensor | None:
+        """The text of each, where the model reads it; none is as good as any, p(x)."""
+        return y.tokens if self.reads and y is not None else None
+
+    @staticmethod
+    def of(label: Tensor | None, tokens: Tensor | None, image: Tensor | None) -> Condition | None:
+        return None if label is tokens is image is None else Condition(label, tokens, image)
 
     def image_of(self, y: Condition | None) -> Tensor | None:
         """The other image of each, which a model of pairs must be told; None of any other model."""
@@ -224,9 +261,9 @@ class Denoising(Model):
         return y.image
 
     def named(self, y: Condition | None) -> Condition | None:
-        """What an edit is told: the class if there is one, and the other image, which must be there."""
-        image, label = self.image_of(y), label_of(y) if self.conditional else None
-        return None if label is image is None else Condition(label, image=image)
+        """What an edit is told: class and text if there are any, and the other image, which must be
+        there."""
+        return self.of(label_of(y) if self.conditional else None, self.text_of(y), self.image_of(y))
 
     @torch.no_grad()
     def complete(
@@ -257,11 +294,10 @@ class Denoising(Model):
             yield state.x if state.at.sigma == 0 else state.x_0
 
     def told_of(self, batch: Batch) -> Condition | None:
-        """What the images of a batch are judged beside: classes and other images, none unless the model takes
-        them, and then they must be there."""
+        """What the images of a batch are judged beside: classes, texts and other images, none unless the
+        model takes them, and then classes and images must be there."""
         label = classes.required(type(self).__name__.lower(), label_of(batch.y)) if self.conditional else None
-        image = self.image_of(batch.y)
-        return None if label is image is None else Condition(label, image=image)
+        return self.of(label, self.text_of(batch.y), self.image_of(batch.y))
 
 
 class Denoiser(Denoising):
@@ -277,6 +313,7 @@ class Denoiser(Denoising):
         1.0, "size of the network: channels grow with it, and time with its square or more", 0.25, 16.0
     )
     dropout: float = option(0.0, "share of activations left out while training", 0.0, 0.9)
+    text: bool = option(False, "p(x|text): learn to draw what captions say, from captioned images")
     evaluations: int = option(
         16, "noise levels at which bits_per_dim asks the network about an image", 1, 100_000, live=True
     )
@@ -296,9 +333,19 @@ class Denoiser(Denoising):
                 f"{name}: it learns numbers, and these are the names of codes; take those of an ae or a "
                 "vae, or train pixelcnn on these."
             )
+        if self.text and not spec.vocabulary:
+            raise Refusal(
+                f"{name}: --text asks for images with captions, and these have none; write them beside the "
+                "images, into metadata.jsonl or .txt files (docs/data.md), or leave it out."
+            )
         self.p = Gaussian(spec.levels) if spec.levels > 1 else None
         labels = classes.several(name, spec) if self.conditional else 0
-        return network(self.net, spec, self.scale, outputs * spec.channels, labels, times, self.dropout)
+        numbers = outputs * spec.channels
+        return network(self.net, spec, self.scale, numbers, labels, times, self.dropout, self.text)
+
+    @property
+    def reads(self) -> bool:
+        return self.text
 
     # The noise that an image comes from
 
@@ -312,10 +359,10 @@ class Denoiser(Denoising):
         """The noise, (B, dims) and near N(0, I), that the probability-flow equation leads from to x (B, C, H,
         W): Heun's rule, backwards.
 
-        Conditional: (B, dims + labels), and behind it the class, or zeros where none was said.  Of pairs it
-        is the noise that leads there where no other image is told: a code has no place for it.
+        Conditional: (B, dims + labels), and behind it the class, or zeros where none was said.  It is the
+        noise that leads there where no text and no other image is told: a code has no place for them.
         """
-        y = self.without_image(y)
+        y = self.class_alone(y)
         up = [level for level in reversed(self.way()) if level.sigma]
         x_t = up[0].alpha * x
         for state in (
@@ -334,7 +381,7 @@ class Denoiser(Denoising):
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """The image (B, C, H, W) that such noise leads to."""
-        self.without_image(None)
+        self.class_alone(None)
         name, labels = type(self).__name__.lower(), self.spec.labels if self.conditional else 0
         code = classes.measured(name, z, self.latent, labels)
         y = None
@@ -347,14 +394,15 @@ class Denoiser(Denoising):
             x = state.x
         return self.kept(x)
 
-    def without_image(self, y: Condition | None) -> Condition | None:
-        """y but for its image.  Raises Refusal of a model that never learnt to do without."""
-        if "image" not in self.takes:
+    def class_alone(self, y: Condition | None) -> Condition | None:
+        """y but for its text and its image.  Raises Refusal of a model that never learnt to do without."""
+        if not {"image", "tokens"} & set(self.takes):
             return y
         if not self.label_dropout:
+            what = ("the other image of a pair", "image") if "image" in self.takes else ("a text", "text")
             raise Refusal(
-                f"{type(self).__name__.lower()}: a code has no place for the other image of a pair, and this "
-                "model was trained with --label-dropout 0, so that it has no idea of no image; leave it out."
+                f"{type(self).__name__.lower()}: a code has no place for {what[0]}, and this model was "
+                f"trained with --label-dropout 0, so that it has no idea of no {what[1]}; leave it out."
             )
         return None if y is None else y.only(("label",))
 

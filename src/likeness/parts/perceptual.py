@@ -4,16 +4,15 @@ Gatys, Ecker & Bethge, "Image Style Transfer Using Convolutional Neural Networks
 Alahi & Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and Super-Resolution", ECCV 2016.  F is the
 output of a layer for an image, (C, H, W):
 
-    gram      G_cd = sum_hw F_chw F_dhw / (C H W)                      Gatys eq. 3, with the norm of Johnson
-    eq. 3 content   |F - P|^2 / (C H W)                                      Johnson eq. 2; Gatys eq. 1 is
-    half of the sum style     sum_l w_l |G_l - A_l|_F^2                                Johnson eq. 4; Gatys
-    eq. 4, 5 are a quarter of it,
-                                                                       since N_l^2 M_l^2 there is (C H W)^2
-    total_variation    the mean squared difference of neighbours       Mahendran & Vedaldi 2015, eq. 3, beta =
-    2
+    gram             G_cd = sum_hw F_chw F_dhw / (C H W)      Gatys eq. 3, with the norm of Johnson eq. 3
+    content          |F - P|^2 / (C H W)                      Johnson eq. 2; Gatys eq. 1 is half of the sum
+    style            mean_l w_l |G_l - A_l|_F^2 / |A_l|_F^2   Johnson eq. 4, Gatys eq. 4 and 5, with each
+                                                              layer divided by what G = 0 would have
+    total_variation  mean squared difference of neighbours    Mahendran & Vedaldi 2015, eq. 3, beta = 2
 
 F are outputs after the ReLU.  Images are (B, 3, H, W) in [-1, 1]; the network's own preprocessing is done
-here."""
+here.  Since layers of style are relative errors, weights mean the same for every painting, layer and size.
+"""
 
 from __future__ import annotations
 
@@ -130,6 +129,21 @@ class Perceptual:
         return result
 
 
+def rgb(x: Tensor) -> Tensor:
+    """(B, 1 or 3, H, W) to (B, 3, H, W)."""
+    return x.expand(-1, 3, -1, -1)
+
+
+def recognised(known: Tensor, sha256: str) -> bool:
+    """Whether a file has the digest that `known` remembers, uint8 (32,): a buffer of a model, zeros at first,
+    which from then on remembers this one."""
+    now = torch.tensor(list(bytes.fromhex(sha256)), dtype=torch.uint8, device=known.device)
+    if known.any() and not torch.equal(known, now):
+        return False
+    known.copy_(now)
+    return True
+
+
 def _cut(network: str, weights: str, layers: Sequence[str], seed: int) -> Graph:
     """The network without what comes after the deepest of these layers, which is most of its weights."""
     if weights == "none":  # nothing is drawn that is not used
@@ -164,13 +178,15 @@ def content(h: Tensor, target: Tensor) -> Tensor:
 def style(
     grams: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Mapping[str, float] | None = None
 ) -> Tensor:
-    """Squared Frobenius distance of Gram matrices (B or 1, C, C), summed over the layers of `targets`, each
-    times its weight (1): (B,)."""
+    """The squared relative error of Gram matrices (..., C, C), the mean over the layers of `targets`, one at
+    least, each times its weight (1): (...,)."""
     each = [
-        (weights or {}).get(name, 1.0) * (grams[name] - target).square().sum((1, 2))
+        (weights or {}).get(name, 1.0)
+        * (grams[name] - target).square().sum((-2, -1))
+        / target.square().sum((-2, -1))
         for name, target in targets.items()
     ]
-    return torch.stack(each).sum(0)
+    return torch.stack(each).mean(0)
 
 
 def total_variation(x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,23 @@ PREFIX = "transformers:"
 """what a frozen encoder is named by: transformers:FOLDER"""
 
 
+@dataclass(frozen=True)
+class Texts:
+    """What a network that reads texts is made for."""
+
+    vocabulary: int
+    longest: int
+    """words"""
+    width: int
+    """features of a word"""
+
+    def encoder(self) -> TextEncoder:
+        return TextEncoder(self.vocabulary, self.longest, self.width)
+
+
 class TextEncoder(nn.Module):
     """A vector for each word of the vocabulary and for each place, then `depth` blocks in which every word
-    sees
-    all words of its text, and no others (Vaswani et al. 2017, section 3.1)."""
+    sees all words of its text, and no others (Vaswani et al. 2017, section 3.1)."""
 
     def __init__(self, vocabulary: int, longest: int, width: int, depth: int = 2, heads: int = 4):
         super().__init__()

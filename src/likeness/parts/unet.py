@@ -30,7 +30,8 @@ from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
 from ..core import Condition, Noise
-from .conditioning import Labels
+from .conditioning import Labels, Text
+from .text import Texts
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Plan:
     """the i-th of n waves has frequency 10000 ** (-i / (n - shift))"""
     pad: int = 1
     """zeros about an image before it is halved; 0 puts one row and column behind it instead"""
+    text: Texts | None = None
+    """texts that are read beside the image"""
 
 
 def waves(t: Tensor, n: int, shift: int = 0, cosine_first: bool = True) -> Tensor:
@@ -204,15 +207,18 @@ class Heads(nn.Module):
         return out
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(Q K' / sqrt(width)) V of (B, heads, T, width).
+def attend(q: Tensor, k: Tensor, v: Tensor, there: Tensor | None = None) -> Tensor:
+    """softmax(Q K' / sqrt(width)) V of (B, heads, T, width); there: bool (B, keys), those that are looked at.
 
     The fused kernel is for GPUs: that of processors (torch 2.13) takes twice as long in bf16, forwards and
     back, as the formula.
     """
     if q.is_cuda and not forward_mode(q):
-        return F.scaled_dot_product_attention(q, k, v)
-    return (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1) @ v
+        return F.scaled_dot_product_attention(q, k, v, None if there is None else there[:, None, None])
+    logits = q * q.shape[-1] ** -0.5 @ k.mT
+    if there is not None:
+        logits = logits.masked_fill(~there[:, None, None], -torch.inf)
+    return logits.softmax(-1) @ v
 
 
 class Attention(nn.Module):
@@ -224,6 +230,40 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         seen = self.heads(self.norm(x, act=False).flatten(2).mT)
+        return x + seen.mT.unflatten(2, x.shape[2:])
+
+
+class Cross(nn.Module):
+    """Attention of tokens (B, N, width) to the words of a text; without a norm and a residual, and zero at
+    first."""
+
+    def __init__(self, width: int, words: int, heads: int):
+        """words: features of a word."""
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(words, 2 * width)
+        self.out = zero(nn.Linear(width, width))
+
+    def forward(self, tokens: Tensor, text: Text) -> Tensor:
+        q = self.q(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = self.kv(text.words).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        out: Tensor = self.out(attend(q, k, v, text.there).transpose(1, 2).flatten(2))
+        return out
+
+
+class Reading(nn.Module):
+    """x + cross attention of its pixels to a text (Saharia et al., "Photorealistic Text-to-Image Diffusion
+    Models with Deep Language Understanding", 2022, section 2.4; Rombach et al. 2022, section 3.3)."""
+
+    def __init__(self, width: int, plan: Plan):
+        super().__init__()
+        assert plan.text is not None
+        self.norm = Norm(plan.groups, width, plan.eps)
+        self.cross = Cross(width, plan.text.width, width // (plan.head or width))
+
+    def forward(self, x: Tensor, text: Text) -> Tensor:
+        seen = self.cross(self.norm(x, act=False).flatten(2).mT, text)
         return x + seen.mT.unflatten(2, x.shape[2:])
 
 
@@ -284,6 +324,8 @@ class Level(nn.Module):
         self.attentions = nn.ModuleList(
             Attention(outside, plan) if i < attentions else nn.Identity() for i in range(len(inside))
         )
+        self.readings = nn.ModuleList(Reading(outside, plan) for _ in range(attentions if plan.text else 0))
+        """after each attention, where there is a text"""
         self.resize = resize
 
 
@@ -294,6 +336,8 @@ class UNet(nn.Module):
         width = 4 * c[0]
         self.time = nn.Sequential(nn.Linear(plan.times * c[0], width), nn.SiLU(), nn.Linear(width, width))
         self.label = Labels(plan.labels, width, null=True) if plan.labels else None
+        self.text = plan.text.encoder() if plan.text else None
+        self.pooled = nn.Linear(plan.text.width, width) if plan.text else None
         self.first = nn.Conv2d(plan.inside, c[0], 3, padding=1)
         self.down: Any = nn.ModuleList()
         made, h, last = [c[0]], c[0], len(c) - 1
@@ -316,16 +360,19 @@ class UNet(nn.Module):
         self.told = nn.Linear(width, sum(self.widths))
 
     def forward(self, x: Tensor, t: Tensor, y: Condition | None = None, noise: Noise | None = None) -> Tensor:
-        """x (B, inside, H, W), t (B,) or (B, times), y: of which the classes count, or None; (B, outside, H,
-        W) float32.
+        """x (B, inside, H, W), t (B,) or (B, times), y: of which classes and texts count, or None; (B,
+        outside, H, W) float32.
 
         noise: the images' own, for dropout; without it there is none.
         """
-        e = self.when(t, y)
+        text = None if self.text is None else self.text(y, len(x))
+        e = self.when(t, y, text)
 
         def through(level: Any, h: Tensor, back: bool = False) -> Iterator[Tensor]:
-            for block, attention in zip(level.blocks, level.attentions):
+            for i, (block, attention) in enumerate(zip(level.blocks, level.attentions)):
                 h = attention(block(torch.cat([h, made.pop()], 1) if back else h, next(e), noise))
+                if i < len(level.readings):
+                    h = level.readings[i](h, text)
                 yield h
 
         h = self.first(x)
@@ -342,9 +389,9 @@ class UNet(nn.Module):
                 h = level.resize.onto(h, made[-1])
         return self.last(self.norm(h)).float()
 
-    def when(self, t: Tensor, y: Condition | None) -> Iterator[Tensor]:
-        """What each block is told of time and class, (B, its channels); in float32, since bf16 cannot tell
-        501 from 500."""
+    def when(self, t: Tensor, y: Condition | None, text: Text | None = None) -> Iterator[Tensor]:
+        """What each block is told of time and class, and of the mean of a text's words (Saharia et al. 2022,
+        section 2.4), (B, its channels); in float32, since bf16 cannot tell 501 from 500."""
         plan = self.plan
         with torch.autocast(t.device.type, enabled=False):
             e = self.time(
@@ -352,4 +399,6 @@ class UNet(nn.Module):
             )
             if self.label is not None:
                 e = e + self.label(y, t.shape[0])
+            if self.pooled is not None and text is not None:
+                e = e + self.pooled(text.mean)
             return iter(self.told(F.silu(e)).split(self.widths, 1))

@@ -29,6 +29,7 @@ from torch.backends import cudnn
 
 from .. import engine, figures, storage
 from ..backbones import catalogue
+from ..backbones.resize import resized
 from ..core import BadData, Refusal, Spec, closest
 from ..data import picture as floats
 from ..data import user_images
@@ -487,7 +488,7 @@ def _walked(
         storage.make(folder)
 
     def keep() -> None:
-        x = state.x if like is None else dream.resized(state.x, (like.shape[2], like.shape[3]))
+        x = state.x if like is None else resized(state.x, (like.shape[2], like.shape[3]))
         figures.write_png(
             folder / f"{number:06d}.png", _enlarged(x), dict(recipe, frame=number, loss=state.loss)
         )

@@ -21,12 +21,15 @@ from ..metrics.card import Score
 PAGES = figures.ENDINGS
 """endings of one picture of all images"""
 PICTURES = (*PAGES, ".npy", ".npz", "")
+CLIPS = (*PICTURES, *(ending for ending in figures.MOVING if ending not in PAGES))
+"""and of clips"""
 """endings that images are written as; nothing is a folder"""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Pictures:
-    """Images that show themselves in a notebook, or points.  x: (B, C, H, W) in [-1, 1], or (B, 2, 1, 1)."""
+    """Images that show themselves in a notebook, clips or points.  x: (B, C, H, W) or (B, C, T, H, W) in [-1,
+    1], or (B, 2, 1, 1)."""
 
     x: Tensor
     recipe: dict[str, Any] = field(default_factory=dict)
@@ -44,13 +47,15 @@ class Pictures:
         return self.x[i]
 
     def numpy(self) -> np.ndarray:
-        """As .npy holds them: uint8 (N, H, W, C), or float32 (N, 2) of points."""
+        """As .npy holds them: uint8 (N, H, W, C), (N, T, H, W, C) of clips, float32 (N, 2) of points."""
         return self.x.flatten(1).numpy() if self.points else self._levels()
 
     def pil(self) -> list[Image.Image]:
         """An image of Pillow each.  Raises Refusal for points."""
         if self.points:
             raise Refusal("a point is no picture of its own; numpy() has their coordinates.")
+        if self.clips:
+            raise Refusal("a clip is no picture; numpy() has its frames, and save('x.gif') shows it.")
         return [Image.fromarray(x[..., 0] if x.shape[-1] == 1 else x) for x in self._levels()]
 
     def tensor(self) -> Tensor:
@@ -58,17 +63,23 @@ class Pictures:
         return self.x
 
     def __repr__(self) -> str:
-        what = "points" if self.points else f"images of {'x'.join(map(str, self.x.shape[1:]))}"
+        kind = "clips" if self.clips else "images"
+        what = "points" if self.points else f"{kind} of {'x'.join(map(str, self.x.shape[1:]))}"
         return f"<{len(self)} {what}, {self.recipe}>"
 
     @property
     def points(self) -> bool:
         return self.x.shape[1:] == (2, 1, 1)
 
+    @property
+    def clips(self) -> bool:
+        return self.x.ndim == 5
+
     def save(self, target: str | Path) -> Path:
         """As one picture (.png, .jpg, .webp), an array (.npy; .npz with its recipe beside `x`), or files.
 
-        A name without an ending is a folder.  Arrays are uint8 (N, H, W, C), or float32 (N, 2) of points.
+        Clips are one picture that moves (.gif, .apng, .webp, .mp4, .webm), or their frames in rows (.png,
+        .jpg).  A name without an ending is a folder.  Arrays are as numpy() has them.
 
         Raises Refusal for any other suffix.
         """
@@ -76,13 +87,16 @@ class Pictures:
         if self.points and not target.suffix:
             raise Refusal(f"{target}: a point is no picture of its own; write them as one .png, or as .npy.")
         ending = target.suffix.lower()
-        if ending not in PICTURES:
+        if ending not in (CLIPS if self.clips else PICTURES):
+            pages = (*PAGES, *figures.MOVING) if self.clips else PAGES
             raise Refusal(
-                f"{target}: images are written as one picture ({', '.join(PAGES)}), as .npy or .npz, or into "
-                "a folder."
+                f"{target}: {'clips' if self.clips else 'images'} are written as one picture "
+                f"({', '.join(dict.fromkeys(pages))}), as .npy or .npz, or into a folder."
             )
         storage.make(target.parent if target.suffix else target)
-        if ending in PAGES:
+        if self.clips and ending in figures.MOVING:
+            storage.write(target, figures.encode_film(target, figures.moving(self.x), self.recipe))
+        elif ending in PAGES:
             figures.write(target, self._page(), self.recipe)
         elif ending:
             self._save_array(target)
@@ -91,7 +105,7 @@ class Pictures:
         return target
 
     def _levels(self) -> np.ndarray:
-        return ((self.x.clamp(-1, 1) + 1) * 127.5).round().byte().numpy().transpose(0, 2, 3, 1)
+        return ((self.x.clamp(-1, 1) + 1) * 127.5).round().byte().movedim(1, -1).numpy()
 
     def _save_array(self, target: Path) -> None:
         blob = io.BytesIO()
@@ -103,6 +117,12 @@ class Pictures:
         storage.write(target, blob.getvalue())
 
     def _save_files(self, target: Path) -> None:
+        if self.clips:
+            for number, clip in enumerate(self.x, self.recipe.get("first", 0)):
+                pages = np.stack([figures.pixels(frame[None])[0] for frame in clip.unbind(1)])
+                path = target / f"{number:06d}.webp"
+                storage.write(path, figures.encode_film(path, pages, dict(self.recipe, number=number)))
+            return
         for number, picture in enumerate(self._levels(), self.recipe.get("first", 0)):
             plain = picture.squeeze(-1) if picture.shape[-1] == 1 else picture
             figures.write_png(target / f"{number:06d}.png", plain, dict(self.recipe, number=number))

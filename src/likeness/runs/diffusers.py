@@ -226,6 +226,11 @@ def obstacle(model: Model) -> str:
             "a DDPMPipeline of diffusers draws from noise alone, and this ddpm from another image; translate "
             "with it here, or export one that is trained on images without pairs."
         )
+    if model.text:
+        return (
+            "a DDPMPipeline of diffusers draws from noise alone, and this ddpm reads texts; imagine with it "
+            "here, or export one that is trained without --text."
+        )
     if model.spec.size == 1:
         return (
             "diffusers has pipelines for images, and none for points or codes of one pixel; export a ddpm "
@@ -303,6 +308,11 @@ def suitable(net: nn.Module, facts: Facts, y: int | None) -> UNet:
             f"images of {facts.size} pixels cannot be halved evenly {len(plan.channels) - 1} times, and "
             "diffusers takes no others; train on images with --size "
             f"{max(1, round(facts.size / even)) * even} to take the network there."
+        )
+    if plan.text:
+        raise Refusal(
+            "this network reads texts, and diffusers' DDPMPipeline has none; train one without --text to "
+            "take it there."
         )
     if plan.labels and (y is None or not 0 <= y <= plan.labels):
         raise Refusal(

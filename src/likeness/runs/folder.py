@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from .. import storage
@@ -14,4 +15,6 @@ def is_run(folder: Path) -> bool:
     try:
         return (folder / CONFIG).exists()
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # a text that somebody asks for
+            return False
         raise storage.trouble(error, folder) from error

@@ -1,7 +1,8 @@
 """Trained networks as ONNX files, for programs that know nothing of PyTorch.
 
 One file holds one answer of a model: the decoder of a generator or an autoencoder, an encoder, a classifier,
-or the denoiser of a diffusion model.  The batch may have any size, everything is float32, and what inputs and
+the denoiser of a diffusion model, or a generator from image to image, one way, for images of any height and
+width.  The batch may have any size, everything is float32, and what inputs and
 outputs mean stands in the file itself: names, doc strings, and metadata that begin with `likeness.`.
 
 What needs a loop over the network has no place in a graph that is walked once: the sampling of diffusion and
@@ -19,18 +20,19 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from .. import storage
-from ..core import Compresses, Condition, Model, Refusal, Spec, answers
+from ..core import Compresses, Condition, Model, Refusal, Spec, Translates, answers, no_way_back
 from ..parts.denoising import Denoiser
 from .run import Run
 
 NEEDED = ("onnx", "onnxscript")
-MODULES = ("denoise", "decode", "classify", "encode")
+BACK = "translate-back"
+MODULES = ("denoise", "decode", "classify", "encode", "translate", BACK)
 """what can be written, and of several the first is, unless another is asked for"""
 TOLERANCE = 1e-4
 ROWS = 3
@@ -48,6 +50,8 @@ class Graph:
     """of the output"""
     notes: dict[str, str] = field(default_factory=dict)
     """conventions: metadata of the file, each with `likeness.` before its name"""
+    channels: int = 0
+    """of images of any height and width, where those are what goes in; else 0"""
 
 
 def export(run: Run, path: Path, answer: str | None = None) -> tuple[Graph, float | None]:
@@ -60,6 +64,8 @@ def export(run: Run, path: Path, answer: str | None = None) -> tuple[Graph, floa
     lacking()
     storage.make(path.parent)
     model = copy.deepcopy(run.model).cpu().eval()
+    # channels last, instance normalisation takes images one by one: a graph of as many as it is traced with
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     content = traced(model, graph, run)
     difference = compared(content, model, graph)
     if difference is not None and not difference <= TOLERANCE:
@@ -74,17 +80,18 @@ def export(run: Run, path: Path, answer: str | None = None) -> tuple[Graph, floa
 def described(run: Run, answer: str | None = None) -> Graph:
     """What a file of this run would hold.  Raises Refusal."""
     model, name = run.model, run.config.model
-    there = [q for q in MODULES if q in answers(model) and not why_not(run, q)]
+    able = {*answers(model), *([BACK] if "translate" in answers(model) else [])}
+    there = [q for q in MODULES if q in able and not why_not(run, q)]
     if answer is None:
         if not there:
-            reasons = [why for q in MODULES if q in answers(model) and (why := why_not(run, q))]
+            reasons = [why for q in MODULES if q in able and (why := why_not(run, q))]
             if not reasons:
                 reasons = [
                     LOOPS if "sample" in answers(model) else f"it answers {', '.join(answers(model))} only."
                 ]
             raise Refusal(f"{name} has no part that an ONNX file can hold: {reasons[0]}")
         answer = there[0]
-    if answer not in answers(model):
+    if answer not in able:
         also = f"it has: {', '.join(there)}" if there else "an ONNX file can hold nothing of it"
         raise Refusal(f"{name} has no {answer} to export; {also}.")
     if why := why_not(run, answer):
@@ -110,6 +117,8 @@ def why_not(run: Run, answer: str) -> str:
             "the code of a diffusion model is where a differential equation ends, tens of passes of the "
             "network; export denoise, of which those are made."
         )
+    if answer == BACK:
+        return no_way_back(cast(Translates, run.model))
     if answer == "denoise" and {"tokens", "image"} & set(run.model.takes):
         return "it is told a text or an image of each example, which have no place in the file yet."
     if isinstance(run.model, Compresses) and run.model.code.symbols:
@@ -136,6 +145,8 @@ def _graph(run: Run, answer: str) -> Graph:
         )
     if answer == "decode":
         return _decoder(run, images)
+    if answer in ("translate", BACK):
+        return _translator(run, answer)
     assert isinstance(model, Denoiser)
     notes = dict(
         time=_clock(model),
@@ -152,6 +163,28 @@ def _graph(run: Run, answer: str) -> Graph:
     return Graph(answer, inputs, "x_0", f"{images}: the image expected in x_t", notes)
 
 
+def _translator(run: Run, answer: str) -> Graph:
+    spec, model = run.config.spec, run.model
+    source = spec.source[0] or spec.channels
+    inside, outside = (spec.channels, source) if answer == BACK else (source, spec.channels)
+    scale, stride = int(getattr(model, "scale", 1)), _stride(model)
+    sides = f"both sides multiples of {stride}, at least {2 * stride}" if stride > 1 else "of any size"
+    larger = f"{scale} height, {scale} width" if scale > 1 else "height, width"
+    task = str(run.config.reading.get("task") or "")
+    return Graph(
+        answer,
+        dict(source=f"float32 (batch, {inside}, height, width), {SPAN}; {sides}"),
+        "image",
+        f"float32 (batch, {outside}, {larger}), {SPAN}",
+        dict(task=task) if task else {},
+        inside,
+    )
+
+
+def _stride(model: Model) -> int:
+    return max(1, int(getattr(model, "stride", 1)))
+
+
 def _decoder(run: Run, images: str) -> Graph:
     spec, model = run.config.spec, run.model
     latent, conditional = int(getattr(model, "latent", 0)), bool(getattr(model, "conditional", False))
@@ -165,11 +198,12 @@ def _decoder(run: Run, images: str) -> Graph:
     )
 
 
+SPAN = "values from -1 (black) to 1 (white)"
+
+
 def _images(spec: Spec) -> str:
     shape = ", ".join(map(str, ("batch", *spec.shape)))
-    return f"float32 ({shape}), " + (
-        "values from -1 (black) to 1 (white)" if spec.levels else "points as they are"
-    )
+    return f"float32 ({shape}), " + (SPAN if spec.levels else "points as they are")
 
 
 def _clock(model: Denoiser) -> str:
@@ -194,6 +228,9 @@ class Answer(nn.Module):
         self.model, self.graph = model, graph
 
     def forward(self, *inputs: Tensor) -> Tensor:
+        if self.graph.answer == BACK:
+            answer: Tensor = cast(Translates, self.model).translate(inputs[0], True)
+            return answer
         method = getattr(self.model, self.graph.answer)
         if "label" not in self.graph.inputs:
             return method(*inputs)
@@ -204,7 +241,7 @@ class Answer(nn.Module):
 
 
 def example(model: Model, graph: Graph, n: int, seed: int = 0) -> tuple[Tensor, ...]:
-    """Inputs for n examples: noise, times, classes."""
+    """Inputs for n examples: noise, times, classes; images of any size are of another one for another n."""
     g, out = torch.Generator().manual_seed(seed), list[Tensor]()
     for name, about in graph.inputs.items():
         if name == "t":
@@ -217,6 +254,9 @@ def example(model: Model, graph: Graph, n: int, seed: int = 0) -> tuple[Tensor, 
         elif name == "z":
             width = int(about.split("batch, ")[1].split(")")[0])
             out.append(torch.randn(n, width, generator=g))
+        elif graph.channels:
+            size = (2 + n) * _stride(model), (3 + n) * _stride(model)
+            out.append(torch.rand(n, graph.channels, *size, generator=g) * 2 - 1)
         else:
             out.append(torch.rand(n, *model.spec.shape, generator=g) * 2 - 1)
     return tuple(out)
@@ -231,7 +271,7 @@ def lacking() -> None:
 def traced(model: Model, graph: Graph, run: Run) -> bytes:
     """The file."""
     network, inputs = Answer(model, graph).eval(), example(model, graph, ROWS)
-    shapes = {"inputs": tuple({0: torch.export.Dim("batch", min=1)} for _ in inputs)}
+    shapes = {"inputs": tuple(_dynamic(model, graph) for _ in inputs)}
     names = [*graph.inputs]
     try:
         with torch.no_grad(), _quietly():
@@ -257,6 +297,17 @@ def traced(model: Model, graph: Graph, run: Run) -> bytes:
     it.metadata_props.update(_metadata(run, graph))
     content: bytes = program.model_proto.SerializeToString()
     return content
+
+
+def _dynamic(model: Model, graph: Graph) -> dict[int, Any]:
+    """The axes of an input that have any length."""
+    axes: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
+    if graph.channels:
+        stride = _stride(model)
+        for axis, name in enumerate(("rows", "columns"), 2):
+            strides = torch.export.Dim(name, min=2)
+            axes[axis] = stride * strides if stride > 1 else strides
+    return axes
 
 
 def _metadata(run: Run, graph: Graph) -> dict[str, str]:

@@ -18,6 +18,7 @@ from .. import data as datasets
 from .. import storage
 from ..core import NotAllowed, Refusal
 from ..data import Data, points
+from ..data.folder import LANCZOS
 from ..data.metadata import PLAIN
 from ..data.source import parse
 from .folder import CONFIG
@@ -134,6 +135,10 @@ def _read(config: Config, source: str, to: str = "") -> Data:
     if data.fingerprint != config.data.get("fingerprint") and data.other is not None:
         # from when domains were split each for itself
         old = datasets.load(source, **config.reading, classes=known, apart=True)
+        data = old if old.fingerprint == config.data.get("fingerprint") else data
+    if data.fingerprint != config.data.get("fingerprint") and data.pairs is not None:
+        # from when label maps were scaled by Lanczos, and of two columns of a table one was read
+        old = datasets.load(source, **config.reading, classes=known, about=LANCZOS)
         data = old if old.fingerprint == config.data.get("fingerprint") else data
     return data
 

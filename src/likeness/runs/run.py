@@ -126,6 +126,11 @@ def _typed(name: str, value: Any) -> str:
 def read_config(folder: Path) -> Config:
     try:
         config = json.loads((folder / CONFIG).read_text())
+        if "agent" in config:
+            raise Refusal(
+                f"{folder} is the run of an agent, which no image is asked of; likeness play {folder} shows "
+                f"it, and likeness evaluate {folder} measures it."
+            )
         main = (
             config["model"],
             Spec(**config["spec"]),

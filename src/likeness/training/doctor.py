@@ -457,9 +457,11 @@ def read(run: Run) -> list[dict[str, Any]]:
 def _parsed(text: str) -> dict[str, Any] | None:
     try:
         line = json.loads(text)
-        return line if isinstance(line, dict) and {"seen", "look", "name", "text"} <= line.keys() else None
     except ValueError:
         return None
+    if not isinstance(line, dict) or not {"seen", "look", "name", "text"} <= line.keys():
+        return None
+    return line | {key: symptoms.of_today(str(line[key])) for key in ("name", "text")}
 
 
 def history(run: Run) -> list[Noted]:

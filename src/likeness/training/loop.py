@@ -91,6 +91,13 @@ def last_image(training: Training, images: int | None = None, minutes: float = m
 
 def refuse(name: str, training: Training, model: Model, minutes: float = math.inf) -> None:
     """What cannot be trained as asked, before anything is made or moved."""
+    unsuited(name, training, model, minutes)
+    model.prepare()
+
+
+def unsuited(name: str, training: Training, model: Model, minutes: float = math.inf) -> None:
+    """As refuse(), of a model that has not got the state of its run, and cannot tell by it whether files are
+    what they were."""
     processes = engine.world()
     if model.whole_batch and training.batch < 2:
         raise Refusal(
@@ -118,7 +125,6 @@ def refuse(name: str, training: Training, model: Model, minutes: float = math.in
         )
     if not minutes > 0:
         raise Refusal(f"{minutes} minutes are no time to train for; give a number above 0.")
-    model.prepare()
 
 
 def _called_off(run: Run, minutes: float, stop: Stop, due: bool) -> bool:

@@ -153,7 +153,8 @@ def _open(
     _compare(folder, replace(config, options=defaults | config.options), model, typed)
     data = _data(config, folder, source, first, place_of_data, to)
     origin.refuse_changed(config, folder, data)
-    # whether it is what it was, the model sees by what is in it
+    _refuse_gone(folder, config, files)
+    # whether it is what it was, the model sees by what is in it: prepare() of its state refuses others
     files = origin.missing_files(config, folder) | files
     moved = origin.moved(config, folder, data)
     moved = replace(
@@ -161,7 +162,7 @@ def _open(
         options=config.options | files,
         origin=moved.origin | origin.of(data, folder, _file_options(kind, config.options | files)),
     )
-    loop.refuse(model, config.training, moved.build(folder), budget.get("minutes", math.inf))
+    loop.unsuited(model, config.training, moved.build(folder), budget.get("minutes", math.inf))
     run = Run.resume(folder, moved)
     if (later := plan.extended(run, budget)) != run.config:
         run.notes.append(
@@ -264,6 +265,16 @@ def _file_options(kind: type[Model], options: dict[str, Any]) -> dict[str, str]:
         for name in named
         if isinstance(options[name], str) and options[name] not in ("", "none")
     }
+
+
+def _refuse_gone(folder: Path, config: Config, files: dict[str, Any]) -> None:
+    """Refuse another file for an option of a run where no file is: nothing could say whether it is equal."""
+    for name, path in files.items():
+        if path != config.options.get(name) and not os.path.exists(path):
+            raise Refusal(
+                f"there is no file {path}; leave --{name.replace('_', '-')} out to go on with what {folder} "
+                "has learnt."
+            )
 
 
 def _plain(wishes: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import data as datasets
 from .. import engine, figures, storage
-from ..core import Decodes, DiskTrouble, Encodes, NotAllowed, Samples
+from ..core import Decodes, DiskTrouble, Encodes, NotAllowed, Samples, Stylises, Translates
 from ..data import Data
 from ..inference import sampling
 from ..runs.run import Run
@@ -19,6 +19,8 @@ from .loop import Step
 
 POINTS = 2000
 """shown in one picture; of images far fewer"""
+CLIPS = 6
+"""shown in one picture, the frames of each in a row"""
 
 
 def record(run: Run, data: Data, steps: Iterator[Step], n: int = 36) -> Iterator[Step]:
@@ -58,6 +60,8 @@ def snapshot(run: Run, data: Data, n: int) -> None:
 def picture(run: Run, data: Data, n: int) -> np.ndarray | None:
     """Of about n tiles, uint8 (height, width, 3).  What is made of another image stands beside it, and before
     what should have been made, where that is known."""
+    if not isinstance(run.model, Samples) and isinstance(run.model, Stylises | Translates):
+        return figures.beside(*translated(run, data, n))
     if "image" not in run.model.spec.parts(run.model.takes) or not isinstance(run.model, Samples):
         return None if (x := view(run, data, n)) is None else figures.shown(x, real(data))
     few = np.arange(max(1, n // 3))
@@ -66,6 +70,20 @@ def picture(run: Run, data: Data, n: int) -> np.ndarray | None:
     x = sampling.samples(run.model, len(few), 0, data)
     right = truth(data, few)
     return figures.beside(y.image, x, *([] if right is None else [right]))
+
+
+@torch.no_grad()
+def translated(run: Run, data: Data, n: int) -> list[Tensor]:
+    """Of a model that makes an image of another and draws none of its own: held-out images, the styles that
+    they are to have where it asks for some, and what it makes of them."""
+    batch = engine.put(data.take((data.held_out if len(data.held_out) else data.train)[: max(1, n // 3)]))
+    image = None if batch.y is None else batch.y.image
+    if not isinstance(run.model, Stylises):
+        assert isinstance(run.model, Translates)
+        x = batch.x if image is None or "image" not in run.model.takes else image
+        return [x, run.model.translate(x)]
+    x, style = (batch.x, batch.x.roll(1, 0)) if image is None else (image, batch.x)
+    return [x, style, run.model.stylise(x, [style])]
 
 
 def truth(data: Data, numbers: np.ndarray) -> Tensor | None:
@@ -81,7 +99,7 @@ def truth(data: Data, numbers: np.ndarray) -> Tensor | None:
 @torch.no_grad()
 def view(run: Run, data: Data, n: int) -> Tensor | None:
     """What the model can show: samples, else reconstructions of held-out images."""
-    n = POINTS if run.config.spec.points else n
+    n = POINTS if run.config.spec.points else min(n, CLIPS) if run.config.spec.frames else n
     if isinstance(run.model, Samples):
         return sampling.samples(run.model, n, 0, data)
     if isinstance(run.model, Encodes) and isinstance(run.model, Decodes):

@@ -86,6 +86,27 @@ BY_HEART = 0.65
 generalises. 0.70 to 0.82 of 50 digits, 0.54 at most of the same with --augment gentle, and of 1,600"""
 
 
+RENAMED = {
+    "no contest": "discriminator too strong",
+    "silent discriminator": "zero generator gradient",
+    "one answer": "teacher collapse",
+    "nothing learnt": "loss at chance",
+    "blown up": "training instability",
+    "few to compare": "batch or projection too small",
+    "labels by heart": "memorised labels",
+    "one target": "collapsed output",
+    "content lost": "content weight too low",
+    "style unheard": "style weight too low",
+}
+"""findings by the names that they have in logs and scores of before"""
+
+
+def of_today(text: str) -> str:
+    """A finding on one line, as Finding.text has it, under its name of today."""
+    name, colon, rest = text.partition(":")
+    return RENAMED.get(name, name) + colon + rest
+
+
 class Finding(NamedTuple):
     name: str
     evidence: str
@@ -155,7 +176,7 @@ def saturation(lines: Sequence[Line], critic: bool = False) -> Finding | None:
     if len(course(lines[-RECENT:], "L1")) and real - fake < CERTAIN:
         return None
     return Finding(
-        "no contest",
+        "discriminator too strong",
         f"{share}, by logits of {real:.3g} against {fake:.3g}",
         ("--k 1", CALM, STRONGER, "--d-rate 1", SLOWER, "--l1 100"),
     )
@@ -177,7 +198,7 @@ def silence(lines: Sequence[Line]) -> Finding | None:
     evidence = (
         f"the generator's gradient is {np.median(gradient):.2g}, at {accuracy.mean():.1%} of pairs told apart"
     )
-    return Finding("silent discriminator", evidence, ("--k 1", "--d-rate 1", SLOWER))
+    return Finding("zero generator gradient", evidence, ("--k 1", "--d-rate 1", SLOWER))
 
 
 def oscillation(lines: Sequence[Line], a_pair: int = 1) -> Finding | None:
@@ -278,7 +299,11 @@ def narrow(lines: Sequence[Line]) -> Finding | None:
             f"RankMe is {rank.mean():.2g} of {most.max():.0f} at most, as many as a batch has images or a "
             "projection numbers"
         )
-        return Finding("few to compare", f"{few}: next to nothing is compared", (LARGER, "--projection 64"))
+        return Finding(
+            "batch or projection too small",
+            f"{few}: next to nothing is compared",
+            (LARGER, "--projection 64"),
+        )
     if rank.max() > LINE:
         return None
     return Finding(
@@ -304,7 +329,7 @@ def dominated(lines: Sequence[Line]) -> Finding | None:
         f"the teacher's answers have an entropy of {entropy.mean():.2g} and the student's are "
         f"{divergence.mean():.2g} from them: the same for every image"
     )
-    return Finding("one answer", evidence, ("--centring 0.5", SLOWER))
+    return Finding("teacher collapse", evidence, ("--centring 0.5", SLOWER))
 
 
 def nothing_learnt(lines: Sequence[Line], guess: Mapping[str, float] = {}) -> Finding | None:
@@ -324,7 +349,7 @@ def nothing_learnt(lines: Sequence[Line], guess: Mapping[str, float] = {}) -> Fi
                 f"the loss is {loss.mean():.4g}, and one that knew nothing of the images would have "
                 f"{aim.mean():.4g}"
             )
-            return Finding("nothing learnt", evidence, ("--beta 1", USUAL, LONGER, MILDER))
+            return Finding("loss at chance", evidence, ("--beta 1", USUAL, LONGER, MILDER))
     return None
 
 
@@ -355,7 +380,7 @@ def relapse(log: Sequence[Line]) -> Finding | None:
             "since"
         )
         remedies = (CALM, STRONGER, "--d-rate 1", SLOWER) if of_game else (SLOWER, "--clip 1")
-        return Finding("blown up", f"{was}, {rose}", remedies)
+        return Finding("training instability", f"{was}, {rose}", remedies)
     return None
 
 
@@ -535,7 +560,7 @@ def labels_by_heart(train: np.ndarray, held_out: np.ndarray, guess: float) -> Fi
         "by one answer for all)"
     )
     why = "the labels go with nothing that images show, as if shuffled; look at some images beside theirs"
-    return Finding("labels by heart", f"{shares}: {why}")
+    return Finding("memorised labels", f"{shares}: {why}")
 
 
 def copying(samples: neighbours.Nearest, held_out: neighbours.Nearest) -> Finding | None:

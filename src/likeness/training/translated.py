@@ -3,9 +3,9 @@
     inverted colours    luminance runs against that of the source, where pairs, or the two domains, say that it
                         runs along with it; or the other way round
     copies its source   the output is the source, where there is something to change
-    one target          outputs of different sources are the same
+    collapsed output    outputs of different sources are the same
     checkerboard        outputs have a period of two or four pixels that real images have not (Odena, Dumoulin & Olah 2016)
-    style unheard, content lost    of style transfer, by the terms of its loss: one of the two weighs nothing
+    style weight too low, content weight too low    of style transfer, by the terms of its loss
 
 No rule knows a model.  Images are float tensors (n, C, H, W) in [-1, 1].
 """  # noqa: E501
@@ -116,7 +116,7 @@ def findings(t: Translated) -> Iterator[Finding | None]:
     """Of what is the same for every source nothing more is said."""
     if len(t.output) < FEW or len(t.target) < FEW:
         return
-    alike = one_target(t)
+    alike = collapsed(t)
     yield alike
     if alike is None:
         yield copied(t)
@@ -128,7 +128,7 @@ def findings(t: Translated) -> Iterator[Finding | None]:
 # Rules of images
 
 
-def one_target(t: Translated) -> Finding | None:
+def collapsed(t: Translated) -> Finding | None:
     """Variance over sources, summed over pixels."""
     ours, wanted = (float(x.double().var(0).sum()) for x in (t.output, t.target))
     if ours > SAME * wanted:
@@ -138,7 +138,7 @@ def one_target(t: Translated) -> Finding | None:
         "real targets: each becomes the same image"
     )
     remedies = ("--parts full", "--cycle 10", "--adversarial cgan", "--l1 100", SLOWER, LONGER)
-    return Finding("one target", evidence, remedies)
+    return Finding("collapsed output", evidence, remedies)
 
 
 def copied(t: Translated) -> Finding | None:
@@ -281,11 +281,11 @@ def weighed(lines: Sequence[Line], guess: Mapping[str, float] = {}) -> Finding |
             f"the style is {style.mean():.3g} away, photos as they are {chance:.3g}, and contents "
             f"{content.mean():.2g}: pictures stay photos"
         )
-        return Finding("style unheard", evidence, ("--style-weight {heavier:g}", LONGER))
+        return Finding("style weight too low", evidence, ("--style-weight {heavier:g}", LONGER))
     if chance and (content > LOST).all() and style.max() < MET * chance:
         evidence = (
             f"contents are {content.mean():.2g} times themselves away, and the style is {style.mean():.2g} "
             f"away, of {chance:.2g} in photos as they are: nothing is left of the photo"
         )
-        return Finding("content lost", evidence, ("--content-weight {fuller:g}", SLOWER))
+        return Finding("content weight too low", evidence, ("--content-weight {fuller:g}", SLOWER))
     return None

@@ -1,0 +1,51 @@
+"""Adam over one vector: Kingma & Ba 2015, algorithm 1, with the order of operations of torch.optim.Adam.
+
+Networks of agents are so small that most of a step is the overhead of its calls.  All weights are views of
+one vector, and so are their gradients: zeroing, clipping and the step are a dozen calls, however many layers
+there are.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Adam:
+    def __init__(self, modules: nn.Module, eps: float = 1e-8, betas: tuple[float, float] = (0.9, 0.999)):
+        parameters = list(modules.parameters())
+        self.flat = torch.cat([p.detach().flatten() for p in parameters])
+        self.gradient = torch.zeros_like(self.flat)
+        at = 0
+        for p in parameters:
+            p.data = self.flat[at : at + p.numel()].view_as(p)
+            p.grad = self.gradient[at : at + p.numel()].view_as(p)
+            at += p.numel()
+        self.first, self.second = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
+        self.number, self.eps, self.betas = 0, eps, betas
+
+    def step(self, loss: Tensor, rate: float, clip: float) -> None:
+        """One step down the loss; the norm of the gradient is cut to `clip`."""
+        g = self.gradient.zero_()
+        loss.backward()
+        norm = float(torch.linalg.vector_norm(g))
+        if norm > clip:
+            g *= clip / (norm + 1e-6)
+        b1, b2 = self.betas
+        self.number += 1
+        self.first.lerp_(g, 1 - b1)
+        self.second.mul_(b2).addcmul_(g, g, value=1 - b2)
+        scale = self.second.sqrt().div_(math.sqrt(1 - b2**self.number)).add_(self.eps)
+        self.flat.addcdiv_(self.first, scale, value=-rate / (1 - b1**self.number))
+
+    def tensors(self) -> dict[str, Tensor]:
+        return dict(weights=self.flat, first=self.first, second=self.second)
+
+    def restore(self, tensors: dict[str, Any], number: int) -> None:
+        with torch.no_grad():
+            for own, name in ((self.flat, "weights"), (self.first, "first"), (self.second, "second")):
+                own.copy_(tensors[name])
+        self.number = number

@@ -1,0 +1,80 @@
+"""What an agent is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import engine
+from ..core import check_options, option
+from .world import Space, World
+
+
+@dataclass
+class Options:
+    """What every agent has; each adds its own."""
+
+    steps: int = option(100_000, "steps in the world, in all", 1)
+    worlds: int = option(8, "copies of the world that are stepped together", 1, 4096)
+    gamma: float = option(0.99, "discount of the next step's value", 0.0, 1.0)
+    rate: float = option(1e-3, "learning rate of Adam", 0.0, 1.0)
+    hidden: int = option(64, "width of a layer", 1, 4096)
+    clip: float = option(0.5, "norm that a gradient is cut to", 0.0)
+
+    def __post_init__(self) -> None:
+        check_options(type(self).__module__.rpartition(".")[2], self)
+
+
+class Agent(ABC):
+    """Updates itself in a world; all its randomness is of `rng`, and of the seed for the first weights."""
+
+    Options: ClassVar[type[Options]]
+    settings: ClassVar[dict[str, dict[str, Any]]] = {}
+    """options that suit a world, by its name"""
+    units: ClassVar[str]
+    """what the terms of update() are"""
+
+    def __init__(self, space: Space, options: Any, seed: int):
+        self.space, self.rng = space, np.random.default_rng(engine.derive("agent", seed))
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(engine.derive("weights", seed))
+            self.build(options)
+
+    @abstractmethod
+    def build(self, options: Any) -> None:
+        """Networks at their first weights."""
+
+    @abstractmethod
+    def update(self, world: World) -> dict[str, float]:
+        """Act for a while, learn from it, and say how that went."""
+
+    @abstractmethod
+    def scores(self, see: np.ndarray) -> Tensor:
+        """(n, actions): of each the logit, or the value."""
+
+    def choose(self, see: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Actions (n,): drawn from the policy, or without `rng` its best."""
+        with torch.inference_mode():
+            scores = self.scores(see)
+        return scores.numpy().argmax(1) if rng is None else drawn(scores.numpy(), rng)
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]: ...
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """From what tensors() and facts() wrote down, and nothing else."""
+
+
+def drawn(logits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """An action of each row by softmax(logits): where the cumulative probability passes a uniform number."""
+    p = np.exp(logits - logits.max(1, keepdims=True)).cumsum(1)
+    return (p <= rng.random((len(p), 1)) * p[:, -1:]).sum(1).clip(max=p.shape[1] - 1)

@@ -1,0 +1,242 @@
+"""DQN: a network of values that learns from remembered steps, towards a copy of itself that stands still.
+
+Mnih et al., "Human-level control through deep reinforcement learning", Nature 2015.
+
+    y = r + gamma max_a Q(s', a; target),  loss = huber(y - Q(s, a))                 algorithm 1
+
+As options: van Hasselt, Guez & Silver, "Deep RL with Double Q-learning", 2016 (the network chooses a, the
+target values it, (4)); Wang et al., "Dueling Network Architectures", 2016 (Q = V + A - mean A, (9));
+rewards of n steps before the value (Sutton 1988).
+
+Departures: gradients are taken together after a number of steps, as many copies of the world are stepped
+at once. The time limit of an episode is no ending of it: there the value of the last sight counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..core import option
+from .adam import Adam
+from .agent import Agent
+from .agent import Options as Common
+from .networks import linear, network, tensor, torso
+from .world import Moved, Space, World
+
+
+@dataclass
+class DQNOptions(Common):
+    hidden: int = option(128, "width of a layer", 1, 4096)
+    rate: float = option(2.5e-4, "learning rate of Adam", 0.0, 1.0)
+    clip: float = option(10.0, "norm that a gradient is cut to", 0.0)
+    memory: int = option(100_000, "steps that are remembered", 64)
+    batch: int = option(64, "steps in a gradient", 1)
+    begin: int = option(1_000, "steps before the first gradient", 1)
+    every: int = option(64, "steps between two rounds of gradients", 1)
+    gradients: int = option(16, "gradients in a round", 1)
+    target_every: int = option(1_000, "steps after which the target becomes the network", 1)
+    exploration: float = option(0.2, "share of all steps in which random actions become rare", 0.0, 1.0)
+    epsilon: float = option(0.05, "share of random actions after that", 0.0, 1.0)
+    double: bool = option(False, "the network chooses the next action, the target values it")
+    dueling: bool = option(False, "value and advantages apart")
+    n_step: int = option(1, "rewards before the value", 1, 100)
+
+
+class Dueling(nn.Module):
+    """Q = V + A - mean A, (9) of Wang et al."""
+
+    def __init__(self, space: Space, hidden: int):
+        super().__init__()
+        self.torso = torso(space, nn.ReLU, hidden)
+        self.value, self.advantage = linear(hidden, 1, 1.0), linear(hidden, space.actions, 1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.torso(x)
+        a = self.advantage(h)
+        return self.value(h) + a - a.mean(1, keepdim=True)
+
+
+def ahead(target: Tensor, online: Tensor | None = None) -> Tensor:
+    """The value of the next state (n,) by Q of the target (n, actions): its largest, or by double
+    Q-learning that of the action which the network, `online`, thinks best."""
+    if online is None:
+        return target.amax(1)
+    return target.gather(1, online.argmax(1, keepdim=True)).squeeze(1)
+
+
+def loss(q: Tensor, action: Tensor, y: Tensor) -> Tensor:
+    """Huber's of y - Q(s, a); q (n, actions)."""
+    return F.smooth_l1_loss(q.gather(1, action[:, None]).squeeze(1), y)
+
+
+class Memory:
+    """A ring of steps: what was seen, the action, n rewards, what it led to, and the discount of that value,
+    which is 0 where the episode terminated."""
+
+    def __init__(self, space: Space, size: int, n: int):
+        kind = np.dtype(space.dtype)
+        self.arrays = dict(
+            see=np.zeros((size, *space.shape), kind),
+            after=np.zeros((size, *space.shape), kind),
+            action=np.zeros(size, np.int64),
+            reward=np.zeros(size, np.float32),
+            discount=np.zeros(size, np.float32),
+        )
+        self.size, self.at, self.filled = size, 0, 0
+
+    def add(self, **rows: np.ndarray) -> None:
+        n = len(rows["action"])
+        where = np.arange(self.at, self.at + n) % self.size
+        for name, row in rows.items():
+            self.arrays[name][where] = row
+        self.at, self.filled = (self.at + n) % self.size, min(self.size, self.filled + n)
+
+    def rows(self, index: np.ndarray) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(a[index]) for name, a in self.arrays.items()}
+
+
+class Pending:
+    """Steps whose n rewards are not all in yet."""
+
+    def __init__(self, n_step: int, gamma: float):
+        self.n, self.gamma = n_step, gamma
+        self.held: list[dict[str, np.ndarray]] = []
+
+    def add(self, see: np.ndarray, action: np.ndarray, moved: Moved) -> dict[str, np.ndarray] | None:
+        """The rows of the step that is complete by this one, if there is one."""
+        blank = np.zeros(len(action), np.float64)
+        step = dict(see=see, action=action, reward=blank, discount=blank + 1, after=moved.after)
+        self.held.append(step | dict(open=np.ones(len(action), bool), real=moved.real))
+        for one in self.held:
+            live = one["open"]
+            one["reward"] = one["reward"] + np.where(live, one["discount"] * moved.reward, 0.0)
+            on = np.where(moved.terminated, 0.0, self.gamma)
+            one["discount"] = np.where(live, one["discount"] * on, one["discount"])
+            wide = live.reshape(-1, *[1] * (see.ndim - 1))
+            one["after"] = np.where(wide, moved.after, one["after"])
+            one["open"] = live & ~moved.ended
+        if len(self.held) < self.n:
+            return None
+        done = self.held.pop(0)
+        return {k: done[k][done["real"]] for k in ("see", "action", "reward", "discount", "after")}
+
+
+class DQN(Agent):
+    Options: ClassVar[type[Common]] = DQNOptions
+    settings = {
+        "CartPole-v1": dict(
+            steps=50_000, hidden=256, rate=2.3e-3, every=256, gradients=128, target_every=10,
+            exploration=0.16, epsilon=0.04,
+        ),
+    }  # fmt: skip
+
+    def build(self, options: DQNOptions) -> None:
+        self.o = options
+        self.net, self.target = self._network(), self._network()
+        self.adam = Adam(self.net)
+        self.target.requires_grad_(False).load_state_dict(self.net.state_dict())
+        self.memory: Memory | None = None
+        self.pending = Pending(options.n_step, options.gamma)
+        self.copied = 0
+        """the step at which the target became the network"""
+
+    def _network(self) -> nn.Module:
+        o = self.o
+        if o.dueling:
+            return Dueling(self.space, o.hidden)
+        return network(self.space, self.space.actions, nn.ReLU, o.hidden, 1.0)
+
+    def scores(self, see: np.ndarray) -> Tensor:
+        out: Tensor = self.net(tensor(see))
+        return out
+
+    def choose(self, see: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+        """The best; with `rng` the share epsilon is uniform."""
+        return self._explore(see, self.o.epsilon, rng) if rng else super().choose(see)
+
+    def _explore(self, see: np.ndarray, epsilon: float, rng: np.random.Generator) -> np.ndarray:
+        any_of = rng.integers(self.space.actions, size=len(see))
+        return np.where(rng.random(len(see)) < epsilon, any_of, super().choose(see))
+
+    def epsilon(self, steps: int) -> float:
+        """From 1 to its end in a straight line."""
+        gone = steps / max(1.0, self.o.exploration * self.o.steps)
+        return max(self.o.epsilon, 1 + gone * (self.o.epsilon - 1))
+
+    def update(self, world: World) -> dict[str, float]:
+        memory = self.memory = self.memory or Memory(self.space, self.o.memory, world.n)
+        for _ in range(max(1, self.o.every // world.n)):
+            see = world.see
+            action = self._explore(see, self.epsilon(world.steps), self.rng)
+            if rows := self.pending.add(see, action, world.step(action)):
+                memory.add(**rows)
+        out = {"epsilon": self.epsilon(world.steps)}
+        if world.steps - self.copied >= self.o.target_every:
+            self.target.load_state_dict(self.net.state_dict())
+            self.copied = world.steps
+        return out | self.learn(memory) if world.steps > self.o.begin else out
+
+    def learn(self, memory: Memory) -> dict[str, float]:
+        """The target stands still for the whole round, so its values are computed at once."""
+        shape = (self.o.gradients, self.o.batch)
+        rows = memory.rows(self.rng.integers(memory.filled, size=shape).ravel())
+        with torch.no_grad():
+            q_target = self.target(rows["after"].float())
+        errors, values = [], []
+        for i in range(self.o.gradients):
+            here = slice(i * self.o.batch, (i + 1) * self.o.batch)
+            online = None
+            if self.o.double:
+                with torch.no_grad():
+                    online = self.net(rows["after"][here].float())
+            y = rows["reward"][here] + rows["discount"][here] * ahead(q_target[here], online)
+            q = self.net(rows["see"][here].float())
+            error = loss(q, rows["action"][here], y)
+            self.adam.step(error, self.o.rate, self.o.clip)
+            errors.append(error.detach())
+            values.append(q.detach().mean())
+        return {"loss": float(torch.stack(errors).mean()), "q": float(torch.stack(values).mean())}
+
+    def tensors(self) -> dict[str, Tensor]:
+        out = self.adam.tensors() | {f"target/{k}": v for k, v in self.target.state_dict().items()}
+        if self.memory is not None:
+            kept = self.memory.filled
+            out |= {f"memory/{k}": torch.from_numpy(a[:kept]) for k, a in self.memory.arrays.items()}
+        for i, one in enumerate(self.pending.held):
+            out |= {f"pending/{i}/{k}": torch.from_numpy(a.copy()) for k, a in one.items()}
+        return out
+
+    def facts(self) -> dict[str, Any]:
+        ring = None if self.memory is None else [self.memory.at, self.memory.filled]
+        return dict(
+            updates=self.adam.number,
+            rng=self.rng.bit_generator.state,
+            ring=ring,
+            pending=len(self.pending.held),
+            copied=self.copied,
+        )
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        self.adam.restore(tensors, facts["updates"])
+        self.rng.bit_generator.state, self.copied = facts["rng"], facts["copied"]
+        self.target.load_state_dict(
+            {k.removeprefix("target/"): v for k, v in tensors.items() if "target/" in k}
+        )
+        if facts["ring"]:
+            self.memory = Memory(self.space, self.o.memory, 0)
+            self.memory.at, self.memory.filled = facts["ring"]
+            for name, array in self.memory.arrays.items():
+                array[: self.memory.filled] = tensors[f"memory/{name}"].numpy()
+        names = ("see", "action", "reward", "discount", "after", "open", "real")
+        self.pending.held = [
+            {k: tensors[f"pending/{i}/{k}"].numpy().copy() for k in names} for i in range(facts["pending"])
+        ]
+
+
+KIND = DQN
