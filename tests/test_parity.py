@@ -79,10 +79,6 @@ REASONS = {
     "style --frames": "the same",
     "style --every": "the same",
     "style --sheet": "inference.style.sheet()",
-    "style --arbitrary": "inference.arbitrary",
-    "style --strength": "inference.arbitrary",
-    "style --encoders": "inference.arbitrary",
-    "style --decoders": "inference.arbitrary",
     "check --model": "check() measures nothing",
     "detect --images": "asks no run: studies.image_files.judge(studies.detector.load(folder), paths)",
 }  # fmt: skip

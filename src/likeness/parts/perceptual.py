@@ -4,13 +4,12 @@ Gatys, Ecker & Bethge, "Image Style Transfer Using Convolutional Neural Networks
 Alahi & Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and Super-Resolution", ECCV 2016.  F is the
 output of a layer for an image, (C, H, W):
 
-    gram      G_cd = sum_hw F_chw F_dhw / (C H W)                      Gatys eq. 3, with the norm of Johnson
-    eq. 3 content   |F - P|^2 / (C H W)                                      Johnson eq. 2; Gatys eq. 1 is
-    half of the sum style     sum_l w_l |G_l - A_l|_F^2                                Johnson eq. 4; Gatys
-    eq. 4, 5 are a quarter of it,
-                                                                       since N_l^2 M_l^2 there is (C H W)^2
-    total_variation    the mean squared difference of neighbours       Mahendran & Vedaldi 2015, eq. 3, beta =
-    2
+    gram             G_cd = sum_hw F_chw F_dhw / (C H W)    Gatys eq. 3, with the norm of Johnson eq. 3
+    content          |F - P|^2 / (C H W)                    Johnson eq. 2; Gatys eq. 1 is half of the sum
+    style            sum_l w_l |G_l - A_l|_F^2              Johnson eq. 4; Gatys eq. 4, 5 are a quarter of
+                                                            it, since N_l^2 M_l^2 there is (C H W)^2
+    total_variation  mean squared difference of             Mahendran & Vedaldi 2015, eq. 3, beta = 2
+                     neighbours
 
 F are outputs after the ReLU.  Images are (B, 3, H, W) in [-1, 1]; the network's own preprocessing is done
 here."""
@@ -102,12 +101,16 @@ class Perceptual:
         """Channels of this layer."""
         return self.net.layers[layer][0]
 
-    def bytes_a_pixel(self, bf16: bool = False) -> float:
-        """Memory for each pixel of an image through which a gradient goes: every layer's output, the slopes
-        of those that are asked for, and three of the largest on the way back; a third more was measured."""
+    def bytes_a_pixel(self, bf16: bool = False, gradient: bool = True) -> float:
+        """Memory for each pixel of an image.  Where a gradient goes through it: every layer's output, the
+        slopes of those that are asked for, and three of the largest on the way back; a third more was
+        measured.  Without a gradient: the outputs that are asked for, and two of the largest, in fp32."""
         names = [step.name for step in self.net.steps(self.layers)]
         each = {name: self.width(name) / self.stride(name) ** 2 for name in names}
-        held = sum(each.values()) + sum(each[name] for name in self.layers) + 3 * max(each.values())
+        asked, largest = sum(each[name] for name in self.layers), max(each.values())
+        if not gradient:
+            return 4 * (asked + 2 * largest)
+        held = sum(each.values()) + asked + 3 * largest
         return 1.35 * (2 if bf16 else 4) * held + (4 * max(each.values()) if bf16 else 0)
 
     def weights_gb(self) -> float:
