@@ -133,5 +133,8 @@ def test_it_refuses_data_in_which_nobody_knows_what_belongs_together(tmp_path, m
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Refusal, match=r"pix2pix learns from pairs.*train cyclegan"):
         likeness.train("pix2pix", "day-night:80", tmp_path / "run", size=8, progress=False)
-    with pytest.raises(Refusal, match="two images at a time, and shapes:80 holds single ones"):
+    with pytest.raises(Refusal, match="two images at a time, and shapes:80 holds single ones") as told:
         likeness.train("pix2pix", "shapes:80", tmp_path / "run", size=8, progress=False)
+    assert "trainA" not in str(told.value), "two domains would be refused next"
+    with pytest.raises(Refusal, match=r"A --to B\), .*trainA/"):
+        likeness.train("cyclegan", "shapes:80", tmp_path / "run", size=8, progress=False)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import small_run
 from likeness.core import BadData, Refusal
 from likeness.data import Reading, drawn, load, picture
 from likeness.data.beside import together
 from likeness.data.check import check
 from likeness.data.dataset import Images
 from likeness.data.writer import content_hash
+from likeness.runs import origin
 
 
 @pytest.fixture(autouse=True)
@@ -208,7 +211,9 @@ def test_files_that_hold_both_sides(tmp_path):
     for i in range(8):
         save(tmp_path / "s" / f"{i}.png", np.concatenate([blocks(i), blocks(100 + i)], 1))
     data = load(tmp_path / "s", size=16)
-    assert "exactly twice as wide as high" in data.verdict and "--layout together" in data.verdict
+    assert (
+        "exactly twice as wide as high and most break" in data.verdict and "--layout together" in data.verdict
+    )
     assert data.settings["layout"] == "side-by-side"
     assert np.array_equal(data.pairs[3], blocks(3).transpose(2, 0, 1))
     assert np.array_equal(data.x[3], blocks(103).transpose(2, 0, 1))
@@ -377,3 +382,95 @@ def test_check_says_what_both_sides_are(tmp_path):
     result, a = check("hidden-map:40"), load("hidden-map:40").other
     assert result.kind == "two domains" and (result.others, result.others_held_out) == (40, len(a.held_out))
     assert check("digits").kind == ""
+
+
+# Domains whose files are called alike
+
+
+def drawn_twice(root: Path, names: list[str]) -> None:
+    for i, name in enumerate(names):
+        save(root / "one" / f"{name}.png", blocks(i))
+        save(root / "two" / f"{name}.png", 255 - blocks(i))
+
+
+CODE_POINTS = [f"{0x2600 + 37 * i:x}" for i in range(60)] + [f"{0x1F300 + 5 * i:x}" for i in range(60)]
+
+
+def test_domains_with_equal_names_hold_out_the_same_and_know_the_truth_of_these(tmp_path):
+    drawn_twice(tmp_path, CODE_POINTS)
+    save(tmp_path / "one" / "alone.png", blocks(5_000))
+    data = load(tmp_path / "one", to=tmp_path / "two", size=16)
+    a = data.other
+    held = [[Path(side.names[row]).stem for row in side.held_out] for side in (a, data)]
+    assert len(held[0]) >= 30 and sorted(held[0]) == sorted(held[1])
+    assert np.array_equal(data.truth, 255 - a.x[a.held_out])
+    for truth in data.truth:
+        assert not (data.x[data.train] == truth).all((1, 2, 3)).any()
+    assert "120 names are in both" in data.verdict and data.pairs is None
+    assert len(a.train) + len(a.held_out) == 121
+    images = ((data.batch(0, 0, 40).y.image + 1) * 127.5).round().byte().numpy()
+    beside = ((data.batch(0, 0, 40).x + 1) * 127.5).round().byte().numpy()
+    assert (images == 255 - beside).all((1, 2, 3)).sum() < 5, "partners do not meet"
+    assert load(data.source, **data.settings).fingerprint == data.fingerprint
+    back = load(tmp_path / "one", to=tmp_path / "two", size=16, swap=True)
+    assert np.array_equal(back.truth, 255 - back.other.x[back.other.held_out])
+    apart = load(tmp_path / "one", to=tmp_path / "two", size=16, apart=True)
+    assert apart.truth is None and apart.fingerprint != data.fingerprint
+
+
+@pytest.mark.parametrize("name", ["{:04d}", "frame_{}", "{:x}", "cat_{}"])
+def test_two_heaps_that_are_both_numbered_have_no_partners(tmp_path, name):
+    drawn_twice(tmp_path, [name.format(i) for i in range(60)])
+    data = load(tmp_path / "one", to=tmp_path / "two", size=16)
+    assert data.truth is None and "names are in both" not in data.verdict
+
+
+def test_an_official_split_of_one_domain_holds_out_its_partners(tmp_path):
+    for i, name in enumerate(CODE_POINTS):
+        save(tmp_path / ("testA" if i < 12 else "trainA") / f"{name}.png", blocks(i))
+        save(tmp_path / "trainB" / f"{name}.png", 255 - blocks(i))
+    data = load(tmp_path, size=16, layout="domains")
+    assert len(data.held_out) == len(data.other.held_out) == 12
+    assert np.array_equal(data.truth, 255 - data.other.x[data.other.held_out])
+
+
+def test_images_that_lie_in_both_domains_are_told(tmp_path):
+    drawn_twice(tmp_path, [str(i) for i in range(20)])
+    save(tmp_path / "two" / "x.png", blocks(3))
+    assert "1 image of A lies in B, too" in load(tmp_path / "one", to=tmp_path / "two", size=16).verdict
+
+
+def panorama(seed: int, high: int = 32) -> np.ndarray:
+    """A landscape that goes on: smooth, and two times as wide as high."""
+    small = np.random.default_rng(seed).integers(0, 256, (6, 12, 3)).astype(np.uint8)
+    return np.asarray(Image.fromarray(small).resize((2 * high, high), Image.Resampling.BICUBIC))
+
+
+def test_panoramas_are_no_pairs_and_pairs_are(tmp_path):
+    for i in range(9):
+        save(tmp_path / "wide" / f"{i}.png", panorama(i))
+        one, other = (panorama(100 * k + i)[:, :32] for k in (1, 2))
+        save(tmp_path / "both" / f"{i}.png", np.concatenate([one, other], 1))
+        ink = np.full((32, 64, 3), 255, np.uint8)
+        y, x = np.random.default_rng(i).integers(4, 16, 2)
+        ink[y : y + 9, x : x + 12], ink[y : y + 9, 32 + x : 44 + x] = (200, 40, 40), (0, 0, 0)
+        ink[y + 1 : y + 8, 33 + x : 43 + x] = 255
+        save(tmp_path / "ink" / f"{i}.png", ink)  # an outline beside, all on white paper
+        word = np.full((32, 64, 3), 255, np.uint8)
+        word[y : y + 9, x : x + 12], word[25:30, 50:60] = 0, 0
+        save(tmp_path / "words" / f"{i}.png", word)  # as wide, white in the middle
+    for name, paired in (("wide", False), ("both", True), ("ink", True), ("words", False)):
+        assert (load(tmp_path / name, size=16).pairs is not None) == paired, name
+    assert load(tmp_path / "wide", size=16, layout="side-by-side").pairs is not None
+
+
+def test_a_run_from_when_each_domain_was_split_for_itself_finds_that_split(tmp_path):
+    drawn_twice(tmp_path, CODE_POINTS)
+    how = dict(to=tmp_path / "two", size=16)
+    then, now = (load(tmp_path / "one", **how, apart=apart) for apart in (True, False))
+    for data in (then, now):
+        run, _ = small_run("cyclegan", tmp_path / f"run-{data is now}", data)
+        config = replace(run.config, data=data.identity)
+        assert origin.load(config, run.folder).fingerprint == data.fingerprint
+        run.close()
+    assert then.fingerprint != now.fingerprint

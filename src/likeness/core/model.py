@@ -91,6 +91,8 @@ class Model(nn.Module):
     bits/dim"""
     whole_batch = False
     """the loss compares the examples of a batch, which therefore must not be split"""
+    largest_batch = 0
+    """of training, where after_step() could not cope with more; 0 is any"""
 
     def __init_subclass__(cls) -> None:
         """Make a dataclass of it, so that an instance holds its own config."""
@@ -134,6 +136,9 @@ class Model(nn.Module):
         """Sums over the batch that loss() has added up for after_step(): those of several processes are made
         one first."""
         return ()
+
+    def answering(self) -> None:
+        """Leave out what only training needs: the copy that holds the EMA does not train."""
 
     def after_step(self) -> None:
         """Whatever moves without a gradient: a teacher's weights, a pool of past images."""

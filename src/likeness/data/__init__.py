@@ -9,7 +9,7 @@ resumes by remembering one number.
     dataset.py   Data, and Reading: how it was asked to be read
     folder.py    a folder of images (listing.py, metadata.py, verdict.py)   decode.py, pixels.py   one file, one picture
     source.py    what a user typed: a name, points, a folder, a file
-    pairs.py     folders of two kinds of pictures that are no classes
+    pairs.py     folders of two kinds of pictures that are no classes   partners.py   domains with equal names
     archive.py   .zip and .tar as such a folder      parquet.py   and a table of images
     arrays.py    .npy, .npz, idx (formats.py)       named.py, downloads.py, shapes.py, moving_shapes.py, points.py   the sets that have a name
     frames.py    animations and videos as clips      clips.py   a folder of them
@@ -61,6 +61,7 @@ def load(
     *,
     classes: Sequence[str] | None = None,
     about: int = folder.ABOUT,
+    apart: bool = False,
     cache: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Data:
@@ -69,7 +70,8 @@ def load(
 
     The other arguments are the fields of Reading; those that were used are in Data.settings.  classes: their
     names as a run has written them down, whose order then counts (none for one without labels).  about: how
-    metadata files are read (folder.ABOUT), an earlier version for a run from then.  `cache` is the folder
+    metadata files are read (folder.ABOUT), an earlier version for a run from then.  apart: domains
+    are split each for itself, whatever their files are called, likewise.  `cache` is the folder
     for decoded images (else LIKENESS_CACHE, XDG_CACHE_HOME/likeness or ~/.cache/likeness); progress(done,
     total) is called while something is decoded.
 
@@ -102,7 +104,7 @@ def load(
         y, names = labels.as_before(images.y, images.classes, images.names, classes)
         return replace(images, y=y, classes=names)
 
-    return sides.load(sides.Ask(asked, reading, cache, progress, about, known))[1]
+    return sides.load(sides.Ask(asked, reading, cache, progress, about, known, apart))[1]
 
 
 def read(

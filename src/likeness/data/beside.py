@@ -32,7 +32,7 @@ from PIL import Image
 
 from ..core import Refusal
 from ..storage.cache import Progress
-from . import folder, label_maps, metadata, pairs, ranges, verdict
+from . import folder, label_maps, metadata, pairs, ranges, seams, verdict
 from .archive import InOrder, Packed
 from .cache import Entry
 from .dataset import Images, Reading
@@ -547,12 +547,15 @@ def _half(image: Image.Image, k: int) -> Image.Image:
     return image.crop((0, 0, w // 2, h) if k == 0 else (w - w // 2, 0, w, h))
 
 
-def side_by_side(images: Images) -> bool:
-    """Whether every file is exactly twice as wide as high, and nothing says that there are classes."""
+def side_by_side(listing: Listing, images: Images, reading: Reading) -> bool:
+    """Whether every file is exactly twice as wide as high, nothing says that there are classes, and most
+    files look like two pictures: a panorama is as wide."""
     if images.entry is None or images.y is not None or not (images.entry.folder / "sizes.i32").exists():
         return False
     sizes = images.entry.array("sizes.i32", np.int32, (-1, 2))
-    return bool(len(sizes) > 1 and (sizes[:, 0] == 2 * sizes[:, 1]).all())
+    return bool(len(sizes) > 1 and (sizes[:, 0] == 2 * sizes[:, 1]).all()) and seams.most(
+        listing, _rows(images.entry), reading
+    )
 
 
 # Copies

@@ -214,7 +214,7 @@ class Data:
     in an order of their own"""
     truth: np.ndarray | None = None
     """uint8 (n, C, H, W): what each of the n held-out images of `other` looks like on this side, where that
-    is known (sets drawn by code).  For scoring only: no batch holds it"""
+    is known (sets drawn by code, domains with equal names).  For scoring only: no batch holds it"""
 
     @property
     def spec(self) -> Spec:

@@ -131,7 +131,7 @@ def recognise(names: Sequence[str]) -> Layout | None:
     a, b = _order(*roles)
     called, alone = stems[a] & stems[b], len(stems[a] ^ stems[b])
     alike = len(called) >= max(2, ALIKE * min(len(stems[a]), len(stems[b])))
-    certain = alike and not alone and _telling(called)
+    certain = alike and not alone and telling(called)
     letters = (a, b) == ("a", "b")
     # trainA: unpaired, and numbered alike or not
     joined = letters and any(f.lower().rpartition("/")[2] not in ("a", "b", *SPLITS) for f in places)
@@ -262,6 +262,6 @@ def _order(one: str, other: str) -> tuple[str, str]:
     return (other, one) if other in PICTURES and one in PARTNERS else (one, other)
 
 
-def _telling(stems: set[str]) -> bool:
+def telling(stems: set[str]) -> bool:
     """Whether names are more than numbers: without digits at least three, and half of all, still differ."""
     return len({re.sub(r"\d+", "", s) for s in stems}) >= max(3, len(stems) / 2)

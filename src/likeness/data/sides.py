@@ -15,10 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..core import Refusal
 from ..storage import cache as kept
 from ..storage.cache import Progress
 from . import archive, beside, drawn, finish, folder, formats, named, read, tasks
+from . import partners as alike
 from .dataset import Data, Images, Reading
 from .listing import Listing, printable
 from .pixels import ground
@@ -41,12 +44,18 @@ class Ask:
     progress: Progress | None = None
     about: int = folder.ABOUT
     known: Known = lambda images: images
+    apart: bool = False
+    """domains are split each for itself, whatever their files are called"""
 
     def read(self, source: Source | None = None, known: Known | None = None) -> Both:
         """One set, by itself."""
-        source, reading = source or self.source, self.alone
-        images = (known or self.known)(read(source, reading, self.place, self.progress, self.about))
-        return images, finish(source, images, reading, self.place)
+        images = self.images(source, known)
+        return images, finish(source or self.source, images, self.alone, self.place)
+
+    def images(self, source: Source | None = None, known: Known | None = None) -> Images:
+        """Of one set, not yet split."""
+        source = source or self.source
+        return (known or self.known)(read(source, self.alone, self.place, self.progress, self.about))
 
     @property
     def alone(self) -> Reading:
@@ -141,9 +150,32 @@ def _two_places(ask: Ask, to: Source) -> Both:
     if ask.reading.layout == "side-by-side":
         raise Refusal("--layout side-by-side is of files that hold both sides; leave --to out.")
     a, b = (to, ask.source) if ask.reading.swap else (ask.source, to)
-    _, first = ask.read(a, lambda images: images)
-    images, second = ask.read(b)
-    return images, _domains(ask, first, second)
+    return _two_domains(ask, (a, ask.images(a, lambda images: images)), (b, ask.images(b)))
+
+
+def _two_domains(ask: Ask, a: tuple[Source, Images], b: tuple[Source, Images]) -> Both:
+    """Split by names where these are alike on both sides, else each for itself."""
+    partners = None if ask.apart else alike.found(a[1], b[1], ask.reading.held_out)
+    sides = (a[1], b[1]) if partners is None else (partners.a, partners.b)
+    first, second = (
+        finish(source, images, ask.alone, ask.place) for (source, _), images in zip((a, b), sides)
+    )
+    data = _domains(ask, first, second)
+    if partners is not None:
+        truth = partners.truth(first.held_out)
+        scores = "" if truth is None else ", and the truth of those of A is used for scores alone"
+        note = (
+            f"; {partners.names:,} names are in both, so held-out images are those of the same names{scores}"
+        )
+        data = _noted(replace(data, truth=truth), note)
+    return sides[1], _noted(data, _in_both(*sides))
+
+
+def _in_both(a: Images, b: Images) -> str:
+    """What to say of images that lie in both domains."""
+    same = int(np.isin(a.hashes, b.hashes).sum()) if a.x.shape[1:] == b.x.shape[1:] else 0
+    many = "1 image of A lies" if same == 1 else f"{same:,} images of A lie"
+    return f"; {many} in B, too, pixel for pixel" if same else ""
 
 
 def _pairs_of_two(ask: Ask, to: Source) -> Both:
@@ -168,11 +200,15 @@ def _folder(ask: Ask, listing: Listing) -> Both:
     if plan is not None:
         return _read_plan(ask, plan)
     images = ask.known(folder.read_listing(listing, ask.alone, ask.base, ask.progress, ask.about))
-    if ask.reading.layout == "auto" and not ask.reading.tiles and beside.side_by_side(images):
+    if (
+        ask.reading.layout == "auto"
+        and not ask.reading.tiles
+        and beside.side_by_side(listing, images, ask.alone)
+    ):
         plan = beside.halves(listing, ask.about)
         plan.notes.append(
-            "every file is exactly twice as wide as high, so each is taken for a pair side by side; if they "
-            "are single pictures: --layout together"
+            "every file is exactly twice as wide as high and most break off in the middle, so each is taken "
+            "for a pair side by side; if they are single pictures: --layout together"
         )
         return _read_plan(ask, plan)
     data = finish(ask.source, images, ask.alone, ask.place)
@@ -191,11 +227,8 @@ def _read_plan(ask: Ask, plan: beside.Plan) -> Both:
         return b, _pairs(ask, a, b)
     names = [printable(side.root) for side in (plan.a, plan.b)]
     names = names[::-1] if ask.reading.swap else names
-    first, second = (
-        finish(Source(name, ask.source.kind), images, ask.alone, ask.place)
-        for name, images in zip(names, (a, b))
-    )
-    return b, _domains(ask, first, second)
+    first, second = (Source(name, ask.source.kind) for name in names)
+    return _two_domains(ask, (first, a), (second, b))
 
 
 def _pairs(ask: Ask, a: Images, b: Images) -> Data:

@@ -30,18 +30,21 @@ class Average:
     """The EMA of a student's weights, kept in a module of its own.
 
     The pairs of weights are found once: walking through the modules takes longer than a small step.  Buffers
-    may be replaced by the model, so they are looked up again, where there are any.
+    may be replaced by the model, so they are looked up again, where there are any; the average may be without
+    some that only training needs.
     """
 
     def __init__(self, average: nn.Module, student: nn.Module):
         self.average, self.student = average, student
         self.averages: list[Tensor] = list(average.parameters())
         self.weights: list[Tensor] = list(student.parameters())
-        self.has_buffers = any(True for _ in student.buffers())
+        self.has_buffers = any(True for _ in average.buffers())
 
     @torch.no_grad()
     def fade(self, keep: float) -> None:
         """average <- keep * average + (1 - keep) * student; buffers are copied."""
         torch._foreach_lerp_(self.averages, self.weights, 1 - keep)
         if self.has_buffers:
-            torch._foreach_copy_(list(self.average.buffers()), list(self.student.buffers()))
+            there = dict(self.student.named_buffers())
+            named = dict(self.average.named_buffers())
+            torch._foreach_copy_(list(named.values()), [there[name] for name in named])

@@ -121,6 +121,7 @@ class CycleGAN(Model):
             if self.pool:
                 self.pool_A, self.pool_B = Pool(self.pool, (a, size, size)), Pool(self.pool, (b, size, size))
         self.stride, self.halo = 4, translators.reach_of_residual(self.blocks)
+        self.largest_batch = self.pool if self.pools() else 0
         self.drawn = translators.Kept()
 
     @property
@@ -244,10 +245,14 @@ class CycleGAN(Model):
         return values
 
     def pools(self) -> tuple[Pool, ...]:
-        return (self.pool_A, self.pool_B) if self.pool and self.parts != "cycle" else ()
+        return (self.pool_A, self.pool_B) if hasattr(self, "pool_A") else ()
 
     def tallies(self) -> tuple[Tensor, ...]:
         return tuple(tally for pool in self.pools() for tally in pool.tallies())
+
+    def answering(self) -> None:
+        if self.pools():
+            del self.pool_A, self.pool_B
 
     def after_step(self) -> None:
         self.drawn.kept.clear()

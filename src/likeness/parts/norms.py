@@ -25,14 +25,9 @@ class InstanceNorm(nn.Module):
         self.channels, self.eps = channels, eps
         self.weight = nn.Parameter(torch.ones(channels)) if affine else None
         self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
-        self.fixed: tuple[Tensor, Tensor] | None = None
-        """mean and variance (C,) in place of those of the images: of a photo of which these are tiles"""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W), H * W > 1, to the same shape and layout."""
-        if self.fixed is not None:
-            mean, variance = self.fixed
-            return F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
         if x.is_cuda or not x.is_contiguous(memory_format=torch.channels_last):
             return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
         return torch.cat([self._alone(image) for image in x.split(1)])
@@ -43,10 +38,3 @@ class InstanceNorm(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.channels}, affine={self.weight is not None}"
-
-
-def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel of each image, (B, C) both, in fp32: what InstanceNorm divides
-    out."""
-    variance, mean = torch.var_mean(x.float(), (2, 3), correction=0)
-    return mean, variance

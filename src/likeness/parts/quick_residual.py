@@ -80,13 +80,13 @@ def _one(net: Residual, x: Tensor) -> Tensor:
             if isinstance(layer, Block):
                 now = _added(layer, now)
             elif isinstance(layer, Nearest):
-                y, constant = _enlarged(layer, now)
-                now = _rectified(parts.pop(0), y, constant, _frame(parts[1]), 2)
+                y = _enlarged(layer, now)
+                now = _rectified(parts.pop(0), y, _frame(parts[1]), 2)
                 parts.pop(0)
             else:
                 assert isinstance(layer, nn.Conv2d)
-                y, constant = _convolved(layer, now)
-                now = _rectified(parts.pop(0), y, constant, _frame(parts[1]), 1)
+                y = _convolved(layer, now)
+                now = _rectified(parts.pop(0), y, _frame(parts[1]), 1)
                 parts.pop(0)
         return _last(parts[0], now)
 
@@ -138,8 +138,8 @@ def _constant(conv: nn.Conv2d, image: Image) -> Tensor:
     return k if conv.bias is None else k + conv.bias
 
 
-def _convolved(conv: nn.Conv2d, image: Image) -> tuple[Tensor, Tensor]:
-    """What is stored, and a constant (K,) to be added to it."""
+def _convolved(conv: nn.Conv2d, image: Image) -> Tensor:
+    """But for a constant of each channel, which the normalisation that follows takes away."""
     x, weight = _reflected(image), conv.weight
     large = x.shape[2] * x.shape[3] * weight.numel() >= winograd.LEAST
     square = conv.kernel_size == (3, 3) and conv.stride == (1, 1)
@@ -149,15 +149,15 @@ def _convolved(conv: nn.Conv2d, image: Image) -> tuple[Tensor, Tensor]:
         y = y.contiguous(memory_format=torch.channels_last)
     else:
         y = F.conv2d(x, _weights(weight, image), None, conv.stride)
-    return y, _constant(conv, image)
+    return y
 
 
-def _enlarged(layer: Nearest, image: Image) -> tuple[Tensor, Tensor]:
-    """At the corners of pixels, (1, 4 K, H + 1, W + 1): around each the values of the four pixels that it
-    touches, from the same 2x2 places."""
+def _enlarged(layer: Nearest, image: Image) -> Tensor:
+    """As _convolved(), at the corners of pixels, (1, 4 K, H + 1, W + 1): around each the values of the four
+    pixels that it touches, from the same 2x2 places."""
     w = layer.conv.weight
     four = [_halved(_halved(w, 2, dy), 3, dx) for dy in (0, 1) for dx in (0, 1)]
-    return F.conv2d(_repeated(image), _weights(torch.cat(four), image)), _constant(layer.conv, image)
+    return F.conv2d(_repeated(image), _weights(torch.cat(four), image))
 
 
 def _halved(w: Tensor, axis: int, odd: int) -> Tensor:
@@ -167,11 +167,8 @@ def _halved(w: Tensor, axis: int, odd: int) -> Tensor:
     return torch.cat([a + b, c] if odd else [a, b + c], axis)
 
 
-def _moments(norm: InstanceNorm, y: Tensor, constant: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+def _moments(y: Tensor, scale: int) -> tuple[Tensor, Tensor]:
     """Mean and variance (K,) of what is stored in y; scale 2: of the pixels around corners."""
-    if norm.fixed is not None:
-        mean, variance = norm.fixed
-        return mean - constant, variance
     mean, variance = (m.double() for m in _over_places(y))
     if scale == 1:
         return mean.float(), variance.float()
@@ -200,10 +197,10 @@ def _scaled(norm: InstanceNorm, variance: Tensor) -> Tensor:
     return norm.weight * (variance + norm.eps).rsqrt()
 
 
-def _rectified(norm: nn.Module, y: Tensor, constant: Tensor, frame: int, scale: int) -> Image:
-    """relu(norm(y + constant)), with room for a frame."""
+def _rectified(norm: nn.Module, y: Tensor, frame: int, scale: int) -> Image:
+    """relu(norm(y)), with room for a frame."""
     assert isinstance(norm, InstanceNorm) and norm.bias is not None
-    mean, variance = _moments(norm, y, constant, scale)
+    mean, variance = _moments(y, scale)
     s = _scaled(norm, variance)
     flat = s == 0
     t = (mean - norm.bias / torch.where(flat, torch.ones_like(s), s)).to(y.dtype)
@@ -241,9 +238,9 @@ def _added(block: Block, image: Image) -> Image:
     if not bool((image.gain == 1).all()):
         image.stored.mul_(image.gain.to(image.stored.dtype).view(1, -1, 1, 1))
         image = image._replace(gain=torch.ones_like(image.gain))
-    y, constant = _convolved(first, image)
-    y, constant = _convolved(second, _rectified(norm, y, constant, 1, 1))
-    mean, variance = _moments(last, y, constant, 1)
+    y = _convolved(first, image)
+    y = _convolved(second, _rectified(norm, y, 1, 1))
+    mean, variance = _moments(y, 1)
     s, inside = _scaled(last, variance).to(y.dtype), _inside(image)
     if y.dtype != torch.float32:
         y, mean = y.sub_(mean.to(y.dtype).view(1, -1, 1, 1)), mean - mean.to(y.dtype)

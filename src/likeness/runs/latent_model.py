@@ -220,6 +220,9 @@ class Within(Model):
     def tallies(self) -> tuple[Tensor, ...]:
         return self._inner.tallies()
 
+    def answering(self) -> None:
+        self._inner.answering()
+
     def after_step(self) -> None:
         self._inner.after_step()
 

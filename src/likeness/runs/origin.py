@@ -132,6 +132,10 @@ def _read(config: Config, source: str, to: str = "") -> Data:
         # from when metadata files were read in another way
         old = datasets.load(source, **config.reading, classes=known, about=PLAIN)
         data = old if old.fingerprint == config.data.get("fingerprint") else data
+    if data.fingerprint != config.data.get("fingerprint") and data.other is not None:
+        # from when domains were split each for itself
+        old = datasets.load(source, **config.reading, classes=known, apart=True)
+        data = old if old.fingerprint == config.data.get("fingerprint") else data
     if data.fingerprint != config.data.get("fingerprint") and data.pairs is not None:
         # from when label maps were scaled by Lanczos, and of two columns of a table one was read
         old = datasets.load(source, **config.reading, classes=known, about=LANCZOS)

@@ -231,7 +231,7 @@ class Run:
         self.notes: list[str] = []
         """what the user should hear about how this run was opened"""
         self.student = engine.place(config.build(folder, first))
-        self.model = deepcopy(self.student).eval().requires_grad_(False)
+        self.model = self._copy()
         """the EMA of the student: the one that answers questions"""
         self.weights = AVERAGE
         """those that the model has; or RAW"""
@@ -285,7 +285,7 @@ class Run:
         """
         run = cls(folder, read_config(folder))
         if (state := run._newest()) is not None:
-            _load_module(run.model, state, "model")
+            _load_module(run.model, state, "model", run.student)
             run._kept = any(name.startswith("student/") for name in state) or not list(
                 run.student.state_dict()
             )
@@ -302,7 +302,13 @@ class Run:
         """
         if not self._kept:
             raise Refusal(f"{self.folder} has kept the EMA of its weights only; leave --raw out.")
-        return deepcopy(self.student).eval().requires_grad_(False)
+        return self._copy()
+
+    def _copy(self) -> Model:
+        """Of the student, to answer questions."""
+        copy = deepcopy(self.student).eval().requires_grad_(False)
+        copy.answering()
+        return copy
 
     @classmethod
     def resume(cls, folder: Path, config: Config | None = None, *, lock: bool = True) -> Run:
@@ -406,7 +412,7 @@ class Run:
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         for part in ("student", "model"):
-            _load_module(getattr(self, part), state, part)
+            _load_module(getattr(self, part), state, part, self.student)
         for player in self.players:
             for name, p in player.module.named_parameters():
                 prefix = f"optimizer/{player.name}/{name}/"
@@ -462,8 +468,15 @@ def _like(value: Tensor, p: nn.Parameter, fused: bool) -> Tensor:
     return value.to(p.device if fused else "cpu")
 
 
-def _load_module(module: nn.Module, state: dict[str, Tensor], part: str) -> None:
+def _load_module(
+    module: nn.Module, state: dict[str, Tensor], part: str, student: nn.Module | None = None
+) -> None:
+    """student: of which the module is a copy; what it has besides may be in the state, as of runs that saved
+    it twice."""
     own = {k.removeprefix(f"{part}/"): v for k, v in state.items() if k.startswith(f"{part}/")}
+    if student is not None:
+        for name in student.state_dict().keys() - module.state_dict().keys():
+            own.pop(name, None)
     try:
         module.load_state_dict(own)
     except RuntimeError as error:

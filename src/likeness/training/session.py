@@ -207,6 +207,12 @@ def _config(
     )
     built = latent_model.make(kind, data.spec, wishes.options, None if stage is None else stage.model)
     loop.refuse(model, settings, built, budget.get("minutes", math.inf))
+    if 0 < built.largest_batch < settings.batch:
+        raise Refusal(
+            f"{model}: a pool of {built.largest_batch} images would hardly change with --batch "
+            f"{settings.batch}: a place that several images of a batch want stays as it is.  Type --pool "
+            f"{settings.batch} or more, a smaller --batch, or --pool 0 for none."
+        )
     _refuse_task(model, built, data)
     first = {} if stage is None else first_stage.identity(stage.run)
     options = built.options()  # the defaults of today are written down
@@ -223,10 +229,12 @@ def _config(
 def _suits(name: str, kind: type[Model], data: Data) -> None:
     """Refuse data without the other images that the model needs, or with such as do not belong to its x."""
     if kind.needs and not data.spec.source[0]:
+        some = "a folder of pairs (A/ and B/)"
+        if kind.needs == "domains":
+            some = "two folders (A --to B), or one of two kinds (trainA/ and trainB/) or of pairs (A/ and B/)"
         raise Refusal(
-            f"{name} learns from two images at a time, and {data.source} holds single ones; name a folder of "
-            "pairs (A/ and B/) or of two kinds (trainA/ and trainB/), or make the other image of each by "
-            "--task colourise."
+            f"{name} learns from two images at a time, and {data.source} holds single ones; name {some}, or "
+            "make the other image of each by --task colourise."
         )
     if kind.needs == "pairs" and data.other is not None:
         raise Refusal(
