@@ -211,9 +211,9 @@ def style(
     """The content in the style of one or several paintings (Gatys et al. 2016).
 
     arbitrary: adain, wct or a run of adain, without optimisation, with files of encoders and decoders and a
-    strength of 0 to 1 [1]; of the options it takes shares and colour.  Images are files, or tensors (3, H, W) in [-1, 1].  options: the flags of `likeness style`, as
-    inference.style.How has them: content_weight, strokes, colour, shares, steps, network ...
-    inference.style.style() yields every state on the way.
+    strength of 0 to 1 [1]; of the options it takes shares and colour.  Images are files, or tensors (3, H, W)
+    in [-1, 1].  options: the flags of `likeness style`, as inference.style.How has them: content_weight,
+    strokes, colour, shares, steps, network ...  inference.style.style() yields every state on the way.
     """
     from .inference import style as transfer
 

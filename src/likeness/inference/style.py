@@ -211,8 +211,8 @@ def no_number(terms: Terms, how: How, step: int, bf16: bool) -> str:
     terms_of = ", ".join(f"{name} {x:g} at weight {w:g}" for name, x, w in bad)
     cure = "; --precision fp32 holds larger numbers" if bf16 else ""
     return (
-        f"style: the loss is no finite number at step {step} ({terms_of}).  Type lower weights, or name other "
-        f"images, or another file with --weights{cure}."
+        f"style: the loss is no finite number at step {step} ({terms_of}).  Type lower weights, or name "
+        f"other images, or another file with --weights{cure}."
     )
 
 
