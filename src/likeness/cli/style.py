@@ -96,9 +96,9 @@ def _refuse_idle(args: dict[str, Any]) -> None:
         (args["sheet"], OF_SHEET, "not of --sheet, which has its own weights and strokes and no way to film"),
         (args["frames"] is None, ("every",), "of --frames, and do nothing without it"),
     ):
-        if here and (
-            typed := [f"--{name.replace('_', '-')}" for name in idle if args[name] not in (None, False)]
-        ):
+        asked = [name for name in idle if args[name] is not None and args[name] is not False]
+        if here and asked:
+            typed = [f"--{name.replace('_', '-')}" for name in asked]
             raise Refusal(f"style: {', '.join(typed)}: {why}; leave out one or the other.")
 
 
