@@ -32,6 +32,8 @@ ASKED = {
     "map": "map points.npy --perplexities 3",
     "neighbours": "neighbours 1 points.npy -k 1",
     "look": "look one.png --network squeezenet --weights none --samples 1 --steps 1",
+    "imagine": "imagine runs/w red -n 1 --steps 2",
+    "imagic": "imagic runs/w one.png red --embedding-steps 1 --tuning-steps 1 --strength 1 --steps 2",
     "translate": "translate runs/t one.png -o translated",
     "style": "style one.png one.png --weights none --steps 2 --memory 1",
     "play": "play ppo grid p --steps 64 --horizon 8 --epochs 1",
@@ -55,6 +57,8 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             assert main(["train", model, "digits", f"runs/{model}-digits", *TRAIN, option]) == 0
         task = ("train", "pix2pix", "digits", "runs/t", "--task", "edges", "--width", "8")
         assert main([*task, *TRAIN]) == 0
+        text = ("train", "flowmatching", "shapes:60", "runs/w", "--size", "8", "--net", "mlp", "--text")
+        assert main([*text, *TRAIN]) == 0
         np.save("points.npy", np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32))
         Image.new("RGB", (32, 32), (90, 30, 200)).save("one.png")
         yield folder

@@ -43,6 +43,8 @@ ASKED = {
     "neighbours": (RUN.neighbours, single.collected, Reading),
     "look": (likeness.look, looks.look),
     "translate": (RUN.translate,),
+    "imagine": (RUN.imagine,),
+    "imagic": (RUN.imagic,),
     "style": (likeness.style, How),
     "bayes": (likeness.bayes, Reading),
     "detect": (RUN.detect,),
@@ -54,6 +56,7 @@ NOT_ASKED = {
     "models": "likeness.models.NAMES",
     "data": "likeness.data.named.listed()",
     "completion": "of shells alone",
+    "play": "likeness.agents",
 }
 REASONS = {
     "--help": "help(...)",
@@ -79,10 +82,11 @@ REASONS = {
     "style --frames": "the same",
     "style --every": "the same",
     "style --sheet": "inference.style.sheet()",
-    "style --arbitrary": "inference.arbitrary",
-    "style --strength": "inference.arbitrary",
-    "style --encoders": "inference.arbitrary",
-    "style --decoders": "inference.arbitrary",
+    "imagine --texts": "`text` may be a list",
+    "imagic --strength": "`strengths`, a list",
+    "imagic --embedding-steps": "`how`",
+    "imagic --tuning-steps": "`how`",
+    "imagic --keep": "`folder`",
     "check --model": "check() measures nothing",
     "detect --images": "asks no run: studies.image_files.judge(studies.detector.load(folder), paths)",
 }  # fmt: skip

@@ -67,9 +67,15 @@ WRITES = {
 }
 """the verbs that write pictures, with commands that make them write; `train` writes before these"""
 WRITES_NONE = {"train", "models", "data", "check", "detect", "export", "features", "completion"}
-ELSEWHERE = {"bayes": "tests/test_bayes.py, since it trains for minutes"}
+ELSEWHERE = {
+    "bayes": "tests/test_bayes.py, since it trains for minutes",
+    "imagine": "tests/test_imagine.py, since it needs a run that reads",
+    "imagic": "tests/test_imagic.py, likewise",
+    "play": "tests/test_agents_runs.py, since its runs are of another kind",
+}
 ENCODERS = {
     "figures/files.py": "the one that adds the recipe",
+    "figures/films.py": "the same of clips",
     "figures/photo_files.py": "the same of photos, with EXIF, colour profile and transparency",
     "cli/style.py": "a film, whose comment is the recipe",
     "data/unread.py": "a command that is printed for the user to type",

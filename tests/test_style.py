@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageCms
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Adam
@@ -307,6 +307,7 @@ def there(tmp_path, monkeypatch):
         pixels = ((image(*size, seed)[0].permute(1, 2, 0).numpy() + 1) * 127.5).astype(np.uint8)
         Image.fromarray(pixels).save(f"{name}.png")
     Image.fromarray(pixels[..., 0]).resize((64, 64)).save("ink.png")
+    Image.new("RGB", (1, 1)).save("dot.png")
     return tmp_path
 
 
@@ -384,6 +385,13 @@ def test_a_sheet_shows_nine(there):
         ("photo.png painting.png --content-layer block9", "has no layer 'block9'", 2),
         ("photo.png painting.png --film film.mp4", "should end in .gif", 2),
         ("photo.png", "arguments are required: STYLE", 2),
+        ("photo.png painting.png --shares nan", "--shares nan are not all numbers", 2),
+        ("photo.png painting.png --shares 0", "not all 0", 2),
+        ("photo.png painting.png --style-weight 1e300", "no finite number at step 0 (style ", 3),
+        ("photo.png painting.png --arbitrary wct --film f.gif", "--weights, --film: of the opt", 2),
+        ("photo.png painting.png --sheet --film f.gif", "--film: not of --sheet", 2),
+        ("photo.png painting.png --strength 0.5 --encoders x", "--strength, --encoders: of --arbitrary", 2),
+        ("photo.png dot.png", "dot.png has 1x1 pixels, which is too small", 2),
     ],
 )
 def test_what_cannot_be_is_told_in_a_sentence(there, typed, why, code, capsys):
@@ -415,3 +423,48 @@ def test_in_python(there):
     assert made.x.shape == (1, 3, 34, 48) and made.recipe["content_weight"] == transfer.CONTENT_WEIGHT
     with pytest.raises(Refusal, match="unexpected keyword argument 'weight'"):
         api.style("photo.png", "painting.png", weights="none", weight=2)
+
+
+def test_exif_and_profile_of_the_photo_are_kept_but_for_its_orientation(there):
+    exif, profile = Image.Exif(), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif[0x0112], exif[0x010F] = 6, "Camera"
+    Image.open("photo.png").save("turned.jpg", exif=exif, icc_profile=profile)
+    for name in ("a.png", "a.jpg", "a.webp"):
+        assert main(["style", "turned.jpg", "painting.png", "-o", name, *QUICK[:2], "--steps", "1"]) == 0
+        with Image.open(name) as made:
+            assert made.size == (40, 56) and made.info["icc_profile"] == profile
+            assert made.getexif()[0x010F] == "Camera" and 0x0112 not in made.getexif()
+
+
+def test_a_painting_larger_than_the_picture_counts_as_memory(net, monkeypatch):
+    """Its Gram matrices are those of the whole, in strips that fit; and nothing keeps a graph of it."""
+    large, small = (
+        transfer.planned(net, (768, 1024), replace(HOW, memory=50, strokes=s)) for s in (8.0, 1.0)
+    )
+    assert large.gigabytes > 2 * small.gigabytes
+    content, painting, asked = image(32, 32, 0), image(320, 320, 1), []
+    tight = replace(HOW, memory=transfer.BASE + net.weights_gb() + 0.05)
+    seen = Objective._seen
+    monkeypatch.setattr(Objective, "_seen", lambda *a: asked.append(a[3]) or seen(*a))
+    strips, whole = (transfer.aim(net, content, [painting], [1.0], how, 0).grams for how in (tight, HOW))
+    assert len(asked) > 4 and not any(asked)
+    for name in LAYERS:
+        assert torch.allclose(strips[name], whole[name], rtol=1e-4)
+
+
+def test_adam_yields_the_best_so_far(net):
+    states = transfer.style(
+        net, image(32, 32, 0), [image(32, 32, 1)], replace(HOW, optimizer="adam", steps=6)
+    )
+    losses = [state.loss for state in states]
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_at_once_in_python(there):
+    files = dict(zip(("encoders", "decoders"), networks(there)[1::2]))
+    made = api.style("photo.png", "painting.png", arbitrary="wct", strength=0.5, **files)
+    assert made.x.shape == (1, 3, 40, 56) and made.recipe["strength"] == 0.5
+    with pytest.raises(Refusal, match="steps: of the optimisation"):
+        api.style("photo.png", "painting.png", arbitrary="wct", steps=3, **files)
+    with pytest.raises(Refusal, match="do nothing without it"):
+        api.style("photo.png", "painting.png", strength=0.5)

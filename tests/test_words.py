@@ -247,8 +247,9 @@ def test_the_commands_of_the_glossary_can_be_typed(tmp_path, monkeypatch):
             kind, args = train.parsed(argv)[1:]
             own = {f.name for f in option_fields(kind)} & args.keys()
             small = 4 if "upscale" in args.get("task", "") else 8
+            frames = 4 if kind.videos else 0
             kind(
-                spec=Spec(1, 8, 10, source=(1, small), vocabulary=5, tokens=3),
+                spec=Spec(1, 8, 10, frames=frames, source=(1, small), vocabulary=5, tokens=3),
                 **{name: args[name] for name in own},
             )
         else:

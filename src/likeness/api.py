@@ -202,13 +202,18 @@ def style(
     size: int = 512,
     weights: str = "",
     device: str | None = None,
+    arbitrary: str = "",
+    strength: float | None = None,
+    encoders: str = "",
+    decoders: str = "",
     **options: Any,
 ) -> Pictures:
     """The content in the style of one or several paintings (Gatys et al. 2016).
 
-    Images are files, or tensors (3, H, W) in [-1, 1].  options: the flags of `likeness style`, as
-    inference.style.How has them: content_weight, strokes, colour, shares, steps, network ...
-    inference.style.style() yields every state on the way.
+    arbitrary: adain, wct or a run of adain, without optimisation, with files of encoders and decoders and a
+    strength of 0 to 1 [1]; of the options it takes shares and colour.  Images are files, or tensors (3, H, W)
+    in [-1, 1].  options: the flags of `likeness style`, as inference.style.How has them: content_weight,
+    strokes, colour, shares, steps, network ...  inference.style.style() yields every state on the way.
     """
     from .inference import style as transfer
 
@@ -218,8 +223,22 @@ def style(
         how = transfer.How(**options)
     except TypeError as why:
         raise Refusal(f"style: {why}; likeness style --help lists what there is.") from None
+    if not arbitrary and (encoders or decoders or strength is not None):
+        raise Refusal("style: strength, encoders and decoders are of arbitrary, and do nothing without it.")
+    if arbitrary and (idle := sorted({*options, *(["weights"] if weights else [])} - {"shares", "colour"})):
+        raise Refusal(
+            f"style: {', '.join(idle)}: of the optimisation, and nothing to arbitrary; leave out one."
+        )
     images = [_image(one, side) for one, side in [(content, size), *((s, 4096) for s in several)]]
     x, *paintings = (image.to(engine.device()) for image in images)
+    if arbitrary:
+        from .inference import arbitrary as at_once
+
+        share = 1.0 if strength is None else strength
+        nets = at_once.opened(arbitrary, encoders, decoders)
+        made = at_once.stylise(nets, x, paintings, how.shares, share, how.colour)
+        known = dict(arbitrary=arbitrary, strength=share, shares=how.shares, colour=how.colour, size=size)
+        return Pictures(made.cpu(), known | dict(source=nets.source))
     state = final(transfer.style(how.open(weights), x, paintings, how))
     recipe = vars(how) | dict(loss=state.loss, gradients=state.step, size=size)
     return Pictures(state.x.cpu(), recipe)

@@ -25,6 +25,7 @@ FILM_SIDE, FILM_FRAMES = 384, 60
 def style(argv: list[str]) -> int:
     """style CONTENT STYLE...: a photograph in the style of paintings (Gatys 2016, AdaIN, WCT)"""
     args = _parsed(argv)
+    _refuse_idle(args)
     stem = f"{Path(args['content']).stem}-{'-'.join(Path(s).stem for s in args['styles'])}"
     path = _kept(args["o"], stem + ("-sheet" if args["sheet"] else ""))
     film = None if args["film"] is None else writable(_unused(args["film"], ".gif"))
@@ -74,6 +75,31 @@ def _parsed(argv: list[str]) -> dict[str, Any]:
     group.add_argument("--frames", type=Path, metavar="FOLDER", help="folder for intermediate pictures")
     group.add_argument("--every", type=count, metavar="K", help="gradients between two of them [10]")
     return parser.read(argv)
+
+
+OPTIMISED = (
+    *("content_weight", "style_weight", "variation", "strokes", "steps", "optimizer", "start", "network"),
+    *("weights", "style_layers", "content_layer", "precision", "memory", "sheet", "film", "frames", "every"),
+)
+AT_ONCE = ("strength", "encoders", "decoders")
+OF_SHEET = ("film", "frames", "every", "content_weight", "strokes")
+"""flags that mean nothing with --arbitrary, without it, and with --sheet"""
+
+
+def _refuse_idle(args: dict[str, Any]) -> None:
+    """Raises Refusal for flags that would do nothing beside the others."""
+    from ..core import Refusal
+
+    for here, idle, why in (
+        (args["arbitrary"], OPTIMISED, "of the optimisation, and do nothing with --arbitrary"),
+        (not args["arbitrary"], AT_ONCE, "of --arbitrary, and do nothing without it"),
+        (args["sheet"], OF_SHEET, "not of --sheet, which has its own weights and strokes and no way to film"),
+        (args["frames"] is None, ("every",), "of --frames, and do nothing without it"),
+    ):
+        asked = [name for name in idle if args[name] is not None and args[name] is not False]
+        if here and asked:
+            typed = [f"--{name.replace('_', '-')}" for name in asked]
+            raise Refusal(f"style: {', '.join(typed)}: {why}; leave out one or the other.")
 
 
 def _of_optimisation(group: argparse._ArgumentGroup, module: str) -> None:
@@ -164,6 +190,17 @@ def _images(args: dict[str, Any], largest: int) -> tuple[Tensor, list[Tensor]]:
     return content, styles
 
 
+def _write(args: dict[str, Any], path: Path, x: Tensor, recipe: dict[str, Any]) -> None:
+    """The result, with EXIF data and colour profile of the photograph, whose orientation is applied."""
+    from .. import figures, storage
+    from ..data import photos
+    from ..figures import photo_files
+
+    exif, profile = photos.beside(args["content"], x.shape[3], x.shape[2])
+    storage.make(path.parent)
+    photo_files.write(path, figures.pixels(x)[0], recipe, exif=exif, profile=profile)
+
+
 # By optimisation
 
 
@@ -179,7 +216,7 @@ def _how(args: dict[str, Any]) -> How:
 
 
 def _optimised(args: dict[str, Any], path: Path, film: Path | None) -> int:
-    from .. import figures, storage
+    from .. import storage
     from ..inference import style as transfer
     from ..reports import terminal
 
@@ -190,7 +227,8 @@ def _optimised(args: dict[str, Any], path: Path, film: Path | None) -> int:
     net = how.open(args["weights"] or "")
     if args["sheet"]:
         return _sheet(args, net, content, styles, how, path)
-    plan = transfer.planned(net, (content.shape[2], content.shape[3]), how)
+    high, wide = content.shape[2:]
+    plan = transfer.planned(net, (high, wide), how, [s.shape[2:] for s in styles])
     ways = ", ".join(f"{wide}x{high}" for high, wide in plan.sizes)
     inside = "" if plan.gigabytes <= how.memory else f", more than --memory {how.memory:g} allows"
     terminal.say(
@@ -200,8 +238,7 @@ def _optimised(args: dict[str, Any], path: Path, film: Path | None) -> int:
     state, frames = _walk(args, transfer.style(net, content, styles, how, plan), how.steps * len(plan.sizes))
     recipe = recipe_of(args, net, how) | dict(loss=state.loss, gradients=state.step)
     recipe |= {f"{name}_error": error for name, error in state.terms._asdict().items()}
-    storage.make(path.parent)
-    figures.write(path, figures.pixels(state.x)[0], recipe)
+    _write(args, path, state.x, recipe)
     if film is not None:
         storage.make(film.parent)
         storage.write(film, _animation(frames, recipe))
@@ -303,16 +340,11 @@ def _sheet(
 
 
 def _arbitrary(args: dict[str, Any], path: Path) -> int:
-    from .. import figures, storage
     from ..inference import arbitrary
     from ..reports import terminal
 
     began = time.monotonic()
-    nets = (
-        arbitrary.open_networks(args["arbitrary"], args["encoders"] or "", args["decoders"] or "")
-        if args["arbitrary"] in arbitrary.KINDS
-        else arbitrary.open_run(args["arbitrary"])
-    )
+    nets = arbitrary.opened(args["arbitrary"], args["encoders"] or "", args["decoders"] or "")
     size = args["size"] or SIZE
     content, styles = _images(args, size)
     strength = 1.0 if args["strength"] is None else args["strength"]
@@ -327,8 +359,7 @@ def _arbitrary(args: dict[str, Any], path: Path) -> int:
         size=size,
         source=nets.source,
     )
-    storage.make(path.parent)
-    figures.write(path, figures.pixels(x.cpu())[0], recipe)
+    _write(args, path, x.cpu(), recipe)
     seconds = round(time.monotonic() - began, 1)
     terminal.result(recipe | dict(path=str(path), seconds=seconds), args["json"], f"{seconds:g} s\n{path}")
     return 0

@@ -278,7 +278,9 @@ BARE = (
 
 VERBS = {
     "train": "fit learn run start resume finetune fine-tune",
-    "sample": "generate gen draw synthesize synthesise infer inference predict txt2img",
+    "sample": "generate gen draw synthesize synthesise infer inference predict",
+    "imagine": "txt2img text2img text-to-image prompt dalle dall-e",
+    "imagic": "text-edit edit-text instruct",
     "evaluate": "eval test validate metrics fid benchmark",
     "complete": "inpaint inpainting outpaint fill",
     "edit": "img2img sdedit image2image",

@@ -184,6 +184,16 @@ def _dressed(name: str, image: Decoded, blob: bytes, clear: Image.Image | None) 
     return Photo(name, image.pixels, opacity, exif, profile, image.key, tuple(notes))
 
 
+def beside(path: str | Path, width: int, height: int) -> tuple[bytes, bytes]:
+    """EXIF data, without the orientation, and ICC profile of an image file, for a picture in colour of this
+    size that is made of it; nothing of what it does not have."""
+    with suppress(Exception), Image.open(os.path.expanduser(path)) as file:
+        profile = file.info.get("icc_profile") if file.mode in ("RGB", "RGBA", "P") else b""
+        exif = upright(file.getexif(), width, height)
+        return (exif if len(exif) <= MOST_EXIF else b""), profile or b""
+    return b"", b""
+
+
 def upright(exif: Image.Exif, width: int, height: int) -> bytes:
     """The same data for a picture of this size whose pixels need not be turned; nothing where there are
     none."""

@@ -63,6 +63,19 @@ class Networks:
     source: str
 
 
+def opened(what: str, encoders: str = "", decoders: str = "") -> Networks | Trained:
+    """The networks of one of KINDS, or the run in a folder, which has its own.  Raises what opening these
+    raises, and Refusal for files beside a run."""
+    if what in KINDS:
+        return open_networks(what, encoders, decoders)
+    if encoders or decoders:
+        raise Refusal(
+            f"--encoders and --decoders belong to --arbitrary {' or '.join(KINDS)}; a run has its own, so "
+            "leave them out."
+        )
+    return open_run(what)
+
+
 def open_run(folder: str) -> Trained:
     """Raises Refusal for what is no run, and for one of a model that does not stylise."""
     if not is_run(Path(os.path.expanduser(folder))):

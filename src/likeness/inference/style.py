@@ -8,9 +8,8 @@ L(x), with L of style_loss.py, from the photograph or from noise.
                      size allows
     several styles   A = sum_k share_k A_k; up to a constant that is the sum of their losses
     colours kept     Gatys et al., "Preserving Color in Neural Artistic Style Transfer", 2016: only luminance
-    is
-                     transferred; or the style's colours are first moved to the mean and the covariance of the
-                     content's, by the symmetric root
+                     is transferred; or the style's colours are first moved to the mean and the covariance of
+                     the content's, by the symmetric root
     pooling          the mean instead of the maximum, as in the paper
 
 Departure: pixels are cut off at black and white only in the end.
@@ -19,8 +18,8 @@ Departure: pixels are cut off at black and white only in the end.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -30,7 +29,7 @@ from torch.optim import Adam, Optimizer
 
 from .. import engine
 from ..backbones.resize import resized
-from ..core import Noise, Refusal, final
+from ..core import Diverged, Noise, Refusal, final
 from ..engine.minimize import LBFGS, minimize
 from ..parts.perceptual import Perceptual
 from . import style_loss
@@ -114,6 +113,13 @@ class How:
             raise Refusal("style: with neither --content-weight nor --style-weight there is nothing to do.")
         if not 0.1 <= self.strokes <= 8:
             raise Refusal(f"style: --strokes {self.strokes:g} is not between 0.1 and 8.")
+        if not 0 < self.memory < math.inf:
+            raise Refusal(f"style: --memory {self.memory:g} is not above 0; type GB, such as --memory 2.")
+        if not all(0 <= share < math.inf for share in self.shares):
+            raise Refusal(
+                f"style: --shares {' '.join(f'{share:g}' for share in self.shares)} are not all numbers of 0 "
+                "or more; type one for each painting, such as --shares 2 1."
+            )
 
     @property
     def of_style(self) -> tuple[str, ...]:
@@ -159,7 +165,8 @@ class Plan:
     gigabytes: float
     """the most that the process will hold, about"""
     bf16: bool
-    notes: list[str] = field(default_factory=list)
+    beside: float = 0.0
+    """GB of the paintings as they were opened"""
 
 
 def style(
@@ -169,37 +176,62 @@ def style(
 
     Raises Refusal for images that are too small for the network and shares that do not fit.
     """
-    plan = plan or planned(net, (content.shape[2], content.shape[3]), how)
     shares, x, done = shared(how, len(styles)), None, 0
     for image in (content, *styles):
         large_enough(image)
+    high, wide = content.shape[2:]
+    plan = plan or planned(net, (high, wide), how, [s.shape[2:] for s in styles])
     grey, paintings = prepared(content, styles, how.colour)
     for size, rows in zip(plan.sizes, plan.rows):
         target = resized(grey, size)
         x = started(target, how) if x is None else resized(x, size)
-        side = round(max(size) * how.strokes)
-        goal = aim(net, target, [with_long_side(s, side) for s in paintings], shares, how, rows)
+        side = painted(size, how)
+        goal = aim(net, target, (with_long_side(s, side) for s in paintings), shares, how, rows, plan.beside)
         objective = Objective(net, goal, rows, plan.bf16)
         optimizer, rate = OPTIMIZERS[how.optimizer]
         options = dict(history=pairs(size)) if how.optimizer == "lbfgs" else {}
-        lowest, terms = math.inf, Terms(0.0, 0.0, 0.0)
+        lowest, terms = math.inf, Terms(math.nan, math.nan, math.nan)
         for state in minimize([x], objective, how.steps, rate, optimizer=partial(optimizer, **options)):
             loss = float(state.loss.sum())
-            if loss < lowest or how.optimizer == "adam":
+            if loss < lowest:
                 lowest, x, terms = loss, state.at[0], objective.terms
+            if not math.isfinite(lowest):
+                raise Diverged(no_number(objective.terms, how, done + state.step, plan.bf16))
             share = (done + state.step) / max(1, how.steps * len(plan.sizes))
             shown = coloured(x, resized(content, size), how).clamp(-1, 1)
             yield State(share, shown, done + state.step, lowest, terms, size)
         done += how.steps
 
 
+def no_number(terms: Terms, how: How, step: int, bf16: bool) -> str:
+    """What to say where the loss of a place is no finite number, and neither was any before it."""
+    weights = (how.style_weight, how.content_weight, how.variation)
+    parts = [(name, x, w) for (name, x), w in zip(terms._asdict().items(), weights)]
+    bad = [part for part in parts if not abs(part[1] * part[2]) <= torch.finfo(torch.float32).max] or parts
+    terms_of = ", ".join(f"{name} {x:g} at weight {w:g}" for name, x, w in bad)
+    cure = "; --precision fp32 holds larger numbers" if bf16 else ""
+    return (
+        f"style: the loss is no finite number at step {step} ({terms_of}).  Type lower weights, or name "
+        f"other images, or another file with --weights{cure}."
+    )
+
+
 def aim(
-    net: Perceptual, target: Tensor, paintings: Sequence[Tensor], shares: Sequence[float], how: How, rows: int
+    net: Perceptual,
+    target: Tensor,
+    paintings: Iterable[Tensor],
+    shares: Sequence[float],
+    how: How,
+    rows: int,
+    beside: float = 0.0,
 ) -> Goal:
-    """Gram matrices of the paintings, each by its share, and the content's features: both in fp32."""
+    """Gram matrices of the paintings, each by its share, and the content's features: both in fp32.  rows: of
+    the strips of the content; a painting has its own, by its size.  beside: as Plan has it."""
     blended = dict[str, Tensor]()
-    for painting, share in zip(paintings, shares):
-        for name, g in style_loss.grams(net, painting, how.of_style, rows).items():
+    for share, painting in zip(shares, paintings):
+        held = beside + IMAGES * image_gb(target.shape[2:])
+        strip, _ = strip_of_painting(net, painting.shape[2:], how, held)
+        for name, g in style_loss.grams(net, painting, how.of_style, strip).items():
             blended[name] = blended.get(name, 0) + share * g
     content = (
         style_loss.features(net, target, [how.of_content], rows)
@@ -220,10 +252,10 @@ def started(target: Tensor, how: How) -> Tensor:
 def shared(how: How, n: int) -> list[float]:
     """The shares of n styles, which add up to 1."""
     given = list(how.shares) or [1.0] * n
-    if len(given) != n or min(given) < 0 or not sum(given):
+    if len(given) != n or not 0 < sum(given) < math.inf:
         raise Refusal(
             f"style: {n} painting{'s have' if n > 1 else ' has'} {len(given)} --shares; type one number "
-            "for each, 0 or more, such as --shares 2 1."
+            "for each, 0 or more and not all 0, such as --shares 2 1."
         )
     return [share / sum(given) for share in given]
 
@@ -239,18 +271,24 @@ def large_enough(x: Tensor, name: str = "an image") -> None:
 # Sizes and memory
 
 
-def planned(net: Perceptual, size: tuple[int, int], how: How) -> Plan:
-    """Sizes (H, W) up to `size`, each of them in strips that fit into the memory."""
+def planned(
+    net: Perceptual, size: tuple[int, int], how: How, paintings: Sequence[Sequence[int]] = ((1, 1),)
+) -> Plan:
+    """Sizes (H, W) up to `size`, each of them in strips that fit into the memory.  paintings: sizes (h, w) as
+    they were opened; what the network sees of each is `strokes` times as long as the result at hand."""
     sizes, bf16 = [size], how.precision == "bf16" or (how.precision == "auto" and engine.native_bf16())
     while how.coarse and max(sizes[0]) > SMALLEST * 1.5 and min(sizes[0]) // 2 >= LEAST:
         high, wide = sizes[0]
         sizes.insert(0, (round(high / 2), round(wide / 2)))
+    beside = (1 if how.colour == "style" else 2) * sum(map(image_gb, paintings))
     rows, most = list[int](), 0.0
-    for high, wide in sizes:
-        strip, held = strip_for(net, (high, wide), how, bf16)
-        rows.append(0 if strip >= high else strip)
-        most = max(most, held)
-    return Plan(sizes, rows, most, bf16)
+    for one in sizes:
+        strip, held = strip_for(net, one, how, bf16, beside)
+        rows.append(0 if strip >= one[0] else strip)
+        shown = (scaled(painting, painted(one, how)) for painting in paintings)
+        other = beside + IMAGES * image_gb(one)
+        most = max(most, held, *(strip_of_painting(net, painting, how, other)[1] for painting in shown))
+    return Plan(sizes, rows, most, bf16, beside)
 
 
 BASE = 0.45
@@ -265,19 +303,40 @@ def pairs(size: tuple[int, int]) -> int:
     return PAIRS if size[0] * size[1] <= MANY else FEWER
 
 
-def strip_for(net: Perceptual, size: tuple[int, int], how: How, bf16: bool) -> tuple[int, float]:
+def strip_for(
+    net: Perceptual, size: tuple[int, int], how: How, bf16: bool, beside: float = 0.0
+) -> tuple[int, float]:
     """The most rows that may be looked at together, and the GB that the process then holds."""
     high, wide = size
-    pixel = 12 * high * wide / 1e9
-    fixed = BASE + net.weights_gb() + pixel * (2 * pairs(size) + IMAGES)
+    fixed = BASE + beside + net.weights_gb() + image_gb(size) * (2 * pairs(size) + IMAGES)
     if how.content_weight:
         fixed += net.width(how.of_content) * high * wide / net.stride(how.of_content) ** 2 * 4 / 1e9
-    each = net.bytes_a_pixel(bf16) * wide / 1e9
+    return _strip(net, size, fixed, net.bytes_a_pixel(bf16), how.memory)
+
+
+def strip_of_painting(net: Perceptual, size: Sequence[int], how: How, held: float) -> tuple[int, float]:
+    """The same for the Gram matrices of a painting of this size (h, w), through which no gradient goes.
+    held: GB of the images that are there meanwhile."""
+    fixed = BASE + held + net.weights_gb() + 2 * image_gb(size)
+    return _strip(net, size, fixed, net.bytes_a_pixel(gradient=False), how.memory)
+
+
+def image_gb(size: Sequence[int]) -> float:
+    """Of an image (H, W) of three channels in fp32."""
+    return 12 * size[0] * size[1] / 1e9
+
+
+def _strip(
+    net: Perceptual, size: Sequence[int], fixed: float, bytes_a_pixel: float, memory: float
+) -> tuple[int, float]:
+    """Rows and GB, where `fixed` GB are held besides what the network has of the rows."""
+    high, wide = size
+    each = bytes_a_pixel * wide / 1e9
     halo = 2 * max(net.halo(name) for name in net.layers)
     stride = max(net.stride(name) for name in net.layers)
-    if fixed + high * each <= how.memory:
+    if fixed + high * each <= memory:
         return high, fixed + high * each
-    rows = int(((how.memory - fixed) / each - halo) // stride * stride)
+    rows = int(((memory - fixed) / each - halo) // stride * stride)
     if rows < 2 * halo:  # below that most of the work is on rows around
         rows = max(stride, min(2 * halo // stride * stride, high))
     return rows, fixed + min(high, rows + halo) * each
@@ -333,9 +392,20 @@ def coloured(x: Tensor, content: Tensor, how: How) -> Tensor:
 
 def with_long_side(x: Tensor, side: int) -> Tensor:
     """In its own proportions, its short side no shorter than LEAST."""
-    high, wide = x.shape[2:]
+    return resized(x, scaled(x.shape[2:], side))
+
+
+def scaled(size: Sequence[int], side: int) -> tuple[int, int]:
+    """(H, W) of an image of this size with that long side, in its own proportions, no side shorter than
+    LEAST."""
+    high, wide = size
     share = max(side / max(high, wide), LEAST / min(high, wide))
-    return resized(x, (max(1, round(high * share)), max(1, round(wide * share))))
+    return max(1, round(high * share)), max(1, round(wide * share))
+
+
+def painted(size: tuple[int, int], how: How) -> int:
+    """Pixels of the long side of the paintings that belong to a result of this size."""
+    return round(max(size) * how.strokes)
 
 
 def is_grey(x: Tensor) -> bool:

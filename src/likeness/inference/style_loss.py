@@ -124,14 +124,15 @@ class Objective:
         return max(self.net.stride(name) for name in self.net.layers)
 
     def _sums(
-        self, x: Tensor, parts: Sequence[Strip]
+        self, x: Tensor, parts: Sequence[Strip], gradient: bool = True
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], _Seen | None]:
         """Gram matrices, squared relative errors of the content layers, and, where there is one strip, what
-        was seen for it."""
+        was seen for it, with its graph if a gradient is to follow."""
         grams, apart, seen = dict[str, Tensor](), dict[str, Tensor](), None
+        graph = gradient and len(parts) == 1
         for part in parts:
-            with torch.set_grad_enabled(len(parts) == 1):
-                seen = self._seen(x, part, len(parts) == 1)
+            with torch.set_grad_enabled(graph):
+                seen = self._seen(x, part, graph)
             with torch.no_grad():
                 for name in self.goal.grams:
                     f = seen.core(name)
@@ -225,7 +226,7 @@ def grams(net: Perceptual, x: Tensor, layers: Sequence[str], rows: int = 0) -> d
     goal = Goal(dict.fromkeys(layers, x.new_zeros(())), {}, 0, 0, 0, {})
     one = Objective(net, goal, rows)
     parts = list(strips(x.shape[2], rows or x.shape[2], one.halo(), one.stride()))
-    return {name: g.detach() for name, g in one._sums(x, parts)[0].items()}
+    return {name: g.detach() for name, g in one._sums(x, parts, gradient=False)[0].items()}
 
 
 @torch.no_grad()

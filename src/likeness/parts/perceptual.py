@@ -101,12 +101,16 @@ class Perceptual:
         """Channels of this layer."""
         return self.net.layers[layer][0]
 
-    def bytes_a_pixel(self, bf16: bool = False) -> float:
-        """Memory for each pixel of an image through which a gradient goes: every layer's output, the slopes
-        of those that are asked for, and three of the largest on the way back; a third more was measured."""
+    def bytes_a_pixel(self, bf16: bool = False, gradient: bool = True) -> float:
+        """Memory for each pixel of an image.  Where a gradient goes through it: every layer's output, the
+        slopes of those that are asked for, and three of the largest on the way back; a third more was
+        measured.  Without a gradient: the outputs that are asked for, and two of the largest, in fp32."""
         names = [step.name for step in self.net.steps(self.layers)]
         each = {name: self.width(name) / self.stride(name) ** 2 for name in names}
-        held = sum(each.values()) + sum(each[name] for name in self.layers) + 3 * max(each.values())
+        asked, largest = sum(each[name] for name in self.layers), max(each.values())
+        if not gradient:
+            return 4 * (asked + 2 * largest)
+        held = sum(each.values()) + asked + 3 * largest
         return 1.35 * (2 if bf16 else 4) * held + (4 * max(each.values()) if bf16 else 0)
 
     def weights_gb(self) -> float:
