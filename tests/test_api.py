@@ -145,6 +145,7 @@ IN_PYTHON = {
     "bayes": "bayes",
     "check": "check",
     "style": "style",
+    "play": "agents.load",
     "completion": "cli.main",
     "models": "models.NAMES",
     "data": "data.named.listed",

@@ -33,11 +33,13 @@ LEARNS: dict[str, dict[str, Any]] = {
     "pixelrnn": dict(width=32, first=3),
     "pixelcnnpp": dict(width=32, dropout=0.0),
     "imagegpt": dict(width=32),
+    "dalle": dict(width=32),
 }
 """options with which a model learns any distribution over images of 2x2 pixels"""
 PATIENCE: dict[str, dict[str, Any]] = {
     "pixelcnnpp": dict(rate=1e-2, images=512 * 200),
     "imagegpt": dict(images=512 * 100),
+    "dalle": dict(rate=1e-2, images=512 * 200),
 }
 """how long and how fast, where it is not as for the others"""
 

@@ -32,6 +32,7 @@ from likeness.metrics import (
     parzen,
     probing,
     reconstruction,
+    returns,
     translation,
     twosample,
 )
@@ -365,3 +366,13 @@ def test_translations_of_another_shape_or_without_a_middle_are_refused():
     assert translation.resized(x, 16, "lanczos").shape == (2, 3, 16, 16)
     assert float((translation.perturbed(x) - x).abs().max()) <= translation.LEVEL * 1.01
     assert finite(translation.relative(np.ones((4, 2)), np.zeros((4, 2)), 1.0))
+
+
+def test_returns_that_are_none_or_no_numbers_are_refused():
+    for scores in (np.zeros((0, 1)), np.full((4, 1), np.nan)):
+        with pytest.raises(Refusal):
+            returns.iqm(scores)
+        with pytest.raises(Refusal):
+            returns.stratified(scores)
+    assert returns.iqm(np.arange(8.0)[:, None]) == pytest.approx(3.5)
+    assert returns.stratified(np.full((5, 2), 2.0)) == (2.0, 2.0)

@@ -391,7 +391,7 @@ def test_a_sheet_shows_nine(there):
         ("photo.png painting.png --arbitrary wct --film f.gif", "--weights, --film: of the opt", 2),
         ("photo.png painting.png --sheet --film f.gif", "--film: not of --sheet", 2),
         ("photo.png painting.png --strength 0.5 --encoders x", "--strength, --encoders: of --arbitrary", 2),
-        ("photo.png dot.png", "dot.png has 1x1 pixels, which is too small", 2),
+        ("photo.png dot.png", "dot.png cannot be used (too small: 1x1", 65),
     ],
 )
 def test_what_cannot_be_is_told_in_a_sentence(there, typed, why, code, capsys):

@@ -127,14 +127,14 @@ def _appear(temporary: Path, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _replace(path: Path, file: bytes, put: Callable[[Path, Path], None] = os.replace) -> None:
+def _replace(path: Path, file: bytes, put: Callable[[Path, Path], None] | None = None) -> None:
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         with temporary.open("wb") as f:
             f.write(file)
             f.flush()
             os.fsync(f.fileno())
-        put(temporary, path)
+        (put or os.replace)(temporary, path)
     except BaseException as error:  # also Ctrl-C
         temporary.unlink(missing_ok=True)
         if not isinstance(error, OSError) or isinstance(error, FileExistsError):

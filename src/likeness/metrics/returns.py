@@ -10,8 +10,10 @@ from ..core import Refusal
 
 def iqm(scores: np.ndarray) -> float:
     """Interquartile mean over runs and tasks together: of the middle half, whole scores at either end left
-    out as scipy's trim_mean(0.25) does."""
+    out as scipy's trim_mean(0.25) does.  Raises Refusal where there is no return, or one is not finite."""
     flat = np.sort(np.asarray(scores, np.float64), axis=None)
+    if not len(flat) or not np.isfinite(flat).all():
+        raise Refusal("the IQM is that of one finite return or more.")
     cut = int(0.25 * len(flat))
     return float(flat[cut : len(flat) - cut].mean())
 
