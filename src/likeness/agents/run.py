@@ -11,7 +11,6 @@ randomness is of generators that are written down, and of the seeds of episodes 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -25,7 +24,8 @@ import numpy as np
 import torch
 
 from .. import engine, storage
-from ..core import BadData, Busy, Refusal, option_fields
+from ..core import BadData, Refusal, option_fields
+from ..storage import lock
 from . import load
 from .agent import Agent
 from .opening import world as open_world
@@ -118,7 +118,7 @@ class AgentRun:
             config = Config(agent, world, seed or 0, options, facts())
         run = cls(folder, config, trainable=True)
         storage.make(folder)
-        run._take_lock()
+        run._lock = lock.take(folder)
         try:
             if differs := _differs(config.facts):
                 run.notes.append(
@@ -132,19 +132,6 @@ class AgentRun:
             run.close()
             raise
         return run
-
-    def _take_lock(self) -> None:
-        try:
-            self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise Busy(
-                f"{self.folder} is being trained by another process; wait for it, or name another folder."
-            ) from None
-        except OSError as error:
-            self.close()
-            raise storage.trouble(error, self.folder / ".lock") from error
 
     def close(self) -> None:
         if self._lock is not None:

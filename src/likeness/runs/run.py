@@ -15,7 +15,6 @@ the number of images seen.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -32,6 +31,7 @@ from ..core import BadData, Busy, Compresses, Model, Refusal, Spec, Training
 from ..data.captions import Vocabulary
 from ..data.source import parse
 from ..data.split import SHARE
+from ..storage import lock
 from . import latent_model, origin
 from .folder import CONFIG as CONFIG
 from .folder import is_run as is_run
@@ -353,17 +353,7 @@ class Run:
 
     def lock(self) -> None:
         """Keep a second trainer out; the lock goes with the process, however it ends."""
-        try:
-            self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise Busy(
-                f"{self.folder} is being trained by another process; wait for it, or name another folder."
-            ) from None
-        except OSError as error:
-            self.close()
-            raise storage.trouble(error, self.folder / ".lock") from error
+        self._lock = lock.take(self.folder)
 
     def close(self) -> None:
         if self._lock is not None:
