@@ -23,7 +23,7 @@ from ...inference.trajectory import Frame, Plan
 from ...parts import bounds
 from ...parts.denoising import Denoising
 from ..protocol import Answer, choice, number, whole
-from .images import chosen, given
+from ._images import chosen, given
 
 if TYPE_CHECKING:
     from ...api import Trained

@@ -21,7 +21,7 @@ from ...inference import inputs, receptive_field, score
 from ...inference.pixel_by_pixel import Drawing, Place, Plan, possible, save, told
 from ...parts.conditionals import level, value
 from ..protocol import Answer, choice, number, whole
-from .images import chosen, given
+from ._images import chosen, given
 
 if TYPE_CHECKING:
     from ...api import Trained
