@@ -7,6 +7,7 @@ as they are made, and kept here until the next way of the same lane, so that a p
 from __future__ import annotations
 
 import hashlib
+import shlex
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -81,7 +82,11 @@ def forward(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
     eps = engine.sampling_noise(whole(args, "seed", 0, 2**31 - 1, 0), 0, 1).normal(*run.config.spec.shape)
     label = label_of(asked.batch.y)
     yield Answer(
-        dict(name=asked.names[0], label=None if label is None else int(label[0])),
+        dict(
+            name=asked.names[0],
+            label=None if label is None else int(label[0]),
+            command=f"likeness diffuse {shlex.quote(str(run.folder))} --picture forward",
+        ),
         dict(x_0=asked.batch.x[0].numpy(), eps=eps[0].cpu().numpy()),
     )
 
@@ -138,6 +143,7 @@ def reverse(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
             left=spent * (1 - share) / share if share and sum(at) > 3 * len(at) else None,
             counts=[len(one) for one in kept],
             seen=run.run.seen,
+            commands=[_command(run, args, plan) for plan in plans],
         )
         yield _frames(fresh, data)
 
@@ -161,7 +167,11 @@ def levels(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
         log_snr, error, nats = diffusion_process.by_log_snr(run.run, run.data, n, 0, None)
     area = float(torch.trapezoid(nats, log_snr))
     yield Answer(
-        dict(n=min(n, len(run.data.held_out)), area=area),
+        dict(
+            n=min(n, len(run.data.held_out)),
+            area=area,
+            command=f"likeness diffuse {shlex.quote(str(run.folder))} --picture rate -n {n}",
+        ),
         {
             name: v.float().numpy()
             for name, v in dict(log_snr=log_snr, error=error, nats=nats).items()
@@ -184,7 +194,21 @@ def keep(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
     mark = hashlib.sha256(repr((plan.facts(), _label(args), len(kept))).encode()).hexdigest()[:8]
     target = run.folder / "trajectories" / f"{mark}.png"
     written = trajectory.save(kept, model, target, recipe)
-    yield Answer(dict(paths=[str(p.relative_to(desk.root)) for p in written], frames=len(kept)))
+    facts = dict(paths=[str(p) for p in written], frames=len(kept))
+    yield Answer(facts | dict(command=_command(run, args, plan)))
+
+
+def _command(run: Trained, args: Args, plan: Plan) -> str:
+    """What draws the same from the command line."""
+    words, label = ["likeness", "draw", str(run.folder)], _label(args)
+    for flag, given in (("seed", plan.seed), ("number", plan.number)):
+        words += [f"--{flag}", str(given)] if given else []
+    words += [] if label is None else ["--label", run.classes[label]]
+    for flag, given in plan.live.items():
+        words += [f"--{flag}", f"{given:g}" if isinstance(given, float) else str(given)]
+    for step, seed in plan.branches:
+        words += ["--branch", f"{step}={seed}"]
+    return shlex.join(words)
 
 
 ASKS = dict(
@@ -237,7 +261,9 @@ def _plan(args: Args, lane: dict[str, Any]) -> Plan:
     branches = lane.get("branches", [])
     if not isinstance(branches, list) or len(branches) > BRANCHES:
         raise Refusal(f"a way branches at most {BRANCHES} times.")
-    pairs = [dict(zip(("step", "seed"), b)) for b in branches if isinstance(b, list)]
+    if not all(isinstance(b, list) and len(b) == 2 for b in branches):
+        raise Refusal("a branch is the step after which it leaves, and its seed.")
+    pairs = [dict(zip(("step", "seed"), b)) for b in branches]
     return Plan(
         whole(args, "seed", 0, 2**31 - 1, 0),
         _number(args),

@@ -7,6 +7,7 @@ go on from where they are.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
+from ... import figures
 from ...core import Condition, Model, Refusal, label_of
 from ...inference import inputs, receptive_field, score
 from ...inference.pixel_by_pixel import Drawing, Place, Plan, possible, save, told
@@ -68,7 +70,9 @@ def draw(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
         began = time.monotonic()
         while drawing.place < upto and time.monotonic() - began < SLICE:
             drawing.step()
-        yield _answer(run, drawing)
+        answer = _answer(run, drawing)
+        answer.data["command"] = _command(run, plan, args, drawing.place)
+        yield answer
         if drawing.place >= upto:
             return
 
@@ -165,12 +169,32 @@ def keep(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
     recipe = run._recipe(screen="pixels", upto=upto, label=_label(args), of=_of(args))
     target = run.folder / "samples" / f"pixels-{_digest(plan, args, upto)}.png"
     written = list(save(drawing, target, recipe))
-    if plan.known:
-        begin = target.with_name(f"{target.stem}-start.png")
-        written += save(Drawing(run.model, replace(plan, known=run.config.spec.size**2 - 1)), begin, recipe)
+    if plan.start is not None:
+        written.append(target.with_name(f"{target.stem}-start.png"))
+        figures.write(written[-1], figures.pixels(plan.start[None])[0], recipe)
     yield Answer(
-        dict(paths=[str(p.relative_to(desk.root)) for p in written], place=drawing.place),
+        dict(paths=[str(p) for p in written], place=drawing.place, command=_command(run, plan, args, upto))
     )
+
+
+def _command(run: Trained, plan: Plan, args: Args, upto: int) -> str:
+    """What draws the same from the command line."""
+    spec, words = run.config.spec, ["likeness", "draw", str(run.folder)]
+    if plan.known:
+        words += [str(run.folder / "samples" / f"pixels-{_digest(plan, args, upto)}-start.png")]
+        words += ["--known", str(plan.known)]
+    for flag, given in (("seed", plan.seed), ("number", plan.number), ("of", _of(args))):
+        words += [f"--{flag}", str(given)] if given else []
+    label = _label(args)
+    words += [] if label is None else ["--label", run.classes[label]]
+    for k, v in sorted(plan.fixed.items()):
+        at = Place.number(k, spec.channels, spec.size)
+        words += ["--fix", ",".join(str(i + 1) for i in at) + f"={v}"]
+    words += [] if plan.heat[0][1] == 1 else ["--temperature", f"{plan.heat[0][1]:g}"]
+    for k, t in plan.heat[1:]:
+        words += ["--heat", ",".join(str(i + 1) for i in Place.number(k, spec.channels, spec.size)) + f"={t:g}"]
+    words += [] if upto == spec.dims else ["--until", str(upto)]
+    return shlex.join(words)
 
 
 ASKS = dict(
@@ -228,7 +252,8 @@ def _plan(run: Trained, args: Args, arrays: Arrays) -> Plan:
     if not isinstance(heat, list) or not 0 < len(heat) <= HEATS:
         raise Refusal(f"the temperature changes at most {HEATS:,} times.")
     pairs = [[whole(dict(p=k), "p", 0, spec.dims - 1), v] for k, v in _numbered(fixed)]
-    steps = [pair for pair in heat if isinstance(pair, list) and len(pair) == 2]
+    if not all(isinstance(pair, list) and len(pair) == 2 for pair in heat):
+        raise Refusal("a temperature stands beside the sub-pixel from which on it counts.")
     return Plan(
         whole(args, "seed", 0, 2**31 - 1, 0),
         whole(args, "number", 0, 2**31 - 1, 0),
@@ -237,7 +262,7 @@ def _plan(run: Trained, args: Args, arrays: Arrays) -> Plan:
         {k: whole(dict(level=v), "level", 0, spec.levels - 1) for k, v in pairs},
         tuple(
             (whole(dict(place=p), "place", 0, spec.dims), number(dict(temperature=t), "temperature", 0.01, 100))
-            for p, t in steps
+            for p, t in heat
         ),
     )
 

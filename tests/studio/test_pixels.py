@@ -1,0 +1,142 @@
+"""Pixel by pixel: the server's side against the command line's own functions, and the page by keys and pointer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from likeness import api, cli, figures
+from likeness.core import Refusal
+from likeness.parts.conditionals import level
+from likeness.studio.screens import pixels
+from likeness.studio.worker import Desk
+
+RUN = "pixelcnn-digits"
+DIMS = 64
+
+
+@pytest.fixture(scope="module")
+def desk(runs: Path) -> Desk:
+    return Desk(runs)
+
+
+def last(desk: Desk, method: str, args: dict[str, Any] | None = None, **arrays: np.ndarray) -> Any:
+    *_, answer = pixels.ASKS[method](desk, dict(run=RUN) | (args or {}), arrays)
+    return answer
+
+
+def test_about(desk: Desk) -> None:
+    data = last(desk, "about").data
+    assert (data["size"], data["channels"], data["levels"], data["classes"]) == (8, 1, 17, [])
+
+
+def test_a_drawing_is_the_sample_of_its_seed_however_it_is_asked_for(desk: Desk) -> None:
+    sample = level(desk.run(RUN).sample(1, seed=9, first=2).x, 17).numpy()[0]
+    plan = dict(seed=9, number=2)
+    whole = last(desk, "draw", plan | dict(upto=DIMS))
+    assert (whole.arrays["levels"] == sample).all()
+    for upto in (5, 6, 40, 12, DIMS):  # forth and back
+        part = last(desk, "draw", plan | dict(upto=upto))
+        assert part.data["place"] == upto
+        order = part.arrays["levels"].ravel()
+        assert (order[:upto] == sample.ravel()[:upto]).all() and (order[upto:] == -1).all()
+    pixels._drawings.clear()  # as when the worker was killed
+    assert (last(desk, "draw", plan | dict(upto=50)).arrays["levels"].ravel()[:50] == sample.ravel()[:50]).all()
+
+
+def test_running_bits_end_at_those_of_score(desk: Desk) -> None:
+    done = last(desk, "draw", dict(seed=1, upto=DIMS))
+    x = torch.from_numpy(done.arrays["levels"][None]).float() * (2 / 16) - 1
+    scored = desk.run(RUN).score(x)
+    assert done.data["bits"] / DIMS == pytest.approx(scored.bits[0], abs=1e-4)
+    assert np.allclose(done.arrays["bits"], scored.surprise[0], atol=1e-3)
+    assert done.arrays["p"].sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_fixed_pixel_is_unchanged_and_redraws_what_follows_alone(desk: Desk) -> None:
+    free = last(desk, "draw", dict(seed=3, upto=DIMS)).arrays["levels"].ravel()
+    other = 16 - int(free[20]) if free[20] != 8 else 0
+    held = last(desk, "draw", dict(seed=3, upto=DIMS, fixed={"20": other})).arrays["levels"].ravel()
+    assert held[20] == other and (held[:20] == free[:20]).all()
+
+
+def test_a_change_of_temperature_counts_from_its_place_on(desk: Desk) -> None:
+    free = last(desk, "draw", dict(seed=3, upto=DIMS)).arrays["levels"].ravel()
+    last(desk, "draw", dict(seed=3, upto=30))
+    warm = last(desk, "draw", dict(seed=3, upto=DIMS, heat=[[0, 1.0], [30, 4.0]])).arrays["levels"].ravel()
+    assert (warm[:30] == free[:30]).all() and (warm[30:] != free[30:]).any()
+
+
+def test_branches_are_what_complete_draws(desk: Desk) -> None:
+    run = desk.run(RUN)
+    held = last(desk, "image", dict(held=0))
+    done = last(desk, "branch", dict(seed=7, known=30, draws=4), start=held.arrays["levels"][0])
+    x = torch.from_numpy(held.arrays["levels"]).float() * (2 / 16) - 1
+    known = (torch.arange(64) < 30).view(8, 8)
+    assert (done.arrays["levels"] == level(run.complete(x, known=known, draws=4, seed=7).x, 17).numpy()).all()
+    own = last(desk, "draw", dict(seed=7, known=30, number=2, upto=DIMS), start=held.arrays["levels"][0])
+    assert (own.arrays["levels"] == done.arrays["levels"][2]).all()
+
+
+def test_the_softmax_at_a_place_is_the_one_it_was_drawn_from(desk: Desk) -> None:
+    done = last(desk, "draw", dict(seed=4, upto=29))
+    at = last(desk, "at", dict(row=3, column=4), levels=done.arrays["levels"])
+    assert np.allclose(at.arrays["p"], done.arrays["p"], atol=1e-5)
+    assert at.data["level"] == done.arrays["levels"][0, 3, 4]
+    assert -np.log2(at.data["p"]) == pytest.approx(float(done.arrays["bits"][0, 3, 4]), abs=1e-3)
+
+
+def test_the_field_sees_nothing_later(desk: Desk) -> None:
+    levels = last(desk, "draw", dict(upto=DIMS)).arrays["levels"]
+    seen = last(desk, "field", dict(row=4, column=3), levels=levels)
+    influence = seen.arrays["influence"].ravel()
+    assert influence[:35].max() > 0 and (influence[36:] == 0).all() and seen.data["later"] == 0
+
+
+def test_judging_is_score(desk: Desk, tmp_path: Path) -> None:
+    run = desk.run(RUN)
+    judged = last(desk, "judge", dict(held=1, rank="yes"))
+    assert judged.data["bits"] / DIMS == pytest.approx(judged.data["bits_per_dim"]) and judged.data["against"] > 0
+    x = torch.from_numpy(judged.arrays["levels"]).float() * (2 / 16) - 1
+    assert judged.data["bits_per_dim"] == pytest.approx(float(run.score(x).bits[0]), abs=1e-4)
+    figures.write_png(tmp_path / "own.png", figures.pixels(x)[0], {})
+    file = np.frombuffer((tmp_path / "own.png").read_bytes(), np.uint8)
+    own = last(desk, "judge", dict(name="own.png"), file=file)
+    assert (own.arrays["levels"] == judged.arrays["levels"]).all() and own.data["name"] == "own.png"
+    assert own.data["bits_per_dim"] == pytest.approx(judged.data["bits_per_dim"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "method, args",
+    [
+        ("draw", dict(upto=65)),
+        ("draw", dict(upto=-1)),
+        ("draw", dict(upto="1")),
+        ("draw", dict(upto=1, known=3)),
+        ("draw", dict(upto=1, fixed={"64": 0})),
+        ("draw", dict(upto=1, fixed={"x": 0})),
+        ("draw", dict(upto=1, fixed={"0": 17})),
+        ("draw", dict(upto=1, heat=[[0, 0.0]])),
+        ("draw", dict(upto=1, heat=[])),
+        ("draw", dict(upto=1, heat=[[0]])),
+        ("draw", dict(upto=1, label=0)),
+        ("at", dict(row=0, column=0)),
+        ("branch", dict(draws=99)),
+        ("judge", dict(held=-1)),
+        ("about", dict(run="../x")),
+        ("about", dict(run="vae-digits")),
+    ],
+)
+def test_what_a_page_must_not_ask_is_refused(desk: Desk, method: str, args: dict[str, Any]) -> None:
+    with pytest.raises(Refusal):
+        last(desk, method, args)
+
+
+def test_a_file_that_is_no_image_is_refused(desk: Desk) -> None:
+    with pytest.raises(Refusal):
+        last(desk, "image", {}, file=np.frombuffer(b"no image" * 9, np.uint8))
