@@ -276,7 +276,8 @@ def _plan(args: Args, lane: dict[str, Any]) -> Plan:
 
 
 def _names(args: Args, lanes: list[dict[str, Any]]) -> list[str]:
-    return [f"{chosen(args)}\n{i}" for i in range(len(lanes))]
+    """Of each lane, where its frames are kept: by its place on the page."""
+    return [f"{chosen(args)}\n{whole(lane, 'slot', 0, LANES - 1, i)}" for i, lane in enumerate(lanes)]
 
 
 def _facts(run: Trained, args: Args, plan: Plan) -> tuple[Any, ...]:
