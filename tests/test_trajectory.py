@@ -36,7 +36,8 @@ def way(run: Trained, plan: Plan, label: int | None = None) -> list[trajectory.F
     "name, live",
     [(name, {}) for name in DENOISERS]
     + [
-        ("ddpm", dict(sampler=sampler, steps=5, eta=0.5)) for sampler in ("ancestral", "ddim", "heun", "dpm2m")
+        ("ddpm", dict(sampler=sampler, steps=5, eta=0.5))
+        for sampler in ("ancestral", "ddim", "heun", "dpm2m")
     ]
     + [("told", dict(guidance=3.0, steps=4))],
 )

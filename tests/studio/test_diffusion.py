@@ -36,7 +36,12 @@ def one(desk: Desk, method: str, args: dict[str, Any] | None = None, **arrays: n
 
 def frames(answers: list[Any], lane: int = 0) -> tuple[list[int], np.ndarray]:
     """Steps and x_t of a lane."""
-    rows = [(row["step"], a.arrays["x"][i]) for a in answers for i, row in enumerate(a.data["frames"]) if row["lane"] == lane]
+    rows = [
+        (row["step"], a.arrays["x"][i])
+        for a in answers
+        for i, row in enumerate(a.data["frames"])
+        if row["lane"] == lane
+    ]
     return [step for step, _ in rows], np.stack([x for _, x in rows])
 
 
@@ -100,14 +105,18 @@ def test_a_way_that_is_cancelled_keeps_its_frames(desk: Desk) -> None:
     saved = one(desk, "keep", ask)
     with np.load(saved.data["paths"][1]) as file:
         assert len(file["t"]) == seen == saved.data["frames"]
-    assert len(saved.data["paths"]) == 2 and figures.read_recipe(Path(saved.data["paths"][0]))["whole"] is False
+    assert (
+        len(saved.data["paths"]) == 2 and figures.read_recipe(Path(saved.data["paths"][0]))["whole"] is False
+    )
 
 
 def test_the_last_frame_is_the_picture_that_is_saved(desk: Desk) -> None:
     ask = dict(seed=9, lanes=[dict(steps=6)])
     _, x = frames(every(desk, "reverse", ask))
     paths = one(desk, "keep", ask).data["paths"]
-    assert (np.asarray(Image.open(paths[2]))[..., 0] == figures.pixels(torch.from_numpy(x[-1:]))[0, ..., 0]).all()
+    assert (
+        np.asarray(Image.open(paths[2]))[..., 0] == figures.pixels(torch.from_numpy(x[-1:]))[0, ..., 0]
+    ).all()
 
 
 def test_levels_are_those_of_the_picture_rate(desk: Desk) -> None:

@@ -46,7 +46,9 @@ def test_a_drawing_is_the_sample_of_its_seed_however_it_is_asked_for(desk: Desk)
         order = part.arrays["levels"].ravel()
         assert (order[:upto] == sample.ravel()[:upto]).all() and (order[upto:] == -1).all()
     pixels._drawings.clear()  # as when the worker was killed
-    assert (last(desk, "draw", plan | dict(upto=50)).arrays["levels"].ravel()[:50] == sample.ravel()[:50]).all()
+    assert (
+        last(desk, "draw", plan | dict(upto=50)).arrays["levels"].ravel()[:50] == sample.ravel()[:50]
+    ).all()
 
 
 def test_running_bits_end_at_those_of_score(desk: Desk) -> None:
@@ -101,7 +103,10 @@ def test_the_field_sees_nothing_later(desk: Desk) -> None:
 def test_judging_is_score(desk: Desk, tmp_path: Path) -> None:
     run = desk.run(RUN)
     judged = last(desk, "judge", dict(held=1, rank="yes"))
-    assert judged.data["bits"] / DIMS == pytest.approx(judged.data["bits_per_dim"]) and judged.data["against"] > 0
+    assert (
+        judged.data["bits"] / DIMS == pytest.approx(judged.data["bits_per_dim"])
+        and judged.data["against"] > 0
+    )
     x = torch.from_numpy(judged.arrays["levels"]).float() * (2 / 16) - 1
     assert judged.data["bits_per_dim"] == pytest.approx(float(run.score(x).bits[0]), abs=1e-4)
     figures.write_png(tmp_path / "own.png", figures.pixels(x)[0], {})

@@ -220,7 +220,7 @@ ASKED_BY = {
     "bits_per_dim": ("say how likely an image is", "score"),
     "complete": ("complete an image", "complete"),
     "surprise": ("say where in an image its bits are", "field, score -o"),
-    "predictive": ("say what the next pixel may be", "draw"),
+    "predictive": ("say what the next pixel may be", "trace"),
     "encode": ("encode an image", "features"),
     "decode": ("make an image of a code", "latent, reconstruct"),
     "compress": ("be the first stage of another model", "train MODEL RUN"),

@@ -24,7 +24,6 @@ from .. import engine, figures, storage
 from ..core import Condition, Model, Noise, Predicts, Refusal
 from ..parts.autoregressive import choose
 from ..parts.conditionals import level, value
-from .complete import MOST
 from .inputs import answer
 
 if TYPE_CHECKING:

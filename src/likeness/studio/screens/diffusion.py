@@ -172,15 +172,12 @@ def levels(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
             area=area,
             command=f"likeness diffuse {shlex.quote(str(run.folder))} --picture rate -n {n}",
         ),
-        {
-            name: v.float().numpy()
-            for name, v in dict(log_snr=log_snr, error=error, nats=nats).items()
-        },
+        {name: v.float().numpy() for name, v in dict(log_snr=log_snr, error=error, nats=nats).items()},
     )
 
 
 def keep(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
-    """Save the frames of a lane that there are, as `likeness draw` does; what was cancelled is saved, too."""
+    """Save the frames of a lane that there are, as `likeness trace` does; what was cancelled is saved, too."""
     run, model = _run(desk, args)
     lanes = _lanes(args)
     lane = whole(args, "lane", 0, len(lanes) - 1, 0)
@@ -190,7 +187,7 @@ def keep(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
         y = trajectory.told(run, plan, _label(args))
         steps = trajectory.count(run.model, plan)
         kept = [f for f in trajectory.frames(run.model, plan, y) if trajectory.keeps(f.step, steps)]
-    recipe = run._recipe(screen="diffusion", label=_label(args), **plan.facts())
+    recipe = run._recipe(screen="diffusion", label_number=_label(args), **plan.facts())
     mark = hashlib.sha256(repr((plan.facts(), _label(args), len(kept))).encode()).hexdigest()[:8]
     target = run.folder / "trajectories" / f"{mark}.png"
     written = trajectory.save(kept, model, target, recipe)
@@ -200,7 +197,7 @@ def keep(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
 
 def _command(run: Trained, args: Args, plan: Plan) -> str:
     """What draws the same from the command line."""
-    words, label = ["likeness", "draw", str(run.folder)], _label(args)
+    words, label = ["likeness", "trace", str(run.folder)], _label(args)
     for flag, given in (("seed", plan.seed), ("number", plan.number)):
         words += [f"--{flag}", str(given)] if given else []
     words += [] if label is None else ["--label", run.classes[label]]
@@ -244,7 +241,11 @@ def _number(args: Args) -> int:
 
 def _lanes(args: Args) -> list[dict[str, Any]]:
     lanes = args.get("lanes", [{}])
-    if not isinstance(lanes, list) or not 1 <= len(lanes) <= LANES or not all(isinstance(x, dict) for x in lanes):
+    if (
+        not isinstance(lanes, list)
+        or not 1 <= len(lanes) <= LANES
+        or not all(isinstance(x, dict) for x in lanes)
+    ):
         raise Refusal(f"1 to {LANES} lanes are drawn side by side.")
     return lanes
 
@@ -255,7 +256,10 @@ def _plan(args: Args, lane: dict[str, Any]) -> Plan:
     }
     if lane.get("steps") is not None:
         live["steps"] = whole(lane, "steps", 1, STEPS)
-    for name, among in (("sampler", ("ancestral", "ddim", "heun", "dpm2m", "jump")), ("spacing", ("auto", "even", "karras"))):
+    for name, among in (
+        ("sampler", ("ancestral", "ddim", "heun", "dpm2m", "jump")),
+        ("spacing", ("auto", "even", "karras")),
+    ):
         if lane.get(name) is not None:
             live[name] = choice(lane, name, among)
     branches = lane.get("branches", [])

@@ -162,11 +162,11 @@ def image(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
 
 
 def keep(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
-    """Save what is drawn, as `likeness draw` does, and beside it what it began from, if that is an image."""
+    """Save what is drawn, as `likeness trace` does, and beside it what it began from, if that is an image."""
     run = _run(desk, args)
     plan, upto = _plan(run, args, arrays), whole(args, "upto", 0, run.config.spec.dims)
     drawing = _drawing(run, plan, args, upto).to(upto)
-    recipe = run._recipe(screen="pixels", upto=upto, label=_label(args), of=_of(args))
+    recipe = run._recipe(screen="pixels", upto=upto, label_number=_label(args), of=_of(args))
     target = run.folder / "samples" / f"pixels-{_digest(plan, args, upto)}.png"
     written = list(save(drawing, target, recipe))
     if plan.start is not None:
@@ -179,7 +179,7 @@ def keep(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
 
 def _command(run: Trained, plan: Plan, args: Args, upto: int) -> str:
     """What draws the same from the command line."""
-    spec, words = run.config.spec, ["likeness", "draw", str(run.folder)]
+    spec, words = run.config.spec, ["likeness", "trace", str(run.folder)]
     if plan.known:
         words += [str(run.folder / "samples" / f"pixels-{_digest(plan, args, upto)}-start.png")]
         words += ["--known", str(plan.known)]
@@ -192,14 +192,15 @@ def _command(run: Trained, plan: Plan, args: Args, upto: int) -> str:
         words += ["--fix", ",".join(str(i + 1) for i in at) + f"={v}"]
     words += [] if plan.heat[0][1] == 1 else ["--temperature", f"{plan.heat[0][1]:g}"]
     for k, t in plan.heat[1:]:
-        words += ["--heat", ",".join(str(i + 1) for i in Place.number(k, spec.channels, spec.size)) + f"={t:g}"]
+        words += [
+            "--heat",
+            ",".join(str(i + 1) for i in Place.number(k, spec.channels, spec.size)) + f"={t:g}",
+        ]
     words += [] if upto == spec.dims else ["--until", str(upto)]
     return shlex.join(words)
 
 
-ASKS = dict(
-    about=about, draw=draw, branch=branch, at=at, field=field, judge=judge, image=image, keep=keep
-)
+ASKS = dict(about=about, draw=draw, branch=branch, at=at, field=field, judge=judge, image=image, keep=keep)
 
 
 # What was asked
@@ -261,7 +262,10 @@ def _plan(run: Trained, args: Args, arrays: Arrays) -> Plan:
         _image(run, arrays, "start") if known else None,
         {k: whole(dict(level=v), "level", 0, spec.levels - 1) for k, v in pairs},
         tuple(
-            (whole(dict(place=p), "place", 0, spec.dims), number(dict(temperature=t), "temperature", 0.01, 100))
+            (
+                whole(dict(place=p), "place", 0, spec.dims),
+                number(dict(temperature=t), "temperature", 0.01, 100),
+            )
             for p, t in heat
         ),
     )
@@ -295,7 +299,9 @@ def _same(old: Plan, new: Plan, place: int, upto: int) -> bool:
     """Whether the old plan has led to `place` as the new one would."""
 
     def past(plan: Plan) -> tuple[Any, ...]:
-        heat: list[float] = [plan.temperature(at) for at in sorted({0, *(p for p, _ in (*old.heat, *new.heat))}) if at < place]
+        heat: list[float] = [
+            plan.temperature(at) for at in sorted({0, *(p for p, _ in (*old.heat, *new.heat))}) if at < place
+        ]
         return {k: v for k, v in plan.fixed.items() if k < place}, heat
 
     return place <= upto and past(old) == past(new)

@@ -421,7 +421,7 @@ export default {
   /** Of a saved strip: the way it shows. */
   open(recipe) {
     if (recipe.screen !== "diffusion") return null;
-    const { seed, label, sampler, steps, eta, guidance, branches } = recipe;
+    const { seed, label_number: label, sampler, steps, eta, guidance, branches } = recipe;
     const lane = Object.fromEntries(Object.entries({ sampler, steps, eta, guidance, branches }).filter(([, v]) => v !== undefined && v !== null));
     return { plan: { seed, label: label ?? null, lanes: [lane] } };
   },

@@ -486,7 +486,7 @@ export default {
   /** Of a saved picture: all of its plan but what it began from. */
   open(recipe) {
     if (recipe.screen !== "pixels" || recipe.known) return null;
-    const { seed, number, fixed, heat, label, of, upto } = recipe;
+    const { seed, number, fixed, heat, label_number: label, of, upto } = recipe;
     return { plan: { seed, number, known: 0, of: of ?? 0, label: label ?? null, fixed: fixed ?? {}, heat: heat ?? [[0, 1]] }, upto };
   },
 };
