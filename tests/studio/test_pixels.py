@@ -1,8 +1,7 @@
-"""Pixel by pixel: the server's side against the command line's own functions, and the page by keys and pointer."""
+"""Pixel by pixel: the server's side against the command line's own functions; the page by keys and pointer."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from likeness import api, cli, figures
+from conftest import opened, until
+from likeness import cli, figures
 from likeness.core import Refusal
 from likeness.parts.conditionals import level
 from likeness.studio.screens import pixels
@@ -145,3 +145,103 @@ def test_what_a_page_must_not_ask_is_refused(desk: Desk, method: str, args: dict
 def test_a_file_that_is_no_image_is_refused(desk: Desk) -> None:
     with pytest.raises(Refusal):
         last(desk, "image", {}, file=np.frombuffer(b"no image" * 9, np.uint8))
+
+
+# The page
+
+
+def show(page: Any, run: str, screen: str) -> None:
+    page.set_default_timeout(90_000)
+    until(lambda: page.evaluate(f"studio.runs.some(r => r.path === '{run}' && r.answers.length)"), 90)
+    page.get_by_label("Run", exact=True).select_option(run)
+    page.get_by_role("link", name=screen).click()
+    page.get_by_role("heading", name=screen, exact=True).wait_for()
+
+
+def place(page: Any, n: int) -> None:
+    until(lambda: page.locator(".pixel-stage canvas").get_attribute("data-place") == str(n), 90)
+
+
+def test_the_page_by_keys_alone(page: Any, axe: Any, desk: Desk) -> None:
+    show(page, RUN, "Pixel by pixel")
+    place(page, 0)
+    page.keyboard.press("End")
+    place(page, DIMS)
+    bits = float(page.locator("output.big").inner_text().split()[0])
+    sample = desk.run(RUN).sample(1, seed=0).x
+    assert bits == pytest.approx(desk.run(RUN).score(sample).bits[0], abs=1e-4)
+    assert page.locator("#command").inner_text().endswith(RUN)
+    page.keyboard.press("Home")
+    place(page, 0)
+    for key, upto in ((".", 1), (".", 2), ("ArrowDown", 8), ("ArrowDown", 16)):
+        page.keyboard.press(key)
+        place(page, upto)
+    assert page.get_by_text("row 2, column 8: level").count() == 1
+    page.keyboard.press("f")  # the level that is there
+    until(lambda: "--fix 2,8,1=" in page.locator("#command").inner_text(), 60)
+    page.keyboard.press("Control+z")
+    until(lambda: "--fix" not in page.locator("#command").inner_text(), 60)
+    page.keyboard.press("b")
+    page.locator(".tree button").nth(3).wait_for()
+    page.keyboard.press("v")
+    assert page.get_by_label("Shown").input_value() == "surprise"
+    page.keyboard.press("j")
+    page.get_by_text("bits/dim; more than").wait_for()
+    assert axe(page) == []
+
+
+def test_the_page_by_pointer(page: Any, desk: Desk, tmp_path: Path) -> None:
+    show(page, RUN, "Pixel by pixel")
+    page.get_by_role("button", name="New seed").wait_for()
+    page.get_by_label("Seed").fill("12")
+    page.get_by_label("Seed").press("Enter")
+    page.get_by_role("button", name="To the end").click()
+    place(page, DIMS)
+    box = page.locator(".pixel-stage canvas").bounding_box()
+    page.locator(".pixel-stage canvas").click(position=dict(x=box["width"] * 3.5 / 8, y=box["height"] * 2.5 / 8))
+    page.get_by_text("row 3, column 4: level").wait_for()
+    page.get_by_label("Level of the cursor's sub-pixel").fill("13")
+    page.get_by_role("button", name="Fix").click()
+    page.get_by_text("row 3, column 4: level 13 of 16").wait_for()
+    want = desk.run(RUN).trace(seed=12, fix={19: 13}).way.levels[0].ravel()
+    page.get_by_role("button", name="To the end").click()
+    page.get_by_role("button", name="Save picture").click()
+    until(lambda: "pixels-" in page.locator("#saved").inner_text(), 60)
+    file = Path(page.locator("#saved").inner_text().removeprefix("saved ").split(", ")[1])
+    with np.load(file) as kept:
+        assert (kept["levels"].ravel() == want).all()
+    words = page.locator("#command").inner_text().split()
+    assert cli.main([*words[1:], "-o", str(tmp_path / "again.png")]) == 0  # as it can be copied
+    with np.load(file) as kept, np.load(tmp_path / "again.npz") as again:
+        assert (kept["levels"] == again["levels"]).all() and np.allclose(kept["nats"], again["nats"], atol=1e-5)
+
+
+def test_paused_and_reloaded_it_goes_on_where_it_was(page: Any, studio: Any, desk: Desk) -> None:
+    show(page, RUN, "Pixel by pixel")
+    page.get_by_label("Seed").fill("21")
+    page.get_by_label("Seed").press("Enter")
+    place(page, 0)
+    page.get_by_role("button", name="Play").click()
+    until(lambda: int(page.locator(".pixel-stage canvas").get_attribute("data-place")) > 4, 90)
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Play").wait_for()
+    at = until(lambda: page.locator(".pixel-stage canvas").get_attribute("data-place"))
+    page.wait_for_timeout(900)
+    at = page.locator(".pixel-stage canvas").get_attribute("data-place")
+    page.reload()
+    place(page, int(at))
+    page.get_by_role("button", name="To the end").click()
+    place(page, DIMS)
+    whole = last(desk, "draw", dict(seed=21, upto=DIMS))
+    assert page.locator("output.big").inner_text() == f"{whole.data['bits'] / DIMS:.4f} bits/dim"
+
+
+def test_at_420_pixels_and_with_less_motion(browser: Any, studio: Any, axe: Any) -> None:
+    with opened(browser, studio, viewport=dict(width=420, height=800), reduced_motion="reduce") as page:
+        page.set_default_timeout(90_000)
+        until(lambda: page.evaluate("studio.runs.every(r => r.answers.length) && studio.runs.length"), 90)
+        page.get_by_label("Run", exact=True).select_option(RUN)
+        page.evaluate("studio.go('pixels')")
+        page.get_by_text("as fast as it goes").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 420
+        assert axe(page) == []

@@ -70,7 +70,7 @@ class Diffusion {
     this.timeSays = h("output", { class: "small" });
     const pick = (/** @type {number} */ share) => this.scrub(Math.round(share * this.last));
     this.tracks = [track(about, "Forward", pick), track(about, "Reverse", pick), track(about, "Second", pick)];
-    this.views = [large(about, "Forward: your image into noise", "real"), large(about, "Reverse: noise into an image", "generated"), large(about, "Second", "generated")];
+    this.views = [large(about, "Forward: into noise", "real"), large(about, "Reverse", "generated"), large(about, "Second", "generated")];
     this.tracks[2].root.hidden = this.views[2].root.hidden = true;
     this.histogram = histograms();
     const left = h("div", {}, top, this.progress, h("div", { class: "time" }, this.time), ...this.tracks.map((t) => t.root),
@@ -309,8 +309,10 @@ class Diffusion {
   move(by) {
     const { low, high } = this.about, here = nearest(this.frames[0], this.table.log_snr[this.at], low, high);
     if (here < 0) return this.scrub(this.at + by * Math.round(this.last / 40));
-    const to = this.frames[0][Math.max(0, Math.min(this.frames[0].length - 1, here + by))];
-    if (to) this.scrub(this.row(to));
+    const last = this.frames[0].length - 1, way = Math.sign(by);
+    let to = Math.max(0, Math.min(last, here + by));
+    while (to > 0 && to < last && this.row(this.frames[0][to]) === this.at) to += way;  // where frames stand closer than rows
+    if (this.frames[0][to]) this.scrub(this.row(this.frames[0][to]));
   }
   /** @param {string} view */
   look(view) {
@@ -365,7 +367,8 @@ class Diffusion {
       if (Array.isArray(there.lanes)) this.lanes = there.lanes.map((/** @type {any} */ lane) => ({ ...this.usual(), ...lane }));
     }
     if (asked) this.studio.hash.set({ plan: null });
-    this.view = this.viewInput.value = this.studio.hash.get("shown", there?.view ?? "x_t");
+    const view = this.studio.hash.get("shown", there?.view ?? "x_t");
+    this.view = this.viewInput.value = VIEWS.some(([id]) => id === view) ? view : "x_t";
     this.fields();
     await this.forward();
     if (!there) return;

@@ -84,7 +84,7 @@ class Pixels {
     this.overlayInput = h("select", { "aria-label": "Shown", onchange: () => this.lay(this.overlayInput.value) },
       ...OVERLAYS.map(([value, text]) => h("option", { value, text })));
     this.scale = h("span", { class: "caption" });
-    const top = h("div", { class: "row" }, h("label", {}, "Seed ", this.seedInput),
+    const top = h("div", { class: "row second" }, h("label", {}, "Seed ", this.seedInput),
       about.labels.length > 0 && h("label", {}, "Class ", this.classInput), h("label", {}, "Shown ", this.overlayInput), this.scale);
     this.stale = h("p", { class: "warn small", hidden: true });
     const left = h("div", {}, steps, top, this.stale, h("div", { class: "pixel-stage" }, this.view.root), this.view.says,
@@ -449,7 +449,8 @@ class Pixels {
       place = there.place;
     }
     if (this.gone) return;
-    this.overlay = this.overlayInput.value = this.studio.hash.get("shown", "image");
+    const shown = this.studio.hash.get("shown", "image");
+    this.overlay = this.overlayInput.value = OVERLAYS.some(([id]) => id === shown) ? shown : "image";
     this.fields();
     await this.to(place);
   }

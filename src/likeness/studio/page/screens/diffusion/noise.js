@@ -17,11 +17,12 @@ export function noised(table, i, x_0, eps) {
   return { step: i, t: table.t[i], alpha, sigma, log_snr: table.log_snr[i], x: mixed(x_0, eps, alpha, sigma), x_0 };
 }
 
-/** Where a frame stands on the axis, within its ends. @param {{alpha: number, sigma: number, log_snr: number|null}} frame @param {number} low @param {number} high */
+const ROWS = 512;
+/** Where a frame stands on the axis, within its ends; at the right end the image itself alone. @param {{alpha: number, sigma: number, log_snr: number|null}} frame @param {number} low @param {number} high */
 export function place({ alpha, sigma, log_snr }, low, high) {
   if (sigma === 0) return high;
   if (alpha === 0 || log_snr === null) return low;
-  return Math.max(low, Math.min(high, log_snr));
+  return Math.max(low, Math.min(high - (high - low) / ROWS, log_snr));
 }
 
 /** The frame nearest to a log SNR; of several the last. @param {Frame[]} frames @param {number} at @param {number} low @param {number} high */
