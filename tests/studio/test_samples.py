@@ -189,3 +189,40 @@ def test_no_text_is_an_image(desk):
     with pytest.raises(Refusal, match="no image"):
         asked(desk, "own", arrays=dict(file=np.frombuffer(b"#!/bin/sh\nexit 0\n" * 9, np.uint8)))
     assert isinstance(Picture(b"", ""), tuple) and walk.MOST
+
+
+# In a browser
+
+
+@pytest.fixture
+def place(desk: Desk) -> Path:
+    return desk.root
+
+
+@pytest.fixture
+def there(browser: Any, place: Path) -> Any:
+    """A page on a studio over copies, by the name of a run and what stands in the address."""
+    import contextlib
+
+    from studio.conftest import end, start
+
+    served = start(place)
+
+    @contextlib.contextmanager
+    def visit(run: str, hash_: str = "", **how: Any) -> Any:
+        with opened(browser, served, **how) as page:
+            until(lambda: page.evaluate("studio.runs.every(r => r.kind !== 'model' || r.answers.length)"))
+            page.evaluate(f"location.hash = '#samples&run={run}{hash_}'")
+            page.locator("main[data-samples=ready]").wait_for()
+            yield page
+
+    yield visit
+    end(served)
+
+
+def test_it_is_accessible_in_every_tab(there, axe):
+    with there("vae-digits") as page:
+        for tab in ("Grid", "Plane", "Sliders", "Path", "Arithmetic"):
+            page.get_by_role("tab", name=tab).click()
+            page.wait_for_timeout(300)
+            assert axe(page) == [], tab
