@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shlex
 import shutil
@@ -31,7 +32,9 @@ def desk(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     return Desk(tmp_path / "runs")
 
 
-def asked(desk: Desk, method: str, run: str = "gan-digits", arrays: dict | None = None, **args: Any) -> Answer:
+def asked(
+    desk: Desk, method: str, run: str = "gan-digits", arrays: dict | None = None, **args: Any
+) -> Answer:
     """The last value of an answer."""
     (*_, last) = samples.ASKS[method](desk, dict(args, run=run), arrays or {})
     return last
@@ -89,7 +92,9 @@ def test_a_likelihood_is_that_of_the_kept_file(desk, capsys):
     capsys.readouterr()
     assert main([*shlex.split(answer.data["command"])[1:], "--json"]) == 0
     scored = json.loads(capsys.readouterr().out)
-    assert scored["images"][0]["bits_per_dim"] == answer.data["bits"] and scored["kind"] == answer.data["kind"]
+    assert (
+        scored["images"][0]["bits_per_dim"] == answer.data["bits"] and scored["kind"] == answer.data["kind"]
+    )
     assert scored["images"][0]["rank"] == answer.data["rank"]
     assert asked(desk, "likelihood", "gan-digits").data["says"] == "no likelihood"
 
@@ -194,35 +199,199 @@ def test_no_text_is_an_image(desk):
 # In a browser
 
 
-@pytest.fixture
-def place(desk: Desk) -> Path:
-    return desk.root
-
-
-@pytest.fixture
-def there(browser: Any, place: Path) -> Any:
-    """A page on a studio over copies, by the name of a run and what stands in the address."""
-    import contextlib
-
+@pytest.fixture(scope="module")
+def copies(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A studio over copies of the runs, which a screen may write into."""
     from studio.conftest import end, start
 
-    served = start(place)
-
-    @contextlib.contextmanager
-    def visit(run: str, hash_: str = "", **how: Any) -> Any:
-        with opened(browser, served, **how) as page:
-            until(lambda: page.evaluate("studio.runs.every(r => r.kind !== 'model' || r.answers.length)"))
-            page.evaluate(f"location.hash = '#samples&run={run}{hash_}'")
-            page.locator("main[data-samples=ready]").wait_for()
-            yield page
-
-    yield visit
+    root = tmp_path_factory.mktemp("samples") / "runs"
+    shutil.copytree(runs, root)
+    served = start(root)
+    yield served
     end(served)
 
 
-def test_it_is_accessible_in_every_tab(there, axe):
-    with there("vae-digits") as page:
+@contextlib.contextmanager
+def visit(browser: Any, copies: Any, run: str, more: str = "", **how: Any) -> Any:
+    with opened(browser, copies, **how) as page:
+        page.set_default_timeout(60_000)
+        until(lambda: page.evaluate("studio.runs.some(r => r.answers.length)"), 60)
+        page.evaluate(f"location.hash = '#samples&run={run}{more}'")
+        page.locator("main[data-samples=ready]").wait_for()
+        yield page
+
+
+def command(page: Any, pattern: str) -> str:
+    page.wait_for_function("p => new RegExp(p).test(studio.command)", arg=pattern)
+    return page.evaluate("studio.command")
+
+
+def test_a_grid_is_walked_kept_and_saved_by_keys_alone(browser, copies, axe):
+    with visit(browser, copies, "gan-digits") as page:
+        box = page.get_by_role("listbox", name="Samples")
+        assert box.get_by_role("option").count() == 64
+        assert command(page, "sample .*gan-digits -n 64 --seed 0$")
+        box.focus()
+        for key in ("ArrowRight", "ArrowDown", "k"):
+            page.keyboard.press(key)
+        file = copies.root / "gan-digits/samples/keep/seed-0/000009.png"
+        until(file.is_file)
+        assert box.get_by_role("option", selected=True).all_inner_texts() == ["sample 9, kept"]
+        assert "--first 9" in command(page, "--first 9")
+        page.keyboard.down("n")
+        page.get_by_text("levels (of 255) from the nearest training image").wait_for()
+        assert page.get_by_role("img", name="nearest training image").count() == 1
+        page.keyboard.up("n")
+        page.wait_for_function("!document.querySelector('main [aria-label^=nearest]')")
+        page.get_by_role("button", name="Likelihood").press("Enter")
+        page.get_by_text("no likelihood").wait_for()
+        page.keyboard.press("s")
+        until((copies.root / "gan-digits/samples/seed-0-n-64.png").is_file)
+        page.keyboard.press("l")
+        page.keyboard.press("r")
+        assert page.evaluate("studio.hash.get('seed', 0)") == 0, "the seed is locked"
+        assert axe(page) == []
+    with visit(browser, copies, "gan-digits", "&tab=path") as page:  # another tab: what was kept is there
+        assert page.get_by_role("heading", name="Kept: 1").count() == 1
+        page.get_by_role("button", name="put back sample 9, seed 0").press("Enter")
+        page.get_by_role("heading", name="Kept").wait_for(state="detached")
+
+
+def test_the_pixels_of_a_grid_are_those_of_the_model(browser, copies):
+    with visit(browser, copies, "vae-digits") as page:
+        seen = page.evaluate(
+            """() => { const c = document.querySelector("main .pixels");
+                 return [...c.getContext("2d").getImageData(0, 0, 8, 8).data].filter((_, i) => i % 4 === 0); }"""
+        )
+    x = Desk(copies.root).run("vae-digits").sample(1).numpy()[0, ..., 0]
+    assert np.array_equal(np.array(seen).reshape(8, 8), x)
+
+
+def test_the_plane_is_dragged_and_walked(browser, copies, axe):
+    with visit(browser, copies, "gan-digits", "&tab=plane") as page:
+        canvas = page.locator(".s-plane")
+        canvas.focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowUp")
+        page.keyboard.press("+")
+        assert command(page, "plane -n 5 --at 0.5 0.5 --step 0.4")
+        page.get_by_label("distance of images").fill("1")
+        page.get_by_label("distance of images").press("Enter")
+        page.get_by_role("spinbutton", name="x", exact=True).fill("0")
+        page.get_by_role("spinbutton", name="x", exact=True).press("Enter")
+        box = canvas.bounding_box()
+        page.mouse.move(box["x"] + 200, box["y"] + 150)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 200 - box["width"] / 5, box["y"] + 150, steps=4)
+        page.mouse.up()
+        assert command(page, "--at 1 0.5 --step 1$"), "a tile to the left is a step to the right"
+        page.mouse.wheel(0, 100)
+        assert command(page, "--step 1.15$")
+        assert axe(page) == []
+
+
+def test_a_flat_code_shows_its_own_plane_with_the_data(browser, copies):
+    with visit(browser, copies, "vae-digits", "&tab=plane") as page:
+        page.get_by_text("dots are codes of training images").wait_for()
+        page.locator(".w-legend li").first.wait_for()
+        assert page.locator(".w-legend li").count() == 10
+        page.get_by_label("data points").press("Space")
+
+
+def test_sliders_move_are_locked_reset_and_named(browser, copies, axe):
+    with visit(browser, copies, "vae-digits", "&tab=slide") as page:
+        one = page.get_by_role("slider", name="direction 1")
+        one.focus()
+        page.keyboard.press("Shift+ArrowRight")
+        assert command(page, "slide 0 --along 1:0.5$")
+        page.get_by_label("lock direction 1").press("Space")
+        page.get_by_role("slider", name="direction 2").press("ArrowRight")
+        page.get_by_role("button", name="Reset").press("Enter")
+        assert command(page, "slide 0 --along 1:0.5$"), "what is locked stays"
+        page.get_by_label("name of the direction").fill("round")
+        page.keyboard.press("Enter")
+        page.get_by_role("slider", name="round").press("ArrowLeft")
+        assert command(page, "--along .*round:-0.05")
+        assert axe(page) == []
+        page.wait_for_function("JSON.stringify(studio.hash.get('along', {})).includes('round')")
+        page.reload()  # what was chosen is still there
+        page.get_by_role("slider", name="direction 1").wait_for()
+        assert page.get_by_role("slider", name="direction 1").get_attribute("aria-valuetext") == "0.5 σ"
+
+
+def test_a_path_is_made_and_exported_by_keys(browser, copies, axe):
+    with visit(browser, copies, "gan-digits", reduced_motion="reduce") as page:
+        box = page.get_by_role("listbox", name="Samples")
+        box.focus()
+        for key in ("Enter", "ArrowRight", "Enter", "End", "Enter"):
+            page.keyboard.press(key)
+        page.get_by_role("heading", name="Kept: 3").wait_for()
+        page.get_by_role("tab", name="Grid").focus()
+        for _ in range(3):
+            page.keyboard.press("ArrowRight")
+        for code in ("0", "1", "63"):
+            page.get_by_role("button", name=f"add sample {code}, seed 0").press("Enter")
+        assert command(page, "path 0:0 0:1 0:63 -n 24$")
+        page.keyboard.press("i")
+        assert command(page, "--way line$")
+        page.get_by_label("loop").press("Space")
+        page.wait_for_function("document.querySelector('.s-film').dataset.frame === '0'")
+        page.get_by_role("slider", name="Path, frame").press("End")
+        page.wait_for_function("document.querySelector('.s-film').dataset.frame === '23'")
+        page.get_by_role("button", name="Save APNG").press("Enter")
+        assert command(page, "apng$")
+        (saved,) = (copies.root / "gan-digits/paths").glob("*.apng")
+        assert figures.read_recipe(saved)["codes"] == ["0:0", "0:1", "0:63"]
+        assert axe(page) == []
+        # the file, dropped on the page, brings the path back
+        page.evaluate("studio.hash.set({tab: 'grid', way: 'arc', loop: false})")
+        restored = page.evaluate(
+            "async (r) => (await import('/page/screens/samples.js')).default.open(r)",
+            figures.read_recipe(saved),
+        )
+        assert (
+            restored["way"] == "line"
+            and restored["loop"]
+            and restored["put"] == {"stops": ["0:0", "0:1", "0:63"]}
+        )
+
+
+def test_arithmetic_by_pointer_with_an_own_photo(browser, copies, axe, tmp_path):
+    photo = tmp_path / "own.png"
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 4).save(photo)
+    with visit(browser, copies, "vae-digits") as page:
+        canvas = page.locator(".w-tiles canvas").bounding_box()
+        page.mouse.click(canvas["x"] + 30, canvas["y"] + 30)
+        page.mouse.click(canvas["x"] + 100, canvas["y"] + 30)
+        page.get_by_role("heading", name="Kept: 2").wait_for()
+        page.get_by_role("tab", name="Arithmetic").click()
+        page.get_by_role("button", name="put back sample 0").drag_to(
+            page.get_by_role("region", name="A: begin with")
+        )
+        assert command(page, "sum 0:0$")
+        page.get_by_label("add to C").select_option("0:1")
+        assert command(page, "sum 0:0 --plus 0:1$")
+        page.locator("#s-own").set_input_files(photo)
+        page.get_by_text("what its code gives").wait_for()
+        page.get_by_label("add to B").select_option(label="own image")
+        assert "samples/own/" in command(page, "--less .*own/")
+        page.get_by_role("slider", name="strength").press("ArrowLeft")
+        assert command(page, "--strength 0.95$")
+        assert axe(page) == []
+
+
+def test_on_a_telephone_nothing_is_cut_off(browser, copies):
+    with visit(browser, copies, "vae-digits", viewport=dict(width=420, height=800)) as page:
         for tab in ("Grid", "Plane", "Sliders", "Path", "Arithmetic"):
             page.get_by_role("tab", name=tab).click()
-            page.wait_for_timeout(300)
-            assert axe(page) == [], tab
+            page.wait_for_timeout(200)
+            wide = page.evaluate("document.scrollingElement.scrollWidth")
+            assert wide <= 420, f"{tab} is {wide} pixels wide"
+
+
+def test_a_model_without_codes_has_the_grid_alone_and_says_why(browser, copies):
+    with visit(browser, copies, "pixelcnn-digits") as page:
+        assert page.get_by_role("tab").count() == 1
+        page.get_by_text("cannot make an image of a code").wait_for()
+        page.get_by_role("button", name="Likelihood").click()
+        page.get_by_text("bits/dim (exact)").wait_for()

@@ -1,4 +1,4 @@
-"""Runs side by side: the cards, ranks and page of `likeness evaluate RUN RUN`, equal seeds, and eyes as judges."""
+"""Runs side by side: the cards, ranks and page of `likeness evaluate RUN RUN`, equal seeds, eyes as judges."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _column(path: str, run: Trained, column: Column, terms: list[str]) -> dict[s
         subject=column.subject,
         seen=column.seen,
         warnings=column.warnings,
-        scored=bool(set(column.cards) - {c for c in column.cards if c.group == "cost"}),
+        scored=any(card.group != "cost" for card in column.cards),
         samples="sample" in answers(run.model) and not run.config.spec.points and not run.config.spec.frames,
         reference=reference or "unknown",
         terms=terms,
@@ -180,8 +180,8 @@ def pairs(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer]:
 
 
 def quiz(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer]:
-    """Pairs of a held-out image and a sample on the same grid of levels, the sides by chance and the runs in turns:
-    uint8 (n, H, W, 3) left and right.  Where the real one is, judge() says afterwards."""
+    """Pairs of a held-out image and a sample on the same grid of levels, the sides by chance and the runs in
+    turns: uint8 (n, H, W, 3) left and right.  Where the real one is, judge() says afterwards."""
     runs, seed, n = _runs(desk, args), whole(args, "seed", 0, SEEDS, 0), whole(args, "n", 1, 200, 20)
     sides = _sides(seed, n)
     left, right, shape = list[np.ndarray](), list[np.ndarray](), runs[0].config.spec.shape
@@ -220,8 +220,8 @@ def _pool(run: Trained, seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def judge(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer]:
-    """What the votes are worth: of each run the share that was told, with its 95 % interval (Wilson), and whether
-    that is more than guessing.  votes: 0 left, 1 right, -1 none yet."""
+    """What the votes are worth: of each run the share that was told, with its 95 % interval (Wilson), and
+    whether that is more than guessing.  votes: 0 left, 1 right, -1 none yet."""
     paths, seed = _paths(args), whole(args, "seed", 0, SEEDS, 0)
     votes = args.get("votes", [])
     if (

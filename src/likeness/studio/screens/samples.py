@@ -1,4 +1,4 @@
-"""Samples and the latent space of a run: grid, nearest training images, likelihood; plane, sliders, path, arithmetic.
+"""Samples and the latent space of a run: grid, nearest training images, likelihood; plane, sliders, path, sums.
 
 Everything here is what `likeness sample`, `score` and `walk` do, and each answer has the command that does it.
 """
@@ -23,7 +23,7 @@ from ...core import Refusal, answers, final, option_fields
 from ...data.decode import kind
 from ...inference import nearest, walk
 from ...inference.walk import DIRECTIONS, Walk
-from ..protocol import Answer, Picture, choice, flag, number, numbers, text, whole
+from ..protocol import Answer, Picture, choice, flag, number, text, whole
 
 if TYPE_CHECKING:
     from ...api import Trained

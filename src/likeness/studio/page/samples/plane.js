@@ -13,7 +13,7 @@ export function plane(ctx) {
   /** @type {{places: Float32Array, labels: Int32Array, classes: string[], real: boolean} | null} */
   let atlas = null;
   let dots = true, version = 0, saving = 0;
-  const canvas = h("canvas", { role: "application", tabindex: 0, class: "s-plane", "data-arrows": true, "aria-label": "Plane of codes. Arrow keys pan, plus and minus change the distance of images." });
+  const canvas = h("canvas", { role: "img", tabindex: 0, class: "s-plane", "data-arrows": true, "aria-label": "Plane of codes. Arrow keys pan, plus and minus change the distance of images." });
   const says = h("p", { class: "caption" }), legend = h("ul", { class: "w-legend" });
   const fx = field("x", x, { step: "any" }, (v) => go(v, y, step)), fy = field("y", y, { step: "any" }, (v) => go(x, v, step));
   const fs = field("distance of images", step, { min: 0.0001, max: 100, step: "any" }, (v) => go(x, y, v));
@@ -37,7 +37,7 @@ export function plane(ctx) {
       drawn.images.forEach((image, i) => {
         if (!drawn) return;
         const half = (drawn.n - 1) / 2, px = drawn.x + drawn.step * ((i % drawn.n) - half), py = drawn.y - drawn.step * (Math.floor(i / drawn.n) - half);
-        c.drawImage(image, middle[0] + (px - x) * scale - size / 2, middle[1] - (py - y) * scale - size / 2, size + 0.5, size + 0.5);
+        c.drawImage(image, middle[0] + (px - x) * scale - size / 2 + 1, middle[1] - (py - y) * scale - size / 2 + 1, size - 2, size - 2);
       });
     }
     if (flat && dots && atlas) {
@@ -49,14 +49,14 @@ export function plane(ctx) {
         c.strokeStyle = "#fff";
         c.lineWidth = 0.5;
         c.beginPath();
-        c.arc(px, py, 3, 0, 7);
+        c.arc(px, py, 2.5, 0, 7);
         c.fill();
         c.stroke();
       }
     }
   });
   const fit = () => {
-    const high = Math.max(200, Math.min(canvas.clientWidth, 640));
+    const high = Math.max(200, Math.min(canvas.clientWidth, 520));
     canvas.style.height = `${high}px`;
   };
   /** @param {number} nx @param {number} ny @param {number} nstep */
@@ -79,7 +79,7 @@ export function plane(ctx) {
         key: "plane",
         onValue: async (/** @type {any} */ data, /** @type {any} */ arrays) => {
           const images = await canvases(arrays.images);
-          if (turn < version - 3) return;
+          if (turn !== version && !drag) return;
           drawn = { ...asked, images };
           canvas.dataset.drawn = `${asked.x},${asked.y},${asked.step},${asked.n}`;
           draw();

@@ -14,7 +14,7 @@ export function slide(ctx) {
   let along = studio.hash.get("along", {});
   /** @type {{sigmas: number[], named: string[]}} */
   let known = { sigmas: [], named: [] };
-  const list = h("div", {}), pictures = h("div", { class: "row" });
+  const list = h("div", {}), pictures = h("div", { class: "row s-pictures" });
   const name = h("input", { type: "text", maxlength: 60, "aria-label": "name of the direction", placeholder: "name" });
   const choose = select("start", [], base, (v) => {
     base = v;

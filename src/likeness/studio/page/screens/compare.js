@@ -20,6 +20,7 @@ export default {
   needsRun: false,
   accepts: (run) => run.kind === "model",
   mount(root, studio) {
+    root.classList.add("s-screen");
     const tab = Math.random().toString(36).slice(2, 10), gone = { yes: false };
     const ask = (/** @type {string} */ screen, /** @type {string} */ method, /** @type {any} */ args, /** @type {any} */ how = {}) =>
       studio.ask(screen, method, args, { ...how, key: `compare/${tab}/${how.key ?? method}` });
@@ -186,6 +187,7 @@ export default {
     void draw();
     return () => {
       gone.yes = true;
+      root.classList.remove("s-screen");
       unbind();
       always();
       unwatch();

@@ -26,10 +26,13 @@ export default {
   open: reopened,
   mount(root, studio) {
     const screen = { gone: false, end: () => {} };
+    root.classList.add("s-screen");
     add(root, h("h1", { text: "Samples" }));
     void begin(root, studio, screen);
     return () => {
       screen.gone = true;
+      root.classList.remove("s-screen");
+      delete root.dataset.samples;
       screen.end();
     };
   },
