@@ -34,7 +34,7 @@ def scored(root: Path, n: int = 500) -> None:
     """Cards that one may be ranked by, and one that is not to be where n differs."""
     shared = dict(split="held out", n=100, against=None, group="reconstruction")
     for run, value, count in (("vae-digits", 10.0, 500), ("gan-digits", 20.0, n)):
-        save_scores(root / run, [card(value, count), card(value / 5, name="squared error", **shared)])
+        save_scores(root / run, [card(value, count), card(value / 2, name="squared error", **shared)])
 
 
 @pytest.fixture

@@ -292,7 +292,7 @@ def test_the_plane_is_dragged_and_walked(browser, copies, axe):
 
 def test_a_flat_code_shows_its_own_plane_with_the_data(browser, copies):
     with visit(browser, copies, "vae-digits", "&tab=plane") as page:
-        page.get_by_text("dots are codes of training images").wait_for()
+        page.locator(".caption", has_text="dots are codes of training images").wait_for()
         page.locator(".w-legend li").first.wait_for()
         assert page.locator(".w-legend li").count() == 10
         page.get_by_label("data points").press("Space")

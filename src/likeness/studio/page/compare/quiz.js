@@ -53,6 +53,7 @@ export function quiz({ studio, ask, runs }) {
   async function judge() {
     try {
       const data = await ask("compare", "judge", { runs: runs(), seed, n: N, votes }, { key: "judge" });
+      if (!data) return;
       const line = (/** @type {any} */ v) => h("tr", {}, h("th", { scope: "row", text: v.path || "all" }), h("td", { text: `${v.right} of ${v.n}` }), h("td", { text: v.n ? `${Math.round(100 * v.share)} % [${Math.round(100 * v.low)}, ${Math.round(100 * v.high)}]` : "–" }), h("td", { text: v.says }));
       result.replaceChildren(h("table", {}, h("caption", { text: "Told right, with the 95 % interval of a share (Wilson); guessing is 50 %" }),
         h("thead", {}, h("tr", {}, ...["run", "right", "share", "verdict"].map((t) => h("th", { scope: "col", text: t })))), h("tbody", {}, ...data.runs.map(line), line(data.all))));

@@ -88,8 +88,10 @@ export function grid(ctx) {
       const image = images.image(i);
       if (image) ctx.images.set(code(i), image);
       try {
-        const { saved, command } = await ctx.ask("keep", { ...args(), first: i }, { key: "keep" });
-        studio.status({ saved, command });
+        // a key each: of two keepers in a hurry the first must not be replaced by the second
+        const done = await ctx.ask("keep", { ...args(), first: i }, { key: `keep/${ctx.seed}/${i}` });
+        if (!done) return;
+        studio.status(done);
         studio.say(`kept sample ${i}`);
       } catch (error) {
         studio.fail(error);
@@ -120,6 +122,7 @@ export function grid(ctx) {
     const done = studio.busy("scoring");
     try {
       const d = await ctx.ask("likelihood", { ...args(), first: images.cursor }, { key: "likelihood" });
+      if (!d) return;
       const rank = d.rank === null || d.rank === undefined ? "" : `, more than ${Math.round(100 * d.rank)} % of ${d.against} held-out images`;
       facts.textContent = d.bits === null ? "no likelihood" : `${d.bits.toFixed(3)} bits/dim${d.of} (${d.kind})${rank}`;
       if (d.command) studio.status({ command: d.command });
@@ -132,9 +135,10 @@ export function grid(ctx) {
   async function save() {
     const done = studio.busy("saving");
     try {
-      const { saved, command } = await ctx.ask("save", { ...args(), n }, { key: "save" });
-      studio.status({ saved, command });
-      studio.say(`saved ${saved}`);
+      const out = await ctx.ask("save", { ...args(), n }, { key: "save" });
+      if (!out) return;
+      studio.status(out);
+      studio.say(`saved ${out.saved}`);
     } catch (error) {
       studio.fail(error);
     } finally {

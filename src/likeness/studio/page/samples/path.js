@@ -70,9 +70,10 @@ export function path(ctx) {
   async function save(format) {
     const done = studio.busy("writing the film");
     try {
-      const { saved, command } = await ctx.ask("export", { ...args(), format, seconds }, { key: "export" });
-      studio.status({ saved, command });
-      studio.say(`saved ${saved}`);
+      const out = await ctx.ask("export", { ...args(), format, seconds }, { key: `export/${format}` });
+      if (!out) return;
+      studio.status(out);
+      studio.say(`saved ${out.saved}`);
     } catch (error) {
       studio.fail(error);
     } finally {

@@ -13,7 +13,7 @@ export function plane(ctx) {
   /** @type {{places: Float32Array, labels: Int32Array, classes: string[], real: boolean} | null} */
   let atlas = null;
   let dots = true, version = 0, saving = 0;
-  const canvas = h("canvas", { role: "img", tabindex: 0, class: "s-plane", "data-arrows": true, "aria-label": "Plane of codes. Arrow keys pan, plus and minus change the distance of images." });
+  const canvas = h("canvas", { role: "img", tabindex: 0, class: "s-plane", "data-arrows": true, "aria-label": "Plane of codes. Arrow keys pan, plus and minus zoom." });
   const says = h("p", { class: "caption" }), legend = h("ul", { class: "w-legend" });
   const fx = field("x", x, { step: "any" }, (v) => go(v, y, step)), fy = field("y", y, { step: "any" }, (v) => go(x, v, step));
   const fs = field("distance of images", step, { min: 0.0001, max: 100, step: "any" }, (v) => go(x, y, v));

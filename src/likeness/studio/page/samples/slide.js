@@ -92,12 +92,13 @@ export function slide(ctx) {
   }
   async function save() {
     try {
-      const { saved, named } = await ctx.ask("name_direction", { name: name.value, along: moved() }, { key: "direction" });
-      known.named = named;
+      const out = await ctx.ask("name_direction", { name: name.value, along: moved() }, { key: "direction" });
+      if (!out) return;
+      known.named = out.named;
       name.value = "";
       build();
-      studio.status({ saved });
-      studio.say(`saved ${saved}`);
+      studio.status({ saved: out.saved });
+      studio.say(`saved ${out.saved}`);
     } catch (error) {
       studio.fail(error);
     }
@@ -105,7 +106,9 @@ export function slide(ctx) {
   /** @param {string} key */
   async function drop(key) {
     try {
-      known.named = (await ctx.ask("forget_direction", { name: key }, { key: "direction" })).named;
+      const out = await ctx.ask("forget_direction", { name: key }, { key: "direction" });
+      if (!out) return;
+      known.named = out.named;
       delete along[key];
       build();
       changed();
@@ -121,7 +124,9 @@ export function slide(ctx) {
       if (!ready) {
         const done = studio.busy("looking for directions");
         try {
-          known = await ctx.ask("directions", {}, { key: "directions" });
+          const out = await ctx.ask("directions", {}, { key: "directions" });
+          if (!out) return;
+          known = out;
           ready = true;
           build();
         } catch (error) {

@@ -59,7 +59,6 @@ export default {
       chosen = on ? [...chosen, path] : chosen.filter((p) => p !== path);
       studio.hash.set({ runs: chosen });
       list();
-      picks.querySelector(`input[value="${CSS.escape(path)}"]`)?.dispatchEvent(new Event("focus"));
       /** @type {HTMLElement | null} */ (picks.querySelector(`input[value="${CSS.escape(path)}"]`))?.focus();
       game.reset();
       void draw();
@@ -159,9 +158,10 @@ export default {
     async function save() {
       const done = studio.busy("writing the page");
       try {
-        const { saved, page, command } = await ask("compare", "export", { runs: chosen }, { key: "export" });
-        studio.status({ saved, command });
-        hint.replaceChildren("Written: ", h("a", { href: `/files/${page}`, target: "_blank", rel: "noopener", text: saved }), " with compare.csv and compare.json beside it.");
+        const out = await ask("compare", "export", { runs: chosen }, { key: "export" });
+        if (!out) return;
+        studio.status({ saved: out.saved, command: out.command });
+        hint.replaceChildren("Written: ", h("a", { href: `/files/${out.page}`, target: "_blank", rel: "noopener", text: out.saved }), " with compare.csv and compare.json beside it.");
       } catch (error) {
         studio.fail(error);
       } finally {

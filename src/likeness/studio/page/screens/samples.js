@@ -105,9 +105,15 @@ async function begin(root, studio, screen) {
   }) : null;
   const bar = h("div", { class: "row" }, seed.root, button("New seed", () => locked.on || reseed(Math.floor(Math.random() * 1e6)), "R"), lock, label?.root);
   add(root, bar, live(), keepers);
+  let settling = 0;
   const view = tabs({
     label: "Views of the samples", chosen: studio.hash.get("tab", "grid"), tabs: kinds.map((k) => ({ id: k.id, title: k.title, panel: k.root })),
-    onChange: (id) => (studio.hash.set({ tab: id }), bind(), void here().load()),
+    onChange: (id) => {
+      studio.hash.set({ tab: id });
+      bind();
+      clearTimeout(settling);  // who only passes by asks for nothing
+      settling = setTimeout(() => screen.gone || void here().load(), 150);
+    },
   });
   if (info.no_codes) add(root, h("p", { class: "muted small", text: `Grid only. ${info.no_codes}` }));
   add(root, view.root);
