@@ -12,15 +12,17 @@ export function table(data, onScore) {
   const bodies = groups.map((group) => h("tbody", {}, h("tr", {}, h("th", { scope: "rowgroup", colspan: heads.length + 1, class: "s-group", text: String(group) })),
     ...data.rows.filter((/** @type {any} */ r) => r.group === group).map((/** @type {any} */ r) => row(r))));
   const warnings = data.columns.filter((/** @type {any} */ c) => c.warnings.length).map((/** @type {any} */ c) => h("details", {}, h("summary", { text: `${c.name}: ${c.warnings.length} to look out for` }), h("ul", {}, ...c.warnings.map((/** @type {string} */ w) => h("li", { class: "small", text: w })))));
-  return h("div", {}, ...warnings, h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Scores of the runs" },
+  const others = h("input", { type: "checkbox", onchange: () => whole.classList.toggle("s-own", !others.checked) });
+  const whole = h("div", { class: "s-own" }, ...warnings, h("label", { class: "row s-field" }, others, "baselines and real images as well"), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Scores of the runs" },
     h("table", { class: "s-scores" }, h("thead", {}, h("tr", {}, h("th", { scope: "col", text: "measure" }), ...heads)), ...bodies)),
     h("p", { class: "caption", text: "best: better than every run that it may be held against, 95 % intervals apart. tie: none is better. Rows of different n, data or network are not ranked." }));
+  return whole;
 }
 
 /** @param {any} r */
 function row(r) {
   const own = r.of === "model", name = own ? `${r.measure}${r.unit ? `, ${r.unit}` : ""}` : r.of;
-  return h("tr", { class: own ? null : "muted" }, h("th", { scope: "row" }, own ? name : h("small", { text: name }), own && r.better ? h("small", { class: "muted", text: ` ${r.better} is better` }) : null,
+  return h("tr", { class: own ? null : "muted s-beside" }, h("th", { scope: "row" }, own ? name : h("small", { text: name }), own && r.better ? h("small", { class: "muted", text: ` ${r.better} is better` }) : null,
     r.why ? h("small", { class: "warn s-why", text: r.why }) : null), ...r.cells.map((/** @type {any} */ c) => cell(c)));
 }
 

@@ -13,7 +13,7 @@ export function grid(ctx) {
   const images = tiles({
     label: "Samples", tile: 64, onPick: (i) => void keep(i), onCursor: (i) => void look(i),
   });
-  const page = h("div", {}), large = h("div", { class: "row" }), near = h("div", { class: "row" });
+  const page = h("div", {}), large = h("div", {}), near = h("div", {});
   const facts = h("p", { class: "small s-facts", role: "status" }), stale = h("p", { class: "warn small" });
   const progress = h("progress", { max: 1, value: 0, "aria-label": "drawn" });
   const count = select("images", [["16", "16"], ["36", "36"], ["64", "64"], ["144", "144"]], String(n), (v) => {
@@ -21,7 +21,7 @@ export function grid(ctx) {
     studio.hash.set({ n });
     void load();
   });
-  const aside = h("div", { class: "panel" }, h("h2", { text: "This sample" }), large, facts, near,
+  const aside = h("div", { class: "panel" }, h("h2", { text: "This sample" }), h("div", { class: "row s-both" }, large, near), facts,
     h("div", { class: "row" }, button("Keep", () => void keep(images.cursor), "K"), button("Nearest training image", () => void nearest(), "N, held"), button("Likelihood", () => void likelihood())));
   const root = h("div", {}, h("div", { class: "row" }, count.root, button("Save the grid", () => void save(), "S"), progress, stale),
     h("div", { class: "with-inspector s-grid" }, h("div", {}, images.root, page), aside));
@@ -74,7 +74,7 @@ export function grid(ctx) {
   async function look(i) {
     const image = images.image(i);
     if (!image) return;
-    large.replaceChildren(shown(image, `sample ${i} of seed ${ctx.seed}`, 192));
+    large.replaceChildren(shown(image, `sample ${i} of seed ${ctx.seed}`, 138));
     facts.textContent = "";
     if (!holding) near.replaceChildren();
   }
@@ -108,7 +108,7 @@ export function grid(ctx) {
         key: "closest",
         onValue: async (/** @type {any} */ data, /** @type {any} */ arrays) => {
           const [there] = await canvases(arrays.image);
-          near.replaceChildren(shown(there, `nearest training image: ${data.name}`, 192, "real"));
+          near.replaceChildren(shown(there, `nearest training image: ${data.name}`, 138, "real"));
           facts.textContent = `${data.distance.toFixed(1)} levels (of 255) from the nearest training image, root mean square`;
           studio.status({ command: data.command });
           studio.say(facts.textContent);
