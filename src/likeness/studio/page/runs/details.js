@@ -53,8 +53,8 @@ export class Details {
       onFrame: (i) => this.on.onScrub(this.data.samples[i].seen, this),
       perSecond: 4,
     });
-    const sort = (/** @type {string} */ label) => chart({ label, xName: "images seen", height: 180, smoothing: 0 });
-    this.charts = { losses: sort("losses"), gradients: sort("norms of gradients"), speed: sort("images a second"), memory: sort("memory, MB") };
+    const sort = (/** @type {string} */ label, height = 180, controls = true) => chart({ label, xName: "images seen", height, controls, smoothing: 0 });
+    this.charts = { losses: sort("losses", 220), gradients: sort("norms of gradients"), speed: sort("images a second", 110, false), memory: sort("memory, MB", 110, false) };
     this.agent = make("img", { alt: `film of ${path}`, className: "pixels", hidden: true });
     this.notes = make("div", {});
     this.scores = make("div", {});
