@@ -1,7 +1,7 @@
 """Run folders as a table shows them, read off their files: no torch, no model, and nothing is changed.
 
-What a model answers, and what its options are, its class alone knows: `likeness models NAME --json` says it, in
-a process of its own, once (Catalogue)."""
+What a model answers, and what its options are, its class alone knows: `likeness models NAME --json` says
+it, in a process of its own, once (Catalogue)."""
 
 from __future__ import annotations
 
@@ -165,8 +165,8 @@ class Catalogue:
         self._lock = threading.Lock()
 
     def ask(self, names: Sequence[str]) -> None:
-        """Ask for the entries of models, or of files; takes seconds where torch must be imported.  Whoever asks
-        meanwhile waits."""
+        """Ask for the entries of models, or of files; takes seconds where torch must be imported.  Whoever
+        asks meanwhile waits."""
         with self._lock:
             self._ask([name for name in names if name not in self._asked])
 

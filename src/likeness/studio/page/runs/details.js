@@ -50,7 +50,9 @@ export class Details {
       label: `samples of ${path}`,
       load: (i) => picture(this.data.samples[i].url),
       caption: (i) => (this.data?.samples[i] ? `${this.data.samples[i].seen.toLocaleString("en")} images` : ""),
-      onFrame: (i) => this.on.onScrub(this.data.samples[i].seen, this),
+      onFrame: (i) => {  // of a film that somebody moves; the other one follows, and is not followed
+        if (this.film.root.contains(document.activeElement)) this.on.onScrub(this.data.samples[i].seen, this);
+      },
       perSecond: 4,
     });
     const sort = (/** @type {string} */ label, height = 180, controls = true) => chart({ label, xName: "images seen", height, controls, smoothing: 0 });
