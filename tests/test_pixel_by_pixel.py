@@ -14,10 +14,9 @@ import torch
 from conftest import small_run, toy
 from likeness import figures
 from likeness.api import Trained
-from likeness.core import Batch, Condition, Noise, Predicts, Refusal, Spec, answers, final
+from likeness.core import Batch, Noise, Predicts, Refusal, Spec, answers
 from likeness.inference.pixel_by_pixel import Drawing, Place, Plan, possible, save, told
 from likeness.models import load
-from likeness.parts.autoregressive import Autoregressive
 from likeness.parts.conditionals import level
 from test_autoregressive import COLOUR, drawn, every_image, every_model, log_probabilities, make
 

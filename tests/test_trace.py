@@ -12,7 +12,6 @@ from PIL import Image
 
 import likeness
 from conftest import small_run, toy
-
 from likeness import cli, figures
 from likeness.core import Refusal
 

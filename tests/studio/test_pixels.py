@@ -1,4 +1,4 @@
-"""Pixel by pixel: the server's side against the command line's own functions; the page by keys and pointer."""
+"""Pixel by pixel: the server's side against the command line's functions; the page by keys and pointer."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import opened, until
 from likeness import cli, figures
 from likeness.core import Refusal
 from likeness.parts.conditionals import level
 from likeness.studio.screens import pixels
 from likeness.studio.worker import Desk
+from studio.conftest import opened, until
 
 RUN = "pixelcnn-digits"
 DIMS = 64
@@ -153,7 +153,7 @@ def test_a_file_that_is_no_image_is_refused(desk: Desk) -> None:
 def show(page: Any, run: str, screen: str) -> None:
     page.set_default_timeout(90_000)
     until(lambda: page.evaluate(f"studio.runs.some(r => r.path === '{run}' && r.answers.length)"), 90)
-    page.get_by_label("Run", exact=True).select_option(run)
+    page.locator("#run").select_option(run)
     page.get_by_role("link", name=screen).click()
     page.get_by_role("heading", name=screen, exact=True).wait_for()
 
@@ -184,7 +184,7 @@ def test_the_page_by_keys_alone(page: Any, axe: Any, desk: Desk) -> None:
     page.keyboard.press("b")
     page.locator(".tree button").nth(3).wait_for()
     page.keyboard.press("v")
-    assert page.get_by_label("Shown").input_value() == "surprise"
+    assert page.get_by_label("Shown", exact=True).input_value() == "surprise"
     page.keyboard.press("j")
     page.get_by_text("bits/dim; more than").wait_for()
     assert axe(page) == []
@@ -193,12 +193,14 @@ def test_the_page_by_keys_alone(page: Any, axe: Any, desk: Desk) -> None:
 def test_the_page_by_pointer(page: Any, desk: Desk, tmp_path: Path) -> None:
     show(page, RUN, "Pixel by pixel")
     page.get_by_role("button", name="New seed").wait_for()
-    page.get_by_label("Seed").fill("12")
-    page.get_by_label("Seed").press("Enter")
+    page.get_by_role("spinbutton", name="Seed").fill("12")
+    page.get_by_role("spinbutton", name="Seed").press("Enter")
     page.get_by_role("button", name="To the end").click()
     place(page, DIMS)
     box = page.locator(".pixel-stage canvas").bounding_box()
-    page.locator(".pixel-stage canvas").click(position=dict(x=box["width"] * 3.5 / 8, y=box["height"] * 2.5 / 8))
+    page.locator(".pixel-stage canvas").click(
+        position=dict(x=box["width"] * 3.5 / 8, y=box["height"] * 2.5 / 8)
+    )
     page.get_by_text("row 3, column 4: level").wait_for()
     page.get_by_label("Level of the cursor's sub-pixel").fill("13")
     page.get_by_role("button", name="Fix").click()
@@ -213,13 +215,15 @@ def test_the_page_by_pointer(page: Any, desk: Desk, tmp_path: Path) -> None:
     words = page.locator("#command").inner_text().split()
     assert cli.main([*words[1:], "-o", str(tmp_path / "again.png")]) == 0  # as it can be copied
     with np.load(file) as kept, np.load(tmp_path / "again.npz") as again:
-        assert (kept["levels"] == again["levels"]).all() and np.allclose(kept["nats"], again["nats"], atol=1e-5)
+        assert (kept["levels"] == again["levels"]).all() and np.allclose(
+            kept["nats"], again["nats"], atol=1e-5
+        )
 
 
 def test_paused_and_reloaded_it_goes_on_where_it_was(page: Any, studio: Any, desk: Desk) -> None:
     show(page, RUN, "Pixel by pixel")
-    page.get_by_label("Seed").fill("21")
-    page.get_by_label("Seed").press("Enter")
+    page.get_by_role("spinbutton", name="Seed").fill("21")
+    page.get_by_role("spinbutton", name="Seed").press("Enter")
     place(page, 0)
     page.get_by_role("button", name="Play").click()
     until(lambda: int(page.locator(".pixel-stage canvas").get_attribute("data-place")) > 4, 90)
@@ -240,7 +244,7 @@ def test_at_420_pixels_and_with_less_motion(browser: Any, studio: Any, axe: Any)
     with opened(browser, studio, viewport=dict(width=420, height=800), reduced_motion="reduce") as page:
         page.set_default_timeout(90_000)
         until(lambda: page.evaluate("studio.runs.every(r => r.answers.length) && studio.runs.length"), 90)
-        page.get_by_label("Run", exact=True).select_option(RUN)
+        page.locator("#run").select_option(RUN)
         page.evaluate("studio.go('pixels')")
         page.get_by_text("as fast as it goes").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= 420

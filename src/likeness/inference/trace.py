@@ -1,8 +1,8 @@
 """One image and the way to it: sub-pixel by sub-pixel, or noise level by noise level.
 
 An autoregressive model is traced by what it held possible before each sub-pixel (pixel_by_pixel.py), a model
-that takes noise away by its frames (trajectory.py).  Image number k of a seed is that of `sample`, with all of
-its way beside it as arrays.
+that takes noise away by its frames (trajectory.py).  Image number k of a seed is that of `sample`, with all
+of its way beside it as arrays.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Diffusion: an image as it goes into noise and comes out of it.
 
-Forward the page computes itself, from an image, its noise and the levels of the schedule.  Reverse frames are sent
-as they are made, and kept here until the next way of the same lane, so that a page that missed some asks again.
+Forward the page computes itself, from an image, its noise and the levels of the schedule.  Reverse frames are
+sent as they are made, and kept here until the next way of the same lane, so that a page that missed some asks
+again.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def about(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
 
 def forward(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
     """An image and its noise, (C, H, W) each: all that the page needs for x_t at any t."""
-    run, model = _run(desk, args)
+    run, _ = _run(desk, args)
     asked = given(run, args, arrays)
     eps = engine.sampling_noise(whole(args, "seed", 0, 2**31 - 1, 0), 0, 1).normal(*run.config.spec.shape)
     label = label_of(asked.batch.y)
@@ -112,7 +113,7 @@ def expect(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
 def reverse(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
     """Frames of one way, or of several from one noise side by side, as they are made: `lanes`, each with its
     options and branches.  Each value has the frames since the last one, by lane."""
-    run, model = _run(desk, args)
+    run, _ = _run(desk, args)
     lanes = _lanes(args)
     plans = [_plan(args, lane) for lane in lanes]
     y = trajectory.told(run, plans[0], _label(args))
@@ -177,7 +178,7 @@ def levels(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
 
 
 def keep(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
-    """Save the frames of a lane that there are, as `likeness trace` does; what was cancelled is saved, too."""
+    """Save the frames of a lane that there are, as `likeness trace` does; what was cancelled, too."""
     run, model = _run(desk, args)
     lanes = _lanes(args)
     lane = whole(args, "lane", 0, len(lanes) - 1, 0)
@@ -198,11 +199,11 @@ def keep(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
 def _command(run: Trained, args: Args, plan: Plan) -> str:
     """What draws the same from the command line."""
     words, label = ["likeness", "trace", str(run.folder)], _label(args)
-    for flag, given in (("seed", plan.seed), ("number", plan.number)):
-        words += [f"--{flag}", str(given)] if given else []
+    for flag, chose in (("seed", plan.seed), ("number", plan.number)):
+        words += [f"--{flag}", str(chose)] if chose else []
     words += [] if label is None else ["--label", run.classes[label]]
-    for flag, given in plan.live.items():
-        words += [f"--{flag}", f"{given:g}" if isinstance(given, float) else str(given)]
+    for flag, chose in plan.live.items():
+        words += [f"--{flag}", f"{chose:g}" if isinstance(chose, float) else str(chose)]
     for step, seed in plan.branches:
         words += ["--branch", f"{step}={seed}"]
     return shlex.join(words)

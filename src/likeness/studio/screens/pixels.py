@@ -1,8 +1,8 @@
 """Pixel by pixel: an image as an autoregressive model draws it, or judges it.
 
-The page is the clock: it asks for as many sub-pixels as its pace wants, and an image is a function of its plan,
-so that a pause, a reload or a lost worker changes nothing.  The drawings that were asked about last are kept, to
-go on from where they are.
+The page is the clock: it asks for as many sub-pixels as its pace wants, and an image is a function of its
+plan, so that a pause, a reload or a lost worker changes nothing.  The drawings that were asked about last are
+kept, to go on from where they are.
 """
 
 from __future__ import annotations
@@ -183,8 +183,8 @@ def _command(run: Trained, plan: Plan, args: Args, upto: int) -> str:
     if plan.known:
         words += [str(run.folder / "samples" / f"pixels-{_digest(plan, args, upto)}-start.png")]
         words += ["--known", str(plan.known)]
-    for flag, given in (("seed", plan.seed), ("number", plan.number), ("of", _of(args))):
-        words += [f"--{flag}", str(given)] if given else []
+    for flag, chose in (("seed", plan.seed), ("number", plan.number), ("of", _of(args))):
+        words += [f"--{flag}", str(chose)] if chose else []
     label = _label(args)
     words += [] if label is None else ["--label", run.classes[label]]
     for k, v in sorted(plan.fixed.items()):

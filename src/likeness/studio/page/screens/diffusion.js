@@ -41,6 +41,25 @@ class Diffusion {
     this.follow = false;
     this.gone = false;
     this.shown = "";
+    const later = /** @type {any} */ (null);  // made by build()
+    /** @type {HTMLButtonElement} */ this.drawButton = later;
+    /** @type {HTMLButtonElement} */ this.twoButton = later;
+    /** @type {HTMLButtonElement} */ this.saveSecond = later;
+    /** @type {HTMLInputElement} */ this.seedInput = later;
+    /** @type {HTMLInputElement} */ this.time = later;
+    /** @type {HTMLInputElement} */ this.fileInput = later;
+    /** @type {HTMLSelectElement} */ this.classInput = later;
+    /** @type {HTMLSelectElement} */ this.viewInput = later;
+    /** @type {HTMLElement} */ this.progress = later;
+    /** @type {HTMLElement} */ this.timeSays = later;
+    /** @type {HTMLElement} */ this.imageSays = later;
+    /** @type {HTMLElement} */ this.lossSays = later;
+    /** @type {ReturnType<typeof track>[]} */ this.tracks = later;
+    /** @type {ReturnType<typeof large>[]} */ this.views = later;
+    /** @type {ReturnType<typeof histograms>} */ this.histogram = later;
+    /** @type {ReturnType<typeof chart>} */ this.loss = later;
+    /** @type {{root: HTMLElement, show: () => void}[]} */ this.forms = later;
+    /** @type {ReturnType<typeof setTimeout>|undefined} */ this.keeping = later;
     this.build();
   }
 
@@ -184,7 +203,8 @@ class Diffusion {
   }
   /** @param {number} i */
   async draw(i) {
-    const mine = (this.frames[i] = []);
+    const mine = /** @type {Frame[]} */ ([]);
+    this.frames[i] = mine;
     this.drawing[i] = true;
     this.fields();
     try {

@@ -27,7 +27,6 @@ function style() {
 class Pixels {
   /** @param {HTMLElement} root @param {any} studio @param {any} about */
   constructor(root, studio, about) {
-    Object.assign(this, { root, studio, about });
     this.root = root;
     this.studio = studio;
     this.about = about;
@@ -37,6 +36,8 @@ class Pixels {
     this.dims = about.size ** 2 * about.channels;
     /** @type {Int32Array|null} */ this.start = null;
     this.place = 0;
+    this.wanted = 0;
+    this.pending = Promise.resolve();
     this.total = 0;
     /** @type {any} */ this.judged = null;
     this.file = /** @type {{bytes: Uint8Array, name: string}|null} */ (null);
@@ -53,6 +54,25 @@ class Pixels {
     const n = this.dims;
     this.picture = { levels: new Int32Array(n).fill(-1), bits: new Float32Array(n).fill(NaN), entropy: new Float32Array(n).fill(NaN) };
     /** @type {Float32Array|null} */ this.p = null;
+    const later = /** @type {any} */ (null);  // made by build()
+    /** @type {HTMLButtonElement} */ this.playButton = later;
+    /** @type {HTMLInputElement} */ this.seedInput = later;
+    /** @type {HTMLInputElement} */ this.levelInput = later;
+    /** @type {HTMLInputElement} */ this.fileInput = later;
+    /** @type {HTMLSelectElement} */ this.classInput = later;
+    /** @type {HTMLSelectElement} */ this.overlayInput = later;
+    /** @type {HTMLSelectElement} */ this.channelInput = later;
+    /** @type {HTMLElement} */ this.scale = later;
+    /** @type {HTMLElement} */ this.stale = later;
+    /** @type {HTMLElement} */ this.count = later;
+    /** @type {HTMLElement} */ this.countSays = later;
+    /** @type {HTMLElement} */ this.verdict = later;
+    /** @type {ReturnType<typeof slider>} */ this.paceSlider = later;
+    /** @type {ReturnType<typeof slider>} */ this.heatSlider = later;
+    /** @type {ReturnType<typeof bars>} */ this.bars = later;
+    /** @type {ReturnType<typeof tree>} */ this.tree = later;
+    /** @type {ReturnType<typeof view>} */ this.view = later;
+    this.fieldSays = "";
     this.build();
   }
 
@@ -108,7 +128,7 @@ class Pixels {
     this.verdict = h("p", { class: "small", role: "status" });
     const own = h("fieldset", {}, h("legend", { text: "Judge an image, or go on from it" }),
       h("div", { class: "row" }, button("Held-out image", () => void this.judge(this.held++, null), { title: "J" }), h("label", {}, "your own ", this.fileInput)), this.verdict,
-      button("Draw from the cursor on", () => this.complete(), { title: "C" }));
+      button("Draw from the cursor on", () => void this.complete(), { title: "C" }));
     return h("div", {}, h("div", { class: "panel" }, this.count, this.countSays, this.bars.root, fixing,
       h("p", { class: "caption", text: "A fixed sub-pixel is what it is for all that come after it; those before have not heard of it." })),
       h("h2", { text: "Branches" }), h("div", { class: "row" }, button("4 branches here", () => void this.branch(), { title: "B" })), this.tree.root,
@@ -125,7 +145,7 @@ class Pixels {
       key("r", "new seed", () => this.seed(Math.floor(Math.random() * 1e6))), key("t", "to the temperature", () => this.heatSlider.input.focus()),
       key("f", "fix the sub-pixel", () => this.fix()), key("x", "free the sub-pixel", () => this.free()),
       key("b", "4 branches at the cursor", () => void this.branch()), key("j", "judge the next held-out image", () => void this.judge(this.held++, null)),
-      key("c", "draw from the cursor on", () => this.complete()), key("s", "save picture and numbers", () => void this.save()),
+      key("c", "draw from the cursor on", () => void this.complete()), key("s", "save picture and numbers", () => void this.save()),
       key("v", "show something else", () => this.lay(OVERLAYS[(OVERLAYS.findIndex(([id]) => id === this.overlay) + 1) % OVERLAYS.length][0])),
       key("Escape", "pause", () => this.pause()), key("Ctrl+Z", "undo", () => this.back(this.past, this.future)), key("Ctrl+Shift+Z", "redo", () => this.back(this.future, this.past)),
     ]);
@@ -142,9 +162,14 @@ class Pixels {
   }
 
   /** Draw, or go back, until so many sub-pixels are known. @param {number} upto */
-  async to(upto) {
+  to(upto) {
     this.judged = null;
-    const draw = this.args({ upto: Math.max(this.plan.known * this.about.channels, Math.min(this.dims, upto)) });
+    this.wanted = Math.max(this.plan.known * this.about.channels, Math.min(this.dims, upto));
+    this.pending = this.draw(this.args({ upto: this.wanted }));
+    return this.pending;
+  }
+  /** @param {any} draw what is asked for */
+  async draw(draw) {
     try {
       await this.studio.ask("pixels", "draw", draw, { key: this.key("draw"), arrays: this.arrays(), onValue: (/** @type {any} */ d, /** @type {any} */ a) => this.take(d, a) });
     } catch (error) {
@@ -182,9 +207,12 @@ class Pixels {
     void this.clock();
   }
   pause() {
+    if (this.playing) {
+      this.studio.stop(this.key("draw"));
+      this.wanted = this.place;
+    }
     this.playing = false;
     this.playButton.textContent = "Play";
-    this.studio.stop(this.key("draw"));
     if (this.place) this.studio.say(this.words());
   }
   async clock() {
@@ -210,7 +238,7 @@ class Pixels {
     if (this.playing) this.pause();
     this.follow = true;
     const { channels, size } = this.about, by = { channel: 1, pixel: channels, row: channels * size }[unit];
-    void this.to((Math.floor(this.place / by) + 1) * by).then(() => this.studio.say(this.words()));
+    void this.to((Math.floor(this.wanted / by) + 1) * by).then(() => this.studio.say(this.words()));
   }
 
   // Changes of the plan, each of which can be undone
@@ -265,6 +293,7 @@ class Pixels {
 
   async branch() {
     this.pause();
+    await this.pending;
     const { size, channels } = this.about, pixel = this.cursor.row * size + this.cursor.column;
     const known = Math.min(pixel, Math.floor((this.judged ? this.dims : this.place) / channels));
     const start = this.picture.levels.slice(), seed = Math.floor(Math.random() * 1e6), title = `from row ${Math.floor(known / size) + 1}, column ${(known % size) + 1}`;
@@ -308,6 +337,7 @@ class Pixels {
   /** @param {number|null} held @param {{bytes: Uint8Array, name: string}|null} file */
   async judge(held, file) {
     this.pause();
+    await this.pending;
     const done = this.studio.busy("judging");
     const args = { run: this.run.path, rank: "yes", ...(file ? { name: file.name, label: this.plan.label } : { held }) };
     try {
@@ -328,7 +358,9 @@ class Pixels {
     }
     done();
   }
-  complete() {
+  async complete() {
+    this.pause();
+    await this.pending;
     const { size, channels } = this.about, pixel = this.cursor.row * size + this.cursor.column;
     const known = Math.min(pixel || Math.floor(size ** 2 / 2), Math.floor((this.judged ? this.dims : this.place) / channels));
     const start = this.picture.levels.slice();
@@ -337,6 +369,8 @@ class Pixels {
   }
 
   async save() {
+    this.pause();
+    await this.pending;
     const done = this.studio.busy("saving");
     try {
       await this.studio.ask("pixels", "keep", this.args({ upto: this.place }), { key: this.key("keep"), arrays: this.arrays(),
@@ -408,7 +442,7 @@ class Pixels {
   show() {
     const { channels, size } = this.about, values = this.over();
     const top = values ? round(Math.max(...Array.from(values).filter(Number.isFinite))) : 1;
-    this.scale.textContent = values ? (this.overlay === "field" ? this.fieldSays ?? "" : `dark 0, light ${top} bits a pixel`) : "";
+    this.scale.textContent = values ? (this.overlay === "field" ? this.fieldSays : `dark 0, light ${top} bits a pixel`) : "";
     const share = this.place / this.dims;
     this.view.set({ levels: this.picture.levels, values, top, cursor: this.cursor, place: this.judged ? this.dims : this.place,
       fixed: new Set(Object.keys(this.plan.fixed).map((k) => Math.floor(Number(k) / channels))),
