@@ -17,12 +17,12 @@ RUN = "ddpm-digits"
 
 
 def show(page: Any, width: int = 1280) -> None:
-    page.set_default_timeout(90_000)
+    page.set_default_timeout(45_000)
     until(lambda: page.evaluate(f"studio.runs.some(r => r.path === '{RUN}' && r.answers.length)"), 90)
     page.locator("#run").select_option(RUN)
     page.evaluate("studio.go('diffusion')")
     page.get_by_role("button", name="Draw", exact=True).wait_for()
-    page.get_by_text("image ").first.wait_for()
+    until(lambda: page.locator(".of-image").inner_text() != "", 90)
 
 
 def step(page: Any, lane: int, n: int) -> None:
@@ -152,7 +152,7 @@ def test_at_420_pixels_and_with_less_motion(browser: Any, studio: Any, axe: Any)
 def test_a_dropped_picture_restores_the_way(page: Any, runs: Path, tmp_path: Path) -> None:
     traced = api.open(runs / RUN).trace(seed=77, sampler="ddim", steps=10)
     traced.save(tmp_path / "w.png")
-    page.set_default_timeout(90_000)
+    page.set_default_timeout(45_000)
     until(lambda: page.evaluate(f"studio.runs.some(r => r.path === '{RUN}' && r.answers.length)"), 90)
     data = list((tmp_path / "w.png").read_bytes())
     page.evaluate("(bytes) => studio.dropped(new File([new Uint8Array(bytes)], 'w.png'))", data)

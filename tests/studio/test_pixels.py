@@ -151,7 +151,7 @@ def test_a_file_that_is_no_image_is_refused(desk: Desk) -> None:
 
 
 def show(page: Any, run: str, screen: str) -> None:
-    page.set_default_timeout(90_000)
+    page.set_default_timeout(45_000)
     until(lambda: page.evaluate(f"studio.runs.some(r => r.path === '{run}' && r.answers.length)"), 90)
     page.locator("#run").select_option(run)
     page.get_by_role("link", name=screen).click()
@@ -242,7 +242,7 @@ def test_paused_and_reloaded_it_goes_on_where_it_was(page: Any, studio: Any, des
 
 def test_at_420_pixels_and_with_less_motion(browser: Any, studio: Any, axe: Any) -> None:
     with opened(browser, studio, viewport=dict(width=420, height=800), reduced_motion="reduce") as page:
-        page.set_default_timeout(90_000)
+        page.set_default_timeout(45_000)
         until(lambda: page.evaluate("studio.runs.every(r => r.answers.length) && studio.runs.length"), 90)
         page.locator("#run").select_option(RUN)
         page.evaluate("studio.go('pixels')")

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from ..api import Trained
 
 
+MOST = 3072
+"""sub-pixels that an address holds"""
+
+
 class Place(NamedTuple):
     """A sub-pixel, counted from 0."""
 
@@ -80,6 +84,15 @@ class Plan:
             fixed={str(k): v for k, v in sorted(self.fixed.items())},
             heat=[list(pair) for pair in self.heat],
         )
+
+    def studio(self, upto: int, of: int, label: int | None, levels: int) -> dict[str, Any]:
+        """What a picture says of the screen that shows its plan; of what is kept only as much as an address
+        holds."""
+        plan = self.facts() | dict(of=of, label=label)
+        if self.known:
+            start = None if self.start is None else level(self.start, levels).flatten().tolist()
+            plan |= dict(start=start if start and len(start) <= MOST else None)
+        return dict(screen="pixels", hash=dict(plan=plan, upto=upto) if plan.get("start", 1) else {})
 
 
 class Drawing:

@@ -71,7 +71,7 @@ def trace(
         steps = trajectory.count(run.model, plan)
         way = trajectory.frames(run.model, plan, trajectory.told(run, plan, label))
         kept = [frame for frame in way if trajectory.keeps(frame.step, steps)]
-        recipe = facts | plan.facts() | dict(screen="diffusion", label_number=run.class_of(label))
+        recipe = facts | plan.facts() | dict(studio=plan.studio(run.class_of(label)))
         return Traced(trajectory.finished(kept[-1], run.model), kept, run, recipe)
     inputs.answer(run.model, "predictive", "" if not branch else "Only frames of a denoiser branch.  ")
     if branch:
@@ -91,7 +91,11 @@ def trace(
     drawn = pixel_by_pixel.Plan(seed, number, known, start, dict(fix), pairs)
     y = run._conditions(of if known else number, 1, label)
     drawing = pixel_by_pixel.Drawing(run.model, drawn, y).to(spec.dims if until is None else until)
-    recipe = facts | dict(screen="pixels", of=of, upto=drawing.place, label_number=run.class_of(label))
+    recipe = facts | dict(
+        of=of,
+        upto=drawing.place,
+        studio=drawn.studio(drawing.place, of, run.class_of(label), spec.levels),
+    )
     return Traced(drawing.x.float().cpu(), drawing, run, recipe)
 
 

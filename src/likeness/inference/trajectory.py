@@ -66,6 +66,12 @@ class Plan:
             seed=self.seed, number=self.number, branches=[list(b) for b in self.branches], **self.live
         )
 
+    def studio(self, label: int | None) -> dict[str, Any]:
+        """What a picture says of the screen that shows its plan."""
+        lane = dict(self.live, branches=[list(b) for b in self.branches])
+        plan = dict(seed=self.seed, number=self.number, label=label, lanes=[lane])
+        return dict(screen="diffusion", hash=dict(plan=plan))
+
 
 def frames(model: Model, plan: Plan, y: Condition | None = None, n: int = 1) -> Iterator[Frame]:
     """Every frame of images number plan.number ... of the seed, from noise on; of a way that branches, of its

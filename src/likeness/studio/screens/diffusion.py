@@ -188,7 +188,7 @@ def keep(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
         y = trajectory.told(run, plan, _label(args))
         steps = trajectory.count(run.model, plan)
         kept = [f for f in trajectory.frames(run.model, plan, y) if trajectory.keeps(f.step, steps)]
-    recipe = run._recipe(screen="diffusion", label_number=_label(args), **plan.facts())
+    recipe = run._recipe(studio=plan.studio(_label(args)), **plan.facts()) | run.named_class(_label(args))
     mark = hashlib.sha256(repr((plan.facts(), _label(args), len(kept))).encode()).hexdigest()[:8]
     target = run.folder / "trajectories" / f"{mark}.png"
     written = trajectory.save(kept, model, target, recipe)
@@ -229,7 +229,7 @@ def _run(desk: Desk, args: Args) -> tuple[Trained, Denoising]:
     spec = run.config.spec
     if not isinstance(run.model, Denoising) or len(spec.shape) != 3 or spec.points:
         raise Refusal("frames are of images on their way from noise; open the run of a model of images.")
-    return run, cast(Denoising, run.model)
+    return run, run.model
 
 
 def _label(args: Args) -> int | None:

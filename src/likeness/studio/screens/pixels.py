@@ -166,7 +166,9 @@ def keep(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
     run = _run(desk, args)
     plan, upto = _plan(run, args, arrays), whole(args, "upto", 0, run.config.spec.dims)
     drawing = _drawing(run, plan, args, upto).to(upto)
-    recipe = run._recipe(screen="pixels", upto=upto, label_number=_label(args), of=_of(args))
+    label, levels = _label(args), run.config.spec.levels
+    recipe = run._recipe(upto=upto, of=_of(args), studio=plan.studio(upto, _of(args), label, levels))
+    recipe |= run.named_class(label)
     target = run.folder / "samples" / f"pixels-{_digest(plan, args, upto)}.png"
     written = list(save(drawing, target, recipe))
     if plan.start is not None:
@@ -309,7 +311,7 @@ def _same(old: Plan, new: Plan, place: int, upto: int) -> bool:
 
 def _answer(run: Trained, drawing: Drawing) -> Answer:
     spec, total = run.config.spec, drawing.total
-    arrays = dict(
+    arrays: dict[str, np.ndarray | Picture] = dict(
         levels=drawing.levels, bits=drawing.bits.numpy().copy(), entropy=drawing.entropy.numpy().copy()
     )
     data: dict[str, Any] = dict(place=drawing.place, bits=total.tolist(), seen=run.run.seen)

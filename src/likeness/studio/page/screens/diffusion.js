@@ -103,7 +103,7 @@ class Diffusion {
     this.forms = [this.form(0), this.form(1)];
     this.forms[1].root.hidden = true;
     this.fileInput = h("input", { type: "file", accept: "image/*", "aria-label": "An image of your own", onchange: () => void this.load() });
-    this.imageSays = h("p", { class: "caption" });
+    this.imageSays = h("p", { class: "caption of-image" });
     const image = h("fieldset", {}, h("legend", { text: "Image for the way into noise" }),
       h("div", { class: "row" }, button("Next held-out image", () => ((this.held += 1), (this.file = null), void this.forward()), { title: "J" }), h("label", {}, "your own ", this.fileInput)), this.imageSays);
     this.loss = chart({ label: "Error of the expected image by noise level", xName: "log SNR", yName: "mean squared error", height: 150, controls: false,
@@ -440,12 +440,5 @@ export default {
       clearTimeout(screen.keeping);
       screen.cancel();
     };
-  },
-  /** Of a saved strip: the way it shows. */
-  open(recipe) {
-    if (recipe.screen !== "diffusion") return null;
-    const { seed, label_number: label, sampler, steps, eta, guidance, branches } = recipe;
-    const lane = Object.fromEntries(Object.entries({ sampler, steps, eta, guidance, branches }).filter(([, v]) => v !== undefined && v !== null));
-    return { plan: { seed, label: label ?? null, lanes: [lane] } };
   },
 };

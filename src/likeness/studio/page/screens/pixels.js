@@ -473,7 +473,9 @@ class Pixels {
     const asked = this.studio.hash.get("plan", null), there = await this.studio.recall(this.key("state"));
     let place = 0;
     if (asked) {
-      this.plan = { ...this.plan, ...asked };
+      const { start, ...plan } = asked;
+      this.plan = { ...this.plan, ...plan };
+      this.start = start ? Int32Array.from(start) : null;
       place = this.studio.hash.get("upto", this.dims);
       this.studio.hash.set({ plan: null, upto: null });
     } else if (there?.plan) {
@@ -517,11 +519,5 @@ export default {
       screen.playing = false;
       studio.stop(screen.key("draw"));
     };
-  },
-  /** Of a saved picture: all of its plan but what it began from. */
-  open(recipe) {
-    if (recipe.screen !== "pixels" || recipe.known) return null;
-    const { seed, number, fixed, heat, label_number: label, of, upto } = recipe;
-    return { plan: { seed, number, known: 0, of: of ?? 0, label: label ?? null, fixed: fixed ?? {}, heat: heat ?? [[0, 1]] }, upto };
   },
 };
