@@ -342,3 +342,38 @@ def test_the_hub_imports_no_torch():
 def test_state_is_json_and_no_more(tmp_path):
     asyncio.run(Hub(tmp_path).close())
     assert json.loads((tmp_path / ".studio" / "state.json").read_text()) == {}
+
+
+def test_a_killed_worker_is_an_error_and_the_next_question_starts_another(tmp_path):
+    async def story() -> None:
+        middle = Hub(tmp_path)
+        page = Page(middle)
+        for i in (1, 2):
+            middle.take(page.client, ask(id=f"a-{i}", screen="recipe", method="read"))
+            if i == 1:
+                while middle.workers["ask"].process is None:
+                    await asyncio.sleep(0.01)
+                middle.workers["ask"].process.kill()
+            while len(page.got) < i:
+                await asyncio.sleep(0.05)
+        killed, refused = page.got
+        assert "has ended" in killed["what"] and "-9" in killed["why"]
+        assert refused["type"] == "error" and refused["what"].startswith("Drop one picture")
+        await middle.close()
+
+    asyncio.run(asyncio.wait_for(story(), 240))
+
+
+def test_a_notebook_holds_the_page_in_a_frame(tmp_path):
+    from likeness.reports.framed import Frame
+
+    frame = Frame(tmp_path, "a b", height=300)
+    try:
+        assert "localhost" in frame.link and frame.link.endswith("#samples&run=a%20b")
+        assert frame._repr_html_().startswith("<iframe src=") and 'height="300"' in frame._repr_html_()
+    finally:
+        frame.close()
+        frame.process.wait(20)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Refusal, match="cannot be a folder"):
+        Frame(tmp_path / "file" / "runs")
