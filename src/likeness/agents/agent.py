@@ -77,4 +77,4 @@ class Agent(ABC):
 def drawn(logits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """An action of each row by softmax(logits): where the cumulative probability passes a uniform number."""
     p = np.exp(logits - logits.max(1, keepdims=True)).cumsum(1)
-    return (p <= rng.random((len(p), 1)) * p[:, -1:]).sum(1).clip(max=p.shape[1] - 1)
+    return np.minimum((p <= rng.random((len(p), 1)) * p[:, -1:]).sum(1), p.shape[1] - 1)
