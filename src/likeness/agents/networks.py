@@ -26,7 +26,7 @@ def linear(inputs: int, outputs: int, gain: float) -> nn.Linear:
     return layer
 
 
-def _images(space: Space, activation: type[nn.Module], hidden: int) -> list[nn.Module]:
+def _images(space: Space, activation: type[nn.Module], hidden: int, norm: bool) -> list[nn.Module]:
     """MinAtar's network: one convolution of 16 channels, one layer (Young & Tian 2019)."""
     channels, high, wide = space.shape
     conv = nn.Conv2d(channels, 16, 3)
@@ -34,7 +34,12 @@ def _images(space: Space, activation: type[nn.Module], hidden: int) -> list[nn.M
     assert conv.bias is not None
     nn.init.zeros_(conv.bias)
     inside = linear(16 * (high - 2) * (wide - 2), hidden, math.sqrt(2))
-    return [conv, activation(), nn.Flatten(), inside, activation()]
+    over = [nn.GroupNorm(1, 16)] if norm else []
+    return [conv, *over, activation(), nn.Flatten(), inside, *_over(hidden, norm), activation()]
+
+
+def _over(width: int, norm: bool) -> list[nn.Module]:
+    return [nn.LayerNorm(width)] if norm else []
 
 
 class _Chain(torch.autograd.Function):
@@ -125,14 +130,17 @@ class Perceptron(nn.Module):
         return out
 
 
-def torso(space: Space, activation: type[nn.Module], hidden: int, layers: int = 2) -> nn.Sequential:
+def torso(
+    space: Space, activation: type[nn.Module], hidden: int, layers: int = 2, norm: bool = False
+) -> nn.Sequential:
     """Features (n, hidden) of what is seen: a perceptron of so many layers, or of images one convolution
-    first."""
+    first.  norm: with the mean and deviation of each layer taken out (Ba, Kiros & Hinton 2016)."""
     if len(space.shape) == 3:
-        return nn.Sequential(*_images(space, activation, hidden))
+        return nn.Sequential(*_images(space, activation, hidden, norm))
     parts: list[nn.Module] = []
     for i in range(layers):
-        parts += [linear(hidden if i else space.numbers, hidden, math.sqrt(2)), activation()]
+        inside = linear(hidden if i else space.numbers, hidden, math.sqrt(2))
+        parts += [inside, *_over(hidden, norm), activation()]
     return nn.Sequential(*parts)
 
 

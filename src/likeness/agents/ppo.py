@@ -28,6 +28,7 @@ from .adam import Adam
 from .agent import Agent, drawn
 from .agent import Options as Common
 from .networks import Perceptron, answers, gradients, layers, network, tensor
+from .rollout import rollout
 from .world import World
 
 
@@ -41,6 +42,7 @@ class PPOOptions(Common):
     clip_range: float = option(0.2, "e: how far the ratio may move, falling to 0", 0.0, 1.0)
     entropy: float = option(0.0, "c2: weight of the policy's entropy", 0.0)
     value: float = option(0.5, "c1: weight of the critic's error", 0.0)
+    normalise: bool = option(True, "advantages to mean 0 and deviation 1 in a batch")
 
 
 class Batch(NamedTuple):
@@ -72,12 +74,15 @@ class Losses(NamedTuple):
         return Told(policy, value, entropy, self.ratio.detach().numpy())
 
 
-def losses(logits: Tensor, value: Tensor, batch: Batch, clip_range: float) -> Losses:
+def losses(
+    logits: Tensor, value: Tensor, batch: Batch, clip_range: float, normalise: bool = True
+) -> Losses:
     """The three terms of (9), to be made small, large, large; logits (n, actions), value (n,)."""
     log = F.log_softmax(logits, 1)
     ratio = (log.gather(1, batch.action[:, None]).squeeze(1) - batch.log_old).exp()
     a = batch.advantage
-    a = (a - a.mean()) / (a.std() + 1e-8)
+    if normalise:
+        a = (a - a.mean()) / (a.std() + 1e-8)
     policy = -torch.min(a * ratio, a * ratio.clamp(1 - clip_range, 1 + clip_range)).mean()
     return Losses(policy, F.mse_loss(value, batch.target), -(log.exp() * log).sum(1).mean(), ratio)
 
@@ -90,11 +95,11 @@ class Slopes:
     d/dz_j = -[A r <= A clip(r)] A r ([j = a] - p_j) / n + c2 p_j (log p_j + H) / n,  d/dV = 2 c1 (V - R) / n.
     """
 
-    def __init__(self, batch: Batch, actions: int):
+    def __init__(self, batch: Batch, actions: int, normalise: bool = True):
         self.batch = batch
         a = batch.advantage.numpy()
         self.n = len(a)
-        self.a = (a - a.mean()) / (a.std(ddof=1) + np.float32(1e-8))
+        self.a = (a - a.mean()) / (a.std(ddof=1) + np.float32(1e-8)) if normalise else a
         self.log_old, self.target = batch.log_old.numpy(), batch.target.numpy()
         self.place = np.arange(0, self.n * actions, actions) + batch.action.numpy()
         """of log pi(a | s) in the logits of all steps in a row"""
@@ -149,33 +154,19 @@ class PPO(Agent):
 
     def experience(self, world: World) -> Batch:
         """`horizon` steps of each copy.  A step that was not real is left out."""
-        T, n, o = self.o.horizon, world.n, self.o
-        sights = np.empty((T + 1, n, *self.space.shape), self.space.dtype)
-        action, reward = np.empty((T, n), np.int64), np.empty((T, n))
-        terminated, truncated, real = np.empty((3, T, n), bool)
-        last = list[tuple[int, np.ndarray, np.ndarray]]()
+        o = self.o
         with torch.inference_mode():
-            actor = answers(self.actor)
-            for t in range(T):
-                sights[t] = world.see
-                action[t] = drawn(actor(world.see), self.rng)
-                after, reward[t], terminated[t], truncated[t], real[t] = world.step(action[t])
-                if np.count_nonzero(truncated[t]):
-                    cut = np.flatnonzero(truncated[t])
-                    last.append((t, cut, after[cut]))
-            sights[T] = world.see
-            see = tensor(sights.reshape(-1, *self.space.shape))
-            value = self.critic(see).numpy().reshape(T + 1, n).astype(np.float64)
-            log = F.log_softmax(self.actor(see[: T * n]), 1)
-            ahead = np.where(terminated, 0.0, value[1:])
-            for t, cut, sight in last:
-                ahead[t, cut] = self.critic(tensor(sight)).numpy()[:, 0]
-        ended = terminated | truncated
-        a = returns.advantages(reward, value[:-1], ahead, ended, o.gamma, o.trace)
-        keep = torch.from_numpy(real.ravel())
-        actions = torch.from_numpy(action.ravel())
+            actor, critic = answers(self.actor), answers(self.critic)
+            r = rollout(world, o.horizon, lambda see: drawn(actor(see), self.rng))
+            see, before = tensor(r.flat), r.action.size
+            value = critic(r.flat).reshape(len(r.see), world.n).astype(np.float64)
+            log = F.log_softmax(self.actor(see[:before]), 1)
+            ahead = r.ahead(value, lambda sight: critic(sight)[:, 0])
+        a = returns.advantages(r.reward, value[:-1], ahead, r.ended, o.gamma, o.trace)
+        keep = torch.from_numpy(r.real.ravel())
+        actions = torch.from_numpy(r.action.ravel())
         return Batch(
-            see[: T * n][keep],
+            see[:before][keep],
             actions[keep],
             torch.from_numpy(a.ravel()).float()[keep],
             torch.from_numpy((a + value[:-1]).ravel()).float()[keep],
@@ -189,7 +180,7 @@ class PPO(Agent):
         for b in self._batches(all_of_it):
             if isinstance(self.actor, Perceptron) and isinstance(self.critic, Perceptron):
                 if slopes is None or slopes.batch is not b:
-                    slopes = Slopes(b, self.space.actions)
+                    slopes = Slopes(b, self.space.actions, self.o.normalise)
                 now = self._by_hand(self.actor, self.critic, slopes, clip_range)
             else:
                 now = self._by_autograd(b, clip_range)
@@ -203,10 +194,11 @@ class PPO(Agent):
             "entropy": last.entropy,
             "clipped": float((np.abs(last.ratio - 1) > clip_range).mean()),
             "first ratio off": float(np.abs(first.ratio - 1).max()),
+            "advantage": float(all_of_it.advantage.std(unbiased=False)),
         }
 
     def _by_autograd(self, b: Batch, clip_range: float) -> Losses:
-        now = losses(self.actor(b.see), self.critic(b.see).squeeze(1), b, clip_range)
+        now = losses(self.actor(b.see), self.critic(b.see).squeeze(1), b, clip_range, self.o.normalise)
         self.adam.gradient.zero_()
         (now.policy + self.o.value * now.value - self.o.entropy * now.entropy).backward()
         return now

@@ -100,7 +100,7 @@ class World(ABC):
     def step(self, actions: np.ndarray) -> Moved:
         """actions: (n,) whole numbers below space.actions."""
         moved = self._move(actions)
-        self.steps += np.count_nonzero(moved.real & self.counted)
+        self.steps += int(np.count_nonzero(moved.real & self.counted))
         self._total += moved.reward
         self._age += moved.real
         ended = moved.ended
