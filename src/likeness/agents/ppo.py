@@ -195,6 +195,7 @@ class PPO(Agent):
             "clipped": float((np.abs(last.ratio - 1) > clip_range).mean()),
             "first ratio off": float(np.abs(first.ratio - 1).max()),
             "advantage": float(all_of_it.advantage.std(unbiased=False)),
+            "baseline": float(all_of_it.target.mean()),
         }
 
     def _by_autograd(self, b: Batch, clip_range: float) -> Losses:

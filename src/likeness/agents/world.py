@@ -143,6 +143,10 @@ class World(ABC):
         """The highest expected return there is, where it is known."""
         return None
 
+    def solved(self) -> float | None:
+        """The return at which its makers call it solved, where they do."""
+        return None
+
 
 def packed(items: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     """Lists of different lengths as one array, and their lengths."""
