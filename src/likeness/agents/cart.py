@@ -47,7 +47,7 @@ class Cart(World):
         return np.ascontiguousarray(self.at.T, np.float32)
 
     def _move(self, actions: np.ndarray) -> Moved:
-        _, speed, angle, turn = at = self.at
+        at, (angle, turn) = self.at, self.at[2:]
         cos, sin = np.cos(angle), np.sin(angle)
         push = (PUSH[actions] + MOMENT * (turn * turn) * sin) / TOTAL
         bend = (G * sin - cos * push) / (LENGTH * (4.0 / 3.0 - POLE * (cos * cos) / TOTAL))

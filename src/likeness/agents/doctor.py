@@ -2,8 +2,8 @@
 
     for finding in examine(run, chance): ...    of a run that has been trained for a while
 
-Rules are functions to a Finding or None.  They read the log, options and the agent; the last also lets it play.
-What may be as well as ill, such as a policy that no longer explores, is named only where the return is poor:
+Rules are functions to a Finding or None.  They read the log, options and the agent; the last also lets it
+play.  What may be as well as ill, such as a policy that no longer explores, is named only where the return is poor:
 no better than chance, or less than half way from chance to the best there is.
 """
 
@@ -20,6 +20,8 @@ from .. import engine
 from ..core import option_fields
 from ..training.symptoms import Finding
 from . import load, opening, playing
+from .dqn import DQN
+from .pqn import PQN
 from .run import AgentRun, one_thread
 
 RECENT = 10
@@ -29,8 +31,8 @@ SURE = 0.02
 FAR = 10.0
 """deviation of advantages, at least, or its inverse at most, that is far from 1"""
 EXPLODED = 3.0
-"""times the largest return, at least, that a mean value is: discounted, it cannot be larger than 1 of it where
-rewards have one sign"""
+"""times the largest return, at least, that a mean value is: where rewards have one sign, discounted ones
+cannot sum to more than all of them"""
 PLAYED = 40
 """episodes that values are compared with"""
 OVER, SIGMAS = 0.2, 4.0
@@ -59,7 +61,7 @@ def examine(run: AgentRun, chance: Known) -> Iterator[Finding]:
         unscaled(recent, options) if poor else None,
         exploded(log),
         stale(run),
-        overestimates(*values(run)) if hasattr(run.agent, "net") else None,
+        overestimates(*values(run)) if isinstance(run.agent, DQN | PQN) else None,
     )
     yield from suited(run, [finding for finding in found if finding])
 
@@ -150,8 +152,8 @@ def exploded(log: Sequence[Line]) -> Finding | None:
 
 def stale(run: AgentRun) -> Finding | None:
     """The network learns towards its first weights for ever: one step of value iteration."""
-    updates, copied = getattr(run.agent, "adam").number, getattr(run.agent, "copied", None)
-    if copied or copied is None or updates < 100:
+    agent = run.agent
+    if not isinstance(agent, DQN) or agent.copied or (updates := agent.adam.number) < 100:
         return None
     every = run.config.options["target_every"]
     text = f"after {updates:,} gradients the target still has its first weights (--target-every {every:,})"

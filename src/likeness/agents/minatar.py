@@ -1,9 +1,10 @@
 """MinAtar: Young & Tian, "MinAtar: An Atari-Inspired Testbed for Thorough and Reproducible Reinforcement
 Learning Experiments", 2019; `pip install minatar`, and a name such as MinAtar/Breakout-v1.
 
-Version 1.0.15 leaves three things to whoever uses it with gymnasium 1.x, which no longer loads what packages
-register: to register; to forget the last action at a reset (it is repeated with probability 0.1, so an episode
-would depend on the one before and could not be resumed); and to draw, which it does with seaborn only.
+Version 1.0.15 leaves three things to whoever uses it with gymnasium 1.x, which no longer loads what
+packages register: to register; to forget the last action at a reset (it is repeated with probability 0.1, so
+an episode would depend on the one before and could not be resumed); and to draw, which it does with seaborn
+only.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class MinAtar:
     """A game whose episodes are functions of their seed and actions."""
 
     def __init__(self, env: Any):
-        self.env = env.unwrapped
-        self.observation_space, self.action_space, self.spec = env.observation_space, env.action_space, env.spec
+        self.env, self.spec = env.unwrapped, env.spec
+        self.observation_space, self.action_space = env.observation_space, env.action_space
 
     def reset(self, seed: int) -> Any:
         self.env.game.last_action = 0

@@ -92,7 +92,9 @@ def answers(net: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
     return answer
 
 
-def gradients(hidden: Sequence[Tensor], parameters: Sequence[Tensor], g: Tensor, out: Sequence[Tensor]) -> None:
+def gradients(
+    hidden: Sequence[Tensor], parameters: Sequence[Tensor], g: Tensor, out: Sequence[Tensor]
+) -> None:
     """Of a number whose gradient at the result is g (n, outputs): that of each parameter, written to `out`.
 
     hidden: the input and the hidden layers, as layers() has them.

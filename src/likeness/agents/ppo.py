@@ -74,9 +74,7 @@ class Losses(NamedTuple):
         return Told(policy, value, entropy, self.ratio.detach().numpy())
 
 
-def losses(
-    logits: Tensor, value: Tensor, batch: Batch, clip_range: float, normalise: bool = True
-) -> Losses:
+def losses(logits: Tensor, value: Tensor, batch: Batch, clip_range: float, normalise: bool = True) -> Losses:
     """The three terms of (9), to be made small, large, large; logits (n, actions), value (n,)."""
     log = F.log_softmax(logits, 1)
     ratio = (log.gather(1, batch.action[:, None]).squeeze(1) - batch.log_old).exp()
@@ -226,6 +224,7 @@ class PPO(Agent):
             for at in range(0, n, size):
                 if n - at > 1 or not at:  # one step alone has no deviation
                     yield Batch(*(x[at : at + size] for x in mixed))
+
     def tensors(self) -> dict[str, Tensor]:
         return self.adam.tensors()
 
