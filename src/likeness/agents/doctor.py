@@ -3,8 +3,8 @@
     for finding in examine(run, chance): ...    of a run that has been trained for a while
 
 Rules are functions to a Finding or None.  They read the log, options and the agent; the last also lets it
-play.  What may be as well as ill, such as a policy that no longer explores, is named only where the return is poor:
-no better than chance, or less than half way from chance to the best there is.
+play.  What may be as well as ill, such as a policy that no longer explores, is named only where the return is
+poor: no better than chance, or less than half way from chance to the best there is.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RECENT = 10
 """lines that are looked at, a fortieth of a run"""
 SURE = 0.02
 """of the entropy of a uniform policy, at most: below it one of a thousand actions is not the best"""
-FAR = 10.0
+FAR = 5.0
 """deviation of advantages, at least, or its inverse at most, that is far from 1"""
 EXPLODED = 3.0
 """times the largest return, at least, that a mean value is: where rewards have one sign, discounted ones

@@ -31,7 +31,7 @@ Own = Mapping[Path, Sequence[Score]]
 def report(run: AgentRun, cards: Sequence[Score]) -> Path:
     """Replace report.html; raises DiskTrouble with the one before intact."""
     c = run.config
-    typed = " ".join(_flag(k.replace("_", "-"), v) for k, v in c.options.items())
+    typed = " ".join(_flag(name.replace("_", "-"), v) for name, v in c.options.items())
     again = f"likeness play {c.agent} {c.world} {run.folder.name} --seed {c.seed} {typed}"
     sections = [
         html.section("What to look out for", warnings([text for card in cards for text in card.warnings])),
