@@ -402,7 +402,7 @@ def test_returns_of_pqn_are_those_of_their_recursion():
     world = Chain(terminated, truncated)
     step = world.step
     world.step = lambda action: (seen.append((world.see, step(action))), seen[-1][1])[1]
-    see, action, target = one.experience(world, 0.3)
+    see, _, target = one.experience(world, 0.3)
 
     def best(sight: np.ndarray) -> np.ndarray:
         with torch.no_grad():

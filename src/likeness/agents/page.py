@@ -24,6 +24,10 @@ TERMS = dict(
     q="mean value Q", baseline="mean return that the critic learns", advantage="deviation of advantages"
 )
 SKIPPED = ("steps", "episodes", "return", "length", "first ratio off")
+CURVES = (
+    "Faint: as logged. Dark: mean of its surroundings. By the policy that explores, not the one that is "
+    "scored."
+)
 NOTHING = "No check has found anything suspicious."
 Own = Mapping[Path, Sequence[Score]]
 
@@ -36,8 +40,7 @@ def report(run: AgentRun, cards: Sequence[Score]) -> Path:
     sections = [
         html.section("What to look out for", warnings([text for card in cards for text in card.warnings])),
         html.section("What it does", film(run.folder), f"likeness play {run.folder.name}"),
-        html.section("Learning curve", curves(run), "Faint: as logged. Dark: mean of its surroundings. By the "
-                     "policy that explores, not the one that is scored."),
+        html.section("Learning curve", curves(run), CURVES),
         html.section("Scores", run_page.cards(cards)),
         html.section("How to make it again", html.tag("pre", "wide", figures.safe(again))),
         html.section("Options", html.table(c.options)),

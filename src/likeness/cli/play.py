@@ -85,12 +85,22 @@ def _train(argv: list[str], name: str) -> int:
     if args["seeds"] is None:
         return _one(args, folder, args["seed"], typed, args["json"])
     seeds = range(args["seed"] or 0, (args["seed"] or 0) + args["seeds"])
+    _checked(args, typed)
     folders = [folder.with_name(f"{folder.name}-seed{seed}") for seed in seeds]
     commands = [_command(args, folder, seed, typed) for folder, seed in zip(folders, seeds)]
     code = _together(commands, args["json"])
     if not args["json"] and not code:
         print(f"measure them together: likeness evaluate {' '.join(map(str, folders))}")
     return code
+
+
+def _checked(args: dict[str, Any], typed: dict[str, Any]) -> None:
+    """Refuse here what every run would refuse."""
+    from ..agents import opening
+    from ..agents.run import settled
+
+    settled(args["agent"], args["world"], typed)
+    opening.world(args["world"], 1, 0)
 
 
 def _command(args: dict[str, Any], folder: Path, seed: int, typed: dict[str, Any]) -> list[str]:
