@@ -61,8 +61,8 @@ def test_what_is_broken_is_named_with_numbers_and_a_remedy_that_the_agent_has(tm
 def test_a_run_that_learns_has_no_findings(tmp_path):
     ppo = dict(steps=6_000, epochs=10, horizon=32, trace=0.8, gamma=0.98, rate=1e-3)
     assert list(examine(trained(tmp_path / "ppo", "ppo", ppo), CART)) == []
-    pqn = dict(steps=12_000, hidden=64, trace=0.95, rate=1e-3, gamma=0.98)
-    assert list(examine(trained(tmp_path / "pqn", "pqn", pqn), CART)) == []
+    dqn = dict(steps=6_000, hidden=64, rate=2.3e-3, every=64, gradients=32, target_every=64, gamma=0.95)
+    assert list(examine(trained(tmp_path / "dqn", "dqn", dqn), CART)) == []
 
 
 def test_a_policy_that_is_sure_and_right_is_no_finding():

@@ -56,7 +56,7 @@ class Cart(World):
         change[1], change[3] = push - MOMENT * bend * cos / TOTAL, bend
         change *= TAU
         self.at = at + change
-        terminated = (np.abs(self.at[::2]) > BOUNDS).any(0)
+        terminated = np.logical_or(*(np.abs(self.at[::2]) > BOUNDS))
         truncated = self._age >= LIMIT - 1
         after = self.see = self._look()
         ended = terminated | truncated
