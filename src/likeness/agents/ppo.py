@@ -210,7 +210,12 @@ class PPO(Agent):
                     g = slopes.at_logits(out, clip_range, self.o.entropy)
                 else:
                     g = slopes.at_values(out, self.o.value)
-                gradients(hidden, net.weights, torch.from_numpy(g), [p.grad for p in net.weights])
+                gradients(
+                    hidden,
+                    net.weights,
+                    torch.from_numpy(g),
+                    [p.grad for p in net.weights if p.grad is not None],
+                )
         return slopes
 
     def _batches(self, all_of_it: Batch) -> Iterator[Batch]:
