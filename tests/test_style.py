@@ -118,7 +118,7 @@ def test_beyond_black_and_white_it_pulls_back_and_within_does_nothing(net):
     expected = torch.zeros_like(x)
     expected[0, 1, 3, 4], expected[0, 2, 0, 0] = (2 * 2 * d / x.numel() for d in (0.5, -2.0))
     assert torch.allclose(pull, expected, atol=1e-6)
-    assert transfer.aim(net, content, [painting], [1.0], transfer.How(), 0).outside > 0
+    assert goal(net, content, painting).outside > 0
 
 
 def test_the_gradient_of_the_gram_matrix_alone_is_that_of_finite_differences():

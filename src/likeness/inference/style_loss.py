@@ -3,7 +3,8 @@
 Gatys, Ecker & Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016, eq. 7, with F,
 P, G and A of parts/perceptual.py:
 
-    L(x) = a |F - P|^2 / |P|^2  +  b mean_l |G_l - A_l|_F^2 / |A_l|_F^2  +  c TV(x)  +  d mean max(|x| - 1, 0)^2
+    L(x) = a |F - P|^2 / |P|^2  +  b mean_l |G_l - A_l|_F^2 / |A_l|_F^2  +  c TV(x)
+           +  d mean max(|x| - 1, 0)^2
 
 Departures: each term is divided by what it would be for features that are all zero.  So a and b mean the
 same for every network, layer, size and painting; the square root of a style term is the relative error of
