@@ -113,15 +113,16 @@ class Objective:
         with torch.enable_grad():
             flat = x.detach().requires_grad_()
             rough = total_variation(flat).sum()
+            if goal.variation:
+                slope += goal.variation * torch.autograd.grad(rough, flat)[0]
+        rough = rough.detach()
         beyond = x.detach() - x.detach().clamp(-1, 1)
         slope += 2 * goal.outside / x.numel() * beyond
-        if goal.variation:
-            slope += goal.variation * torch.autograd.grad(rough, flat)[0]
         zero = x.new_zeros(())
         s = perceptual.style(grams, goal.grams, goal.layer_weights) if goal.grams else zero
         c = torch.stack([*apart.values(), zero]).sum()
         self.terms = Terms(float(s), float(c), float(rough))
-        loss = goal.style_weight * s + goal.content_weight * c + goal.variation * rough.detach()
+        loss = goal.style_weight * s + goal.content_weight * c + goal.variation * rough
         loss = loss + goal.outside * beyond.square().mean()
         return loss.to(x.dtype).view(1), slope
 
