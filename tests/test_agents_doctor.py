@@ -27,8 +27,9 @@ BROKEN = {
     ],
     "advantage not normalised": [
         (
-            "a2c",
-            dict(steps=3_000, worlds=4, hidden=8, horizon=128, gamma=1.0, rate=1e-5),
+            "ppo",
+            dict(steps=3_000, hidden=8, worlds=4, epochs=1, horizon=128, trace=1.0, gamma=1.0, rate=1e-5)
+            | dict(normalise=False),
             "--normalise",
         ),
     ],

@@ -28,7 +28,7 @@ RECENT = 10
 """lines that are looked at, a fortieth of a run"""
 SURE = 0.02
 """of the entropy of a uniform policy, at most: below it one of a thousand actions is not the best"""
-FAR = 5.0
+FAR = 10.0
 """deviation of advantages, at least, or its inverse at most, that is far from 1"""
 EXPLODED = 3.0
 """times the largest return, at least, that a mean value is: where rewards have one sign, discounted ones
