@@ -176,7 +176,7 @@ def test_it_is_used_by_keys_and_exports_a_page_that_opens_alone(browser, runs, t
     served = start(tmp_path / "runs")
     try:
         with opened(browser, served) as page:
-            page.set_default_timeout(60_000)
+            page.set_default_timeout(150_000)
             page.evaluate("location.hash = '#compare'")
             for run in BOTH:
                 page.get_by_label(run, exact=True).press("Space")

@@ -231,7 +231,7 @@ def copies(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @contextlib.contextmanager
 def visit(browser: Any, copies: Any, run: str, more: str = "", **how: Any) -> Any:
     with opened(browser, copies, **how) as page:
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(150_000)
         until(lambda: page.evaluate("studio.runs.some(r => r.answers.length)"), 60)
         page.evaluate(f"location.hash = '#samples&run={run}{more}'")
         page.locator("main[data-samples=ready]").wait_for()
