@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from studio.conftest import end, opened, start, until
 
 from likeness.core import Refusal
 from likeness.evaluation.scores import save_scores, scores_of
@@ -19,6 +18,8 @@ from likeness.reports.ranking import read
 from likeness.studio.protocol import Answer
 from likeness.studio.screens import compare
 from likeness.studio.worker import Desk
+
+from .conftest import end, opened, start, until
 
 BOTH = ["vae-digits", "gan-digits"]
 
@@ -145,12 +146,21 @@ def test_the_interval_of_a_share_is_that_of_wilson():
 
 
 HOSTILE = [
-    ("sheet", dict(runs=[])), ("sheet", dict(runs="x")), ("sheet", dict(runs=["vae-digits"] * 2)),
-    ("sheet", dict(runs=["../x"])), ("sheet", dict(runs=[1, 2])), ("export", dict(runs=["vae-digits"])),
-    ("quiz", dict(runs=BOTH, n=10**9)), ("judge", dict(runs=BOTH, votes=[2])), ("judge", dict(runs=BOTH, votes=[True])),
-    ("judge", dict(runs=BOTH, votes=[0] * 201)), ("evaluate", dict(run="vae-digits", n=0)), ("pairs", dict(run="/etc")),
-    ("evaluate", dict(run="vae-digits", network="/tmp/evil.onnx")), ("sheet", dict(runs=[f"r{i}" for i in range(7)])),
-]  # fmt: skip
+    ("sheet", dict(runs=[])),
+    ("sheet", dict(runs="x")),
+    ("sheet", dict(runs=["vae-digits"] * 2)),
+    ("sheet", dict(runs=["../x"])),
+    ("sheet", dict(runs=[1, 2])),
+    ("export", dict(runs=["vae-digits"])),
+    ("quiz", dict(runs=BOTH, n=10**9)),
+    ("judge", dict(runs=BOTH, votes=[2])),
+    ("judge", dict(runs=BOTH, votes=[True])),
+    ("judge", dict(runs=BOTH, votes=[0] * 201)),
+    ("evaluate", dict(run="vae-digits", n=0)),
+    ("pairs", dict(run="/etc")),
+    ("evaluate", dict(run="vae-digits", network="/tmp/evil.onnx")),
+    ("sheet", dict(runs=[f"r{i}" for i in range(7)])),
+]
 
 
 @pytest.mark.parametrize("method, args", HOSTILE)
@@ -166,7 +176,7 @@ def test_it_is_used_by_keys_and_exports_a_page_that_opens_alone(browser, runs, t
     served = start(tmp_path / "runs")
     try:
         with opened(browser, served) as page:
-            page.set_default_timeout(60_000)
+            page.set_default_timeout(150_000)
             page.evaluate("location.hash = '#compare'")
             for run in BOTH:
                 page.get_by_label(run, exact=True).press("Space")

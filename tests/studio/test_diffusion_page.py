@@ -99,13 +99,13 @@ def test_by_keys_alone(page: Any, axe: Any, runs: Path) -> None:
 
 def test_by_pointer_with_two_samplers_and_what_is_saved(page: Any, runs: Path) -> None:
     show(page)
-    page.get_by_label("Way 1").select_option("ddim")
+    page.get_by_label("Sampler 1").select_option("ddim")
     step(page, 1, int(page.get_by_label("Steps 1").input_value()))
     page.get_by_label("Steps 1").select_option("10")
     step(page, 1, 10)
     idle(page)
     page.get_by_role("button", name="Second sampler").click()
-    page.get_by_label("Way 2").select_option("heun")
+    page.get_by_label("Sampler 2").select_option("heun")
     step(page, 2, 10)
     idle(page)
     box = page.locator(".track").nth(0).bounding_box()

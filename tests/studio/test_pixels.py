@@ -249,3 +249,18 @@ def test_at_420_pixels_and_with_less_motion(browser: Any, studio: Any, axe: Any)
         page.get_by_text("as fast as it goes").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= 420
         assert axe(page) == []
+
+
+def test_a_dropped_picture_restores_its_plan(page: Any, desk: Desk, tmp_path: Path) -> None:
+    run = desk.run(RUN)
+    start = run.trace(seed=31, until=40).x
+    run.trace(start, seed=5, known=20, fix={50: 9}).save(tmp_path / "p.png")
+    page.set_default_timeout(45_000)
+    until(lambda: page.evaluate(f"studio.runs.some(r => r.path === '{RUN}' && r.answers.length)"), 90)
+    data = list((tmp_path / "p.png").read_bytes())
+    page.evaluate("(bytes) => studio.dropped(new File([new Uint8Array(bytes)], 'p.png'))", data)
+    until(lambda: page.locator(".pixel-stage canvas").count() == 1, 90)
+    place(page, DIMS)
+    assert "--known 20 --seed 5 --fix 7,3,1=9" in page.locator("#command").inner_text()
+    want = run.trace(start, seed=5, known=20, fix={50: 9}).way.total[0] / DIMS
+    assert page.locator("output.big").inner_text() == f"{want:.4f} bits/dim"

@@ -246,7 +246,7 @@ def test_damaged_folders_are_rows_or_none_and_never_an_error(tmp_path, runs):
     (tmp_path / "link").symlink_to(runs / "vae-digits")
     (tmp_path / ".hidden").mkdir()
     (tmp_path / ".hidden" / "config.json").write_text("{}")
-    rows = library.table(tmp_path, library.Catalogue())
+    rows = library.Table(tmp_path, library.Catalogue()).rows()
     assert [r["path"] for r in rows] == ["a", "b", "c", "d"] and [r["kind"] for r in rows][-1] == "agent"
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from studio.conftest import opened, until
 from PIL import Image
 
 from likeness import figures
@@ -22,6 +21,8 @@ from likeness.metrics import neighbours
 from likeness.studio.protocol import Answer, Picture
 from likeness.studio.screens import samples
 from likeness.studio.worker import Desk
+
+from .conftest import opened, until
 
 
 @pytest.fixture
@@ -171,15 +172,31 @@ def test_the_atlas_of_a_flat_code_is_where_its_encoder_puts_images(desk):
 
 
 HOSTILE = [
-    ("grid", dict(n=10**9)), ("grid", dict(n="64")), ("grid", dict(seed=-1)), ("grid", dict(label=3)),
-    ("grid", dict(live=[1])), ("plane", dict(x=float("nan"))), ("plane", dict(n=0)), ("plane", dict(step=0)),
-    ("plane", dict(x=1e300)), ("tiles", dict(codes=["/etc/passwd"])), ("tiles", dict(codes=["own/../../x.png"])),
-    ("tiles", dict(codes=["own/0123456789abcdef.png"])), ("tiles", dict(codes=["0"] * 65)), ("tiles", dict(codes=[1])),
-    ("path", dict(codes=["0"])), ("path", dict(codes=["0", "1"], way="sideways")), ("path", dict(codes=["0"] * 7)),
-    ("export", dict(codes=["0", "1"], format="exe")), ("name_direction", dict(name="../../x", along={"1": 1})),
-    ("forget_direction", dict(name="../config")), ("slide", dict(codes=["0"], along={"99": 1})),
-    ("slide", dict(codes=["0"], along={"1": "far"})), ("arithmetic", dict(codes=[])), ("own", {}),
-]  # fmt: skip
+    ("grid", dict(n=10**9)),
+    ("grid", dict(n="64")),
+    ("grid", dict(seed=-1)),
+    ("grid", dict(label=3)),
+    ("grid", dict(live=[1])),
+    ("plane", dict(x=float("nan"))),
+    ("plane", dict(n=0)),
+    ("plane", dict(step=0)),
+    ("plane", dict(x=1e300)),
+    ("tiles", dict(codes=["/etc/passwd"])),
+    ("tiles", dict(codes=["own/../../x.png"])),
+    ("tiles", dict(codes=["own/0123456789abcdef.png"])),
+    ("tiles", dict(codes=["0"] * 65)),
+    ("tiles", dict(codes=[1])),
+    ("path", dict(codes=["0"])),
+    ("path", dict(codes=["0", "1"], way="sideways")),
+    ("path", dict(codes=["0"] * 7)),
+    ("export", dict(codes=["0", "1"], format="exe")),
+    ("name_direction", dict(name="../../x", along={"1": 1})),
+    ("forget_direction", dict(name="../config")),
+    ("slide", dict(codes=["0"], along={"99": 1})),
+    ("slide", dict(codes=["0"], along={"1": "far"})),
+    ("arithmetic", dict(codes=[])),
+    ("own", {}),
+]
 
 
 @pytest.mark.parametrize("method, args", HOSTILE)
@@ -202,7 +219,7 @@ def test_no_text_is_an_image(desk):
 @pytest.fixture(scope="module")
 def copies(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A studio over copies of the runs, which a screen may write into."""
-    from studio.conftest import end, start
+    from .conftest import end, start
 
     root = tmp_path_factory.mktemp("samples") / "runs"
     shutil.copytree(runs, root)
@@ -214,7 +231,7 @@ def copies(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @contextlib.contextmanager
 def visit(browser: Any, copies: Any, run: str, more: str = "", **how: Any) -> Any:
     with opened(browser, copies, **how) as page:
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(150_000)
         until(lambda: page.evaluate("studio.runs.some(r => r.answers.length)"), 60)
         page.evaluate(f"location.hash = '#samples&run={run}{more}'")
         page.locator("main[data-samples=ready]").wait_for()
@@ -260,8 +277,8 @@ def test_a_grid_is_walked_kept_and_saved_by_keys_alone(browser, copies, axe):
 def test_the_pixels_of_a_grid_are_those_of_the_model(browser, copies):
     with visit(browser, copies, "vae-digits") as page:
         seen = page.evaluate(
-            """() => { const c = document.querySelector("main .pixels");
-                 return [...c.getContext("2d").getImageData(0, 0, 8, 8).data].filter((_, i) => i % 4 === 0); }"""
+            """() => { const c = document.querySelector("main .pixels").getContext("2d");
+                 return [...c.getImageData(0, 0, 8, 8).data].filter((_, i) => i % 4 === 0); }"""
         )
     x = Desk(copies.root).run("vae-digits").sample(1).numpy()[0, ..., 0]
     assert np.array_equal(np.array(seen).reshape(8, 8), x)

@@ -40,17 +40,6 @@ def test_widgets_are_small_and_need_nobody() -> None:
         assert "innerHTML" not in file.read_text(), file.name
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if not Path("/usr/bin/chromium").exists():
-        pytest.skip("needs /usr/bin/chromium")
-    with sync.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
 def bench(browser: Any) -> Iterator[Any]:
     """A page with every widget at hand as `w`, served from the folder; any error fails the test."""

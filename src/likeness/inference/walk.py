@@ -432,9 +432,9 @@ class Walk:
                 continue
             words.append(f"-{name}" if name == "n" else f"--{name}")
             if isinstance(value, Mapping):
-                words += [f"{k}:{v:.9g}" for k, v in value.items()]
+                words += [f"{k}:{_positional(v)}" for k, v in value.items()]
             elif not isinstance(value, bool):
-                words += [f"{v:.9g}" if isinstance(v, float) else str(v) for v in _several(value)]
+                words += [_positional(v) if isinstance(v, float) else str(v) for v in _several(value)]
         return shlex.join(words)
 
 
@@ -446,6 +446,12 @@ OF: dict[str, tuple[str, ...]] = {
     "sum": ("codes", "less", "plus", "strength"),
 }
 """what decides each kind, beside n and seed"""
+
+
+def _positional(value: float) -> str:
+    """The shortest decimal that is this number again, without an exponent, which argparse takes for a flag
+    where it is negative."""
+    return str(np.format_float_positional(value, trim="-"))
 
 
 def _several(value: Any) -> Sequence[Any]:

@@ -30,6 +30,7 @@ class Runs:
     def __init__(self, root: Path):
         self.root, self.jobs = root, Jobs(root)
         self.catalogue = library.Catalogue()
+        self._table = library.Table(root, self.catalogue)
         self._sets: list[dict[str, Any]] = []
         self._starting = threading.Lock()
 
@@ -50,7 +51,7 @@ class Runs:
 
     def table(self) -> dict[str, Any]:
         """All runs and trainings."""
-        rows, jobs = library.table(self.root, self.catalogue), self.jobs.all()
+        rows, jobs = self._table.rows(), self.jobs.all()
         newest = {job["run"]: job for job in reversed(jobs)}
         for row in rows:
             job = newest.get(row["path"])

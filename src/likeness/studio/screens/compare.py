@@ -1,4 +1,4 @@
-"""Runs side by side: the cards, ranks and page of `likeness evaluate RUN RUN`, equal seeds, eyes as judges."""
+"""Runs side by side: cards, ranks and page of `likeness evaluate RUN RUN`, equal seeds, eyes as judges."""
 
 from __future__ import annotations
 

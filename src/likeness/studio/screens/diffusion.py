@@ -24,7 +24,7 @@ from ...inference import diffusion_process, inputs, trajectory
 from ...inference.trajectory import Frame, Plan
 from ...parts import bounds
 from ...parts.denoising import Denoising
-from ..protocol import Answer, choice, number, whole
+from ..protocol import Answer, Picture, choice, number, whole
 from ._images import chosen, given
 
 if TYPE_CHECKING:
@@ -309,12 +309,8 @@ def _frames(frames: list[tuple[int, Frame]], data: dict[str, Any]) -> Answer:
         dict(lane=i, step=f.step, t=f.at.t, alpha=f.at.alpha, sigma=f.at.sigma, log_snr=f.at.log_snr)
         for i, f in frames
     ]
-    arrays = (
-        dict(
-            x=np.stack([f.x[0].numpy() for _, f in frames]).astype(np.float32),
-            x_0=np.stack([f.x_0[0].numpy() for _, f in frames]).astype(np.float32),
-        )
-        if frames
-        else {}
-    )
+    arrays = dict[str, np.ndarray | Picture]()
+    if frames:
+        arrays["x"] = np.stack([f.x[0].numpy() for _, f in frames]).astype(np.float32)
+        arrays["x_0"] = np.stack([f.x_0[0].numpy() for _, f in frames]).astype(np.float32)
     return Answer(dict(data, frames=rows), arrays)

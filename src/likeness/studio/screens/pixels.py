@@ -22,7 +22,7 @@ from ...core import Condition, Model, Refusal, label_of
 from ...inference import inputs, receptive_field, score
 from ...inference.pixel_by_pixel import Drawing, Place, Plan, possible, save, told
 from ...parts.conditionals import level, value
-from ..protocol import Answer, choice, number, whole
+from ..protocol import Answer, Picture, choice, number, whole
 from ._images import chosen, given
 
 if TYPE_CHECKING:
@@ -311,13 +311,12 @@ def _same(old: Plan, new: Plan, place: int, upto: int) -> bool:
 
 def _answer(run: Trained, drawing: Drawing) -> Answer:
     spec, total = run.config.spec, drawing.total
-    arrays: dict[str, np.ndarray | Picture] = dict(
-        levels=drawing.levels, bits=drawing.bits.numpy().copy(), entropy=drawing.entropy.numpy().copy()
-    )
+    maps = dict(levels=drawing.levels, bits=drawing.bits.numpy().copy(), entropy=drawing.entropy.numpy().copy())
     data: dict[str, Any] = dict(place=drawing.place, bits=total.tolist(), seen=run.run.seen)
-    if len(drawing.x) == 1:
-        arrays = {name: array[0] for name, array in arrays.items()}
+    alone = len(drawing.x) == 1
+    if alone:
         data["bits"] = float(total[0])
+    arrays: dict[str, np.ndarray | Picture] = {n: m[0] if alone else m for n, m in maps.items()}
     if drawing.log_p is not None:
         last = Place.number(drawing.place - 1, spec.channels, spec.size)
         data["last"] = last._asdict()

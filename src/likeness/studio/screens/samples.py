@@ -1,6 +1,6 @@
-"""Samples and the latent space of a run: grid, nearest training images, likelihood; plane, sliders, path, sums.
+"""Samples and latent space of a run: grid, nearest training images, likelihood; plane, sliders, path, sums.
 
-Everything here is what `likeness sample`, `score` and `walk` do, and each answer has the command that does it.
+Everything here is what `likeness sample`, `score` and `walk` do, and each answer has the command for it.
 """
 
 from __future__ import annotations
@@ -174,7 +174,8 @@ def _stages(
 
 
 def grid(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer]:
-    """Samples first ... first+n-1 of a seed, ever better: uint8 (n, H, W, 3), or one page where they are no images."""
+    """Samples first ... first+n-1 of a seed, ever better: uint8 (n, H, W, 3), or one page where they are no
+    images."""
     run = _run(desk, args)
     asked, (live, flags) = _asked(run, args), _live(run, args)
     facts = dict(**asked, command=_grid_command(run, asked, flags))
@@ -245,8 +246,8 @@ def closest(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer
 
 
 def likelihood(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer]:
-    """-log2 p of a sample in bits a dimension, and its rank among held-out images, as `likeness score` of its file
-    has them; or that the family has none."""
+    """-log2 p of a sample in bits a dimension, and its rank among held-out images, as `likeness score` of its
+    file has them; or that the family has none."""
     run = _run(desk, args)
     if "bits_per_dim" not in answers(run.model):
         yield Answer(dict(bits=None, says="no likelihood"))
@@ -439,8 +440,9 @@ def arithmetic(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Ans
 
 
 def own(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer]:
-    """An image that somebody brings: kept in the run's folder, its code found, and what is left of it shown."""
-    run, codes = _run(desk, args), _run(desk, args).space
+    """An image that somebody brings: kept in the run's folder, its code looked for, and decoded."""
+    run = _run(desk, args)
+    codes = run.space
     name = _stored(run, arrays)
     path_of = near(run.folder / "samples" / name)
     x = codes.image(path_of)

@@ -27,6 +27,7 @@ class Diffusion {
     this.table = table;
     this.run = studio.run;
     this.seed = 0;
+    this.number = 0;
     this.label = about.labels.length ? about.labels[0] : null;
     /** @type {Lane[]} */ this.lanes = [this.usual()];
     /** @type {Frame[][]} */ this.frames = [[], []];
@@ -185,7 +186,7 @@ class Diffusion {
   args(i) {
     const { sampler, steps, eta, guidance, branches } = this.lanes[i];
     const lane = { slot: i, sampler, steps, branches, ...(sampler === "ddim" && eta ? { eta } : {}), ...(this.about.guided && guidance !== 1 ? { guidance } : {}) };
-    return { run: this.run.path, seed: this.seed, label: this.label, lanes: [lane] };
+    return { run: this.run.path, seed: this.seed, number: this.number, label: this.label, lanes: [lane] };
   }
   toggle() {
     if (this.drawing.some(Boolean)) this.cancel();
@@ -277,6 +278,7 @@ class Diffusion {
   /** @param {number} seed */
   noise(seed) {
     this.seed = Math.max(0, Math.floor(seed));
+    this.number = 0;
     this.lanes.forEach((lane) => (lane.branches = []));
     void this.forward();
     this.begin();
@@ -374,16 +376,16 @@ class Diffusion {
     this.drawButton.textContent = this.drawing.some(Boolean) ? "Cancel" : "Draw";
   }
   kept() {
-    const { seed, label, lanes, at, view, held } = this;
+    const { seed, number, label, lanes, at, view, held } = this;
     clearTimeout(this.keeping);
-    this.keeping = setTimeout(() => !this.gone && this.studio.keep(this.key("state"), { seed, label, lanes, at, view, held }), 200);
+    this.keeping = setTimeout(() => !this.gone && this.studio.keep(this.key("state"), { seed, number, label, lanes, at, view, held }), 200);
   }
   /** Where it was left. Frames that the server still has are sent again; else they are drawn anew. */
   async restore() {
     const asked = this.studio.hash.get("plan", null), there = asked ?? (await this.studio.recall(this.key("state")));
     if (this.gone) return;
     if (there) {
-      Object.assign(this, { seed: there.seed ?? 0, label: there.label ?? this.label, held: there.held ?? 0, at: there.at ?? this.last });
+      Object.assign(this, { seed: there.seed ?? 0, number: there.number ?? 0, label: there.label ?? this.label, held: there.held ?? 0, at: there.at ?? this.last });
       if (Array.isArray(there.lanes)) this.lanes = there.lanes.map((/** @type {any} */ lane) => ({ ...this.usual(), ...lane }));
     }
     if (asked) this.studio.hash.set({ plan: null });
