@@ -22,7 +22,7 @@ def show(page: Any, width: int = 1280) -> None:
     page.locator("#run").select_option(RUN)
     page.evaluate("studio.go('diffusion')")
     page.get_by_role("button", name="Draw", exact=True).wait_for()
-    until(lambda: page.locator(".of-image").inner_text() != "", 90)
+    until(lambda: page.locator("[data-restored=yes]").count() == 1, 90)
 
 
 def step(page: Any, lane: int, n: int) -> None:

@@ -197,7 +197,7 @@ class Diffusion {
   }
   /** @param {number} [only] */
   begin(only) {
-    this.follow = !still();
+    this.follow = true;
     this.fields();
     this.lanes.forEach((_, i) => (only === undefined || only === i) && void this.draw(i));
     this.kept();
@@ -216,7 +216,7 @@ class Diffusion {
     }
     if (mine !== this.frames[i] || this.gone) return;
     this.drawing[i] = false;
-    if (still() && this.ended(i)) this.at = this.last;
+    if (still() && this.follow && this.ended(i)) this.at = this.last;
     this.progress.textContent = this.ended(i) ? "" : `cancelled; ${mine.filter(Boolean).length} frames are kept`;
     this.fields();
     this.show(true);
@@ -238,7 +238,7 @@ class Diffusion {
       this.progress.textContent = `${Math.round(100 * data.share)} % of ${data.steps[0].toLocaleString("en-US")} steps${data.left ? `, about ${Math.ceil(data.left)} s left` : ""}`;
     }
     const newest = this.frames[i].at(-1);
-    if (this.follow && i === 0 && newest) this.at = this.row(newest);
+    if (this.follow && !still() && i === 0 && newest) this.at = this.row(newest);
     this.show(true);
   }
   /** Ask for frames that were not sent. @param {number} i */
@@ -378,7 +378,7 @@ class Diffusion {
   kept() {
     const { seed, number, label, lanes, at, view, held } = this;
     clearTimeout(this.keeping);
-    this.keeping = setTimeout(() => !this.gone && this.studio.keep(this.key("state"), { seed, number, label, lanes, at, view, held }), 200);
+    this.keeping = setTimeout(() => !this.gone && this.studio.keep(this.key("state"), { seed, number, label, lanes, at, view, held, drawn: this.frames[0].length > 0 }), 200);
   }
   /** Where it was left. Frames that the server still has are sent again; else they are drawn anew. */
   async restore() {
@@ -393,14 +393,9 @@ class Diffusion {
     this.view = this.viewInput.value = VIEWS.some(([id]) => id === view) ? view : "x_t";
     this.fields();
     await this.forward();
-    if (!there) return;
-    for (let i = 0; i < this.lanes.length; i++) {
-      const before = this.at;
-      const known = await this.known(i);
-      if (!known) await this.draw(i);
-      this.at = before;
-    }
+    if (asked || there?.drawn) for (let i = 0; i < this.lanes.length; i++) if (!(await this.known(i))) await this.draw(i);
     this.show(true);
+    this.progress.dataset.restored = "yes";
   }
   /** Fetch the frames that the server has of a lane; false where it has none, or not all. @param {number} i */
   async known(i) {
