@@ -357,7 +357,7 @@ class Diffusion {
     this.lanes.forEach((lane, i) => {
       const k = nearest(this.frames[i], at, low, high), frame = k < 0 ? null : this.frames[i][k];
       const branch = lane.branches.at(-1);
-      this.views[i + 1].name(`${i ? (branch ? `Branch after step ${branch[0]}` : "Second") : "Reverse"}: ${lane.sampler}`);
+      this.views[i + 1].name(i && branch ? `Branch after step ${branch[0]}` : `${i ? "Second" : "Reverse"}: ${lane.sampler}`);
       this.views[i + 1].set(frame, view, frame ? `step ${frame.step} of ${lane.steps}, t ${Number(frame.t.toPrecision(4))}: ${names}` : "press Draw");
       if (frame) lines.push({ name: i ? "second" : "reverse", colour: i ? "--c3" : "--generated", values: seen(frame, view) });
       if (all) this.tracks[i + 1].set(this.frames[i], view);
