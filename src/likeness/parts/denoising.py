@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,10 @@ ROWS = 256
 CHECKED = 8
 """images of a batch whose equation is solved once more, to a tenth of the tolerance, to tell the
 error of all"""
+WORDS: dict[str, Any] = dict(
+    text=True, net="dit", guidance=3.0, batch=16, rate=1e-3, schedule="cosine", images=300_000, ema=4_000
+)
+"""what goes together to follow texts soon (docs/words.md): many steps of few images"""
 SAMPLERS = ("ancestral", "ddim", "heun", "dpm2m")
 
 

@@ -27,6 +27,8 @@ PREFIX = "transformers:"
 """what a frozen encoder is named by: transformers:FOLDER"""
 READERS = ("relative", "absolute")
 """kinds of encoders that learn with the model"""
+NEAR = 9
+"""words that a convolution sees at once"""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ class Relative(nn.Module):
     rotation (Su et al., "RoFormer", 2021).
 
     "a large red circle at the top" is then the same phrase wherever it stands in a text, and need not be
-    learnt anew at each place.
+    learnt anew at each place.  Before the blocks each word hears of its NEAR neighbours by a convolution: what
+    belongs together stands together, and attention takes thousands of steps to find that out (docs/words.md).
     """
 
     def __init__(self, vocabulary: int, longest: int, width: int, depth: int = 2, heads: int = 4):
@@ -104,6 +107,8 @@ class Relative(nn.Module):
         self.width, self.longest = width, longest
         self.table = nn.Embedding(vocabulary, width, padding_idx=PAD)
         self.nothing = nn.Parameter(torch.randn(width) * 0.5)
+        self.near = nn.Linear(NEAR * width, width, bias=False)
+        nn.init.normal_(self.near.weight, std=(NEAR * width) ** -0.5)
         self.blocks = nn.ModuleList(Phrase(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.turns = nn.Buffer(rotation(torch.arange(longest)[:, None], width // heads), persistent=False)
@@ -119,9 +124,16 @@ class Relative(nn.Module):
         silent = ~there.any(1)
         there = there | (silent[:, None] & (torch.arange(length, device=tokens.device) == 0))
         h = torch.where(silent[:, None, None], self.nothing, self.table(tokens))
+        return Text(self.through(h, there), there)
+
+    def through(self, h: Tensor, there: Tensor) -> Tensor:
+        """Vectors (B, T, width) of words to those of words in their text, 0 where none is there."""
+        around = nn.functional.pad(h * there[..., None], (0, 0, NEAR // 2, NEAR // 2)).unfold(1, NEAR, 1)
+        h = h + self.near(around.flatten(2))
         for block in self.blocks:
-            h = block(h, self.turns[:, :length], there)
-        return Text(self.norm(h) * there[..., None], there)
+            h = block(h, self.turns[:, : h.shape[1]], there)
+        out: Tensor = self.norm(h) * there[..., None]
+        return out
 
     def vector(self, y: Condition | None, n: int = 0) -> Tensor:
         """The mean over the words of each text, (B, width)."""
