@@ -173,7 +173,11 @@ def test_a_denoiser_reads_by_a_frozen_encoder(folder, net):
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.1)
     (frozen,) = [m for m in model.modules() if isinstance(m, Frozen)]
-    assert not any("text." in name for name in model.state_dict()) and frozen.words == ("red", "circle", "blue")
+    assert not any("text." in name for name in model.state_dict()) and frozen.words == (
+        "red",
+        "circle",
+        "blue",
+    )
     x, t = torch.randn(2, 1, 8, 8), torch.tensor([0.5, 0.9])
     told = model.velocity(x, t, Condition(tokens=torch.tensor([[2, 3, PAD], [4, 3, PAD]])))
     same = model.velocity(x, t, Condition(tokens=torch.tensor([[2, 3, PAD], [2, 3, PAD]])))
@@ -198,7 +202,10 @@ def test_a_run_keeps_its_frozen_encoder_and_draws_the_same_when_it_is_opened(fol
         "flowmatching", pictures, tmp_path / "run", reader=f"transformers:{folder.name}", **asked
     )
     assert run.config.options["reader"] == f"transformers:{folder}", "the whole path"
-    drawn, again = run.imagine("a red circle", n=2), likeness.open(tmp_path / "run").imagine("a red circle", n=2)
+    drawn, again = (
+        run.imagine("a red circle", n=2),
+        likeness.open(tmp_path / "run").imagine("a red circle", n=2),
+    )
     assert torch.equal(drawn.x, again.x)
     assert not any("_net" in name for name in run.model.state_dict())
 

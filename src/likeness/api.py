@@ -364,9 +364,7 @@ class Trained:
         cut off of a text is noted.
         """
         return final(
-            self.imagining(
-                text, n, seed, negative=negative, grid=grid, label=label, upscale=upscale, **live
-            )
+            self.imagining(text, n, seed, negative=negative, grid=grid, label=label, upscale=upscale, **live)
         ).pictures
 
     def imagining(
@@ -429,6 +427,7 @@ class Trained:
 
         image: a file, or (C, H, W) in [-1, 1].  folder: where what is learnt of image and text is kept, and
         taken from if it is there (RUN/imagic/... unless it is named): then another strength costs a sample.
+        Unless it is set, guidance is 1, by which the image is learnt.
         """
         x = image[None] if isinstance(image, Tensor) else self._one_image(image)
         x = inputs.own(x, None, None, self.config.spec, 0).batch.x
@@ -452,6 +451,7 @@ class Trained:
             done = at.edit
             assert done is not None
             imagery.keep(done, place, facts)
+        live = {"guidance": 1.0} | live
         drawn = torch.cat([done.at(s, 1, seed, **live) for s in strengths])
         page = figures.sheet(
             [figures.pixels(t[None]) for t in (x[0], *drawn)],

@@ -91,7 +91,9 @@ class FlowMatching(Denoiser):
     def chance(self, batch: Batch) -> dict[str, float]:
         """For the doctor: of one that knows no more of each pixel than its mean and its variance."""
         u = chance.shares()
-        t = {"uniform": u, "shifted": shifted(u), "logit-normal": torch.special.ndtri(u).sigmoid()}[self.times]
+        t = {"uniform": u, "shifted": shifted(u), "logit-normal": torch.special.ndtri(u).sigmoid()}[
+            self.times
+        ]
         one = torch.ones_like(t)
         return {"model": chance.unexplained(batch.x, 1 - t, t, one, -one, linear=bool(self.spec.levels))}
 

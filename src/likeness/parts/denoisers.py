@@ -51,9 +51,7 @@ def network(
     if spec.source[0]:
         wider = replace(spec, channels=spec.channels + spec.source[0], source=(0, 0))
         return Beside(network(net, wider, scale, outputs, labels, times, dropout, text, reader), spec)
-    texts = (
-        Texts.read_by(reader, spec.vocabulary, spec.tokens, size_of(WORD, scale, 16)) if text else None
-    )
+    texts = Texts.read_by(reader, spec.vocabulary, spec.tokens, size_of(WORD, scale, 16)) if text else None
     kind = best(spec) if net == "auto" else net
     if kind not in ("unet", "patches", "dit", "mlp"):
         raise Refusal(f"there is no network {net}; type --net auto, unet, patches, dit or mlp.")

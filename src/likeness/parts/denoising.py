@@ -358,7 +358,9 @@ class Denoiser(Denoising):
         self.p = Gaussian(spec.levels) if spec.levels > 1 else None
         labels = classes.several(name, spec) if self.conditional else 0
         numbers = outputs * spec.channels
-        return network(self.net, spec, self.scale, numbers, labels, times, self.dropout, self.text, self.reader)
+        return network(
+            self.net, spec, self.scale, numbers, labels, times, self.dropout, self.text, self.reader
+        )
 
     @property
     def reads(self) -> bool:
