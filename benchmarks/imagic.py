@@ -159,9 +159,8 @@ def main() -> None:
         ]
         results[name] = dict(rows=table, flip=flip(table, a.strengths))
         print(f"\n{name}; the colour flips at {results[name]['flip']:g}")
-        print(
-            "| strength | edited | colour | kept | original | PSNR | PSNR outside |\n|---|---|---|---|---|---|---|"
-        )
+        print("| strength | edited | colour | kept | original | PSNR | PSNR outside |")
+        print("|---" * 7 + "|")
         for s, row in zip(a.strengths, table):
             shares = [f"{100 * row[key]:.0f} %" for key in ("edited", "colour", "kept", "original")]
             print(

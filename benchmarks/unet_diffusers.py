@@ -1,6 +1,7 @@
 """Training steps of the U-Net that reads texts beside UNet2DConditionModel of the library diffusers.
 
-    pip install --target /tmp/diffusers --no-deps diffusers requests charset_normalizer idna urllib3 certifi importlib_metadata zipp
+    pip install --target /tmp/diffusers --no-deps diffusers requests charset_normalizer \\
+        idna urllib3 certifi importlib_metadata zipp
     python benchmarks/unet_diffusers.py [--diffusers /tmp/diffusers] [--batch 32] [--rounds 7] [--threads 1]
 
 Both have the same levels, attention and cross-attention at 8 pixels, and the same encoder of texts before

@@ -1,4 +1,4 @@
-"""A cascade: what one run draws of a text, another makes larger by the text; and clips, written as what moves."""
+"""A cascade: what one run draws of a text, another makes larger by the text; and clips that move."""
 
 from __future__ import annotations
 
@@ -154,8 +154,8 @@ def test_places_tell_every_pixel_from_every_other():
 
 @pytest.mark.parametrize("reader", ["absolute", "relative"])
 def test_a_text_can_mean_a_place_away_from_the_edge(reader):
-    """What a U-Net adds for a word in the middle of an even image is the same everywhere unless it knows where
-    it is."""
+    """What a U-Net adds for a word in the middle of an even image is the same everywhere unless it knows
+    where it is."""
     torch.manual_seed(0)
     model = FlowMatching(spec=Spec(1, 8, vocabulary=4, tokens=2), net="unet", text=True, reader=reader)
     reading = next(m for m in model.modules() if type(m).__name__ == "Reading")

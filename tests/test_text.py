@@ -126,8 +126,8 @@ def test_an_encoder_with_missing_weights_and_one_that_is_not_there_are_refused(f
 
 
 def test_a_phrase_is_the_same_wherever_it_stands():
-    """Of relative places: a word after which nothing follows that reaches it is what it was one place earlier,
-    and an absolute place would be another vector."""
+    """Of relative places: a word after which nothing follows that reaches it is what it was one place
+    earlier, and an absolute place would be another vector."""
     torch.manual_seed(0)
     net = Relative(6, 8, 16, depth=2, heads=2).double()
     phrase = torch.tensor([[2, 3, 4, 5]])

@@ -8,8 +8,8 @@ with a note as well, and an empty text says nothing: what is drawn of it is p(x)
 --grid draws the same text and noise for each value of one or two options: guidance=1,2,4 steps=10,50.
 
 --upscale names runs that were trained on pairs, --task upscale2 and --text: what has been drawn goes through
-each of them in turn, with the text (Ho et al., "Cascaded Diffusion Models for High Fidelity Image Generation",
-2022, section 3).  Clips gain frames in the same way (--task slow4).
+each of them in turn, with the text (Ho et al., "Cascaded Diffusion Models for High Fidelity Image
+Generation", 2022, section 3).  Clips gain frames in the same way (--task slow4).
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ def refuse(model: Model) -> None:
         )
     if "image" in model.spec.parts(model.takes):
         raise Refusal(
-            f"this {name} draws from a text and a smaller image beside it: name a run that draws such an image, "
-            "and this one behind --upscale."
+            f"this {name} draws from a text and a smaller image beside it: name a run that draws such an "
+            "image, and this one behind --upscale."
         )
     ask(model, "sample")
 
@@ -179,8 +179,8 @@ def fit_together(base: Model, stages: Sequence[Upscaler]) -> None:
         spec = stage.model.spec
         if "image" not in spec.parts(stage.model.takes):
             raise Refusal(
-                f"--upscale {stage.name}: it draws from no other image; name a run that was trained with --task "
-                "upscale2 or upscale4 (or slow2 or slow4, of clips) and --text."
+                f"--upscale {stage.name}: it draws from no other image; name a run that was trained with "
+                "--task upscale2 or upscale4 (or slow2 or slow4, of clips) and --text."
             )
         wanted = (spec.source[0], *([spec.frames] if spec.frames else []), spec.source[1], spec.source[1])
         # of a clip with fewer frames each stands for several
@@ -188,8 +188,8 @@ def fit_together(base: Model, stages: Sequence[Upscaler]) -> None:
         if not fits or (spec.frames and spec.frames % shape[1]):
             given, needed = ("x".join(map(str, one)) for one in (shape, wanted))
             raise Refusal(
-                f"--upscale {stage.name} continues images of {needed}, and what is drawn before it is {given}; "
-                "name a run of that size."
+                f"--upscale {stage.name} continues images of {needed}, and what is drawn before it is "
+                f"{given}; name a run of that size."
             )
         shape = spec.shape
 

@@ -37,8 +37,8 @@ class FlowMatching(Denoiser):
     )
     times: str = option(
         "uniform",
-        "law of t in training; logit-normal dwells in the middle, and shifted where the noise is strong (Esser "
-        "et al. 2024): there alone a text says what the image does not show",
+        "law of t in training; logit-normal dwells in the middle, and shifted where the noise is strong "
+        "(Esser et al. 2024): there alone a text says what the image does not show",
         choices=("uniform", "logit-normal", "shifted"),
     )
 

@@ -43,8 +43,8 @@ def network(
     net: auto, unet, patches, dit or mlp; auto is that of best().
     labels: number of classes, or 0.  Without y, or where its label is NONE, no class is told.
     text: whether it reads the texts of y; one of no word, or none, is not told.
-    reader: what reads them (text.py).  All but the first, `absolute`, stand beside a U-Net that knows where in
-    the image it is.
+    reader: what reads them (text.py).  All but the first, `absolute`, stand beside a U-Net that knows where
+    in the image it is.
     spec.source: of the other image that y holds, which the network sees beside x (Beside); zeros for none.
     noise: the examples' own randomness, which dropout is drawn from; without it nothing is left out.
     """

@@ -321,8 +321,8 @@ class Denoiser(Denoising):
     text: bool = option(False, "p(x|text): learn to draw what captions say, from captioned images")
     reader: str = option(
         "relative",
-        "what reads captions: relative or absolute places of words, a small transformer each that learns with "
-        "the model; or transformers:FOLDER, an encoder of that library, which stays as it is",
+        "what reads captions: relative or absolute places of words, a small transformer each that learns "
+        "with the model; or transformers:FOLDER, an encoder of that library, which stays as it is",
     )
     augment: float = option(
         0.0,

@@ -50,8 +50,8 @@ class Texts:
             return cls(vocabulary, longest, width_in(reader), reader)
         if reader not in READERS:
             raise Refusal(
-                f"there is no --reader {reader}; it is {' or '.join(READERS)}, which learn with the model, or "
-                f"{PREFIX}FOLDER, an encoder of the library transformers that stays as it is."
+                f"there is no --reader {reader}; it is {' or '.join(READERS)}, which learn with the model, "
+                f"or {PREFIX}FOLDER, an encoder of the library transformers that stays as it is."
             )
         return cls(vocabulary, longest, width, reader)
 
@@ -98,8 +98,8 @@ class Relative(nn.Module):
     rotation (Su et al., "RoFormer", 2021).
 
     "a large red circle at the top" is then the same phrase wherever it stands in a text, and need not be
-    learnt anew at each place.  Before the blocks each word hears of its NEAR neighbours by a convolution: what
-    belongs together stands together, and attention takes thousands of steps to find that out (docs/words.md).
+    learnt anew at each place.  Before the blocks each word hears of its NEAR neighbours by a convolution:
+    what belongs together stands together, and attention takes thousands of steps to find that out (docs/words.md).
     """
 
     def __init__(self, vocabulary: int, longest: int, width: int, depth: int = 2, heads: int = 4):
