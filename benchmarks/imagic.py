@@ -9,7 +9,7 @@ colour and nothing else.  For each strength, read from the pixels (evaluation/ca
     edited    per cent with the new colour, and everything else that the text says
     kept      per cent with shape, size, place and background as they were
     original  per cent that still show the old text
-    PSNR      to the image, dB; and over the pixels that neither the old object nor a new one at its place touches
+    PSNR      to the image, dB; and over the pixels that no object touches
 
 for Imagic, without fine-tuning, and without optimising the embedding.  Prints a table, where the edit happens
 (the least strength at which half of those have changed that change at all), and, last, one line of JSON.

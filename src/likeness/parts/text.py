@@ -99,7 +99,7 @@ class Relative(nn.Module):
 
     "a large red circle at the top" is then the same phrase wherever it stands in a text, and need not be
     learnt anew at each place.  Before the blocks each word hears of its NEAR neighbours by a convolution:
-    what belongs together stands together, and attention takes thousands of steps to find that out (docs/words.md).
+    what belongs together stands together, and attention alone is slower to find that out (docs/words.md).
     """
 
     def __init__(self, vocabulary: int, longest: int, width: int, depth: int = 2, heads: int = 4):
