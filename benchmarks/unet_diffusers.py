@@ -52,7 +52,7 @@ class Theirs(nn.Module):
             down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
             cross_attention_dim=WORD,
-            attention_head_dim=2,  # which is their name for the number of heads
+            attention_head_dim=4,  # which is their name for the number of heads
             norm_num_groups=32,
         )
 
@@ -67,9 +67,9 @@ class Theirs(nn.Module):
 def ours(least: int) -> UNet:
     """With `least` weights or more."""
     texts = Texts(VOCABULARY, LONGEST, WORD, "relative")
-    for wide in range(CHANNELS[-1], 1024, 64):
+    for wide in range(CHANNELS[-1], 1024, 32):
         channels = (*CHANNELS[:-1], wide)
-        net = UNet(Plan(3, 3, channels, (False, False, True), BLOCKS, groups(channels), 64, text=texts))
+        net = UNet(Plan(3, 3, channels, (False, False, True), BLOCKS, groups(channels), 32, text=texts))
         if weights(net) >= least:
             return net
     raise AssertionError
