@@ -29,10 +29,8 @@ ROWS = 256
 CHECKED = 8
 """images of a batch whose equation is solved once more, to a tenth of the tolerance, to tell the
 error of all"""
-WORDS: dict[str, Any] = dict(
-    text=True, net="dit", guidance=3.0, batch=16, rate=1e-3, schedule="cosine", images=300_000, ema=4_000
-)
-"""what goes together to follow texts soon (docs/words.md): many steps of few images"""
+WORDS: dict[str, Any] = dict(text=True, batch=16, rate=1e-3, schedule="cosine", images=300_000, ema=4_000)
+"""what goes together to follow texts: many steps of few images (docs/words.md)"""
 SAMPLERS = ("ancestral", "ddim", "heun", "dpm2m")
 
 
