@@ -15,6 +15,7 @@ import signal
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -37,6 +38,7 @@ from .inference import imagine as imagination
 from .inference import receptive_field as receptive
 from .inference import score as surprise
 from .inference import translate as translation
+from .inference import walk as walks
 from .inference.translate import Translation
 from .metrics.card import Score
 from .parts.denoising import Denoiser
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from .data.check import Check
     from .evaluation import exam
     from .maps.single import Mapped
+    from .reports.framed import Frame
     from .reports.looks import Look
 
 
@@ -298,6 +301,11 @@ class Trained:
         """Say where its data are now; to: the second domain, of a run that learns two."""
         self._data = open_data(self.run, place, to)
         self.config = self.run.config
+
+    @cached_property
+    def space(self) -> walks.Space:
+        """Its codes, to walk among.  Raises Refusal where it decodes none."""
+        return walks.Space(self)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -778,6 +786,27 @@ class Trained:
         images)."""
         return Page(*latent_space.page([(self.run, self.data)], picture, n, seed, groups))
 
+    def walk(
+        self,
+        kind: str = "plane",
+        codes: Sequence[str | int] = (),
+        *,
+        label: str | int | None = None,
+        **how: Any,
+    ) -> Pictures:
+        """Images of chosen codes: images, plane, slide, path or sum.  codes: numbers of samples, 3:17 of
+        another seed, or files of images.
+
+        how: n, seed, at, step, along, way, loop, less, plus, strength, as inference.walk.Walk has them.
+        """
+        try:
+            asked = walks.Walk(kind, tuple(str(code) for code in codes), **how)
+        except TypeError as why:
+            raise Refusal(f"walk: {why}; likeness walk --help lists what there is.") from None
+        x = self.space.images(asked.made(self.space, self.class_of(label)))
+        page = figures.grid(x, asked.number) if kind == "plane" else None
+        return Pictures(x, self._recipe(**asked.facts()) | self.named_class(label), page)
+
     def diffuse(
         self,
         picture: str = "reverse",
@@ -950,6 +979,12 @@ class Trained:
         return exam.prepare(
             self.run, self.data, _whole("n", n, 1), _whole("seed", seed, 0), network, parzen, **live
         ).outlook()
+
+    def studio(self, height: int = 800) -> Frame:
+        """The studio in a frame of a notebook, with this run open.  It needs likeness[studio]."""
+        from .reports.framed import Frame
+
+        return Frame(self.folder.parent, self.folder.name, height=height)
 
     def _repr_html_(self) -> str:
         view = snapshots.view(self.run, self.data, 36)
