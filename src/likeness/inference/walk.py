@@ -267,9 +267,9 @@ class Space:
             with np.load(path, allow_pickle=False) as file:
                 axis = torch.from_numpy(file["direction"].astype(np.float32))
         except FileNotFoundError:
-            there = self.named()
+            there = tuple(self.named())
             raise Refusal(
-                f"there is no direction {name!r}; {closest(name, tuple(there)) if there else 'none is saved.'}"
+                f"there is no direction {name!r}; {closest(name, there) if there else 'none is saved.'}"
             ) from None
         except (OSError, ValueError, KeyError) as error:
             raise BadData(f"{path} cannot be read ({error}); save the direction again.") from None
