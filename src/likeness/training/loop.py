@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -144,10 +144,12 @@ def _due(before: int, now: int) -> bool:
     )
 
 
-def step(run: Run, data: Data) -> dict[str, Tensor]:
-    """One move of each player, then what moves by itself, then the EMA."""
+def step(run: Run, data: Data, who: Collection[str] = ()) -> dict[str, Tensor]:
+    """One move of each player, or of those named in `who` alone, then what moves by itself, then the EMA."""
     training, terms, seen = run.config.training, dict[str, Tensor](), run.seen
     for number, player in enumerate(run.players):
+        if who and player.name not in who:
+            continue
         for again in range(player.steps):
             at = run.seen + again * training.batch
             engine.seed("train", training.seed, at, number)
