@@ -159,6 +159,10 @@ class Pane:
         self._last, self._density = {}, None
         self.terms = {}
 
+    def wake(self, moved: Collection[str]) -> None:
+        """Give these players' optimisers a memory, so that one can be put back."""
+        self.step(moved) if moved else None
+
     def fork(self, config: Config) -> tuple[Pane, list[str]]:
         """Another pane with other options, at the same place: each number that has a counterpart of the same shape
         is taken over, optimisers' memories among them.  And what begins anew."""
