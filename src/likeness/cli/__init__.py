@@ -24,6 +24,7 @@ from . import (
     neighbours,
     play,
     studies,
+    studio,
     style,
     train,
     translate,
@@ -56,6 +57,7 @@ VERBS: dict[str, Verb] = {
         *ASKING,
         *LAB,
         *STUDIES,
+        studio.studio,
         *LISTS,
     )
 }

@@ -1,0 +1,202 @@
+"""Run folders as a table shows them, read off their files: no torch, no model, and nothing is changed.
+
+What a model answers, and what its options are, its class alone knows: `likeness models NAME --json` says it, in
+a process of its own, once (Catalogue)."""
+
+from __future__ import annotations
+
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..runs.folder import CONFIG
+
+DEEP = 3
+"""folders below the root in which runs are looked for"""
+MANY = 2000
+"""run folders that are looked at"""
+LARGEST = 4 << 20
+"""bytes of a config.json, at most"""
+RECENT = 15.0
+"""seconds since a log was written within which a run counts as in training, where locks cannot be seen"""
+
+
+def runs(root: Path) -> list[Path]:
+    """Run folders below the root, by path; without those within others, and hidden ones."""
+    out, level = list[Path](), [root]
+    for _ in range(DEEP):
+        below = list[Path]()
+        for folder in level:
+            for one in _folders(folder):
+                (out if (one / CONFIG).is_file() else below).append(one)
+                if len(out) + len(below) > MANY:
+                    return sorted(out)
+        level = below
+    return sorted(out)
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as there:
+            return sorted(
+                Path(e.path) for e in there if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")
+            )
+    except OSError:
+        return []
+
+
+def signature(root: Path) -> tuple[Any, ...]:
+    """Changes when the table does: cheap enough to be asked every second."""
+    return tuple(
+        (str(folder), _stamp(folder / "log.jsonl"), _stamp(folder / CONFIG), _stamp(folder / "scores.json"))
+        for folder in runs(root)
+    )
+
+
+def _stamp(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """An object; empty where the file is none, is damaged or too large."""
+    try:
+        if file.stat().st_size > LARGEST:
+            return {}
+        value = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def row(root: Path, folder: Path, catalogue: Catalogue, locked: frozenset[int]) -> dict[str, Any]:
+    """A run, as the table and the screens know it."""
+    config, last = read_json(folder / CONFIG), last_line(folder / "log.jsonl")
+    agent = "agent" in config
+    model = str(config.get("agent" if agent else "model", ""))
+    training, data = _part(config, "training"), _part(config, "data")
+    time = _part(last, "time")
+    return dict(
+        path=folder.relative_to(root).as_posix(),
+        name=folder.name,
+        kind="agent" if agent else "model",
+        model=model,
+        data=str(config.get("world", "") if agent else data.get("source", "")),
+        answers=[] if agent else catalogue.answers(folder, model),
+        options=_part(config, "options"),
+        training=training,
+        spec=_part(config, "spec"),
+        images=training.get("images", 0),
+        seen=last.get("seen", last.get("steps", 0)),
+        losses=_part(last, "losses"),
+        rate=time.get("images_per_second"),
+        memory=time.get("memory_mb"),
+        seconds=time.get("seconds"),
+        state="training" if in_training(folder, locked) else "idle",
+        report=(folder / "report.html").is_file(),
+    )
+
+
+def _part(config: dict[str, Any], name: str) -> dict[str, Any]:
+    value = config.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def last_line(file: Path, tail: int = 1 << 16) -> dict[str, Any]:
+    """The last whole line of a file of JSON lines; empty where there is none."""
+    try:
+        with file.open("rb") as f:
+            f.seek(max(0, file.stat().st_size - tail))
+            lines = f.read().splitlines()
+    except OSError:
+        return {}
+    for text in reversed(lines[-3:]):
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            return value
+    return {}
+
+
+def locks() -> frozenset[int]:
+    """Inodes of the files that some process has locked.  To try a lock would keep a trainer out that begins
+    at that moment; the kernel says it without."""
+    try:
+        lines = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    found = [word for line in lines for word in line.split() if word.count(":") == 2]
+    return frozenset(int(word.rpartition(":")[2]) for word in found)
+
+
+def in_training(folder: Path, locked: frozenset[int]) -> bool:
+    """Whether a process holds the lock of the run."""
+    file = folder / ".lock"
+    try:
+        if locked or Path("/proc/locks").exists():
+            return file.stat().st_ino in locked
+        import time
+
+        return time.time() - (folder / "log.jsonl").stat().st_mtime < RECENT
+    except OSError:
+        return False
+
+
+class Catalogue:
+    """What `likeness models` says of each model, and of files that runs carry.  Until a class has been asked,
+    nothing; then `changed` is called."""
+
+    def __init__(self) -> None:
+        package = Path(__file__).parents[1] / "models"
+        self.names = tuple(m.name for m in pkgutil.iter_modules([str(package)]))
+        self.known = dict[str, dict[str, Any]]()
+        self._asked = set[str]()
+        self._lock = threading.Lock()
+
+    def ask(self, names: Sequence[str]) -> None:
+        """Ask for the entries of models, or of files; takes seconds where torch must be imported."""
+        with self._lock:
+            new = [name for name in names if name not in self._asked]
+            self._asked.update(new)
+        if not new:
+            return
+        code = [sys.executable, "-m", "likeness", "models", *new, "--json"]
+        done = subprocess.run(code, capture_output=True, text=True, check=False)
+        try:
+            listed = json.loads(done.stdout)["models"]
+        except (ValueError, KeyError):
+            if len(new) > 1:  # one file that cannot be read is no reason to know nothing of the others
+                with self._lock:
+                    self._asked.difference_update(new)
+                for name in new:
+                    self.ask([name])
+            return
+        self.known |= {entry["name"]: entry for entry in listed}
+
+    def wanted(self, root: Path) -> list[str]:
+        """All models, and the files of runs that carry their own."""
+        files = [str(f / "method.py") for f in runs(root) if (f / "method.py").is_file()]
+        return [name for name in (*self.names, *files) if name not in self._asked]
+
+    def answers(self, folder: Path, model: str) -> list[str]:
+        """The questions that a run answers."""
+        return list(self.entry(folder, model).get("answers", []))
+
+    def entry(self, folder: Path, model: str) -> dict[str, Any]:
+        return self.known.get(str(folder / model) if model.endswith(".py") else model, {})
+
+
+def table(root: Path, catalogue: Catalogue) -> list[dict[str, Any]]:
+    """All runs."""
+    locked = locks()
+    return [row(root, folder, catalogue, locked) for folder in runs(root)]
