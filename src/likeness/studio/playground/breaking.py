@@ -37,7 +37,7 @@ FAILURES = {
             "are gone. The non-saturating loss would still pull, under the same D.",
             "gan",
             "ring",
-            dict(game="minimax", k=20, rate=5e-3),
+            dict(game="minimax", k=20, rate=5e-4, d_rate=10.0),
             20,
         ),
         Failure(

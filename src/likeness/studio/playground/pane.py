@@ -73,6 +73,7 @@ class Pane:
         self.steps = {p.name: 0 for p in self.run.players}
         self.terms: dict[str, float] = {}
         self.diverged = ""
+        self._last: dict[str, Tensor] | None = None
         self._density: tuple[int, np.ndarray] | None = None
         self._seeds = range(DRAWN)
         self._key = engine.derive("sample", draw_seed)
@@ -119,13 +120,13 @@ class Pane:
 
     def check(self) -> None:
         """Read the terms of the last step; where one is no number the pane stands still, and says so."""
-        terms = getattr(self, "_last", None)
+        terms = self._last
         if terms is None or self.diverged:
             return
         names, values = list(terms), torch.stack([t.float() for t in terms.values()]).tolist()
         self.terms = dict(zip(names, values))
         if bad := [name for name, value in self.terms.items() if not math.isfinite(value)]:
-            self.diverged = f"{bad[0]} is no longer a number"
+            self.diverged = f"diverged at step {self.step_count:,}: {bad[0]} is no longer a number"
 
     # The past
 
@@ -147,21 +148,19 @@ class Pane:
     @torch.no_grad()
     def restore(self, then: Snapshot) -> None:
         """As it was, to the bit."""
+        self.diverged = ""
         for name, optimizer in self.run.optimizers.items():
             if name not in then.moved:
                 optimizer.state.clear()
-            elif not optimizer.state:
-                raise ValueError(f"{name} has made no step in this pane, and had in the snapshot")
+            elif not optimizer.state:  # a step makes the memory that the numbers are put into
+                with torch.enable_grad():
+                    self.step((name,))
         there = list(self.numbers())
         for t, part in zip(there, then.numbers.split([t.numel() for t in there]), strict=True):
             t.copy_(part.view_as(t))
-        self.run.seen, self.steps, self.diverged = then.seen, dict(then.steps), ""
-        self._last, self._density = {}, None
+        self.run.seen, self.steps = then.seen, dict(then.steps)
+        self._last, self._density = None, None
         self.terms = {}
-
-    def wake(self, moved: Collection[str]) -> None:
-        """Give these players' optimisers a memory, so that one can be put back."""
-        self.step(moved) if moved else None
 
     def fork(self, config: Config) -> tuple[Pane, list[str]]:
         """Another pane with other options, at the same place: each number that has a counterpart of the same shape
@@ -311,7 +310,7 @@ class Pane:
         """(theta, psi) of the Dirac-GAN."""
         model = self.run.student
         assert isinstance(model, dirac.Dirac)
-        return float(model.G.value), float(model.D.value)
+        return float(model.G.value.detach()), float(model.D.value.detach())
 
 
 def by_logit(name: str, f: Tensor, r: Tensor) -> Tensor:

@@ -69,6 +69,8 @@ class Session:
         self.saved = ""
         self.caption = ""
         self._trails: dict[str, deque[tuple[float, float]]] = {"a": deque(maxlen=TRAIL)}
+        self.news = 0
+        """how often something beside the plot has changed"""
         self._turn = 0
         self._rate: deque[tuple[float, int]] = deque(maxlen=40)
         for _ in range(lead):
@@ -339,7 +341,6 @@ class Session:
                 session.mend("", recipe["panes"]["b"])
             for key, pane in session.panes.items():
                 at = recipe["at"][key]
-                pane.wake(tuple(at["moved"]))
                 pane.restore(Snapshot(at["seen"], tensors[key], tuple(at["moved"]), dict(at["steps"])))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise BadData(f"{folder} cannot be read ({error}); save it anew.") from None
