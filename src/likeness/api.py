@@ -37,6 +37,7 @@ from .inference import imagine as imagination
 from .inference import receptive_field as receptive
 from .inference import score as surprise
 from .inference import translate as translation
+from .inference import walk as walks
 from .inference.translate import Translation
 from .metrics.card import Score
 from .parts.denoising import Denoiser
@@ -769,6 +770,28 @@ class Trained:
         """A picture of the code: random, interpolation, traversal, plane or arithmetic (of three groups of
         images)."""
         return Page(*latent_space.page([(self.run, self.data)], picture, n, seed, groups))
+
+    def walk(
+        self,
+        kind: str = "plane",
+        codes: Sequence[str | int] = (),
+        *,
+        label: str | int | None = None,
+        **how: Any,
+    ) -> Pictures:
+        """Images of chosen codes: images, plane, slide, path or sum.  codes: numbers of samples, 3:17 of
+        another seed, or files of images.
+
+        how: n, seed, at, step, along, way, loop, less, plus, strength, as inference.walk.Walk has them.
+        """
+        try:
+            asked = walks.Walk(kind, tuple(str(code) for code in codes), **how)
+        except TypeError as why:
+            raise Refusal(f"walk: {why}; likeness walk --help lists what there is.") from None
+        space = walks.Space(self)
+        x = space.images(asked.made(space, self.class_of(label)))
+        page = figures.grid(x, asked.number) if kind == "plane" else None
+        return Pictures(x, self._recipe(**asked.facts()) | self.named_class(label), page)
 
     def diffuse(
         self,

@@ -28,6 +28,7 @@ from . import (
     style,
     train,
     translate,
+    walk,
 )
 from .arguments import closest
 
@@ -42,6 +43,7 @@ ASKING: tuple[Verb, ...] = (
     ask.field,
     ask.diffuse,
     ask.latent,
+    walk.walk,
 )
 LAB: tuple[Verb, ...] = (features.features, map.map, neighbours.neighbours, look.look, style.style, play.play)
 STUDIES: tuple[Verb, ...] = (studies.bayes, studies.detect)
