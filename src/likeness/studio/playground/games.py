@@ -149,6 +149,7 @@ def described(config: Config) -> list[dict[str, Any]]:
     """The options of a model and of its training as the sliders of a form: name, help, value, kind, range, choices,
     and whether the value is that of the model's own defaults."""
     model = kind(config.model)
+    usual = entries()[config.model].options
     fields = [(f, "model", config.options[f.name]) for f in option_fields(model) if not f.metadata["file"]]
     fields += [
         (f, "training", getattr(config.training, f.name)) for f in option_fields(Training) if f.name in TRAINING
@@ -159,6 +160,7 @@ def described(config: Config) -> list[dict[str, Any]]:
             part=part,
             help=f.metadata["help"],
             value=value,
+            default=usual.get(f.name, f.default) if part == "model" else value,
             kind=type(f.default).__name__,
             low=f.metadata["low"],
             high=f.metadata["high"],
