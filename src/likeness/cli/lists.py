@@ -85,9 +85,16 @@ def models(argv: list[str]) -> int:
 
 
 def _declared(entry: Entry) -> dict[str, Any]:
-    """Options of a model and of its training, as a form needs them."""
-    options, training = ([one._asdict() for one in part] for part in (entry.options, entry.training))
-    return dict(options=options, training=training, presets=entry.presets)
+    """Options of a model, of its training and of reading the data, as a form needs them."""
+    from .. import data
+    from .arguments import declared
+
+    parts = dict(
+        options=entry.options, training=entry.training, reading=declared(data.Reading, data.Reading())
+    )
+    return {name: [one._asdict() for one in part] for name, part in parts.items()} | dict(
+        presets=entry.presets
+    )
 
 
 def data(argv: list[str]) -> int:

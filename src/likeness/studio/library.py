@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 import threading
@@ -200,3 +201,88 @@ def table(root: Path, catalogue: Catalogue) -> list[dict[str, Any]]:
     """All runs."""
     locked = locks()
     return [row(root, folder, catalogue, locked) for folder in runs(root)]
+
+
+# Of one run
+
+
+def samples(root: Path, folder: Path) -> list[dict[str, Any]]:
+    """Every picture that training has kept, by images seen: the frames of its film."""
+    out = list[dict[str, Any]]()
+    for path in sorted((folder / "samples").glob("*.png")):
+        if path.stem.isdigit():
+            out.append(dict(seen=int(path.stem), url=address(root, path)))
+    return sorted(out, key=lambda one: one["seen"])
+
+
+def film(root: Path, folder: Path) -> str:
+    """Of an agent: the address of its film, if `likeness play` has made one."""
+    for name in ("film.gif", "film.webp"):
+        if (folder / name).is_file():
+            return address(root, folder / name)
+    return ""
+
+
+def address(root: Path, file: Path) -> str:
+    """Where a page finds a file; another one under another address, so that it may keep what it has."""
+    from urllib.parse import quote
+
+    inside = file.resolve().relative_to(root.resolve()).as_posix()
+    return f"/files/{quote(inside)}?{_stamp(file)}"
+
+
+REMEDIES = re.compile(r"\.\s+Train anew with (.+)$")
+
+
+def findings(folder: Path) -> list[dict[str, Any]]:
+    """What the doctor has noted: since when, until when (None while it lasts), and the flags that help."""
+    open_, out = dict[tuple[Any, Any], int](), list[dict[str, Any]]()
+    for line in _json_lines(folder / "doctor.jsonl"):
+        key, text = (line.get("look"), line.get("name")), line.get("text")
+        if isinstance(text, str) and text and key not in open_:
+            found = REMEDIES.search(text)
+            open_[key] = len(out)
+            out.append(
+                dict(
+                    name=str(line.get("name", "")),
+                    text=REMEDIES.sub(".", text),
+                    since=line.get("seen"),
+                    until=None,
+                    remedies=[remedy.strip() for remedy in found[1].split(", or ")] if found else [],
+                )
+            )
+        elif not text and key in open_:
+            out[open_.pop(key)]["until"] = line.get("seen")
+    return out
+
+
+def _json_lines(file: Path) -> list[dict[str, Any]]:
+    try:
+        if file.stat().st_size > LARGEST:
+            return []
+        texts = file.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    out = list[dict[str, Any]]()
+    for text in texts:
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(line, dict):
+            out.append(line)
+    return out
+
+
+def scores(folder: Path) -> list[dict[str, Any]]:
+    """The cards of the last evaluation, as they stand in scores.json."""
+    cards = read_json(folder / "scores.json").get("cards", [])
+    return [card for card in cards if isinstance(card, dict)] if isinstance(cards, list) else []
+
+
+def states(folder: Path) -> list[str]:
+    """States that the run keeps, the newest last: what it can be forked from."""
+    try:
+        return sorted((p.name for p in (folder / "state").iterdir() if p.name.isdigit()), key=int)
+    except OSError:
+        return []

@@ -25,9 +25,9 @@ def run(root: Path, host: str, port: int | None, browser: bool, framed: bool = F
     number = sock.getsockname()[1]
     storage.write(folder / "port", f"{number}\n".encode())
     secret = gate.token(folder)
-    app = server.application(
-        Hub(root, local.questions(root), [local.keep_table]), secret, server.names(host, number), framed
-    )
+    runs = local.Runs(root)
+    hub = Hub(root, local.questions(runs), [runs.keep_table])
+    app = server.application(hub, secret, server.names(host, number), framed)
     name = "localhost" if framed else f"[{host}]" if ":" in host else host
     link = f"http://{name}:{number}/?token={secret}"
 

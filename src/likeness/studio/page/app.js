@@ -309,14 +309,24 @@ export class Studio {
   async dropped(file) {
     try {
       const bytes = new Uint8Array(await file.arrayBuffer());
-      const { screen, state, run } = await this.ask("runs", "recipe", {}, { arrays: { file: bytes } });
-      this.hash.set({ ...state, run: run || null }, screen);
-      this.screen = null;
-      this.go(screen);
-      this.say(`restored ${screen}`);
+      const { recipe, run } = await this.ask("recipe", "read", {}, { key: "recipe", arrays: { file: bytes } });
+      this.restore(recipe, run);
     } catch (error) {
       this.fail(error);
     }
+  }
+
+  /** Show the screen that made a picture: by what the studio wrote into it, or by what the screens make of the recipe of
+   * a command. @param {any} recipe @param {string} run the path of its run, "" where that is not here */
+  restore(recipe, run) {
+    const own = recipe.studio && this.screens.some((s) => s.id === recipe.studio.screen) ? recipe.studio : null;
+    const offers = this.screens.map((s) => ({ screen: s.id, hash: s.open ? s.open(recipe) : null }));
+    const { screen, hash } = own || offers.find((o) => o.hash) || { screen: "runs", hash: {} };
+    if (recipe.run && !run) throw new Failed({ what: `This picture is of the run ${recipe.run}.`, why: "No run of that name is in this studio.", do: "Start the studio on the folder that holds it." });
+    this.hash.set({ ...hash, run: run || null }, screen);
+    this.screen = null;
+    this.go(screen);
+    this.say(`restored ${screen}`);
   }
 }
 
