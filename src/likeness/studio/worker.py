@@ -38,8 +38,8 @@ class Desk:
 
     def __init__(self, root: Path):
         self.root = root
-        self.open = OrderedDict[Path, tuple[Any, Trained]]()
-        self.live = dict[str, list[tuple[str, dict[str, Any], dict[str, np.ndarray]]]]()
+        self.open: OrderedDict[Path, tuple[Any, Trained]] = OrderedDict()
+        self.live: dict[str, list[tuple[str, dict[str, Any], dict[str, np.ndarray]]]] = {}
 
     def run(self, path: str) -> Trained:
         """The run of that path below the root, opened anew if its weights have changed.  Raises Refusal."""

@@ -164,6 +164,7 @@ class Playground {
       this.fill(this.broken.select, [["", "–"], ...failures.map((/** @type {any} */ f) => [f.id, f.title])]);
       const hash = { model: studio.hash.get("model", ""), law: studio.hash.get("law", ""), break: studio.hash.get("break", "") };
       this.setup = hash.break ? { break: hash.break } : hash.model ? hash : kept || SEED;
+      this.model.select.value = this.setup.model ?? SEED.model;
       await studio.ask("playground", "act", { key: KEY, do: "show" }, { key: KEY });
     } catch (error) {
       if (!(error instanceof Failed)) throw error;

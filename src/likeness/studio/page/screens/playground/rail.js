@@ -6,7 +6,7 @@ import { inks, percent, rgb } from "./plot.js";
 
 const SIDE = 64;
 const CARDS = [
-  ["noise", "z, noise"], ["g", "G"], ["fake", "generated"], ["d", "D"], ["verdict", "verdict"],
+  ["noise", "z, noise"], ["g", "G"], ["fake", "fake"], ["d", "D"], ["verdict", "verdict"],
 ];
 
 /** The same noise in every frame: a spiral with the spacing of a Gaussian. @returns {number[][]} */
