@@ -1,11 +1,12 @@
-"""How fast the playground is, through a real Chromium: frames that the page has drawn and acknowledged, and training
+"""How fast the playground is, through a real Chromium: frames that the page has drawn and acknowledged, and
+training
 steps, a second; and the processor time that a step and a frame take in the worker.
 
     python benchmarks/playground.py --seconds 20
 
-Frames and steps a second are of this machine as loaded as it is; milliseconds of processor time hardly are.  The target
-is 20 frames and 200 steps a second on two idle cores, which 1000 / 200 = 5 ms a step leave room for.
-"""
+Frames and steps a second are of this machine as loaded as it is; milliseconds of processor time hardly are.
+The target is 20 frames and 200 steps a second on two idle cores, which 1000 / 200 = 5 ms a step leave room
+for."""
 
 from __future__ import annotations
 
@@ -55,7 +56,9 @@ def watched(seconds: float, pace: int) -> dict[str, Any]:
 
     root = Path(tempfile.mkdtemp())
     command = [sys.executable, "-m", "likeness", "studio", str(root), "--no-browser"]
-    studio = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    studio = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     try:
         assert studio.stdout is not None
         link = studio.stdout.readline().rpartition(" ")[2].strip()
@@ -64,13 +67,13 @@ def watched(seconds: float, pace: int) -> dict[str, Any]:
             page.set_default_timeout(300_000)
             page.goto(f"{link}#playground")
             page.locator(".pg-plot[data-step]").wait_for()
-            page.evaluate(
-                f"studio.ask('playground', 'act', {{key: 'playground', do: 'pace', steps: {pace}}}, {{key: 'playground'}})"
-            )
+            how = dict(key="playground", do="pace", steps=pace)
+            page.evaluate("how => studio.ask('playground', 'act', how, {key: 'playground'})", how)
             page.locator("[data-do=run]").click()
             while int(page.locator(".pg-plot").first.get_attribute("data-step")) < 50:
                 time.sleep(0.1)  # the policy of the page forbids what would wait within it
-            look = "[performance.now() / 1e3, studio.stats.acks, +document.querySelector('.pg-plot').dataset.step]"
+            step = "+document.querySelector('.pg-plot').dataset.step"
+            look = f"[performance.now() / 1e3, studio.stats.acks, {step}]"
             first = page.evaluate(look)
             time.sleep(seconds)
             last = page.evaluate(look)
@@ -82,7 +85,9 @@ def watched(seconds: float, pace: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--pace", type=int, default=10, help="steps a frame")
     parser.add_argument("--no-browser", action="store_true", help="processor time alone")
@@ -92,7 +97,10 @@ def main() -> None:
     print(table(["model", "CPU-ms a step", "CPU-ms a frame"], rows))
     if not args.no_browser:
         seen = watched(args.seconds, args.pace)
-        print(f"\ngan on the ring, {args.pace} steps a frame: " + ", ".join(f"{v:.1f} {k}" for k, v in seen.items()))
+        print(
+            f"\ngan on the ring, {args.pace} steps a frame: "
+            + ", ".join(f"{v:.1f} {k}" for k, v in seen.items())
+        )
 
 
 if __name__ == "__main__":

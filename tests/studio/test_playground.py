@@ -1,4 +1,5 @@
-"""The playground without its page: closed forms, the past to the bit, forks on the same noise, failures that fail."""
+"""The playground without its page: closed forms, the past to the bit, forks on the same noise, failures that
+fail."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from likeness.core import Refusal
 from likeness.data import load
 from likeness.models import load as load_model
 from likeness.parts.adversarial import GAMES
-from likeness.studio.playground import breaking, dirac, games, meters, points
+from likeness.studio.playground import dirac, games, meters, points
 from likeness.studio.playground.pane import Pane, by_logit
 from likeness.studio.playground.session import Session
 from likeness.studio.screens import playground
@@ -200,14 +201,17 @@ def test_each_kind_of_model_trains_and_shows_itself(name):
     json.dumps(data)
     assert data["panes"]["a"]["step"] == 2 and all(a.dtype in (np.float32, np.uint8) for a in arrays.values())
     kinds = {k.partition(".")[2] for k in arrays} - {"fake", "real"}
-    assert kinds == {
-        "gan": {"heat", "push", "warp", "lines"},
-        "r3gan": {"heat", "push", "warp", "lines"},
-        "vae": {"density", "warp", "lines"},
-        "flowmatching": {"field", "warp", "lines"},
-        "pixelcnn": {"density"},
-        "dirac": {"trail", "orbit"},
-    }[name]
+    assert (
+        kinds
+        == {
+            "gan": {"heat", "push", "warp", "lines"},
+            "r3gan": {"heat", "push", "warp", "lines"},
+            "vae": {"density", "warp", "lines"},
+            "flowmatching": {"field", "warp", "lines"},
+            "pixelcnn": {"density"},
+            "dirac": {"trail", "orbit"},
+        }[name]
+    )
     assert len(shown) == len(kinds) or name == "dirac"
     assert all(np.isfinite(a).all() for a in arrays.values())
 
@@ -298,7 +302,7 @@ def test_a_fork_goes_on_with_the_same_weights_noise_and_data():
     assert torch.equal(session.panes["b"].fakes(), before)
     session.step("both", 2)
     assert not torch.equal(session.panes["b"].fakes(), session.panes["a"].fakes())
-    first, then = session.past[0]
+    first = session.past[0][0]
     session.rewind(first)
     assert torch.equal(session.panes["a"].fakes(), before) and torch.equal(session.panes["b"].fakes(), before)
     session.close("b")
@@ -315,7 +319,9 @@ def test_a_remedy_that_changes_a_layer_says_what_begins_anew():
     session.mend("pack", {})
     assert session.fresh == ["D.trunk.0.1.0.weight"]
     listed = {r["id"]: r["diff"] for r in session.about()["remedies"]}
-    assert listed["r1r2"] == [["r1", 0.0, 0.1], ["r2", 0.0, 0.1]] and listed["rate"] == [["rate", 2e-3, 6.7e-4]]
+    assert listed["r1r2"] == [["r1", 0.0, 0.1], ["r2", 0.0, 0.1]] and listed["rate"] == [
+        ["rate", 2e-3, 6.7e-4]
+    ]
     assert "loss" not in listed and "even" not in listed, "what it has already is no remedy"
 
 
@@ -454,4 +460,6 @@ def test_hostile_actions_are_refused_and_change_nothing(tmp_path, bad):
     desk = Desk(root=tmp_path, waiting=[])
     (first,) = playground.play(desk, dict(key="h", options=TINY), {})
     (after,) = playground.act(desk, dict(key="h", **bad), {})
-    assert after.data["refused"] and after.data["frame"] == first.data["frame"] and not list(tmp_path.iterdir())
+    assert (
+        after.data["refused"] and after.data["frame"] == first.data["frame"] and not list(tmp_path.iterdir())
+    )

@@ -183,16 +183,17 @@ def mirrored(batch: Batch) -> Batch:
 def move(run: Run, player: Player, batch: Batch) -> dict[str, Tensor]:
     """Minimise the player's loss by one step of its optimiser."""
     training, optimizer, terms = run.config.training, run.optimizers[player.name], dict[str, Tensor]()
-    optimizer.zero_grad()
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    for p in params:  # as zero_grad() does, which takes a tiny network a tenth of its step
+        p.grad = None
     with only(player.module, run.student):
-        for piece in batch.split(training.micro or len(batch) or 1):
+        for piece in batch.split(training.micro) if training.micro else [batch]:
             share = len(piece) / training.batch
             with engine.autocast(training):
                 loss = player.loss(piece)
             (loss.total.float() * share).backward()
             for name, value in {player.name: loss.total, **loss.terms}.items():
                 terms[name] = terms.get(name, 0.0) + value.detach().float() * share
-    params = [p for group in optimizer.param_groups for p in group["params"]]
     engine.sum_gradients(params)
     norm = nn.utils.get_total_norm([p.grad for p in params if p.grad is not None])
     if training.clip and engine.may_exceed(norm, training.clip):

@@ -33,7 +33,8 @@ FAILURES = {
         Failure(
             "vanish",
             "Vanishing gradient",
-            "D is certain everywhere, and the minimax loss is flat where D is certain: the arrows at generated points "
+            "D is certain everywhere, and the minimax loss is flat where D is certain: the arrows at "
+            "generated points "
             "are gone. The non-saturating loss would still pull, under the same D.",
             "gan",
             "ring",
@@ -43,7 +44,8 @@ FAILURES = {
         Failure(
             "collapse",
             "Mode collapse",
-            "Many codes z, one place: G draws a few modes of 25 and leaves them only when D has learnt to reject them.",
+            "Many codes z, one place: G draws a few modes of 25 and leaves them only when D has learnt "
+            "to reject them.",
             "gan",
             "grid",
             dict(game="nonsaturating", rate=4e-3, beta1=0.9),
@@ -59,7 +61,8 @@ FAILURES = {
         Failure(
             "dirac",
             "Dirac orbit",
-            "One number theta against one slope psi. The closed form is the thin line: without a penalty the orbit "
+            "One number theta against one slope psi. The closed form is the thin line: without a penalty "
+            "the orbit "
             "never ends; with R1 it falls into the middle.",
             games.DIRAC,
             "ring",
@@ -80,28 +83,94 @@ class Remedy:
 
 
 REMEDIES = (
-    Remedy("loss", "Non-saturating loss", "G is pulled hardest where D is surest (Goodfellow et al. 2014, section 3).", dict(game="nonsaturating")),
-    Remedy("pair", "Relativistic loss", "D compares each generated point with a real one, so that no part of the plane is lost (Jolicoeur-Martineau 2019).", dict(game="relativistic")),
-    Remedy("squares", "Least squares", "The pull grows with the distance from the boundary (Mao et al. 2017).", dict(game="least-squares")),
-    Remedy("r1", "R1 penalty", "D must be flat at real points: the orbit becomes a spiral inwards (Mescheder et al. 2018).", dict(r1=1.0)),
-    Remedy("r1r2", "R1 and R2", "D must be flat at real and at generated points (Mescheder et al. 2018; Huang et al. 2024).", dict(r1=0.1, r2=0.1)),
-    Remedy("critic", "Critic with gradient penalty", "A slope near 1 everywhere in between never vanishes (Gulrajani et al. 2017).", dict(game="wasserstein", gradient_penalty=1.0, k=5)),
-    Remedy("clip", "Critic with clipped weights", "The first Wasserstein GAN (Arjovsky et al. 2017).", dict(game="wasserstein", weight_clip=0.1, k=5)),
-    Remedy("spectral", "Spectral norm", "No layer of D may be steeper than 1 (Miyato et al. 2018).", dict(spectral=True)),
-    Remedy("noise", "Instance noise", "Both laws are blurred until they overlap (Sønderby et al. 2017).", dict(noise=0.1)),
+    Remedy(
+        "loss",
+        "Non-saturating loss",
+        "G is pulled hardest where D is surest (Goodfellow et al. 2014, section 3).",
+        dict(game="nonsaturating"),
+    ),
+    Remedy(
+        "pair",
+        "Relativistic loss",
+        "D compares each generated point with a real one: no part of the plane is lost (Jolicoeur-Martineau).",
+        dict(game="relativistic"),
+    ),
+    Remedy(
+        "squares",
+        "Least squares",
+        "The pull grows with the distance from the boundary (Mao et al. 2017).",
+        dict(game="least-squares"),
+    ),
+    Remedy(
+        "r1",
+        "R1 penalty",
+        "D must be flat at real points: the orbit becomes a spiral inwards (Mescheder et al. 2018).",
+        dict(r1=1.0),
+    ),
+    Remedy(
+        "r1r2",
+        "R1 and R2",
+        "D must be flat at real and at generated points (Mescheder et al. 2018; Huang et al. 2024).",
+        dict(r1=0.1, r2=0.1),
+    ),
+    Remedy(
+        "critic",
+        "Critic with gradient penalty",
+        "A slope near 1 everywhere in between never vanishes (Gulrajani et al. 2017).",
+        dict(game="wasserstein", gradient_penalty=1.0, k=5),
+    ),
+    Remedy(
+        "clip",
+        "Critic with clipped weights",
+        "The first Wasserstein GAN (Arjovsky et al. 2017).",
+        dict(game="wasserstein", weight_clip=0.1, k=5),
+    ),
+    Remedy(
+        "spectral",
+        "Spectral norm",
+        "No layer of D may be steeper than 1 (Miyato et al. 2018).",
+        dict(spectral=True),
+    ),
+    Remedy(
+        "noise",
+        "Instance noise",
+        "Both laws are blurred until they overlap (Sønderby et al. 2017).",
+        dict(noise=0.1),
+    ),
     Remedy("smooth", "Label smoothing", "D is kept from certainty (Salimans et al. 2016).", dict(smooth=0.1)),
     Remedy("ttur", "Two rates", "D learns four times faster than G (Heusel et al. 2017).", dict(d_rate=4.0)),
     Remedy("even", "One step each", "D no longer runs ahead.", dict(k=1)),
-    Remedy("unroll", "Unrolling", "G looks five steps of D ahead, and sees that a collapse will not pay (Metz et al. 2017).", dict(unroll=5)),
-    Remedy("pack", "Packing", "D judges two points at once, and sees that they are alike (Lin et al. 2018).", dict(pack=2)),
-    Remedy("momentum", "Less momentum", "Adam's memory of the gradient makes the circles wider (Gidel et al. 2019).", dict(beta1=0.0)),
+    Remedy(
+        "unroll",
+        "Unrolling",
+        "G looks five steps of D ahead, and sees that a collapse will not pay (Metz et al. 2017).",
+        dict(unroll=5),
+    ),
+    Remedy(
+        "pack",
+        "Packing",
+        "D judges two points at once, and sees that they are alike (Lin et al. 2018).",
+        dict(pack=2),
+    ),
+    Remedy(
+        "momentum",
+        "Less momentum",
+        "Adam's memory of the gradient makes the circles wider (Gidel et al. 2019).",
+        dict(beta1=0.0),
+    ),
     Remedy("rate", "Lower rate", "A third of the step.", {}),
-    Remedy("waves", "Waves", "D is told sines of the coordinates, and sees small modes (Tancik et al. 2020).", dict(octaves=3)),
-)  # fmt: skip
+    Remedy(
+        "waves",
+        "Waves",
+        "D is told sines of the coordinates, and sees small modes (Tancik et al. 2020).",
+        dict(octaves=3),
+    ),
+)
 
 
 def remedies(config: Config, data: Any) -> Iterator[dict[str, Any]]:
-    """Those that change anything in this config and that its model does not refuse: id, title, why, and the diff as
+    """Those that change anything in this config and that its model does not refuse: id, title, why, and the
+    diff as
     [option, before, after]."""
     for remedy in REMEDIES:
         try:
@@ -113,7 +182,8 @@ def remedies(config: Config, data: Any) -> Iterator[dict[str, Any]]:
 
 
 def apply(config: Config, remedy: str, data: Any) -> Config:
-    """The config with that remedy.  Raises Refusal where its model has no such option, or it does not go with the
+    """The config with that remedy.  Raises Refusal where its model has no such option, or it does not go
+    with the
     others."""
     found = next((r for r in REMEDIES if r.id == remedy), None)
     if found is None:

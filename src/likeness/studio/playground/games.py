@@ -1,4 +1,5 @@
-"""Which models learn points, and by which options: asked of each model by making it, so that a new file in models/
+"""Which models learn points, and by which options: asked of each model by making it, so that a new file in
+models/
 appears by itself."""
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ...data import Data
 from ...data.points import LAWS
 from ...runs.run import Config
 from . import dirac, points
-from .points import DRAWING, LEVELS
+from .points import LEVELS
 
 SMALL: dict[str, Any] = dict(hidden=64, depth=2, latent=2, width=16, scale=0.25, heads=2, steps=10)
 """options that make a network as small as points need, of those that a model has"""
@@ -59,7 +60,8 @@ def kind(name: str) -> type[Model]:
 
 @lru_cache(maxsize=1)
 def entries() -> dict[str, Entry]:
-    """Every model in models/ that draws points and has learnt nothing but their Spec, by name; then the Dirac-GAN."""
+    """Every model in models/ that draws points and has learnt nothing but their Spec, by name; then the
+    Dirac-GAN."""
     found = {name: entry for name in models.NAMES if (entry := _entry(name)) is not None}
     return found | {DIRAC: Entry(DIRAC, "Dirac-GAN: one number", {}, False)}
 
@@ -79,10 +81,13 @@ def _entry(name: str) -> Entry | None:
 
 
 def _tries(small: dict[str, Any], model: type[Model]) -> Iterator[dict[str, Any]]:
-    """Small first; then without what its ranges refuse; each as a fully connected network too, where it has one."""
+    """Small first; then without what its ranges refuse; each as a fully connected network too, where it has
+    one."""
     net = next((f for f in option_fields(model) if f.name == "net"), None)
     mlp = {"net": "mlp"} if net is not None and "mlp" in (net.metadata["choices"] or ()) else {}
-    fitting = {k: v for f in option_fields(model) if (v := small.get(k := f.name)) is not None and _fits(f, v)}
+    fitting = {
+        k: v for f in option_fields(model) if (v := small.get(k := f.name)) is not None and _fits(f, v)
+    }
     for options in (fitting, {}):
         yield options
         if mlp:
@@ -118,7 +123,9 @@ def config(name: str, data: Data, options: dict[str, Any]) -> Config:
         # a rate of images is too slow to watch, and one that rises over thousands of points as well
         base = replace(base, batch=BATCH, rate=max(base.rate, RATE), warmup=0, precision="fp32")
     settings = replace(base, **{k: _as(base, k, v) for k, v in training.items()})
-    made = model(spec=data.spec, **(entry.options | {k: _like(model, k, v) for k, v in options.items() if k in own}))
+    made = model(
+        spec=data.spec, **(entry.options | {k: _like(model, k, v) for k, v in options.items() if k in own})
+    )
     check_options(name, made)
     whole = OfDirac if name == DIRAC else Config
     return whole(name, data.spec, settings, made.options(), data.identity, {})
@@ -146,13 +153,16 @@ def data_for(name: str, law: str, ink: Any = None) -> Data:
 
 
 def described(config: Config) -> list[dict[str, Any]]:
-    """The options of a model and of its training as the sliders of a form: name, help, value, kind, range, choices,
+    """The options of a model and of its training as the sliders of a form: name, help, value, kind, range,
+    choices,
     and whether the value is that of the model's own defaults."""
     model = kind(config.model)
     usual = entries()[config.model].options
     fields = [(f, "model", config.options[f.name]) for f in option_fields(model) if not f.metadata["file"]]
     fields += [
-        (f, "training", getattr(config.training, f.name)) for f in option_fields(Training) if f.name in TRAINING
+        (f, "training", getattr(config.training, f.name))
+        for f in option_fields(Training)
+        if f.name in TRAINING
     ]
     return [
         dict(
@@ -180,7 +190,9 @@ def command(config: Config, law: str, run: str = "runs/playground") -> str:
     usual = {k: getattr(model.defaults, k) for k in (*TRAINING, "warmup", "precision")}
     changed = {k: v for k, v in config.options.items() if v != own[k]}
     changed |= {k: getattr(config.training, k) for k, v in usual.items() if getattr(config.training, k) != v}
-    return " ".join([f"likeness train {config.model} {law} {run}", *(_flag(k, v) for k, v in changed.items())])
+    return " ".join(
+        [f"likeness train {config.model} {law} {run}", *(_flag(k, v) for k, v in changed.items())]
+    )
 
 
 def _flag(name: str, value: Any) -> str:

@@ -2,10 +2,12 @@
 
 Kullback-Leibler and Jensen-Shannon divergences of the masses of cells, in bits:
 
-    KL(p | q) = sum_i p_i log2(p_i / q_i),    JS = KL(p | m) / 2 + KL(q | m) / 2,   m = (p + q) / 2,   0 <= JS <= 1
+    KL(p | q) = sum_i p_i log2(p_i / q_i),    JS = KL(p | m) / 2 + KL(q | m) / 2,   m = (p + q) / 2,   0 <=
+    JS <= 1
 
-Cells of the square and one for all that lies outside it: their masses add up to 1.  A KL between counts is infinite
-where a cell has none; masses() of n points therefore shares `alpha` points out among all cells.  Neither is 0 between
+Cells of the square and one for all that lies outside it: their masses add up to 1.  A KL between counts is
+infinite where a cell has none; masses() of n points therefore shares `alpha` points out among all cells.
+Neither is 0 between
 two finite sets of one law: js_floor() is what two sets of n real points have.
 """
 

@@ -1,7 +1,8 @@
-"""One square of the playground: a run in memory, stepped by the training loop's own step, and what is to be seen of it.
+"""One square of the playground: a run in memory, stepped by the training loop's own step, and what is to be
+seen of it.
 
-Everything drawn is a function of the weights and of fixed noise, so that two panes differ by their weights alone, and
-a snapshot that is put back gives the same points to the bit.
+Everything drawn is a function of the weights and of fixed noise, so that two panes differ by their weights
+alone, and a snapshot that is put back gives the same points to the bit.
 """
 
 from __future__ import annotations
@@ -79,8 +80,12 @@ class Pane:
         self._key = engine.derive("sample", draw_seed)
         rows = self.data.train[np.arange(DRAWN) % len(self.data.train)]
         self.real = points.plane(self.data, rows).numpy()
-        self._real_masses = meters.masses(points.plane(self.data, self.data.train).numpy(), 1.0) if self.flat else None
-        self.floor = meters.js_floor(points.plane(self.data, self.data.train).numpy(), DRAWN) if self.flat else 0.0
+        self._real_masses = (
+            meters.masses(points.plane(self.data, self.data.train).numpy(), 1.0) if self.flat else None
+        )
+        self.floor = (
+            meters.js_floor(points.plane(self.data, self.data.train).numpy(), DRAWN) if self.flat else 0.0
+        )
 
     # What it is
 
@@ -104,6 +109,11 @@ class Pane:
     @property
     def duel(self) -> bool:
         return isinstance(self.run.student, Duel)
+
+    @property
+    def quick(self) -> bool:
+        """Whether decode() is one pass through a network, and no way of many steps."""
+        return not isinstance(self.run.student, Denoises)
 
     # Training
 
@@ -163,7 +173,8 @@ class Pane:
         self.terms = {}
 
     def fork(self, config: Config) -> tuple[Pane, list[str]]:
-        """Another pane with other options, at the same place: each number that has a counterpart of the same shape
+        """Another pane with other options, at the same place: each number that has a counterpart of the same
+        shape
         is taken over, optimisers' memories among them.  And what begins anew."""
         other = Pane(config, self.data)
         other.run.seen, other.steps, other.average = self.run.seen, dict(self.steps), self.average
@@ -213,7 +224,8 @@ class Pane:
         return self.logits(points.lattice(SIDE)).sigmoid().view(SIDE, SIDE)
 
     def pulls(self, fakes: Tensor) -> tuple[dict[str, float], Tensor]:
-        """Median |dL_G/dx| at generated points (n, 2) by the losses of SLOPES and by that of the game itself, all under
+        """Median |dL_G/dx| at generated points (n, 2) by the losses of SLOPES and by that of the game
+        itself, all under
         the same D; and -dL_G/dx of the game (n, 2).
 
         L_G of a point alone, as if the batch held no other: the mean over a batch of B has 1/B of it."""
@@ -251,7 +263,8 @@ class Pane:
 
     @torch.no_grad()
     def field(self, share: float = 0.5) -> Tensor | None:
-        """Of a denoiser: places of a lattice, and where the point is expected that was there when `share` of the way
+        """Of a denoiser: places of a lattice, and where the point is expected that was there when `share` of
+        the way
         to noise was gone, (n, 2, 2); None of other models."""
         model = self.run.student
         if not isinstance(model, Denoises) or not hasattr(model, "levels"):
@@ -265,7 +278,8 @@ class Pane:
         return torch.stack([at, points.unit(self.data) * to], 1)
 
     def density(self) -> np.ndarray | None:
-        """How likely each cell of the lattice is, relative to the likeliest, (SIDE, SIDE), of a model of brightness
+        """How likely each cell of the lattice is, relative to the likeliest, (SIDE, SIDE), of a model of
+        brightness
         that scores images; computed now and then."""
         model = self.run.student
         if not (isinstance(model, Scores) and self.data.levels):
@@ -289,7 +303,12 @@ class Pane:
             return out
         p, q = meters.masses(x, 1.0), self._real_masses
         assert q is not None
-        out |= dict(js=meters.js(meters.masses(x), q), js_floor=self.floor, kl=meters.kl(q, p), reverse_kl=meters.kl(p, q))
+        out |= dict(
+            js=meters.js(meters.masses(x), q),
+            js_floor=self.floor,
+            kl=meters.kl(q, p),
+            reverse_kl=meters.kl(p, q),
+        )
         out |= dict(w2=meters.sliced_w2(x, self.real), pulls=pulls)
         if (law := self.data.modes) is not None:
             sigma = math.hypot(law.sigma, points.REACH / points.LEVELS if self.data.levels else 0.0)
@@ -314,7 +333,8 @@ class Pane:
 
 
 def by_logit(name: str, f: Tensor, r: Tensor) -> Tensor:
-    """d L_G / d D(x) at generated points of logits f (n,), r those of real ones, for each as if it were alone."""
+    """d L_G / d D(x) at generated points of logits f (n,), r those of real ones, for each as if it were
+    alone."""
     at = f.detach().requires_grad_()
     with torch.enable_grad():
         loss = GAMES[name].generator(r[: len(f)].detach(), at).sum()
@@ -323,7 +343,8 @@ def by_logit(name: str, f: Tensor, r: Tensor) -> Tensor:
 
 
 def adopt(source: nn.Module, target: nn.Module) -> set[str]:
-    """Copy what both have in the same shape; the names of the rest of the target.  A weight that --spectral keeps under
+    """Copy what both have in the same shape; the names of the rest of the target.  A weight that --spectral
+    keeps under
     another name is the same weight."""
     there = {plain(name): t for name, t in source.state_dict().items()}
     fresh = set[str]()
@@ -358,4 +379,3 @@ def _mesh() -> Tensor:
     along = torch.linspace(-2, 2, MESH)
     y, x = torch.meshgrid(along, along, indexing="ij")
     return torch.stack([x, y], -1).view(-1, 2)
-

@@ -1,7 +1,7 @@
 """What is learnt in the playground: the laws of data/points.py, or wherever a drawing is dark.
 
-A model of brightness learns the same points on a lattice of 256 values a side: the square from -REACH to REACH is
-then what an image of two channels and one pixel can hold.
+A model of brightness learns the same points on a lattice of 256 values a side: the square from -REACH to
+REACH is then what an image of two channels and one pixel can hold.
 """
 
 from __future__ import annotations
@@ -37,7 +37,12 @@ def load(name: str, ink: np.ndarray | None = None) -> Data:
         return datasets.load(f"{name}:{COUNT}")
     if name != DRAWING:
         raise Refusal(f"there are no points called {name!r}; there are: {', '.join(NAMES)}.")
-    if ink is None or ink.dtype != np.uint8 or ink.ndim != 2 or not 2 <= min(ink.shape) <= max(ink.shape) <= SIDE:
+    if (
+        ink is None
+        or ink.dtype != np.uint8
+        or ink.ndim != 2
+        or not 2 <= min(ink.shape) <= max(ink.shape) <= SIDE
+    ):
         raise Refusal(f"a drawing has 2 to {SIDE} pixels a side; draw one with the pen, or drop a picture.")
     if not ink.any():
         raise Refusal("the drawing is empty, and points are put where it is dark; draw something.")
@@ -48,7 +53,8 @@ def load(name: str, ink: np.ndarray | None = None) -> Data:
 
 
 def on_lattice(data: Data) -> Data:
-    """The same points as images of brightness: each at the nearest of LEVELS x LEVELS places of the square."""
+    """The same points as images of brightness: each at the nearest of LEVELS x LEVELS places of the
+    square."""
     x = np.clip(np.rint((data.x / REACH + 1) * (LEVELS - 1) / 2), 0, LEVELS - 1).astype(np.uint8)
     return replace(data, x=x, levels=LEVELS)
 
@@ -64,7 +70,8 @@ def plane(data: Data, rows: np.ndarray) -> Tensor:
 
 
 def lattice(side: int, reach: float = REACH) -> Tensor:
-    """Middles of side x side equal cells of the square, (side^2, 2), by rows from the top, each from the left."""
+    """Middles of side x side equal cells of the square, (side^2, 2), by rows from the top, each from the
+    left."""
     along = (torch.arange(side) + 0.5) * (2 * reach / side) - reach
     y, x = torch.meshgrid(-along, along, indexing="ij")
     return torch.stack([x, y], -1).view(-1, 2)

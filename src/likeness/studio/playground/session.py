@@ -1,7 +1,8 @@
-"""What one playground is: pane A, perhaps pane B beside it on the same noise and data, their past, and whether time runs.
+"""What one playground is: pane A, perhaps pane B beside it on the same noise and data, their past, and
+whether time runs.
 
-A session outlives the answers that pull it: an answer ends while nothing moves, and the next action goes on with it.
-"""
+A session outlives the answers that pull it: an answer ends while nothing moves, and the next action goes on
+with it."""
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ class Session:
         self.failure = str(setup.get("break", ""))
         if self.failure:
             if self.failure not in breaking.FAILURES:
-                raise Refusal(f"nothing is broken by {self.failure!r}; there are: {', '.join(breaking.FAILURES)}.")
+                raise Refusal(
+                    f"nothing is broken by {self.failure!r}; there are: {', '.join(breaking.FAILURES)}."
+                )
             chosen = breaking.FAILURES[self.failure]
             model, law, options, lead = chosen.model, chosen.law, dict(chosen.options), chosen.lead
         self.law, self.ink = law, ink
@@ -144,7 +147,8 @@ class Session:
             self.past.popleft()
 
     def rewind(self, frame: int) -> None:
-        """Look at a frame of the past, the nearest there is; training goes on from there, and what came after is
+        """Look at a frame of the past, the nearest there is; training goes on from there, and what came
+        after is
         forgotten then."""
         self.running = False
         number, then = min(self.past, key=lambda p: abs(p[0] - frame))
@@ -170,10 +174,15 @@ class Session:
         self._instead({"a": pane})
 
     def mend(self, remedy: str, changes: dict[str, Any]) -> None:
-        """Pane B: the weights of A as they are now with one remedy, or other options, on the same noise and data."""
+        """Pane B: the weights of A as they are now with one remedy, or other options, on the same noise and
+        data."""
         self.forget_future()
         a = self.panes["a"]
-        config = breaking.apply(a.config, remedy, self.data) if remedy else breaking.changed(a.config, changes, self.data)
+        config = (
+            breaking.apply(a.config, remedy, self.data)
+            if remedy
+            else breaking.changed(a.config, changes, self.data)
+        )
         b, self.fresh = a.fork(config)
         self.remedy = remedy
         self._trails["b"] = deque(self._trails["a"], maxlen=TRAIL)
@@ -233,21 +242,28 @@ class Session:
             if "arrows" in self.layers:
                 arrays["push"] = _f4(push)
             if "heat" in self.layers:
-                arrays["heat"] = (pane.heat() * 255).round().to(torch.uint8).numpy()
+                arrays["heat"] = _f4(pane.heat())
         else:
             if "arrows" in self.layers and (field := pane.field()) is not None:
                 arrays["field"] = _f4(field)
             if "heat" in self.layers and (density := pane.density()) is not None:
                 arrays["density"] = np.rint(np.sqrt(density) * 255).astype(np.uint8)
         for layer, make in (("warp", pane.warp), ("lines", pane.lines)):
-            if layer in self.layers and (made := make()) is not None:
+            shown = layer in self.layers or (layer == "warp" and pane.quick)  # small, beside the plot
+            if shown and (made := make()) is not None:
                 arrays[layer] = _f4(made)
         return pane.measure(fakes, pulls) | dict(diverged=pane.diverged), arrays
 
     def _orbit(self, name: str, pane: Pane) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         theta, psi = pane.place()
         o = pane.config.options
-        first = (o["theta"], o["psi"]) if name == "a" else self._trails[name][0] if self._trails[name] else (theta, psi)
+        first = (
+            (o["theta"], o["psi"])
+            if name == "a"
+            else self._trails[name][0]
+            if self._trails[name]
+            else (theta, psi)
+        )
         closed = dirac.orbit(*first, pane.config.training.rate, o["game"], o["r1"])
         trail = np.array([*self._trails.get(name, ()), (theta, psi)], np.float32).reshape(-1, 2)
         radius = float(np.hypot(theta, psi))
@@ -286,7 +302,8 @@ class Session:
     # Kept
 
     def save(self, root: Path, name: str) -> str:
-        """Write playground/<name>/ below the root: weights, recipe and a picture of pane A, and how pane B was forked
+        """Write playground/<name>/ below the root: weights, recipe and a picture of pane A, and how pane B
+        was forked
         from it.  Raises Refusal for a name that is taken or is none."""
         if not NAME.fullmatch(name):
             raise Refusal("a name is of letters, digits, spaces, - and _, up to 60 of them.")

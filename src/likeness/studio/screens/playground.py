@@ -1,7 +1,8 @@
 """The playground: models of points that train while one looks, on the library's own losses.
 
-A session lives in this process by the key of its question.  While time runs its answer yields a frame after the other,
-and looks for actions in between; once it stands still the answer ends, and the next action goes on with the session.
+A session lives in this process by the key of its question.  While time runs its answer yields a frame after
+the other, and looks for actions in between; once it stands still the answer ends, and the next action goes
+on with the session.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def models(desk: Desk, args: dict[str, Any], arrays: dict[str, np.ndarray]) -> I
 
 
 def play(desk: Desk, args: dict[str, Any], arrays: dict[str, np.ndarray]) -> Iterator[Answer]:
-    """A new session: args key, and model, law, options; or break; or open, the name of a saved one.  arrays: ink, the
+    """A new session: args key, and model, law, options; or break; or open, the name of a saved one.  arrays:
+    ink, the
     darkness of a drawing, uint8 (H, W)."""
     _threads()
     key = protocol.text(args, "key", 100)
@@ -66,7 +68,9 @@ def act(desk: Desk, args: dict[str, Any], arrays: dict[str, np.ndarray]) -> Iter
     yield from _frames(desk, key, session, *_done(desk, session, args))
 
 
-def _frames(desk: Desk, key: str, session: Session, changed: bool = True, refused: str = "") -> Iterator[Answer]:
+def _frames(
+    desk: Desk, key: str, session: Session, changed: bool = True, refused: str = ""
+) -> Iterator[Answer]:
     """One frame, and more as long as time runs.  changed: what stands beside the plot has changed as well."""
     yield _frame(session, changed, refused)
     while session.running:
@@ -92,7 +96,9 @@ def _frame(session: Session, changed: bool, refused: str) -> Answer:
     data, arrays = session.view()
     session.news += bool(changed)
     # a page that missed the frame in which something changed sees by the number that it has to ask
-    return Answer(data | dict(news=session.news, about=session.about() if changed else None, refused=refused), arrays)
+    return Answer(
+        data | dict(news=session.news, about=session.about() if changed else None, refused=refused), arrays
+    )
 
 
 def _done(desk: Desk, session: Session, args: dict[str, Any]) -> tuple[bool, str]:
@@ -141,7 +147,9 @@ def _rewind(desk: Desk, session: Session, args: dict[str, Any]) -> bool:
 
 
 def _back(desk: Desk, session: Session, args: dict[str, Any]) -> bool:
-    session.rewind((session.frame if session.at is None else session.at) - protocol.whole(args, "by", 1, 600, 50))
+    session.rewind(
+        (session.frame if session.at is None else session.at) - protocol.whole(args, "by", 1, 600, 50)
+    )
     return False
 
 
@@ -170,7 +178,8 @@ def _nothing(desk: Desk, session: Session, args: dict[str, Any]) -> bool:
 
 
 ACTIONS = dict(
-    run=_run, step=_step, pace=_pace, look=_look, rewind=_rewind, back=_back, set=_set, mend=_mend, close=_close,
+    run=_run, step=_step, pace=_pace, look=_look, rewind=_rewind, back=_back, set=_set, mend=_mend,
+    close=_close,
     save=_save, show=_nothing,
 )  # fmt: skip
 

@@ -47,7 +47,8 @@ class Playground {
     this.rail = rail();
     /** @type {ReturnType<typeof spark>[]} */ this.sparks = [];
     this.pen = pen((ink, side) => this.start({ ...this.setup, break: "", law: "drawing", ink: null }, { ink: { data: ink, shape: [side, side] } }), (t) => studio.say(t));
-    this.build();
+    this.ui = this.build();
+    this.root.append(this.ui.head, this.ui.box);
   }
 
   // The page
@@ -55,50 +56,39 @@ class Playground {
   build() {
     const href = new URL("./playground/playground.css", import.meta.url).href;
     if (![...document.styleSheets].some((s) => s.href === href)) document.head.append(h("link", { rel: "stylesheet", href }));
-    const pick = (/** @type {string} */ name, /** @type {string} */ text, /** @type {(v: string) => void} */ fn) => {
-      const select = h("select", { id: unique("pg"), "data-pick": name, onchange: () => fn(select.value) });
-      return { select, label: h("label", { for: select.id }, text, select) };
-    };
-    this.model = pick("model", "Model", (model) => this.start({ model, law: this.about?.law === "drawing" ? "ring" : this.about?.law ?? "ring" }));
-    this.law = pick("law", "Points", (law) => (law === "drawing" ? this.draw(true) : this.start({ ...this.setup, break: "", law })));
-    this.broken = pick("break", "Break it", (id) => id && this.start({ break: id }));
-    const head = h("div", { class: "pg-head" }, h("h1", { text: "Playground" }), this.model.label, this.law.label, this.broken.label,
+    const model = pick("model", "Model", (model) => this.start({ model, law: !this.about || this.about.law === "drawing" ? "ring" : this.about.law }));
+    const law = pick("law", "Points", (law) => (law === "drawing" ? this.draw(true) : this.start({ ...this.setup, break: "", law })));
+    const broken = pick("break", "Break it", (id) => id && this.start({ break: id }));
+    const head = h("div", { class: "pg-head" }, h("h1", { text: "Playground" }), model.label, law.label, broken.label,
       h("button", { type: "button", text: "Start anew", onclick: () => this.start(this.setup) }));
-    this.squares = h("div", { class: "pg-squares" });
-    this.figures = { a: this.figure("a"), b: this.figure("b") };
-    this.caption = h("p", { class: "pg-caption", role: "status", text: "The playground opens …" });
-    this.stage = h("div", { class: "pg-stage" }, this.squares, this.caption, this.time(), this.transport(), this.layers(), (this.meters = h("div", { class: "pg-meters" })), this.legend(), this.table());
-    this.inspector = h("aside", { class: "pg-inspector", "aria-label": "Data, loss and remedies" });
-    this.box = h("div", { class: "pg" }, this.rail.root, this.stage, this.inspector);
-    this.sections();
-    this.root.append(head, this.box);
-  }
-  /** @param {"a"|"b"} name */
-  figure(name) {
-    const title = h("figcaption");
-    return { title, root: h("figure", { "data-pane": name }, title, this.plots[name].canvas) };
+    const squares = h("div", { class: "pg-squares" }), figures = { a: figure("a", this.plots.a), b: figure("b", this.plots.b) };
+    const caption = h("p", { class: "pg-caption", role: "status", text: "The playground opens …" });
+    const time = this.time(), transport = this.transport(), boxes = this.layers(), table = this.table(), sections = this.sections();
+    const meters = h("div", { class: "pg-meters" }), legendary = h("span");
+    const legend = h("p", { class: "caption" }, h("span", { class: "pg-key real", text: "real" }), "  ", h("span", { class: "pg-key generated", text: "generated" }), legendary);
+    const stage = h("div", { class: "pg-stage" }, squares, legend, caption, time.row, transport.row, boxes, meters, table.root);
+    const box = h("div", { class: "pg" }, this.rail.root, stage, sections.root);
+    return { head, box, model, law, broken, squares, figures, caption, meters, legendary, boxes, ...time, ...transport, ...table, ...sections };
   }
   time() {
     const id = unique("time");
-    this.scrub = h("input", { type: "range", id, min: 0, max: 0, value: 0, oninput: () => this.seek(Number(this.scrub.value)) });
-    this.when = h("output", { for: id, class: "w-number" });
-    return h("div", { class: "pg-time" }, h("label", { for: id, text: "Time" }), this.scrub, this.when);
+    const scrub = h("input", { type: "range", id, min: 0, max: 0, value: 0, oninput: () => this.seek(Number(scrub.value)) });
+    const when = h("output", { for: id, class: "w-number" });
+    return { row: h("div", { class: "pg-time" }, h("label", { for: id, text: "Time" }), scrub, when), scrub, when };
   }
   transport() {
     const button = (/** @type {string} */ name, /** @type {string} */ text, /** @type {string} */ title, /** @type {() => void} */ fn) => h("button", { type: "button", "data-do": name, text, title, onclick: fn });
-    this.play = button("run", "Play", "Space", () => this.toggle());
-    this.play.classList.add("primary");
-    this.pace = slider({ label: "steps a frame", min: 1, max: 60, step: 1, value: 10, onChange: (steps) => this.act("pace", { steps }) });
+    const play = button("run", "Play", "Space", () => this.toggle());
+    play.classList.add("primary");
+    const pace = slider({ label: "steps a frame", min: 1, max: 60, step: 1, value: 10, onChange: (steps) => this.act("pace", { steps }) });
     const slow = h("input", { type: "checkbox", id: unique("slow"), onchange: () => this.act("pace", { slow: slow.checked ? SLOW : 0 }) });
-    this.slow = slow;
-    this.name = h("input", { type: "text", id: unique("name"), size: 14, maxlength: 60, placeholder: "name" });
-    const row = h("div", { class: "pg-transport" }, this.play,
+    const name = h("input", { type: "text", id: unique("name"), size: 14, maxlength: 60, placeholder: "name" });
+    const buttons = h("div", { class: "pg-transport" }, play,
       button("discriminator", "Step D", "D", () => this.step("discriminator")), button("generator", "Step G", "Shift-G", () => this.step("generator")),
       button("both", "Step", ".", () => this.step("both")), button("back", "Back 50", "Shift-←", () => this.move(-50)),
-      this.pace.root, h("span", {}, slow, h("label", { for: slow.id, text: " slow motion" })),
-      h("label", { for: this.name.id, text: "Save as", class: "quiet" }), this.name, button("save", "Save", "S", () => this.save()));
-    this.buttons = row;
-    return row;
+      pace.root, h("span", {}, slow, h("label", { for: slow.id, text: " slow motion" })),
+      h("label", { for: name.id, text: "Save as", class: "quiet" }), name, button("save", "Save", "S", () => this.save()));
+    return { row: buttons, buttons, play, pace, slow, name };
   }
   layers() {
     const row = h("div", { class: "pg-layers", role: "group", "aria-label": "Layers" });
@@ -107,29 +97,23 @@ class Playground {
       box.checked = !this.hidden.has(name) && name !== "average";
       row.append(h("label", { for: box.id }, box, ` ${text}`));
     }
-    this.boxes = row;
     return row;
   }
-  legend() {
-    return h("p", { class: "caption" }, h("span", { class: "pg-key real", text: "real" }), "  ", h("span", { class: "pg-key generated", text: "generated" }),
-      ". Where D says real the square is blue, where it says generated orange; the line is D = 1/2.");
-  }
   table() {
-    this.rows = h("tbody");
-    this.columns = h("tr");
-    return h("details", { class: "pg-numbers", open: true }, h("summary", { text: "Meters" }), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Meters" }, h("table", {}, h("thead", {}, this.columns), this.rows)));
+    const rows = h("tbody"), columns = h("tr");
+    const scroll = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Meters" }, h("table", {}, h("thead", {}, columns), rows));
+    return { root: h("details", { class: "pg-numbers", open: true }, h("summary", { text: "Meters" }), scroll), rows, columns };
   }
   sections() {
-    const part = (/** @type {string} */ name, /** @type {string} */ title, /** @type {boolean} */ open) => {
-      const body = h("div");
-      const details = h("details", { "data-part": name, open }, h("summary", { text: title }), body);
-      this.inspector.append(details);
+    const root = h("aside", { class: "pg-inspector", "aria-label": "Data, loss and remedies" });
+    const part = (/** @type {string} */ name, /** @type {string} */ title) => {
+      const body = h("div"), details = h("details", { "data-part": name, open: true }, h("summary", { text: title }), body);
+      root.append(details);
       return { details, body };
     };
-    this.data = part("data", "Data", true);
-    this.remedies = part("remedies", "Remedies", true);
-    this.options = part("options", "Loss and model", true);
-    this.data.body.append(h("button", { type: "button", text: "Draw points, or take a picture", "data-do": "draw", onclick: () => this.draw() }), this.pen.root);
+    const data = part("data", "Data"), remedies = part("remedies", "Remedies"), options = part("options", "Loss and model");
+    data.body.append(h("button", { type: "button", text: "Draw points, or take a picture", "data-do": "draw", onclick: () => this.draw() }), this.pen.root);
+    return { root, data, remedies, options };
   }
 
   // What is asked
@@ -141,9 +125,9 @@ class Playground {
       { key: ".", label: "playground: one step of both players", run: () => this.step("both") },
       ...["d", "D"].map((key) => ({ key, label: "playground: one step of D", run: () => this.step("discriminator") })),
       { key: "G", label: "playground: one step of G (with Shift: g goes to screens)", run: () => this.step("generator") },
-      ...["b", "B"].map((key) => ({ key, label: "playground: break it", run: () => this.broken.select.focus() })),
+      ...["b", "B"].map((key) => ({ key, label: "playground: break it", run: () => this.ui.broken.select.focus() })),
       ...["f", "F"].map((key) => ({ key, label: "playground: mend it, beside", run: () => this.fix() })),
-      ...["s", "S"].map((key) => ({ key, label: "playground: save", run: () => this.name.focus() })),
+      ...["s", "S"].map((key) => ({ key, label: "playground: save", run: () => this.ui.name.focus() })),
       { key: "ArrowLeft", label: "playground: a frame back", run: () => this.move(-1) },
       { key: "ArrowRight", label: "playground: a frame on", run: () => this.move(1) },
       { key: "Shift+ArrowLeft", label: "playground: 50 frames back", run: () => this.move(-50) },
@@ -151,7 +135,7 @@ class Playground {
     ])];
     this.resized = new ResizeObserver(() => this.redraw());
     this.resized.observe(this.plots.a.canvas);
-    this.name.addEventListener("keydown", (e) => e.key === "Enter" && this.save());
+    this.ui.name.addEventListener("keydown", (e) => e.key === "Enter" && this.save());
     void this.open();
     return () => (off.forEach((one) => one()), this.resized?.disconnect(), clearTimeout(this.seeking));
   }
@@ -159,12 +143,12 @@ class Playground {
     const { studio } = this, done = studio.busy("the playground opens");
     try {
       const [{ models, laws, failures }, kept] = await Promise.all([studio.ask("playground", "models", {}), studio.recall(KEY)]);
-      this.fill(this.model.select, models.map((/** @type {any} */ m) => [m.name, m.title]));
-      this.fill(this.law.select, laws.map((/** @type {string} */ law) => [law, law === "drawing" ? "a drawing …" : law]));
-      this.fill(this.broken.select, [["", "–"], ...failures.map((/** @type {any} */ f) => [f.id, f.title])]);
+      this.fill(this.ui.model.select, models.map((/** @type {any} */ m) => [m.name, m.title]));
+      this.fill(this.ui.law.select, laws.map((/** @type {string} */ law) => [law, law === "drawing" ? "a drawing …" : law]));
+      this.fill(this.ui.broken.select, [["", "–"], ...failures.map((/** @type {any} */ f) => [f.id, f.title])]);
       const hash = { model: studio.hash.get("model", ""), law: studio.hash.get("law", ""), break: studio.hash.get("break", "") };
       this.setup = hash.break ? { break: hash.break } : hash.model ? hash : kept || SEED;
-      this.model.select.value = this.setup.model ?? SEED.model;
+      this.ui.model.select.value = this.setup.model ?? SEED.model;
       await studio.ask("playground", "act", { key: KEY, do: "show" }, { key: KEY });
     } catch (error) {
       if (!(error instanceof Failed)) throw error;
@@ -202,24 +186,24 @@ class Playground {
     void this.act("step", { who: who === "both" || players.includes(who) ? who : "both", n: 1 });
   }
   look() {
-    const on = [...this.boxes.querySelectorAll("input")].filter((b) => b.checked).map((b) => b.dataset.layer || "");
+    const on = [...this.ui.boxes.querySelectorAll("input")].filter((b) => b.checked).map((b) => b.dataset.layer || "");
     this.hidden = new Set(LAYERS.map(([name]) => name).filter((name) => !on.includes(name)));
     this.redraw();
     void this.act("look", { layers: on.filter((n) => !["real", "fake", "average"].includes(n)), average: on.includes("average") });
   }
   save() {
     const m = this.shown?.data.panes.a;
-    void this.act("save", { name: this.name.value.trim() || `${this.about?.panes.a.model} ${this.about?.law} ${m?.step ?? 0}` });
+    void this.act("save", { name: this.ui.name.value.trim() || `${this.about?.panes.a.model} ${this.about?.law} ${m?.step ?? 0}` });
   }
   /** @param {boolean} [open] */
   draw(open) {
     this.pen.root.hidden = open === undefined ? !this.pen.root.hidden : !open;
-    this.data.details.open = true;
+    this.ui.data.details.open = true;
     if (!this.pen.root.hidden) /** @type {HTMLElement} */ (this.pen.root.firstElementChild).focus();
   }
   fix() {
-    this.remedies.details.open = true;
-    /** @type {HTMLElement|null} */ (this.remedies.body.querySelector("button"))?.focus();
+    this.ui.remedies.details.open = true;
+    /** @type {HTMLElement|null} */ (this.ui.remedies.body.querySelector("button"))?.focus();
   }
   /** @param {number} by */
   move(by) {
@@ -264,23 +248,24 @@ class Playground {
     const { about, studio } = this;
     if (!about) return;
     const { a, b } = about.panes;
-    this.model.select.value = a.model;
-    this.law.select.value = about.law;
-    this.law.select.disabled = a.players.length === 2 && !a.shows.length;
-    this.broken.select.value = about.failure;
-    this.box.classList.toggle("split", Boolean(b));
-    this.squares.replaceChildren(this.figures.a.root, ...(b ? [this.figures.b.root] : []));
+    this.ui.model.select.value = a.model;
+    this.ui.law.select.value = about.law;
+    this.ui.legendary.textContent = a.players.includes("discriminator") && a.shows.length ? ". The square is blue where D says real, orange where it says generated; the line is D = 1/2." : a.shows.length ? "" : ". The thin line is the closed form; the middle is the equilibrium.";
+    this.ui.law.select.disabled = a.players.length === 2 && !a.shows.length;
+    this.ui.broken.select.value = about.failure;
+    this.ui.box.classList.toggle("split", Boolean(b));
+    this.ui.squares.replaceChildren(this.ui.figures.a.root, ...(b ? [this.ui.figures.b.root] : []));
     const diff = (/** @type {any[]} */ d) => d.map(([n, x, y]) => `${n.replaceAll("_", " ")} ${value(x)} → ${value(y)}`).join(", ");
-    this.figures.a.title.replaceChildren(b ? h("strong", { text: "A " }) : "", b ? "as it was" : "");
-    this.figures.b.title.replaceChildren(h("strong", { text: "B " }), b ? diff(b.diff) || "the same options" : "", b?.fresh.length ? h("span", { class: "muted", text: `; anew: ${b.fresh.join(", ")}` }) : "");
-    for (const box of this.boxes.querySelectorAll("input")) box.disabled = !["real", "fake", "average"].includes(box.dataset.layer || "") && !a.shows.includes(box.dataset.layer);
-    for (const button of this.buttons.querySelectorAll("button")) if (["discriminator", "generator"].includes(button.dataset.do || "")) button.hidden = !a.players.includes(button.dataset.do);
+    this.ui.figures.a.title.replaceChildren(...(b ? [h("strong", { text: "A " }), "as it was"] : []));
+    this.ui.figures.b.title.replaceChildren(h("strong", { text: "B " }), b ? diff(b.diff) || "the same options" : "", b?.fresh.length ? h("span", { class: "muted", text: `; anew: ${b.fresh.join(", ")}` }) : "");
+    for (const box of this.ui.boxes.querySelectorAll("input")) box.disabled = !["real", "fake", "average"].includes(box.dataset.layer || "") && !a.shows.includes(box.dataset.layer);
+    for (const button of this.ui.buttons.querySelectorAll("button")) if (["discriminator", "generator"].includes(button.dataset.do || "")) button.hidden = !a.players.includes(button.dataset.do);
     this.gauges(a);
     const chosen = document.activeElement instanceof HTMLElement ? document.activeElement.closest("[data-option]")?.getAttribute("data-option") : null;
-    this.options.body.replaceChildren(...(b ? [h("p", { class: "caption", text: "These are A's. Close one of the two to change them." })] : [options(a.options, (name, to) => this.act("set", { options: { [name]: to } }))]));
-    if (chosen) /** @type {HTMLElement|null} */ (this.options.body.querySelector(`[data-option="${CSS.escape(chosen)}"] :is(input, select)`))?.focus();
-    this.remedies.details.hidden = !about.remedies.length && !b;
-    this.remedies.body.replaceChildren(...(b ? this.pair() : [this.list(about.remedies)]));
+    this.ui.options.body.replaceChildren(...(b ? [h("p", { class: "caption", text: "These are A's. Close one of the two to change them." })] : [options(a.options, (name, to) => this.act("set", { options: { [name]: to } }))]));
+    if (chosen) /** @type {HTMLElement|null} */ (this.ui.options.body.querySelector(`[data-option="${CSS.escape(chosen)}"] :is(input, select)`))?.focus();
+    this.ui.remedies.details.hidden = !about.remedies.length && !b;
+    this.ui.remedies.body.replaceChildren(...(b ? this.pair() : [this.list(about.remedies)]));
     studio.status({ command: a.command });
     this.read = 0;
   }
@@ -307,7 +292,7 @@ class Playground {
         kind === "duel" ? { title: "pull on generated points", log: true, lines: [{ name: "saturating", colour: "--c2", of: (/** @type {any} */ m) => m.pulls.minimax }, { name: "non-sat.", colour: "--c1", dashed: true, of: (/** @type {any} */ m) => m.pulls.nonsaturating }] }
           : { title: "loss", lines: both(loss) }];
     this.sparks = about.map((one) => spark(one));
-    this.meters.replaceChildren(...this.sparks.map((one) => one.root));
+    this.ui.meters.replaceChildren(...this.sparks.map((one) => one.root));
   }
   redraw() {
     if (this.shown) this.show(this.shown);
@@ -317,9 +302,9 @@ class Playground {
     this.shown = frame;
     const { data, arrays } = frame, reach = this.about?.reach ?? 1.25;
     for (const name of /** @type {const} */ (["a", "b"])) if (data.panes[name]) this.plots[name].draw(arrays, name, reach, this.hidden);
-    this.scrub.min = String(data.first);
-    this.scrub.max = String(data.last);
-    this.scrub.value = String(data.frame);
+    this.ui.scrub.min = String(data.first);
+    this.ui.scrub.max = String(data.last);
+    this.ui.scrub.value = String(data.frame);
     const canvas = this.plots.a.canvas;
     canvas.dataset.frame = String(data.frame);
     canvas.dataset.step = String(data.panes.a.step);
@@ -336,18 +321,18 @@ class Playground {
       const m = data.panes[name];
       if (m) this.plots[name].canvas.setAttribute("aria-label", summary(b ? `${title}, pane ${name.toUpperCase()}` : title, m, arrays, name));
     }
-    this.play.textContent = data.running ? "Pause" : "Play";
-    this.play.setAttribute("aria-pressed", String(data.running));
-    this.slow.checked = data.slow > 0;
-    if (document.activeElement !== this.pace.input) this.pace.value = data.pace;
+    this.ui.play.textContent = data.running ? "Pause" : "Play";
+    this.ui.play.setAttribute("aria-pressed", String(data.running));
+    this.ui.slow.checked = data.slow > 0;
+    if (document.activeElement !== this.ui.pace.input) this.ui.pace.value = data.pace;
     const text = `step ${short(a.step)}`;
-    this.when.textContent = data.frame < data.last ? `${text}, ${data.last - data.frame} frames back` : text;
-    this.scrub.setAttribute("aria-valuetext", this.when.textContent);
+    this.ui.when.textContent = data.frame < data.last ? `${text}, ${data.last - data.frame} frames back` : text;
+    this.ui.scrub.setAttribute("aria-valuetext", this.ui.when.textContent);
     const bad = a.diverged || b?.diverged;
     const speed = data.running && data.speed ? ` ${Math.round(data.speed)} steps a second${data.cut ? "; training slowed, so that the picture stays fluent" : ""}.` : "";
     const line = bad ? `${a.diverged ? "A" : "B"} ${bad}. Go 50 back (Shift-←), or mend it.` : data.caption || `${this.about?.see || "Space plays and pauses; . makes one step, D and Shift-G one of a single player; B breaks, F mends; arrows go back in time."}${speed}`;
-    if (this.caption.textContent !== line) this.caption.textContent = line;
-    this.caption.classList.toggle("bad", Boolean(bad));
+    if (this.ui.caption.textContent !== line) this.ui.caption.textContent = line;
+    this.ui.caption.classList.toggle("bad", Boolean(bad));
     this.studio.status({ saved: data.saved });
     this.tabulate(a, b);
   }
@@ -369,11 +354,21 @@ class Playground {
       ["off the closed form", (m) => has(m.off) && m.off.toFixed(4)],
     ]);
     const panes = b ? [a, b] : [a];
-    this.columns.replaceChildren(h("th", { scope: "col", text: "meter" }), ...panes.map((_, i) => h("th", { scope: "col", text: b ? "AB"[i] : "now" })));
-    this.rows.replaceChildren(...kinds.filter(([, of]) => of(a)).map(([name, of]) => h("tr", {}, h("th", { scope: "row", text: name }), ...panes.map((m) => h("td", { text: of(m) || "–" })))));
+    this.ui.columns.replaceChildren(h("th", { scope: "col", text: "meter" }), ...panes.map((_, i) => h("th", { scope: "col", text: b ? "AB"[i] : "now" })));
+    this.ui.rows.replaceChildren(...kinds.filter(([, of]) => of(a)).map(([name, of]) => h("tr", {}, h("th", { scope: "row", text: name }), ...panes.map((m) => h("td", { text: of(m) || "–" })))));
   }
 }
 
+/** A select with its name. @param {string} name @param {string} text @param {(v: string) => void} fn */
+function pick(name, text, fn) {
+  const select = h("select", { id: unique("pg"), "data-pick": name, onchange: () => fn(select.value) });
+  return { select, label: h("label", { for: select.id }, text, select) };
+}
+/** @param {"a"|"b"} name @param {ReturnType<typeof plot>} plotted */
+function figure(name, plotted) {
+  const title = h("figcaption");
+  return { title, root: h("figure", { "data-pane": name }, title, plotted.canvas) };
+}
 /** @param {any} x */
 const has = (x) => x !== null && x !== undefined;
 /** @param {any} x */

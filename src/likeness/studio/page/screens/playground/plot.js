@@ -39,10 +39,10 @@ export function contour(values, n, level) {
   return out;
 }
 
-/** Share of the square where D is certain: sigmoid D below 0.05 or above 0.95. @param {ArrayLike<number>} heat bytes */
+/** Share of the square where D is certain: below 0.05 or above 0.95. @param {ArrayLike<number>} heat sigmoid D */
 export function certain(heat) {
   let n = 0;
-  for (let i = 0; i < heat.length; i++) n += heat[i] < 13 || heat[i] > 242 ? 1 : 0;
+  for (let i = 0; i < heat.length; i++) n += heat[i] < 0.05 || heat[i] > 0.95 ? 1 : 0;
   return heat.length ? n / heat.length : 0;
 }
 
@@ -104,7 +104,7 @@ export function plot(name) {
   function heat(c, values, side) {
     const real = rgb(colours.real), fake = rgb(colours.generated);
     for (let i = 0; i < values.length; i++) {
-      const away = values[i] / 127.5 - 1, ink = away > 0 ? real : fake;
+      const away = 2 * values[i] - 1, ink = away > 0 ? real : fake;
       bytes.data.set([ink[0], ink[1], ink[2], Math.round(Math.abs(away) * 92)], 4 * i);
     }
     paint(c, side);
@@ -112,7 +112,7 @@ export function plot(name) {
     c.globalAlpha = 0.55;
     c.lineWidth = 1;
     c.beginPath();
-    for (const [x1, y1, x2, y2] of contour(values, 48, 127.5)) {
+    for (const [x1, y1, x2, y2] of contour(values, 48, 0.5)) {
       c.moveTo(((x1 + 0.5) * side) / 48, ((y1 + 0.5) * side) / 48);
       c.lineTo(((x2 + 0.5) * side) / 48, ((y2 + 0.5) * side) / 48);
     }

@@ -88,7 +88,7 @@ function arrow(c, ink) {
 function tint(c, heat, colours) {
   const real = rgb(colours.real), fake = rgb(colours.generated), cell = SIDE / 16;
   for (let r = 0; r < 16; r++) for (let k = 0; k < 16; k++) {
-    const away = heat[3 * r * 48 + 3 * k] / 127.5 - 1;
+    const away = 2 * heat[3 * r * 48 + 3 * k] - 1;
     c.fillStyle = `rgb(${(away > 0 ? real : fake).join(" ")} / ${Math.abs(away) * 0.7})`;
     c.fillRect(k * cell, r * cell, cell, cell);
   }
