@@ -187,7 +187,8 @@ def move(run: Run, player: Player, batch: Batch) -> dict[str, Tensor]:
     for p in params:  # as zero_grad() does, which takes a tiny network a tenth of its step
         p.grad = None
     with only(player.module, run.student):
-        for piece in batch.split(training.micro) if training.micro else [batch]:
+        whole = len(batch) and not training.micro
+        for piece in [batch] if whole else batch.split(training.micro or 1):
             share = len(piece) / training.batch
             with engine.autocast(training):
                 loss = player.loss(piece)

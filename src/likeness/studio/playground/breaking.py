@@ -92,7 +92,7 @@ REMEDIES = (
     Remedy(
         "pair",
         "Relativistic loss",
-        "D compares each generated point with a real one: no part of the plane is lost (Jolicoeur-Martineau).",
+        "D compares each generated point with a real one: no part of the plane is lost.",
         dict(game="relativistic"),
     ),
     Remedy(

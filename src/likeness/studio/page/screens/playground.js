@@ -66,7 +66,7 @@ class Playground {
     const time = this.time(), transport = this.transport(), boxes = this.layers(), table = this.table(), sections = this.sections();
     const meters = h("div", { class: "pg-meters" }), legendary = h("span");
     const legend = h("p", { class: "caption" }, h("span", { class: "pg-key real", text: "real" }), "  ", h("span", { class: "pg-key generated", text: "generated" }), legendary);
-    const stage = h("div", { class: "pg-stage" }, squares, legend, caption, time.row, transport.row, boxes, meters, table.root);
+    const stage = h("div", { class: "pg-stage" }, squares, time.row, transport.row, legend, caption, boxes, meters, table.root, transport.keep);
     const box = h("div", { class: "pg" }, this.rail.root, stage, sections.root);
     return { head, box, model, law, broken, squares, figures, caption, meters, legendary, boxes, ...time, ...transport, ...table, ...sections };
   }
@@ -86,9 +86,9 @@ class Playground {
     const buttons = h("div", { class: "pg-transport" }, play,
       button("discriminator", "Step D", "D", () => this.step("discriminator")), button("generator", "Step G", "Shift-G", () => this.step("generator")),
       button("both", "Step", ".", () => this.step("both")), button("back", "Back 50", "Shift-←", () => this.move(-50)),
-      pace.root, h("span", {}, slow, h("label", { for: slow.id, text: " slow motion" })),
-      h("label", { for: name.id, text: "Save as", class: "quiet" }), name, button("save", "Save", "S", () => this.save()));
-    return { row: buttons, buttons, play, pace, slow, name };
+      pace.root, h("span", {}, slow, h("label", { for: slow.id, text: " slow" })));
+    const keep = h("div", { class: "row" }, h("label", { for: name.id, text: "Save as" }), name, button("save", "Save", "S", () => this.save()));
+    return { row: buttons, keep, buttons, play, pace, slow, name };
   }
   layers() {
     const row = h("div", { class: "pg-layers", role: "group", "aria-label": "Layers" });
@@ -254,6 +254,7 @@ class Playground {
     this.ui.law.select.disabled = a.players.length === 2 && !a.shows.length;
     this.ui.broken.select.value = about.failure;
     this.ui.box.classList.toggle("split", Boolean(b));
+    this.ui.box.classList.toggle("bare", !b && !a.shows.length);
     this.ui.squares.replaceChildren(this.ui.figures.a.root, ...(b ? [this.ui.figures.b.root] : []));
     const diff = (/** @type {any[]} */ d) => d.map(([n, x, y]) => `${n.replaceAll("_", " ")} ${value(x)} → ${value(y)}`).join(", ");
     this.ui.figures.a.title.replaceChildren(...(b ? [h("strong", { text: "A " }), "as it was"] : []));
