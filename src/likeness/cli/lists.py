@@ -92,9 +92,11 @@ def _declared(entry: Entry) -> dict[str, Any]:
     parts = dict(
         options=entry.options, training=entry.training, reading=declared(data.Reading, data.Reading())
     )
-    return {name: [one._asdict() for one in part] for name, part in parts.items()} | dict(
-        presets=entry.presets
-    )
+    listed = {
+        name: [one._asdict() | dict(kind=type(one.default).__name__) for one in part]
+        for name, part in parts.items()
+    }
+    return listed | dict(presets=entry.presets)
 
 
 def data(argv: list[str]) -> int:

@@ -22,7 +22,8 @@ def of(folder: Path) -> dict[str, dict[str, list[float | None]]]:
     series = dict[str, list[tuple[float, float]]]()
     before: tuple[float, float] | None = None
     for line in lines:
-        seen, time = line.get("seen", line.get("steps")), line.get("time", {})
+        seen: Any = line.get("seen", line.get("steps"))
+        time = line.get("time", {})
         if not _is_number(seen):
             continue
         losses = line.get("losses", line.get("terms", {}))

@@ -96,7 +96,7 @@ def row(root: Path, folder: Path, catalogue: Catalogue, locked: frozenset[int]) 
         training=training,
         spec=_part(config, "spec"),
         images=training.get("images", 0),
-        seen=last.get("seen", last.get("steps", 0)),
+        seen=max([last.get("seen", last.get("steps", 0)), *map(int, states(folder)[-1:])]),
         losses=_part(last, "losses"),
         rate=time.get("images_per_second"),
         memory=time.get("memory_mb"),

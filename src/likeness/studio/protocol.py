@@ -122,7 +122,9 @@ def _check_entries(entries: Any, there: int) -> None:
 
 
 def _fits(entry: dict[str, Any], there: int) -> bool:
-    shape, offset, length = (entry.get(k) for k in ("shape", "offset", "bytes"))
+    shape: Any = entry.get("shape")
+    offset: Any = entry.get("offset")
+    length: Any = entry.get("bytes")
     numbers = (
         isinstance(shape, list) and len(shape) <= 8 and all(_natural(n) for n in (*shape, offset, length))
     )
@@ -236,9 +238,10 @@ def message(frame: bytes) -> Message:
         names = [_matching(header, name, NAME) for name in ("id", "screen", "method")]
         return Ask(names[0], key, names[1], names[2], args, bytes(frame))
     if kind == "ack":
-        if not _natural(seq := header.get("seq")):
+        seq: Any = header.get("seq")
+        if not _natural(seq):
             raise Refusal("seq of an acknowledgement is a whole number.")
-        return Ack(key, int(seq))
+        return Ack(key, seq)
     if kind == "keep":
         value = header.get("value")
         if len(json.dumps(value)) > KEPT:
