@@ -432,7 +432,8 @@ PLAY = ("playground",)
 
 def worker_of(screen: str) -> str:
     """The worker that answers a screen's questions.  Raises Refusal where there is no such screen."""
-    if not (Path(__file__).parent / "screens" / f"{screen}.py").is_file() or screen.startswith("_"):
+    there = screen.isidentifier() and (Path(__file__).parent / "screens" / f"{screen}.py").is_file()
+    if not there or screen.startswith("_"):
         raise Refusal(f"there is no screen {screen}.")
     return "play" if screen in PLAY else "ask"
 

@@ -165,10 +165,13 @@ class Catalogue:
         self._lock = threading.Lock()
 
     def ask(self, names: Sequence[str]) -> None:
-        """Ask for the entries of models, or of files; takes seconds where torch must be imported."""
+        """Ask for the entries of models, or of files; takes seconds where torch must be imported.  Whoever asks
+        meanwhile waits."""
         with self._lock:
-            new = [name for name in names if name not in self._asked]
-            self._asked.update(new)
+            self._ask([name for name in names if name not in self._asked])
+
+    def _ask(self, new: list[str]) -> None:
+        self._asked.update(new)
         if not new:
             return
         code = [sys.executable, "-m", "likeness", "models", *new, "--json"]
@@ -176,11 +179,8 @@ class Catalogue:
         try:
             listed = json.loads(done.stdout)["models"]
         except (ValueError, KeyError):
-            if len(new) > 1:  # one file that cannot be read is no reason to know nothing of the others
-                with self._lock:
-                    self._asked.difference_update(new)
-                for name in new:
-                    self.ask([name])
+            for name in new if len(new) > 1 else ():  # one file that cannot be read takes no other along
+                self._ask([name])
             return
         self.known |= {entry["name"]: entry for entry in listed}
 

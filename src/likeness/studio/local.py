@@ -93,7 +93,7 @@ class Runs:
 
     def models(self, _: dict[str, Any]) -> dict[str, Any]:
         """What can be trained, with all its options, and the data sets that have a name."""
-        self.catalogue.ask(self.catalogue.wanted(self.root))
+        self.catalogue.ask([*self.catalogue.names, *self.catalogue.wanted(self.root)])
         if not self._sets:
             code = [sys.executable, "-m", "likeness", "data", "--json"]
             done = subprocess.run(code, capture_output=True, text=True, check=False)

@@ -269,7 +269,9 @@ export class Studio {
     };
     const closed = this.dialog("Go to", input, list);
     input.oninput = show;
-    input.onkeydown = (event) => event.key === "Enter" && /** @type {HTMLElement|null} */ (list.querySelector("button"))?.click();
+    input.onkeydown = (event) => {
+      if (event.key === "Enter") /** @type {HTMLElement|null} */ (list.querySelector("button"))?.click();
+    };
     show();
     input.focus();
   }
