@@ -429,13 +429,27 @@ def test_an_answer_runs_until_it_is_stopped_and_goes_on_by_the_next_action(tmp_p
     last = list(frames)[-1].data
     assert not last["running"] and last["about"] is None
     (one,) = playground.act(desk, dict(key="k", do="step", who="generator", n=2), {})
-    assert one.data["panes"]["a"]["step"] == last["panes"]["a"]["step"] + 2 and not one.data["refused"]
+    assert one.data["panes"]["a"]["step"] == last["panes"]["a"]["step"] + 2 and one.data["refused"] == [0, ""]
     (no,) = playground.act(desk, dict(key="k", do="mend", remedy="nosuch"), {})
-    assert "no remedy" in no.data["refused"] and no.data["frame"] == one.data["frame"]
+    assert (
+        no.data["refused"][0] == 1
+        and "no remedy" in no.data["refused"][1]
+        and no.data["frame"] == one.data["frame"]
+    )
     (mended,) = playground.act(desk, dict(key="k", do="mend", remedy="pair"), {})
     assert set(mended.data["panes"]) == {"a", "b"} and mended.data["about"]["remedy"] == "pair"
     with pytest.raises(Refusal, match="gone"):
-        next(playground.act(desk, dict(key="other", do="show"), {}))
+        playground.act(desk, dict(key="other", do="show"), {})
+
+
+def test_an_action_counts_though_the_next_one_takes_its_answer_or_time_stands_still(tmp_path):
+    desk = Desk(root=tmp_path, waiting=[])
+    (first,) = playground.play(desk, dict(key="q", options=TINY), {})
+    playground.act(desk, dict(key="q", do="step"), {})  # closed before its first frame
+    frames = playground.act(desk, dict(key="q", do="step"), {})
+    assert next(frames).data["panes"]["a"]["step"] == first.data["panes"]["a"]["step"] + 2
+    desk.waiting = [("act", dict(key="q", do="step"), {})]  # after the last frame, before the end
+    assert [f.data["panes"]["a"]["step"] for f in frames] == [3]
 
 
 @pytest.mark.parametrize(

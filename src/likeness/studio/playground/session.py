@@ -72,6 +72,8 @@ class Session:
         self.saved = ""
         self.caption = ""
         self._trails: dict[str, deque[tuple[float, float]]] = {"a": deque(maxlen=TRAIL)}
+        self.refused = (0, "")
+        """how many wishes could not be met, and why the last one could not"""
         self.news = 0
         """how often something beside the plot has changed"""
         self._turn = 0

@@ -41,9 +41,9 @@ def models(desk: Desk, args: dict[str, Any], arrays: dict[str, np.ndarray]) -> I
 
 
 def play(desk: Desk, args: dict[str, Any], arrays: dict[str, np.ndarray]) -> Iterator[Answer]:
-    """A new session: args key, and model, law, options; or break; or open, the name of a saved one.  arrays:
-    ink, the
-    darkness of a drawing, uint8 (H, W)."""
+    """A new session, at once: args key, and model, law, options; or break; or open, the name of a saved one.
+
+    arrays: ink, the darkness of a drawing, uint8 (H, W)."""
     _threads()
     key = protocol.text(args, "key", 100)
     if name := protocol.text(args, "open", 60, ""):
@@ -54,60 +54,53 @@ def play(desk: Desk, args: dict[str, Any], arrays: dict[str, np.ndarray]) -> Ite
     while len(SESSIONS) > KEPT:
         SESSIONS.popitem(last=False)
     session.running = protocol.flag(args, "run", False)
-    yield from _frames(desk, key, session)
+    return _frames(desk, key, session, True)
 
 
 def act(desk: Desk, args: dict[str, Any], arrays: dict[str, np.ndarray]) -> Iterator[Answer]:
-    """An action on the session of args key, which may stand still."""
+    """An action on the session of args key, which may stand still.  It is done at once, and not when the first
+    frame is pulled: a newer action may take this answer's place, and both are to count."""
     _threads()
     key = protocol.text(args, "key", 100)
     if key not in SESSIONS:
         raise Refusal("this playground is gone: the process that played it was started anew; start it again.")
     SESSIONS.move_to_end(key)
-    session = SESSIONS[key]
-    yield from _frames(desk, key, session, *_done(desk, session, args))
+    return _frames(desk, key, SESSIONS[key], _done(desk, SESSIONS[key], args))
 
 
-def _frames(
-    desk: Desk, key: str, session: Session, changed: bool = True, refused: str = ""
-) -> Iterator[Answer]:
-    """One frame, and more as long as time runs.  changed: what stands beside the plot has changed as well."""
-    yield _frame(session, changed, refused)
-    while session.running:
-        began = time.monotonic()
-        session.advance()
-        changed, refused = _actions(desk, key, session)
-        yield _frame(session, changed, refused)
-        time.sleep(max(0.0, (1 / session.slow if session.slow else FRAME) - (time.monotonic() - began)))
-        more = _actions(desk, key, session)
-        if more[0] or more[1] or not session.running:
-            yield _frame(session, *more)
+def _frames(desk: Desk, key: str, session: Session, changed: bool) -> Iterator[Answer]:
+    """One frame, and more as long as time runs or actions wait.  changed: what stands beside the plot has."""
+    yield _frame(session, changed)
+    while True:
+        began, ran = time.monotonic(), session.running
+        if ran:
+            session.advance()
+        waiting = desk.inbox(key)
+        changed = sum(_done(desk, session, args) for _, args, _ in waiting) > 0
+        if not ran and not waiting:
+            return
+        yield _frame(session, changed)
+        if ran and session.running:
+            time.sleep(max(0.0, (1 / session.slow if session.slow else FRAME) - (time.monotonic() - began)))
 
 
-def _actions(desk: Desk, key: str, session: Session) -> tuple[bool, str]:
-    changed, refused = False, ""
-    for _, args, _ in desk.inbox(key):
-        one, no = _done(desk, session, args)
-        changed, refused = changed or one, no or refused
-    return changed, refused
-
-
-def _frame(session: Session, changed: bool, refused: str) -> Answer:
+def _frame(session: Session, changed: bool) -> Answer:
     data, arrays = session.view()
     session.news += bool(changed)
-    # a page that missed the frame in which something changed sees by the number that it has to ask
-    return Answer(
-        data | dict(news=session.news, about=session.about() if changed else None, refused=refused), arrays
-    )
+    # a page that missed a frame in which something changed, or was refused, sees it by these numbers
+    about = session.about() if changed else None
+    return Answer(data | dict(news=session.news, about=about, refused=list(session.refused)), arrays)
 
 
-def _done(desk: Desk, session: Session, args: dict[str, Any]) -> tuple[bool, str]:
-    """Do what is asked; whether more than a frame has changed, and why it was refused."""
+def _done(desk: Desk, session: Session, args: dict[str, Any]) -> bool:
+    """Do what is asked, or remember why it was refused; whether more than a frame has changed."""
     try:
         name = protocol.choice(args, "do", tuple(ACTIONS))
-        return ACTIONS[name](desk, session, args), ""
+        changed = ACTIONS[name](desk, session, args)
     except Refusal as refusal:
-        return False, str(refusal)
+        session.refused = (session.refused[0] + 1, str(refusal))
+        return False
+    return changed
 
 
 # Actions: each says whether what stands beside the plot has changed

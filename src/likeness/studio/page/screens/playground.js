@@ -40,7 +40,7 @@ class Playground {
     /** @type {Frame|null} */ this.shown = null;
     /** @type {Map<number, Frame>} */ this.frames = new Map();
     this.hidden = new Set(["warp", "lines"]);
-    this.news = -1;
+    this.news = this.refusals = -1;
     this.read = 0;
     /** @type {any} */ this.setup = SEED;
     this.plots = { a: plot("A"), b: plot("B") };
@@ -165,6 +165,7 @@ class Playground {
   async start(setup, arrays) {
     const { ink, ...plain } = setup, { studio } = this;
     this.setup = plain;
+    this.refusals = 0;
     this.forget();
     studio.keep(KEY, plain);
     studio.hash.set({ model: plain.model || null, law: plain.law || null, break: plain.break || null });
@@ -222,7 +223,10 @@ class Playground {
 
   /** @param {any} data @param {Arrays} arrays */
   take(data, arrays) {
-    if (data.refused) this.studio.fail(new Failed({ what: data.refused, why: "", do: "" }));
+    if (data.refused[0] !== this.refusals) {
+      if (this.refusals >= 0 && data.refused[0]) this.studio.fail(new Failed({ what: data.refused[1], why: "", do: "" }));
+      this.refusals = data.refused[0];
+    }
     if (data.about) {
       if (JSON.stringify(Object.keys(data.panes)) !== JSON.stringify(Object.keys(this.about?.panes || {})) || data.past <= 1) this.forget();
       this.about = data.about;
