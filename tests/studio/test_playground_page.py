@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conftest import opened, until
+from .conftest import opened, until
 
 SLOW = 120
 """seconds that a worker may take to begin, on a machine that does much else"""

@@ -58,7 +58,7 @@ def play(desk: Desk, args: dict[str, Any], arrays: dict[str, np.ndarray]) -> Ite
 
 
 def act(desk: Desk, args: dict[str, Any], arrays: dict[str, np.ndarray]) -> Iterator[Answer]:
-    """An action on the session of args key, which may stand still.  It is done at once, and not when the first
+    """An action on the session of args key, which may stand still.  Done at once, and not when the first
     frame is pulled: a newer action may take this answer's place, and both are to count."""
     _threads()
     key = protocol.text(args, "key", 100)
