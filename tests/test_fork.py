@@ -37,7 +37,9 @@ def test_it_begins_where_the_other_stands_with_what_was_changed(parent, tmp_path
     about = json.loads((tmp_path / "f" / "fork.json").read_text())
     assert about["seen"] == 64 and about["changed"] == {"beta": 2.0, "rate": 1e-4}
     resumed = Run.resume(tmp_path / "f")
-    assert resumed.seen == 64 and all(o.state for o in resumed.optimizers.values()), "optimisers are taken along"
+    assert resumed.seen == 64 and all(o.state for o in resumed.optimizers.values()), (
+        "optimisers are taken along"
+    )
     resumed.close()
 
 
@@ -58,7 +60,7 @@ def test_what_does_not_fit_or_is_not_there_is_refused_and_leaves_nothing(parent,
 
 def test_by_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    small = "--size 8 --width 8 --latent 2 --batch 16 --no-report --json".split()
+    small = ["--size", "8", "--width", "8", "--latent", "2", "--batch", "16", "--no-report", "--json"]
     assert cli.main(["train", "vae", "shapes:64", "a", "--images", "64", *small]) == 0
     rest = ["--images", "128", "--rate", "1e-4", "--from", "a", "--no-report", "--json"]
     assert cli.main(["train", "vae", "shapes:64", "b", *rest]) == 0

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .data.check import Check
     from .evaluation import exam
     from .maps.single import Mapped
+    from .reports.framed import Frame
     from .reports.looks import Look
 
 
@@ -965,6 +966,12 @@ class Trained:
         return exam.prepare(
             self.run, self.data, _whole("n", n, 1), _whole("seed", seed, 0), network, parzen, **live
         ).outlook()
+
+    def studio(self, height: int = 800) -> Frame:
+        """The studio in a frame of a notebook, with this run open.  It needs likeness[studio]."""
+        from .reports.framed import Frame
+
+        return Frame(self.folder.parent, self.folder.name, height=height)
 
     def _repr_html_(self) -> str:
         view = snapshots.view(self.run, self.data, 36)

@@ -117,7 +117,8 @@ def opened(browser: Any, served: Served, **how: Any) -> Iterator[Any]:
     page.on("pageerror", lambda error: faults.append(f"error: {error}"))
     page.on("console", lambda m: faults.append(f"console: {m.text}") if m.type == "error" else None)
     page.add_init_script(
-        "document.addEventListener('securitypolicyviolation', e => console.error('CSP: ' + e.violatedDirective + ' ' + e.blockedURI))"
+        "document.addEventListener('securitypolicyviolation', "
+        "e => console.error('CSP: ' + e.violatedDirective + ' ' + e.blockedURI))"
     )
     page.goto(served.link)
     page.locator("html[data-ready=yes]").wait_for(state="attached")

@@ -38,11 +38,15 @@ def secret(studio) -> str:
 def wired(studio, **more):
     from websockets.sync.client import connect
 
-    own = {"Cookie": f"likeness-{studio.port}={secret(studio)}"} | {k: v for k, v in more.items() if v and k == "Cookie"}
+    own = {"Cookie": f"likeness-{studio.port}={secret(studio)}"} | {
+        k: v for k, v in more.items() if v and k == "Cookie"
+    }
     if "Cookie" in more and more["Cookie"] is None:
         own = {}
     origin = more.get("Origin", studio.address)
-    return connect(f"ws://{more.get('Host', '127.0.0.1')}:{studio.port}/wire", origin=origin, additional_headers=own)
+    return connect(
+        f"ws://{more.get('Host', '127.0.0.1')}:{studio.port}/wire", origin=origin, additional_headers=own
+    )
 
 
 def test_the_link_gives_the_cookie_once_and_takes_the_token_out_of_the_address(studio):
@@ -53,7 +57,11 @@ def test_the_link_gives_the_cookie_once_and_takes_the_token_out_of_the_address(s
     status, headers, body = got(studio)
     assert status == 200 and b"likeness studio" in body and secret(studio).encode() not in body
     policy = headers["content-security-policy"]
-    assert policy.startswith("default-src 'self'") and "unsafe" not in policy and "frame-ancestors 'none'" in policy
+    assert (
+        policy.startswith("default-src 'self'")
+        and "unsafe" not in policy
+        and "frame-ancestors 'none'" in policy
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,7 +86,9 @@ def test_another_name_another_page_or_no_cookie_is_refused(studio, headers):
 
 
 @pytest.mark.parametrize(
-    "how", [dict(Cookie=None), dict(Origin="http://evil.example"), dict(Origin=None), dict(Origin="null")], ids=str
+    "how",
+    [dict(Cookie=None), dict(Origin="http://evil.example"), dict(Origin=None), dict(Origin="null")],
+    ids=str,
 )
 def test_a_websocket_needs_the_cookie_and_its_own_page(studio, how):
     from websockets.exceptions import InvalidStatus
@@ -108,11 +118,31 @@ def test_pictures_of_runs_are_shown_and_no_other_file(studio):
 
 def test_no_path_that_anybody_types_leads_outside(studio):
     rng = random.Random(2)
-    parts = ["..", "%2e%2e", "%2f", "..%2f", "%5c", "page", "files", "etc", "passwd", "%00", "vae-digits", ".studio", "token", ";", "?"]
+    parts = [
+        "..",
+        "%2e%2e",
+        "%2f",
+        "..%2f",
+        "%5c",
+        "page",
+        "files",
+        "etc",
+        "passwd",
+        "%00",
+        "vae-digits",
+        ".studio",
+        "token",
+        ";",
+        "?",
+    ]
     for _ in range(MANY // 20):
         path = rng.choice(["/files/", "/page/", "//"]) + "/".join(rng.choices(parts, k=rng.randrange(1, 7)))
         status, _, body = got(studio, path)
-        assert status in (200, 400, 403, 404, 405) and b"root:" not in body and secret(studio).encode() not in body
+        assert (
+            status in (200, 400, 403, 404, 405)
+            and b"root:" not in body
+            and secret(studio).encode() not in body
+        )
         assert b"Traceback" not in body
 
 

@@ -1,4 +1,5 @@
-"""The screen Runs in a real browser, by keys and by pointer; trainings that outlive pages, workers and the studio."""
+"""The screen Runs in a real browser, by keys and by pointer; trainings that outlive pages, workers and the
+studio."""
 
 from __future__ import annotations
 
@@ -87,13 +88,16 @@ def drop(page, file: Path) -> None:
         """([name, bytes]) => {
             const data = new DataTransfer();
             data.items.add(new File([new Uint8Array(bytes)], name, {type: "image/png"}));
-            document.getElementById("work").dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
+            const how = {dataTransfer: data, bubbles: true, cancelable: true};
+            document.getElementById("work").dispatchEvent(new DragEvent("drop", how));
         }""",
         [file.name, list(file.read_bytes())],
     )
 
 
-@pytest.mark.parametrize("how", [dict(width=420, height=800), dict(width=640, height=400)], ids=["420 px", "200 %"])
+@pytest.mark.parametrize(
+    "how", [dict(width=420, height=800), dict(width=640, height=400)], ids=["420 px", "200 %"]
+)
 def test_nothing_is_cut_off_on_a_phone_or_at_200_percent(browser, studio, how, axe):
     with opened(browser, studio, viewport=how, reduced_motion="reduce") as page:
         page.locator("[data-run='vae-digits']").click()
@@ -120,7 +124,8 @@ def test_keys_are_listed_do_not_clash_and_can_be_turned_off(page):
     page.keyboard.type("ddpm")
     page.keyboard.press("Enter")
     until(lambda: page.evaluate("window.studio.run?.path") == "ddpm-digits")
-    clash = "() => { try { studio.keys.add([{key: 'n', label: 'x', run() {}}]); return '' } catch (e) { return e.message } }"
+    clash = "studio.keys.add([{key: 'n', label: 'x', run() {}}])"
+    clash = f"() => {{ try {{ {clash}; return '' }} catch (e) {{ return e.message }} }}"
     assert "taken" in page.evaluate(clash)
 
 
@@ -141,7 +146,7 @@ def test_a_training_outlives_its_page_and_the_studio_and_a_killed_one_shows_its_
             page.locator("form.panel button[type=submit]").focus()
             page.keyboard.press("Enter")
             run = "vae-digits"
-            until(lambda: state_of(page, run) == "training" and page.evaluate("studio.runs[0].seen") > 0, 90)
+            until(lambda: state_of(page, run) == "training" and page.evaluate("studio.runs[0].seen") > 0, 240)
             assert library.read_json(root / run / "config.json")["options"]["latent"] == 2
             assert text(page, "#command").startswith(shown.split(" --")[0])
             job = page.evaluate("studio.jobs[0]")
@@ -152,7 +157,10 @@ def test_a_training_outlives_its_page_and_the_studio_and_a_killed_one_shows_its_
             again = start(root)
             assert again.port == served.port
             served = again
-            until(lambda: page.evaluate("studio.stats.connections") == 2 and state_of(page, run) == "training")
+            until(
+                lambda: page.evaluate("studio.stats.connections") == 2 and state_of(page, run) == "training",
+                120,
+            )
             assert page.evaluate("studio.jobs[0].pid") == job["pid"]
             page.faults.clear()
             os.kill(job["pid"], signal.SIGKILL)
@@ -160,9 +168,9 @@ def test_a_training_outlives_its_page_and_the_studio_and_a_killed_one_shows_its_
             page.locator("section.panel .failed").wait_for()
             assert "killed by signal 9" in text(page, "section.panel .failed")
             page.get_by_role("button", name="Resume").click()
-            until(lambda: state_of(page, run) == "training", 60)
+            until(lambda: state_of(page, run) == "training", 120)
             page.get_by_role("button", name="Pause").click()
-            until(lambda: state_of(page, run) == "paused", 60)
+            until(lambda: state_of(page, run) == "paused", 120)
     finally:
         for one in Jobs(root).all():
             if one["pid"]:
@@ -199,7 +207,9 @@ def test_a_curve_keeps_its_peaks_in_few_points(tmp_path):
     points = [(float(i), 1.0 if i != 5003 else 99.0) for i in range(20_000)] + [(2e4, float("nan"))]
     small = curves.envelope(points)
     assert len(small["at"]) <= curves.POINTS and max(small["high"]) == 99.0 and min(small["low"]) == 1.0
-    lines = [dict(seen=64 * i, losses=dict(loss=1 / i), time=dict(seconds=2.0 * i, memory_mb=5)) for i in (1, 2, 3)]
+    lines = [
+        dict(seen=64 * i, losses=dict(loss=1 / i), time=dict(seconds=2.0 * i, memory_mb=5)) for i in (1, 2, 3)
+    ]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"seen": 25')
     of = curves.of(tmp_path)
     assert of["loss"]["mean"] == [1, 0.5, 1 / 3] and of["images/s"]["mean"] == [32, 32]
@@ -208,7 +218,12 @@ def test_a_curve_keeps_its_peaks_in_few_points(tmp_path):
 
 def test_findings_are_those_that_last_with_the_flags_that_help(tmp_path):
     lines = [
-        dict(seen=10, look="log", name="mode collapse", text="mode collapse: few.  Train anew with --r1 0.1 --r2 0.1, or --pack 2"),
+        dict(
+            seen=10,
+            look="log",
+            name="mode collapse",
+            text="mode collapse: few.  Train anew with --r1 0.1 --r2 0.1, or --pack 2",
+        ),
         dict(seen=20, look="log", name="silence", text="silence: none"),
         dict(seen=30, look="log", name="silence", text=""),
     ]
@@ -219,14 +234,19 @@ def test_findings_are_those_that_last_with_the_flags_that_help(tmp_path):
 
 
 def test_damaged_folders_are_rows_or_none_and_never_an_error(tmp_path, runs):
-    for name, config in (("a", "{"), ("b", "[]"), ("c", '{"model": 3, "training": [], "spec": "x"}'), ("d", '{"agent": "ppo"}')):
+    for name, config in (
+        ("a", "{"),
+        ("b", "[]"),
+        ("c", '{"model": 3, "training": [], "spec": "x"}'),
+        ("d", '{"agent": "ppo"}'),
+    ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(config)
         (tmp_path / name / "log.jsonl").write_bytes(b"\xff\n[1]\n{")
     (tmp_path / "link").symlink_to(runs / "vae-digits")
     (tmp_path / ".hidden").mkdir()
     (tmp_path / ".hidden" / "config.json").write_text("{}")
-    rows = library.table(tmp_path, library.Catalogue())
+    rows = library.Table(tmp_path, library.Catalogue()).rows()
     assert [r["path"] for r in rows] == ["a", "b", "c", "d"] and [r["kind"] for r in rows][-1] == "agent"
 
 

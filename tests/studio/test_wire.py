@@ -1,9 +1,10 @@
-"""Frames, messages, and the hub between pages and workers: what is no message is refused, the last value wins,
-and a page that stops reading costs nothing."""
+"""Frames, messages, and the hub between pages and workers: what is no message is refused, the last value
+wins, and a page that stops reading costs nothing."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import os
@@ -48,7 +49,9 @@ def test_a_frame_is_what_was_put_into_it_and_every_array_is_aligned():
     assert all(e["offset"] % 8 == 0 for e in header["arrays"]) and header["arrays"][3]["mime"] == "image/png"
     back = protocol.arrays_of(header, payload)
     for name in "abc":
-        assert back[name].dtype == arrays[name].dtype and np.array_equal(back[name], arrays[name], equal_nan=name == "c")
+        assert back[name].dtype == arrays[name].dtype and np.array_equal(
+            back[name], arrays[name], equal_nan=name == "c"
+        )
     assert back["d"].tobytes() == b"\x89PNG"
 
 
@@ -104,13 +107,27 @@ def test_no_path_leads_outside(tmp_path):
     (root / "r").mkdir(parents=True)
     (tmp_path / "secret").write_text("x")
     (root / "out").symlink_to(tmp_path)
-    parts = ["..", ".", "", "r", "out", "secret", "/", "\\", "~", ".studio", "%2e%2e", "\0", "a" * 300, "ü", "\n"]
+    parts = [
+        "..",
+        ".",
+        "",
+        "r",
+        "out",
+        "secret",
+        "/",
+        "\\",
+        "~",
+        ".studio",
+        "%2e%2e",
+        "\0",
+        "a" * 300,
+        "ü",
+        "\n",
+    ]
     for _ in range(MANY):
         name = rng.choice(["/", "", "//"]) + rng.choice("/\\").join(rng.choices(parts, k=rng.randrange(1, 6)))
-        try:
+        with contextlib.suppress(Refusal):
             assert protocol.confined(root, name).is_relative_to(root)
-        except Refusal:
-            pass
     assert protocol.confined(root, "r") == root / "r"
     for name in ("out/secret", "../secret", str(tmp_path / "secret"), ".studio/token", "", ".", "r/../.."):
         with pytest.raises(Refusal):
@@ -325,3 +342,38 @@ def test_the_hub_imports_no_torch():
 def test_state_is_json_and_no_more(tmp_path):
     asyncio.run(Hub(tmp_path).close())
     assert json.loads((tmp_path / ".studio" / "state.json").read_text()) == {}
+
+
+def test_a_killed_worker_is_an_error_and_the_next_question_starts_another(tmp_path):
+    async def story() -> None:
+        middle = Hub(tmp_path)
+        page = Page(middle)
+        for i in (1, 2):
+            middle.take(page.client, ask(id=f"a-{i}", screen="recipe", method="read"))
+            if i == 1:
+                while middle.workers["ask"].process is None:
+                    await asyncio.sleep(0.01)
+                middle.workers["ask"].process.kill()
+            while len(page.got) < i:
+                await asyncio.sleep(0.05)
+        killed, refused = page.got
+        assert "has ended" in killed["what"] and "-9" in killed["why"]
+        assert refused["type"] == "error" and refused["what"].startswith("Drop one picture")
+        await middle.close()
+
+    asyncio.run(asyncio.wait_for(story(), 240))
+
+
+def test_a_notebook_holds_the_page_in_a_frame(tmp_path):
+    from likeness.reports.framed import Frame
+
+    frame = Frame(tmp_path, "a b", height=300)
+    try:
+        assert "localhost" in frame.link and frame.link.endswith("#samples&run=a%20b")
+        assert frame._repr_html_().startswith("<iframe src=") and 'height="300"' in frame._repr_html_()
+    finally:
+        frame.close()
+        frame.process.wait(20)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Refusal, match="cannot be a folder"):
+        Frame(tmp_path / "file" / "runs")

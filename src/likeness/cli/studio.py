@@ -28,8 +28,8 @@ def studio(argv: list[str]) -> int:
         "--open-to-network",
         metavar="HOST",
         default="",
-        help="listen on this address of the machine instead of loopback, without encryption: whoever reads the "
-        "traffic reads the token",
+        help="listen on this address of the machine instead of loopback, without encryption: whoever reads "
+        "the traffic reads the token",
     )
     args = parser.read(argv)
 

@@ -121,8 +121,8 @@ def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
         dest="forked",
         type=Path,
         metavar="RUN",
-        help="begin RUN as a fork of this one: at its newest state (or RUN/state/NUMBER), with the options typed "
-        "here changed",
+        help="begin RUN as a fork of this one: at its newest state (or RUN/state/NUMBER), with the options "
+        "typed here changed",
     )
     parser.add_argument("--no-report", action="store_true", help="do not score at the end")
     parser.add_argument(

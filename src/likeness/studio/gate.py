@@ -1,8 +1,8 @@
 """Who may talk to the studio: whoever has its token, from its own page, by its own name.
 
 Another page in the same browser reaches 127.0.0.1 as well, by its address or by a name that it points there
-(DNS rebinding).  So every request, websockets among them, needs the cookie, a Host that is ours, and an Origin
-that is ours where there is one; a websocket always has one."""
+(DNS rebinding).  So every request, websockets among them, needs the cookie, a Host that is ours, and an
+Origin that is ours where there is one; a websocket always has one."""
 
 from __future__ import annotations
 

@@ -1,14 +1,13 @@
 """The middle of the studio: the last value of every key, who watches it, and the workers that make it.
 
     ask     one answer runs a key; a newer question with that key takes its place
-    value   kept as the last one of its key, and sent to whoever watches, one at a time: the next when the page
-            says that it has drawn this one (ack); what came between is dropped for that page
+    value   kept as the last one of its key, and sent to whoever watches, one at a time: the next when the
+            page says that it has drawn this one (ack); what came between is dropped for that page
     credit  a worker makes at most AHEAD values that no page has acknowledged, so it is as fast as the fastest
             page that watches, and rests when nobody does
 
-All of it is one asyncio loop without torch.  A page that stops reading costs what is in its socket: values are
-shared and replaced, never queued.
-"""
+All of it is one asyncio loop without torch.  A page that stops reading costs what is in its socket: values
+are shared and replaced, never queued."""
 
 from __future__ import annotations
 
@@ -328,11 +327,9 @@ class Hub:
     def heard(self, worker: Worker, header: dict[str, Any], payload: memoryview) -> None:
         """What a worker says; of an answer that was replaced meanwhile nothing is passed on."""
         slot = self.slots.get(header["key"])
-        if slot is not None and (taken := slot.live.pop(header["id"], None)) is not None:
-            if (
-                header["type"] != "live" and slot.running is None
-            ):  # the answer had just ended: it has begun one
-                self._begin(slot, taken, worker)
+        taken = None if slot is None else slot.live.pop(header["id"], None)
+        if slot is not None and taken is not None and header["type"] != "live" and slot.running is None:
+            self._begin(slot, taken, worker)  # the answer had just ended: it has begun one
         if header["type"] == "live":  # taken up by an answer that goes on
             if slot is not None:
                 self._tell(slot, dict(type="done", id=header["id"], key=slot.key, data=None), slot.seq)
@@ -415,7 +412,8 @@ class Hub:
 
 @cache
 def live(screen: str) -> frozenset[str]:
-    """The methods that a screen takes up in an answer that goes on: its LIVE, a literal, read off its text."""
+    """The methods that a screen takes up in an answer that goes on: its LIVE, a literal, read off its
+    text."""
     import ast
 
     text = (Path(__file__).parent / "screens" / f"{screen}.py").read_text(encoding="utf-8")

@@ -2,13 +2,12 @@
 
 A job is a folder, root/.studio/jobs/NUMBER:
 
-    job.json     the command, the run, the nice level, when it began
-    pids.json    the process that watches over it, and the training itself, each with the time it was started at
-    out          what it prints
+    job.json     the command, the run, the nice level, when it began pids.json    the process that watches
+    over it, and the training itself, each with the time it was started at out          what it prints
     ended.json   its exit status; not there while it runs
 
-Between the studio and the training stands a small process (python -m likeness.studio.jobs FOLDER) that waits for
-its exit status: nobody else could be told of it once the studio has been started anew."""
+Between the studio and the training stands a small process (python -m likeness.studio.jobs FOLDER) that
+waits for its exit status: nobody else could be told of it once the studio has been started anew."""
 
 from __future__ import annotations
 

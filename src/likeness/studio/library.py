@@ -1,7 +1,7 @@
 """Run folders as a table shows them, read off their files: no torch, no model, and nothing is changed.
 
-What a model answers, and what its options are, its class alone knows: `likeness models NAME --json` says it, in
-a process of its own, once (Catalogue)."""
+What a model answers, and what its options are, its class alone knows: `likeness models NAME --json` says
+it, in a process of its own, once (Catalogue)."""
 
 from __future__ import annotations
 
@@ -52,12 +52,8 @@ def _folders(folder: Path) -> list[Path]:
         return []
 
 
-def signature(root: Path) -> tuple[Any, ...]:
-    """Changes when the table does: cheap enough to be asked every second."""
-    return tuple(
-        (str(folder), _stamp(folder / "log.jsonl"), _stamp(folder / CONFIG), _stamp(folder / "scores.json"))
-        for folder in runs(root)
-    )
+WATCHED = ("config.json", "log.jsonl", "state", "report.html")
+"""files of a run by which its row changes"""
 
 
 def _stamp(file: Path) -> int:
@@ -78,7 +74,7 @@ def read_json(file: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def row(root: Path, folder: Path, catalogue: Catalogue, locked: frozenset[int]) -> dict[str, Any]:
+def row(root: Path, folder: Path, catalogue: Catalogue) -> dict[str, Any]:
     """A run, as the table and the screens know it."""
     config, last = read_json(folder / CONFIG), last_line(folder / "log.jsonl")
     agent = "agent" in config
@@ -101,7 +97,7 @@ def row(root: Path, folder: Path, catalogue: Catalogue, locked: frozenset[int]) 
         rate=time.get("images_per_second"),
         memory=time.get("memory_mb"),
         seconds=time.get("seconds"),
-        state="training" if in_training(folder, locked) else "idle",
+        state="idle",
         report=(folder / "report.html").is_file(),
     )
 
@@ -165,8 +161,8 @@ class Catalogue:
         self._lock = threading.Lock()
 
     def ask(self, names: Sequence[str]) -> None:
-        """Ask for the entries of models, or of files; takes seconds where torch must be imported.  Whoever asks
-        meanwhile waits."""
+        """Ask for the entries of models, or of files; takes seconds where torch must be imported.  Whoever
+        asks meanwhile waits."""
         with self._lock:
             self._ask([name for name in names if name not in self._asked])
 
@@ -197,10 +193,25 @@ class Catalogue:
         return self.known.get(str(folder / model) if model.endswith(".py") else model, {})
 
 
-def table(root: Path, catalogue: Catalogue) -> list[dict[str, Any]]:
-    """All runs."""
-    locked = locks()
-    return [row(root, folder, catalogue, locked) for folder in runs(root)]
+class Table:
+    """All runs of a folder, each read again only when its files have changed."""
+
+    def __init__(self, root: Path, catalogue: Catalogue):
+        self.root, self.catalogue = root, catalogue
+        self._kept = dict[Path, tuple[Any, dict[str, Any]]]()
+
+    def rows(self) -> list[dict[str, Any]]:
+        locked, now = locks(), dict[Path, tuple[Any, dict[str, Any]]]()
+        for folder in runs(self.root):
+            mark = (*map(_stamp, (folder / n for n in WATCHED)), len(self.catalogue.known))
+            kept = self._kept.get(folder)
+            fresh = row(self.root, folder, self.catalogue) if kept is None or kept[0] != mark else kept[1]
+            now[folder] = (mark, fresh)
+        self._kept = now
+        return [
+            row | dict(state="training" if in_training(folder, locked) else "idle")
+            for folder, (_, row) in now.items()
+        ]
 
 
 # Of one run

@@ -30,6 +30,7 @@ class Runs:
     def __init__(self, root: Path):
         self.root, self.jobs = root, Jobs(root)
         self.catalogue = library.Catalogue()
+        self._table = library.Table(root, self.catalogue)
         self._sets: list[dict[str, Any]] = []
         self._starting = threading.Lock()
 
@@ -50,7 +51,7 @@ class Runs:
 
     def table(self) -> dict[str, Any]:
         """All runs and trainings."""
-        rows, jobs = library.table(self.root, self.catalogue), self.jobs.all()
+        rows, jobs = self._table.rows(), self.jobs.all()
         newest = {job["run"]: job for job in reversed(jobs)}
         for row in rows:
             job = newest.get(row["path"])
@@ -73,14 +74,22 @@ class Runs:
             film=library.film(self.root, folder),
             states=library.states(folder),
             fork=library.read_json(folder / "fork.json"),
-            command="" if "agent" in config else shlex.join(["likeness", *self.made_by(folder, str(folder))]),
+            command=self._command(folder, config),
         )
+
+    def _command(self, folder: Path, config: dict[str, Any]) -> str:
+        """That makes the run; empty as long as nobody knows which options are usual."""
+        if not self.catalogue.entry(folder, str(config.get("model", ""))):
+            return ""
+        shown = self.root / folder.relative_to(self.root.resolve())
+        return shlex.join(["likeness", *self.made_by(folder, str(shown))])
 
     def made_by(self, folder: Path, target: str, more: dict[str, Any] | None = None) -> list[str]:
         """The arguments of `likeness` that make such a run in another folder: those that are not usual."""
         config = library.read_json(folder / "config.json")
         model = str(config.get("model", ""))
         name = str(folder / model) if model.endswith(".py") else model
+        self.catalogue.ask([name])
         entry = self.catalogue.entry(folder, model)
         usual = {
             one["name"]: one["here"] for part in PARTS for one in entry.get(part, []) if isinstance(one, dict)

@@ -1,10 +1,9 @@
 """What goes over the wire: frames, messages, and the arguments in them, checked on arrival.
 
-A frame is a uint32 (little-endian) with the length of its header, the header as JSON, padded by spaces so that
-what follows begins at a multiple of 8, and then the bytes of its arrays, each at a multiple of 8.  The header
-lists them: `arrays: [{name, dtype, shape, offset, bytes}]`, offsets from the end of the header; a picture that is
-encoded is an array "u1" with `mime` beside it.
-"""
+A frame is a uint32 (little-endian) with the length of its header, the header as JSON, padded by spaces so
+that what follows begins at a multiple of 8, and then the bytes of its arrays, each at a multiple of 8.  The
+header lists them: `arrays: [{name, dtype, shape, offset, bytes}]`, offsets from the end of the header; a
+picture that is encoded is an array "u1" with `mime` beside it."""
 
 from __future__ import annotations
 

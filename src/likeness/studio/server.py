@@ -26,7 +26,10 @@ from .hub import Client, Hub
 PAGE = Path(__file__).parent / "page"
 SHOWN = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".apng", ".html")
 """files of a run that a page may show"""
-SANDBOX = "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+SANDBOX = (
+    "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'"
+)
 """for pages that runs hold: they may run their own lines, and reach nothing, not even the studio"""
 PAGES = 100
 """websockets at once"""

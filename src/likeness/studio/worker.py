@@ -1,12 +1,12 @@
 """A process that answers questions of screens: python -m likeness.studio.worker ROOT, spoken to by the hub.
 
-Answers are generators.  Those of all keys are pulled in turn; between two values the inbox is looked at: a newer
-question of a key closes the generator that runs for it, unless the screen says that its method is LIVE, which
-the generator itself looks for with desk.inbox(key).
-"""
+Answers are generators.  Those of all keys are pulled in turn; between two values the inbox is looked at: a
+newer question of a key closes the generator that runs for it, unless the screen says that its method is
+LIVE, which the generator itself looks for with desk.inbox(key)."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import queue
@@ -201,10 +201,8 @@ def main() -> None:
     os.dup2(2, 1)
     worker = Worker(Path(sys.argv[1]), out)
     threading.Thread(target=listen, args=(sys.stdin.buffer, worker.inbox), daemon=True).start()
-    try:
+    with contextlib.suppress(BrokenPipeError):
         worker.serve()
-    except BrokenPipeError:
-        pass
     os._exit(0)  # torch takes half a second to end, and nothing is left to save
 
 

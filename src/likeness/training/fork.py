@@ -1,8 +1,9 @@
 """A run that goes on from the state of another, with other options: a fork.
 
-The folder of the fork begins as a copy of what the other run remembers (state, log, samples), with the options
-that were typed in its config.json, and is then a run like any other: training resumes it.  What decides the
-shape of the weights cannot change, and the data are the same; `fork.json` says where it comes from."""
+The folder of the fork begins as a copy of what the other run remembers (state, log, samples), with the
+options that were typed in its config.json, and is then a run like any other: training resumes it.  What
+decides the shape of the weights cannot change, and the data are the same; `fork.json` says where it comes
+from."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ def make(
     """Fork a run into a new folder.  origin: its folder, for the newest good state, or RUN/state/NUMBER.
     options, training: what is to be otherwise.  model: which it must be of, if one was typed.
 
-    Raises Refusal where the folder is taken, the state is gone, or the weights do not fit the options; nothing
-    is left behind then."""
+    Raises Refusal where the folder is taken, the state is gone, or the weights do not fit the options;
+    nothing is left behind then."""
     source, state = (origin.parents[1], origin.name) if origin.parent.name == "state" else (origin, "")
     if is_run(folder):
         raise Refusal(
@@ -92,6 +93,6 @@ def _refuse_misfit(source: Path, folder: Path, options: dict[str, Any]) -> None:
     except BadData as misfit:
         typed = ", ".join(f"--{name.replace('_', '-')}" for name in options) or "these options"
         raise Refusal(
-            f"the weights of {source} do not fit a model with {typed} ({misfit}); a fork may change what does "
-            "not change the networks; train a new run for that."
+            f"the weights of {source} do not fit a model with {typed} ({misfit}); a fork may change what "
+            "does not change the networks; train a new run for that."
         ) from None

@@ -293,6 +293,10 @@ export class Studio {
     $("menu").onclick = () => $("menu").setAttribute("aria-expanded", String($("nav").classList.toggle("open")));
     /** @type {HTMLSelectElement} */ ($("run")).onchange = (event) => this.open(/** @type {HTMLSelectElement} */ (event.target).value);
     window.addEventListener("hashchange", () => this.hash.screen && this.go(this.hash.screen));
+    document.addEventListener("visibilitychange", () => {  // where nobody looks, the server need not look either
+      if (document.hidden) this.wire.send({ type: "unwatch", key: "runs" });
+      else this.wire.hold("runs");
+    });
     const over = (/** @type {DragEvent} */ event, /** @type {boolean} */ on) => {
       if (!event.dataTransfer?.types.includes("Files")) return;
       event.preventDefault();

@@ -1,4 +1,5 @@
-"""What a dropped picture says of how it was made.  Read in a worker: a hostile file is not the hub's concern."""
+"""What a dropped picture says of how it was made.  Read in a worker: a hostile file is not the hub's
+concern."""
 
 from __future__ import annotations
 

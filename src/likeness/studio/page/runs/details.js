@@ -9,6 +9,8 @@ import { slider } from "../widgets/slider.js";
 
 /** @typedef {{at: number[], low: (number|null)[], high: (number|null)[], mean: (number|null)[]}} Curve */
 
+/** milliseconds between two looks at a run in training */
+const EVERY = 3000;
 const ALIVE = ["training", "starting"];
 
 /** @param {string} url */
@@ -43,6 +45,7 @@ export class Details {
     this.path = path;
     this.on = on;
     this.gone = false;
+    this.asked = 0;
     /** @type {any} */ this.data = null;
     /** @type {import("../app.js").Run|null} */ this.row = null;
     this.head = make("div", {});
@@ -50,7 +53,9 @@ export class Details {
       label: `samples of ${path}`,
       load: (i) => picture(this.data.samples[i].url),
       caption: (i) => (this.data?.samples[i] ? `${this.data.samples[i].seen.toLocaleString("en")} images` : ""),
-      onFrame: (i) => this.on.onScrub(this.data.samples[i].seen, this),
+      onFrame: (i) => {  // of a film that somebody moves; the other one follows, and is not followed
+        if (this.film.root.contains(document.activeElement)) this.on.onScrub(this.data.samples[i].seen, this);
+      },
       perSecond: 4,
     });
     const sort = (/** @type {string} */ label, height = 180, controls = true) => chart({ label, xName: "images seen", height, controls, smoothing: 0 });
@@ -66,9 +71,11 @@ export class Details {
 
   /** @param {import("../app.js").Run} row as the table has it now */
   async update(row) {
-    const changed = !this.row || JSON.stringify(row) !== JSON.stringify(this.row);
+    if (this.row && JSON.stringify(row) === JSON.stringify(this.row)) return;
+    const same = this.row && row.state === this.row.state && row.answers.length === this.row.answers.length;
+    if (same && Date.now() - this.asked < EVERY) return;  // the table changes again
     this.row = row;
-    if (!changed) return;
+    this.asked = Date.now();
     try {
       this.data = await this.studio.ask("runs", "details", { path: this.path }, { key: `details:${this.path}` });
     } catch (error) {
