@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as write_tensors
 
@@ -37,6 +38,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,59}")
 LAYERS = ("heat", "arrows", "warp", "lines")
 TRAIL = 400
 """places of an orbit that are shown"""
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 
 Past = tuple[int, dict[str, Snapshot]]
 
@@ -76,6 +79,7 @@ class Session:
         """how many wishes could not be met, and why the last one could not"""
         self.news = 0
         """how often something beside the plot has changed"""
+        self._kept = (0, 0)
         self._turn = 0
         self._rate: deque[tuple[float, int]] = deque(maxlen=40)
         for _ in range(lead):
@@ -305,29 +309,40 @@ class Session:
 
     def save(self, root: Path, name: str) -> str:
         """Write playground/<name>/ below the root: weights, recipe and a picture of pane A, and how pane B
-        was forked
-        from it.  Raises Refusal for a name that is taken or is none."""
+        was forked from it.  Raises Refusal for a name that is taken or is none."""
         if not NAME.fullmatch(name):
             raise Refusal("a name is of letters, digits, spaces, - and _, up to 60 of them.")
         folder = root / FOLDER / name
         if folder.exists():
             raise Refusal(f"{FOLDER}/{name} is there already; choose another name.")
-        pane = self.panes["a"]
-        tensors, moved = dict[str, torch.Tensor](), dict[str, Any]()
-        for key, each in self.panes.items():
-            then = each.snapshot()
-            tensors[key], moved[key] = then.numbers, dict(seen=then.seen, moved=then.moved, steps=then.steps)
-        if self.ink is not None:
-            tensors["ink"] = torch.from_numpy(self.ink)
-        recipe = self.recipe() | dict(at=moved)
+        tensors, recipe = self._state()
         storage.make(folder)
         storage.write(folder / "state.safetensors", write_tensors(tensors))
         storage.write(folder / "recipe.json", json.dumps(recipe, indent=1).encode())
-        if pane.flat:
+        if (pane := self.panes["a"]).flat:
             page = figures.scatter(pane.fakes(), torch.from_numpy(pane.real))
             figures.write_png(folder / "frame.png", page, recipe | dict(screen="playground", synthetic=True))
         self.saved = f"{FOLDER}/{name}"
         return self.saved
+
+    def keep(self, file: Path) -> None:
+        """Write the same into one file, for the case that this process ends, where anything has moved since the
+        last time; not of numbers that are none."""
+        if self._kept == (self.frame, self.news) or any(pane.diverged for pane in self.panes.values()):
+            return
+        self._kept = (self.frame, self.news)
+        tensors, recipe = self._state()
+        storage.make(file.parent)
+        storage.write(file, write_tensors(tensors, {"recipe": json.dumps(recipe)}))
+
+    def _state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        tensors, at = dict[str, torch.Tensor](), dict[str, Any]()
+        for key, pane in self.panes.items():
+            then = pane.snapshot()
+            tensors[key], at[key] = then.numbers, dict(seen=then.seen, moved=then.moved, steps=then.steps)
+        if self.ink is not None:
+            tensors["ink"] = torch.from_numpy(self.ink)
+        return tensors, self.recipe() | dict(at=at)
 
     def recipe(self) -> dict[str, Any]:
         """What makes the same session again, but for the weights."""
@@ -352,20 +367,33 @@ class Session:
             raise Refusal(f"there is nothing called {name!r} in {FOLDER}/.")
         try:
             recipe = json.loads((folder / "recipe.json").read_text())
-            tensors = read_tensors((folder / "state.safetensors").read_bytes())
-            ink = tensors["ink"].numpy() if "ink" in tensors else None
-            setup = dict(model=recipe["model"], law=recipe["law"], options=recipe["panes"]["a"])
-            session = cls(setup, ink)
-            if "b" in recipe["panes"]:
-                session.mend("", recipe["panes"]["b"])
-            for key, pane in session.panes.items():
-                at = recipe["at"][key]
-                pane.restore(Snapshot(at["seen"], tensors[key], tuple(at["moved"]), dict(at["steps"])))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            session = cls._of(recipe, read_tensors((folder / "state.safetensors").read_bytes()))
+        except UNREADABLE as error:
             raise BadData(f"{folder} cannot be read ({error}); save it anew.") from None
+        session.saved = f"{FOLDER}/{name}"
+        return session
+
+    @classmethod
+    def kept(cls, file: Path) -> Session | None:
+        """What keep() wrote, or None where there is nothing that can be read."""
+        try:
+            with safe_open(file, "pt") as opened:
+                recipe = json.loads(opened.metadata()["recipe"])
+                return cls._of(recipe, {name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
+        except (*UNREADABLE, Refusal):
+            return None
+
+    @classmethod
+    def _of(cls, recipe: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Session:
+        ink = tensors["ink"].numpy() if "ink" in tensors else None
+        session = cls(dict(model=recipe["model"], law=recipe["law"], options=recipe["panes"]["a"]), ink)
+        if "b" in recipe["panes"]:
+            session.mend("", recipe["panes"]["b"])
+        for key, pane in session.panes.items():
+            at = recipe["at"][key]
+            pane.restore(Snapshot(at["seen"], tensors[key], tuple(at["moved"]), dict(at["steps"])))
         session.remedy, session.failure = str(recipe.get("remedy", "")), str(recipe.get("failure", ""))
         session._instead(session.panes)
-        session.saved = f"{FOLDER}/{name}"
         return session
 
 

@@ -7,9 +7,11 @@ on with the session.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +29,8 @@ KEPT = 4
 """sessions; the one that was not looked at for longest goes"""
 FRAME = 1 / 30
 """seconds between frames, at least"""
+SAFE = 10.0
+"""seconds between two times that a session which runs is kept on the disk"""
 STEPS = 1000
 """of one wish for steps"""
 SESSIONS: OrderedDict[str, Session] = OrderedDict()
@@ -50,9 +54,7 @@ def play(desk: Desk, args: dict[str, Any], arrays: dict[str, np.ndarray]) -> Ite
         session = Session.open(desk.root, name)
     else:
         session = Session(_setup(args), arrays.get("ink"))
-    SESSIONS[key] = session
-    while len(SESSIONS) > KEPT:
-        SESSIONS.popitem(last=False)
+    _hold(key, session)
     session.running = protocol.flag(args, "run", False)
     return _frames(desk, key, session, True)
 
@@ -62,21 +64,40 @@ def act(desk: Desk, args: dict[str, Any], arrays: dict[str, np.ndarray]) -> Iter
     frame is pulled: a newer action may take this answer's place, and both are to count."""
     _threads()
     key = protocol.text(args, "key", 100)
+    if key not in SESSIONS and (session := Session.kept(_file(desk, key))) is not None:
+        _hold(key, session)
     if key not in SESSIONS:
         raise Refusal("this playground is gone: the process that played it was started anew; start it again.")
     SESSIONS.move_to_end(key)
     return _frames(desk, key, SESSIONS[key], _done(desk, SESSIONS[key], args))
 
 
+def _hold(key: str, session: Session) -> None:
+    SESSIONS[key] = session
+    while len(SESSIONS) > KEPT:
+        SESSIONS.popitem(last=False)
+
+
+def _file(desk: Desk, key: str) -> Path:
+    """Where a session is kept, should this process end."""
+    return (
+        desk.root / ".studio" / "playground" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+    )
+
+
 def _frames(desk: Desk, key: str, session: Session, changed: bool) -> Iterator[Answer]:
     """One frame, and more as long as time runs or actions wait.  changed: what stands beside the plot has."""
     yield _frame(session, changed)
+    kept = time.monotonic()
     while True:
         began, ran = time.monotonic(), session.running
         if ran:
             session.advance()
         waiting = desk.inbox(key)
         changed = sum(_done(desk, session, args) for _, args, _ in waiting) > 0
+        if time.monotonic() - kept > SAFE or not session.running:
+            session.keep(_file(desk, key))  # nothing, where nothing has moved
+            kept = time.monotonic()
         if not ran and not waiting:
             return
         yield _frame(session, changed)
