@@ -36,6 +36,8 @@ SLOW = ("discriminator", "generator")
 FOLDER = "playground"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,59}")
 LAYERS = ("heat", "arrows", "warp", "lines")
+EVERY = 3
+"""frames between two measurements while time runs"""
 TRAIL = 400
 """places of an orbit that are shown"""
 
@@ -80,6 +82,7 @@ class Session:
         self.news = 0
         """how often something beside the plot has changed"""
         self._kept = (0, 0)
+        self._meters: dict[int, tuple[int, dict[str, Any]]] = {}
         self._turn = 0
         self._rate: deque[tuple[float, int]] = deque(maxlen=40)
         for _ in range(lead):
@@ -167,6 +170,7 @@ class Session:
     def forget_future(self) -> None:
         if self.at is None:
             return
+        self._meters.clear()
         while self.past and self.past[-1][0] > self.at:
             self.past.pop()
         self.frame, self.at = self.past[-1][0], None
@@ -205,6 +209,7 @@ class Session:
     def _instead(self, panes: dict[str, Pane]) -> None:
         """The past of other panes cannot be put into these."""
         self.panes = panes
+        self._meters.clear()
         self.past.clear()
         self._settle()
         self.remember()
@@ -258,7 +263,16 @@ class Session:
             shown = layer in self.layers or (layer == "warp" and pane.quick)  # small, beside the plot
             if shown and (made := make()) is not None:
                 arrays[layer] = _f4(made)
-        return pane.measure(fakes, pulls) | dict(diverged=pane.diverged), arrays
+        return self._measured(pane, fakes, pulls) | dict(diverged=pane.diverged), arrays
+
+    def _measured(self, pane: Pane, fakes: torch.Tensor, pulls: dict[str, float]) -> dict[str, Any]:
+        """The meters: of this frame while time stands still, of every third while it runs."""
+        known = self._meters.get(id(pane))
+        if self.running and known is not None and self.frame - known[0] < EVERY:
+            return known[1] | dict(step=pane.step_count, seen=pane.run.seen, pulls=pulls)
+        found = pane.measure(fakes, pulls)
+        self._meters[id(pane)] = self.frame, found
+        return found
 
     def _orbit(self, name: str, pane: Pane) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         theta, psi = pane.place()
@@ -328,9 +342,10 @@ class Session:
     def keep(self, file: Path) -> None:
         """Write the same into one file, for the case that this process ends, where anything has moved since the
         last time; not of numbers that are none."""
-        if self._kept == (self.frame, self.news) or any(pane.diverged for pane in self.panes.values()):
+        now = (self.frame, self.news)
+        if self._kept == now or any(pane.diverged for pane in self.panes.values()):
             return
-        self._kept = (self.frame, self.news)
+        self._kept = now
         tensors, recipe = self._state()
         storage.make(file.parent)
         storage.write(file, write_tensors(tensors, {"recipe": json.dumps(recipe)}))
