@@ -1,6 +1,5 @@
 """How fast the playground is, through a real Chromium: frames that the page has drawn and acknowledged, and
-training
-steps, a second; and the processor time that a step and a frame take in the worker.
+training steps, a second; and the processor time that a step and a frame take in the worker.
 
     python benchmarks/playground.py --seconds 20
 

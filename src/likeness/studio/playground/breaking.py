@@ -170,8 +170,7 @@ REMEDIES = (
 
 def remedies(config: Config, data: Any) -> Iterator[dict[str, Any]]:
     """Those that change anything in this config and that its model does not refuse: id, title, why, and the
-    diff as
-    [option, before, after]."""
+    diff as [option, before, after]."""
     for remedy in REMEDIES:
         try:
             after = apply(config, remedy.id, data)
@@ -183,8 +182,7 @@ def remedies(config: Config, data: Any) -> Iterator[dict[str, Any]]:
 
 def apply(config: Config, remedy: str, data: Any) -> Config:
     """The config with that remedy.  Raises Refusal where its model has no such option, or it does not go
-    with the
-    others."""
+    with the others."""
     found = next((r for r in REMEDIES if r.id == remedy), None)
     if found is None:
         raise Refusal(f"no remedy is called {remedy!r}; there are: {', '.join(r.id for r in REMEDIES)}.")

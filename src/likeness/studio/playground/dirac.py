@@ -80,8 +80,8 @@ def data() -> Data:
 
 def orbit(theta: float, psi: float, h: float, game: str, r1: float, n: int = 200) -> np.ndarray:
     """The closed form that (theta, psi) would stay on, (n, 2) from there on: for wasserstein without a
-    penalty the
-    ellipse of alternating steps, D first; for the other zero-sum games the circle of the continuous flow; for
+    penalty the ellipse of alternating steps, D first; for the other zero-sum games the circle of the
+    continuous flow; for
     wasserstein with R1 the spiral of the linear steps, exactly; empty where none is known."""
     if game == "wasserstein" and r1:
         step = matrix(h, r1)
@@ -100,6 +100,5 @@ def orbit(theta: float, psi: float, h: float, game: str, r1: float, n: int = 200
 
 def matrix(h: float, r1: float = 0.0) -> np.ndarray:
     """One step of wasserstein as it trains here, D and then G, on (theta, psi): psi' = (1 - h gamma) psi - h
-    theta,
-    theta' = theta + h psi'."""
+    theta, theta' = theta + h psi'."""
     return np.array([[1 - h * h, h * (1 - h * r1)], [-h, 1 - h * r1]])

@@ -1,6 +1,5 @@
 """Which models learn points, and by which options: asked of each model by making it, so that a new file in
-models/
-appears by itself."""
+models/ appears by itself."""
 
 from __future__ import annotations
 

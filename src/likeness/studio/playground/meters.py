@@ -7,8 +7,7 @@ Kullback-Leibler and Jensen-Shannon divergences of the masses of cells, in bits:
 
 Cells of the square and one for all that lies outside it: their masses add up to 1.  A KL between counts is
 infinite where a cell has none; masses() of n points therefore shares `alpha` points out among all cells.
-Neither is 0 between
-two finite sets of one law: js_floor() is what two sets of n real points have.
+Neither is 0 between two finite sets of one law: js_floor() is what two sets of n real points have.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ... import engine
-from ...core import Batch, Condition, Decodes, Denoises, Model, Noise, Scores
+from ...core import Batch, Condition, Decodes, Denoises, Model, Noise, Samples, Scores
 from ...data import Data
 from ...parts.adversarial import GAMES, packed
 from ...runs.run import Config, Run
@@ -174,8 +174,7 @@ class Pane:
 
     def fork(self, config: Config) -> tuple[Pane, list[str]]:
         """Another pane with other options, at the same place: each number that has a counterpart of the same
-        shape
-        is taken over, optimisers' memories among them.  And what begins anew."""
+        shape is taken over, optimisers' memories among them.  And what begins anew."""
         other = Pane(config, self.data)
         other.run.seen, other.steps, other.average = self.run.seen, dict(self.steps), self.average
         fresh = set[str]()
@@ -203,6 +202,7 @@ class Pane:
         """(DRAWN, 2), or (DRAWN, 1): of the same noise, whatever the weights."""
         with self.answering() as model:
             x = torch.zeros(0)
+            assert isinstance(model, Samples)
             for x in model.sample(Noise(self._seeds, self._key)):  # noqa: B007
                 pass
         return points.unit(self.data) * x.flatten(1)
@@ -225,8 +225,7 @@ class Pane:
 
     def pulls(self, fakes: Tensor) -> tuple[dict[str, float], Tensor]:
         """Median |dL_G/dx| at generated points (n, 2) by the losses of SLOPES and by that of the game
-        itself, all under
-        the same D; and -dL_G/dx of the game (n, 2).
+        itself, all under the same D; and -dL_G/dx of the game (n, 2).
 
         L_G of a point alone, as if the batch held no other: the mean over a batch of B has 1/B of it."""
         x = fakes.detach().requires_grad_()
@@ -264,23 +263,22 @@ class Pane:
     @torch.no_grad()
     def field(self, share: float = 0.5) -> Tensor | None:
         """Of a denoiser: places of a lattice, and where the point is expected that was there when `share` of
-        the way
-        to noise was gone, (n, 2, 2); None of other models."""
-        model = self.run.student
+        the way to noise was gone, (n, 2, 2); None of other models."""
+        model: Any = self.run.student
         if not isinstance(model, Denoises) or not hasattr(model, "levels"):
             return None
         levels = model.levels(20)
         level = levels[min(len(levels) - 2, round((1 - share) * (len(levels) - 1)))]
         at = points.lattice(ARROWS)
-        with self.answering() as model:
+        with self.answering() as answers:
+            asked: Any = answers
             images = at.view(-1, *self.config.spec.shape) / points.unit(self.data)
-            to = model.denoise(images, torch.full((len(at),), level.t)).flatten(1)  # type: ignore[operator]
+            to = asked.denoise(images, torch.full((len(at),), level.t)).flatten(1)
         return torch.stack([at, points.unit(self.data) * to], 1)
 
     def density(self) -> np.ndarray | None:
         """How likely each cell of the lattice is, relative to the likeliest, (SIDE, SIDE), of a model of
-        brightness
-        that scores images; computed now and then."""
+        brightness that scores images; computed now and then."""
         model = self.run.student
         if not (isinstance(model, Scores) and self.data.levels):
             return None
@@ -344,8 +342,7 @@ def by_logit(name: str, f: Tensor, r: Tensor) -> Tensor:
 
 def adopt(source: nn.Module, target: nn.Module) -> set[str]:
     """Copy what both have in the same shape; the names of the rest of the target.  A weight that --spectral
-    keeps under
-    another name is the same weight."""
+    keeps under another name is the same weight."""
     there = {plain(name): t for name, t in source.state_dict().items()}
     fresh = set[str]()
     with torch.no_grad():

@@ -29,7 +29,7 @@ PAST = 600
 """frames that one can go back to"""
 PAST_BYTES = 256 << 20
 """of their weights, at most"""
-BUDGET = 0.030
+BUDGET = 0.036
 """seconds of training between two frames, at most: a wish for more steps is cut, and said to be"""
 PACES = (1, 60)
 SLOW = ("discriminator", "generator")
@@ -157,8 +157,7 @@ class Session:
 
     def rewind(self, frame: int) -> None:
         """Look at a frame of the past, the nearest there is; training goes on from there, and what came
-        after is
-        forgotten then."""
+        after is forgotten then."""
         self.running = False
         number, then = min(self.past, key=lambda p: abs(p[0] - frame))
         for name, pane in self.panes.items():
@@ -284,7 +283,7 @@ class Session:
             if self._trails[name]
             else (theta, psi)
         )
-        closed = dirac.orbit(*first, pane.config.training.rate, o["game"], o["r1"])
+        closed = dirac.orbit(first[0], first[1], pane.config.training.rate, o["game"], o["r1"])
         trail = np.array([*self._trails.get(name, ()), (theta, psi)], np.float32).reshape(-1, 2)
         radius = float(np.hypot(theta, psi))
         facts = dict(theta=theta, psi=psi, radius=radius, off=off_orbit(trail[-1], closed))
@@ -340,7 +339,7 @@ class Session:
         return self.saved
 
     def keep(self, file: Path) -> None:
-        """Write the same into one file, for the case that this process ends, where anything has moved since the
+        """Write the same into one file, for the case that this process ends, if anything has moved since the
         last time; not of numbers that are none."""
         now = (self.frame, self.news)
         if self._kept == now or any(pane.diverged for pane in self.panes.values()):

@@ -110,7 +110,7 @@ def _frame(session: Session, changed: bool) -> Answer:
     session.news += bool(changed)
     # a page that missed a frame in which something changed, or was refused, sees it by these numbers
     about = session.about() if changed else None
-    return Answer(data | dict(news=session.news, about=about, refused=list(session.refused)), arrays)
+    return Answer(data | dict(news=session.news, about=about, refused=list(session.refused)), {**arrays})
 
 
 def _done(desk: Desk, session: Session, args: dict[str, Any]) -> bool:
