@@ -142,6 +142,7 @@ def test_the_code_of_a_file_is_that_of_its_image(ae, tmp_path):
 
 WALKS = [
     Walk("plane", n=3, seed=2, at=(0.5, -1.25), step=0.25),
+    Walk("plane", n=2, at=(1e-7, -2.5e-6), step=1 / 3),
     Walk("images", ("0", "3:4")),
     Walk("path", ("0", "2"), n=5, way="line", loop=True),
     Walk("sum", ("0", "1"), less=("2",), plus=("3",), strength=0.75),

@@ -15,6 +15,7 @@ import signal
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -300,6 +301,11 @@ class Trained:
         """Say where its data are now; to: the second domain, of a run that learns two."""
         self._data = open_data(self.run, place, to)
         self.config = self.run.config
+
+    @cached_property
+    def space(self) -> walks.Space:
+        """Its codes, to walk among.  Raises Refusal where it decodes none."""
+        return walks.Space(self)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -789,8 +795,7 @@ class Trained:
             asked = walks.Walk(kind, tuple(str(code) for code in codes), **how)
         except TypeError as why:
             raise Refusal(f"walk: {why}; likeness walk --help lists what there is.") from None
-        space = walks.Space(self)
-        x = space.images(asked.made(space, self.class_of(label)))
+        x = self.space.images(asked.made(self.space, self.class_of(label)))
         page = figures.grid(x, asked.number) if kind == "plane" else None
         return Pictures(x, self._recipe(**asked.facts()) | self.named_class(label), page)
 

@@ -61,6 +61,7 @@ def tiny(root: Path) -> None:
     how: dict[str, Any] = dict(images=256, progress=False, precision="fp32")
     api.train("vae", "digits", root / "vae-digits", latent=2, width=8, size=8, batch=32, **how)
     api.train("pixelcnn", "digits", root / "pixelcnn-digits", width=8, depth=1, size=8, batch=32, **how)
+    api.train("gan", "digits", root / "gan-digits", latent=8, width=8, size=8, batch=32, **how)
     api.train("ddpm", "digits", root / "ddpm-digits", scale=0.25, steps=3, size=8, batch=32, **how)
 
 

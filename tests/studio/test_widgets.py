@@ -1,5 +1,7 @@
 """The widgets of the studio: what they compute in node, what they do under keys and pointer in a browser."""
 
+# ruff: noqa: E501  (lines of JavaScript)
+
 from __future__ import annotations
 
 import re
@@ -25,7 +27,7 @@ window.w = {...dom, slider, tabs, tiles, chart, film, form, bars, painted, place
 def test_what_widgets_compute() -> None:
     if not (node := shutil.which("node", path="/usr/bin") or shutil.which("node")):
         pytest.skip("needs node")
-    done = subprocess.run([node, "--test", str(HERE / "node")], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([node, "--test", str(HERE / "node")], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:]
 
 
@@ -36,17 +38,6 @@ def test_widgets_are_small_and_need_nobody() -> None:
         imported = re.findall(r"""from\s+["']([^"']+)""", "\n".join(lines))
         assert all(name.startswith("./") for name in imported), file.name
         assert "innerHTML" not in file.read_text(), file.name
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if not Path("/usr/bin/chromium").exists():
-        pytest.skip("needs /usr/bin/chromium")
-    with sync.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import io
 import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +40,8 @@ DIRECTIONS = "directions"
 """folder in a run, of directions with a name"""
 MOST, SIDE = 1000, 40
 """images of one picture at most, and of the side of a plane"""
+FILES = 256
+"""codes of files that are remembered"""
 PLACED = 1_000_000
 """whole numbers beyond which the plane has no samples"""
 
@@ -125,6 +127,7 @@ class Space:
         self.of, self.model = run, run.model
         self.latent = int(self.decode.__self__.latent)
         """numbers of a code, without the class of a conditional model"""
+        self._found = dict[tuple[str, int, int], Tensor]()
         if run.run.config.spec.points:
             raise Refusal("points have no look to walk among; likeness latent shows their codes.")
 
@@ -162,8 +165,30 @@ class Space:
         return torch.cat(rows)
 
     def of_file(self, path: str, seed: int = 0) -> Tensor:
-        """The code (1, ...) of an image, read as the training images were."""
-        return inversion.codes(self.model, self.image(path), None, seed=seed)
+        """The code (1, ...) of an image, read as the training images were; looked for once."""
+        for _ in self.finding(path, seed):
+            pass
+        return self._found[self._mark(path, seed)]
+
+    def finding(self, path: str, seed: int = 0) -> Iterator[float]:
+        """Look for the code of an image, which of_file() then knows: the share of the work that is done."""
+        mark = self._mark(path, seed)
+        if mark in self._found:
+            return
+        x = self.image(path)
+        if isinstance(self.model, Encodes):
+            z = inversion.codes(self.model, x)
+        else:
+            for at in inversion.search(self.model, x, seed=seed):
+                yield at.share
+            z = at.z
+        if len(self._found) >= FILES:
+            self._found.pop(next(iter(self._found)))
+        self._found[mark] = z
+
+    def _mark(self, path: str, seed: int) -> tuple[str, int, int]:
+        """Changes with the file."""
+        return path, Path(path).stat().st_mtime_ns, seed
 
     def image(self, path: str) -> Tensor:
         """(1, C, H, W) in [-1, 1], as the model takes it."""
@@ -407,9 +432,9 @@ class Walk:
                 continue
             words.append(f"-{name}" if name == "n" else f"--{name}")
             if isinstance(value, Mapping):
-                words += [f"{k}:{v:.9g}" for k, v in value.items()]
+                words += [f"{k}:{_positional(v)}" for k, v in value.items()]
             elif not isinstance(value, bool):
-                words += [f"{v:.9g}" if isinstance(v, float) else str(v) for v in _several(value)]
+                words += [_positional(v) if isinstance(v, float) else str(v) for v in _several(value)]
         return shlex.join(words)
 
 
@@ -421,6 +446,12 @@ OF: dict[str, tuple[str, ...]] = {
     "sum": ("codes", "less", "plus", "strength"),
 }
 """what decides each kind, beside n and seed"""
+
+
+def _positional(value: float) -> str:
+    """The shortest decimal that is this number again, without an exponent, which argparse takes for a flag
+    where it is negative."""
+    return str(np.format_float_positional(value, trim="-"))
 
 
 def _several(value: Any) -> Sequence[Any]:

@@ -14,6 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -464,10 +466,7 @@ class Worker:
             await self._read()
         finally:
             writing.cancel()
-            if self.process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    self.process.kill()
-            self.hub.lost(self, await self.process.wait())
+            self.hub.lost(self, await self._ended())
 
     async def _read(self) -> None:
         assert self.process is not None and self.process.stdout is not None
@@ -491,12 +490,17 @@ class Worker:
         """It ends by itself when there is nothing more to read."""
         self._outbox.put_nowait(None)
         if self.process is not None:
-            try:
-                await asyncio.wait_for(self.process.wait(), 3)
-            except TimeoutError:
-                with contextlib.suppress(ProcessLookupError):
-                    self.process.kill()
-                await self.process.wait()
+            await self._ended(3)
+
+    async def _ended(self, patience: float = 1) -> int:
+        """The exit status of the process, which is killed after so many seconds; not by Process.kill(), which
+        takes the status away from whoever waits for it."""
+        assert self.process is not None
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(self.process.wait(), patience)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGKILL)
+        return await self.process.wait()
 
 
 def failed(ask: Ask, refusal: Refusal) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { words } from "../../../src/likeness/studio/page/widgets/bars.js";
 import { cache } from "../../../src/likeness/studio/page/widgets/film.js";
 import { flag, wrong } from "../../../src/likeness/studio/page/widgets/form.js";
-import { envelope, extent, held, powers, short, smooth, ticks } from "../../../src/likeness/studio/page/widgets/numbers.js";
+import { envelope, extent, held, named, powers, short, smooth, ticks } from "../../../src/likeness/studio/page/widgets/numbers.js";
 import { raw, rgba } from "../../../src/likeness/studio/page/widgets/pixels.js";
 
 test("an envelope keeps every peak and trough in few points", () => {
@@ -46,6 +46,7 @@ test("ticks are round, in the range, and about as many as asked for", () => {
   }
   assert.deepEqual(powers(0.02, 5000), [0.1, 1, 10, 100, 1000]);
   assert.deepEqual(powers(2, 3), [2]);
+  assert.deepEqual(named([1.386, 1.388, 1.39]), ["1.386", "1.388", "1.39"]);
 });
 
 test("numbers for people", () => {

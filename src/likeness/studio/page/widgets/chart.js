@@ -1,6 +1,6 @@
 /** Lines on a canvas, with a table of the same numbers. Peaks stay: each column shows its lowest and highest value. */
 import { h, palette, sharp, styled, token, unique } from "./dom.js";
-import { envelope, extent, powers, short, smooth, ticks } from "./numbers.js";
+import { envelope, extent, named, powers, short, smooth, ticks } from "./numbers.js";
 
 /**
  * @typedef {{name: string, x: ArrayLike<number>, y: ArrayLike<number>, colour?: string}} Line  x ascending
@@ -69,10 +69,11 @@ export function chart(options) {
     c.lineWidth = 1;
     c.textAlign = "right";
     c.textBaseline = "middle";
-    for (const v of log.checked ? powers(b.low, b.high) : ticks(b.low, b.high, 4)) {
+    const marks = log.checked ? powers(b.low, b.high) : ticks(b.low, b.high, 4), names = named(marks);
+    marks.forEach((v, i) => {
       c.strokeRect(LEFT, Math.round(y(v)) + 0.5, b.width - LEFT - RIGHT, 0);
-      c.fillText(short(v, 3), LEFT - 6, y(v));
-    }
+      c.fillText(names[i], LEFT - 6, y(v));
+    });
     c.textBaseline = "top";
     for (const v of ticks(b.lo, b.hi, Math.max(2, Math.floor(b.width / 110)))) {
       c.textAlign = x(v) > b.width - 40 ? "right" : "center";

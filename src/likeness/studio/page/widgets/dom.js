@@ -55,15 +55,15 @@ export const still = () => matchMedia("(prefers-reduced-motion: reduce)").matche
  */
 export function sharp(canvas, height, draw) {
   const paint = () => {
-    const width = canvas.clientWidth, ratio = devicePixelRatio || 1;
+    const width = canvas.clientWidth, high = canvas.clientHeight || height, ratio = devicePixelRatio || 1;
     if (!width) return;
     canvas.width = Math.round(width * ratio);
-    canvas.height = Math.round(height * ratio);
+    canvas.height = Math.round(high * ratio);
     const c = canvas.getContext("2d");
     if (!c) return;
     c.scale(ratio, ratio);
     c.clearRect(0, 0, width, height);
-    draw(c, width, height);
+    draw(c, width, high);
   };
   canvas.style.height = `${height}px`;
   new ResizeObserver(paint).observe(canvas);

@@ -22,6 +22,15 @@ export function ticks(lo, hi, n = 5) {
   return out;
 }
 
+/** Names of ticks, with as many digits as it takes to tell them apart. @param {number[]} values */
+export function named(values) {
+  for (let digits = 3; digits < 12; digits++) {
+    const texts = values.map((v) => short(v, digits));
+    if (new Set(texts).size === new Set(values).size) return texts;
+  }
+  return values.map(String);
+}
+
 /** Powers of ten between lo and hi, both positive, at most n. @param {number} lo @param {number} hi @param {number} [n] */
 export function powers(lo, hi, n = 6) {
   const first = Math.ceil(Math.log10(lo) - 1e-9), last = Math.floor(Math.log10(hi) + 1e-9);

@@ -23,7 +23,7 @@ export function tiles(options) {
   const canvas = h("canvas", { "aria-hidden": "true" });
   const list = h("div", { class: "w-unseen" });
   const root = h("div", { class: "w-tiles", role: "listbox", tabindex: 0, "aria-label": options.label, "aria-multiselectable": options.many !== false ? "true" : null }, canvas, list);
-  /** @type {ImageBitmap[] | HTMLCanvasElement[]} */
+  /** @type {HTMLCanvasElement[]} */
   let images = [];
   let columns = 1, rows = 1, side = 32, cursor = 0, version = 0;
   let aspect = 1, most = options.tile ?? 64;
@@ -171,6 +171,8 @@ export function tiles(options) {
     set cursor(i) { go(i); },
     get length() { return n(); },
     get view() { return view; },
+    /** One of the images. @param {number} i */
+    image: (i) => images[i],
     /** Show images: raw values, or encoded files (JPEG, PNG) one each. @param {Raw | Uint8Array[]} from @param {How} [how] */
     async set(from, how = {}) {
       const latest = ++version;
