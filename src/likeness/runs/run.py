@@ -286,6 +286,13 @@ class Run:
         return run
 
     @classmethod
+    def in_memory(cls, config: Config) -> Run:
+        """To train without a folder: nothing of it is written, and it cannot be saved."""
+        run = cls(Path(os.devnull) / "unwritten", config)
+        run._make_trainable()
+        return run
+
+    @classmethod
     def open(cls, folder: Path, raw: bool = False) -> Run:
         """To ask questions: the EMA of the newest good state; or, if `raw`, its weights without any average.
 
