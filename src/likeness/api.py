@@ -362,16 +362,18 @@ class Trained:
         negative: str = "",
         grid: Mapping[str, Sequence[Any]] | None = None,
         label: str | int | None = None,
+        upscale: Trained | Sequence[Trained] = (),
         **live: Any,
     ) -> Pictures:
         """n images of a text, or of each of several: image i of a seed is the same whatever it is drawn with.
 
         negative: a text to lead away from.  grid: values of one or two options, as dict(guidance=[1, 2, 4],
-        steps=[10, 50]): n images of each text for each, of the same noise.  What is unknown or cut off of a
-        text is noted.
+        steps=[10, 50]): n images of each text for each, of the same noise.  upscale: runs that make what is
+        drawn larger, one after another, by the text as well; each with its own options.  What is unknown or
+        cut off of a text is noted.
         """
         return final(
-            self.imagining(text, n, seed, negative=negative, grid=grid, label=label, **live)
+            self.imagining(text, n, seed, negative=negative, grid=grid, label=label, upscale=upscale, **live)
         ).pictures
 
     def imagining(
@@ -383,6 +385,7 @@ class Trained:
         negative: str = "",
         grid: Mapping[str, Sequence[Any]] | None = None,
         label: str | int | None = None,
+        upscale: Trained | Sequence[Trained] = (),
         **live: Any,
     ) -> Iterator[Stage]:
         """The way there, ever better.  Raises Refusal at once."""
@@ -403,12 +406,15 @@ class Trained:
             away.text,
             None if grid is None else imagination.checked(grid),
         )
-        states = imagination.states(self.model, known, asked, live, self.class_of(label))
+        runs = [upscale] if isinstance(upscale, Trained) else list(upscale)
+        stages = [imagination.Upscaler(run.folder.name, run.model, run.config.words) for run in runs]
+        states = imagination.states(self.model, known, asked, live, self.class_of(label), stages)
         facts = dict(negative=away.text) if negative else {}
         recipe = self._recipe(texts=list(asked.texts), seed=seed, n=n, **facts, **live) | self.named_class(
             label
         )
         recipe |= {} if grid is None else dict(grid=asked.grid)
+        recipe |= {"upscale": [stage.name for stage in stages]} if stages else {}
         recipe |= (
             {"unknown": unknown} if (unknown := sorted({w for one in read for w in one.unknown})) else {}
         )
@@ -430,6 +436,7 @@ class Trained:
 
         image: a file, or (C, H, W) in [-1, 1].  folder: where what is learnt of image and text is kept, and
         taken from if it is there (RUN/imagic/... unless it is named): then another strength costs a sample.
+        Unless it is set, guidance is 1, by which the image is learnt.
         """
         x = image[None] if isinstance(image, Tensor) else self._one_image(image)
         x = inputs.own(x, None, None, self.config.spec, 0).batch.x
@@ -453,6 +460,7 @@ class Trained:
             done = at.edit
             assert done is not None
             imagery.keep(done, place, facts)
+        live = {"guidance": 1.0} | live
         drawn = torch.cat([done.at(s, 1, seed, **live) for s in strengths])
         page = figures.sheet(
             [figures.pixels(t[None]) for t in (x[0], *drawn)],

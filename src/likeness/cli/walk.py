@@ -6,6 +6,7 @@ Nothing heavy is imported before it is needed.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from . import outline
 from .arguments import Parser, common, on_runs, target
@@ -67,7 +68,7 @@ def walk(argv: list[str]) -> int:
     endings = (*PAGES, ".npy", ".npz", *(figures.MOVING if moving else ()))
     path = target(args["o"], usual, *dict.fromkeys(endings))
     how = {name: args[name] for name in ("seed", "step", "way", "loop", "strength", "label")}
-    lists = {name: tuple(args[name]) for name in ("at", "less", "plus")}
+    lists: dict[str, Any] = {name: tuple(args[name]) for name in ("at", "less", "plus")}
     drawn = run.walk(
         args["kind"], args["codes"], n=args["n"] or 0, along=work.moves(args["along"]), **how, **lists
     )

@@ -267,7 +267,7 @@ class Space:
             with np.load(path, allow_pickle=False) as file:
                 axis = torch.from_numpy(file["direction"].astype(np.float32))
         except FileNotFoundError:
-            there = self.named()
+            there = tuple(self.named())
             raise Refusal(
                 f"there is no direction {name!r}; {closest(name, there) if there else 'none is saved.'}"
             ) from None
@@ -380,7 +380,7 @@ class Walk:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise Refusal(f"there is no picture {self.kind!r} to walk to; {closest(self.kind, list(KINDS))}")
+            raise Refusal(f"there is no picture {self.kind!r} to walk to; {closest(self.kind, tuple(KINDS))}")
         if not 0 <= self.n <= MOST or (self.kind == "plane" and self.n > SIDE):
             raise Refusal(
                 f"-n {self.n} is too many: a plane has up to {SIDE} images a side, others up to {MOST:,}."

@@ -135,7 +135,8 @@ def _open(
     if place_of_data and first is None:
         raise Refusal(f"{source} is the data itself; --data says where those of a run are: leave it out.")
     files = _files(kind, wishes.options)
-    wishes = replace(wishes, options=wishes.options | files, reading=_placed(wishes.reading))
+    named = wishes.options | files | _reader(wishes.options)
+    wishes = replace(wishes, options=named, reading=_placed(wishes.reading))
     if first is not None:
         wishes = replace(wishes, reading=first_stage.reading(first, _plain(wishes.reading)))
     if not is_run(folder):
@@ -268,6 +269,12 @@ def _files(kind: type[Model], options: dict[str, Any]) -> dict[str, Any]:
     """Those of the options that name a file, with its whole path."""
     typed = _file_options(kind, options)
     return {name: os.path.abspath(os.path.expanduser(path)) for name, path in typed.items()}
+
+
+def _reader(options: dict[str, Any]) -> dict[str, str]:
+    """An encoder of texts that a folder holds, with its whole path."""
+    kind, colon, folder = str(options.get("reader", "")).partition(":")
+    return {"reader": f"{kind}:{os.path.abspath(os.path.expanduser(folder))}"} if colon else {}
 
 
 def _file_options(kind: type[Model], options: dict[str, Any]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from ...metrics import neighbours
 from ...metrics.card import Score, wilson
 from ...reports import compare as pages
 from ...reports.ranking import Column, Row, read, shown
-from ..protocol import Answer, choice, number, text, whole
+from ..protocol import Answer, Picture, choice, number, text, whole
 from .samples import SEEDS, typed
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def sheet(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer]:
     """Columns with their warnings and curves, rows with cells, places, and why a row is not ranked."""
     runs, paths = _runs(desk, args), _paths(args)
     made = _comparison(runs)
-    curves, out = dict[str, np.ndarray](), []
+    curves, out = dict[str, np.ndarray | Picture](), list[dict[str, Any]]()
     for i, (path, run, column) in enumerate(zip(paths, runs, made.columns)):
         terms = list(column.curves)[:8]
         for k, name in enumerate(terms):
