@@ -15,7 +15,7 @@ from conftest import small_run, toy
 from likeness import figures
 from likeness.api import Trained
 from likeness.core import Batch, Noise, Predicts, Refusal, Spec, answers
-from likeness.inference.pixel_by_pixel import Drawing, Place, Plan, possible, save, told
+from likeness.inference.pixel_by_pixel import Drawing, Place, Plan, possible, save
 from likeness.models import load
 from likeness.parts.conditionals import level
 from test_autoregressive import COLOUR, drawn, every_image, every_model, log_probabilities, make
@@ -64,7 +64,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 def drawing(run: Trained, plan: Plan, **how: Any) -> Drawing:
-    return Drawing(run.model, plan, told(run, plan, None), **how)
+    return Drawing(run.model, plan, run._conditions(plan.number, 1, None), **how)
 
 
 def test_a_drawing_ends_at_what_sample_draws(run: Trained) -> None:

@@ -14,7 +14,7 @@ from likeness import figures
 from likeness.api import Trained
 from likeness.core import Refusal
 from likeness.inference import trajectory
-from likeness.inference.trajectory import KEPT, Plan, count, finished, frames, keeps, levels_between, told
+from likeness.inference.trajectory import KEPT, Plan, count, finished, frames, keeps, levels_between
 from likeness.parts.schedules import Steps, linear, mixed
 
 DENOISERS = ("ddpm", "edm", "flowmatching", "meanflow", "localscore")
@@ -29,7 +29,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
 
 
 def way(run: Trained, plan: Plan, label: int | None = None) -> list[trajectory.Frame]:
-    return list(frames(run.model, plan, told(run, plan, label)))
+    return list(frames(run.model, plan, run._conditions(plan.number, 1, label)))
 
 
 @pytest.mark.parametrize(

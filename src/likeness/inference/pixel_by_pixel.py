@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -25,10 +25,6 @@ from ..core import Condition, Model, Noise, Predicts, Refusal
 from ..parts.autoregressive import choose
 from ..parts.conditionals import level, value
 from .inputs import answer
-
-if TYPE_CHECKING:
-    from ..api import Trained
-
 
 MOST = 3072
 """sub-pixels that an address holds"""
@@ -219,11 +215,6 @@ def possible(model: Model, x: Tensor, place: Place, y: Condition | None = None) 
         next(asked)
     result: Tensor = next(asked).double().log_softmax(-1)
     return result
-
-
-def told(trained: Trained, plan: Plan, label: str | int | None, draws: int = 1) -> Condition | None:
-    """What images of the plan are of, as samples of these numbers are."""
-    return trained._conditions(plan.number, draws, label)
 
 
 def save(drawing: Drawing, target: Path, recipe: dict[str, Any]) -> tuple[Path, Path]:

@@ -11,15 +11,25 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from ..core import Denoises, Refusal, answers
+from ..core import Condition, Denoises, Model, Refusal, answers
+from ..runs.run import Config
 from . import inputs, pixel_by_pixel, trajectory
 
-if TYPE_CHECKING:
-    from ..api import Trained
+
+class Trained(Protocol):
+    """What of an opened run is asked: api.Trained has it."""
+
+    model: Model
+    config: Config
+
+    def _conditions(self, first: int, n: int, label: str | int | None) -> Condition | None: ...
+    def _recipe(self, **facts: Any) -> dict[str, Any]: ...
+    def class_of(self, label: str | int | None) -> int | None: ...
+    def named_class(self, label: str | int | None) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +79,7 @@ def trace(
             )
         plan = trajectory.Plan(seed, number, live, tuple(branch))
         steps = trajectory.count(run.model, plan)
-        way = trajectory.frames(run.model, plan, trajectory.told(run, plan, label))
+        way = trajectory.frames(run.model, plan, run._conditions(plan.number, 1, label))
         kept = [frame for frame in way if trajectory.keeps(frame.step, steps)]
         recipe = facts | plan.facts() | dict(studio=plan.studio(run.class_of(label)))
         return Traced(trajectory.finished(kept[-1], run.model), kept, run, recipe)

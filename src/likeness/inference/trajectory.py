@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -29,9 +29,6 @@ from ..parts.denoising import Denoising
 from ..parts.schedules import Level, Schedule
 from . import sampling
 from .inputs import answer
-
-if TYPE_CHECKING:
-    from ..api import Trained
 
 KEPT = 100
 """frames of a way that are kept, at most"""
@@ -146,11 +143,6 @@ def keeps(step: int, steps: int) -> bool:
 def finished(frame: Frame, model: Model) -> Tensor:
     """The image that sample() gives, of a last frame: in [-1, 1] where it has levels."""
     return frame.x.clamp(-1, 1) if model.spec.levels else frame.x
-
-
-def told(trained: Trained, plan: Plan, label: str | int | None, n: int = 1) -> Condition | None:
-    """What the images are of, as samples of these numbers are."""
-    return trained._conditions(plan.number, n, label)
 
 
 def unit(frame: Frame) -> Tensor:

@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -99,7 +99,7 @@ def expect(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
     if x is None or x.shape != shape or x.dtype != np.float32 or not np.isfinite(x).all():
         raise Refusal(f"a noisy image is an array of shape {shape}.")
     t = number(args, "t", model.schedule.cleanest, model.schedule.noisiest)
-    y = trajectory.told(run, Plan(number=_number(args)), _label(args))
+    y = run._conditions(_number(args), 1, _label(args))
     device = engine.device()
     with torch.no_grad():
         x_0 = model.denoise(
@@ -116,7 +116,7 @@ def reverse(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
     run, _ = _run(desk, args)
     lanes = _lanes(args)
     plans = [_plan(args, lane) for lane in lanes]
-    y = trajectory.told(run, plans[0], _label(args))
+    y = run._conditions(_number(args), 1, _label(args))
     steps = [trajectory.count(run.model, plan) for plan in plans]
     ways = [trajectory.frames(run.model, plan, y) for plan in plans]
     kept = [_begin(run, name, args, plan) for name, plan in zip(_names(args, lanes), plans)]
@@ -185,7 +185,7 @@ def keep(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
     plan = _plan(args, lanes[lane])
     kept = _known(run, _names(args, lanes)[lane], args, plan)
     if not kept:
-        y = trajectory.told(run, plan, _label(args))
+        y = run._conditions(plan.number, 1, _label(args))
         steps = trajectory.count(run.model, plan)
         kept = [f for f in trajectory.frames(run.model, plan, y) if trajectory.keeps(f.step, steps)]
     recipe = run._recipe(studio=plan.studio(_label(args)), **plan.facts()) | run.named_class(_label(args))

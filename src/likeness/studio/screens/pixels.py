@@ -20,7 +20,7 @@ import torch
 from ... import figures
 from ...core import Condition, Model, Refusal, label_of
 from ...inference import inputs, receptive_field, score
-from ...inference.pixel_by_pixel import Drawing, Place, Plan, possible, save, told
+from ...inference.pixel_by_pixel import Drawing, Place, Plan, possible, save
 from ...parts.conditionals import level, value
 from ..protocol import Answer, Picture, choice, number, whole
 from ._images import chosen, given
@@ -224,7 +224,7 @@ def _of(args: Args) -> int:
 
 
 def _told(run: Trained, args: Args, draws: int = 1) -> Condition | None:
-    y = told(run, Plan(number=_of(args)), _label(args))
+    y = run._conditions(_of(args), 1, _label(args))
     return None if y is None else y.to(_weight(run).device).repeat(draws)
 
 
@@ -311,7 +311,9 @@ def _same(old: Plan, new: Plan, place: int, upto: int) -> bool:
 
 def _answer(run: Trained, drawing: Drawing) -> Answer:
     spec, total = run.config.spec, drawing.total
-    maps = dict(levels=drawing.levels, bits=drawing.bits.numpy().copy(), entropy=drawing.entropy.numpy().copy())
+    maps = dict(
+        levels=drawing.levels, bits=drawing.bits.numpy().copy(), entropy=drawing.entropy.numpy().copy()
+    )
     data: dict[str, Any] = dict(place=drawing.place, bits=total.tolist(), seen=run.run.seen)
     alone = len(drawing.x) == 1
     if alone:
