@@ -38,6 +38,7 @@ ASKED = {
     "field": (RUN.field,),
     "diffuse": (RUN.diffuse,),
     "latent": (RUN.latent,),
+    "trace": (RUN.trace,),
     "features": (RUN.features, extract.extract),
     "map": (likeness.map, single.map, Reading),
     "neighbours": (RUN.neighbours, single.collected, Reading),

@@ -30,6 +30,7 @@ WRITES = {
         ["reconstruct", "runs/v", "-n", "4", "-o", "back.WEBP"],
         ["reconstruct", "runs/v", "-n", "4", "-o", "back.npz"],
     ],
+    "trace": [["trace", "runs/p", "-o", "trace.png"]],
     "latent": [
         ["latent", "runs/v", "--picture", p, "-n", "2", "-o", f"{p}.png"]
         for p in ("random", "interpolation", "traversal", "plane")

@@ -37,6 +37,7 @@ from .inference import imagic as imagery
 from .inference import imagine as imagination
 from .inference import receptive_field as receptive
 from .inference import score as surprise
+from .inference import trace as tracing
 from .inference import translate as translation
 from .inference import walk as walks
 from .inference.translate import Translation
@@ -806,6 +807,43 @@ class Trained:
         x = self.space.images(asked.made(self.space, self.class_of(label)))
         page = figures.grid(x, asked.number) if kind == "plane" else None
         return Pictures(x, self._recipe(**asked.facts()) | self.named_class(label), page)
+
+    def trace(
+        self,
+        x: Tensor | None = None,
+        *,
+        seed: int = 0,
+        number: int = 0,
+        label: str | int | None = None,
+        known: int = 0,
+        of: int = 0,
+        fix: Mapping[int, int] | None = None,
+        heat: Mapping[int, float] | None = None,
+        until: int | None = None,
+        branch: Sequence[tuple[int, int]] = (),
+        **live: Any,
+    ) -> tracing.Traced:
+        """One image and the way to it: sample `number` of the seed; or of x (1, C, H, W) in [-1, 1], of which
+        the first `known` pixels are kept, completion `number`, which has the class of sample `of`.
+
+        Of a model that draws pixel by pixel: fix, the level of sub-pixels by their number in the order of
+        drawing; heat, another temperature from such a number on; until, how many are drawn.  Of a denoiser:
+        branch, steps after which the noise is drawn anew, and the seeds of that.
+        """
+        return tracing.trace(
+            self,
+            x,
+            _whole("seed", seed, 0),
+            _whole("number", number, 0),
+            label,
+            _whole("known", known, 0),
+            _whole("of", of, 0),
+            fix or {},
+            heat or {},
+            until,
+            branch,
+            live,
+        )
 
     def diffuse(
         self,

@@ -26,6 +26,7 @@ from . import (
     studies,
     studio,
     style,
+    trace,
     train,
     translate,
     walk,
@@ -44,6 +45,7 @@ ASKING: tuple[Verb, ...] = (
     ask.diffuse,
     ask.latent,
     walk.walk,
+    trace.trace,
 )
 LAB: tuple[Verb, ...] = (features.features, map.map, neighbours.neighbours, look.look, style.style, play.play)
 STUDIES: tuple[Verb, ...] = (studies.bayes, studies.detect)
