@@ -81,7 +81,12 @@ class Constraints:
     passed: Tensor
     """bool (h, w)"""
     start: Tensor | None
+    strokes: tuple[Stroke, ...]
     weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
+
+    def on(self, start: Tensor) -> Constraints:
+        """The same strokes on another image (C, H, W)."""
+        return compiled(self.strokes, len(start), self.size, start.cpu(), self.weights)
 
     def to(self, device: torch.device) -> Constraints:
         moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
@@ -173,6 +178,7 @@ class _Layers:
         self.patch = None if start is None else start.clone()
         self.owner = torch.full((size, size), -1)
         self.kinds: list[tuple[str, Stroke]] = []
+        self.strokes: list[Stroke] = []
         self.lines = torch.zeros(size, size, dtype=torch.bool)
         self.touched = self.lines.clone()
 
@@ -181,6 +187,7 @@ class _Layers:
         self.kinds.append((kind, stroke))
 
     def add(self, stroke: Stroke) -> None:
+        self.strokes.append(stroke)
         mask = torch.from_numpy(stroke.covers(self.size))
         if stroke.kind == "sketch":
             self.lines |= mask
@@ -232,6 +239,7 @@ class _Layers:
             edges,
             passed,
             self.start,
+            tuple(self.strokes),
             weights,
         )
 

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -278,6 +278,9 @@ def _in_codes(
     prior = isinstance(model, Samples)
     with torch.no_grad():
         z, back, notes = _first_codes(model, c, how, guess)
+        photo = c.start
+        if back is not None:  # what stays is what the model has of the image; how far that is off is told
+            c = c.on(back).to(z.device)
     u0, rest = z.split([latent, z.shape[1] - latent], 1)
     scale = torch.ones_like(u0[:, :1]) if prior else size(u0)
     ball = Ball.of_prior(latent) if prior and not isinstance(model, Encodes) else Ball(math.inf)
@@ -307,7 +310,8 @@ def _in_codes(
         top = int(order[0])
         path = scale[top] * torch.lerp(u0[top], best[top], way)
         film = decode(torch.cat([path, rest[top].expand(FRAMES, -1)], 1)).float()
-    yield _painted(c, images[order].float(), least[order], "codes", film, back=back, notes=notes)
+    made = _painted(c, images[order].float(), least[order], "codes", film, back=back, notes=notes)
+    yield replace(made, start=None if photo is None else photo.cpu())
 
 
 def _first_codes(
@@ -487,7 +491,7 @@ def _by_completion(model: Model, c: Constraints, how: How) -> Iterator[State | P
         x = expand(drawn.x[: how.n]).float()
         yield State(min(1.0, number / max(1, len(rows))), x, c.loss(x), order)
     assert drawn is not None
-    picked = _picked(drawn.log_weight, how.n)
+    picked = _picked(drawn.x, drawn.log_weight, how.n)
     codes, y = drawn.x[picked], None if drawn.y is None else drawn.y[picked]
     x = expand(codes).float()
     nats = able.surprise(codes, y)[:, :, free].flatten(1).mean(1) if rows else x.new_zeros(how.n)
@@ -500,11 +504,14 @@ def _by_completion(model: Model, c: Constraints, how: How) -> Iterator[State | P
     yield _painted(c, x[order], off[order], "completion", expand(_revealed(codes[order[0]], z, free, rows)), notes=notes)
 
 
-def _picked(log_weight: Tensor, n: int) -> Tensor:
-    """n different images, int64 (n,): those that drawing by weight chooses, then the heaviest of the others."""
-    chosen = list(dict.fromkeys(forced.resampled(log_weight, 0.5).tolist()))
-    chosen += [i for i in log_weight.argsort(descending=True).tolist() if i not in chosen]
-    return torch.tensor(chosen[:n], device=log_weight.device)
+def _picked(x: Tensor, log_weight: Tensor, n: int) -> Tensor:
+    """n of the images (N, ...), int64 (n,): those that drawing by weight chooses, then the heaviest; no two
+    alike, as long as there are others."""
+    chosen = [*forced.resampled(log_weight, 0.5).tolist(), *log_weight.argsort(descending=True).tolist()]
+    _, kind = x.flatten(1).unique(dim=0, return_inverse=True)
+    first = {int(kind[i]): i for i in reversed(chosen)}
+    apart = [i for i in dict.fromkeys(chosen) if first[int(kind[i])] == i]
+    return torch.tensor([*apart, *(i for i in dict.fromkeys(chosen) if i not in apart)][:n], device=x.device)
 
 
 def _revealed(z: Tensor, before: Tensor, free: Tensor, rows: list[int]) -> Tensor:

@@ -76,7 +76,7 @@ def change(before: Tensor, after: Tensor, way: Sequence[Tensor] = ()) -> Change:
     colour = recoloured(there, after)
     left = (apply(colour, there) - after).abs().mean(0)
     share = ((left - FINE) / (LOST - FINE)).clamp(0, 1)
-    share = F.avg_pool2d(F.max_pool2d(share[None], 3, 1, 1), 3, 1, 1, count_include_pad=False)[0]
+    share = F.max_pool2d(share[None], 3, 1, 1)[0]
     return Change(flow, colour, share, after)
 
 
