@@ -60,7 +60,9 @@ class Linear(Discs):
     latent = 6
 
     def build(self) -> None:
-        self.W = torch.nn.Parameter(torch.randn(6, self.spec.dims, generator=torch.Generator().manual_seed(0)))
+        self.W = torch.nn.Parameter(
+            torch.randn(6, self.spec.dims, generator=torch.Generator().manual_seed(0))
+        )
 
     def decode(self, z: Tensor) -> Tensor:
         return (z @ self.W).view(-1, *self.spec.shape)
@@ -80,7 +82,9 @@ def disc(discs: Discs, x: float = 0.0, y: float = 0.0, colour: tuple[float, ...]
     return discs.decode(z)[0].detach()
 
 
-def asked(texts: list[str], start: Tensor | None, size: int = 32, **weights: float) -> constraints.Constraints:
+def asked(
+    texts: list[str], start: Tensor | None, size: int = 32, **weights: float
+) -> constraints.Constraints:
     return constraints.compiled(strokes.some(texts), 3, size, start, weights)
 
 
@@ -99,7 +103,8 @@ def slowly(stroke: Stroke, size: int) -> np.ndarray:
     result = np.zeros((size, size), bool)
     for i, j in itertools.product(range(size), repeat=2):
         result[i, j] = any(
-            (2 * size * x - (2 * j + 1) * GRID) ** 2 + (2 * size * y - (2 * i + 1) * GRID) ** 2 <= (2 * size * reach) ** 2
+            (2 * size * x - (2 * j + 1) * GRID) ** 2 + (2 * size * y - (2 * i + 1) * GRID) ** 2
+            <= (2 * size * reach) ** 2
             for x, y in centres
         )
     return result
@@ -125,7 +130,9 @@ def test_a_stroke_covers_the_pixels_of_the_rule(stroke, size):
 def test_a_browser_draws_the_same_pixels():
     (script,) = re.findall(r"```js\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.S)
     cases = [dict(points=s.points[:1] if s.kind == "warp" else s.points, radius=s.radius) for s in SCRIBBLES]
-    program = f"{script}\nconsole.log(JSON.stringify({json.dumps(cases)}.map(s => Array.from(covers(s, 45)))))"
+    program = (
+        f"{script}\nconsole.log(JSON.stringify({json.dumps(cases)}.map(s => Array.from(covers(s, 45)))))"
+    )
     out = subprocess.run(["node", "-e", program], capture_output=True, text=True, check=True).stdout
     for stroke, pixels in zip(SCRIBBLES, json.loads(out)):
         assert np.array_equal(np.array(pixels, bool).reshape(45, 45), stroke.covers(45))
@@ -316,7 +323,9 @@ def test_without_an_image_the_best_of_drawn_ones_are_where_it_begins(discs):
 
 def test_candidates_change_places_only_for_a_margin():
     order, off = torch.tensor([0, 1, 2]), torch.tensor([1.0, 0.95, 0.8])
-    assert manifold.reordered(order, off, 0.1).tolist() == [0, 2, 1] or manifold.reordered(order, off, 0.1).tolist() == [2, 0, 1]
+    assert manifold.reordered(order, off, 0.1).tolist() == [0, 2, 1] or manifold.reordered(
+        order, off, 0.1
+    ).tolist() == [2, 0, 1]
     jitter = torch.Generator().manual_seed(0)
     for _ in range(20):
         assert manifold.reordered(order, 1 + 0.04 * torch.rand(3, generator=jitter)).tolist() == [0, 1, 2]
@@ -354,7 +363,9 @@ def test_fixed_pixels_stay_and_the_rest_follows_the_conditional_law(binary):
     weight = out.log_weight.softmax(0)
     marginal = (weight[:, None, None, None] * (out.x > 0)).sum(0)[0]
     assert float((marginal - truth).abs().max()) < 0.05
-    unaware = torch.where(fixed, x[0] > 0, final(binary.sample(Noise(range(4000), 5)))[:, 0] > 0).float().mean(0)
+    unaware = (
+        torch.where(fixed, x[0] > 0, final(binary.sample(Noise(range(4000), 5)))[:, 0] > 0).float().mean(0)
+    )
     assert float((unaware - truth).abs().max()) > 0.1, "drawing without weights is another law"
 
 
@@ -398,7 +409,9 @@ def test_guided_sampling_meets_the_stroke_and_keeps_what_is_far(tmp_path):
     fake = manifold.paint(model, off, manifold.How(n=4))
     assert float(made.terms["colour"].mean()) < 0.5 * float(fake.terms["colour"].mean())
     corner, middle = made.x[:, :, 0, 0], made.x[:, :, 4, 4]
-    assert float((corner - middle).abs().max()) < 0.1, "the whole image takes the colour: the gradient goes through the model"
+    assert float((corner - middle).abs().max()) < 0.1, (
+        "the whole image takes the colour: the gradient goes through the model"
+    )
     start = torch.zeros(3, 8, 8)
     small = constraints.compiled(strokes.some(["colour:#c04040:0.1,0.1:0.05"]), 3, 8, start)
     kept = manifold.paint(model, small, manifold.How(n=2))
@@ -424,7 +437,10 @@ def test_who_cannot_names_those_who_can(name, options, why):
 
 def test_families_are_told_by_what_a_model_answers():
     spec = Spec(1, 16)
-    kinds = {name: manifold.family(load(name)(spec=spec)) for name in ("gan", "vae", "ae", "flowmatching", "pixelcnn")}
+    kinds = {
+        name: manifold.family(load(name)(spec=spec))
+        for name in ("gan", "vae", "ae", "flowmatching", "pixelcnn")
+    }
     assert kinds == dict(gan="codes", vae="codes", ae="codes", flowmatching="sampling", pixelcnn="completion")
 
 
@@ -445,7 +461,9 @@ def test_a_change_of_colour_takes_its_edges_from_the_photograph(discs):
     out = transfer.applied(disc(fine, colour=BLUE), made)
     assert float((out.x - disc(fine, colour=RED)).abs().mean()) < 0.02
     enlarged = torch.nn.functional.interpolate(b[None], 256, mode="bilinear")[0]
-    assert float((out.x - disc(fine, colour=RED)).abs().max()) < float((enlarged - disc(fine, colour=RED)).abs().max())
+    assert float((out.x - disc(fine, colour=RED)).abs().max()) < float(
+        (enlarged - disc(fine, colour=RED)).abs().max()
+    )
 
 
 def test_a_motion_is_a_flow_and_the_detail_moves_along(discs):
@@ -454,7 +472,9 @@ def test_a_motion_is_a_flow_and_the_detail_moves_along(discs):
     inside = (way[-1].mean(0) < 0) & (way[0].mean(0) < 2)
     moved = made.flow[0][inside].mean()
     assert float(moved) == pytest.approx(-0.15 * 32, abs=1.5)
-    assert float(transfer.off(transfer.warped(way[0], made.flow), way[-1])) < 0.5 * transfer.off(way[0], way[-1])
+    assert float(transfer.off(transfer.warped(way[0], made.flow), way[-1])) < 0.5 * transfer.off(
+        way[0], way[-1]
+    )
 
 
 def test_only_the_middle_square_changes_and_the_share_says_how_much_is_model(discs):
@@ -472,7 +492,9 @@ def test_only_the_middle_square_changes_and_the_share_says_how_much_is_model(dis
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    run, data = small_run("gan", tmp_path_factory.mktemp("paint") / "g", toy(64, channels=3), options=dict(latent=4))
+    run, data = small_run(
+        "gan", tmp_path_factory.mktemp("paint") / "g", toy(64, channels=3), options=dict(latent=4)
+    )
     for _ in fit(run, data):
         pass
     run.close()
@@ -483,13 +505,37 @@ def test_the_verb_writes_all_with_their_recipe(run, tmp_path, capsys):
     photo = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(photo)
     out = tmp_path / "out"
-    line = ["paint", str(run), str(photo), "--stroke", "colour:red:0.5,0.4:0.1", "-n", "2", "--steps", "3", "-o", str(out)]
+    line = [
+        "paint",
+        str(run),
+        str(photo),
+        "--stroke",
+        "colour:red:0.5,0.4:0.1",
+        "-n",
+        "2",
+        "--steps",
+        "3",
+        "-o",
+        str(out),
+    ]
     assert cli.main(line) == 0
-    names = {"edits.png", "result.png", "candidates.png", "morph.gif", "photo.png", "share.png", "before-after.png"}
+    names = {
+        "edits.png",
+        "result.png",
+        "candidates.png",
+        "morph.gif",
+        "photo.png",
+        "share.png",
+        "before-after.png",
+    }
     assert {p.name for p in out.iterdir()} == names
     for path in out.iterdir():
         recipe = read_recipe(path)
-        assert recipe["strokes"][0]["colour"] == "#ff0000" and recipe["run"] == run.name and "projection_rms" in recipe
+        assert (
+            recipe["strokes"][0]["colour"] == "#ff0000"
+            and recipe["run"] == run.name
+            and "projection_rms" in recipe
+        )
     assert Image.open(out / "photo.png").size == (64, 48) and Image.open(out / "result.png").size == (16, 16)
     assert cli.main([*line[:-1], str(tmp_path / "one.png"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out.strip().split("\n")[-1] or "{}") is not None
@@ -528,5 +574,7 @@ def test_an_encoder_is_taught_on_request_and_asked_afterwards(run):
     x = trained.data.take(np.arange(4)).x
     errors = taught.errors(trained.model, x, guess, steps=10)
     assert set(errors) == {"guess", "optimisation", "both"}
-    assert (errors["both"] <= errors["guess"] + 1e-6).all(), "the search begins at the guess, and keeps the best"
+    assert (errors["both"] <= errors["guess"] + 1e-6).all(), (
+        "the search begins at the guess, and keeps the best"
+    )
     (run / taught.FOLDER).rename(run / "away")

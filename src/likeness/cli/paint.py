@@ -22,14 +22,33 @@ def paint(argv: list[str]) -> int:
     )
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument(
-        "image", metavar="IMAGE", nargs="?", help="the file that is drawn on [none: an image is made of the strokes alone]"
+        "image",
+        metavar="IMAGE",
+        nargs="?",
+        help="the file that is drawn on [none: an image is made of the strokes alone]",
     )
-    parser.add_argument("--stroke", action="append", default=[], metavar="KIND:...", help="a stroke; see above; as often as you like")
+    parser.add_argument(
+        "--stroke",
+        action="append",
+        default=[],
+        metavar="KIND:...",
+        help="a stroke; see above; as often as you like",
+    )
     parser.add_argument("--strokes", type=Path, metavar="FILE", help="a .json file of strokes")
     parser.add_argument(
-        "--weight", action="append", default=[], metavar="NAME=W", help=f"of {', '.join(outline.value('inference.constraints', 'TERMS'))}"
+        "--weight",
+        action="append",
+        default=[],
+        metavar="NAME=W",
+        help=f"of {', '.join(outline.value('inference.constraints', 'TERMS'))}",
     )
-    parser.add_argument("--steps", type=natural, default=0, metavar="N", help="of the search, or of the way from noise [80, 40]")
+    parser.add_argument(
+        "--steps",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="of the search, or of the way from noise [80, 40]",
+    )
     parser.add_argument(
         "--strength",
         type=float,
@@ -43,7 +62,9 @@ def paint(argv: list[str]) -> int:
         metavar="STEPS",
         help="before that, teach an encoder to a run that has none, and keep it: projections begin where it points",
     )
-    helps = dict(n=f"number of candidates [{usual}]", o=picture_file(""), seed="random seed of where candidates begin")
+    helps = dict(
+        n=f"number of candidates [{usual}]", o=picture_file(""), seed="random seed of where candidates begin"
+    )
     common(parser, "-n", "--seed", "-o", "--raw", "--json", **helps)
     args, [(run, live)] = on_runs(argv, parser)
 

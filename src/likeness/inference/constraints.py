@@ -117,7 +117,9 @@ class Constraints:
     def asked(self, x: Tensor) -> Tensor:
         """Of what was drawn alone, without what shall stay: (B,)."""
         terms = self.terms(x)
-        return sum((terms[n] for n in ("colour", "sketch", "warp", "erase") if n in terms), x.new_zeros(len(x)))
+        return sum(
+            (terms[n] for n in ("colour", "sketch", "warp", "erase") if n in terms), x.new_zeros(len(x))
+        )
 
     def agreement(self, x: Tensor) -> Tensor:
         """Between the edges of images and the sketch, (B,) from 0 to 1."""
@@ -161,7 +163,9 @@ def compiled(
     if bad := [name for name, w in (weights or {}).items() if not 0 <= w < 1e6]:
         raise Refusal(f"the weight of {bad[0]} is {(weights or {})[bad[0]]:g}; it is 0 or more.")
     if start is None and (needy := [s.kind for s in strokes if s.kind in ON_AN_IMAGE]):
-        raise Refusal(f"a {needy[0]} stroke is about an image, and there is none; name one: likeness paint RUN IMAGE")
+        raise Refusal(
+            f"a {needy[0]} stroke is about an image, and there is none; name one: likeness paint RUN IMAGE"
+        )
     if all(s.kind == "keep" for s in strokes):
         raise Refusal("nothing is to change: all strokes say keep; draw one that asks for something.")
     layers = _Layers(channels, size, start)

@@ -66,7 +66,9 @@ def conditioned(
             model.take(image, memory, y)
             continue
         for memory.column in range(size):
-            weight += _pixel(model, image, memory, y, chance[:, r, memory.column], bool(fixed[r, memory.column]))
+            weight += _pixel(
+                model, image, memory, y, chance[:, r, memory.column], bool(fixed[r, memory.column])
+            )
             model.note(image, memory)
         if (share := counted(weight)) < UNEQUAL and r < rows[-1]:
             effective = min(effective, share)

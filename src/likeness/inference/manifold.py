@@ -85,7 +85,9 @@ class How:
         if not 1 <= self.n <= 64:
             raise Refusal(f"{self.n} candidates are not made at once; -n is from 1 to 64.")
         if not 0 < self.strength <= 1:
-            raise Refusal(f"--strength {self.strength:g} is no share of the way to noise; type one above 0, as 0.6.")
+            raise Refusal(
+                f"--strength {self.strength:g} is no share of the way to noise; type one above 0, as 0.6."
+            )
 
 
 class State(NamedTuple):
@@ -135,7 +137,9 @@ class Painted:
 def stages(model: Model) -> tuple[Model, Any]:
     """The model that is searched, and the first stage in whose codes it is, or None."""
     if isinstance(model, Within):
-        return model._turned() if isinstance(model._inner, Denoising | Autoregressive) else model, model._first
+        return model._turned() if isinstance(
+            model._inner, Denoising | Autoregressive
+        ) else model, model._first
     return model, None
 
 
@@ -143,9 +147,13 @@ def family(model: Model) -> str:
     """Which of FAMILIES, by what the model answers.  Raises Refusal for the others, with those that can."""
     spec, name = model.spec, type(stages(model)[0]).__name__.lower()
     if spec.points or spec.frames:
-        raise Refusal(f"strokes are drawn on images, and this {name} has learnt {'points' if spec.points else 'videos'}.")
+        raise Refusal(
+            f"strokes are drawn on images, and this {name} has learnt {'points' if spec.points else 'videos'}."
+        )
     if "image" in spec.parts(model.takes):
-        raise Refusal(f"this {name} answers about an image beside another; strokes are for those of single images.  {_who()}")
+        raise Refusal(
+            f"this {name} answers about an image beside another; strokes are for those of single images.  {_who()}"
+        )
     inner, _ = stages(model)
     if (result := _family(type(inner))) and (result != "codes" or isinstance(model, Decodes)):
         return result
@@ -171,7 +179,10 @@ def _who(*families: str) -> str:
     able = [
         name
         for name in models.NAMES
-        if (f := _family(kind := models.load(name))) and not kind.videos and not kind.needs and f in (families or FAMILIES)
+        if (f := _family(kind := models.load(name)))
+        and not kind.videos
+        and not kind.needs
+        and f in (families or FAMILIES)
     ]
     return f"These do: {', '.join(able)}."
 
@@ -186,7 +197,9 @@ def check(model: Model, c: Constraints) -> str:
             + _who("codes", "sampling")
         )
     if c.start is None and kind == "codes" and not isinstance(model, Samples):
-        raise Refusal(f"{name} has no law of codes to draw a first image from; name one: likeness paint RUN IMAGE")
+        raise Refusal(
+            f"{name} has no law of codes to draw a first image from; name one: likeness paint RUN IMAGE"
+        )
     return kind
 
 
@@ -266,7 +279,8 @@ def project(
         off = loss(z) if not torch.equal(z, state.at[0]) else state.loss
         better = off.nan_to_num(math.inf) < best.error
         best = inversion.Codes(
-            torch.where(better[:, None], torch.cat([z, rest], 1), best.z), torch.where(better, off, best.error)
+            torch.where(better[:, None], torch.cat([z, rest], 1), best.z),
+            torch.where(better, off, best.error),
         )
     return best
 
@@ -301,7 +315,9 @@ def _in_codes(
         better = state.loss.nan_to_num(math.inf) < least
         least = torch.where(better, state.loss, least)
         best = torch.where(better[:, None], state.at[0], best)
-        images = shown["x"] if images is None else torch.where(better[:, None, None, None], shown["x"], images)
+        images = (
+            shown["x"] if images is None else torch.where(better[:, None, None, None], shown["x"], images)
+        )
         order = reordered(order, least.cpu())
         yield State(state.step / max(1, steps), images[order], least[order], order)
     assert images is not None
@@ -343,7 +359,11 @@ def realism(model: Model) -> Callable[[Tensor, Tensor], Tensor]:
     """R of images (B, C, H, W) and their codes (B, latent ...): (B,), 0 for what is as real as drawn ones."""
     latent = int(cast(Decodes, model).latent)
     judge = getattr(model, "D", None)
-    alone = isinstance(judge, nn.Module) and getattr(model, "pack", 1) == 1 and not getattr(model, "spread", False)
+    alone = (
+        isinstance(judge, nn.Module)
+        and getattr(model, "pack", 1) == 1
+        and not getattr(model, "spread", False)
+    )
 
     def logits(x: Tensor, z: Tensor) -> Tensor:
         y = Condition(z[:, latent:].argmax(1)) if z.shape[1] > latent else None
@@ -474,7 +494,9 @@ def _unlikely(model: Denoising, z: Tensor) -> Tensor:
 def _by_completion(model: Model, c: Constraints, how: How) -> Iterator[State | Painted]:
     inner, first = stages(model)
     able = cast(Autoregressive, inner)
-    nothing = torch.full((1, *model.spec.shape), -1.0, device=c.free.device) if c.start is None else c.start[None]
+    nothing = (
+        torch.full((1, *model.spec.shape), -1.0, device=c.free.device) if c.start is None else c.start[None]
+    )
     painted, fixed = c.painted(nothing), ~c.free | c.fixed
     expand = (lambda z: z) if first is None else first.expand
     if first is None:
@@ -497,11 +519,17 @@ def _by_completion(model: Model, c: Constraints, how: How) -> Iterator[State | P
     nats = able.surprise(codes, y)[:, :, free].flatten(1).mean(1) if rows else x.new_zeros(how.n)
     off = c.loss(x) + c.weights["realism"] * nats
     order = off.argsort()
-    notes = () if drawn.effective > 0.1 else (
-        f"what is fixed is surprising to the model: {drawn.effective:.0%} of the drawn images counted, so that the "
-        "candidates are a rough answer",
+    notes = (
+        ()
+        if drawn.effective > 0.1
+        else (
+            f"what is fixed is surprising to the model: {drawn.effective:.0%} of the drawn images counted, so that the "
+            "candidates are a rough answer",
+        )
     )
-    yield _painted(c, x[order], off[order], "completion", expand(_revealed(codes[order[0]], z, free, rows)), notes=notes)
+    yield _painted(
+        c, x[order], off[order], "completion", expand(_revealed(codes[order[0]], z, free, rows)), notes=notes
+    )
 
 
 def _picked(x: Tensor, log_weight: Tensor, n: int) -> Tensor:

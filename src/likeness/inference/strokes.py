@@ -89,12 +89,16 @@ class Stroke:
                     "shares of its side, from 0 to 1."
                 )
         if not 0 < self.radius <= 1:
-            raise Refusal(f"a {self.kind} stroke has the radius {self.radius:g}; it is a share of the side, as 0.1.")
+            raise Refusal(
+                f"a {self.kind} stroke has the radius {self.radius:g}; it is a share of the side, as 0.1."
+            )
 
     def centres(self, size: int) -> np.ndarray:
         """Rule 1 and 2: int64 (n, 2), x and y.  Raises Refusal where the stroke is longer than a scribble."""
         if not 1 <= size <= LARGEST:
-            raise Refusal(f"strokes are drawn on images of up to {LARGEST} pixels a side, and this one has {size}.")
+            raise Refusal(
+                f"strokes are drawn on images of up to {LARGEST} pixels a side, and this one has {size}."
+            )
         at = np.array([[math.floor(GRID * c + 0.5) for c in point] for point in self.points], np.int64)
         if len(at) == 1 or self.kind == "warp":
             return at[:1]
@@ -156,12 +160,16 @@ def parse(text: str) -> Stroke:
         raise Refusal(f"--stroke {text[:60]!r}: there is no stroke {kind!r}; {closest(kind, KINDS)}")
     lead = 1 if kind in ("colour", "sketch", "warp") else 0
     if not lead < len(parts) <= lead + 2 or not all(parts):
-        raise Refusal(f"--stroke {text[:60]!r} is not understood; a {kind} stroke is typed as {EXAMPLES[kind]}")
+        raise Refusal(
+            f"--stroke {text[:60]!r} is not understood; a {kind} stroke is typed as {EXAMPLES[kind]}"
+        )
     colour = _colour(parts[0]) if kind == "colour" else None
     if kind == "sketch" and parts[0] != "line":
         raise Refusal(f"--stroke {text[:60]!r}: a sketch is made of lines; type {EXAMPLES['sketch']}")
     points = _points(parts[0] + " " + parts[1] if kind == "warp" else parts[lead], text)
-    return Stroke(kind, points, _number(parts[lead + 1], text) if len(parts) > lead + 1 else RADII[kind], colour)
+    return Stroke(
+        kind, points, _number(parts[lead + 1], text) if len(parts) > lead + 1 else RADII[kind], colour
+    )
 
 
 def load(path: Path) -> list[Stroke]:
@@ -169,14 +177,20 @@ def load(path: Path) -> list[Stroke]:
     "radius": 0.1}, ...]}."""
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise BadData(f"{path} has {path.stat().st_size:,} bytes; a file of strokes has {MOST_BYTES:,} at most.")
+            raise BadData(
+                f"{path} has {path.stat().st_size:,} bytes; a file of strokes has {MOST_BYTES:,} at most."
+            )
         known = json.loads(path.read_text(encoding="utf-8"))
     except OSError as why:
         raise BadData(f"there are no strokes in {path} ({why.strerror}); name a .json file.") from None
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as why:
-        raise BadData(f"{path} is no JSON ({str(why)[:80]}); write {{'strokes': [...]}}, as docs/painting.md has it.") from None
+        raise BadData(
+            f"{path} is no JSON ({str(why)[:80]}); write {{'strokes': [...]}}, as docs/painting.md has it."
+        ) from None
     if not isinstance(known, dict) or not isinstance(known.get("strokes"), list):
-        raise BadData(f"{path} has no list of strokes; write {{'strokes': [...]}}, as docs/painting.md has it.")
+        raise BadData(
+            f"{path} has no list of strokes; write {{'strokes': [...]}}, as docs/painting.md has it."
+        )
     if known.get("schema", SCHEMA) != SCHEMA:
         raise BadData(f"{path} is of schema {known['schema']}, and this version reads {SCHEMA}.")
     return some(known["strokes"])
@@ -185,7 +199,10 @@ def load(path: Path) -> list[Stroke]:
 def some(given: Iterable[str | dict[str, Any] | Stroke]) -> list[Stroke]:
     """Strokes however they are written.  Raises Refusal where there are none, or more than a picture
     bears."""
-    result = [one if isinstance(one, Stroke) else parse(one) if isinstance(one, str) else _read(one) for one in given]
+    result = [
+        one if isinstance(one, Stroke) else parse(one) if isinstance(one, str) else _read(one)
+        for one in given
+    ]
     if not result:
         raise Refusal(f"nothing is asked for; draw a stroke, such as --stroke {EXAMPLES['colour']}")
     if len(result) > MOST_STROKES or (total := sum(len(s.points) for s in result)) > MOST_POINTS:
@@ -200,11 +217,15 @@ def _read(known: Any) -> Stroke:
     try:
         kind, listed = known["kind"], known["points"]
         if len(listed) > MOST_POINTS:
-            raise Refusal(f"a stroke has {len(listed):,} points, and {MOST_POINTS:,} are the most; leave out every other one.")
+            raise Refusal(
+                f"a stroke has {len(listed):,} points, and {MOST_POINTS:,} are the most; leave out every other one."
+            )
         points = tuple((float(x), float(y)) for x, y in listed)
         radius = float(known.get("radius", RADII.get(kind, 0.1)))
         tint = known.get("colour")
-        colour = None if tint is None else _colour(tint) if isinstance(tint, str) else tuple(int(c) for c in tint)
+        colour = (
+            None if tint is None else _colour(tint) if isinstance(tint, str) else tuple(int(c) for c in tint)
+        )
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as why:
         raise BadData(
             f"a stroke is not understood ({type(why).__name__}: {str(why)[:60]}); it has a kind, points [[x, y], ...], "

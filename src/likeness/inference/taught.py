@@ -46,9 +46,13 @@ def teach(model: Model, data: Data, steps: int, seed: int = 0) -> Iterator[Learn
     """Yield after each step.  Raises Refusal of a model that encodes, does not decode, or is told classes."""
     name = type(model).__name__.lower()
     if isinstance(model, Encodes) or not isinstance(model, Decodes):
-        raise Refusal(f"{name} {'has an encoder' if isinstance(model, Encodes) else 'has no codes'}; leave --teach out.")
+        raise Refusal(
+            f"{name} {'has an encoder' if isinstance(model, Encodes) else 'has no codes'}; leave --teach out."
+        )
     if "label" in model.takes:
-        raise Refusal(f"this {name} is told classes, which an encoder taught later does not know; leave --teach out.")
+        raise Refusal(
+            f"this {name} is told classes, which an encoder taught later does not know; leave --teach out."
+        )
     torch.manual_seed(engine.derive("teach", seed) % 2**31)
     net = network(model)
     adam, key = torch.optim.Adam(net.parameters(), RATE), engine.derive("teach", seed)
@@ -96,7 +100,9 @@ def facts(model: Model, seen: int) -> dict[str, Any]:
     return dict(seen=seen, latent=_latent(model), shape=list(model.spec.shape))
 
 
-def errors(model: Model, x: Tensor, guess: Any, steps: int = inversion.STEPS, seed: int = 0) -> dict[str, Tensor]:
+def errors(
+    model: Model, x: Tensor, guess: Any, steps: int = inversion.STEPS, seed: int = 0
+) -> dict[str, Tensor]:
     """Of images (B, C, H, W), mean squared errors (B,): of the guess, of optimisation from drawn codes, and of
     the two together."""
     noise = engine.sampling_noise(seed, 0, inversion.among(model))

@@ -97,14 +97,18 @@ def edges(x: Tensor) -> Tensor:
 def moved(before: Tensor, after: Tensor) -> Tensor:
     """F of two images (C, h, w): (2, h, w)."""
     a, b, flow = edges(before), edges(after), torch.zeros(1, 2, 1, 1)
-    sizes = [before.shape[-1] // 2**k for k in range(LEVELS) if before.shape[-1] // 2**k >= 8] or [before.shape[-1]]
+    sizes = [before.shape[-1] // 2**k for k in range(LEVELS) if before.shape[-1] // 2**k >= 8] or [
+        before.shape[-1]
+    ]
     for side in reversed(sizes):
         one, two = (F.adaptive_avg_pool2d(part, side) for part in (a, b))
         grown = F.interpolate(flow, (side, side), mode="bilinear", align_corners=False)
         flow = grown * (side / flow.shape[-1] if flow.shape[-1] > 1 else 1.0)
 
         def loss(f: Tensor, one: Tensor = one, two: Tensor = two) -> Tensor:
-            rough = (f[..., 1:] - f[..., :-1]).square().sum() + (f[..., 1:, :] - f[..., :-1, :]).square().sum()
+            rough = (f[..., 1:] - f[..., :-1]).square().sum() + (
+                f[..., 1:, :] - f[..., :-1, :]
+            ).square().sum()
             return (warped(one[0], f[0]) - two[0]).square().sum() + STIFF * rough + 1e-4 * f.square().sum()
 
         *_, last = minimize([flow], loss, GRADIENTS, 0.5, optimizer=LBFGS)
@@ -137,8 +141,12 @@ def recoloured(before: Tensor, after: Tensor) -> Tensor:
         return F.avg_pool2d(x[None], 2 * WINDOW + 1, 1, WINDOW, count_include_pad=False)[0]
 
     mu, nu = mean(before), mean(after)
-    products = mean((before[:, None] * before[None]).flatten(0, 1)).unflatten(0, (c, c)) - mu[:, None] * mu[None]
-    crossed = mean((before[:, None] * after[None]).flatten(0, 1)).unflatten(0, (c, c)) - mu[:, None] * nu[None]
+    products = (
+        mean((before[:, None] * before[None]).flatten(0, 1)).unflatten(0, (c, c)) - mu[:, None] * mu[None]
+    )
+    crossed = (
+        mean((before[:, None] * after[None]).flatten(0, 1)).unflatten(0, (c, c)) - mu[:, None] * nu[None]
+    )
     held = HELD * torch.eye(c)[:, :, None, None]
     gain = torch.linalg.solve((products + held).permute(2, 3, 0, 1), (crossed + held).permute(2, 3, 0, 1))
     gain = gain.permute(3, 2, 0, 1)  # (out, in, h, w)
@@ -179,7 +187,9 @@ def applied(photo: Tensor, made: Change) -> Applied:
         down = torch.arange(row, min(row + ROWS, side), dtype=torch.float32)
         at_y, at_x = torch.meshgrid(down, across, indexing="ij")
         x, y = (at_x + 0.5) / scale - 0.5, (at_y + 0.5) / scale - 0.5
-        flow, colour, m, model = (sampled(part, x, y) for part in (made.flow, made.colour, made.share[None], made.after))
+        flow, colour, m, model = (
+            sampled(part, x, y) for part in (made.flow, made.colour, made.share[None], made.after)
+        )
         own = sampled(square, at_x + scale * flow[0], at_y + scale * flow[1])
         own = torch.where(flow.square().sum(0) > 0, own, square[:, row : row + len(down)])
         rows = slice(top + row, top + row + len(down))

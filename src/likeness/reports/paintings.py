@@ -53,7 +53,9 @@ class Painting:
         return self.x[i]
 
     def __repr__(self) -> str:
-        return f"<{len(self)} candidates of {len(self.strokes)} strokes by {self.painted.family}, {self.recipe}>"
+        return (
+            f"<{len(self)} candidates of {len(self.strokes)} strokes by {self.painted.family}, {self.recipe}>"
+        )
 
     def _repr_png_(self) -> bytes:
         return figures.png(self.page, self.recipe)
@@ -122,7 +124,9 @@ class Painting:
         paths = [target / name for name in ("photo.png", "share.png", "before-after.png")]
         high, wide = self.applied.x.shape[1:]
         exif, profile = photos.beside(self.source, wide, high) if self.source else (b"", b"")
-        photo_files.write(paths[0], figures.pixels(self.applied.x[None])[0], self.recipe, exif=exif, profile=profile)
+        photo_files.write(
+            paths[0], figures.pixels(self.applied.x[None])[0], self.recipe, exif=exif, profile=profile
+        )
         figures.write(paths[1], (255 * self.applied.share).round().byte().numpy(), self.recipe)
         figures.write(paths[2], self.before_after, self.recipe)
         return paths
@@ -154,9 +158,7 @@ def shown_share(applied: Applied, photo: Tensor) -> np.ndarray:
     return np.rint(0.5 * grey + 0.5 * tint).astype(np.uint8)
 
 
-def carried(
-    painted: Painted, image: object, spec: Spec
-) -> tuple[Tensor | None, Applied | None]:
+def carried(painted: Painted, image: object, spec: Spec) -> tuple[Tensor | None, Applied | None]:
     """The photograph in `image`, if that is a file of more pixels than the model's, and the edit on it."""
     if not isinstance(image, str | Path) or painted.start is None or not Path(image).is_file():
         return None, None
