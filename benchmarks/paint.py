@@ -8,7 +8,7 @@ same place; by family, with what a candidate more costs.
 The images are those of the set `shapes` with one object.  Two rows stand for what is no edit at all: the image
 itself, on which the checker must read what was drawn, and the image with the stroke pasted on.  `projection` is
 what a code search begins with: what it has lost already no edit brings back.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ RED, RADIUS = "#{:02x}{:02x}{:02x}".format(*shapes.COLOURS["red"]), 0.06
 
 
 def make(path: Path, n: int = 60_000) -> None:
-    """Those of the first n scenes of another seed than the set's that have one object: uint8 (N, 32, 32, 3)."""
+    """Those of the first n scenes of another seed than the set's that have one object: uint8 (N, 32, 32,
+    3)."""
     known = shapes.invent(n, 32, 7)
     x = np.concatenate(list(shapes.draw(known)))[known.many == 1]
     np.save(path, x.transpose(0, 2, 3, 1))
@@ -60,6 +61,11 @@ def chosen(run: likeness.Trained, n: int) -> tuple[Tensor, list[dict[str, Any]]]
     return torch.stack([image for image, _ in both[:n]]), [it for _, it in both[:n]]
 
 
+def on(old: dict[str, Any]) -> strokes.Stroke:
+    """One touch of red in the middle of an object."""
+    return strokes.parse(f"colour:{RED}:{old['x'] / 32:.4f},{old['y'] / 32:.4f}:{RADIUS}")
+
+
 def share(of: Iterable[bool]) -> str:
     """With Wilson's interval of 95 %."""
     hits = list(of)
@@ -81,7 +87,7 @@ def row(name: str, x: Tensor, wanted: list[dict[str, Any]], *more: str) -> str:
 def edits(run: likeness.Trained, x: Tensor, wanted: list[dict[str, Any]], candidates: int) -> None:
     best, any_of, backs, before, after, rest, seconds = [], [], [], [], [], [], []
     for image, old in zip(x, wanted):
-        stroke = strokes.parse(f"colour:{RED}:{old['x'] / 32:.4f},{old['y'] / 32:.4f}:{RADIUS}")
+        stroke = on(old)
         begin = time.process_time()
         made = run.paint([stroke], image, n=candidates)
         seconds.append(time.process_time() - begin)
@@ -92,27 +98,30 @@ def edits(run: likeness.Trained, x: Tensor, wanted: list[dict[str, Any]], candid
         after.append(float(c.terms(at.x[:1])["colour"]))
         rest.append(float(c.terms(at.x[:1])["rest"]) ** 0.5 * 127.5)
         best.append(at.x[0])
-        good = [it for it in map(only, read(at.x)) if it and (it["colour"], it["shape"], it["place"]) == ("red", old["shape"], old["place"])]
-        any_of.append(bool(good))
+        asked = ("red", old["shape"], old["place"])
+        seen = [it for it in map(only, read(at.x)) if it]
+        any_of.append(any((it["colour"], it["shape"], it["place"]) == asked for it in seen))
         if at.back is not None:
             backs.append(at.back)
     name = f"{run.folder.name} ({run.config.model}, {run.run.seen:,} images seen)"
     if backs:
         print(row(f"{name}: projection", torch.stack(backs), wanted, "", "", "", ""))
     lower, kept = 1 - np.mean(after) / np.mean(before), f"{np.median(rest):.1f}"
-    print(row(name, torch.stack(best), wanted, share(any_of), f"{lower:.0%}", kept, f"{np.median(seconds):.2f}"), flush=True)
+    more = (share(any_of), f"{lower:.0%}", kept, f"{np.median(seconds):.2f}")
+    print(row(name, torch.stack(best), wanted, *more), flush=True)
 
 
 def costs(run: likeness.Trained, x: Tensor, old: dict[str, Any]) -> str:
     """CPU time of the search with 1 and with 8 candidates, without the projection."""
     from likeness.inference import manifold
 
-    stroke = strokes.parse(f"colour:{RED}:{old['x'] / 32:.4f},{old['y'] / 32:.4f}:{RADIUS}")
+    stroke = on(old)
     result = []
     for n in (1, 8):
         took = []
         for _ in range(3):
-            states = manifold.painting(run.model, constraints.compiled([stroke], 3, run.config.spec.size, x), manifold.How(n))
+            c = constraints.compiled([stroke], 3, run.config.spec.size, x)
+            states = manifold.painting(run.model, c, manifold.How(n))
             next(states)  # after the projection
             begin = time.process_time()
             for _ in states:
@@ -123,7 +132,8 @@ def costs(run: likeness.Trained, x: Tensor, old: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("-n", type=int, default=40, help="images")
     parser.add_argument("--candidates", type=int, default=4)
@@ -135,17 +145,20 @@ def main() -> None:
     torch.set_num_threads(1)
     runs = [likeness.open(folder) for folder in typed.runs]
     x, wanted = chosen(runs[0], typed.n)
-    print(heading(load), f"\n{len(x)} held-out images of {x.shape[-1]} pixels; best of {typed.candidates} candidates\n")
+    print(heading(load))
+    print(f"{len(x)} held-out images of {x.shape[-1]} pixels; best of {typed.candidates} candidates\n")
     print(
         table(
-            ["run", "red", "same shape", "same place", "all three", "all three, any candidate", "error in the stroke lower by",
-             "rest off, grey levels", "CPU s"],
+            [
+                *("run", "red", "same shape", "same place", "all three", "all three, any candidate"),
+                *("error in the stroke lower by", "rest off, grey levels", "CPU s"),
+            ],
             [],
         )
     )
     pasted = []
     for image, old in zip(x, wanted):
-        c = constraints.compiled(strokes.some([f"colour:{RED}:{old['x'] / 32:.4f},{old['y'] / 32:.4f}:{RADIUS}"]), 3, x.shape[-1], image)
+        c = constraints.compiled([on(old)], 3, x.shape[-1], image)
         pasted.append(c.painted(image[None])[0])
     print(row("the image itself", x, wanted, "", "", "", ""))
     print(row("the stroke pasted on", torch.stack(pasted), wanted, "", "", "", ""))

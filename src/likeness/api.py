@@ -657,13 +657,13 @@ class Trained:
         notify: Callable[[str, float], None] = lambda part, share: None,
         **live: Any,
     ) -> Painting:
-        """n images in which the strokes are met, best first; beginning at an image, a file or (C, H, W) in [-1, 1],
-        or at nothing.
+        """n images in which the strokes are met, best first; beginning at an image, a file or (C, H, W) in
+        [-1, 1], or at nothing.
 
-        strokes: as they are typed ("colour:red:0.5,0.4:0.1"), as a file has them, or inference.strokes.Stroke.
-        weight: of colour, sketch, warp, erase, keep, rest, smooth and realism.  The edit of a file that has more
-        pixels than the model is carried over to it.  inference.manifold.painting() yields the way there.
-        """
+        strokes: as they are typed ("colour:red:0.5,0.4:0.1"), as a file has them, or
+        inference.strokes.Stroke. weight: of colour, sketch, warp, erase, keep, rest, smooth and realism.  The
+        edit of a file that has more pixels than the model is carried over to it.
+        inference.manifold.painting() yields the way there. """
         from .inference import constraints, manifold, taught
         from .inference import strokes as drawing
         from .reports.paintings import Painting, carried, described
@@ -677,14 +677,16 @@ class Trained:
             x = image[None] if isinstance(image, Tensor) else self._one_image(image)
             start = inputs.own(x, None, None, spec, 0).batch.x[0]
         wanted = constraints.compiled(asked, spec.channels, spec.size, start, dict(weight or {}))
-        guess = taught.kept(model, self.folder, taught.facts(model, self.run.seen)) if kind == "codes" else None
+        seen = self.run.seen
+        guess = taught.kept(model, self.folder, taught.facts(model, seen)) if kind == "codes" else None
         for at in manifold.painting(model, wanted, how, guess):
             if isinstance(at, manifold.State):
                 notify(manifold.FAMILIES[kind], at.share)
         for note in at.notes:
             terminal.say(f"note: {note}")
         photo, applied = carried(at, image, spec)
-        recipe = self._recipe(strokes=described(asked), n=n, steps=steps, strength=strength, seed=seed, **live)
+        recipe = self._recipe(strokes=described(asked), n=n, steps=steps, strength=strength, seed=seed)
+        recipe |= live
         recipe |= dict(weight=dict(weight)) if weight else {}
         recipe |= dict(image=str(image)) if isinstance(image, str | Path) else {}
         recipe |= dict(family=kind, **{name: float(term[0]) for name, term in at.terms.items()})
@@ -693,10 +695,13 @@ class Trained:
         return Painting(at, tuple(asked), recipe, photo, applied, source)
 
     def teach_encoder(
-        self, steps: int = 1000, seed: int = 0, notify: Callable[[str, float], None] = lambda part, share: None
+        self,
+        steps: int = 1000,
+        seed: int = 0,
+        notify: Callable[[str, float], None] = lambda part, share: None,
     ) -> dict[str, Any]:
-        """Teach an encoder to a run that decodes and has none, and keep it in the run's folder: paint() begins
-        the search for the code of an image where it points."""
+        """Teach an encoder to a run that decodes and has none, and keep it in the run's folder: paint()
+        begins the search for the code of an image where it points."""
         from .inference import taught
 
         steps, squares = _whole("steps", steps, 1), list[float]()

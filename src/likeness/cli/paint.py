@@ -18,7 +18,7 @@ def paint(argv: list[str]) -> int:
     parser = Parser(
         "paint",
         outline.about("inference.manifold") + "\n\n" + outline.about("inference.strokes"),
-        "RUN [IMAGE] --stroke colour:red:0.5,0.4:0.1 [--stroke ...] [--strokes strokes.json] [-o folder | out.png] [options]",
+        "RUN [IMAGE] --stroke colour:red:0.5,0.4:0.1 [--strokes strokes.json] [-o folder | x.png] [options]",
     )
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument(
@@ -60,7 +60,7 @@ def paint(argv: list[str]) -> int:
         "--teach",
         type=count,
         metavar="STEPS",
-        help="before that, teach an encoder to a run that has none, and keep it: projections begin where it points",
+        help="teach an encoder to a run that has none first, and keep it: projections begin where it points",
     )
     helps = dict(
         n=f"number of candidates [{usual}]", o=picture_file(""), seed="random seed of where candidates begin"
@@ -116,7 +116,8 @@ def _taught(run: Any, args: dict[str, Any], quiet: bool = False) -> int:
 
     with terminal.stages("teach", args["json"]) as notify:
         result = run.teach_encoder(args["teach"], args["seed"], notify=notify)
-    text = f"an encoder is taught in {args['teach']:,} steps, {result['off']:.1f} grey levels off (rms): {result['path']}"
+    text = f"an encoder is taught in {args['teach']:,} steps, {result['off']:.1f} grey levels off (rms)"
+    text += f": {result['path']}"
     if quiet:
         terminal.say(text, args["json"])
     else:

@@ -155,9 +155,9 @@ def compiled(
     start: Tensor | None = None,
     weights: dict[str, float] | None = None,
 ) -> Constraints:
-    """What strokes ask of images (channels, size, size), drawn on `start` (C, H, W) in [-1, 1] if there is one;
-    the later of two strokes counts where both are.  Raises Refusal where a stroke needs an image and there is
-    none."""
+    """What strokes ask of images (channels, size, size), drawn on `start` (C, H, W) in [-1, 1] if there is
+    one; the later of two strokes counts where both are.  Raises Refusal where a stroke needs an image and
+    there is none."""
     if unknown := set(weights or {}) - set(WEIGHTS):
         raise Refusal(f"there is no weight of {', '.join(sorted(unknown))}; there are: {', '.join(WEIGHTS)}.")
     if bad := [name for name, w in (weights or {}).items() if not 0 <= w < 1e6]:

@@ -8,7 +8,7 @@ pixels that it has met as its weight, and after a row in which the weights have 
 drawn anew in proportion to them: sequential Monte Carlo (Doucet & Johansen, "A Tutorial on Particle Filtering
 and Smoothing", 2009, section 3.5; resampling is systematic).  The images are draws from the conditional law in
 the limit of many; with few they are near it where the fixed pixels were not too surprising.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ gradient, and that pixel votes with strength 0.
 
 Departures: J in place of the channel with the largest gradient; one normalisation by the 3 x 3 cells around
 in place of four by blocks of 2 x 2, without their clipping.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 

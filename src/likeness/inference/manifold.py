@@ -148,11 +148,12 @@ def family(model: Model) -> str:
     spec, name = model.spec, type(stages(model)[0]).__name__.lower()
     if spec.points or spec.frames:
         raise Refusal(
-            f"strokes are drawn on images, and this {name} has learnt {'points' if spec.points else 'videos'}."
+            f"strokes are drawn on images, and this {name} has learnt "
+            f"{'points' if spec.points else 'videos'}."
         )
     if "image" in spec.parts(model.takes):
         raise Refusal(
-            f"this {name} answers about an image beside another; strokes are for those of single images.  {_who()}"
+            f"this {name} answers about an image beside another; strokes are for single images.  {_who()}"
         )
     inner, _ = stages(model)
     if (result := _family(type(inner))) and (result != "codes" or isinstance(model, Decodes)):
@@ -212,8 +213,8 @@ def painting(
     how: How = How(),
     guess: Callable[[Tensor], Tensor | None] | None = None,
 ) -> Iterator[State | Painted]:
-    """Yield ever better candidates, and at the end what became of the strokes.  guess: an encoder of the run's
-    own, for a model that has none."""
+    """Yield ever better candidates, and at the end what became of the strokes.  guess: an encoder of the
+    run's own, for a model that has none."""
     kind = check(model, c)
     c = c.to(torch.device(engine.device()))
     if kind == "codes":
@@ -262,8 +263,8 @@ def project(
     steps: int = inversion.STEPS,
     guess: Callable[[Tensor], Tensor | None] | None = None,
 ) -> inversion.Codes:
-    """The codes of images x (B, C, H, W): inversion.project, and from the best of its ends on by L-BFGS, as far
-    as that stays within the prior's ball."""
+    """The codes of images x (B, C, H, W): inversion.project, and from the best of its ends on by L-BFGS, as
+    far as that stays within the prior's ball."""
     best = final(inversion.project(model, x, noise, steps=steps, guess=guess))
     latent = int(cast(Decodes, model).latent)
     ball = Ball(math.inf) if isinstance(model, Encodes) else Ball.of_prior(latent)
@@ -455,9 +456,9 @@ def _guided(
     z_start: Tensor | None,
     levels: dict[float, Level],
 ) -> samplers.Denoise:
-    """What image is expected, pulled to the strokes: x_0 - (alpha^2 + sigma^2) / (2 alpha) d/dx_t sum of squares
-    (Song et al. 2023, eq. 7 and 8, with the operator's rows of length 1), no further than a whole range of
-    brightness."""
+    """What image is expected, pulled to the strokes: x_0 - (alpha^2 + sigma^2) / (2 alpha) d/dx_t sum of
+    squares (Song et al. 2023, eq. 7 and 8, with the operator's rows of length 1), no further than a whole
+    range of brightness."""
     count = c.fixed.sum() if c.fixed.any() else torch.tensor(float(c.size))
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
@@ -523,8 +524,8 @@ def _by_completion(model: Model, c: Constraints, how: How) -> Iterator[State | P
         ()
         if drawn.effective > 0.1
         else (
-            f"what is fixed is surprising to the model: {drawn.effective:.0%} of the drawn images counted, so that the "
-            "candidates are a rough answer",
+            f"what is fixed is surprising to the model: {drawn.effective:.0%} of drawn images counted, so "
+            "that the candidates are a rough answer",
         )
     )
     yield _painted(

@@ -106,8 +106,8 @@ class Stroke:
         pieces = np.maximum(1, -(-np.abs(way).max(1) // step))
         if (total := int(pieces.sum()) + 1) > MOST_DISCS:
             raise Refusal(
-                f"a {self.kind} stroke of {len(self.points):,} points is too long to be drawn ({total:,} discs, "
-                f"of which {MOST_DISCS:,} are the most); make it shorter, or wider."
+                f"a {self.kind} stroke of {len(self.points):,} points is too long to be drawn ({total:,} "
+                f"discs, of which {MOST_DISCS:,} are the most); make it shorter, or wider."
             )
         parts = [at[:1]]
         for p, d, n in zip(at, way, pieces):
@@ -208,7 +208,8 @@ def some(given: Iterable[str | dict[str, Any] | Stroke]) -> list[Stroke]:
     if len(result) > MOST_STROKES or (total := sum(len(s.points) for s in result)) > MOST_POINTS:
         points = f" of {total:,} points" if len(result) <= MOST_STROKES else ""
         raise Refusal(
-            f"there are {len(result):,} strokes{points}; {MOST_STROKES} strokes and {MOST_POINTS:,} points are the most."
+            f"there are {len(result):,} strokes{points}; {MOST_STROKES} strokes and {MOST_POINTS:,} points "
+            "are the most."
         )
     return result
 
@@ -218,7 +219,7 @@ def _read(known: Any) -> Stroke:
         kind, listed = known["kind"], known["points"]
         if len(listed) > MOST_POINTS:
             raise Refusal(
-                f"a stroke has {len(listed):,} points, and {MOST_POINTS:,} are the most; leave out every other one."
+                f"a stroke has {len(listed):,} points, and {MOST_POINTS:,} are the most; leave out some."
             )
         points = tuple((float(x), float(y)) for x, y in listed)
         radius = float(known.get("radius", RADII.get(kind, 0.1)))
@@ -228,8 +229,8 @@ def _read(known: Any) -> Stroke:
         )
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as why:
         raise BadData(
-            f"a stroke is not understood ({type(why).__name__}: {str(why)[:60]}); it has a kind, points [[x, y], ...], "
-            "a radius, and a colour '#rrggbb' if its kind is colour."
+            f"a stroke is not understood ({type(why).__name__}: {str(why)[:60]}); it has a kind, points "
+            "[[x, y], ...], a radius, and a colour '#rrggbb' if its kind is colour."
         ) from None
     if colour is not None and (len(colour) != 3 or not all(0 <= c <= 255 for c in colour)):
         raise BadData(f"a stroke has the colour {tint!r}; write '#rrggbb', or three numbers from 0 to 255.")

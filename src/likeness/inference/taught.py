@@ -3,7 +3,7 @@
 Zhu et al. 2016, section 3.2:  minimise over E  E_x |G(E(x)) - x|^2, on the run's own images, and on drawn ones,
 whose codes are known:  E_z |E(G(z)) - z|^2.  G stays as it is.  E is kept in the run's folder, in paint/, and is
 asked only by that state of the run which it was taught by.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ def facts(model: Model, seen: int) -> dict[str, Any]:
 def errors(
     model: Model, x: Tensor, guess: Any, steps: int = inversion.STEPS, seed: int = 0
 ) -> dict[str, Tensor]:
-    """Of images (B, C, H, W), mean squared errors (B,): of the guess, of optimisation from drawn codes, and of
-    the two together."""
+    """Of images (B, C, H, W), mean squared errors (B,): of the guess, of optimisation from drawn codes, and
+    of the two together."""
     noise = engine.sampling_noise(seed, 0, inversion.among(model))
     result = {}
     if guess is not None:

@@ -23,6 +23,7 @@ Departures: the authors solve for flow and colour together, on the pixels; here 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -65,7 +66,7 @@ def change(before: Tensor, after: Tensor, way: Sequence[Tensor] = ()) -> Change:
     """From one image (C, h, w) to another; way: images in between, in order."""
     frames = [before, *way, after]
     flow = torch.zeros(2, *before.shape[1:])
-    for a, b in zip(frames, frames[1:]):
+    for a, b in pairwise(frames):
         if not torch.equal(a, b):
             step = moved(a, b)
             flow = step + warped(flow, step)
@@ -173,8 +174,8 @@ class Applied(NamedTuple):
 
 @torch.no_grad()
 def applied(photo: Tensor, made: Change) -> Applied:
-    """The change on a photograph (C, H, W), whose middle square is what the model was shown; the rest stays as it
-    is, and so does every pixel of which nothing is asked."""
+    """The change on a photograph (C, H, W), whose middle square is what the model was shown; the rest stays
+    as it is, and so does every pixel of which nothing is asked."""
     out, share = photo.clone(), torch.zeros(photo.shape[1:])
     if torch.equal(made.flow, torch.zeros_like(made.flow)) and still(made):
         return Applied(out, share)

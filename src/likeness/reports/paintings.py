@@ -102,8 +102,9 @@ class Painting:
         )
 
     def save(self, target: str | Path) -> list[Path]:
-        """As one page (.png, .jpg, .webp), or into a folder: the page, the best image, all candidates, the way
-        there as morph.gif, and of a photograph the edited one with the map of shares.  Each has the recipe."""
+        """As one page (.png, .jpg, .webp), or into a folder: the page, the best image, all candidates, the
+        way there as morph.gif, and of a photograph the edited one with the map of shares.  Each has the
+        recipe."""
         target = Path(target)
         if target.suffix:
             storage.make(target.parent)
