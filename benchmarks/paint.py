@@ -1,13 +1,15 @@
-"""One stroke, "make it red", on images of one coloured shape: whether the checker reads red, and the same shape in the
-same place; by family, with what a candidate more costs.
+"""One stroke, "make it red", on images of one coloured shape: whether the checker reads red, and the same shape in
+the same place; by family, with what a candidate more costs.
 
-    python benchmarks/paint.py --make one.npy
-    likeness train gan one.npy runs/gan --size 16 ...          (docs/painting.md has all of them)
+    python benchmarks/paint.py --make close.npy
+    likeness train gan close.npy runs/gan ...                  (docs/painting.md has all of them)
     python benchmarks/paint.py runs/vae runs/gan runs/flow runs/pixelcnn -n 40
 
-The images are those of the set `shapes` with one object.  Two rows stand for what is no edit at all: the image
-itself, on which the checker must read what was drawn, and the image with the stroke pasted on.  `projection` is
-what a code search begins with: what it has lost already no edit brings back.
+The images are scenes of the set `shapes`, another seed's, with one object in the centre, cut to 16 pixels around a
+point up to two pixels away, which a short training can learn; the checker reads them laid back into 32 pixels.  Two
+rows stand for what is no edit at all: the image itself, on which the checker must read what was drawn, and the
+image with the stroke pasted on.  `projection` is what a code search begins with: what it has lost already no edit
+brings back.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,24 +33,36 @@ from likeness.data import shapes
 from likeness.evaluation import scenes
 from likeness.inference import constraints, strokes
 
-RED, RADIUS = "#{:02x}{:02x}{:02x}".format(*shapes.COLOURS["red"]), 0.06
+RED, RADIUS = "#{:02x}{:02x}{:02x}".format(*shapes.COLOURS["red"]), 0.08
 
 
-def make(path: Path, n: int = 60_000) -> None:
-    """Those of the first n scenes of another seed than the set's that have one object: uint8 (N, 32, 32,
-    3)."""
+def make(path: Path, n: int = 400_000) -> None:
+    """uint8 (N, 16, 16, 3)."""
     known = shapes.invent(n, 32, 7)
-    x = np.concatenate(list(shapes.draw(known)))[known.many == 1]
-    np.save(path, x.transpose(0, 2, 3, 1))
+    keep = (known.many == 1) & (known.place[:, 0] == 4)
+    names = ("many", "ground", "place", "form", "colour", "large", "shift")
+    few = replace(known, **{name: getattr(known, name)[keep] for name in names})
+    x = np.concatenate(list(shapes.draw(few)))
+    cut = [a[:, 8 - dy : 24 - dy, 8 - dx : 24 - dx] for a, (dx, dy) in zip(x, offsets(len(x)))]
+    np.save(path, np.stack(cut).transpose(0, 2, 3, 1))
     print(f"{len(x):,} images: {path}")
 
 
-def read(x: Tensor) -> list[dict[str, Any]]:
-    """What the checker sees on images (B, 3, H, W)."""
+def offsets(n: int) -> np.ndarray:
+    """How far the object of each of n images is from the middle, int64 (n, 2): x and y in pixels."""
+    return np.random.default_rng(0).integers(-2, 3, (n, 2))
+
+
+def read(x: Tensor, off: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
+    """What the checker sees on images (B, 3, 16, 16), laid back to where they were cut."""
     pixels = figures.pixels(x.clamp(-1, 1)).transpose(0, 3, 1, 2)
-    if (size := x.shape[-1]) != 32:  # whole pixels, so that nothing is blurred by the checker's own scaling
-        pixels = pixels.repeat(32 // size, 2).repeat(32 // size, 3)
-    return scenes.read(np.ascontiguousarray(pixels))
+    rim = np.concatenate(
+        [pixels[:, :, [0, -1]].reshape(len(x), 3, -1), pixels[..., [0, -1]].reshape(len(x), 3, -1)], 2
+    )
+    whole = np.repeat(np.repeat(np.median(rim, 2).astype(np.uint8)[..., None, None], 32, 2), 32, 3)
+    for canvas, image, (dx, dy) in zip(whole, pixels, off):
+        canvas[:, 8 - dy : 24 - dy, 8 - dx : 24 - dx] = image
+    return scenes.read(whole)
 
 
 def only(scene: dict[str, Any]) -> dict[str, Any] | None:
@@ -56,14 +71,20 @@ def only(scene: dict[str, Any]) -> dict[str, Any] | None:
 
 def chosen(run: likeness.Trained, n: int) -> tuple[Tensor, list[dict[str, Any]]]:
     """Held-out images of one shape that is not red, as the checker reads them."""
-    x = run.data.take(run.data.held_out[: 4 * n]).x
-    both = [(image, it) for image, scene in zip(x, read(x)) if (it := only(scene)) and it["colour"] != "red"]
+    rows = run.data.held_out[: 4 * n]
+    x, off = run.data.take(rows).x, offsets(len(run.data.x))[rows]
+    both = [
+        (image, it | dict(off=tuple(o)))
+        for image, scene, o in zip(x, read(x, off), off.tolist())
+        if (it := only(scene)) and it["colour"] != "red"
+    ]
     return torch.stack([image for image, _ in both[:n]]), [it for _, it in both[:n]]
 
 
 def on(old: dict[str, Any]) -> strokes.Stroke:
     """One touch of red in the middle of an object."""
-    return strokes.parse(f"colour:{RED}:{old['x'] / 32:.4f},{old['y'] / 32:.4f}:{RADIUS}")
+    (dx, dy), x, y = old["off"], old["x"], old["y"]
+    return strokes.parse(f"colour:{RED}:{(x - 8 + dx) / 16:.4f},{(y - 8 + dy) / 16:.4f}:{RADIUS}")
 
 
 def share(of: Iterable[bool]) -> str:
@@ -76,7 +97,7 @@ def share(of: Iterable[bool]) -> str:
 
 
 def row(name: str, x: Tensor, wanted: list[dict[str, Any]], *more: str) -> str:
-    found = [only(scene) or {} for scene in read(x)]
+    found = [only(scene) or {} for scene in read(x, [old["off"] for old in wanted])]
     red = [it.get("colour") == "red" for it in found]
     shape = [it.get("shape") == old["shape"] for it, old in zip(found, wanted)]
     place = [it.get("place") == old["place"] for it, old in zip(found, wanted)]
@@ -99,7 +120,7 @@ def edits(run: likeness.Trained, x: Tensor, wanted: list[dict[str, Any]], candid
         rest.append(float(c.terms(at.x[:1])["rest"]) ** 0.5 * 127.5)
         best.append(at.x[0])
         asked = ("red", old["shape"], old["place"])
-        seen = [it for it in map(only, read(at.x)) if it]
+        seen = [it for it in map(only, read(at.x, [old["off"]] * len(at.x))) if it]
         any_of.append(any((it["colour"], it["shape"], it["place"]) == asked for it in seen))
         if at.back is not None:
             backs.append(at.back)

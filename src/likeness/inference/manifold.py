@@ -62,7 +62,9 @@ MARGIN = 0.1
 """share by which a candidate must be better to overtake another"""
 FRAMES = 16
 POLISH = 150
-"""gradients of L-BFGS at the end of a projection"""
+"""gradients of L-BFGS at the end of a projection, at most"""
+IDLE = 15
+"""of these without a gain, after which it ends"""
 FAMILIES = {
     "codes": "a search among codes",
     "sampling": "guided sampling from noise",
@@ -274,15 +276,19 @@ def project(
     def loss(z: Tensor) -> Tensor:
         return error(pixels(cast(Decodes, model).decode(torch.cat([z, rest], 1))), target)
 
+    idle = 0
     for state in minimize([u], loss, POLISH, 0.05, optimizer=LBFGS):
         z = state.at[0].clone()
         ball.hold(z)
         off = loss(z) if not torch.equal(z, state.at[0]) else state.loss
         better = off.nan_to_num(math.inf) < best.error
+        idle = 0 if bool((off < (1 - 1e-5) * best.error).any()) else idle + 1
         best = inversion.Codes(
             torch.where(better[:, None], torch.cat([z, rest], 1), best.z),
             torch.where(better, off, best.error),
         )
+        if idle > IDLE:
+            break
     return best
 
 
@@ -343,7 +349,8 @@ def _first_codes(
     noise = engine.sampling_noise(how.seed, 0, inversion.among(model))
     found_by = "its encoder" if isinstance(model, Encodes) else "optimisation"
     code = project(model, c.start[None], noise, guess=guess)
-    if not isinstance(model, Encodes) and (guess is not None or callable(getattr(model, "guess", None))):
+    asked = guess or getattr(model, "guess", None)
+    if not isinstance(model, Encodes) and asked is not None and asked(c.start[None]) is not None:
         found_by = "an encoder's guess, then optimisation"
     back = cast(Decodes, model).decode(code.z)[0].float().cpu()
     wrong = float((back - c.start.cpu()).square().mean().sqrt()) * 127.5

@@ -234,7 +234,7 @@ def _read(known: Any) -> Stroke:
         ) from None
     if colour is not None and (len(colour) != 3 or not all(0 <= c <= 255 for c in colour)):
         raise BadData(f"a stroke has the colour {tint!r}; write '#rrggbb', or three numbers from 0 to 255.")
-    return Stroke(str(kind), points, radius, colour)  # type: ignore[arg-type]
+    return Stroke(str(kind), points, radius, colour)
 
 
 def _colour(text: str) -> tuple[int, int, int]:
