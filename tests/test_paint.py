@@ -9,7 +9,9 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +20,14 @@ from PIL import Image
 from torch import Tensor
 
 import likeness
-from conftest import small_run, toy
+from conftest import OWN, SMALL, small_run, toy
 from likeness import cli, engine
 from likeness.core import BadData, Batch, Condition, Loss, Model, Noise, Refusal, Spec, final
 from likeness.figures import read_recipe
 from likeness.inference import constraints, forced, hog, inversion, manifold, strokes, taught, transfer
 from likeness.inference.strokes import GRID, Stroke
 from likeness.models import load
+from likeness.runs import latent_model
 from likeness.training.loop import fit
 
 DOCS = Path(__file__).parents[1] / "docs" / "painting.md"
@@ -580,3 +583,48 @@ def test_an_encoder_is_taught_on_request_and_asked_afterwards(run):
         "the search begins at the guess, and keeps the best"
     )
     (run / taught.FOLDER).rename(run / "away")
+
+
+@pytest.mark.parametrize("name", likeness.models.NAMES)
+def test_every_model_paints_or_says_why_not(name):
+    """Small and untrained: what counts is that the way is walked to its end."""
+    kind = load(name)
+    known = {f.name: f for f in fields(kind)}
+    chosen = {k: v for k, v in SMALL.items() if k in known and isinstance(v, type(known[k].default))}
+    options = chosen | OWN.get(name, {})
+    try:
+        model = kind(spec=Spec(3, 16, labels=2, levels=8), **options).eval()
+        c = asked(["colour:#ff2626:0.5,0.5:0.1"], torch.zeros(3, 16, 16), 16)
+        made = manifold.paint(model, c, manifold.How(n=2, steps=2))
+    except Refusal as why:
+        assert "Traceback" not in str(why) and len(str(why)) > 20
+        assert name not in (
+            "gan",
+            "r3gan",
+            "vae",
+            "ae",
+            "ddpm",
+            "edm",
+            "flowmatching",
+            "meanflow",
+            "pixelcnn",
+            "imagegpt",
+        )
+        return
+    assert made.x.shape == (2, 3, 16, 16) and made.x.isfinite().all() and "colour" in made.terms
+
+
+@pytest.mark.parametrize(("inner", "first"), [("flowmatching", "vae"), ("pixelcnn", "vqvae"), ("gan", "vae")])
+def test_a_run_of_two_stages_is_searched_in_its_codes(inner, first):
+    spec = Spec(3, 16)
+    torch.manual_seed(0)
+    stage: Any = load(first)(
+        spec=spec, width=8, depth=1, **({"latent": 8} if first == "vae" else {"codes": 8})
+    ).eval()
+    if first == "vae":
+        stage = latent_model.Numbers(stage, torch.zeros(8), torch.ones(8))
+    small = {"width": 8, "depth": 1} if inner == "pixelcnn" else {"net": "mlp"}
+    model = latent_model.make(load(inner), spec, small, stage).eval()
+    c = asked(["colour:#ff2626:0.2,0.2:0.1"], torch.zeros(3, 16, 16), 16)
+    made = manifold.paint(model, c, manifold.How(n=2, steps=2))
+    assert made.x.shape == (2, 3, 16, 16) and made.x.isfinite().all()
