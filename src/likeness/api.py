@@ -682,6 +682,7 @@ class Trained:
         for at in manifold.painting(model, wanted, how, guess):
             if isinstance(at, manifold.State):
                 notify(manifold.FAMILIES[kind], at.share)
+        assert isinstance(at, manifold.Painted)
         for note in at.notes:
             terminal.say(f"note: {note}")
         photo, applied = carried(at, image, spec)

@@ -74,7 +74,7 @@ def conditioned(
             effective = min(effective, share)
             which = resampled(weight, float(shuffle[r]))
             image, weight = image[which], torch.zeros_like(weight)
-            y = None if y is None else Condition(y.label[which])
+            y = None if y is None else y[which]
             memory = _replayed(model, image, y, r)
         yield Drawn(image.clone(), weight, effective, y)
     if rows[-1] + 1 < size:  # what follows has its say, too

@@ -398,7 +398,7 @@ def _by_sampling(model: Model, c: Constraints, how: How) -> Iterator[State | Pai
     inner, first = stages(model)
     able = cast(Denoising, inner)
     expand = (lambda z: z) if first is None else first.expand
-    compress = (lambda x: x) if first is None else model._compressed  # type: ignore[operator]
+    compress = _same if first is None else cast(Callable[[Tensor], Tensor], model._compressed)
     levels = able.schedule.levels(how.steps or max(STEPS["sampling"], able.fewest), "even")
     share = 1.0 if c.start is None else how.strength
     ahead = levels[-1 - max(1, round(share * (len(levels) - 1))) :]
@@ -421,6 +421,10 @@ def _by_sampling(model: Model, c: Constraints, how: How) -> Iterator[State | Pai
     if c.start is not None:
         way = torch.cat([c.start.cpu()[None], way])
     yield _painted(c, x[order], off[order], "sampling", way)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
 
 
 def _noisy(
