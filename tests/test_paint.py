@@ -628,3 +628,9 @@ def test_a_run_of_two_stages_is_searched_in_its_codes(inner, first):
     c = asked(["colour:#ff2626:0.2,0.2:0.1"], torch.zeros(3, 16, 16), 16)
     made = manifold.paint(model, c, manifold.How(n=2, steps=2))
     assert made.x.shape == (2, 3, 16, 16) and made.x.isfinite().all()
+
+
+def test_of_codes_those_under_a_stroke_are_fixed_however_small_it_is():
+    c = asked(["colour:#ff2626:0.52,0.52:0.03"], torch.zeros(3, 32, 32))
+    fixed = manifold._fixed_codes(c, 8)
+    assert fixed[4, 4] and not fixed[3, 3] and fixed[0, 0] and fixed[7, 7]

@@ -515,7 +515,7 @@ def _by_completion(model: Model, c: Constraints, how: How) -> Iterator[State | P
         z = _on_grid(painted[0], model.spec.levels)
     else:
         z = model._compressed(painted)[0]  # type: ignore[operator]
-        fixed = F.adaptive_avg_pool2d(fixed.float()[None, None], z.shape[-2:])[0, 0] > 0.99
+        fixed = _fixed_codes(c, z.shape[-1])
     particles = how.n if bool(_in_order(fixed)) else how.n * PARTICLES
     noise = Noise(range(particles), engine.derive("paint", how.seed), engine.device())
     drawn, order = None, torch.arange(how.n)
@@ -542,6 +542,16 @@ def _by_completion(model: Model, c: Constraints, how: How) -> Iterator[State | P
     yield _painted(
         c, x[order], off[order], "completion", expand(_revealed(codes[order[0]], z, free, rows)), notes=notes
     )
+
+
+def _fixed_codes(c: Constraints, size: int) -> Tensor:
+    """Which of size x size codes are those of painted(), bool: where nothing is free, and where strokes cover at
+    least half, or more than anywhere else."""
+    free, covered = (
+        F.adaptive_avg_pool2d(mask.float()[None, None], size)[0, 0] for mask in (c.free, c.fixed)
+    )
+    there = (covered >= 0.5) | ((covered == covered.max()) & (covered > 0))
+    return (free == 0) | there
 
 
 def _picked(x: Tensor, log_weight: Tensor, n: int) -> Tensor:
