@@ -545,8 +545,8 @@ def _by_completion(model: Model, c: Constraints, how: How) -> Iterator[State | P
 
 
 def _fixed_codes(c: Constraints, size: int) -> Tensor:
-    """Which of size x size codes are those of painted(), bool: where nothing is free, and where strokes cover at
-    least half, or more than anywhere else."""
+    """Which of size x size codes are those of painted(), bool: where nothing is free, and where strokes cover
+    at least half, or more than anywhere else."""
     free, covered = (
         F.adaptive_avg_pool2d(mask.float()[None, None], size)[0, 0] for mask in (c.free, c.fixed)
     )
