@@ -70,10 +70,10 @@ class Painting:
             top, titles = [larger(self.painted.start, scale), *top], ["image", *titles]
         if self.painted.back is not None:
             top, titles = [*top, larger(self.painted.back, scale)], [*titles, "as the model has it"]
-        above = figures.sheet([picture[None] for picture in top], titles)
+        above = figures.sheet([framed(picture)[None] for picture in top], titles)
         names = [f"{k + 1}: off by {float(off):.3f}" for k, off in enumerate(self.painted.off)]
         rows = [
-            figures.sheet([larger(x, scale)[None] for x in self.x[i : i + 4]], names[i : i + 4])
+            figures.sheet([framed(larger(x, scale))[None] for x in self.x[i : i + 4]], names[i : i + 4])
             for i in range(0, len(self.x), 4)
         ]
         pages = [above, *rows]
@@ -136,6 +136,11 @@ class Painting:
 def larger(x: Tensor, scale: int) -> np.ndarray:
     """(C, H, W) in [-1, 1] as uint8 (s H, s W, 3)."""
     return rgb(figures.enlarge(figures.pixels(x[None])[0], scale))
+
+
+def framed(x: np.ndarray) -> np.ndarray:
+    """With a hairline around it, for pictures with a white ground."""
+    return np.pad(x, ((1, 1), (1, 1), (0, 0)), constant_values=200)
 
 
 def rgb(x: np.ndarray) -> np.ndarray:
