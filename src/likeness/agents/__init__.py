@@ -3,11 +3,12 @@
 world.py      what an agent acts in: several copies at once, each episode a function of its seed
 grid.py       a world of rooms drawn as images, which needs nothing installed
 cart.py       CartPole-v1, equal to gymnasium's bit by bit and many at once
-gym.py        any environment of gymnasium with discrete actions
+gym.py        any environment of gymnasium with discrete actions; minatar.py  what MinAtar leaves to do
 agent.py      what an agent is: it updates itself, chooses, and can be written down
 returns.py    advantages and returns of what was experienced
 tabular.py    value iteration and Q-learning on a table
-reinforce.py  dqn.py  ppo.py
+rollout.py    a few steps of every copy
+reinforce.py  dqn.py  pqn.py  ppo.py  a2c.py
 run.py        the run folder, and the loop
 playing.py    episodes of a trained agent: returns, and films
 """
@@ -22,7 +23,7 @@ from ..core import Refusal, closest
 if TYPE_CHECKING:
     from .agent import Agent
 
-NAMES = ("ppo", "dqn", "reinforce")
+NAMES = ("ppo", "dqn", "pqn", "a2c", "reinforce")
 
 
 def load(name: str) -> type[Agent]:

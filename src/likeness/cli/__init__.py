@@ -25,9 +25,11 @@ from . import (
     paint,
     play,
     studies,
+    studio,
     style,
     train,
     translate,
+    walk,
 )
 from .arguments import closest
 
@@ -43,6 +45,7 @@ ASKING: tuple[Verb, ...] = (
     ask.field,
     ask.diffuse,
     ask.latent,
+    walk.walk,
 )
 LAB: tuple[Verb, ...] = (features.features, map.map, neighbours.neighbours, look.look, style.style, play.play)
 STUDIES: tuple[Verb, ...] = (studies.bayes, studies.detect)
@@ -58,6 +61,7 @@ VERBS: dict[str, Verb] = {
         *ASKING,
         *LAB,
         *STUDIES,
+        studio.studio,
         *LISTS,
     )
 }
