@@ -92,7 +92,7 @@ def share(of: Iterable[bool]) -> str:
     hits = list(of)
     n, p, z = len(hits), sum(hits) / len(hits), 1.96
     middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low, high = ((middle + s * half) / (1 + z * z / n) for s in (-1, 1))
+    low, high = (abs(middle + s * half) / (1 + z * z / n) for s in (-1, 1))
     return f"{p:.0%} ({low:.0%} to {high:.0%})"
 
 
