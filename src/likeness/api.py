@@ -679,7 +679,7 @@ class Trained:
         strokes: as they are typed ("colour:red:0.5,0.4:0.1"), as a file has them, or
         inference.strokes.Stroke. weight: of colour, sketch, warp, erase, keep, rest, smooth and realism.  The
         edit of a file that has more pixels than the model is carried over to it.
-        inference.manifold.painting() yields the way there. """
+        inference.manifold.painting() yields the way there."""
         from .inference import constraints, manifold, taught
         from .inference import strokes as drawing
         from .reports.paintings import Painting, carried, described
