@@ -43,6 +43,7 @@ ASKED = {
     "map": (likeness.map, single.map, Reading),
     "neighbours": (RUN.neighbours, single.collected, Reading),
     "look": (likeness.look, looks.look),
+    "paint": (RUN.paint,),
     "translate": (RUN.translate,),
     "imagine": (RUN.imagine,),
     "imagic": (RUN.imagic,),
@@ -88,6 +89,8 @@ REASONS = {
     "imagic --embedding-steps": "`how`",
     "imagic --tuning-steps": "`how`",
     "imagic --keep": "`folder`",
+    "paint --stroke": "`strokes` is a list of them",
+    "paint --teach": "teach_encoder() is a method",
     "check --model": "check() measures nothing",
     "detect --images": "asks no run: studies.image_files.judge(studies.detector.load(folder), paths)",
 }  # fmt: skip

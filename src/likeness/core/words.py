@@ -283,6 +283,7 @@ VERBS = {
     "imagic": "text-edit edit-text instruct",
     "evaluate": "eval test validate metrics fid benchmark",
     "complete": "inpaint inpainting outpaint fill",
+    "paint": "igan stroke strokes sketch brush draw-on",
     "edit": "img2img sdedit image2image",
     "reconstruct": "invert inversion project decode autoencode",
     "style": "stylize stylise neural-style style-transfer gatys",
