@@ -176,7 +176,8 @@ def _show(argv: list[str]) -> int:
     writable(path)
     run = _opened(args["run"])
     world = opening.world(run.config.world, 1, _seed("film", args["seed"]), drawn=True)
-    pictures = list(playing.frames(world, _choose(run, args["drawn"], args["seed"]), args["n"] or 1))
+    choose = _choose(run, args["drawn"], args["seed"])
+    pictures = list(run.agent.frames(world, choose, args["n"] or 1))
     storage.make(path.parent)
     storage.write(path, playing.film(pictures, world.pace, KINDS[path.suffix.lower()]))
     played = world.take()
@@ -212,7 +213,7 @@ def _choose(run: AgentRun, drawn: bool, seed: int) -> Choose:
     import numpy as np
 
     rng = np.random.default_rng(_seed("actions", seed)) if drawn else None
-    return lambda see: run.agent.choose(see, rng)
+    return run.agent.playing(rng)
 
 
 # Evaluation
