@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import engine
 from ..core import check_options, option
+from ..metrics.card import Score
 from . import playing
 from .playing import Choose
 from .world import Space, World
@@ -82,6 +83,10 @@ class Agent(ABC):
     def frames(self, world: World, choose: Choose, count: int) -> Iterator[np.ndarray]:
         """Of a film of so many episodes."""
         return playing.frames(world, choose, count)
+
+    def cards(self, world: World, seed: int) -> list[Score]:
+        """What an evaluation says beside the return; `world` is a new one of 16 copies."""
+        return []
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]: ...

@@ -1,5 +1,5 @@
-"""CartPole-v1 of which the picture is seen and nothing else: one picture has no speeds in it, so an agent that
-acts by the last one alone cannot balance for long.
+"""CartPole-v1 of which the picture is seen and nothing else: one picture has no speeds in it, so an agent
+that acts by the last one alone cannot balance for long.
 
 32 x 32 pixels of 256 levels of grey; x spans what the episode allows, and heights are three times as large
 as widths.  Edges are as soft as a pixel, so that what moves by less than one is seen.

@@ -61,6 +61,12 @@ class Dream(World):
         self._forget()
         self.see = self._look()
 
+    def begin_at(self, z: Tensor) -> None:
+        """The present episodes begin with these codes (n, code)."""
+        self.restart()
+        self.episode[:], self.z = 0, z
+        self.see = self._look()
+
     def _look(self) -> np.ndarray:
         return torch.cat([self.z, self.memory[:, : self.model.hidden]], 1).numpy()
 
@@ -111,8 +117,8 @@ def returns(dream: Dream, controllers: Tensor, gamma: float) -> np.ndarray:
 # Pictures
 
 COLOURS = np.array(
-    [[70, 74, 82], [31, 99, 168], [203, 90, 24], [64, 140, 72], [150, 80, 160], [190, 160, 40], [60, 160, 170],
-     [200, 110, 140], [120, 120, 120], [20, 20, 20]], np.float64,
+    [[70, 74, 82], [31, 99, 168], [203, 90, 24], [64, 140, 72], [150, 80, 160], [190, 160, 40],
+     [60, 160, 170], [200, 110, 140], [120, 120, 120], [20, 20, 20]], np.float64,
 )  # fmt: skip
 """of the planes of an image that is no photograph, one over the other; the first three as in the grid"""
 PAPER = np.array([245, 243, 238], np.float64)
@@ -121,8 +127,8 @@ SIDE = 216
 
 
 def picture(image: np.ndarray) -> np.ndarray:
-    """uint8 (h, w, 3) of an image (planes, h, w) of [0, 1]: one plane is brightness, several are colours.  What
-    is uncertain is pale."""
+    """uint8 (h, w, 3) of an image (planes, h, w) of [0, 1]: one plane is brightness, several are colours.
+    What is uncertain is pale."""
     if len(image) == 1:
         page = np.repeat(image[0, ..., None] * 255.0, 3, -1)
     else:

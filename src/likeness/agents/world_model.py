@@ -7,7 +7,8 @@ Ha & Schmidhuber, "World Models", 2018.  Four stages, one after the other (secti
     M   mdn_rnn.py learns p(z', r, end | z, a, h)                                         section 2.2
     C   a = argmax W [z h] + b, (1), is evolved by CMA-ES (cma.py) in the dream alone     section 2.3
 
-The world is not asked again after the first stage: what nobody did by chance there, the dream knows nothing of.
+The world is not asked again after the first stage: of what nobody did by chance there, the dream knows
+nothing.
 
 Departures: the VAE is ours, whose pixels have a likelihood.  In the world the controller sees the mean of
 q(z|x), in the dream a draw.  A member of the population is tried in dreams of the same noise as all others.
@@ -28,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core import Batch, Noise, Refusal, Spec, option
+from ..metrics.card import Score
 from ..models.vae import VAE, Gauss
 from . import dream, playing
 from .adam import Adam
@@ -43,9 +45,12 @@ GRADIENTS = 10
 """in an update"""
 TICKS = 10, 100
 """of the clock for a gradient and for a generation, where a step in the world is 1"""
-FREE = 0.5
-"""nats of each number of a code that cost nothing, as in the authors' code: without them all codes of images that
-differ in a pixel are the same"""
+EYES = dict(net="mlp", hidden=256, depth=1, beta=0.1, free_bits=0.5)
+"""of the VAE.  With the whole rate, images that differ in one pixel have one code: that pixel is worth less
+than it costs.  The authors, too, let half a nat of each number cost nothing"""
+PANELS = "the world", "dream: same actions", "dream: its own"
+FRAMES = 1000
+"""of an episode in a film, at most"""
 ROWS = 1024
 """images that are encoded at a time"""
 
@@ -54,15 +59,16 @@ ROWS = 1024
 class WorldModelOptions(Common):
     steps: int = option(20_000, "steps in the world, all by chance and before anything is learnt", 1)
     worlds: int = option(16, "copies of the world that are stepped together", 1, 4096)
+    rate: float = option(2e-3, "learning rate of Adam, of both networks", 0.0, 1.0)
     gamma: float = option(1.0, "discount of rewards in the dream", 0.0, 1.0)
     hidden: int = option(128, "units of the LSTM", 1, 4096)
     latent: int = option(16, "numbers in a code of the VAE", 1, 4096)
     mixtures: int = option(5, "Gaussians that the next code is a mixture of", 1, 1000)
     batch: int = option(64, "frames, or stretches of an episode, in a gradient", 1)
     frames: int = option(2_000, "gradients of the VAE", 1)
-    stretches: int = option(2_000, "gradients of the MDN-RNN", 1)
+    stretches: int = option(1_500, "gradients of the MDN-RNN", 1)
     window: int = option(16, "steps in a stretch", 1, 10_000)
-    generations: int = option(150, "of controllers", 1)
+    generations: int = option(100, "of controllers", 1)
     population: int = option(32, "controllers in a generation", 4, 10_000)
     rollouts: int = option(16, "dreams that each controller is tried in", 1, 10_000)
     limit: int = option(50, "steps after which a dream is cut off", 1, 2**20 - 1)
@@ -124,9 +130,7 @@ class WorldModel(Agent):
 
     def build(self, options: WorldModelOptions) -> None:
         o = self.o = options
-        self.vae = VAE(
-            spec=_spec(self.space), latent=o.latent, net="mlp", hidden=256, depth=1, free_bits=FREE
-        )
+        self.vae = VAE(spec=_spec(self.space), latent=o.latent, **EYES)
         self.rnn = MDNRNN(o.latent, self.space.actions, o.hidden, o.mixtures)
         self.adams = dict(vae=Adam(self.vae), rnn=Adam(self.rnn))
         width = self.space.actions * (1 + o.latent + o.hidden)
@@ -324,27 +328,24 @@ class WorldModel(Agent):
             yield from self._episode(world, choose)
 
     def _episode(self, world: World, choose: Choose) -> Iterator[np.ndarray]:
+        assert isinstance(choose, Player)
         with torch.inference_mode():
             z = self.encode(world.see[:1]).mu
-        follows, alone = Thought(z, self.hidden), Thought(z, self.hidden)
-        night, last, ended = self.dream(1, world.seed), world.see, False
-        night.z = alone.z.clone()
-        night.see = night._look()
-        asleep = alone.z
-        for _ in range(1000):
-            panels = {"the world": last[0] / max(1, self.space.levels - 1), "dream, same actions": follows.z,
-                      "dream of its own": asleep}  # fmt: skip
-            yield beside({k: picture(v if k == "the world" else self.decode(v)[0]) for k, v in panels.items()})
+        follows, night = Thought(z, self.hidden), self.dream(1, world.seed)
+        night.begin_at(z.clone())
+        last, asleep, ended, top = world.see, z, False, self.space.levels - 1
+        for _ in range(FRAMES):
+            images = [last[0] / top, self.decode(follows.z)[0], self.decode(asleep)[0]]
+            yield beside(dict(zip(PANELS, map(picture, images))))
             if ended:
                 return
             moved = playing.step(world, choose)
             last, ended = moved.after, bool(moved.ended[0])
             with torch.inference_mode():
-                action = torch.from_numpy(choose.actions[:1]) if isinstance(choose, Player) else None
-                assert action is not None
+                action = torch.from_numpy(choose.actions[:1])
                 ahead, follows.memory = self.step(follows.z, action, follows.memory)
                 follows.z = ahead.code.likeliest()
-                if night.episode[0] == 0:
+                if not night.episode[0]:  # where it has ended its last sight stays
                     dreamt = night.step(self.act(torch.from_numpy(night.see)).argmax(1).numpy())
                     asleep = torch.from_numpy(dreamt.after[:, : self.code])
 
@@ -368,6 +369,17 @@ class WorldModel(Agent):
             frames += int(moved.real.sum())
         means = [tuple((row / (frames * self.space.numbers)).tolist()) for row in sums]
         return Foresight(*means, frames)
+
+    def cards(self, world: World, seed: int) -> list[Score]:
+        seen = self.foresight(world, np.random.default_rng(seed))
+        how: dict[str, Any] = dict(n=seen.n, seed=seed, split="episodes", better="lower")
+        how["group"] = "reconstruction"
+        names = "model", "the last frame, copied", "the next frame, coded"
+        return [
+            Score(name, row[k], of=of, unit=unit, **how)
+            for k, (name, unit) in enumerate((("error of the next frame", ""), ("wrong pixels", "share")))
+            for of, row in zip(names, seen[:3])
+        ]
 
     @property
     def wrong(self) -> float:

@@ -127,7 +127,8 @@ def _walk(run: AgentRun, stop: Any, as_json: bool) -> None:
     with terminal.err.status("") as status:
         for line in run.fit(stop):
             text = f"{run.folder}: step {line['steps']:,} of {run.options.steps:,}"
-            text += f"  return {line['return']:.1f}" if "return" in line else ""
+            text += f", {line['clock'] / run.agent.whole(run.options.steps):.0%}" if "clock" in line else ""
+            text += "".join(f"  {k} {line[k]:.2f}" for k in ("return", "dream return") if k in line)
             status.update(text)
             if not terminal.err.is_terminal and time.monotonic() - last > terminal.EVERY:
                 last = time.monotonic()
@@ -263,6 +264,10 @@ def evaluate(argv: list[str]) -> int:
     print(
         f"means of {n} episodes with 95 % intervals over them; {'drawn' if args['drawn'] else 'best'} actions"
     )
+    for folder, own in cards.items():
+        for card in own:
+            if card.name != "return":
+                print(f"{folder}: {card.name} of {card.of}: {card.number}")
     for row in rows:
         if row["runs"] > 1:
             print(f"{row['agent']} on {row['world']}: IQM over {row['runs']} runs {row['iqm']:.4g} "
@@ -291,11 +296,12 @@ def _cards(run: AgentRun, n: int, seed: int, drawn: bool) -> list[Score]:
         out.append(measure("return", totals, seed, of=of, **how))
     if (best := run.world.best()) is not None:
         out.append(Score("return", best, of=BEST, kind="exact", **how))
-    return out
+    with one_thread():
+        return out + run.agent.cards(opening.world(run.config.world, 16, _seed("cards", seed)), seed)
 
 
 def _line(folder: Path, cards: list[Score]) -> tuple[str, ...]:
-    of = {card.of: card.number for card in cards}
+    of = {card.of: card.number for card in cards if card.name == "return"}
     steps = cards[0].settings["steps"]
     return str(folder), f"{steps:,}", of["model"], of[RANDOM], of.get(BEST, "unknown")
 
