@@ -79,7 +79,7 @@ def test_a_step_is_one_of_a_sequence():
 
 
 def test_sigma_begins_near_1():
-    out = MDNRNN(3, 4, 8, 2).read(torch.zeros(1, 2 * 7 + 2))
+    out = MDNRNN(3, 4, 8, 2).read(torch.zeros(1, 2 * 7 + 3))
     assert torch.allclose(out.code.log_sigma, torch.zeros(1, 2, 3), atol=1e-6)
 
 
@@ -169,7 +169,7 @@ class Perfect:
         mean = torch.eye(self.code)[cell][:, None]
         code = Mixture(torch.zeros(len(z), 1), mean, torch.full_like(mean, -math.inf))
         ends = cell == grid.GOAL
-        reward = torch.where(ends, grid.WORTH, 0.0).double() - grid.COST
+        reward = torch.tensor([0.0, grid.WORTH], dtype=torch.float64).expand(len(z), 2) - grid.COST
         return Ahead(code, reward, torch.where(ends, math.inf, -math.inf)), memory
 
 
@@ -201,7 +201,7 @@ class Coin(Perfect):
     def step(self, z: torch.Tensor, action: torch.Tensor, memory: torch.Tensor) -> tuple[Ahead, torch.Tensor]:
         mean = torch.zeros(len(z), 1, self.code)
         end = torch.full((len(z),), math.log(0.2 / 0.8))
-        return Ahead(Mixture(torch.zeros(len(z), 1), mean, mean), torch.ones(len(z)), end), memory
+        return Ahead(Mixture(torch.zeros(len(z), 1), mean, mean), torch.ones(len(z), 2), end), memory
 
 
 def test_an_ending_comes_as_often_as_the_model_says():
@@ -351,9 +351,11 @@ def test_what_is_learnt_from_lies_inside_one_episode(tmp_path):
             action = torch.tensor([one.seen["action"][t + k, i]])
             ahead, memory = one.rnn.step(z[None], action, memory)
             if one.seen["real"][t + k, i]:
-                nats.append(-float(ahead.code.log_prob(after[None])))
+                nats.append(-float(ahead.code.log_prob(after[None]).detach()))
                 reward = (one.seen["reward"][t + k, i] - mean) / deviation
-                squares.append((float(ahead.reward) - reward) ** 2)
+                squares.append(
+                    (float(ahead.reward.detach()[0, int(one.seen["terminated"][t + k, i])]) - reward) ** 2
+                )
             if one.seen["ended"][t + k, i]:
                 break
     assert 5 < len(nats) < o.batch * o.window - 5

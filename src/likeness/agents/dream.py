@@ -24,9 +24,14 @@ AGES = 2**20
 class Model(Protocol):
     """What may be dreamt of.  Memory (n, 2 hidden) begins at zeros; its first half, h, is seen."""
 
-    code: int
-    actions: int
-    hidden: int
+    @property
+    def code(self) -> int: ...
+
+    @property
+    def actions(self) -> int: ...
+
+    @property
+    def hidden(self) -> int: ...
 
     def first(self, seeds: np.ndarray) -> Tensor:
         """The codes (n, code) that episodes of these seeds begin with."""
@@ -72,7 +77,7 @@ class Dream(World):
 
     def _move(self, actions: np.ndarray) -> Moved:
         with torch.inference_mode():
-            noise = Noise(self.seeds * AGES + self._age % AGES)
+            noise = Noise(torch.from_numpy(self.seeds * AGES + self._age % AGES))
             ahead, memory = self.model.step(self.z, torch.from_numpy(actions), self.memory)
             chance = noise.uniform(2)
             z = ahead.code.draw(chance[:, 0], noise.normal(self.model.code), self.tau)
@@ -83,7 +88,8 @@ class Dream(World):
         if (ended := np.flatnonzero(terminated | truncated)).size:
             self._begin(ended)
             self.see = self._look()
-        return Moved(after, ahead.reward.double().numpy(), terminated, truncated, self._real)
+        reward = ahead.reward.double().numpy()[np.arange(self.n), terminated.astype(int)]
+        return Moved(after, reward, terminated, truncated, self._real)
 
     def frame(self, copy: int) -> np.ndarray:
         return picture(self.see[copy].reshape(1, 1, -1))

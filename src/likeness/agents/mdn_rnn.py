@@ -5,7 +5,8 @@ Ha & Schmidhuber, "World Models", 2018, section 2.2; Bishop, "Mixture Density Ne
     p(z' | a, z, h) = sum_k pi_k N(z'; mu_k, diag sigma_k^2)                              (Bishop 22, 23)
     pi = softmax(l / tau),   sigma^2 <- tau sigma^2          where it is drawn from (Ha & Eck 2017, (8))
 
-The same output of the LSTM says what reward is to be expected, and how likely the episode ends.
+The same output of the LSTM says how likely the episode ends, and what reward is to be expected if it does and
+if it does not: of one expectation for both, a dream could go on from a goal and be paid for it again.
 
 Departure: a component is one of the whole code, where the authors' code has a mixture for each of its
 numbers.  Of two things that may happen, one then happens; the mixtures apart would draw half of each.
@@ -62,7 +63,7 @@ class Ahead(NamedTuple):
 
     code: Mixture
     reward: Tensor
-    """(...,)"""
+    """(..., 2) to be expected where the episode goes on, and where it terminates"""
     end: Tensor
     """(...,) logit of that the episode terminates"""
 
@@ -77,7 +78,7 @@ class MDNRNN(nn.Module):
         super().__init__()
         self.code, self.actions, self.hidden, self.mixtures = code, actions, hidden, mixtures
         self.lstm = nn.LSTM(code + actions, hidden, batch_first=True)
-        self.out = nn.Linear(hidden, mixtures * (1 + 2 * code) + 2)
+        self.out = nn.Linear(hidden, mixtures * (1 + 2 * code) + 3)
 
     def forward(self, z: Tensor, action: Tensor, memory: Tensor | None = None) -> tuple[Ahead, Tensor]:
         """Of sequences: z (n, T, code), action (n, T); the memory after them (n, 2 hidden)."""
@@ -91,13 +92,13 @@ class MDNRNN(nn.Module):
 
     def read(self, out: Tensor) -> Ahead:
         k, d = self.mixtures, self.code
-        logits, mean, log_sigma, heads = out.split([k, k * d, k * d, 2], -1)
+        logits, mean, log_sigma, heads = out.split([k, k * d, k * d, 3], -1)
         middle, half = (WIDEST + NARROWEST) / 2, (WIDEST - NARROWEST) / 2
         # begins at sigma 1, and has a gradient everywhere
         bounded = middle + half * torch.tanh(log_sigma / half + math.atanh(-middle / half))
         shape = (*out.shape[:-1], k, d)
         code = Mixture(logits.log_softmax(-1), mean.view(shape), bounded.view(shape))
-        return Ahead(code, heads[..., 0], heads[..., 1])
+        return Ahead(code, heads[..., :2], heads[..., 2])
 
     def step(self, z: Tensor, action: Tensor, memory: Tensor) -> tuple[Ahead, Tensor]:
         """One action: z (n, code), action (n,)."""

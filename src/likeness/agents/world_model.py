@@ -45,7 +45,7 @@ GRADIENTS = 10
 """in an update"""
 TICKS = 10, 100
 """of the clock for a gradient and for a generation, where a step in the world is 1"""
-EYES = dict(net="mlp", hidden=256, depth=1, beta=0.1, free_bits=0.5)
+EYES: dict[str, Any] = dict(net="mlp", hidden=256, depth=1, beta=0.1, free_bits=0.5)
 """of the VAE.  With the whole rate, images that differ in one pixel have one code: that pixel is worth less
 than it costs.  The authors, too, let half a nat of each number cost nothing"""
 PANELS = "the world", "dream: same actions", "dream: its own"
@@ -253,9 +253,10 @@ class WorldModel(Agent):
         )
         ahead, _ = self.rnn(z, action)
         mean, deviation = self.rewards
+        expected = torch.where(terminated, ahead.reward[..., 1], ahead.reward[..., 0])
         terms = {
             "code": ahead.nats(z_after),
-            "reward": (ahead.reward - (reward - mean) / deviation).square(),
+            "reward": (expected - (reward - mean) / deviation).square(),
             "end": F.binary_cross_entropy_with_logits(ahead.end, terminated.float(), reduction="none"),
         }
         means = {name: (term * keep).sum() / keep.sum() for name, term in terms.items()}
@@ -367,8 +368,8 @@ class WorldModel(Agent):
                 far = np.abs(image - full)[moved.real]
                 sums[k] += np.square(far).sum(), (far > self.wrong).sum()
             frames += int(moved.real.sum())
-        means = [tuple((row / (frames * self.space.numbers)).tolist()) for row in sums]
-        return Foresight(*means, frames)
+        pairs = [(float(a), float(b)) for a, b in sums / (frames * self.space.numbers)]
+        return Foresight(pairs[0], pairs[1], pairs[2], frames)
 
     def cards(self, world: World, seed: int) -> list[Score]:
         seen = self.foresight(world, np.random.default_rng(seed))
