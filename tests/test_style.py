@@ -106,6 +106,21 @@ def test_the_gradient_is_that_of_finite_differences(net):
         )
 
 
+def test_beyond_black_and_white_it_pulls_back_and_within_does_nothing(net):
+    x, content, painting = (image(16, 12, seed) for seed in (0, 1, 2))
+    free = goal(net, content, painting)._replace(outside=0.0)
+    held, far = free._replace(outside=2.0), x.clone()
+    far[0, 1, 3, 4], far[0, 2, 0, 0] = 1.5, -3.0
+    assert torch.equal(slope_of(Objective(net, held), x), slope_of(Objective(net, free), x))
+    more = float(Objective(net, held)(far) - Objective(net, free)(far))
+    assert more == pytest.approx(2 * (0.5**2 + 2.0**2) / x.numel(), rel=1e-3)
+    pull = slope_of(Objective(net, held), far) - slope_of(Objective(net, free), far)
+    expected = torch.zeros_like(x)
+    expected[0, 1, 3, 4], expected[0, 2, 0, 0] = (2 * 2 * d / x.numel() for d in (0.5, -2.0))
+    assert torch.allclose(pull, expected, atol=1e-6)
+    assert goal(net, content, painting).outside > 0
+
+
 def test_the_gradient_of_the_gram_matrix_alone_is_that_of_finite_differences():
     h = torch.randn(1, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     target = torch.eye(3, dtype=torch.float64)[None]

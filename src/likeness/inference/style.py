@@ -57,6 +57,8 @@ LEAST = 32
 PAIRS, FEWER = 20, 8
 """of vectors that L-BFGS keeps, of images of up to MANY pixels and of larger ones"""
 MANY = 512 * 512
+OUTSIDE = 1.0
+"""weight of what lies beyond black and white: 0.1 does less, 10 no more"""
 STEPS = 60
 CONTENT_WEIGHT = 0.03
 SHEET_WEIGHTS, SHEET_STROKES = (0.003, 0.03, 0.3), (0.5, 1.0, 2.0)
@@ -239,7 +241,7 @@ def aim(
         else dict[str, Tensor]()
     )
     equal = dict.fromkeys(how.of_style, 1.0)
-    return Goal(blended, content, how.style_weight, how.content_weight, how.variation, equal)
+    return Goal(blended, content, how.style_weight, how.content_weight, how.variation, equal, OUTSIDE)
 
 
 def started(target: Tensor, how: How) -> Tensor:

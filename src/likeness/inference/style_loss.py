@@ -4,10 +4,13 @@ Gatys, Ecker & Bethge, "Image Style Transfer Using Convolutional Neural Networks
 P, G and A of parts/perceptual.py:
 
     L(x) = a |F - P|^2 / |P|^2  +  b mean_l |G_l - A_l|_F^2 / |A_l|_F^2  +  c TV(x)
+           +  d mean max(|x| - 1, 0)^2
 
-Departure: each term is divided by what it would be for features that are all zero.  So a and b mean the same
-for every network, layer, size and painting; the square root of a style term is the relative error of that
-Gram matrix.  Gatys' w_l are then 1 / (L |A_l|^2) up to a constant.
+Departures: each term is divided by what it would be for features that are all zero.  So a and b mean the
+same for every network, layer, size and painting; the square root of a style term is the relative error of
+that Gram matrix.  Gatys' w_l are then 1 / (L |A_l|^2) up to a constant.  The last term is ours: values beyond
+black and white are cut off when the picture is written, and with it the loss of what is written was 1 to 4 %
+lower after 100 gradients.
 
 The gradient with respect to features is written down here (Gatys eq. 2 and 6 with these weights), and the
 network carries it on to the image:
@@ -45,6 +48,8 @@ class Goal(NamedTuple):
     variation: float
     layer_weights: Mapping[str, float]
     """of the style layers, of mean 1"""
+    outside: float = 0.0
+    """weight of what lies beyond black and white"""
 
 
 class Terms(NamedTuple):
@@ -108,13 +113,17 @@ class Objective:
         with torch.enable_grad():
             flat = x.detach().requires_grad_()
             rough = total_variation(flat).sum()
-        if goal.variation:
-            slope += goal.variation * torch.autograd.grad(rough, flat)[0]
+            if goal.variation:
+                slope += goal.variation * torch.autograd.grad(rough, flat)[0]
+        rough = rough.detach()
+        beyond = x.detach() - x.detach().clamp(-1, 1)
+        slope += 2 * goal.outside / x.numel() * beyond
         zero = x.new_zeros(())
         s = perceptual.style(grams, goal.grams, goal.layer_weights) if goal.grams else zero
         c = torch.stack([*apart.values(), zero]).sum()
         self.terms = Terms(float(s), float(c), float(rough))
-        loss = goal.style_weight * s + goal.content_weight * c + goal.variation * rough.detach()
+        loss = goal.style_weight * s + goal.content_weight * c + goal.variation * rough
+        loss = loss + goal.outside * beyond.square().mean()
         return loss.to(x.dtype).view(1), slope
 
     def halo(self) -> int:
