@@ -142,14 +142,15 @@ def test_constants_of_cma_es():
     assert one.weights == pytest.approx([w / sum(raw) for w in raw])
     assert one.mu_eff == pytest.approx(3.167, abs=1e-3)
     # sigma stays where the best are any: E log sigma' = log sigma of values that know nothing
-    logs = []
+    logs, traces = [], []
     for seed in range(100):
         rng = np.random.default_rng(seed)
         one = CMAES(np.zeros(10), 1.0, 10, rng)
         for _ in range(20):
             one.tell(one.ask(), rng.normal(size=10))
         logs.append(math.log(one.sigma))
-    assert abs(np.mean(logs)) < 0.2
+        traces.append(np.trace(one.c) / 10)
+    assert abs(np.mean(logs)) < 0.2 and np.mean(traces) == pytest.approx(1, abs=0.1)
 
 
 # The dream

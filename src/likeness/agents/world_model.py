@@ -10,8 +10,8 @@ Ha & Schmidhuber, "World Models", 2018.  Four stages, one after the other (secti
 The world is not asked again after the first stage: of what nobody did by chance there, the dream knows
 nothing.
 
-Departures: the VAE is ours, whose pixels have a likelihood.  In the world the controller sees the mean of
-q(z|x), in the dream a draw.  A member of the population is tried in dreams of the same noise as all others.
+Departures: the VAE is ours, whose pixels have a likelihood.  All of a population are tried in dreams of the
+same noise.
 The controller that is kept is the mean of the last generation, not the luckiest.
 """
 
@@ -99,16 +99,22 @@ class Thought:
 
 
 class Player:
-    """Acts in the world through whole episodes."""
+    """Acts in the world through whole episodes, by draws of q(z|x) as it has learnt to in the dream: by the
+    means it would walk in a circle for ever where a draw leads out.
+
+    rng: draws the actions as well; the codes of one without it are the same every time."""
 
     def __init__(self, agent: WorldModel, rng: np.random.Generator | None):
         self.agent, self.rng = agent, rng
+        self.codes = np.random.default_rng(0) if rng is None else rng
         self.memory: Tensor | None = None
         self.actions = np.zeros(0, np.int64)
 
     def __call__(self, see: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            now = Thought(self.agent.encode(see).mu, self.agent.o.hidden)
+            q = self.agent.encode(see)
+            eps = torch.from_numpy(self.codes.standard_normal(tuple(q.mu.shape), np.float32))
+            now = Thought(q.draw(eps), self.agent.o.hidden)
             if self.memory is not None:
                 now.memory = self.memory
             scores = self.agent.act(now.seen()).numpy()

@@ -23,7 +23,7 @@ KINDS = {".gif": "GIF", ".webp": "WEBP"}
 
 
 def play(argv: list[str]) -> int:
-    """play AGENT WORLD [RUN]: train an agent (ppo, dqn, reinforce); play RUN makes a film of one"""
+    """play AGENT WORLD [RUN]: train an agent (ppo, dqn, reinforce, world-model); play RUN makes a film of one"""
     names = value("agents.__init__", "NAMES")
     words = [word for word in argv if not word.startswith("-")]
     if words and words[0] in names:
