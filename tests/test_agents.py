@@ -14,7 +14,7 @@ from likeness.agents import dqn, grid, load, ppo, reinforce, returns, tabular
 from likeness.agents.adam import Adam
 from likeness.agents.agent import drawn
 from likeness.agents.networks import Perceptron
-from likeness.agents.world import Moved, Space
+from likeness.agents.world import Moved, Space, World
 from likeness.core import Refusal
 from likeness.metrics.returns import iqm, stratified
 
@@ -323,3 +323,126 @@ def test_loss_of_dqn_is_that_of_stable_baselines3():
         ours = dqn.loss(theirs.q_net(rows.observations), rows.actions.flatten().long(), y)
     theirs.train(1, 32)
     assert ours.item() == pytest.approx(logged["train/loss"], abs=1e-5)
+
+
+# PPO by hand, A2C, PQN
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_the_gradient_by_hand_is_that_of_autograd(normalise):
+    """On a batch with ratios on both sides of the clip."""
+    one = agent(entropy=0.03, value=0.7, normalise=normalise)
+    g = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        one.adam.flat += 0.3 * torch.randn(len(one.adam.flat), generator=g)
+    b = batch(one)
+    b = b._replace(log_old=b.log_old + 0.3 * torch.randn(64, generator=g))
+    told = one._by_autograd(b, 0.2).told()
+    expected = one.adam.gradient.clone()
+    one.adam.gradient.fill_(9.0)
+    now = one._by_hand(one.actor, one.critic, ppo.Slopes(b, 2, normalise), 0.2).told()
+    clipped = np.abs(told.ratio - 1) > 0.2
+    assert 5 < clipped.sum() < 60 and expected.abs().max() > 0.01
+    assert torch.allclose(one.adam.gradient, expected, atol=1e-6)
+    assert now[:3] == pytest.approx(told[:3], abs=1e-6) and np.allclose(now.ratio, told.ratio, atol=1e-6)
+    one._by_hand(one.actor, one.critic, ppo.Slopes(b, 2, normalise), 1e9)  # the fake: nothing is clipped
+    assert (one.adam.gradient - expected).abs().max() > 1e-3
+
+
+def test_a2c_is_the_policy_gradient_of_its_equation():
+    from likeness.agents import a2c
+
+    one = a2c.A2C(VECTOR, a2c.A2COptions(entropy=0.02, value=0.4, clip=1e9), 0)
+    b = batch(one)
+    log = F.log_softmax(one.actor(b.see), 1)
+    policy = -(log.gather(1, b.action[:, None])[:, 0] * b.advantage).mean()
+    entropy = -(log.exp() * log).sum(1).mean()
+    error = (one.critic(b.see)[:, 0] - b.target).square().mean()
+    one.adam.gradient.zero_()
+    (policy + 0.4 * error - 0.02 * entropy).backward()
+    expected = one.adam.gradient.clone()
+    one.adam.descend = lambda *rest: None
+    one.learn(b, 1e-3, 1.0)
+    assert torch.allclose(one.adam.gradient, expected, atol=1e-6)
+    assert sum(1 for _ in one._batches(b)) == 1
+
+
+class Chain(World):
+    """Sights 0, 1, 2 ...; ends as the lists say."""
+
+    space = Space((4,), 2)
+
+    def __init__(self, terminated: np.ndarray, truncated: np.ndarray):
+        super().__init__(terminated.shape[1], 0)
+        self.ends, self.rng, self.t = (terminated, truncated), np.random.default_rng(0), 0
+        self.see = self._look()
+
+    def _look(self) -> np.ndarray:
+        return self.rng.normal(size=(self.n, 4)).astype(np.float32)
+
+    def _move(self, actions: np.ndarray) -> Moved:
+        after, (terminated, truncated) = self._look(), (ends[self.t] for ends in self.ends)
+        self.see = np.where((terminated | truncated)[:, None], self._look(), after)
+        self.t += 1
+        return Moved(after, self.rng.normal(size=self.n), terminated, truncated, self._real)
+
+    frame = restart = _state = _restore = None
+
+
+def test_returns_of_pqn_are_those_of_their_recursion():
+    from likeness.agents import pqn
+
+    T, n, gamma, trace = 9, 3, 0.9, 0.6
+    rng = np.random.default_rng(3)
+    terminated = rng.random((T, n)) < 0.2
+    truncated = (rng.random((T, n)) < 0.2) & ~terminated
+    options = pqn.PQNOptions(horizon=T, worlds=n, gamma=gamma, trace=trace, hidden=8)
+    one, seen = pqn.PQN(VECTOR, options, 0), []
+    Chain.__abstractmethods__ = frozenset()
+    world = Chain(terminated, truncated)
+    step = world.step
+    world.step = lambda action: (seen.append((world.see, step(action))), seen[-1][1])[1]
+    see, _, target = one.experience(world, 0.3)
+
+    def best(sight: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return one.scores(sight).amax(1).numpy()
+
+    expected, later = np.zeros((T, n)), best(world.see)
+    for t in range(T - 1, -1, -1):
+        moved, ahead = seen[t][1], best(seen[t][1].after)
+        mixed = np.where(truncated[t], ahead, trace * later + (1 - trace) * ahead)
+        later = expected[t] = moved.reward + gamma * np.where(terminated[t], 0.0, mixed)
+    assert np.allclose(target.numpy(), expected.ravel(), atol=1e-5)
+    assert torch.equal(see, torch.from_numpy(np.concatenate([s for s, _ in seen])))
+    q = torch.tensor([[1.0, 4.0]])
+    assert pqn.loss(q, torch.tensor([1]), torch.tensor([1.0])).item() == 4.5
+
+
+def test_layers_of_pqn_have_no_mean_and_one_deviation():
+    from likeness.agents.networks import torso
+
+    for space, x in ((VECTOR, torch.randn(5, 4) * 100), (Space((3, 6, 6), 2), torch.randn(5, 3, 6, 6) * 9)):
+        net = torso(space, nn.Identity, 16, norm=True)(x)
+        assert torch.allclose(net.mean(1), torch.zeros(5), atol=1e-5)
+        assert torch.allclose(net.std(1, unbiased=False), torch.ones(5), atol=1e-2)
+
+
+def test_random_actions_become_rare_in_a_straight_line():
+    from likeness.agents.agent import falling, mostly
+
+    assert [falling(s, 100, 0.2) for s in (0, 50, 100, 900)] == pytest.approx([1, 0.6, 0.2, 0.2])
+    actions = mostly(np.zeros(40_000, int), 0.3, 3, np.random.default_rng(0))
+    assert (actions > 0).mean() == pytest.approx(0.2, abs=0.01)
+
+
+def test_iqm_and_its_interval_are_those_of_rliable():
+    library = pytest.importorskip("rliable.library", reason="rliable is not installed")
+    from rliable import metrics
+
+    scores = np.random.default_rng(0).normal(size=(10, 4)) * [1, 2, 3, 4] + [0, 5, 9, 20]
+    points, intervals = library.get_interval_estimates(
+        {"a": scores}, lambda x: np.array([metrics.aggregate_iqm(x)]), reps=2000
+    )
+    assert iqm(scores) == pytest.approx(points["a"][0], abs=1e-12)
+    assert np.allclose(stratified(scores), intervals["a"][:, 0], atol=0.1)  # both are draws

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from likeness import cli, storage
+from likeness.agents import evaluation, gym, page
 from likeness.agents.run import AgentRun, learn
 from likeness.core import DiskTrouble, Diverged, Refusal
 
@@ -19,6 +25,8 @@ SHORT = dict(
         steps=2_000, worlds=4, hidden=8, memory=500, begin=100, every=32, gradients=2, n_step=3, double=True
     ),
     reinforce=dict(steps=2_000, worlds=4, hidden=8),
+    a2c=dict(steps=2_000, worlds=4, hidden=8),
+    pqn=dict(steps=2_000, horizon=16, worlds=4, batch=32, hidden=8),
 )
 
 
@@ -39,7 +47,14 @@ def bits(folder: Path) -> tuple:
 
 @pytest.mark.parametrize(
     ("agent", "world"),
-    [("ppo", "CartPole-v1"), ("dqn", "CartPole-v1"), ("reinforce", "CartPole-v1"), ("ppo", "grid")],
+    [
+        ("ppo", "CartPole-v1"),
+        ("dqn", "CartPole-v1"),
+        ("reinforce", "CartPole-v1"),
+        ("ppo", "grid"),
+        ("a2c", "CartPole-v1"),
+        ("pqn", "CartPole-v1"),
+    ],
 )
 def test_a_killed_run_has_the_learning_curve_of_one_that_was_not(tmp_path, monkeypatch, agent, world):
     train(tmp_path / "whole", agent, world)
@@ -52,6 +67,63 @@ def test_a_killed_run_has_the_learning_curve_of_one_that_was_not(tmp_path, monke
     whole, cut = ((tmp_path / name / "log.jsonl").read_bytes() for name in ("whole", "cut"))
     assert whole == cut and bits(tmp_path / "whole") == bits(tmp_path / "cut")
     assert len(whole.splitlines()) > 10
+
+
+def test_kill_9_at_any_moment_leaves_the_learning_curve(tmp_path):
+    """A process of its own, killed in the midst of writing, as often as it takes to come to the end."""
+    train(tmp_path / "whole", "dqn")
+    flags = [f"--{k.replace('_', '-')}" + ("" if v is True else f"={v}") for k, v in SHORT["dqn"].items()]
+    command = ["play", "dqn", "CartPole-v1", str(tmp_path / "cut"), "--seed", "0", *flags]
+    code = (
+        "import sys, likeness.agents.run as run, likeness.cli as cli; run.EVERY = 0.0; "
+        "sys.exit(cli.main(sys.argv[1:]))"
+    )
+    log = tmp_path / "cut" / "log.jsonl"
+    child = subprocess.Popen([sys.executable, "-c", code, *command], stdout=subprocess.DEVNULL)
+    while child.poll() is None and (not log.exists() or len(log.read_bytes().splitlines()) < 4):
+        time.sleep(0.002)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    train(tmp_path / "cut", "dqn")
+    assert (tmp_path / "whole" / "log.jsonl").read_bytes() == log.read_bytes()
+    assert bits(tmp_path / "whole") == bits(tmp_path / "cut")
+
+
+class Fails:
+    """An environment that raises in the midst of an episode."""
+
+    observation_space, action_space = SimpleNamespace(), SimpleNamespace(n=2, start=0)
+
+    def __init__(self, after: int):
+        self.left, self.observation_space = after, type("Box", (), dict(shape=(4,), dtype=np.dtype("f4")))()
+
+    def reset(self, seed: int) -> tuple[np.ndarray, dict]:
+        self.rng, self.age = np.random.default_rng(seed), 0
+        return self.rng.normal(size=4), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.left, self.age = self.left - 1, self.age + 1
+        if not self.left:
+            raise RuntimeError("the wheel came off")
+        return self.rng.normal(size=4), 1.0, self.age >= 9, False, {}
+
+
+def test_an_environment_that_fails_loses_nothing(tmp_path, monkeypatch):
+    left = [200]
+    monkeypatch.setattr(gym, "make", lambda name, **how: Fails(left[0]))
+    with monkeypatch.context() as m:
+        m.setattr("likeness.agents.run.EVERY", 0.0)
+        run = AgentRun.begin(tmp_path / "r", "ppo", "Wheel-v0", 0, SHORT["ppo"])
+        with pytest.raises(Refusal, match=r"Wheel-v0 has failed in step \d of an episode .*wheel came off"):
+            [*run.fit()]
+        run.close()
+    left[0] = 10**9  # mended, it goes on from where it was saved, to the curve of one that never failed
+    for name in ("r", "whole"):
+        run = AgentRun.begin(tmp_path / name, "ppo", "Wheel-v0", 0, SHORT["ppo"])
+        assert (run.world.steps > 0) == (name == "r")
+        [*run.fit()]
+        run.close()
+    assert (tmp_path / "r" / "log.jsonl").read_bytes() == (tmp_path / "whole" / "log.jsonl").read_bytes()
 
 
 def test_a_run_goes_on_to_more_steps_and_to_nothing_else(tmp_path):
@@ -111,23 +183,49 @@ def verb(capsys, command: str) -> dict:
 
 def test_train_show_and_evaluate(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    flags = "--total-timesteps 1500 --horizon 16 --num-envs 4 --epochs 1 --json"
-    assert cli.main(f"play ppo CartPole-v1 r --seeds 2 {flags}".split()) == 0
+    flags = "--total-timesteps 1500 --horizon 16 --num-envs 4 --epochs 1 --no-normalise --json"
+    assert cli.main(f"play ppo CartPole-v1 r --seeds 2 {flags}".split()) == 0  # two processes at once
     first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert (first["run"], second["run"], second["seed"]) == ("r-seed0", "r-seed1", 1)
     assert first["steps"] >= 1500 and first["return"] != second["return"]
+    assert not AgentRun.open(Path("r-seed1")).options.normalise
     film = verb(capsys, "play r-seed0 -o f.webp -n 2 --drawn --json")
     assert len(film["returns"]) == 2 and film["frames"] == sum(film["returns"]) and Path("f.webp").exists()
-    said = verb(capsys, "evaluate r-seed0 r-seed1 -n 20 --json")
-    rows = {card["of"]: card for card in said["runs"]["r-seed0"]}
+    told = verb(capsys, "evaluate r-seed0 r-seed1 -n 20 --json")
+    cards = told["runs"]["r-seed0"]
+    rows = {card["of"]: card for card in cards if card["name"] == "return"}
+    assert rows["random policy"]["value"] == pytest.approx(22, abs=6)
+    assert rows["best possible"]["value"] == 500
+    other = {card["name"]: card for card in cards}
     assert (
-        rows["random policy"]["value"] == pytest.approx(22, abs=6) and rows["best possible"]["value"] == 500
+        other["steps to half"]["value"] is None and "was not reached" in other["steps to half"]["warnings"][0]
     )
-    (over,) = said["over_seeds"]
-    means = [own[0]["value"] for own in said["runs"].values()]
+    assert other["speed"]["value"] > 100 and 10 < other["return while it learnt"]["value"] < 60
+    (over,) = told["over_seeds"]
+    means = [own[0]["value"] for own in told["runs"].values()]
     assert over["iqm"] == pytest.approx(np.mean(means)) and "2 runs" in over["warning"]
+    page = Path("compare.html").read_text()
+    assert "ppo" in page and "data:image/png" in page and "2 runs" in page
+    report = Path("r-seed0/report.html").read_text()
+    assert "Learning curve" in report and "--no-normalise" in report and "<script" not in report
     assert cli.main(["evaluate", "r-seed0", "-n", "10"]) == 0
     assert "random policy" in capsys.readouterr().out
+
+
+def test_what_all_seeds_would_refuse_is_refused_at_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["play", "ppo", "nosuch", "r", "--seeds", "2"]) == 2
+    assert "there is no world" in capsys.readouterr().err and not Path("r-seed0").exists()
+
+
+def test_sample_efficiency_in_numbers():
+    table = np.array([[100.0, 10.0], [200.0, 30.0], [400.0, 50.0]])
+    assert evaluation.over_training(table) == pytest.approx((10 + 30 + 2 * 50) / 4)
+    assert evaluation.reached(table, 20.0) == 200 and evaluation.reached(table, 20.0, lines=1) == 200
+    assert evaluation.reached(table, 30.0) == 400 and np.isnan(evaluation.reached(table, 31.0))
+    up = lambda by: np.array([0.0, by])  # noqa: E731
+    places, middle = page.together([table, table + up(2), table + up(100), table - up(100)])
+    assert places[0] == 100 and middle[-1] == pytest.approx(51, abs=1e-9)
 
 
 @pytest.mark.parametrize(

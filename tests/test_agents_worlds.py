@@ -242,3 +242,44 @@ def test_a_film_lasts_as_long_as_its_frames(kind):
     assert times == [200, 200, 200]
     with pytest.raises(Refusal, match="no frame"):
         playing.film([], 10, kind)
+
+
+@pytest.mark.parametrize("game", ["Breakout", "Freeway", "SpaceInvaders", "Asterix", "Seaquest"])
+def test_minatar_is_resumed_exactly(game):
+    """The package keeps the last action beyond an ending, and repeats it at random."""
+    pytest.importorskip("minatar", reason="minatar is not installed")
+    pytest.importorskip("gymnasium", reason="gymnasium is not installed")
+    name, rng = f"MinAtar/{game}-v1", np.random.default_rng(0)
+    one, other = (opening.world(name, 4, 5) for _ in range(2))
+    for _ in range(150):
+        one.step(rng.integers(one.space.actions, size=4))
+    other.restore(*one.state())
+    for _ in range(50):
+        action = rng.integers(one.space.actions, size=4)
+        for a, b in zip(one.step(action), other.step(action)):
+            assert np.array_equal(a, b)
+    assert one.space.dtype == "bool" and one.see.shape == (4, *one.space.shape)
+    assert np.array_equal(one.frame(1), other.frame(1)) and one.frame(1).shape == (240, 240, 3)
+
+
+def test_minatar_forgets_its_last_action(monkeypatch):
+    """With actions that are always repeated, a second episode begins as a first one does."""
+    pytest.importorskip("minatar", reason="minatar is not installed")
+    pytest.importorskip("gymnasium", reason="gymnasium is not installed")
+    env = gym.make("MinAtar/Breakout-v1")
+    env.env.game.sticky_action_prob = 1.0
+    seen = []
+    for action in (1, 2):
+        env.env.game.last_action = action
+        env.reset(seed=3)
+        seen.append(env.step(action)[0])
+    assert np.array_equal(*seen)
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch):
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr("likeness.agents.minatar.import_module", missing)
+    with pytest.raises(Refusal, match="pip install minatar"):
+        gym.minatar.register(SimpleNamespace(registry={}))

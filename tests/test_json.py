@@ -22,6 +22,7 @@ ASKED = {
     "sample": f"sample {PIXELS} -n 1",
     "evaluate": f"evaluate {PIXELS} -n 4 --network none",
     "reconstruct": "reconstruct runs/ae-digits -n 1",
+    "walk": "walk runs/ae-digits images 0 1",
     "complete": f"complete {PIXELS} -n 1 --draws 1",
     "edit": f"edit {NOISE} -n 1 --draws 1 --strength 0.1 --steps 2",
     "score": f"score {PIXELS} -n 1",
@@ -64,7 +65,10 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "completion"])  # which prints a script
+@pytest.mark.parametrize(
+    "verb",
+    [verb for verb in VERBS if verb not in ("completion", "studio")],  # a script; a link
+)
 def test_every_verb_prints_one_object_with_the_number_of_its_schema(there, verb, monkeypatch, capsys):
     card = Score("calibration", 0.5, low=0.4, high=float("nan"))
     monkeypatch.chdir(there)

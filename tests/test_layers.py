@@ -31,6 +31,7 @@ WINGS = [
     ["reports"],
     ["maps", "studies", "agents"],
     ["api"],
+    ["studio"],
     ["cli"],
     ["__main__"],
 ]

@@ -91,6 +91,13 @@ def test_the_spiral_has_two_arms_with_points_evenly_along_them():
     assert stats.kstest(np.interp(t, along, length / length[-1]), "uniform").statistic < 0.03
 
 
+def test_the_discs_are_filled_evenly_and_nothing_lies_between_them():
+    data, x = plane("disjoint:20000")
+    assert data.modes is None and data.classes == ("part 1", "part 2") and fair(np.bincount(data.y))
+    r = np.linalg.norm(x - np.where(data.y == 0, -0.75, 0.75)[:, None], axis=1)
+    assert stats.kstest((r / 0.2) ** 2, "uniform").pvalue > 1e-3
+
+
 def test_points_are_always_the_same_and_the_split_is_fair():
     data = load("grid:20000")
     assert (

@@ -15,6 +15,7 @@ import signal
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -37,6 +38,7 @@ from .inference import imagine as imagination
 from .inference import receptive_field as receptive
 from .inference import score as surprise
 from .inference import translate as translation
+from .inference import walk as walks
 from .inference.translate import Translation
 from .metrics.card import Score
 from .parts.denoising import Denoiser
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from .data.check import Check
     from .evaluation import exam
     from .maps.single import Mapped
+    from .reports.framed import Frame
     from .reports.looks import Look
 
 
@@ -299,6 +302,11 @@ class Trained:
         self._data = open_data(self.run, place, to)
         self.config = self.run.config
 
+    @cached_property
+    def space(self) -> walks.Space:
+        """Its codes, to walk among.  Raises Refusal where it decodes none."""
+        return walks.Space(self)
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of its classes by their number; numbers, where it has written down no names."""
@@ -353,16 +361,18 @@ class Trained:
         negative: str = "",
         grid: Mapping[str, Sequence[Any]] | None = None,
         label: str | int | None = None,
+        upscale: Trained | Sequence[Trained] = (),
         **live: Any,
     ) -> Pictures:
         """n images of a text, or of each of several: image i of a seed is the same whatever it is drawn with.
 
         negative: a text to lead away from.  grid: values of one or two options, as dict(guidance=[1, 2, 4],
-        steps=[10, 50]): n images of each text for each, of the same noise.  What is unknown or cut off of a
-        text is noted.
+        steps=[10, 50]): n images of each text for each, of the same noise.  upscale: runs that make what is
+        drawn larger, one after another, by the text as well; each with its own options.  What is unknown or
+        cut off of a text is noted.
         """
         return final(
-            self.imagining(text, n, seed, negative=negative, grid=grid, label=label, **live)
+            self.imagining(text, n, seed, negative=negative, grid=grid, label=label, upscale=upscale, **live)
         ).pictures
 
     def imagining(
@@ -374,6 +384,7 @@ class Trained:
         negative: str = "",
         grid: Mapping[str, Sequence[Any]] | None = None,
         label: str | int | None = None,
+        upscale: Trained | Sequence[Trained] = (),
         **live: Any,
     ) -> Iterator[Stage]:
         """The way there, ever better.  Raises Refusal at once."""
@@ -394,12 +405,15 @@ class Trained:
             away.text,
             None if grid is None else imagination.checked(grid),
         )
-        states = imagination.states(self.model, known, asked, live, self.class_of(label))
+        runs = [upscale] if isinstance(upscale, Trained) else list(upscale)
+        stages = [imagination.Upscaler(run.folder.name, run.model, run.config.words) for run in runs]
+        states = imagination.states(self.model, known, asked, live, self.class_of(label), stages)
         facts = dict(negative=away.text) if negative else {}
         recipe = self._recipe(texts=list(asked.texts), seed=seed, n=n, **facts, **live) | self.named_class(
             label
         )
         recipe |= {} if grid is None else dict(grid=asked.grid)
+        recipe |= {"upscale": [stage.name for stage in stages]} if stages else {}
         recipe |= (
             {"unknown": unknown} if (unknown := sorted({w for one in read for w in one.unknown})) else {}
         )
@@ -421,6 +435,7 @@ class Trained:
 
         image: a file, or (C, H, W) in [-1, 1].  folder: where what is learnt of image and text is kept, and
         taken from if it is there (RUN/imagic/... unless it is named): then another strength costs a sample.
+        Unless it is set, guidance is 1, by which the image is learnt.
         """
         x = image[None] if isinstance(image, Tensor) else self._one_image(image)
         x = inputs.own(x, None, None, self.config.spec, 0).batch.x
@@ -444,6 +459,7 @@ class Trained:
             done = at.edit
             assert done is not None
             imagery.keep(done, place, facts)
+        live = {"guidance": 1.0} | live
         drawn = torch.cat([done.at(s, 1, seed, **live) for s in strengths])
         page = figures.sheet(
             [figures.pixels(t[None]) for t in (x[0], *drawn)],
@@ -770,6 +786,27 @@ class Trained:
         images)."""
         return Page(*latent_space.page([(self.run, self.data)], picture, n, seed, groups))
 
+    def walk(
+        self,
+        kind: str = "plane",
+        codes: Sequence[str | int] = (),
+        *,
+        label: str | int | None = None,
+        **how: Any,
+    ) -> Pictures:
+        """Images of chosen codes: images, plane, slide, path or sum.  codes: numbers of samples, 3:17 of
+        another seed, or files of images.
+
+        how: n, seed, at, step, along, way, loop, less, plus, strength, as inference.walk.Walk has them.
+        """
+        try:
+            asked = walks.Walk(kind, tuple(str(code) for code in codes), **how)
+        except TypeError as why:
+            raise Refusal(f"walk: {why}; likeness walk --help lists what there is.") from None
+        x = self.space.images(asked.made(self.space, self.class_of(label)))
+        page = figures.grid(x, asked.number) if kind == "plane" else None
+        return Pictures(x, self._recipe(**asked.facts()) | self.named_class(label), page)
+
     def diffuse(
         self,
         picture: str = "reverse",
@@ -942,6 +979,12 @@ class Trained:
         return exam.prepare(
             self.run, self.data, _whole("n", n, 1), _whole("seed", seed, 0), network, parzen, **live
         ).outlook()
+
+    def studio(self, height: int = 800) -> Frame:
+        """The studio in a frame of a notebook, with this run open.  It needs likeness[studio]."""
+        from .reports.framed import Frame
+
+        return Frame(self.folder.parent, self.folder.name, height=height)
 
     def _repr_html_(self) -> str:
         view = snapshots.view(self.run, self.data, 36)

@@ -3,11 +3,12 @@
 world.py      what an agent acts in: several copies at once, each episode a function of its seed
 grid.py       a world of rooms drawn as images, which needs nothing installed
 cart.py       CartPole-v1, equal to gymnasium's bit by bit and many at once
-gym.py        any environment of gymnasium with discrete actions
+gym.py        any environment of gymnasium with discrete actions; minatar.py  what MinAtar leaves to do
 agent.py      what an agent is: it updates itself, chooses, and can be written down
 returns.py    advantages and returns of what was experienced
 tabular.py    value iteration and Q-learning on a table
-reinforce.py  dqn.py  ppo.py
+rollout.py    a few steps of every copy
+reinforce.py  dqn.py  pqn.py  ppo.py  a2c.py
 world_model.py  a model of the world, and a controller that learns in its dream
 mdn_rnn.py  dream.py  cma.py  drawn_cart.py   its parts: what comes next, a world made of it, the
               evolution of the controller, and CartPole as pictures
@@ -25,7 +26,7 @@ from ..core import Refusal, closest
 if TYPE_CHECKING:
     from .agent import Agent
 
-NAMES = ("ppo", "dqn", "reinforce", "world-model")
+NAMES = ("ppo", "dqn", "pqn", "a2c", "reinforce", "world-model")
 
 
 def load(name: str) -> type[Agent]:

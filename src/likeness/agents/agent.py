@@ -102,4 +102,15 @@ class Agent(ABC):
 def drawn(logits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """An action of each row by softmax(logits): where the cumulative probability passes a uniform number."""
     p = np.exp(logits - logits.max(1, keepdims=True)).cumsum(1)
-    return (p <= rng.random((len(p), 1)) * p[:, -1:]).sum(1).clip(max=p.shape[1] - 1)
+    return np.minimum((p <= rng.random((len(p), 1)) * p[:, -1:]).sum(1), p.shape[1] - 1)
+
+
+def falling(steps: int, share: float, end: float) -> float:
+    """A share of random actions that falls from 1 to its end in a straight line, in so many steps."""
+    return max(end, 1 + steps / max(1.0, share) * (end - 1))
+
+
+def mostly(best: np.ndarray, epsilon: float, actions: int, rng: np.random.Generator) -> np.ndarray:
+    """The best actions (n,), but for the share epsilon, which is uniform."""
+    any_of = rng.integers(actions, size=len(best))
+    return np.where(rng.random(len(best)) < epsilon, any_of, best)

@@ -17,6 +17,7 @@ from .world import Arrays, Moved, Space, World
 G, MASS, POLE, LENGTH, FORCE, TAU, LIMIT = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02, 500
 TOTAL, MOMENT = POLE + MASS, POLE * LENGTH
 FAR, STEEP = 2.4, 12 * 2 * math.pi / 360
+PUSH, BOUNDS = np.array([-FORCE, FORCE]), np.array([[FAR], [STEEP]])
 
 
 class Cart(World):
@@ -29,6 +30,7 @@ class Cart(World):
         super().__init__(n, seed)
         self.at = np.zeros((4, n))
         """x, its speed, the angle, and its speed"""
+        self._ones = np.ones(n)
         self.restart()
 
     def _begin(self, copy: int) -> None:
@@ -45,20 +47,24 @@ class Cart(World):
         return np.ascontiguousarray(self.at.T, np.float32)
 
     def _move(self, actions: np.ndarray) -> Moved:
-        x, speed, angle, turn = self.at
+        at, (angle, turn) = self.at, self.at[2:]
         cos, sin = np.cos(angle), np.sin(angle)
-        push = (np.where(actions == 1, FORCE, -FORCE) + MOMENT * np.square(turn) * sin) / TOTAL
-        bend = (G * sin - cos * push) / (LENGTH * (4.0 / 3.0 - POLE * np.square(cos) / TOTAL))
-        pull = push - MOMENT * bend * cos / TOTAL
-        self.at = np.stack([x + TAU * speed, speed + TAU * pull, angle + TAU * turn, turn + TAU * bend])
-        terminated = (np.abs(self.at[0]) > FAR) | (np.abs(self.at[2]) > STEEP)
-        truncated = self._age + 1 >= LIMIT
+        push = (PUSH[actions] + MOMENT * (turn * turn) * sin) / TOTAL
+        bend = (G * sin - cos * push) / (LENGTH * (4.0 / 3.0 - POLE * (cos * cos) / TOTAL))
+        change = np.empty_like(at)
+        change[0::2] = at[1::2]
+        change[1], change[3] = push - MOMENT * bend * cos / TOTAL, bend
+        change *= TAU
+        self.at = at + change
+        terminated = np.logical_or(*(np.abs(self.at[::2]) > BOUNDS))
+        truncated = self._age >= LIMIT - 1
         after = self.see = self._look()
-        if (ended := np.flatnonzero(terminated | truncated)).size:
-            for i in ended.tolist():
+        ended = terminated | truncated
+        if np.count_nonzero(ended):
+            for i in ended.nonzero()[0].tolist():
                 self._begin(i)
             self.see = self._look()
-        return Moved(after, np.ones(self.n), terminated, truncated, self._real)
+        return Moved(after, self._ones, terminated, truncated, self._real)
 
     def frame(self, copy: int) -> np.ndarray:
         from PIL import Image, ImageDraw

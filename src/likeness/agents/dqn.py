@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from ..core import option
 from .adam import Adam
-from .agent import Agent
+from .agent import Agent, falling, mostly
 from .agent import Options as Common
 from .networks import linear, network, tensor, torso
 from .world import Moved, Space, World
@@ -161,13 +161,10 @@ class DQN(Agent):
         return self._explore(see, self.o.epsilon, rng) if rng else super().choose(see)
 
     def _explore(self, see: np.ndarray, epsilon: float, rng: np.random.Generator) -> np.ndarray:
-        any_of = rng.integers(self.space.actions, size=len(see))
-        return np.where(rng.random(len(see)) < epsilon, any_of, super().choose(see))
+        return mostly(super().choose(see), epsilon, self.space.actions, rng)
 
     def epsilon(self, steps: int) -> float:
-        """From 1 to its end in a straight line."""
-        gone = steps / max(1.0, self.o.exploration * self.o.steps)
-        return max(self.o.epsilon, 1 + gone * (self.o.epsilon - 1))
+        return falling(steps, self.o.exploration * self.o.steps, self.o.epsilon)
 
     def update(self, world: World) -> dict[str, float]:
         memory = self.memory = self.memory or Memory(self.space, self.o.memory, world.n)

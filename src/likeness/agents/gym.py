@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..core import BadData, Refusal
+from . import minatar
 from .world import Arrays, Moved, Space, World, packed, unpacked
 
 
@@ -31,8 +32,11 @@ def package() -> Any:
 def make(name: str, **how: Any) -> Any:
     """An environment by its registered name.  Raises Refusal for one that there is not."""
     gymnasium = package()
+    if name.startswith(minatar.PREFIX):
+        minatar.register(gymnasium)
     try:
-        return gymnasium.make(name, **how)
+        env = gymnasium.make(name, disable_env_checker=True, **how)
+        return minatar.MinAtar(env) if name.startswith(minatar.PREFIX) else env
     except gymnasium.error.DependencyNotInstalled as error:
         raise Refusal(f"{name} needs another package: {error}") from None
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
@@ -108,6 +112,10 @@ class Gym(World):
         except Exception as error:  # each package has its own for a library that is not there
             raise Refusal(f"{self.name} cannot be drawn: {error}") from None
         return np.asarray(picture, np.uint8)
+
+    def solved(self) -> float | None:
+        threshold = getattr(getattr(self.envs[0], "spec", None), "reward_threshold", None)
+        return None if threshold is None else float(threshold)
 
     def _state(self) -> Arrays:
         actions, lengths = packed(self.done)

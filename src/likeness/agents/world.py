@@ -102,13 +102,15 @@ class World(ABC):
     def step(self, actions: np.ndarray) -> Moved:
         """actions: (n,) whole numbers below space.actions."""
         moved = self._move(actions)
-        self.steps += int((moved.real & self.counted).sum())
+        self.steps += int(np.count_nonzero(moved.real & self.counted))
         self._total += moved.reward
         self._age += moved.real
-        for i in np.flatnonzero(moved.ended):
-            if self.counted[i]:
-                self._ended.append(Episode(float(self._total[i]), int(self._age[i])))
-            self._total[i] = self._age[i] = 0
+        ended = moved.ended
+        if np.count_nonzero(ended):  # every call counts: all of a step of 8 poles takes 30 microseconds
+            for i in ended.nonzero()[0].tolist():
+                if self.counted[i]:
+                    self._ended.append(Episode(float(self._total[i]), int(self._age[i])))
+                self._total[i] = self._age[i] = 0
         return moved
 
     def take(self) -> list[Episode]:
@@ -141,6 +143,10 @@ class World(ABC):
 
     def best(self) -> float | None:
         """The highest expected return there is, where it is known."""
+        return None
+
+    def solved(self) -> float | None:
+        """The return at which its makers call it solved, where they do."""
         return None
 
 

@@ -46,9 +46,9 @@ GRADIENTS = 10
 TICKS = 10, 100
 """of the clock for a gradient and for a generation, where a step in the world is 1"""
 EYES: dict[str, Any] = dict(net="mlp", hidden=256, depth=1, beta=0.01)
-"""of the VAE.  At the whole price of the rate, images that differ in one pixel have one code, as that pixel is
-worth less than it costs; at a tenth, codes of neighbouring cells overlap, and a dream of draws walks through
-walls"""
+"""of the VAE.  At the whole price of the rate, images that differ in one pixel have one code, as that pixel
+is worth less than it costs; at a tenth, codes of neighbouring cells overlap, and a dream of draws walks
+through walls"""
 PANELS = "the world", "dream: same actions", "dream: its own"
 FRAMES = 1000
 """of an episode in a film, at most"""

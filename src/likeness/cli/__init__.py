@@ -24,9 +24,11 @@ from . import (
     neighbours,
     play,
     studies,
+    studio,
     style,
     train,
     translate,
+    walk,
 )
 from .arguments import closest
 
@@ -41,6 +43,7 @@ ASKING: tuple[Verb, ...] = (
     ask.field,
     ask.diffuse,
     ask.latent,
+    walk.walk,
 )
 LAB: tuple[Verb, ...] = (features.features, map.map, neighbours.neighbours, look.look, style.style, play.play)
 STUDIES: tuple[Verb, ...] = (studies.bayes, studies.detect)
@@ -56,6 +59,7 @@ VERBS: dict[str, Verb] = {
         *ASKING,
         *LAB,
         *STUDIES,
+        studio.studio,
         *LISTS,
     )
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import outline
-from .arguments import SEED_OF_CHOICE, Parser, common, count, on_runs, picture_file, target
+from .arguments import SEED_OF_CHOICE, Parser, common, count, natural, on_runs, picture_file, target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -404,6 +404,9 @@ def sample(argv: list[str]) -> int:
         help="class, by name or number, where the model is class-conditional [all classes]",
     )
     parser.add_argument(
+        "--first", type=natural, default=0, metavar="K", help="number of the first image of the seed [0]"
+    )
+    parser.add_argument(
         "--nearest",
         action="store_true",
         help="append to each row, framed, the training image nearest to its last sample",
@@ -430,9 +433,10 @@ def sample(argv: list[str]) -> int:
         raise Refusal("--nearest is for still images; leave it out for a model of videos.")
     n = args["n"] or (2000 if points else 16 if clips else 64)
     marks = "".join(f"-{name}" for name in ("raw", "nearest") if args[name])
-    usual = run.folder / "samples" / f"seed-{args['seed']}-n-{n}{marks}{'.gif' if clips else '.png'}"
+    first = f"-first-{args['first']}" if args["first"] else ""
+    usual = run.folder / "samples" / f"seed-{args['seed']}{first}-n-{n}{marks}{'.gif' if clips else '.png'}"
     path = target(args["o"], usual, *(PAGES if args["nearest"] else CLIPS if clips else PICTURES))
-    stages = run.sampling(n, args["seed"], label=args["label"], beside=weak, **live)
+    stages = run.sampling(n, args["seed"], args["first"], args["label"], weak, **live)
     pictures = final(terminal.walked(stages, "drawing samples", args["json"])).pictures
     says = f"{n} {'points' if points else 'clips' if clips else 'images'}"
     if args["nearest"]:

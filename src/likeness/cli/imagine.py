@@ -18,7 +18,7 @@ def imagine(argv: list[str]) -> int:
         "imagine",
         outline.about("inference.imagine"),
         'RUN "TEXT" [-n 4] [--guidance W] [--negative TEXT] [--grid guidance=1,2,4 steps=10,50] '
-        "[--texts FILE] [-o out.png | out.npz | folder/] [options]",
+        "[--texts FILE] [--upscale RUN] [-o out.png | out.npz | folder/] [options]",
     )
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("text", metavar="TEXT", nargs="*", help='what to draw; "" is nothing at all')
@@ -34,18 +34,27 @@ def imagine(argv: list[str]) -> int:
     parser.add_argument(
         "--label", metavar="CLASS", help="class as well, where the model is class-conditional"
     )
+    parser.add_argument(
+        "--upscale",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="RUN",
+        help="runs with --task upscale2 (or 4) and --text, through which what is drawn goes in turn",
+    )
     helps = dict(
         n="number of images of each text [4; 1 in a grid]",
         seed="random seed: image i of a seed and a text is always the same",
-        o=picture_file(".npy", ".npz", ""),
+        o=picture_file(".npy", ".npz", "") + "; of clips .gif, .apng, .webp, .mp4 or .webm",
     )
     common(parser, "-n", "--seed", "-o", "--raw", "--json", **helps)
     args, [(run, live)] = on_runs(argv, parser, data=False)
 
+    from .. import api
     from ..core import Refusal, final
     from ..inference import imagine as work
     from ..reports import terminal
-    from ..reports.notebook import PICTURES
+    from ..reports.notebook import CLIPS, PICTURES
 
     work.refuse(run.model)
     if not args["text"] and args["texts"] is None:
@@ -60,14 +69,24 @@ def imagine(argv: list[str]) -> int:
     if grid and (twice := sorted(grid.keys() & live.keys())):
         raise Refusal(f"--{twice[0]} and --grid {twice[0]}= say the same; leave one out.")
     n = args["n"] or (1 if grid else 4)
-    path = target(args["o"], run.folder / "samples" / "imagined.png", *PICTURES)
+    clips = run.config.spec.frames > 0
+    usual = run.folder / "samples" / f"imagined{'.gif' if clips else '.png'}"
+    path = target(args["o"], usual, *(CLIPS if clips else PICTURES))
     stages = run.imagining(
-        texts, n, args["seed"], negative=args["negative"], grid=grid, label=args["label"], **live
+        texts,
+        n,
+        args["seed"],
+        negative=args["negative"],
+        grid=grid,
+        label=args["label"],
+        upscale=[api.open(folder) for folder in args["upscale"]],
+        **live,
     )
     pictures = final(terminal.walked(stages, "drawing images", args["json"])).pictures
     pictures.save(path)
     many = f" of {len(texts):,} texts" if len(texts) > 1 else ""
-    says = f"{len(pictures):,} image{'s' * (len(pictures) > 1)}{many}: {path}"
+    kind = "clip" if clips else "image"
+    says = f"{len(pictures):,} {kind}{'s' * (len(pictures) > 1)}{many}: {path}"
     terminal.result(dict[str, Any](pictures.recipe, path=str(path)), args["json"], says)
     return 0
 

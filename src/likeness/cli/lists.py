@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .arguments import Parser, common, flags, on_runs, target
+
+if TYPE_CHECKING:
+    from .catalogue import Entry
 
 
 def export(argv: list[str]) -> int:
@@ -49,16 +52,27 @@ def export(argv: list[str]) -> int:
 
 
 def models(argv: list[str]) -> int:
-    """models: what can be trained, and what each can answer"""
+    """models [MODEL...]: what can be trained, and what each can answer"""
     from ..reports import terminal
-    from . import catalogue
+    from . import catalogue, train
 
-    parser = Parser("models", "All models: the files in likeness/models.", "[--json]")
+    parser = Parser(
+        "models", "All models: the files in likeness/models; or some of them.", "[MODEL...] [--json]"
+    )
+    parser.add_argument(
+        "model", metavar="MODEL", nargs="*", help="a name, or a Python file; with --json all its options"
+    )
     common(parser, "--json")
     args = parser.read(argv)
-    result = {name: catalogue.entry(name) for name in catalogue.NAMES}
+    wanted = args["model"] or catalogue.NAMES
+    result = {
+        name: catalogue.entry(name) if name in catalogue.NAMES else catalogue.of(train.loaded(name))
+        for name in wanted
+    }
     rows = [
-        dict(name=name, about=one.about.split("\n")[0], answers=one.answers) for name, one in result.items()
+        dict(name=name, about=one.about.split("\n")[0], answers=one.answers)
+        | (_declared(one) if args["model"] else {})
+        for name, one in result.items()
     ]
     terminal.table(
         "models",
@@ -68,6 +82,21 @@ def models(argv: list[str]) -> int:
         "likeness train NAME --help shows the options of one.",
     )
     return 0
+
+
+def _declared(entry: Entry) -> dict[str, Any]:
+    """Options of a model, of its training and of reading the data, as a form needs them."""
+    from .. import data
+    from .arguments import declared
+
+    parts = dict(
+        options=entry.options, training=entry.training, reading=declared(data.Reading, data.Reading())
+    )
+    listed = {
+        name: [one._asdict() | dict(kind=type(one.default).__name__) for one in part]
+        for name, part in parts.items()
+    }
+    return listed | dict(presets=entry.presets)
 
 
 def data(argv: list[str]) -> int:

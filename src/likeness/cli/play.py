@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,18 +15,16 @@ from .arguments import Parser, closest, common, count, flags, natural, undisturb
 from .outline import value
 
 if TYPE_CHECKING:
-    from ..agents.playing import Choose
     from ..agents.run import AgentRun
     from ..metrics.card import Score
 
 EPISODES = 100
 """that an evaluation plays"""
-RANDOM, BEST = "random policy", "best possible"
 KINDS = {".gif": "GIF", ".webp": "WEBP"}
 
 
 def play(argv: list[str]) -> int:
-    """play AGENT WORLD [RUN]: train an agent (ppo, dqn, reinforce, world-model); play RUN makes a film of one"""
+    """play AGENT WORLD [RUN]: train an agent (ppo, dqn, world-model ...); play RUN makes a film of one"""
     names = value("agents.__init__", "NAMES")
     words = [word for word in argv if not word.startswith("-")]
     if words and words[0] in names:
@@ -65,7 +66,7 @@ def _training(agent: str, kind: Any) -> Parser:
     parser.add_argument("run", metavar="RUN", nargs="?", type=Path, help="folder [runs/AGENT-WORLD]")
     parser.add_argument("--seed", type=natural, help="random seed [0]")
     parser.add_argument(
-        "--seeds", type=count, metavar="N", help="train N runs, of this seed and those that follow"
+        "--seeds", type=count, metavar="N", help="train N runs together, of this seed and those that follow"
     )
     common(parser, "--json")
     if kind is not None:
@@ -83,10 +84,72 @@ def _train(argv: list[str], name: str) -> int:
     folder = args["run"] or Path("runs") / f"{args['agent']}-{plain}"
     if args["seeds"] is None:
         return _one(args, folder, args["seed"], typed, args["json"])
-    for seed in range(args["seed"] or 0, (args["seed"] or 0) + args["seeds"]):
-        if code := _one(args, folder.with_name(f"{folder.name}-seed{seed}"), seed, typed, args["json"]):
-            return code
-    return 0
+    seeds = range(args["seed"] or 0, (args["seed"] or 0) + args["seeds"])
+    _checked(args, typed)
+    folders = [folder.with_name(f"{folder.name}-seed{seed}") for seed in seeds]
+    commands = [_command(args, folder, seed, typed) for folder, seed in zip(folders, seeds)]
+    code = _together(commands, args["json"])
+    if not args["json"] and not code:
+        print(f"measure them together: likeness evaluate {' '.join(map(str, folders))}")
+    return code
+
+
+def _checked(args: dict[str, Any], typed: dict[str, Any]) -> None:
+    """Refuse here what every run would refuse."""
+    from ..agents import opening
+    from ..agents.run import settled
+
+    settled(args["agent"], args["world"], typed)
+    opening.world(args["world"], 1, 0)
+
+
+def _command(args: dict[str, Any], folder: Path, seed: int, typed: dict[str, Any]) -> list[str]:
+    """What trains one of several runs."""
+    flags = [sys.executable, "-m", "likeness", "play", args["agent"], args["world"], str(folder)]
+    for name, setting in typed.items():
+        flag = name.replace("_", "-")
+        if isinstance(setting, bool):
+            flags.append(f"--{flag}" if setting else f"--no-{flag}")
+        else:
+            flags += [f"--{flag}", str(setting)]
+    return [*flags, "--seed", str(seed), *(["--json"] if args["json"] else [])]
+
+
+def _together(commands: Sequence[list[str]], as_json: bool) -> int:
+    """Run them, as many at once as there are processors, and show what each says when it is done, in their
+    order.  A signal stops all, which save; the first code that is not 0, or 0."""
+    from ..reports import terminal
+    from ..training.signals import stopping
+
+    running: list[subprocess.Popen[str]] = []
+    codes, waiting = list[int](), list(commands)
+    # a session of their own: the signal of a terminal would reach them twice, and the second ends at once
+    pipe = subprocess.PIPE
+    how: dict[str, Any] = dict(text=True, stdout=pipe, stderr=pipe, start_new_session=True)
+    with stopping() as stop, terminal.err.status("") as status:
+        passed_on = False
+        while running or waiting:
+            while waiting and len(running) < (os.cpu_count() or 1):
+                running.append(subprocess.Popen(waiting.pop(0), **how))
+            if stop.signal and not passed_on:
+                passed_on, waiting = True, []
+                for child in running:
+                    child.send_signal(stop.signal)
+            if running[0].poll() is not None:
+                codes.append(_said(running.pop(0)))
+                waiting = waiting if codes[-1] == 0 else []
+                continue
+            status.update(f"{len(codes)} of {len(commands)} runs are done")
+            time.sleep(0.1)
+    return next(filter(None, codes), 0)
+
+
+def _said(child: subprocess.Popen[str]) -> int:
+    said, errors = child.communicate()
+    sys.stdout.write(said)
+    if child.returncode:
+        sys.stderr.write(errors)
+    return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
 
 def _one(args: dict[str, Any], folder: Path, seed: int | None, typed: dict[str, Any], as_json: bool) -> int:
@@ -166,7 +229,7 @@ def _show(argv: list[str]) -> int:
     common(parser, "-n", "--seed", "-o", "--json", **helps)
     args = parser.read(argv)
     from .. import storage
-    from ..agents import opening, playing
+    from ..agents import evaluation, opening, playing
     from ..core import Refusal
     from ..reports import terminal
     from .arguments import writable
@@ -176,8 +239,8 @@ def _show(argv: list[str]) -> int:
         raise Refusal(f"-o {path} should end in {' or '.join(KINDS)}.")
     writable(path)
     run = _opened(args["run"])
-    world = opening.world(run.config.world, 1, _seed("film", args["seed"]), drawn=True)
-    choose = _choose(run, args["drawn"], args["seed"])
+    world = opening.world(run.config.world, 1, evaluation.seed_of("film", args["seed"]), drawn=True)
+    choose = evaluation.chooser(run, args["drawn"], args["seed"])
     pictures = list(run.agent.frames(world, choose, args["n"] or 1))
     storage.make(path.parent)
     storage.write(path, playing.film(pictures, world.pace, KINDS[path.suffix.lower()]))
@@ -201,20 +264,6 @@ def _opened(folder: Path) -> AgentRun:
             f"{folder} has no state yet; likeness play {run.config.agent} {run.config.world} {folder}"
         )
     return run
-
-
-def _seed(what: str, seed: int) -> int:
-    """Of episodes that no training has."""
-    from .. import engine
-
-    return engine.derive(what, seed) % 2**32
-
-
-def _choose(run: AgentRun, drawn: bool, seed: int) -> Choose:
-    import numpy as np
-
-    rng = np.random.default_rng(_seed("actions", seed)) if drawn else None
-    return run.agent.playing(rng)
 
 
 # Evaluation
@@ -241,84 +290,64 @@ def evaluate(argv: list[str]) -> int:
     parser = Parser("evaluate", "Returns of agents.", "RUN [RUN ...] [-n 100] [--drawn]")
     parser.add_argument("run", metavar="RUN", type=Path, nargs="+")
     parser.add_argument("--drawn", action="store_true", help="draw actions from the policy, not its best")
-    common(parser, "-n", "--seed", "--json", n=f"episodes of each run [{EPISODES}]", seed="of the episodes")
+    helps = dict(
+        n=f"episodes of each run [{EPISODES}]",
+        seed="of the episodes",
+        o="output folder of compare.html, of two runs or more [the folder that the runs have in common]",
+    )
+    common(parser, "-n", "--seed", "-o", "--json", **helps)
     args = parser.read(argv)
+    from ..agents import evaluation, page
     from ..evaluation.scores import save_scores
     from ..reports import terminal
 
     n = args["n"] or EPISODES
+    runs = [_opened(folder) for folder in dict.fromkeys(args["run"])]
     cards: dict[Path, list[Score]] = {}
     kinds: dict[tuple[str, str], list[Path]] = {}
-    for folder in args["run"]:
-        run = _opened(folder)
-        cards[folder] = _cards(run, n, args["seed"], args["drawn"])
-        save_scores(folder, cards[folder])
-        kinds.setdefault((run.config.agent, run.config.world), []).append(folder)
-    rows = [_over_seeds(*kind, folders, cards, args["seed"]) for kind, folders in kinds.items()]
+    for run in runs:
+        cards[run.folder] = evaluation.cards(run, n, args["seed"], args["drawn"])
+        save_scores(run.folder, cards[run.folder])
+        page.report(run, cards[run.folder])
+        kinds.setdefault((run.config.agent, run.config.world), []).append(run.folder)
+    rows = [evaluation.over_seeds(*kind, own, cards, args["seed"]) for kind, own in kinds.items()]
+    where = [run.folder / page.PAGE for run in runs]
+    if len(runs) > 1:
+        together = args["o"] or Path(os.path.commonpath([run.folder.resolve().parent for run in runs]))
+        where = [page.compare(runs, cards, rows, together)]
     if args["json"]:
-        runs = {str(folder): [c.as_dict() for c in own] for folder, own in cards.items()}
-        print(terminal.document(dict(runs=runs, over_seeds=rows), indent=1))
+        shown = {str(folder): [c.as_dict() for c in own] for folder, own in cards.items()}
+        print(terminal.document(dict(runs=shown, over_seeds=rows), indent=1))
         return 0
-    head = ("run", "steps", "return of the last policy", RANDOM, BEST)
+    head = ("run", "steps", "return of the last policy", "random policy", "best possible", "to half", "speed")
     terminal.columns(head, [_line(folder, own) for folder, own in cards.items()])
     print(
         f"means of {n} episodes with 95 % intervals over them; {'drawn' if args['drawn'] else 'best'} actions"
     )
     for folder, own in cards.items():
         for card in own:
-            if card.name != "return":
+            if card.group == "reconstruction":  # of a world model
                 print(f"{folder}: {card.name} of {card.of}: {card.number}")
     for row in rows:
         if row["runs"] > 1:
             print(f"{row['agent']} on {row['world']}: IQM over {row['runs']} runs {row['iqm']:.4g} "
-                  f"[{row['low']:.4g}, {row['high']:.4g}]")  # fmt: skip
+                  f"[{row['low']:.4g}, {row['high']:.4g}], random {row['random']:.4g}")  # fmt: skip
         if row["warning"]:
             print(f"warning: {row['agent']} on {row['world']}: {row['warning']}")
+    for folder, own in cards.items():
+        for text in own[-1].warnings:
+            print(f"warning: {folder}: {text}")
+    terminal.say(f"report: {where[0]}")
     return 0
 
 
-def _cards(run: AgentRun, n: int, seed: int, drawn: bool) -> list[Score]:
-    """The return of the last policy, beside that of chance and the best there is."""
-    import numpy as np
-
-    from ..agents import opening, playing
-    from ..agents.run import one_thread
-    from ..metrics.card import Score, measure
-
-    how: dict[str, Any] = dict(unit="reward", better="higher", split="episodes", group="representation")
-    how["settings"] = dict(steps=run.steps, seconds=run.seconds, drawn=drawn)
-    out: list[Score] = []
-    chance = playing.uniform(run.world.space.actions, np.random.default_rng(_seed("chance", seed)))
-    for of, choose in (("model", _choose(run, drawn, seed)), (RANDOM, chance)):
-        world = opening.world(run.config.world, n, _seed("evaluation", seed))
-        with one_thread():
-            totals = np.array([e.total for e in playing.episodes(world, choose)])
-        out.append(measure("return", totals, seed, of=of, **how))
-    if (best := run.world.best()) is not None:
-        out.append(Score("return", best, of=BEST, kind="exact", **how))
-    with one_thread():
-        return out + run.agent.cards(opening.world(run.config.world, 16, _seed("cards", seed)), seed)
-
-
 def _line(folder: Path, cards: list[Score]) -> tuple[str, ...]:
+    from ..agents.evaluation import BEST, RANDOM, SOLVED
+
     of = {card.of: card.number for card in cards if card.name == "return"}
-    steps = cards[0].settings["steps"]
-    return str(folder), f"{steps:,}", of["model"], of[RANDOM], of.get(BEST, "unknown")
-
-
-def _over_seeds(
-    agent: str, world: str, folders: list[Path], cards: dict[Path, list[Score]], seed: int
-) -> dict[str, Any]:
-    """Runs of one agent in one world, as one."""
-    import numpy as np
-
-    from ..metrics import returns
-
-    means = np.array([[cards[folder][0].value] for folder in folders])
-    few = f"{len(means)} runs; seeds differ so much that five are the least to compare agents by"
-    out: dict[str, Any] = dict(agent=agent, world=world, runs=len(means), iqm=returns.iqm(means))
-    out["low"], out["high"] = returns.stratified(means, seed) if len(means) > 1 else (None, None)
-    chance = cards[folders[0]][1]
-    lost = means.mean() < (chance.low if chance.low is not None else chance.value)
-    below = "its return is below that of the random policy" if lost else ""
-    return out | dict(warning="; ".join(filter(None, [few if len(means) < 5 else "", below])))
+    other = {card.name: card for card in cards}
+    best = of.get(BEST) or (f"solved at {of[SOLVED]}" if SOLVED in of else "unknown")
+    half = other.get("steps to half")
+    slow = "" if half is None else "not reached" if half.refused else f"{half.value:,.0f} steps"
+    steps, speed = cards[0].settings["steps"], f"{other['speed'].value:,.0f} steps/s"
+    return str(folder), f"{steps:,}", of["model"], of[RANDOM], best, slow, speed

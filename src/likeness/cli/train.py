@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..core import Model
     from ..data import Data
 
-OWN = ("model", "data", "place", "run", "minutes", "no_report", "log", "json")
+OWN = ("model", "data", "place", "run", "minutes", "forked", "no_report", "log", "json")
 """what is asked of the command, and not of the model, the training or the data"""
 
 
@@ -38,7 +38,7 @@ def train(argv: list[str]) -> int:
         for k, v in (("minutes", args["minutes"]), ("images", wishes.training.get("images")))
         if v is not None
     }
-    with session.begin(name, source, folder, wishes, budget, args["place"]) as (run, images):
+    with session.begin(name, source, folder, wishes, budget, args["place"], args["forked"]) as (run, images):
         over = bool(session.finished(run, **budget))
         with (
             terminal.training(run, images, budget, quiet=args["json"]) as tick,
@@ -115,6 +115,14 @@ def parsed(argv: list[str]) -> tuple[str, type[Model], dict[str, Any]]:
         metavar="PLACE",
         default="",
         help="where its images are now, if DATA is a run and they have moved",
+    )
+    parser.add_argument(
+        "--from",
+        dest="forked",
+        type=Path,
+        metavar="RUN",
+        help="begin RUN as a fork of this one: at its newest state (or RUN/state/NUMBER), with the options "
+        "typed here changed",
     )
     parser.add_argument("--no-report", action="store_true", help="do not score at the end")
     parser.add_argument(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple, dataclass_transform
 
@@ -125,6 +125,9 @@ class Model(nn.Module):
     def prepare(self) -> None:
         """Have at hand what training needs and answers do not, before anything is made or moved; raises
         Refusal."""
+
+    def knows(self, words: Sequence[str]) -> None:
+        """The words of the run's vocabulary by their number - 2, for a model that must spell them."""
 
     def loss(self, batch: Batch) -> Loss:
         raise NotImplementedError

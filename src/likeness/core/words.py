@@ -293,6 +293,7 @@ VERBS = {
     "diffuse": "denoise noise schedule diffusion",
     "features": "embed embedding embeddings encode extract activations",
     "play": "rl agent enjoy watch act rollout",
+    "studio": "gui ui web webui browser serve server dashboard app demo gradio",
     "map": "tsne t-sne umap pca cluster visualize visualise plot",
     "neighbours": "neighbors knn nn nearest search retrieve similar",
     "look": "saliency gradcam grad-cam explain attribution adversarial fool dream deepdream attack",

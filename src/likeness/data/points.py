@@ -3,6 +3,7 @@
     ring     8 Gaussians on a circle, grid     25 on a square lattice: those of Lin et al., "PacGAN", 2018, section 4.1 (radius 1 and
              sigma 0.01; -4 to 4 and sigma 0.05), the grid divided by 4, so that both reach from -1 to 1
     moons    two half circles that interlock, spiral   two arms: laws with a shape and without modes
+    disjoint two discs far from each other, with nothing in between
     density:PICTURE   dark places of a drawing hold many points, white ones none
 
 A point is an image of one pixel whose channels are its coordinates, (N, 2, 1, 1) float32: x to the right, y
@@ -30,6 +31,7 @@ LAWS = {
     "grid": "points of 25 Gaussians on a lattice; grid:5000 for as many; no network",
     "moons": "points of two half circles that interlock; moons:5000 for as many; no network",
     "spiral": "points of two arms of a spiral; spiral:5000 for as many; no network",
+    "disjoint": "points of two discs far apart; disjoint:5000 for as many; no network",
 }
 DENSITY = "density"
 NAMES = LAWS | {
@@ -92,8 +94,19 @@ def _spiral(n: int, rng: np.random.Generator) -> Drawn:
     ), y
 
 
+def _disjoint(n: int, rng: np.random.Generator) -> Drawn:
+    """Discs of radius 0.2 around (-0.75, -0.75) and (0.75, 0.75), evenly filled."""
+    y, angle = rng.integers(0, 2, n), rng.uniform(0, 2 * math.pi, n)
+    r = 0.2 * np.sqrt(rng.uniform(size=n))[:, None]
+    return (1.5 * y - 0.75)[:, None] + r * np.stack([np.cos(angle), np.sin(angle)], 1), y
+
+
 MODES: dict[str, Callable[[], Modes]] = {"ring": ring_modes, "grid": grid_modes}
-SHAPES: dict[str, Callable[[int, np.random.Generator], Drawn]] = {"moons": _moons, "spiral": _spiral}
+SHAPES: dict[str, Callable[[int, np.random.Generator], Drawn]] = {
+    "moons": _moons,
+    "spiral": _spiral,
+    "disjoint": _disjoint,
+}
 
 
 # Points as data

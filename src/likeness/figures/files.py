@@ -150,14 +150,20 @@ def read_recipe(path: Path) -> dict[str, Any]:
     """How a picture was made.  Raises Refusal if it is not one of ours, BadData if it is damaged.  No pixel
     is decoded."""
     try:
-        text = _recipe_text(path.read_bytes())
+        file = path.read_bytes()
     except OSError as error:
         raise Refusal(
             f"{path} cannot be read ({error.strerror}); name a picture that likeness wrote."
         ) from None
+    return recipe_in(file, str(path))
+
+
+def recipe_in(file: bytes, name: str = "this picture") -> dict[str, Any]:
+    """The same of the bytes of a file."""
+    text = _recipe_text(file)
     if text is None:
         raise Refusal(
-            f"{path} carries no recipe; only pictures that likeness wrote do, and only while nobody has "
+            f"{name} carries no recipe; only pictures that likeness wrote do, and only while nobody has "
             "saved them anew."
         )
     try:
@@ -165,7 +171,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         recipe = None
     if not isinstance(recipe, dict):
-        raise BadData(f"the recipe in {path} is damaged; make the picture again.")
+        raise BadData(f"the recipe in {name} is damaged; make the picture again.")
     return recipe
 
 

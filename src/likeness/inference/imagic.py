@@ -32,7 +32,7 @@ from ..core import PAD, Batch, Condition, Model, Noise, Refusal, final
 from ..data.captions import words
 from ..parts.conditioning import Text
 from ..parts.denoising import Denoiser
-from ..parts.text import TextEncoder
+from ..parts.text import Frozen, Relative, TextEncoder
 from . import imagine
 
 EMBEDDING_STEPS = 200
@@ -49,6 +49,8 @@ class Fixed(nn.Module):
 
     def __init__(self, text: Text, nothing: Text):
         super().__init__()
+        # an encoder may give no more vectors than a text has words
+        text, nothing = longer(text, nothing.words.shape[1]), longer(nothing, text.words.shape[1])
         self.words = nn.Parameter(text.words[0].clone())
         self.there, self.nothing = nn.Buffer(text.there[0]), nn.Buffer(nothing.words[0])
         self.nothing_there = nn.Buffer(nothing.there[0])
@@ -62,9 +64,16 @@ class Fixed(nn.Module):
         return Text(words, torch.where(told[:, None], self.there, self.nothing_there))
 
 
+def longer(text: Text, length: int) -> Text:
+    """With room for `length` words at least."""
+    room = max(0, length - text.words.shape[1])
+    return Text(nn.functional.pad(text.words, (0, 0, 0, room)), nn.functional.pad(text.there, (0, room)))
+
+
 def reader(model: nn.Module) -> nn.Module:
     """The part of a network that holds its encoder of texts as `text`."""
-    holders = [m for m in model.modules() if isinstance(getattr(m, "text", None), (TextEncoder, Fixed))]
+    kinds = TextEncoder, Relative, Frozen, Fixed
+    holders = [m for m in model.modules() if isinstance(getattr(m, "text", None), kinds)]
     assert len(holders) == 1
     return holders[0]
 

@@ -6,6 +6,10 @@ with a note as well, and an empty text says nothing: what is drawn of it is p(x)
 
 --guidance leads away from what is drawn without a text, or with --negative from what is drawn of that text.
 --grid draws the same text and noise for each value of one or two options: guidance=1,2,4 steps=10,50.
+
+--upscale names runs that were trained on pairs, --task upscale2 and --text: what has been drawn goes through
+each of them in turn, with the text (Ho et al., "Cascaded Diffusion Models for High Fidelity Image
+Generation", 2022, section 3).  Clips gain frames in the same way (--task slow4).
 """
 
 from __future__ import annotations
@@ -98,7 +102,8 @@ def refuse(model: Model) -> None:
         )
     if "image" in model.spec.parts(model.takes):
         raise Refusal(
-            f"this {name} draws from a text and another image beside it; ask it in Python: run.sample()."
+            f"this {name} draws from a text and a smaller image beside it: name a run that draws such an "
+            "image, and this one behind --upscale."
         )
     ask(model, "sample")
 
@@ -159,12 +164,50 @@ class Asked:
         return len(self.texts) * len(self.cells) * self.n
 
 
+class Upscaler(NamedTuple):
+    """A stage of a cascade."""
+
+    name: str
+    model: Model
+    vocabulary: Vocabulary
+
+
+def fit_together(base: Model, stages: Sequence[Upscaler]) -> None:
+    """Raises Refusal where a stage does not take what the one before it draws."""
+    shape = base.spec.shape
+    for stage in stages:
+        spec = stage.model.spec
+        if "image" not in spec.parts(stage.model.takes):
+            raise Refusal(
+                f"--upscale {stage.name}: it draws from no other image; name a run that was trained with "
+                "--task upscale2 or upscale4 (or slow2 or slow4, of clips) and --text."
+            )
+        wanted = (spec.source[0], *([spec.frames] if spec.frames else []), spec.source[1], spec.source[1])
+        # of a clip with fewer frames each stands for several
+        fits = len(shape) == len(wanted) and shape[0] == wanted[0] and shape[-1] == wanted[-1]
+        if not fits or (spec.frames and spec.frames % shape[1]):
+            given, needed = ("x".join(map(str, one)) for one in (shape, wanted))
+            raise Refusal(
+                f"--upscale {stage.name} continues images of {needed}, and what is drawn before it is "
+                f"{given}; name a run of that size."
+            )
+        shape = spec.shape
+
+
 def states(
-    model: Model, vocabulary: Vocabulary, asked: Asked, live: Mapping[str, Any], label: int | None = None
+    model: Model,
+    vocabulary: Vocabulary,
+    asked: Asked,
+    live: Mapping[str, Any],
+    label: int | None = None,
+    stages: Sequence[Upscaler] = (),
 ) -> Iterator[State]:
     """The images on their way, (asked.total, C, H, W): cell by cell, in it text by text, and of each text
-    samples 0 ... n-1 of the seed, the same noise for each.  Raises Refusal before any is drawn."""
+    samples 0 ... n-1 of the seed, the same noise for each.  Raises Refusal before any is drawn.
+
+    stages: what each image goes through afterwards; only what the last of them draws is shown on its way."""
     refuse(model)
+    fit_together(model, stages)
     tuned = [sampling.tuned(model, **dict(live) | cell) for cell in asked.cells]
     if asked.negative:
         tuned = [_against(one, vocabulary, asked.negative) for one in tuned]
@@ -175,7 +218,23 @@ def states(
             )
     y = condition(model, vocabulary, asked.texts, asked.n, label)
     numbers = torch.arange(asked.n).repeat(len(asked.texts))
-    return _drawn(tuned, y, numbers, asked.seed)
+    drawn = _drawn(tuned, y, numbers, asked.seed)
+    for depth, stage in enumerate(stages, 1):
+        drawn = _continued(drawn, stage, asked, depth)
+    return drawn
+
+
+def _continued(before: Iterator[State], stage: Upscaler, asked: Asked, depth: int) -> Iterator[State]:
+    """What the stage makes of images drawn before it, each with its text and noises of its own."""
+    x = torch.cat(list(sampling.batches(before)))
+    x = x.clamp(-1, 1) if stage.model.spec.levels else x
+    cells = len(x) // (len(asked.texts) * asked.n)
+    tokens = condition(stage.model, stage.vocabulary, asked.texts, asked.n).tokens
+    assert tokens is not None
+    y = Condition(None, tokens.repeat(cells, 1), x)
+    numbers = torch.arange(asked.n).repeat(len(asked.texts) * cells)
+    parts = y if "tokens" in stage.model.spec.parts(stage.model.takes) else Condition(image=x)
+    yield from _drawn([stage.model], parts, numbers, engine.derive("cascade", asked.seed, depth))
 
 
 def condition(

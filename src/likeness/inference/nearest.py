@@ -36,16 +36,9 @@ def beside(x: Tensor, data: Data, mirror: bool = False) -> Beside:
 
     mirror: or to that one's mirror image.
     """
-    if data.spec.points:
-        raise Refusal(
-            "points have no picture of their own to be looked at beside another; leave --nearest out."
-        )
-    if not len(data.train):
-        raise Refusal(f"{data.source} has no training image; leave --nearest out.")
     columns = math.ceil(math.sqrt(len(x)))
     rows = x.split(columns)
-    last = neighbours.grid(torch.stack([row[-1] for row in rows]).numpy(), data.levels)
-    result = neighbours.nearest(last, data.x, data.train, 1, mirror)
+    result = of(torch.stack([row[-1] for row in rows]), data, mirror)
     others = data.take(result.row[:, 0]).x
     page = figures.grid(
         torch.cat([torch.cat([row, near[None]]) for row, near in zip(rows, others)]), columns + 1
@@ -53,6 +46,20 @@ def beside(x: Tensor, data: Data, mirror: bool = False) -> Beside:
     for i, row in enumerate(rows):
         _frame(page, i, len(row), *x.shape[2:])
     return Beside(page, result.row[:, 0].tolist(), result.distance[:, 0].tolist())
+
+
+def of(x: Tensor, data: Data, mirror: bool = False) -> neighbours.Nearest:
+    """The training image nearest to each sample (B, C, H, W): distances (B, 1) in levels, and rows of data.x.
+
+    Raises Refusal for points, and where there is no training image.
+    """
+    if data.spec.points:
+        raise Refusal(
+            "points have no picture of their own to be looked at beside another; leave --nearest out."
+        )
+    if not len(data.train):
+        raise Refusal(f"{data.source} has no training image; leave --nearest out.")
+    return neighbours.nearest(neighbours.grid(x.numpy(), data.levels), data.x, data.train, 1, mirror)
 
 
 def _frame(page: np.ndarray, row: int, column: int, high: int, wide: int) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..core import Batch, Condition, Loss, Noise, Refusal, Training, label_of, option
 from ..parts import chance
-from ..parts.denoising import Denoiser
+from ..parts.denoising import WORDS, Denoiser
 from ..parts.schedules import Straight, mixed, over
 
 
@@ -37,11 +37,13 @@ class FlowMatching(Denoiser):
     )
     times: str = option(
         "uniform",
-        "law of t in training; logit-normal dwells in the middle (Esser et al. 2024)",
-        choices=("uniform", "logit-normal"),
+        "law of t in training; logit-normal dwells in the middle, and shifted where the noise is strong "
+        "(Esser et al. 2024): there alone a text says what the image does not show",
+        choices=("uniform", "logit-normal", "shifted"),
     )
 
     defaults = Training(batch=32, rate=1e-3, images=300_000, warmup=2_000, ema=50_000)
+    presets = Denoiser.presets | {"words": WORDS | dict(times="shifted")}
 
     def build(self) -> None:
         self.schedule: Straight = Straight()
@@ -71,7 +73,7 @@ class FlowMatching(Denoiser):
 
     def loss(self, batch: Batch) -> Loss:
         x_0, y = batch.x, self.condition(batch)
-        t = batch.noise.uniform() if self.times == "uniform" else batch.noise.normal(1)[:, 0].sigmoid()
+        t = self.time(batch.noise)
         eps = batch.noise.normal(*self.spec.shape)
         if self.coupling == "ot":
             eps = paired(x_0, eps, label_of(batch.y) if self.conditional else None)
@@ -79,11 +81,31 @@ class FlowMatching(Denoiser):
             F.mse_loss(self.velocity(mixed(self.schedule, x_0, eps, t), t, y, batch.noise), eps - x_0)
         )
 
+    def time(self, noise: Noise) -> Tensor:
+        """t of each image of a training batch, (B,)."""
+        if self.times == "logit-normal":
+            return noise.normal(1)[:, 0].sigmoid()
+        u = noise.uniform()
+        return shifted(u) if self.times == "shifted" else u
+
     def chance(self, batch: Batch) -> dict[str, float]:
         """For the doctor: of one that knows no more of each pixel than its mean and its variance."""
-        t = chance.shares() if self.times == "uniform" else torch.special.ndtri(chance.shares()).sigmoid()
+        u = chance.shares()
+        t = {"uniform": u, "shifted": shifted(u), "logit-normal": torch.special.ndtri(u).sigmoid()}[
+            self.times
+        ]
         one = torch.ones_like(t)
         return {"model": chance.unexplained(batch.x, 1 - t, t, one, -one, linear=bool(self.spec.levels))}
+
+
+SHIFT = 3.0
+"""times as much noise as image at u = 1/2"""
+
+
+def shifted(u: Tensor) -> Tensor:
+    """The time at which the noise is SHIFT times as strong beside the image as at u (Esser et al., "Scaling
+    Rectified Flow Transformers", 2024, eq. 23)."""
+    return SHIFT * u / (1 + (SHIFT - 1) * u)
 
 
 def paired(x: Tensor, eps: Tensor, y: Tensor | None) -> Tensor:

@@ -310,9 +310,10 @@ class GAN(Model):
 
     def telling(self, batch: Batch, fake: Tensor, D: Callable[..., Tensor]) -> Loss:
         """What D, or one that takes its place, minimises."""
-        due, known = batch.step % self.lazy == 0, self.by_hand(batch, D)
+        due = batch.step % self.lazy == 0
         gammas = (self.lazy * self.r1, self.lazy * self.r2) if due else (0.0, 0.0)
-        if known and any(gammas):
+        known = self.by_hand(batch, D) if any(gammas) else None
+        if known:
             loss, penalty, r, f = weighed(
                 known, self.seen(batch, batch.x), self.seen(batch, fake), self.wanted, gammas
             )

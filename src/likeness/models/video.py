@@ -91,8 +91,9 @@ class Video(Denoiser):
         self.p = Gaussian(spec.levels)
         inside = spec.channels + spec.source[0] + (spec.channels + 1) * bool(self.prompts)
         labels = classes.several("video", spec) if self.conditional else 0
+        reads = "tokens" in spec.parts(self.takes)
         self.network = SpaceTime(
-            spec, self.scale, inside, spec.channels, labels, "tokens" in spec.parts(self.takes), self.dropout
+            spec, self.scale, inside, spec.channels, labels, reads, self.dropout, self.reader
         )
 
     # What the network is told
@@ -166,20 +167,13 @@ class Video(Denoiser):
 
     def loss(self, batch: Batch) -> Loss:
         x_0, noise = batch.x, batch.noise
-        y = self.blurred(self.condition(batch), noise)
+        y = self.condition(batch)
         t = 1 + (noise.uniform() * T).long()
         eps = noise.normal(*self.spec.shape)
         known = shown(noise, self.spec.frames, self.prompts) if self.prompts else None
         target = over(self.schedule.alpha(t), x_0) * eps - over(self.schedule.sigma(t), x_0) * x_0
         x_t = mixed(self.schedule, x_0, eps, t)
         return Loss(F.mse_loss(self.velocity(x_t, t, y, x_0, known, noise), target))
-
-    def blurred(self, y: Condition | None, noise: Noise) -> Condition | None:
-        """The other clip with noise of any strength up to `augment`."""
-        if y is None or y.image is None or not self.augment:
-            return y
-        strength = self.augment * over(noise.uniform(), y.image)
-        return Condition(y.label, y.tokens, y.image + strength * noise.normal(*y.image.shape[1:]))
 
     def chance(self, batch: Batch) -> dict[str, float]:
         """For the doctor: of one that knows no more of each pixel than its mean and its variance."""

@@ -35,6 +35,7 @@ def network(
     times: int = 1,
     dropout: float = 0.0,
     text: bool = False,
+    reader: str = "absolute",
 ) -> nn.Module:
     """A network whose forward(x, t, y=None, noise=None) takes x (B, C, H, W), t (B,) or (B, times) in about 0
     to 1000, and a Condition y or None, and gives (B, outputs, H, W) in float32.
@@ -42,13 +43,15 @@ def network(
     net: auto, unet, patches, dit or mlp; auto is that of best().
     labels: number of classes, or 0.  Without y, or where its label is NONE, no class is told.
     text: whether it reads the texts of y; one of no word, or none, is not told.
+    reader: what reads them (text.py).  All but the first, `absolute`, stand beside a U-Net that knows where
+    in the image it is.
     spec.source: of the other image that y holds, which the network sees beside x (Beside); zeros for none.
     noise: the examples' own randomness, which dropout is drawn from; without it nothing is left out.
     """
     if spec.source[0]:
         wider = replace(spec, channels=spec.channels + spec.source[0], source=(0, 0))
-        return Beside(network(net, wider, scale, outputs, labels, times, dropout, text), spec)
-    texts = Texts(spec.vocabulary, spec.tokens, size_of(WORD, scale, 16)) if text else None
+        return Beside(network(net, wider, scale, outputs, labels, times, dropout, text, reader), spec)
+    texts = Texts.read_by(reader, spec.vocabulary, spec.tokens, size_of(WORD, scale, 16)) if text else None
     kind = best(spec) if net == "auto" else net
     if kind not in ("unet", "patches", "dit", "mlp"):
         raise Refusal(f"there is no network {net}; type --net auto, unet, patches, dit or mlp.")

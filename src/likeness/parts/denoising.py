@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +21,16 @@ from .conditioning import told_and_not
 from .denoisers import network
 from .likelihoods import Gaussian
 from .samplers import State
-from .schedules import Level, Schedule
+from .schedules import Level, Schedule, over
+from .text import Frozen
 
 ROWS = 256
 """images whose bound is taken at a time"""
 CHECKED = 8
 """images of a batch whose equation is solved once more, to a tenth of the tolerance, to tell the
 error of all"""
+WORDS: dict[str, Any] = dict(text=True, batch=16, rate=1e-3, schedule="cosine", images=300_000, ema=4_000)
+"""what goes together to follow texts: many steps of few images (docs/words.md)"""
 SAMPLERS = ("ancestral", "ddim", "heun", "dpm2m")
 
 
@@ -314,6 +317,18 @@ class Denoiser(Denoising):
     )
     dropout: float = option(0.0, "share of activations left out while training", 0.0, 0.9)
     text: bool = option(False, "p(x|text): learn to draw what captions say, from captioned images")
+    reader: str = option(
+        "relative",
+        "what reads captions: relative or absolute places of words, a small transformer each that learns "
+        "with the model; or transformers:FOLDER, an encoder of that library, which stays as it is",
+    )
+    augment: float = option(
+        0.0,
+        "most noise that is added in training to the other image, so that one which another model drew will "
+        "do: 0.2 for a cascade",
+        0.0,
+        1.0,
+    )
     evaluations: int = option(
         16, "noise levels at which bits_per_dim asks the network about an image", 1, 100_000, live=True
     )
@@ -341,11 +356,29 @@ class Denoiser(Denoising):
         self.p = Gaussian(spec.levels) if spec.levels > 1 else None
         labels = classes.several(name, spec) if self.conditional else 0
         numbers = outputs * spec.channels
-        return network(self.net, spec, self.scale, numbers, labels, times, self.dropout, self.text)
+        return network(
+            self.net, spec, self.scale, numbers, labels, times, self.dropout, self.text, self.reader
+        )
 
     @property
     def reads(self) -> bool:
         return self.text
+
+    def knows(self, words: Sequence[str]) -> None:
+        for part in self.modules():
+            if isinstance(part, Frozen):
+                part.words = tuple(words)
+
+    def condition(self, batch: Batch) -> Condition | None:
+        return self.blurred(super().condition(batch), batch.noise)
+
+    def blurred(self, y: Condition | None, noise: Noise) -> Condition | None:
+        """The other image with noise of any strength up to `augment` (Ho et al., "Cascaded Diffusion Models",
+        2022, section 4)."""
+        if y is None or y.image is None or not self.augment:
+            return y
+        strength = self.augment * over(noise.uniform(), y.image)
+        return Condition(y.label, y.tokens, y.image + strength * noise.normal(*y.image.shape[1:]))
 
     # The noise that an image comes from
 

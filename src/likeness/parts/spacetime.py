@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ..core import Condition, Noise, Spec
 from .conditioning import Labels, Text
 from .denoisers import groups, plan, size_of
-from .text import TextEncoder
+from .text import Texts
 from .unet import Attention, Block, Grow, Norm, Plan, Shrink, attend, waves, zero
 
 
@@ -136,9 +136,10 @@ class SpaceTime(nn.Module):
         labels: int = 0,
         text: bool = False,
         dropout: float = 0.0,
+        reader: str = "absolute",
     ):
         """spec: of the clips.  inside, outside: channels of what it is given and of what it says.  labels: 0
-        for no classes.  text: whether it reads spec.vocabulary."""
+        for no classes.  text: whether it reads spec.vocabulary, and reader: what by (text.py)."""
         super().__init__()
         self.frames, self.size = spec.frames, spec.size
         self.squares = spec.size >= PATCHED
@@ -149,8 +150,9 @@ class SpaceTime(nn.Module):
         width, c = 4 * p.channels[0], p.channels
         self.clock = nn.Sequential(nn.Linear(c[0], width), nn.SiLU(), nn.Linear(width, width))
         self.label = Labels(labels, width, null=True) if labels else None
-        words = size_of(64, scale, 32) if text else 0
-        self.reader = TextEncoder(spec.vocabulary, spec.tokens, words) if words else None
+        texts = Texts.read_by(reader, spec.vocabulary, spec.tokens, size_of(64, scale, 32)) if text else None
+        words = 0 if texts is None else texts.width
+        self.reader = None if texts is None else texts.encoder()
         self.gist = zero(nn.Linear(words, width)) if words else None
         self.build(narrow, words)
         self.last = zero(nn.Conv2d(2 * thin, outside, 3, padding=1))

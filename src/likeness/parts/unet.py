@@ -252,6 +252,19 @@ class Cross(nn.Module):
         return out
 
 
+PLACES = 12
+"""waves of row and column, that say where a pixel is"""
+
+
+def places(rows: int, columns: int, device: torch.device) -> Tensor:
+    """Sines and cosines of half a turn, one and two over the image, by row and by column, (rows * columns,
+    PLACES)."""
+    down, across = ((torch.arange(n, device=device) + 0.5) / n for n in (rows, columns))
+    at = torch.stack([down.repeat_interleave(columns), across.repeat(rows)], 1)
+    angle = at[..., None] * torch.tensor([math.pi, 2 * math.pi, 4 * math.pi], device=device)
+    return torch.cat([angle.sin(), angle.cos()], 2).flatten(1)
+
+
 class Reading(nn.Module):
     """x + cross attention of its pixels to a text (Saharia et al., "Photorealistic Text-to-Image Diffusion
     Models with Deep Language Understanding", 2022, section 2.4; Rombach et al. 2022, section 3.3)."""
@@ -261,10 +274,14 @@ class Reading(nn.Module):
         assert plan.text is not None
         self.norm = Norm(plan.groups, width, plan.eps)
         self.cross = Cross(width, plan.text.width, width // (plan.head or width))
+        # what convolutions see is the same everywhere but at the edge, and "at the top left" is a place
+        self.place = nn.Linear(PLACES, width, bias=False) if plan.text.reader != "absolute" else None
 
     def forward(self, x: Tensor, text: Text) -> Tensor:
-        seen = self.cross(self.norm(x, act=False).flatten(2).mT, text)
-        return x + seen.mT.unflatten(2, x.shape[2:])
+        tokens = self.norm(x, act=False).flatten(2).mT
+        if self.place is not None:
+            tokens = tokens + self.place(places(x.shape[2], x.shape[3], x.device))
+        return x + self.cross(tokens, text).mT.unflatten(2, x.shape[2:])
 
 
 class Block(nn.Module):

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -210,6 +210,9 @@ class Within(Model):
 
     def prepare(self) -> None:
         self._inner.prepare()
+
+    def knows(self, words: Sequence[str]) -> None:
+        self._inner.knows(words)
 
     def players(self) -> tuple[Player, ...]:
         return tuple(replace(player, loss=self._of_codes(player.loss)) for player in self._inner.players())

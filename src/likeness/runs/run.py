@@ -93,7 +93,9 @@ class Config:
             first = _frozen(folder / INSIDE)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(engine.derive("weights", self.training.seed))
-            return latent_model.make(kind, self.spec, self.options, first)
+            result = latent_model.make(kind, self.spec, self.options, first)
+        result.knows(self.vocabulary)
+        return result
 
     def differences(self, asked: dict[str, dict[str, Any]]) -> list[str]:
         """What is asked for that this run was not made with, such as "--latent 8, not --latent 9".  A longer
@@ -135,7 +137,7 @@ def read_config(folder: Path) -> Config:
             config["model"],
             Spec(**config["spec"]),
             Training(**config["training"]),
-            config["options"],
+            _read_by(config["options"]),
             _spelled_out(config["data"]),
             config["facts"],
         )
@@ -157,6 +159,12 @@ def read_config(folder: Path) -> Config:
             f"{folder / CONFIG} cannot be read ({error}); restore it from a copy, or train into another "
             "folder."
         ) from None
+
+
+def _read_by(options: dict[str, Any]) -> dict[str, Any]:
+    """A denoiser that does not say what reads its texts is from when places of words were absolute."""
+    denoises = {"text", "label_dropout"} <= options.keys()
+    return {"reader": "absolute"} | options if denoises else options
 
 
 def _spelled_out(data: dict[str, Any]) -> dict[str, Any]:
@@ -274,6 +282,13 @@ class Run:
         if first:
             first.freeze(folder / INSIDE)
         storage.write(folder / CONFIG, json.dumps(asdict(config), indent=2).encode())
+        run._make_trainable()
+        return run
+
+    @classmethod
+    def in_memory(cls, config: Config) -> Run:
+        """To train without a folder: nothing of it is written, and it cannot be saved."""
+        run = cls(Path(os.devnull) / "unwritten", config)
         run._make_trainable()
         return run
 

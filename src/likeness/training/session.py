@@ -23,7 +23,7 @@ from ..parts.denoising import Denoising
 from ..runs import first_stage, latent_model, origin
 from ..runs.run import Config, Run, Stage, is_run, read_config
 from ..runs.source import parse
-from . import doctor, log_writers, loop, plan, signals, snapshots
+from . import doctor, fork, log_writers, loop, plan, signals, snapshots
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,11 @@ def begin(
     wishes: Wishes,
     budget: dict[str, Any],
     place_of_data: str = "",
+    forked: Path | None = None,
 ) -> Iterator[tuple[Run, Data]]:
     """Open the run in `folder`, or make it, to train on; with the data it learns from.  Lets go of its lock
     at the end.  place_of_data: where the images are now, if `source` is a run whose codes are learnt.
+    forked: the run, or its state, that a new run goes on from (fork.py).
 
     The first of several processes decides; the others wait for it, and end with it if it refuses.
     """
@@ -85,6 +87,8 @@ def begin(
     run, threads = None, torch.get_num_threads()
     try:
         if engine.rank() == 0:
+            if forked is not None:
+                _fork(model, forked, folder, wishes)
             run, data = _first(model, parse(source).anywhere, folder, wishes, budget, place_of_data)
         else:
             _end_if_refused(engine.broadcast_text())
@@ -96,6 +100,14 @@ def begin(
             run.close()
         torch.set_num_threads(threads)  # the run has its own
         engine.finish()
+
+
+def _fork(model: str, forked: Path, folder: Path, wishes: Wishes) -> None:
+    try:
+        fork.make(forked, folder, wishes.options, _plain(wishes.training), model)
+    except Refusal as refusal:
+        engine.broadcast_text(f"{refusal.code} {refusal}")
+        raise
 
 
 def _first(
@@ -123,7 +135,8 @@ def _open(
     if place_of_data and first is None:
         raise Refusal(f"{source} is the data itself; --data says where those of a run are: leave it out.")
     files = _files(kind, wishes.options)
-    wishes = replace(wishes, options=wishes.options | files, reading=_placed(wishes.reading))
+    named = wishes.options | files | _reader(wishes.options)
+    wishes = replace(wishes, options=named, reading=_placed(wishes.reading))
     if first is not None:
         wishes = replace(wishes, reading=first_stage.reading(first, _plain(wishes.reading)))
     if not is_run(folder):
@@ -256,6 +269,12 @@ def _files(kind: type[Model], options: dict[str, Any]) -> dict[str, Any]:
     """Those of the options that name a file, with its whole path."""
     typed = _file_options(kind, options)
     return {name: os.path.abspath(os.path.expanduser(path)) for name, path in typed.items()}
+
+
+def _reader(options: dict[str, Any]) -> dict[str, str]:
+    """An encoder of texts that a folder holds, with its whole path."""
+    kind, colon, folder = str(options.get("reader", "")).partition(":")
+    return {"reader": f"{kind}:{os.path.abspath(os.path.expanduser(folder))}"} if colon else {}
 
 
 def _file_options(kind: type[Model], options: dict[str, Any]) -> dict[str, str]:

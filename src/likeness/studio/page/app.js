@@ -1,0 +1,356 @@
+// @ts-check
+// The shell: bar, screens, status line, keys, dropped files. A screen is a file in screens/; none is named here.
+
+import { Wire, Failed } from "./wire.js";
+import { Hash } from "./state.js";
+import { Keys } from "./keys.js";
+
+/** @typedef {{path: string, name: string, model: string, answers: string[], options: Record<string, any>, spec: any, images: number, seen: number, state: string, kind: string}} Run */
+/** @typedef {{id: string, title: string, group: string, key: string, needsRun: boolean, accepts: (run: Run) => boolean,
+ *   mount: (root: HTMLElement, studio: Studio) => (() => void), open?: (recipe: any) => Record<string, any>|null}} Screen */
+
+const $ = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
+const GROUPS = ["Watch", "Make", "Look"];
+
+export class Studio {
+  constructor() {
+    this.hash = new Hash();
+    this.keys = new Keys();
+    /** @type {Screen[]} */ this.screens = [];
+    /** @type {Run[]} */ this.runs = [];
+    /** @type {any[]} */ this.jobs = [];
+    /** @type {Run|null} */ this.run = null;
+    this.root = $("work");
+    /** @type {Screen|null} */ this.screen = null;
+    this.unmount = () => {};
+    this.spoken = 0;
+    /** @type {string[]} */ this.tasks = [];
+    this.command = "";
+    const scheme = location.protocol === "https:" ? "wss" : "ws";
+    this.wire = new Wire(`${scheme}://${location.host}/wire`, (on) => this.connected(on));
+    this.stats = this.wire.stats;
+  }
+
+  async begin() {
+    const names = (document.documentElement.dataset.screens || "").split(" ").filter(Boolean);
+    const modules = await Promise.all(names.map((name) => import(`./screens/${name}.js`).then((m) => m.default, (error) => console.error(name, error))));
+    this.screens = modules.filter(Boolean);
+    const order = ["runs", "samples", "playground", "pixels", "diffusion"];
+    const place = (/** @type {Screen} */ s) => (order.indexOf(s.id) + 1 || 99);
+    this.screens.sort((a, b) => place(a) - place(b) || a.title.localeCompare(b.title));
+    this.shellKeys();
+    this.listen();
+    await new Promise((resolve) => {
+      this.wire.watch("runs", (data) => (this.table(data), resolve(null)));
+      setTimeout(resolve, 1500);
+    });
+    this.go(this.hash.screen || "runs");
+    document.documentElement.dataset.ready = "yes";
+  }
+
+  // What a screen uses
+
+  /** @param {string} screen @param {string} method @param {any} args @param {any} [how] @returns {Promise<any>} */
+  ask(screen, method, args, how) {
+    return this.wire.ask(screen, method, args, how);
+  }
+  /** @param {string} key */
+  stop(key) {
+    this.wire.stop(key);
+  }
+  /** @param {string} key @param {import("./wire.js").OnValue} fn */
+  watch(key, fn) {
+    return this.wire.watch(key, fn);
+  }
+  /** @param {string} key @param {any} value */
+  keep(key, value) {
+    this.wire.keep(key, value);
+  }
+  /** @param {string} key */
+  recall(key) {
+    return this.wire.recall(key);
+  }
+
+  /** The status line: what was saved where, and the command that makes the same. @param {{saved?: string, command?: string}} what */
+  status({ saved, command }) {
+    if (saved !== undefined) $("saved").textContent = saved && `saved ${saved}`;
+    if (command === undefined) return;
+    this.command = command;
+    $("command").textContent = command;
+    $("copy").hidden = !command;
+  }
+
+  /** To the polite live region, at most once in two seconds; the last one counts. @param {string} text */
+  say(text) {
+    clearTimeout(this.speaking);
+    const wait = Math.max(0, this.spoken + 2000 - Date.now());
+    this.speaking = setTimeout(() => {
+      this.spoken = Date.now();
+      $("said").textContent = text;
+    }, wait);
+  }
+
+  /** The failed state: what, why, what to do; the last good result of the screen stays. @param {unknown} error */
+  fail(error) {
+    this.root.querySelector(":scope > .failed")?.remove();
+    if (!error) return;
+    const failure = error instanceof Failed ? error.failure : { what: "Something in the page failed.", why: String(error), do: "Reload the page; nothing is lost." };
+    if (!(error instanceof Failed)) console.error(error);
+    const box = make("div", { className: "failed", role: "alert" });
+    box.append(make("p", {}, make("strong", { textContent: failure.what })));
+    for (const line of [failure.why, failure.do]) if (line) box.append(make("p", { textContent: line }));
+    const text = [failure.what, failure.why, failure.do].filter(Boolean).join("\n");
+    const copy = make("button", { type: "button", textContent: "Copy details", onclick: () => this.copy(text) });
+    const close = make("button", { type: "button", textContent: "Close", onclick: () => box.remove() });
+    box.append(make("p", { className: "row" }, copy, close));
+    this.root.prepend(box);
+  }
+
+  /** Shown in the bar after 400 ms. @param {string} text @returns {() => void} to be called at the end */
+  busy(text) {
+    const mine = { text };
+    const show = () => ($("busy").textContent = this.tasks.at(-1) || "");
+    const timer = setTimeout(() => (this.tasks.push(mine.text), show()), 400);
+    return () => {
+      clearTimeout(timer);
+      const at = this.tasks.indexOf(mine.text);
+      if (at >= 0) this.tasks.splice(at, 1);
+      show();
+    };
+  }
+
+  /** @param {string} text */
+  async copy(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+      this.say("copied");
+    } catch {
+      const selection = getSelection();
+      const range = document.createRange();
+      range.selectNodeContents($("command"));
+      selection?.removeAllRanges();
+      selection?.addRange(range);
+      this.say("selected; press Ctrl-C to copy");
+    }
+  }
+
+  /** Open a run, by its path; the screen is mounted anew. @param {string} path */
+  open(path) {
+    if (path === (this.run?.path ?? "")) return;
+    this.hash.set({ run: path || null });
+    this.choose();
+    this.go(this.screen?.id ?? "runs");
+  }
+
+  // Screens
+
+  /** @param {string} id */
+  go(id) {
+    const screen = this.screens.find((s) => s.id === id) || this.screens.find((s) => s.id === "runs") || this.screens[0];
+    if (!screen) return;
+    const same = screen === this.screen;
+    this.unmount();
+    this.root.replaceChildren();
+    this.status({ saved: "", command: "" });
+    if (!same || this.hash.screen !== screen.id) this.hash.set({}, screen.id);
+    this.screen = screen;
+    this.choose();
+    document.title = `${screen.title} · likeness studio`;
+    this.nav();
+    this.unmount = this.empty(screen) || this.mounted(screen);
+  }
+
+  /** @param {Screen} screen */
+  mounted(screen) {
+    try {
+      return screen.mount(this.root, this) || (() => {});
+    } catch (error) {
+      this.fail(error);
+      return () => {};
+    }
+  }
+
+  /** The empty state of a screen that needs a run and has none that it takes. @param {Screen} screen */
+  empty(screen) {
+    if (!screen.needsRun || (this.run && screen.accepts(this.run))) return null;
+    const box = make("div", { className: "empty" });
+    const able = this.runs.filter((run) => run.kind === "model" && screen.accepts(run));
+    const why = this.run ? `${this.run.name} cannot be asked that.` : "No run is open.";
+    box.append(make("p", { textContent: `${why} ${able.length ? "Open one of these:" : "Start a training first."}` }));
+    const row = make("p", { className: "row" });
+    for (const run of able.slice(0, 12)) row.append(make("button", { type: "button", textContent: run.name, onclick: () => this.open(run.path) }));
+    if (!able.length) row.append(make("button", { type: "button", textContent: "Go to runs", onclick: () => this.go("runs") }));
+    box.append(row);
+    this.root.append(make("h1", { textContent: screen.title }), box);
+    return () => {};
+  }
+
+  nav() {
+    const nav = $("nav");
+    nav.replaceChildren();
+    nav.classList.remove("open");
+    $("menu").setAttribute("aria-expanded", "false");
+    for (const group of GROUPS) {
+      const own = this.screens.filter((s) => s.group === group);
+      if (own.length) nav.append(make("h2", { textContent: group }));
+      for (const s of own) {
+        const link = make("a", { href: `#${s.id}` }, make("span", { textContent: s.title }), make("kbd", { textContent: `g ${s.key}` }));
+        if (s === this.screen) link.setAttribute("aria-current", "page");
+        link.onclick = (event) => (event.preventDefault(), this.go(s.id), this.root.focus());
+        nav.append(link);
+      }
+    }
+  }
+
+  // Runs and jobs
+
+  /** @param {{runs: Run[], jobs: any[]}} data */
+  table(data) {
+    this.runs = data.runs;
+    this.jobs = data.jobs;
+    const select = /** @type {HTMLSelectElement} */ ($("run"));
+    const names = ["", ...data.runs.map((r) => r.path)];
+    if ([...select.options].map((o) => o.value).join("\n") !== names.join("\n")) {
+      select.replaceChildren(...names.map((path) => make("option", { value: path, textContent: path || "none" })));
+    }
+    this.choose();
+    const alive = data.jobs.filter((j) => j.state === "training" || j.state === "starting");
+    const chip = $("job");
+    chip.hidden = !alive.length;
+    if (alive.length) chip.textContent = alive.map((j) => `${j.name}: ${j.line || j.state}`).join(" · ");
+  }
+
+  choose() {
+    const path = this.hash.get("run", "");
+    this.run = this.runs.find((r) => r.path === path) || null;
+    /** @type {HTMLSelectElement} */ ($("run")).value = this.run ? path : "";
+  }
+
+  /** @param {boolean} on */
+  connected(on) {
+    const banner = $("lost");
+    clearTimeout(this.losing);
+    if (on) banner.hidden = true;
+    else this.losing = setTimeout(() => {
+      banner.textContent = "The studio does not answer: it has ended, or is being started anew. What you typed stays; this page tries again by itself. To start it: likeness studio";
+      banner.hidden = false;
+    }, 600);
+  }
+
+  // Keys, palette, dropped files
+
+  shellKeys() {
+    this.keys.add([
+      { key: "?", label: "this list of keys", run: () => this.help() },
+      { key: "Ctrl+K", label: "go to a screen or a run", run: () => this.palette() },
+      { key: "y", label: "copy the command that reproduces this", run: () => this.command && this.copy(this.command) },
+      ...this.screens.map((s) => ({ key: `g ${s.key}`, label: `go to ${s.title}`, run: () => (this.go(s.id), this.root.focus()) })),
+    ]);
+  }
+
+  help() {
+    const rows = this.keys.all().map((b) => make("tr", {}, make("td", {}, make("kbd", { textContent: b.key })), make("td", { textContent: b.label })));
+    const letters = make("input", { type: "checkbox", checked: this.keys.letters, id: "letters" });
+    letters.onchange = () => ((this.keys.letters = letters.checked), localStorage.setItem("letters", String(letters.checked)));
+    this.dialog("Keys", make("table", {}, make("tbody", {}, ...rows)), make("p", {}, letters, make("label", { htmlFor: "letters", textContent: " single letters are keys" })));
+  }
+
+  palette() {
+    const goals = [
+      ...this.screens.map((s) => ({ text: s.title, run: () => this.go(s.id) })),
+      ...this.runs.map((r) => ({ text: `run ${r.path}`, run: () => this.open(r.path) })),
+    ];
+    const input = make("input", { type: "text", placeholder: "screen or run" });
+    input.setAttribute("aria-label", "screen or run");
+    const list = make("ul", {});
+    const show = () => {
+      const fit = goals.filter((g) => g.text.toLowerCase().includes(input.value.toLowerCase())).slice(0, 12);
+      list.replaceChildren(...fit.map((g) => make("li", {}, make("button", { type: "button", textContent: g.text, onclick: () => (closed(), g.run()) }))));
+    };
+    const closed = this.dialog("Go to", input, list);
+    input.oninput = show;
+    input.onkeydown = (event) => {
+      if (event.key === "Enter") /** @type {HTMLElement|null} */ (list.querySelector("button"))?.click();
+    };
+    show();
+    input.focus();
+  }
+
+  /** @param {string} title @param {...HTMLElement} content @returns {() => void} that closes it */
+  dialog(title, ...content) {
+    const dialog = /** @type {HTMLDialogElement} */ ($("dialog"));
+    const close = make("button", { type: "button", textContent: "Close", onclick: () => dialog.close() });
+    dialog.replaceChildren(make("h1", { textContent: title, id: "dialog-title" }), ...content, make("p", {}, close));
+    if (!dialog.open) dialog.showModal();
+    return () => dialog.close();
+  }
+
+  listen() {
+    this.keys.letters = localStorage.getItem("letters") !== "false";
+    $("help").onclick = () => this.help();
+    $("palette").onclick = () => this.palette();
+    $("copy").onclick = () => this.copy(this.command);
+    $("menu").onclick = () => $("menu").setAttribute("aria-expanded", String($("nav").classList.toggle("open")));
+    /** @type {HTMLSelectElement} */ ($("run")).onchange = (event) => this.open(/** @type {HTMLSelectElement} */ (event.target).value);
+    window.addEventListener("hashchange", () => this.hash.screen && this.go(this.hash.screen));
+    document.addEventListener("visibilitychange", () => {  // where nobody looks, the server need not look either
+      if (document.hidden) this.wire.send({ type: "unwatch", key: "runs" });
+      else this.wire.hold("runs");
+    });
+    const over = (/** @type {DragEvent} */ event, /** @type {boolean} */ on) => {
+      if (!event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      document.body.classList.toggle("dropping", on);
+    };
+    document.addEventListener("dragover", (event) => over(event, true));
+    document.addEventListener("dragleave", (event) => over(event, false));
+    document.addEventListener("drop", (event) => {
+      over(event, false);
+      const file = event.dataTransfer?.files[0];
+      if (file) void this.dropped(file);
+    });
+  }
+
+  /** A picture with a recipe restores the screen that made it. @param {File} file */
+  async dropped(file) {
+    try {
+      const bytes = new Uint8Array(await file.arrayBuffer());
+      const { recipe, run } = await this.ask("recipe", "read", {}, { key: "recipe", arrays: { file: bytes } });
+      this.restore(recipe, run);
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** Show the screen that made a picture: by what the studio wrote into it, or by what the screens make of the recipe of
+   * a command. @param {any} recipe @param {string} run the path of its run, "" where that is not here */
+  restore(recipe, run) {
+    const own = recipe.studio && this.screens.some((s) => s.id === recipe.studio.screen) ? recipe.studio : null;
+    const offers = this.screens.map((s) => ({ screen: s.id, hash: s.open ? s.open(recipe) : null }));
+    const { screen, hash } = own || offers.find((o) => o.hash) || { screen: "runs", hash: {} };
+    if (recipe.run && !run) throw new Failed({ what: `This picture is of the run ${recipe.run}.`, why: "No run of that name is in this studio.", do: "Start the studio on the folder that holds it." });
+    this.hash.set({ ...hash, run: run || null }, screen);
+    this.screen = null;
+    this.go(screen);
+    this.say(`restored ${screen}`);
+  }
+}
+
+/** An element with properties and children; text is text, never markup.
+ * @template {keyof HTMLElementTagNameMap} K @param {K} tag @param {Record<string, any>} props @param {...(Node|string)} children
+ * @returns {HTMLElementTagNameMap[K]} */
+export function make(tag, props = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (name in node && name !== "role") /** @type {any} */ (node)[name] = value;
+    else node.setAttribute(name, String(value));
+  }
+  node.append(...children);
+  return node;
+}
+
+if (typeof document !== "undefined" && document.getElementById("work")) {
+  const studio = new Studio();
+  /** @type {any} */ (window).studio = studio;
+  void studio.begin();
+}
