@@ -1,0 +1,224 @@
+"""The map screen: the files and the neighbours of the command line, and what the page draws and selects."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from likeness import figures
+from likeness.cli import main
+from likeness.core import Refusal
+from likeness.maps import embedding, pictures
+from likeness.maps.embedding import Axes, Map
+from likeness.studio.protocol import Answer
+from likeness.studio.screens import map as screen
+from likeness.studio.worker import Desk
+
+from .conftest import Served, end, opened, start, until
+
+
+def photographs(folder: Path, n: int = 60) -> None:
+    """Small images of three colours, in three folders, which are their labels."""
+    rng = np.random.default_rng(0)
+    for i in range(n):
+        colour = np.eye(3)[i % 3] * 180
+        image = (colour + rng.uniform(0, 70, (12, 12, 3))).astype(np.uint8)
+        place = folder / "rgb"[i % 3] / f"{i:02d}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("maps") / "runs"
+    photographs(root / "photos")
+    return root
+
+
+@pytest.fixture
+def desk(filled: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    monkeypatch.chdir(filled.parent)
+    return Desk(filled)
+
+
+def asked(desk: Desk, method: str, arrays: dict | None = None, **args: Any) -> Answer:
+    (*_, last) = screen.ASKS[method](desk, args, arrays or {})
+    return last
+
+
+@pytest.fixture(scope="module")
+def made(filled: Path) -> Answer:
+    with pytest.MonkeyPatch.context() as here:
+        here.chdir(filled.parent)
+        return asked(Desk(filled), "make", data="photos", size=8, perplexity=8.0)
+
+
+def test_a_map_is_the_files_of_its_command_to_the_byte(desk, made, capsys):
+    files = [desk.root / "maps" / f"photos{e}" for e in (".npz", ".png", ".html", ".json")]
+    before = [f.read_bytes() for f in files]
+    for f in files:
+        f.unlink()
+    assert main(shlex.split(made.data["command"])[1:]) == 0
+    assert [f.read_bytes() for f in files] == before
+    known = Map.load(files[0])
+    assert np.array_equal(np.stack([made.arrays["x"], made.arrays["y"]], 1), known.y)
+    for name, number, _ in made.data["stated"]:
+        assert name in capsys.readouterr().out + name and number
+
+
+def test_a_map_that_is_opened_is_the_one_that_was_made(desk, made):
+    screen._open.clear()
+    again = asked(desk, "open", map=made.data["map"])
+    assert again.data["groups"] == made.data["groups"] and again.data["stated"] == made.data["stated"]
+    assert again.data["images"] and again.data["features"] == "pixels" and not again.data["why"]
+    assert {k: v.tobytes() for k, v in again.arrays.items()} == {k: v.tobytes() for k, v in made.arrays.items()}
+    labels = Map.load(desk.root / made.data["map"]).labels
+    first = again.data["groups"][0]
+    assert [first["names"][i] for i in again.arrays["group0"]] == list(labels)
+    assert first["counts"] == [20, 20, 20] and first["colours"] == list(pictures.COLOURS[:3])
+
+
+def test_neighbours_are_those_of_brute_force(desk, made, capsys):
+    answer = asked(desk, "neighbours", map=made.data["map"], row=7)
+    shown = screen._opened(desk, dict(map=made.data["map"]))
+    x = shown.of.features.astype(np.float64)
+    far = np.sqrt(((x - x[7]) ** 2).sum(1))
+    far[7] = np.inf
+    order = np.argsort(far, kind="stable")[:24]
+    assert answer.data["rows"] == order.tolist()
+    assert answer.data["distances"] == pytest.approx(far[order])
+    assert answer.data["names"] == [shown.made.names[i] for i in order]
+    assert answer.arrays["images"].shape[0] == 24 and answer.data["query"]["name"] == shown.made.names[7]
+    assert main([*shlex.split(answer.data["command"])[1:], "--json"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in answer.data["names"])
+
+
+def test_an_own_image_finds_the_one_that_it_is(desk, made):
+    shown = screen._opened(desk, dict(map=made.data["map"]))
+    file = np.frombuffer((desk.root / "photos" / shown.made.names[4]).read_bytes(), np.uint8)
+    answer = asked(desk, "own", dict(file=file), map=made.data["map"])
+    assert answer.data["rows"][0] == 4 and answer.data["distances"][0] == 0
+
+
+def test_a_selection_is_exported_as_csv_list_and_matrix(desk, made, capsys):
+    mask = np.zeros(60, np.uint8)
+    mask[[3, 8, 20, 21, 22]] = 1
+    shown = screen._opened(desk, dict(map=made.data["map"]))
+    saved = {
+        f: asked(desk, "export", dict(mask=mask), map=made.data["map"], format=f) for f in ("csv", "files", "npy")
+    }
+    lines = list(csv.DictReader(Path(saved["csv"].data["saved"]).open()))
+    names = [shown.made.names[i] for i in np.flatnonzero(mask)]
+    assert [line["file"] for line in lines] == names
+    assert [float(line["x"]) for line in lines] == shown.made.y[mask > 0, 0].tolist()
+    assert Path(saved["files"].data["saved"]).read_text().split("\n")[:-1] == names
+    matrix = Path(saved["npy"].data["saved"])
+    assert np.array_equal(np.load(matrix), shown.of.features[mask > 0])
+    assert len({v.data["saved"].rpartition(".")[0] for v in saved.values()}) == 3, "nothing is overwritten"
+    assert main(["map", str(matrix), "--method", "pca", "-o", str(desk.root.parent / "sub.png")]) == 0
+
+
+def synthetic(path: Path, n: int = 10_000, groups: int = 4, seed: int = 0) -> Map:
+    """Blobs that are a map, of features that are not at hand."""
+    rng = np.random.default_rng(seed)
+    of = rng.integers(0, groups, n)
+    middle = np.stack([np.cos(2 * np.pi * of / groups), np.sin(2 * np.pi * of / groups)], 1) * 20
+    y = (middle + rng.normal(size=(n, 2))).astype(np.float32)
+    reduced = np.concatenate([y, rng.normal(size=(n, 3)).astype(np.float32)], 1)
+    settings = dict(method="pca", seed=seed, data="gone.npy", features="blobs", dimensions=5)
+    axes = Axes(np.zeros(8, np.float32), np.eye(8, dtype=np.float32)[:5], 1.0)
+    names = tuple(f"row {i}" for i in range(n))
+    made = Map(y, np.arange(n), names, tuple(f"blob {i}" for i in of), settings, axes, reduced)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made.save(path)
+    return made
+
+
+def test_a_map_without_its_features_says_so_and_has_neighbours_by_components(desk):
+    made = synthetic(desk.root / "maps/blobs.npz", 500)
+    answer = asked(desk, "open", map="maps/blobs.npz")
+    assert "gone.npy is not there" in answer.data["why"] and not answer.data["images"]
+    near = asked(desk, "neighbours", map="maps/blobs.npz", row=3)
+    far = ((made.reduced.astype(float) - made.reduced[3]) ** 2).sum(1)
+    far[3] = np.inf
+    assert near.data["rows"] == np.argsort(far, kind="stable")[:24].tolist() and not near.data["command"]
+    mask = dict(mask=np.ones(500, np.uint8))
+    with pytest.raises(Refusal, match="not at hand"):
+        asked(desk, "export", mask, map="maps/blobs.npz", format="npy")
+
+
+def test_more_groups_than_a_byte_holds_have_two(desk):
+    many = synthetic(desk.root / "maps/many.npz", 900, 300)
+    answer = asked(desk, "open", map="maps/many.npz")
+    wide = answer.arrays["group0"].reshape(-1).view("<u2")
+    assert [answer.data["groups"][0]["names"][i] for i in wide] == list(many.labels)
+
+
+HOSTILE = [
+    ("open", dict(map="../x.npz")),
+    ("open", dict(map="/etc/passwd")),
+    ("open", dict(map="photos")),
+    ("open", dict(map="photos/r/00.png")),
+    ("open", dict(map=3)),
+    ("make", dict(data="../elsewhere")),
+    ("make", dict(data="--help")),
+    ("make", dict(data="/etc")),
+    ("make", dict(data="photos", method="magic")),
+    ("make", dict(data="photos", size=10**9)),
+    ("make", dict(data="photos", perplexity=float("nan"))),
+    ("make", dict(data="photos", perplexity=1000.0)),
+    ("make", dict(data="photos", network="/tmp/evil.pt")),
+    ("make", dict(data="photos", n=2)),
+    ("tiles", dict(rows=[60])),
+    ("tiles", dict(rows=[-1])),
+    ("tiles", dict(rows=[True])),
+    ("tiles", dict(rows="all")),
+    ("tiles", dict(rows=[0] * 321)),
+    ("names", dict(rows=[0] * 501)),
+    ("neighbours", dict(row=1e300)),
+    ("one", dict(row="0")),
+    ("own", {}),
+    ("export", dict(format="exe")),
+    ("export", dict(format="csv")),
+]
+
+
+@pytest.mark.parametrize("method, args", HOSTILE)
+def test_whatever_a_page_may_send_is_a_refusal_at_most(desk, made, method, args):
+    with pytest.raises(Refusal):
+        asked(desk, method, **(dict(map=made.data["map"]) | args))
+
+
+def test_no_text_is_an_image_and_no_other_mask_a_selection(desk, made):
+    for method, arrays in (
+        ("own", dict(file=np.frombuffer(b"#!/bin/sh\nexit 0\n" * 9, np.uint8))),
+        ("export", dict(mask=np.zeros(60, np.uint8))),
+        ("export", dict(mask=np.ones(61, np.uint8))),
+        ("export", dict(mask=np.ones(60, np.float32))),
+    ):
+        with pytest.raises(Refusal):
+            asked(desk, method, arrays, map=made.data["map"], format="csv")
+
+
+def test_a_map_that_nobody_wants_any_more_ends(desk):
+    answer = screen.make(desk, dict(data="digits", n=900, size=8), {})
+    next(answer)
+    answer.close()
+    assert not list((desk.root / "maps").glob("digits*"))
+
+
+def test_what_there_is_is_listed(desk, made):
+    there = asked(desk, "sources").data
+    assert {"photos/r", "photos/g", "photos/b"} & set(there["folders"]) or "photos" in there["folders"]
+    assert made.data["map"] in [m["path"] for m in there["maps"]]
+    recipe = figures.read_recipe((desk.root / made.data["map"]).with_suffix(".png"))
+    settings = next(m["settings"] for m in there["maps"] if m["path"] == made.data["map"])
+    assert all(recipe[k] == settings[k] for k in ("data", "method", "seed", "perplexity")), "so it is found again"
