@@ -57,7 +57,7 @@ def asked(desk: Desk, method: str, arrays: dict | None = None, **args: Any) -> A
 def made(filled: Path) -> Answer:
     with pytest.MonkeyPatch.context() as here:
         here.chdir(filled.parent)
-        return asked(Desk(filled), "make", data="photos", size=8, perplexity=8.0)
+        return asked(Desk(filled), "make", data="photos", size=8, method="pca")
 
 
 def test_a_map_is_the_files_of_its_command_to_the_byte(desk, made, capsys):
@@ -221,4 +221,137 @@ def test_what_there_is_is_listed(desk, made):
     assert made.data["map"] in [m["path"] for m in there["maps"]]
     recipe = figures.read_recipe((desk.root / made.data["map"]).with_suffix(".png"))
     settings = next(m["settings"] for m in there["maps"] if m["path"] == made.data["map"])
-    assert all(recipe[k] == settings[k] for k in ("data", "method", "seed", "perplexity")), "so it is found again"
+    assert all(recipe[k] == settings[k] for k in ("data", "method", "seed")), "so it is found again"
+
+
+def test_a_map_by_tsne_shows_its_steps_on_the_way(desk, monkeypatch):
+    monkeypatch.setattr(screen, "OFTEN", 0.001)
+    *way, last = screen.make(desk, dict(data="photos", size=8, n=30, perplexity=5.0), {})
+    steps = [w for w in way if "x" in w.arrays]
+    assert steps and all(w.arrays["x"].shape == (30,) and w.data["n"] == 30 for w in steps)
+    assert "--perplexity 5" in last.data["command"] and last.data["settings"]["perplexity"] == 5
+    assert last.data["map"] == "maps/photos-2.npz", "nothing is overwritten"
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    root = tmp_path_factory.mktemp("mapped") / "runs"
+    photographs(root / "photos")
+    synthetic(root / "maps/blobs.npz")
+    one = start(root)
+    yield one
+    end(one)
+
+
+def at(page: Any, points: np.ndarray) -> np.ndarray:
+    """Where points of the map lie, in pixels of the plot, float64 (n, 2)."""
+    x, y, scale = until(lambda: page.evaluate("studio.hash.get('view', null)"))
+    box = page.locator(".m-plot").evaluate("e => [e.clientWidth, e.clientHeight]")
+    points = points.astype(np.float64)
+    return np.stack([(points[:, 0] - x) * scale + box[0] / 2, box[1] / 2 - (points[:, 1] - y) * scale], 1)
+
+
+def inside(points: np.ndarray, line: np.ndarray) -> np.ndarray:
+    """Point in polygon by the even-odd rule, (n,)."""
+    odd = np.zeros(len(points), bool)
+    for (ax, ay), (bx, by) in zip(line, np.roll(line, 1, 0)):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            crosses = points[:, 0] < (bx - ax) * (points[:, 1] - ay) / (by - ay) + ax
+        odd ^= ((ay > points[:, 1]) != (by > points[:, 1])) & crosses
+    return odd
+
+
+PIXEL = """([x, y]) => { const from = document.querySelector('.m-points'), to = new OffscreenCanvas(from.width, from.height);
+to.getContext('2d').drawImage(from, 0, 0);
+return [...to.getContext('2d').getImageData(x, y, 1, 1).data].slice(0, 3) }"""
+
+
+def drawn(page: Any) -> None:
+    page.locator(".m-plot[data-drawn]").wait_for()
+
+
+def test_points_have_the_colour_of_their_label_and_a_lasso_counts_as_numpy(browser, served: Served, axe):
+    made = Map.load(served.root / "maps/blobs.npz")
+    with opened(browser, served) as page:
+        page.evaluate("location.hash = '#map&map=maps/blobs.npz'")
+        page.locator("main[data-map=ready]").wait_for()
+        drawn(page)
+        places = at(page, made.y)
+        for label in range(4):
+            own = np.array([one == f"blob {label}" for one in made.labels])
+            rows = np.flatnonzero(own)
+            x, y = places[rows[((places[rows] - places[rows].mean(0)) ** 2).sum(1).argmin()]]
+            seen = "#" + "".join(f"{v:02x}" for v in page.evaluate(PIXEL, [int(x), int(y)]))
+            assert seen == pictures.colour(label)
+        page.locator(".m-plot").focus()
+        page.keyboard.press("x")
+        box = page.locator(".m-plot").bounding_box()
+        middle = places.mean(0)
+        turn = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+        wave = 100 + 60 * np.sin(5 * turn)
+        line = np.round(middle + np.array([150, 0]) + wave[:, None] * np.stack([np.cos(turn), np.sin(turn)], 1))
+        for i, (x, y) in enumerate(line):
+            page.mouse.move(box["x"] + 1 + x, box["y"] + 1 + y)
+            if not i:
+                page.mouse.down()
+        page.mouse.up()
+        offset = page.locator(".m-plot").evaluate("e => [e.getBoundingClientRect().left, e.getBoundingClientRect().top]")
+        line += np.array([box["x"] + 1, box["y"] + 1]) - offset
+        expected = int(inside(places, line).sum())
+        assert expected > 100
+        page.get_by_role("heading", name=f"Selection: {expected:,} of 10,000").wait_for()
+        assert axe(page) == []
+        page.get_by_role("button", name="CSV").click()
+        file = served.root / "maps/blobs-selection-1.csv"
+        until(file.is_file)
+        assert len(file.read_text().splitlines()) == 1 + expected
+        page.get_by_role("button", name="Clear").click()
+        page.get_by_role("button", name="blob 2").click()
+        page.get_by_role("heading", name=f"Selection: {made.labels.count('blob 2'):,} of").wait_for()
+
+
+def test_a_map_is_made_walked_and_opened_by_keys_alone(browser, served: Served, axe):
+    with opened(browser, served, viewport=dict(width=420, height=800)) as page:
+        page.set_default_timeout(100_000)
+        page.evaluate("location.hash = '#map'")
+        page.locator("main[data-map=ready]").wait_for()
+        page.locator("summary", has_text="Make a new map").press("Enter")
+        page.get_by_label("folder, matrix of features, run, or set").fill("photos")
+        page.get_by_role("combobox", name="method").select_option("pca")
+        page.get_by_label("pixels a side").fill("8")
+        page.get_by_role("button", name="Make the map").press("Enter")
+        page.get_by_role("heading", name="Selection: 0 of 60").wait_for()
+        assert (served.root / "maps/photos.png").is_file()
+        assert "likeness map" in page.evaluate("studio.command")
+        drawn(page)
+        page.locator(".m-plot").focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
+        row = page.evaluate("studio.hash.get('at', -1)")
+        made = Map.load(served.root / "maps/photos.npz")
+        page.locator(".m-reading", has_text=made.names[row]).wait_for()
+        page.keyboard.press("n")
+        page.get_by_role("heading", name=f"24 neighbours of {made.names[row]}").wait_for()
+        page.keyboard.press("Space")
+        page.get_by_role("heading", name="Selection: 1 of 60").wait_for()
+        page.get_by_text("neighbours kept", exact=True).wait_for()
+        page.get_by_text("distances between them mean nothing").wait_for()
+        assert axe(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "no sideways scrolling"
+        page.locator(".m-plot").focus()
+        page.keyboard.press("Enter")
+        page.get_by_role("dialog").get_by_role("img").wait_for()
+        page.get_by_role("dialog").get_by_role("button", name="Close").press("Enter")
+        page.reload()
+        page.get_by_role("heading", name="Selection: 1 of 60").wait_for()
+        image = str(served.root / "photos" / made.names[3])
+        page.get_by_label("your own photo").set_input_files(image)
+        page.get_by_role("heading", name="24 neighbours of your image").wait_for()
+        page.evaluate("studio.go('runs')")
+        recipe = figures.read_recipe(served.root / "maps/photos.png")
+        page.evaluate("r => studio.restore(r, '')", recipe)
+        page.get_by_role("heading", name="of 60").wait_for()
+        assert page.evaluate("studio.hash.get('map', '')") == "maps/photos.npz"

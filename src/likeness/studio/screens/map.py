@@ -309,6 +309,7 @@ def make(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer]:
     finally:
         stop.set()
     of, mapped = result
+    out = Path(near(out))  # as the command has it, and what is written says
     mapped.document(mapped.write(out), out)
     path = out.with_suffix(".npz").resolve()
     shown = _with_groups(path, mapped.made, of, True, "" if of.x is not None else "no images are at hand")
