@@ -39,6 +39,7 @@ export function plot(on) {
     on.onDrawn(data);
     root.dataset.drawn = String(data.number);
     root.dataset.mode = data.mode;
+    root.dataset.ms = data.ms.toFixed(1);
     if (waiting) paint();
     else settle(data.visible);
   };
