@@ -78,7 +78,9 @@ def test_a_map_that_is_opened_is_the_one_that_was_made(desk, made):
     again = asked(desk, "open", map=made.data["map"])
     assert again.data["groups"] == made.data["groups"] and again.data["stated"] == made.data["stated"]
     assert again.data["images"] and again.data["features"] == "pixels" and not again.data["why"]
-    assert {k: v.tobytes() for k, v in again.arrays.items()} == {k: v.tobytes() for k, v in made.arrays.items()}
+    assert {k: v.tobytes() for k, v in again.arrays.items()} == {
+        k: v.tobytes() for k, v in made.arrays.items()
+    }
     labels = Map.load(desk.root / made.data["map"]).labels
     first = again.data["groups"][0]
     assert [first["names"][i] for i in again.arrays["group0"]] == list(labels)
@@ -113,7 +115,8 @@ def test_a_selection_is_exported_as_csv_list_and_matrix(desk, made, capsys):
     mask[[3, 8, 20, 21, 22]] = 1
     shown = screen._opened(desk, dict(map=made.data["map"]))
     saved = {
-        f: asked(desk, "export", dict(mask=mask), map=made.data["map"], format=f) for f in ("csv", "files", "npy")
+        f: asked(desk, "export", dict(mask=mask), map=made.data["map"], format=f)
+        for f in ("csv", "files", "npy")
     }
     lines = list(csv.DictReader(Path(saved["csv"].data["saved"]).open()))
     names = [shown.made.names[i] for i in np.flatnonzero(mask)]
@@ -266,7 +269,8 @@ def inside(points: np.ndarray, line: np.ndarray) -> np.ndarray:
     return odd
 
 
-PIXEL = """([x, y]) => { const from = document.querySelector('.m-points'), to = new OffscreenCanvas(from.width, from.height);
+PIXEL = """([x, y]) => { const from = document.querySelector('.m-points');
+const to = new OffscreenCanvas(from.width, from.height);
 to.getContext('2d').drawImage(from, 0, 0);
 return [...to.getContext('2d').getImageData(x, y, 1, 1).data].slice(0, 3) }"""
 
@@ -295,13 +299,15 @@ def test_points_have_the_colour_of_their_label_and_a_lasso_counts_as_numpy(brows
         middle = places.mean(0)
         turn = np.linspace(0, 2 * np.pi, 60, endpoint=False)
         wave = 100 + 60 * np.sin(5 * turn)
-        line = np.round(middle + np.array([150, 0]) + wave[:, None] * np.stack([np.cos(turn), np.sin(turn)], 1))
+        round_about = wave[:, None] * np.stack([np.cos(turn), np.sin(turn)], 1)
+        line = np.round(middle + np.array([150, 0]) + round_about)
         for i, (x, y) in enumerate(line):
             page.mouse.move(box["x"] + 1 + x, box["y"] + 1 + y)
             if not i:
                 page.mouse.down()
         page.mouse.up()
-        offset = page.locator(".m-plot").evaluate("e => [e.getBoundingClientRect().left, e.getBoundingClientRect().top]")
+        corner = "e => [e.getBoundingClientRect().left, e.getBoundingClientRect().top]"
+        offset = page.locator(".m-plot").evaluate(corner)
         line += np.array([box["x"] + 1, box["y"] + 1]) - offset
         expected = int(inside(places, line).sum())
         assert expected > 100

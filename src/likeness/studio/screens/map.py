@@ -32,7 +32,8 @@ from ...data import source as sources_of
 from ...data.decode import kind
 from ...features import named as networks
 from ...maps import collection as gathering
-from ...maps import embedding, neighbours as nearest, pictures, single
+from ...maps import embedding, pictures, single
+from ...maps import neighbours as nearest
 from ...maps.collection import Collection
 from ...maps.embedding import Map
 from ...metrics import card
@@ -126,10 +127,9 @@ def _files(root: Path, most: int = 20_000) -> Iterator[Path]:
 
 def _settings(file: Path) -> dict[str, Any] | None:
     """Of a map, without reading its points; None for another .npz."""
-    with suppress(Exception):
-        with np.load(file, allow_pickle=False) as f:
-            if {"coordinates", "settings", "reduced"} <= set(f.files):
-                return dict(json.loads(str(f["settings"])))
+    with suppress(Exception), np.load(file, allow_pickle=False) as f:
+        if {"coordinates", "settings", "reduced"} <= set(f.files):
+            return dict(json.loads(str(f["settings"])))
     return None
 
 
@@ -168,7 +168,7 @@ def _with_groups(path: Path, made: Map, of: Collection, complete: bool, why: str
     cluster = written.get("cluster")
     if isinstance(cluster, dict) and all(isinstance(cluster.get(n), int) for n in made.names):
         each = np.array([cluster[n] for n in made.names], np.int64)
-        if len(each) and 0 <= each.min() and each.max() < 10_000:
+        if len(each) and each.min() >= 0 and each.max() < 10_000:
             names = tuple(f"cluster {i + 1}" for i in range(int(each.max()) + 1))
             groups.append(pictures.Groups(each, names, "cluster"))
     shown = Opened(path, made, of, complete, groups, _cards(written), why)
@@ -329,7 +329,7 @@ def _steps(told: queue.Queue[Any], command: str) -> Iterator[Answer]:
         if isinstance(last, BaseException):
             raise last
         if isinstance(last, tuple) and len(last) == 2 and isinstance(last[1], single.Mapped):
-            return last  # noqa: B901
+            return last
         if isinstance(last, str):
             yield Answer(data := dict(data, text=last))
         elif last is not None:
@@ -355,7 +355,11 @@ def _asked(desk: Desk, args: dict[str, Any]) -> tuple[dict[str, Any], Path, str]
     network = text(args, "network", 1000, "")
     if network and network not in networks.words(("graph",)):
         network = near(confined(desk.root, network))
-    size, n, seed = whole(args, "size", 0, 1024, 0), whole(args, "n", 0, 10**7, 0), whole(args, "seed", 0, SEEDS, 0)
+    size, n, seed = (
+        whole(args, "size", 0, 1024, 0),
+        whole(args, "n", 0, 10**7, 0),
+        whole(args, "seed", 0, SEEDS, 0),
+    )
     method = choice(args, "method", embedding.METHODS, "tsne")
     perplexity = number(args, "perplexity", 0, 10_000, 0) or None
     layer, weights = text(args, "layer", 200, ""), choice(args, "weights", ("", "none"), "")
@@ -368,8 +372,17 @@ def _asked(desk: Desk, args: dict[str, Any]) -> tuple[dict[str, Any], Path, str]
     names = (stem if i == 1 else f"{stem}-{i}" for i in range(1, 10_000))
     out = next(folder / f"{s}.png" for s in names if not (folder / f"{s}.npz").exists())
     flags = [("--network", network), ("--layer", layer), ("--weights", weights), ("--size", size), ("-n", n)]
-    flags += [("--method", "" if method == "tsne" else method), ("--perplexity", perplexity), ("--seed", seed)]
-    words = [word for flag, value in flags if value for word in (flag, f"{value:g}" if isinstance(value, float) else str(value))]
+    flags += [
+        ("--method", "" if method == "tsne" else method),
+        ("--perplexity", perplexity),
+        ("--seed", seed),
+    ]
+    words = [
+        word
+        for flag, value in flags
+        if value
+        for word in (flag, f"{value:g}" if isinstance(value, float) else str(value))
+    ]
     return asked, out, shlex.join(["likeness", "map", source, *words, "-o", near(out)])
 
 
@@ -381,7 +394,9 @@ def _source(desk: Desk, data: str) -> str:
         return data
     path = confined(desk.root, data)
     if not path.exists():
-        raise Refusal(f"{data[:80]!r} is not in the folder of the studio; copy the images there, or link them.")
+        raise Refusal(
+            f"{data[:80]!r} is not in the folder of the studio; copy the images there, or link them."
+        )
     return near(path)
 
 
@@ -447,7 +462,9 @@ def own(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer]:
     """The nearest to an image that somebody brings, by the eyes that made the map."""
     shown = _opened(desk, args)
     if not shown.whole:
-        raise Refusal("the features of this map are not at hand, so no other image can be compared with them.")
+        raise Refusal(
+            "the features of this map are not at hand, so no other image can be compared with them."
+        )
     file = arrays.get("file")
     if file is None or file.dtype != np.uint8 or not 0 < file.size <= LARGEST:
         raise Refusal(f"an image file of up to {LARGEST >> 20} MB is wanted.")

@@ -105,7 +105,8 @@ export function plot(on) {
     }
   }
   /** @param {number} factor @param {number} x @param {number} y */
-  function zoom(factor, x = wide() / 2, y = high() / 2) {
+  function zoom(factor, x = -1, y = -1) {
+    if (x < 0) [x, y] = focus >= 0 ? at(focus) : [wide() / 2, high() / 2];  // by keys: what is in focus stays where it is
     look({ scale: view.scale * factor, ox: x - (x - view.ox) * factor, oy: y - (y - view.oy) * factor });
   }
   /** @param {View} to */
