@@ -118,7 +118,7 @@ def test_a_selection_is_exported_as_csv_list_and_matrix(desk, made, capsys):
         f: asked(desk, "export", dict(mask=mask), map=made.data["map"], format=f)
         for f in ("csv", "files", "npy")
     }
-    lines = list(csv.DictReader(Path(saved["csv"].data["saved"]).open()))
+    lines = list(csv.DictReader(Path(saved["csv"].data["saved"]).read_text().splitlines()))
     names = [shown.made.names[i] for i in np.flatnonzero(mask)]
     assert [line["file"] for line in lines] == names
     assert [float(line["x"]) for line in lines] == shown.made.y[mask > 0, 0].tolist()

@@ -125,8 +125,8 @@ class Mapped(MapPage):
         return paths
 
     def document(self, paths: dict[str, Path], out: Path) -> dict[str, Any]:
-        """What --json says, with the paths of what write(out) has written; where there are clusters the same is
-        a file beside them, and `paths` names it from then on."""
+        """What --json says, with the paths of what write(out) has written; where there are clusters the same
+        is a file beside them, and `paths` names it from then on."""
         if len(self.clusters):
             paths["json"] = out.with_suffix(".json")
         numbers = self.numbers | dict(paths={k: str(v) for k, v in paths.items()})
