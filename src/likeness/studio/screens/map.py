@@ -17,7 +17,7 @@ import queue
 import shlex
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ from ...maps.collection import Collection
 from ...maps.embedding import Map
 from ...metrics import card
 from .. import library
-from ..protocol import Answer, choice, confined, number, text, whole
+from ..protocol import Answer, Picture, choice, confined, number, text, whole
 from .samples import LARGEST, SEEDS, near, typed
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, np.ndarray]
 FOLDER = "maps"
+NETWORKS: tuple[networks.Kind, ...] = ("graph",)
+"""that a page may name, beside runs"""
 NEIGHBOURS = 24
 TILES, TILE = 320, 64
 """images at once, and their side in pixels"""
@@ -107,7 +109,7 @@ def sources(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer
             matrices=matrices,
             folders=sorted(f for f in folders if f != "." and not f"{f}/".startswith((*inside, "maps/"))),
             runs=runs,
-            networks=["", *networks.words(("graph",))],
+            networks=["", *networks.words(NETWORKS)],
             methods=list(embedding.METHODS),
         )
     )
@@ -241,7 +243,7 @@ def open_map(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answe
 
 def _answer(desk: Desk, shown: Opened, **more: Any) -> Answer:
     y = shown.made.y
-    packed = {f"group{i}": _packed(g) for i, g in enumerate(shown.groups)}
+    packed: dict[str, np.ndarray | Picture] = {f"group{i}": _packed(g) for i, g in enumerate(shown.groups)}
     groups = [
         dict(
             what=g.what,
@@ -264,7 +266,10 @@ def _answer(desk: Desk, shown: Opened, **more: Any) -> Answer:
         why=shown.why,
         none=pictures.NONE,
     )
-    arrays = {"x": np.ascontiguousarray(y[:, 0]), "y": np.ascontiguousarray(y[:, 1])}
+    arrays: dict[str, np.ndarray | Picture] = {
+        "x": np.ascontiguousarray(y[:, 0]),
+        "y": np.ascontiguousarray(y[:, 1]),
+    }
     return Answer(data | more, arrays | packed)
 
 
@@ -309,6 +314,7 @@ def make(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer]:
     finally:
         stop.set()
     of, mapped = result
+    assert mapped.made is not None
     out = Path(near(out))  # as the command has it, and what is written says
     mapped.document(mapped.write(out), out)
     path = out.with_suffix(".npz").resolve()
@@ -317,7 +323,7 @@ def make(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer]:
     yield _answer(desk, shown, command=command, saved=typed(out))
 
 
-def _steps(told: queue.Queue[Any], command: str) -> Iterator[Answer]:
+def _steps(told: queue.Queue[Any], command: str) -> Generator[Answer, None, tuple[Collection, single.Mapped]]:
     """What is heard of the work, the newest only, until it has ended."""
     data: dict[str, Any] = dict(text="reading the images", command=command)
     while True:
@@ -353,7 +359,7 @@ def _asked(desk: Desk, args: dict[str, Any]) -> tuple[dict[str, Any], Path, str]
     """The arguments of `likeness map`, where the files go, and what one would type."""
     source = _source(desk, text(args, "data", 1000))
     network = text(args, "network", 1000, "")
-    if network and network not in networks.words(("graph",)):
+    if network and network not in networks.words(NETWORKS):
         network = near(confined(desk.root, network))
     size, n, seed = (
         whole(args, "size", 0, 1024, 0),
@@ -419,7 +425,7 @@ def _told(shown: Opened, rows: np.ndarray) -> dict[str, Any]:
     )
 
 
-def _pictured(shown: Opened, rows: np.ndarray, side: int = TILE) -> dict[str, np.ndarray]:
+def _pictured(shown: Opened, rows: np.ndarray, side: int = TILE) -> dict[str, np.ndarray | Picture]:
     x = shown.of.x
     if x is None or not len(rows):
         return {}
@@ -493,7 +499,7 @@ def _near(desk: Desk, shown: Opened, query: str, of: dict[str, Any]) -> Answer:
     at = np.array(rows, np.int64)
     found = _pictured(shown, at)
     if asked is not None and found:
-        found["asked"] = pictures.tile(asked, found["images"].shape[1])[None]
+        found["asked"] = pictures.tile(asked, min(TILE, max(asked.shape[1:])))[None]
     command = ""
     if shown.whole:
         size = shown.of.reading.size if shown.of.reading != Reading() else 0
