@@ -349,7 +349,8 @@ def test_a_map_is_made_walked_and_opened_by_keys_alone(browser, served: Served, 
         page.get_by_text("neighbours kept", exact=True).wait_for()
         page.get_by_text("distances between them mean nothing").wait_for()
         assert axe(page) == []
-        wide = "[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1)"
+        beyond = "e => e.getBoundingClientRect().right > innerWidth + 1"
+        wide = f"[...document.querySelectorAll('body *')].filter({beyond})"
         assert page.evaluate(f"{wide}.map(e => e.tagName + e.className)") == [], "no sideways scrolling"
         page.locator(".m-plot").focus()
         page.keyboard.press("Enter")
