@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,18 @@ def test_a_map_by_tsne_shows_its_steps_on_the_way(desk, made, monkeypatch):
     assert steps and all(w.arrays["x"].shape == (30,) and w.data["n"] == 30 for w in steps)
     assert "--perplexity 5" in last.data["command"] and last.data["settings"]["perplexity"] == 5
     assert last.data["map"] == "maps/photos-2.npz", "nothing is overwritten"
+
+
+def test_neighbours_by_a_network_are_those_of_its_matrix(desk, capsys):
+    how = dict(data="photos/g", network="squeezenet", weights="none", method="pca")
+    made = asked(desk, "make", **how)
+    near = asked(desk, "neighbours", map=made.data["map"], row=2)
+    assert near.data["features"].startswith("squeezenet") and near.arrays["images"].shape[0] == 19
+    words = shlex.split(near.data["command"])
+    assert words[3].endswith(".npy")
+    assert main([*words[1:], "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["neighbours"]
+    assert [n["name"] for n in told] == near.data["names"]
 
 
 # In a browser

@@ -318,6 +318,9 @@ def make(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer]:
     out = Path(near(out))  # as the command has it, and what is written says
     mapped.document(mapped.write(out), out)
     path = out.with_suffix(".npz").resolve()
+    if of.seen != gathering.PIXELS and not of.source.endswith(".npy"):
+        matrix, complete, _ = _collection(path, mapped.made)  # that the network has written beside the map
+        of = matrix if complete else of
     shown = _with_groups(path, mapped.made, of, True, "" if of.x is not None else "no images are at hand")
     _kept((str(path), path.stat().st_mtime_ns), shown)
     yield _answer(desk, shown, command=command, saved=typed(out))
@@ -501,7 +504,8 @@ def _near(desk: Desk, shown: Opened, query: str, of: dict[str, Any]) -> Answer:
     if asked is not None and found:
         found["asked"] = pictures.tile(asked, min(TILE, max(asked.shape[1:])))[None]
     command = ""
-    if shown.whole:
+    plain = shown.of.seen == gathering.PIXELS or shown.of.source.endswith(".npy")
+    if shown.whole and plain and np.array_equal(shown.of.rows, np.arange(len(shown.of.rows))):
         size = shown.of.reading.size if shown.of.reading != Reading() else 0
         words = [near(Path(query)) if of["row"] < 0 else query, shown.of.source, "-k", str(k)]
         command = shlex.join(["likeness", "neighbours", *words, *(["--size", str(size)] if size else [])])
