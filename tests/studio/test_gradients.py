@@ -80,7 +80,9 @@ def test_what_fools_stays_within_its_levels_in_a_file(desk):
     assert np.abs(again - last.arrays["input"][0]).max() == last.data["numbers"]["linf"] <= 7
     assert np.array_equal(again, last.arrays["result"][0])
     tests = {r["name"]: r for r in last.data["retests"]}
-    assert len(tests) == 5 and tests["PNG"]["p"] == pytest.approx(last.data["numbers"]["sure_after"], abs=1e-5)
+    assert len(tests) == 5 and tests["PNG"]["p"] == pytest.approx(
+        last.data["numbers"]["sure_after"], abs=1e-5
+    )
 
 
 def test_random_weights_leave_the_network_as_it_was(desk):
@@ -94,9 +96,11 @@ def test_random_weights_leave_the_network_as_it_was(desk):
 
 
 HOSTILE = [
-    ("saliency", dict(network="../elsewhere")), ("saliency", dict(network="/etc")), ("saliency", dict(network=3)),
+    ("saliency", dict(network="../elsewhere")), ("saliency", dict(network="/etc")),
+    ("saliency", dict(network=3)),
     ("saliency", dict(RUN, image="../../x.png")), ("saliency", dict(RUN, pick=-1)),
-    ("saliency", dict(RUN, samples=10**9)), ("saliency", dict(RUN, of="99")), ("saliency", dict(RUN, layer="x")),
+    ("saliency", dict(RUN, samples=10**9)), ("saliency", dict(RUN, of="99")),
+    ("saliency", dict(RUN, layer="x")),
     ("saliency", dict(RUN, random=True)), ("class", RUN), ("fool", dict(RUN, budget=float("nan"))),
     ("dream", dict(RUN, octaves="4")), ("own", {}), ("save", dict(key="0")), ("about", dict(network="gone")),
 ]  # fmt: skip

@@ -172,8 +172,8 @@ def judge(net: Probe, x: Tensor, y: int, aim: bool, budget: Budget, file: Path) 
 
 
 def worn(x: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """What happens to images (1, C, H, W) on their way: each by its name, of the same size.  A change that no eye
-    sees seldom survives it (Kurakin, Goodfellow & Bengio 2017, section 4)."""
+    """What happens to images (1, C, H, W) on their way: each by its name, of the same size.  A change that no
+    eye sees seldom survives it (Kurakin, Goodfellow & Bengio 2017, section 4)."""
     image, (high, wide) = Image.fromarray(figures.pixels(x)[0]), x.shape[2:]
 
     def back(shown: Image.Image) -> Tensor:

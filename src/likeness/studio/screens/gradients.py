@@ -1,5 +1,5 @@
-"""Gradients of a network with respect to pixels: saliency with its sanity check, class images, dreams, and images
-that fool.
+"""Gradients of a network with respect to pixels: saliency with its sanity check, class images,
+dreams, and images that fool.
 
 Everything here is a way of reports/looks.py, which `likeness look` walks as well, shown state by state.
 """

@@ -161,10 +161,11 @@ async function begin(root, studio, screen) {
     row.children[2].toggleAttribute("hidden", id === "class" || id === "dream");
     row.children[0].toggleAttribute("hidden", id === "class");
     below.replaceChildren();
+    /** @type {Record<string, any>} */
     const args = { ...set, ...about(), ...(sanity ? { sanity: true } : {}), ...(id === "class" ? { of: set.of || "0" } : {}) };
     if (id === "class" || id === "fool") delete args.layer;
     try {
-      await studio.ask("gradients", id, args, { key: `gradients/${tab}/look`, onValue: async (data, arrays) => {
+      await studio.ask("gradients", id, args, { key: `gradients/${tab}/look`, onValue: async (/** @type {any} */ data, /** @type {any} */ arrays) => {
         if (mine !== turn) return;
         /** @type {Record<string, HTMLCanvasElement[]>} */
         const pictures = {};
