@@ -13,7 +13,7 @@ const SIDE = 256;
 
 /** @type {import("../app.js").Screen} */
 export default {
-  id: "gradients", title: "Gradients", group: "Look", key: "d", needsRun: false, accepts: () => true, open: reopened,
+  id: "gradients", title: "Gradients", group: "Look", key: "e", needsRun: false, accepts: () => true, open: reopened,
   mount(root, studio) {
     const screen = { gone: false, end: () => {} };
     root.classList.add("s-screen");
