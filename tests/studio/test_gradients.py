@@ -123,8 +123,8 @@ def test_the_tabs_by_keys_and_pointer(browser, taught, axe):
     served = start(taught)
     try:
         with opened(browser, served) as page:
-            page.set_default_timeout(60_000)
-            until(lambda: page.evaluate("studio.runs.some(r => r.answers.length)"), 60)
+            page.set_default_timeout(150_000)
+            until(lambda: page.evaluate("studio.runs.some(r => r.answers.length)"), 150)
             page.evaluate("location.hash = '#gradients&net=classifier-digits&pick=3'")
             ready = page.locator("main[data-gradients=ready]")
             ready.wait_for()
