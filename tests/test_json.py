@@ -35,6 +35,7 @@ ASKED = {
     "look": "look one.png --network squeezenet --weights none --samples 1 --steps 1",
     "imagine": "imagine runs/w red -n 1 --steps 2",
     "imagic": "imagic runs/w one.png red --embedding-steps 1 --tuning-steps 1 --strength 1 --steps 2",
+    "paint": f"paint {NOISE} --stroke colour:red:0.5,0.5:0.2 -n 1 --steps 2",
     "translate": "translate runs/t one.png -o translated",
     "style": "style one.png one.png --weights none --steps 2 --memory 1",
     "play": "play ppo grid p --steps 64 --horizon 8 --epochs 1",

@@ -30,6 +30,7 @@ WRITES = {
         ["reconstruct", "runs/v", "-n", "4", "-o", "back.WEBP"],
         ["reconstruct", "runs/v", "-n", "4", "-o", "back.npz"],
     ],
+    "trace": [["trace", "runs/p", "-o", "trace.png"]],
     "latent": [
         ["latent", "runs/v", "--picture", p, "-n", "2", "-o", f"{p}.png"]
         for p in ("random", "interpolation", "traversal", "plane")
@@ -44,6 +45,21 @@ WRITES = {
         ["field", "runs/p", "-n", "1", "-o", "field.jpg"],
     ],
     "edit": [["edit", "runs/d", "-n", "2", "-o", "edits.png"], ["edit", "runs/d", "-n", "2", "-o", "edits"]],
+    "paint": [
+        ["paint", "runs/v", "--stroke", "colour:#999:0.5,0.5", "-n", "1", "--steps", "2", "-o", "painted"],
+        [
+            "paint",
+            "runs/d",
+            "--stroke",
+            "colour:#999:0.5,0.5",
+            "-n",
+            "1",
+            "--steps",
+            "2",
+            "-o",
+            "painted.png",
+        ],
+    ],
     "diffuse": [
         ["diffuse", "runs/d", "--picture", p, "-n", "2", "-o", f"{p}.png"]
         for p in ("forward", "reverse", "schedule", "rate", "distortion")
