@@ -467,7 +467,9 @@ def view(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer]:
         size = (after.shape[1], after.shape[0])
         more["bicubic"] = np.asarray(Image.fromarray(before).resize(size, Image.Resampling.BICUBIC))
     share = min(1.0, SIDE / max(after.shape))
-    small: dict[str, np.ndarray | Picture] = {k: scaled(v, SIDE) for k, v in dict(after=after, **more).items()}
+    small: dict[str, np.ndarray | Picture] = {
+        k: scaled(v, SIDE) for k, v in dict(after=after, **more).items()
+    }
     small["before"] = scaled(before, max(1, round(max(before.shape[:2]) * share)))
     yield Answer(
         dict(
