@@ -279,7 +279,7 @@ def test_photos_are_translated_compared_and_still_there_after_a_reload(browser, 
     for i, name in enumerate(names):
         Image.fromarray(photo(20, 28, i)).save(name)
     with visit(browser, served) as page:
-        page.get_by_label("Photos to translate").set_input_files(names[:1])
+        page.get_by_label("Photos to translate (or").set_input_files(names[:1])
         page.get_by_role("button", name="take off one.png").wait_for()
         file = page.evaluate_handle(
             """raw => { const data = new DataTransfer();
@@ -335,7 +335,7 @@ def test_a_style_is_chosen_from_its_sheet(browser, served, axe, tmp_path):
     Image.fromarray(photo(40, 40)).save(tmp_path / "a.png")
     asked = '&tab=style&style={"weights":"none","size":32,"steps":1}'
     with visit(browser, served, asked) as page:
-        for label in ("Photos (or drop", "Paintings, one to four"):
+        for label in ("Photos (or drop", "Paintings, one to four (or"):
             page.get_by_label(label).set_input_files(tmp_path / "a.png")
         until(lambda: page.get_by_role("button", name="take off a.png").count() == 2)
         page.get_by_role("button", name="Sheet of nine").press("Enter")
