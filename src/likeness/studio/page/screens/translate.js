@@ -156,7 +156,7 @@ async function begin(root, studio, screen) {
 
   // Queue and results
 
-  const queued = h("section", { class: "panel", "aria-label": "Queue" }), strip = h("div", { class: "t-strip", role: "group", "aria-label": "results of this order" });
+  const queued = h("section", { class: "panel", "aria-label": "Queue" }, h("h2", { text: "Queue" }), h("p", { class: "muted small", text: "reading what there is" })), strip = h("div", { class: "t-strip", role: "group", "aria-label": "results of this order" });
   const view = viewer(studio), notes = h("p", { class: "t-notes" }), more = h("div", { class: "row" }), there = h("div", {}), heading = h("h2", { text: "" });
   const moving = film({ label: "Film of the style", load: async (i) => {
     /** @type {any} */
@@ -173,7 +173,7 @@ async function begin(root, studio, screen) {
   /** @param {string} method @param {any} args */
   async function order(method, args) {
     studio.fail(null);
-    if (!args.photos.length) return void studio.say("Choose one or more photos first."), first.hidden || sent.input.focus();
+    if (!args.photos.length) return void ((method === "translate" ? sent : content).input.focus(), studio.say("Choose one or more photos first."));
     try {
       const made = await ask(method, args, { key: "order" });
       if (!made) return;
