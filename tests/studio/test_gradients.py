@@ -133,13 +133,13 @@ def test_the_tabs_by_keys_and_pointer(browser, taught, axe):
             page.get_by_role("heading", name="Rank correlation").wait_for()
             ready.wait_for()
             page.keyboard.press("s")
-            page.wait_for_function("/ -o /.test(studio.command)")
+            page.wait_for_function("() => / -o /.test(studio.command)")
             assert axe(page) == []
             page.locator("main").focus()
             page.keyboard.press("4")
             page.get_by_role("heading", name="Is it still taken for that?").wait_for()
             page.get_by_role("tab", name="DeepDream").click()
-            page.wait_for_function("/what dream/.test(studio.command)")
+            page.wait_for_function("() => /what dream/.test(studio.command)")
             ready.wait_for()
             assert page.get_by_role("slider", name="the image as it comes, frame").is_enabled()
             assert axe(page) == []
