@@ -48,7 +48,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     how: dict[str, Any] = dict(images=16, batch=8, progress=False, size=8, precision="fp32")
     tiny = dict(text=True, net="mlp", scale=0.25, steps=3)
     likeness.train("flowmatching", data, root / "flow-text", **how, **tiny)
-    likeness.train("flowmatching", films, root / "flow-clips", **how, text=True, scale=0.25, steps=2, clip=3)
+    likeness.train("flowmatching", films, root / "flow-clips", **how, text=True, scale=0.25, steps=2, frames=3)
     likeness.train("vae", data, root / "vae", **how, width=8, depth=1, latent=2)
     return root
 
