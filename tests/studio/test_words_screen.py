@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import likeness
-from likeness import figures, storage
+from likeness import figures
 from likeness.cli import main
 from likeness.core import Refusal
 from likeness.studio.protocol import Answer
@@ -40,15 +40,15 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(np.full((8, 8), 60 + 130 * light + i, np.uint8)).save(data / f"{i}.png")
         caption = f"a {'light' if light else 'dark'} square"
         lines.append(json.dumps({"file_name": f"{i}.png", "text": caption}))
-        frames = [Image.fromarray(np.full((8, 8), 20 * k + 100 * light + i, np.uint8)) for k in range(3)]
+        frames = [Image.fromarray(np.full((8, 8), (40 * i + 60 * k) % 256, np.uint8)) for k in range(4)]
         frames[0].save(films / f"{i}.gif", save_all=True, append_images=frames[1:], duration=100)
         clips.append(json.dumps({"file_name": f"{i}.gif", "text": caption}))
     (data / "metadata.jsonl").write_text("\n".join(lines))
     (films / "metadata.jsonl").write_text("\n".join(clips))
     how: dict[str, Any] = dict(images=16, batch=8, progress=False, size=8, precision="fp32")
     tiny = dict(text=True, net="mlp", scale=0.25, steps=3)
-    likeness.train("flowmatching", data, root / "flow-text", **how, **tiny)
-    likeness.train("flowmatching", films, root / "flow-clips", **how, text=True, scale=0.25, steps=2, frames=3)
+    likeness.train("flowmatching", data, root / "flow-text", **(how | dict(images=160)), **tiny, rate=0.03)
+    likeness.train("video", films, root / "clips", **how, net="unet", scale=0.25, steps=2, frames=4)
     likeness.train("vae", data, root / "vae", **how, width=8, depth=1, latent=2)
     return root
 
@@ -148,13 +148,13 @@ def test_each_step_is_shown_and_its_end_is_the_last(desk):
 
 
 def test_clips_are_a_film_of_the_command(desk, capsys):
-    answer = drawn(desk, run="flow-clips", text="a light square", n=2)
+    answer = drawn(desk, run="clips", text="a light square", n=2)
     saved = Path(answer.data["saved"])
-    assert answer.arrays["images"].shape == (2, 3, 8, 8, 1) and saved.suffix == ".gif"
+    assert answer.arrays["images"].shape == (2, 4, 8, 8, 1) and saved.suffix == ".gif"
     before = saved.read_bytes()
     assert main([*shlex.split(answer.data["command"])[1:-1], "cli.gif"]) == 0
     assert Path("cli.gif").read_bytes() == before
-    assert not asked(desk, "about", "flow-clips").data["edits"]
+    assert not asked(desk, "about", "clips").data["edits"]
 
 
 HOSTILE: list[tuple[dict, str]] = [
@@ -184,7 +184,7 @@ def test_what_cannot_be_drawn_is_said_before_it_waits(desk, args, why):
 @pytest.mark.parametrize("name", ["../../etc", "0" * 16, "x", ""])
 def test_no_file_outside_the_gallery_is_shown_or_deleted(desk, name):
     for method in ("show", "forget"):
-        with pytest.raises(Refusal, match="no longer in the folder|at most"):
+        with pytest.raises(Refusal, match=r"no longer in the folder|at most"):
             asked(desk, method, name=name)
 
 
@@ -290,3 +290,139 @@ def test_what_imagic_cannot_take_is_refused(desk):
     ):
         with pytest.raises(Refusal, match=why):
             asked(desk, "learn", **args)
+
+
+# The page
+
+
+@pytest.fixture(scope="module")
+def served(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A studio that may be ended and started anew: a list of it."""
+    root = tmp_path_factory.mktemp("page") / "runs"
+    shutil.copytree(written, root)
+    there = [start(root)]
+    yield there
+    end(there[0])
+
+
+@contextlib.contextmanager
+def visit(browser: Any, served: list, run: str, more: str = "", **how: Any) -> Any:
+    with opened(browser, served[0], **how) as page:
+        page.set_default_timeout(150_000)
+        until(lambda: page.evaluate("studio.runs.some(r => r.answers.length)"), 90)
+        page.evaluate(f"location.hash = '#words&run={run}{more}'")
+        page.locator("main[data-words=ready]").wait_for()
+        yield page
+
+
+def gallery(page: Any, n: int) -> None:
+    page.wait_for_function("n => document.querySelectorAll('.t-gallery figure').length === n", arg=n)
+
+
+def test_a_text_is_mended_drawn_and_brought_back_by_keys(browser, served, axe):
+    with visit(browser, served, "flow-text") as page:
+        text = page.get_by_label("What the image shall show")
+        text.focus()
+        page.keyboard.type("a lihgt square")
+        page.locator(".t-behind .t-unknown", has_text="lihgt").wait_for()
+        page.get_by_role("button", name="write light for lihgt").press("Enter")
+        assert text.input_value() == "a light square"
+        page.wait_for_function("!document.querySelector('.t-unknown')")
+        page.keyboard.press("Control+Enter")
+        gallery(page, 1)
+        page.wait_for_function("/imagine .*'a light square' -n 4 --seed 0 -o/.test(studio.command)")
+        assert page.get_by_role("listbox", name="Images").get_by_role("option").count() == 4
+        text.fill("a dark square")
+        page.keyboard.press("Control+Enter")
+        gallery(page, 2)
+        for key, want in (("Up", "a dark square"), ("Up", "a light square"), ("Down", "a dark square")):
+            page.keyboard.press(f"Alt+Arrow{key}")
+            assert text.input_value() == want
+        page.locator(".s-options summary", has_text="this run knows").press("Enter")
+        page.get_by_role("button", name="insert square").wait_for()
+        page.locator(".t-glossary small").first.wait_for()
+        assert axe(page) == []
+        page.get_by_role("button", name="show a light square").press("Enter")
+        page.get_by_role("button", name="take over a light square").press("Enter")
+        assert text.input_value() == "a light square" and page.get_by_label("seed").first.input_value() == "0"
+        (saved,) = [
+            f for f in (served[0].root / "flow-text/imagined").glob("*.png") if recipe(f)["seed"] == 0
+        ]
+        back = page.evaluate(
+            "async (r) => (await import('/page/screens/words.js')).default.open(r)", recipe(saved)
+        )
+        assert back["text"] == "a light square" and back["n"] == 4 and back["tab"] == "draw"
+        page.evaluate("r => studio.restore(r, 'flow-text')", recipe(saved))
+        page.locator("main[data-words=ready]").wait_for()
+        assert page.get_by_label("What the image shall show").input_value() == "a light square"
+
+
+def recipe(file: Path) -> dict[str, Any]:
+    return figures.read_recipe(file)
+
+
+def test_a_grid_by_pointer_and_a_queue_that_outlives_reload_and_restart(browser, served):
+    with visit(browser, served, "flow-text") as page:
+        there = page.locator(".t-gallery figure").count()
+        page.get_by_label("What the image shall show").fill("a square")
+        page.locator("summary", has_text="steps").click()
+        page.get_by_label("rows", exact=True).select_option("guidance")
+        page.get_by_label("values of the rows").fill("1,3")
+        page.get_by_label("columns", exact=True).select_option("steps")
+        page.get_by_label("values of the columns").fill("1, 2")
+        page.get_by_label("images", exact=True).fill("1")
+        page.get_by_role("button", name="Run", exact=True).click()
+        gallery(page, there + 1)
+        assert "--grid guidance=1,3 steps=1,2" in page.evaluate("studio.command")
+        assert page.get_by_role("option", name="guidance 3.0, steps 2, image 0").count() == 1
+        page.reload()  # what was chosen is still there
+        page.locator("main[data-words=ready]").wait_for()
+        assert page.get_by_label("values of the rows").input_value() == "1,3"
+        # two wait, and nobody draws them: the studio is ended
+        end(served[0])
+        queue = Queue(served[0].root / ".studio" / "words.json")
+        queue.add("flow-text", dict(text="a dark square", seed=7), "")
+        queue.add("flow-text", dict(text="a dark square", seed=8, live=dict(steps=900)), "")
+        page.faults.clear()
+        served[0] = start(served[0].root)
+        page.faults.clear()
+    with visit(browser, served, "flow-text") as page:
+        gallery(page, there + 2)
+        page.get_by_role("button", name="cancel: a dark square").click()
+        page.wait_for_function("!document.querySelector('.t-line li')")
+        page.get_by_text("Nothing waits.").wait_for()
+        gallery(page, there + 2)
+
+
+def test_a_clip_is_a_film_with_a_strip(browser, served, axe):
+    with visit(browser, served, "clips", reduced_motion="reduce") as page:
+        page.get_by_label("What the image shall show").fill("a light square")
+        page.keyboard.press("Control+Enter")
+        gallery(page, 1)
+        page.get_by_role("button", name="clip 1, frame 3").press("Enter")
+        page.wait_for_function("document.querySelector('.t-player .s-film').dataset.frame === '2'")
+        page.get_by_role("slider", name="Clip, frame").press("End")
+        page.wait_for_function("document.querySelector('.t-player .s-film').dataset.frame === '3'")
+        page.get_by_label("in a loop").press("Space")
+        page.wait_for_function("document.querySelector('.t-player .s-film').dataset.frame === '0'")
+        assert axe(page) == []
+
+
+def test_imagic_by_three_cards(browser, served, axe, tmp_path):
+    own = tmp_path / "own.png"
+    own.write_bytes(photo().tobytes())
+    more = "&tab=edit&text=a dark square&embedding=3&tuning=4"
+    with visit(browser, served, "flow-text", more, viewport=dict(width=420, height=800)) as page:
+        page.locator("#t-own").set_input_files(own)
+        page.get_by_text("as the model sees it").wait_for()
+        page.get_by_role("button", name="Learn").click()
+        page.locator("[data-strength]").wait_for()
+        page.get_by_role("slider", name="strength").press("ArrowRight")
+        page.locator("[data-strength='0.55']").wait_for()
+        assert "--strength 0.55" in page.evaluate("studio.command")
+        page.get_by_role("button", name="Save this strength").press("Enter")
+        page.wait_for_function("/imagic.drawn.*png$/.test(studio.command)")
+        assert axe(page) == []
+        for tab in ("Images", "Imagic"):
+            page.get_by_role("tab", name=tab).click()
+            assert page.evaluate("document.scrollingElement.scrollWidth") <= 420, tab
