@@ -278,17 +278,21 @@ def first(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer]:
 
 def work(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer]:
     """Draw what waits: each step of each entry as it comes."""
-    there = _queue(desk)
+    there, latest = _queue(desk), dict[str, Any]()
     while (entry := there.next()) is not None:
         desk.inbox(WORK)  # who has asked meanwhile looks on
         try:
-            yield from _drawn(desk, there, entry)
+            for answer in _drawn(desk, there, entry):
+                if "name" in answer.data:
+                    latest = {k: answer.data[k] for k in ("id", "run", "name", "saved", "command", "text")}
+                # the last value wins on its way to a page: each says what was finished last
+                yield dataclasses.replace(answer, data=dict(answer.data, latest=latest))
         except Refusal as refusal:
             there.fail(entry["id"], str(refusal))
         except Exception:
             there.fail(entry["id"], "that is a defect of likeness; its lines are in the terminal.")
             raise
-    yield Answer(dict(queue=_listed(there), id=""))
+    yield Answer(dict(queue=_listed(there), id="", latest=latest))
 
 
 def _drawn(desk: Desk, there: Queue, entry: dict[str, Any]) -> Iterator[Answer]:

@@ -89,7 +89,7 @@ async function begin(root, studio, screen) {
   const grid = axes(ctx, told);
   const go = h("button", { type: "button", class: "primary", text: "Run", title: "Ctrl-Enter", onclick: () => void ordered() });
   const out = result(ctx, { restore });
-  const waiting = line(ctx, { onDrawn: (data, arrays) => out.drawn(data, arrays), onEnd: () => void out.gallery() });
+  const waiting = line(ctx, { onDrawn: (data, arrays) => out.drawn(data, arrays), onEnd: (name, shown) => void out.ended(name, shown) });
 
   /** The parameters as one sentence, which opens on a click. */
   function told() {

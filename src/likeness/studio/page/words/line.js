@@ -5,7 +5,7 @@ import { button } from "../samples/common.js";
 
 const KEY = "words/work";
 
-/** @param {import("./prompt.js").Context} ctx @param {{onDrawn: (data: any, arrays: any) => void|Promise<void>, onEnd: () => void}} how */
+/** @param {import("./prompt.js").Context} ctx @param {{onDrawn: (data: any, arrays: any) => void|Promise<void>, onEnd: (name: string, shown: boolean) => void}} how */
 export function line(ctx, how) {
   const { studio } = ctx;
   /** @type {any[]} */
@@ -45,20 +45,22 @@ export function line(ctx, how) {
     ctx.ask("work", {}, { full: KEY }).catch((error) => studio.fail(error)).finally(() => (working = false));
   }
   const unwatch = studio.watch(KEY, async (data, arrays) => {
-    if (!data?.queue || data.id === ended && data.id) return;
+    if (!data?.queue) return;
     now = data.id;
-    const mine = data.run === ctx.run.path;
-    if (data.name) {
-      ended = data.id;
-      if (mine) studio.status({ saved: data.saved, command: data.command });
-      studio.say(`drawn: ${data.text || "no text"}`);
-      how.onEnd();
+    const mine = data.run === ctx.run.path, last = data.latest ?? {};
+    if (mine && data.id) await how.onDrawn(data, arrays);
+    if (last.id && last.id !== ended) {  // its own value may have been passed over: the last one wins
+      ended = last.id;
+      if (last.run === ctx.run.path) {
+        studio.status({ saved: last.saved, command: last.command });
+        how.onEnd(last.name, Boolean(data.name));
+      }
+      studio.say(`drawn: ${last.text || "no text"}`);
     }
-    if (entries.length !== data.queue.length || data.name || list.querySelector("[data-now]")?.getAttribute("data-id") !== now) {
+    if (entries.length !== data.queue.length || data.name || !data.id || list.querySelector("[data-now]")?.getAttribute("data-id") !== now) {
       show(data.queue);
       list.querySelector(`[data-id="${CSS.escape(now)}"]`)?.setAttribute("data-now", "");
     }
-    if (mine && data.id) await how.onDrawn(data, arrays);
   });
   return {
     root, show, work,

@@ -96,7 +96,13 @@ export function result(ctx, how) {
       studio.fail(error);
     }
   }
-  return { root, drawn, gallery, get count() { return count; }, end() { play?.end(); } };
+  /** What was drawn last, as its file has it, where its last value has not come. @param {string} name @param {boolean} shown */
+  async function ended(name, shown) {
+    await gallery();
+    if (!shown) await open({ name });
+    progress.hidden = true;
+  }
+  return { root, drawn, gallery, ended, get count() { return count; }, end() { play?.end(); } };
 }
 
 /** A film with its strip of frames, in a loop, at a pace. */
