@@ -158,7 +158,7 @@ async function begin(root, studio, screen) {
   if (editor) views.push({ id: "edit", title: "Imagic", panel: editor.root });
   const view = tabs({ label: "What the words do", chosen: studio.hash.get("tab", "draw"), tabs: views, onChange: (id) => {
     studio.hash.set({ tab: id });
-    if (id === "edit") editor?.load();
+    if (id === "edit") editor?.load(text.value);
   } });
   add(root, view.root);
   if (!editor) add(root, h("p", { class: "muted small", text: `No editing of an image here: ${info.no_edits}` }));
@@ -176,6 +176,6 @@ async function begin(root, studio, screen) {
   };
   text.look();
   await Promise.all([waiting.begin(), out.gallery()]);
-  if (view.chosen === "edit") editor?.load();
+  if (view.chosen === "edit") editor?.load(text.value);
   root.dataset.words = "ready";
 }

@@ -141,5 +141,15 @@ export function edit(ctx) {
     timer = setTimeout(load, 500);
   });
   marks();
-  return { root, load: () => void load(), run: () => void learn(), end() { clearTimeout(timer); } };
+  return {
+    root,
+    /** As it is shown; a text that was typed elsewhere is taken over. @param {string} typed */
+    load(typed) {
+      if (typed && !text.value.trim()) text.value = typed;
+      else void text.look();
+      void load();
+    },
+    run: () => void learn(),
+    end() { clearTimeout(timer); },
+  };
 }
