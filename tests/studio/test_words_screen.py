@@ -327,10 +327,10 @@ def test_a_text_is_mended_drawn_and_brought_back_by_keys(browser, served, axe):
         page.locator(".t-behind .t-unknown", has_text="lihgt").wait_for()
         page.get_by_role("button", name="write light for lihgt").press("Enter")
         assert text.input_value() == "a light square"
-        page.wait_for_function("!document.querySelector('.t-unknown')")
+        page.wait_for_function("() => !document.querySelector('.t-unknown')")
         page.keyboard.press("Control+Enter")
         gallery(page, 1)
-        page.wait_for_function("/imagine .*'a light square' -n 4 --seed 0 -o/.test(studio.command)")
+        page.wait_for_function("() => /imagine .*'a light square' -n 4 --seed 0 -o/.test(studio.command)")
         assert page.get_by_role("listbox", name="Images").get_by_role("option").count() == 4
         text.fill("a dark square")
         page.keyboard.press("Control+Enter")
@@ -389,7 +389,7 @@ def test_a_grid_by_pointer_and_a_queue_that_outlives_reload_and_restart(browser,
     with visit(browser, served, "flow-text") as page:
         gallery(page, there + 2)
         page.get_by_role("button", name="cancel: a dark square").click()
-        page.wait_for_function("!document.querySelector('.t-line li')")
+        page.wait_for_function("() => !document.querySelector('.t-line li')")
         page.get_by_text("Nothing waits.").wait_for()
         gallery(page, there + 2)
 
@@ -400,11 +400,11 @@ def test_a_clip_is_a_film_with_a_strip(browser, served, axe):
         page.keyboard.press("Control+Enter")
         gallery(page, 1)
         page.get_by_role("button", name="clip 1, frame 3").press("Enter")
-        page.wait_for_function("document.querySelector('.t-player .s-film').dataset.frame === '2'")
+        page.wait_for_function("() => document.querySelector('.t-player .s-film').dataset.frame === '2'")
         page.get_by_role("slider", name="Clip, frame").press("End")
-        page.wait_for_function("document.querySelector('.t-player .s-film').dataset.frame === '3'")
+        page.wait_for_function("() => document.querySelector('.t-player .s-film').dataset.frame === '3'")
         page.get_by_label("in a loop").press("Space")
-        page.wait_for_function("document.querySelector('.t-player .s-film').dataset.frame === '0'")
+        page.wait_for_function("() => document.querySelector('.t-player .s-film').dataset.frame === '0'")
         assert axe(page) == []
 
 
@@ -421,7 +421,7 @@ def test_imagic_by_three_cards(browser, served, axe, tmp_path):
         page.locator("[data-strength='0.55']").wait_for()
         assert "--strength 0.55" in page.evaluate("studio.command")
         page.get_by_role("button", name="Save this strength").press("Enter")
-        page.wait_for_function("/imagic.drawn.*png$/.test(studio.command)")
+        page.wait_for_function("() => /imagic.drawn.*png$/.test(studio.command)")
         assert axe(page) == []
         for tab in ("Images", "Imagic"):
             page.get_by_role("tab", name=tab).click()
