@@ -308,7 +308,7 @@ def served(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @contextlib.contextmanager
 def visit(browser: Any, served: list, run: str, more: str = "", **how: Any) -> Any:
     with opened(browser, served[0], **how) as page:
-        page.set_default_timeout(40_000)
+        page.set_default_timeout(60_000)
         until(lambda: page.evaluate("studio.runs.some(r => r.answers.length)"), 90)
         page.evaluate(f"location.hash = '#words&run={run}{more}'")
         page.locator("main[data-words=ready]").wait_for()
