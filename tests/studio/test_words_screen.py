@@ -382,7 +382,7 @@ def test_a_grid_by_pointer_and_a_queue_that_outlives_reload_and_restart(browser,
         end(served[0])
         queue = Queue(served[0].root / ".studio" / "words.json")
         queue.add("flow-text", dict(text="a dark square", seed=7), "")
-        queue.add("flow-text", dict(text="a dark square", seed=8, live=dict(steps=900)), "")
+        queue.add("flow-text", dict(text="a dark square", seed=8, live=dict(steps=9000)), "")
         page.faults.clear()
         served[0] = start(served[0].root)
         page.faults.clear()

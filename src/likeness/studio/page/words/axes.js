@@ -9,6 +9,7 @@ export function axes(ctx, changed) {
   const rows = ["rows", "columns"].map((which) => {
     const values = h("input", { type: "text", placeholder: "1,2,4", maxlength: 200, class: "t-values", "aria-label": `values of the ${which}`, onchange: () => told() });
     const option = select(which, [["", "none"], ...names.map((/** @type {string} */ n) => /** @type {[string, string]} */ ([n, n.replaceAll("_", " ")]))], "", () => told());
+    option.input.setAttribute("aria-label", which);
     return { option, values, root: h("div", { class: "row" }, option.root, values) };
   });
   function told() {
