@@ -93,7 +93,7 @@ def counts(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer]
     try:
         texts, train = run.data.texts, run.data.train
     except (Refusal, BadData, OSError):
-        texts, train = None, ()
+        texts, train = None, np.zeros(0, np.int64)
     often = Counter[str]()
     for row in train if texts is not None else ():
         often.update(words(texts[int(row)]))  # type: ignore[index]
