@@ -36,7 +36,9 @@ def read(desk: Desk, args: dict[str, Any], arrays: dict[str, np.ndarray]) -> Ite
 
 def made_by(recipe: dict[str, Any], folders: list[Path]) -> list[Path]:
     """The run that a recipe names, of several with that name the one whose path has most of the recipe's."""
-    told = Path(str(recipe.get("run") or recipe.get("name") or "")).parts
+    several = recipe.get("runs")
+    first = several[0] if isinstance(several, list) and several and isinstance(several[0], dict) else {}
+    told = Path(str(recipe.get("run") or recipe.get("name") or first.get("run") or "")).parts
     alike = [f for f in folders if told and f.name == told[-1]]
     return sorted(alike, key=lambda f: -_shared(f.parts, told))
 
