@@ -30,6 +30,8 @@ WRITES = {
         ["reconstruct", "runs/v", "-n", "4", "-o", "back.WEBP"],
         ["reconstruct", "runs/v", "-n", "4", "-o", "back.npz"],
     ],
+    "trace": [["trace", "runs/p", "-o", "trace.png"]],
+    "walk": [["walk", "runs/v", "path", "0", "1", "-o", "walk.png"]],
     "latent": [
         ["latent", "runs/v", "--picture", p, "-n", "2", "-o", f"{p}.png"]
         for p in ("random", "interpolation", "traversal", "plane")
@@ -44,6 +46,21 @@ WRITES = {
         ["field", "runs/p", "-n", "1", "-o", "field.jpg"],
     ],
     "edit": [["edit", "runs/d", "-n", "2", "-o", "edits.png"], ["edit", "runs/d", "-n", "2", "-o", "edits"]],
+    "paint": [
+        ["paint", "runs/v", "--stroke", "colour:#999:0.5,0.5", "-n", "1", "--steps", "2", "-o", "painted"],
+        [
+            "paint",
+            "runs/d",
+            "--stroke",
+            "colour:#999:0.5,0.5",
+            "-n",
+            "1",
+            "--steps",
+            "2",
+            "-o",
+            "painted.png",
+        ],
+    ],
     "diffuse": [
         ["diffuse", "runs/d", "--picture", p, "-n", "2", "-o", f"{p}.png"]
         for p in ("forward", "reverse", "schedule", "rate", "distortion")
@@ -71,6 +88,7 @@ ELSEWHERE = {
     "bayes": "tests/test_bayes.py, since it trains for minutes",
     "imagine": "tests/test_imagine.py, since it needs a run that reads",
     "imagic": "tests/test_imagic.py, likewise",
+    "studio": "tests/studio, since a browser asks it",
     "play": "tests/test_agents_runs.py, since its runs are of another kind",
 }
 ENCODERS = {

@@ -37,6 +37,7 @@ from .inference import imagic as imagery
 from .inference import imagine as imagination
 from .inference import receptive_field as receptive
 from .inference import score as surprise
+from .inference import trace as tracing
 from .inference import translate as translation
 from .inference import walk as walks
 from .inference.translate import Translation
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from .maps.single import Mapped
     from .reports.framed import Frame
     from .reports.looks import Look
+    from .reports.paintings import Painting
 
 
 def train(
@@ -659,6 +661,75 @@ class Trained:
             states, lambda drawn: Pictures(drawn, recipe, _page(drawn, draws, asked.batch.x, editing.page))
         )
 
+    def paint(
+        self,
+        strokes: Sequence[Any],
+        image: str | Path | Tensor | None = None,
+        *,
+        n: int = 8,
+        steps: int = 0,
+        strength: float = 0.6,
+        seed: int = 0,
+        weight: Mapping[str, float] | None = None,
+        notify: Callable[[str, float], None] = lambda part, share: None,
+        **live: Any,
+    ) -> Painting:
+        """n images in which the strokes are met, best first; beginning at an image, a file or (C, H, W) in
+        [-1, 1], or at nothing.
+
+        strokes: as they are typed ("colour:red:0.5,0.4:0.1"), as a file has them, or
+        inference.strokes.Stroke. weight: of colour, sketch, warp, erase, keep, rest, smooth and realism.  The
+        edit of a file that has more pixels than the model is carried over to it.
+        inference.manifold.painting() yields the way there."""
+        from .inference import constraints, manifold, taught
+        from .inference import strokes as drawing
+        from .reports.paintings import Painting, carried, described
+
+        asked, spec = drawing.some(strokes), self.config.spec
+        model = sampling.tuned(self.model, **live)
+        how = manifold.How(_whole("n", n, 1), _whole("steps", steps, 0), strength, _whole("seed", seed, 0))
+        kind = manifold.family(model)
+        start = None
+        if image is not None:
+            x = image[None] if isinstance(image, Tensor) else self._one_image(image)
+            start = inputs.own(x, None, None, spec, 0).batch.x[0]
+        wanted = constraints.compiled(asked, spec.channels, spec.size, start, dict(weight or {}))
+        seen = self.run.seen
+        guess = taught.kept(model, self.folder, taught.facts(model, seen)) if kind == "codes" else None
+        for at in manifold.painting(model, wanted, how, guess):
+            if isinstance(at, manifold.State):
+                notify(manifold.FAMILIES[kind], at.share)
+        assert isinstance(at, manifold.Painted)
+        for note in at.notes:
+            terminal.say(f"note: {note}")
+        photo, applied = carried(at, image, spec)
+        recipe = self._recipe(strokes=described(asked), n=n, steps=steps, strength=strength, seed=seed)
+        recipe |= live
+        recipe |= dict(weight=dict(weight)) if weight else {}
+        recipe |= dict(image=str(image)) if isinstance(image, str | Path) else {}
+        recipe |= dict(family=kind, **{name: float(term[0]) for name, term in at.terms.items()})
+        recipe |= {} if at.wrong is None else dict(projection_rms=round(at.wrong, 2))
+        source = str(image) if isinstance(image, str | Path) else ""
+        return Painting(at, tuple(asked), recipe, photo, applied, source)
+
+    def teach_encoder(
+        self,
+        steps: int = 1000,
+        seed: int = 0,
+        notify: Callable[[str, float], None] = lambda part, share: None,
+    ) -> dict[str, Any]:
+        """Teach an encoder to a run that decodes and has none, and keep it in the run's folder: paint()
+        begins the search for the code of an image where it points."""
+        from .inference import taught
+
+        steps, squares = _whole("steps", steps, 1), list[float]()
+        for at in taught.teach(self.model, self.data, steps, _whole("seed", seed, 0)):
+            squares.append(at.off)
+            notify("the encoder", at.step / steps)
+        path = taught.keep(at.net, self.folder, taught.facts(self.model, self.run.seen))
+        last = squares[-max(1, len(squares) // 10) :]
+        return self._recipe(steps=steps, seed=seed, off=127.5 * float(np.mean(last)) ** 0.5, path=str(path))
+
     def score(
         self,
         x: Tensor | None = None,
@@ -806,6 +877,43 @@ class Trained:
         x = self.space.images(asked.made(self.space, self.class_of(label)))
         page = figures.grid(x, asked.number) if kind == "plane" else None
         return Pictures(x, self._recipe(**asked.facts()) | self.named_class(label), page)
+
+    def trace(
+        self,
+        x: Tensor | None = None,
+        *,
+        seed: int = 0,
+        number: int = 0,
+        label: str | int | None = None,
+        known: int = 0,
+        of: int = 0,
+        fix: Mapping[int, int] | None = None,
+        heat: Mapping[int, float] | None = None,
+        until: int | None = None,
+        branch: Sequence[tuple[int, int]] = (),
+        **live: Any,
+    ) -> tracing.Traced:
+        """One image and the way to it: sample `number` of the seed; or of x (1, C, H, W) in [-1, 1], of which
+        the first `known` pixels are kept, completion `number`, which has the class of sample `of`.
+
+        Of a model that draws pixel by pixel: fix, the level of sub-pixels by their number in the order of
+        drawing; heat, another temperature from such a number on; until, how many are drawn.  Of a denoiser:
+        branch, steps after which the noise is drawn anew, and the seeds of that.
+        """
+        return tracing.trace(
+            self,
+            x,
+            _whole("seed", seed, 0),
+            _whole("number", number, 0),
+            label,
+            _whole("known", known, 0),
+            _whole("of", of, 0),
+            fix or {},
+            heat or {},
+            until,
+            branch,
+            live,
+        )
 
     def diffuse(
         self,

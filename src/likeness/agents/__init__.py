@@ -9,6 +9,9 @@ returns.py    advantages and returns of what was experienced
 tabular.py    value iteration and Q-learning on a table
 rollout.py    a few steps of every copy
 reinforce.py  dqn.py  pqn.py  ppo.py  a2c.py
+world_model.py  a model of the world, and a controller that learns in its dream
+mdn_rnn.py  dream.py  cma.py  drawn_cart.py   its parts: what comes next, a world made of it, the
+              evolution of the controller, and CartPole as pictures
 run.py        the run folder, and the loop
 playing.py    episodes of a trained agent: returns, and films
 """
@@ -23,12 +26,12 @@ from ..core import Refusal, closest
 if TYPE_CHECKING:
     from .agent import Agent
 
-NAMES = ("ppo", "dqn", "pqn", "a2c", "reinforce")
+NAMES = ("ppo", "dqn", "pqn", "a2c", "reinforce", "world-model")
 
 
 def load(name: str) -> type[Agent]:
     """The class of an agent.  Raises Refusal for a name that there is not."""
     if name not in NAMES:
         raise Refusal(f"there is no agent {name!r}; {closest(name, NAMES)}")
-    kind: type[Agent] = import_module(f".{name}", __name__).KIND
+    kind: type[Agent] = import_module(f".{name.replace('-', '_')}", __name__).KIND
     return kind

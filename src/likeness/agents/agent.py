@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,6 +13,9 @@ from torch import Tensor
 
 from .. import engine
 from ..core import check_options, option
+from ..metrics.card import Score
+from . import playing
+from .playing import Choose
 from .world import Space, World
 
 
@@ -36,6 +40,8 @@ class Agent(ABC):
     Options: ClassVar[type[Options]]
     settings: ClassVar[dict[str, dict[str, Any]]] = {}
     """options that suit a world, by its name"""
+    longer: ClassVar[str] = "steps"
+    """the option that may grow where a run goes on"""
     units: ClassVar[str]
     """what the terms of update() are"""
 
@@ -62,6 +68,25 @@ class Agent(ABC):
         with torch.inference_mode():
             scores = self.scores(see)
         return scores.numpy().argmax(1) if rng is None else drawn(scores.numpy(), rng)
+
+    def clock(self, world: World) -> int:
+        """How far a run is: it grows with every update, to whole(steps)."""
+        return world.steps
+
+    def whole(self, steps: int) -> int:
+        return steps
+
+    def playing(self, rng: np.random.Generator | None = None) -> Choose:
+        """choose() through whole episodes; whoever acts by a memory has it there (playing.Remembers)."""
+        return lambda see: self.choose(see, rng)
+
+    def frames(self, world: World, choose: Choose, count: int) -> Iterator[np.ndarray]:
+        """Of a film of so many episodes."""
+        return playing.frames(world, choose, count)
+
+    def cards(self, world: World, seed: int) -> list[Score]:
+        """What an evaluation says beside the return; `world` is a new one of 16 copies."""
+        return []
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]: ...

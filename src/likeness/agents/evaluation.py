@@ -28,7 +28,7 @@ def seed_of(what: str, seed: int) -> int:
 
 def chooser(run: AgentRun, drawn: bool, seed: int) -> playing.Choose:
     rng = np.random.default_rng(seed_of("actions", seed)) if drawn else None
-    return lambda see: run.agent.choose(see, rng)
+    return run.agent.playing(rng)
 
 
 def cards(run: AgentRun, n: int, seed: int, drawn: bool) -> list[Score]:
@@ -45,7 +45,9 @@ def cards(run: AgentRun, n: int, seed: int, drawn: bool) -> list[Score]:
     for of, value in ((BEST, run.world.best()), (SOLVED, run.world.solved())):
         if value is not None:
             out.append(Score("return", value, of=of, kind="exact", **how))
-    return [*out, *cost(run, out), findings(run, out)]
+    with one_thread():
+        own = run.agent.cards(opening.world(run.config.world, 16, seed_of("cards", seed)), seed)
+    return [*out, *own, *cost(run, out), findings(run, out)]
 
 
 def known(own: Sequence[Score]) -> doctor.Known:

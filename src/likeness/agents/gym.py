@@ -58,7 +58,7 @@ def space_of(name: str, observation: Any, action: Any) -> Space:
     kind = str(observation.dtype) if observation.dtype in (np.uint8, bool) else "float32"
     if len(shape) == 3:
         shape = (shape[2], *shape[:2])  # gymnasium's channels are last
-    return Space(shape, int(action.n), kind)
+    return Space(shape, int(action.n), kind, 256 if kind == "uint8" else 2)
 
 
 def seen(space: Space, observation: Any) -> np.ndarray:

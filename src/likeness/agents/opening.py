@@ -7,7 +7,7 @@ from typing import Any
 from ..core import Refusal
 from .world import World
 
-BUILT_IN = ("grid", "CartPole-v1")
+BUILT_IN = ("grid", "CartPole-v1", "CartPole-drawn")
 
 
 def world(name: str, n: int, seed: int, drawn: bool = False) -> World:
@@ -23,6 +23,10 @@ def world(name: str, n: int, seed: int, drawn: bool = False) -> World:
         from .cart import Cart
 
         return Cart(n, seed)
+    if name == "CartPole-drawn":
+        from .drawn_cart import DrawnCart
+
+        return DrawnCart(n, seed)
     if "-" not in name and "/" not in name:  # gymnasium's have a version
         raise Refusal(
             f"there is no world {name!r}.  Built in are: {', '.join(BUILT_IN)}; those of gymnasium have a "

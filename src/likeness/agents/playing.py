@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from ..core import Refusal
-from .world import Episode, World
+from .world import Episode, Moved, World
 
 Choose = Callable[[np.ndarray], np.ndarray]
 """what is seen by n copies -> their actions"""
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """What chooses by more than the last sight learns where an episode ends."""
+
+    def moved(self, moved: Moved) -> None: ...
+
+
+def step(world: World, choose: Choose) -> Moved:
+    """One step of all copies."""
+    moved = world.step(choose(world.see))
+    if isinstance(choose, Remembers):
+        choose.moved(moved)
+    return moved
+
+
 LONGEST = 1_000_000
 """steps after which an episode without an end is given up"""
 
@@ -27,7 +45,7 @@ def episodes(world: World, choose: Choose) -> list[Episode]:
     out: list[Episode | None] = [None] * world.n
     total, length = np.zeros(world.n), np.zeros(world.n, np.int64)
     for _ in range(LONGEST):
-        moved = world.step(choose(world.see))
+        moved = step(world, choose)
         total += moved.reward
         length += moved.real
         for i in np.flatnonzero(moved.ended):
@@ -45,7 +63,7 @@ def frames(world: World, choose: Choose, count: int = 1, most: int = 1000) -> It
     while most and count:
         most -= 1
         yield world.frame(0)
-        count -= bool(world.step(choose(world.see)).ended[0])
+        count -= bool(step(world, choose).ended[0])
 
 
 def film(pictures: Sequence[np.ndarray], pace: float, kind: str) -> bytes:

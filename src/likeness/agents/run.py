@@ -53,6 +53,7 @@ class Step:
     """What an update came to."""
 
     steps: int
+    clock: int
     terms: dict[str, float]
     episodes: list[Episode]
 
@@ -64,10 +65,10 @@ def settled(agent: str, world: str, typed: dict[str, Any]) -> dict[str, Any]:
 
 
 def learn(agent: Agent, world: World, steps: int) -> Iterator[Step]:
-    """Updates until the world has made so many steps."""
-    while world.steps < steps:
+    """Updates until the world has made so many steps, or the agent says otherwise."""
+    while agent.clock(world) < agent.whole(steps):
         terms = agent.update(world)
-        yield Step(world.steps, terms, world.take())
+        yield Step(world.steps, agent.clock(world), terms, world.take())
 
 
 def read(folder: Path) -> Config:
@@ -138,19 +139,23 @@ class AgentRun:
             os.close(self._lock)
             self._lock = None
 
+    @property
+    def clock(self) -> int:
+        return self.agent.clock(self.world)
+
     # State
 
     def save(self) -> None:
         """Commit the state; raises DiskTrouble with the one before intact."""
-        if self._saved == self.world.steps:
+        if self._saved == self.clock:
             return
         arrays, place = self.world.state()
         tensors = {f"world/{k}": torch.from_numpy(np.ascontiguousarray(a)) for k, a in arrays.items()}
         tensors |= {f"agent/{k}": t for k, t in self.agent.tensors().items()}
         about = dict(world=place, agent=self.agent.facts(), seconds=self.seconds, facts=facts())
         storage.flush(self.folder / LOG)  # a state never knows more than the log
-        storage.save(self.folder / "state", self.world.steps, tensors, about)
-        self._saved = self.world.steps
+        storage.save(self.folder / "state", self.clock, tensors, about)
+        self._saved = self.clock
 
     def _load(self, with_world: bool) -> None:
         result = storage.newest(self.folder / "state")
@@ -164,7 +169,7 @@ class AgentRun:
             self.steps, self.seconds = facts["world"]["steps"], facts["seconds"]
             if with_world:
                 self.world.restore({k: t.numpy() for k, t in _part(tensors, "world").items()}, facts["world"])
-                self._saved = -1 if damaged else self.world.steps
+                self._saved = -1 if damaged else self.clock
         except (KeyError, RuntimeError, ValueError) as error:
             raise BadData(f"the state in {self.folder} is not one of this config ({error}).") from None
 
@@ -186,7 +191,7 @@ class AgentRun:
 
     def _trim(self) -> None:
         """Without the lines after the state, which are about to be written again."""
-        lines = [line for line in self.log() if line["steps"] <= self.steps]
+        lines = [line for line in self.log() if line.get("clock", line["steps"]) <= self.clock]
         storage.write(self.folder / LOG, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def _note(self, line: dict[str, Any]) -> None:
@@ -201,13 +206,14 @@ class AgentRun:
     def fit(self, stop: Callable[[], bool] = lambda: False) -> Iterator[dict[str, Any]]:
         """Learn to the end, and yield the lines of the log; saved now and then, at the end, and where `stop`
         says so.  States are of the moments between two lines, so nothing of a line is ever lost."""
-        total, window, began = self.options.steps, list[Step](), time.process_time()
-        saved, line = time.monotonic(), self.world.steps // max(1, self.options.steps // LINES)
+        total, window = self.agent.whole(self.options.steps), list[Step]()
+        began, saved = time.process_time(), time.monotonic()
+        line = self.clock // max(1, total // LINES)
         with one_thread():
-            for step in learn(self.agent, self.world, total):
+            for step in learn(self.agent, self.world, self.options.steps):
                 window.append(step)
-                now = step.steps // max(1, total // LINES)
-                if now == line and step.steps < total:
+                now = step.clock // max(1, total // LINES)
+                if now == line and step.clock < total:
                     continue
                 line, text = now, summary(window)
                 window, self.steps = [], step.steps
@@ -237,7 +243,10 @@ def summary(window: list[Step]) -> dict[str, Any]:
             f"{', '.join(bad)} is no number any more at step {window[-1].steps:,}; begin in another folder "
             "with a smaller --rate.  What was saved before is intact."
         )
-    out: dict[str, Any] = dict(steps=window[-1].steps, episodes=len(ended))
+    last = window[-1]
+    out: dict[str, Any] = dict(steps=last.steps, episodes=len(ended))
+    if last.clock != last.steps:
+        out["clock"] = last.clock
     if ended:
         out |= {
             "return": float(np.mean([e.total for e in ended])),
@@ -279,8 +288,9 @@ def _same(
     own = dict(agent=config.agent, world=config.world, seed=config.seed) | config.options
     asked = dict(agent=agent, world=world) | ({} if seed is None else dict(seed=seed)) | typed
     known = {f.name for f in option_fields(load(config.agent).Options)} | {"agent", "world", "seed"}
-    steps = int(typed.get("steps", config.options["steps"]))
-    longer = {"steps"} if steps >= config.options["steps"] else set()
+    name = load(config.agent).longer
+    more = int(typed.get(name, config.options[name]))
+    longer = {name} if more >= config.options[name] else set()
     differs = [
         f"{k} {own.get(k)}, not {v}" for k, v in asked.items() if k in known - longer and own.get(k) != v
     ]
@@ -289,4 +299,4 @@ def _same(
             f"{folder} was made with {'; '.join(differs)}.  Name another folder for a new run, or leave "
             "those out to go on with this one."
         )
-    return replace(config, options=config.options | dict(steps=steps))
+    return replace(config, options=config.options | {name: more})

@@ -27,6 +27,8 @@ class Space:
     actions: int
     dtype: str = "float32"
     """uint8 or bool where the numbers are small and whole"""
+    levels: int = 2
+    """of an image of whole numbers: they are below it"""
 
     @property
     def numbers(self) -> int:

@@ -22,10 +22,12 @@ from . import (
     look,
     map,
     neighbours,
+    paint,
     play,
     studies,
     studio,
     style,
+    trace,
     train,
     translate,
     walk,
@@ -38,12 +40,14 @@ ASKING: tuple[Verb, ...] = (
     ask.reconstruct,
     ask.complete,
     ask.edit,
+    paint.paint,
     translate.translate,
     ask.score,
     ask.field,
     ask.diffuse,
     ask.latent,
     walk.walk,
+    trace.trace,
 )
 LAB: tuple[Verb, ...] = (features.features, map.map, neighbours.neighbours, look.look, style.style, play.play)
 STUDIES: tuple[Verb, ...] = (studies.bayes, studies.detect)

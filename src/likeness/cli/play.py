@@ -24,7 +24,7 @@ KINDS = {".gif": "GIF", ".webp": "WEBP"}
 
 
 def play(argv: list[str]) -> int:
-    """play AGENT WORLD [RUN]: train an agent (ppo, dqn, pqn, a2c, reinforce); play RUN makes a film of one"""
+    """play AGENT WORLD [RUN]: train an agent (ppo, dqn, world-model ...); play RUN makes a film of one"""
     names = value("agents.__init__", "NAMES")
     words = [word for word in argv if not word.startswith("-")]
     if words and words[0] in names:
@@ -190,7 +190,8 @@ def _walk(run: AgentRun, stop: Any, as_json: bool) -> None:
     with terminal.err.status("") as status:
         for line in run.fit(stop):
             text = f"{run.folder}: step {line['steps']:,} of {run.options.steps:,}"
-            text += f"  return {line['return']:.1f}" if "return" in line else ""
+            text += f", {line['clock'] / run.agent.whole(run.options.steps):.0%}" if "clock" in line else ""
+            text += "".join(f"  {k} {line[k]:.2f}" for k in ("return", "dream return") if k in line)
             status.update(text)
             if not terminal.err.is_terminal and time.monotonic() - last > terminal.EVERY:
                 last = time.monotonic()
@@ -240,7 +241,7 @@ def _show(argv: list[str]) -> int:
     run = _opened(args["run"])
     world = opening.world(run.config.world, 1, evaluation.seed_of("film", args["seed"]), drawn=True)
     choose = evaluation.chooser(run, args["drawn"], args["seed"])
-    pictures = list(playing.frames(world, choose, args["n"] or 1))
+    pictures = list(run.agent.frames(world, choose, args["n"] or 1))
     storage.make(path.parent)
     storage.write(path, playing.film(pictures, world.pace, KINDS[path.suffix.lower()]))
     played = world.take()
@@ -323,6 +324,10 @@ def evaluate(argv: list[str]) -> int:
     print(
         f"means of {n} episodes with 95 % intervals over them; {'drawn' if args['drawn'] else 'best'} actions"
     )
+    for folder, own in cards.items():
+        for card in own:
+            if card.group == "reconstruction":  # of a world model
+                print(f"{folder}: {card.name} of {card.of}: {card.number}")
     for row in rows:
         if row["runs"] > 1:
             print(f"{row['agent']} on {row['world']}: IQM over {row['runs']} runs {row['iqm']:.4g} "

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from .questions import Encodes as Encodes
     from .questions import Guesses as Guesses
     from .questions import KnowsChance as KnowsChance
+    from .questions import Predicts as Predicts
     from .questions import Redraws as Redraws
     from .questions import Samples as Samples
     from .questions import Scores as Scores
@@ -83,8 +84,8 @@ _NAMES = {
     "noise": "Noise",
     "options": "check_options option option_fields",
     "questions": "QUESTIONS Bits Checks Classifies Completes Compresses Decodes Denoises Diagnoses Distorts "
-    "Encodes Guesses KnowsChance Redraws Samples Scores Stylises Surprises T Translates answers ask final "
-    "no_way_back",
+    "Encodes Guesses KnowsChance Predicts Redraws Samples Scores Stylises Surprises T Translates answers ask "
+    "final no_way_back",
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = list(_HOME)

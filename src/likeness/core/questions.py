@@ -65,6 +65,17 @@ class Surprises(Protocol):
 
 
 @runtime_checkable
+class Predicts(Protocol):
+    """A model that draws one sub-pixel after another, and may be asked before each."""
+
+    def predictive(self, x: Tensor, known: int = 0, y: Condition | None = None) -> Iterator[Tensor]:
+        """Yield log p(x_i = each level | x_1 ... x_{i-1}) but for a constant, (B, levels), of the sub-pixels
+        of x (B, C, H, W) in the order of rows, columns and channels, from pixel number `known` on.  Each is
+        of what stands in x when it is asked for."""
+        ...
+
+
+@runtime_checkable
 class Encodes(Protocol):
     def encode(self, x: Tensor) -> Tensor: ...
 
@@ -189,6 +200,7 @@ QUESTIONS: dict[str, type] = {
     "bits_per_dim": Scores,
     "complete": Completes,
     "surprise": Surprises,
+    "predictive": Predicts,
     "encode": Encodes,
     "decode": Decodes,
     "compress": Compresses,
@@ -208,6 +220,7 @@ ASKED_BY = {
     "bits_per_dim": ("say how likely an image is", "score"),
     "complete": ("complete an image", "complete"),
     "surprise": ("say where in an image its bits are", "field, score -o"),
+    "predictive": ("say what the next pixel may be", "trace"),
     "encode": ("encode an image", "features"),
     "decode": ("make an image of a code", "latent, reconstruct"),
     "compress": ("be the first stage of another model", "train MODEL RUN"),

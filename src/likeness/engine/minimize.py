@@ -138,8 +138,8 @@ class LBFGS(Optimizer):
         if self.base is None:
             return
         s, y = x - self.base[0], g - self.base[1]
-        turned = float(s @ y)
-        if turned > 1e-10 * float(y @ y):
+        turned, squared = float(s @ y), float(y @ y)
+        if squared and turned > 1e-10 * squared:  # a square may be too small for a number
             self.pairs = [*self.pairs, (s, y, 1 / turned)][max(0, len(self.pairs) + 1 - self.history) :]
 
     def _ahead(self, g: Tensor) -> None:

@@ -139,7 +139,7 @@ def schedule(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Tens
 def rate(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Tensor | None) -> np.ndarray:
     lines = []
     for run, data in runs:
-        log_snr, _, nats = _by_log_snr(run, data, n, seed, x)
+        log_snr, _, nats = by_log_snr(run, data, n, seed, x)
         lines.append(
             (
                 f"{run.folder.name}: {torch.trapezoid(nats, log_snr):.3f} nats a dimension in all",
@@ -157,7 +157,7 @@ def rate(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Tensor |
 def distortion(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Tensor | None) -> np.ndarray:
     lines = []
     for run, data in runs:
-        log_snr, error, nats = _by_log_snr(run, data, n, seed, x)
+        log_snr, error, nats = by_log_snr(run, data, n, seed, x)
         bits = torch.cumulative_trapezoid(nats, log_snr) / math.log(2)
         lines.append((run.folder.name, np.append(0, bits.numpy()), error.sqrt().numpy()))
     return figures.chart(
@@ -167,7 +167,7 @@ def distortion(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Te
     )
 
 
-def _by_log_snr(
+def by_log_snr(
     run: Run, data: Data, n: int | None, seed: int, x: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """log SNR from noise to image, the mean squared error there, and the nats a dimension that a unit of log

@@ -64,6 +64,7 @@ def project(
     starts: int = 4,
     rate: float = 0.3,
     see: Callable[[Tensor], Tensor] = pixels,
+    guess: Callable[[Tensor], Tensor | None] | None = None,
 ) -> Iterator[Codes]:
     """Yield the best code met so far of each image x (B, C, H, W), first before any step; the last counts.
 
@@ -73,12 +74,13 @@ def project(
     depends on the image and `noise` alone.
     y: the classes for a conditional model; where they are not told they are searched as well.
     see: what is compared, (B, C, H, W) to (B, F): pixels, or features of any network with a gradient, in one
-    row if at several scales. Raises Refusal where the model does not decode, or where a small change of a
+    row if at several scales.  guess: an encoder that was taught later, in place of model.guess.
+    Raises Refusal where the model does not decode, or where a small change of a
     code changes nothing.
     """
     decode, latent = ask(model, "decode"), _latent(model)
     with torch.no_grad():
-        target, first = see(x), _starts(model, x, noise, y, starts, see)
+        target, first = see(x), _starts(model, x, noise, y, starts, see, guess)
     b, k, _ = first.shape
     z, y_hot = first.flatten(0, 1).split([latent, first.shape[2] - latent], 1)
     scale, ball = (
@@ -150,12 +152,19 @@ def _turns(model: Model, n: int, device: torch.device | str) -> Tensor:
 
 @torch.no_grad()
 def _starts(
-    model: Model, x: Tensor, noise: Noise, y: Condition | None, k: int, see: Callable[[Tensor], Tensor]
+    model: Model,
+    x: Tensor,
+    noise: Noise,
+    y: Condition | None,
+    k: int,
+    see: Callable[[Tensor], Tensor],
+    taught: Callable[[Tensor], Tensor | None] | None = None,
 ) -> Tensor:
     """Codes (B, K, ...) at which the search of each image begins."""
     if isinstance(model, Encodes):
         return model.encode(x).float()[:, None]
-    guess = model.guess(x) if isinstance(model, Guesses) else None
+    asked = taught or (model.guess if isinstance(model, Guesses) else None)
+    guess = None if asked is None else asked(x)
     result = [drawn(model, x, noise, y, k, see).z] if k or guess is None else []
     return torch.cat([*result, *([] if guess is None else [_of_class(model, x, guess, y, see)[:, None]])], 1)
 

@@ -97,6 +97,13 @@ def fields(model: Model, batch: Batch, name: str) -> list[Field]:
     return [_field(wide, x, batch.y, name, *at) for at in places(model.spec.size).values()]
 
 
+def at(model: Model, x: Tensor, y: Condition | None, row: int, column: int) -> Field:
+    """Of one pixel of images x (B, C, H, W), for a model that answers surprise."""
+    wide, device = copy.deepcopy(model).double(), engine.device()
+    there = None if y is None else y.to(device)
+    return _field(wide, x.to(device).double(), there, type(model).__name__.lower(), row, column)
+
+
 def _field(model: Any, x: Tensor, y: Condition | None, name: str, row: int, column: int) -> Field:
     result, how = _slopes(model.surprise, x, y, row, column).abs().sum((0, 1)), "derivatives"
     # a derivative that stands at its own pixel alone comes from the level that is asked about, not from what

@@ -164,32 +164,47 @@ class Autoregressive(Model):
         y = self.choose_class(noise, x, known) if y is None else y
         # a pixel's own, however many are known
         chance = noise.uniform(self.spec.size, self.spec.size, self.spec.channels)
+        asked = self.predictive(x, first, y, naive)
+        for r in range(first // self.spec.size, self.spec.size):
+            for c in range(max(0, first - r * self.spec.size), self.spec.size):
+                for k in range(self.spec.channels):
+                    result = choose(next(asked) / self.temperature, chance[:, r, c, k])
+                    x[:, k, r, c] = value(result, self.spec.levels).to(x.dtype)
+            yield x.clone()
+
+    @torch.no_grad()
+    def predictive(
+        self, x: Tensor, known: int = 0, y: Condition | None = None, naive: bool = False
+    ) -> Iterator[Tensor]:
+        """What each next sub-pixel may be: logits of all its levels, (B, levels), which are log p(x_i |
+        x_1 ... x_{i-1}) but for a constant.
+
+        x: (B, C, H, W), where the model is and of its type, of which the first `known` pixels count.  Each
+        number is of what stands in x when it is asked for: whoever draws writes a sub-pixel into x before
+        asking for the next one; an x that nobody changes is judged as it is.  naive: as in complete().
+        """
         memory = Memory(self.spec.size)
         for r in range(self.spec.size):
             memory.row, memory.column = r, 0
-            unknown = (r + 1) * self.spec.size > first
+            unknown = (r + 1) * self.spec.size > known
             if not naive:
                 self.row(x, memory, y)
                 if not unknown:
                     self.take(x, memory, y)
             for memory.column in range(self.spec.size) if unknown else ():
-                if r * self.spec.size + memory.column >= first:
-                    self._draw(x, memory, y, chance[:, r, memory.column], naive)
+                if r * self.spec.size + memory.column >= known:
+                    yield from self._channels(x, memory, y, naive)
                 elif not naive:
                     self.pixel(x, memory, y)
                 if not naive:
                     self.note(x, memory)
-            if unknown:
-                yield x.clone()
 
-    def _draw(self, x: Tensor, memory: Memory, y: Condition | None, chance: Tensor, naive: bool) -> None:
-        """One pixel of x in place."""
-        here = memory.here(x)
+    def _channels(self, x: Tensor, memory: Memory, y: Condition | None, naive: bool) -> Iterator[Tensor]:
+        """Those of the memory's pixel."""
         for k in range(self.spec.channels):
             if k == 0 or self.p.sequential:
                 out = self.answer(x, memory, y, naive)
-            result = choose(self.p.logits(here, out, k)[:, 0, 0] / self.temperature, chance[:, k])
-            here[:, k, 0, 0] = value(result, self.spec.levels).to(x.dtype)
+            yield self.p.logits(memory.here(x), out, k)[:, 0, 0]
 
     def answer(self, x: Tensor, memory: Memory, y: Condition | None, naive: bool) -> Tensor:
         """What is drawn from at the memory's pixel, (B, p.outputs, 1, 1): what the network says, or, in a
