@@ -248,8 +248,10 @@ def test_a_day_of_messages_leaves_nothing_behind(tmp_path):
     in_a_thread(story())
     half, whole = sizes
     held = hub.SLOTS * (1 << 12) * 2
-    print(f"{MANY:,} messages: {half:,} bytes after half, {whole:,} at the end; "
-          f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:,} kB at most")
+    print(
+        f"{MANY:,} messages: {half:,} bytes after half, {whole:,} at the end; "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:,} kB at most"
+    )
     assert whole < half + held
 
 
@@ -261,7 +263,9 @@ def copies(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A studio over runs that may be changed, moved and deleted."""
     root = tmp_path_factory.mktemp("hostile") / "runs"
     shutil.copytree(runs, root)
-    notes = dict(seen=64, look="game", name="gradient", text="It is flat.  Train anew with --r1 2, or --spectral")
+    notes = dict(
+        seen=64, look="game", name="gradient", text="It is flat.  Train anew with --r1 2, or --spectral"
+    )
     with (root / "gan-digits" / "doctor.jsonl").open("a") as f:
         f.write(json.dumps(notes) + "\n")
     served = start(root)
@@ -367,12 +371,18 @@ def test_the_doctors_button_starts_a_run_with_the_remedy(browser, copies):
         page.get_by_role("button", name="Close").last.click()
         page.get_by_role("button", name="Fork with it").first.focus()
         page.keyboard.press("Enter")
-        until(lambda: "--from" in text(page, "form.panel code") and "--r1 2" in text(page, "form.panel code"), 120)
+        until(
+            lambda: "--from" in text(page, "form.panel code") and "--r1 2" in text(page, "form.panel code"),
+            120,
+        )
         page.locator("form.panel input[type=number]").first.fill("0.02")
         page.locator("form.panel button[type=submit]").focus()
         page.keyboard.press("Enter")
         until(lambda: page.evaluate("studio.runs.some(r => r.path === 'gan-digits-fork')"), 120)
-        until(lambda: library.read_json(copies.root / "gan-digits-fork" / "config.json")["options"]["r1"] == 2, 60)
+        until(
+            lambda: library.read_json(copies.root / "gan-digits-fork" / "config.json")["options"]["r1"] == 2,
+            60,
+        )
         until(lambda: page.evaluate("studio.jobs[0].state") not in ("starting", "training"), 200)
 
 

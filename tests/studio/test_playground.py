@@ -511,4 +511,6 @@ def test_what_is_called_oscillation_goes_around_and_never_comes_near():
     seen = looks("oscillate", 300, 50)
     assert all(w2 > 0.5 for _, w2, _ in seen) and max(modes for modes, _, _ in seen) <= 2
     angles = [math.atan2(centre[1], centre[0]) for _, _, centre in seen]
-    assert len({int((a + math.pi) // (math.pi / 2)) for a in angles}) >= 3, "three quarters of the ring, or all"
+    assert len({int((a + math.pi) // (math.pi / 2)) for a in angles}) >= 3, (
+        "three quarters of the ring, or all"
+    )

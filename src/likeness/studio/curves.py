@@ -44,7 +44,7 @@ def of(folder: Path) -> dict[str, dict[str, list[float | None]]]:
 
 def _is_number(value: Any) -> bool:
     """Of those that a float holds; nan and the infinities are."""
-    return isinstance(value, float) or (isinstance(value, int) and type(value) is int and abs(value) < 1 << 1000)
+    return isinstance(value, float) or (type(value) is int and abs(value) < 1 << 1000)
 
 
 def envelope(points: list[tuple[float, float]], most: int = POINTS) -> dict[str, list[float | None]]:

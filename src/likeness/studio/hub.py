@@ -373,7 +373,7 @@ class Hub:
                         id=ask.id,
                         key=ask.key,
                         **GONE
-                        | dict(why=f"Its exit status is {code}" + (": it was killed." if (code or 0) < 0 else ".")),
+                        | dict(why=f"Its exit status is {code}{': it was killed' * ((code or 0) < 0)}."),
                     ),
                 )
 

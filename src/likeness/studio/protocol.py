@@ -114,8 +114,8 @@ def deep(value: Any) -> bool:
     """Whether JSON has more than DEPTH levels."""
     level = [value]
     for _ in range(DEPTH + 1):
-        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
-        level = [part for parts in inner for part in parts]
+        inner = [one for one in level if isinstance(one, dict | list)]
+        level = [part for one in inner for part in (one.values() if isinstance(one, dict) else one)]
         if not level:
             return False
     return True
@@ -276,6 +276,9 @@ def _matching(header: dict[str, Any], name: str, pattern: re.Pattern[str]) -> st
 
 # Arguments of a question: hostile until checked
 
+NO_TEXT = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\ud800-\udfff]")
+"""control characters, and halves of a character, which no file name can have"""
+
 
 def number(
     args: Mapping[str, Any], name: str, low: float, high: float, default: float | None = None
@@ -316,7 +319,7 @@ def numbers(
 def text(args: Mapping[str, Any], name: str, longest: int = 200, default: str | None = None) -> str:
     """A text of at most so many letters, without control characters but line ends.  Raises Refusal."""
     value = args.get(name, default)
-    if not isinstance(value, str) or len(value) > longest or re.search(r"[\x00-\x09\x0b-\x1f\x7f\ud800-\udfff]", value):
+    if not isinstance(value, str) or len(value) > longest or NO_TEXT.search(value):
         raise Refusal(f"{name} is a text of at most {longest:,} letters.")
     return value
 

@@ -157,7 +157,7 @@ class Worker:
             said = dict(type="value", id=ask.id, key=key, data=value.data, arrays=entries)
             frame = protocol.pack(said, payload)
             if len(frame) - len(payload) > protocol.HEADER or len(frame) > protocol.FRAME:
-                raise Refusal(f"the answer has {len(frame):,} bytes, which is too much for a page; ask for less.")
+                raise Refusal(f"an answer of {len(frame):,} bytes is too much for a page; ask for less.")
         except StopIteration:
             self._end(key, dict(type="done", id=ask.id, key=key, data=self.last.get(key)))
         except Refusal as refusal:

@@ -256,8 +256,8 @@ def only(module: nn.Module, whole: nn.Module) -> Iterator[None]:
 
 
 def weights(module: nn.Module) -> Iterator[nn.Parameter]:
-    """As module.parameters(), without the names that it builds, which cost a tiny network a tenth of its step;
-    what is shared comes as often as it is."""
+    """As module.parameters(), without the names that it builds, which a tiny network notices; what is shared
+    comes as often as it is."""
     yield from (p for p in module._parameters.values() if p is not None)
     for child in module._modules.values():
         if child is not None:

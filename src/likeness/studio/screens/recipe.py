@@ -30,7 +30,7 @@ def read(desk: Desk, args: dict[str, Any], arrays: dict[str, np.ndarray]) -> Ite
     recipe = recipe_in(arrays["file"].tobytes())
     if protocol.deep(recipe) or len(json.dumps(recipe)) > LONGEST:
         raise Refusal("the recipe in this picture is none that likeness wrote; drop another.")
-    there = made_by(recipe, [f for f in runs(desk.root)])
+    there = made_by(recipe, runs(desk.root))
     yield Answer(dict(recipe=recipe, run=there[0].relative_to(desk.root).as_posix() if there else ""))
 
 
