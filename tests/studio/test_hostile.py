@@ -283,7 +283,7 @@ def test_an_address_that_is_no_code_opens_the_page(browser, copies):
 
 MADE = {
     "sample": (["sample", "vae-digits", "-n", "4", "--seed", "7"], "samples", "seed=7"),
-    "walk": (["walk", "vae-digits", "--plane", "0.5,-1", "-n", "3"], "samples", "tab=plane"),
+    "walk": (["walk", "vae-digits", "plane", "-n", "3"], "samples", "tab=plane"),
     "reconstruct": (["reconstruct", "vae-digits", "-n", "2"], "samples", "tab=sum"),
     "latent": (["latent", "vae-digits", "--picture", "interpolation"], "samples", "tab=path"),
 }
