@@ -368,22 +368,24 @@ def test_the_doctors_button_starts_a_run_with_the_remedy(browser, copies):
         page.get_by_role("button", name="Train anew with --spectral").wait_for()
         page.get_by_role("button", name="Train anew with --spectral").click()
         until(lambda: "--spectral" in text(page, "form.panel code"), 120)
-        page.get_by_role("button", name="Close").last.click()
-        page.get_by_role("button", name="Fork with it").first.focus()
-        page.keyboard.press("Enter")
-        until(
-            lambda: "--from" in text(page, "form.panel code") and "--r1 2" in text(page, "form.panel code"),
-            120,
-        )
         page.locator("form.panel input[type=number]").first.fill("0.02")
         page.locator("form.panel button[type=submit]").focus()
         page.keyboard.press("Enter")
-        until(lambda: page.evaluate("studio.runs.some(r => r.path === 'gan-digits-fork')"), 120)
-        until(
-            lambda: library.read_json(copies.root / "gan-digits-fork" / "config.json")["options"]["r1"] == 2,
-            60,
-        )
-        until(lambda: page.evaluate("studio.jobs[0].state") not in ("starting", "training"), 200)
+        config = copies.root / "gan-digits-b" / "config.json"
+        until(lambda: library.read_json(config).get("options", {}).get("spectral") is True, 120)
+
+
+def test_a_training_that_is_refused_before_it_has_a_folder_says_so(browser, copies):
+    jobs = copies.root / ".studio" / "jobs" / "000900"
+    jobs.mkdir(parents=True)
+    (jobs / "job.json").write_text(json.dumps(dict(command=["train"], run="never", nice=0, began=1)))
+    (jobs / "ended.json").write_text('{"code": 2}')
+    (jobs / "out").write_text("likeness: gan: a penalty does not go with that\n")
+    with opened(browser, copies) as page:
+        page.goto(f"{copies.address}/#runs&run=never")
+        page.reload()
+        page.get_by_text("The training of never did not begin.").wait_for()
+        assert "does not go with that" in text(page, ".failed")
 
 
 def test_a_run_that_is_deleted_while_open_is_a_sentence_and_the_page_goes_on(browser, copies):
