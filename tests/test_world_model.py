@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -416,6 +417,8 @@ def test_train_film_and_evaluate(tmp_path, monkeypatch, capsys):
     assert cli.main(["evaluate", "r", "-n", "10"]) == 0
     text = capsys.readouterr().out
     assert "wrong pixels of the last frame, copied" in text and "random policy" in text
+    page = Path("r/report.html").read_text()
+    assert "dream return" in page and "clock" in page and "steps to half" not in page
 
 
 def test_a_world_of_numbers_is_refused(capsys, tmp_path, monkeypatch):

@@ -40,6 +40,8 @@ class Agent(ABC):
     Options: ClassVar[type[Options]]
     settings: ClassVar[dict[str, dict[str, Any]]] = {}
     """options that suit a world, by its name"""
+    by_chance: ClassVar[bool] = False
+    """returns in the log are those of chance, not of what it has learnt so far"""
     longer: ClassVar[str] = "steps"
     """the option that may grow where a run goes on"""
     units: ClassVar[str]

@@ -52,7 +52,7 @@ class Known(NamedTuple):
 
 def examine(run: AgentRun, chance: Known) -> Iterator[Finding]:
     """Everything that is wrong now; costs `PLAYED` episodes."""
-    log, options = run.log(), run.config.options
+    log, options = [] if run.agent.by_chance else run.log(), run.config.options
     recent = [line for line in log if "return" in line][-RECENT:]
     poor = short(recent, chance)
     found = (

@@ -23,7 +23,7 @@ PLACES = 60
 TERMS = dict(
     q="mean value Q", baseline="mean return that the critic learns", advantage="deviation of advantages"
 )
-SKIPPED = ("steps", "episodes", "return", "length", "first ratio off")
+SKIPPED = ("steps", "clock", "episodes", "return", "length", "first ratio off")
 CURVES = (
     "Faint: as logged. Dark: mean of its surroundings. By the policy that explores, not the one that is "
     "scored."
@@ -81,15 +81,20 @@ def film(folder: Path) -> str:
     return f'<img src="data:image/gif;base64,{data}" alt="an episode">'
 
 
+def time_of(line: Mapping[str, Any]) -> float:
+    """Steps; of an agent that goes on learning after its last step, its clock (Agent.clock)."""
+    return float(line.get("clock", line["steps"]))
+
+
 def curves(run: AgentRun) -> str:
     """The return first, then each term of the log."""
     log = run.log()
     names = dict.fromkeys(name for line in log for name in line if name not in SKIPPED)
-    charts = []
+    charts, axis = [], "clock" if any("clock" in line for line in log) else "steps"
     for name in ("return", *names):
-        rows = np.array([(line["steps"], line[name]) for line in log if name in line], np.float64)
+        rows = np.array([(time_of(line), line[name]) for line in log if name in line], np.float64)
         if len(rows) > 1:
-            charts.append(figures.curve(rows[:, 0], rows[:, 1], TERMS.get(name, name), "steps"))
+            charts.append(figures.curve(rows[:, 0], rows[:, 1], TERMS.get(name, name), axis))
     return html.tag("div", "charts", "".join(charts)) if charts else ""
 
 

@@ -130,7 +130,7 @@ class Player:
 
 class WorldModel(Agent):
     Options: ClassVar[type[Common]] = WorldModelOptions
-    longer = "generations"
+    longer, by_chance = "generations", True
     settings = {
         "CartPole-drawn": dict(limit=200),
     }
