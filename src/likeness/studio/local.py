@@ -44,7 +44,8 @@ class Runs:
                     new = await asyncio.to_thread(self.table)
                 except Exception as error:  # a folder that changes while it is read; the next look is soon
                     report(error)
-                    new = last
+                    await asyncio.sleep(EVERY)
+                    continue
                 if new != last:
                     hub.publish("runs", new)
                     last = new
