@@ -128,7 +128,7 @@ def test_the_tabs_by_keys_and_pointer(browser, taught, axe):
             page.evaluate("location.hash = '#gradients&net=classifier-digits&pick=3'")
             ready = page.locator("main[data-gradients=ready]")
             ready.wait_for()
-            page.get_by_text("integrated gradients sum to").wait_for()
+            page.locator("#work").get_by_text("integrated gradients sum to").wait_for()
             page.get_by_role("button", name="Do the maps know").press("Enter")
             page.get_by_role("heading", name="Rank correlation").wait_for()
             ready.wait_for()

@@ -143,7 +143,7 @@ def test_a_style_its_film_and_its_sheet_are_those_of_the_command(desk, capsys):
     shown = asked(desk, "view", order=order["name"])
     assert shown.arrays["before"].shape == shown.arrays["after"].shape == (40, 48, 3)
     frame = asked(desk, "frame", order=order["name"], at=0)
-    assert frame.data["frames"] >= 3 and frame.arrays["image"].shape == (40, 48, 3)
+    assert frame.data["frames"] >= 3 and frame.arrays["image"].shape == (320, 384, 3)
     the_same_by_command(folder, order)
     few = dict(RANDOM, steps=1)
     order = worked(desk, "styled", photos=photos, paintings=paintings, sheet=True, **few)
@@ -258,7 +258,7 @@ def served(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @contextlib.contextmanager
 def visit(browser: Any, served: Any, more: str = "", **how: Any) -> Any:
     with opened(browser, served, **how) as page:
-        page.set_default_timeout(150_000)
+        page.set_default_timeout(60_000)
         until(lambda: page.evaluate("studio.runs.some(r => r.answers.length)"), 60)
         page.evaluate(f"location.hash = '#translate{more}'")
         page.locator("main[data-translate=ready]").wait_for()
@@ -289,7 +289,7 @@ def test_photos_are_translated_compared_and_still_there_after_a_reload(browser, 
         )
         page.dispatch_event("section[aria-label='Photos to translate']", "drop", dict(dataTransfer=file))
         page.get_by_role("button", name="take off two.png").wait_for()
-        page.get_by_label("model", exact=True).select_option("both")
+        page.get_by_role("combobox", name="model", exact=True).select_option("both")
         page.get_by_role("button", name="Translate them").press("Enter")
         page.locator("main[data-shown='translate-1/one.png']").wait_for()
         page.get_by_role("button", name="result of two.png").wait_for()

@@ -10,6 +10,7 @@ import struct
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,7 @@ def _appear(temporary: Path, path: Path) -> None:
 
 
 def _replace(path: Path, file: bytes, put: Callable[[Path, Path], None] | None = None) -> None:
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{get_ident()}")
     try:
         with temporary.open("wb") as f:
             f.write(file)

@@ -6,6 +6,7 @@ import errno
 import os
 from contextlib import suppress
 from pathlib import Path
+from threading import get_ident
 
 from ..core import DiskTrouble, NotAllowed, Refusal
 
@@ -29,7 +30,7 @@ def flush(path: Path) -> None:
 
 def write(path: Path, content: bytes) -> None:
     """Replace a file: after a crash at any moment it holds the old content or the new."""
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{get_ident()}")
     try:
         temporary.write_bytes(content)
         fsync(temporary)
