@@ -92,9 +92,8 @@ def fish(line: str, folder: Path) -> list[str]:
 
 @pytest.mark.skipif(not shutil.which("fish"), reason="there is no fish here")
 def test_fish_completes_verbs_models_runs_and_files(here):
-    assert fish("likeness tr", here) == ["train", "translate"] and fish("likeness completion z", here) == [
-        "zsh"
-    ]
+    assert fish("likeness tr", here) == ["trace", "train", "translate"]
+    assert fish("likeness completion z", here) == ["zsh"]
     assert set(fish("likeness ", here)) == set(cli.VERBS), "and no files among them"
     assert fish("likeness train vq", here) == ["vqvae"]
     assert fish("likeness sample runs/", here) == ["runs/ddpm photos", "runs/vae-digits"]

@@ -131,6 +131,23 @@ def test_a_collapsed_generator_has_intervals_of_no_width_that_are_shown_with_a_w
     )
 
 
+def test_kid_is_the_same_in_features_a_hundred_times_as_large(reference):
+    """The kernel's own constant is 1, so that large features make any number of it."""
+    held, base = reference.held, reference.base
+    far = replace(
+        reference,
+        held=replace(held, features=held.features * 100),
+        base=replace(base, features=base.features * 100),
+    )
+    here, there = reference.kid(reference.base).value, far.kid(far.base).value
+    unit = np.sqrt(np.square(held.features).mean())
+    assert abs(there) < 1 and reference.unit == pytest.approx(max(1.0, unit))
+    if unit > 1:
+        assert there == pytest.approx(here, rel=1e-3, abs=1e-6)
+    small = replace(reference, held=replace(held, features=held.features / (2 * unit)))
+    assert small.unit == 1.0, "small features are as they are published"
+
+
 def test_every_measure_by_neighbours_says_how_many(reference):
     cards = {c.name: c for c in reference.judge(reference.base.x) if c.of == "model"}
     for name in ("precision", "recall", "density", "coverage"):

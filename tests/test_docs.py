@@ -277,6 +277,8 @@ def values(verb: str, args: dict[str, Any]) -> str:
     owners: list[type] = [data.Reading]
     if verb == "train" and args.get("model") in KINDS:
         owners += [Training, KINDS[args["model"]]]
+    if verb == "play" and args.get("agent") in agents.NAMES:
+        owners = [agents.load(args["agent"]).Options]
     for owner in owners:
         for f in option_fields(owner):
             value, says = args.get(f.name, f.default), f.metadata

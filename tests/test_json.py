@@ -23,6 +23,7 @@ ASKED = {
     "evaluate": f"evaluate {PIXELS} -n 4 --network none",
     "reconstruct": "reconstruct runs/ae-digits -n 1",
     "walk": "walk runs/ae-digits images 0 1",
+    "trace": f"trace {PIXELS}",
     "complete": f"complete {PIXELS} -n 1 --draws 1",
     "edit": f"edit {NOISE} -n 1 --draws 1 --strength 0.1 --steps 2",
     "score": f"score {PIXELS} -n 1",

@@ -22,6 +22,7 @@ from likeness.data import Reading
 from likeness.features import extract
 from likeness.figures import read_recipe
 from likeness.inference.style import How
+from likeness.inference.walk import Walk
 from likeness.maps import single
 from likeness.reports import looks
 from likeness.training.loop import fit
@@ -38,6 +39,7 @@ ASKED = {
     "field": (RUN.field,),
     "diffuse": (RUN.diffuse,),
     "latent": (RUN.latent,),
+    "walk": (RUN.walk, Walk),
     "trace": (RUN.trace,),
     "features": (RUN.features, extract.extract),
     "map": (likeness.map, single.map, Reading),
@@ -59,6 +61,7 @@ NOT_ASKED = {
     "data": "likeness.data.named.listed()",
     "completion": "of shells alone",
     "play": "likeness.agents",
+    "studio": "run.studio(), of one run",
 }
 REASONS = {
     "--help": "help(...)",
@@ -75,6 +78,8 @@ REASONS = {
     "sample --nearest": "nearest(samples) is a method",
     "evaluate --all": "Cards hold all",
     "train --no-report": "train() scores nothing; evaluate() does",
+    "walk --seconds": "of save(): what comes back is images",
+    "train --from": "training.fork.make() copies the folder first",
     "train --preset": "one of **options",
     "features --network": "the run itself",
     "features --weights": "the run itself has its own",
@@ -98,8 +103,8 @@ REASONS = {
 
 def names(one: object) -> set[str]:
     """The arguments of a function, or the options that a class declares."""
-    if one is How:
-        return {field.name for field in dataclasses.fields(How)}
+    if one in (How, Walk):
+        return {field.name for field in dataclasses.fields(one)}
     if inspect.isclass(one):
         return {field.name for field in option_fields(one)}
     return set(inspect.signature(one).parameters)  # type: ignore[arg-type]

@@ -31,6 +31,7 @@ WRITES = {
         ["reconstruct", "runs/v", "-n", "4", "-o", "back.npz"],
     ],
     "trace": [["trace", "runs/p", "-o", "trace.png"]],
+    "walk": [["walk", "runs/v", "path", "0", "1", "-o", "walk.png"]],
     "latent": [
         ["latent", "runs/v", "--picture", p, "-n", "2", "-o", f"{p}.png"]
         for p in ("random", "interpolation", "traversal", "plane")
@@ -87,6 +88,7 @@ ELSEWHERE = {
     "bayes": "tests/test_bayes.py, since it trains for minutes",
     "imagine": "tests/test_imagine.py, since it needs a run that reads",
     "imagic": "tests/test_imagic.py, likewise",
+    "studio": "tests/studio, since a browser asks it",
     "play": "tests/test_agents_runs.py, since its runs are of another kind",
 }
 ENCODERS = {

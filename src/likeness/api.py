@@ -439,36 +439,49 @@ class Trained:
         taken from if it is there (RUN/imagic/... unless it is named): then another strength costs a sample.
         Unless it is set, guidance is 1, by which the image is learnt.
         """
-        x = image[None] if isinstance(image, Tensor) else self._one_image(image)
-        x = inputs.own(x, None, None, self.config.spec, 0).batch.x
+        how = how or imagery.How(seed=_whole("seed", seed, 0))
+        plan = self.imagic_plan(image, text, how, folder)
+        if (done := imagery.kept(self.model, plan.place, plan.facts)) is None:
+            for at in imagery.editing(self.model, plan.x, plan.tokens, how):
+                notify(at.part, at.share)
+            done = at.edit
+            assert done is not None
+            imagery.keep(done, plan.place, plan.facts)
+        return self.imagic_shown(plan, done, strengths, seed, **live)
+
+    def imagic_plan(
+        self, image: str | Path | Tensor, text: str, how: imagery.How, folder: str | Path | None = None
+    ) -> imagery.Plan:
+        """What imagic() is to learn, and where that is kept.  Raises Refusal."""
+        x = self.imagic_image(image)
         imagination.refuse(self.model)
-        read, how = (
-            imagination.read(text, self.config.words),
-            how or imagery.How(seed=_whole("seed", seed, 0)),
-        )
+        read = imagination.read(text, self.config.words)
         for note in read.notes:
             terminal.say(f"note: {note}")
         tokens = torch.from_numpy(self.config.words.tokens([read.text]).astype(np.int64))
         facts = imagery.identity(x, read.text, self.run.seen, how)
-        place = (
-            Path(folder)
-            if folder
-            else self.folder / "imagic" / f"{facts['image'][:8]}-{imagery.slug(read.text)}"
-        )
-        if (done := imagery.kept(self.model, place, facts)) is None:
-            for at in imagery.editing(self.model, x, tokens, how):
-                notify(at.part, at.share)
-            done = at.edit
-            assert done is not None
-            imagery.keep(done, place, facts)
+        name = f"{facts['image'][:8]}-{imagery.slug(read.text)}"
+        place = Path(folder) if folder else self.folder / "imagic" / name
+        return imagery.Plan(x, read.text, tokens, how, facts, place)
+
+    def imagic_image(self, image: str | Path | Tensor) -> Tensor:
+        """The image as the model sees it, (1, C, H, W)."""
+        x = image[None] if isinstance(image, Tensor) else self._one_image(image)
+        return inputs.own(x, None, None, self.config.spec, 0).batch.x
+
+    def imagic_shown(
+        self, plan: imagery.Plan, done: imagery.Edit, strengths: Sequence[float], seed: int = 0, **live: Any
+    ) -> Pictures:
+        """What has been learnt, drawn at each of these strengths: a sample each."""
         live = {"guidance": 1.0} | live
         drawn = torch.cat([done.at(s, 1, seed, **live) for s in strengths])
         page = figures.sheet(
-            [figures.pixels(t[None]) for t in (x[0], *drawn)],
+            [figures.pixels(t[None]) for t in (plan.x[0], *drawn)],
             ["image", *(f"strength {s:g}" for s in strengths)],
-            [imagination.shortened(read.text)],
+            [imagination.shortened(plan.text)],
         )
-        recipe = self._recipe(text=read.text, strengths=list(strengths), kept=str(place), **vars(how), **live)
+        kept = dict(kept=str(plan.place), **vars(plan.how))
+        recipe = self._recipe(text=plan.text, strengths=list(strengths), **kept, **live)
         return Pictures(drawn, recipe, page)
 
     def _one_image(self, path: str | Path) -> Tensor:

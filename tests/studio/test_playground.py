@@ -492,3 +492,25 @@ def test_hostile_actions_are_refused_and_change_nothing(tmp_path, bad):
     (after,) = playground.act(desk, dict(key="h", **bad), {})
     assert after.data["refused"][0] == 1 and after.data["frame"] == first.data["frame"]
     assert {p.name for p in tmp_path.iterdir()} <= {".studio"}
+
+
+def looks(failure: str, steps: int, every: int) -> list[tuple[int, float, np.ndarray]]:
+    """Modes hit, W2 and centre of the points, as a screen that is broken so shows them in turn."""
+    session, out = Session({"break": failure}), []
+    for _ in range(0, steps, every):
+        session.step("both", every)
+        out.append((session.view()[0]["panes"]["a"], session.panes["a"].fakes().numpy().mean(0)))
+    return [(meters_["modes"], meters_["w2"], centre) for meters_, centre in out]
+
+
+def test_what_is_called_collapse_is_a_collapse_by_its_meters():
+    assert max(modes for modes, _, _ in looks("collapse", 300, 60)) <= 8, "of 25"
+
+
+def test_what_is_called_oscillation_goes_around_and_never_comes_near():
+    seen = looks("oscillate", 300, 50)
+    assert all(w2 > 0.5 for _, w2, _ in seen) and max(modes for modes, _, _ in seen) <= 2
+    angles = [math.atan2(centre[1], centre[0]) for _, _, centre in seen]
+    assert len({int((a + math.pi) // (math.pi / 2)) for a in angles}) >= 3, (
+        "three quarters of the ring, or all"
+    )

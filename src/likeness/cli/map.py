@@ -140,17 +140,9 @@ def gathered(args: dict[str, Any], folder: Path) -> Collection:
 
 def _written(result: Mapped, out: Path) -> tuple[dict[str, Any], str]:
     """The files of a map, and what is said of them; its numbers are one of them, where they are many."""
-    from .. import storage
-    from ..reports import terminal
-
     if result.made is None:
         paths = result.write(out.with_name(f"{out.stem}-perplexities{out.suffix}"))
         return dict(path=str(paths["picture"]), **result.numbers), f"{result.text}\n{paths['picture']}"
     paths = result.write(out)
-    if len(result.clusters):
-        paths["json"] = out.with_suffix(".json")
-    numbers = result.numbers | dict(paths={k: str(v) for k, v in paths.items()})
-    if "json" in paths:
-        of = dict(zip(result.names, result.clusters.tolist()))
-        storage.write(paths["json"], terminal.document(dict(numbers, cluster=of), indent=1).encode())
+    numbers = result.document(paths, out)
     return numbers, "\n".join([result.text, *(f"{name:20} {path}" for name, path in paths.items())])

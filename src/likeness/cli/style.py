@@ -14,12 +14,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..inference.style import How, State
+    from ..inference.stylise import Film
     from ..parts.perceptual import Perceptual
 
 SIZE = 512
 """pixels of the long side"""
-FILM_SIDE, FILM_FRAMES = 384, 60
-"""of the animation: its long side, and about how many frames it has"""
 
 
 def style(argv: list[str]) -> int:
@@ -165,40 +164,15 @@ def _kept(named: Path | None, stem: str) -> Path:
 
 def _images(args: dict[str, Any], largest: int) -> tuple[Tensor, list[Tensor]]:
     """The content, and the styles, with what is to be said of them."""
-    from .. import engine
-    from ..data import user_images
-    from ..inference import style as transfer
+    from ..inference import stylise
     from ..reports import terminal
 
+    def say(note: str) -> None:
+        terminal.say(f"note: {note}", args["json"])
+
     size = args["size"] or SIZE
-    opened = [user_images.whole(args["content"], size)]
-    opened += [user_images.whole(path, largest) for path in args["styles"]]
-    for path, own in zip([args["content"], *args["styles"]], opened):
-        transfer.large_enough(own.x, str(path))
-        for note in own.notes:
-            terminal.say(f"note: {note}", args["json"])
-    high, wide = opened[0].x.shape[2:]
-    if max(high, wide) < size and args["size"]:
-        terminal.say(f"note: {args['content']} has {wide}x{high} pixels, and is not enlarged", args["json"])
-    for path, own in zip(args["styles"], opened[1:]):
-        if transfer.is_grey(own.x) and args["colours"] == "style":
-            terminal.say(
-                f"note: {path} is grey, and so will be the result; --colour luminance keeps the colours",
-                args["json"],
-            )
-    content, *styles = (own.x.to(engine.device()) for own in opened)
-    return content, styles
-
-
-def _write(args: dict[str, Any], path: Path, x: Tensor, recipe: dict[str, Any]) -> None:
-    """The result, with EXIF data and colour profile of the photograph, whose orientation is applied."""
-    from .. import figures, storage
-    from ..data import photos
-    from ..figures import photo_files
-
-    exif, profile = photos.beside(args["content"], x.shape[3], x.shape[2])
-    storage.make(path.parent)
-    photo_files.write(path, figures.pixels(x)[0], recipe, exif=exif, profile=profile)
+    named = (args["content"], args["styles"], size, largest)
+    return stylise.opened(*named, say, args["colours"], bool(args["size"]))
 
 
 # By optimisation
@@ -218,11 +192,12 @@ def _how(args: dict[str, Any]) -> How:
 def _optimised(args: dict[str, Any], path: Path, film: Path | None) -> int:
     from .. import storage
     from ..inference import style as transfer
+    from ..inference import stylise
     from ..reports import terminal
 
     how, began = _how(args), time.monotonic()
     size = args["size"] or SIZE
-    content, styles = _images(args, min(4096, max(64, round(size * how.strokes))))
+    content, styles = _images(args, stylise.largest(size, how))
     transfer.shared(how, len(styles))
     net = how.open(args["weights"] or "")
     if args["sheet"]:
@@ -235,13 +210,13 @@ def _optimised(args: dict[str, Any], path: Path, film: Path | None) -> int:
         f"{how.steps} gradients at each of {ways}; memory: about {plan.gigabytes:.1f} GB{inside}",
         args["json"],
     )
-    state, frames = _walk(args, transfer.style(net, content, styles, how, plan), how.steps * len(plan.sizes))
-    recipe = recipe_of(args, net, how) | dict(loss=state.loss, gradients=state.step)
-    recipe |= {f"{name}_error": error for name, error in state.terms._asdict().items()}
-    _write(args, path, state.x, recipe)
-    if film is not None:
+    shown = stylise.Film(how.steps * len(plan.sizes)) if film is not None else None
+    state = _walk(args, transfer.style(net, content, styles, how, plan), shown)
+    recipe = recipe_of(args, net, how) | stylise.recipe_of_way(state)
+    stylise.write(path, state.x, recipe, args["content"])
+    if film is not None and shown is not None:
         storage.make(film.parent)
-        storage.write(film, _animation(frames, recipe))
+        storage.write(film, shown.file(state.x, recipe))
     seconds = round(time.monotonic() - began, 1)
     result = recipe | dict(path=str(path), film=film and str(film), seconds=seconds, memory=plan.gigabytes)
     text = f"style off by {state.terms.style**0.5:.1%}, content by {state.terms.content**0.5:.0%}"
@@ -251,27 +226,18 @@ def _optimised(args: dict[str, Any], path: Path, film: Path | None) -> int:
 
 def recipe_of(args: dict[str, Any], net: Perceptual, how: How) -> dict[str, Any]:
     """How the picture is made again."""
-    from dataclasses import asdict
+    from ..inference import stylise
 
-    return asdict(how) | dict(
-        style=[str(path) for path in args["styles"]],
-        content=str(args["content"]),
-        size=args["size"] or SIZE,
-        weights=net.sha256,
-        source=net.source,
-        style_layers=how.of_style,
-        content_layer=how.of_content,
-    )
+    return stylise.recipe(args["content"], args["styles"], args["size"] or SIZE, net, how)
 
 
-def _walk(args: dict[str, Any], states: Any, most: int) -> tuple[State, list[Tensor]]:
+def _walk(args: dict[str, Any], states: Any, film: Film | None) -> State:
     """To the end of the way, with a word on how far it is, and pictures where these are asked for."""
     from .. import figures, storage
-    from ..inference.style import with_long_side
     from ..reports import terminal
 
-    folder, every, kept = args["frames"], args["every"] or 10, list[Any]()
-    for_film, last = max(1, most // FILM_FRAMES), time.monotonic()
+    folder, every = args["frames"], args["every"] or 10
+    last = time.monotonic()
     if folder is not None:
         storage.make(folder)
     with terminal.err.status("") as status:
@@ -285,51 +251,30 @@ def _walk(args: dict[str, Any], states: Any, most: int) -> tuple[State, list[Ten
             if folder is not None and number % every == 0:
                 picture, recipe = figures.pixels(state.x)[0], dict(frame=number, loss=state.loss)
                 figures.write_png(_unused(folder / f"{number:06d}.png"), picture, recipe)
-            if args["film"] is not None and number % for_film == 0:
-                kept.append(with_long_side(state.x, FILM_SIDE).cpu())
-    return state, [*kept, with_long_side(state.x, FILM_SIDE).cpu()]
-
-
-def _animation(frames: list[Tensor], recipe: dict[str, Any]) -> bytes:
-    """A GIF: frames of one size, the last of which stays; its comment is the recipe."""
-    import io
-    import json
-
-    from PIL import Image
-
-    from .. import figures
-    from ..backbones.resize import resized
-
-    size = (frames[-1].shape[2], frames[-1].shape[3])
-    first, *others = (Image.fromarray(figures.pixels(resized(x, size))[0]) for x in frames)
-    file, times = io.BytesIO(), [80] * len(others) + [2000]
-    how = dict(save_all=True, append_images=others, duration=times, loop=0)
-    first.save(file, "GIF", **how, comment=json.dumps(recipe, default=str).encode())
-    return file.getvalue()
+            if film is not None:
+                film.take(number, state.x)
+    final: State = state
+    return final
 
 
 def _sheet(
     args: dict[str, Any], net: Perceptual, content: Tensor, styles: list[Tensor], how: How, path: Path
 ) -> int:
-    import numpy as np
-
     from .. import figures, storage
     from ..inference import style as transfer
+    from ..inference import stylise
     from ..reports import terminal
 
-    tiles, began, across = list[Any](), time.monotonic(), len(transfer.SHEET_WEIGHTS)
+    tiles, began = list[Any](), time.monotonic()
     with terminal.err.status("") as status:
         for one, x in transfer.sheet(net, content, styles, how):
             tiles.append(figures.pixels(x.cpu())[0])
             status.update(
                 f"{len(tiles)} of 9: content weight {one.content_weight:g}, strokes {one.strokes:g}"
             )
-    titles = [f"--content-weight {w:g}" for w in transfer.SHEET_WEIGHTS]
-    notes = [f"--strokes {s:g}" for s in transfer.SHEET_STROKES]
     storage.make(path.parent)
-    page = figures.sheet([np.stack(tiles[i::across]) for i in range(across)], titles, notes)
     recipe = recipe_of(args, net, how) | dict(sheet=True)
-    figures.write(path, page, recipe)
+    figures.write(path, stylise.sheet(tiles), recipe)
     seconds = round(time.monotonic() - began, 1)
     text = f"choose one, and type its flags without --sheet, {seconds:g} s\n{path}"
     terminal.result(recipe | dict(path=str(path), seconds=seconds), args["json"], text)
@@ -340,7 +285,7 @@ def _sheet(
 
 
 def _arbitrary(args: dict[str, Any], path: Path) -> int:
-    from ..inference import arbitrary
+    from ..inference import arbitrary, stylise
     from ..reports import terminal
 
     began = time.monotonic()
@@ -349,17 +294,9 @@ def _arbitrary(args: dict[str, Any], path: Path) -> int:
     content, styles = _images(args, size)
     strength = 1.0 if args["strength"] is None else args["strength"]
     x = arbitrary.stylise(nets, content, styles, args["shares"] or (), strength, args["colours"])
-    recipe = dict(
-        arbitrary=args["arbitrary"],
-        content=str(args["content"]),
-        style=[str(one) for one in args["styles"]],
-        shares=args["shares"],
-        strength=strength,
-        colour=args["colours"],
-        size=size,
-        source=nets.source,
-    )
-    _write(args, path, x.cpu(), recipe)
+    named = (args["arbitrary"], args["content"], args["styles"], args["shares"], strength)
+    recipe = stylise.recipe_at_once(*named, args["colours"], size, nets.source)
+    stylise.write(path, x.cpu(), recipe, args["content"])
     seconds = round(time.monotonic() - began, 1)
     terminal.result(recipe | dict(path=str(path), seconds=seconds), args["json"], f"{seconds:g} s\n{path}")
     return 0

@@ -291,6 +291,7 @@ VERBS = {
     "score": "nll likelihood bpd logp log-prob log-likelihood anomaly",
     "latent": "interpolate interpolation traverse traversal arithmetic",
     "field": "receptive-field",
+    "walk": "slerp lerp morph directions ganspace",
     "trace": "trajectory pixel-by-pixel frames steps",
     "diffuse": "denoise noise schedule diffusion",
     "features": "embed embedding embeddings encode extract activations",

@@ -205,6 +205,13 @@ class Reference:
     def moments(self) -> moments.Moments:
         return moments.Moments.of(self.held.features)
 
+    @cached_property
+    def unit(self) -> float:
+        """What features are divided by for KID: their root mean square on real images, if that is above 1.
+        Its kernel grows with the sixth power of it, and of a network that was trained here the scale of
+        features is chance."""
+        return max(1.0, float(np.sqrt(np.square(self.held.features, dtype=np.float64).mean())))
+
     # The measures
 
     def frechet(self, s: Seen) -> Taken:
@@ -218,7 +225,7 @@ class Reference:
         return Taken(value, value - Z * error, value + Z * error, "95 % jackknife")
 
     def kid(self, s: Seen) -> Taken:
-        return self._discrepancy(kernels.kid(self.held.features, s.features))
+        return self._discrepancy(kernels.kid(self.held.features / self.unit, s.features / self.unit))
 
     def mmd(self, s: Seen) -> Taken:
         return self._discrepancy(kernels.mmd(self.held.features, s.features, self._bandwidth))

@@ -18,6 +18,7 @@ the rounded image.  Whether it worked is asked of the file, read again as anybod
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from functools import partial
@@ -26,6 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from .. import figures
@@ -167,6 +169,28 @@ def judge(net: Probe, x: Tensor, y: int, aim: bool, budget: Budget, file: Path) 
     return Verdict(
         int(before), int(after), sure_before, sure_after, sure_of_y, linf, l2, within, within and success
     )
+
+
+def worn(x: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """What happens to images (1, C, H, W) on their way: each by its name, of the same size.  A change that no
+    eye sees seldom survives it (Kurakin, Goodfellow & Bengio 2017, section 4)."""
+    image, (high, wide) = Image.fromarray(figures.pixels(x)[0]), x.shape[2:]
+
+    def back(shown: Image.Image) -> Tensor:
+        whole = np.asarray(shown.resize((wide, high), Image.Resampling.BICUBIC))
+        return torch.from_numpy(whole.copy()).permute(2, 0, 1)[None].to(x) / (TOP / 2) - 1
+
+    yield "PNG", back(image)
+    for quality in (90, 50):
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=quality)
+        yield f"JPEG {quality}", back(Image.open(file))
+    yield (
+        "half the size",
+        back(image.resize((max(1, wide // 2), max(1, high // 2)), Image.Resampling.LANCZOS)),
+    )
+    edge = (max(1, round(wide / 16)), max(1, round(high / 16)))
+    yield "cropped by 1/16", back(image.crop((*edge, wide - edge[0], high - edge[1])))
 
 
 def page(net: Probe, x: Tensor, fooled: Tensor, verdict: Verdict) -> np.ndarray:

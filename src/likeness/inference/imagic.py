@@ -22,7 +22,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -129,6 +129,19 @@ class Edit:
             y = Condition(tokens=self.tokens.expand(n, -1)).to(engine.device())
             x = final(cast(Denoiser, model).sample(engine.sampling_noise(seed, 0, n), y)).float().cpu()
         return x.clamp(-1, 1) if model.spec.levels else x
+
+
+class Plan(NamedTuple):
+    """What is to be learnt of an image and a text, and where it is kept."""
+
+    x: Tensor
+    """(1, C, H, W)"""
+    text: str
+    tokens: Tensor
+    how: How
+    facts: dict[str, Any]
+    """as identity() has them"""
+    place: Path
 
 
 def edit(model: Model, x: Tensor, tokens: Tensor, how: How = How()) -> Edit:

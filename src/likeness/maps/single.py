@@ -124,6 +124,17 @@ class Mapped(MapPage):
             paths["coordinates"] = self.save(out.with_suffix(".npz"))
         return paths
 
+    def document(self, paths: dict[str, Path], out: Path) -> dict[str, Any]:
+        """What --json says, with the paths of what write(out) has written; where there are clusters the same
+        is a file beside them, and `paths` names it from then on."""
+        if len(self.clusters):
+            paths["json"] = out.with_suffix(".json")
+        numbers = self.numbers | dict(paths={k: str(v) for k, v in paths.items()})
+        if "json" in paths:
+            of = dict(zip(self.names, self.clusters.tolist()))
+            storage.write(paths["json"], terminal.document(dict(numbers, cluster=of), indent=1).encode())
+        return numbers
+
 
 def map(
     source: str | Path,
@@ -189,7 +200,9 @@ def collected(
 
 
 def arranged(collection: Collection, old: Map | None, args: dict[str, Any]) -> Mapped:
-    """What was asked, of what was gathered; on an old map, if there is one."""
+    """What was asked, of what was gathered; on an old map, if there is one.
+
+    args["watch"], if there is one, is shown each step on the way, and may end it all by an exception."""
     if old is not None:
         return _into(collection, old, args)
     _refuse_few(collection, args)
@@ -204,6 +217,8 @@ def gathered(args: dict[str, Any], folder: Path) -> Collection:
 
     def say(text: str) -> None:
         nonlocal last
+        if "hear" in args:
+            args["hear"](text)
         if text.startswith("note") or time.monotonic() - last > terminal.EVERY:
             last = time.monotonic()
             terminal.say(text, args["quiet"])
@@ -295,6 +310,8 @@ def _shown_steps(
     step = None
     with terminal.err.status("") as status:
         for step in embedding.arrange(reduced, args["method"], perplexity, seed, random, near):
+            if "watch" in args and not random:
+                args["watch"](step)
             if not args["quiet"] and not math.isnan(step.kl):
                 status.update(
                     f"t-SNE of {len(reduced):,} images, perplexity {perplexity:g}: step {step.step}, KL "
@@ -395,13 +412,20 @@ def _lists(
     ]
 
 
-def _text(result: dict[str, Any], cards: list[Score], of: Clusters) -> str:
-    """What the terminal shows."""
+def stated(cards: list[Score]) -> list[tuple[str, str, str]]:
+    """Of each measure its name, the number of the map, and those that stand beside it."""
     lines = []
     for name in dict.fromkeys(card.name for card in cards):
         own, *others = (card for card in sorted(cards, key=lambda c: c.of != "map") if card.name == name)
-        beside = ", ".join(f"{card.of} {short(card.value)}" for card in others)
-        lines.append(f"{name:20} {own.number}{f'   ({beside})' if beside else ''}")
+        lines.append((name, own.number, ", ".join(f"{card.of} {short(card.value)}" for card in others)))
+    return lines
+
+
+def _text(result: dict[str, Any], cards: list[Score], of: Clusters) -> str:
+    """What the terminal shows."""
+    lines = [
+        f"{name:20} {number}{f'   ({beside})' if beside else ''}" for name, number, beside in stated(cards)
+    ]
     lines.append(f"{'clusters':20} {of.says}")
     for key, what in (("copies", "equal"), ("near_copies", "nearly the same")):
         groups = result[key]

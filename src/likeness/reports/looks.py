@@ -17,10 +17,10 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ from .notebook import Page
 
 if TYPE_CHECKING:
     from ..backbones.layers import Probe
-    from ..explain.dream import Rules, State
+    from ..explain.dream import Rules
 
 WHOLE = 448
 """pixels of the long side of an image that is dreamt in"""
@@ -162,10 +162,15 @@ def looked(net: Probe, args: dict[str, Any]) -> Look:
     began = time.monotonic()
     # torch rounds what a convolution on a GPU is given to 11 bits unless told
     with cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-        result = LOOKS[args["what"]](net, args)
+        way = LOOKS[args["what"]](net, args)
+        result = way.found(_walked(way, args))
+    return counted(net, args, result, time.monotonic() - began)
+
+
+def counted(net: Probe, args: dict[str, Any], result: Look, seconds: float) -> Look:
+    """With what every look says of itself."""
     about = dict(what=args["what"], network=net.name, weights=net.sha256)
-    seconds = round(time.monotonic() - began, 1)
-    return replace(result, numbers=result.numbers | about | dict(seconds=seconds))
+    return replace(result, numbers=result.numbers | about | dict(seconds=round(seconds, 1)))
 
 
 def refuse_others(what: str, args: dict[str, Any]) -> None:
@@ -192,17 +197,56 @@ def refuse_others(what: str, args: dict[str, Any]) -> None:
 # The kinds of look
 
 
-def _saliency(net: Probe, args: dict[str, Any]) -> Look:
+@dataclass(frozen=True)
+class Way:
+    """How to a look: the states on it, each better than the one before, and what the last of them is."""
+
+    states: Iterator[Any]
+    """dream.State, or Maps"""
+    says: Callable[[Any], str]
+    """a state in a line"""
+    found: Callable[[Any], Look]
+    recipe: dict[str, Any]
+    """of its frames"""
+    like: Tensor | None = None
+    """the image whose size frames have"""
+
+
+class Maps(NamedTuple):
+    """A place on the way to maps: those that are known, and what random weights have made of them so far."""
+
+    progress: saliency.Progress
+    of: Tensor
+    """the class, (1,)"""
+    sure: float
+    """of it"""
+    checks: tuple[saliency.Agreement, ...] = ()
+
+
+def _saliency(net: Probe, args: dict[str, Any]) -> Way:
     x = args["x"]
     y, p = _class(net, x, args["of"])
     how = saliency.How(seed=args["seed"], **_typed(args, "samples", "spread", "steps", "layer"))
-    name, checks = saliency.label(net, int(y)), []
-    with terminal.err.status("") as status:
+    name = saliency.label(net, int(y))
+
+    def states() -> Iterator[Maps]:
         for result in saliency.explain(net, x, y, how):
-            status.update(f"{result.share:4.0%}  maps of class {name}")
+            yield Maps(result, y, p)
+        checks: tuple[saliency.Agreement, ...] = ()
         for check in saliency.sanity(net, x, y, result.maps, how) if args["sanity"] else ():
-            checks.append(check)
-            status.update(f"the same with random weights down to {check.layer}")
+            yield Maps(result, y, p, checks := (*checks, check))
+
+    def says(state: Maps) -> str:
+        if state.checks:
+            return f"the same with random weights down to {state.checks[-1].layer}"
+        return f"{state.progress.share:4.0%}  maps of class {name}"
+
+    return Way(states(), says, lambda state: _mapped(net, args, how, state), {})
+
+
+def _mapped(net: Probe, args: dict[str, Any], how: saliency.How, state: Maps) -> Look:
+    x, y, p, result, checks = args["x"], state.of, state.sure, state.progress, state.checks
+    name = saliency.label(net, int(y))
     assert result.path is not None
     total, wanted, error = (
         float(result.path.map.sum()),
@@ -227,9 +271,7 @@ def _saliency(net: Probe, args: dict[str, Any]) -> Look:
     if error > 0.01:
         lines.append(f"that is more than 1 %: ask for more than {how.steps} steps")
     lines += [f"random down to {c.layer}: {_agreement(c)}" for c in checks]
-    agreement = [
-        dict(layer=c.layer, signed=_numbers(c.signed), absolute=_numbers(c.absolute)) for c in checks
-    ]
+    agreement = [dict(layer=c.layer, signed=numbers(c.signed), absolute=numbers(c.absolute)) for c in checks]
     return Look(
         saliency.page(x, result.maps, f"{name}, {p:.1%}", checks),
         recipe,
@@ -248,7 +290,7 @@ def _agreement(check: Any) -> str:
     )
 
 
-def _numbers(maps: dict[str, Tensor]) -> dict[str, float]:
+def numbers(maps: dict[str, Tensor]) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in maps.items()}
 
 
@@ -265,8 +307,7 @@ def _arrays(x: Tensor, maps: dict[str, Tensor], recipe: dict[str, Any]) -> bytes
     return file.getvalue()
 
 
-def _fool(net: Probe, args: dict[str, Any]) -> Look:
-
+def _fool(net: Probe, args: dict[str, Any]) -> Way:
     x = args["x"]
     first, _ = saliency.likeliest(net, x)
     aim = args["of"] is not None
@@ -283,14 +324,25 @@ def _fool(net: Probe, args: dict[str, Any]) -> Look:
         steps=args["steps"] or fooling.STEPS,
         **{"aim" if aim else "away": int(y)},
     )
-    state = _walked(
-        fooling.fool(net, x, y, budget, aim, recipe["steps"]), args, recipe, x, "fooling: log odds of failure"
-    )
+    states = fooling.fool(net, x, y, budget, aim, recipe["steps"])
+    says = _told("fooling: log odds of failure")
+    return Way(states, says, lambda state: _fooled(net, x, int(y), budget, aim, recipe, state), recipe, x)
+
+
+def _fooled(
+    net: Probe,
+    x: Tensor,
+    y: int,
+    budget: fooling.Budget,
+    aim: bool,
+    recipe: dict[str, Any],
+    state: dream.State,
+) -> Look:
     content = figures.png(figures.pixels(state.x)[0], recipe)
     with tempfile.TemporaryDirectory() as folder:  # the file is what fools, rounded to 256 levels
         file = Path(folder) / "image.png"
         file.write_bytes(content)
-        verdict = fooling.judge(net, x, int(y), aim, budget, file)
+        verdict = fooling.judge(net, x, y, aim, budget, file)
     name = saliency.label
     was, is_now = (
         (f"{name(net, verdict.before)} {verdict.sure_before:.1%}"),
@@ -303,15 +355,14 @@ def _fool(net: Probe, args: dict[str, Any]) -> Look:
     inside = "within" if verdict.within else "outside of"
     text = (
         f"{says}\nchanged by at most {verdict.linf} of 255 levels, L2 {verdict.l2:.3g}: {inside} the budget "
-        f"of {budget.size:g} in {norm}"
+        f"of {budget.size:g} in {budget.norm}"
     )
     known = dict(recipe, **verdict._asdict())
     page = fooling.page(net, x, state.x, verdict)
     return Look(page, known, state.x, {}, known, text, dict(image=("-image.png", content)))
 
 
-def _class_image(net: Probe, args: dict[str, Any]) -> Look:
-
+def _class_image(net: Probe, args: dict[str, Any]) -> Way:
     y, side = saliency.class_of(net, args["of"]), args["size"] or net.side
     rules = _rules(args, dream.CLASS_RULES)
     recipe = _recipe(
@@ -327,14 +378,17 @@ def _class_image(net: Probe, args: dict[str, Any]) -> Look:
         net, y, (side, side), steps=recipe["steps"], rate=recipe["rate"], rules=rules, seed=args["seed"]
     )
     name = saliency.label(net, y)
-    state = _walked(walk, args, recipe, None, f"{name}: minus its logit, and rules")
-    with torch.no_grad():
-        p = float(saliency.logits(net, state.x).softmax(1)[0, y])
-    known, text = dict(recipe, probability=p), f"{name} (class {y}): {p:.1%} sure"
-    return Look(_enlarged(state.x), known, state.x, {}, dict(known, label=name), text)
+
+    def found(state: dream.State) -> Look:
+        with torch.no_grad():
+            p = float(saliency.logits(net, state.x).softmax(1)[0, y])
+        known, text = dict(recipe, probability=p), f"{name} (class {y}): {p:.1%} sure"
+        return Look(_enlarged(state.x), known, state.x, {}, dict(known, label=name), text)
+
+    return Way(walk, _told(f"{name}: minus its logit, and rules"), found, recipe)
 
 
-def _invert(net: Probe, args: dict[str, Any]) -> Look:
+def _invert(net: Probe, args: dict[str, Any]) -> Way:
     x, layer = args["x"], args["layer"]
     rules = _rules(args, dream.INVERT_RULES)
     recipe = _recipe(
@@ -347,16 +401,19 @@ def _invert(net: Probe, args: dict[str, Any]) -> Look:
     walk = dream.invert(
         net, x, layer, steps=recipe["steps"], rate=recipe["rate"], rules=rules, seed=args["seed"]
     )
-    state = _walked(walk, args, recipe, x, f"inverting {layer}: squared distance, and rules")
-    apart, decibels = dream.apart(net, x, state.x, layer), float(psnr(x.cpu(), state.x.cpu()))
-    columns = [figures.pixels(x), figures.pixels(state.x)]
-    page = figures.sheet(columns, ["image", f"what {layer} has kept"], tile=128)
-    text = f"{layer} differs by {apart:.1%} of its size; the images by {decibels:.2f} dB"
-    known = dict(recipe, apart=apart, psnr=decibels)
-    return Look(page, known, state.x, {}, known, text)
+
+    def found(state: dream.State) -> Look:
+        apart, decibels = dream.apart(net, x, state.x, layer), float(psnr(x.cpu(), state.x.cpu()))
+        columns = [figures.pixels(x), figures.pixels(state.x)]
+        page = figures.sheet(columns, ["image", f"what {layer} has kept"], tile=128)
+        text = f"{layer} differs by {apart:.1%} of its size; the images by {decibels:.2f} dB"
+        known = dict(recipe, apart=apart, psnr=decibels)
+        return Look(page, known, state.x, {}, known, text)
+
+    return Way(walk, _told(f"inverting {layer}: squared distance, and rules"), found, recipe, x)
 
 
-def _dream(net: Probe, args: dict[str, Any]) -> Look:
+def _dream(net: Probe, args: dict[str, Any]) -> Way:
     x, guide, layer = args["x"], args["other"], args["layer"] or dream.usual_layer(net)
     octaves, wish = args["octaves"] or dream.OCTAVES, args["wish"] or "l2"
     recipe = _recipe(
@@ -380,14 +437,17 @@ def _dream(net: Probe, args: dict[str, Any]) -> Look:
         guide=guide,
         seed=args["seed"],
     )
-    state = _walked(walk, args, recipe, x, f"dreaming of {layer}: minus what is to grow")
-    before, after = dream.pleased(net, x, layer, wish, guide), dream.pleased(net, state.x, layer, wish, guide)
-    known = dict(recipe, before=before, after=after)
-    text = f"what {layer} sees grew from {before:.4g} to {after:.4g}"
-    return Look(_enlarged(state.x), known, state.x, {}, known, text)
+
+    def found(state: dream.State) -> Look:
+        before, after = (dream.pleased(net, at, layer, wish, guide) for at in (x, state.x))
+        known = dict(recipe, before=before, after=after)
+        text = f"what {layer} sees grew from {before:.4g} to {after:.4g}"
+        return Look(_enlarged(state.x), known, state.x, {}, known, text)
+
+    return Way(walk, _told(f"dreaming of {layer}: minus what is to grow"), found, recipe, x)
 
 
-LOOKS: dict[str, Callable[[Probe, dict[str, Any]], Look]] = {
+LOOKS: dict[str, Callable[[Probe, dict[str, Any]], Way]] = {
     "saliency": _saliency,
     "fool": _fool,
     "class": _class_image,
@@ -406,14 +466,14 @@ def opened(args: dict[str, Any]) -> Probe:
     if named.parse(args["network"], named.LAYERS).kind == "graph":
         shape = catalogue.named(args["network"])
         shape.check(layers)
-        args |= _pictures(shape, args)
+        args |= pictures(shape, args)
         return opening.load(args["network"], args["weights"], layers, args["seed"])
     net = opening.load(args["network"], args["weights"], layers, args["seed"])
-    args |= _pictures(net, args)
+    args |= pictures(net, args)
     return net
 
 
-def _pictures(net: Probe, args: dict[str, Any]) -> dict[str, Tensor | None]:
+def pictures(net: Probe, args: dict[str, Any]) -> dict[str, Tensor | None]:
     """x, the image that was named, and other, that of the guide.  Of the network only what it is is asked,
     and not its weights."""
     whole = args["what"] == "dream" and not dream.fixed(net, args["layer"] or dream.usual_layer(net))
@@ -478,9 +538,11 @@ def _enlarged(x: Tensor) -> np.ndarray:
 # What all of them do
 
 
-def _walked(
-    states: Iterable[State], args: dict[str, Any], recipe: dict[str, Any], like: Tensor | None, text: str
-) -> State:
+def _told(text: str) -> Callable[[dream.State], str]:
+    return lambda state: f"{state.share:4.0%}  {text} {state.loss:.4g}"
+
+
+def _walked(way: Way, args: dict[str, Any]) -> Any:
     """Go to the end of the way, with a word on how far it is, and pictures of it where these are
     asked for."""
     folder, every, last_update, kept = args["frames"], args["every"] or 10, time.monotonic(), -1
@@ -488,17 +550,16 @@ def _walked(
         storage.make(folder)
 
     def keep() -> None:
-        x = state.x if like is None else resized(state.x, (like.shape[2], like.shape[3]))
-        figures.write_png(
-            folder / f"{number:06d}.png", _enlarged(x), dict(recipe, frame=number, loss=state.loss)
-        )
+        x = state.x if way.like is None else resized(state.x, (way.like.shape[2], way.like.shape[3]))
+        about = dict(way.recipe, frame=number, loss=state.loss)
+        figures.write_png(folder / f"{number:06d}.png", _enlarged(x), about)
 
     with terminal.err.status("") as status:
-        for number, state in enumerate(states):
-            status.update(f"{state.share:4.0%}  {text} {state.loss:.4g}")
+        for number, state in enumerate(way.states):
+            status.update(way.says(state))
             if not terminal.err.is_terminal and time.monotonic() - last_update > terminal.EVERY:
                 last_update = time.monotonic()
-                terminal.say(f"{state.share:4.0%}  {text} {state.loss:.4g}", args["quiet"])
+                terminal.say(way.says(state), args["quiet"])
             if folder is not None and number % every == 0:
                 keep()
                 kept = number

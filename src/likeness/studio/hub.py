@@ -358,7 +358,12 @@ class Hub:
         if self.workers.get(worker.group) is worker:
             del self.workers[worker.group]
         for slot in self.slots.values():
-            if slot.worker is worker and slot.running is not None:
+            if slot.worker is not worker:
+                continue
+            for waiting in slot.live.values():  # on its way to what has ended
+                self._tell(slot, fault(waiting) | GONE, slot.seq)
+            slot.live.clear()
+            if slot.running is not None:
                 ask = slot.running
                 self._end(
                     slot,
@@ -367,9 +372,8 @@ class Hub:
                         type="error",
                         id=ask.id,
                         key=ask.key,
-                        what="The process that computes has ended.",
-                        why=f"Its exit status is {code}" + (": it was killed." if (code or 0) < 0 else "."),
-                        do="Ask again; it is started anew.",
+                        **GONE
+                        | dict(why=f"Its exit status is {code}{': it was killed' * ((code or 0) < 0)}."),
                     ),
                 )
 
@@ -426,6 +430,7 @@ def live(screen: str) -> frozenset[str]:
     return frozenset()
 
 
+GONE = dict(what="The process that computes has ended.", why="", do="Ask again; it is started anew.")
 PLAY = ("playground",)
 """screens that compute all the time, and so have a worker to themselves"""
 
@@ -454,13 +459,17 @@ class Worker:
         self._outbox.put_nowait(protocol.pack(header))
 
     async def _live(self) -> None:
-        self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "likeness.studio.worker", str(self.root)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=1 << 22,
-            start_new_session=True,  # Ctrl-C is for the hub, which ends it
-        )
+        try:
+            self.process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "likeness.studio.worker", str(self.root)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=1 << 22,
+                start_new_session=True,  # Ctrl-C is for the hub, which ends it
+            )
+        except OSError as error:  # no memory, or no more processes
+            self.hub.lost(self, error.errno)
+            return
         writing = self.hub._task(self._write())
         try:
             await self._read()

@@ -62,6 +62,7 @@ class Jobs:
         folder = self._of(number)
         if self.one(folder)["state"] in ALIVE:
             raise Refusal("that training runs; pause it first.")
+        os.utime(folder / "job.json")  # it is starting from now on, for whoever asks next
         (folder / "ended.json").unlink(missing_ok=True)
         (folder / "pids.json").unlink(missing_ok=True)
         self._watch_over(folder)
@@ -144,7 +145,7 @@ class Jobs:
 
     def _folders(self) -> list[Path]:
         try:
-            return sorted((p for p in self.folder.iterdir() if p.name.isdigit()), reverse=True)
+            return sorted((p for p in self.folder.iterdir() if p.name.isdecimal()), reverse=True)
         except OSError:
             return []
 
@@ -192,8 +193,8 @@ def _start(pid: int) -> str:
         return ""
 
 
-def _alive(mark: dict[str, Any]) -> bool:
-    pid = mark.get("pid")
+def _alive(mark: Any) -> bool:
+    pid = mark.get("pid") if isinstance(mark, dict) else None
     if not isinstance(pid, int) or pid <= 1:
         return False
     try:

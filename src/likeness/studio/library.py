@@ -205,7 +205,10 @@ class Table:
         for folder in runs(self.root):
             mark = (*map(_stamp, (folder / n for n in WATCHED)), len(self.catalogue.known))
             kept = self._kept.get(folder)
-            fresh = row(self.root, folder, self.catalogue) if kept is None or kept[0] != mark else kept[1]
+            try:
+                fresh = row(self.root, folder, self.catalogue) if kept is None or kept[0] != mark else kept[1]
+            except (OSError, ValueError, TypeError):  # one damaged or vanishing folder takes no other along
+                continue
             now[folder] = (mark, fresh)
         self._kept = now
         return [
@@ -221,7 +224,7 @@ def samples(root: Path, folder: Path) -> list[dict[str, Any]]:
     """Every picture that training has kept, by images seen: the frames of its film."""
     out = list[dict[str, Any]]()
     for path in sorted((folder / "samples").glob("*.png")):
-        if path.stem.isdigit():
+        if path.stem.isdecimal() and _inside(root, path):
             out.append(dict(seen=int(path.stem), url=address(root, path)))
     return sorted(out, key=lambda one: one["seen"])
 
@@ -229,9 +232,17 @@ def samples(root: Path, folder: Path) -> list[dict[str, Any]]:
 def film(root: Path, folder: Path) -> str:
     """Of an agent: the address of its film, if `likeness play` has made one."""
     for name in ("film.gif", "film.webp"):
-        if (folder / name).is_file():
+        if (folder / name).is_file() and _inside(root, folder / name):
             return address(root, folder / name)
     return ""
+
+
+def _inside(root: Path, file: Path) -> bool:
+    """A link that leads out of the studio's folder is shown to nobody."""
+    try:
+        return file.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):
+        return False
 
 
 def address(root: Path, file: Path) -> str:
@@ -249,7 +260,7 @@ def findings(folder: Path) -> list[dict[str, Any]]:
     """What the doctor has noted: since when, until when (None while it lasts), and the flags that help."""
     open_, out = dict[tuple[Any, Any], int](), list[dict[str, Any]]()
     for line in _json_lines(folder / "doctor.jsonl"):
-        key, text = (line.get("look"), line.get("name")), line.get("text")
+        key, text = (str(line.get("look")), str(line.get("name"))), line.get("text")
         if isinstance(text, str) and text and key not in open_:
             found = REMEDIES.search(text)
             open_[key] = len(out)
@@ -294,6 +305,6 @@ def scores(folder: Path) -> list[dict[str, Any]]:
 def states(folder: Path) -> list[str]:
     """States that the run keeps, the newest last: what it can be forked from."""
     try:
-        return sorted((p.name for p in (folder / "state").iterdir() if p.name.isdigit()), key=int)
+        return sorted((p.name for p in (folder / "state").iterdir() if p.name.isdecimal()), key=int)
     except OSError:
         return []

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..core import Refusal
 from . import curves, library, protocol
-from .hub import Hub, Local
+from .hub import Hub, Local, report
 from .jobs import NICE, Jobs
 from .protocol import Answer, Ask
 
@@ -40,7 +40,12 @@ class Runs:
         while True:
             slot = hub.slots.get("runs")
             if slot is not None and slot.clients:
-                new = await asyncio.to_thread(self.table)
+                try:
+                    new = await asyncio.to_thread(self.table)
+                except Exception as error:  # a folder that changes while it is read; the next look is soon
+                    report(error)
+                    await asyncio.sleep(EVERY)
+                    continue
                 if new != last:
                     hub.publish("runs", new)
                     last = new
@@ -190,7 +195,8 @@ class Runs:
         return folder
 
     def again(self, args: dict[str, Any]) -> dict[str, Any]:
-        self.jobs.again(protocol.text(args, "job", 9))
+        with self._starting:  # of two pages that ask at once, one is refused
+            self.jobs.again(protocol.text(args, "job", 9))
         return {}
 
     def pause(self, args: dict[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,8 @@ KEPT = 64 << 10
 """bytes of a value that a page asks to keep"""
 ARRAYS = 64
 """in a frame"""
+DEPTH = 32
+"""lists and objects within one another, at most: whatever walks through JSON does so by recursion"""
 SIZES = {"u1": 1, "i4": 4, "f4": 4}
 MIMES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/apng", "application/octet-stream")
 
@@ -101,11 +103,22 @@ def unpack(frame: bytes | memoryview) -> tuple[dict[str, Any], memoryview]:
         header = json.loads(bytes(view[4 : 4 + length]), parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise Refusal("a frame whose header is no JSON.") from None
-    if not isinstance(header, dict):
-        raise Refusal("a frame whose header is no object.")
+    if not isinstance(header, dict) or deep(header):
+        raise Refusal(f"a frame whose header is no object of at most {DEPTH} levels.")
     payload = view[4 + length :]
     _check_entries(header.get("arrays", []), len(payload))
     return header, payload
+
+
+def deep(value: Any) -> bool:
+    """Whether JSON has more than DEPTH levels."""
+    level = [value]
+    for _ in range(DEPTH + 1):
+        inner = [one for one in level if isinstance(one, dict | list)]
+        level = [part for one in inner for part in (one.values() if isinstance(one, dict) else one)]
+        if not level:
+            return False
+    return True
 
 
 def _no_constant(name: str) -> float:
@@ -263,6 +276,9 @@ def _matching(header: dict[str, Any], name: str, pattern: re.Pattern[str]) -> st
 
 # Arguments of a question: hostile until checked
 
+NO_TEXT = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\ud800-\udfff]")
+"""control characters, and halves of a character, which no file name can have"""
+
 
 def number(
     args: Mapping[str, Any], name: str, low: float, high: float, default: float | None = None
@@ -303,7 +319,7 @@ def numbers(
 def text(args: Mapping[str, Any], name: str, longest: int = 200, default: str | None = None) -> str:
     """A text of at most so many letters, without control characters but line ends.  Raises Refusal."""
     value = args.get(name, default)
-    if not isinstance(value, str) or len(value) > longest or re.search(r"[\x00-\x09\x0b-\x1f\x7f]", value):
+    if not isinstance(value, str) or len(value) > longest or NO_TEXT.search(value):
         raise Refusal(f"{name} is a text of at most {longest:,} letters.")
     return value
 

@@ -69,7 +69,7 @@ class Desk:
 def marked(folder: Path) -> tuple[str, ...]:
     """Changes when the weights or the config of a run do."""
     try:
-        states = sorted(p.name for p in (folder / "state").iterdir() if p.name.isdigit())
+        states = sorted(p.name for p in (folder / "state").iterdir() if p.name.isdecimal())
         stamp = str((folder / "config.json").stat().st_mtime_ns)
     except OSError:
         return ()
@@ -154,6 +154,10 @@ class Worker:
         try:
             value = next(answer)
             entries, payload = protocol.described(value.arrays)
+            said = dict(type="value", id=ask.id, key=key, data=value.data, arrays=entries)
+            frame = protocol.pack(said, payload)
+            if len(frame) - len(payload) > protocol.HEADER or len(frame) > protocol.FRAME:
+                raise Refusal(f"an answer of {len(frame):,} bytes is too much for a page; ask for less.")
         except StopIteration:
             self._end(key, dict(type="done", id=ask.id, key=key, data=self.last.get(key)))
         except Refusal as refusal:
@@ -164,7 +168,7 @@ class Worker:
         else:
             self.last[key] = value.data
             self.credit[key] -= 1
-            self._say(dict(type="value", id=ask.id, key=key, data=value.data, arrays=entries), payload)
+            self._write(frame)
 
     def _end(self, key: str, how: dict[str, Any]) -> None:
         self._close(key)
@@ -182,8 +186,10 @@ class Worker:
             except Exception as error:
                 report(error)
 
-    def _say(self, header: dict[str, Any], payload: bytes = b"") -> None:
-        frame = protocol.pack(header, payload)
+    def _say(self, header: dict[str, Any]) -> None:
+        self._write(protocol.pack(header))
+
+    def _write(self, frame: bytes) -> None:
         self.out.write(len(frame).to_bytes(8, "little") + frame)
         self.out.flush()
 

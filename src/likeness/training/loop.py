@@ -192,9 +192,11 @@ def move(run: Run, player: Player, batch: Batch) -> dict[str, Tensor]:
             share = len(piece) / training.batch
             with engine.autocast(training):
                 loss = player.loss(piece)
-            (loss.total.float() * share).backward()
+            total = loss.total.float()
+            (total if share == 1 else total * share).backward()
             for name, value in {player.name: loss.total, **loss.terms}.items():
-                terms[name] = terms.get(name, 0.0) + value.detach().float() * share
+                part = value.detach().float()
+                terms[name] = terms.get(name, 0.0) + (part if share == 1 else part * share)
     engine.sum_gradients(params)
     norm = nn.utils.get_total_norm([p.grad for p in params if p.grad is not None])
     if training.clip and engine.may_exceed(norm, training.clip):
@@ -204,8 +206,9 @@ def move(run: Run, player: Player, batch: Batch) -> dict[str, Tensor]:
     optimizer.step()
     if player.after:
         player.after()
-    summed = engine.sum_over_processes(torch.stack(list(terms.values())))
-    return {**dict(zip(terms, summed)), f"{player.name} gradient": norm}
+    if engine.world() > 1:
+        terms = dict(zip(terms, engine.sum_over_processes(torch.stack(list(terms.values())))))
+    return {**terms, f"{player.name} gradient": norm}
 
 
 def pace(training: Training, seen: int) -> float:
@@ -241,8 +244,8 @@ def only(module: nn.Module, whole: nn.Module) -> Iterator[None]:
     if module is whole:
         yield
         return
-    own = {id(p) for p in module.parameters()}
-    held = [p for p in whole.parameters() if p.requires_grad and id(p) not in own]
+    own = {id(p) for p in weights(module)}
+    held = [p for p in weights(whole) if p.requires_grad and id(p) not in own]
     for p in held:
         p.requires_grad_(False)
     try:
@@ -250,6 +253,15 @@ def only(module: nn.Module, whole: nn.Module) -> Iterator[None]:
     finally:
         for p in held:
             p.requires_grad_(True)
+
+
+def weights(module: nn.Module) -> Iterator[nn.Parameter]:
+    """As module.parameters(), without the names that it builds, which a tiny network notices; what is shared
+    comes as often as it is."""
+    yield from (p for p in module._parameters.values() if p is not None)
+    for child in module._modules.values():
+        if child is not None:
+            yield from weights(child)
 
 
 def check(run: Run) -> None:

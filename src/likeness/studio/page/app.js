@@ -1,6 +1,7 @@
 // @ts-check
 // The shell: bar, screens, status line, keys, dropped files. A screen is a file in screens/; none is named here.
 
+import { places } from "./recipes.js";
 import { Wire, Failed } from "./wire.js";
 import { Hash } from "./state.js";
 import { Keys } from "./keys.js";
@@ -325,14 +326,28 @@ export class Studio {
   /** Show the screen that made a picture: by what the studio wrote into it, or by what the screens make of the recipe of
    * a command. @param {any} recipe @param {string} run the path of its run, "" where that is not here */
   restore(recipe, run) {
-    const own = recipe.studio && this.screens.some((s) => s.id === recipe.studio.screen) ? recipe.studio : null;
-    const offers = this.screens.map((s) => ({ screen: s.id, hash: s.open ? s.open(recipe) : null }));
-    const { screen, hash } = own || offers.find((o) => o.hash) || { screen: "runs", hash: {} };
+    const { screen, hash } = this.place(recipe, this.runs.find((r) => r.path === run) ?? null);
     if (recipe.run && !run) throw new Failed({ what: `This picture is of the run ${recipe.run}.`, why: "No run of that name is in this studio.", do: "Start the studio on the folder that holds it." });
     this.hash.set({ ...hash, run: run || null }, screen);
     this.screen = null;
     this.go(screen);
     this.say(`restored ${screen}`);
+  }
+
+  /** The screen of a picture, and its choices; whatever a stranger wrote into it leads to the run alone.
+   * @param {any} recipe @param {Run|null} run @returns {import("./recipes.js").Place} */
+  place(recipe, run) {
+    const there = (/** @type {any} */ p) => this.screens.find((s) => s.id === p?.screen);
+    const plain = (/** @type {any} */ hash) => typeof hash === "object" && hash !== null && !Array.isArray(hash);
+    if (there(recipe.studio) && plain(recipe.studio.hash)) return recipe.studio;
+    try {
+      const able = places(recipe).find((p) => run && there(p)?.accepts(run));
+      const offers = this.screens.map((s) => ({ screen: s.id, hash: s.open ? s.open(recipe) : null }));
+      const offered = offers.find((o) => o.hash);
+      return able ?? (offered?.hash ? { screen: offered.screen, hash: offered.hash } : { screen: "runs", hash: {} });
+    } catch {
+      return { screen: "runs", hash: {} };
+    }
   }
 }
 

@@ -22,6 +22,15 @@ export function read(text) {
   }
 }
 
+/** @param {string} text what somebody typed into the address may be no code of anything */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 export class Hash {
   /** @param {Location} place @param {History} history */
   constructor(place = location, history = window.history) {
@@ -33,9 +42,9 @@ export class Hash {
     const [screen, ...rest] = this.place.hash.slice(1).split("&");
     const pairs = rest.filter((p) => p.includes("=")).map((p) => {
       const at = p.indexOf("=");
-      return /** @type {[string, string]} */ ([decodeURIComponent(p.slice(0, at)), decodeURIComponent(p.slice(at + 1))]);
+      return /** @type {[string, string]} */ ([decoded(p.slice(0, at)), decoded(p.slice(at + 1))]);
     });
-    return { screen: decodeURIComponent(screen || ""), values: new Map(pairs) };
+    return { screen: decoded(screen || ""), values: new Map(pairs) };
   }
 
   get screen() {

@@ -334,7 +334,9 @@ class Session:
         storage.write(folder / "recipe.json", json.dumps(recipe, indent=1).encode())
         if (pane := self.panes["a"]).flat:
             page = figures.scatter(pane.fakes(), torch.from_numpy(pane.real))
-            figures.write_png(folder / "frame.png", page, recipe | dict(screen="playground", synthetic=True))
+            choices = dict(open=name, model=recipe["model"], law=self.law, options=recipe["panes"]["a"])
+            shows = dict(screen="playground", hash=choices)
+            figures.write_png(folder / "frame.png", page, recipe | dict(studio=shows, synthetic=True))
         self.saved = f"{FOLDER}/{name}"
         return self.saved
 

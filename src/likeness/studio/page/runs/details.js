@@ -236,13 +236,15 @@ export class Details {
   }
 }
 
-/** "--r1 10 --game hinge" as the values that it sets. @param {string} remedy @returns {Record<string, any>} */
+/** "--r1 10 --game hinge --spectral" as the values that it sets. @param {string} remedy @returns {Record<string, any>} */
 export function parsed(remedy) {
   const words = remedy.split(/\s+/);
   /** @type {Record<string, any>} */
   const out = {};
-  for (let i = 0; i + 1 < words.length; i += 2) {
-    const name = words[i].replace(/^--/, "").replaceAll("-", "_"), value = words[i + 1];
+  for (let i = 0; i < words.length; i += 1) {
+    const flag = words[i].replace(/^--/, ""), bare = i + 1 >= words.length || words[i + 1].startsWith("--");
+    const name = (bare ? flag.replace(/^no-/, "") : flag).replaceAll("-", "_");
+    const value = bare ? (flag.startsWith("no-") ? "False" : "True") : words[(i += 1)];
     out[name] = Number.isFinite(Number(value)) ? Number(value) : value === "True" ? true : value === "False" ? false : value;
   }
   return out;

@@ -149,12 +149,27 @@ class Playground {
       const hash = { model: studio.hash.get("model", ""), law: studio.hash.get("law", ""), break: studio.hash.get("break", "") };
       this.setup = hash.break ? { break: hash.break } : hash.model ? hash : kept || SEED;
       this.ui.model.select.value = this.setup.model ?? SEED.model;
+      const open = studio.hash.get("open", ""), options = studio.hash.get("options", {});
+      studio.hash.set({ open: null, options: null });
+      if (open) return await this.reopen(open, { ...this.setup, options });
       await studio.ask("playground", "act", { key: KEY, do: "show" }, { key: KEY });
     } catch (error) {
       if (!(error instanceof Failed)) throw error;
       await this.start(this.setup.law === "drawing" ? { ...this.setup, law: "ring" } : this.setup);
     } finally {
       done();
+    }
+  }
+  /** A dropped picture of a saved session: that one, or one with its options where it is gone. @param {string} open @param {any} setup */
+  async reopen(open, setup) {
+    this.setup = setup;
+    this.forget();
+    this.studio.keep(KEY, { model: setup.model, law: setup.law });
+    try {
+      await this.studio.ask("playground", "play", { key: KEY, open }, { key: KEY });
+    } catch (error) {
+      if (!(error instanceof Failed)) throw error;
+      await this.start(setup.law === "drawing" ? { ...setup, law: "ring" } : setup);
     }
   }
   /** @param {HTMLSelectElement} select @param {string[][]} pairs */

@@ -28,9 +28,9 @@ export default {
     heads.setAttribute("role", "row");
     body.setAttribute("role", "rowgroup");
     table.setAttribute("aria-label", "runs");
-    const panel = make("div", {}), shown = make("div", { className: "columns wide" });
+    const panel = make("div", {}), stillborn = make("div", {}), shown = make("div", { className: "columns wide" });
     root.append(make("div", { className: "row between" }, make("h1", { textContent: "Runs" }), make("div", { className: "row" }, filter, fresh)),
-      make("div", { className: "scroll" }, table), panel, shown);
+      make("div", { className: "scroll" }, table), panel, stillborn, shown);
 
     /** @type {Map<string, Details>} */
     const details = new Map();
@@ -80,6 +80,13 @@ export default {
       body.replaceChildren(...all.map(row));
       if (focus) /** @type {HTMLElement|null} */ (body.querySelector(`[data-run="${CSS.escape(focus)}"]`))?.focus();
       if (!all.length) body.append(make("tr", { role: "row" }, make("td", { role: "gridcell", colSpan: COLUMNS.length, textContent: studio.runs.length ? "No run fits." : "No run is here yet: start a training on a set that is built in, or on your own folder." })));
+      const none = studio.run ? undefined : studio.jobs.find((j) => j.run === studio.hash.get("run", ""));
+      const words = none?.state === "failed" ? none.lines.join("\n") || "It printed nothing." : "";
+      if (stillborn.dataset.words !== words) {  // refused before there was a folder: it has no row that could say so
+        stillborn.dataset.words = words;
+        stillborn.replaceChildren(...(words ? [make("div", { className: "failed", role: "alert" },
+          make("p", {}, make("strong", { textContent: `The training of ${none?.run} did not begin.` })), make("p", { textContent: words }))] : []));
+      }
       const wanted = pins().filter((p) => studio.runs.some((r) => r.path === p));
       if (!wanted.length && studio.run) wanted.push(studio.run.path);
       for (const [path, one] of details) if (!wanted.includes(path)) (one.close(), one.root.remove(), details.delete(path));

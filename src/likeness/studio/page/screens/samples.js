@@ -41,7 +41,7 @@ export default {
 /** The choices of the screen that made a picture, from its recipe; null where another did. @param {any} recipe */
 export function reopened(recipe) {
   const kind = /^walk (\w+)$/.exec(recipe.picture ?? "")?.[1];
-  if (!kind) return recipe.picture === undefined && "seed" in recipe && ("first" in recipe || "n" in recipe) ? { tab: "grid", seed: recipe.seed, n: recipe.n, label: recipe.label ?? "" } : null;
+  if (!kind) return recipe.picture === undefined && !("texts" in recipe) && "seed" in recipe && ("first" in recipe || "n" in recipe) ? { tab: "grid", seed: recipe.seed, n: recipe.n, label: recipe.label ?? "" } : null;
   const shared = { tab: kind === "images" ? "grid" : kind, seed: recipe.seed, label: recipe.label ?? "" };
   if (kind === "plane") return { ...shared, x: recipe.at[0], y: recipe.at[1], step: recipe.step, side: recipe.n };
   if (kind === "slide") return { ...shared, base: recipe.codes[0] ?? "0", along: recipe.along };
