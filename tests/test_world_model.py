@@ -281,8 +281,8 @@ def test_the_drawn_pole_stands_where_the_cart_is():
 # The run
 
 
-TINY = dict(steps=320, worlds=8, hidden=8, latent=4, mixtures=2, batch=8, frames=30, stretches=30, window=6,
-            generations=6, population=4, rollouts=2, limit=8)  # fmt: skip
+TINY = dict(steps=320, worlds=8, hidden=8, latent=4, mixtures=2, batch=8, vae_gradients=30, rnn_gradients=30,
+            window=6, generations=6, population=4, rollouts=2, limit=8)  # fmt: skip
 
 
 def train(folder, until: int = 10**9, **more) -> AgentRun:

@@ -66,8 +66,8 @@ class WorldModelOptions(Common):
     latent: int = option(16, "numbers in a code of the VAE", 1, 4096)
     mixtures: int = option(5, "Gaussians that the next code is a mixture of", 1, 1000)
     batch: int = option(64, "frames, or stretches of an episode, in a gradient", 1)
-    frames: int = option(2_000, "gradients of the VAE", 1)
-    stretches: int = option(1_500, "gradients of the MDN-RNN", 1)
+    vae_gradients: int = option(2_000, "gradients of the VAE", 1)
+    rnn_gradients: int = option(1_500, "gradients of the MDN-RNN", 1)
     window: int = option(16, "steps in a stretch", 1, 10_000)
     generations: int = option(100, "of controllers", 1)
     population: int = option(32, "controllers in a generation", 4, 10_000)
@@ -167,7 +167,7 @@ class WorldModel(Agent):
     def whole(self, steps: int) -> int:
         # the last steps of all copies may be more than asked for
         length = len(self.seen["action"]) * self.o.worlds
-        return length + self._ticks(self.o.frames, self.o.stretches, self.o.generations)
+        return length + self._ticks(self.o.vae_gradients, self.o.rnn_gradients, self.o.generations)
 
     @staticmethod
     def _ticks(frames: int, stretches: int, generations: int) -> int:
@@ -176,9 +176,9 @@ class WorldModel(Agent):
     def update(self, world: World) -> dict[str, float]:
         if self.filled < len(self.seen["action"]):
             return self.collect(world)
-        if (left := self.o.frames - self.adams["vae"].number) > 0:
+        if (left := self.o.vae_gradients - self.adams["vae"].number) > 0:
             return _means([self.learn_frames() for _ in range(min(left, GRADIENTS))])
-        if (left := self.o.stretches - self.adams["rnn"].number) > 0:
+        if (left := self.o.rnn_gradients - self.adams["rnn"].number) > 0:
             return _means([self.learn_stretches() for _ in range(min(left, GRADIENTS))])
         return self.evolve()
 
