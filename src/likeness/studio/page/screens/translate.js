@@ -240,7 +240,7 @@ async function begin(root, studio, screen) {
     if (shown.photo) shown.number = Math.max(0, o.results.findIndex((/** @type {any} */ r) => r.photo === shown.photo));
     await ask("thumbs", { order: o.name }, { onValue: async (/** @type {any} */ data, /** @type {any} */ arrays) => {
       const images = arrays.images ? await canvases(arrays.images) : [];
-      strip.replaceChildren(...images.map((image, i) => h("button", { type: "button", "aria-label": `result of ${o.results[i].photo}`, "aria-pressed": String(i === shown.number), title: o.results[i].photo, onclick: () => void look(i) }, (image.setAttribute("aria-hidden", "true"), image))));
+      strip.replaceChildren(...images.slice(0, o.results.length).map((image, i) => h("button", { type: "button", "aria-label": `result of ${o.results[i].photo}`, "aria-pressed": String(i === shown.number), title: o.results[i].photo, onclick: () => void look(i) }, (image.setAttribute("aria-hidden", "true"), image))));
     } }).catch((/** @type {any} */ e) => studio.fail(e));
     if (!before) await look(shown.number);
   }
