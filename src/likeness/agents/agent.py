@@ -15,6 +15,7 @@ from .. import engine
 from ..core import check_options, option
 from ..metrics.card import Score
 from . import playing
+from .adam import Adam
 from .playing import Choose
 from .world import Space, World
 
@@ -99,6 +100,22 @@ class Agent(ABC):
     @abstractmethod
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """From what tensors() and facts() wrote down, and nothing else."""
+
+
+class Descending(Agent):
+    """An agent that is no more than what one Adam moves, and its randomness."""
+
+    adam: Adam
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.adam.tensors()
+
+    def facts(self) -> dict[str, Any]:
+        return dict(updates=self.adam.number, rng=self.rng.bit_generator.state)
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        self.adam.restore(tensors, facts["updates"])
+        self.rng.bit_generator.state = facts["rng"]
 
 
 def drawn(logits: np.ndarray, rng: np.random.Generator) -> np.ndarray:

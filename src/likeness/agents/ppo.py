@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from ..core import option
 from . import returns
 from .adam import Adam
-from .agent import Agent, drawn
+from .agent import Descending, drawn
 from .agent import Options as Common
 from .networks import Perceptron, answers, gradients, layers, network, tensor
 from .rollout import rollout
@@ -126,7 +126,7 @@ class Slopes:
         return Told(float(policy), float(value), float(-(self.p * self.log).sum(1).mean()), self.ratio)
 
 
-class PPO(Agent):
+class PPO(Descending):
     Options: ClassVar[type[Common]] = PPOOptions
     settings = {
         "CartPole-v1": dict(
@@ -229,16 +229,6 @@ class PPO(Agent):
             for at in range(0, n, size):
                 if n - at > 1 or not at:  # one step alone has no deviation
                     yield Batch(*(x[at : at + size] for x in mixed))
-
-    def tensors(self) -> dict[str, Tensor]:
-        return self.adam.tensors()
-
-    def facts(self) -> dict[str, Any]:
-        return dict(updates=self.adam.number, rng=self.rng.bit_generator.state)
-
-    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        self.adam.restore(tensors, facts["updates"])
-        self.rng.bit_generator.state = facts["rng"]
 
 
 KIND = PPO

@@ -15,7 +15,7 @@ all steps at once after the last one, by the same weights that acted.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from ..core import option
 from . import returns
 from .adam import Adam
-from .agent import Agent, falling, mostly
+from .agent import Descending, falling, mostly
 from .agent import Options as Common
 from .networks import linear, tensor, torso
 from .rollout import rollout
@@ -51,7 +51,7 @@ def loss(q: Tensor, action: Tensor, target: Tensor) -> Tensor:
     return 0.5 * F.mse_loss(q.gather(1, action[:, None]).squeeze(1), target)
 
 
-class PQN(Agent):
+class PQN(Descending):
     Options: ClassVar[type[Common]] = PQNOptions
     settings = {"CartPole-v1": dict(trace=0.95, rate=1e-3, gamma=0.98)}
 
@@ -112,16 +112,6 @@ class PQN(Agent):
                 errors.append(error.detach())
                 values.append(q.detach().mean())
         return {"loss": float(torch.stack(errors).mean()), "q": float(torch.stack(values).mean())}
-
-    def tensors(self) -> dict[str, Tensor]:
-        return self.adam.tensors()
-
-    def facts(self) -> dict[str, Any]:
-        return dict(updates=self.adam.number, rng=self.rng.bit_generator.state)
-
-    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        self.adam.restore(tensors, facts["updates"])
-        self.rng.bit_generator.state = facts["rng"]
 
 
 KIND = PQN

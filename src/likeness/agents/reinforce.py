@@ -12,7 +12,7 @@ what a copy does after its ending is left out, or short episodes would count mor
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from ..core import option
 from . import returns
 from .adam import Adam
-from .agent import Agent
+from .agent import Descending
 from .agent import Options as Common
 from .networks import network, tensor
 from .world import World
@@ -43,7 +43,7 @@ def surrogate(logits: Tensor, action: Tensor, to_go: Tensor, baseline: Tensor) -
     return -(log * (to_go - baseline).detach()).mean()
 
 
-class Reinforce(Agent):
+class Reinforce(Descending):
     Options: ClassVar[type[Common]] = ReinforceOptions
     settings = {"CartPole-v1": dict(rate=5e-3), "grid": dict(rate=2e-3)}
 
@@ -89,16 +89,6 @@ class Reinforce(Agent):
         sights, actions, rewards, aheads, ended, mask = (np.stack(column) for column in zip(*rows))
         target = returns.to_go(rewards, aheads, ended, self.o.gamma)
         return tensor(sights[mask]), torch.from_numpy(actions[mask]), torch.from_numpy(target[mask]).float()
-
-    def tensors(self) -> dict[str, Tensor]:
-        return self.adam.tensors()
-
-    def facts(self) -> dict[str, Any]:
-        return dict(updates=self.adam.number, rng=self.rng.bit_generator.state)
-
-    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        self.adam.restore(tensors, facts["updates"])
-        self.rng.bit_generator.state = facts["rng"]
 
 
 KIND = Reinforce
