@@ -153,7 +153,7 @@ def axe() -> Any:
     return look
 
 
-def until(condition: Any, seconds: float = 20) -> Any:
+def until(condition: Any, seconds: float = 60) -> Any:
     """What the condition returns as soon as that is true."""
     end = time.monotonic() + seconds
     while not (value := condition()):
