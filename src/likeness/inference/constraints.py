@@ -38,14 +38,12 @@ ON_AN_IMAGE = ("warp", "keep", "erase")
 class Area:
     """The pixels of a stroke, and the mean colour around each of them."""
 
-    def __init__(self, mask: Tensor, colour: Tensor, radius: float):
-        """mask: bool (H, W).  colour: (C,) in [-1, 1].  radius: in pixels."""
-        self.mask, self.colour, self.half = mask, colour, int(radius / 2)
+    def __init__(self, mask: Tensor, colour: Tensor, half: int):
+        """mask: bool (H, W).  colour: (C,) in [-1, 1].  half: pixels to each side over which the mean goes."""
+        self.mask, self.colour, self.half = mask, colour, half
 
     def to(self, device: torch.device) -> Area:
-        result = Area(self.mask.to(device), self.colour.to(device), 0)
-        result.half = self.half
-        return result
+        return Area(self.mask.to(device), self.colour.to(device), self.half)
 
     def off(self, x: Tensor) -> Tensor:
         """(B,)"""
@@ -226,7 +224,7 @@ class _Layers:
             mask = self.owner == number
             of[kind] = of.get(kind, nothing) | mask
             if kind == "colour" and mask.any():
-                areas.append(Area(mask, tint(stroke, self.channels), stroke.radius * self.size))
+                areas.append(Area(mask, tint(stroke, self.channels), int(stroke.radius * self.size / 2)))
         moved, erased, kept = (of.get(kind, nothing) for kind in ("warp", "erase", "keep"))
         edges, passed = None, torch.zeros(1, dtype=torch.bool)
         if self.lines.any():

@@ -139,9 +139,8 @@ class Painted:
 def stages(model: Model) -> tuple[Model, Any]:
     """The model that is searched, and the first stage in whose codes it is, or None."""
     if isinstance(model, Within):
-        return model._turned() if isinstance(
-            model._inner, Denoising | Autoregressive
-        ) else model, model._first
+        turned = isinstance(model._inner, Denoising | Autoregressive)
+        return model._turned() if turned else model, model._first
     return model, None
 
 
@@ -173,8 +172,8 @@ def _family(kind: type) -> str:
         return "sampling"
     if issubclass(kind, Autoregressive):
         return "completion"
-    codes = hasattr(kind, "decode") and not hasattr(kind, "expand")
-    return "codes" if codes and not (isinstance(kind, type) and hasattr(kind, "compress")) else ""
+    codes = hasattr(kind, "decode") and not hasattr(kind, "expand") and not hasattr(kind, "compress")
+    return "codes" if codes else ""
 
 
 def _who(*families: str) -> str:
