@@ -39,7 +39,7 @@ class Area:
     """The pixels of a stroke, and the mean colour around each of them."""
 
     def __init__(self, mask: Tensor, colour: Tensor, half: int):
-        """mask: bool (H, W).  colour: (C,) in [-1, 1].  half: pixels to each side over which the mean goes."""
+        """mask: bool (H, W).  colour: (C,) in [-1, 1].  half: pixels to each side that the mean is over."""
         self.mask, self.colour, self.half = mask, colour, half
 
     def to(self, device: torch.device) -> Area:
