@@ -9,6 +9,7 @@ import urllib.parse
 
 import pytest
 
+from likeness.cli import main
 from likeness.studio import protocol
 from likeness.studio.gate import token
 
@@ -179,3 +180,8 @@ def test_the_token_is_the_same_after_a_restart_and_nobody_else_reads_it(tmp_path
     assert (tmp_path / "token").stat().st_mode & 0o077 == 0
     (tmp_path / "token").chmod(0o644)
     assert token(tmp_path) != first, "somebody may have read it"
+
+
+def test_a_folder_that_is_misspelled_is_told_and_not_made(tmp_path, capsys):
+    assert main(["studio", str(tmp_path / "ruins"), "--no-browser"]) == 2
+    assert "is no folder" in capsys.readouterr().err and not (tmp_path / "ruins").exists()

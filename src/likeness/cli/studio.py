@@ -16,7 +16,7 @@ def studio(argv: list[str]) -> int:
         "A training that is started there is a process of its own and goes on when the studio ends.",
         "[RUNS] [--port P] [--no-browser]",
     )
-    parser.add_argument("runs", metavar="RUNS", nargs="?", type=Path, default=Path("runs"), help="[runs]")
+    parser.add_argument("runs", metavar="RUNS", nargs="?", type=Path, help="[runs]")
     parser.add_argument(
         "--port", type=_port, metavar="P", help="to listen on [that of the last time, or a free one]"
     )
@@ -35,6 +35,11 @@ def studio(argv: list[str]) -> int:
 
     from ..core import Refusal
 
+    if args["runs"] is not None and not args["runs"].is_dir():
+        raise Refusal(
+            f"{args['runs']} is no folder; name the one that holds your runs, or none: runs/ is then made "
+            "where there is none."
+        )
     try:
         from ..studio import running
     except ModuleNotFoundError as missing:
@@ -42,7 +47,7 @@ def studio(argv: list[str]) -> int:
             f"the studio needs {missing.name}, which is not installed; type: pip install 'likeness[studio]'"
         ) from None
     return running.run(
-        args["runs"],
+        args["runs"] or Path("runs"),
         args["open_to_network"] or "127.0.0.1",
         args["port"],
         browser=not args["no_browser"],
