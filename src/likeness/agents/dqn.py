@@ -22,11 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core import option
+from ..core import Refusal, option
 from .adam import Adam
 from .agent import Agent, falling, mostly
 from .agent import Options as Common
 from .networks import linear, network, tensor, torso
+from .relu import Relu
 from .world import Moved, Space, World
 
 
@@ -75,19 +76,37 @@ def loss(q: Tensor, action: Tensor, y: Tensor) -> Tensor:
     return F.smooth_l1_loss(q.gather(1, action[:, None]).squeeze(1), y)
 
 
+def slope(q: np.ndarray, action: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
+    """The gradient of loss() at q (n, actions), and the loss."""
+    rows = np.arange(len(q))
+    off = q[rows, action] - y
+    small = off.clip(-1, 1)
+    out = np.zeros_like(q)
+    out[rows, action] = small / np.float32(len(q))
+    return out, float((small * (off - 0.5 * small)).mean())
+
+
 class Memory:
     """A ring of steps: what was seen, the action, n rewards, what it led to, and the discount of that value,
     which is 0 where the episode terminated."""
 
     def __init__(self, space: Space, size: int, n: int):
+        """Raises Refusal where the machine has not so much memory."""
         kind = np.dtype(space.dtype)
-        self.arrays = dict(
-            see=np.zeros((size, *space.shape), kind),
-            after=np.zeros((size, *space.shape), kind),
-            action=np.zeros(size, np.int64),
-            reward=np.zeros(size, np.float32),
-            discount=np.zeros(size, np.float32),
-        )
+        try:
+            self.arrays = dict(
+                see=np.zeros((size, *space.shape), kind),
+                after=np.zeros((size, *space.shape), kind),
+                action=np.zeros(size, np.int64),
+                reward=np.zeros(size, np.float32),
+                discount=np.zeros(size, np.float32),
+            )
+        except MemoryError:
+            need = size * (2 * space.numbers * kind.itemsize + 16)
+            raise Refusal(
+                f"--memory {size:,} steps of this world need {need / 2**30:,.0f} GiB, which this machine has "
+                "not; 100,000 are enough for most."
+            ) from None
         self.size, self.at, self.filled = size, 0, 0
 
     def add(self, **rows: np.ndarray) -> None:
@@ -139,8 +158,9 @@ class DQN(Agent):
     def build(self, options: DQNOptions) -> None:
         self.o = options
         self.net, self.target = self._network(), self._network()
-        self.adam = Adam(self.net)
+        self.adam = Adam(self.net, fused=True)
         self.target.requires_grad_(False).load_state_dict(self.net.state_dict())
+        self.by_hand = Relu.of(self.net)
         self.memory: Memory | None = None
         self.pending = Pending(options.n_step, options.gamma)
         self.copied = 0
@@ -181,24 +201,38 @@ class DQN(Agent):
 
     def learn(self, memory: Memory) -> dict[str, float]:
         """The target stands still for the whole round, so its values are computed at once."""
-        shape = (self.o.gradients, self.o.batch)
-        rows = memory.rows(self.rng.integers(memory.filled, size=shape).ravel())
-        with torch.no_grad():
+        o = self.o
+        rows = memory.rows(self.rng.integers(memory.filled, size=o.gradients * o.batch))
+        with torch.inference_mode():
             q_target = self.target(rows["after"].float())
         errors, values = [], []
-        for i in range(self.o.gradients):
-            here = slice(i * self.o.batch, (i + 1) * self.o.batch)
-            online = None
-            if self.o.double:
-                with torch.no_grad():
-                    online = self.net(rows["after"][here].float())
-            y = rows["reward"][here] + rows["discount"][here] * ahead(q_target[here], online)
-            q = self.net(rows["see"][here].float())
-            error = loss(q, rows["action"][here], y)
-            self.adam.step(error, self.o.rate, self.o.clip)
-            errors.append(error.detach())
-            values.append(q.detach().mean())
-        return {"loss": float(torch.stack(errors).mean()), "q": float(torch.stack(values).mean())}
+        for at in range(0, o.gradients * o.batch, o.batch):
+            here = slice(at, at + o.batch)
+            with torch.inference_mode():
+                online = self.net(rows["after"][here].float()) if o.double else None
+                y = rows["reward"][here] + rows["discount"][here] * ahead(q_target[here], online)
+            descend = self._by_hand if self.by_hand else self._by_autograd
+            error, value = descend(rows["see"][here], rows["action"][here], y)
+            errors.append(error)
+            values.append(value)
+        return {"loss": float(np.mean(errors)), "q": float(np.mean(values))}
+
+    def _by_autograd(self, see: Tensor, action: Tensor, y: Tensor) -> tuple[float, float]:
+        """One step down the loss; it, and the mean of Q."""
+        q = self.net(see.float())
+        error = loss(q, action, y.clone())  # no tensor of the inference mode enters a graph
+        self.adam.step(error, self.o.rate, self.o.clip)
+        return float(error.detach()), float(q.detach().mean())
+
+    def _by_hand(self, see: Tensor, action: Tensor, y: Tensor) -> tuple[float, float]:
+        assert self.by_hand is not None
+        with torch.inference_mode():
+            sights = self.by_hand.forward(see)
+            q = sights[-1].numpy()
+            g, error = slope(q, action.numpy(), y.numpy())
+            self.by_hand.gradient(sights, torch.from_numpy(g))
+        self.adam.descend(self.o.rate, self.o.clip)
+        return error, float(q.mean())
 
     def tensors(self) -> dict[str, Tensor]:
         out = self.adam.tensors() | {f"target/{k}": v for k, v in self.target.state_dict().items()}
