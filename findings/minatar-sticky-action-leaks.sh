@@ -16,7 +16,7 @@ trap 'rm -rf "$place"' EXIT
 python3 -m venv "$place/venv"
 "$place/venv/bin/pip" install --quiet minatar==1.0.15 gymnasium==1.4.0 numpy==2.4.6
 cd "$place"
-venv/bin/python - 2>/dev/null <<'PY'
+venv/bin/python - <<'PY'
 import gymnasium
 import numpy as np
 from minatar.gym import register_envs

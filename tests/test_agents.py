@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from likeness.agents import dqn, grid, load, ppo, reinforce, returns, tabular
+from likeness.agents import dqn, grid, load, opening, ppo, reinforce, returns, tabular
 from likeness.agents.adam import Adam
 from likeness.agents.agent import drawn
 from likeness.agents.networks import Perceptron
@@ -246,10 +246,25 @@ def test_gradients_of_dqn_by_hand_are_those_of_autograd(space):
     action, y = torch.arange(20) % space.actions, torch.randn(20, generator=g)
     wants = []
     one.adam.descend = lambda rate, clip: wants.append(one.adam.gradient.clone())
-    told = one._by_autograd(see, action, y), one._by_hand(see, action, y)
+    told = one._by_autograd(see, action, y, 0.0), one._by_hand(see, action, y, 0.0)
     off = (one.net(see.float()).gather(1, action[:, None])[:, 0] - y).abs()
     assert 3 < (off > 1).sum() < 17 and wants[0].abs().max() > 0.01
     assert torch.allclose(*wants, atol=1e-6) and told[0] == pytest.approx(told[1], rel=1e-5)
+
+
+def test_a_run_of_before_goes_on_with_its_rate_and_by_autograd():
+    ours, steps = dqn.DQN(VECTOR, dqn.DQNOptions(hidden=8), 0), dict[str, list[float]](new=[], old=[])
+    old = dqn.DQN(VECTOR, dqn.DQNOptions(hidden=8), 0)
+    old.restore(ours.tensors(), {k: v for k, v in ours.facts().items() if k != "falls"})
+    again = dqn.DQN(VECTOR, dqn.DQNOptions(hidden=8), 0)
+    again.restore(old.tensors(), old.facts())
+    for one, rates in ((ours, steps["new"]), (again, steps["old"])):
+        one.learn = lambda memory, rate, rates=rates: rates.append(rate) or {}
+        world = opening.world("CartPole-v1", 8, 0)
+        world.steps = 50_000
+        one.update(world)
+    assert again.by_hand is None and not again.adam.fused and ours.by_hand and ours.adam.fused
+    assert steps["old"] == [2.5e-4] and steps["new"] == [pytest.approx(2.5e-4 * (1 - 50_064 / 100_000))]
 
 
 def test_a_network_that_is_no_chain_of_relu_is_left_to_autograd():

@@ -9,7 +9,8 @@ target values it, (4)); Wang et al., "Dueling Network Architectures", 2016 (Q = 
 rewards of n steps before the value (Sutton 1988).
 
 Departures: gradients are taken together after a number of steps, as many copies of the world are stepped
-at once. The time limit of an episode is no ending of it: there the value of the last sight counts.
+at once.  The learning rate falls to 0, or the last policy of a training would be a matter of luck.  The time
+limit of an episode is no ending of it: there the value of the last sight counts.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from .world import Moved, Space, World
 @dataclass
 class DQNOptions(Common):
     hidden: int = option(128, "width of a layer", 1, 4096)
-    rate: float = option(2.5e-4, "learning rate of Adam", 0.0, 1.0)
+    rate: float = option(2.5e-4, "learning rate of Adam, falling to 0", 0.0, 1.0)
     clip: float = option(10.0, "norm that a gradient is cut to", 0.0)
     memory: int = option(100_000, "steps that are remembered", 64)
     batch: int = option(64, "steps in a gradient", 1)
@@ -150,8 +151,7 @@ class DQN(Agent):
     Options: ClassVar[type[Common]] = DQNOptions
     settings = {
         "CartPole-v1": dict(
-            steps=50_000, hidden=256, rate=2.3e-3, every=256, gradients=128, target_every=10,
-            exploration=0.16, epsilon=0.04,
+            steps=50_000, rate=1e-3, every=64, gradients=32, target_every=512, double=True, n_step=3,
         ),
     }  # fmt: skip
 
@@ -161,6 +161,8 @@ class DQN(Agent):
         self.adam = Adam(self.net, fused=True)
         self.target.requires_grad_(False).load_state_dict(self.net.state_dict())
         self.by_hand = Relu.of(self.net)
+        self.falls = True
+        """whether the learning rate does"""
         self.memory: Memory | None = None
         self.pending = Pending(options.n_step, options.gamma)
         self.copied = 0
@@ -197,9 +199,12 @@ class DQN(Agent):
         if world.steps - self.copied >= self.o.target_every:
             self.target.load_state_dict(self.net.state_dict())
             self.copied = world.steps
-        return out | self.learn(memory) if world.steps > self.o.begin else out
+        if world.steps <= self.o.begin:
+            return out
+        left = max(0.0, 1 - world.steps / self.o.steps) if self.falls else 1.0
+        return out | self.learn(memory, self.o.rate * left)
 
-    def learn(self, memory: Memory) -> dict[str, float]:
+    def learn(self, memory: Memory, rate: float) -> dict[str, float]:
         """The target stands still for the whole round, so its values are computed at once."""
         o = self.o
         rows = memory.rows(self.rng.integers(memory.filled, size=o.gradients * o.batch))
@@ -212,26 +217,26 @@ class DQN(Agent):
                 online = self.net(rows["after"][here].float()) if o.double else None
                 y = rows["reward"][here] + rows["discount"][here] * ahead(q_target[here], online)
             descend = self._by_hand if self.by_hand else self._by_autograd
-            error, value = descend(rows["see"][here], rows["action"][here], y)
+            error, value = descend(rows["see"][here], rows["action"][here], y, rate)
             errors.append(error)
             values.append(value)
-        return {"loss": float(np.mean(errors)), "q": float(np.mean(values))}
+        return {"loss": float(torch.tensor(errors).mean()), "q": float(torch.tensor(values).mean())}
 
-    def _by_autograd(self, see: Tensor, action: Tensor, y: Tensor) -> tuple[float, float]:
+    def _by_autograd(self, see: Tensor, action: Tensor, y: Tensor, rate: float) -> tuple[float, float]:
         """One step down the loss; it, and the mean of Q."""
         q = self.net(see.float())
         error = loss(q, action, y.clone())  # no tensor of the inference mode enters a graph
-        self.adam.step(error, self.o.rate, self.o.clip)
+        self.adam.step(error, rate, self.o.clip)
         return float(error.detach()), float(q.detach().mean())
 
-    def _by_hand(self, see: Tensor, action: Tensor, y: Tensor) -> tuple[float, float]:
+    def _by_hand(self, see: Tensor, action: Tensor, y: Tensor, rate: float) -> tuple[float, float]:
         assert self.by_hand is not None
         with torch.inference_mode():
             sights = self.by_hand.forward(see)
             q = sights[-1].numpy()
             g, error = slope(q, action.numpy(), y.numpy())
             self.by_hand.gradient(sights, torch.from_numpy(g))
-        self.adam.descend(self.o.rate, self.o.clip)
+        self.adam.descend(rate, self.o.clip)
         return error, float(q.mean())
 
     def tensors(self) -> dict[str, Tensor]:
@@ -251,11 +256,14 @@ class DQN(Agent):
             ring=ring,
             pending=len(self.pending.held),
             copied=self.copied,
+            falls=self.falls,
         )
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         self.adam.restore(tensors, facts["updates"])
         self.rng.bit_generator.state, self.copied = facts["rng"], facts["copied"]
+        if not facts.get("falls"):  # a run of before that goes on as it would have, bit by bit
+            self.falls, self.by_hand, self.adam.fused = False, None, False
         self.target.load_state_dict(
             {k.removeprefix("target/"): v for k, v in tensors.items() if "target/" in k}
         )
