@@ -151,7 +151,8 @@ class DQN(Agent):
     Options: ClassVar[type[Common]] = DQNOptions
     settings = {
         "CartPole-v1": dict(
-            steps=50_000, rate=1e-3, every=64, gradients=32, target_every=512, double=True, n_step=3,
+            steps=50_000, rate=1e-3, gamma=0.995, every=64, gradients=32, target_every=512,
+            double=True, n_step=3,
         ),
     }  # fmt: skip
 
