@@ -2,7 +2,7 @@
 
     PYTHONPATH=src OMP_NUM_THREADS=1 python benchmarks/dqn_cartpole.py FIRST SEEDS [option=value ...]
 
-50,000 steps.  The last policy is what a run comes to: 100 episodes by its best actions.  About every 1,000
+50,000 steps.  The last policy is what a run comes to: 100 episodes by its best actions.  About every 2,000
 steps 20 other episodes are played; the best policy is that of their largest mean, and has 100 more: whoever
 names it alone has chosen it by its luck.  `held` is the share of those looks, of the second half of the
 training, that had 475.
@@ -22,7 +22,7 @@ import torch
 from likeness.agents import load, opening, playing
 from likeness.agents.run import learn
 
-WORLD, STEPS, LOOK = "CartPole-v1", 50_000, 1_000
+WORLD, STEPS, LOOK = "CartPole-v1", 50_000, 2_000
 
 
 def tested(agent: Any, episodes: int, seed: int) -> float:
