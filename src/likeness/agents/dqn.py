@@ -151,8 +151,7 @@ class DQN(Agent):
     Options: ClassVar[type[Common]] = DQNOptions
     settings = {
         "CartPole-v1": dict(
-            steps=50_000, rate=1e-3, gamma=0.995, every=64, gradients=32, target_every=512,
-            double=True, n_step=3,
+            steps=50_000, rate=5e-4, batch=128, target_every=256, double=True, n_step=10
         ),
     }  # fmt: skip
 
@@ -211,14 +210,16 @@ class DQN(Agent):
         rows = memory.rows(self.rng.integers(memory.filled, size=o.gradients * o.batch))
         with torch.inference_mode():
             q_target = self.target(rows["after"].float())
+            y = rows["reward"] + rows["discount"] * ahead(q_target)
         errors, values = [], []
         for at in range(0, o.gradients * o.batch, o.batch):
             here = slice(at, at + o.batch)
-            with torch.inference_mode():
-                online = self.net(rows["after"][here].float()) if o.double else None
-                y = rows["reward"][here] + rows["discount"][here] * ahead(q_target[here], online)
+            if o.double:
+                with torch.inference_mode():
+                    best = ahead(q_target[here], self.net(rows["after"][here].float()))
+                    y[here] = rows["reward"][here] + rows["discount"][here] * best
             descend = self._by_hand if self.by_hand else self._by_autograd
-            error, value = descend(rows["see"][here], rows["action"][here], y, rate)
+            error, value = descend(rows["see"][here], rows["action"][here], y[here], rate)
             errors.append(error)
             values.append(value)
         return {"loss": float(torch.tensor(errors).mean()), "q": float(torch.tensor(values).mean())}
