@@ -19,7 +19,7 @@ class Relu:
     def __init__(self, net: nn.Sequential):
         layers = [m for m in net if not isinstance(m, nn.ReLU | nn.Flatten)]
         self.conv = layers[0] if isinstance(layers[0], nn.Conv2d) else None
-        self.weights = [p for m in layers for p in (m.weight, m.bias)]
+        self.weights = [m.get_parameter(name) for m in layers for name in ("weight", "bias")]
 
     @classmethod
     def of(cls, net: nn.Module) -> Relu | None:
