@@ -151,7 +151,7 @@ class DQN(Agent):
     Options: ClassVar[type[Common]] = DQNOptions
     settings = {
         "CartPole-v1": dict(
-            steps=50_000, rate=5e-4, memory=10_000, batch=128, target_every=256, double=True, n_step=10
+            steps=50_000, rate=1e-3, memory=10_000, batch=128, target_every=256, double=True, n_step=20
         ),
     }  # fmt: skip
 
