@@ -250,6 +250,8 @@ def test_gradients_of_dqn_by_hand_are_those_of_autograd(space):
     off = (one.net(see.float()).gather(1, action[:, None])[:, 0] - y).abs()
     assert 3 < (off > 1).sum() < 17 and wants[0].abs().max() > 0.01
     assert torch.allclose(*wants, atol=1e-6) and told[0] == pytest.approx(told[1], rel=1e-5)
+    with torch.inference_mode():
+        assert torch.allclose(one._answer(one.net, see), one.net(see.float()), atol=1e-6)
 
 
 def test_a_run_of_before_goes_on_with_its_rate_and_by_autograd():

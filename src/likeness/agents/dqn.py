@@ -209,20 +209,26 @@ class DQN(Agent):
         o = self.o
         rows = memory.rows(self.rng.integers(memory.filled, size=o.gradients * o.batch))
         with torch.inference_mode():
-            q_target = self.target(rows["after"].float())
+            q_target = self._answer(self.target, rows["after"])
             y = rows["reward"] + rows["discount"] * ahead(q_target)
         errors, values = [], []
         for at in range(0, o.gradients * o.batch, o.batch):
             here = slice(at, at + o.batch)
             if o.double:
                 with torch.inference_mode():
-                    best = ahead(q_target[here], self.net(rows["after"][here].float()))
+                    best = ahead(q_target[here], self._answer(self.net, rows["after"][here]))
                     y[here] = rows["reward"][here] + rows["discount"][here] * best
             descend = self._by_hand if self.by_hand else self._by_autograd
             error, value = descend(rows["see"][here], rows["action"][here], y[here], rate)
             errors.append(error)
             values.append(value)
         return {"loss": float(torch.tensor(errors).mean()), "q": float(torch.tensor(values).mean())}
+
+    def _answer(self, net: nn.Module, see: Tensor) -> Tensor:
+        """Q (n, actions) by the network or its target, without a gradient."""
+        quick = Relu.of(net) if self.by_hand else None
+        out: Tensor = quick.answer(see) if quick else net(see.float())
+        return out
 
     def _by_autograd(self, see: Tensor, action: Tensor, y: Tensor, rate: float) -> tuple[float, float]:
         """One step down the loss; it, and the mean of Q."""
