@@ -66,7 +66,7 @@ class Relu:
         longer than the products."""
         h, weights = see.float(), self.weights
         if self.conv is not None:
-            h, weights = F.conv2d(h, *weights[:2]).relu_().flatten(1), weights[2:]
+            h, weights = F.conv2d(h, weights[0], weights[1]).relu_().flatten(1), weights[2:]
         for i, (weight, bias) in enumerate(zip(weights[::2], weights[1::2])):
             h = torch.addmm(bias, h.relu_() if i else h, weight.t())
         return h
