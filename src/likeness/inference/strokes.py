@@ -97,7 +97,7 @@ class Stroke:
             )
         if not LIGHTEST <= self.weight <= HEAVIEST:
             raise Refusal(
-                f"a {self.kind} stroke has the weight {self.weight:g}; it is from {LIGHTEST:g} to {HEAVIEST:g}."
+                f"a {self.kind} stroke has the weight {self.weight:g}; it is {LIGHTEST:g} to {HEAVIEST:g}."
             )
 
     def centres(self, size: int) -> np.ndarray:
