@@ -139,8 +139,9 @@ class Live:
             self._anew()
 
     def _keep(self) -> None:
-        now = (self.best, self.least, self.order, self.age, self.images)
-        state = _State(*(part.clone() for part in now), self.search)
+        state = _State(
+            self.best.clone(), self.least.clone(), self.order, self.age.clone(), self.images.clone(), self.search
+        )
         self.kept[self.key] = state
         self.kept.move_to_end(self.key)
         while len(self.kept) > max(4, REMEMBERED // (self.images.numel() * 4)):
