@@ -296,7 +296,7 @@ def set_(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer]:
                     session.pick(_picked(newest[0], wish.how.n))
                     session.ask(wish.strokes, wish.weight)
             except (Refusal, BadData) as why:
-                if wish is None:
+                if session is None:
                     raise
                 what, reason, do = sentences(str(why))
                 refused = refused[0] + 1, dict(what=what, why=reason, do=do)

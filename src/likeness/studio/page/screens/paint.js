@@ -16,7 +16,7 @@ const ABLE = ["decode", "denoise", "complete", "surprise", "predictive"];
 
 /** @type {import("../app.js").Screen} */
 export default {
-  id: "paint", title: "Paint", group: "Make", key: "i", needsRun: true, open: reopened,
+  id: "paint", title: "Paint", group: "Make", key: "i", needsRun: true,
   accepts: (run) => !run.spec?.points && run.answers.some((a) => ABLE.includes(a)),
   mount(root, studio) {
     const screen = { gone: false, end: () => {} };
@@ -33,14 +33,6 @@ export default {
     };
   },
 };
-
-/** The choices of a picture that `likeness paint` wrote; null where another verb did. @param {any} recipe */
-export function reopened(recipe) {
-  if (!Array.isArray(recipe.strokes) || typeof recipe.family !== "string") return null;
-  const file = typeof recipe.image === "string" ? recipe.image.split(/[\\/]/).pop() : "";
-  const { strokes, seed, weight } = recipe;
-  return { put: { strokes, seed, weight, start: file ? { kind: "file", file } : { kind: "none" } } };
-}
 
 /** @param {HTMLElement} root @param {import("../app.js").Studio} studio @param {{gone: boolean, end: () => void}} screen */
 async function begin(root, studio, screen) {
