@@ -4,10 +4,10 @@ candidates cost beside one.
 
     python benchmarks/paint_screen.py --strokes 20
 
-The run is a GAN of 64 x 64 pixels with a generator of at most a million weights, hardly trained, which costs what a
-trained one does.  Each stroke is drawn by a pointer in 30 moves over half a second, then the pen rests for half a
-second.  Figures are of this machine as loaded as it is: say `uptime` with them.  The targets are p95 <= 100 ms on
-idle cores, and 8 candidates at <= 4 times one."""
+The run is a GAN of 64 x 64 pixels with a generator of at most a million weights, hardly trained, which
+costs what a trained one does.  Each stroke is drawn by a pointer in 30 moves over half a second, then the
+pen rests for half a second.  Figures are of this machine as loaded as it is.  The targets are p95 <= 100 ms
+on idle cores, and 8 candidates at <= 4 times one."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def drawn(root: Path, many: int) -> list[float]:
             page.set_default_timeout(120_000)
             page.goto(link)
             page.locator("html[data-ready=yes]").wait_for(state="attached")
-            page.wait_for_function("studio.runs.length && studio.runs.every(r => r.answers.length)")
+            page.wait_for_function("() => studio.runs.length && studio.runs.every(r => r.answers.length)")
             page.evaluate("location.hash = '#paint&run=gan'")
             page.locator("main[data-paint=ready]").wait_for(state="attached")
             page.get_by_role("combobox", name="begin with").select_option("none")

@@ -75,7 +75,8 @@ def test_the_page_draws_the_pixels_of_the_library():
     ]
     code = (
         f"import {{covers}} from {json.dumps(PAGE.as_uri())};"
-        f"console.log(JSON.stringify({json.dumps(facts)}.map(s => [32, 45].map(n => Array.from(covers(s, n))))))"
+        f"const all = {json.dumps(facts)}.map(s => [32, 45].map(n => Array.from(covers(s, n))));"
+        "console.log(JSON.stringify(all))"
     )
     run = ["node", "--input-type=module", "-e", code]
     out = json.loads(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
@@ -89,8 +90,8 @@ def test_the_page_draws_the_pixels_of_the_library():
 def test_a_stroke_that_weighs_more_counts_more_and_one_of_weight_1_as_ever():
     x, start = torch.rand(2, 3, 16, 16) * 2 - 1, torch.zeros(3, 16, 16)
     plain = [
-        "colour:red:0.3,0.3:0.1", "sketch:line:0.1,0.9 0.9,0.9", "warp:0.3,0.7:0.6,0.7:0.1", "erase:0.8,0.2:0.1",
-        "keep:0.5,0.5:0.05",
+        "colour:red:0.3,0.3:0.1", "sketch:line:0.1,0.9 0.9,0.9", "warp:0.3,0.7:0.6,0.7:0.1",
+        "erase:0.8,0.2:0.1", "keep:0.5,0.5:0.05",
     ]  # fmt: skip
     known = [s.facts() for s in strokes.some(plain)]
     one = constraints.compiled(strokes.some(known), 3, 16, start).terms(x)
@@ -135,7 +136,8 @@ def test_new_strokes_go_on_from_the_current_codes_and_old_ones_come_back_to_the_
 @pytest.mark.parametrize(
     "run, start, pick",
     [("gan-digits", dict(kind="none"), 1), ("vae-digits", dict(kind="held", number=2), 0),
-     ("ddpm-digits", dict(kind="held", number=1), 1), ("pixelcnn-digits", dict(kind="sample", number=1, seed=4), 0)],
+     ("ddpm-digits", dict(kind="held", number=1), 1),
+     ("pixelcnn-digits", dict(kind="sample", number=1, seed=4), 0)],
 )  # fmt: skip
 def test_what_is_saved_are_the_files_of_the_command(desk, run, start, pick, capsys):
     last = asked(desk, "answer", **wish(run, start=start, weight=dict(smooth=0.5)))[-1]

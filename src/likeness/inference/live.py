@@ -139,9 +139,8 @@ class Live:
             self._anew()
 
     def _keep(self) -> None:
-        state = _State(
-            self.best.clone(), self.least.clone(), self.order, self.age.clone(), self.images.clone(), self.search
-        )
+        best, least, age, images = (t.clone() for t in (self.best, self.least, self.age, self.images))
+        state = _State(best, least, self.order, age, images, self.search)
         self.kept[self.key] = state
         self.kept.move_to_end(self.key)
         while len(self.kept) > max(4, REMEMBERED // (self.images.numel() * 4)):
