@@ -12,7 +12,7 @@ import { G, lay } from "./strokes.js";
 export function board(how) {
   const S = how.size, MARGIN = G / 10;
   const canvas = h("canvas", { class: "pixels p-board", width: S, height: S, tabindex: 0, role: "application", "data-arrows": true, "aria-label": how.label });
-  const c = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  const c = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { willReadFrequently: true }));
   /** @type {Stroke|null} */
   let now = null;
   let at = [G / 2, G / 2], byKeys = false;
