@@ -54,6 +54,7 @@ from .training.session import Wishes, begin, work
 if TYPE_CHECKING:
     from .data.check import Check
     from .evaluation import exam
+    from .inference import manifold
     from .maps.single import Mapped
     from .reports.framed import Frame
     from .reports.looks import Look
@@ -683,6 +684,7 @@ class Trained:
         steps: int = 0,
         strength: float = 0.6,
         seed: int = 0,
+        pick: int = 1,
         weight: Mapping[str, float] | None = None,
         notify: Callable[[str, float], None] = lambda part, share: None,
         **live: Any,
@@ -692,38 +694,70 @@ class Trained:
 
         strokes: as they are typed ("colour:red:0.5,0.4:0.1"), as a file has them, or
         inference.strokes.Stroke. weight: of colour, sketch, warp, erase, keep, rest, smooth and realism.  The
-        edit of a file that has more pixels than the model is carried over to it.
-        inference.manifold.painting() yields the way there."""
-        from .inference import constraints, manifold, taught
+        edit of a file that has more pixels than the model is carried over to it: that of candidate `pick`.
+        """
+        from .inference import manifold
+        from .reports.paintings import Painting
+
+        how = manifold.How(
+            _whole("n", n, 1),
+            _whole("steps", steps, 0),
+            strength,
+            _whole("seed", seed, 0),
+            _whole("pick", pick, 1),
+        )
+        for at in self.painting(strokes, image, how, weight, **live):
+            if isinstance(at, manifold.State):
+                notify(manifold.FAMILIES[manifold.family(self.model)], at.share)
+        assert isinstance(at, Painting)
+        for note in at.painted.notes:
+            terminal.say(f"note: {note}")
+        return at
+
+    def paintable(self, image: str | Path | Tensor) -> Tensor:
+        """An image, a file or (C, H, W) in [-1, 1], as this run sees it: (C, H, W)."""
+        x = image[None] if isinstance(image, Tensor) else self._one_image(image)
+        return inputs.own(x, None, None, self.config.spec, 0).batch.x[0]
+
+    def encoder(self) -> Callable[[Tensor], Tensor | None] | None:
+        """What teach_encoder() taught to these very weights, if it did."""
+        from .inference import taught
+
+        return cast(Any, taught.kept(self.model, self.folder, taught.facts(self.model, self.run.seen)))
+
+    def painting(
+        self,
+        strokes: Sequence[Any],
+        image: str | Path | Tensor | None,
+        how: manifold.How,
+        weight: Mapping[str, float] | None = None,
+        **live: Any,
+    ) -> Iterator[manifold.State | Painting]:
+        """paint(), with every state on the way there."""
+        from .inference import constraints, manifold
         from .inference import strokes as drawing
         from .reports.paintings import Painting, carried, described
 
         asked, spec = drawing.some(strokes), self.config.spec
         model = sampling.tuned(self.model, **live)
-        how = manifold.How(_whole("n", n, 1), _whole("steps", steps, 0), strength, _whole("seed", seed, 0))
         kind = manifold.family(model)
-        start = None
-        if image is not None:
-            x = image[None] if isinstance(image, Tensor) else self._one_image(image)
-            start = inputs.own(x, None, None, spec, 0).batch.x[0]
+        start = None if image is None else self.paintable(image)
         wanted = constraints.compiled(asked, spec.channels, spec.size, start, dict(weight or {}))
-        seen = self.run.seen
-        guess = taught.kept(model, self.folder, taught.facts(model, seen)) if kind == "codes" else None
+        guess = self.encoder() if kind == "codes" else None
         for at in manifold.painting(model, wanted, how, guess):
             if isinstance(at, manifold.State):
-                notify(manifold.FAMILIES[kind], at.share)
+                yield at
         assert isinstance(at, manifold.Painted)
-        for note in at.notes:
-            terminal.say(f"note: {note}")
         photo, applied = carried(at, image, spec)
-        recipe = self._recipe(strokes=described(asked), n=n, steps=steps, strength=strength, seed=seed)
-        recipe |= live
+        facts = dict(n=how.n, steps=how.steps, strength=how.strength, seed=how.seed)
+        recipe = self._recipe(strokes=described(asked), **facts) | live
+        recipe |= dict(pick=how.pick) if how.pick > 1 else {}
         recipe |= dict(weight=dict(weight)) if weight else {}
         recipe |= dict(image=str(image)) if isinstance(image, str | Path) else {}
         recipe |= dict(family=kind, **{name: float(term[0]) for name, term in at.terms.items()})
         recipe |= {} if at.wrong is None else dict(projection_rms=round(at.wrong, 2))
         source = str(image) if isinstance(image, str | Path) else ""
-        return Painting(at, tuple(asked), recipe, photo, applied, source)
+        yield Painting(at, tuple(asked), recipe, photo, applied, source)
 
     def teach_encoder(
         self,

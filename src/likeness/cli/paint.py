@@ -57,6 +57,13 @@ def paint(argv: list[str]) -> int:
         help=f"of diffusion and flow: how much of the image is drawn again, up to 1 [{strength:g}]",
     )
     parser.add_argument(
+        "--pick",
+        type=count,
+        default=1,
+        metavar="K",
+        help="the candidate that is the result and the morph, and what a photograph takes [1: the best]",
+    )
+    parser.add_argument(
         "--teach",
         type=count,
         metavar="STEPS",
@@ -87,6 +94,7 @@ def paint(argv: list[str]) -> int:
             steps=args["steps"],
             strength=args["strength"],
             seed=args["seed"],
+            pick=args["pick"],
             weight=weights(args["weight"]),
             notify=notify,
             **live,

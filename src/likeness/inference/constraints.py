@@ -38,17 +38,17 @@ ON_AN_IMAGE = ("warp", "keep", "erase")
 class Area:
     """The pixels of a stroke, and the mean colour around each of them."""
 
-    def __init__(self, mask: Tensor, colour: Tensor, half: int):
+    def __init__(self, mask: Tensor, colour: Tensor, half: int, weight: float = 1.0):
         """mask: bool (H, W).  colour: (C,) in [-1, 1].  half: pixels to each side that the mean is over."""
-        self.mask, self.colour, self.half = mask, colour, half
+        self.mask, self.colour, self.half, self.weight = mask, colour, half, weight
 
     def to(self, device: torch.device) -> Area:
-        return Area(self.mask.to(device), self.colour.to(device), self.half)
+        return Area(self.mask.to(device), self.colour.to(device), self.half, self.weight)
 
     def off(self, x: Tensor) -> Tensor:
         """(B,)"""
         mean = within(x, self.mask, self.half) if self.half else x
-        return (mean - self.colour[:, None, None]).square()[:, :, self.mask].flatten(1).mean(1)
+        return self.weight * (mean - self.colour[:, None, None]).square()[:, :, self.mask].flatten(1).mean(1)
 
 
 def within(x: Tensor, mask: Tensor, half: int) -> Tensor:
@@ -78,6 +78,10 @@ class Constraints:
     """(1, bins, h, w), of the drawn lines"""
     passed: Tensor
     """bool (h, w)"""
+    heavy: Tensor
+    """(H, W): the weight of the stroke that has the last word there"""
+    pressed: Tensor
+    """(h, w): of the lines that pass a cell"""
     start: Tensor | None
     strokes: tuple[Stroke, ...]
     weights: dict[str, float] = field(default_factory=lambda: dict(WEIGHTS))
@@ -97,15 +101,15 @@ class Constraints:
             out["colour"] = torch.stack([area.off(x) for area in self.areas]).mean(0)
         if self.edges is not None:
             apart = (hog(x, cell_of(self.size)) - self.edges).square().sum(1)
-            out["sketch"] = apart[:, self.passed].mean(1)
+            out["sketch"] = (apart * self.pressed)[:, self.passed].mean(1)
         if self.patch is not None:
             for name, where in (("warp", self.moved), ("erase", self.erased)):
                 if where.any():
-                    out[name] = off(x, self.patch, where)
+                    out[name] = off(x, self.patch, where, self.heavy)
         if self.start is not None:
             for name, where in (("keep", self.kept), ("rest", ~self.free & ~self.kept)):
                 if where.any():
-                    out[name] = off(x, self.start, where)
+                    out[name] = off(x, self.start, where, self.heavy)
         return out
 
     def loss(self, x: Tensor) -> Tensor:
@@ -142,8 +146,8 @@ class Constraints:
         return result
 
 
-def off(x: Tensor, wanted: Tensor, where: Tensor) -> Tensor:
-    return (x - wanted).square()[:, :, where].flatten(1).mean(1)
+def off(x: Tensor, wanted: Tensor, where: Tensor, heavy: Tensor) -> Tensor:
+    return ((x - wanted).square() * heavy)[:, :, where].flatten(1).mean(1)
 
 
 def compiled(
@@ -183,9 +187,10 @@ class _Layers:
         self.strokes: list[Stroke] = []
         self.lines = torch.zeros(size, size, dtype=torch.bool)
         self.touched = self.lines.clone()
+        self.heavy, self.pressed = torch.ones(size, size), torch.ones(size, size)
 
     def _own(self, mask: Tensor, kind: str, stroke: Stroke) -> None:
-        self.owner[mask] = len(self.kinds)
+        self.owner[mask], self.heavy[mask] = len(self.kinds), stroke.weight
         self.kinds.append((kind, stroke))
 
     def add(self, stroke: Stroke) -> None:
@@ -193,6 +198,7 @@ class _Layers:
         mask = torch.from_numpy(stroke.covers(self.size))
         if stroke.kind == "sketch":
             self.lines |= mask
+            self.pressed[mask] = stroke.weight
         elif stroke.kind == "warp":
             self._drag(mask, stroke)
         else:
@@ -224,11 +230,14 @@ class _Layers:
             mask = self.owner == number
             of[kind] = of.get(kind, nothing) | mask
             if kind == "colour" and mask.any():
-                areas.append(Area(mask, tint(stroke, self.channels), int(stroke.radius * self.size / 2)))
+                half = int(stroke.radius * self.size / 2)
+                areas.append(Area(mask, tint(stroke, self.channels), half, stroke.weight))
         moved, erased, kept = (of.get(kind, nothing) for kind in ("warp", "erase", "keep"))
         edges, passed = None, torch.zeros(1, dtype=torch.bool)
         if self.lines.any():
             edges, passed = sketched(self.lines)
+        pressed = self.pressed.where(self.lines, 0.0)[None, None]
+        pressed = F.max_pool2d(pressed, cell_of(self.size), ceil_mode=True)[0, 0]
         return Constraints(
             self.size,
             areas,
@@ -240,6 +249,8 @@ class _Layers:
             self.lines,
             edges,
             passed,
+            self.heavy,
+            pressed,
             self.start,
             tuple(self.strokes),
             weights,

@@ -82,10 +82,14 @@ class How:
     strength: float = STRENGTH
     """of sampling: the share of the way to noise from which an image is drawn again"""
     seed: int = 0
+    pick: int = 1
+    """the candidate whose way is shown, and which is carried over to a photograph: 1 is the best"""
 
     def __post_init__(self) -> None:
         if not 1 <= self.n <= 64:
             raise Refusal(f"{self.n} candidates are not made at once; -n is from 1 to 64.")
+        if not 1 <= self.pick <= self.n:
+            raise Refusal(f"there is no candidate {self.pick} of {self.n}; --pick is from 1 to {self.n}.")
         if not 0 < self.strength <= 1:
             raise Refusal(
                 f"--strength {self.strength:g} is no share of the way to noise; type one above 0, as 0.6."
@@ -115,8 +119,8 @@ class Painted:
     """(K,): what they were ordered by"""
     terms: dict[str, Tensor]
     """(K,) each"""
-    film: Tensor
-    """(T, C, H, W): the best candidate on its way"""
+    way: Callable[[int], Tensor]
+    """(T, C, H, W) of the candidate that stands there, from 0 on: how it came about"""
     family: str
     start: Tensor | None
     """(C, H, W): the image that was drawn on"""
@@ -124,6 +128,13 @@ class Painted:
     """(C, H, W): as near as the model comes to it, where it is searched for"""
     notes: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    pick: int = 0
+    """where the candidate stands that somebody chose"""
+
+    @property
+    def film(self) -> Tensor:
+        """(T, C, H, W): the chosen candidate on its way"""
+        return self.way(self.pick)
 
     @property
     def wrong(self) -> float | None:
@@ -219,11 +230,11 @@ def painting(
     kind = check(model, c)
     c = c.to(torch.device(engine.device()))
     if kind == "codes":
-        yield from _in_codes(model, c, how, guess)
-    elif kind == "sampling":
-        yield from _by_sampling(model, c, how)
+        states = _in_codes(model, c, how, guess)
     else:
-        yield from _by_completion(model, c, how)
+        states = _by_sampling(model, c, how) if kind == "sampling" else _by_completion(model, c, how)
+    for at in states:
+        yield replace(at, pick=how.pick - 1) if isinstance(at, Painted) else at
 
 
 def paint(model: Model, c: Constraints, how: How = How(), **more: Any) -> Painted:
@@ -247,10 +258,12 @@ def reordered(order: Tensor, off: Tensor, margin: float = MARGIN) -> Tensor:
     return torch.tensor(result, dtype=torch.int64)
 
 
-def _painted(c: Constraints, x: Tensor, off: Tensor, kind: str, film: Tensor, **more: Any) -> Painted:
+def _painted(
+    c: Constraints, x: Tensor, off: Tensor, kind: str, way: Callable[[int], Tensor], **more: Any
+) -> Painted:
     terms = {name: term.cpu() for name, term in c.terms(x).items()}
     start = None if c.start is None else c.start.cpu()
-    return Painted(x.cpu(), off.cpu(), terms, film.cpu(), kind, start, more.pop("back", None), **more)
+    return Painted(x.cpu(), off.cpu(), terms, way, kind, start, more.pop("back", None), **more)
 
 
 # Among codes
@@ -264,9 +277,22 @@ def project(
     steps: int = inversion.STEPS,
     guess: Callable[[Tensor], Tensor | None] | None = None,
 ) -> inversion.Codes:
-    """The codes of images x (B, C, H, W): inversion.project, and from the best of its ends on by L-BFGS, as
-    far as that stays within the prior's ball."""
-    best = final(inversion.project(model, x, noise, steps=steps, guess=guess))
+    """The end of projecting()."""
+    return final(projecting(model, x, noise, steps, guess))
+
+
+def projecting(
+    model: Model,
+    x: Tensor,
+    noise: Noise,
+    steps: int = inversion.STEPS,
+    guess: Callable[[Tensor], Tensor | None] | None = None,
+) -> Iterator[inversion.Codes]:
+    """Ever better codes of images x (B, C, H, W): inversion.project, and from the best of its ends on by
+    L-BFGS, as far as that stays within the prior's ball."""
+    best = inversion.Codes(x.new_zeros(0), x.new_zeros(0))
+    for best in inversion.project(model, x, noise, steps=steps, guess=guess):
+        yield best
     latent = int(cast(Decodes, model).latent)
     ball = Ball(math.inf) if isinstance(model, Encodes) else Ball.of_prior(latent)
     u, rest = best.z.split([latent, best.z.shape[1] - latent], 1)
@@ -286,38 +312,62 @@ def project(
             torch.where(better[:, None], torch.cat([z, rest], 1), best.z),
             torch.where(better, off, best.error),
         )
+        yield best
         if idle > IDLE:
             break
-    return best
+
+
+class Search:
+    """Candidates on their way among codes: their numbers u (K, latent), each in units of its own size."""
+
+    def __init__(self, model: Model, z: Tensor, judge: Callable[[Tensor, Tensor], Tensor] | None = None):
+        """z (K, ...): where they begin, as decode() takes them.  judge: realism() of this model."""
+        self.decode, latent = cast(Decodes, model).decode, int(cast(Decodes, model).latent)
+        prior = isinstance(model, Samples)
+        u, self.rest = z.split([latent, z.shape[1] - latent], 1)
+        self.scale = torch.ones_like(u[:, :1]) if prior else size(u)
+        drawn = prior and not isinstance(model, Encodes)
+        self.ball = Ball.of_prior(latent) if drawn else Ball(math.inf)
+        self.u0 = u / self.scale
+        self.judge = (judge or realism(model)) if prior else None
+
+    def whole(self, u: Tensor, rows: Any = slice(None)) -> Tensor:
+        """As decode() takes them; u may be of some rows alone."""
+        return torch.cat([self.scale[rows] * u, self.rest[rows]], 1)
+
+    def loss(self, c: Constraints, u: Tensor, rows: Any = slice(None)) -> tuple[Tensor, Tensor]:
+        """Of candidates u (B, latent), the rows of all: (B,), and their images (B, C, H, W)."""
+        whole = self.whole(self.ball.slide(u), rows)
+        x = self.decode(whole)
+        total = c.loss(x) + c.weights["smooth"] * (u - self.u0[rows]).square().mean(1)
+        return total + c.weights["realism"] * self.judge(x, whole) if self.judge else total, x.detach()
+
+    def way(self, k: int, u: Tensor) -> Tensor:
+        """Images on the straight line from the start of candidate k to u (latent,): (FRAMES, C, H, W)."""
+        share = torch.linspace(0, 1, FRAMES, device=u.device)[:, None]
+        path = self.scale[k] * torch.lerp(self.u0[k], u, share)
+        with torch.no_grad():
+            return self.decode(torch.cat([path, self.rest[k].expand(FRAMES, -1)], 1)).float().cpu()
 
 
 def _in_codes(
     model: Model, c: Constraints, how: How, guess: Callable[[Tensor], Tensor | None] | None
 ) -> Iterator[State | Painted]:
-    decode, latent = cast(Decodes, model).decode, int(cast(Decodes, model).latent)
-    prior = isinstance(model, Samples)
     with torch.no_grad():
         z, back, notes = _first_codes(model, c, how, guess)
         photo = c.start
         if back is not None:  # what stays is what the model has of the image; how far that is off is told
             c = c.on(back).to(z.device)
-    u0, rest = z.split([latent, z.shape[1] - latent], 1)
-    scale = torch.ones_like(u0[:, :1]) if prior else size(u0)
-    ball = Ball.of_prior(latent) if prior and not isinstance(model, Encodes) else Ball(math.inf)
-    u0 = u0 / scale
-    judge = realism(model) if prior else None
-    shown: dict[str, Tensor] = {}
+    search, shown = Search(model, z), dict[str, Tensor]()
+    u0 = search.u0
 
     def loss(u: Tensor) -> Tensor:
-        whole = torch.cat([scale * ball.slide(u), rest], 1)
-        x = decode(whole)
-        shown["x"] = x.detach()
-        total = c.loss(x) + c.weights["smooth"] * (u - u0).square().mean(1)
-        return total + c.weights["realism"] * judge(x, whole) if judge else total
+        total, shown["x"] = search.loss(c, u)
+        return total
 
     steps, order = how.steps or STEPS["codes"], torch.arange(len(u0))
     least, best, images = torch.full((len(u0),), math.inf, device=u0.device), u0, None
-    for state in minimize([u0], loss, steps, RATE, hold=ball.hold):
+    for state in minimize([u0], loss, steps, RATE, hold=search.ball.hold):
         better = state.loss.nan_to_num(math.inf) < least
         least = torch.where(better, state.loss, least)
         best = torch.where(better[:, None], state.at[0], best)
@@ -327,12 +377,13 @@ def _in_codes(
         order = reordered(order, least.cpu())
         yield State(state.step / max(1, steps), images[order], least[order], order)
     assert images is not None
-    with torch.no_grad():
-        way = torch.linspace(0, 1, FRAMES, device=u0.device)[:, None]
-        top = int(order[0])
-        path = scale[top] * torch.lerp(u0[top], best[top], way)
-        film = decode(torch.cat([path, rest[top].expand(FRAMES, -1)], 1)).float()
-    made = _painted(c, images[order].float(), least[order], "codes", film, back=back, notes=notes)
+    which, ends = order, best
+
+    def way(at: int) -> Tensor:
+        k = int(which[at])
+        return search.way(k, ends[k])
+
+    made = _painted(c, images[order].float(), least[order], "codes", way, back=back, notes=notes)
     yield replace(made, start=None if photo is None else photo.cpu())
 
 
@@ -340,26 +391,38 @@ def _first_codes(
     model: Model, c: Constraints, how: How, guess: Callable[[Tensor], Tensor | None] | None
 ) -> tuple[Tensor, Tensor | None, tuple[str, ...]]:
     """Where the candidates begin, (K, ...), and the projection of the image, if there is one."""
-    latent = int(cast(Decodes, model).latent)
     if c.start is None:
         z = inversion.draws(model, engine.sampling_noise(how.seed, 0, max(LOOKED, how.n)))
         off = torch.cat([c.loss(cast(Decodes, model).decode(part)) for part in z.split(inversion.AT_ONCE)])
         return z[off.argsort()[: how.n]], None, ()
     noise = engine.sampling_noise(how.seed, 0, inversion.among(model))
-    found_by = "its encoder" if isinstance(model, Encodes) else "optimisation"
     code = project(model, c.start[None], noise, guess=guess)
+    back, note = as_seen(model, code, c.start, guess)
+    return around(model, code.z, how), back, (note,)
+
+
+def as_seen(
+    model: Model, code: inversion.Codes, start: Tensor, guess: Callable[[Tensor], Tensor | None] | None
+) -> tuple[Tensor, str]:
+    """What the model has of an image (C, H, W), whose code was searched for, and how far that is off."""
+    found_by = "its encoder" if isinstance(model, Encodes) else "optimisation"
     asked = guess or getattr(model, "guess", None)
-    if not isinstance(model, Encodes) and asked is not None and asked(c.start[None]) is not None:
+    if not isinstance(model, Encodes) and asked is not None and asked(start[None]) is not None:
         found_by = "an encoder's guess, then optimisation"
     back = cast(Decodes, model).decode(code.z)[0].float().cpu()
-    wrong = float((back - c.start.cpu()).square().mean().sqrt()) * 127.5
-    notes = (f"the image is projected by {found_by}, and is {wrong:.1f} grey levels off (rms)",)
-    z = code.z.expand(how.n, -1).clone()
+    wrong = float((back - start.cpu()).square().mean().sqrt()) * 127.5
+    return back, f"the image is projected by {found_by}, and is {wrong:.1f} grey levels off (rms)"
+
+
+def around(model: Model, code: Tensor, how: How) -> Tensor:
+    """Where the candidates begin (K, ...): a code (1, ...), and others around it."""
+    latent = int(cast(Decodes, model).latent)
+    z = code.expand(how.n, -1).clone()
     far = Noise(range(how.n), engine.derive("paint", how.seed), z.device).normal(latent)
     step = SPREAD if isinstance(model, Samples) else SPREAD * size(z[:, :latent])
     far[0] = 0
     z[:, :latent] += step * far
-    return z, back, notes
+    return z
 
 
 def realism(model: Model) -> Callable[[Tensor, Tensor], Tensor]:
@@ -416,9 +479,12 @@ def _by_sampling(model: Model, c: Constraints, how: How) -> Iterator[State | Pai
     assert x is not None and off is not None
     off = off + c.weights["realism"] * _unlikely(able, compress(x))
     order = reordered(order, off.cpu(), 0.0)
-    way = torch.stack([frame[order[0]] for frame in film])
-    if c.start is not None:
-        way = torch.cat([c.start.cpu()[None], way])
+    which = order
+
+    def way(at: int) -> Tensor:
+        own = torch.stack([frame[which[at]] for frame in film])
+        return own if c.start is None else torch.cat([c.start.cpu()[None], own])
+
     yield _painted(c, x[order], off[order], "sampling", way)
 
 
@@ -538,9 +604,12 @@ def _by_completion(model: Model, c: Constraints, how: How) -> Iterator[State | P
             "that the candidates are a rough answer",
         )
     )
-    yield _painted(
-        c, x[order], off[order], "completion", expand(_revealed(codes[order[0]], z, free, rows)), notes=notes
-    )
+
+    def way(at: int) -> Tensor:
+        with torch.no_grad():
+            return cast(Tensor, expand(_revealed(codes[order[at]], z, free, rows)).cpu())
+
+    yield _painted(c, x[order], off[order], "completion", way, notes=notes)
 
 
 def _fixed_codes(c: Constraints, size: int) -> Tensor:

@@ -43,6 +43,7 @@ GRID = 4096
 LARGEST = 1024
 """pixels a side up to which the rule is exact in doubles"""
 MOST_STROKES, MOST_POINTS, MOST_DISCS = 200, 10_000, 200_000
+LIGHTEST, HEAVIEST = 0.01, 100.0
 MOST_BYTES = 8_000_000
 """of a file of strokes"""
 SCHEMA = 1
@@ -65,6 +66,8 @@ class Stroke:
     radius: float
     colour: tuple[int, int, int] | None = None
     """0 ... 255"""
+    weight: float = 1.0
+    """times what its kind counts"""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -91,6 +94,10 @@ class Stroke:
         if not 0 < self.radius <= 1:
             raise Refusal(
                 f"a {self.kind} stroke has the radius {self.radius:g}; it is a share of the side, as 0.1."
+            )
+        if not LIGHTEST <= self.weight <= HEAVIEST:
+            raise Refusal(
+                f"a {self.kind} stroke has the weight {self.weight:g}; it is {LIGHTEST:g} to {HEAVIEST:g}."
             )
 
     def centres(self, size: int) -> np.ndarray:
@@ -136,7 +143,8 @@ class Stroke:
     def facts(self) -> dict[str, Any]:
         """As a file of strokes, and a recipe, has it."""
         tint = {} if self.colour is None else {"colour": "#{:02x}{:02x}{:02x}".format(*self.colour)}
-        return dict(kind=self.kind, points=[list(p) for p in self.points], radius=self.radius) | tint
+        heavy = {} if self.weight == 1 else {"weight": self.weight}
+        return dict(kind=self.kind, points=[list(p) for p in self.points], radius=self.radius) | tint | heavy
 
 
 def discs(centres: np.ndarray, reach: int, size: int) -> np.ndarray:
@@ -223,6 +231,7 @@ def _read(known: Any) -> Stroke:
             )
         points = tuple((float(x), float(y)) for x, y in listed)
         radius = float(known.get("radius", RADII.get(kind, 0.1)))
+        weight = float(known.get("weight", 1.0))
         tint = known.get("colour")
         colour = (
             None if tint is None else _colour(tint) if isinstance(tint, str) else tuple(int(c) for c in tint)
@@ -234,7 +243,7 @@ def _read(known: Any) -> Stroke:
         ) from None
     if colour is not None and (len(colour) != 3 or not all(0 <= c <= 255 for c in colour)):
         raise BadData(f"a stroke has the colour {tint!r}; write '#rrggbb', or three numbers from 0 to 255.")
-    return Stroke(str(kind), points, radius, colour)
+    return Stroke(str(kind), points, radius, colour, weight)
 
 
 def _colour(text: str) -> tuple[int, int, int]:

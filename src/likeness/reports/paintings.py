@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +113,10 @@ class Painting:
         storage.make(target)
         paths = [target / name for name in ("edits.png", "result.png", "candidates.png", "morph.gif")]
         figures.write(paths[0], self.page, self.recipe)
-        figures.write(paths[1], figures.pixels(self.x[:1])[0], self.recipe)
+        figures.write(paths[1], figures.pixels(self.x[self.painted.pick][None])[0], self.recipe)
         figures.write(paths[2], figures.grid(self.x, min(4, len(self.x))), self.recipe)
-        frames = torch.cat([self.painted.film, self.painted.film[-1:].expand(5, -1, -1, -1)])
+        film = self.painted.film
+        frames = torch.cat([film, film[-1:].expand(5, -1, -1, -1)])
         pages = np.stack([larger(frame, max(1, round(SIDE / frame.shape[-1]))) for frame in frames])
         storage.write(paths[3], figures.encode_film(paths[3], pages, self.recipe))
         return paths + (self._photo(target) if self.applied is not None else [])
@@ -174,7 +175,15 @@ def carried(painted: Painted, image: object, spec: Spec) -> tuple[Tensor | None,
     photo = photo if spec.channels == 3 else photo.mean(0, keepdim=True)
     before = painted.start if painted.back is None else painted.back
     way = painted.film[1:-1] if painted.family == "codes" else ()
-    return photo, applied(photo, change(before, painted.x[0], list(way)))
+    return photo, applied(photo, change(before, painted.x[painted.pick], list(way)))
+
+
+def picked(painting: Painting, pick: int, spec: Spec) -> Painting:
+    """The same with another candidate chosen, from 0 on: what run.paint(..., pick=pick + 1) makes."""
+    painted = replace(painting.painted, pick=pick)
+    photo, applied = carried(painted, painting.source or None, spec)
+    recipe = {k: v for k, v in painting.recipe.items() if k != "pick"} | (dict(pick=pick + 1) if pick else {})
+    return replace(painting, painted=painted, photo=photo, applied=applied, recipe=recipe)
 
 
 def described(strokes: Sequence[Stroke]) -> list[dict[str, Any]]:

@@ -431,7 +431,7 @@ def live(screen: str) -> frozenset[str]:
 
 
 GONE = dict(what="The process that computes has ended.", why="", do="Ask again; it is started anew.")
-PLAY = ("playground",)
+PLAY = ("playground", "paint")
 """screens that compute all the time, and so have a worker to themselves"""
 
 
@@ -440,7 +440,7 @@ def worker_of(screen: str) -> str:
     there = screen.isidentifier() and (Path(__file__).parent / "screens" / f"{screen}.py").is_file()
     if not there or screen.startswith("_"):
         raise Refusal(f"there is no screen {screen}.")
-    return "play" if screen in PLAY else "ask"
+    return screen if screen in PLAY else "ask"
 
 
 class Worker:

@@ -8,7 +8,7 @@ const TABS = /** @type {Record<string, string>} */ ({ random: "grid", interpolat
 const NOISE = ["forward", "reverse", "schedule", "rate", "distortion"];
 
 /** The screens in order of preference, with the choices that each takes from its address: of `latent`, `diffusion`, `field`,
- * `complete`, `edit`, `reconstruct` and `score`. What `sample` and `walk` made the screen Samples itself reads.
+ * `complete`, `edit`, `reconstruct`, `score` and `paint`. What `sample` and `walk` made the screen Samples itself reads.
  * @param {any} recipe @returns {Place[]} */
 export function places(recipe) {
   const seed = Number.isInteger(recipe.seed) && recipe.seed >= 0 ? recipe.seed : 0;
@@ -16,6 +16,7 @@ export function places(recipe) {
   const diffusion = { screen: "diffusion", hash: { plan: { seed, number: 0 } } };
   const samples = (/** @type {string} */ tab) => ({ screen: "samples", hash: { tab, seed } });
   const { picture } = recipe;
+  if (Array.isArray(recipe.strokes) && typeof recipe.family === "string") return [painting(recipe)];
   if (typeof picture === "string" && Array.isArray(recipe.runs)) {
     if (picture === "field") return [pixels({ shown: "field" })];
     if (NOISE.includes(picture)) return [diffusion];
@@ -25,4 +26,10 @@ export function places(recipe) {
   if ("draws" in recipe) return "known" in recipe ? [pixels(), diffusion, samples("grid")] : [diffusion, pixels(), samples("grid")];
   if ("steps" in recipe) return [samples("sum"), diffusion];  // photos and what their codes give back
   return "seed" in recipe && "n" in recipe ? [pixels({ shown: "surprise" }), samples("grid")] : [];
+}
+
+/** Strokes, and the image they are on, of a picture of `likeness paint`. @param {any} recipe @returns {Place} */
+function painting({ strokes, seed, weight, image }) {
+  const file = typeof image === "string" ? image.split(/[\\/]/).pop() : "";
+  return { screen: "paint", hash: { put: { strokes, seed, weight, start: file ? { kind: "file", file } : { kind: "none" } } } };
 }
