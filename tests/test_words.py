@@ -119,7 +119,7 @@ def test_every_row_has_an_answer_that_can_be_typed(takes):
             for value in ([], ["1"]):
                 with pytest.raises(Refusal) as refusal:
                     understood(
-                        Speaker("train", takes - {"--steps", "--data"}, 8, lambda argv: 100),
+                        Speaker("train", takes - {"--steps", "--data", "--optimizer"}, 8, lambda argv: 100),
                         [f"--{name}", *value],
                         print,
                     )
