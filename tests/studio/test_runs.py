@@ -233,6 +233,36 @@ def test_findings_are_those_that_last_with_the_flags_that_help(tmp_path):
     assert one["text"] == "mode collapse: few." and other["until"] == 30
 
 
+def test_a_remedy_fits_a_fork_where_the_fork_itself_can_be_made(runs, tmp_path):
+    from likeness.core import Refusal
+    from likeness.studio.screens import forks
+    from likeness.studio.worker import Desk
+    from likeness.training import fork
+
+    def made(changes):
+        options = {k: v for k, v in changes.items() if k != "rate"}
+        try:
+            fork.make(
+                runs / "gan-digits",
+                tmp_path / "fork",
+                options,
+                {k: changes[k] for k in changes if k == "rate"},
+            )
+        except Refusal:
+            return False
+        shutil.rmtree(tmp_path / "fork")
+        return True
+
+    remedies: list = [dict(pack=2), dict(rate=1e-4), dict(spectral=True), dict(game="hinge"), dict(r1=2)]
+    asked = dict(run="gan-digits", remedies=[*remedies, dict(game="no such"), dict(rate="high")])
+    (answer,) = forks.fits(Desk(runs), asked, {})
+    assert answer.data["fits"] == [*map(made, remedies), False, False]
+    assert answer.data["fits"][:4] == [False, True, False, True]
+    for wrong in (dict(asked, remedies=3), dict(asked, remedies=[[1]]), dict(asked, run="../x")):
+        with pytest.raises(Refusal):
+            list(forks.fits(Desk(runs), wrong, {}))
+
+
 def test_damaged_folders_are_rows_or_none_and_never_an_error(tmp_path, runs):
     for name, config in (
         ("a", "{"),
