@@ -62,7 +62,8 @@ def test_a_screen_is_there_when_its_run_is_known_however_late_that_is(page):
     """As after a reload on a busy machine: the address names a run, and its row comes after the screen."""
     empty = page.evaluate(
         """async () => {
-            const all = {runs: studio.runs, jobs: []}, count = () => document.querySelectorAll(".empty").length;
+            const all = {runs: studio.runs, jobs: []};
+            const count = () => document.querySelectorAll(".empty").length;
             const mute = all.runs.map((r) => ({...r, answers: []})), seen = [];
             studio.hash.set({run: "vae-digits"});
             studio.table({runs: [], jobs: []});
@@ -77,6 +78,20 @@ def test_a_screen_is_there_when_its_run_is_known_however_late_that_is(page):
     )
     assert empty == [1, True, True, 0]
     page.locator("[data-samples=ready]").wait_for(state="attached")
+
+
+def test_a_page_begins_with_300_kilobytes_and_the_rest_comes_when_it_is_opened(page):
+    page.evaluate("studio.go('runs')")
+    page.reload()
+    page.locator("html[data-ready=yes]").wait_for(state="attached")
+    loaded = """() => performance.getEntries().filter((e) => e.decodedBodySize)
+        .map((e) => [new URL(e.name).pathname, e.decodedBodySize])"""
+    first = dict(page.evaluate(loaded))
+    page.evaluate("studio.go('map')")
+    page.locator("[data-map=ready]").wait_for(state="attached")
+    assert set(dict(page.evaluate(loaded))) - set(first) >= {"/page/screens/map.js", "/page/map/plot.js"}
+    assert page.evaluate("studio.screens.length") >= 10
+    assert "/page/screens/runs.js" in first and sum(first.values()) <= 300_000
 
 
 def test_a_page_that_did_not_wait_for_the_table_begins_anew_with_it(page):
@@ -102,7 +117,7 @@ def test_an_answer_has_ended_when_its_last_value_is_on_the_page(page):
 
 
 def test_what_is_kept_and_stopped_while_the_connection_ends_is_not_lost(page):
-    """Between the end of a connection and the word of it the socket takes messages, and sends them nowhere."""
+    """Between the end of a connection and the word of it the socket takes messages and sends them nowhere."""
     kept = page.evaluate(
         """async () => {
             studio.wire.socket.close();
@@ -120,7 +135,8 @@ KEPT = """async ([screen, method, answer]) => {
     studio.keep = (key, value) => kept.push([key, value]);
     studio.ask = function (s, m, ...rest) {  // slow, or replaced by the question of another tab
         if (s !== screen || m !== method) return ask.call(this, s, m, ...rest);
-        return new Promise((resolve) => setTimeout(() => resolve(answer ? ask.call(this, s, m, ...rest) : null), 500));
+        const later = () => (answer ? ask.call(this, s, m, ...rest) : null);
+        return new Promise((resolve) => setTimeout(() => resolve(later()), 500));
     };
     try {
         await studio.go(screen);

@@ -81,8 +81,8 @@ def _imported(names: list[str]) -> list[str]:
             continue
         there[name] = None
         file = PAGE / name
-        for one in re.findall(r'^import (?:[^";]* from )?"(\.[^"]+)";', file.read_text("utf-8"), re.M):
-            names.append((file.parent / one).resolve().relative_to(PAGE.resolve()).as_posix())
+        near = re.findall(r'^import (?:[^";]* from )?"(\.[^"]+)";', file.read_text("utf-8"), re.M)
+        names += [(file.parent / one).resolve().relative_to(PAGE.resolve()).as_posix() for one in near]
     return sorted(there)
 
 

@@ -1,4 +1,4 @@
-"""Which of the doctor's remedies a fork can take: what a net looks like with other options its model alone knows."""
+"""Which of the doctor's remedies a fork can take: what a net is with other options its model alone knows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST = 40
 
 
 def fits(desk: Desk, args: dict[str, Any], arrays: dict[str, np.ndarray]) -> Iterator[Answer]:
-    """For each of the `remedies`, objects of options by name: whether the run's weights fit a model with it."""
+    """For each of the `remedies`, objects of options by name, whether the run's weights fit that model."""
     run = protocol.path(args, "run", desk.root)
     remedies = args.get("remedies")
     if not isinstance(remedies, list) or len(remedies) > MOST or not all(map(_options, remedies)):

@@ -151,7 +151,10 @@ export class Details {
       add("Stop", () => ask("pause", { job: job.id, state: "stopped" }));
     } else if (row.kind === "model" && row.state !== "training") {
       if (job && job.state !== "done") add("Resume", () => ask("again", { job: job.id }));
-      else add(`Train on to ${(2 * Math.max(row.seen, row.images)).toLocaleString("en")} images`, () => ask("resume", { path: row.path, images: 2 * Math.max(row.seen, row.images) }));
+      else {
+        const goal = row.seen < row.images ? row.images : 2 * row.seen;
+        add(`Train on to ${goal.toLocaleString("en")} images`, () => ask("resume", { path: row.path, images: goal }));
+      }
     }
     if (row.kind === "model") {
       add("Fork …", () => this.on.onFork(row.path, {}, true));
