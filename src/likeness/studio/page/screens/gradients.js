@@ -168,7 +168,7 @@ async function begin(root, studio, screen) {
         last = { ...data, pictures };
         if (pictures.frame && data.share < 1) (frames.push(pictures.frame[0]), reel.set(frames.length));
         studio.status({ command: data.command });
-        facts.textContent = data.text ?? `${Math.round(100 * data.share)} %`;
+        facts.textContent = data.text?.replaceAll("\n", " · ") ?? `${Math.round(100 * data.share)} %`;
         await paint();
       } });
       if (mine === turn && last?.text) studio.say(last.text);

@@ -352,7 +352,7 @@ class Pixels {
           this.take(data, a);
           const rank = data.rank === null || data.rank === undefined ? "" : `; more than ${Math.round(100 * data.rank)} % of ${data.against} held-out images`;
           this.verdict.textContent = `${data.name}: ${data.bits_per_dim.toFixed(4)} bits/dim${rank}`;
-          this.studio.status({ command: `likeness score ${this.run.path}${file ? ` ${file.name}` : ""}` });
+          this.studio.status({ command: data.command });
           this.fields();
           void this.ask();
         } });
@@ -412,7 +412,7 @@ class Pixels {
           onValue: (/** @type {any} */ d, /** @type {any} */ a) => {
             this.influence = a.influence.data;
             this.fieldSays = d.says;
-            this.studio.status({ command: `likeness field ${this.run.path}` });
+            this.studio.status({ command: d.command });
             this.show();
           } }));
       await Promise.all(asked);
