@@ -198,7 +198,8 @@ def test_a_playground_is_not_begun_anew_because_its_process_has_ended(page):
             };
             try {
                 await studio.go("playground");
-                await new Promise((resolve) => setTimeout(resolve, 200));
+                const soon = () => new Promise((resolve) => setTimeout(resolve, 20));
+                while (!document.querySelector(".failed")) await soon();
             } finally {
                 studio.ask = ask;
             }

@@ -54,7 +54,7 @@ class MapScreen {
     this.near = h("section", { class: "panel", "aria-label": "Neighbours" });
     this.chosen = h("section", { class: "panel", "aria-label": "Selection" });
     this.honest = h("div", {});
-    this.how = select("a new one", [["replace", "replaces"], ["add", "adds"], ["subtract", "takes off"]], "replace", () => {});
+    this.how = select("a new selection", [["replace", "replaces the old"], ["add", "adds to it"], ["subtract", "takes off it"]], "replace", () => {});
     this.mode = select("show", [["auto", "points or density"], ["points", "points"], ["density", "density"]], studio.hash.get("shown", "auto"), (v) => (studio.hash.set({ shown: v }), this.plot.show(this.selected, v)));
     this.tools = h("div", { class: "m-tools", role: "toolbar", "aria-label": "Tools" });
     this.place = h("div", { hidden: true }, this.tools, this.plot.root, this.facts, this.reading);
