@@ -155,10 +155,12 @@ def again(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
     run, _ = _run(desk, args)
     lanes = _lanes(args)
     lane = whole(args, "lane", 0, len(lanes) - 1, 0)
-    kept = _known(run, _names(args, lanes)[lane], args, _plan(args, lanes[lane]))
+    plan = _plan(args, lanes[lane])
+    kept = _known(run, _names(args, lanes)[lane], args, plan)
     first = whole(args, "first", 0, 10**6, 0)
     part = kept[first : first + TOGETHER]
-    yield _frames([(lane, frame) for frame in part], dict(counts=[len(kept)], first=first))
+    facts = dict(counts=[len(kept)], first=first, command=_command(run, args, plan))
+    yield _frames([(lane, frame) for frame in part], facts)
 
 
 def levels(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:

@@ -240,9 +240,9 @@ class Diffusion {
     data.frames.forEach((/** @type {any} */ row, /** @type {number} */ k) => {
       this.frames[i][first + k] = { ...row, x: arrays.x.data.slice(k * n, (k + 1) * n), x_0: arrays.x_0.data.slice(k * n, (k + 1) * n) };
     });
+    this.commands[i] = data.commands?.[0] ?? data.command;
+    this.studio.status({ command: this.commands[i] });
     if (data.commands) {
-      this.commands[i] = data.commands[0];
-      this.studio.status({ command: data.commands[0] });
       this.progress.textContent = `${Math.round(100 * data.share)} % of ${data.steps[0].toLocaleString("en-US")} steps${data.left ? `, about ${Math.ceil(data.left)} s left` : ""}`;
     }
     const newest = this.frames[i].at(-1);
@@ -268,6 +268,7 @@ class Diffusion {
       this.lanes.length = 1;
       this.frames[1] = [];
       this.drawing[1] = false;
+      this.studio.status({ command: this.commands[0] });
       this.fields();
       this.show(true);
       this.kept();

@@ -239,7 +239,8 @@ async function begin(root, studio, screen) {
       view.show({ before, after, bicubic: bicubic[0] }, data.photo);
       notes.textContent = [`${data.photo}: ${data.size[0]} × ${data.size[1]} pixels`, data.shown < 1 ? `shown at ${Math.round(100 * data.shown)} %` : "", ...data.notes].filter(Boolean).join(" · ");
       const run = studio.runs.find((r) => r.path === orders.find((o) => o.name === data.order)?.run);
-      more.replaceChildren(data.kind === "translate" && run && run.model ? button("There and back", () => void round()) : "");
+      const both = data.kind === "translate" && run && (await ask("about", { run: run.path }, { key: "both" }))?.back;
+      more.replaceChildren(both ? button("There and back", () => void round()) : "");
       studio.status({ saved: data.saved, command: data.command });
       moving.root.hidden = !data.film;
       moving.forget();
