@@ -181,6 +181,25 @@ def test_a_way_that_was_being_drawn_is_drawn_to_its_end_after_a_reload(page):
     )
 
 
+def test_the_last_choice_is_kept_though_the_screen_is_left_at_once(page):
+    page.evaluate("studio.open('ddpm-digits')")
+    page.evaluate("studio.go('diffusion')")
+    page.locator("[data-restored=yes]").wait_for(state="attached")
+    kept = page.evaluate(
+        """async () => {
+            const scrub = document.querySelector(".time input"), last = async () =>
+                (await studio.recall("diffusion:state:ddpm-digits")).at;
+            for (const at of [40, 41, 42]) {
+                scrub.value = at;
+                scrub.dispatchEvent(new Event("input"));
+            }
+            await studio.go("runs");
+            return last();
+        }"""
+    )
+    assert kept == 42
+
+
 def test_pixels_keep_where_they_were_if_the_answer_is_another_tabs(page):
     page.evaluate("studio.open('pixelcnn-digits')")
     assert page.evaluate(KEPT, ["pixels", "draw", False]) == []

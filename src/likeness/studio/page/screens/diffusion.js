@@ -42,7 +42,8 @@ class Diffusion {
     this.view = "x_t";
     this.follow = false;
     this.gone = false;
-    this.restored = false;
+    this.restored = this.due = false;
+    this.since = -Infinity;
     this.tab = Math.random().toString(36).slice(2, 10);
     this.shown = "";
     const later = /** @type {any} */ (null);  // made by build()
@@ -384,16 +385,22 @@ class Diffusion {
     if (this.label !== null) this.classInput.value = String(this.label);
     this.drawButton.textContent = this.drawing.some(Boolean) ? "Cancel" : "Draw";
   }
-  /** Soon, the choices and whether there is a way: not while it is still being restored, when there is none yet. */
+  /** The choices and whether there is a way, at once, or 200 ms after the last time: not while it is still being restored,
+   * when there is none yet. */
   kept() {
     if (!this.restored) return;
     clearTimeout(this.keeping);
-    this.keeping = setTimeout(() => {
-      if (this.gone) return;
-      const { seed, number, label, lanes, at, view, held } = this;
-      const drawn = this.drawing[0] || this.frames[0].length > 0, cancelled = lanes.map((_, i) => drawn && !this.drawing[i] && !this.ended(i));
-      this.studio.keep(this.key("state"), { seed, number, label, lanes, at, view, held, drawn, cancelled });
-    }, 200);
+    this.due = true;
+    this.keeping = setTimeout(() => this.flush(), Math.max(0, this.since + 200 - performance.now()));
+  }
+  flush() {
+    clearTimeout(this.keeping);
+    if (!this.due) return;
+    const { seed, number, label, lanes, at, view, held } = this;
+    const drawn = this.drawing[0] || this.frames[0].length > 0, cancelled = lanes.map((_, i) => drawn && !this.drawing[i] && !this.ended(i));
+    this.studio.keep(this.key("state"), { seed, number, label, lanes, at, view, held, drawn, cancelled });
+    this.due = false;
+    this.since = performance.now();
   }
   /** Where it was left. Frames that the server still has are sent again; else they are drawn anew. */
   async restore() {
@@ -411,7 +418,7 @@ class Diffusion {
       await this.forward();
       if (asked || there?.drawn) for (let i = 0; i < this.lanes.length && !this.gone; i++) {
         const known = await this.known(i);  // what was being drawn is drawn to its end; what was cancelled stays as it was
-        if (!known || !(this.ended(i) || there?.cancelled?.[i])) await this.draw(i);
+        if (!(known && this.ended(i)) && !there?.cancelled?.[i]) await this.draw(i);
       }
     } finally {
       this.restored = true;
@@ -452,8 +459,8 @@ export default {
       gone = true;
       remove();
       if (!screen) return;
+      screen.flush();
       screen.gone = true;
-      clearTimeout(screen.keeping);
       screen.cancel();
     };
   },
