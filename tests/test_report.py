@@ -26,7 +26,7 @@ from likeness import figures
 from likeness.core import BadData, Condition, Model, Noise, NotAllowed, Refusal, Training, option
 from likeness.data import Data
 from likeness.metrics.card import Score
-from likeness.reports import run_page
+from likeness.reports import run_page, terminal
 from likeness.runs.run import Config
 
 EVIL = """</title><script>alert("1")</script>'"&<img src=http://evil.example/x>"""
@@ -486,3 +486,10 @@ def test_cards_stand_best_first_with_headers():
     ).text
     assert upwards.index("zebra") < upwards.index("model")
     assert run_page.cards([]) == ""
+
+
+def test_a_baseline_that_was_refused_is_not_a_number_on_the_terminal(capsys):
+    cards = [Score("PSNR", 21.5), Score("PSNR", 18.0, of="copy"), Score("PSNR", math.nan, of="mean image")]
+    terminal.scores(cards, False)
+    line = next(row for row in capsys.readouterr().out.splitlines() if row.startswith("PSNR"))
+    assert "copy 18" in line and "mean image" not in line and "nan" not in line

@@ -384,7 +384,8 @@ def scores(
 def _row(card: Score, cards: Sequence[Score]) -> tuple[str, str, str]:
     from ..metrics.card import short
 
-    beside = (f"{c.of} {short(c.value)}" for c in cards if c.name == card.name and c.of != "model")
+    others_of = (c for c in cards if c.name == card.name and c.of != "model" and not c.refused)
+    beside = (f"{c.of} {short(c.value)}" for c in others_of)
     others = ", ".join(beside) + (": worse" if card.beyond else "")
     kind = "" if card.kind == "measured" else f" ({card.kind})"
     name, number, unit = TITLES.get(card.name, card.name), card.number, card.unit
