@@ -3,7 +3,7 @@
 import { add, h } from "../widgets/dom.js";
 import { form } from "../widgets/form.js";
 import { tabs } from "../widgets/tabs.js";
-import { button, canvases, field, nothing, restored, select, strip } from "../samples/common.js";
+import { button, canvases, field, nothing, pictured, restored, select, strip } from "../samples/common.js";
 import { grid } from "../samples/grid.js";
 import { path } from "../samples/path.js";
 import { plane } from "../samples/plane.js";
@@ -125,8 +125,11 @@ async function begin(root, studio, screen) {
     return h("details", { class: "s-options" }, h("summary", { text: "options of sampling" }), made.root);
   }
   function show() {
-    const codes = ctx.state.keepers;
-    keepers.replaceChildren(...(codes.length ? [h("h2", { text: `Kept: ${codes.length}` }), strip(ctx, codes, "put back", (code) => {
+    const codes = ctx.state.keepers, there = /** @type {HTMLElement[]} */ ([...keepers.querySelectorAll("[data-code]")]);
+    const same = there.map((one) => one.dataset.code).join("\n") === codes.join("\n");
+    // what is there stays there: one of them may be under way to a well
+    if (same) for (const one of there) pictured(/** @type {HTMLCanvasElement} */ (one.firstElementChild), ctx.images.get(one.dataset.code ?? ""));
+    else keepers.replaceChildren(...(codes.length ? [h("h2", { text: `Kept: ${codes.length}` }), strip(ctx, codes, "put back", (code) => {
       ctx.state.keepers = codes.filter((c) => c !== code);
       ctx.changed();
     })] : []));
