@@ -10,10 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from likeness.agents import dqn, grid, load, ppo, reinforce, returns, tabular
+from likeness.agents import dqn, grid, load, opening, ppo, reinforce, returns, tabular
 from likeness.agents.adam import Adam
 from likeness.agents.agent import drawn
 from likeness.agents.networks import Perceptron
+from likeness.agents.relu import Relu
 from likeness.agents.world import Moved, Space, World
 from likeness.core import Refusal
 from likeness.metrics.returns import iqm, stratified
@@ -166,11 +167,13 @@ def test_the_chain_has_the_gradients_of_autograd():
     assert torch.equal(still, ours(x))
 
 
-def test_adam_over_one_vector_is_torch_adam_over_many():
+@pytest.mark.parametrize("fused", [False, True])
+def test_adam_over_one_vector_is_torch_adam_over_many(fused):
     torch.manual_seed(0)
     nets = [nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)) for _ in range(2)]
     nets[1].load_state_dict(nets[0].state_dict())
-    ours, theirs = Adam(nets[0], eps=1e-5), torch.optim.Adam(nets[1].parameters(), 1e-2, eps=1e-5)
+    ours = Adam(nets[0], eps=1e-5, fused=fused)
+    theirs = torch.optim.Adam(nets[1].parameters(), 1e-2, eps=1e-5)
     for i in range(5):
         x = torch.randn(7, 3) * 10**i
         ours.step(nets[0](x).square().mean(), 1e-2, 0.5)
@@ -231,12 +234,60 @@ def test_n_rewards_are_summed_to_the_ending_and_not_beyond(n):
             assert row["discount"][at] == pytest.approx(on)
 
 
+@pytest.mark.parametrize("space", [VECTOR, Space((3, 10, 10), 4, "bool")])
+def test_gradients_of_dqn_by_hand_are_those_of_autograd(space):
+    """With errors on both sides of Huber's bend, and hidden units that are off."""
+    one = dqn.DQN(space, dqn.DQNOptions(hidden=24), 0)
+    g = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        one.adam.flat += 0.02 * torch.randn(len(one.adam.flat), generator=g)
+    see = torch.randn(20, *space.shape, generator=g)
+    see = see > 0.5 if space.dtype == "bool" else see
+    action, y = torch.arange(20) % space.actions, torch.randn(20, generator=g)
+    wants = []
+    one.adam.descend = lambda rate, clip: wants.append(one.adam.gradient.clone())
+    told = one._by_autograd(see, action, y, 0.0), one._by_hand(see, action, y, 0.0)
+    off = (one.net(see.float()).gather(1, action[:, None])[:, 0] - y).abs()
+    assert 3 < (off > 1).sum() < 17 and wants[0].abs().max() > 0.01
+    assert torch.allclose(*wants, atol=1e-6) and told[0] == pytest.approx(told[1], rel=1e-5)
+    with torch.inference_mode():
+        assert torch.allclose(one._answer(one.net, see), one.net(see.float()), atol=1e-6)
+
+
+def test_a_run_of_before_goes_on_with_its_rate_and_by_autograd():
+    ours, steps = dqn.DQN(VECTOR, dqn.DQNOptions(hidden=8), 0), dict[str, list[float]](new=[], old=[])
+    old = dqn.DQN(VECTOR, dqn.DQNOptions(hidden=8), 0)
+    old.restore(ours.tensors(), {k: v for k, v in ours.facts().items() if k != "falls"})
+    again = dqn.DQN(VECTOR, dqn.DQNOptions(hidden=8), 0)
+    again.restore(old.tensors(), old.facts())
+    for one, rates in ((ours, steps["new"]), (again, steps["old"])):
+        one.learn = lambda memory, rate, rates=rates: rates.append(rate) or {}
+        world = opening.world("CartPole-v1", 8, 0)
+        world.steps = 50_000
+        one.update(world)
+    assert again.by_hand is None and not again.adam.fused and ours.by_hand and ours.adam.fused
+    assert steps["old"] == [2.5e-4] and steps["new"] == [pytest.approx(2.5e-4 * (1 - 50_064 / 100_000))]
+
+
+def test_a_network_that_is_no_chain_of_relu_is_left_to_autograd():
+    assert Relu.of(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)))
+    bent = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2))
+    padded = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
+    for other in (dqn.Dueling(VECTOR, 8), bent, padded, nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))):
+        assert Relu.of(other) is None
+
+
 def test_memory_is_a_ring():
     memory = dqn.Memory(VECTOR, 64, 1)
     for i in range(70):
         one = np.full(1, i)
         memory.add(see=np.full((1, 4), i), after=np.full((1, 4), i), action=one, reward=one, discount=one)
     assert memory.filled == 64 and sorted(memory.arrays["action"]) == list(range(6, 70))
+
+
+def test_a_memory_that_there_is_no_room_for_is_told():
+    with pytest.raises(Refusal, match=r"--memory 10,000,000,000,000 .* 5,736,947 GiB"):
+        dqn.Memory(Space((3, 10, 10), 4, "bool"), 10**13, 1)
 
 
 # Returns of several seeds

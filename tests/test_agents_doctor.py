@@ -12,7 +12,9 @@ from likeness.agents.doctor import Known, examine
 from likeness.agents.run import AgentRun
 
 CART = Known(20.0, 25.0, 500.0)
-DQN = dict(worlds=8, hidden=16, begin=100, every=16, gradients=4)
+DQN = dict(
+    worlds=8, hidden=16, begin=100, every=16, gradients=4, double=False, n_step=1, gamma=0.99, batch=64
+)
 BROKEN = {
     "no exploration left": [
         ("reinforce", dict(steps=3_000, worlds=4, hidden=8, rate=0.9), "--rate 0.3"),
@@ -21,7 +23,7 @@ BROKEN = {
     "value explosion": [
         (
             "dqn",
-            DQN | dict(steps=2_000, hidden=32, target_every=1, rate=0.05, clip=1e9, gamma=1.0),
+            DQN | dict(steps=2_000, hidden=32, target_every=1, rate=0.1, clip=1e9, gamma=1.0),
             "--target-every 3",
         ),
     ],

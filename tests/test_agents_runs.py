@@ -153,6 +153,28 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
     assert bits(tmp_path / "r") == before
 
 
+def test_a_disk_that_ends_in_the_midst_of_a_state_is_told_and_the_run_can_go_on(tmp_path):
+    """Processes with a memory for 10^6 steps: the state of 1,000 of them fits, that of 4,000 does not."""
+    head = "import sys, resource, likeness.cli as cli; "
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000)); "
+    flags = ["--memory", "1000000", "--hidden", "8", "--gradients", "1", "--seed", "0"]
+
+    def play(name: str, steps: int, code: str = head) -> subprocess.CompletedProcess:
+        command = ["play", "dqn", "CartPole-v1", str(tmp_path / name), "--steps", str(steps), *flags]
+        code += "sys.exit(cli.main(sys.argv[1:]))"
+        return subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True)
+
+    assert play("r", 1_000, head + limit).returncode == 0
+    before = bits(tmp_path / "r")
+    full = play("r", 4_000, head + limit)
+    assert full.returncode == 74 and "what was saved before is intact" in full.stderr
+    assert "Traceback" not in full.stderr and bits(tmp_path / "r") == before
+    assert len([*(tmp_path / "r" / "state").iterdir()]) == 1  # nothing half-written is left to fill the disk
+    assert [play(*how).returncode for how in (("r", 4_000), ("whole", 1_000), ("whole", 4_000))] == [0, 0, 0]
+    assert bits(tmp_path / "r") == bits(tmp_path / "whole")
+    assert (tmp_path / "r" / "log.jsonl").read_bytes() == (tmp_path / "whole" / "log.jsonl").read_bytes()
+
+
 def test_numbers_that_are_none_end_the_run_before_they_are_saved(tmp_path):
     run = AgentRun.begin(tmp_path / "r", "ppo", "CartPole-v1", 0, SHORT["ppo"])
     run.agent.adam.flat[:] = np.nan

@@ -256,6 +256,18 @@ def test_steps_are_spaced_by_what_is_drawn_from():
     assert [level.t for level in one.levels()] == [1.0, 0.0], "a jump begins at noise alone"
 
 
+def test_an_image_of_levels_is_drawn_from_a_little_noise_at_once():
+    """Points keep every step: of the modes of a ring nothing is left at a ratio of .02."""
+    image = FlowMatching(spec=Spec(1, 8), scale=0.25, steps=6)
+    assert image.levels() == image.schedule.levels(6, "karras", least=0.02)
+    assert image.levels()[-2].ratio == pytest.approx(0.02) and image.levels()[-1].sigma == 0
+    codes = FlowMatching(spec=Spec(4, 8, levels=0), scale=0.25, steps=6)
+    edm = EDM(spec=Spec(1, 8), scale=0.25)
+    assert codes.levels()[-2].ratio < 0.01 and edm.levels()[-2].ratio < 0.01
+    image.spacing = "karras"
+    assert image.levels()[-2].ratio < 0.01
+
+
 def test_redrawing_keeps_as_much_as_the_strength_leaves():
     model, x = knowing(THREE, steps=40), torch.tensor([[0.8, -0.4]]).repeat(200, 1).view(200, 2, 1, 1)
     assert list(model.redraw(x, 0.0, Noise(range(200)))) == []

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from likeness.core import Noise
 from likeness.parts import samplers
-from likeness.parts.samplers import Denoise, State, ancestral, ddim, dpm2m, heun, inpaint, start
+from likeness.parts.samplers import Denoise, State, ancestral, ddim, dpm2m, heun, inpaint, sde2m, start
 from likeness.parts.schedules import BETAS, Level, Schedule, Sigmas, Steps, Straight, cosine
 from mixture_truth import THREE, Correlated, Mixture, Silent, last, schedules
 
@@ -59,6 +59,7 @@ LAW = {
     "ddim-1": (ddim, 200, {"eta": 1.0}),
     "heun": (heun, 60, {}),
     "dpm2m": (dpm2m, 60, {}),
+    "sde2m": (sde2m, 60, {}),
 }
 
 
@@ -74,7 +75,7 @@ def test_every_sampler_draws_from_the_law(schedule: Schedule, name: str) -> None
 
 
 @every
-@pytest.mark.parametrize("name", ["ancestral", "ddim-1"])
+@pytest.mark.parametrize("name", ["ancestral", "ddim-1", "sde2m"])
 def test_without_its_noise_ancestral_sampling_collapses(schedule: Schedule, name: str) -> None:
     sampler, steps, options = LAW[name]
     noise = Noise(range(1000))
@@ -91,7 +92,7 @@ def test_without_its_noise_ancestral_sampling_collapses(schedule: Schedule, name
     assert strayed(x, THREE) > 10
 
 
-WALKS = dict(ancestral=ancestral, ddim=ddim, heun=heun, dpm2m=dpm2m)
+WALKS = dict(ancestral=ancestral, ddim=ddim, heun=heun, dpm2m=dpm2m, sde2m=sde2m)
 SCHEDULES = {f"{name} {T}": Steps(make(T)) for name, make in BETAS.items() for T in (1000, 100)} | {
     "sigmas": Sigmas(),
     "straight": Straight(),
@@ -199,6 +200,19 @@ def test_dpm2m_without_its_memory_is_ddim() -> None:
 
 
 @every
+def test_sde2m_without_its_memory_is_ancestral_and_with_it_needs_fewer_steps(schedule: Schedule) -> None:
+    levels, denoise = schedule.levels(12, "karras"), THREE.denoiser(schedule)
+    x = start(levels, Noise(range(5)), 2, 1, 1).double()
+    for pair in pairwise(levels):
+        one, other = (last(walk(denoise, pair, x, Noise(range(5), 3))) for walk in (sde2m, ancestral))
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+        x = one
+    levels = schedule.levels(40, "karras")
+    apart = {walk: strayed(draw(walk, denoise, levels, 4000), THREE) for walk in (sde2m, ancestral)}
+    assert apart[sde2m] < apart[ancestral] / 1.5
+
+
+@every
 @pytest.mark.parametrize("spacing", ["even", "karras"])
 def test_ddim_with_eta_one_is_ancestral_sampling(schedule: Schedule, spacing: str) -> None:
     levels, denoise = schedule.levels(30, spacing), THREE.denoiser(schedule)
@@ -251,7 +265,7 @@ def test_one_step_from_pure_noise_is_the_mean() -> None:
 @every
 def test_every_sampler_yields_the_way(schedule: Schedule) -> None:
     levels = schedule.levels(5)
-    for sampler in (ancestral, ddim, heun, dpm2m):
+    for sampler in (ancestral, ddim, heun, dpm2m, sde2m):
         x = start(levels, Noise(range(3)), 2, 1, 1).double()
         states = list(sampler(THREE.denoiser(schedule), levels, x, Noise(range(3), 1)))
         assert [state.at for state in states] == levels[1:]
@@ -268,6 +282,7 @@ def test_a_sample_does_not_depend_on_its_company(schedule: Schedule) -> None:
         (ddim, {"eta": 0.5}),
         (heun, {"churn": 5.0, "schedule": schedule}),
         (dpm2m, {}),
+        (sde2m, {}),
     ]:
         alone = draw(sampler, denoise, levels, 1, noise=Noise([3]), **options)
         torch.testing.assert_close(

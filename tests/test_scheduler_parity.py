@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from likeness.core import Noise
-from likeness.parts.samplers import State, ancestral, ddim, dpm2m, heun
+from likeness.parts.samplers import State, ancestral, ddim, dpm2m, heun, sde2m
 from likeness.parts.schedules import Level, Schedule, Sigmas, Steps, cosine, linear
 from mixture_truth import THREE
 
@@ -59,10 +59,14 @@ def levels_of(scheduler: object, schedule: Steps) -> list[Level]:
     return [schedule.level(float(t) + 1) for t in scheduler.timesteps] + [schedule.level(0.0)]
 
 
-def theirs(scheduler: object, schedule: Steps, x: Tensor, **options: object) -> Iterator[Tensor]:
+def theirs(
+    scheduler: object, schedule: Steps, x: Tensor, noise: Noise | None = None, **options: object
+) -> Iterator[Tensor]:
+    """noise: of each step, where they would draw it in float32."""
     eps = noise_of(schedule)
     for t in scheduler.timesteps:
-        x = scheduler.step(eps(x, schedule.level(float(t) + 1)), t, x, **options).prev_sample
+        fresh = {} if noise is None else dict(variance_noise=noise.normal(2, 1, 1))
+        x = scheduler.step(eps(x, schedule.level(float(t) + 1)), t, x, **options, **fresh).prev_sample
         yield x
 
 
@@ -106,18 +110,23 @@ def test_ddim(beta: Tensor, steps: int, eta: float) -> None:
     agree(ours, theirs(scheduler, schedule, begin(), generator=seeded(), eta=eta))
 
 
+@pytest.mark.parametrize("noisy", [False, True])
 @pytest.mark.parametrize("steps", [8, 40])
-def test_dpm_solver(steps: int) -> None:
+def test_dpm_solver(steps: int, noisy: bool) -> None:
     """Theirs, too, ends with a step of first order, since the last has no logarithm."""
     beta = BETAS["linear"]
     scheduler = diffusers.DPMSolverMultistepScheduler(
-        trained_betas=beta.numpy(), algorithm_type="dpmsolver++", timestep_spacing="trailing"
+        trained_betas=beta.numpy(),
+        algorithm_type="sde-dpmsolver++" if noisy else "dpmsolver++",
+        timestep_spacing="trailing",
     )
     scheduler.set_timesteps(steps)
     schedule = Steps(beta)
     agree(
-        dpm2m(THREE.denoiser(schedule), levels_of(scheduler, schedule), begin(), Same()),
-        theirs(scheduler, schedule, begin()),
+        (sde2m if noisy else dpm2m)(
+            THREE.denoiser(schedule), levels_of(scheduler, schedule), begin(), Same()
+        ),
+        theirs(scheduler, schedule, begin(), Same() if noisy else None),
     )
 
 

@@ -14,7 +14,7 @@ import likeness
 from likeness.core import PAD, Condition, Refusal, Spec
 from likeness.models.flowmatching import FlowMatching
 from likeness.parts.text import Frozen, Relative, TextEncoder, Texts
-from likeness.runs.run import _read_by
+from likeness.runs.run import _of_its_time
 
 TEXTS = torch.tensor([[2, 3, 4, PAD], [5, PAD, PAD, PAD], [PAD] * 4, [2, 3, 4, 5]])
 
@@ -211,7 +211,14 @@ def test_a_run_keeps_its_frozen_encoder_and_draws_the_same_when_it_is_opened(fol
 
 
 def test_a_run_that_names_no_reader_is_from_when_places_were_absolute(tmp_path):
-    assert _read_by(dict(text=True, label_dropout=0.1))["reader"] == "absolute"
-    assert _read_by(dict(text=True, label_dropout=0.1, reader="relative"))["reader"] == "relative"
+    assert _of_its_time(dict(text=True, label_dropout=0.1))["reader"] == "absolute"
+    assert _of_its_time(dict(text=True, label_dropout=0.1, reader="relative"))["reader"] == "relative"
     for others in (dict(text=0.14, drop_text=0.1), dict(label_dropout=0.1)):
-        assert "reader" not in _read_by(others)
+        assert "reader" not in _of_its_time(others)
+
+
+def test_a_denoiser_that_names_no_optimiser_is_from_when_it_was_adam():
+    assert _of_its_time(dict(net="patches", label_dropout=0.1))["optimizer"] == "adam"
+    assert _of_its_time(dict(net="dit", label_dropout=0.1, optimizer="muon"))["optimizer"] == "muon"
+    for others in (dict(net="resnet"), dict(label_dropout=0.1)):
+        assert "optimizer" not in _of_its_time(others)

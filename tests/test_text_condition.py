@@ -191,7 +191,9 @@ def batch_of(n: int, seed: int) -> Batch:
 def learnt() -> torch.nn.Module:
     torch.manual_seed(0)
     spec = Spec(1, 2, vocabulary=4, tokens=2)
-    model = models.load("flowmatching")(spec=spec, net="mlp", scale=0.25, text=True, label_dropout=0.3)
+    model = models.load("flowmatching")(
+        spec=spec, net="mlp", scale=0.25, text=True, label_dropout=0.3, sampler="dpm2m"
+    )
     optimiser = torch.optim.Adam(model.parameters(), 1e-2)
     for step in range(200):
         optimiser.zero_grad()

@@ -13,10 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 
 class Adam:
-    def __init__(self, modules: nn.Module, eps: float = 1e-8, betas: tuple[float, float] = (0.9, 0.999)):
+    def __init__(
+        self,
+        modules: nn.Module,
+        eps: float = 1e-8,
+        betas: tuple[float, float] = (0.9, 0.999),
+        fused: bool = False,
+    ):
+        """fused: by the one kernel of torch, which takes a third of the time where weights are 100,000, and
+        rounds otherwise."""
         parameters = list(modules.parameters())
         self.flat = torch.cat([p.detach().flatten() for p in parameters])
         self.gradient = torch.zeros_like(self.flat)
@@ -27,7 +36,7 @@ class Adam:
             at += p.numel()
         self.first, self.second = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
         self._scale = torch.zeros_like(self.flat)
-        self.number, self.eps, self.betas = 0, eps, betas
+        self.number, self.eps, self.betas, self.fused = 0, eps, betas, fused
 
     def step(self, loss: Tensor, rate: float, clip: float) -> None:
         """One step down the loss; the norm of the gradient is cut to `clip`."""
@@ -43,6 +52,8 @@ class Adam:
             g *= np.float32(clip / (norm + 1e-6))
         b1, b2 = self.betas
         self.number += 1
+        if self.fused:
+            return self._at_once(rate)
         np.subtract(g, first, out=scale)
         scale *= np.float32(1 - b1)
         first += scale
@@ -56,6 +67,15 @@ class Adam:
         np.divide(first, scale, out=scale)
         scale *= np.float32(-rate / (1 - b1**self.number))
         self.flat.numpy()[:] += scale
+
+    def _at_once(self, rate: float) -> None:
+        b1, b2 = self.betas
+        before = torch.tensor(float(self.number - 1))  # the kernel counts on
+        with torch.no_grad():
+            adam(
+                [self.flat], [self.gradient], [self.first], [self.second], [], [before], fused=True,
+                amsgrad=False, beta1=b1, beta2=b2, lr=rate, weight_decay=0.0, eps=self.eps, maximize=False,
+            )  # fmt: skip
 
     def tensors(self) -> dict[str, Tensor]:
         return dict(weights=self.flat, first=self.first, second=self.second)

@@ -9,7 +9,8 @@ target values it, (4)); Wang et al., "Dueling Network Architectures", 2016 (Q = 
 rewards of n steps before the value (Sutton 1988).
 
 Departures: gradients are taken together after a number of steps, as many copies of the world are stepped
-at once. The time limit of an episode is no ending of it: there the value of the last sight counts.
+at once.  The learning rate falls to 0, or the last policy of a training would be a matter of luck.  The time
+limit of an episode is no ending of it: there the value of the last sight counts.
 """
 
 from __future__ import annotations
@@ -22,18 +23,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core import option
+from ..core import Refusal, option
 from .adam import Adam
 from .agent import Agent, falling, mostly
 from .agent import Options as Common
 from .networks import linear, network, tensor, torso
+from .relu import Relu
 from .world import Moved, Space, World
 
 
 @dataclass
 class DQNOptions(Common):
     hidden: int = option(128, "width of a layer", 1, 4096)
-    rate: float = option(2.5e-4, "learning rate of Adam", 0.0, 1.0)
+    rate: float = option(2.5e-4, "learning rate of Adam, falling to 0", 0.0, 1.0)
     clip: float = option(10.0, "norm that a gradient is cut to", 0.0)
     memory: int = option(100_000, "steps that are remembered", 64)
     batch: int = option(64, "steps in a gradient", 1)
@@ -75,19 +77,37 @@ def loss(q: Tensor, action: Tensor, y: Tensor) -> Tensor:
     return F.smooth_l1_loss(q.gather(1, action[:, None]).squeeze(1), y)
 
 
+def slope(q: np.ndarray, action: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
+    """The gradient of loss() at q (n, actions), and the loss."""
+    rows = np.arange(len(q))
+    off = q[rows, action] - y
+    small = off.clip(-1, 1)
+    out = np.zeros_like(q)
+    out[rows, action] = small / np.float32(len(q))
+    return out, float((small * (off - 0.5 * small)).mean())
+
+
 class Memory:
     """A ring of steps: what was seen, the action, n rewards, what it led to, and the discount of that value,
     which is 0 where the episode terminated."""
 
     def __init__(self, space: Space, size: int, n: int):
+        """Raises Refusal where the machine has not so much memory."""
         kind = np.dtype(space.dtype)
-        self.arrays = dict(
-            see=np.zeros((size, *space.shape), kind),
-            after=np.zeros((size, *space.shape), kind),
-            action=np.zeros(size, np.int64),
-            reward=np.zeros(size, np.float32),
-            discount=np.zeros(size, np.float32),
-        )
+        try:
+            self.arrays = dict(
+                see=np.zeros((size, *space.shape), kind),
+                after=np.zeros((size, *space.shape), kind),
+                action=np.zeros(size, np.int64),
+                reward=np.zeros(size, np.float32),
+                discount=np.zeros(size, np.float32),
+            )
+        except MemoryError:
+            need = size * (2 * space.numbers * kind.itemsize + 16)
+            raise Refusal(
+                f"--memory {size:,} steps of this world need {need / 2**30:,.0f} GiB, which this machine has "
+                "not; 100,000 are enough for most."
+            ) from None
         self.size, self.at, self.filled = size, 0, 0
 
     def add(self, **rows: np.ndarray) -> None:
@@ -131,16 +151,18 @@ class DQN(Agent):
     Options: ClassVar[type[Common]] = DQNOptions
     settings = {
         "CartPole-v1": dict(
-            steps=50_000, hidden=256, rate=2.3e-3, every=256, gradients=128, target_every=10,
-            exploration=0.16, epsilon=0.04,
+            steps=50_000, rate=1e-3, memory=10_000, batch=128, target_every=256, double=True, n_step=20
         ),
     }  # fmt: skip
 
     def build(self, options: DQNOptions) -> None:
         self.o = options
         self.net, self.target = self._network(), self._network()
-        self.adam = Adam(self.net)
+        self.adam = Adam(self.net, fused=True)
         self.target.requires_grad_(False).load_state_dict(self.net.state_dict())
+        self.by_hand = Relu.of(self.net)
+        self.falls = True
+        """whether the learning rate does"""
         self.memory: Memory | None = None
         self.pending = Pending(options.n_step, options.gamma)
         self.copied = 0
@@ -177,28 +199,53 @@ class DQN(Agent):
         if world.steps - self.copied >= self.o.target_every:
             self.target.load_state_dict(self.net.state_dict())
             self.copied = world.steps
-        return out | self.learn(memory) if world.steps > self.o.begin else out
+        if world.steps <= self.o.begin:
+            return out
+        left = max(0.0, 1 - world.steps / self.o.steps) if self.falls else 1.0
+        return out | self.learn(memory, self.o.rate * left)
 
-    def learn(self, memory: Memory) -> dict[str, float]:
+    def learn(self, memory: Memory, rate: float) -> dict[str, float]:
         """The target stands still for the whole round, so its values are computed at once."""
-        shape = (self.o.gradients, self.o.batch)
-        rows = memory.rows(self.rng.integers(memory.filled, size=shape).ravel())
-        with torch.no_grad():
-            q_target = self.target(rows["after"].float())
+        o = self.o
+        rows = memory.rows(self.rng.integers(memory.filled, size=o.gradients * o.batch))
+        with torch.inference_mode():
+            q_target = self._answer(self.target, rows["after"])
+            y = rows["reward"] + rows["discount"] * ahead(q_target)
         errors, values = [], []
-        for i in range(self.o.gradients):
-            here = slice(i * self.o.batch, (i + 1) * self.o.batch)
-            online = None
-            if self.o.double:
-                with torch.no_grad():
-                    online = self.net(rows["after"][here].float())
-            y = rows["reward"][here] + rows["discount"][here] * ahead(q_target[here], online)
-            q = self.net(rows["see"][here].float())
-            error = loss(q, rows["action"][here], y)
-            self.adam.step(error, self.o.rate, self.o.clip)
-            errors.append(error.detach())
-            values.append(q.detach().mean())
-        return {"loss": float(torch.stack(errors).mean()), "q": float(torch.stack(values).mean())}
+        for at in range(0, o.gradients * o.batch, o.batch):
+            here = slice(at, at + o.batch)
+            if o.double:
+                with torch.inference_mode():
+                    best = ahead(q_target[here], self._answer(self.net, rows["after"][here]))
+                    y[here] = rows["reward"][here] + rows["discount"][here] * best
+            descend = self._by_hand if self.by_hand else self._by_autograd
+            error, value = descend(rows["see"][here], rows["action"][here], y[here], rate)
+            errors.append(error)
+            values.append(value)
+        return {"loss": float(torch.tensor(errors).mean()), "q": float(torch.tensor(values).mean())}
+
+    def _answer(self, net: nn.Module, see: Tensor) -> Tensor:
+        """Q (n, actions) by the network or its target, without a gradient."""
+        quick = Relu.of(net) if self.by_hand else None
+        out: Tensor = quick.answer(see) if quick else net(see.float())
+        return out
+
+    def _by_autograd(self, see: Tensor, action: Tensor, y: Tensor, rate: float) -> tuple[float, float]:
+        """One step down the loss; it, and the mean of Q."""
+        q = self.net(see.float())
+        error = loss(q, action, y.clone())  # no tensor of the inference mode enters a graph
+        self.adam.step(error, rate, self.o.clip)
+        return float(error.detach()), float(q.detach().mean())
+
+    def _by_hand(self, see: Tensor, action: Tensor, y: Tensor, rate: float) -> tuple[float, float]:
+        assert self.by_hand is not None
+        with torch.inference_mode():
+            sights = self.by_hand.forward(see)
+            q = sights[-1].numpy()
+            g, error = slope(q, action.numpy(), y.numpy())
+            self.by_hand.gradient(sights, torch.from_numpy(g))
+        self.adam.descend(rate, self.o.clip)
+        return error, float(q.mean())
 
     def tensors(self) -> dict[str, Tensor]:
         out = self.adam.tensors() | {f"target/{k}": v for k, v in self.target.state_dict().items()}
@@ -217,11 +264,14 @@ class DQN(Agent):
             ring=ring,
             pending=len(self.pending.held),
             copied=self.copied,
+            falls=self.falls,
         )
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         self.adam.restore(tensors, facts["updates"])
         self.rng.bit_generator.state, self.copied = facts["rng"], facts["copied"]
+        if not facts.get("falls"):  # a run of before that goes on as it would have, bit by bit
+            self.falls, self.by_hand, self.adam.fused = False, None, False
         self.target.load_state_dict(
             {k.removeprefix("target/"): v for k, v in tensors.items() if "target/" in k}
         )

@@ -90,20 +90,25 @@ class Gym(World):
         self._forget()
 
     def _move(self, actions: np.ndarray) -> Moved:
-        after, see = np.empty_like(self.see), np.empty_like(self.see)
+        raw: list[Any] = []
         reward, ended = np.zeros(self.n), np.zeros((2, self.n), bool)
         for i, action in enumerate(actions.tolist()):
             try:
-                sight, reward[i], ended[0, i], ended[1, i], _ = self.envs[i].step(action)
+                sight, reward[i], terminated, truncated, _ = self.envs[i].step(action)
             except Exception as error:
                 raise Refusal(
                     f"{self.name} has failed in step {len(self.done[i]) + 1} of an episode "
                     f"({type(error).__name__}: {error}); what was saved before is intact."
                 ) from error
             self.done[i].append(action)
-            after[i] = seen(self.space, sight)
-            see[i] = self._reset(i) if ended[:, i].any() else after[i]
-        self.see = see
+            raw.append(sight)
+            if terminated or truncated:
+                ended[:, i] = terminated, truncated
+        after = self.see = seen(self.space, raw)
+        if over := np.flatnonzero(ended.any(0)).tolist():
+            self.see = after.copy()
+            for i in over:
+                self.see[i] = self._reset(i)
         return Moved(after, reward, ended[0], ended[1] & ~ended[0], self._real)
 
     def frame(self, copy: int) -> np.ndarray:

@@ -50,6 +50,7 @@ VLB = 1e-3
 
 
 class DDPM(Denoiser):
+    drawn_by = "sde2m"
     T: int = option(1000, "steps of the forward process", 2, 10_000)
     beta: str = option(
         "cosine",
@@ -158,7 +159,7 @@ class DDPM(Denoiser):
     ) -> Iterator[State]:
         return (
             self.algorithm_2(levels, x, noise, y)
-            if self.sampler == "ancestral"
+            if self.rule == "ancestral"
             else super().walk(levels, x, noise, y)
         )
 

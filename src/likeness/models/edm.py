@@ -40,6 +40,7 @@ class Scales(NamedTuple):
 
 
 class EDM(Denoiser):
+    least = 0.0  # the paper's own levels
     sampler: str = option(
         "heun",
         "way from noise to an image; all but heun ask the network once a step, heun twice",

@@ -30,6 +30,7 @@ from ..parts.schedules import Straight, mixed, over
 
 
 class FlowMatching(Denoiser):
+    drawn_by = "sde2m"
     coupling: str = option(
         "independent",
         "of images and noise: as they come, or by optimal transport within a batch",

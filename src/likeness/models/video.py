@@ -70,6 +70,8 @@ class Video(Denoiser):
     )
 
     videos = True
+    optimizer: str = option("adam", "what moves the weights", choices=("adam", "muon"))
+
     defaults = Training(batch=8, rate=1e-3, images=100_000, warmup=2_000, ema=20_000)
 
     @property
@@ -206,7 +208,7 @@ class Video(Denoiser):
             )
 
         levels = self.levels()
-        walk = samplers.heun if self.sampler == "heun" else samplers.dpm2m
+        walk = samplers.heun if self.rule == "heun" else samplers.dpm2m
         for state in walk(denoise, levels, samplers.start(levels, noise, *self.spec.shape), noise):
             yield torch.where(mask, x, state.x if state.at.sigma == 0 else state.x_0)
 

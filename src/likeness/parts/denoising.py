@@ -10,12 +10,15 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Adam
 
-from ..core import NONE, Batch, Bits, Condition, Model, Noise, Refusal, label_of, option
+from ..core import NONE, Batch, Bits, Condition, Model, Noise, Player, Refusal, label_of, option
+from ..engine.muon import Muon, matrices
 from . import bounds, classes, ode, samplers
 from .conditioning import told_and_not
 from .denoisers import network
@@ -29,9 +32,20 @@ ROWS = 256
 CHECKED = 8
 """images of a batch whose equation is solved once more, to a tenth of the tolerance, to tell the
 error of all"""
-WORDS: dict[str, Any] = dict(text=True, batch=16, rate=1e-3, schedule="cosine", images=300_000, ema=4_000)
-"""what goes together to follow texts: many steps of few images (docs/words.md)"""
-SAMPLERS = ("ancestral", "ddim", "heun", "dpm2m")
+WAY = 20
+"""steps of a sampler, and of an edit, that is not told how many"""
+WORDS: dict[str, Any] = dict(
+    text=True,
+    batch=16,
+    rate=1e-3,
+    schedule="cosine",
+    images=300_000,
+    ema=4_000,
+    optimizer="adam",
+    sampler="dpm2m",
+)
+"""what goes together to follow texts: many steps of few images (docs/words.md); measured with these alone"""
+SAMPLERS = ("auto", "ancestral", "ddim", "heun", "dpm2m", "sde2m")
 
 
 class Denoising(Model):
@@ -46,12 +60,13 @@ class Denoising(Model):
         1.0,
     )
     sampler: str = option(
-        "dpm2m",
-        "way from noise to an image; all but heun ask the network once a step, heun twice",
+        "auto",
+        "way from noise to an image; all but heun ask the network once a step, heun twice; auto is sde2m for "
+        "images, by ddpm and flowmatching, and dpm2m for all else",
         choices=SAMPLERS,
         live=True,
     )
-    steps: int = option(20, "of the sampler", 1, 10_000, live=True)
+    steps: int = option(0, "of the sampler; 0 is 10 for sde2m, else 20", 0, 10_000, live=True)
     spacing: str = option(
         "auto",
         "of the steps: even by the model's own clock, or as in Karras et al. 2022; auto is karras from "
@@ -84,6 +99,10 @@ class Denoising(Model):
     """what auto spacing is from noise alone: few steps are worth most where the noise is strong, and where it
     is nearly gone; ancestral sampling stays even, since in as many steps as there are it is to take each
     of them"""
+    drawn_by: ClassVar[str] = "dpm2m"
+    """the sampler that auto is for images of grey levels"""
+    least: ClassVar[float] = 0.0
+    """noise beside an image of grey levels from which auto spacing goes to the image in one step"""
     fewest: ClassVar[int] = 1
     """steps of all that is no drawing from noise: a model that draws in one step still walks the way for
     these"""
@@ -201,14 +220,26 @@ class Denoising(Model):
 
     def levels(self, steps: int | None = None) -> list[Level]:
         """What a sampler walks through, from noise alone to the image."""
-        auto = "even" if self.sampler == "ancestral" else self.drawing
-        return self.schedule.levels(steps or self.steps, auto if self.spacing == "auto" else self.spacing)
+        steps = steps or self.steps or (10 if self.rule == "sde2m" else WAY)
+        if self.spacing != "auto":
+            return self.schedule.levels(steps, self.spacing)
+        spacing = "even" if self.rule == "ancestral" else self.drawing
+        least = self.least if self.spec.levels else 0.0
+        return self.schedule.levels(steps, spacing, least=least)
 
     def way(self) -> list[Level]:
         """The same, for what begins at an image."""
         return self.schedule.levels(
-            max(self.steps, self.fewest), "even" if self.spacing == "auto" else self.spacing
+            max(self.steps or WAY, self.fewest), "even" if self.spacing == "auto" else self.spacing
         )
+
+    @property
+    def rule(self) -> str:
+        """The sampler: what is set, or what auto is.  A law that is narrow, such as points on a ring, needs
+        more steps with noise than without; an image that a network half knows needs fewer."""
+        if self.sampler != "auto":
+            return self.sampler
+        return self.drawn_by if self.spec.levels else "dpm2m"
 
     def walk(
         self, levels: Sequence[Level], x: Tensor, noise: Noise, y: Condition | None = None
@@ -219,11 +250,12 @@ class Denoising(Model):
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             return self.denoise(x_t, t, y)
 
-        if self.sampler == "ddim":
+        if self.rule == "ddim":
             return samplers.ddim(denoise, levels, x, noise, self.eta)
-        if self.sampler == "heun":
+        if self.rule == "heun":
             return samplers.heun(denoise, levels, x, noise, self.churn, self.schedule)
-        return (samplers.dpm2m if self.sampler == "dpm2m" else samplers.ancestral)(denoise, levels, x, noise)
+        plain = dict(dpm2m=samplers.dpm2m, sde2m=samplers.sde2m, ancestral=samplers.ancestral)
+        return plain[self.rule](denoise, levels, x, noise)
 
     @torch.no_grad()
     def sample(self, noise: Noise, y: Condition | None = None) -> Iterator[Tensor]:
@@ -306,6 +338,9 @@ class Denoising(Model):
 class Denoiser(Denoising):
     """By a network; what is differentiable and nearly exact has a code and a likelihood as well."""
 
+    least = 0.02
+    """two and a half levels of 256: below, steps gain nothing"""
+
     net: str = option(
         "auto",
         "kind of network; auto is mlp for points and codes of one pixel, patches for images of 16 pixels "
@@ -328,6 +363,11 @@ class Denoiser(Denoising):
         "do: 0.2 for a cascade",
         0.0,
         1.0,
+    )
+    optimizer: str = option(
+        "muon",
+        "what moves the weights: muon, in whose steps all directions of a matrix weigh the same, or adam",
+        choices=("muon", "adam"),
     )
     evaluations: int = option(
         16, "noise levels at which bits_per_dim asks the network about an image", 1, 100_000, live=True
@@ -359,6 +399,10 @@ class Denoiser(Denoising):
         return network(
             self.net, spec, self.scale, numbers, labels, times, self.dropout, self.text, self.reader
         )
+
+    def players(self) -> tuple[Player, ...]:
+        muon = partial(Muon, hidden=matrices(self))
+        return (Player("model", self, self.loss, optimizer=muon if self.optimizer == "muon" else Adam),)
 
     @property
     def reads(self) -> bool:

@@ -16,6 +16,7 @@ Every sampler is a generator over a list of levels (schedules.py) and yields a S
                 called euler
     heun        the trapezoidal rule, with churn: Karras et al. 2022, Algorithms 1 and 2; two calls a step
     dpm2m       DPM-Solver++(2M): Lu et al. 2022, Algorithm 2; second order for one call a step
+    sde2m       the same for the equation with noise, of the same paper: an ancestral step, at an image drawn on from the last two
 
 None of them clamps, rounds or guides: that is up to the denoiser.
 """  # noqa: E501
@@ -172,18 +173,44 @@ def dpm2m(denoise: Denoise, levels: Sequence[Level], x: Tensor, noise: Noise) ->
     The first step and the last are of first order, and so is the second where the first begins with noise
     alone.
     """
+    ahead = drawn_on()
+    for here, there in pairwise(levels):
+        x_0, h = ask(denoise, x, here), (there.log_snr - here.log_snr) / 2
+        x = (there.sigma / here.sigma) * x - there.alpha * math.expm1(-h) * ahead(x_0, h)
+        yield State(x, x_0, there)
+
+
+def sde2m(denoise: Denoise, levels: Sequence[Level], x: Tensor, noise: Noise) -> Iterator[State]:
+    """SDE-DPM-Solver++(2M), Lu et al. 2022: an ancestral step, but at the image drawn on as in dpm2m.
+
+    What earlier steps of a network that errs have done wrong fades with the noise that is taken away, where
+    the equation without noise keeps it (docs/results).
+    """
+    ahead = drawn_on()
+    for here, there in pairwise(levels):
+        x_0, q = ask(denoise, x, here), posterior(here, there)
+        x = q.of_x * x + q.of_x_0 * ahead(x_0, (there.log_snr - here.log_snr) / 2)
+        if there.sigma:
+            x = x + math.sqrt(q.small) * noise.normal(*x.shape[1:])
+        yield State(x, x_0, there)
+
+
+def drawn_on() -> Callable[[Tensor, float], Tensor]:
+    """ahead(x_0, h): x_0 half a step h in lambda further, on the line through it and the one before; x_0
+    itself where there is none before, or one of the two steps is infinite."""
     before: Tensor | None = None
     h_before = math.inf
-    for here, there in pairwise(levels):
-        x_0 = ask(denoise, x, here)
-        h = (there.log_snr - here.log_snr) / 2
-        ahead = x_0
+
+    def ahead(x_0: Tensor, h: float) -> Tensor:
+        nonlocal before, h_before
+        there = x_0
         if before is not None and math.isfinite(h) and math.isfinite(h_before):
             r = h_before / h
-            ahead = x_0 + (x_0 - before) / (2 * r)
-        x = (there.sigma / here.sigma) * x - there.alpha * math.expm1(-h) * ahead
+            there = x_0 + (x_0 - before) / (2 * r)
         before, h_before = x_0, h
-        yield State(x, x_0, there)
+        return there
+
+    return ahead
 
 
 def inpaint(

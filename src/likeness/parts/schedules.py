@@ -79,19 +79,20 @@ class Schedule(nn.Module):
         t = torch.tensor(times, dtype=torch.float64, device=next(self.buffers(), torch.empty(0)).device)
         return [Level(*level) for level in zip(times, self.alpha(t).tolist(), self.sigma(t).tolist())]
 
-    def levels(self, steps: int, spacing: str = "even", rho: float = 7.0) -> list[Level]:
+    def levels(self, steps: int, spacing: str = "even", rho: float = 7.0, least: float = 0.0) -> list[Level]:
         """steps + 1 levels, the last of which is the image: what a sampler walks through.
 
         spacing: "even" by the schedule's own clock, or "karras", in which sigma^(1/rho) falls evenly (Karras
-        et al. 2022, eq. 5).
+        et al. 2022, eq. 5), down to the ratio `least` or what the schedule knows, and then to the image.
         """
-        times = self.karras(steps, rho) if spacing == "karras" else self.even(steps)
+        times = self.karras(steps, rho, least=least) if spacing == "karras" else self.even(steps)
         return self.at([*dict.fromkeys(times.tolist()), 0.0])
 
-    def karras(self, steps: int, rho: float = 7.0, most: float = 80.0) -> Tensor:
+    def karras(self, steps: int, rho: float = 7.0, most: float = 80.0, least: float = 0.0) -> Tensor:
         """(EDM 5).  Of a process that ends in noise alone, or nearly so, it begins at the ratio `most`: steps
         spent beyond are wasted."""
-        first, last = (min(self.level(t).ratio, most) ** (1 / rho) for t in (self.noisiest, self.cleanest))
+        ends = (self.level(t).ratio for t in (self.noisiest, self.cleanest))
+        first, last = (max(min(ratio, most), least) ** (1 / rho) for ratio in ends)
         return self.time(torch.linspace(first, last, steps, dtype=torch.float64) ** rho)
 
 
@@ -133,11 +134,11 @@ class Steps(Schedule):
             (torch.arange(steps, 0, -1, dtype=torch.float64) * (len(self.beta) / steps)).round().clamp(min=1)
         )
 
-    def karras(self, steps: int, rho: float = 7.0, most: float = 80.0) -> Tensor:
+    def karras(self, steps: int, rho: float = 7.0, most: float = 80.0, least: float = 0.0) -> Tensor:
         """Whole times, no two alike: where rounding would make one of several, the earlier ones move up, as
         far as the last time lets them."""
         times, behind = (
-            super().karras(steps, rho, most).round(),
+            super().karras(steps, rho, most, least).round(),
             torch.arange(steps, 0, -1, dtype=torch.float64),
         )
         apart = (times.cpu() - behind).flip(0).cummax(0).values.flip(0) + behind
@@ -165,8 +166,8 @@ class Sigmas(Schedule):
         """The paper's own spacing is the only one that makes sense here."""
         return self.karras(steps)
 
-    def karras(self, steps: int, rho: float = 7.0, most: float = math.inf) -> Tensor:
-        return super().karras(steps, rho, most)
+    def karras(self, steps: int, rho: float = 7.0, most: float = math.inf, least: float = 0.0) -> Tensor:
+        return super().karras(steps, rho, most, least)
 
 
 class Straight(Schedule):

@@ -137,7 +137,7 @@ def read_config(folder: Path) -> Config:
             config["model"],
             Spec(**config["spec"]),
             Training(**config["training"]),
-            _read_by(config["options"]),
+            _of_its_time(config["options"]),
             _spelled_out(config["data"]),
             config["facts"],
         )
@@ -161,10 +161,15 @@ def read_config(folder: Path) -> Config:
         ) from None
 
 
-def _read_by(options: dict[str, Any]) -> dict[str, Any]:
-    """A denoiser that does not say what reads its texts is from when places of words were absolute."""
-    denoises = {"text", "label_dropout"} <= options.keys()
-    return {"reader": "absolute"} | options if denoises else options
+def _of_its_time(options: dict[str, Any]) -> dict[str, Any]:
+    """A denoiser that does not say what reads its texts is from when places of words were absolute, and one
+    that does not say what moves its weights from when that was always Adam."""
+    before: dict[str, Any] = {}
+    if {"text", "label_dropout"} <= options.keys():
+        before["reader"] = "absolute"
+    if {"net", "label_dropout"} <= options.keys():
+        before["optimizer"] = "adam"
+    return before | options
 
 
 def _spelled_out(data: dict[str, Any]) -> dict[str, Any]:

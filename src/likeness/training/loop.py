@@ -271,15 +271,14 @@ def check(run: Run) -> None:
         line = torch.stack(values)
         if not bool(line.isfinite().all()):
             first = int((~line.isfinite()).nonzero()[0])
-            rate, stride = (
-                run.config.training.rate,
-                run.config.training.batch * max(p.steps for p in run.players),
-            )
+            training = run.config.training
+            stride = training.batch * max(p.steps for p in run.players)
+            rate = min(training.rate / 3, type(run.student).defaults.rate)
+            clip = f"--clip {training.clip / 3:.1g}" if training.clip else "--clip 1"
             raise Diverged(
                 f"{name} became {float(line[first])} at image "
                 f"{run.seen - (len(values) - 1 - first) * stride:,}.  The state saved before is intact.  "
-                f"Train into a new folder with a lower rate (--rate {rate / 3:.1g}), a lower --clip, or "
-                "--precision fp32."
+                f"Train into a new folder with a lower rate (--rate {rate:.1g}), {clip}, or --precision fp32."
             )
 
 

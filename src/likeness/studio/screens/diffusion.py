@@ -23,7 +23,7 @@ from ...core import Refusal, label_of
 from ...inference import diffusion_process, inputs, trajectory
 from ...inference.trajectory import Frame, Plan
 from ...parts import bounds
-from ...parts.denoising import Denoising
+from ...parts.denoising import SAMPLERS, Denoising
 from ..protocol import Answer, Picture, choice, number, whole
 from ._images import chosen, given
 from .samples import near, typed
@@ -59,7 +59,10 @@ def about(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
             levels=spec.levels,
             samplers=list(known["sampler"]["choices"]),
             spacings=list(known["spacing"]["choices"]),
-            usual={name: getattr(model, name) for name in ("sampler", "steps", "spacing", "eta", "guidance")},
+            usual=dict(
+                {name: getattr(model, name) for name in ("sampler", "spacing", "eta", "guidance")},
+                steps=len(model.levels()) - 1,
+            ),
             guided=bool(model.takes) and bool(model.label_dropout),
             takes=list(spec.parts(model.takes)),
             classes=[run.classes[k] for k in spec.learnt] if labelled else [],
@@ -261,7 +264,7 @@ def _plan(args: Args, lane: dict[str, Any]) -> Plan:
     if lane.get("steps") is not None:
         live["steps"] = whole(lane, "steps", 1, STEPS)
     for name, among in (
-        ("sampler", ("ancestral", "ddim", "heun", "dpm2m", "jump")),
+        ("sampler", (*SAMPLERS, "jump")),
         ("spacing", ("auto", "even", "karras")),
     ):
         if lane.get(name) is not None:
