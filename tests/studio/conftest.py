@@ -65,6 +65,16 @@ def tiny(root: Path) -> None:
     api.train("ddpm", "digits", root / "ddpm-digits", scale=0.25, steps=3, size=8, batch=32, **how)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Any:
+    """Of a test that fails with a page of a fixture, what that page shows."""
+    report = yield
+    page = getattr(item, "funcargs", {}).get("page")
+    if report.failed and page is not None:
+        report.sections.append(("page", seen(page)))
+    return report
+
+
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of runs; look, do not change."""
@@ -126,8 +136,30 @@ def opened(browser: Any, served: Served, **how: Any) -> Iterator[Any]:
     try:
         yield page
         assert faults == []
+    except BaseException:
+        print(seen(page))
+        raise
     finally:
         context.close()
+
+
+def seen(page: Any) -> str:
+    """What a page shows and knows: printed where a test fails, since a page that hangs says nothing else."""
+    try:
+        facts = page.evaluate(
+            """() => ({
+                address: location.href, text: document.body.innerText.slice(0, 3000),
+                run: window.studio?.run?.path ?? null, screen: window.studio?.screen?.id ?? null,
+                runs: window.studio?.runs.map((r) => [r.path, r.state, r.answers.length]) ?? null,
+                stats: window.studio?.stats ?? null, connected: Boolean(window.studio?.wire.socket),
+                open: [...(window.studio?.wire.questions.values() ?? [])].map((q) => [q.id, q.key]),
+                recalls: [...(window.studio?.wire.recalls.keys() ?? [])],
+                steps: [...document.querySelectorAll("[data-step]")].map((e) => e.dataset.step),
+            })"""
+        )
+        return "the page, at the end:\n" + "\n".join(f"{name}: {value}" for name, value in facts.items())
+    except Exception as error:  # it may be closed, or busy for ever
+        return f"the page cannot be asked: {error}"
 
 
 @pytest.fixture

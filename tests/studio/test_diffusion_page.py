@@ -118,10 +118,14 @@ def test_by_pointer_with_two_samplers_and_what_is_saved(page: Any, runs: Path) -
     sample = api.open(runs / RUN).sample(1, seed=seed, sampler="ddim", steps=10)
     assert (np.asarray(Image.open(paths[2])) == figures.pixels(sample.x)[0]).all()
     assert figures.read_recipe(paths[0])["sampler"] == "ddim"
+    drawn = page.locator("#command").inner_text()
     page.reload()
     step(page, 1, 0)  # where the playhead was, of frames that the server has kept
     page.keyboard.press("End")
     step(page, 2, 10)
+    until(lambda: "heun" in page.locator("#command").inner_text(), 60)
+    page.get_by_role("button", name="Second sampler").click()
+    assert page.locator("#command").inner_text() == drawn, "of the way that is left"
 
 
 def test_cancelled_it_keeps_its_frames(page: Any) -> None:

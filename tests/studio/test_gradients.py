@@ -125,7 +125,9 @@ def test_the_tabs_by_keys_and_pointer(browser, taught, axe):
         with opened(browser, served) as page:
             page.set_default_timeout(150_000)
             until(lambda: page.evaluate("studio.runs.some(r => r.answers.length)"), 150)
-            page.evaluate("location.hash = '#gradients&net=classifier-digits&pick=3'")
+            few = "{net: 'classifier-digits', pick: 3, set: {steps: 4, samples: 2}}"
+            page.evaluate(f"studio.hash.set({few}, 'gradients')")
+            page.evaluate("studio.go('gradients')")
             ready = page.locator("main[data-gradients=ready]")
             ready.wait_for()
             page.locator("#work").get_by_text("integrated gradients sum to").wait_for()

@@ -264,7 +264,10 @@ def copies(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     root = tmp_path_factory.mktemp("hostile") / "runs"
     shutil.copytree(runs, root)
     notes = dict(
-        seen=64, look="game", name="gradient", text="It is flat.  Train anew with --r1 2, or --spectral"
+        seen=64,
+        look="game",
+        name="gradient",
+        text="It is flat.  Train anew with --pack 2, or --spectral, or --rate 1e-4",
     )
     with (root / "gan-digits" / "doctor.jsonl").open("a") as f:
         f.write(json.dumps(notes) + "\n")
@@ -366,6 +369,10 @@ def test_the_doctors_button_starts_a_run_with_the_remedy(browser, copies):
         page.set_default_timeout(120_000)
         page.locator("[data-run='gan-digits']").click()
         page.get_by_role("button", name="Train anew with --spectral").wait_for()
+        # of these two D is another network; a rate fits any
+        page.locator("[data-remedy='--rate 1e-4']").wait_for()
+        assert not page.locator("[data-remedy='--pack 2']").is_visible()
+        assert not page.locator("[data-remedy='--spectral']").is_visible()
         page.get_by_role("button", name="Train anew with --spectral").click()
         until(lambda: "--spectral" in text(page, "form.panel code"), 120)
         page.locator("form.panel input[type=number]").first.fill("0.02")

@@ -98,6 +98,7 @@ def test_the_field_sees_nothing_later(desk: Desk) -> None:
     seen = last(desk, "field", dict(row=4, column=3), levels=levels)
     influence = seen.arrays["influence"].ravel()
     assert influence[:35].max() > 0 and (influence[36:] == 0).all() and seen.data["later"] == 0
+    assert seen.data["command"] == f"likeness field {desk.run(RUN).folder}"
 
 
 def test_judging_is_score(desk: Desk, tmp_path: Path) -> None:
@@ -114,6 +115,8 @@ def test_judging_is_score(desk: Desk, tmp_path: Path) -> None:
     own = last(desk, "judge", dict(name="own.png"), file=file)
     assert (own.arrays["levels"] == judged.arrays["levels"]).all() and own.data["name"] == "own.png"
     assert own.data["bits_per_dim"] == pytest.approx(judged.data["bits_per_dim"], abs=1e-4)
+    assert judged.data["command"] == f"likeness score {run.folder}"
+    assert own.data["command"] == f"likeness score {run.folder} own.png"
 
 
 @pytest.mark.parametrize(
@@ -220,6 +223,18 @@ def test_the_page_by_pointer(page: Any, desk: Desk, tmp_path: Path) -> None:
         )
 
 
+def kept_where_it_stands(page: Any) -> str:
+    """The place that is shown, once nothing is under way and the server has it; else nothing."""
+    at: str = page.evaluate(
+        """async () => {
+            const there = (await studio.recall("pixels:state:pixelcnn-digits"))?.place;
+            const at = document.querySelector(".pixel-stage canvas").dataset.place;
+            return studio.wire.questions.size || String(there) !== at ? "" : at;
+        }"""
+    )
+    return at
+
+
 def test_paused_and_reloaded_it_goes_on_where_it_was(page: Any, studio: Any, desk: Desk) -> None:
     show(page, RUN, "Pixel by pixel")
     page.get_by_role("spinbutton", name="Seed").fill("21")
@@ -229,9 +244,7 @@ def test_paused_and_reloaded_it_goes_on_where_it_was(page: Any, studio: Any, des
     until(lambda: int(page.locator(".pixel-stage canvas").get_attribute("data-place")) > 4, 90)
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Play").wait_for()
-    at = until(lambda: page.locator(".pixel-stage canvas").get_attribute("data-place"))
-    page.wait_for_timeout(900)
-    at = page.locator(".pixel-stage canvas").get_attribute("data-place")
+    at = until(lambda: kept_where_it_stands(page))
     page.reload()
     place(page, int(at))
     page.get_by_role("button", name="To the end").click()

@@ -59,11 +59,9 @@ def anew(page: Any, **setup: Any) -> None:
 
 
 def at_rest(play) -> int:
-    """The step that is shown once no frame is on its way."""
-    shown = -1
-    while shown != (shown := step(play)):
-        play.wait_for_timeout(1000)
-    return shown
+    """The step that is shown when no answer is under way, which is when the last frame is drawn."""
+    until(lambda: play.evaluate("studio.wire.questions.size") == 0, SLOW)
+    return step(play)
 
 
 def test_by_keys_alone_steps_play_and_time(play):

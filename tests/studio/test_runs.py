@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,36 @@ def test_findings_are_those_that_last_with_the_flags_that_help(tmp_path):
     assert one["text"] == "mode collapse: few." and other["until"] == 30
 
 
+def test_a_remedy_fits_a_fork_where_the_fork_itself_can_be_made(runs, tmp_path):
+    from likeness.core import Refusal
+    from likeness.studio.screens import forks
+    from likeness.studio.worker import Desk
+    from likeness.training import fork
+
+    def made(changes):
+        options = {k: v for k, v in changes.items() if k != "rate"}
+        try:
+            fork.make(
+                runs / "gan-digits",
+                tmp_path / "fork",
+                options,
+                {k: changes[k] for k in changes if k == "rate"},
+            )
+        except Refusal:
+            return False
+        shutil.rmtree(tmp_path / "fork")
+        return True
+
+    remedies: list = [dict(pack=2), dict(rate=1e-4), dict(spectral=True), dict(game="hinge"), dict(r1=2)]
+    asked = dict(run="gan-digits", remedies=[*remedies, dict(game="no such"), dict(rate="high")])
+    (answer,) = forks.fits(Desk(runs), asked, {})
+    assert answer.data["fits"] == [*map(made, remedies), False, False]
+    assert answer.data["fits"][:4] == [False, True, False, True]
+    for wrong in (dict(asked, remedies=3), dict(asked, remedies=[[1]]), dict(asked, run="../x")):
+        with pytest.raises(Refusal):
+            list(forks.fits(Desk(runs), wrong, {}))
+
+
 def test_damaged_folders_are_rows_or_none_and_never_an_error(tmp_path, runs):
     for name, config in (
         ("a", "{"),
@@ -248,6 +279,34 @@ def test_damaged_folders_are_rows_or_none_and_never_an_error(tmp_path, runs):
     (tmp_path / ".hidden" / "config.json").write_text("{}")
     rows = library.Table(tmp_path, library.Catalogue()).rows()
     assert [r["path"] for r in rows] == ["a", "b", "c", "d"] and [r["kind"] for r in rows][-1] == "agent"
+
+
+def test_what_models_say_is_asked_once_for_all_studios(tmp_path, monkeypatch):
+    """Of the same likeness; a file of it that has changed, or a damaged memory, makes the next one ask."""
+    monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path))
+    asked: list = []
+
+    def answer(code, **how):
+        asked.append(code[4:-1])
+        said = json.dumps(dict(models=[dict(name=n, answers=["sample"]) for n in code[4:-1]]))
+        return subprocess.CompletedProcess(code, 0, said, "")
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    for _ in range(2):
+        one = library.Catalogue()
+        one.ask(one.names)
+        assert one.answers(tmp_path, "vae") == ["sample"] and len(one.known) == len(one.names)
+    assert asked == [list(one.names)]
+    (kept,) = (tmp_path / "studio").iterdir()
+    kept.write_text('{"vae": 3')
+    one = library.Catalogue()
+    one.ask(["vae"])
+    one.ask([str(tmp_path / "method.py")])
+    assert asked[1:] == [["vae"], [str(tmp_path / "method.py")]]
+    assert list(library.remembered(one.names)) == ["vae"], "files of runs are no models of likeness"
+    stamp = library._stamp
+    monkeypatch.setattr(library, "_stamp", lambda file: stamp(file) + file.name.startswith("vae"))
+    assert library.remembered(one.names) == {}
 
 
 def test_a_run_in_training_is_told_by_its_lock_which_nobody_tries(tmp_path):

@@ -383,5 +383,5 @@ def test_a_notebook_holds_the_page_in_a_frame(tmp_path):
         frame.close()
         frame.process.wait(20)
     (tmp_path / "file").write_text("")
-    with pytest.raises(Refusal, match="cannot be a folder"):
+    with pytest.raises(Refusal, match="is no folder"):
         Frame(tmp_path / "file" / "runs")

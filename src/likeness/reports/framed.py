@@ -6,6 +6,8 @@ import atexit
 import html
 import subprocess
 import sys
+import threading
+from collections import deque
 from pathlib import Path
 from urllib.parse import quote
 
@@ -35,6 +37,8 @@ class Frame:
         self.link = self.process.stdout.readline().rpartition(" ")[2].strip()
         if not self.link.startswith("http"):
             raise Refusal(self.process.stderr.read().strip().removeprefix("likeness: ") or "no studio began.")
+        # what its workers print would fill the pipe, and stop them
+        threading.Thread(target=deque, args=(self.process.stderr, 0), daemon=True).start()
         self.link += f"#{quote(screen)}" + (f"&run={quote(run, safe='')}" if run else "")
         self.height = height
 

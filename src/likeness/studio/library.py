@@ -5,6 +5,7 @@ it, in a process of its own, once (Catalogue)."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pkgutil
@@ -16,7 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import storage
+from ..core import Refusal
 from ..runs.folder import CONFIG
+from ..storage import cache
 
 DEEP = 3
 """folders below the root in which runs are looked for"""
@@ -151,7 +155,8 @@ def in_training(folder: Path, locked: frozenset[int]) -> bool:
 
 class Catalogue:
     """What `likeness models` says of each model, and of files that runs carry.  Until a class has been asked,
-    nothing; then `changed` is called."""
+    nothing.  What was said of the models that come with likeness is in the cache folder until a file of
+    likeness changes: it takes a process with torch several seconds to say it."""
 
     def __init__(self) -> None:
         package = Path(__file__).parents[1] / "models"
@@ -164,10 +169,13 @@ class Catalogue:
         """Ask for the entries of models, or of files; takes seconds where torch must be imported.  Whoever
         asks meanwhile waits."""
         with self._lock:
+            if not self._asked:
+                self.known |= remembered(self.names)
             self._ask([name for name in names if name not in self._asked])
 
     def _ask(self, new: list[str]) -> None:
         self._asked.update(new)
+        new = [name for name in new if name not in self.known]
         if not new:
             return
         code = [sys.executable, "-m", "likeness", "models", *new, "--json"]
@@ -179,6 +187,7 @@ class Catalogue:
                 self._ask([name])
             return
         self.known |= {entry["name"]: entry for entry in listed}
+        remember({name: self.known[name] for name in self.names if name in self.known})
 
     def wanted(self, root: Path) -> list[str]:
         """All models, and the files of runs that carry their own."""
@@ -191,6 +200,34 @@ class Catalogue:
 
     def entry(self, folder: Path, model: str) -> dict[str, Any]:
         return self.known.get(str(folder / model) if model.endswith(".py") else model, {})
+
+
+def remembered(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Entries of models by name that an earlier studio kept, of this very likeness, if it did."""
+    try:
+        there = read_json(_memory())
+    except (Refusal, OSError):
+        return {}
+    return {name: there[name] for name in names if isinstance(there.get(name), dict)}
+
+
+def remember(entries: dict[str, dict[str, Any]]) -> None:
+    """Keep them for the next studio; where they cannot be, it asks again."""
+    with contextlib.suppress(Refusal, OSError):
+        file = _memory()
+        storage.make(file.parent)
+        for old in file.parent.glob("models-*.json"):
+            old.unlink(missing_ok=True)
+        storage.write(file, json.dumps(entries).encode())
+
+
+def _memory() -> Path:
+    """The file of what all models say; another one when any file of likeness is another."""
+    package = Path(__file__).parents[1]
+    stamps = [
+        (str(f.relative_to(package)), f.stat().st_size, _stamp(f)) for f in sorted(package.rglob("*.py"))
+    ]
+    return cache.where() / "studio" / f"{cache.key_of('models', sys.version, str(package), *stamps)}.json"
 
 
 class Table:

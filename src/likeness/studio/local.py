@@ -22,6 +22,8 @@ from .protocol import Answer, Ask
 
 EVERY = 1.0
 """seconds between two looks at the run folders, while a page watches"""
+SOON = 0.1
+"""seconds between two looks for a page that watches"""
 
 
 class Runs:
@@ -35,23 +37,27 @@ class Runs:
         self._starting = threading.Lock()
 
     async def keep_table(self, hub: Hub) -> None:
-        """The value `runs`: published anew when something has changed, while a page watches."""
+        """The value `runs`: published anew when something has changed, while a page watches; and where the
+        hub has it no more, since values that nobody watched have to make room."""
         last = None
         while True:
             slot = hub.slots.get("runs")
-            if slot is not None and slot.clients:
-                try:
-                    new = await asyncio.to_thread(self.table)
-                except Exception as error:  # a folder that changes while it is read; the next look is soon
-                    report(error)
-                    await asyncio.sleep(EVERY)
-                    continue
-                if new != last:
-                    hub.publish("runs", new)
-                    last = new
-                if wanted := await asyncio.to_thread(self.catalogue.wanted, self.root):
-                    await asyncio.to_thread(self.catalogue.ask, wanted)
-                    continue
+            if slot is None or not slot.clients:
+                await asyncio.sleep(SOON)
+                continue
+            try:
+                new = await asyncio.to_thread(self.table)
+            except Exception as error:  # a folder that changes while it is read; the next look is soon
+                report(error)
+                await asyncio.sleep(EVERY)
+                continue
+            there = hub.slots.get("runs")
+            if new != last or there is None or there.seq == 0:
+                hub.publish("runs", new)
+                last = new
+            if wanted := await asyncio.to_thread(self.catalogue.wanted, self.root):
+                await asyncio.to_thread(self.catalogue.ask, wanted)
+                continue
             await asyncio.sleep(EVERY)
 
     def table(self) -> dict[str, Any]:

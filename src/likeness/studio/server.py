@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import mimetypes
+import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -57,13 +58,32 @@ def application(hub: Hub, secret: str, hosts: tuple[str, ...], framed: bool = Fa
 
 
 async def _index(_: Request) -> Response:
-    """The page, with the files of all screens: a screen is there by the presence of its file."""
-    screens = sorted(p.stem for p in (PAGE / "screens").glob("*.js"))
-    modules = sorted(str(p.relative_to(PAGE)) for p in PAGE.rglob("*.js"))
+    """The page, with the files that it begins with.  A screen is there by the presence of its file; where
+    there is one of that name in screens/about, that alone is loaded, and the rest when it is opened."""
+    screens = [
+        f"about/{p.stem}" if (p.parent / "about" / p.name).is_file() else p.stem
+        for p in sorted((PAGE / "screens").glob("*.js"))
+    ]
+    first = _imported(["app.js", *(f"screens/{name}.js" for name in screens)])
     text = (PAGE / "index.html").read_text(encoding="utf-8")
-    preload = "\n".join(f'<link rel="modulepreload" href="/page/{m}">' for m in modules)
+    preload = "\n".join(f'<link rel="modulepreload" href="/page/{m}">' for m in first)
     text = text.replace("<!-- modules -->", preload).replace("SCREENS", " ".join(screens))
     return Response(text, media_type="text/html", headers={"cache-control": "no-cache"})
+
+
+def _imported(names: list[str]) -> list[str]:
+    """Modules of the page, with all that they import at once, so that no round trip finds out what is next;
+    `import(...)` is of what comes later."""
+    there = dict[str, None]()
+    while names:
+        name = names.pop()
+        if name in there:
+            continue
+        there[name] = None
+        file = PAGE / name
+        near = re.findall(r'^import (?:[^";]* from )?"(\.[^"]+)";', file.read_text("utf-8"), re.M)
+        names += [(file.parent / one).resolve().relative_to(PAGE.resolve()).as_posix() for one in near]
+    return sorted(there)
 
 
 async def _static(request: Request) -> Response:

@@ -58,6 +58,26 @@ def make(
     return config
 
 
+def fits(origin: Path, changes: dict[str, Any]) -> bool:
+    """Whether a fork of a run may have these options and settings of training: those that leave the names and
+    shapes of its weights as they are.  Both models are built, and nothing is read of the state or written."""
+    was = read_config(origin)
+    kind = models.load(str(origin / was.model) if was.model.endswith(".py") else was.model)
+    there = {f.name: f.default for f in option_fields(kind)} | was.options
+    options = {name: value for name, value in changes.items() if name in there}
+    try:
+        check_options("train", replace(was.training, **{k: v for k, v in changes.items() if k not in there}))
+        with torch.no_grad():
+            before, after = (replace(was, options=there | more).build(origin) for more in ({}, options))
+    except (Refusal, BadData, TypeError, ValueError):
+        return False
+    return _shapes(before) == _shapes(after)
+
+
+def _shapes(model: torch.nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in model.state_dict().items()}
+
+
 def _copy(source: Path, folder: Path, state: str, config: Config) -> int:
     """Everything that the fork remembers; returns the images seen."""
     storage.make(folder / "state")

@@ -7,23 +7,30 @@ import { Hash } from "./state.js";
 import { Keys } from "./keys.js";
 
 /** @typedef {{path: string, name: string, model: string, answers: string[], options: Record<string, any>, spec: any, images: number, seen: number, state: string, kind: string}} Run */
+/** @typedef {(root: HTMLElement, studio: Studio) => (() => void)} Mount */
 /** @typedef {{id: string, title: string, group: string, key: string, needsRun: boolean, accepts: (run: Run) => boolean,
- *   mount: (root: HTMLElement, studio: Studio) => (() => void), open?: (recipe: any) => Record<string, any>|null}} Screen */
+ *   open?: (recipe: any) => Record<string, any>|null}} About  what the shell knows of a screen before it is opened */
+/** @typedef {About & {mount: Mount}} Screen */
+/** @typedef {About & {mount?: Mount, load?: () => Promise<{default: Screen}>}} Known */
 
 const $ = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
 const GROUPS = ["Watch", "Make", "Look"];
+const PATIENCE = 5000;
 
 export class Studio {
   constructor() {
     this.hash = new Hash();
     this.keys = new Keys();
-    /** @type {Screen[]} */ this.screens = [];
+    /** @type {Known[]} */ this.screens = [];
     /** @type {Run[]} */ this.runs = [];
     /** @type {any[]} */ this.jobs = [];
     /** @type {Run|null} */ this.run = null;
     this.root = $("work");
-    /** @type {Screen|null} */ this.screen = null;
+    /** @type {Known|null} */ this.screen = null;
     this.unmount = () => {};
+    this.turn = 0;
+    this.lacks = "";
+    this.late = false;
     this.spoken = 0;
     /** @type {string[]} */ this.tasks = [];
     this.command = "";
@@ -33,19 +40,23 @@ export class Studio {
   }
 
   async begin() {
+    /** @type {Promise<boolean>} */
+    const table = new Promise((resolve) => {
+      this.wire.watch("runs", (data) => (this.table(data), resolve(true)));
+      setTimeout(resolve, PATIENCE, false);
+    });
     const names = (document.documentElement.dataset.screens || "").split(" ").filter(Boolean);
     const modules = await Promise.all(names.map((name) => import(`./screens/${name}.js`).then((m) => m.default, (error) => console.error(name, error))));
     this.screens = modules.filter(Boolean);
     const order = ["runs", "samples", "playground", "pixels", "diffusion"];
-    const place = (/** @type {Screen} */ s) => (order.indexOf(s.id) + 1 || 99);
+    const place = (/** @type {Known} */ s) => (order.indexOf(s.id) + 1 || 99);
     this.screens.sort((a, b) => place(a) - place(b) || a.title.localeCompare(b.title));
     this.shellKeys();
     this.listen();
-    await new Promise((resolve) => {
-      this.wire.watch("runs", (data) => (this.table(data), resolve(null)));
-      setTimeout(resolve, 1500);
-    });
-    this.go(this.hash.screen || "runs");
+    const wanted = this.wanted(this.hash.screen);
+    if (wanted) void this.loaded(wanted);
+    this.late = !(await table);
+    await this.go(this.hash.screen);
     document.documentElement.dataset.ready = "yes";
   }
 
@@ -145,12 +156,19 @@ export class Studio {
 
   // Screens
 
-  /** @param {string} id */
-  go(id) {
-    const screen = this.screens.find((s) => s.id === id) || this.screens.find((s) => s.id === "runs") || this.screens[0];
+  /** The screen of that name, or the first. @param {string} id */
+  wanted(id) {
+    return this.screens.find((s) => s.id === id) || this.screens.find((s) => s.id === "runs") || this.screens[0];
+  }
+
+  /** Its files come when it is opened; fulfilled when it is there, or another has been opened meanwhile. @param {string} id */
+  async go(id) {
+    const screen = this.wanted(id);
     if (!screen) return;
     const same = screen === this.screen;
+    this.turn += 1;
     this.unmount();
+    this.unmount = () => {};
     this.root.replaceChildren();
     this.status({ saved: "", command: "" });
     if (!same || this.hash.screen !== screen.id) this.hash.set({}, screen.id);
@@ -158,24 +176,53 @@ export class Studio {
     this.choose();
     document.title = `${screen.title} · likeness studio`;
     this.nav();
-    this.unmount = this.empty(screen) || this.mounted(screen);
+    this.lacks = this.lacking(screen);
+    if (this.lacks) this.empty(screen);
+    else if (screen.mount) this.mounted(screen.mount);
+    else await this.opened(screen);
   }
 
-  /** @param {Screen} screen */
-  mounted(screen) {
+  /** @param {Known} screen */
+  async opened(screen) {
+    const turn = this.turn, done = this.busy("opening the screen");
+    const mount = await this.loaded(screen);
+    done();
+    if (turn === this.turn && mount) this.mounted(mount);
+  }
+
+  /** @param {Known} screen @returns {Promise<Mount|undefined>} */
+  async loaded(screen) {
     try {
-      return screen.mount(this.root, this) || (() => {});
+      screen.mount ??= (await screen.load?.())?.default.mount;
+    } catch (error) {
+      if (screen === this.screen) this.fail(error);
+    }
+    return screen.mount;
+  }
+
+  /** @param {Mount} mount */
+  mounted(mount) {
+    try {
+      this.unmount = mount(this.root, this) || (() => {});
     } catch (error) {
       this.fail(error);
-      return () => {};
     }
   }
 
-  /** The empty state of a screen that needs a run and has none that it takes. @param {Screen} screen */
+  /** The runs that could be asked. @param {Known} screen */
+  able(screen) {
+    return this.runs.filter((run) => run.kind === "model" && screen.accepts(run));
+  }
+
+  /** Why a screen has nothing to ask, with what would do; "" where it has its run. @param {Known} screen */
+  lacking(screen) {
+    if (!screen.needsRun || (this.run && screen.accepts(this.run))) return "";
+    return [this.run?.name ?? "", ...this.able(screen).map((run) => run.path)].join("\n") || "nothing";
+  }
+
+  /** The empty state of a screen that needs a run and has none that it takes. @param {Known} screen */
   empty(screen) {
-    if (!screen.needsRun || (this.run && screen.accepts(this.run))) return null;
-    const box = make("div", { className: "empty" });
-    const able = this.runs.filter((run) => run.kind === "model" && screen.accepts(run));
+    const box = make("div", { className: "empty" }), able = this.able(screen);
     const why = this.run ? `${this.run.name} cannot be asked that.` : "No run is open.";
     box.append(make("p", { textContent: `${why} ${able.length ? "Open one of these:" : "Start a training first."}` }));
     const row = make("p", { className: "row" });
@@ -183,7 +230,6 @@ export class Studio {
     if (!able.length) row.append(make("button", { type: "button", textContent: "Go to runs", onclick: () => this.go("runs") }));
     box.append(row);
     this.root.append(make("h1", { textContent: screen.title }), box);
-    return () => {};
   }
 
   nav() {
@@ -219,6 +265,14 @@ export class Studio {
     const chip = $("job");
     chip.hidden = !alive.length;
     if (alive.length) chip.textContent = alive.map((j) => `${j.name}: ${j.line || j.state}`).join(" · ");
+    this.settle();
+  }
+
+  /** The run of a screen may come after the screen: its row, or what it answers, which is asked of a model's class. */
+  settle() {
+    if (!this.screen || !(this.late || (this.lacks && this.lacks !== this.lacking(this.screen)))) return;
+    this.late = false;
+    void this.go(this.screen.id);
   }
 
   choose() {

@@ -5,7 +5,7 @@
 /** @typedef {{data: Uint8Array|Int32Array|Float32Array, shape: number[], dtype: string, mime?: string}} Arr */
 /** @typedef {Record<string, Arr>} Arrays */
 /** @typedef {(data: any, arrays: Arrays, seq: number) => (void|Promise<void>)} OnValue */
-/** @typedef {{id: string, key: string, frame: ArrayBuffer, onValue?: OnValue, resolve: (data: any) => void, reject: (e: Error) => void}} Question */
+/** @typedef {{id: string, key: string, frame: ArrayBuffer, onValue?: OnValue, drawn: Promise<void>, resolve: (data: any) => void, reject: (e: Error) => void}} Question */
 /** @typedef {{what: string, why: string, do: string}} Failure */
 
 export class Failed extends Error {
@@ -72,7 +72,7 @@ export class Wire {
     this.tab = Array.from(crypto.getRandomValues(new Uint32Array(2)), (n) => n.toString(36)).join("");
     this.wait = 100;
     /** @type {WebSocket|null} */ this.socket = null;
-    /** @type {{key: string, value: any}[]} */ this.unsaved = [];
+    /** @type {any[]} */ this.unsent = [];
     this.connect();
   }
 
@@ -85,9 +85,9 @@ export class Wire {
       this.socket = socket;
       this.held.clear();
       for (const key of this.watchers.keys()) this.hold(key);
-      for (const question of this.questions.values()) socket.send(question.frame);
+      for (const { key, frame } of this.questions.values()) (this.held.add(key), socket.send(frame));
+      for (const header of this.unsent.splice(0)) this.send(header);  // what is to be kept before what is recalled
       for (const key of this.recalls.keys()) this.send({ type: "recall", key });
-      for (const { key, value } of this.unsaved.splice(0)) this.keep(key, value);
       this.onState(true);
     };
     socket.onmessage = (event) => void this.take(event.data);
@@ -101,7 +101,17 @@ export class Wire {
 
   /** @param {any} header */
   send(header) {
-    if (this.socket && this.socket.readyState === WebSocket.OPEN) this.socket.send(encode(header));
+    if (this.open) this.socket?.send(encode(header));
+  }
+
+  get open() {
+    return this.socket?.readyState === WebSocket.OPEN;
+  }
+
+  /** What must not be lost: sent as soon as there is a connection again. @param {any} header */
+  surely(header) {
+    if (this.open) this.send(header);
+    else this.unsent.push(header);
   }
 
   /** @param {ArrayBuffer} frame */
@@ -112,7 +122,10 @@ export class Wire {
     else if (header.type === "recalled") {
       for (const resolve of this.recalls.get(header.key) || []) resolve(header.value);
       this.recalls.delete(header.key);
-    } else if (header.type === "done" || header.type === "error") this.end(header);
+    } else if (header.type === "done" || header.type === "error") {
+      await this.questions.get(header.id)?.drawn;  // an answer has ended when its last value is on the page
+      this.end(header);
+    }
   }
 
   /** @param {any} header @param {Arrays} arrays */
@@ -120,6 +133,17 @@ export class Wire {
     const handlers = [...(this.watchers.get(header.key) || [])];
     const question = this.questions.get(header.id);
     if (question && question.onValue) handlers.push(question.onValue);
+    const drawing = this.draw(handlers, header, arrays);
+    if (question) question.drawn = drawing;
+    await drawing;
+    this.stats.frames += 1;
+    this.stats.seq = header.seq;
+    this.stats.acks += 1;
+    this.send({ type: "ack", key: header.key, seq: header.seq });
+  }
+
+  /** @param {OnValue[]} handlers @param {any} header @param {Arrays} arrays */
+  async draw(handlers, header, arrays) {
     for (const handler of handlers) {
       try {
         await handler(header.data, arrays, header.seq);
@@ -127,10 +151,6 @@ export class Wire {
         console.error(error);
       }
     }
-    this.stats.frames += 1;
-    this.stats.seq = header.seq;
-    this.stats.acks += 1;
-    this.send({ type: "ack", key: header.key, seq: header.seq });
   }
 
   /** @param {any} header */
@@ -153,15 +173,15 @@ export class Wire {
     const id = `${this.tab}-${(this.number += 1)}`;
     const frame = encode({ type: "ask", id, key, screen, method, args }, arrays);
     return new Promise((resolve, reject) => {
-      this.questions.set(id, { id, key, frame, onValue, resolve, reject });
+      this.questions.set(id, { id, key, frame, onValue, drawn: Promise.resolve(), resolve, reject });
       this.held.add(key);
-      if (this.socket) this.socket.send(frame);
+      if (this.open) this.socket?.send(frame);
     });
   }
 
   /** @param {string} key */
   stop(key) {
-    this.send({ type: "stop", key });
+    this.surely({ type: "stop", key });
   }
 
   /** @param {string} key @param {OnValue} fn @returns {() => void} */
@@ -190,8 +210,7 @@ export class Wire {
 
   /** @param {string} key @param {any} value JSON of at most 64 kB; null forgets */
   keep(key, value) {
-    if (!this.socket) this.unsaved.push({ key, value });
-    else this.send({ type: "keep", key, value });
+    this.surely({ type: "keep", key, value });
   }
 
   /** @param {string} key @returns {Promise<any>} null where nothing is kept */

@@ -26,6 +26,7 @@ from ...parts import bounds
 from ...parts.denoising import SAMPLERS, Denoising
 from ..protocol import Answer, Picture, choice, number, whole
 from ._images import chosen, given
+from .samples import near, typed
 
 if TYPE_CHECKING:
     from ...api import Trained
@@ -89,7 +90,7 @@ def forward(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
         dict(
             name=asked.names[0],
             label=None if label is None else int(label[0]),
-            command=f"likeness diffuse {shlex.quote(str(run.folder))} --picture forward",
+            command=f"likeness diffuse {typed(run.folder)} --picture forward",
         ),
         dict(x_0=asked.batch.x[0].numpy(), eps=eps[0].cpu().numpy()),
     )
@@ -157,10 +158,12 @@ def again(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
     run, _ = _run(desk, args)
     lanes = _lanes(args)
     lane = whole(args, "lane", 0, len(lanes) - 1, 0)
-    kept = _known(run, _names(args, lanes)[lane], args, _plan(args, lanes[lane]))
+    plan = _plan(args, lanes[lane])
+    kept = _known(run, _names(args, lanes)[lane], args, plan)
     first = whole(args, "first", 0, 10**6, 0)
     part = kept[first : first + TOGETHER]
-    yield _frames([(lane, frame) for frame in part], dict(counts=[len(kept)], first=first))
+    facts = dict(counts=[len(kept)], first=first, command=_command(run, args, plan))
+    yield _frames([(lane, frame) for frame in part], facts)
 
 
 def levels(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
@@ -174,7 +177,7 @@ def levels(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
         dict(
             n=min(n, len(run.data.held_out)),
             area=area,
-            command=f"likeness diffuse {shlex.quote(str(run.folder))} --picture rate -n {n}",
+            command=f"likeness diffuse {typed(run.folder)} --picture rate -n {n}",
         ),
         {name: v.float().numpy() for name, v in dict(log_snr=log_snr, error=error, nats=nats).items()},
     )
@@ -195,13 +198,13 @@ def keep(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
     mark = hashlib.sha256(repr((plan.facts(), _label(args), len(kept))).encode()).hexdigest()[:8]
     target = run.folder / "trajectories" / f"{mark}.png"
     written = trajectory.save(kept, model, target, recipe)
-    facts = dict(paths=[str(p) for p in written], frames=len(kept))
+    facts = dict(paths=[near(p) for p in written], frames=len(kept))
     yield Answer(facts | dict(command=_command(run, args, plan)))
 
 
 def _command(run: Trained, args: Args, plan: Plan) -> str:
     """What draws the same from the command line."""
-    words, label = ["likeness", "trace", str(run.folder)], _label(args)
+    words, label = ["likeness", "trace", near(run.folder)], _label(args)
     for flag, chose in (("seed", plan.seed), ("number", plan.number)):
         words += [f"--{flag}", str(chose)] if chose else []
     words += [] if label is None else ["--label", run.classes[label]]

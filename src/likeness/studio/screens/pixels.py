@@ -24,6 +24,7 @@ from ...inference.pixel_by_pixel import Drawing, Place, Plan, possible, save
 from ...parts.conditionals import level, value
 from ..protocol import Answer, Picture, choice, number, whole
 from ._images import chosen, given
+from .samples import near, typed
 
 if TYPE_CHECKING:
     from ...api import Trained
@@ -111,7 +112,8 @@ def field(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
     x, place = _image(run, arrays, "levels"), _place(run, args)
     seen = receptive_field.at(run.model, x[None], _told(run, args), place.row, place.column)
     yield Answer(
-        dict(seen.as_dict(), says=seen.says), dict(influence=seen.influence.numpy().astype(np.float32))
+        dict(seen.as_dict(), says=seen.says, command=f"likeness field {typed(run.folder)}"),
+        dict(influence=seen.influence.numpy().astype(np.float32)),
     )
 
 
@@ -139,6 +141,7 @@ def judge(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
             bits=float(row["bits"]),
             kind=scored.kind,
             against=scored.against,
+            command=shlex.join(["likeness", "score", near(run.folder), *_own(args)]),
             label=None if label_of(y) is None else int(cast(Any, label_of(y))[0]),
             seen=run.run.seen,
         ),
@@ -175,15 +178,20 @@ def keep(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
         written.append(target.with_name(f"{target.stem}-start.png"))
         figures.write(written[-1], figures.pixels(plan.start[None])[0], recipe)
     yield Answer(
-        dict(paths=[str(p) for p in written], place=drawing.place, command=_command(run, plan, args, upto))
+        dict(paths=[near(p) for p in written], place=drawing.place, command=_command(run, plan, args, upto))
     )
+
+
+def _own(args: Args) -> list[str]:
+    """The file of one's own image, as it was called."""
+    return [str(args["name"])] if args.get("name") and args.get("held") is None else []
 
 
 def _command(run: Trained, plan: Plan, args: Args, upto: int) -> str:
     """What draws the same from the command line."""
-    spec, words = run.config.spec, ["likeness", "trace", str(run.folder)]
+    spec, words = run.config.spec, ["likeness", "trace", near(run.folder)]
     if plan.known:
-        words += [str(run.folder / "samples" / f"pixels-{_digest(plan, args, upto)}-start.png")]
+        words += [near(run.folder / "samples" / f"pixels-{_digest(plan, args, upto)}-start.png")]
         words += ["--known", str(plan.known)]
     for flag, chose in (("seed", plan.seed), ("number", plan.number), ("of", _of(args))):
         words += [f"--{flag}", str(chose)] if chose else []

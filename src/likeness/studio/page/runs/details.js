@@ -47,6 +47,7 @@ export class Details {
     this.gone = false;
     this.asked = 0;
     /** @type {any} */ this.data = null;
+    /** @type {Map<string, boolean>} whether a fork can take a remedy */ this.fits = new Map();
     /** @type {import("../app.js").Run|null} */ this.row = null;
     this.head = make("div", {});
     this.film = film({
@@ -150,7 +151,10 @@ export class Details {
       add("Stop", () => ask("pause", { job: job.id, state: "stopped" }));
     } else if (row.kind === "model" && row.state !== "training") {
       if (job && job.state !== "done") add("Resume", () => ask("again", { job: job.id }));
-      else add(`Train on to ${(2 * Math.max(row.seen, row.images)).toLocaleString("en")} images`, () => ask("resume", { path: row.path, images: 2 * Math.max(row.seen, row.images) }));
+      else {
+        const goal = row.seen < row.images ? row.images : 2 * row.seen;
+        add(`Train on to ${goal.toLocaleString("en")} images`, () => ask("resume", { path: row.path, images: goal }));
+      }
     }
     if (row.kind === "model") {
       add("Fork …", () => this.on.onFork(row.path, {}, true));
@@ -198,13 +202,28 @@ export class Details {
       const span = one.until === null ? `since image ${short(one.since)}` : `from image ${short(one.since)} to ${short(one.until)}, over now`;
       const box = make("div", { className: "finding" }, make("p", { className: one.until === null ? "warn" : "muted", textContent: `${one.text} (${span})` }));
       for (const remedy of one.until === null ? one.remedies : []) {
-        const changes = parsed(remedy);
+        const changes = parsed(remedy), forked = make("button", { type: "button", textContent: "Fork with it", hidden: !this.fits.get(remedy), onclick: () => this.on.onFork(this.path, changes, true) });
+        forked.dataset.remedy = remedy;
         box.append(make("p", { className: "row" },
-          make("button", { type: "button", textContent: `Train anew with ${remedy}`, onclick: () => this.on.onFork(this.path, changes, false) }),
-          make("button", { type: "button", textContent: "Fork with it", onclick: () => this.on.onFork(this.path, changes, true) })));
+          make("button", { type: "button", textContent: `Train anew with ${remedy}`, onclick: () => this.on.onFork(this.path, changes, false) }), forked));
       }
       this.notes.append(box);
     }
+    void this.forks(list.filter((one) => one.until === null).flatMap((one) => one.remedies).filter((remedy) => !this.fits.has(remedy)));
+  }
+
+  /** A remedy that changes the shape of a net is none for a fork: its button is there once the model says that it fits.
+   * @param {string[]} remedies not asked yet */
+  async forks(remedies) {
+    if (!remedies.length) return;
+    for (const remedy of remedies) this.fits.set(remedy, false);
+    try {
+      const answer = await this.studio.ask("forks", "fits", { run: this.path, remedies: remedies.map(parsed) }, { key: `fits:${this.path}:${Math.random().toString(36).slice(2, 10)}` });
+      answer?.fits.forEach((/** @type {boolean} */ fits, /** @type {number} */ i) => this.fits.set(remedies[i], fits));
+    } catch {
+      for (const remedy of remedies) this.fits.delete(remedy);  // asked again when the table changes
+    }
+    for (const one of this.notes.querySelectorAll("[data-remedy]")) /** @type {HTMLElement} */ (one).hidden = !this.fits.get(/** @type {HTMLElement} */ (one).dataset.remedy ?? "");
   }
 
   /** @param {any[]} cards */

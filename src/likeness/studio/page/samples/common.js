@@ -67,6 +67,14 @@ export function tick(label, on, onChange) {
   return { root: h("label", { class: "row s-field" }, input, label), input };
 }
 
+/** @param {HTMLCanvasElement} canvas @param {HTMLCanvasElement | undefined} image where there is one by now */
+export function pictured(canvas, image) {
+  if (!image) return;
+  canvas.width = image.width;
+  canvas.height = image.height;
+  canvas.getContext("2d")?.drawImage(image, 0, 0);
+}
+
 /**
  * Small pictures of codes as buttons that can be dragged.
  * @param {Context} ctx @param {string[]} codes @param {string} verb what a click does @param {(code: string) => void} onPick
@@ -74,12 +82,7 @@ export function tick(label, on, onChange) {
 export function strip(ctx, codes, verb, onPick) {
   return h("div", { class: "s-strip" }, ...codes.map((code) => {
     const canvas = h("canvas", { class: "pixels", "aria-hidden": "true" });
-    const image = ctx.images.get(code);
-    if (image) {
-      canvas.width = image.width;
-      canvas.height = image.height;
-      canvas.getContext("2d")?.drawImage(image, 0, 0);
-    }
+    pictured(canvas, ctx.images.get(code));
     const node = h("button", { type: "button", class: "s-tile", draggable: "true", "data-code": code, "aria-label": `${verb} ${spoken(code)}`, title: `${verb} ${spoken(code)}`, onclick: () => onPick(code) }, canvas);
     node.addEventListener("dragstart", (e) => e.dataTransfer?.setData("text/x-likeness-code", code));
     return node;

@@ -8,17 +8,13 @@ import { tiles } from "../widgets/tiles.js";
 import { quiz } from "../compare/quiz.js";
 import { table } from "../compare/table.js";
 import { button, field } from "../samples/common.js";
+import about from "./about/compare.js";
 
 const MOST = 6;
 
 /** @type {import("../app.js").Screen} */
 export default {
-  id: "compare",
-  title: "Compare",
-  group: "Look",
-  key: "c",
-  needsRun: false,
-  accepts: (run) => run.kind === "model",
+  ...about,
   mount(root, studio) {
     root.classList.add("s-screen");
     const tab = Math.random().toString(36).slice(2, 10), gone = { yes: false };

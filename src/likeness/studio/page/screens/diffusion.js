@@ -6,6 +6,7 @@ import { h, still, styled } from "../widgets/dom.js";
 import { slider } from "../widgets/slider.js";
 import { histograms, large, track } from "./diffusion/draw.js";
 import { VIEWS, nearest, noised, place, seen } from "./diffusion/noise.js";
+import about from "./about/diffusion.js";
 
 /** @typedef {import("./diffusion/noise.js").Frame} Frame */
 /** @typedef {{sampler: string, steps: number, eta: number, guidance: number, branches: [number, number][]}} Lane */
@@ -41,6 +42,9 @@ class Diffusion {
     this.view = "x_t";
     this.follow = false;
     this.gone = false;
+    this.restored = this.due = false;
+    this.since = -Infinity;
+    this.tab = Math.random().toString(36).slice(2, 10);
     this.shown = "";
     const later = /** @type {any} */ (null);  // made by build()
     /** @type {HTMLButtonElement} */ this.drawButton = later;
@@ -72,6 +76,10 @@ class Diffusion {
   /** @param {string} what */
   key(what) {
     return `diffusion:${what}:${this.run.path}`;
+  }
+  /** Of what is answered at once: another tab that asks the same does not take its place. @param {string} what */
+  own(what) {
+    return `${this.key(what)}:${this.tab}`;
   }
 
   build() {
@@ -162,7 +170,7 @@ class Diffusion {
   async forward() {
     const args = { run: this.run.path, seed: this.seed, ...(this.file ? { name: this.file.name } : { held: this.held }) };
     try {
-      await this.studio.ask("diffusion", "forward", args, { key: this.key("forward"), arrays: this.file ? { file: this.file.bytes } : undefined,
+      await this.studio.ask("diffusion", "forward", args, { key: this.own("forward"), arrays: this.file ? { file: this.file.bytes } : undefined,
         onValue: (/** @type {any} */ data, /** @type {any} */ a) => {
           this.image = { x_0: a.x_0.data, eps: a.eps.data, name: data.name };
           this.imageSays.textContent = data.name;
@@ -220,6 +228,7 @@ class Diffusion {
     this.progress.textContent = this.ended(i) ? "" : `cancelled; ${mine.filter(Boolean).length} frames are kept`;
     this.fields();
     this.show(true);
+    this.kept();
     this.studio.say(this.ended(i) ? "the image is drawn" : "cancelled");
   }
   /** @param {number} i */
@@ -232,9 +241,9 @@ class Diffusion {
     data.frames.forEach((/** @type {any} */ row, /** @type {number} */ k) => {
       this.frames[i][first + k] = { ...row, x: arrays.x.data.slice(k * n, (k + 1) * n), x_0: arrays.x_0.data.slice(k * n, (k + 1) * n) };
     });
+    this.commands[i] = data.commands?.[0] ?? data.command;
+    this.studio.status({ command: this.commands[i] });
     if (data.commands) {
-      this.commands[i] = data.commands[0];
-      this.studio.status({ command: data.commands[0] });
       this.progress.textContent = `${Math.round(100 * data.share)} % of ${data.steps[0].toLocaleString("en-US")} steps${data.left ? `, about ${Math.ceil(data.left)} s left` : ""}`;
     }
     const newest = this.frames[i].at(-1);
@@ -246,7 +255,7 @@ class Diffusion {
     for (let tries = 0; tries < 20; tries++) {
       const first = this.frames[i].findIndex((_, k) => !this.frames[i][k]);
       if (first < 0) return;
-      await this.studio.ask("diffusion", "again", { ...this.args(i), first }, { key: this.key(`again${i}`), onValue: (/** @type {any} */ d, /** @type {any} */ a) => this.take(i, d, a) });
+      await this.studio.ask("diffusion", "again", { ...this.args(i), first }, { key: this.own(`again${i}`), onValue: (/** @type {any} */ d, /** @type {any} */ a) => this.take(i, d, a) });
     }
   }
   two() {
@@ -260,6 +269,7 @@ class Diffusion {
       this.lanes.length = 1;
       this.frames[1] = [];
       this.drawing[1] = false;
+      this.studio.status({ command: this.commands[0] });
       this.fields();
       this.show(true);
       this.kept();
@@ -287,7 +297,7 @@ class Diffusion {
   async measure() {
     const done = this.studio.busy("measuring");
     try {
-      await this.studio.ask("diffusion", "levels", { run: this.run.path, n: 16 }, { key: this.key("levels"), onValue: (/** @type {any} */ d, /** @type {any} */ a) => {
+      await this.studio.ask("diffusion", "levels", { run: this.run.path, n: 16 }, { key: this.own("levels"), onValue: (/** @type {any} */ d, /** @type {any} */ a) => {
         this.loss.root.hidden = false;
         this.loss.set([{ name: "error", x: a.log_snr.data, y: a.error.data }, { name: "nats a dimension gained", x: a.log_snr.data, y: a.nats.data }]);
         this.lossSays.textContent = `${d.n} held-out images; the area under what is gained is ${d.area.toFixed(3)} nats a dimension, the rate of the bound.`;
@@ -303,7 +313,7 @@ class Diffusion {
     if (!this.lanes[i]) return;
     const done = this.studio.busy("saving");
     try {
-      await this.studio.ask("diffusion", "keep", this.args(i), { key: this.key("keep"), onValue: (/** @type {any} */ d) => {
+      await this.studio.ask("diffusion", "keep", this.args(i), { key: this.own("keep"), onValue: (/** @type {any} */ d) => {
         this.studio.status({ saved: d.paths.join(", "), command: d.command });
         this.studio.say(`saved ${d.frames} frames`);
       } });
@@ -375,10 +385,22 @@ class Diffusion {
     if (this.label !== null) this.classInput.value = String(this.label);
     this.drawButton.textContent = this.drawing.some(Boolean) ? "Cancel" : "Draw";
   }
+  /** The choices and whether there is a way, at once, or 200 ms after the last time: not while it is still being restored,
+   * when there is none yet. */
   kept() {
-    const { seed, number, label, lanes, at, view, held } = this;
+    if (!this.restored) return;
     clearTimeout(this.keeping);
-    this.keeping = setTimeout(() => !this.gone && this.studio.keep(this.key("state"), { seed, number, label, lanes, at, view, held, drawn: this.frames[0].length > 0 }), 200);
+    this.due = true;
+    this.keeping = setTimeout(() => this.flush(), Math.max(0, this.since + 200 - performance.now()));
+  }
+  flush() {
+    clearTimeout(this.keeping);
+    if (!this.due) return;
+    const { seed, number, label, lanes, at, view, held } = this;
+    const drawn = this.drawing[0] || this.frames[0].length > 0, cancelled = lanes.map((_, i) => drawn && !this.drawing[i] && !this.ended(i));
+    this.studio.keep(this.key("state"), { seed, number, label, lanes, at, view, held, drawn, cancelled });
+    this.due = false;
+    this.since = performance.now();
   }
   /** Where it was left. Frames that the server still has are sent again; else they are drawn anew. */
   async restore() {
@@ -392,8 +414,17 @@ class Diffusion {
     const view = this.studio.hash.get("shown", there?.view ?? "x_t");
     this.view = this.viewInput.value = VIEWS.some(([id]) => id === view) ? view : "x_t";
     this.fields();
-    await this.forward();
-    if (asked || there?.drawn) for (let i = 0; i < this.lanes.length; i++) if (!(await this.known(i))) await this.draw(i);
+    try {
+      await this.forward();
+      if (asked || there?.drawn) for (let i = 0; i < this.lanes.length && !this.gone; i++) {
+        const known = await this.known(i);  // what was being drawn is drawn to its end; what was cancelled stays as it was
+        if (!(known && this.ended(i)) && !there?.cancelled?.[i]) await this.draw(i);
+      }
+    } finally {
+      this.restored = true;
+    }
+    if (this.gone) return;
+    this.kept();
     this.show(true);
     this.progress.dataset.restored = "yes";
   }
@@ -402,7 +433,7 @@ class Diffusion {
     let count = Infinity;
     while (this.frames[i].length < count && !this.gone) {
       const first = this.frames[i].length;
-      await this.studio.ask("diffusion", "again", { ...this.args(i), first }, { key: this.key(`again${i}`), onValue: (/** @type {any} */ d, /** @type {any} */ a) => ((count = d.counts[0]), this.take(i, d, a)) });
+      await this.studio.ask("diffusion", "again", { ...this.args(i), first }, { key: this.own(`again${i}`), onValue: (/** @type {any} */ d, /** @type {any} */ a) => ((count = d.counts[0]), this.take(i, d, a)) });
       if (this.frames[i].length === first) break;
     }
     return this.frames[i].length > 0 && this.frames[i].length >= count;
@@ -411,18 +442,13 @@ class Diffusion {
 
 /** @type {import("../app.js").Screen} */
 export default {
-  id: "diffusion",
-  title: "Diffusion",
-  group: "Watch",
-  key: "d",
-  needsRun: true,
-  accepts: (run) => run.answers.includes("denoise") && (run.spec.size ?? 0) > 1,
+  ...about,
   mount(root, studio) {
     style();
     /** @type {Diffusion|null} */ let screen = null;
     let gone = false, remove = () => {};
     const path = studio.run?.path;
-    studio.ask("diffusion", "about", { run: path }, { key: `diffusion:about:${path}`, onValue: (/** @type {any} */ about, /** @type {any} */ a) => {
+    studio.ask("diffusion", "about", { run: path }, { key: `diffusion:about:${path}:${Math.random().toString(36).slice(2, 10)}`, onValue: (/** @type {any} */ about, /** @type {any} */ a) => {
       if (gone || screen) return;
       const { t, alpha, sigma, log_snr } = a;
       screen = new Diffusion(root, studio, about, { t: t.data, alpha: alpha.data, sigma: sigma.data, log_snr: log_snr.data });
@@ -433,8 +459,8 @@ export default {
       gone = true;
       remove();
       if (!screen) return;
+      screen.flush();
       screen.gone = true;
-      clearTimeout(screen.keeping);
       screen.cancel();
     };
   },

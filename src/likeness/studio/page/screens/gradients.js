@@ -7,13 +7,13 @@ import { film } from "../widgets/film.js";
 import { opened, painted, raw } from "../widgets/pixels.js";
 import { slider } from "../widgets/slider.js";
 import { tabs } from "../widgets/tabs.js";
+import about, { KINDS } from "./about/gradients.js";
 
-const KINDS = /** @type {const} */ ([["saliency", "Saliency"], ["class", "Class image"], ["dream", "DeepDream"], ["fool", "Fool"]]);
 const SIDE = 256;
 
 /** @type {import("../app.js").Screen} */
 export default {
-  id: "gradients", title: "Gradients", group: "Look", key: "e", needsRun: false, accepts: () => true, open: reopened,
+  ...about,
   mount(root, studio) {
     const screen = { gone: false, end: () => {} };
     root.classList.add("s-screen");
@@ -27,16 +27,6 @@ export default {
     };
   },
 };
-
-/** The choices that made a picture of `likeness look`; null where another verb did. @param {any} recipe */
-export function reopened(recipe) {
-  if (!KINDS.some(([id]) => id === recipe.look)) return null;
-  const own = /own\/[0-9a-f]{16}\.\w+$/.exec(recipe.image ?? "")?.[0] ?? "";
-  const of = recipe.of ?? recipe.aim;
-  const { layer, steps, samples, budget, octaves, seed, size } = recipe;
-  const set = Object.fromEntries(Object.entries({ layer, steps, samples, budget, octaves, seed, size, of: of === undefined ? undefined : String(of), ...recipe.rules }).filter(([, v]) => v !== undefined && v !== null));
-  return { tab: recipe.look, net: recipe.network, random: String(recipe.source).startsWith("random"), image: own, pick: recipe.pick ?? 0, set };
-}
 
 /** A square with its name, which paints whatever comes. @param {string} label */
 function square(label) {
@@ -69,16 +59,16 @@ const images = async (arr) => (arr.mime ? [await opened(/** @type {Uint8Array} *
 /** @param {HTMLElement} root @param {import("../app.js").Studio} studio @param {{gone: boolean, end: () => void}} screen */
 async function begin(root, studio, screen) {
   const tab = Math.random().toString(36).slice(2, 10), hash = studio.hash;
-  const runs = studio.runs.filter((r) => r.answers.includes("classify"));
+  let runs = studio.runs.filter((r) => r.answers.includes("classify"));
   const kept = (await studio.recall("gradients")) ?? {};
   /** @type {any} */
   let info = {};
   const wanted = hash.get("net", "") || (studio.run && runs.includes(studio.run) ? studio.run.path : kept.net ?? "");
   const lab = (await studio.ask("gradients", "about", {}, { key: `gradients/${tab}/lab` }).catch((e) => studio.fail(e)))?.lab ?? [];
   if (screen.gone) return;
-  const names = [...runs.map((r) => r.path), ...lab.map((/** @type {any} */ l) => l.name)];
-  const named = names.find((n) => n === wanted || n.split("/").pop() === wanted) ?? names[0];
-  const now = { net: named, random: hash.get("random", Boolean(kept.random)), image: hash.get("image", String(kept.image ?? "")), pick: hash.get("pick", Number(kept.pick) || 0), set: /** @type {Record<string, any>} */ (hash.get("set", {})) };
+  const names = () => [...runs.map((r) => r.path), ...lab.map((/** @type {any} */ l) => l.name)];
+  const named = () => names().find((n) => n === wanted || n.split("/").pop() === wanted);
+  const now = { net: named() ?? names()[0], random: hash.get("random", Boolean(kept.random)), image: hash.get("image", String(kept.image ?? "")), pick: hash.get("pick", Number(kept.pick) || 0), set: /** @type {Record<string, any>} */ (hash.get("set", {})) };
   const isRun = () => runs.some((r) => r.path === now.net);
   const about = () => ({ network: now.net, random: !isRun() && now.random, image: now.image, pick: now.pick });
   const keep = () => {
@@ -87,8 +77,14 @@ async function begin(root, studio, screen) {
   };
   const changed = () => (keep(), void load());
 
-  const net = select("network", names.map((n) => [n, lab.some((/** @type {any} */ l) => l.name === n && l.missing) ? `${n} (no weights here)` : n]), now.net, (v) => ((now.net = v), (now.set = {}), void meet()));
-  const random = tick("random weights", now.random, (v) => ((now.random = v), void meet()));
+  let chosen = !wanted || Boolean(named());
+  const net = select("network", [], now.net, (v) => ((chosen = true), (now.net = v), (now.set = {}), keep(), void meet()));
+  const offer = () => {
+    net.input.replaceChildren(...names().map((n) => h("option", { value: n, text: lab.some((/** @type {any} */ l) => l.name === n && l.missing) ? `${n} (no weights here)` : n })));
+    net.input.value = now.net;
+  };
+  offer();
+  const random = tick("random weights", now.random, (v) => ((now.random = v), keep(), void meet()));
   const pick = field("image number", now.pick, { min: 0, max: 9999 }, (v) => ((now.pick = v), (now.image = ""), changed()));
   const file = h("input", { type: "file", accept: "image/*", id: "g-own", onchange: () => file.files?.[0] && void bring(file.files[0]) });
   const source = h("p", { class: "caption" }), options = h("datalist", { id: "g-classes" }), facts = h("p", { class: "small", role: "status" });
@@ -131,7 +127,6 @@ async function begin(root, studio, screen) {
   }
   /** Another network. */
   async function meet() {
-    keep();
     random.root.hidden = isRun();
     root.dataset.gradients = "busy";
     try {
@@ -173,7 +168,7 @@ async function begin(root, studio, screen) {
         last = { ...data, pictures };
         if (pictures.frame && data.share < 1) (frames.push(pictures.frame[0]), reel.set(frames.length));
         studio.status({ command: data.command });
-        facts.textContent = data.text ?? `${Math.round(100 * data.share)} %`;
+        facts.textContent = data.text?.replaceAll("\n", " · ") ?? `${Math.round(100 * data.share)} %`;
         await paint();
       } });
       if (mine === turn && last?.text) studio.say(last.text);
@@ -224,6 +219,16 @@ async function begin(root, studio, screen) {
     }
   }
   const always = studio.keys.add([{ key: "s", label: "save this look", run: () => void save() }, ...KINDS.map(([, title], i) => ({ key: String(i + 1), label: `tab ${title}`, run: () => view.at(i) }))]);
-  screen.end = () => (always(), studio.stop(`gradients/${tab}/look`));
+  /** A run may be known after the screen is there, or what it answers. */
+  const unwatch = studio.watch("runs", () => {
+    const there = studio.runs.filter((r) => r.answers.includes("classify"));
+    if (there.map((r) => r.path).join("\n") === runs.map((r) => r.path).join("\n")) return;
+    runs = there;
+    const late = chosen ? undefined : named();
+    if (late) (chosen = true), (now.net = late);
+    offer();
+    if (late) void meet();
+  });
+  screen.end = () => (always(), unwatch(), studio.stop(`gradients/${tab}/look`));
   await meet();
 }

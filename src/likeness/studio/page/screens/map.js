@@ -4,6 +4,7 @@ import { add, h, styled } from "../widgets/dom.js";
 import { button, canvases, dropped, select } from "../samples/common.js";
 import { counted, honesty, legend, strip } from "../map/panels.js";
 import { plot } from "../map/plot.js";
+import about from "./about/map.js";
 
 /** @typedef {import("../app.js").Studio} Studio */
 /** @typedef {import("../wire.js").Arrays} Arrays */
@@ -11,13 +12,7 @@ const KEPT = 5000, LIST = 24;
 
 /** @type {import("../app.js").Screen} */
 export default {
-  id: "map",
-  title: "Map",
-  group: "Look",
-  key: "m",
-  needsRun: false,
-  accepts: () => true,
-  open: reopened,
+  ...about,
   mount(root, studio) {
     const href = new URL("../map/map.css", import.meta.url).href;
     if (![...document.querySelectorAll("link")].some((l) => l.href === href)) document.head.append(h("link", { rel: "stylesheet", href }));
@@ -32,13 +27,6 @@ export default {
     };
   },
 };
-
-/** The map that a picture of `likeness map` shows, by its settings. @param {any} recipe */
-export function reopened(recipe) {
-  if (recipe.picture !== "map") return null;
-  const settings = Object.fromEntries(["data", "features", "method", "perplexity", "seed"].filter((k) => k in recipe).map((k) => [k, recipe[k]]));
-  return { map: null, wanted: settings };
-}
 
 class MapScreen {
   /** @param {HTMLElement} root @param {Studio} studio */
@@ -66,7 +54,7 @@ class MapScreen {
     this.near = h("section", { class: "panel", "aria-label": "Neighbours" });
     this.chosen = h("section", { class: "panel", "aria-label": "Selection" });
     this.honest = h("div", {});
-    this.how = select("a new one", [["replace", "replaces"], ["add", "adds"], ["subtract", "takes off"]], "replace", () => {});
+    this.how = select("a new selection", [["replace", "replaces the old"], ["add", "adds to it"], ["subtract", "takes off it"]], "replace", () => {});
     this.mode = select("show", [["auto", "points or density"], ["points", "points"], ["density", "density"]], studio.hash.get("shown", "auto"), (v) => (studio.hash.set({ shown: v }), this.plot.show(this.selected, v)));
     this.tools = h("div", { class: "m-tools", role: "toolbar", "aria-label": "Tools" });
     this.place = h("div", { hidden: true }, this.tools, this.plot.root, this.facts, this.reading);

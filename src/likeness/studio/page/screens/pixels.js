@@ -7,6 +7,7 @@ import { h, still, styled } from "../widgets/dom.js";
 import { slider } from "../widgets/slider.js";
 import { round, summed, view } from "./pixels/view.js";
 import { tree } from "./pixels/tree.js";
+import about from "./about/pixels.js";
 
 const FASTEST = 2000;
 const OVERLAYS = [["image", "image"], ["surprise", "surprise, −log₂ p"], ["entropy", "entropy"], ["field", "receptive field of the cursor"]];
@@ -51,6 +52,7 @@ class Pixels {
     /** @type {any[]} */ this.future = [];
     /** @type {Float32Array|null} */ this.influence = null;
     this.gone = false;
+    this.came = false;
     const n = this.dims;
     this.picture = { levels: new Int32Array(n).fill(-1), bits: new Float32Array(n).fill(NaN), entropy: new Float32Array(n).fill(NaN) };
     /** @type {Float32Array|null} */ this.p = null;
@@ -182,6 +184,7 @@ class Pixels {
   /** @param {any} data @param {any} arrays */
   take(data, arrays) {
     if (this.gone || !arrays.levels) return;
+    this.came = true;
     this.place = data.place;
     this.total = data.bits;
     this.picture = { levels: arrays.levels.data, bits: arrays.bits.data, entropy: arrays.entropy.data };
@@ -349,7 +352,7 @@ class Pixels {
           this.take(data, a);
           const rank = data.rank === null || data.rank === undefined ? "" : `; more than ${Math.round(100 * data.rank)} % of ${data.against} held-out images`;
           this.verdict.textContent = `${data.name}: ${data.bits_per_dim.toFixed(4)} bits/dim${rank}`;
-          this.studio.status({ command: `likeness score ${this.run.path}${file ? ` ${file.name}` : ""}` });
+          this.studio.status({ command: data.command });
           this.fields();
           void this.ask();
         } });
@@ -409,7 +412,7 @@ class Pixels {
           onValue: (/** @type {any} */ d, /** @type {any} */ a) => {
             this.influence = a.influence.data;
             this.fieldSays = d.says;
-            this.studio.status({ command: `likeness field ${this.run.path}` });
+            this.studio.status({ command: d.command });
             this.show();
           } }));
       await Promise.all(asked);
@@ -462,8 +465,9 @@ class Pixels {
     this.heatSlider.value = this.plan.heat[this.plan.heat.length - 1][1];
     if (this.plan.label !== null) this.classInput.value = String(this.plan.label);
   }
+  /** Not before the first image has come: where that is refused, or another tab takes its place, the older state stays. */
   kept() {
-    if (this.gone || this.judged) return;
+    if (this.gone || this.judged || !this.came) return;
     const own = this.start && this.plan.known && this.dims <= 12_000 ? Array.from(this.start) : null;
     if (this.plan.known && !own) return;
     this.studio.keep(this.key("state"), { plan: this.plan, place: this.place, start: own, held: this.held });
@@ -494,18 +498,13 @@ class Pixels {
 
 /** @type {import("../app.js").Screen} */
 export default {
-  id: "pixels",
-  title: "Pixel by pixel",
-  group: "Watch",
-  key: "x",
-  needsRun: true,
-  accepts: (run) => run.answers.includes("predictive"),
+  ...about,
   mount(root, studio) {
     style();
     /** @type {Pixels|null} */ let screen = null;
     let gone = false, remove = () => {};
     const path = studio.run?.path;
-    studio.ask("pixels", "about", { run: path }, { key: `pixels:about:${path}`, onValue: (/** @type {any} */ about) => {
+    studio.ask("pixels", "about", { run: path }, { key: `pixels:about:${path}:${Math.random().toString(36).slice(2, 10)}`, onValue: (/** @type {any} */ about) => {
       if (gone || screen) return;
       screen = new Pixels(root, studio, about);
       remove = screen.keys();

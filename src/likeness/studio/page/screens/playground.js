@@ -10,6 +10,7 @@ import { pen } from "./playground/pen.js";
 import { percent, plot, summary } from "./playground/plot.js";
 import { rail } from "./playground/rail.js";
 import { spark } from "./playground/spark.js";
+import about from "./about/playground.js";
 
 /** @typedef {import("../wire.js").Arrays} Arrays */
 /** @typedef {import("../app.js").Studio} Studio */
@@ -21,12 +22,7 @@ const SEED = { model: "gan", law: "ring" };
 
 /** @type {import("../app.js").Screen} */
 export default {
-  id: "playground",
-  title: "Playground",
-  group: "Watch",
-  key: "p",
-  needsRun: false,
-  accepts: () => false,
+  ...about,
   mount: (root, studio) => new Playground(root, studio).begin(),
 };
 
@@ -139,7 +135,8 @@ class Playground {
     void this.open();
     return () => (off.forEach((one) => one()), this.resized?.disconnect(), clearTimeout(this.seeking));
   }
-  async open() {
+  /** @param {boolean} [again] */
+  async open(again = false) {
     const { studio } = this, done = studio.busy("the playground opens");
     try {
       const [{ models, laws, failures }, kept] = await Promise.all([studio.ask("playground", "models", {}), studio.recall(KEY)]);
@@ -155,7 +152,9 @@ class Playground {
       await studio.ask("playground", "act", { key: KEY, do: "show" }, { key: KEY });
     } catch (error) {
       if (!(error instanceof Failed)) throw error;
-      await this.start(this.setup.law === "drawing" ? { ...this.setup, law: "ring" } : this.setup);
+      if (/playground is gone/.test(error.failure.what)) await this.start(this.setup.law === "drawing" ? { ...this.setup, law: "ring" } : this.setup);
+      else if (again) studio.fail(error);
+      else await this.open(true);  // the process has ended meanwhile: the session is in its file, and a new one would take its place
     } finally {
       done();
     }

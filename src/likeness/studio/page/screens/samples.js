@@ -3,12 +3,13 @@
 import { add, h } from "../widgets/dom.js";
 import { form } from "../widgets/form.js";
 import { tabs } from "../widgets/tabs.js";
-import { button, canvases, field, nothing, restored, select, strip } from "../samples/common.js";
+import { button, canvases, field, nothing, pictured, restored, select, strip } from "../samples/common.js";
 import { grid } from "../samples/grid.js";
 import { path } from "../samples/path.js";
 import { plane } from "../samples/plane.js";
 import { slide } from "../samples/slide.js";
 import { sum } from "../samples/sum.js";
+import about from "./about/samples.js";
 
 const TABS = /** @type {const} */ ([
   ["grid", "Grid", grid, false], ["plane", "Plane", plane, true], ["slide", "Sliders", slide, true],
@@ -17,13 +18,7 @@ const TABS = /** @type {const} */ ([
 
 /** @type {import("../app.js").Screen} */
 export default {
-  id: "samples",
-  title: "Samples",
-  group: "Watch",
-  key: "s",
-  needsRun: true,
-  accepts: (run) => run.answers.includes("sample") || run.answers.includes("decode"),
-  open: reopened,
+  ...about,
   mount(root, studio) {
     const screen = { gone: false, end: () => {} };
     root.classList.add("s-screen");
@@ -37,18 +32,6 @@ export default {
     };
   },
 };
-
-/** The choices of the screen that made a picture, from its recipe; null where another did. @param {any} recipe */
-export function reopened(recipe) {
-  const kind = /^walk (\w+)$/.exec(recipe.picture ?? "")?.[1];
-  if (!kind) return recipe.picture === undefined && !("texts" in recipe) && "seed" in recipe && ("first" in recipe || "n" in recipe) ? { tab: "grid", seed: recipe.seed, n: recipe.n, label: recipe.label ?? "" } : null;
-  const shared = { tab: kind === "images" ? "grid" : kind, seed: recipe.seed, label: recipe.label ?? "" };
-  if (kind === "plane") return { ...shared, x: recipe.at[0], y: recipe.at[1], step: recipe.step, side: recipe.n };
-  if (kind === "slide") return { ...shared, base: recipe.codes[0] ?? "0", along: recipe.along };
-  if (kind === "path") return { ...shared, way: recipe.way, loop: recipe.loop, frames: recipe.n, put: { stops: recipe.codes } };
-  if (kind === "sum") return { ...shared, strength: recipe.strength, put: { a: recipe.codes, b: recipe.less, c: recipe.plus } };
-  return shared;
-}
 
 /** @param {HTMLElement} root @param {import("../app.js").Studio} studio @param {{gone: boolean, end: () => void}} screen */
 async function begin(root, studio, screen) {
@@ -142,8 +125,11 @@ async function begin(root, studio, screen) {
     return h("details", { class: "s-options" }, h("summary", { text: "options of sampling" }), made.root);
   }
   function show() {
-    const codes = ctx.state.keepers;
-    keepers.replaceChildren(...(codes.length ? [h("h2", { text: `Kept: ${codes.length}` }), strip(ctx, codes, "put back", (code) => {
+    const codes = ctx.state.keepers, there = /** @type {HTMLElement[]} */ ([...keepers.querySelectorAll("[data-code]")]);
+    const same = there.map((one) => one.dataset.code).join("\n") === codes.join("\n");
+    // what is there stays there: one of them may be under way to a well
+    if (same) for (const one of there) pictured(/** @type {HTMLCanvasElement} */ (one.firstElementChild), ctx.images.get(one.dataset.code ?? ""));
+    else keepers.replaceChildren(...(codes.length ? [h("h2", { text: `Kept: ${codes.length}` }), strip(ctx, codes, "put back", (code) => {
       ctx.state.keepers = codes.filter((c) => c !== code);
       ctx.changed();
     })] : []));

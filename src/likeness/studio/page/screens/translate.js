@@ -9,19 +9,12 @@ import { raw } from "../widgets/pixels.js";
 import { button, canvases, field, select, tick } from "../samples/common.js";
 import { photos } from "../translate/photos.js";
 import { figures, viewer } from "../translate/view.js";
+import about, { able, STYLE } from "./about/translate.js";
 
-const able = (/** @type {any} */ run) => run.answers.includes("translate");
-const STYLE = { arbitrary: "", strength: 1, size: 256, colour: "style", content_weight: 0.03, strokes: 1, steps: 60, network: "vgg16", weights: "", seed: 0 };
 
 /** @type {import("../app.js").Screen} */
 export default {
-  id: "translate",
-  title: "Translate",
-  group: "Make",
-  key: "t",
-  needsRun: false,
-  accepts: able,
-  open: reopened,
+  ...about,
   mount(root, studio) {
     const screen = { gone: false, end: () => {} };
     root.classList.add("t-screen");
@@ -37,17 +30,6 @@ export default {
     };
   },
 };
-
-/** What the screen is to show of a picture that it or a command made; null where another did. @param {any} recipe */
-export function reopened(recipe) {
-  const at = (/** @type {any} */ path) => /(?:^|[\s/])out\/((?:translate|style|sheet)-\d+)(?=[\s/]|$)/.exec(String(path ?? ""))?.[1] ?? "";
-  if ("digest" in recipe && "photo" in recipe && "run" in recipe)
-    return { tab: "translate", order: at(recipe.command), photo: recipe.photo, asked: { back: Boolean(recipe.back), size: recipe.size ?? 0, seed: recipe.seed ?? 0 } };
-  if (!("content" in recipe) || !Array.isArray(recipe.style)) return null;
-  const known = Object.fromEntries(Object.keys(STYLE).filter((k) => k !== "weights" && recipe[k] !== undefined && recipe[k] !== null).map((k) => [k, recipe[k]]));
-  if (/random/.test(String(recipe.source)) || recipe.weights === "") known.weights = "none";
-  return { tab: "style", order: at(recipe.content), photo: String(recipe.content).split("/").at(-1), style: known };
-}
 
 /** @param {HTMLElement} root @param {import("../app.js").Studio} studio @param {{gone: boolean, end: () => void}} screen */
 async function begin(root, studio, screen) {
@@ -257,7 +239,8 @@ async function begin(root, studio, screen) {
       view.show({ before, after, bicubic: bicubic[0] }, data.photo);
       notes.textContent = [`${data.photo}: ${data.size[0]} × ${data.size[1]} pixels`, data.shown < 1 ? `shown at ${Math.round(100 * data.shown)} %` : "", ...data.notes].filter(Boolean).join(" · ");
       const run = studio.runs.find((r) => r.path === orders.find((o) => o.name === data.order)?.run);
-      more.replaceChildren(data.kind === "translate" && run && run.model ? button("There and back", () => void round()) : "");
+      const both = data.kind === "translate" && run && (await ask("about", { run: run.path }, { key: "both" }))?.back;
+      more.replaceChildren(both ? button("There and back", () => void round()) : "");
       studio.status({ saved: data.saved, command: data.command });
       moving.root.hidden = !data.film;
       moving.forget();

@@ -15,6 +15,8 @@ export function words({ values, labels, mark }) {
   return `${values.length} bars; highest ${top}${mark === undefined ? "" : `; marked ${name(mark)}: ${short(values[mark], 3)}`}`;
 }
 
+const NAMED = 40, LINE = 16;  // pixels of a bar that has its name below, and of that line
+
 /** @param {{label: string, height?: number, onPick?: (i: number) => void}} options */
 export function bars(options) {
   styled();
@@ -27,9 +29,10 @@ export function bars(options) {
   /** @type {Bars} */
   let now = { values: [] };
 
-  const draw = sharp(canvas, options.height ?? 120, (c, width, height) => {
+  const draw = sharp(canvas, options.height ?? 120, (c, width, all) => {
     const n = now.values.length;
     if (!n) return;
+    const named = now.labels !== undefined && width / n >= NAMED, height = named ? all - LINE : all;
     const low = now.low ?? Math.min(0, ...Array.from(now.values)), high = now.high ?? Math.max(...Array.from(now.values), low + 1e-9);
     const y = (/** @type {number} */ v) => height - ((Math.min(high, Math.max(low, v)) - low) / (high - low)) * height;
     const wide = width / n, gap = wide > 4 ? 1 : 0;
@@ -37,6 +40,10 @@ export function bars(options) {
       c.fillStyle = i === now.mark ? token("--generated", "#B8560F") : now.colour ?? palette()[0];
       const top = y(now.values[i]), base = y(0);
       c.fillRect(i * wide, Math.min(top, base), wide - gap, Math.max(1, Math.abs(base - top)));
+      if (!named) continue;
+      c.fillStyle = token("--ink", "#1F2328");
+      c.font = "12px system-ui, sans-serif";
+      c.fillText(`${now.labels?.[i]}: ${short(now.values[i], 2)}`, i * wide + 2, all - 3, wide - 6);
     }
     if (now.mark !== undefined) {  // not by colour alone
       c.fillStyle = token("--ink", "#1F2328");
