@@ -32,7 +32,7 @@ SMALLEST = 16
 """rows or columns below which a matrix is left to Adam"""
 
 
-def matrices(module: nn.Module) -> list[nn.Parameter]:
+def matrices(module: nn.Module) -> list[Tensor]:
     """The weights of linear maps and convolutions that are large enough both ways."""
     layers = (m for m in module.modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd)))
     weights = (m.weight for m in layers if m.weight.requires_grad)

@@ -6,18 +6,17 @@ import { raw } from "../widgets/pixels.js";
 import { slider } from "../widgets/slider.js";
 import { tiles } from "../widgets/tiles.js";
 import { Failed } from "../wire.js";
+import about from "./about/paint.js";
 import { board } from "../paint/board.js";
 import { byForm, layers, spoken } from "../paint/layers.js";
 import { KINDS, RADII, packed, unpacked } from "../paint/strokes.js";
 
 /** @typedef {import("../paint/strokes.js").Stroke} Stroke */
 const KEYS = /** @type {Record<string, string>} */ ({ colour: "b", sketch: "k", warp: "w", erase: "e", keep: "o" });
-const ABLE = ["decode", "denoise", "complete", "surprise", "predictive"];
 
 /** @type {import("../app.js").Screen} */
 export default {
-  id: "paint", title: "Paint", group: "Make", key: "i", needsRun: true,
-  accepts: (run) => !run.spec?.points && run.answers.some((a) => ABLE.includes(a)),
+  ...about,
   mount(root, studio) {
     const screen = { gone: false, end: () => {} };
     root.classList.add("s-screen", "p-screen");
