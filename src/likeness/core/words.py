@@ -265,7 +265,7 @@ ANSWERS: dict[str, tuple[str, Word]] = {
         TRAINING, _always("curves are in RUN/log.jsonl and in RUN/report.html without being asked for")),
     "optimizer optimiser optim opt weight-decay wd momentum betas adam-beta1 adam-beta2": (
         TRAINING, _always("the optimiser is part of the model, as its paper has it (denoisers: --optimizer); "
-                          "a copy of its file that has another is trained by: likeness train ./mine.py DATA")),
+                          "a copy of its file with another is trained by: likeness train ./mine.py DATA")),
 }  # fmt: skip
 """words: the flag or the place that a verb must have for this to be an answer ("" is any), and the answer"""
 
