@@ -169,6 +169,27 @@ def test_the_queue_outlives_the_process_that_works(desk, monkeypatch):
     assert asked(desk, "queue").data["orders"] == [] and second.is_file()
 
 
+def test_there_is_work_until_how_an_order_ended_is_on_the_disk(tmp_path, monkeypatch):
+    import threading
+
+    free, saving, save = threading.Event(), threading.Event(), orders.Queue.save
+
+    def slowly(queue: orders.Queue, order: orders.Order) -> None:
+        if order.state == "done":
+            saving.set()
+            free.wait(20)
+        save(queue, order)
+
+    monkeypatch.setattr(orders.Queue, "save", slowly)
+    queue = orders.Queue(tmp_path, lambda queue, order: None)
+    order = queue.add("translate", lambda o, f: None, photos=["x.png"])
+    saving.wait(20)
+    assert order.state == "done" and queue.wait(-1, 0)[1]
+    free.set()
+    until(lambda: not queue.wait(-1, 0)[1])
+    assert json.loads((queue.folder / order.name / "order.json").read_text())["state"] == "done"
+
+
 def test_an_order_is_stopped_and_goes_on(tmp_path):
     import threading
 

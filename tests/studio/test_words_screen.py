@@ -46,7 +46,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (data / "metadata.jsonl").write_text("\n".join(lines))
     (films / "metadata.jsonl").write_text("\n".join(clips))
     how: dict[str, Any] = dict(images=16, batch=8, progress=False, size=8, precision="fp32")
-    tiny = dict(text=True, net="mlp", scale=0.25, steps=3)
+    tiny = dict(text=True, net="mlp", scale=0.25, steps=3, optimizer="adam", sampler="dpm2m")
     likeness.train("flowmatching", data, root / "flow-text", **(how | dict(images=160)), **tiny, rate=0.03)
     likeness.train("video", films, root / "clips", **how, net="unet", scale=0.25, steps=2, frames=4)
     likeness.train("vae", data, root / "vae", **how, width=8, depth=1, latent=2)

@@ -174,10 +174,11 @@ class Queue:
         return dict(orders=rows, now=now.name if now else "", caption=self.caption)
 
     def wait(self, seen: int, seconds: float) -> tuple[int, bool]:
-        """The version as soon as it is another one or the time is over, and whether there is work."""
+        """The version as soon as it is another one or the time is over, and whether there is work: an order
+        is worked at until how it ended is on the disk."""
         with self.change:
             self.change.wait_for(lambda: self.version != seen, seconds)
-            return self.version, any(o.state in WAITS for o in self.orders)
+            return self.version, self.now is not None or any(o.state in WAITS for o in self.orders)
 
     # What the work tells
 
