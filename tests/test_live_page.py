@@ -14,7 +14,7 @@ from conftest import small_run
 from likeness.core import DiskTrouble, Training
 from likeness.reports import live_page, run_page
 from likeness.runs.run import Run
-from likeness.training import session
+from likeness.training import session, snapshots
 
 
 def scripts(text: str) -> list[str]:
@@ -61,6 +61,37 @@ def test_a_training_that_ends_early_leaves_a_page_that_rests(tmp_path, how):
     run.close()
     text = (tmp_path / "r" / run_page.PAGE).read_text()
     assert not live(text) and "stopped at 25% of 256 images" in text
+
+
+def test_pictures_on_the_way_take_a_quarter_of_the_time_and_the_last_one_is_smaller_if_it_must(monkeypatch):
+    """By a clock of its own: a step takes a second, and a tile as many as said."""
+    clock, taken = [0.0], list[tuple[int, int]]()
+
+    def steps(run):
+        for seen in range(128, 128 * 121, 128):
+            clock[0] += 1.0
+            run.seen = seen
+            yield SimpleNamespace(seen=seen)
+
+    def recorded(seconds_a_tile):
+        run = SimpleNamespace(seen=0)
+        taken.clear()
+        clock[0] = 0.0
+
+        def snapshot(run, data, n):
+            taken.append((run.seen, n))
+            clock[0] += n * seconds_a_tile
+
+        monkeypatch.setattr(snapshots, "snapshot", snapshot)
+        assert len(list(snapshots.record(run, None, steps(run), n=36, clock=lambda: clock[0]))) == 120
+        return list(taken)
+
+    crossed = [128 * k for k in (1, 2, 3, 4, 6, 8, 12, 16, 23, 32, 46, 64, 91)]
+    assert recorded(0.001) == [(seen, 36) for seen in (*crossed, 128 * 120)]
+    slow = recorded(1.0)
+    assert slow[0] == (128, 36) and len(slow) == 2, "a second of 36 s would have been half of the time"
+    assert slow[1] == (128 * 120, 30), "a quarter of 120 s"
+    assert recorded(100.0)[-1] == (128 * 120, snapshots.FEWEST)
 
 
 def test_pages_take_a_hundredth_of_the_time_at_most(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import itertools
 import json
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -369,3 +370,18 @@ def test_a_run_has_its_own_threads_and_leaves_those_of_the_process(four_threads,
     likeness.train("vae", "digits", tmp_path / "v", minutes=0.004, progress=False)
     assert json.loads((tmp_path / "v" / "log.jsonl").read_text().splitlines()[-1])["seen"] > run.run.seen
     assert read_config(tmp_path / "v").facts["threads"] == 2
+
+
+def test_what_draws_for_long_says_so_where_nobody_watches(capsys):
+    hands = [0.0]
+
+    def stages():
+        for k in range(8):
+            hands[0] += 4.0
+            yield SimpleNamespace(share=k / 8)
+
+    assert len(list(terminal.walked(stages(), "drawing samples", clock=lambda: hands[0]))) == 8
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and lines[0].endswith("drawing samples: 25% after 12 s")
+    assert len(list(terminal.walked(stages(), "x", quiet=True, clock=lambda: hands[0]))) == 8
+    assert capsys.readouterr().err == ""

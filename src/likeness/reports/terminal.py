@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from ..core import duration
 from . import progress
 
 if TYPE_CHECKING:
@@ -271,14 +272,25 @@ def _lines(run: Run) -> Iterator[Any]:
     yield update
 
 
-def walked(stages: Iterable[T], title: str, quiet: bool = False) -> Iterator[T]:
-    """Pass stages on, showing what share of the images is done."""
-    if quiet or not sys.stderr.isatty():  # rich is imported where there is somebody to watch
+def walked(
+    stages: Iterable[T], title: str, quiet: bool = False, clock: Callable[[], float] = time.monotonic
+) -> Iterator[T]:
+    """Pass stages on, showing what share of the images is done, and for how long that has taken; where nobody
+    watches, a line now and then."""
+    if quiet:
         yield from stages
+        return
+    began = printed = clock()
+    if not sys.stderr.isatty():  # rich is imported where there is somebody to watch
+        for stage in stages:
+            if clock() - printed > EVERY:
+                printed = clock()
+                say(f"{title}: {stage.share:.0%} after {duration(printed - began)}")
+            yield stage
         return
     with _err().status(escape(title)) as status:
         for stage in stages:
-            status.update(escape(f"{stage.share:4.0%}  {title}"))
+            status.update(escape(f"{stage.share:4.0%}  {title}, {duration(clock() - began)}"))
             yield stage
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -19,21 +20,35 @@ from .loop import Step
 
 POINTS = 2000
 """shown in one picture; of images far fewer"""
+FEWEST = 9
+"""images of the last picture"""
 CLIPS = 6
 """shown in one picture, the frames of each in a row"""
 
 
-def record(run: Run, data: Data, steps: Iterator[Step], n: int = 36) -> Iterator[Step]:
+SHARE, FREE = 0.25, 5.0
+"""of the time of training that pictures on the way may take, beside so many seconds that they always may: a
+model that draws for minutes would otherwise do little else in the minutes that it is given"""
+
+
+def record(
+    run: Run, data: Data, steps: Iterator[Step], n: int = 36, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Step]:
     """Pass the steps on, and put a picture of the same noise, or of the same images, into samples/ at ever
-    longer intervals."""
-    last = run.seen
+    longer intervals; the last one of fewer images where so many would take longer than pictures may."""
+    last, began, spent, cost = run.seen, clock(), 0.0, 0.0
     for at in steps:
-        if engine.rank() == 0 and _crossed(last, at.seen):
+        room = max(FREE, SHARE * (clock() - began - spent))
+        if engine.rank() == 0 and _crossed(last, at.seen) and spent + cost <= room:
+            before = clock()
             snapshot(run, data, n)
+            cost = clock() - before
+            spent += cost
         last = at.seen
         yield at
     if engine.rank() == 0:
-        snapshot(run, data, n)
+        room = max(FREE, SHARE * (clock() - began - spent))
+        snapshot(run, data, n if cost <= room else max(FEWEST, int(n * room / cost)))
 
 
 def _crossed(before: int, now: int) -> bool:
