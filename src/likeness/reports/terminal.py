@@ -406,6 +406,13 @@ def _row(card: Score, cards: Sequence[Score]) -> tuple[str, str, str]:
     return f"{name}, {unit}" if unit else name, f"{number}{kind}", others
 
 
+FEW = (
+    "localscore makes mosaics of them after a minute (likeness train localscore DATA --minutes 1); networks "
+    "that draw need thousands of images, or hours"
+)
+"""what to begin with, where a network would not learn to draw in minutes"""
+
+
 def checked(check: Check, costs: Sequence[dict[str, Any]], as_json: bool) -> None:
     """The verdict on a data set, and what training on it costs."""
     if as_json:
@@ -427,6 +434,7 @@ def checked(check: Check, costs: Sequence[dict[str, Any]], as_json: bool) -> Non
         "of one colour": f"{check.blank:,}" if check.blank else "",
         "exact duplicates": _copies(check.exact),
         "near duplicates": _copies(check.near),
+        "so few images": FEW if c in (1, 3) and c * h * w > 3 and 0 < check.train < 1000 else "",
         **{
             f"{cost['model']} in {cost['precision']}": f"{cost['images_per_second']:,.0f} images/s, "
             f"{cost['memory_mb']:,.0f} MB; {cost['says']}"
@@ -463,4 +471,5 @@ def _copies(copies: Copies | None) -> str:
     if not copies.groups:
         return "none"
     examples = "; ".join(" = ".join(group[:3]) for group in copies.examples[:3])
-    return f"{copies.images:,} images in {copies.groups:,} groups, such as {examples}"
+    groups = "one group" if copies.groups == 1 else f"{copies.groups:,} groups"
+    return f"{copies.images:,} images in {groups}, such as {examples}"

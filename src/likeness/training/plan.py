@@ -48,6 +48,8 @@ FIRST = 2
 """steps that are not counted: memory is claimed, kernels are chosen"""
 FASTER = 1.1
 """times as fast a step must be with half of the threads for these to be taken"""
+NEARLY = 0.95
+"""of a schedule is as good as all of it: a cosine is then below a hundredth"""
 KNOWN = 5.0
 """seconds of training after which a run's own speed is believed"""
 
@@ -216,7 +218,7 @@ def extended(run: Run, budget: dict[str, Any]) -> Config:
 def cut_short(run: Run) -> str:
     """What to say of a run whose minutes were over before its schedule; nothing, where they were not."""
     training = run.config.training
-    if training.schedule == "constant" or not 0 < run.seen < training.images:
+    if training.schedule == "constant" or not 0 < run.seen < NEARLY * training.images:
         return ""
     left = (training.images - run.seen) * run.seconds / run.seen
     enough = math.ceil((run.seconds + left / SPARE) / 6) / 10
