@@ -22,7 +22,7 @@ from likeness.evaluation import distribution, exam
 from likeness.features import networks
 from likeness.features.networks import Network
 from likeness.inference import sampling
-from likeness.metrics import neighbours
+from likeness.metrics import doubts, neighbours
 from likeness.metrics.card import Score
 from likeness.training.loop import fit
 
@@ -129,6 +129,19 @@ def test_a_collapsed_generator_has_intervals_of_no_width_that_are_shown_with_a_w
     assert not any(
         "different ones" in c.warning or "equal" in c.warning for c in reference.judge(reference.base.x)
     )
+
+
+def test_noise_is_called_noise_whatever_a_network_thinks_of_it(reference):
+    rng, real = np.random.default_rng(0), reference.held.x
+    noise = rng.integers(0, 256, real.shape).astype(np.uint8)
+    speckled = np.where(rng.random(real.shape) < 0.6, noise, real).astype(np.uint8)
+    for x in (noise, speckled):
+        assert all("mostly noise" in c.warning for c in reference.judge(x) if c.of == "model")
+    slightly = np.clip(real + rng.normal(0, 12, real.shape), 0, 255).astype(np.uint8)
+    for x in (real, slightly, reference.base.x, np.full_like(real, 9)):
+        assert not any("mostly noise" in c.warning for c in reference.judge(x))
+    assert doubts.alike(np.tile(np.arange(8, dtype=np.uint8) * 20, (3, 1, 8, 1))) > 0.9
+    assert abs(doubts.alike(noise)) < 0.05
 
 
 def test_kid_is_the_same_in_features_a_hundred_times_as_large(reference):

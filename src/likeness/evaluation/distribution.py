@@ -116,6 +116,7 @@ class Reference:
         same = (
             doubts.collapsed(seen.x, self.held.x)
             or doubts.repeated(seen.x, self.held.x)
+            or doubts.noisy(seen.x, self.held.x)
             or doubts.collapsed(seen.features, self.held.features)
         )
         about |= dict(warnings=sentences(about.get("warnings", ()), same))

@@ -78,6 +78,33 @@ EQUAL = 1e-6
 of it is far less"""
 
 
+def noisy(x: np.ndarray, real: np.ndarray) -> str:
+    """Whether neighbouring pixels of samples, uint8 (n, C, H, W), have hardly to do with each other, where
+    those of real ones have: a network that has seen real images alone may find such as good as any."""
+    if x.dtype != np.uint8 or x.ndim != 4 or min(x.shape[2:]) < 4 or not (len(x) and len(real)):
+        return ""
+    here, there = alike(x), alike(real)
+    if there < ALIKE or here > there / 2:
+        return ""
+    return (
+        f"samples are mostly noise: neighbouring pixels correlate by {short(here)}, those of real images by "
+        f"{short(there)}; a network that learnt from real images cannot judge such, so look at them, and "
+        "train longer"
+    )
+
+
+ALIKE = 0.3
+"""correlation of neighbouring pixels, at least, of images that are none of noise themselves"""
+
+
+def alike(x: np.ndarray) -> float:
+    """Correlation of pixels beside and above each other, within images (n, C, H, W)."""
+    x = x.astype(np.float64)
+    apart = (np.square(np.diff(x, axis=2)).mean() + np.square(np.diff(x, axis=3)).mean()) / 2
+    within = x.var((2, 3)).mean()
+    return float(1 - apart / (2 * within)) if within else 1.0
+
+
 def collapsed(samples: np.ndarray, real: np.ndarray) -> str:
     """Whether samples (n, ...) are all equal, or so nearly that an interval says nothing of a model; as
     pixels, points or features."""
