@@ -23,7 +23,7 @@ from torch import Tensor
 
 import likeness
 from likeness import figures
-from likeness.core import BadData, Condition, Model, Noise, NotAllowed, Refusal, Training, option
+from likeness.core import BadData, Condition, Model, Noise, NotAllowed, Refusal, Training, duration, option
 from likeness.data import Data
 from likeness.metrics.card import Score
 from likeness.reports import run_page, terminal
@@ -267,7 +267,13 @@ def world(
         for i, t in enumerate(times[: 12 * bool(seen)])
     ]
     return SimpleNamespace(
-        folder=folder, config=config, model=model, seen=seen, weights="EMA", log=lambda: lines
+        folder=folder,
+        config=config,
+        model=model,
+        seen=seen,
+        seconds=times[11]["seconds"],
+        weights="EMA",
+        log=lambda: lines,
     ), data
 
 
@@ -337,6 +343,16 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path):
     ):
         assert words in page.text
     assert all(attrs.get("aria-label") for tag, attrs in page.seen if attrs.get("role") == "img")
+
+
+def test_the_time_of_a_training_is_that_at_its_end_and_not_at_the_last_line_of_its_log(tmp_path):
+    run, data = world(tmp_path)
+    last = next(line["time"]["seconds"] for line in reversed(run.log()) if "time" in line)
+    run.seconds = last + 3600
+    known = run_page._facts(run, data)
+    assert f"<dt>training time</dt><dd>{duration(run.seconds)}</dd>" in known
+    run.seen = 0
+    assert "training time" not in run_page._facts(run, data)
 
 
 def test_hostile_names_stay_names(tmp_path):

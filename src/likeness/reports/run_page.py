@@ -143,7 +143,7 @@ def _facts(run: Run, data: Data) -> str:
     known = {
         "images seen": f"{run.seen:,}",
         "passes": f"{run.seen / max(len(data.train), 1):.1f}",
-        "training time": duration(last["seconds"]) if "seconds" in last else "",
+        "training time": duration(run.seconds) if run.seen else "",
         "images a second": f"{last['images_per_second']:,.0f}" if "images_per_second" in last else "",
         "memory": f"{last['memory_mb']:,.0f} MB" if "memory_mb" in last else "",
         "weights": f"{weights:,}",
