@@ -40,6 +40,8 @@ test("smoothing keeps a constant, has no pull to zero, and is the weighted mean 
 test("ticks are round, in the range, and about as many as asked for", () => {
   assert.deepEqual(ticks(0, 1, 5), [0, 0.2, 0.4, 0.6, 0.8, 1]);
   assert.deepEqual(ticks(-3, 3, 3), [-2, 0, 2]);
+  assert.deepEqual(ticks(5, 5.000000000000001), [5], "neighbouring numbers: counting on would never end");
+  assert.deepEqual(powers(0, 10), [0], "nor would powers from 0 on");
   for (const [lo, hi] of [[0.00012, 0.00019], [-1e6, 3e7], [17, 17.3]]) {
     const t = ticks(lo, hi, 5);
     assert.ok(t.length >= 2 && t.length <= 7 && t[0] >= lo - 1e-12 && t[t.length - 1] <= hi + 1e-6, `${t}`);

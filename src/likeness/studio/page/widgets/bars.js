@@ -21,7 +21,7 @@ const NAMED = 40, LINE = 16;  // pixels of a bar that has its name below, and of
 export function bars(options) {
   styled();
   const id = unique("bars");
-  const canvas = h("canvas", { role: "img", class: "w-bars" });
+  const canvas = h("canvas", { role: "img", class: "w-bars", "aria-label": options.label });
   const body = h("tbody");
   const table = h("details", { class: "w-table" }, h("summary", { text: "numbers" }),
     h("table", { "aria-label": options.label }, h("thead", {}, h("tr", {}, h("th", { scope: "col", text: "bar" }), h("th", { scope: "col", text: "value" }))), body));

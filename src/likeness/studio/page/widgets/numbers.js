@@ -17,9 +17,9 @@ export function ticks(lo, hi, n = 5) {
   if (!(hi > lo)) return [lo];
   const rough = (hi - lo) / Math.max(1, n), power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((s) => s >= rough * (1 - 1e-9)) ?? 10 * power;
-  const out = [];
-  for (let k = Math.ceil(lo / step - 1e-9); k * step <= hi + step * 1e-9; k++) out.push(Number((k * step).toPrecision(12)));
-  return out;
+  const first = Math.ceil(lo / step - 1e-9), count = Math.floor(hi / step + 1e-9) - first + 1;
+  if (!(Math.abs(first) < 2 ** 40 && count <= 20 * n)) return [lo];  // so near each other that k and k + 1 are one number
+  return Array.from({ length: Math.max(0, count) }, (_, k) => Number(((first + k) * step).toPrecision(12)));
 }
 
 /** Names of ticks, with as many digits as it takes to tell them apart. @param {number[]} values */
@@ -33,6 +33,7 @@ export function named(values) {
 
 /** Powers of ten between lo and hi, both positive, at most n. @param {number} lo @param {number} hi @param {number} [n] */
 export function powers(lo, hi, n = 6) {
+  if (!(lo > 0 && hi >= lo && hi < Infinity)) return [lo];
   const first = Math.ceil(Math.log10(lo) - 1e-9), last = Math.floor(Math.log10(hi) + 1e-9);
   const step = Math.max(1, Math.ceil((last - first + 1) / n)), out = [];
   for (let k = first; k <= last; k += step) out.push(Number(`1e${k}`));
