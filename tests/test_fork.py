@@ -58,6 +58,21 @@ def test_what_does_not_fit_or_is_not_there_is_refused_and_leaves_nothing(parent,
         fork.make(parent, parent, {}, {})
 
 
+def test_one_optimiser_does_not_go_on_with_what_another_remembers(tmp_path):
+    run, data = small_run("ddpm", tmp_path / "parent", images=32, batch=16)
+    for _ in loop.fit(run, data, images=32):
+        pass
+    run.close()
+    assert run.model.optimizer == "muon"
+    with pytest.raises(Refusal, match="--optimizer adam: .* remembers what muon has seen"):
+        fork.make(tmp_path / "parent", tmp_path / "f", dict(optimizer="adam"), {})
+    assert not (tmp_path / "f").exists()
+    assert (
+        fork.make(tmp_path / "parent", tmp_path / "f", dict(optimizer="muon"), {}).options["optimizer"]
+        == "muon"
+    )
+
+
 def test_by_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     small = ["--size", "8", "--width", "8", "--latent", "2", "--batch", "16", "--no-report", "--json"]

@@ -27,7 +27,7 @@ from torch.optim import Adam, Optimizer
 
 A, B, C = 3.4445, -4.7750, 2.0315
 """of the polynomial: steep at 0, so that five steps do"""
-STEPS = 5
+MU, STEPS = 0.95, 5
 SMALLEST = 16
 """rows or columns below which a matrix is left to Adam"""
 
@@ -59,26 +59,17 @@ def orthogonal(x: Tensor) -> Tensor:
 class Muon(Optimizer):
     """A step of the weights in `hidden` as above, of all others by Adam; both at the same rate."""
 
-    def __init__(
-        self,
-        params: Iterable[Tensor],
-        lr: float,
-        hidden: Collection[Tensor] = (),
-        momentum: float = 0.95,
-        betas: tuple[float, float] = (0.9, 0.999),
-    ):
+    def __init__(self, params: Iterable[Tensor], lr: float, hidden: Collection[Tensor] = ()):
         known = {id(p) for p in hidden}
         both = list(params)
         inside = [p for p in both if id(p) in known]
         rest = [p for p in both if id(p) not in known]
         super().__init__(both, dict(lr=lr, fused=True))
-        self.adam = Adam(rest, lr=lr, betas=betas, fused=True) if rest else None
+        self.adam = Adam(rest, lr=lr, fused=True) if rest else None
         self.param_groups = [dict(params=inside, lr=lr)] if inside else []
         if self.adam is not None:
             self.param_groups += self.adam.param_groups
             self.state = self.adam.state  # one memory, so that whoever saves it sees all
-        self.inside, self.momentum = inside, momentum
-        """the matrices, and mu"""
         self.alike = dict[tuple[int, int], list[Tensor]]()
         for p in inside:
             self.alike.setdefault((len(p), p[0].numel()), []).append(p)
@@ -99,8 +90,8 @@ class Muon(Optimizer):
             if "momentum" not in self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
         means = [self.state[p]["momentum"] for p in alike]
-        torch._foreach_lerp_(means, grads, 1 - self.momentum)
-        ahead = torch._foreach_lerp(grads, means, self.momentum)
+        torch._foreach_lerp_(means, grads, 1 - MU)
+        ahead = torch._foreach_lerp(grads, means, MU)
         step = orthogonal(torch.stack([rows(x) for x in ahead]))
         torch._foreach_add_([rows(p) for p in alike], list(step.unbind()), alpha=by)
 

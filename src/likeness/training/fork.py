@@ -42,6 +42,11 @@ def make(
         raise Refusal(f"{source} is a run of {was.model}, not of {model}; type: likeness train {was.model}")
     kind = models.load(str(source / was.model) if was.model.endswith(".py") else was.model)
     there = {f.name: f.default for f in option_fields(kind)} | was.options
+    if options.get("optimizer", there.get("optimizer")) != there.get("optimizer"):
+        raise Refusal(
+            f"--optimizer {options['optimizer']}: {source} remembers what {there['optimizer']} has seen, which "
+            "means nothing to another; leave it out, or train anew without --from."
+        )
     config = replace(was, options=there | options, training=replace(was.training, **training))
     check_options("train", config.training)
     try:
