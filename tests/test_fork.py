@@ -64,7 +64,7 @@ def test_one_optimiser_does_not_go_on_with_what_another_remembers(tmp_path):
         pass
     run.close()
     assert run.model.optimizer == "muon"
-    with pytest.raises(Refusal, match="--optimizer adam: .* remembers what muon has seen"):
+    with pytest.raises(Refusal, match=r"--optimizer adam: .* remembers what muon has seen"):
         fork.make(tmp_path / "parent", tmp_path / "f", dict(optimizer="adam"), {})
     assert not (tmp_path / "f").exists()
     assert (

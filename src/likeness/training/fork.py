@@ -44,8 +44,8 @@ def make(
     there = {f.name: f.default for f in option_fields(kind)} | was.options
     if options.get("optimizer", there.get("optimizer")) != there.get("optimizer"):
         raise Refusal(
-            f"--optimizer {options['optimizer']}: {source} remembers what {there['optimizer']} has seen, which "
-            "means nothing to another; leave it out, or train anew without --from."
+            f"--optimizer {options['optimizer']}: {source} remembers what {there['optimizer']} has seen, "
+            "which means nothing to another; leave it out, or train anew without --from."
         )
     config = replace(was, options=there | options, training=replace(was.training, **training))
     check_options("train", config.training)
