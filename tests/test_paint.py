@@ -247,6 +247,36 @@ def test_each_term_is_zero_for_what_was_asked_and_counts_the_later_stroke():
 # Codes
 
 
+def test_the_colour_around_a_pixel_is_the_mean_of_the_strokes_pixels_in_its_window():
+    c = constraints.compiled([strokes.parse("colour:red:0.05,0.1 0.7,0.4:0.2")], 3, 16)
+    x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    (area,) = c.areas
+    half, inside = int(0.2 * 16 / 2), area.mask.tolist()
+    want = []
+    for image in x.tolist():
+        apart = []
+        for i, j in itertools.product(range(16), repeat=2):
+            if not inside[i][j]:
+                continue
+            rows, columns = (range(max(0, k - half), min(16, k + half + 1)) for k in (i, j))
+            near = [(a, b) for a, b in itertools.product(rows, columns) if inside[a][b]]
+            apart += [
+                (sum(plane[a][b] for a, b in near) / len(near) - wanted) ** 2
+                for plane, wanted in zip(image, area.colour.tolist())
+            ]
+        want.append(sum(apart) / len(apart))
+    assert c.terms(x)["colour"].tolist() == pytest.approx(want, rel=1e-4)
+
+
+def test_a_stroke_that_stays_is_not_drawn_again(monkeypatch):
+    known = strokes.some(["colour:red:0.31,0.42 0.62,0.43:0.11", "keep:0.9,0.9:0.05"])
+    first = [stroke.covers(16) for stroke in known]
+    monkeypatch.setattr(strokes, "discs", lambda *_: pytest.fail("drawn again"))
+    for stroke, mask in zip(known, first):
+        mask[:] = False  # a copy
+        assert stroke.covers(16).any()
+
+
 def test_the_projection_of_a_linear_generator_is_least_squares():
     model = Linear(spec=Spec(1, 8, levels=0)).eval()
     W = model.W.detach().T

@@ -159,7 +159,10 @@ def test_the_search_takes_up_newer_strokes_and_refuses_bad_ones_in_sentences(des
     begin = dict(kind="held", number=0)
     answer = paint.set_(desk, wish("vae-digits", start=begin, version=1, rest=True), dict(points=MIDDLE))
     value = next(v for v in answer if "begins" not in v.data)
-    assert value.data["version"] == 1 and value.arrays["images"].shape == (2, 8, 8, 3)
+    assert value.data["version"] == 1
+    assert value.arrays["leader"].shape == (8, 8, 3), "while the stroke grows the leading one alone is sent"
+    every = next(v for v in answer if "images" in v.arrays)
+    assert every.arrays["images"].shape == (2, 8, 8, 3), "then all"
     run = desk.run("vae-digits")
     (end,) = [
         a
@@ -181,6 +184,22 @@ def test_the_search_takes_up_newer_strokes_and_refuses_bad_ones_in_sentences(des
     assert rest.data["resting"]
     about = asked(desk, "about", run="vae-digits")[0]
     assert about.data["kept"]["start"] == begin and about.data["strokes"][0]["colour"] == "#ffffff"
+
+
+def test_a_pen_that_moves_never_waits_for_all_candidates(desk, monkeypatch):
+    steps = []
+    monkeypatch.setattr(Live, "walk", lambda self, seconds: steps.append("all"))
+    monkeypatch.setattr(Live, "quick", lambda self, seconds: steps.append("leader"))
+    monkeypatch.setattr(paint, "PEN", 1e9)
+    answer = paint.set_(desk, wish("gan-digits", version=1), dict(points=MIDDLE))
+    next(v for v in answer if "begins" not in v.data)
+    for version in range(2, 6):
+        desk.live["k"] = [("set", wish("gan-digits", version=version), dict(points=MIDDLE + version))]
+        assert next(answer).data["version"] == next(answer).data["version"] == version
+    assert set(steps) == {"leader"}
+    monkeypatch.setattr(paint, "PEN", 0.0)
+    next(answer)
+    assert steps[-1] == "all"
 
 
 FAR = np.zeros((10**6, 2), np.int32)

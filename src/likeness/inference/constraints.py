@@ -39,24 +39,30 @@ class Area:
     """The pixels of a stroke, and the mean colour around each of them."""
 
     def __init__(self, mask: Tensor, colour: Tensor, half: int, weight: float = 1.0):
-        """mask: bool (H, W).  colour: (C,) in [-1, 1].  half: pixels to each side that the mean is over."""
+        """mask: bool (H, W), somewhere true.  colour: (C,) in [-1, 1].  half: pixels to each side that the
+        mean is over."""
         self.mask, self.colour, self.half, self.weight = mask, colour, half, weight
+        rows, columns = (mask.any(axis).nonzero()[:, 0] for axis in (1, 0))
+        self.box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+        self.inside = mask[self.box]
+        self.there = self.inside.float()
+        self.share = self.around(self.there[None, None]).clamp(min=1e-6)
 
     def to(self, device: torch.device) -> Area:
+        if self.mask.device == device:
+            return self
         return Area(self.mask.to(device), self.colour.to(device), self.half, self.weight)
+
+    def around(self, x: Tensor) -> Tensor:
+        """Mean over a window of 2 half + 1 pixels, with zeros beyond the stroke's box."""
+        return F.avg_pool2d(x, 2 * self.half + 1, 1, self.half) if self.half else x
 
     def off(self, x: Tensor) -> Tensor:
         """(B,)"""
-        mean = within(x, self.mask, self.half) if self.half else x
-        return self.weight * (mean - self.colour[:, None, None]).square()[:, :, self.mask].flatten(1).mean(1)
-
-
-def within(x: Tensor, mask: Tensor, half: int) -> Tensor:
-    """Mean over a window of 2 half + 1 pixels, of those in the mask."""
-    there = mask.to(x.dtype)
-    window = 2 * half + 1
-    share = F.avg_pool2d(there[None, None], window, 1, half)
-    return F.avg_pool2d(x * there, window, 1, half) / share.clamp(min=1e-6)
+        x = x[:, :, self.box[0], self.box[1]]
+        mean = self.around(x * self.there) / self.share if self.half else x
+        apart = (mean - self.colour[:, None, None]).square()
+        return self.weight * apart[:, :, self.inside].flatten(1).mean(1)
 
 
 @dataclass

@@ -28,6 +28,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ class Stroke:
 
     def covers(self, size: int) -> np.ndarray:
         """Rule 3: bool (size, size); of a warp where it is dragged from."""
-        return discs(self.centres(size), self.reach(size), size)
+        return _covers(self, size).copy()
 
     def arrives(self, size: int) -> np.ndarray:
         """Of a warp: where it is dragged to."""
@@ -145,6 +146,12 @@ class Stroke:
         tint = {} if self.colour is None else {"colour": "#{:02x}{:02x}{:02x}".format(*self.colour)}
         heavy = {} if self.weight == 1 else {"weight": self.weight}
         return dict(kind=self.kind, points=[list(p) for p in self.points], radius=self.radius) | tint | heavy
+
+
+@lru_cache(256)
+def _covers(stroke: Stroke, size: int) -> np.ndarray:
+    """Kept, since of many strokes on a screen one grows at a time."""
+    return discs(stroke.centres(size), stroke.reach(size), size)
 
 
 def discs(centres: np.ndarray, reach: int, size: int) -> np.ndarray:

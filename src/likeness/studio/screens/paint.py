@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -42,8 +43,10 @@ Shown = dict[str, np.ndarray | Picture]
 LIVE = {"set"}
 FOLDER, STARTS, KEPT = "edits", "start", ".studio/paint"
 """in the root: what is saved, the images that are drawn on, and the strokes that a reload finds again"""
-FIRST, THEN = 0.022, 0.03
-"""seconds of search before the next look: after a change, and later"""
+FIRST, THEN = 0.012, 0.03
+"""seconds of search before the next look: of the leading candidate, and of all"""
+PEN = 0.15
+"""seconds after a change in which the next one is to be expected: a step of all would keep it waiting"""
 SESSIONS: OrderedDict[tuple[Any, ...], Live] = OrderedDict()
 FOUND: OrderedDict[str, tuple[paintings.Painting, Wish]] = OrderedDict()
 """the last answers, for those who save them"""
@@ -279,7 +282,7 @@ def set_(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer]:
     key = text(args, "key", 100)
     refused: tuple[int, dict[str, str]] = (0, {})
     newest: tuple[dict[str, Any], Arrays] | None = (args, arrays)
-    wish, session = None, None
+    wish, session, since = None, None, 0.0
     while True:
         changed = newest is not None
         if newest is not None:
@@ -302,11 +305,13 @@ def set_(desk: Desk, args: dict[str, Any], arrays: Arrays) -> Iterator[Answer]:
                 refused = refused[0] + 1, dict(what=what, why=reason, do=do)
         assert wish is not None
         if session is not None:
-            if changed:
+            since = time.perf_counter() if changed else since
+            leader = not session.resting and time.perf_counter() - since < PEN
+            if leader:
                 session.quick(FIRST)
             else:
                 session.walk(THEN)
-            yield _frame(session, wish, refused)
+            yield _frame(session, wish, refused, leader)
         waiting = desk.inbox(key)
         newest = waiting[-1][1:] if waiting else None
         if newest is None and (session is None or session.resting):
@@ -362,10 +367,15 @@ def _told(wish: Wish) -> dict[str, Any]:
     return dict(start="" if wish.start is None else wish.start.name, strokes=len(wish.strokes))
 
 
-def _frame(live: Live, wish: Wish, refused: Any) -> Answer:
+def _frame(live: Live, wish: Wish, refused: Any, leader: bool) -> Answer:
+    """leader: that one alone, while strokes grow."""
     order = live.order.tolist()
     off = live.least[live.order].tolist()
-    arrays: Shown = {"images": figures.pixels(live.images[live.order].cpu())}
+    arrays: Shown
+    if leader:
+        arrays = {"leader": _pixels(live.images[live.lead].cpu())}
+    else:
+        arrays = {"images": figures.pixels(live.images[live.order].cpu())}
     if live.start is not None and live.back is not None:
         arrays |= {"start": _pixels(live.start.cpu()), "back": _pixels(live.back)}
     data = dict(

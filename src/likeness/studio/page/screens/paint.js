@@ -219,6 +219,10 @@ async function begin(root, studio, screen) {
         if (now.at === null || data.order[0] === data.lead) way = [];
         label(data.off, arrays.images, data.order);
         state.value = data.share;
+      } else if (arrays.leader && images.length) {
+        const at = data.order.indexOf(data.lead);
+        images[at] = (await canvases(arrays.leader))[0];
+        if (at === place()) off.textContent = spelled(at, data.off);
       }
       if (!data.start) start = null;
       says.textContent = told(data);
@@ -245,8 +249,12 @@ async function begin(root, studio, screen) {
     const at = order ? order.indexOf(now.at ?? order[0]) : now.at ?? 0;
     void choice.set(raw(arr.data, arr.shape), { columns: 4, names: losses.map((l, i) => `candidate ${i + 1}${l === null ? "" : `, off by ${l.toFixed(3)}`}`) });
     choice.mark(new Map([[at, String(at + 1)]]));
+    off.textContent = spelled(at, losses);
+  }
+  /** @param {number} at @param {number[]} losses */
+  function spelled(at, losses) {
     const l = losses[at];
-    off.textContent = l === null || l === undefined ? "" : `candidate ${at + 1} of ${losses.length}, off by ${l.toFixed(3)}`;
+    return l === null || l === undefined ? "" : `candidate ${at + 1} of ${losses.length}, off by ${l.toFixed(3)}`;
   }
   const place = () => (answer || !last?.order ? now.at ?? 0 : Math.max(0, last.order.indexOf(now.at ?? last.order[0])));
   function paint() {
