@@ -144,6 +144,20 @@ def test_noise_is_called_noise_whatever_a_network_thinks_of_it(reference):
     assert abs(doubts.alike(noise)) < 0.05
 
 
+def test_coarse_noise_is_noise_as_well():
+    generator = np.random.default_rng(0)
+    wide = np.cumsum(np.cumsum(generator.normal(size=(32, 3, 36, 36)), 2), 3)  # box means from running sums
+    coarse = wide[..., 4:, 4:] - wide[..., :-4, 4:] - wide[..., 4:, :-4] + wide[..., :-4, :-4]
+    coarse = np.clip(128 + 12 * coarse, 0, 255).astype(np.uint8)
+    areas = np.kron(generator.integers(0, 255, (32, 3, 4, 4)), np.ones((8, 8))).astype(np.uint8)
+    assert doubts.alike(coarse) > 0.7, "the correlation of neighbours does not tell it"
+    assert doubts.peaked(coarse) == pytest.approx(3, abs=0.3) and (doubts.peaked(areas) > 5).all()
+    assert "neither edges nor even areas" in doubts.noisy(coarse, areas)
+    assert not doubts.noisy(areas, areas) and not doubts.noisy(areas, coarse)
+    assert not doubts.noisy(coarse, coarse), "real images that are of that kind themselves"
+    assert (doubts.peaked(np.zeros((2, 1, 8, 8), np.uint8)) == np.inf).all()
+
+
 def test_kid_is_the_same_in_features_a_hundred_times_as_large(reference):
     """The kernel's own constant is 1, so that large features make any number of it."""
     held, base = reference.held, reference.base
