@@ -82,8 +82,8 @@ ALIKE, SOME = 0.3, 256
 """correlation of neighbouring pixels, at least, of images that are none of noise themselves; and images of
 each side that are looked at, which are enough and take no memory"""
 EVEN = 3.5
-"""kurtosis of the differences of neighbouring pixels below which an image has neither edges nor even areas; of
-Gaussian noise, filtered or not, it is 3, of photographs 5 to 13"""
+"""kurtosis of the differences of neighbouring pixels below which an image has neither edges nor even areas;
+of Gaussian noise, filtered or not, it is 3, of photographs 5 to 13"""
 
 
 def noisy(x: np.ndarray, real: np.ndarray) -> str:
@@ -104,8 +104,8 @@ def noisy(x: np.ndarray, real: np.ndarray) -> str:
             f"{short(float(np.median(flat)))}, those of real images {short(float(np.median(sharp)))})"
         )
     return (
-        f"samples are mostly noise: {said}; a network that learnt from real images cannot judge such, so look "
-        "at them, and train longer"
+        f"samples are mostly noise: {said}; a network that learnt from real images cannot judge such, so "
+        "look at them, and train longer"
     )
 
 
