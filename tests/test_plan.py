@@ -386,3 +386,21 @@ def test_what_draws_for_long_says_so_where_nobody_watches(capsys):
     assert len(lines) == 2 and lines[0].endswith("drawing samples: 25% after 12 s")
     assert len(list(terminal.walked(stages(), "x", quiet=True, clock=lambda: hands[0]))) == 8
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_done_for_long_is_said_where_nobody_watches(capsys):
+    hands = iter(range(0, 100, 4))
+    with terminal.status(clock=lambda: float(next(hands))) as status:
+        for k in range(8):
+            status(f"[step] {k}")
+    lines = capsys.readouterr().err.splitlines()
+    assert 2 <= len(lines) <= 3 and lines[0] == "[step] 2"
+    with terminal.status(quiet=True) as status:
+        status("nothing")
+    assert capsys.readouterr().err == ""
+
+
+def test_nothing_shows_its_progress_to_terminals_alone():
+    source = Path(likeness.__file__).parent
+    silent = [p.name for p in source.rglob("*.py") if "err.status(" in p.read_text()]
+    assert not silent, "terminal.status and terminal.stages say it in pipes as well"

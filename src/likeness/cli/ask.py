@@ -69,7 +69,7 @@ def reconstruct(argv: list[str]) -> int:
     x, y, encodes = asked.batch.x, asked.batch.y, "encode" in answers(run.model)
     steps = args["steps"] or (0 if encodes else inversion.STEPS)
     before = run.reconstruct(x)[1] if encodes else inversion.nearest_samples(run.model, x, y, seed)
-    back = inversion.decoded(run.model, searched(run, x, y, steps, seed)) if steps else before
+    back = inversion.decoded(run.model, searched(run, x, y, steps, seed, args["json"])) if steps else before
     page = (
         figures.shown(back, x)
         if run.config.spec.points
@@ -103,14 +103,14 @@ def reconstruct(argv: list[str]) -> int:
     return 0
 
 
-def searched(run: Trained, x: Tensor, y: Condition | None, steps: int, seed: int) -> Tensor:
+def searched(run: Trained, x: Tensor, y: Condition | None, steps: int, seed: int, quiet: bool) -> Tensor:
     """The codes of images, with a word on how far the search is."""
     from ..inference import inversion
     from ..reports import terminal
 
-    with terminal.err.status("") as status:
+    with terminal.status(quiet) as status:
         for result in inversion.search(run.model, x, y, steps, seed):
-            status.update(f"{result.share:4.0%}  searching for the codes of {len(x)} images")
+            status(f"{result.share:4.0%}  searching for the codes of {len(x)} images")
     return result.z
 
 

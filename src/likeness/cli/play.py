@@ -126,7 +126,7 @@ def _together(commands: Sequence[list[str]], as_json: bool) -> int:
     # a session of their own: the signal of a terminal would reach them twice, and the second ends at once
     pipe = subprocess.PIPE
     how: dict[str, Any] = dict(text=True, stdout=pipe, stderr=pipe, start_new_session=True)
-    with stopping() as stop, terminal.err.status("") as status:
+    with stopping() as stop, terminal.status(as_json) as status:
         passed_on = False
         while running or waiting:
             while waiting and len(running) < (os.cpu_count() or 1):
@@ -139,7 +139,7 @@ def _together(commands: Sequence[list[str]], as_json: bool) -> int:
                 codes.append(_said(running.pop(0)))
                 waiting = waiting if codes[-1] == 0 else []
                 continue
-            status.update(f"{len(codes)} of {len(commands)} runs are done")
+            status(f"{len(codes)} of {len(commands)} runs are done")
             time.sleep(0.1)
     return next(filter(None, codes), 0)
 
@@ -186,16 +186,12 @@ def _walk(run: AgentRun, stop: Any, as_json: bool) -> None:
     """To the end, with a word on how it goes."""
     from ..reports import terminal
 
-    last = time.monotonic()
-    with terminal.err.status("") as status:
+    with terminal.status(as_json) as status:
         for line in run.fit(stop):
             text = f"{run.folder}: step {line['steps']:,} of {run.options.steps:,}"
             text += f", {line['clock'] / run.agent.whole(run.options.steps):.0%}" if "clock" in line else ""
             text += "".join(f"  {k} {line[k]:.2f}" for k in ("return", "dream return") if k in line)
-            status.update(text)
-            if not terminal.err.is_terminal and time.monotonic() - last > terminal.EVERY:
-                last = time.monotonic()
-                terminal.say(text, as_json)
+            status(text)
 
 
 def _result(run: AgentRun) -> dict[str, Any]:

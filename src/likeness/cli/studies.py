@@ -132,8 +132,6 @@ def detect(argv: list[str]) -> int:
     common(parser, "-n", "--seed", "-o", "--json", **helps)
     args, runs = on_runs(argv, parser, data=False)
 
-    from rich.markup import escape
-
     from .. import data as datasets
     from ..core import Refusal
     from ..data.source import parse
@@ -156,9 +154,9 @@ def detect(argv: list[str]) -> int:
     steps = detection.learn(
         makers, images, args["o"], args["n"] or 2000, error=args["error"], seed=args["seed"]
     )
-    with terminal.err.status("") as status:
+    with terminal.stages("detector", args["json"]) as notify:
         for at in steps:
-            status.update(f"{at.share:4.0%}  {escape(at.doing)}")
+            notify(at.doing, at.share)
     scores = load_scores(args["o"])
     terminal.scores(scores, args["json"], title=str(args["o"]))
     if args["json"]:

@@ -237,17 +237,12 @@ def _walk(args: dict[str, Any], states: Any, film: Film | None) -> State:
     from ..reports import terminal
 
     folder, every = args["frames"], args["every"] or 10
-    last = time.monotonic()
     if folder is not None:
         storage.make(folder)
-    with terminal.err.status("") as status:
+    with terminal.status(args["json"]) as status:
         for number, state in enumerate(states):
             high, wide = state.size
-            text = f"{state.share:4.0%}  {wide}x{high}  loss {state.loss:.4g}"
-            status.update(text)
-            if not terminal.err.is_terminal and time.monotonic() - last > terminal.EVERY:
-                last = time.monotonic()
-                terminal.say(text, args["json"])
+            status(f"{state.share:4.0%}  {wide}x{high}  loss {state.loss:.4g}")
             if folder is not None and number % every == 0:
                 picture, recipe = figures.pixels(state.x)[0], dict(frame=number, loss=state.loss)
                 figures.write_png(_unused(folder / f"{number:06d}.png"), picture, recipe)
@@ -266,12 +261,10 @@ def _sheet(
     from ..reports import terminal
 
     tiles, began = list[Any](), time.monotonic()
-    with terminal.err.status("") as status:
+    with terminal.status(args["json"]) as status:
         for one, x in transfer.sheet(net, content, styles, how):
             tiles.append(figures.pixels(x.cpu())[0])
-            status.update(
-                f"{len(tiles)} of 9: content weight {one.content_weight:g}, strokes {one.strokes:g}"
-            )
+            status(f"{len(tiles)} of 9: content weight {one.content_weight:g}, strokes {one.strokes:g}")
     storage.make(path.parent)
     recipe = recipe_of(args, net, how) | dict(sheet=True)
     figures.write(path, stylise.sheet(tiles), recipe)

@@ -308,12 +308,12 @@ def _shown_steps(
 ) -> tuple[np.ndarray, float | None]:
     """The last of the steps, with a word on each where somebody is watching."""
     step = None
-    with terminal.err.status("") as status:
+    with terminal.status(args["quiet"]) as status:
         for step in embedding.arrange(reduced, args["method"], perplexity, seed, random, near):
             if "watch" in args and not random:
                 args["watch"](step)
-            if not args["quiet"] and not math.isnan(step.kl):
-                status.update(
+            if not math.isnan(step.kl):
+                status(
                     f"t-SNE of {len(reduced):,} images, perplexity {perplexity:g}: step {step.step}, KL "
                     f"{step.kl:.3f}"
                 )

@@ -545,7 +545,7 @@ def _told(text: str) -> Callable[[dream.State], str]:
 def _walked(way: Way, args: dict[str, Any]) -> Any:
     """Go to the end of the way, with a word on how far it is, and pictures of it where these are
     asked for."""
-    folder, every, last_update, kept = args["frames"], args["every"] or 10, time.monotonic(), -1
+    folder, every, kept = args["frames"], args["every"] or 10, -1
     if folder is not None:
         storage.make(folder)
 
@@ -554,12 +554,9 @@ def _walked(way: Way, args: dict[str, Any]) -> Any:
         about = dict(way.recipe, frame=number, loss=state.loss)
         figures.write_png(folder / f"{number:06d}.png", _enlarged(x), about)
 
-    with terminal.err.status("") as status:
+    with terminal.status(args["quiet"]) as status:
         for number, state in enumerate(way.states):
-            status.update(way.says(state))
-            if not terminal.err.is_terminal and time.monotonic() - last_update > terminal.EVERY:
-                last_update = time.monotonic()
-                terminal.say(way.says(state), args["quiet"])
+            status(way.says(state))
             if folder is not None and number % every == 0:
                 keep()
                 kept = number

@@ -294,6 +294,29 @@ def walked(
             yield stage
 
 
+@contextmanager
+def status(
+    quiet: bool = False, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[str], None]]:
+    """A function to call with what is being done; where nobody watches, it prints that now and then."""
+    if quiet:
+        yield lambda text: None
+        return
+    if sys.stderr.isatty():
+        with _err().status("") as shown:
+            yield lambda text: shown.update(escape(text))
+        return
+    printed = clock()
+
+    def line(text: str) -> None:
+        nonlocal printed
+        if clock() - printed > EVERY:
+            printed = clock()
+            say(text)
+
+    yield line
+
+
 Notify = Callable[[str, float], None]
 """of something that is made of parts: which one is being made, and what share of it is done, 0 to 1"""
 
