@@ -312,6 +312,19 @@ def test_a_colour_stroke_changes_the_colour_and_leaves_the_rest(discs):
     assert torch.allclose(made.film[-1], made.x[0], atol=1e-4)
 
 
+def test_what_a_model_cannot_make_is_said(discs):
+    start = disc(discs)
+    wish = ["colour:#ff2626:0.5,0.5:0.15", "colour:#0000ff:0.05,0.05:0.04"]
+    made = manifold.paint(discs, c := asked(wish, start), manifold.How(n=2))
+    (said,) = constraints.unmet(c, start, made.x[0])
+    assert "#0000ff is not met: its pixels are #f" in said, "discs are drawn on white"
+    assert not constraints.unmet(asked(wish[:1], start), start, made.x[0])
+    two = constraints.unmet(c, start, start)
+    assert len(two) == 2, "nothing has been done"
+    drag = asked(["warp:0.35,0.5:0.65,0.6:0.25"], start)
+    assert "0% of its error is gone" in constraints.unmet(drag, start, start)[0]
+
+
 def centroid(x: Tensor) -> Tensor:
     weight = (1 - x.mean(0)).clamp(min=0)
     at = torch.arange(len(weight)) + 0.5

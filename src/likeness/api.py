@@ -734,6 +734,8 @@ class Trained:
         **live: Any,
     ) -> Iterator[manifold.State | Painting]:
         """paint(), with every state on the way there."""
+        from dataclasses import replace
+
         from .inference import constraints, manifold
         from .inference import strokes as drawing
         from .reports.paintings import Painting, carried, described
@@ -748,6 +750,8 @@ class Trained:
             if isinstance(at, manifold.State):
                 yield at
         assert isinstance(at, manifold.Painted)
+        began = at.back if at.back is not None else at.film[0] if at.start is None else at.start
+        at = replace(at, notes=at.notes + constraints.unmet(wanted, began.cpu(), at.x[at.pick].cpu()))
         photo, applied = carried(at, image, spec)
         facts = dict(n=how.n, steps=how.steps, strength=how.strength, seed=how.seed)
         recipe = self._recipe(strokes=described(asked), **facts) | live

@@ -152,6 +152,35 @@ class Constraints:
         return result
 
 
+MET, SEEN = 0.5, 0.04
+"""the largest share of a stroke's error that may be left, and the mean square in [-1, 1] that is seen at all:
+25 grey levels"""
+
+
+@torch.no_grad()
+def unmet(c: Constraints, first: Tensor, last: Tensor) -> tuple[str, ...]:
+    """A sentence for each colour, and for the warps and the sketch, that an edit from the image `first` to
+    `last`, (C, H, W) each, has hardly come nearer to."""
+    out, ends = [], (first[None], last[None])
+    for area in c.areas:
+        before, after = (float(area.off(x)) / area.weight for x in ends)
+        if after > max(SEEN, MET * before):
+            there, asked = (hexed(colour) for colour in (last[:, area.mask].mean(1), area.colour))
+            out.append(f"the stroke of colour {asked} is not met: its pixels are {there} on the average")
+    begin, end = (c.terms(x) for x in ends)
+    for name, share in (("warp", MET), ("sketch", 0.9)):
+        if name in begin and (left := float(end[name] / begin[name].clamp(min=1e-9))) > share:
+            out.append(f"the {name} is not met: {max(0.0, 1 - left):.0%} of its error is gone")
+    cure = "the model may know no such images: train it longer or on others, or give the term more weight"
+    return tuple(f"{one}; {cure}" for one in out)
+
+
+def hexed(colour: Tensor) -> str:
+    """A colour (C,) in [-1, 1] as it is typed."""
+    levels = ((colour.expand(3) + 1) * 127.5).round().clamp(0, 255).int().tolist()
+    return "#{:02x}{:02x}{:02x}".format(*levels)
+
+
 def off(x: Tensor, wanted: Tensor, where: Tensor, heavy: Tensor) -> Tensor:
     return ((x - wanted).square() * heavy)[:, :, where].flatten(1).mean(1)
 
