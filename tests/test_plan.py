@@ -228,6 +228,10 @@ def test_terms_bear_their_unit_and_nats_a_dimension_are_shown_in_bits():
     assert progress.terms(dict(model=5.545177, rate=13.0, gradient=1.0), units) == (
         "model 8 bits/dim  rate 13 nats  gradient 1"
     )
+    gan = {"discriminator": 1.37, "on real": 0.2, "chance": 1.386, "told apart": 0.75, "generator": 0.7}
+    assert progress.terms(gan | {"generator gradient": 2.0}, {}) == (
+        "discriminator 1.37  told apart 0.75  generator 0.7"
+    ), "the doctor reads the rest in the log"
     name, values, unit = progress.measured("nats/dim", np.log([2.0, 4.0]), units)
     assert (name, unit) == ("bound", "bits/dim") and values == pytest.approx([1.0, 2.0])
 

@@ -38,11 +38,18 @@ def left(run: Run, budget: dict[str, Any]) -> Callable[[], str]:
     return say
 
 
+LOGGED = ("on real", "on fake", "chance", "penalty", "pull", "told apart by features")
+"""terms, and those whose names end in "gradient", that the doctor reads in log.jsonl and a line has no room
+for"""
+
+
 def terms(losses: Mapping[str, float], units: Mapping[str, str]) -> str:
-    """The terms of a loss, each with its unit where it has one: "model 7.974 bits/dim  rate 8.98 nats"."""
+    """The terms of a loss that are watched, each with its unit where it has one: "model 7.974 bits/dim  rate
+    8.98 nats"."""
+    watched = {k: v for k, v in losses.items() if k not in LOGGED and not k.endswith(" gradient")}
     return "  ".join(
         f"{name} {value:.4g} {unit}".rstrip()
-        for name, value, unit in (measured(name, value, units) for name, value in losses.items())
+        for name, value, unit in (measured(name, value, units) for name, value in watched.items())
     )
 
 
