@@ -228,6 +228,8 @@ def test_train_show_and_evaluate(tmp_path, monkeypatch, capsys):
     assert over["iqm"] == pytest.approx(np.mean(means)) and "2 runs" in over["warning"]
     page = Path("compare.html").read_text()
     assert "ppo" in page and "data:image/png" in page and "2 runs" in page
+    verb(capsys, "evaluate r-seed0 r-seed1 -n 2 -o new/place --json")
+    assert Path("new/place/compare.html").exists()
     report = Path("r-seed0/report.html").read_text()
     assert "Learning curve" in report and "--no-normalise" in report and "<script" not in report
     assert cli.main(["evaluate", "r-seed0", "-n", "10"]) == 0

@@ -102,7 +102,9 @@ def curves(run: AgentRun) -> str:
 
 
 def compare(runs: Sequence[AgentRun], own: Own, rows: Sequence[dict[str, Any]], folder: Path) -> Path:
-    """Replace compare.html in the folder: returns over seeds, and learning curves world by world."""
+    """Replace compare.html in the folder, which is made if need be: returns over seeds, and learning curves
+    world by world."""
+    storage.make(folder)
     texts = [f"{row['agent']} on {row['world']}: {row['warning']}" for row in rows if row["warning"]]
     texts += [f"{run.folder}: {text}" for run in runs for text in own[run.folder][-1].warnings]
     lead = (
