@@ -34,8 +34,10 @@ from likeness.metrics import neighbours
 from likeness.runs.run import Config, Run
 from likeness.training import loop, plan
 
-BEFORE: dict[str, Any] = dict(sampler="dpm2m", spacing="karras", steps=20)
-SIDES: dict[str, list[dict[str, Any]]] = {"adam": [BEFORE, {}], "muon": [BEFORE, {}, dict(steps=100)]}
+BEFORE: dict[str, Any] = dict(sampler="dpm2m", spacing="karras", steps=20, autoguidance=1.0)
+ALONE: dict[str, Any] = dict(autoguidance=1.0)
+WAYS = [BEFORE, ALONE, {}, dict(steps=100)]
+SIDES: dict[str, list[dict[str, Any]]] = {"adam": WAYS, "muon": WAYS}
 """what moves the weights, and how samples of it are drawn: as before, as now, and the full walk"""
 
 
@@ -101,7 +103,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--ways", type=int, default=2, help="of drawing: as before, as now, all of 100 steps")
+    parser.add_argument(
+        "--ways",
+        type=int,
+        default=3,
+        help="of drawing: as before, in ten steps, led away from its early self as well, and that in 100 steps",
+    )
     parser.add_argument("-n", type=int, default=2000)
     parser.add_argument(
         "--folder", type=Path, help="where runs and pictures stay; a temporary one if not named"

@@ -132,6 +132,9 @@ class PPO(Descending):
         "CartPole-v1": dict(
             horizon=32, epochs=20, trace=0.8, gamma=0.98, rate=1e-3
         ),
+        "LunarLander-v3": dict(
+            steps=1_000_000, worlds=16, horizon=1024, batch=64, gamma=0.999, trace=0.98, entropy=0.01
+        ),
         "grid": dict(entropy=0.01, rate=1e-3),
     }  # fmt: skip
 

@@ -110,7 +110,7 @@ def reverse(runs: Sequence[tuple[Run, Data]], n: int | None, seed: int, x: Tenso
         y = None if condition is None else condition.to(engine.device())
         first = samplers.start(levels, noise, *run.config.spec.shape)
         way = [
-            samplers.State(first, model.denoise(first, _times(levels[0], first), y), levels[0]),
+            samplers.State(first, model.aim(first, _times(levels[0], first), y), levels[0]),
             *model.walk(levels, first, noise, y),
         ]
         columns = PANELS if run.config.spec.points else COLUMNS

@@ -98,7 +98,7 @@ def _frames(
     noise = engine.sampling_noise(plan.seed, plan.number, n)
     y = model.drawn_for(noise, None if y is None else y.to(engine.device()))
     x = samplers.start(levels, noise, *model.spec.shape)
-    first, x_0 = 0, samplers.ask(lambda x, t: model.denoise(x, t, y), x, levels[0])
+    first, x_0 = 0, samplers.ask(lambda x, t: model.aim(x, t, y), x, levels[0])
     for step, seed in (*plan.branches, (len(levels), 0)):
         for i, state in _walked(model, levels, first, x, x_0, noise, y):
             x, x_0 = state.x, state.x_0

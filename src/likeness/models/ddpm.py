@@ -69,7 +69,7 @@ class DDPM(Denoiser):
         choices=("small", "large", "learned"),
     )
 
-    defaults = Training(batch=32, rate=1e-3, images=300_000, warmup=2_000, ema=50_000)
+    defaults = Training(batch=32, rate=1e-3, images=300_000, warmup=2_000, schedule="cosine", ema=50_000)
     units = {"nats/dim": "nats/dim"}
 
     def build(self) -> None:

@@ -59,7 +59,7 @@ class EDM(Denoiser):
     sigma_min: float = option(0.002, "least noise of a sampler", 1e-6, 1.0)
     sigma_max: float = option(80.0, "most noise", 1.0, 1e6)
 
-    defaults = Training(batch=32, rate=1e-3, images=300_000, warmup=2_000, ema=50_000)
+    defaults = Training(batch=32, rate=1e-3, images=300_000, warmup=2_000, schedule="cosine", ema=50_000)
 
     def build(self) -> None:
         self.schedule: Sigmas = Sigmas(self.sigma_min, self.sigma_max)

@@ -43,7 +43,7 @@ class FlowMatching(Denoiser):
         choices=("uniform", "logit-normal", "shifted"),
     )
 
-    defaults = Training(batch=32, rate=1e-3, images=300_000, warmup=2_000, ema=50_000)
+    defaults = Training(batch=32, rate=1e-3, images=300_000, warmup=2_000, schedule="cosine", ema=50_000)
     presets = Denoiser.presets | {"words": WORDS | dict(times="shifted")}
 
     def build(self) -> None:

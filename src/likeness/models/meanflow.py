@@ -58,9 +58,10 @@ class MeanFlow(Denoiser):
         0.5, "share of a batch for which r lies below t; the rest is flow matching", 0.0, 1.0
     )
 
-    defaults = Training(batch=32, rate=1e-3, images=300_000, warmup=2_000, ema=50_000)
+    defaults = Training(batch=32, rate=1e-3, images=300_000, warmup=2_000, schedule="cosine", ema=50_000)
 
     fewest, drawing = 20, "even"
+    keeps_early = False
 
     def build(self) -> None:
         self.schedule: Straight = Straight()

@@ -70,6 +70,7 @@ class Video(Denoiser):
     )
 
     videos = True
+    keeps_early = False
     optimizer: str = option("adam", "what moves the weights", choices=("adam", "muon"))
 
     defaults = Training(batch=8, rate=1e-3, images=100_000, warmup=2_000, ema=20_000)

@@ -45,6 +45,8 @@ WORDS: dict[str, Any] = dict(
     sampler="dpm2m",
 )
 """what goes together to follow texts: many steps of few images (docs/words.md); measured with these alone"""
+FAR, HIDDEN = 2.0, 9.0
+"""of autoguidance, and the noise beside an image above which it changes nothing but the cost"""
 SAMPLERS = ("auto", "ancestral", "ddim", "heun", "dpm2m", "sde2m")
 
 
@@ -93,6 +95,8 @@ class Denoising(Model):
 
     weak: ClassVar[Denoising | None] = None
     """whom guidance leads away from, if not from the model's own idea of no class"""
+    early: ClassVar[Denoising | None] = None
+    """the model as it was at half of its training, where the run has kept it"""
     negative: ClassVar[Tensor | None] = None
     """int64 (1, T), a text that guidance leads away from in place of none"""
     drawing: ClassVar[str] = "karras"
@@ -139,6 +143,33 @@ class Denoising(Model):
     def denoise(self, x_t: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
         """E[x_0 | x_t, y] of images (B, C, H, W) at times t (B,), guided; within what an image can be."""
         return self.kept(self.led(lambda model, y, x_t, t: model.predict(x_t, t, y), y, x_t, t))
+
+    def aim(self, x_t: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
+        """What drawing takes for x_0 of images (B, C, H, W), all at one time, t (B,): denoise(), or, where
+        noise does not hide everything, led away from the model's own early self: autoguidance (Karras et al.
+        2024, eq. 2, by a model that was trained for half as long) within an interval (Kynkäänniemi et al.,
+        "Applying Guidance in a Limited Interval", 2024)."""
+        far = self.far
+        if far == 1 or self.schedule.level(float(t[0])).ratio > HIDDEN:
+            return self.denoise(x_t, t, y)
+        assert self.early is not None
+        return self.kept(torch.lerp(self.early.predict(x_t, t, y), self.predict(x_t, t, y), far))
+
+    @property
+    def far(self) -> float:
+        """How far autoguidance leads; nowhere beside other guidance.  Raises Refusal where it is asked for
+        and there is no early self."""
+        asked = getattr(self, "autoguidance", 0.0)
+        if self.early is None:
+            if asked in (0, 1):
+                return 1.0
+            raise Refusal(
+                f"--autoguidance {asked:g} leads away from what a run is at half of its training, and this "
+                "one has not kept that; leave it out, or name a weaker run with --beside and set --guidance."
+            )
+        if self.weak is not None or self.guidance != 1:
+            return 1.0
+        return asked or (FAR if self.spec.levels and not {"tokens", "image"} & {*self.takes} else 1.0)
 
     def kept(self, x_0: Tensor) -> Tensor:
         return x_0.clamp(-1, 1) if self.spec.levels and self.clips else x_0
@@ -248,7 +279,7 @@ class Denoising(Model):
         that is set."""
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            return self.denoise(x_t, t, y)
+            return self.aim(x_t, t, y)
 
         if self.rule == "ddim":
             return samplers.ddim(denoise, levels, x, noise, self.eta)
@@ -338,6 +369,8 @@ class Denoising(Model):
 class Denoiser(Denoising):
     """By a network; what is differentiable and nearly exact has a code and a likelihood as well."""
 
+    keeps_early: ClassVar[bool] = True
+    """whether a run keeps what it is at half of its training, for autoguidance"""
     least = 0.02
     """two and a half levels of 256: below, steps gain nothing"""
 
@@ -368,6 +401,14 @@ class Denoiser(Denoising):
         "muon",
         "what moves the weights: muon, in whose steps all directions of a matrix weigh the same, or adam",
         choices=("muon", "adam"),
+    )
+    autoguidance: float = option(
+        0.0,
+        "how far drawing leads away from the run's own weights at half of its training: 1 is not at all; 0 "
+        "is 2 for images, if they are told no text and no other image",
+        0.0,
+        50.0,
+        live=True,
     )
     evaluations: int = option(
         16, "noise levels at which bits_per_dim asks the network about an image", 1, 100_000, live=True

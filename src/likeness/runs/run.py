@@ -306,6 +306,7 @@ class Run:
         run = cls(folder, read_config(folder))
         if (state := run._newest()) is not None:
             _load_module(run.model, state, "model", run.student)
+            run._recall_early(state)
             run._kept = any(name.startswith("student/") for name in state) or not list(
                 run.student.state_dict()
             )
@@ -380,6 +381,19 @@ class Run:
             os.close(self._lock)
             self._lock = None
 
+    def keep_early(self) -> None:
+        """Remember what answers now, at half of the training, where the model draws with it."""
+        if getattr(self.model, "keeps_early", False):
+            early = self._copy()
+            early.load_state_dict(self.model.state_dict())
+            self.model.__dict__["early"] = early
+
+    def _recall_early(self, state: dict[str, Tensor]) -> None:
+        if any(name.startswith("early/") for name in state):
+            early = self._copy()
+            _load_module(early, state, "early", self.student)
+            self.model.__dict__["early"] = early
+
     # State
 
     def tensors(self) -> dict[str, Tensor]:
@@ -389,6 +403,8 @@ class Run:
             for part in ("student", "model")
             for name, t in getattr(self, part).state_dict().items()
         }
+        if (early := getattr(self.model, "early", None)) is not None:
+            out |= {f"early/{name}": t for name, t in early.state_dict().items()}
         for player in self.players:
             state = self.optimizers[player.name].state
             for name, p in player.module.named_parameters():
@@ -423,6 +439,7 @@ class Run:
     def _restore(self, state: dict[str, Tensor]) -> None:
         for part in ("student", "model"):
             _load_module(getattr(self, part), state, part, self.student)
+        self._recall_early(state)
         for player in self.players:
             for name, p in player.module.named_parameters():
                 prefix = f"optimizer/{player.name}/{name}/"

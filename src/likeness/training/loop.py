@@ -166,6 +166,8 @@ def step(run: Run, data: Data, who: Collection[str] = ()) -> dict[str, Tensor]:
         engine.sum_over_processes(tally)
     run.student.after_step()
     fade(run, seen)
+    if run.seen < training.images / 2 <= seen:
+        run.keep_early()
     run.seen = seen
     for name, value in terms.items():
         run.window.setdefault(name, []).append(value)
