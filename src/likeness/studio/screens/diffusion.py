@@ -106,7 +106,7 @@ def expect(desk: Desk, args: Args, arrays: Arrays) -> Iterator[Answer]:
     y = run._conditions(_number(args), 1, _label(args))
     device = engine.device()
     with torch.no_grad():
-        x_0 = model.aim(
+        x_0 = model.denoise(
             torch.from_numpy(x)[None].to(device),
             torch.tensor([t], dtype=torch.float64, device=device),
             None if y is None else y.to(device),
