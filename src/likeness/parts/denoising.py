@@ -45,8 +45,9 @@ WORDS: dict[str, Any] = dict(
     sampler="dpm2m",
 )
 """what goes together to follow texts: many steps of few images (docs/words.md); measured with these alone"""
-FAR, HIDDEN = 2.0, 9.0
-"""of autoguidance, and the noise beside an image above which it changes nothing but the cost"""
+FAR, HIDDEN = 2.0, 1.5
+"""of autoguidance, and the noise beside an image above which it is left out: there it would decide what is
+drawn, and some things are then drawn more often than they should be"""
 SAMPLERS = ("auto", "ancestral", "ddim", "heun", "dpm2m", "sde2m")
 
 
