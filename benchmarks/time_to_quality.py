@@ -107,7 +107,7 @@ def main() -> None:
         "--ways",
         type=int,
         default=3,
-        help="of drawing: as before, in ten steps, led away from its early self as well, and that in 100 steps",
+        help="of drawing: as before, in ten steps, with autoguidance, and that in 100 steps",
     )
     parser.add_argument("-n", type=int, default=2000)
     parser.add_argument(

@@ -47,7 +47,7 @@ WORDS: dict[str, Any] = dict(
 """what goes together to follow texts: many steps of few images (docs/words.md); measured with these alone"""
 FAR, HIDDEN = 2.0, 1.5
 """of autoguidance, and the noise beside an image above which it is left out: there it would decide what is
-drawn, and some things are then drawn more often than they should be"""
+drawn, and some things would be drawn more often than they should be"""
 SAMPLERS = ("auto", "ancestral", "ddim", "heun", "dpm2m", "sde2m")
 
 
@@ -147,7 +147,7 @@ class Denoising(Model):
 
     def aim(self, x_t: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
         """What drawing takes for x_0 of images (B, C, H, W), all at one time, t (B,): denoise(), or, where
-        noise does not hide everything, led away from the model's own early self: autoguidance (Karras et al.
+        there is little noise, led away from the model's own early self: autoguidance (Karras et al.
         2024, eq. 2, by a model that was trained for half as long) within an interval (Kynkäänniemi et al.,
         "Applying Guidance in a Limited Interval", 2024)."""
         far = self.far
