@@ -509,3 +509,11 @@ def test_a_baseline_that_was_refused_is_not_a_number_on_the_terminal(capsys):
     terminal.scores(cards, False)
     line = next(row for row in capsys.readouterr().out.splitlines() if row.startswith("PSNR"))
     assert "copy 18" in line and "mean image" not in line and "nan" not in line
+
+
+def test_what_was_refused_has_no_number_of_samples_on_the_terminal(capsys):
+    refused = Score("resemblance", math.nan, n=0, split="samples")
+    terminal.scores([refused, Score("near-duplicates", 0.1, n=256, split="samples")], False)
+    assert "intervals are 95 %; n = 256 samples\n" in capsys.readouterr().out
+    terminal.scores([refused], False)
+    assert "intervals are 95 %\n" in capsys.readouterr().out

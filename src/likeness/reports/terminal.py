@@ -401,8 +401,8 @@ def scores(
     own = [card for card in shown if card.of == "model"]
     columns(("measure", "model", "compared with"), [_row(card, shown) for card in own])
     if own:
-        sides = dict.fromkeys(f"n = {card.n:,} {card.split}" for card in own)
-        print(f"intervals are 95 %; {', '.join(sides)}")
+        sides = dict.fromkeys(f"n = {card.n:,} {card.split}" for card in own if card.n)
+        print("; ".join(filter(None, ["intervals are 95 %", ", ".join(sides)])))
     if rest := sum(card.of == "model" for card in cards) - len(own):
         print(f"{rest} more measures: likeness evaluate RUN --all, scores.json, and the report")
     if lookout is None:
