@@ -300,7 +300,7 @@ HELPERS = {
         "grid",
         "covered",
     ),
-    *("bins_note", "solved", "collapsed", "repeated", "noisy", "alike"),
+    *("bins_note", "solved", "collapsed", "repeated", "noisy", "alike", "peaked"),
 }
 
 

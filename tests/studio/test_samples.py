@@ -259,7 +259,7 @@ def test_a_grid_is_walked_kept_and_saved_by_keys_alone(browser, copies, axe):
         page.get_by_text("levels (of 255) from the nearest training image").wait_for()
         assert page.get_by_role("img", name="nearest training image").count() == 1
         page.keyboard.up("n")
-        page.wait_for_function("!document.querySelector('main [aria-label^=nearest]')")
+        page.wait_for_function("() => !document.querySelector('main [aria-label^=nearest]')")
         page.get_by_role("button", name="Likelihood").press("Enter")
         page.get_by_text("no likelihood").wait_for()
         page.keyboard.press("s")
@@ -330,7 +330,7 @@ def test_sliders_move_are_locked_reset_and_named(browser, copies, axe):
         page.get_by_role("slider", name="round").press("ArrowLeft")
         assert command(page, "--along .*round:-0.05")
         assert axe(page) == []
-        page.wait_for_function("JSON.stringify(studio.hash.get('along', {})).includes('round')")
+        page.wait_for_function("() => JSON.stringify(studio.hash.get('along', {})).includes('round')")
         page.reload()  # what was chosen is still there
         page.get_by_role("slider", name="direction 1").wait_for()
         assert page.get_by_role("slider", name="direction 1").get_attribute("aria-valuetext") == "0.5 σ"
@@ -352,9 +352,9 @@ def test_a_path_is_made_and_exported_by_keys(browser, copies, axe):
         page.keyboard.press("i")
         assert command(page, "--way line$")
         page.get_by_label("loop").press("Space")
-        page.wait_for_function("document.querySelector('.s-film').dataset.frame === '0'")
+        page.wait_for_function("() => document.querySelector('.s-film').dataset.frame === '0'")
         page.get_by_role("slider", name="Path, frame").press("End")
-        page.wait_for_function("document.querySelector('.s-film').dataset.frame === '23'")
+        page.wait_for_function("() => document.querySelector('.s-film').dataset.frame === '23'")
         page.get_by_role("button", name="Save APNG").press("Enter")
         assert command(page, "apng$")
         (saved,) = (copies.root / "gan-digits/paths").glob("*.apng")

@@ -368,6 +368,6 @@ def test_a_style_is_chosen_from_its_sheet(browser, served, axe, tmp_path):
         page.get_by_text("content weight 0.03, strokes 0.5: as set above").wait_for()
         page.get_by_role("button", name="Paint them").press("Enter")
         page.locator("main[data-shown='style-1/a.png']").wait_for()
-        page.wait_for_function("/style .*--strokes 0.5/.test(studio.command)")
-        page.wait_for_function("document.querySelector('.w-film').dataset.frame !== undefined")
+        page.wait_for_function("() => /style .*--strokes 0.5/.test(studio.command)")
+        page.wait_for_function("() => document.querySelector('.w-film').dataset.frame !== undefined")
         assert axe(page) == []

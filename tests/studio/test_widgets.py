@@ -59,7 +59,7 @@ def bench(browser: Any) -> Iterator[Any]:
 
     view.route("**/*", serve)
     view.goto("http://bench.test/")
-    view.wait_for_function("window.w")
+    view.wait_for_function("() => window.w")
     yield view
     view.close()
     assert not errors
@@ -139,7 +139,7 @@ def test_tiles_by_pointer_and_wheel(bench: Any) -> None:
     bench.mouse.move(x, y)
     for _ in range(4):
         bench.mouse.wheel(0, -100)
-    bench.wait_for_function("w.t.view.scale > 2.4")
+    bench.wait_for_function("() => w.t.view.scale > 2.4")
     bench.mouse.click(x, y)
     bench.mouse.click(x + 30, y)  # 12 pixels before zooming: still the same image
     assert bench.evaluate("w.heard.slice(3)") == [6, 6]
@@ -182,19 +182,19 @@ def test_a_film_is_scrubbed_by_keys(bench: Any) -> None:
              w.loads.push(i); return (await w.painted({pixels: new Uint8Array(4).fill(i), n: 1, height: 2, width: 2, channels: 1}))[0]; }});
              w.f = f; w.place.append(f.root); f.set(5); }"""
     )
-    bench.wait_for_function("w.f.canvas.dataset.frame === '4'")
+    bench.wait_for_function("() => w.f.canvas.dataset.frame === '4'")
     bench.get_by_role("slider").focus()
     bench.keyboard.press("ArrowLeft")
-    bench.wait_for_function("w.f.canvas.dataset.frame === '3'")
+    bench.wait_for_function("() => w.f.canvas.dataset.frame === '3'")
     bench.keyboard.press("Home")
-    bench.wait_for_function("w.f.canvas.dataset.frame === '0'")
+    bench.wait_for_function("() => w.f.canvas.dataset.frame === '0'")
     assert bench.evaluate("w.f.canvas.getContext('2d').getImageData(0, 0, 1, 1).data[0]") == 0
     bench.get_by_role("button", name="Play").click()
-    bench.wait_for_function("w.f.canvas.dataset.frame === '4' && !w.f.playing")
+    bench.wait_for_function("() => w.f.canvas.dataset.frame === '4' && !w.f.playing")
     loads = bench.evaluate("w.loads")
     assert sorted(loads) == sorted(set(loads))
     bench.evaluate("w.f.set(6)")  # it was at the end and goes on to the new one
-    bench.wait_for_function("w.f.canvas.dataset.frame === '5'")
+    bench.wait_for_function("() => w.f.canvas.dataset.frame === '5'")
 
 
 def test_a_form_from_descriptions(bench: Any) -> None:
