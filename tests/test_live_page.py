@@ -73,14 +73,14 @@ def test_pictures_on_the_way_take_a_quarter_of_the_time_and_the_last_one_is_smal
             run.seen = seen
             yield SimpleNamespace(seen=seen)
 
-    def recorded(seconds_a_tile):
+    def recorded(seconds_a_tile, slower=1.0):
         run = SimpleNamespace(seen=0)
         taken.clear()
         clock[0] = 0.0
 
         def snapshot(run, data, n):
             taken.append((run.seen, n))
-            clock[0] += n * seconds_a_tile
+            clock[0] += n * seconds_a_tile * (slower if run.seen == 128 * 120 else 1)
 
         monkeypatch.setattr(snapshots, "snapshot", snapshot)
         assert len(list(snapshots.record(run, None, steps(run), n=36, clock=lambda: clock[0]))) == 120
@@ -89,9 +89,12 @@ def test_pictures_on_the_way_take_a_quarter_of_the_time_and_the_last_one_is_smal
     crossed = [128 * k for k in (1, 2, 3, 4, 6, 8, 12, 16, 23, 32, 46, 64, 91)]
     assert recorded(0.001) == [(seen, 36) for seen in (*crossed, 128 * 120)]
     slow = recorded(1.0)
-    assert slow[0] == (128, 36) and len(slow) == 2, "a second of 36 s would have been half of the time"
-    assert slow[1] == (128 * 120, 30), "a quarter of 120 s"
-    assert recorded(100.0)[-1] == (128 * 120, snapshots.FEWEST)
+    assert slow[0] == (128, 36) and len(slow) == 3, "a second of 36 s would have been half of the time"
+    end = 128 * 120
+    assert slow[1:] == [(end, 4), (end, 26)], "a quarter of 120 s"
+    assert recorded(100.0)[1:] == [(end, snapshots.FEWEST)]
+    assert recorded(0.2)[-2:] == [(end, 4), (end, 36)]
+    assert recorded(0.2, slower=40)[-1] == (end, 4), "a model that has become slow since the picture before"
 
 
 def test_pages_take_a_hundredth_of_the_time_at_most(tmp_path, monkeypatch):

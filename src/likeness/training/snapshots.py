@@ -20,8 +20,8 @@ from .loop import Step
 
 POINTS = 2000
 """shown in one picture; of images far fewer"""
-FEWEST = 9
-"""images of the last picture"""
+FEWEST = 4
+"""images of the last picture, and of a try of what it takes"""
 CLIPS = 6
 """shown in one picture, the frames of each in a row"""
 
@@ -48,7 +48,22 @@ def record(
         yield at
     if engine.rank() == 0:
         room = max(FREE, SHARE * (clock() - began - spent))
-        snapshot(run, data, n if cost <= room else max(FEWEST, int(n * room / cost)))
+        _last(run, data, n, room, cost, clock)
+
+
+def _last(run: Run, data: Data, n: int, room: float, cost: float, clock: Callable[[], float]) -> None:
+    """The picture at the end, in about `room` seconds.  cost: of an earlier one, since when a model that
+    keeps what it sees may have become far slower; so a few are drawn first, unless that was nearly nothing.
+    """
+    if cost > room / 20:
+        before = clock()
+        snapshot(run, data, few := min(FEWEST, n))
+        took = clock() - before
+        as_before = took <= cost <= room - took  # many together may cost no more than few
+        n = n if as_before else min(n, int(few * (room - took) / max(took, 1e-9)))
+        if n <= few:
+            return
+    snapshot(run, data, n)
 
 
 def _crossed(before: int, now: int) -> bool:
