@@ -36,9 +36,10 @@ from likeness.training import loop, plan
 
 BEFORE: dict[str, Any] = dict(sampler="dpm2m", spacing="karras", steps=20, autoguidance=1.0)
 ALONE: dict[str, Any] = dict(autoguidance=1.0)
-WAYS = [BEFORE, ALONE, {}, dict(steps=100)]
-SIDES: dict[str, list[dict[str, Any]]] = {"adam": WAYS, "muon": WAYS}
-"""what moves the weights, and how samples of it are drawn: as before, as now, and the full walk"""
+WAYS: list[dict[str, Any]] = [BEFORE, ALONE, {}, dict(steps=100)]
+"""of drawing samples: as before, without autoguidance, as now, and the full walk"""
+SIDES = ("adam", "muon")
+"""what moves the weights"""
 
 
 class Result(NamedTuple):
@@ -99,7 +100,7 @@ def main() -> None:
     )
     parser.add_argument("data")
     parser.add_argument("--models", nargs="+", default=["flowmatching", "ddpm"])
-    parser.add_argument("--sides", nargs="+", default=["adam", "muon"], choices=SIDES)
+    parser.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--precision", default="auto")
@@ -127,7 +128,7 @@ def main() -> None:
             for seed in args.seeds:
                 folder = root / f"{name}-{side}-{args.minutes:g}-{seed}"
                 run, seconds = trained(settings(name, side, data, args, seed), data, folder, args.minutes)
-                for how in SIDES[side][: args.ways]:
+                for how in WAYS[: args.ways]:
                     one = Result(run.seen, seconds, *judged(run, how, reference, args.n))
                     found.setdefault(" ".join(f"{k} {v}" for k, v in how.items()) or "as it is", []).append(
                         one

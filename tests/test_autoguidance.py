@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 import torch
@@ -89,6 +90,7 @@ def test_a_likelihood_and_a_code_are_those_of_the_model_itself():
 def trained(folder, *until: int):
     """To the last of these images, saved and opened again at the others."""
     run, data = small_run("flowmatching", folder, images=128, batch=16)
+    answered: dict[str, torch.Tensor] = {}
     for end in until:
         while run.seen < end:
             loop.step(run, data)
@@ -98,7 +100,7 @@ def trained(folder, *until: int):
         run.close()
         if end != until[-1]:
             run = Run.resume(folder)
-    return run, locals().get("answered")
+    return run, answered
 
 
 def test_half_of_the_training_is_kept_and_goes_on_to_the_bit(tmp_path):
@@ -137,3 +139,16 @@ def test_who_does_not_draw_with_it_does_not_keep_it(name, tmp_path):
         k.startswith("early/") for k in run.tensors()
     )
     run.close()
+
+
+def test_a_run_from_before_is_drawn_as_it_was_however_long_it_goes_on(tmp_path):
+    run, _ = trained(tmp_path / "r", 48)
+    config = json.loads((tmp_path / "r" / "config.json").read_text())
+    del config["options"]["autoguidance"]
+    (tmp_path / "r" / "config.json").write_text(json.dumps(config))
+    run = Run.resume(tmp_path / "r")
+    data = small_run("flowmatching", tmp_path / "other")[1]
+    while run.seen < 96:
+        loop.step(run, data)
+    run.close()
+    assert run.model.early is not None and run.model.far == 1

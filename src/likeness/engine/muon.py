@@ -29,6 +29,7 @@ A, B, C = 3.4445, -4.7750, 2.0315
 """of the polynomial: steep at 0, so that five steps do"""
 MU, STEPS = 0.95, 5
 TIMES = {"time", "told"}
+"""names of parts that are Adam's"""
 SMALLEST = 16
 """rows or columns below which a matrix is left to Adam"""
 
